@@ -1,0 +1,220 @@
+"""The field's nouns. Every object here is immutable; optional values are None, absent text is ""."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+Template = tuple[str, ...]
+"""A compiled offer URL: literal, macro name, literal, …, literal; made by macros.compile()."""
+
+MAX_ID = 10**18 - 1
+"""Highest id of an offer, affiliate or offer URL: eighteen digits, so that it fits a signed 64-bit integer."""
+
+
+class Status(StrEnum):
+    """What became of a click."""
+
+    ACCEPTED = "accepted"  # sent on to the offer it asked for
+    FORWARDED = "forwarded"  # a fallback took it
+    REJECTED = "rejected"  # nobody took it
+
+
+class Reason(IntEnum):
+    """Why a click was not simply accepted. The numbers are stored and public: never renumber, only add."""
+
+    NONE = 0
+    OFFER_PAUSED = 10
+    OFFER_HAS_NO_URL = 11
+    AFFILIATE_BLOCKED = 20
+
+
+class OfferUrl(NamedTuple):
+    id: int
+    name: str
+    template: Template
+    weight: int  # share of the offer's traffic, relative to its other active URLs; 0 = only by url_id
+
+
+class Offer(NamedTuple):
+    id: int
+    name: str
+    advertiser_id: int
+    brand_id: int | None
+    is_active: bool
+    urls: tuple[OfferUrl, ...]  # active ones only, by id
+    unique_window: int  # seconds
+    unique_per_affiliate: bool  # unique_scope offer_affiliate instead of offer
+    redirect_status: int  # 302, 303 or 307
+    referrer_policy: str  # the Referrer-Policy of its redirects; "" sends none
+    free: Mapping[int, tuple[str, ...]]  # free_1 … free_10 by affiliate id; under 0 for every affiliate
+
+
+class Affiliate(NamedTuple):
+    id: int
+    name: str
+    group_id: int | None
+    is_active: bool
+    is_test: bool  # its clicks are test clicks
+
+
+class Link(NamedTuple):
+    """What a tracking link says, cropped and free of control characters."""
+
+    offer_id: int
+    affiliate_id: int
+    url_id: int | None
+    source: str
+    external_id: str
+    gaid: str
+    idfa: str
+    aff_subs: tuple[str, ...]  # aff_sub, aff_sub2 … aff_sub20
+    adv_subs: tuple[str, ...]  # adv_sub, adv_sub2 … adv_sub5
+
+
+class Visitor(NamedTuple):
+    """Who follows the link, as far as one request tells; every string is cropped."""
+
+    ip: str
+    user_agent: str
+    client_hints: str  # Sec-CH-UA-* as sent, joined for the device cache; "" where none
+    language: str  # Accept-Language as sent
+    referrer: str
+    host: str
+    requested_link: str  # absolute: scheme, host, target as asked
+    fetch_dest: str
+    fetch_user: str
+
+
+class Device(NamedTuple):
+    """What the User-Agent and the client hints say."""
+
+    os: str  # "UNK" where unknown
+    os_version: str  # "UNK" where unknown
+    brand: str
+    model: str
+    type: str  # desktop, phone, tablet, tv, console, bot or ""
+    platform: str  # CPU architecture: x64, x86, ARM or ""
+    browser: str
+    browser_version: str
+
+
+class Geo(NamedTuple):
+    """Where an address is, as far as the databases tell."""
+
+    country_code: str | None
+    region_code: str | None
+    city: str | None
+    isp: str | None
+    mobile_carrier: str  # "UNK" where unknown
+
+
+class Outcome(NamedTuple):
+    """What a click is answered with, and stored as."""
+
+    status: Status
+    reason: Reason
+    offer_id: int
+    offer_url_id: int | None
+    advertiser_id: int
+    brand_id: int | None
+    location: str  # the Location header; "" where nothing is redirected
+
+
+class Outcomes(NamedTuple):
+    """The answers prepared for what only the stream knows; usually one and the same three times."""
+
+    unique: Outcome
+    duplicate: Outcome
+    capped: Outcome
+
+
+class Click(NamedTuple):
+    """One followed link, before the stream has chosen among its outcomes."""
+
+    hash: str  # UUIDv7, 32 lowercase hex digits
+    link: Link
+    offer: Offer
+    affiliate: Affiliate
+    visitor: Visitor
+    visitor_key: int  # 64 bits, keyed hash of who the visitor is
+    device: Device
+    geo: Geo
+    is_test: bool
+    bot_reason: str | None  # None = human
+
+
+class ClickRow(NamedTuple):
+    """One row of the clicks table, in the order of its columns; names are joined at read."""
+
+    hash: str
+    group_hash: str | None
+    is_unique: bool
+    status: str
+    reason: int
+    is_bot: bool
+    bot_reason: str | None
+    is_test: bool
+    verdict_late: bool
+    requested_offer_id: int
+    requested_url_id: int | None
+    offer_id: int
+    offer_url_id: int | None
+    advertiser_id: int
+    brand_id: int | None
+    affiliate_id: int
+    aff_group_id: int | None
+    aff_sub: str
+    aff_sub2: str
+    aff_sub3: str
+    aff_sub4: str
+    aff_sub5: str
+    aff_sub6: str
+    aff_sub7: str
+    aff_sub8: str
+    aff_sub9: str
+    aff_sub10: str
+    aff_sub11: str
+    aff_sub12: str
+    aff_sub13: str
+    aff_sub14: str
+    aff_sub15: str
+    aff_sub16: str
+    aff_sub17: str
+    aff_sub18: str
+    aff_sub19: str
+    aff_sub20: str
+    adv_sub: str
+    adv_sub2: str
+    adv_sub3: str
+    adv_sub4: str
+    adv_sub5: str
+    affiliate_source: str
+    external_id: str
+    gaid: str
+    idfa: str
+    visitor_key: int
+    ip: str
+    user_agent: str
+    client_hints: str
+    language: str
+    referrer: str
+    host: str
+    fetch_dest: str
+    fetch_user: str
+    device_os: str
+    device_os_version: str
+    device_brand: str
+    device_model: str
+    device_type: str
+    platform: str
+    browser: str
+    browser_version: str
+    country_code: str | None
+    region_code: str | None
+    city: str | None
+    isp: str | None
+    mobile_carrier: str
+    requested_link: str
+    redirected_link: str

