@@ -10,7 +10,7 @@ Template = tuple[str, ...]
 """A compiled offer URL: literal, macro name, literal, …, literal; made by macros.compile()."""
 
 MAX_ID = 10**18 - 1
-"""Highest id of an offer, affiliate or offer URL: eighteen digits, so that it fits a signed 64-bit integer."""
+"""Highest id of an offer, affiliate or offer URL: eighteen digits, which fit a signed 64-bit integer."""
 
 
 class Status(StrEnum):

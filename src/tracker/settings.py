@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -80,8 +80,8 @@ class Settings:
                     fields[field] = read(given[name])
                 except (ValueError, ZoneInfoNotFoundError) as error:
                     raise SettingsError(f"{name}: {error}") from error
-        fields.setdefault("api_port", int(str(fields.get("port", cls.port))) + 1)
-        return cls(**fields)  # type: ignore[arg-type]
+        settings = cls(**fields)  # type: ignore[arg-type]
+        return settings if "api_port" in fields else replace(settings, api_port=settings.port + 1)
 
 
 def _packaged_geoip() -> tuple[Path, ...]:
