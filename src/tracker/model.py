@@ -27,6 +27,7 @@ class Reason(IntEnum):
     NONE = 0
     OFFER_PAUSED = 10
     OFFER_HAS_NO_URL = 11
+    LOCATION_TOO_LONG = 12
     AFFILIATE_BLOCKED = 20
 
 
@@ -134,6 +135,7 @@ class Click(NamedTuple):
     """One followed link, before the stream has chosen among its outcomes."""
 
     hash: str  # UUIDv7, 32 lowercase hex digits
+    millis: int  # when it was followed, Unix milliseconds
     link: Link
     offer: Offer
     affiliate: Affiliate

@@ -51,9 +51,7 @@ class Settings:
     max_waiting: int = 10_000
     """Clicks of one edge that may wait for the stream; beyond it 503 with Retry-After."""
     prefetch_status: int = 503
-    """What a speculative prefetch or preview gets: any status from 400 to 599, or 204."""
-    test_secret: str = ""
-    """Secret of signed test links; empty = signed test links are off."""
+    """Status that a prefetch or preview gets, 400 to 599: an error, so that no browser keeps it."""
     batch_size: int = 1_000
     """Most clicks the writer stores in one transaction."""
     batch_age: float = 0.2
@@ -125,12 +123,6 @@ def _paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part.strip()).expanduser() for part in text.split(",") if part.strip())
 
 
-def _prefetch_status(text: str) -> int:
-    if text == "204" or (text.isascii() and text.isdigit() and 400 <= int(text) <= 599):
-        return int(text)
-    raise ValueError(f"{text!r} is neither 204 nor a status from 400 to 599")
-
-
 def _zone(text: str) -> str:
     return ZoneInfo(text).key
 
@@ -147,8 +139,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
     "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, 0.001)),
     "TRACKER_MAX_WAITING": ("max_waiting", _whole(1, 10_000_000)),
-    "TRACKER_PREFETCH_STATUS": ("prefetch_status", _prefetch_status),
-    "TRACKER_TEST_SECRET": ("test_secret", str),
+    "TRACKER_PREFETCH_STATUS": ("prefetch_status", _whole(400, 599)),
     "TRACKER_BATCH_SIZE": ("batch_size", _whole(1, 10_000)),
     "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, 0.001)),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),

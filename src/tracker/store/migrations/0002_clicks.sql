@@ -71,8 +71,13 @@ CREATE FUNCTION click_time(hash uuid) RETURNS timestamptz LANGUAGE sql IMMUTABLE
     SELECT to_timestamp(('x0000' || left(replace(hash::text, '-', ''), 12))::bit(64)::bigint / 1000.0)
 $$;
 
+-- The quarter-hour a click belongs to, in Unix seconds / 900.
+CREATE FUNCTION click_slot(hash uuid) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT (('x0000' || left(replace(hash::text, '-', ''), 12))::bit(64)::bigint / 900000)::integer
+$$;
+
 -- Clicks per quarter-hour and one dimension, counted in the transaction that stores them: exact totals
--- and the places of deep pages come from here. `slot` is the quarter-hour's start, Unix seconds / 900.
+-- and the places of deep pages come from here.
 CREATE TABLE click_count (
     dimension  text    NOT NULL CHECK (dimension IN ('all', 'offer', 'affiliate')),
     key        bigint  NOT NULL,  -- the offer's or affiliate's id; 0 for 'all'

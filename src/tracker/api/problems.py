@@ -1,0 +1,78 @@
+"""Errors as RFC 9457 problem details, with `message` and `errors` for clients that look there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+SECURITY_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""On every answer of the API."""
+
+_RETRY_AFTER_SECONDS = "1"
+
+_log = logging.getLogger(__name__)
+
+Errors = Mapping[str, Sequence[str]]
+
+
+class Problem(HTTPException):
+    """An answer that is an error; `errors` says what is wrong with which parameter."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Errors | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.errors = errors or {}
+
+
+def invalid(errors: Errors) -> Problem:
+    """422 naming each parameter that cannot be read."""
+    detail = "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
+    return Problem(422, detail, errors=errors)
+
+
+async def answer_problem(_request: Request, error: Exception) -> Response:
+    """Problems of ours, and Starlette's own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    errors = error.errors if isinstance(error, Problem) else {}
+    return _response(error.status_code, error.detail, errors, error.headers)
+
+
+async def answer_unavailable(request: Request, error: Exception) -> Response:
+    """503 for what passes: Postgres is away, or too busy to answer in time."""
+    _log.warning("%s: Postgres is unavailable: %s", request.url.path, type(error).__name__)
+    detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
+    return _response(503, detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
+
+
+async def answer_defect(_request: Request, _error: Exception) -> Response:
+    """500; Starlette raises the error on, for the server to log it."""
+    return _response(500, "The server failed at this request; its log says why.")
+
+
+def _response(
+    status: int, detail: str, errors: Errors | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    title = HTTPStatus(status).phrase
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "message": detail,
+        "errors": errors or {},
+    }
+    return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, MEDIA_TYPE)

@@ -1,0 +1,87 @@
+"""Local times of filters to instants: which second a range begins or ends with, whatever the clocks did."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 — local times are naive until their zone is known
+_SECOND = timedelta(seconds=1)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}")
+_ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
+_LONGEST_ZONE_NAME = 64
+
+
+def zone_named(name: str) -> tzinfo:
+    """The IANA time zone of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name == "UTC":
+        return UTC
+    if len(name) <= _LONGEST_ZONE_NAME and _ZONE_NAME.fullmatch(name):
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a directory, as "America"
+            pass
+    raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin")
+
+
+def read_local(text: str, *, is_end: bool) -> datetime:
+    """A local time as filters write it; a date alone is its first second, or its last as the end of a range.
+
+    Raises:
+        ValueError: neither YYYY-MM-DD nor YYYY-MM-DD HH:MM:SS (or with T between), or no such day or time.
+    """
+    if not (_DATE.fullmatch(text) or _DATE_TIME.fullmatch(text)):
+        raise ValueError("is neither YYYY-MM-DD nor YYYY-MM-DD HH:MM:SS")
+    try:
+        local = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("is no day or time of the calendar") from error
+    is_whole_day = len(text) == len("YYYY-MM-DD")
+    return local.replace(hour=23, minute=59, second=59) if is_end and is_whole_day else local
+
+
+def first_second(local: datetime, zone: tzinfo) -> int:
+    """The first Unix second at which the zone's clocks show a local time, or have skipped it."""
+    early, late = _candidates(local, zone)
+    return _after_gap(early, late, zone) if early > late else early
+
+
+def last_second(local: datetime, zone: tzinfo) -> int:
+    """The last Unix second at which the zone's clocks show a local time, or are about to skip it."""
+    early, late = _candidates(local, zone)
+    return _after_gap(early, late, zone) - 1 if early > late else late
+
+
+def _candidates(local: datetime, zone: tzinfo) -> tuple[int, int]:
+    """The instants of a local time by the offsets before and after a change of clocks (PEP 495).
+
+    They are equal where no clock changes, and in the wrong order where the clocks skip the local time.
+    """
+    return _instant(local, zone, 0), _instant(local, zone, 1)
+
+
+def _instant(local: datetime, zone: tzinfo, fold: int) -> int:
+    offset = zone.utcoffset(local.replace(tzinfo=zone, fold=fold)) or timedelta()
+    return (local - _EPOCH - offset) // _SECOND
+
+
+def _after_gap(late: int, early: int, zone: tzinfo) -> int:
+    """The instant in (early, late] from which the clocks show their new offset."""
+    before = _offset_at(early, zone)
+    while late - early > 1:
+        middle = (early + late) // 2
+        if _offset_at(middle, zone) == before:
+            early = middle
+        else:
+            late = middle
+    return late
+
+
+def _offset_at(instant: int, zone: tzinfo) -> timedelta | None:
+    return (_EPOCH.replace(tzinfo=UTC) + timedelta(seconds=instant)).astimezone(zone).utcoffset()

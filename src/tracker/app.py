@@ -1,0 +1,149 @@
+"""Composes the processes that serve HTTP: each application is data, and real by default."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tracker.api import create_api
+from tracker.edge.catalog import Catalog
+from tracker.edge.geo import GeoReader
+from tracker.edge.link import is_tracking_path
+from tracker.edge.metrics import Metrics
+from tracker.edge.recorder import Recorder
+from tracker.edge.redirect import Redirect
+from tracker.settings import Settings
+from tracker.store import catalogue, pool
+from tracker.stream import AppendError
+
+__all__ = ["create_api", "create_edge"]
+
+logger = logging.getLogger(__name__)
+
+Asgi = Callable[
+    [Mapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+
+_RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
+_RETRY_SECONDS = 1
+_GEO_SECONDS = 60
+
+
+def create_edge(settings: Settings, slot: int = 0) -> Asgi:
+    """The public side: tracking links, health and metrics."""
+    catalog, metrics, geo = Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
+    recorder = Recorder(settings)
+    redirect = Redirect(settings, catalog, geo, recorder, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        snapshot = settings.data_dir / f"catalogue-{slot}.ndjson"
+        await catalog.restore(snapshot)
+        recorder.start()
+        tasks = [
+            asyncio.create_task(_follow_catalogue(settings, catalog, snapshot)),
+            asyncio.create_task(_reach_stream(recorder)),
+            asyncio.create_task(_reload_geo(geo)),
+        ]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await recorder.stop()
+        geo.close()
+
+    async def live(_: Request) -> Response:
+        return PlainTextResponse("live\n")
+
+    async def ready(_: Request) -> Response:
+        missing = [
+            *(["catalogue"] if not catalog.is_loaded else []),
+            *(["stream"] if not recorder.has_been_up else []),
+        ]
+        return PlainTextResponse(
+            f"waiting for: {', '.join(missing)}\n" if missing else "ready\n", 503 if missing else 200
+        )
+
+    async def show_metrics(_: Request) -> Response:
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    rest = Starlette(
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/metrics", show_metrics),
+        ],
+        lifespan=lifespan,
+    )
+
+    async def edge(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        # Ahead of Starlette's router and middleware: they cost more than the redirect does.
+        if scope["type"] == "http" and is_tracking_path(scope["path"]):
+            await redirect(scope, receive, send)
+        else:
+            await rest(scope, receive, send)  # type: ignore[arg-type]
+
+    return edge
+
+
+async def _follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path) -> None:
+    """Keep an edge's catalogue equal to Postgres: object by object as told, whole now and then, for ever."""
+    assert settings.postgres_dsn
+    while True:
+        try:
+            connection = await pool.connect(settings.postgres_dsn)
+            try:
+                await _follow(connection, catalog, snapshot)
+            finally:
+                connection.terminate()
+        except pool.UNREACHABLE as error:
+            logger.warning("catalogue: Postgres is away (%s); serving what is in memory", error)
+        except Exception:
+            logger.exception("catalogue: cannot be read; serving what is in memory")
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _follow(connection: pool.Connection, catalog: Catalog, snapshot: Path) -> None:
+    changed: asyncio.Queue[str] = asyncio.Queue()
+    await connection.add_listener(catalogue.CHANNEL, lambda *told: changed.put_nowait(told[3]))
+    connection.add_termination_listener(lambda _: changed.put_nowait(""))
+    while True:
+        await catalog.load(await catalogue.visitor_secret(connection), catalogue.read_all(connection))
+        await catalog.save(snapshot)
+        try:
+            async with asyncio.timeout(_RELOAD_SECONDS):
+                while True:
+                    await _rebuild(connection, catalog, await changed.get())
+        except TimeoutError:
+            continue
+
+
+async def _rebuild(connection: pool.Connection, catalog: Catalog, told: str) -> None:
+    if not told:
+        raise ConnectionError("the connection was closed")
+    table, _, id_ = told.partition(":")
+    catalog.put(table, int(id_), await catalogue.read_one(connection, table, int(id_)))
+
+
+async def _reach_stream(recorder: Recorder) -> None:
+    while not recorder.has_been_up:
+        try:
+            await recorder.probe()
+        except AppendError as error:
+            logger.warning("stream: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _reload_geo(geo: GeoReader) -> None:
+    while True:
+        await asyncio.sleep(_GEO_SECONDS)
+        geo.reload_changed()

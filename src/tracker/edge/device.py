@@ -1,0 +1,274 @@
+"""Reads a device from a User-Agent and its client hints.
+
+ua-parser's Rust resolver finds the families (about 25 µs for a new string), the `user-agents` classes judge
+from its result whether that is a phone, a tablet, a PC or a bot, and one bounded cache answers repeats.
+A hint that was sent wins over the string it repeats; what a browser has frozen or left out stays unknown:
+nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from sys import intern
+
+import ua_parser
+from ua_parser import Domain, load_lazy_builtins
+from ua_parser.regex import Resolver
+from user_agents.parsers import UserAgent as Judge
+from user_agents.parsers import parse_browser, parse_device, parse_operating_system
+
+from tracker.model import Device
+
+CACHE_SIZE = 65_536
+"""Distinct (User-Agent, hints) pairs remembered: about 80 MB when a flood of new ones fills it."""
+MAX_FIELD = 100
+"""Longest value kept in any field of a Device, in characters."""
+
+UNKNOWN = Device("UNK", "UNK", "", "", "", "", "", "")
+"""What nothing is known about."""
+
+# Places of the hints in what read() is given, as tracker.edge.visitor joins them.
+_BRANDS, _MOBILE, _PLATFORM, _PLATFORM_VERSION, _MODEL, _ARCH, _BITNESS, _FULL_VERSIONS = range(8)
+_NO_HINTS = ("",) * 8
+
+_HINTED_OS = {
+    "Android": "Android",
+    "Chrome OS": "Chrome OS",
+    "Chromium OS": "Chrome OS",
+    "Linux": "Linux",
+    "Windows": "Windows",
+    "iOS": "iOS",
+    "macOS": "Mac OS X",
+}
+_COARSE_OS = frozenset(_HINTED_OS.values()) | {""}  # a distribution or Fire OS says more than the hint
+
+# What Sec-CH-UA-Platform-Version means on Windows, by its first number:
+# https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
+_OLD_WINDOWS = {"0.1": "7", "0.2": "8", "0.3": "8.1"}
+_FIRST_WINDOWS_11 = 13
+
+# Browsers that send Chrome's User-Agent and name themselves only in the hints.
+_HINTED_BROWSERS = {
+    "Brave": "Brave",
+    "DuckDuckGo": "DuckDuckGo",
+    "Opera GX": "Opera GX",
+    "Vivaldi": "Vivaldi",
+}
+_FULL_VERSION_OF = {
+    "Chrome": "Chromium",
+    "Chrome Mobile": "Chromium",
+    "Chrome Mobile WebView": "Chromium",
+    "Chromium": "Chromium",
+    "Edge": "Microsoft Edge",
+    "Edge Mobile": "Microsoft Edge",
+    "Opera": "Opera",
+    "Opera Mobile": "Opera Mobile",
+    "Samsung Internet": "Samsung Internet",
+    "Yandex Browser": "YaBrowser",
+}
+_BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
+
+# Chrome's reduced User-Agent names every Android device so, whatever it is.
+_REDUCED_ANDROID = "Android 10; K)"
+# Every macOS since 10.15 says this, in Safari, Chrome and Firefox alike.
+_FROZEN_MACOS = frozenset({"10.15.7", "10.15"})
+# Safari 26 froze the iOS version at this; its own version has always been that of its iOS.
+_FROZEN_IOS = frozenset({"18.6", "18.7"})
+_SAFARI_ON_NEWER_IOS = re.compile(r" Version/((?:2[6-9]|[3-9]\d)(?:\.\d{1,3})*) ")
+
+_TV = re.compile(
+    r"smart-?tv|hbbtv|appletv|apple tv|google ?tv|android ?tv|bravia|web0s|webos\.tv|netcast|nettv|viera|"
+    r"\bcrkey\b|\broku|\baft[a-z0-9]{1,5}\b|\bmitv|\bmibox|\bdtv\b|tv safari|ce-html|\bhisense.* tv|"
+    r"\bshield android|chromecast|large screen|\btv\b.*\btizen|\btizen .*\btv\b|opera tv|\bott\b|\bstb\b",
+    re.IGNORECASE,
+)
+_CONSOLE = re.compile(r"playstation|nintendo|\bxbox", re.IGNORECASE)
+_TABLET_MODEL = re.compile(
+    r"\b(?:SM-[TPX]\d|GT-[PN]\d|Tab\b|Tablet|iPad|Pad\b|MediaPad|MatePad|Lenovo (?:TB|YT)|TB-?[XJ8]|KF[A-Z]{2,5}\b"
+    r"|Nexus (?:7|9|10)\b|Pixel (?:C|Tablet)\b)",
+    re.IGNORECASE,
+)
+
+_ARM = re.compile(r"\barm(?:v\d\w*|_?64|hf)?\b|\baarch64\b", re.IGNORECASE)
+_X64 = re.compile(r"\bx64\b|wow64|win64|amd64|x86[_-]64", re.IGNORECASE)
+_X86 = re.compile(r"\bi[3-6]86\b|\bx86\b|win32", re.IGNORECASE)
+
+_resolve = Resolver(load_lazy_builtins())
+_NO_BROWSER = ua_parser.UserAgent()
+_NO_OS = ua_parser.OS()
+_NO_DEVICE = ua_parser.Device()
+
+
+class _Judge(Judge):  # type: ignore[misc]
+    """The `user-agents` judgements on a result that is there already: its own constructor parses in Python."""
+
+    def __init__(self, user_agent: str, os: str, browser: str, device: ua_parser.Device, mobile: bool | None):
+        self.ua_string = user_agent
+        self.os = parse_operating_system(os)
+        self.browser = parse_browser(browser)
+        self.device = parse_device(device.family, device.brand, device.model)
+        self.mobile = mobile
+
+    def _is_android_tablet(self) -> bool:
+        # The rule of user-agents ("no Mobile Safari") takes every app and every older phone for a tablet.
+        # Browsers on tablets leave out "Mobile"; apps do not say, so there only the model decides.
+        if self.mobile is not None:
+            return not self.mobile
+        if _TABLET_MODEL.search(self.device.model or self.device.family):
+            return True
+        return self.ua_string.startswith("Mozilla/") and "Mobi" not in self.ua_string
+
+
+@lru_cache(CACHE_SIZE)
+def read(user_agent: str, client_hints: str) -> Device:
+    """The device that a User-Agent and the hints tell of; never raises, whatever the strings hold.
+
+    `client_hints`: the values of Sec-CH-UA, -Mobile, -Platform, -Platform-Version, -Model, -Arch, -Bitness and
+    -Full-Version-List, in this order, joined by newlines; "" where none was sent.
+    """
+    user_agent = _well_formed(user_agent)
+    hints = _split(client_hints)
+    if not user_agent and hints is _NO_HINTS:
+        return UNKNOWN
+    parsed = _resolve(user_agent, Domain.ALL)
+    device = _device(user_agent, parsed.device or _NO_DEVICE, hints)
+    if device.family == "Spider":
+        device = ua_parser.Device("Spider")
+    os = _os(parsed.os or _NO_OS, hints)
+    browser, browser_version = _browser(parsed.user_agent or _NO_BROWSER, hints)
+    judge = _Judge(user_agent, os, browser, device, _is_mobile(hints))
+    found = Device(
+        os=os or UNKNOWN.os,
+        os_version=_os_version(os, parsed.os or _NO_OS, user_agent, hints) or UNKNOWN.os_version,
+        brand=_known(device.brand),
+        model=_model(device),
+        type=_type(judge),
+        platform=_architecture(user_agent, hints),
+        browser=browser,
+        browser_version=browser_version,
+    )
+    return Device._make(intern(value[:MAX_FIELD]) for value in found)
+
+
+def _well_formed(text: str) -> str:
+    """Without lone surrogates, which the Rust side refuses."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _split(client_hints: str) -> tuple[str, ...]:
+    if not client_hints:
+        return _NO_HINTS
+    hints = _well_formed(client_hints).split("\n", 7)
+    return (*hints, *_NO_HINTS[len(hints) :])
+
+
+def _text(hint: str) -> str:
+    """A structured-field string (RFC 9651) without its quotes."""
+    return hint.strip().removeprefix('"').removesuffix('"').strip()
+
+
+def _is_mobile(hints: tuple[str, ...]) -> bool | None:
+    return {"?1": True, "?0": False}.get(hints[_MOBILE].strip())
+
+
+def _os(parsed: ua_parser.OS, hints: tuple[str, ...]) -> str:
+    said = "" if parsed.family == "Other" else parsed.family
+    hinted = _HINTED_OS.get(_text(hints[_PLATFORM]), "")
+    return hinted if hinted and said in _COARSE_OS else said
+
+
+def _os_version(os: str, parsed: ua_parser.OS, user_agent: str, hints: tuple[str, ...]) -> str:
+    hinted = _text(hints[_PLATFORM_VERSION])
+    if hinted and _HINTED_OS.get(_text(hints[_PLATFORM])) == os:
+        return _windows_version(hinted) if os == "Windows" else _trimmed(hinted)
+    if os != parsed.family or _REDUCED_ANDROID in user_agent:
+        return ""
+    said = _version(parsed.major, parsed.minor, parsed.patch)
+    if os == "Mac OS X" and said in _FROZEN_MACOS:
+        return ""
+    if os == "iOS" and said in _FROZEN_IOS and (newer := _SAFARI_ON_NEWER_IOS.search(user_agent)):
+        return _trimmed(newer[1])
+    return said
+
+
+def _windows_version(hinted: str) -> str:
+    major, _, rest = hinted.partition(".")
+    if not (major.isascii() and major.isdigit()) or len(major) > 4:
+        return ""
+    if int(major) == 0:
+        return _OLD_WINDOWS.get(f"0.{rest[:1]}", "")
+    return "11" if int(major) >= _FIRST_WINDOWS_11 else "10"
+
+
+def _browser(parsed: ua_parser.UserAgent, hints: tuple[str, ...]) -> tuple[str, str]:
+    family = "" if parsed.family == "Other" else parsed.family
+    said = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
+    versions = dict(_BRAND.findall(hints[_FULL_VERSIONS] or hints[_BRANDS]))
+    if family in ("Chrome", "Chrome Mobile"):
+        for brand, name in _HINTED_BROWSERS.items():
+            if brand in versions:
+                return name, _trimmed(versions[brand])
+    if hints[_FULL_VERSIONS]:
+        said = _trimmed(versions.get(_FULL_VERSION_OF.get(family, ""), said))
+    return family, said
+
+
+def _device(user_agent: str, parsed: ua_parser.Device, hints: tuple[str, ...]) -> ua_parser.Device:
+    """The device as the hint names it, else the string; ua-parser knows whose model that is."""
+    model = _text(hints[_MODEL])
+    if model and parsed.family != "Spider":
+        named = (
+            f"Mozilla/5.0 (Linux; Android 10; {model}) AppleWebKit/537.36 Chrome/99.0 Mobile Safari/537.36"
+        )
+        return _resolve(named, Domain.DEVICE).device or ua_parser.Device(model, None, model)
+    return _NO_DEVICE if _REDUCED_ANDROID in user_agent else parsed
+
+
+def _known(brand: str | None) -> str:
+    return "" if brand is None or brand.startswith("Generic") else brand
+
+
+def _model(device: ua_parser.Device) -> str:
+    model = device.model or ""
+    if model in ("iOS-Device", "Smartphone", "Feature Phone", "Tablet"):
+        return ""
+    return model
+
+
+def _type(judge: _Judge) -> str:
+    if judge.is_bot:
+        return "bot"
+    if _TV.search(judge.ua_string):
+        return "tv"
+    if _CONSOLE.search(judge.ua_string):
+        return "console"
+    if judge.is_tablet:
+        return "tablet"
+    if judge.is_mobile:
+        return "phone"
+    return "desktop" if judge.is_pc else ""
+
+
+def _architecture(user_agent: str, hints: tuple[str, ...]) -> str:
+    hinted = _text(hints[_ARCH]).lower()
+    if hinted.startswith("arm"):
+        return "ARM"
+    if hinted == "x86":
+        return "x64" if _text(hints[_BITNESS]) == "64" else "x86"
+    if _ARM.search(user_agent):
+        return "ARM"
+    if _X64.search(user_agent):
+        return "x64"
+    return "x86" if _X86.search(user_agent) else ""
+
+
+def _version(*parts: str | None) -> str:
+    return _trimmed(".".join(part for part in parts if part))
+
+
+def _trimmed(version: str) -> str:
+    """Without zeros at its end: a reduced "124.0.0.0" says no more than "124"."""
+    while version.endswith(".0"):
+        version = version[:-2]
+    return version

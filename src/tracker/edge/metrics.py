@@ -1,0 +1,38 @@
+"""What an edge counts, by name and meaning; `/metrics` prints it in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+HELP = {
+    "clicks_recorded": "Clicks on the stream and answered, by status.",
+    "clicks_not_recorded": "Clicks that could be put nowhere in time; `answer` says what their visitors got.",
+    "speculative_requests": "Prefetches and previews, which are not clicks.",
+    "head_requests": "HEAD requests answered like a GET, which are not clicks.",
+    "orphans": "Hits that name no known offer or affiliate.",
+    "unknown_url_ids": "Clicks that asked for an offer URL which is not an active one of their offer.",
+    "bad_requests": "Requests refused before anything was read, by status.",
+}
+
+
+class Metrics:
+    """Counters of one edge process since its start."""
+
+    def __init__(self, slot: int) -> None:
+        self._slot = slot
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, name: str, label: str = "") -> None:
+        self._counts[name, label] += 1
+
+    def text(self) -> str:
+        """The counters as Prometheus text exposition, version 0.0.4."""
+        lines = []
+        for name, meaning in HELP.items():
+            lines += [f"# HELP tracker_{name}_total {meaning}", f"# TYPE tracker_{name}_total counter"]
+            for (counted, label), value in sorted(self._counts.items()):
+                if counted == name:
+                    lines.append(
+                        f'tracker_{name}_total{{edge="{self._slot}"{label and "," + label}}} {value}'
+                    )
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,17 @@
+"""Crops what a stranger sent."""
+
+from __future__ import annotations
+
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+
+
+def crop(text: str, limit: int) -> str:
+    """Without control characters (C0, DEL, C1: Unicode category Cc) and cut to `limit` characters."""
+    if not text.isprintable():
+        text = text.translate(_CONTROLS)
+    return text if len(text) <= limit else text[:limit]
+
+
+def read(value: bytes, limit: int) -> str:
+    """Header bytes as text: UTF-8, U+FFFD for what is none, cropped."""
+    return crop(value.decode("utf-8", "replace"), limit)

@@ -1,0 +1,338 @@
+"""Reading clicks: filters to SQL, pages, the walk by cursor, the feed by id, the export.
+
+Every list is in the order of the hash, which is the order of time, and starts from a place in it; only
+shallow pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
+"""
+
+from __future__ import annotations
+
+from asyncio import timeout
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, tzinfo
+from typing import Final, Literal, NamedTuple
+
+import asyncpg
+
+from tracker.clickhash import first_hash_at, millis_of
+from tracker.store import click_counts
+from tracker.store.click_counts import ALL_TIME, Span, Tally
+from tracker.store.clicks import FEED_LOCK
+from tracker.store.pool import STATEMENT_TIMEOUT_SECONDS, Connection, Pool
+
+TOO_SLOW = asyncpg.QueryCanceledError
+"""What a read raises that ran into its connection's statement timeout."""
+
+MAX_OFFSET = 10_000
+"""Rows that a page may skip where click_count cannot tell its place."""
+
+EXPORT_CHUNK = 1_000
+"""Rows that an export holds in memory."""
+
+Row = dict[str, object]
+Value = int | str | bool
+
+AFF_SUBS = ("aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
+
+_FILTERS: Final = frozenset(
+    {
+        *(
+            "id",
+            "hash",
+            "offer_id",
+            "affiliate_id",
+            "offer_url_id",
+            "advertiser_id",
+            "country_code",
+            "status",
+        ),
+        *("affiliate_source", "external_id", "is_unique", "is_bot", "is_test", *AFF_SUBS),
+    }
+)
+_TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
+
+_READ_DEADLINE = STATEMENT_TIMEOUT_SECONDS + 5
+"""Seconds; ends what the statement timeout cannot: a server that is frozen, a pool that is exhausted."""
+
+
+class ClickFilter(NamedTuple):
+    """Which clicks are asked for."""
+
+    span: Span = ALL_TIME
+    equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
+    is_empty: bool = False  # asks for what no click has yet
+
+    @property
+    def tally(self) -> Tally | None:
+        """What counts these clicks ahead, if anything does."""
+        if self.is_empty or len(self.equals) > 1:
+            return None
+        for column, value in self.equals:
+            return Tally(_TALLIES[column], int(value)) if column in _TALLIES else None
+        return Tally("all", 0)
+
+
+class Order(NamedTuple):
+    """How a list is shown: its direction, and the zone of its created_at."""
+
+    newest_first: bool
+    zone: tzinfo
+
+
+class Page(NamedTuple):
+    rows: list[Row]
+    total: int
+    has_more: bool
+
+
+def _or_null(column: str) -> str:
+    return f"NULLIF({column}, '')"
+
+
+def _hex(column: str) -> str:
+    return f"encode(uuid_send({column}), 'hex')"
+
+
+def _name(table: str) -> str:
+    # A look-up for each row of the page: the planner cannot turn it into a scan of all affiliates.
+    return f"(SELECT name FROM {table} WHERE {table}.id = c.{table}_id)"  # noqa: S608
+
+
+# The answer's keys in their order: the seed's, then ours. Text that is absent is "" in the table.
+_COLUMNS: Final[dict[str, str]] = {
+    "id": "id",
+    "hash": _hex("hash"),
+    "group_hash": _hex("group_hash"),
+    "offer_id": "offer_id",
+    "offer_name": _name("offer"),
+    "offer_url_id": "offer_url_id",
+    "advertiser_id": "advertiser_id",
+    "advertiser_name": _name("advertiser"),
+    "aff_group_id": "aff_group_id",
+    "brand_id": "brand_id",
+    "affiliate_id": "affiliate_id",
+    "affiliate_name": _name("affiliate"),
+    "device_model": "device_model",
+    "device_brand": "device_brand",
+    "sale_status": "'New'",
+    "advertiser_external_id": "NULL::text",
+    "adv_sub": _or_null("adv_sub"),
+    "adv_sub2": _or_null("adv_sub2"),
+    "adv_sub3": _or_null("adv_sub3"),
+    "adv_sub4": _or_null("adv_sub4"),
+    "adv_sub5": _or_null("adv_sub5"),
+    "device_os": "device_os",
+    **{name: name for name in AFF_SUBS},
+    "affiliate_source": "affiliate_source",
+    "user_agent": _or_null("user_agent"),
+    "browser": _or_null("browser"),
+    "ip": _or_null("ip"),
+    "device_os_version": "device_os_version",
+    "platform": "platform",
+    "mobile_carrier": "mobile_carrier",
+    "country_code": "country_code",
+    "region_code": "region_code",
+    "external_id": _or_null("external_id"),
+    "has_conversions": "false",
+    "requested_link": "requested_link",
+    "redirected_link": _or_null("redirected_link"),
+    "is_unique": "is_unique",
+    "created_at": "NULL::text",  # the time in the hash, in the zone asked for
+    "status": "status",
+    "reason": "reason",
+    "is_bot": "is_bot",
+    "bot_reason": "bot_reason",
+    "is_test": "is_test",
+    "verdict_late": "verdict_late",
+    "requested_offer_id": "requested_offer_id",
+    "requested_url_id": "requested_url_id",
+    "referrer": _or_null("referrer"),
+    "host": _or_null("host"),
+    "language": _or_null("language"),
+    "client_hints": _or_null("client_hints"),
+    "gaid": _or_null("gaid"),
+    "idfa": _or_null("idfa"),
+    "device_type": _or_null("device_type"),
+    "browser_version": _or_null("browser_version"),
+    "city": "city",
+    "isp": "isp",
+    "fetch_dest": _or_null("fetch_dest"),
+    "fetch_user": _or_null("fetch_user"),
+    "visitor_key": "lpad(to_hex(visitor_key), 16, '0')",
+}
+
+KEYS = tuple(_COLUMNS)
+"""The keys of a row, in their order."""
+
+_SELECT = ", ".join(f"{expression} AS {key}" for key, expression in _COLUMNS.items())
+
+_GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
+# A transaction that holds the lock of n may still commit ids above n. Before the first id ever, last_value is
+# 1 although no id was given, so that n = 1 may also stand for ids above 0.
+_LOWEST_ANNOUNCED = """
+SELECT min(CASE WHEN announced = 1 THEN 0 ELSE announced END)
+FROM (SELECT (classid::bigint & 65535) << 32 | objid::bigint AS announced FROM pg_locks
+      WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 16 = $1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS writers
+"""
+
+
+async def is_ready(pool: Pool) -> bool:
+    """Whether Postgres answers and is migrated."""
+    try:
+        async with timeout(5):
+            await pool.fetchval("SELECT last_value FROM click_id")
+    except asyncpg.PostgresError:
+        return False
+    return True
+
+
+async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_page: int) -> Page:
+    """Page `number`, from 1.
+
+    Raises:
+        ValueError: the page is more than MAX_OFFSET rows deep and nothing counts its clicks ahead.
+    """
+    offset = (number - 1) * per_page
+    if clicks.tally is None and offset > MAX_OFFSET:
+        raise ValueError(f"these filters allow pages up to {MAX_OFFSET:,} rows deep")
+    async with _reading(pool, "repeatable_read") as connection:
+        if clicks.tally is None:
+            total = await _count(connection, clicks)
+        else:
+            counted = await click_counts.count(connection, clicks.tally, clicks.span)
+            total = counted.total
+            if 0 < offset < total:
+                place = await click_counts.locate(
+                    connection, clicks.tally, clicks.span, counted, offset, newest_first=order.newest_first
+                )
+                clicks, offset = clicks._replace(span=place[0]), place[1]
+        rows = [] if offset >= total else await _rows(connection, clicks, order, per_page + 1, offset=offset)
+    return Page(rows[:per_page], total, len(rows) > per_page)
+
+
+async def page_after(
+    pool: Pool, clicks: ClickFilter, order: Order, last_hash: str, per_page: int, total: int | None
+) -> Page:
+    """The page that follows the click `last_hash`; counts the clicks unless their total is known."""
+    async with _reading(pool, "repeatable_read") as connection:
+        if clicks.tally is not None:
+            total = (await click_counts.count(connection, clicks.tally, clicks.span)).total
+        elif total is None:
+            total = await _count(connection, clicks)
+        rows = await _rows(connection, clicks, order, per_page + 1, after=last_hash)
+    return Page(rows[:per_page], total, len(rows) > per_page)
+
+
+async def one(pool: Pool, column: Literal["id", "hash"], value: Value, zone: tzinfo) -> Row | None:
+    """The click with an id or a hash."""
+    async with _reading(pool, "repeatable_read") as connection:
+        rows = await _rows(connection, ClickFilter(equals=((column, value),)), Order(True, zone), 1)
+    return rows[0] if rows else None
+
+
+async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> list[Row]:
+    """Clicks with ids above `after_id`, in the order of ids, below the lowest id that may still commit.
+
+    The order of the three statements matters, and that each sees what was committed before it: a writer that
+    the second does not see took its ids after the first (they are higher), or committed before the third.
+    """
+    async with _reading(pool, "read_committed") as connection:
+        given = await connection.fetchval(_GIVEN_IDS)
+        announced = await connection.fetchval(_LOWEST_ANNOUNCED, FEED_LOCK >> 48)
+        upto = given if announced is None else min(given, announced)
+        where, values = _where(clicks)
+        values += [after_id, upto]
+        where += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
+        records = await connection.fetch(_statement(where, "id ASC", limit), *values)
+    return [_row(record, zone) for record in records]
+
+
+async def export(pool: Pool, clicks: ClickFilter, order: Order) -> AsyncIterator[list[Row]]:
+    """All clicks of a filter that are stored when the first chunk is asked for, in chunks.
+
+    Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.
+    """
+    async with _reading(pool, "read_committed") as connection:
+        newest_id = await connection.fetchval(_GIVEN_IDS)
+    last_hash: str | None = None
+    while True:
+        async with _reading(pool, "read_committed") as connection:
+            rows = await _rows(connection, clicks, order, EXPORT_CHUNK, after=last_hash, newest_id=newest_id)
+        if rows:
+            yield rows
+        if len(rows) < EXPORT_CHUNK:
+            return
+        last_hash = str(rows[-1]["hash"])
+
+
+@asynccontextmanager
+async def _reading(
+    pool: Pool, isolation: Literal["repeatable_read", "read_committed"]
+) -> AsyncIterator[Connection]:
+    async with (
+        timeout(_READ_DEADLINE),
+        pool.acquire() as connection,
+        connection.transaction(isolation=isolation, readonly=True),
+    ):
+        # A generic plan knows neither the offer nor the partitions that a span rules out.
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        yield connection
+
+
+async def _count(connection: Connection, clicks: ClickFilter) -> int:
+    where, values = _where(clicks)
+    return int(await connection.fetchval(f"SELECT count(*) FROM click WHERE {where}", *values))  # noqa: S608
+
+
+async def _rows(
+    connection: Connection,
+    clicks: ClickFilter,
+    order: Order,
+    limit: int,
+    *,
+    offset: int = 0,
+    after: str | None = None,
+    newest_id: int | None = None,
+) -> list[Row]:
+    where, values = _where(clicks)
+    if after is not None:
+        values.append(after)
+        where += f" AND hash {'<' if order.newest_first else '>'} ${len(values)}"
+    if newest_id is not None:
+        values.append(newest_id)
+        where += f" AND id <= ${len(values)}"
+    sort = "hash DESC" if order.newest_first else "hash ASC"
+    records = await connection.fetch(_statement(where, sort, limit, offset), *values)
+    return [_row(record, order.zone) for record in records]
+
+
+def _where(clicks: ClickFilter) -> tuple[str, list[object]]:
+    conditions = ["false" if clicks.is_empty else "true"]
+    values: list[object] = []
+    for column, value in clicks.equals:
+        if column not in _FILTERS:
+            raise ValueError(f"no filter {column}")
+        values.append(value)
+        conditions.append(f"{column} = ${len(values)}")
+    for operator, bound, everything in zip((">=", "<"), clicks.span, ALL_TIME, strict=True):
+        if bound != everything:
+            values.append(first_hash_at(bound))
+            conditions.append(f"hash {operator} ${len(values)}")
+    return " AND ".join(conditions), values
+
+
+def _statement(where: str, sort: str, limit: int, offset: int = 0) -> str:
+    # LIMIT and OFFSET stand in the text: they are whole numbers of ours, and the planner must know them.
+    return f"""
+SELECT {_SELECT}
+FROM (SELECT * FROM click WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
+ORDER BY c.{sort}
+"""  # noqa: S608
+
+
+def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
+    row: Row = dict(record.items())
+    seconds = millis_of(record["hash"]) // 1000
+    row["created_at"] = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None).isoformat(" ")
+    return row

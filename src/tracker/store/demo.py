@@ -1,0 +1,48 @@
+"""Demo data: a small network to click through, loaded once into an empty catalogue."""
+
+from __future__ import annotations
+
+from tracker.store.pool import connect
+
+_DEMO = """
+INSERT INTO advertiser (id, name) VALUES (1, 'PlayGames'), (2, 'ShopFast');
+
+INSERT INTO offer (id, name, advertiser_id, brand_id) VALUES
+    (1, 'Puzzle Quest', 1, 1), (2, 'Racing Stars', 1, 1), (3, 'Test Offer', 1, 1),
+    (4, 'Shoe Sale', 2, NULL), (5, 'Garden Deals', 2, NULL);
+
+INSERT INTO offer_url (id, offer_id, name, url, weight) VALUES
+    (101, 1, 'Landing page', 'https://ad.example/puzzle?click={hash}&aff={affiliate_id}&sub={aff_sub}', 1),
+    (102, 2, 'Landing page', 'https://ad.example/racing?click={hash}&country={country_code}', 3),
+    (103, 2, 'Video page', 'https://ad.example/racing/video?click={hash}&os={device_os}', 1),
+    (132, 3, 'Default', 'https://ad.example/land?click_id={hash}&aff_id={affiliate_id}&sub={aff_sub}', 1),
+    (133, 3, 'Second page', 'https://ad.example/second/{free_1}?click_id={hash}&s={affiliate_source}', 0),
+    (104, 4, 'Shop', 'https://shop.example/shoes?utm_source={affiliate_source}&tid={transaction_id}', 1),
+    (105, 5, 'Shop', 'https://shop.example/garden?tid={click_id}&t={timestamp}&b={browser}', 1);
+
+INSERT INTO offer_free_value (offer_id, n, value) VALUES (3, 1, 'spring');
+
+INSERT INTO affiliate (id, name, group_id)
+SELECT id, CASE id WHEN 513 THEN 'John Doe' ELSE 'Affiliate ' || id END, CASE WHEN id > 515 THEN 7 END
+FROM generate_series(501, 520) AS id;
+
+INSERT INTO affiliate (id, name, is_test) VALUES (599, 'Test affiliate', true);
+INSERT INTO affiliate (id, name, status) VALUES (598, 'Blocked affiliate', 'blocked');
+
+SELECT setval(pg_get_serial_sequence(name, 'id'), 1000)
+FROM unnest(ARRAY['advertiser', 'offer', 'offer_url', 'affiliate']) AS name;
+"""
+
+
+async def load_demo(dsn: str) -> bool:
+    """Fill an empty catalogue; False where it holds offers already, which then stay as they are."""
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE offer IN SHARE ROW EXCLUSIVE MODE")
+            if await connection.fetchval("SELECT EXISTS (SELECT FROM offer)"):
+                return False
+            await connection.execute(_DEMO)
+            return True
+    finally:
+        await connection.close()

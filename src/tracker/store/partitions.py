@@ -1,0 +1,60 @@
+"""Daily partitions of the click table, as ranges of the hash.
+
+A day's partition exists before its clicks do. What falls outside every range (a clock ahead, a backfill, a
+spool drained late) lands in click_default; its rows are moved out as their day's partition is created,
+because Postgres refuses a range whose rows already lie in the DEFAULT partition.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from tracker.clickhash import first_hash_at
+from tracker.store.pool import Connection
+
+DAYS_AHEAD = 7
+
+_EXISTING = """
+SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+WHERE inhparent = 'click'::regclass
+"""
+_STRAY_DAYS = "SELECT DISTINCT (click_time(hash) AT TIME ZONE 'UTC')::date FROM click_default"
+
+
+async def create_ahead(connection: Connection, today: date | None = None) -> list[str]:
+    """Create what is missing from yesterday to DAYS_AHEAD days from now, and for rows in click_default.
+
+    Returns the names of the partitions created.
+    """
+    today = today or datetime.now(UTC).date()
+    days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
+    days |= {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+    existing = {row[0] for row in await connection.fetch(_EXISTING)}
+    missing = [day for day in sorted(days) if name_of(day) not in existing]
+    for day in missing:
+        await _create(connection, day)
+    return [name_of(day) for day in missing]
+
+
+def name_of(day: date) -> str:
+    return f"click_{day:%Y%m%d}"
+
+
+async def _create(connection: Connection, day: date) -> None:
+    name, low, high = name_of(day), _midnight_hash(day), _midnight_hash(day + timedelta(days=1))
+    async with connection.transaction():
+        # Writers wait here for the short time in which rows are in neither partition.
+        await connection.execute("LOCK TABLE click_default IN SHARE ROW EXCLUSIVE MODE")
+        await connection.execute(f"CREATE TABLE {name} (LIKE click INCLUDING DEFAULTS INCLUDING INDEXES)")
+        await connection.execute(
+            f"WITH moved AS (DELETE FROM click_default WHERE hash >= '{low}' AND hash < '{high}' RETURNING *)"  # noqa: S608
+            f" INSERT INTO {name} SELECT * FROM moved"
+        )
+        await connection.execute(
+            f"ALTER TABLE click ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
+        )
+
+
+def _midnight_hash(day: date) -> str:
+    midnight = datetime.combine(day, time(), UTC)
+    return first_hash_at(int(midnight.timestamp() * 1000))

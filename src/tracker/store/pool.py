@@ -1,0 +1,56 @@
+"""Connections to Postgres."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import asyncpg
+
+STATEMENT_TIMEOUT_SECONDS = 30
+"""Longest statement of a pool's connections, so that one bad query cannot hold the readers up."""
+
+UNREACHABLE: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What asyncpg raises while Postgres is down, starting or stopping: worth waiting for."""
+
+Pool: TypeAlias = asyncpg.Pool
+Connection: TypeAlias = asyncpg.Connection
+
+
+async def open_pool(dsn: str, *, size: int = 5) -> Pool:
+    """A pool of at most `size` connections; the first is opened when it is asked for."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        timeout=5,
+        server_settings={
+            "application_name": "tracker",
+            "timezone": "UTC",
+            "statement_timeout": str(STATEMENT_TIMEOUT_SECONDS * 1000),
+        },
+    )
+
+
+async def connect(dsn: str) -> Connection:
+    """One connection of one's own, without a statement timeout."""
+    return await asyncpg.connect(
+        dsn, timeout=5, server_settings={"application_name": "tracker", "timezone": "UTC"}
+    )
+
+
+async def version(dsn: str) -> str:
+    """The server's version, as "18.6"."""
+    connection = await connect(dsn)
+    try:
+        return str(await connection.fetchval("SELECT split_part(current_setting('server_version'), ' ', 1)"))
+    finally:
+        await connection.close()

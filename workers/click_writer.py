@@ -1,0 +1,152 @@
+"""The click writer: stream to Postgres, each click exactly once.
+
+Its own backlog first, then what dead peers left, then what is new; a batch is acknowledged after its commit,
+so a kill at any point repeats a batch and never skips one. What is stored already is not stored again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+
+from tracker import stream
+from tracker.model import ClickRow
+from tracker.settings import Settings
+from tracker.store import clicks, pool
+from tracker.stream import Delivery, Reader, Undecodable
+from workers import housekeeping
+
+logger = logging.getLogger(__name__)
+
+SLOT_SECONDS = 3.0
+"""How long a writer's slot outlives its last sign of life."""
+ABANDONED_SECONDS = 60.0
+"""How long an entry may stay unacknowledged before another writer takes it over."""
+_BLOCK_SECONDS = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+_AWAY = (*stream.UNREACHABLE, *pool.UNREACHABLE)
+
+
+async def run(settings: Settings, slot: int = 0, *, burst: bool = False) -> None:
+    """Write until SIGTERM or SIGINT, then finish the batch under way; with `burst` until nothing is left."""
+    stopping = asyncio.Event()
+    if not burst:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    assert settings.redis_url
+    async with asyncio.TaskGroup() as tasks, Reader(settings.redis_url, slot) as reader:
+        chores = tasks.create_task(housekeeping.run(settings))
+        await ClickWriter(settings, reader, stopping, burst=burst).run()
+        chores.cancel()
+
+
+class ClickWriter:
+    """One slot's loop over one partition of the stream."""
+
+    def __init__(self, settings: Settings, reader: Reader, stopping: asyncio.Event, *, burst: bool) -> None:
+        assert settings.postgres_dsn
+        self._dsn = settings.postgres_dsn
+        self._size = settings.batch_size
+        self._age = 0.0 if burst else settings.batch_age
+        self._reader = reader
+        self._stopping = stopping
+        self._burst = burst
+        self._connection: pool.Connection | None = None
+
+    async def run(self) -> None:
+        """Work, and after every outage begin anew: what was unacknowledged is then this slot's backlog."""
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                await self._reader.create_group()
+                pause = _FIRST_PAUSE
+                await self._work()
+                break
+            except _AWAY as error:
+                if self._burst:
+                    raise
+                logger.warning("writer: %s: %s; trying again in %.1f s", type(error).__name__, error, pause)
+                await self._close()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        await self._close()
+
+    async def _work(self) -> None:
+        while not await self._reader.hold_slot(SLOT_SECONDS):
+            if self._stopping.is_set():
+                return
+            await asyncio.sleep(SLOT_SECONDS / 10)
+        holding = asyncio.create_task(self._hold_slot())
+        try:
+            while batch := await self._reader.backlog(self._size):
+                await self._store(batch)
+            while not self._stopping.is_set():
+                batch = await self._next_batch()
+                if batch:
+                    await self._store(batch)
+                elif self._burst:
+                    break
+        finally:
+            holding.cancel()
+        await self._reader.release_slot()
+
+    async def _hold_slot(self) -> None:
+        # Losing the slot for a moment does no harm: two writers of one slot store the same clicks once.
+        while True:
+            await asyncio.sleep(SLOT_SECONDS / 3)
+            with suppress(*stream.UNREACHABLE):
+                await self._reader.hold_slot(SLOT_SECONDS)
+
+    async def _next_batch(self) -> list[Delivery]:
+        if batch := await self._reader.abandoned(self._size, ABANDONED_SECONDS):
+            return batch
+        batch = await self._reader.new(self._size, None if self._burst else _BLOCK_SECONDS)
+        if batch and len(batch) < self._size and self._age:
+            await asyncio.sleep(self._age)
+            batch += await self._reader.new(self._size - len(batch), None)
+        return batch
+
+    async def _store(self, batch: list[Delivery]) -> None:
+        """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
+        rows: list[tuple[Delivery, ClickRow]] = []
+        for delivery in batch:
+            try:
+                rows.append((delivery, stream.decode(delivery.fields)))
+            except Undecodable as error:
+                await self._bury(delivery, str(error))
+        if rows:
+            await self._store_rows(rows)
+
+    async def _store_rows(self, rows: list[tuple[Delivery, ClickRow]]) -> None:
+        """One transaction; where a row in it is bad, halves, until the bad one stands alone."""
+        try:
+            await clicks.store(await self._connected(), [row for _, row in rows])
+        except clicks.BAD_ROW as error:
+            if len(rows) == 1:
+                await self._bury(rows[0][0], f"{type(error).__name__}: {error}")
+                return
+            middle = len(rows) // 2
+            await self._store_rows(rows[:middle])
+            await self._store_rows(rows[middle:])
+        else:
+            await self._reader.acknowledge(delivery.id for delivery, _ in rows)
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)
+        await self._reader.bury(delivery, reason)
+
+    async def _connected(self) -> pool.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await pool.connect(self._dsn)
+            await clicks.prepare(self._connection)
+        return self._connection
+
+    async def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

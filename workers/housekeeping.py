@@ -1,0 +1,35 @@
+"""What the database needs now and then: partitions ahead of the clicks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tracker.settings import Settings
+from tracker.store import partitions, pool
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 600.0
+_RETRY_SECONDS = 10.0
+
+
+async def run(settings: Settings) -> None:
+    """Keep house until cancelled; an outage only delays it."""
+    while True:
+        try:
+            await once(settings)
+            await asyncio.sleep(EVERY_SECONDS)
+        except pool.UNREACHABLE as error:
+            logger.warning("housekeeping: Postgres is away: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def once(settings: Settings) -> list[str]:
+    """Create the partitions that are missing, emptying click_default into them; returns their names."""
+    assert settings.postgres_dsn
+    connection = await pool.connect(settings.postgres_dsn)
+    try:
+        return await partitions.create_ahead(connection)
+    finally:
+        await connection.close()
