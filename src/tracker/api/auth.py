@@ -34,7 +34,9 @@ async def authorize(request: Request, scope: str) -> None:
 def _presented(request: Request) -> str:
     given = request.headers.getlist("authorization")
     if not given:
-        raise _unauthorized("Send a token: Authorization: Bearer trk_… (in the header, never in the address).")
+        raise _unauthorized(
+            "Send a token: Authorization: Bearer trk_… (in the header, never in the address)."
+        )
     bearer = _BEARER.fullmatch(given[0].strip())
     if len(given) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
         raise _unauthorized("The Authorization header is not one bearer token.")

@@ -34,7 +34,11 @@ _COUNTRY = re.compile(r"[A-Za-z]{2}")
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or len(text) > len(str(high)) or not low <= int(text) <= high:
+        if (
+            not (text.isascii() and text.isdigit())
+            or len(text) > len(str(high))
+            or not low <= int(text) <= high
+        ):
             raise ValueError(f"is not a whole number from {low} to {high}")
         return int(text)
 
@@ -285,7 +289,11 @@ def _named(error: ValidationError) -> dict[str, list[str]]:
 
 
 def _message(kind: str, message: str) -> str:
-    return "is no parameter of this endpoint" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+    return (
+        "is no parameter of this endpoint"
+        if kind == "extra_forbidden"
+        else message.removeprefix("Value error, ")
+    )
 
 
 def _cropped(errors: dict[str, list[str]]) -> dict[str, list[str]]:

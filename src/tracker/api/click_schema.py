@@ -1,12 +1,12 @@
-"""The answers of the clicks' endpoints, for the API's document; rows themselves come from the store as they are."""
+"""What the clicks' endpoints answer, for the API's document; the rows come from the store as they are."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-_EXAMPLE = {
+_EXAMPLE: dict[str, JsonValue] = {
     "id": 184568,
     "hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
     "group_hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
@@ -23,9 +23,9 @@ _EXAMPLE = {
     "device_brand": "",
     "sale_status": "New",
     "advertiser_external_id": None,
-    **{name: None for name in ("adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")},
+    **dict.fromkeys(("adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")),
     "device_os": "Linux",
-    **{name: "" for name in ("aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))},
+    **dict.fromkeys(("aff_sub", *(f"aff_sub{n}" for n in range(2, 21))), ""),
     "affiliate_source": "",
     "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/129.0.0.0 Safari/537.36",
     "browser": "Chrome",

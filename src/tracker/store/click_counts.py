@@ -61,8 +61,8 @@ _SUM = f"SELECT coalesce(sum(clicks), 0)::bigint {_SLOTS}"
 _LOCATE = f"""
 SELECT slot, (upto - clicks)::bigint AS before
 FROM (SELECT slot, clicks, sum(clicks) OVER (ORDER BY slot {{direction}}) AS upto {_SLOTS}) AS slots
-WHERE upto > $5 ORDER BY slot {{direction}} LIMIT 1
-"""
+WHERE upto > $5::bigint ORDER BY slot {{direction}} LIMIT 1
+"""  # noqa: S608
 _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}
 
 

@@ -79,6 +79,10 @@ class Order(NamedTuple):
     zone: tzinfo
 
 
+class TooDeepError(ValueError):
+    """A page that could only be reached by reading what lies before it."""
+
+
 class Page(NamedTuple):
     rows: list[Row]
     total: int
@@ -191,11 +195,11 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
     """Page `number`, from 1.
 
     Raises:
-        ValueError: the page is more than MAX_OFFSET rows deep and nothing counts its clicks ahead.
+        TooDeepError: the page is more than MAX_OFFSET rows deep and nothing counts its clicks ahead.
     """
     offset = (number - 1) * per_page
     if clicks.tally is None and offset > MAX_OFFSET:
-        raise ValueError(f"these filters allow pages up to {MAX_OFFSET:,} rows deep")
+        raise TooDeepError(f"these filters allow pages only up to {MAX_OFFSET:,} rows deep")
     async with _reading(pool, "repeatable_read") as connection:
         if clicks.tally is None:
             total = await _count(connection, clicks)

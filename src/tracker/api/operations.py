@@ -1,0 +1,125 @@
+"""What operators and browsers ask for without a token: health, metrics, the document and its page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from importlib.resources import files
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.api.openapi import document
+from tracker.api.problems import SECURITY_HEADERS, Problem
+from tracker.store.click_list import is_ready
+
+# Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_DOCS_PAGE = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tracker API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_DOCS_START = b"""SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  validatorUrl: null,
+  persistAuthorization: false,
+});
+"""
+
+
+class CountAnswers:
+    """Counts the answers by status, for /metrics."""
+
+    def __init__(self, app: ASGIApp, answers: Counter[int]) -> None:
+        self._app = app
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answers[message["status"]] += 1
+            await send(message)
+
+        await self._app(scope, receive, count)
+
+
+async def live(_request: Request) -> Response:
+    return _text(b"alive\n")
+
+
+async def ready(request: Request) -> Response:
+    """Whether clicks can be read. What Postgres raises while it is away is answered as everywhere."""
+    if not await is_ready(request.app.state.pool):
+        raise Problem(503, "The database has not been migrated, or does not answer queries.")
+    return _text(b"ready\n")
+
+
+async def metrics(request: Request) -> Response:
+    """In the Prometheus text format."""
+    answers: Counter[int] = request.app.state.answers
+    lines = [
+        "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
+        "# TYPE tracker_api_answers_total counter",
+        *(f'tracker_api_answers_total{{status="{status}"}} {answers[status]}' for status in sorted(answers)),
+    ]
+    return _text("\n".join([*lines, ""]).encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+
+async def openapi(request: Request) -> Response:
+    body = orjson.dumps(document(request.app))
+    return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
+
+
+async def docs(_request: Request) -> Response:
+    headers = {**SECURITY_HEADERS, "Content-Security-Policy": _DOCS_POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(_DOCS_PAGE, headers=headers, media_type="text/html")
+
+
+async def docs_asset(request: Request) -> Response:
+    asset = _docs_assets().get(request.path_params["name"])
+    if asset is None:
+        raise Problem(404, "Not Found")
+    return Response(asset[0], headers=SECURITY_HEADERS, media_type=asset[1])
+
+
+routes: list[BaseRoute] = [
+    Route("/health/live", live),
+    Route("/health/ready", ready),
+    Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
+    Route("/docs", docs),
+    Route("/docs/{name}", docs_asset),
+]
+
+
+@cache
+def _docs_assets() -> dict[str, tuple[bytes, str]]:
+    packaged = files("offapi")
+    return {
+        "swagger-ui.js": ((packaged / "swagger_bundle.js").read_bytes(), "text/javascript"),
+        "swagger-ui.css": ((packaged / "swagger_style.css").read_bytes(), "text/css"),
+        "start.js": (_DOCS_START, "text/javascript"),
+    }
+
+
+def _text(body: bytes, media_type: str = "text/plain") -> Response:
+    return Response(body, headers=SECURITY_HEADERS, media_type=media_type)

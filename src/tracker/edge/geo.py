@@ -1,0 +1,223 @@
+"""Locates addresses in mmdb databases: MaxMind's nested records, DB-IP's, and the flat ones of others.
+
+The C reader's plain `get` costs 4 µs an address, geoip2's models on top of it 11 µs, so the few fields needed
+are picked from the record itself. That reader can only map its file into memory, and a mapped file that
+somebody truncates in place kills the process (SIGBUS): hence every database is mapped from a private copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import NamedTuple
+
+import maxminddb
+
+from tracker.model import Geo
+
+CACHE_SIZE = 65_536
+"""Addresses remembered."""
+MAX_FIELD = 100
+"""Longest name kept, in characters."""
+
+NOWHERE = Geo(None, None, None, None, "UNK")
+"""Where an unknown address is."""
+
+_log = logging.getLogger(__name__)
+_Record = Mapping[str, object]
+_NONE: _Record = {}
+_MAPPED_IPV4 = "::ffff:"
+
+
+class Database(NamedTuple):
+    """One configured database, as it is served now."""
+
+    path: Path
+    type: str  # as the file names itself, such as GeoLite2-City; "" where it is not served
+    built: datetime | None  # None where it is not served
+    problem: str  # why the file, or its newer version, is not served; "" where all is well
+
+
+class _Source:
+    """One file: its reader, and the version of the file it was opened from."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem = ""
+        self._reader: maxminddb.Reader | None = None
+        self._version: tuple[int, int, int] | None = None
+        self._tried = False
+        self._told_damaged = False
+
+    def open_if_changed(self) -> bool:
+        """Open the file if it is another than last time; on failure what was open goes on serving."""
+        version = self._version_on_disk()
+        if self._tried and version == self._version:
+            return False
+        self._tried = True
+        self._version = version
+        try:
+            self._reader = _open_copy(self.path)
+        except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+            self.problem = str(error) if str(self.path) in str(error) else f"{error} ({self.path})"
+            _log.warning("geo database not read: %s", self.problem)
+            return False
+        self.problem = ""
+        self._told_damaged = False
+        return True
+
+    def find(self, ip: str) -> _Record:
+        if self._reader is None:
+            return _NONE
+        try:
+            record = self._reader.get(ip)
+        except (
+            ValueError,
+            TypeError,
+        ):  # no address (a NUL is a TypeError), or an IPv6 one in a database of IPv4
+            return _NONE
+        except maxminddb.InvalidDatabaseError as error:
+            self._tell_damaged(error)
+            return _NONE
+        return record if isinstance(record, dict) else _NONE
+
+    def describe(self) -> Database:
+        if self._reader is None:
+            return Database(self.path, "", None, self.problem)
+        metadata = self._reader.metadata()
+        built = datetime.fromtimestamp(metadata.build_epoch, UTC)
+        return Database(self.path, metadata.database_type, built, self.problem)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _version_on_disk(self) -> tuple[int, int, int] | None:
+        with suppress(OSError):
+            found = self.path.stat()
+            return found.st_mtime_ns, found.st_ino, found.st_size
+        return None
+
+    def _tell_damaged(self, error: Exception) -> None:
+        self.problem = f"{error} ({self.path})"
+        if not self._told_damaged:
+            _log.warning("geo database is damaged: %s", self.problem)
+        self._told_damaged = True
+
+
+class GeoReader:
+    """Looks addresses up in all databases; the first one that knows a field fills it.
+
+    What cannot be read is a warning that names the path; the others serve.
+    """
+
+    locate: Callable[[str], Geo]
+    """Where an address is; never raises, whatever the string holds."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._sources = [_Source(path) for path in paths]
+        if not paths:
+            _log.warning("no geo database: country, region, city and ISP of clicks stay unknown")
+        for source in self._sources:
+            source.open_if_changed()
+        self._forget()
+
+    @property
+    def databases(self) -> tuple[Database, ...]:
+        return tuple(source.describe() for source in self._sources)
+
+    def reload_changed(self) -> bool:
+        """Open databases whose file changed; whether any did. Blocks while it copies: call it in a thread."""
+        changed = [source.open_if_changed() for source in self._sources]
+        if any(changed):
+            self._forget()
+        return any(changed)
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.locate = lru_cache(CACHE_SIZE)(self._locate)
+
+    def _locate(self, ip: str) -> Geo:
+        address = ip.removeprefix(_MAPPED_IPV4) if "." in ip else ip
+        records = [record for source in self._sources if (record := source.find(address))]
+        if not records:
+            return NOWHERE
+        isp = _first(_isp, records)
+        carrier = _first(_carrier, records) or (isp if any(map(_is_mobile, records)) else None)
+        return Geo(
+            country_code=_first(_country, records),
+            region_code=_first(_region, records),
+            city=_first(_city, records),
+            isp=isp,
+            mobile_carrier=carrier or NOWHERE.mobile_carrier,
+        )
+
+
+def _open_copy(path: Path) -> maxminddb.Reader:
+    with path.open("rb") as original, NamedTemporaryFile(prefix="tracker-geo-", suffix=".mmdb") as copy:
+        shutil.copyfileobj(original, copy, 1 << 20)
+        copy.flush()
+        return maxminddb.open_database(copy.name)
+
+
+def _first(pick: Callable[[_Record], str | None], records: Sequence[_Record]) -> str | None:
+    return next(filter(None, map(pick, records)), None)
+
+
+def _country(record: _Record) -> str | None:
+    return (
+        _text(_inside(record, "country").get("iso_code"))
+        or _text(record.get("country_code"))
+        or _text(_inside(record, "registered_country").get("iso_code"))
+    )
+
+
+def _region(record: _Record) -> str | None:
+    """The code of the widest subdivision; DB-IP Lite names it without one."""
+    subdivisions = record.get("subdivisions")
+    if isinstance(subdivisions, list) and subdivisions and isinstance(subdivisions[0], dict):
+        return _text(subdivisions[0].get("iso_code"))
+    return _text(record.get("region_code"))
+
+
+def _city(record: _Record) -> str | None:
+    return _text(_inside(_inside(record, "city"), "names").get("en")) or _text(record.get("city"))
+
+
+def _isp(record: _Record) -> str | None:
+    traits = _inside(record, "traits") or record
+    names = ("isp", "organization", "autonomous_system_organization", "as_name")
+    return next(filter(None, (_text(traits.get(name)) for name in names)), None)
+
+
+def _carrier(record: _Record) -> str | None:
+    return _text(record.get("mobile_carrier")) or _text(_inside(record, "carrier").get("name"))
+
+
+def _is_mobile(record: _Record) -> bool:
+    """Whether a database says that the address is a mobile network's, so that its ISP is the carrier."""
+    traits = _inside(record, "traits") or record
+    return "mobile_network_code" in traits or traits.get("connection_type") == "Cellular"
+
+
+def _inside(record: _Record, name: str) -> _Record:
+    value = record.get(name)
+    return value if isinstance(value, dict) else _NONE
+
+
+def _text(value: object) -> str | None:
+    """A name fit for a column: text, without the NUL that Postgres refuses."""
+    if not isinstance(value, str):
+        return None
+    return value.replace("\0", "")[:MAX_FIELD] or None

@@ -1,0 +1,63 @@
+"""A client of the API application, in this process, against a real Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from httpx import ASGITransport, AsyncClient
+
+from tracker.api.application import create_api
+from tracker.clickhash import first_hash_at
+from tracker.model import ClickRow
+from tracker.settings import Settings
+from tracker.store import clicks
+from tracker.store.pool import connect
+from tracker.store.tokens import create_token
+
+CLICKS = "/backend/open-api/v1/users/clicks"
+
+
+@asynccontextmanager
+async def api_of(
+    settings: Settings, *, scopes: tuple[str, ...] = ("clicks:read",)
+) -> AsyncIterator[AsyncClient]:
+    """A client with a token of some scopes (none: without a token)."""
+    app = create_api(settings)
+    headers = {}
+    if scopes:
+        assert settings.postgres_dsn is not None
+        headers["Authorization"] = f"Bearer {await create_token(settings.postgres_dsn, scopes)}"
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(
+            transport=ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://api.test",
+            headers=headers,
+        ) as client,
+    ):
+        yield client
+
+
+async def store(settings: Settings, rows: Iterable[ClickRow]) -> None:
+    assert settings.postgres_dsn is not None
+    connection = await connect(settings.postgres_dsn)
+    try:
+        await clicks.prepare(connection)
+        await clicks.store(connection, list(rows))
+    finally:
+        await connection.close()
+
+
+async def run_sql(settings: Settings, statement: str, *values: object) -> None:
+    assert settings.postgres_dsn is not None
+    connection = await connect(settings.postgres_dsn)
+    try:
+        await connection.execute(statement, *values)
+    finally:
+        await connection.close()
+
+
+def hash_at(millis: int, n: int = 0) -> str:
+    """A click hash of a Unix millisecond; several of one millisecond differ by n."""
+    return first_hash_at(millis)[:12] + f"7{n:03x}8" + "0" * 15

@@ -1,0 +1,153 @@
+"""The real worker, driven until the stream is empty, into a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.clicks import a_click, a_row, outcomes_of
+from tracker.clickhash import Mint
+from tracker.model import Click
+from tracker.settings import Settings
+from tracker.store import clicks as store
+from tracker.store.pool import connect
+from tracker.stream import VERSION, Appender, Lane, Reader, encode
+from workers import click_writer
+
+pytestmark = pytest.mark.anyio
+
+mint = Mint()
+
+
+def some_clicks(number: int, **changes: Any) -> list[Click]:
+    return [a_click(hash=mint.hash(), visitor_key=n, **changes) for n in range(number)]
+
+
+async def append(settings: Settings, *entries: tuple[bytes, bytes]) -> None:
+    assert settings.redis_url
+    appender = Appender(settings.redis_url)
+    await appender.append(Lane(), entries, 5.0)
+    await appender.close()
+
+
+async def query(settings: Settings, sql: str, *arguments: object) -> Any:
+    assert settings.postgres_dsn
+    connection = await connect(settings.postgres_dsn)
+    try:
+        return await connection.fetch(sql, *arguments)
+    finally:
+        await connection.close()
+
+
+async def stored_hashes(settings: Settings) -> list[str]:
+    return sorted(row["hash"].hex for row in await query(settings, "SELECT hash FROM click"))
+
+
+async def counts(settings: Settings) -> dict[tuple[str, int], int]:
+    rows = await query(
+        settings, "SELECT dimension, key, sum(clicks)::int AS n FROM click_count GROUP BY 1, 2"
+    )
+    return {(row["dimension"], row["key"]): row["n"] for row in rows}
+
+
+async def test_every_click_is_stored_once_and_counted(database: Settings) -> None:
+    clicks = [*some_clicks(5), *some_clicks(3, affiliate_id=514)]
+    await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
+    await click_writer.run(database, burst=True)
+    assert await stored_hashes(database) == sorted(click.hash for click in clicks)
+    expected = {("all", 0): 8, ("offer", 3): 8, ("affiliate", 513): 5, ("affiliate", 514): 3}
+    assert await counts(database) == expected
+    assert database.redis_url
+    async with Reader(database.redis_url, 0) as reader:
+        assert await reader.waiting() == 0
+
+
+async def test_a_batch_stored_but_not_acknowledged_is_not_stored_again(database: Settings) -> None:
+    clicks = some_clicks(4)
+    await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
+    assert database.redis_url
+    assert database.postgres_dsn
+    async with Reader(database.redis_url, 0) as killed:  # between commit and acknowledgement
+        await killed.create_group()
+        await killed.new(2, None)
+    connection = await connect(database.postgres_dsn)
+    await store.prepare(connection)
+    assert await store.store(connection, [a_row(click) for click in clicks[:2]]) == 2
+    await connection.close()
+
+    await click_writer.run(database, burst=True)
+    assert await stored_hashes(database) == sorted(click.hash for click in clicks)
+    assert (await counts(database))["all", 0] == 4
+
+
+async def test_a_bad_entry_is_buried_with_its_reason_and_stops_nobody(database: Settings) -> None:
+    good = some_clicks(6)
+    too_large = a_click(
+        hash=mint.hash(), visitor_key=99, affiliate_id=1 << 63
+    )  # fits the record, not the column
+    entries = [encode(click, outcomes_of(click)) for click in [*good[:3], too_large, *good[3:]]]
+    entries.insert(2, (entries[0][0], VERSION + b'{"no":"record"}'))
+    entries.insert(4, (entries[0][0], b"\x63what a later version writes"))
+    await append(database, *entries)
+    await click_writer.run(database, burst=True)
+    assert await stored_hashes(database) == sorted(click.hash for click in good)
+    assert database.redis_url
+    async with Reader(database.redis_url, 0) as reader:
+        dead = await reader.dead()
+        assert await reader.waiting() == 0
+    reasons = [delivery.fields[b"reason"].decode() for delivery in dead]
+    assert len(reasons) == 3
+    assert any("version" in reason for reason in reasons)
+    assert any("OverflowError" in reason for reason in reasons)
+    assert all(delivery.fields[b"r"] for delivery in dead)
+
+
+async def test_writers_with_overlapping_batches_neither_deadlock_nor_double(database: Settings) -> None:
+    assert database.postgres_dsn
+    rows = [a_row(click) for n in range(10) for click in some_clicks(50, affiliate_id=500 + n)]
+    connections = [await connect(database.postgres_dsn) for _ in range(4)]
+    for connection in connections:
+        await store.prepare(connection)
+
+    async def write(place: int) -> int:
+        shuffled = rows[place * 40 :] + rows[: place * 40]
+        return sum(
+            [await store.store(connections[place], shuffled[at : at + 100]) for at in range(0, 500, 100)]
+        )
+
+    assert sum(await asyncio.gather(*map(write, range(4)))) == 500
+    assert (await counts(database))["all", 0] == 500
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_lost_group_is_made_again_from_the_beginning(database: Settings) -> None:
+    clicks = some_clicks(2)
+    await click_writer.run(database, burst=True)
+    await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
+    await click_writer.run(database, burst=True)
+    assert len(await stored_hashes(database)) == 2
+
+
+async def test_clicks_outside_every_partition_wait_in_the_default_one(database: Settings) -> None:
+    old = "0190" + "0" * 8 + "7000" + "8" + "0" * 15  # 2024
+    assert database.postgres_dsn
+    connection = await connect(database.postgres_dsn)
+    await store.prepare(connection)
+    await store.store(connection, [a_row(a_click(hash=old)), *map(a_row, some_clicks(2))])
+    assert await connection.fetchval("SELECT count(*) FROM click_default") == 1
+    await connection.close()
+
+    created = await click_writer.housekeeping.once(database)
+    assert created == ["click_20240610"]
+    (row,) = await query(
+        database, "SELECT (SELECT count(*) FROM click_default) AS strays, count(*) AS all FROM click"
+    )
+    assert (row["strays"], row["all"]) == (0, 3)
+    (moved,) = await query(
+        database, "SELECT tableoid::regclass::text AS place FROM click ORDER BY hash LIMIT 1"
+    )
+    assert moved["place"] == "click_20240610"
+    assert await click_writer.housekeeping.once(database) == []

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from tracker.api.paging import Cursor, read_cursor, write_cursor
+from tracker.store.click_counts import Span
+from tracker.store.click_list import ClickFilter
+
+CLICKS = ClickFilter(equals=(("offer_id", 3),))
+CURSOR = Cursor("0192f1c0" * 4, 2, None)
+
+
+@pytest.mark.parametrize("total", [None, 0, 123_456])
+def test_a_cursor_reads_back_as_written(total: int | None) -> None:
+    cursor = CURSOR._replace(total=total)
+    assert read_cursor(write_cursor(cursor, CLICKS, newest_first=True), CLICKS, newest_first=True) == cursor
+
+
+@pytest.mark.parametrize(
+    ("clicks", "newest_first"),
+    [
+        (CLICKS, False),
+        (ClickFilter(), True),
+        (CLICKS._replace(equals=(("offer_id", 4),)), True),
+        (CLICKS._replace(equals=(("offer_id", "3"),)), True),
+        (CLICKS._replace(span=Span(0, 900_000)), True),
+        (CLICKS._replace(is_empty=True), True),
+    ],
+)
+def test_a_cursor_of_another_list_is_refused(clicks: ClickFilter, newest_first: bool) -> None:
+    with pytest.raises(ValueError, match="other filters"):
+        read_cursor(write_cursor(CURSOR, CLICKS, newest_first=True), clicks, newest_first=newest_first)
+
+
+def test_a_changed_cursor_is_refused() -> None:
+    text = write_cursor(CURSOR, CLICKS, newest_first=True)
+    changed = {text[:at] + other + text[at + 1 :] for at in range(len(text)) for other in "Ax9-!"} - {text}
+    for cursor in [*changed, "", "!", text + "A", text + "=", text[:-1], "x" * 1000, "é"]:
+        with pytest.raises(ValueError, match="other filters"):
+            read_cursor(cursor, CLICKS, newest_first=True)
