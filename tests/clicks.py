@@ -25,7 +25,18 @@ from tracker.stream import decode, encode
 HASH = "01900000000070008000000000000001"
 
 _OFFER = Offer(
-    3, "Test Offer", 1, 1, True, (OfferUrl(132, "page", ("https://x.test/",), 1),), 86_400, False, 302, "", {}
+    3,
+    "Test Offer",
+    1,
+    1,
+    True,
+    (OfferUrl(132, "page", ("https://x.test/",), 1),),
+    1,
+    86_400,
+    False,
+    302,
+    "",
+    {},
 )
 _LINK = Link(3, 513, None, "", "", "", "", ("",) * 20, ("",) * 5)
 _VISITOR = Visitor(

@@ -15,7 +15,7 @@ LEVELS = [
     {"tracker.model"},
     {"tracker.macros", "tracker.targeting", "tracker.clickhash"},
     {"tracker.settings", "tracker.edge.text", "tracker.edge.metrics", "tracker.edge.answer"},
-    {"tracker.edge.link", "tracker.edge.visitor"},
+    {"tracker.edge.link", "tracker.edge.visitor", "tracker.children"},
     {
         "tracker.stream",
         "tracker.store",
@@ -28,6 +28,7 @@ LEVELS = [
     {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
     {"tracker.app", "workers", "tracker.doctor", "tracker.supervisor"},
     {"tracker.cli"},
+    {"tracker.__main__"},
 ]
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},

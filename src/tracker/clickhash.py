@@ -7,17 +7,16 @@ filtered and paged by it.
 from __future__ import annotations
 
 import os
-from itertools import count
 from time import time_ns
 
 HASH_LENGTH = 32
 ZERO_HASH = "0" * HASH_LENGTH
 """What HEAD and previews get in place of a hash."""
 
-_VERSION = 0x7 << 76
-_VARIANT = 0x2 << 62
 _MAX_MILLIS = (1 << 48) - 1
-_RANDOM_BYTES = 10 * 1024
+_TAILS = 1024  # drawn from the kernel at a time
+_TAIL_LENGTH = 16
+_WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -31,8 +30,8 @@ class Mint:
     def __init__(self) -> None:
         self._millis = 0
         self._sequence = 0
-        self._random = b""
-        self._taken = count(0, 8)
+        self._random = ""
+        self._taken = 0
 
     def hash(self) -> str:
         millis = time_ns() // 1_000_000
@@ -44,15 +43,18 @@ class Mint:
             self._sequence = 0
         else:
             self._sequence += 1
-        return f"{self._millis << 80 | _VERSION | self._sequence << 64 | _VARIANT | self._random_62():032x}"
+        if self._taken == len(self._random):
+            self._random, self._taken = _random_tails(), 0
+        tail = self._random[self._taken : self._taken + _TAIL_LENGTH]
+        self._taken += _TAIL_LENGTH
+        return f"{self._millis:012x}7{self._sequence:03x}{tail}"
 
-    def _random_62(self) -> int:
-        at = next(self._taken)
-        if at >= len(self._random):
-            self._random = os.urandom(_RANDOM_BYTES)
-            self._taken = count(8, 8)
-            at = 0
-        return int.from_bytes(self._random[at : at + 8]) >> 2
+
+def _random_tails() -> str:
+    """The last 64 bits of many hashes: the variant (binary 10) and 62 random bits each."""
+    tails = bytearray(os.urandom(_TAILS * 8))
+    tails[::8] = tails[::8].translate(_WITH_VARIANT)
+    return tails.hex()
 
 
 def millis_of(hash_: str) -> int:

@@ -45,6 +45,7 @@ class Offer(NamedTuple):
     brand_id: int | None
     is_active: bool
     urls: tuple[OfferUrl, ...]  # active ones only, by id
+    total_weight: int  # of its urls
     unique_window: int  # seconds
     unique_per_affiliate: bool  # unique_scope offer_affiliate instead of offer
     redirect_status: int  # 302, 303 or 307

@@ -69,7 +69,8 @@ class Delivery(NamedTuple):
 
 def encode(click: Click, outcomes: Outcomes) -> Entry:
     """The entry of a click. Positional, and mirrored by `decode`: change both, and VERSION, together."""
-    chosen = (outcomes.unique,) if outcomes.unique is outcomes.duplicate is outcomes.capped else outcomes
+    unique, duplicate, capped = outcomes
+    distinct = (unique,) if unique is duplicate is capped else outcomes
     record = orjson.dumps(
         (
             click.hash,
@@ -82,7 +83,7 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
             tuple(click.visitor),
             tuple(click.device),
             tuple(click.geo),
-            [tuple(outcome) for outcome in chosen],
+            [tuple(outcome) for outcome in distinct],
         )
     )
     return _control(click, outcomes), VERSION + record

@@ -27,14 +27,9 @@ def choose(
 
 
 def _by_weight(offer: Offer, visitor_key: int) -> OfferUrl | Reason:
-    if len(offer.urls) == 1 and offer.urls[0].weight:
-        return offer.urls[0]
-    total = sum(url.weight for url in offer.urls)
-    if not total:
-        return Reason.OFFER_HAS_NO_URL
-    point = ((visitor_key ^ offer.id) * _SPREAD & _MASK) * total >> 64
+    point = ((visitor_key ^ offer.id) * _SPREAD & _MASK) * offer.total_weight >> 64
     for url in offer.urls:
         point -= url.weight
         if point < 0:
             return url
-    raise AssertionError("a point below the total lies in one of the weights")
+    return Reason.OFFER_HAS_NO_URL  # none, or none that takes traffic by weight

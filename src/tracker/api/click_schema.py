@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field
 
-_EXAMPLE: dict[str, JsonValue] = {
+EXAMPLE: dict[str, object] = {
     "id": 184568,
     "hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
     "group_hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
@@ -67,8 +67,6 @@ _EXAMPLE: dict[str, JsonValue] = {
 
 class Click(BaseModel):
     """One click. Every key is always there; null, "" and "UNK" mean that it is not known or was not given."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     id: int
     hash: str = Field(description="The public click id: 32 hexadecimal digits (UUIDv7).")

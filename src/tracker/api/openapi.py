@@ -10,7 +10,7 @@ from spectree import Response, SpecTree
 from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from starlette.applications import Starlette
 
-from tracker.api.click_schema import ProblemDetails
+from tracker.api.click_schema import EXAMPLE, Click, ProblemDetails
 from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
@@ -63,6 +63,8 @@ def document(app: Starlette) -> dict[str, Any]:
     for path in spec["paths"].values():
         for operation in path.values():
             _name_media_types(operation["responses"])
+    # Set here, because pydantic sorts the keys of an example.
+    spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
     return spec
 
 

@@ -59,7 +59,11 @@ class CountAnswers:
                 self._answers[message["status"]] += 1
             await send(message)
 
-        await self._app(scope, receive, count)
+        try:
+            await self._app(scope, receive, count)
+        except Exception:
+            self._answers[500] += 1  # answered outside of this, or cut off
+            raise
 
 
 async def live(_request: Request) -> Response:

@@ -109,14 +109,15 @@ def _affiliate(row: Row) -> Affiliate:
 
 
 def _offer(row: Row) -> Offer:
-    urls = [_offer_url(row["id"], url) for url in row["urls"]]
+    urls = tuple(filter(None, (_offer_url(row["id"], url) for url in row["urls"])))
     return Offer(
         id=row["id"],
         name=row["name"],
         advertiser_id=row["advertiser_id"],
         brand_id=row["brand_id"],
         is_active=row["status"] == "active",
-        urls=tuple(url for url in urls if url),
+        urls=urls,
+        total_weight=sum(url.weight for url in urls),
         unique_window=row["unique_window"],
         unique_per_affiliate=row["unique_scope"] == "offer_affiliate",
         redirect_status=row["redirect_status"],

@@ -65,7 +65,23 @@ _FULL_VERSION_OF = {
     "Samsung Internet": "Samsung Internet",
     "Yandex Browser": "YaBrowser",
 }
+# Apps whose web view ua-parser takes for a bare one.
+_WEB_VIEWS = frozenset({"Chrome Mobile WebView", "Mobile Safari UI/WKWebView"})
+_APPS = {"LinkedInApp": "LinkedIn", "MicroMessenger": "WeChat Browser", "KAKAOTALK": "KakaoTalk"}
+_APP = re.compile(rf"\b({'|'.join(_APPS)})\b\]?[/ ]?([\d.]*)")
 _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
+
+_NO_MODELS = frozenset({"Feature Phone", "Smartphone", "Tablet", "iOS-Device"})  # placeholders of ua-parser
+_BRAND_NAMES = {"SonyEricsson": "Sony", "XiaoMi": "Xiaomi"}
+# Makers that ua-parser does not know by some of their models.
+_MAKERS = (
+    (re.compile(r"SM-[A-Z]\d"), "Samsung"),
+    (re.compile(r"AFT[A-Z]|KF[A-Z]{3}"), "Amazon"),
+    (re.compile(r"BRAVIA"), "Sony"),
+    (re.compile(r"M2\d{3}[CJKLS]\d|2[0-9]\d{2}[0-9A-Z]{4,7}[ACGIJLY]$|(?:Redmi|POCO|Mi) "), "Xiaomi"),
+    (re.compile(r"RMX\d{4}"), "Realme"),
+    (re.compile(r"CPH\d{4}"), "Oppo"),
+)
 
 # Chrome's reduced User-Agent names every Android device so, whatever it is.
 _REDUCED_ANDROID = "Android 10; K)"
@@ -97,8 +113,8 @@ _TV_WORDS = (
     "webos",
 )
 _TV = re.compile(
-    r"tv\b|\btv|; aft[a-z0-9]+\b|bravia|ce-html|chromecast|\bcrkey\b|large screen|mibox|netcast|\broku"
-    r"|\bomi/|tivoos|vidaa|viera|vizio|web0s|webos\.tv"
+    r"tv\b|\btv|appletv|; aft[a-z0-9]+\b|bravia|ce-html|chromecast|\bcrkey\b|large screen|mibox|netcast"
+    r"|\broku|\bomi/|tivoos|vidaa|viera|vizio|web0s|webos\.tv"
 )
 _CONSOLE_WORDS = ("playstation", "nintendo", "; xbox")
 _TABLET_MODEL = re.compile(
@@ -152,14 +168,15 @@ def read(user_agent: str, client_hints: str) -> Device:
     if device.family == "Spider":
         device = ua_parser.Device("Spider")
     os = _os(parsed.os or _NO_OS, user_agent, hints)
-    browser, browser_version = _browser(parsed.user_agent or _NO_BROWSER, hints)
+    browser, browser_version = _browser(parsed.user_agent or _NO_BROWSER, user_agent, hints)
+    model = _model(device)
     lowered = user_agent.lower()
     judge = _Judge(user_agent, os, browser, device, _is_mobile(hints))
     found = Device(
         os=os or UNKNOWN.os,
         os_version=_os_version(os, parsed.os or _NO_OS, user_agent, hints) or UNKNOWN.os_version,
-        brand=_known(device.brand),
-        model=_model(device),
+        brand=_maker(device, model),
+        model=model,
         type=_type(judge, lowered),
         platform=_architecture(lowered, hints),
         browser=browser,
@@ -220,9 +237,13 @@ def _windows_version(hinted: str) -> str:
     return "11" if int(major) >= _FIRST_WINDOWS_11 else "10"
 
 
-def _browser(parsed: ua_parser.UserAgent, hints: tuple[str, ...]) -> tuple[str, str]:
+def _browser(parsed: ua_parser.UserAgent, user_agent: str, hints: tuple[str, ...]) -> tuple[str, str]:
     family = "" if parsed.family == "Other" else parsed.family
+    if family == "Apple Mail" and "Macintosh" not in user_agent:
+        return "", ""  # ua-parser's guess for any bare WebKit, such as the PlayStation 4
     said = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
+    if family in _WEB_VIEWS and (app := _APP.search(user_agent)):
+        return _APPS[app[1]], _trimmed(app[2])
     if hints is _NO_HINTS:
         return family, said
     versions: dict[str, str] = dict(_BRAND.findall(hints[_FULL_VERSIONS] or hints[_BRANDS]))
@@ -239,20 +260,20 @@ def _device(user_agent: str, parsed: ua_parser.Device, hints: tuple[str, ...]) -
     """The device as the hint names it, else the string; ua-parser knows whose model that is."""
     model = _text(hints[_MODEL])
     if model and parsed.family != "Spider":
-        named = _ANDROID_NAMED.format(model)
-        return _resolve(named, Domain.DEVICE).device or ua_parser.Device(model, None, model)
+        known = _resolve(_ANDROID_NAMED.format(model), Domain.DEVICE).device or _NO_DEVICE
+        return ua_parser.Device(known.family, known.brand, model)
     return _NO_DEVICE if _REDUCED_ANDROID in user_agent else parsed
 
 
-def _known(brand: str | None) -> str:
-    return "" if brand is None or brand.startswith("Generic") else brand
+def _maker(device: ua_parser.Device, model: str) -> str:
+    if device.brand and not device.brand.startswith("Generic"):
+        return _BRAND_NAMES.get(device.brand, device.brand)
+    return next((maker for models, maker in _MAKERS if models.match(model)), "") if model else ""
 
 
 def _model(device: ua_parser.Device) -> str:
     model = device.model or ""
-    if model in ("iOS-Device", "Smartphone", "Feature Phone", "Tablet"):
-        return ""
-    return model
+    return "" if model in _NO_MODELS else model
 
 
 def _type(judge: _Judge, lowered: str) -> str:

@@ -65,7 +65,7 @@ class _Source:
         try:
             self._reader = _open_copy(self.path)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-            self.problem = str(error) if str(self.path) in str(error) else f"{error} ({self.path})"
+            self.problem = _with_path(error, self.path)
             _log.warning("geo database not read: %s", self.problem)
             return False
         self.problem = ""
@@ -106,7 +106,7 @@ class _Source:
         return None
 
     def _tell_damaged(self, error: Exception) -> None:
-        self.problem = f"{error} ({self.path})"
+        self.problem = _with_path(error, self.path)
         if not self._told_damaged:
             _log.warning("geo database is damaged: %s", self.problem)
         self._told_damaged = True
@@ -168,7 +168,14 @@ def _open_copy(path: Path) -> maxminddb.Reader:
     with path.open("rb") as original, NamedTemporaryFile(prefix="tracker-geo-", suffix=".mmdb") as copy:
         shutil.copyfileobj(original, copy, 1 << 20)
         copy.flush()
-        return maxminddb.open_database(copy.name)
+        try:
+            return maxminddb.open_database(copy.name)
+        except maxminddb.InvalidDatabaseError as error:
+            raise maxminddb.InvalidDatabaseError(str(error).replace(copy.name, str(path))) from error
+
+
+def _with_path(error: Exception, path: Path) -> str:
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _first(pick: Callable[[_Record], str | None], records: Sequence[_Record]) -> str | None:

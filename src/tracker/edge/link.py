@@ -25,6 +25,7 @@ _PLACE |= {
 }
 _PLACE |= {"aff_sub1": _PLACE["aff_sub"]} | {f"sub{n}": _PLACE[_AFF_SUBS[n - 1]] for n in range(1, 21)}
 
+_BLANK = [""] * len(_NAMES)
 _FIRST_AFF_SUB = _PLACE["aff_sub"]
 _FIRST_ADV_SUB = _PLACE["adv_sub"]
 
@@ -38,14 +39,13 @@ def read_link(path: str, query: bytes) -> Link:
 
     The first of repeated parameters wins, aliases included; unknown ones are passed over.
     """
-    values: list[str | None] = [None] * len(_NAMES)
-    if query:
-        for pair in query.decode("utf-8", "replace").split("&"):
-            name, _, value = pair.partition("=")
-            place = _PLACE.get(name if "%" not in name else unquote_plus(name))
-            if place is not None and values[place] is None:
-                values[place] = _value(value)
-    texts = [value or "" for value in values]
+    texts, seen = _BLANK.copy(), set()
+    for pair in query.decode("utf-8", "replace").split("&"):
+        name, _, value = pair.partition("=")
+        place = _PLACE.get(name if "%" not in name else unquote_plus(name))
+        if place is not None and place not in seen:
+            seen.add(place)
+            texts[place] = _value(value)
     return Link(
         offer_id=_offer_id(path),
         affiliate_id=_id(texts[0]),

@@ -42,6 +42,7 @@ class Recorder:
         self.has_been_up = False
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(), name="recorder")
 
     async def stop(self) -> None:
@@ -52,18 +53,19 @@ class Recorder:
             await self._task
         await self._appender.close()
 
-    async def record(self, entry: Entry) -> Answer:
-        """Put a click on the stream; returns once the server has it as durably as it keeps anything.
+    def record(self, entry: Entry) -> Future[Answer]:
+        """Put a click on the stream; done once the server has it as durably as it keeps anything.
 
         Raises:
-            NotRecorded: refused or unreachable for longer than the append timeout, or too many are waiting.
+            NotRecorded: too many are waiting; from the future: refused or unreachable for longer than the
+                append timeout.
         """
         if len(self._waiting) >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
-        recorded: Future[Answer] = asyncio.get_running_loop().create_future()
+        recorded: Future[Answer] = self._loop.create_future()
         self._waiting.append((entry, recorded))
         self._arrived.set()
-        return await recorded
+        return recorded
 
     async def probe(self) -> None:
         """Reach the stream once, so that readiness can tell.
@@ -100,7 +102,7 @@ class Recorder:
 
     async def _append(self, entries: list[Entry]) -> list[Answer]:
         """Append, repeating a failed call under its lane and sequence until the timeout."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         deadline = loop.time() + self._timeout
         while True:
             try:

@@ -50,7 +50,7 @@ def is_speculative(headers: Headers) -> bool:
 def read_visitor(scope: Mapping[str, Any], headers: Headers, trusted: tuple[Network, ...]) -> Visitor:
     """The visitor of an ASGI request. Forwarding headers count only when the peer is a trusted proxy."""
     peer = scope["client"][0] if scope["client"] else ""
-    scheme, host = scope["scheme"], read(headers.get(b"host", b""), MAX_HOST)
+    scheme, host = scope["scheme"], _text(headers, b"host", MAX_HOST)
     if trusted and is_trusted(peer, trusted):
         ip, scheme, host = _forwarded(scope, peer, scheme, host, trusted)
     else:
@@ -58,14 +58,14 @@ def read_visitor(scope: Mapping[str, Any], headers: Headers, trusted: tuple[Netw
     target = scope["raw_path"] + b"?" + scope["query_string"] if scope["query_string"] else scope["raw_path"]
     return Visitor(
         ip,
-        read(headers.get(b"user-agent", b""), MAX_USER_AGENT),
+        _text(headers, b"user-agent", MAX_USER_AGENT),
         _client_hints(headers) if b"sec-ch-ua" in headers else "",
-        read(headers.get(b"accept-language", b""), MAX_LANGUAGE),
-        read(headers.get(b"referer", b""), MAX_REFERRER),
+        _text(headers, b"accept-language", MAX_LANGUAGE),
+        _text(headers, b"referer", MAX_REFERRER),
         host,
         f"{scheme}://{host}{read(target, MAX_REQUESTED_LINK)}",
-        read(headers.get(b"sec-fetch-dest", b""), MAX_FETCH),
-        read(headers.get(b"sec-fetch-user", b""), MAX_FETCH),
+        _text(headers, b"sec-fetch-dest", MAX_FETCH),
+        _text(headers, b"sec-fetch-user", MAX_FETCH),
     )
 
 
@@ -110,8 +110,13 @@ def _network(ip: str) -> str:
     return str(IPv6Address(int(IPv6Address(ip)) >> 64 << 64)) if ":" in ip else ip
 
 
+def _text(headers: Headers, name: bytes, limit: int) -> str:
+    value = headers.get(name)
+    return read(value, limit) if value else ""
+
+
 def _client_hints(headers: Headers) -> str:
-    return "\n".join(read(headers.get(name, b""), MAX_CLIENT_HINTS // len(_HINTS)) for name in _HINTS)
+    return "\n".join(_text(headers, name, MAX_CLIENT_HINTS // len(_HINTS)) for name in _HINTS)
 
 
 def _forwarded(

@@ -75,42 +75,60 @@ async def count(connection: Connection, tally: Tally, span: Span) -> Counted:
 
 
 async def locate(
-    connection: Connection, tally: Tally, span: Span, counted: Counted, offset: int, *, newest_first: bool
-) -> tuple[Span, int]:
-    """Where the row number `offset` (from 0, less than the total) of a span is.
-
-    Returns the span without what surely comes before that row, and how many rows remain to be skipped in
-    it: fewer than its first quarter-hour has.
-    """
-    parts = _parts(span)
-    if newest_first:
-        near, slots_on = counted.tail, Span(span.low, parts.tail.low)
-    else:
-        near, slots_on = counted.head, Span(parts.head.high, span.high)
-    if offset < near:
-        return span, offset
-    return await _locate_beyond(
-        connection, tally, slots_on, parts, counted.slots, offset - near, newest_first
-    )
-
-
-async def _locate_beyond(
     connection: Connection,
     tally: Tally,
     span: Span,
-    parts: _Parts,
-    in_slots: int,
-    offset: int,
+    counted: Counted,
+    rows: range,
+    *,
     newest_first: bool,
 ) -> tuple[Span, int]:
-    if offset >= in_slots:
-        low, high = (span.low, parts.head.high) if newest_first else (parts.tail.low, span.high)
-        return Span(low, high), offset - in_slots
-    statement = _LOCATE.format(direction="DESC" if newest_first else "ASC")
-    row = await connection.fetchrow(statement, *tally, parts.first_slot, parts.end_slot, offset)
+    """Where some rows of a span are, by their numbers from 0, all less than the total.
+
+    Returns the quarter-hours from the first of these rows to the last, and how many rows are to be skipped
+    in them: fewer than the first quarter-hour has.
+    """
+    start, before = await _quarter_of(connection, tally, span, counted, rows[0], newest_first)
+    end, _ = await _quarter_of(connection, tally, span, counted, rows[-1], newest_first)
+    enclosing = Span(end.low, start.high) if newest_first else Span(start.low, end.high)
+    return enclosing, rows[0] - before
+
+
+async def reach(
+    connection: Connection, tally: Tally, span: Span, millis: int, rows: int, *, newest_first: bool
+) -> Span:
+    """The span, cut off where it surely has enough rows after those of the millisecond.
+
+    A bound on both sides spares the planner the partitions beyond.
+    """
+    here, parts = millis // SLOT_MILLIS, _parts(span)
+    slots = (parts.first_slot, min(parts.end_slot, here)) if newest_first else (here + 1, parts.end_slot)
+    row = await connection.fetchrow(_locating(newest_first), *tally, *slots, rows - 1)
+    if row is None:
+        return span
     start = row["slot"] * SLOT_MILLIS
-    narrowed = Span(span.low, start + SLOT_MILLIS) if newest_first else Span(start, span.high)
-    return narrowed, offset - row["before"]
+    return Span(start, span.high) if newest_first else Span(span.low, start + SLOT_MILLIS)
+
+
+async def _quarter_of(
+    connection: Connection, tally: Tally, span: Span, counted: Counted, number: int, newest_first: bool
+) -> tuple[Span, int]:
+    """The part of a span that has a row, no longer than a quarter-hour, and how many rows come before it."""
+    parts = _parts(span)
+    near, far = (parts.tail, parts.head) if newest_first else (parts.head, parts.tail)
+    in_near = counted.tail if newest_first else counted.head
+    if number < in_near:
+        return near, 0
+    if number >= in_near + counted.slots:
+        return far, in_near + counted.slots
+    slots = (parts.first_slot, parts.end_slot)
+    row = await connection.fetchrow(_locating(newest_first), *tally, *slots, number - in_near)
+    start = row["slot"] * SLOT_MILLIS
+    return Span(start, start + SLOT_MILLIS), in_near + row["before"]
+
+
+def _locating(newest_first: bool) -> str:
+    return _LOCATE.format(direction="DESC" if newest_first else "ASC")
 
 
 def _parts(span: Span) -> _Parts:

@@ -206,13 +206,16 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
         else:
             counted = await click_counts.count(connection, clicks.tally, clicks.span)
             total = counted.total
-            if 0 < offset < total:
-                place = await click_counts.locate(
-                    connection, clicks.tally, clicks.span, counted, offset, newest_first=order.newest_first
-                )
-                clicks, offset = clicks._replace(span=place[0]), place[1]
-        rows = [] if offset >= total else await _rows(connection, clicks, order, per_page + 1, offset=offset)
-    return Page(rows[:per_page], total, len(rows) > per_page)
+        numbers = range(offset, min(offset + per_page, total))
+        if not numbers:
+            return Page([], total, False)
+        if clicks.tally is not None:
+            span, offset = await click_counts.locate(
+                connection, clicks.tally, clicks.span, counted, numbers, newest_first=order.newest_first
+            )
+            clicks = clicks._replace(span=span)
+        rows = await _rows(connection, clicks, order, len(numbers), offset=offset)
+    return Page(rows, total, numbers.stop < total)
 
 
 async def page_after(
@@ -222,6 +225,15 @@ async def page_after(
     async with _reading(pool, "repeatable_read") as connection:
         if clicks.tally is not None:
             total = (await click_counts.count(connection, clicks.tally, clicks.span)).total
+            span = await click_counts.reach(
+                connection,
+                clicks.tally,
+                clicks.span,
+                millis_of(last_hash),
+                per_page + 1,
+                newest_first=order.newest_first,
+            )
+            clicks = clicks._replace(span=span)
         elif total is None:
             total = await _count(connection, clicks)
         rows = await _rows(connection, clicks, order, per_page + 1, after=last_hash)

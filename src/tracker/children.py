@@ -1,0 +1,261 @@
+"""Child processes that end with their parent, and the claim on a data directory that they hold till then."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import signal
+import struct
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+LEFTOVER_SECONDS = 10.0
+"""How long the processes of a killed start may take to end by themselves; then they are killed."""
+
+_POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_DAC_OVERRIDE, _CAP_SETPCAP = 1, 8
+_LIBC = ctypes.CDLL(None, use_errno=True)  # loaded here: between fork and exec is no time to load anything
+
+
+class CannotStart(Exception):  # noqa: N818 - one line that says what stands in the way
+    """Something cannot be started; the message is one line for the operator."""
+
+
+class Account(NamedTuple):
+    """The user that a child runs as, other than our own."""
+
+    name: str
+    uid: int
+    gid: int
+    passes_any_door: bool
+    """Keeps CAP_DAC_OVERRIDE: its programs or its data lie behind directories that it may not enter."""
+
+
+class Claim:
+    """The sole right to run a tracker's processes in a data directory.
+
+    Two locks: `lock` is this process's alone; `children` is inherited by every child and so stays taken until
+    the last of them, and the last of theirs, is gone: no two servers ever write the same files.
+    """
+
+    def __init__(self, data_dir: Path, own: int, inherited: int) -> None:
+        self.data_dir = data_dir
+        self.inherited = inherited
+        self._own = own
+
+    @classmethod
+    async def take(cls, data_dir: Path) -> Claim:
+        """Claim `data_dir` (created where missing) and end what a killed start has left running there.
+
+        Raises:
+            CannotStart: another process has it, or it cannot be used.
+        """
+        claim = cls(*_open_locks(data_dir))
+        try:
+            if not _try_lock(claim.inherited):
+                await _end_leftovers(claim.inherited, claim.data_dir)
+        except BaseException:
+            claim.release()
+            raise
+        os.truncate(claim.inherited, 0)
+        return claim
+
+    def note(self, pid: int, death_signal: signal.Signals) -> None:
+        """Remember a child, for the next start to end it should this one be killed."""
+        os.write(self.inherited, f"{pid} {_started_at(pid)} {death_signal.value}\n".encode())
+
+    def release(self) -> None:
+        os.close(self.inherited)
+        os.close(self._own)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process of ours, and how to end it."""
+
+    name: str
+    process: Process
+    stop_signal: signal.Signals
+    patience: float
+    """Seconds that it may take to finish what it is at before it is killed."""
+
+    async def stop(self) -> None:
+        """Signal it and wait until it is gone."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(self.stop_signal)
+        try:
+            async with asyncio.timeout(self.patience):
+                await self.process.wait()
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+
+async def spawn(
+    argv: Sequence[str],
+    claim: Claim,
+    death_signal: signal.Signals,
+    *,
+    account: Account | None = None,
+    log: Path | None = None,
+    fds: Sequence[int] = (),
+) -> Process:
+    """Start a child in a session of its own, which gets `death_signal` when this process dies.
+
+    Its output is appended to `log`, or goes where ours goes; with an `account` it works in `/`.
+
+    Raises:
+        CannotStart: the program cannot be started.
+    """
+    output = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=None if account is None else "/",
+            pass_fds=(claim.inherited, *fds),
+            start_new_session=True,
+            preexec_fn=_before_exec(death_signal, account),
+        )
+    except (OSError, ValueError) as error:  # ValueError: what asyncio makes of an error before exec
+        raise CannotStart(f"{argv[0]} cannot be started: {error}") from error
+    finally:
+        if output is not None:
+            os.close(output)
+    claim.note(process.pid, death_signal)
+    return process
+
+
+def can_open_doors() -> bool:
+    """Whether this process can give a child an account that `passes_any_door`."""
+    needed = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_SETPCAP
+    return _effective_capabilities() & needed == needed
+
+
+def _effective_capabilities() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+
+
+def _before_exec(death_signal: signal.Signals, account: Account | None) -> Callable[[], None]:
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if account is not None:
+            _become(account)
+        if sys.platform == "linux":
+            # After the change of user, which clears it.
+            _prctl(_PR_SET_PDEATHSIG, death_signal)
+            if os.getppid() != parent:  # died before it could be asked for
+                os._exit(1)
+
+    return prepare
+
+
+def _become(account: Account) -> None:
+    if account.passes_any_door:
+        # Without it access(2), by which PostgreSQL looks for its own programs, would leave capabilities out.
+        _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
+    os.setgroups([])
+    os.setgid(account.gid)
+    os.setuid(account.uid)
+    if account.passes_any_door:
+        _keep_only(1 << _CAP_DAC_OVERRIDE)
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE)
+
+
+def _keep_only(capabilities: int) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low = struct.pack("=III", capabilities, capabilities, capabilities)  # effective, permitted, inheritable
+    if _LIBC.capset(header, low + bytes(12)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _prctl(option: int, first: int, second: int = 0) -> None:
+    arguments = [ctypes.c_ulong(value) for value in (first, second, 0, 0)]
+    if _LIBC.prctl(option, *arguments) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _open_locks(data_dir: Path) -> tuple[Path, int, int]:
+    data_dir = data_dir.resolve()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        own, inherited = _open_lock(data_dir / "lock"), _open_lock(data_dir / "children")
+    except OSError as error:
+        raise CannotStart(f"TRACKER_DATA_DIR: {data_dir} cannot be used: {error.strerror}") from error
+    if not _try_lock(own):
+        holder = os.pread(own, 20, 0).decode(errors="replace").strip()
+        os.close(inherited)
+        os.close(own)
+        raise CannotStart(f"TRACKER_DATA_DIR: {data_dir} is in use by another tracker (pid {holder})")
+    os.truncate(own, 0)
+    os.write(own, f"{os.getpid()}\n".encode())
+    return data_dir, own, inherited
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _end_leftovers(inherited: int, data_dir: Path) -> None:
+    noted = os.pread(inherited, 1 << 20, 0).decode().splitlines()
+    _signal_noted(noted, None)
+    if await _locked_within(inherited, LEFTOVER_SECONDS):
+        return
+    _signal_noted(noted, signal.SIGKILL)
+    if not await _locked_within(inherited, LEFTOVER_SECONDS):
+        raise CannotStart(f"TRACKER_DATA_DIR: processes of an earlier start still run in {data_dir}")
+
+
+def _signal_noted(noted: Sequence[str], number: signal.Signals | None) -> None:
+    for pid, started_at, death_signal in (line.split() for line in noted):
+        # A pid alone may be anybody's by now; with the time it was started at it is the process we noted.
+        if started_at == _started_at(int(pid)):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), number or int(death_signal))
+
+
+async def _locked_within(fd: int, seconds: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (locked := _try_lock(fd)) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)
+    return locked
+
+
+def _started_at(pid: int) -> str:
+    """Which process bears this number: it, and the time it began at, in this boot; "-…" where none does."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return f"-{pid}"
+    return f"{boot}/{fields[19]}"

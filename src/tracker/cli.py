@@ -1,0 +1,214 @@
+"""The command line: `tracker …`. It only reads arguments, calls, and says what went wrong in one line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import uvicorn
+import uvloop
+
+from tracker import doctor, supervisor
+from tracker.app import create_api, create_edge
+from tracker.children import CannotStart
+from tracker.embedded import resolve
+from tracker.settings import Settings, SettingsError
+from tracker.store import pool
+from tracker.store.migrate import migrate
+from tracker.store.tokens import SCOPES, create_token
+from workers import click_writer
+
+DRAIN_SECONDS = 10
+"""How long an edge or the API may take to answer what it has accepted before it stops."""
+
+_Arguments = argparse.Namespace
+_Command = Callable[[Settings, _Arguments], int]
+
+_EXAMPLES = """\
+examples:
+  tracker up                                    everything, with demo data, on ports 8000 and 8001
+  TRACKER_PORT=9000 tracker up --edges 2        two edges that share port 9000; the API on 9001
+  tracker token create --scope clicks:read      a token for the read API
+  tracker doctor                                what is amiss, and what to do about it
+
+Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1, or 78 where the settings are at fault."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    command: _Command = arguments.command
+    try:
+        return command(resolve(Settings.from_env()) if arguments.resolved else Settings.from_env(), arguments)
+    except SettingsError as error:
+        return _fail(str(error), os.EX_CONFIG)
+    except CannotStart as error:
+        return _fail(str(error))
+    except pool.UNREACHABLE as error:
+        return _fail(
+            f"PostgreSQL cannot be reached ({error}); is `tracker up` running on this TRACKER_DATA_DIR?"
+        )
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tracker",
+        description="A click tracker for affiliate networks.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_parts(commands)
+    _add_chores(commands)
+    return parser
+
+
+class _Commands(Protocol):
+    """What add_subparsers returns, as far as it is used here."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser: ...  # noqa: A002
+
+
+def _add_parts(commands: _Commands) -> None:
+    up = _add(commands, "up", _up, "run everything: engines, edge, API and worker", resolved=False)
+    up.add_argument(
+        "--edges", type=_whole(1, 256), default=1, metavar="N", help="edges that share the port (1)"
+    )
+    up.add_argument("--no-demo", action="store_true", help="start with an empty catalogue")
+    edge = _add(commands, "edge", _edge, "serve tracking links on TRACKER_HOST:TRACKER_PORT")
+    api = _add(commands, "api", _api, "serve the read API and its docs on TRACKER_HOST:TRACKER_API_PORT")
+    worker = _add(commands, "worker", _worker, "move recorded clicks into PostgreSQL, until SIGTERM")
+    for part in (edge, worker):
+        part.add_argument(
+            "--slot", type=_whole(0, 9999), default=0, metavar="N", help="its number among its kind (0)"
+        )
+    for part in (edge, api):
+        part.add_argument(
+            "--fd", type=_whole(0, 1 << 20), metavar="N", help="serve this inherited listening socket"
+        )
+
+
+def _add_chores(commands: _Commands) -> None:
+    chore = _add(commands, "migrate", _migrate, "bring the database up to date")
+    chore.add_argument("--json", action="store_true", help="print JSON")
+    chore = _add(commands, "doctor", _doctor, "check engines, durability, settings, geo, disk and clock")
+    chore.add_argument("--only", choices=doctor.TOPICS, help="check this alone")
+    chore.add_argument("--json", action="store_true", help="print JSON")
+    tokens = commands.add_parser("token", help="make API tokens", description="Make API tokens.")
+    create = _add(
+        tokens.add_subparsers(metavar="COMMAND", required=True),
+        "create",
+        _token,
+        "make a token and print it, once",
+    )
+    create.add_argument(
+        "--scope", action="append", required=True, choices=SCOPES, help="repeatable: what it may do"
+    )
+    create.add_argument("--name", default="", help="what it is for")
+    create.add_argument("--expires-in", type=_whole(1, 36_500), metavar="DAYS", help="never, unless given")
+
+
+def _add(
+    commands: _Commands, name: str, command: _Command, purpose: str, *, resolved: bool = True
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+    parser.set_defaults(command=command, resolved=resolved)
+    return parser
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _up(settings: Settings, arguments: _Arguments) -> int:
+    asyncio.run(supervisor.up(settings, edges=arguments.edges, demo=not arguments.no_demo))
+    return 0
+
+
+def _edge(settings: Settings, arguments: _Arguments) -> int:
+    return _serve(
+        create_edge(settings, arguments.slot), settings, "TRACKER_PORT", settings.port, arguments.fd
+    )
+
+
+def _api(settings: Settings, arguments: _Arguments) -> int:
+    return _serve(create_api(settings), settings, "TRACKER_API_PORT", settings.api_port, arguments.fd)
+
+
+def _serve(app: Any, settings: Settings, variable: str, port: int, fd: int | None) -> int:
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        proxy_headers=False,  # whom to believe is TRACKER_TRUSTED_PROXIES
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    listening = supervisor.listen(variable, settings.host, port) if fd is None else _inherited(fd)
+    server = uvicorn.Server(config)
+    server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=fd)
+    except OSError as error:
+        raise CannotStart(f"--fd: {fd} is no open socket: {error.strerror}") from error
+
+
+def _worker(settings: Settings, arguments: _Arguments) -> int:
+    uvloop.run(click_writer.run(settings, arguments.slot))
+    return 0
+
+
+def _migrate(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.postgres_dsn
+    applied = asyncio.run(migrate(settings.postgres_dsn))
+    if arguments.json:
+        print(json.dumps({"applied": applied}))
+    else:
+        print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+    return 0
+
+
+def _doctor(settings: Settings, arguments: _Arguments) -> int:
+    findings = asyncio.run(doctor.examine(settings, arguments.only))
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        print("\n".join(map(str, findings)))
+    return int(any(finding.level == "fail" for finding in findings))
+
+
+def _token(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.postgres_dsn
+    days = arguments.expires_in
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    print(asyncio.run(create_token(settings.postgres_dsn, arguments.scope, arguments.name, expires_at)))
+    return 0
+
+
+def _fail(line: str, code: int = 1) -> int:
+    print(f"tracker: {' '.join(line.split())}", file=sys.stderr)
+    return code

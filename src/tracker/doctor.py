@@ -1,0 +1,222 @@
+"""`tracker doctor`: is everything here as the promises need it, and if not, what is to be done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from tracker import stream
+from tracker.children import CannotStart
+from tracker.edge.geo import GeoReader
+from tracker.embedded import check_version
+from tracker.settings import Settings
+from tracker.store import pool
+
+Level = Literal["ok", "warn", "fail"]
+
+_LEAST_FREE_WARN, _LEAST_FREE_FAIL = 5 << 30, 1 << 30
+_SKEW_WARN, _SKEW_FAIL = 0.2, 1.0  # seconds
+_OLD_GEO = timedelta(days=60)
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    topic: str
+    level: Level
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        advice = f"\n{'':18}{self.advice}" if self.advice else ""
+        return f"{self.level:4}  {self.topic:10}  {self.text}{advice}"
+
+
+async def examine(settings: Settings, only: str | None = None) -> list[Finding]:
+    """Check every topic, or one; `settings` are resolved."""
+    asked = await _ask_stream(settings)
+    found: list[Finding] = []
+    for topic, check in _CHECKS.items():
+        if only in (None, topic):
+            found += await check(settings, asked)
+    return found
+
+
+class _Asked(NamedTuple):
+    facts: stream.StreamFacts
+    skew: float  # seconds between its clock and ours
+
+
+_Facts = _Asked | Exception
+_Check = Callable[[Settings, _Facts], Awaitable[list[Finding]]]
+
+
+async def _ask_stream(settings: Settings) -> _Facts:
+    assert settings.redis_url
+    try:
+        facts = await stream.facts(settings.redis_url)
+    except stream.UNREACHABLE as error:
+        return error
+    return _Asked(facts, abs(time.time() - facts.millis / 1000))
+
+
+async def _engines(settings: Settings, asked: _Facts) -> list[Finding]:
+    return [_stream(settings, asked), await _postgres(settings)]
+
+
+def _stream(settings: Settings, asked: _Facts) -> Finding:
+    assert settings.redis_url
+    where = _without_password(settings.redis_url)
+    if isinstance(asked, Exception):
+        return _unreachable("TRACKER_REDIS_URL", where, asked)
+    return _versioned("TRACKER_REDIS_URL", asked.facts.server, asked.facts.version, where)
+
+
+async def _postgres(settings: Settings) -> Finding:
+    assert settings.postgres_dsn
+    where = _without_password(settings.postgres_dsn)
+    try:
+        version = await pool.version(settings.postgres_dsn)
+    except Exception as error:  # wrong passwords and missing databases are findings too
+        return _unreachable("TRACKER_POSTGRES_DSN", where, error)
+    return _versioned("TRACKER_POSTGRES_DSN", "postgresql", version, where)
+
+
+def _unreachable(variable: str, where: str, error: Exception) -> Finding:
+    advice = f"start it with `tracker up`, or set {variable} to one that runs"
+    return Finding("engines", "fail", f"{where} cannot be used: {error or type(error).__name__}", advice)
+
+
+def _versioned(variable: str, server: str, version: str, where: str) -> Finding:
+    try:
+        check_version(variable, server, version)
+    except CannotStart as error:
+        return Finding("engines", "fail", str(error), "upgrade it")
+    return Finding("engines", "ok", f"{server} {version} at {where}")
+
+
+async def _durability(_: Settings, asked: _Facts) -> list[Finding]:
+    if isinstance(asked, Exception):
+        return [Finding("durability", "fail", "unknown, for the stream server cannot be asked")]
+    return [_level(asked.facts), _eviction(asked.facts), _memory(asked.facts)]
+
+
+_DURABILITY: Mapping[str, tuple[Level, str, str]] = {
+    "always": ("ok", "a redirect is answered only when its click is on disk", ""),
+    "everysec": (
+        "warn",
+        "a power cut may lose the last second of clicks",
+        "set appendfsync always on the server",
+    ),
+    "no": ("fail", "a power cut may lose half a minute of clicks", "set appendfsync always on the server"),
+    "memory": (
+        "fail",
+        "clicks not yet in PostgreSQL are lost when the stream server ends",
+        "set appendonly yes and appendfsync always on the server",
+    ),
+}
+
+
+def _level(facts: stream.StreamFacts) -> Finding:
+    unknown: tuple[Level, str, str] = ("warn", "nothing is known of this level", "ask who runs the server")
+    level, meaning, advice = _DURABILITY.get(facts.durability, unknown)
+    return Finding("durability", level, f"level in force: {facts.durability}: {meaning}", advice)
+
+
+def _eviction(facts: stream.StreamFacts) -> Finding:
+    if facts.policy == "noeviction":
+        return Finding(
+            "durability", "ok", "maxmemory-policy noeviction: a full server refuses, it never forgets"
+        )
+    text = f"maxmemory-policy {facts.policy}: a full server throws clicks away"
+    return Finding("durability", "fail", text, "set maxmemory-policy noeviction on the server")
+
+
+def _memory(facts: stream.StreamFacts) -> Finding:
+    if facts.maxmemory:
+        return Finding("durability", "ok", f"maxmemory {facts.maxmemory >> 20} MB")
+    text = "maxmemory is not set: the kernel may kill a server that has grown too large"
+    return Finding("durability", "warn", text, "set maxmemory on the server")
+
+
+async def _settings(settings: Settings, _: _Facts) -> list[Finding]:
+    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
+    shown = [Finding("settings", "ok", f"{name} = {_shown(value)}") for name, value in values]
+    if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+        text = f"{settings.data_dir.resolve()} is missing or not writable"
+        shown.append(Finding("settings", "fail", text, "start `tracker up` once, or set TRACKER_DATA_DIR"))
+    return shown
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return _without_password(value) if isinstance(value, str) and "://" in value else str(value)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+async def _geo(settings: Settings, _: _Facts) -> list[Finding]:
+    if not settings.geoip_db:
+        advice = "set TRACKER_GEOIP_DB to an mmdb file; see geoip/README.md"
+        return [Finding("geo", "warn", "no database: country, region, city and ISP stay unknown", advice)]
+    reader = GeoReader(settings.geoip_db)
+    try:
+        return [_database(*database) for database in reader.databases]
+    finally:
+        reader.close()
+
+
+def _database(path: object, kind: str, built: datetime | None, problem: str) -> Finding:
+    if built is None or problem:
+        return Finding(
+            "geo", "fail", f"{path}: {problem}", "put a sound mmdb file there, or correct TRACKER_GEOIP_DB"
+        )
+    text = f"{path}: {kind}, built {built:%Y-%m-%d}"
+    if datetime.now(UTC) - built > _OLD_GEO:
+        return Finding(
+            "geo", "warn", f"{text}: old, and addresses move", "fetch a newer one; see geoip/README.md"
+        )
+    return Finding("geo", "ok", text)
+
+
+async def _disk(settings: Settings, _: _Facts) -> list[Finding]:
+    data_dir = settings.data_dir.resolve()
+    there = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    level: Level = "fail" if free < _LEAST_FREE_FAIL else "warn" if free < _LEAST_FREE_WARN else "ok"
+    advice = "" if level == "ok" else "make room, or set TRACKER_DATA_DIR to a larger disk"
+    return [Finding("disk", level, f"{free / (1 << 30):.1f} GB free under {data_dir}", advice)]
+
+
+async def _clock(_: Settings, asked: _Facts) -> list[Finding]:
+    if isinstance(asked, Exception):
+        return [Finding("clock", "warn", "not compared, for the stream server cannot be asked")]
+    skew = asked.skew
+    level: Level = "fail" if skew > _SKEW_FAIL else "warn" if skew > _SKEW_WARN else "ok"
+    advice = "" if level == "ok" else "run NTP (chrony, systemd-timesyncd) on both machines"
+    return [Finding("clock", level, f"{skew:.3f} s off the stream server's", advice)]
+
+
+_CHECKS: Mapping[str, _Check] = {
+    "engines": _engines,
+    "durability": _durability,
+    "settings": _settings,
+    "geo": _geo,
+    "disk": _disk,
+    "clock": _clock,
+}
+
+TOPICS = tuple(_CHECKS)
+"""What can be examined alone."""

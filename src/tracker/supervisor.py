@@ -1,0 +1,332 @@
+"""`tracker up`: every part as a child of one process, started in order, kept up, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TextIO
+
+from tracker import embedded, stream
+from tracker.children import CannotStart, Child, Claim, spawn
+from tracker.settings import Settings
+from tracker.store import pool
+from tracker.store.demo import load_demo
+from tracker.store.migrate import migrate
+from tracker.store.tokens import SCOPES, create_token, find_token
+
+READY_SECONDS = 60.0
+"""How long the edge and the API may take to be ready."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_STEADY_SECONDS = 10.0  # a child that has been up this long begins its pauses anew
+_FAILURES_AT_START = 4  # of one child before everything is up, after which there is no point in going on
+_DRAIN_SECONDS, _BATCH_SECONDS = 15.0, 45.0  # an edge or the API; the worker
+_BACKLOG = 2048  # connections that wait while no edge is there
+_POLL_SECONDS = 0.05
+_ANSWER_SECONDS = 2.0
+_DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+async def up(settings: Settings, *, edges: int, demo: bool) -> None:
+    """Run a whole tracker until SIGTERM or SIGINT.
+
+    Raises:
+        CannotStart: a part cannot be started; nothing is left running.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    claim = await Claim.take(settings.data_dir)
+    try:
+        house = _House(settings, claim)
+        running = asyncio.create_task(house.run(edges, demo))
+        told = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running
+        finally:
+            told.cancel()
+            await _cancelled(running)
+            await house.stop()
+    finally:
+        claim.release()
+
+
+class _Part:
+    """One child, which is started again whenever it dies."""
+
+    def __init__(self, name: str, start: Callable[[], Awaitable[Child]]) -> None:
+        self._name = name
+        self._start = start
+        self._child: Child | None = None
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        self.all_up = False
+        """Whether the whole tracker has been ready: from then on no failure is final."""
+
+    async def start(self) -> None:
+        self._child = await self._start()
+
+    async def keep(self) -> None:
+        """Start it again whenever it ends, for ever; CannotStart where that is pointless."""
+        while self._child is not None:
+            begun = asyncio.get_running_loop().time()
+            code = await self._child.process.wait()
+            if asyncio.get_running_loop().time() - begun > _STEADY_SECONDS:
+                self._pause, self._failures = _FIRST_PAUSE, 0
+            self._give_up_if_pointless(code)
+            await self._start_again(_fate(code))
+
+    async def stop(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+
+    def _give_up_if_pointless(self, code: int) -> None:
+        self._failures += 1
+        if code == os.EX_CONFIG:
+            raise CannotStart(f"{self._name} refuses its settings, see above")
+        if self._failures >= _FAILURES_AT_START and not self.all_up:
+            raise CannotStart(f"{self._name} cannot start: {_fate(code)} {self._failures} times, see above")
+
+    async def _start_again(self, fate: str) -> None:
+        while True:
+            _say(f"tracker: {self._name} {fate}; starting it again", sys.stderr)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            try:
+                return await self.start()
+            except CannotStart as error:
+                if not self.all_up:
+                    raise
+                fate = f"cannot be started ({error})"
+
+
+class _House:
+    """The parts of one tracker."""
+
+    def __init__(self, settings: Settings, claim: Claim) -> None:
+        self._given = settings
+        self._settings = embedded.resolve(settings)
+        self._claim = claim
+        self._engines: list[_Part] = []
+        self._worker: list[_Part] = []
+        self._api: list[_Part] = []
+        self._edges: list[_Part] = []
+
+    async def run(self, edges: int, demo: bool) -> None:
+        """Start everything in order and keep it up until cancelled."""
+        host, port, api_port = self._given.host, self._given.port, self._given.api_port
+        with listen("TRACKER_PORT", host, port) as links, listen("TRACKER_API_PORT", host, api_port) as api:
+            try:
+                async with asyncio.TaskGroup() as keepers:
+                    await self._start_engines(keepers)
+                    await self._prepare(demo)
+                    await self._start_parts(keepers, edges, links, api)
+                    await _until_ready("edge", host, port)
+                    await _until_ready("API", host, api_port)
+                    for part in self._parts():
+                        part.all_up = True
+                    _say("tracker: ready; Ctrl-C stops it")
+            except ExceptionGroup as group:
+                raise _first(group) from None
+
+    async def stop(self) -> None:
+        """Edges first, which drain; then who reads what they wrote; the engines last."""
+        for parts in (self._edges, self._api, self._worker, self._engines):
+            await asyncio.gather(*(part.stop() for part in parts))
+
+    def _parts(self) -> Iterable[_Part]:
+        return (*self._engines, *self._worker, *self._api, *self._edges)
+
+    async def _start_engines(self, keepers: asyncio.TaskGroup) -> None:
+        if self._given.redis_url is None:
+            valkey = _Part("Valkey", lambda: embedded.start_valkey(self._settings, self._claim))
+            self._engines.append(valkey)
+        if self._given.postgres_dsn is None:
+            postgres = _Part("PostgreSQL", lambda: embedded.start_postgres(self._settings, self._claim))
+            self._engines.append(postgres)
+        async with asyncio.TaskGroup() as starting:
+            for part in self._engines:
+                starting.create_task(part.start())
+        for part in self._engines:
+            keepers.create_task(part.keep())
+
+    async def _prepare(self, demo: bool) -> None:
+        dsn = self._settings.postgres_dsn
+        assert dsn
+        await self._check_versions()
+        try:
+            await migrate(dsn)
+            token = None
+            if demo:
+                await load_demo(dsn)
+                token = await _demo_token(dsn, self._claim.data_dir / "demo-token")
+        except Exception as error:  # whatever a database can say against it
+            raise CannotStart(f"the database cannot be prepared: {error}") from error
+        # Before anything can be ready: who waits for that finds the links printed.
+        _say(_banner(self._given, token))
+
+    async def _check_versions(self) -> None:
+        """Refuse servers that are too old; that one cannot be asked is for the parts to say."""
+        assert self._settings.redis_url
+        assert self._settings.postgres_dsn
+        try:
+            server, version, *_ = await stream.facts(self._settings.redis_url)
+        except stream.UNREACHABLE as error:
+            _say(f"tracker: TRACKER_REDIS_URL: {error}", sys.stderr)
+        else:
+            embedded.check_version("TRACKER_REDIS_URL", server, version)
+        try:
+            version = await pool.version(self._settings.postgres_dsn)
+        except pool.UNREACHABLE as error:
+            raise CannotStart(f"TRACKER_POSTGRES_DSN: {error}") from error
+        embedded.check_version("TRACKER_POSTGRES_DSN", "postgresql", version)
+
+    async def _start_parts(
+        self, keepers: asyncio.TaskGroup, edges: int, links: socket.socket, api: socket.socket
+    ) -> None:
+        self._api = [_Part("the API", self._command("api", _DRAIN_SECONDS, api))]
+        self._worker = [_Part("the worker", self._command("worker", _BATCH_SECONDS, slot=0))]
+        self._edges = [
+            _Part(f"edge {slot}", self._command("edge", _DRAIN_SECONDS, links, slot)) for slot in range(edges)
+        ]
+        for part in (*self._api, *self._worker, *self._edges):
+            await part.start()
+            keepers.create_task(part.keep())
+
+    def _command(
+        self, role: str, patience: float, listening: socket.socket | None = None, slot: int | None = None
+    ) -> Callable[[], Awaitable[Child]]:
+        words = [] if slot is None else ["--slot", str(slot)]
+        fds = () if listening is None else (listening.fileno(),)
+        words += [word for fd in fds for word in ("--fd", str(fd))]
+        # Its environment is ours, and so are the settings that it reads there. -P: no modules from `.`
+        argv = [sys.executable, "-P", "-m", "tracker", role, *words]
+
+        async def start() -> Child:
+            process = await spawn(argv, self._claim, signal.SIGTERM, fds=fds)
+            return Child(role, process, signal.SIGTERM, patience)
+
+        return start
+
+
+def listen(variable: str, host: str, port: int) -> socket.socket:
+    """Listen from now on: who comes before an edge is there, or while one is started again, waits.
+
+    Raises:
+        CannotStart: the address cannot be had; the message names `variable`.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+    except OSError as error:
+        raise CannotStart(f"TRACKER_HOST: {host!r}: {error.strerror}") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        text = "in use" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
+        raise CannotStart(
+            f"{variable}: port {port} on {host} is {text}: set {variable} to another"
+        ) from error
+    return listening
+
+
+async def _until_ready(name: str, host: str, port: int) -> None:
+    said = "it does not answer"
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while said:
+                said = await _missing(_reachable(host), port) or ""
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        raise CannotStart(f"the {name} is not ready after {READY_SECONDS:.0f} s: {said}") from None
+
+
+async def _missing(host: str, port: int) -> str:
+    """What a server still waits for; "" once it is ready."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /health/ready HTTP/1.1\r\nHost: tracker\r\nConnection: close\r\n\r\n")
+                head, _, body = (await reader.read()).decode(errors="replace").partition("\r\n\r\n")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return "it does not answer"
+    return "" if head.split()[1:2] == ["200"] else body.strip()
+
+
+async def _demo_token(dsn: str, path: Path) -> str:
+    """The token shown at every start: kept in a file, made anew where this database does not know it."""
+    token = _read(path)
+    async with await pool.open_pool(dsn, size=1) as connections:
+        if await find_token(connections, token):
+            return token
+    token = await create_token(dsn, [scope for scope in SCOPES if scope.endswith(":read")], "demo")
+    _write_secret(path, f"{token}\n")
+    return token
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _banner(settings: Settings, token: str | None) -> str:
+    host = _reachable(settings.host)
+    host = f"[{host}]" if ":" in host else host
+    links, api = f"http://{host}:{settings.port}", f"http://{host}:{settings.api_port}"
+    clicks = f"{api}/backend/open-api/v1/users/clicks"
+    lines = [f"Tracker, with its data in {settings.data_dir.resolve()}", ""]
+    if token:
+        lines += [f"  Tracking link  {links}{_DEMO_LINK}"]
+        lines += [f"  Read API       curl -H 'Authorization: Bearer {token}' '{clicks}'"]
+    else:
+        lines += [f"  Tracking links {links}/offer/OFFER_ID?affiliate_id=AFFILIATE_ID"]
+        lines += [f"  Read API       {clicks} (a token for it: tracker token create --scope clicks:read)"]
+    return "\n".join([*lines, f"  API docs       {api}/docs", ""])
+
+
+def _reachable(host: str) -> str:
+    return _ANY_HOST.get(host, host)
+
+
+def _fate(code: int) -> str:
+    return f"ended with code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first, out of the groups that it travelled in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _say(text: str, where: TextIO | None = None) -> None:
+    print(text, file=where or sys.stdout, flush=True)

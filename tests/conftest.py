@@ -1,0 +1,79 @@
+"""Real engines for every test that asks: started once, each test with a database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from tracker.children import Claim
+from tracker.embedded import Engine, resolve, start_postgres, start_valkey
+from tracker.settings import Settings
+from tracker.store.migrate import migrate
+
+_TEMPLATE = "migrated_template"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Engines:
+    settings: Settings
+    valkey: Engine
+    postgres: Engine
+
+    @property
+    def redis_url(self) -> str:
+        return self.valkey.url
+
+    @property
+    def postgres_dsn(self) -> str:
+        return self.postgres.url
+
+    def dsn_of(self, database: str) -> str:
+        return urlsplit(self.postgres.url)._replace(path=f"/{database}").geturl()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def engines(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
+    """Valkey and PostgreSQL as `tracker up` starts them, for the whole session."""
+    settings = resolve(Settings(data_dir=tmp_path_factory.mktemp("engines")))
+    claim = await Claim.take(settings.data_dir)
+    valkey, postgres = await asyncio.gather(start_valkey(settings, claim), start_postgres(settings, claim))
+    yield Engines(settings, valkey, postgres)
+    await asyncio.gather(valkey.stop(), postgres.stop())
+    claim.release()
+
+
+@pytest.fixture(scope="session")
+async def maintenance(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to create and drop databases over; the template is there."""
+    connection = await asyncpg.connect(engines.dsn_of("postgres"))
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    await migrate(engines.dsn_of(_TEMPLATE))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def database(
+    engines: Engines, maintenance: asyncpg.Connection, tmp_path: Path
+) -> AsyncIterator[Settings]:
+    """Settings with a migrated database of this test's own and an empty Valkey."""
+    name = f"test_{next(_numbers)}"
+    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
+        await client.flushall()
+    yield replace(engines.settings, postgres_dsn=engines.dsn_of(name), data_dir=tmp_path)
+    await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")

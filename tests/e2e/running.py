@@ -1,0 +1,138 @@
+"""A tracker as an operator runs it: `tracker up` in a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds after which something that should have happened is a failure."""
+
+
+def free_port() -> int:
+    """A port that is free, and so is the next."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+class Up:
+    """One `tracker up`: on free ports, with what it prints kept."""
+
+    def __init__(self, data_dir: Path, *options: str, log: Path | None = None, **variables: str) -> None:
+        self.data_dir = data_dir
+        self.port = int(variables.get("TRACKER_PORT") or free_port())
+        self.api_port = int(variables.get("TRACKER_API_PORT") or self.port + 1)
+        self._log = log or data_dir.with_name(f"{data_dir.name}-{self.port}.log")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+        own = {"TRACKER_DATA_DIR": str(data_dir), "TRACKER_PORT": str(self.port)}
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tracker", "up", *options],
+                env=clean | own | variables,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def link(self) -> str:
+        """The path of the tracking link that it printed."""
+        return re.search(rf"http://127\.0\.0\.1:{self.port}(/\S+)", self.output)[1]  # type: ignore[index]
+
+    @property
+    def token(self) -> str:
+        return re.search(r"Bearer (trk_[\w-]+)", self.output)[1]  # type: ignore[index]
+
+    def wait_ready(self) -> Up:
+        wait_until(lambda: "tracker: ready" in self.output or self.process.poll() is not None)
+        assert self.process.poll() is None, self.output
+        return self
+
+    def get(self, path: str, port: int | None = None, **headers: str) -> tuple[HTTPResponse, bytes]:
+        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def clicks(self) -> list[dict[str, Any]]:
+        path = "/backend/open-api/v1/users/clicks"
+        response, body = self.get(path, self.api_port, Authorization=f"Bearer {self.token}")
+        assert response.status == 200, body
+        data: list[dict[str, Any]] = json.loads(body)["data"]
+        return data
+
+    def child(self, words: str) -> int:
+        """The pid of the child with these words in its command line."""
+        return next(pid for pid in self.children() if words in command_line(pid))
+
+    def children(self) -> list[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+    def end(self, *signals: signal.Signals) -> int:
+        for number in signals or (signal.SIGTERM,):
+            self.process.send_signal(number)
+            time.sleep(0.02)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def up(data_dir: Path, *options: str, **variables: str) -> Iterator[Up]:
+    """A tracker that is ready, and ended when the test is over."""
+    tracker = Up(data_dir, *options, **variables)
+    try:
+        yield tracker.wait_ready()
+    finally:
+        if tracker.process.poll() is None:
+            tracker.end()
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_anything_left(data_dir: Path) -> bool:
+    """Whether a process of this data directory still runs: each holds the lock that it inherited."""
+    with (data_dir / "children").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def wait_until(happened: Any) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := happened()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return result

@@ -1,0 +1,153 @@
+"""`tracker up`: started, used, hurt and stopped as an operator would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import Up, command_line, free_port, is_anything_left, up, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("running") / "var", "--edges", "2") as tracker:
+        yield tracker
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT, signal.SIGTERM)],
+    ids=["sigterm", "impatient-ctrl-c"],
+)
+def test_a_click_is_read_back_and_still_there_after_a_restart(
+    tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    with up(tmp_path / "var") as first:
+        response, _ = first.get(first.link)
+        assert response.status == 302
+        assert first.end(*signals) == 0  # at once: what is under way is finished
+        assert not is_anything_left(first.data_dir)
+    with up(tmp_path / "var") as second:
+        click = wait_until(second.clicks)[0]
+        assert click["hash"] in (response.getheader("location") or "")
+        assert click["redirected_link"] == response.getheader("location")
+        assert second.token == first.token
+    assert stat.S_IMODE((tmp_path / "var" / "demo-token").stat().st_mode) == 0o600
+
+
+def test_each_part_says_what_it_is(running: Up) -> None:
+    roles = sorted(line.partition(" -m ")[2].strip() for line in map(command_line, running.children()))
+    fds = [word for line in roles for word in line.split()[-1:]]
+    assert [role.partition(" --fd")[0] for role in roles if role] == [
+        "tracker api",
+        "tracker edge --slot 0",
+        "tracker edge --slot 1",
+        "tracker worker --slot 0",
+    ], fds
+    response, _ = running.get("/docs", running.api_port)
+    assert response.status == 200
+
+
+@pytest.mark.parametrize("name", ["valkey-server", "postgres", "edge --slot 0", "tracker api", "worker"])
+def test_a_part_that_is_killed_comes_back(running: Up, name: str) -> None:
+    before = {click["hash"] for click in running.clicks()}
+    killed = running.child(name)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: any(name in command_line(pid) for pid in running.children() if pid != killed))
+    response = wait_until(lambda: _accepted(running))
+    wait_until(lambda: any(click["redirected_link"] == response for click in _clicks(running)))
+    assert before <= {click["hash"] for click in running.clicks()}
+
+
+def test_while_the_only_edge_is_away_visitors_wait(tmp_path: Path) -> None:
+    with up(tmp_path / "var") as tracker:
+        os.kill(tracker.child("tracker edge"), signal.SIGKILL)
+        response, _ = tracker.get(tracker.link)
+        assert response.status == 302
+
+
+def test_after_the_supervisor_is_killed_the_next_start_works(tmp_path: Path) -> None:
+    with up(tmp_path / "var") as first:
+        response, _ = first.get(first.link)
+        first.end(signal.SIGKILL)
+    with up(tmp_path / "var", TRACKER_PORT=str(first.port)) as second:
+        click = wait_until(second.clicks)[0]
+        assert click["redirected_link"] == response.getheader("location")
+        assert second.end() == 0
+        assert not is_anything_left(second.data_dir)
+
+
+def test_without_demo_it_is_empty(tmp_path: Path) -> None:
+    with up(tmp_path / "var", "--no-demo") as tracker:
+        response, _ = tracker.get("/offer/3?affiliate_id=513")
+        assert response.status == 404
+        assert "trk_" not in tracker.output
+
+
+@pytest.mark.parametrize("variable", ["TRACKER_PORT", "TRACKER_API_PORT"])
+def test_a_port_in_use_is_one_line(tmp_path: Path, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        tracker = Up(tmp_path / "var", **{variable: str(port)})
+        assert tracker.process.wait(60) == 1
+    assert tracker.output == (
+        f"tracker: {variable}: port {port} on 127.0.0.1 is in use: set {variable} to another\n"
+    )
+    assert not is_anything_left(tracker.data_dir)
+
+
+def test_a_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> None:
+    second = Up(running.data_dir, log=tmp_path / "log")
+    assert second.process.wait(60) == 1
+    assert second.output == (
+        f"tracker: TRACKER_DATA_DIR: {running.data_dir} is in use"
+        f" by another tracker (pid {running.process.pid})\n"
+    )
+    assert running.get("/health/ready")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "line"),
+    [
+        ({"TRACKER_PROT": "1"}, 78, "tracker: unknown setting TRACKER_PROT; known: "),
+        ({"TRACKER_MAX_WAITING": "many"}, 78, "tracker: TRACKER_MAX_WAITING: 'many' is not a whole number"),
+        ({"TRACKER_HOST": "256.0.0.1"}, 1, "tracker: TRACKER_HOST: '256.0.0.1': "),
+        ({"TRACKER_DATA_DIR": "/dev/null/var"}, 1, "tracker: TRACKER_DATA_DIR: /dev/null/var cannot be used"),
+        (
+            {"TRACKER_POSTGRES_DSN": f"postgresql://nobody@127.0.0.1:{free_port()}/x"},
+            1,
+            "tracker: TRACKER_POSTGRES_DSN: ",
+        ),
+    ],
+    ids=["unknown", "unreadable", "host", "data-dir", "postgres"],
+)
+def test_what_cannot_be_is_one_line(tmp_path: Path, variables: dict[str, str], code: int, line: str) -> None:
+    tracker = Up(tmp_path / "var", log=tmp_path / "log", **variables)
+    assert tracker.process.wait(60) == code
+    assert tracker.output.startswith(line)
+    assert tracker.output.count("\n") == 1
+
+
+def _accepted(tracker: Up) -> str | None:
+    """Follow the link; where it leads, or None while the tracker cannot vouch for the click."""
+    try:
+        response, _ = tracker.get(tracker.link)
+    except ConnectionError:
+        return None
+    return response.getheader("location") if response.status == 302 else None
+
+
+def _clicks(tracker: Up) -> list[dict[str, object]]:
+    try:
+        return tracker.clicks()
+    except (AssertionError, ConnectionError):  # away for a moment
+        return []

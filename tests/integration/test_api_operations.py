@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.clicks import a_row
+from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
+from tracker.api.application import create_api
+from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
+from tracker.settings import Settings
+from tracker.store.click_list import EXPORT_CHUNK, KEYS
+from tracker.store.pool import connect
+from tracker.store.tokens import create_token
+
+pytestmark = pytest.mark.anyio
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+async def test_health_and_metrics(database: Settings) -> None:
+    async with api_of(database) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        assert (await client.get("/health/ready")).status_code == 200
+        await client.get(f"{CLICKS}/1")
+        lines = (await client.get("/metrics")).text.splitlines()
+        assert 'tracker_api_answers_total{status="200"} 2' in lines
+        assert 'tracker_api_answers_total{status="404"} 1' in lines
+
+
+async def test_it_starts_while_postgres_is_away(database: Settings) -> None:
+    away = replace(database, postgres_dsn="postgresql://nobody@127.0.0.1:1/nothing")
+    async with api_of(away, scopes=()) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        for path in ("/health/ready", CLICKS):
+            answer = await client.get(path, headers={"Authorization": "Bearer trk_x"})
+            assert answer.status_code == 503
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_database_that_is_not_migrated_is_not_ready(database: Settings) -> None:
+    await run_sql(database, "ALTER SEQUENCE click_id RENAME TO gone")
+    async with api_of(database, scopes=()) as client:
+        assert (await client.get("/health/ready")).status_code == 503
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+async def test_a_read_that_is_cut_off_is_503_and_the_next_one_is_fine(database: Settings, end: str) -> None:
+    assert database.postgres_dsn is not None
+    connection = await connect(database.postgres_dsn)
+    async with api_of(database) as client:
+        assert (await client.get(CLICKS)).status_code == 200
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE click_count")
+            request = asyncio.create_task(client.get(CLICKS))
+            while (pid := await connection.fetchval(_WAITING)) is None:  # noqa: ASYNC110 — Postgres tells
+                await asyncio.sleep(0.01)
+            await connection.execute(f"SELECT {end}($1)", pid)
+            answer = await request
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (await client.get(CLICKS)).status_code == 200
+    await connection.close()
+
+
+async def test_a_defect_is_500_and_tells_nothing(database: Settings) -> None:
+    await store(database, [a_row()])
+    async with api_of(database) as client:
+        await run_sql(database, "ALTER TABLE click RENAME TO gone")
+        answer = await client.get(CLICKS)
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "gone" not in answer.text
+        assert "click" not in answer.text
+        assert 'tracker_api_answers_total{status="500"} 1' in (await client.get("/metrics")).text
+
+
+async def test_an_export_that_fails_is_never_finished(database: Settings) -> None:
+    assert database.postgres_dsn is not None
+    await store(database, [a_row(hash=hash_at(1_790_000_000_000 + n)) for n in range(EXPORT_CHUNK + 1)])
+    token = await create_token(database.postgres_dsn, ["clicks:read"])
+    app = create_api(database)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"{CLICKS}/export",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {token}".encode())],
+    }
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            await run_sql(database, "ALTER TABLE click RENAME TO gone")
+
+    async with app.router.lifespan_context(app):
+        with pytest.raises(Exception, match="click"):
+            await app(scope, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert [message.get("more_body") for message in sent] == [None, True]
+
+
+async def test_the_document_names_all_that_is_accepted_and_answered(database: Settings) -> None:
+    async with api_of(database, scopes=()) as client:
+        spec = (await client.get("/openapi.json")).json()
+    assert spec["openapi"].startswith("3.1.")
+    assert spec["components"]["securitySchemes"]["bearer"] == {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `tracker token create`.",
+    }
+    assert spec["security"] == [{"bearer": []}]
+    models = {CLICKS: ListQuery, f"{CLICKS}/export": FormatQuery, f"{CLICKS}/{{id}}": OneClickQuery}
+    assert spec["paths"].keys() == models.keys()
+    for path, model in models.items():
+        operation = spec["paths"][path]["get"]
+        parameters = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
+        assert parameters.keys() == model.model_fields.keys()
+        for item in parameters.values():
+            assert item["description"]
+            assert item["schema"]["type"] in ("string", "integer", "boolean")
+            assert item["schema"].get("default", "x") is not None
+        assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
+        for status, response in operation["responses"].items():
+            if status != "200":
+                assert response["content"].keys() == {"application/problem+json"}
+    click = spec["components"]["schemas"]["Click"]
+    assert tuple(click["properties"]) == KEYS == tuple(click["examples"][0])
+    assert sorted(click["required"]) == sorted(KEYS)
+    assert _references(spec) <= {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+
+
+def _references(part: Any) -> set[str]:
+    if isinstance(part, dict):
+        own = {part["$ref"]} if "$ref" in part else set()
+        return own.union(*map(_references, part.values()))
+    return set().union(*map(_references, part)) if isinstance(part, list) else set()
+
+
+async def test_the_docs_page_contacts_no_other_host(database: Settings) -> None:
+    async with api_of(database, scopes=()) as client:
+        page = await client.get("/docs")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "//" not in page.text
+        for asset in ("swagger-ui.js", "swagger-ui.css", "start.js"):
+            assert f"/docs/{asset}" in page.text
+            answer = await client.get(f"/docs/{asset}")
+            assert answer.status_code == 200
+            assert answer.content
