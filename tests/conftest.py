@@ -53,7 +53,7 @@ async def engines(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) 
     valkey, postgres = await asyncio.gather(start_valkey(settings, claim), start_postgres(settings, claim))
     yield Engines(settings, valkey, postgres)
     await asyncio.gather(valkey.stop(), postgres.stop())
-    claim.release()
+    await claim.release()
 
 
 @pytest.fixture(scope="session")

@@ -62,10 +62,9 @@ class Claim:
         """
         claim = cls(*_open_locks(data_dir))
         try:
-            if not _try_lock(claim.inherited):
-                await _end_leftovers(claim.inherited, claim.data_dir)
+            await _end_leftovers(claim.inherited, claim.data_dir)
         except BaseException:
-            claim.release()
+            claim._close()
             raise
         os.truncate(claim.inherited, 0)
         return claim
@@ -74,7 +73,16 @@ class Claim:
         """Remember a child, for the next start to end it should this one be killed."""
         os.write(self.inherited, f"{pid} {_started_at(pid)} {death_signal.value}\n".encode())
 
-    def release(self) -> None:
+    async def release(self) -> None:
+        """Give the directory up once nothing of ours runs there: what was not ended before is ended now."""
+        os.close(self.inherited)  # by which only our children hold that lock
+        self.inherited = _open_lock(self.data_dir / "children")
+        try:
+            await _end_leftovers(self.inherited, self.data_dir)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         os.close(self.inherited)
         os.close(self._own)
 
@@ -227,13 +235,16 @@ def _try_lock(fd: int) -> bool:
 
 
 async def _end_leftovers(inherited: int, data_dir: Path) -> None:
+    """Take the lock that children inherit; who has it and does not end in time is killed."""
+    if _try_lock(inherited):
+        return
     noted = os.pread(inherited, 1 << 20, 0).decode().splitlines()
     _signal_noted(noted, None)
     if await _locked_within(inherited, LEFTOVER_SECONDS):
         return
     _signal_noted(noted, signal.SIGKILL)
     if not await _locked_within(inherited, LEFTOVER_SECONDS):
-        raise CannotStart(f"TRACKER_DATA_DIR: processes of an earlier start still run in {data_dir}")
+        raise CannotStart(f"TRACKER_DATA_DIR: processes that run in {data_dir} cannot be ended")
 
 
 def _signal_noted(noted: Sequence[str], number: signal.Signals | None) -> None:

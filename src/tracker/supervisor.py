@@ -57,10 +57,10 @@ async def up(settings: Settings, *, edges: int, demo: bool) -> None:
             await _cancelled(running)
             await house.stop()
     finally:
-        claim.release()
+        await claim.release()
 
 
-class _Part:
+class Part:
     """One child, which is started again whenever it dies."""
 
     def __init__(self, name: str, start: Callable[[], Awaitable[Child]]) -> None:
@@ -116,10 +116,10 @@ class _House:
         self._given = settings
         self._settings = embedded.resolve(settings)
         self._claim = claim
-        self._engines: list[_Part] = []
-        self._worker: list[_Part] = []
-        self._api: list[_Part] = []
-        self._edges: list[_Part] = []
+        self._engines: list[Part] = []
+        self._worker: list[Part] = []
+        self._api: list[Part] = []
+        self._edges: list[Part] = []
 
     async def run(self, edges: int, demo: bool) -> None:
         """Start everything in order and keep it up until cancelled."""
@@ -143,15 +143,15 @@ class _House:
         for parts in (self._edges, self._api, self._worker, self._engines):
             await asyncio.gather(*(part.stop() for part in parts))
 
-    def _parts(self) -> Iterable[_Part]:
+    def _parts(self) -> Iterable[Part]:
         return (*self._engines, *self._worker, *self._api, *self._edges)
 
     async def _start_engines(self, keepers: asyncio.TaskGroup) -> None:
         if self._given.redis_url is None:
-            valkey = _Part("Valkey", lambda: embedded.start_valkey(self._settings, self._claim))
+            valkey = Part("Valkey", lambda: embedded.start_valkey(self._settings, self._claim))
             self._engines.append(valkey)
         if self._given.postgres_dsn is None:
-            postgres = _Part("PostgreSQL", lambda: embedded.start_postgres(self._settings, self._claim))
+            postgres = Part("PostgreSQL", lambda: embedded.start_postgres(self._settings, self._claim))
             self._engines.append(postgres)
         async with asyncio.TaskGroup() as starting:
             for part in self._engines:
@@ -193,10 +193,10 @@ class _House:
     async def _start_parts(
         self, keepers: asyncio.TaskGroup, edges: int, links: socket.socket, api: socket.socket
     ) -> None:
-        self._api = [_Part("the API", self._command("api", _DRAIN_SECONDS, api))]
-        self._worker = [_Part("the worker", self._command("worker", _BATCH_SECONDS, slot=0))]
+        self._api = [Part("the API", self._command("api", _DRAIN_SECONDS, api))]
+        self._worker = [Part("the worker", self._command("worker", _BATCH_SECONDS, slot=0))]
         self._edges = [
-            _Part(f"edge {slot}", self._command("edge", _DRAIN_SECONDS, links, slot)) for slot in range(edges)
+            Part(f"edge {slot}", self._command("edge", _DRAIN_SECONDS, links, slot)) for slot in range(edges)
         ]
         for part in (*self._api, *self._worker, *self._edges):
             await part.start()

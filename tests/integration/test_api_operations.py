@@ -56,7 +56,7 @@ async def test_a_read_that_is_cut_off_is_503_and_the_next_one_is_fine(database: 
         async with connection.transaction():
             await connection.execute("LOCK TABLE click_count")
             request = asyncio.create_task(client.get(CLICKS))
-            while (pid := await connection.fetchval(_WAITING)) is None:  # noqa: ASYNC110 — Postgres tells
+            while (pid := await connection.fetchval(_WAITING)) is None:
                 await asyncio.sleep(0.01)
             await connection.execute(f"SELECT {end}($1)", pid)
             answer = await request

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,7 +38,7 @@ async def claimed(data_dir: Path) -> AsyncIterator[Claim]:
     try:
         yield claim
     finally:
-        claim.release()
+        await claim.release()
 
 
 @asynccontextmanager
@@ -47,6 +47,11 @@ async def stopped_later(*engines: Child) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.gather(*(engine.stop() for engine in engines))
+
+
+async def eventually(happens: Callable[[], bool]) -> None:
+    while not happens():
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture(params=["plain", "deep, dark and 0700" + "/too long for a socket" * 4], ids=["plain", "deep"])
@@ -123,16 +128,14 @@ async def test_one_claim_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-async def test_a_child_of_an_earlier_start_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_outlives_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "LEFTOVER_SECONDS", 0.5)
     async with claimed(tmp_path) as claim:
-        script = 'trap "" TERM; echo up; while :; do sleep 0.1; done'
+        deaf = ["/bin/sh", "-c", 'trap "" TERM; echo up; while :; do sleep 0.1; done']
         log = tmp_path / "log"
-        stubborn = await children.spawn(["/bin/sh", "-c", script], claim, signal.SIGTERM, log=log)
-        while log.read_text() != "up\n":
-            await asyncio.sleep(0.01)
-    async with claimed(tmp_path):
-        assert await stubborn.wait() == -signal.SIGKILL
+        process = await children.spawn(deaf, claim, signal.SIGTERM, log=log)
+        await eventually(lambda: log.read_text() == "up\n")
+    assert await process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""The commands beside `tracker up`: on the engines that it runs, and without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import Up, up
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("running") / "var", "--no-demo") as tracker:
+        yield tracker
+
+
+def tracker(data_dir: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    env = clean | {"TRACKER_DATA_DIR": str(data_dir)} | variables
+    command = [sys.executable, "-m", "tracker", *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--scope", "clicks:read"], 200),
+        (["--scope", "offers:read", "--scope", "admin", "--name", "all", "--expires-in", "7"], 200),
+        (["--scope", "reports:read"], 403),
+    ],
+)
+def test_a_token_is_printed_alone_and_works(running: Up, options: list[str], status: int) -> None:
+    done = tracker(running.data_dir, "token", "create", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    bearer = f"Bearer {done.stdout.removesuffix(chr(10))}"
+    path = "/backend/open-api/v1/users/clicks"
+    response, _ = running.get(path, running.api_port, Authorization=bearer)
+    assert response.status == status
+
+
+def test_migrate_says_what_it_did(running: Up) -> None:
+    assert tracker(running.data_dir, "migrate").stdout == "nothing to do\n"
+    assert json.loads(tracker(running.data_dir, "migrate", "--json").stdout) == {"applied": []}
+
+
+def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
+    done = tracker(running.data_dir, "doctor", "--json")
+    findings = json.loads(done.stdout)
+    assert done.returncode == 0, findings
+    assert {finding["topic"] for finding in findings} == {
+        "engines",
+        "durability",
+        "settings",
+        "geo",
+        "disk",
+        "clock",
+    }
+    assert [finding["text"] for finding in findings if "level in force: always" in finding["text"]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "topic", "code", "expected"),
+    [
+        ({"TRACKER_GEOIP_DB": ""}, "geo", 0, "warn  geo         no database"),
+        ({"TRACKER_GEOIP_DB": "/nowhere.mmdb"}, "geo", 1, "fail  geo         /nowhere.mmdb: "),
+        (
+            {"TRACKER_POSTGRES_DSN": "postgresql://u:secret@127.0.0.1:1/x"},
+            "engines",
+            1,
+            "u:***@127.0.0.1:1/x cannot",
+        ),
+        ({"TRACKER_REDIS_URL": "redis://:secret@127.0.0.1:1"}, "durability", 1, "fail  durability  unknown"),
+        (
+            {"TRACKER_REDIS_URL": "redis://:secret@127.0.0.1:1"},
+            "settings",
+            0,
+            "redis_url = redis://:***@127.0.0.1:1",
+        ),
+    ],
+)
+def test_doctor_says_what_is_amiss(
+    running: Up, variables: dict[str, str], topic: str, code: int, expected: str
+) -> None:
+    done = tracker(running.data_dir, "doctor", "--only", topic, **variables)
+    assert done.returncode == code
+    assert expected in done.stdout
+    assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["token", "create", "--scope", "clicks:read"], 1, "tracker: PostgreSQL cannot be reached"),
+        (["migrate"], 1, "tracker: PostgreSQL cannot be reached"),
+        (["edge", "--fd", "999"], 1, "tracker: --fd: 999 is no open socket"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], code: int, line: str) -> None:
+    done = tracker(tmp_path, *words)
+    assert done.returncode == code
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "required: COMMAND"),
+        (["token", "create"], "required: --scope"),
+        (["token", "create", "--scope", "clicks"], "invalid choice: 'clicks'"),
+        (["token", "create", "--scope", "admin", "--expires-in", "0"], "whole number from 1 to 36500"),
+        (["up", "--edges", "0"], "whole number from 1 to 256"),
+        (["doctor", "--only", "weather"], "invalid choice: 'weather'"),
+    ],
+)
+def test_wrong_words_are_named(tmp_path: Path, words: list[str], complaint: str) -> None:
+    done = tracker(tmp_path, *words)
+    assert done.returncode == 2
+    assert complaint in done.stderr

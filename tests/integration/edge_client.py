@@ -1,0 +1,76 @@
+"""An edge in this process, served by uvicorn as `tracker edge` serves it, on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import uvicorn
+from httpx import AsyncClient
+
+from tracker.app import create_edge
+from tracker.model import ClickRow
+from tracker.settings import Settings
+from tracker.store.demo import load_demo
+from tracker.stream import Reader, decode
+
+PATIENCE = 30.0
+"""Seconds after which something that should have happened is a failure."""
+
+
+@asynccontextmanager
+async def edge_of(settings: Settings, *, demo: bool = True, wait: bool = True) -> AsyncIterator[AsyncClient]:
+    """A client of a ready edge with the demo catalogue, without geo databases; it follows no redirect."""
+    if demo:
+        assert settings.postgres_dsn
+        await load_demo(settings.postgres_dsn)
+    config = uvicorn.Config(
+        create_edge(replace(settings, geoip_db=())),
+        http="httptools",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(server._serve([listening]))  # serve() would take over the signals
+        port = listening.getsockname()[1]
+        try:
+            async with AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+                async with asyncio.timeout(PATIENCE):
+                    while not server.started:
+                        await asyncio.sleep(0.01)
+                    while wait and (await client.get("/health/ready")).status_code != 200:
+                        await asyncio.sleep(0.01)
+                yield client
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def recorded(settings: Settings) -> list[ClickRow]:
+    """The clicks on the stream that were not read before."""
+    assert settings.redis_url
+    async with Reader(settings.redis_url, slot=0) as reader:
+        await reader.create_group()
+        deliveries = await reader.new(10_000, None)
+        if deliveries:
+            await reader.acknowledge(delivery.id for delivery in deliveries)
+        return [decode(delivery.fields) for delivery in deliveries]
+
+
+async def raw(client: AsyncClient, request: bytes) -> bytes:
+    """What a server answers to bytes that no client library would send."""
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    writer.write(request)
+    await writer.drain()
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
