@@ -51,7 +51,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _POOL = 1_000
 _BIG_CATALOGUE = """
 INSERT INTO advertiser (id, name) VALUES (1, 'Big');
-INSERT INTO offer (id, name, advertiser_id) SELECT id, 'Offer ' || id, 1 FROM generate_series(1, {offers}) AS id;
+INSERT INTO offer (id, name, advertiser_id)
+SELECT id, 'Offer ' || id, 1 FROM generate_series(1, {offers}) AS id;
 INSERT INTO offer_url (offer_id, url)
 SELECT id, 'https://ad.example/land?click_id={{hash}}&aff_id={{affiliate_id}}&sub={{aff_sub}}'
 FROM generate_series(1, {offers}) AS id;
@@ -64,9 +65,9 @@ BARE, ROUTE, NAIVE, OURS, DISTINCT, BIG = (
     "naive SET + XADD",
     "tracker edge",
     "tracker edge, every agent and IP new",
-    f"tracker edge, {BIG_OFFERS:,} offers × {BIG_AFFILIATES:,} affiliates",
+    f"tracker edge, {BIG_OFFERS:,} offers x {BIG_AFFILIATES:,} affiliates",
 )
-SMALL = "tracker edge, the same requests, 10 offers × 10 affiliates"
+SMALL = "tracker edge, the same requests, 10 offers x 10 affiliates"
 
 
 class CannotMeasure(Exception):  # noqa: N818 - one line that says what stands in the way
@@ -159,9 +160,9 @@ async def _bench(rounds: int, seconds: float, generator: str) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-")))
-        directory.chmod(0o755)  # root's engines run as somebody else
-        house = await _House.build(stack, directory, cores)
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
+        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
+        house = await _House.build(stack, Path(directory), cores)
         load = Load(generator, cores)
         measured = Measured()
         for contender in house.contenders:

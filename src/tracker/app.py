@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ Asgi = Callable[
 _RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
 _RETRY_SECONDS = 1
 _GEO_SECONDS = 60
+_FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
 
 
 def create_edge(settings: Settings, slot: int = 0) -> Asgi:
@@ -54,6 +55,9 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
             asyncio.create_task(_reach_stream(recorder)),
             asyncio.create_task(_reload_geo(geo)),
         ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
+                await catalog.loaded.wait()
         yield
         for task in tasks:
             task.cancel()
@@ -66,7 +70,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
 
     async def ready(_: Request) -> Response:
         missing = [
-            *(["catalogue"] if not catalog.is_loaded else []),
+            *(["catalogue"] if not catalog.loaded.is_set() else []),
             *(["stream"] if not recorder.has_been_up else []),
         ]
         return PlainTextResponse(

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple, Self
@@ -219,6 +220,7 @@ class Appender:
         self._stream = b"clicks:{%d}" % partition
         self._lane = b"lane:{%d}:" % partition
         self._unique = b"unique:{%d}:" % partition
+        self._busy = asyncio.Lock()
         self.server_millis = 0  # the server's clock at its last answer
 
     async def append(self, lane: Lane, entries: Sequence[Entry], within: float) -> list[Answer]:
@@ -237,14 +239,11 @@ class Appender:
         ]
         for entry in entries:
             arguments += entry
-        try:
+        async with self._connected(within):
             try:
                 reply = await self._call(b"EVALSHA", _SHA, arguments, within)
             except NoScriptError:
                 reply = await self._call(b"EVAL", _SCRIPT, arguments, within)
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._connection.disconnect(nowait=True)
-            raise AppendError(f"{type(error).__name__}: {error}") from error
         self.server_millis, packed = reply
         return [_answer(packed[at : at + _ANSWER_BYTES]) for at in range(0, len(packed), _ANSWER_BYTES)]
 
@@ -254,16 +253,27 @@ class Appender:
         Raises:
             AppendError: the server cannot be reached.
         """
-        try:
-            async with asyncio.timeout(within):
-                await self._connection.connect()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise AppendError(f"{type(error).__name__}: {error}") from error
+        async with self._connected(within):
+            pass
+
+    @asynccontextmanager
+    async def _connected(self, within: float) -> AsyncIterator[None]:
+        """The connection, to oneself. Whatever goes wrong ends it: the reply that is still to come must not be
+        taken for another call's."""
+        async with self._busy:
+            try:
+                if not self._connection.is_connected:
+                    async with asyncio.timeout(within):
+                        await self._connection.connect()
+                yield
+            except BaseException as error:
+                await self._connection.disconnect(nowait=True)
+                if isinstance(error, (RedisError, OSError, TimeoutError)):
+                    raise AppendError(f"{type(error).__name__}: {error}") from error
+                raise
 
     async def _call(self, command: bytes, script: bytes, arguments: list[bytes], within: float) -> Any:
         connection = self._connection
-        if not connection.is_connected:
-            await self.reach(within)
         packed = hiredis.pack_command((command, script, b"2", *arguments))  # type: ignore[arg-type]
         await connection.send_packed_command(packed, check_health=False)
         return await connection.read_response(disable_decoding=True, timeout=within)
@@ -374,8 +384,8 @@ class StreamFacts(NamedTuple):
 
     server: str  # valkey or redis
     version: str
-    durability: str  # always, everysec, no (left to the kernel) or memory (no append-only file)
-    policy: str  # maxmemory-policy
+    durability: str  # always, everysec, no (left to the kernel), memory (no append-only file) or unknown
+    policy: str  # maxmemory-policy, or unknown
     maxmemory: int  # bytes; 0 = no limit
     millis: int  # its clock, Unix milliseconds
 
@@ -389,7 +399,15 @@ async def facts(url: str) -> StreamFacts:
     client: Any
     async with redis.asyncio.Redis.from_url(url, decode_responses=True, socket_connect_timeout=5) as client:
         server = await client.info("server")
-        config = await client.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
+        try:
+            config = await client.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
+        except ResponseError:  # a hosted server that keeps its settings to itself
+            config = {
+                "appendonly": "yes",
+                "appendfsync": "unknown",
+                "maxmemory": 0,
+                "maxmemory-policy": "unknown",
+            }
         seconds, micros = await client.time()
     return StreamFacts(
         server="valkey" if "valkey_version" in server else "redis",

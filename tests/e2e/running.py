@@ -80,8 +80,17 @@ class Up:
         finally:
             connection.close()
 
-    def clicks(self) -> list[dict[str, Any]]:
-        path = "/backend/open-api/v1/users/clicks"
+    def head_location(self, path: str) -> str:
+        """Where a link leads, without a click."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("HEAD", path)
+            return connection.getresponse().headers.get("location", "")
+        finally:
+            connection.close()
+
+    def clicks(self, query: str = "") -> list[dict[str, Any]]:
+        path = f"/backend/open-api/v1/users/clicks?{query}"
         response, body = self.get(path, self.api_port, Authorization=f"Bearer {self.token}")
         assert response.status == 200, body
         data: list[dict[str, Any]] = json.loads(body)["data"]

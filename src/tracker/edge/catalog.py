@@ -30,12 +30,9 @@ class Catalog:
     def __init__(self) -> None:
         self.offers: dict[int, Offer] = {}
         self.affiliates: dict[int, Affiliate] = {}
-        self.visitor_secret = b""  # the deployment's key for visitor keys; b"" until the catalogue is loaded
+        self.visitor_secret = b""  # the deployment's key for visitor keys
+        self.loaded = asyncio.Event()
         self._rows: dict[str, dict[int, Row]] = {"offer": {}, "affiliate": {}}
-
-    @property
-    def is_loaded(self) -> bool:
-        return bool(self.visitor_secret)
 
     def put(self, table: str, id_: int, row: Row | None) -> None:
         """Replace one offer or affiliate; None removes it."""
@@ -60,6 +57,7 @@ class Catalog:
             for id_ in self._rows[table].keys() - ids:
                 self.put(table, id_, None)
         self.visitor_secret = secret
+        self.loaded.set()
 
     async def save(self, path: Path) -> None:
         """Write the snapshot that an edge starts from while Postgres is down: whole or not at all."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from sys import intern
+from typing import NamedTuple
 
 import ua_parser
-from ua_parser import Domain, load_lazy_builtins
+from ua_parser import load_lazy_builtins
 from ua_parser.regex import Resolver
+from user_agents.parsers import Browser, OperatingSystem
 from user_agents.parsers import UserAgent as Judge
-from user_agents.parsers import parse_browser, parse_device, parse_operating_system
 
 from tracker.model import Device
 
@@ -27,10 +28,6 @@ MAX_FIELD = 100
 
 UNKNOWN = Device("UNK", "UNK", "", "", "", "", "", "")
 """What nothing is known about."""
-
-# Places of the hints in what read() is given, as tracker.edge.visitor joins them.
-_BRANDS, _MOBILE, _PLATFORM, _PLATFORM_VERSION, _MODEL, _ARCH, _BITNESS, _FULL_VERSIONS = range(8)
-_NO_HINTS = ("",) * 8
 
 _HINTED_OS = {
     "Android": "Android",
@@ -126,20 +123,52 @@ _ARM = re.compile(r"\barm(?:v\d\w*|_?64|hf)?\b|\baarch64\b")
 _X64_WORDS = ("x64", "wow64", "win64", "amd64", "x86_64", "x86-64")
 _X86_WORDS = ("i386", "i486", "i586", "i686", "x86", "win32")
 
-_resolve = Resolver(load_lazy_builtins())
+_resolver = Resolver(load_lazy_builtins())
 _NO_BROWSER = ua_parser.UserAgent()
 _NO_OS = ua_parser.OS()
 _NO_DEVICE = ua_parser.Device()
+_SPIDER = ua_parser.Device("Spider")
+
+
+class _Hints(NamedTuple):
+    """Client hints, without the quotes of structured-field strings (RFC 9651) where they are one."""
+
+    brands: str = ""
+    mobile: bool | None = None
+    platform: str = ""
+    platform_version: str = ""
+    model: str = ""
+    arch: str = ""
+    bitness: str = ""
+    full_versions: str = ""
+
+    @classmethod
+    def split(cls, client_hints: str) -> _Hints:
+        if not client_hints:
+            return _NO_HINTS
+        brands, mobile, *texts, full_versions = (_well_formed(client_hints).split("\n", 7) + [""] * 7)[:8]
+        is_mobile = {"?1": True, "?0": False}.get(mobile.strip())
+        return cls(brands, is_mobile, *(text.strip().strip('"').strip() for text in texts), full_versions)
+
+
+_NO_HINTS = _Hints()
 
 
 class _Judge(Judge):  # type: ignore[misc]
     """The `user-agents` judgements on a result that is there: its own constructor would parse once more."""
 
-    def __init__(self, user_agent: str, os: str, browser: str, device: ua_parser.Device, mobile: bool | None):
+    def __init__(
+        self,
+        user_agent: str,
+        os: OperatingSystem,
+        browser: str,
+        device: ua_parser.Device,
+        mobile: bool | None,
+    ):
         self.ua_string = user_agent
-        self.os = parse_operating_system(os)
-        self.browser = parse_browser(browser)
-        self.device = parse_device(device.family, device.brand, device.model)
+        self.os = os
+        self.browser = Browser(browser, (), "")
+        self.device = device
         self.mobile = mobile
 
     def _is_android_tablet(self) -> bool:
@@ -160,29 +189,26 @@ def read(user_agent: str, client_hints: str) -> Device:
     and -Full-Version-List, in this order, joined by newlines; "" where none was sent.
     """
     user_agent = _well_formed(user_agent)
-    hints = _split(client_hints)
+    hints = _Hints.split(client_hints)
     if not user_agent and hints is _NO_HINTS:
         return UNKNOWN
-    parsed = _resolve(user_agent, Domain.ALL)
-    device = _device(user_agent, parsed.device or _NO_DEVICE, hints)
-    if device.family == "Spider":
-        device = ua_parser.Device("Spider")
-    os = _os(parsed.os or _NO_OS, user_agent, hints)
-    browser, browser_version = _browser(parsed.user_agent or _NO_BROWSER, user_agent, hints)
+    device = _device(user_agent, hints)
     model = _model(device)
+    os, os_version = _os(user_agent, hints)
+    browser, browser_version = _browser(user_agent, hints)
     lowered = user_agent.lower()
-    judge = _Judge(user_agent, os, browser, device, _is_mobile(hints))
-    found = Device(
-        os=os or UNKNOWN.os,
-        os_version=_os_version(os, parsed.os or _NO_OS, user_agent, hints) or UNKNOWN.os_version,
-        brand=_maker(device, model),
-        model=model,
-        type=_type(judge, lowered),
-        platform=_architecture(lowered, hints),
-        browser=browser,
-        browser_version=browser_version,
+    judge = _Judge(user_agent, OperatingSystem(os, (), os_version), browser, device, hints.mobile)
+    found = (
+        os or UNKNOWN.os,
+        os_version or UNKNOWN.os_version,
+        _maker(device, model),
+        model,
+        _type(judge, lowered),
+        _architecture(lowered, hints),
+        browser,
+        browser_version,
     )
-    return Device._make(intern(value[:MAX_FIELD]) for value in found)
+    return Device._make([intern(value[:MAX_FIELD]) for value in found])
 
 
 def _well_formed(text: str) -> str:
@@ -190,42 +216,28 @@ def _well_formed(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _split(client_hints: str) -> tuple[str, ...]:
-    if not client_hints:
-        return _NO_HINTS
-    hints = _well_formed(client_hints).split("\n", 7)
-    return (*hints, *_NO_HINTS[len(hints) :])
-
-
-def _text(hint: str) -> str:
-    """A structured-field string (RFC 9651) without its quotes."""
-    return hint.strip().removeprefix('"').removesuffix('"').strip()
-
-
-def _is_mobile(hints: tuple[str, ...]) -> bool | None:
-    return {"?1": True, "?0": False}.get(hints[_MOBILE].strip())
-
-
-def _os(parsed: ua_parser.OS, user_agent: str, hints: tuple[str, ...]) -> str:
+def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
+    parsed = _resolver.os.extract(user_agent) or _NO_OS
     said = _OS_NAMES.get(parsed.family, parsed.family)
     if "HbbTV" in user_agent and said not in _TV_OS:
         said = ""  # ua-parser takes the maker's name for an OS there
-    hinted = _HINTED_OS.get(_text(hints[_PLATFORM]), "")
-    return hinted if hinted and said in _COARSE_OS else said
+    hinted = _HINTED_OS.get(hints.platform, "")
+    os = hinted if hinted and said in _COARSE_OS else said
+    if hinted == os and hints.platform_version:
+        given = hints.platform_version
+        return os, _windows_version(given) if os == "Windows" else _trimmed(given)
+    if os != said or _REDUCED_ANDROID in user_agent:
+        return os, ""
+    return os, _thawed(os, _version(parsed.major, parsed.minor, parsed.patch), user_agent)
 
 
-def _os_version(os: str, parsed: ua_parser.OS, user_agent: str, hints: tuple[str, ...]) -> str:
-    hinted = _text(hints[_PLATFORM_VERSION])
-    if hinted and _HINTED_OS.get(_text(hints[_PLATFORM])) == os:
-        return _windows_version(hinted) if os == "Windows" else _trimmed(hinted)
-    if os != _OS_NAMES.get(parsed.family, parsed.family) or _REDUCED_ANDROID in user_agent:
+def _thawed(os: str, version: str, user_agent: str) -> str:
+    """What a version that browsers have frozen is known to be; "" where it may be any later one."""
+    if os == "Mac OS X" and version in _FROZEN_MACOS:
         return ""
-    said = _version(parsed.major, parsed.minor, parsed.patch)
-    if os == "Mac OS X" and said in _FROZEN_MACOS:
-        return ""
-    if os == "iOS" and said in _FROZEN_IOS and (newer := _SAFARI_ON_NEWER_IOS.search(user_agent)):
+    if os == "iOS" and version in _FROZEN_IOS and (newer := _SAFARI_ON_NEWER_IOS.search(user_agent)):
         return _trimmed(newer[1])
-    return said
+    return version
 
 
 def _windows_version(hinted: str) -> str:
@@ -237,32 +249,37 @@ def _windows_version(hinted: str) -> str:
     return "11" if int(major) >= _FIRST_WINDOWS_11 else "10"
 
 
-def _browser(parsed: ua_parser.UserAgent, user_agent: str, hints: tuple[str, ...]) -> tuple[str, str]:
+def _browser(user_agent: str, hints: _Hints) -> tuple[str, str]:
+    parsed = _resolver.ua.extract(user_agent) or _NO_BROWSER
     family = "" if parsed.family == "Other" else parsed.family
     if family == "Apple Mail" and "Macintosh" not in user_agent:
         return "", ""  # ua-parser's guess for any bare WebKit, such as the PlayStation 4
-    said = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
     if family in _WEB_VIEWS and (app := _APP.search(user_agent)):
         return _APPS[app[1]], _trimmed(app[2])
-    if hints is _NO_HINTS:
-        return family, said
-    versions: dict[str, str] = dict(_BRAND.findall(hints[_FULL_VERSIONS] or hints[_BRANDS]))
+    said = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
+    return (family, said) if hints is _NO_HINTS else _hinted_browser(family, said, hints)
+
+
+def _hinted_browser(family: str, said: str, hints: _Hints) -> tuple[str, str]:
+    versions: dict[str, str] = dict(_BRAND.findall(hints.full_versions or hints.brands))
     if family in ("Chrome", "Chrome Mobile"):
         for brand in _HINTED_BROWSERS:
             if brand in versions:
                 return brand, _trimmed(versions[brand])
-    if hints[_FULL_VERSIONS]:
+    if hints.full_versions:
         said = _trimmed(versions.get(_FULL_VERSION_OF.get(family, ""), said))
     return family, said
 
 
-def _device(user_agent: str, parsed: ua_parser.Device, hints: tuple[str, ...]) -> ua_parser.Device:
+def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
     """The device as the hint names it, else the string; ua-parser knows whose model that is."""
-    model = _text(hints[_MODEL])
-    if model and parsed.family != "Spider":
-        known = _resolve(_ANDROID_NAMED.format(model), Domain.DEVICE).device or _NO_DEVICE
-        return ua_parser.Device(known.family, known.brand, model)
-    return _NO_DEVICE if _REDUCED_ANDROID in user_agent else parsed
+    found = _resolver.de.extract(user_agent) or _NO_DEVICE
+    if found.family == "Spider":
+        return _SPIDER
+    if hints.model:
+        known = _resolver.de.extract(_ANDROID_NAMED.format(hints.model)) or _NO_DEVICE
+        return ua_parser.Device(known.family, known.brand, hints.model)
+    return _NO_DEVICE if _REDUCED_ANDROID in user_agent else found
 
 
 def _maker(device: ua_parser.Device, model: str) -> str:
@@ -290,12 +307,12 @@ def _type(judge: _Judge, lowered: str) -> str:
     return "desktop" if judge.is_pc else ""
 
 
-def _architecture(lowered: str, hints: tuple[str, ...]) -> str:
-    hinted = _text(hints[_ARCH]).lower()
+def _architecture(lowered: str, hints: _Hints) -> str:
+    hinted = hints.arch.lower()
     if hinted.startswith("arm"):
         return "ARM"
     if hinted == "x86":
-        return "x64" if _text(hints[_BITNESS]) == "64" else "x86"
+        return "x64" if hints.bitness == "64" else "x86"
     if ("arm" in lowered or "aarch64" in lowered) and _ARM.search(lowered):
         return "ARM"
     if _holds(lowered, _X64_WORDS):
@@ -311,7 +328,7 @@ def _holds(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _version(*parts: str | None) -> str:
-    return _trimmed(".".join(part for part in parts if part))
+    return _trimmed(".".join(filter(None, parts)))
 
 
 def _trimmed(version: str) -> str:

@@ -105,7 +105,7 @@ class Redirect:
 
     def _orphan(self) -> Answer:
         self._metrics.count("orphans")
-        return answer.NOT_FOUND if self._catalog.is_loaded else answer.UNAVAILABLE
+        return answer.NOT_FOUND if self._catalog.loaded.is_set() else answer.UNAVAILABLE
 
     def _lost(self, click: Click, outcomes: Outcomes) -> Answer:
         self._metrics.count("clicks_not_recorded", f'answer="{self._on_loss}"')
