@@ -258,8 +258,10 @@ class Appender:
 
     @asynccontextmanager
     async def _connected(self, within: float) -> AsyncIterator[None]:
-        """The connection, to oneself. Whatever goes wrong ends it: the reply that is still to come must not be
-        taken for another call's."""
+        """The connection, to oneself.
+
+        Whatever goes wrong ends it: the reply still to come must not be taken for another call's.
+        """
         async with self._busy:
             try:
                 if not self._connection.is_connected:

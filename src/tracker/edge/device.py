@@ -147,8 +147,9 @@ class _Hints(NamedTuple):
         if not client_hints:
             return _NO_HINTS
         brands, mobile, *texts, full_versions = (_well_formed(client_hints).split("\n", 7) + [""] * 7)[:8]
+        platform, version, model, arch, bitness = (text.strip().strip('"').strip() for text in texts)
         is_mobile = {"?1": True, "?0": False}.get(mobile.strip())
-        return cls(brands, is_mobile, *(text.strip().strip('"').strip() for text in texts), full_versions)
+        return cls(brands, is_mobile, platform, version, model, arch, bitness, full_versions)
 
 
 _NO_HINTS = _Hints()
@@ -279,7 +280,9 @@ def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
     if hints.model:
         known = _resolver.de.extract(_ANDROID_NAMED.format(hints.model)) or _NO_DEVICE
         return ua_parser.Device(known.family, known.brand, hints.model)
-    return _NO_DEVICE if _REDUCED_ANDROID in user_agent else found
+    if _REDUCED_ANDROID in user_agent:
+        return _NO_DEVICE
+    return ua_parser.Device(found.family, found.brand, found.model)
 
 
 def _maker(device: ua_parser.Device, model: str) -> str:

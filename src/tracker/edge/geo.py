@@ -32,6 +32,7 @@ NOWHERE = Geo(None, None, None, None, "UNK")
 _log = logging.getLogger(__name__)
 _Record = Mapping[str, object]
 _NONE: _Record = {}
+_ISP_NAMES = ("isp", "organization", "autonomous_system_organization", "as_name")
 _MAPPED_IPV4 = "::ffff:"
 
 
@@ -153,15 +154,11 @@ class GeoReader:
         records = [record for source in self._sources if (record := source.find(address))]
         if not records:
             return NOWHERE
-        isp = _first(_isp, records)
-        carrier = _first(_carrier, records) or (isp if any(map(_is_mobile, records)) else None)
-        return Geo(
-            country_code=_first(_country, records),
-            region_code=_first(_region, records),
-            city=_first(_city, records),
-            isp=isp,
-            mobile_carrier=carrier or NOWHERE.mobile_carrier,
-        )
+        found = _read(records[0])
+        for record in records[1:]:
+            found = found.completed_by(_read(record))
+        carrier = found.carrier or (found.isp if found.is_mobile else None) or NOWHERE.mobile_carrier
+        return Geo(found.country, found.region, found.city, found.isp, carrier)
 
 
 def _open_copy(path: Path) -> maxminddb.Reader:
@@ -178,8 +175,38 @@ def _with_path(error: Exception, path: Path) -> str:
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
-def _first(pick: Callable[[_Record], str | None], records: Sequence[_Record]) -> str | None:
-    return next(filter(None, map(pick, records)), None)
+class _Found(NamedTuple):
+    """What one record knows."""
+
+    country: str | None
+    region: str | None
+    city: str | None
+    isp: str | None
+    carrier: str | None
+    is_mobile: bool
+    """Whether the address is a mobile network's, so that its ISP is the carrier."""
+
+    def completed_by(self, more: _Found) -> _Found:
+        return _Found(
+            self.country or more.country,
+            self.region or more.region,
+            self.city or more.city,
+            self.isp or more.isp,
+            self.carrier or more.carrier,
+            self.is_mobile or more.is_mobile,
+        )
+
+
+def _read(record: _Record) -> _Found:
+    traits = _inside(record, "traits") or record
+    return _Found(
+        country=_country(record),
+        region=_region(record),
+        city=_city(record),
+        isp=_isp(traits),
+        carrier=_carrier(record),
+        is_mobile="mobile_network_code" in traits or traits.get("connection_type") == "Cellular",
+    )
 
 
 def _country(record: _Record) -> str | None:
@@ -202,20 +229,15 @@ def _city(record: _Record) -> str | None:
     return _text(_inside(_inside(record, "city"), "names").get("en")) or _text(record.get("city"))
 
 
-def _isp(record: _Record) -> str | None:
-    traits = _inside(record, "traits") or record
-    names = ("isp", "organization", "autonomous_system_organization", "as_name")
-    return next(filter(None, (_text(traits.get(name)) for name in names)), None)
+def _isp(traits: _Record) -> str | None:
+    for name in _ISP_NAMES:
+        if name in traits:
+            return _text(traits[name])
+    return None
 
 
 def _carrier(record: _Record) -> str | None:
     return _text(record.get("mobile_carrier")) or _text(_inside(record, "carrier").get("name"))
-
-
-def _is_mobile(record: _Record) -> bool:
-    """Whether a database says that the address is a mobile network's, so that its ISP is the carrier."""
-    traits = _inside(record, "traits") or record
-    return "mobile_network_code" in traits or traits.get("connection_type") == "Cellular"
 
 
 def _inside(record: _Record, name: str) -> _Record:
@@ -227,4 +249,4 @@ def _text(value: object) -> str | None:
     """A name fit for a column: text, without the NUL that Postgres refuses."""
     if not isinstance(value, str):
         return None
-    return value.replace("\0", "")[:MAX_FIELD] or None
+    return (value.replace("\0", "") if "\0" in value else value)[:MAX_FIELD] or None
