@@ -158,7 +158,8 @@ async def _bench(rounds: int, seconds: float, generator: str) -> None:
     print(_describe_machine(cores, generator))
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
         os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else

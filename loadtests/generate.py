@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import count, cycle
 from pathlib import Path
 from time import perf_counter
+from typing import cast
 
 import uvloop
 
@@ -28,12 +29,11 @@ class _Connection(asyncio.Protocol):
         self._seconds = seconds
         self._sent_at = 0.0
         self._received = b""
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self.failed = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no such class
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -46,18 +46,14 @@ class _Connection(asyncio.Protocol):
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.failed += not self._transport_closed()
-        self._transport = None
+        if self._transport is not None:  # not by us
+            self.failed += 1
+            self._transport = None
 
     def close(self) -> None:
         if self._transport is not None:
             transport, self._transport = self._transport, None
             transport.close()
-        else:
-            self.failed += 1
-
-    def _transport_closed(self) -> bool:
-        return self._transport is None
 
     def _send(self) -> None:
         if self._transport is not None:

@@ -61,6 +61,23 @@ class Answer(NamedTuple):
     first_hash: str | None  # of the visitor's first click in the window
 
 
+class Receipt:
+    """What the stream decided of a batch of clicks, in their order."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+
+    @property
+    def outcomes(self) -> list[int]:
+        """The places of the outcomes in Outcomes."""
+        return [digit - 0x30 for digit in self._packed[::_ANSWER_BYTES]]
+
+    @property
+    def answers(self) -> list[Answer]:
+        packed = self._packed
+        return [_answer(packed[at : at + _ANSWER_BYTES]) for at in range(0, len(packed), _ANSWER_BYTES)]
+
+
 class Delivery(NamedTuple):
     """One entry as read by a writer."""
 
@@ -223,8 +240,8 @@ class Appender:
         self._busy = asyncio.Lock()
         self.server_millis = 0  # the server's clock at its last answer
 
-    async def append(self, lane: Lane, entries: Sequence[Entry], within: float) -> list[Answer]:
-        """Append a batch and return its answers, in order.
+    async def append(self, lane: Lane, entries: Sequence[Entry], within: float) -> Receipt:
+        """Append a batch.
 
         Raises:
             AppendError: refused, or no answer `within` seconds. The fate is unknown: repeat the same
@@ -245,7 +262,7 @@ class Appender:
             except NoScriptError:
                 reply = await self._call(b"EVAL", _SCRIPT, arguments, within)
         self.server_millis, packed = reply
-        return [_answer(packed[at : at + _ANSWER_BYTES]) for at in range(0, len(packed), _ANSWER_BYTES)]
+        return Receipt(packed)
 
     async def reach(self, within: float) -> None:
         """Connect where that has not been done, or has been undone.

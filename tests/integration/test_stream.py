@@ -43,7 +43,9 @@ async def append(settings: Settings, *clicks: Click, lane: Lane | None = None) -
     assert settings.redis_url
     appender = Appender(settings.redis_url)
     try:
-        return await appender.append(lane or Lane(), [encode(c, outcomes_of(c)) for c in clicks], SECOND)
+        receipt = await appender.append(lane or Lane(), [encode(c, outcomes_of(c)) for c in clicks], SECOND)
+        assert receipt.outcomes == [answer.outcome for answer in receipt.answers]
+        return receipt.answers
     finally:
         await appender.close()
 
@@ -103,7 +105,7 @@ async def test_tests_bots_and_refused_clicks_take_nothing_and_see_the_first(data
     entries.append(encode(click_at(NOON, 4, is_test=True), outcomes_of(human)))
     assert database.redis_url
     appender = Appender(database.redis_url)
-    answers = await appender.append(Lane(), entries, SECOND)
+    answers = (await appender.append(Lane(), entries, SECOND)).answers
     await appender.close()
     assert answers == [Answer(0, None)] * 3 + [Answer(0, human.hash), Answer(0, human.hash)]
     rows = [decode(delivery.fields) for delivery in await stored(database)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from tracker.edge.text import crop
@@ -16,7 +17,16 @@ _PATHS = ("/offer/", "/backend/api/v3/offer/")
 
 _AFF_SUBS = [f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)]
 _ADV_SUBS = [f"adv_sub{n}" if n > 1 else "adv_sub" for n in range(1, 6)]
-_NAMES = ["affiliate_id", "url_id", "source", "external_id", "gaid", "idfa", *_AFF_SUBS, *_ADV_SUBS]
+_NAMES = [
+    "affiliate_id",
+    "url_id",
+    "source",
+    "external_id",
+    "gaid",
+    "idfa",
+    *_AFF_SUBS,
+    *_ADV_SUBS,
+]
 _PLACE = {name: place for place, name in enumerate(_NAMES)}
 _PLACE |= {
     "aff_id": _PLACE["affiliate_id"],
@@ -46,19 +56,21 @@ def read_link(path: str, query: bytes) -> Link:
         if place is not None and place not in seen:
             seen.add(place)
             texts[place] = _value(value)
+    affiliate_id, url_id, source, external_id, gaid, idfa = texts[:_FIRST_AFF_SUB]
     return Link(
-        offer_id=_offer_id(path),
-        affiliate_id=_id(texts[0]),
-        url_id=_id(texts[1]) or None,
-        source=texts[2],
-        external_id=texts[3],
-        gaid=texts[4],
-        idfa=texts[5],
-        aff_subs=tuple(texts[_FIRST_AFF_SUB:_FIRST_ADV_SUB]),
-        adv_subs=tuple(texts[_FIRST_ADV_SUB:]),
+        _offer_id(path),
+        _id(affiliate_id),
+        (url_id and _id(url_id)) or None,
+        source,
+        external_id,
+        gaid,
+        idfa,
+        tuple(texts[_FIRST_AFF_SUB:_FIRST_ADV_SUB]),
+        tuple(texts[_FIRST_ADV_SUB:]),
     )
 
 
+@lru_cache(16_384)
 def _offer_id(path: str) -> int:
     for prefix in _PATHS:
         if path.startswith(prefix):
@@ -67,11 +79,14 @@ def _offer_id(path: str) -> int:
 
 
 def _value(text: str) -> str:
+    if len(text) <= MAX_VALUE and text.isalnum():
+        return text
     if "%" in text or "+" in text:
         text = unquote_plus(text, errors="replace")
     return crop(text, MAX_VALUE)
 
 
+@lru_cache(65_536)
 def _id(text: str) -> int:
     """[1-9][0-9]{0,17} in ASCII digits, else 0."""
     if len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0":

@@ -11,7 +11,7 @@ from asyncio import Future
 from collections import deque
 
 from tracker.settings import Settings
-from tracker.stream import Answer, Appender, AppendError, Entry, Lane
+from tracker.stream import Appender, AppendError, Entry, Lane
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ MAX_BATCH = 512
 """Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
 _RETRY_SECONDS = 0.01
 
-_Waiting = tuple[Entry, Future[Answer]]
+_Waiting = tuple[Entry, Future[int]]
 
 
 class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
@@ -53,8 +53,10 @@ class Recorder:
             await self._task
         await self._appender.close()
 
-    def record(self, entry: Entry) -> Future[Answer]:
-        """Put a click on the stream; done once the server has it as durably as it keeps anything.
+    def record(self, entry: Entry) -> Future[int]:
+        """Put a click on the stream, and learn the place of its outcome in Outcomes.
+
+        Done once the server has the click as durably as it keeps anything.
 
         Raises:
             NotRecorded: too many are waiting; from the future: refused or unreachable for longer than the
@@ -62,7 +64,7 @@ class Recorder:
         """
         if len(self._waiting) >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
-        recorded: Future[Answer] = self._loop.create_future()
+        recorded: Future[int] = self._loop.create_future()
         self._waiting.append((entry, recorded))
         self._arrived.set()
         return recorded
@@ -87,7 +89,7 @@ class Recorder:
 
     async def _record(self, batch: list[_Waiting]) -> None:
         try:
-            answers = await self._append([entry for entry, _ in batch])
+            outcomes = await self._append([entry for entry, _ in batch])
         except Exception as error:
             if not isinstance(error, AppendError):
                 logger.exception("the recorder met what it does not know")
@@ -96,17 +98,17 @@ class Recorder:
                 if not recorded.done():
                     recorded.set_exception(NotRecorded(str(error)))
         else:
-            for (_, recorded), answer in zip(batch, answers, strict=True):
+            for (_, recorded), outcome in zip(batch, outcomes, strict=True):
                 if not recorded.done():  # a visitor who went away changes nothing
-                    recorded.set_result(answer)
+                    recorded.set_result(outcome)
 
-    async def _append(self, entries: list[Entry]) -> list[Answer]:
+    async def _append(self, entries: list[Entry]) -> list[int]:
         """Append, repeating a failed call under its lane and sequence until the timeout."""
         loop = self._loop
         deadline = loop.time() + self._timeout
         while True:
             try:
-                answers = await self._appender.append(self._lane, entries, deadline - loop.time())
+                receipt = await self._appender.append(self._lane, entries, deadline - loop.time())
             except AppendError as error:
                 if loop.time() + _RETRY_SECONDS >= deadline:
                     logger.warning("%d clicks not recorded: %s", len(entries), error)
@@ -115,4 +117,4 @@ class Recorder:
             else:
                 self.has_been_up = True
                 self._lane.next()
-                return answers
+                return receipt.outcomes

@@ -63,10 +63,9 @@ class Redirect:
 
         outcomes = self._prepare(click)
         try:
-            verdict = await self._recorder.record(encode(click, outcomes))
+            outcome = outcomes[await self._recorder.record(encode(click, outcomes))]
         except NotRecorded:
             return await give(send, self._lost(click, outcomes))
-        outcome = outcomes[verdict.outcome]
         self._metrics.count("clicks_recorded", _BY_STATUS[outcome.status])
         return await give(send, _answer(click, outcome))
 

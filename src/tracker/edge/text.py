@@ -14,4 +14,5 @@ def crop(text: str, limit: int) -> str:
 
 def read(value: bytes, limit: int) -> str:
     """Header bytes as text: UTF-8, U+FFFD for what is none, cropped."""
-    return crop(value.decode("utf-8", "replace"), limit)
+    text = value.decode("utf-8", "replace")
+    return text if len(text) <= limit and text.isprintable() else crop(text, limit)
