@@ -33,7 +33,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from loadtests.traffic import AFFILIATES, OFFERS, USER_AGENTS
-from tracker.children import Claim
+from tracker.children import CannotStart, Claim
 from tracker.embedded import Engine, resolve, start_postgres, start_valkey
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
@@ -136,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         asyncio.run(_bench(arguments.rounds, arguments.seconds, arguments.generator))
-    except (CannotMeasure, KeyboardInterrupt, asyncio.CancelledError) as error:
-        print(f"bench: {error or 'interrupted'}", file=sys.stderr)
+    except (CannotMeasure, CannotStart, TimeoutError, asyncio.CancelledError) as error:
+        print(f"bench: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return 0
 
@@ -158,8 +158,8 @@ async def _bench(rounds: int, seconds: float, generator: str) -> None:
     print(_describe_machine(cores, generator))
     task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(interrupt, task.cancel)
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
         os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else

@@ -28,26 +28,28 @@ class Mint:
     """
 
     def __init__(self) -> None:
-        self._millis = 0
-        self._sequence = 0
+        self._begin(0)
         self._random = ""
         self._taken = 0
 
     def hash(self) -> str:
         millis = time_ns() // 1_000_000
         if millis > self._millis:
-            self._millis = millis
-            self._sequence = 0
+            self._begin(millis)
         elif self._sequence == 0xFFF:
-            self._millis += 1  # a full millisecond, or a clock that stepped back: run on ahead of it
-            self._sequence = 0
+            self._begin(self._millis + 1)  # a full millisecond, or a clock that stepped back: run on ahead
         else:
             self._sequence += 1
         if self._taken == len(self._random):
             self._random, self._taken = _random_tails(), 0
         tail = self._random[self._taken : self._taken + _TAIL_LENGTH]
         self._taken += _TAIL_LENGTH
-        return f"{self._millis:012x}7{self._sequence:03x}{tail}"
+        return f"{self._head}{self._sequence:03x}{tail}"
+
+    def _begin(self, millis: int) -> None:
+        self._millis = millis
+        self._head = f"{millis:012x}7"  # 7: the version
+        self._sequence = 0
 
 
 def _random_tails() -> str:

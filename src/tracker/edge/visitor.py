@@ -52,7 +52,7 @@ def read_visitor(scope: Mapping[str, Any], headers: Headers, trusted: tuple[Netw
     peer = scope["client"][0] if scope["client"] else ""
     scheme, host = scope["scheme"], _text(headers, b"host", MAX_HOST)
     if trusted and is_trusted(peer, trusted):
-        ip, scheme, host = _forwarded(scope, peer, scheme, host, trusted)
+        ip, scheme, host = _forwarded(scope, headers, peer, scheme, host, trusted)
     else:
         ip = plain_address(peer)
     target = scope["raw_path"] + b"?" + scope["query_string"] if scope["query_string"] else scope["raw_path"]
@@ -127,14 +127,19 @@ def _client_hints(headers: Headers) -> str:
 
 
 def _forwarded(
-    scope: Mapping[str, Any], peer: str, scheme: str, host: str, trusted: tuple[Network, ...]
+    scope: Mapping[str, Any],
+    headers: Headers,
+    peer: str,
+    scheme: str,
+    host: str,
+    trusted: tuple[Network, ...],
 ) -> tuple[str, str, str]:
     """Client address, scheme and host as the trusted proxies tell them.
 
     The address is the right-most hop that is no trusted proxy: what stands left of it, anybody could have
     written. `Forwarded` (RFC 7239) is read where it is sent, else the X-Forwarded-* headers.
     """
-    hops, proto, named_host = _hops(scope)
+    hops, proto, named_host = _hops(scope, headers)
     client = peer
     for hop in reversed(hops):
         client = hop
@@ -145,9 +150,9 @@ def _forwarded(
     return plain_address(client) or plain_address(peer), scheme, named_host or host
 
 
-def _hops(scope: Mapping[str, Any]) -> tuple[list[str], str, str]:
+def _hops(scope: Mapping[str, Any], headers: Headers) -> tuple[list[str], str, str]:
     """(addresses from the left, scheme, host) of the forwarding headers."""
-    forwarded = _joined(scope, b"forwarded")
+    forwarded = _joined(scope, headers, b"forwarded")
     if forwarded:
         elements = [_pairs(element) for element in forwarded.split(",")]
         nearest = elements[-1]
@@ -157,14 +162,16 @@ def _hops(scope: Mapping[str, Any]) -> tuple[list[str], str, str]:
             nearest.get("host", "")[:MAX_HOST],
         )
     return (
-        [_node(hop) for hop in _joined(scope, b"x-forwarded-for").split(",") if hop.strip()],
-        _joined(scope, b"x-forwarded-proto").rpartition(",")[2].strip().lower(),
-        _joined(scope, b"x-forwarded-host").rpartition(",")[2].strip()[:MAX_HOST],
+        [_node(hop) for hop in _joined(scope, headers, b"x-forwarded-for").split(",") if hop.strip()],
+        _joined(scope, headers, b"x-forwarded-proto").rpartition(",")[2].strip().lower(),
+        _joined(scope, headers, b"x-forwarded-host").rpartition(",")[2].strip()[:MAX_HOST],
     )
 
 
-def _joined(scope: Mapping[str, Any], name: bytes) -> str:
+def _joined(scope: Mapping[str, Any], headers: Headers, name: bytes) -> str:
     """All lines of a header as one (RFC 9110, section 5.3), the last kilobytes of them."""
+    if name not in headers:
+        return ""
     value = b",".join(line for header, line in scope["headers"] if header == name)
     return read(value[-MAX_REFERRER:], MAX_REFERRER)
 
