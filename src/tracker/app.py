@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -58,7 +59,10 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
                 await catalog.loaded.wait()
+        gc.collect()
+        gc.freeze()  # what is here now stays: no collection need look through it again
         yield
+        gc.unfreeze()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

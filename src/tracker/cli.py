@@ -26,6 +26,9 @@ from tracker.store.migrate import migrate
 from tracker.store.tokens import SCOPES, create_token
 from workers import click_writer
 
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may idle: longer than a proxy keeps its own (60 s as a rule), so that it never writes
+into one that is being closed."""
 DRAIN_SECONDS = 10
 """How long an edge or the API may take to answer what it has accepted before it stops."""
 
@@ -162,6 +165,7 @@ def _serve(app: Any, settings: Settings, variable: str, port: int, fd: int | Non
         server_header=False,
         access_log=False,
         log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     listening = supervisor.listen(variable, settings.host, port) if fd is None else _inherited(fd)
