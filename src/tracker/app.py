@@ -59,10 +59,8 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
                 await catalog.loaded.wait()
-        gc.collect()
-        gc.freeze()  # what is here now stays: no collection need look through it again
+        _tune_gc()
         yield
-        gc.unfreeze()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -101,6 +99,17 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
             await rest(scope, receive, send)  # type: ignore[arg-type]
 
     return edge
+
+
+def _tune_gc() -> None:
+    """Let collections look for garbage rarely, and never in what is there from the start.
+
+    A click leaves no cycles behind; with the defaults the collector takes a sixth of the edge's time, and
+    stops it for tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
 
 
 async def _follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path) -> None:
@@ -154,4 +163,4 @@ async def _reach_stream(recorder: Recorder) -> None:
 async def _reload_geo(geo: GeoReader) -> None:
     while True:
         await asyncio.sleep(_GEO_SECONDS)
-        geo.reload_changed()
+        await asyncio.to_thread(geo.reload_changed)

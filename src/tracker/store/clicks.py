@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
 
 import asyncpg
 
@@ -69,13 +68,6 @@ async def store(connection: Connection, rows: Sequence[ClickRow]) -> int:
         BAD_ROW: a value that the table cannot take; storing halves of the batch finds it.
     """
     async with connection.transaction():
-        await connection.copy_records_to_table(
-            "incoming", records=map(_record, rows), columns=ClickRow._fields
-        )
+        await connection.copy_records_to_table("incoming", records=rows, columns=ClickRow._fields)
         await connection.execute(_ANNOUNCE, FEED_LOCK)
         return int(await connection.fetchval(_INSERT))
-
-
-def _record(row: ClickRow) -> tuple[object, ...]:
-    group_hash = row.group_hash and UUID(row.group_hash)
-    return (UUID(row.hash), group_hash, *row[2:])
