@@ -14,8 +14,14 @@ SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers")
 LEVELS = [
     {"tracker.model"},
     {"tracker.macros", "tracker.targeting", "tracker.clickhash"},
-    {"tracker.settings", "tracker.edge.text", "tracker.edge.metrics", "tracker.edge.answer"},
-    {"tracker.edge.link", "tracker.edge.visitor", "tracker.children"},
+    {
+        "tracker.settings",
+        "tracker.edge.text",
+        "tracker.edge.metrics",
+        "tracker.edge.answer",
+    },
+    {"tracker.edge.link", "tracker.edge.address", "tracker.children"},
+    {"tracker.edge.visitor"},
     {
         "tracker.stream",
         "tracker.store",

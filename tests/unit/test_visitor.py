@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.clicks import a_click
 from tracker.edge import visitor
-from tracker.edge.visitor import is_speculative, plain_address, read_visitor, visitor_key
+from tracker.edge.address import Proxies, plain_address
+from tracker.edge.visitor import is_speculative, read_visitor, visitor_key
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48"))
 
@@ -24,8 +25,8 @@ def a_scope(
     }
 
 
-def read(scope: dict[str, Any], trusted: Any = TRUSTED) -> visitor.Visitor:
-    return read_visitor(scope, dict(scope["headers"]), trusted)
+def read(scope: dict[str, Any]) -> visitor.Visitor:
+    return read_visitor(scope, dict(scope["headers"]), Proxies(TRUSTED))
 
 
 XFF, FORWARDED = b"x-forwarded-for", b"forwarded"
@@ -53,7 +54,11 @@ ADDRESSES = [
     ("10.0.0.1", [(FORWARDED, b'for=6.6.6.6, For="[2001:db8::7]:80";proto=https')], "2001:db8::7"),
     ("10.0.0.1", [(FORWARDED, b"for=1.2.3.4;by=10.0.0.1, for=10.0.0.2")], "1.2.3.4"),
     ("10.0.0.1", [(FORWARDED, b"for=_hidden")], "10.0.0.1"),
-    ("10.0.0.1", [(FORWARDED, b"for=1.2.3.4"), (XFF, b"5.6.7.8")], "1.2.3.4"),
+    (
+        "10.0.0.1",
+        [(FORWARDED, b"for=6.6.6.6"), (XFF, b"5.6.7.8")],
+        "5.6.7.8",
+    ),  # handed on, not written, by it
 ]
 
 

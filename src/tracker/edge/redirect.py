@@ -8,6 +8,7 @@ from typing import Any
 from tracker import macros, targeting
 from tracker.clickhash import ZERO_HASH, Mint, millis_of
 from tracker.edge import answer, device
+from tracker.edge.address import Proxies
 from tracker.edge.answer import Answer, Send, give
 from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
@@ -31,7 +32,7 @@ class Redirect:
     def __init__(
         self, settings: Settings, catalog: Catalog, geo: GeoReader, recorder: Recorder, metrics: Metrics
     ) -> None:
-        self._trusted = settings.trusted_proxies
+        self._proxies = Proxies(settings.trusted_proxies)
         self._on_loss = settings.on_loss
         self._prefetched = answer.page(
             settings.prefetch_status, "Not followed yet", "This link is counted when it is followed."
@@ -76,7 +77,7 @@ class Redirect:
         affiliate = self._catalog.affiliates.get(link.affiliate_id)
         if offer is None or affiliate is None:
             return None
-        visitor = read_visitor(scope, headers, self._trusted)
+        visitor = read_visitor(scope, headers, self._proxies)
         hash_ = self._mint.hash()
         return Click(
             hash_,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 
 
@@ -12,6 +14,7 @@ def crop(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit]
 
 
+@lru_cache(8192)  # most headers are seen again; at worst some megabytes
 def read(value: bytes, limit: int) -> str:
     """Header bytes as text: UTF-8, U+FFFD for what is none, cropped."""
     text = value.decode("utf-8", "replace")

@@ -1,0 +1,129 @@
+"""Where a request comes from: IP addresses, and what trusted proxies say of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NamedTuple
+
+from tracker.edge.text import read
+from tracker.settings import Network
+
+MAX_FORWARDED = 2000
+"""Most of a forwarding header that is read, in bytes from its end: the end is what our own proxies wrote."""
+
+_MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
+_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"([^"]*)"|([^\s;,"]*))\s*(?:;|$)')
+
+Headers = Mapping[bytes, bytes]
+
+
+@lru_cache(65_536)
+def plain_address(text: str) -> str:
+    """An IP address in its canonical form, IPv4-mapped IPv6 as IPv4, without zone; "" where it is none."""
+    packed = _packed(text)
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed) if packed else ""
+
+
+@lru_cache(65_536)
+def network_of(ip: str) -> str:
+    """What of an address stays the same for one visitor: IPv6 without its interface half (RFC 8981)."""
+    return inet_pton(AF_INET6, ip)[:8].hex() if ":" in ip else ip
+
+
+class Origin(NamedTuple):
+    """What proxies say of a request; "" where they say nothing."""
+
+    ip: str
+    scheme: str
+    host: str
+
+
+class Proxies:
+    """The proxies whose word counts."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = [
+            (network.max_prefixlen // 8, int(network.network_address), int(network.netmask))
+            for network in networks
+        ]
+        self.trusts = lru_cache(65_536)(self._trusts)
+        self._client_of = lru_cache(65_536)(self._right_most_stranger)
+
+    def origin(self, peer: str, headers: Headers, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
+        """Client address, scheme and host as a trusted peer tells them.
+
+        The address is the right-most hop that is no trusted proxy: what stands left of it, anybody could
+        have written. X-Forwarded-* is read where it is sent, else `Forwarded` (RFC 7239): most proxies set
+        the one, and hand a visitor's own `Forwarded` on.
+        """
+        if b"x-forwarded-for" not in headers and b"forwarded" in headers:
+            return self._rfc7239(peer, lines)
+        client = self._client_of(peer, _joined(headers, lines, b"x-forwarded-for"))
+        scheme = _joined(headers, lines, b"x-forwarded-proto").rpartition(",")[2].strip().lower()
+        host = _joined(headers, lines, b"x-forwarded-host").rpartition(",")[2].strip()
+        return Origin(client, _known(scheme), host)
+
+    def _rfc7239(self, peer: str, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
+        elements = [_pairs(element) for element in _join(lines, b"forwarded").split(",")]
+        hops = ",".join(pairs["for"] for pairs in elements if "for" in pairs)
+        nearest = elements[-1]
+        return Origin(self._client_of(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
+
+    def _right_most_stranger(self, peer: str, hops: str) -> str:
+        client = peer
+        for hop in reversed([_node(hop) for hop in hops.split(",") if hop.strip()]):
+            client = hop
+            if not self.trusts(hop):
+                break
+        return plain_address(client) or plain_address(peer)
+
+    def _trusts(self, peer: str) -> bool:
+        packed = _packed(peer)
+        address = int.from_bytes(packed)
+        return any(
+            len(packed) == size and address & mask == network for size, network, mask in self._networks
+        )
+
+
+def _packed(text: str) -> bytes:
+    """The 4 or 16 bytes of an address; none where it is no address.
+
+    By the C library: `ipaddress` takes ten times as long, and every new visitor comes by here.
+    """
+    try:
+        if ":" not in text:
+            return inet_pton(AF_INET, text)
+        packed = inet_pton(AF_INET6, text.partition("%")[0])
+    except (OSError, ValueError):
+        return b""
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
+def _joined(headers: Headers, lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
+    return _join(lines, name) if name in headers else ""
+
+
+def _join(lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
+    """All lines of a header as one (RFC 9110, section 5.3)."""
+    return read(
+        b",".join([value for header, value in lines if header == name])[-MAX_FORWARDED:], MAX_FORWARDED
+    )
+
+
+def _known(scheme: str) -> str:
+    return scheme if scheme in ("http", "https") else ""
+
+
+def _pairs(element: str) -> dict[str, str]:
+    return {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(element)}
+
+
+def _node(text: str) -> str:
+    """The address of a hop without its port: 1.2.3.4, 1.2.3.4:80, [2001:db8::1]:80, 2001:db8::1."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
