@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tracker.api import create_api
-from tracker.edge.catalog import Catalog
+from tracker.edge.catalog import Catalog, keep
 from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
 from tracker.edge.metrics import Metrics
@@ -134,8 +134,8 @@ async def _follow(connection: pool.Connection, catalog: Catalog, snapshot: Path)
     await connection.add_listener(catalogue.CHANNEL, lambda *told: changed.put_nowait(told[3]))
     connection.add_termination_listener(lambda _: changed.put_nowait(""))
     while True:
-        await catalog.load(await catalogue.visitor_secret(connection), catalogue.read_all(connection))
-        await catalog.save(snapshot)
+        secret = await catalogue.visitor_secret(connection)
+        await catalog.load(secret, keep(snapshot, secret, catalogue.read_all(connection)))
         try:
             async with asyncio.timeout(_RELOAD_SECONDS):
                 while True:

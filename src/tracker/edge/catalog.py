@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 """An offer with its `urls` and `free` values, or an affiliate, as store.catalogue reads it."""
 
-_CHUNK = 500
-"""Rows built without giving way to clicks: about a millisecond's work."""
+Chunk = tuple[str, list[Row]]
+"""A table's name, offer or affiliate, and some hundred of its rows."""
 
 
 class Catalog:
@@ -32,67 +32,61 @@ class Catalog:
         self.affiliates: dict[int, Affiliate] = {}
         self.visitor_secret = b""  # the deployment's key for visitor keys
         self.loaded = asyncio.Event()
-        self._rows: dict[str, dict[int, Row]] = {"offer": {}, "affiliate": {}}
 
     def put(self, table: str, id_: int, row: Row | None) -> None:
         """Replace one offer or affiliate; None removes it."""
-        if row is None:
-            self._rows[table].pop(id_, None)
-        else:
-            self._rows[table][id_] = row
         if table == "offer":
             _replace(self.offers, id_, row and _offer(row))
         else:
             _replace(self.affiliates, id_, row and _affiliate(row))
 
-    async def load(self, secret: bytes, rows: AsyncIterator[tuple[str, list[Row]]]) -> None:
-        """Take a whole catalogue, table and rows chunk by chunk, and drop what is not in it."""
+    async def load(self, secret: bytes, rows: AsyncIterator[Chunk]) -> None:
+        """Take a whole catalogue, chunk by chunk, and drop what is not in it."""
         seen: dict[str, set[int]] = {"offer": set(), "affiliate": set()}
         async for table, chunk in rows:
             for row in chunk:
                 self.put(table, row["id"], row)
                 seen[table].add(row["id"])
-            await asyncio.sleep(0)
-        for table, ids in seen.items():
-            for id_ in self._rows[table].keys() - ids:
+            await asyncio.sleep(0)  # clicks go first
+        for table, held in (("offer", self.offers), ("affiliate", self.affiliates)):
+            for id_ in held.keys() - seen[table]:
                 self.put(table, id_, None)
         self.visitor_secret = secret
         self.loaded.set()
 
-    async def save(self, path: Path) -> None:
-        """Write the snapshot that an edge starts from while Postgres is down: whole or not at all."""
-        fresh = path.with_suffix(".new")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            fresh.chmod(0o600)  # it holds the visitor secret
-            file.write(orjson.dumps({"visitor_secret": self.visitor_secret.hex()}) + b"\n")
-            for table, rows in self._rows.items():
-                for chunk in _chunks(list(rows.values())):
-                    file.write(orjson.dumps([table, chunk]) + b"\n")
-                    await asyncio.sleep(0)
-        fresh.replace(path)
-
-    async def restore(self, path: Path) -> bool:
-        """Load the snapshot; False where there is none that can be read."""
+    async def restore(self, snapshot: Path) -> bool:
+        """Load a snapshot; False where there is none that can be read."""
         try:
-            head, *lines = (await asyncio.to_thread(path.read_bytes)).splitlines()
+            head, *lines = (await asyncio.to_thread(snapshot.read_bytes)).splitlines()
             await self.load(bytes.fromhex(orjson.loads(head)["visitor_secret"]), _parsed(lines))
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("catalogue snapshot %s cannot be read: %s", path, error)
+            logger.warning("catalogue snapshot %s cannot be read: %s", snapshot, error)
             return False
         return True
 
 
-async def _parsed(lines: Iterable[bytes]) -> AsyncIterator[tuple[str, list[Row]]]:
+async def keep(snapshot: Path, secret: bytes, rows: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+    """Pass a catalogue on, and leave it behind as the snapshot that an edge starts from while Postgres is down.
+
+    The file is replaced when the last row has passed, so it is whole or the one before.
+    """
+    snapshot.parent.mkdir(parents=True, exist_ok=True)
+    fresh = snapshot.with_suffix(".new")
+    with fresh.open("wb") as file:
+        fresh.chmod(0o600)  # it holds the visitor secret
+        file.write(orjson.dumps({"visitor_secret": secret.hex()}) + b"\n")
+        async for table, chunk in rows:
+            file.write(orjson.dumps([table, chunk]) + b"\n")
+            yield table, chunk
+    fresh.replace(snapshot)
+
+
+async def _parsed(lines: Iterable[bytes]) -> AsyncIterator[Chunk]:
     for line in lines:
         table, rows = orjson.loads(line)
         yield table, rows
-
-
-def _chunks(rows: list[Row]) -> Iterable[list[Row]]:
-    return (rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK))
 
 
 def _replace(table: dict[int, Any], id_: int, value: object) -> None:
