@@ -68,7 +68,7 @@ class Catalog:
 
 
 async def keep(snapshot: Path, secret: bytes, rows: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
-    """Pass a catalogue on, and leave it behind as the snapshot that an edge starts from while Postgres is down.
+    """Pass a catalogue on, and leave behind the snapshot that an edge starts from while Postgres is down.
 
     The file is replaced when the last row has passed, so it is whole or the one before.
     """
