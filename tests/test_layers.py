@@ -20,7 +20,7 @@ LEVELS = [
         "tracker.edge.metrics",
         "tracker.edge.answer",
     },
-    {"tracker.edge.link", "tracker.edge.address", "tracker.children"},
+    {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
     {"tracker.edge.visitor"},
     {
         "tracker.stream",

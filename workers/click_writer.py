@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
+from time import monotonic
 
 from tracker import stream
 from tracker.model import ClickRow
@@ -27,7 +28,7 @@ ABANDONED_SECONDS = 60.0
 _BLOCK_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-_AWAY = (*stream.UNREACHABLE, *pool.UNREACHABLE)
+_AWAY = (*stream.UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED)
 
 
 async def run(settings: Settings, slot: int = 0, *, burst: bool = False) -> None:
@@ -54,37 +55,39 @@ class ClickWriter:
         self._reader = reader
         self._stopping = stopping
         self._burst = burst
+        self._next_takeover = 0.0  # monotonic seconds
+        self._pause = _FIRST_PAUSE  # seconds to wait at the next outage
         self._connection: pool.Connection | None = None
 
     async def run(self) -> None:
         """Work, and after every outage begin anew: what was unacknowledged is then this slot's backlog."""
-        pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             try:
-                await self._reader.create_group()
-                pause = _FIRST_PAUSE
                 await self._work()
                 break
             except _AWAY as error:
+                if stream.is_missing_group(error) and await self._create_group():
+                    continue
                 if self._burst:
                     raise
-                logger.warning("writer: %s: %s; trying again in %.1f s", type(error).__name__, error, pause)
+                name = type(error).__name__
+                logger.warning("writer: %s: %s; trying again in %.1f s", name, error, self._pause)
                 await self._close()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
+                    async with asyncio.timeout(self._pause):
                         await self._stopping.wait()
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         await self._close()
 
     async def _work(self) -> None:
-        while not await self._reader.hold_slot(SLOT_SECONDS):
-            if self._stopping.is_set():
-                return
-            await asyncio.sleep(SLOT_SECONDS / 10)
+        if not await self._take_slot():
+            return
         holding = asyncio.create_task(self._hold_slot())
         try:
-            while batch := await self._reader.backlog(self._size):
+            after = b"0"
+            while batch := await self._reader.backlog(self._size, after):
                 await self._store(batch)
+                after = batch[-1].id
             while not self._stopping.is_set():
                 batch = await self._next_batch()
                 if batch:
@@ -95,6 +98,25 @@ class ClickWriter:
             holding.cancel()
         await self._reader.release_slot()
 
+    async def _create_group(self) -> bool:
+        try:
+            await self._reader.create_group()
+        except stream.UNREACHABLE:
+            return False
+        return True
+
+    async def _take_slot(self) -> bool:
+        """Wait for the slot while another holds it; False where we are told to stop meanwhile."""
+        told = False
+        while not await self._reader.hold_slot(SLOT_SECONDS):
+            if self._stopping.is_set():
+                return False
+            if not told:
+                logger.warning("writer: its slot is held by another (or was, seconds ago); waiting for it")
+                told = True
+            await asyncio.sleep(SLOT_SECONDS / 10)
+        return True
+
     async def _hold_slot(self) -> None:
         # Losing the slot for a moment does no harm: two writers of one slot store the same clicks once.
         while True:
@@ -103,8 +125,10 @@ class ClickWriter:
                 await self._reader.hold_slot(SLOT_SECONDS)
 
     async def _next_batch(self) -> list[Delivery]:
-        if batch := await self._reader.abandoned(self._size, ABANDONED_SECONDS):
-            return batch
+        if monotonic() > self._next_takeover:
+            if batch := await self._reader.abandoned(self._size, ABANDONED_SECONDS):
+                return batch
+            self._next_takeover = monotonic() + ABANDONED_SECONDS / 4
         batch = await self._reader.new(self._size, None if self._burst else _BLOCK_SECONDS)
         if batch and len(batch) < self._size and self._age:
             await asyncio.sleep(self._age)
@@ -122,23 +146,32 @@ class ClickWriter:
         if rows:
             await self._store_rows(rows)
 
-    async def _store_rows(self, rows: list[tuple[Delivery, ClickRow]]) -> None:
-        """One transaction; where a row in it is bad, halves, until the bad one stands alone."""
+    async def _store_rows(self, rows: list[tuple[Delivery, ClickRow]], *, again: bool = False) -> None:
+        """One transaction; where a row in it is bad, halves, until the bad one stands alone.
+
+        It is then tried once more: a row on its way to click_default fails while its day's partition is made.
+        """
         try:
             await clicks.store(await self._connected(), [row for _, row in rows])
         except clicks.BAD_ROW as error:
-            if len(rows) == 1:
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                await self._store_rows(rows[:middle])
+                await self._store_rows(rows[middle:])
+            elif again:
                 await self._bury(rows[0][0], f"{type(error).__name__}: {error}")
-                return
-            middle = len(rows) // 2
-            await self._store_rows(rows[:middle])
-            await self._store_rows(rows[middle:])
+            else:
+                await self._store_rows(rows, again=True)
         else:
             await self._reader.acknowledge(delivery.id for delivery, _ in rows)
+            self._pause = _FIRST_PAUSE
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)
-        await self._reader.bury(delivery, reason)
+        try:
+            await self._reader.bury(delivery, reason)
+        except stream.UNREACHABLE as error:  # it stays in the backlog, and must not hold up the others
+            logger.error("writer: entry %s cannot be buried either: %s", delivery.id.decode(), error)
 
     async def _connected(self) -> pool.Connection:
         if self._connection is None or self._connection.is_closed():

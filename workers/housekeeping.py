@@ -20,8 +20,11 @@ async def run(settings: Settings) -> None:
         try:
             await once(settings)
             await asyncio.sleep(EVERY_SECONDS)
-        except pool.UNREACHABLE as error:
-            logger.warning("housekeeping: Postgres is away: %s", error)
+        except (*pool.UNREACHABLE, pool.REFUSED) as error:
+            logger.warning("housekeeping: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(_RETRY_SECONDS)
+        except Exception:  # a chore never ends the writer that it is done beside
+            logger.exception("housekeeping failed")
             await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -122,8 +122,8 @@ async def _follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path
                 await _follow(connection, catalog, snapshot)
             finally:
                 connection.terminate()
-        except pool.UNREACHABLE as error:
-            logger.warning("catalogue: Postgres is away (%s); serving what is in memory", error)
+        except (*pool.UNREACHABLE, pool.REFUSED) as error:
+            logger.warning("catalogue: %s: %s; serving what is in memory", type(error).__name__, error)
         except Exception:
             logger.exception("catalogue: cannot be read; serving what is in memory")
         await asyncio.sleep(_RETRY_SECONDS)

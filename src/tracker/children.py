@@ -270,3 +270,10 @@ def _started_at(pid: int) -> str:
     except OSError:
         return f"-{pid}"
     return f"{boot}/{fields[19]}"
+
+
+def first_error(error: BaseException) -> BaseException:
+    """What went wrong first, out of the groups that it travelled in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from typing import Any, Protocol
 
 import uvicorn
@@ -18,8 +19,9 @@ import uvloop
 
 from tracker import doctor, supervisor
 from tracker.app import create_api, create_edge
-from tracker.children import CannotStart
+from tracker.children import CannotStart, first_error
 from tracker.embedded import resolve
+from tracker.protocol import BoundedProtocol
 from tracker.settings import Settings, SettingsError
 from tracker.store import pool
 from tracker.store.migrate import migrate
@@ -43,6 +45,25 @@ examples:
   tracker doctor                                what is amiss, and what to do about it
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
+
+exit codes:
+  0   done
+  1   failed, and one line on stderr says why; `tracker doctor`: something is amiss
+  2   a word on the command line is wrong
+  78  a TRACKER_… variable is wrong, and the line names it
+"""
+
+_ELSEWHERE = """\
+A part on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN: without them it
+looks for the embedded engines under its own TRACKER_DATA_DIR.
+"""
+_EDGE_SLOT = """\
+Each edge needs a --slot of its own: its metrics and its files in TRACKER_DATA_DIR go by that number, and two
+edges with one number would write over each other's.
+"""
+_WORKER_SLOT = """\
+Each worker needs a --slot of its own: what it has read and not stored yet is kept in the stream under that
+number for its next start, and a second worker with the same number only waits until the first has ended.
 """
 
 
@@ -50,19 +71,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1, or 78 where the settings are at fault."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    command: _Command = arguments.command
     try:
-        return command(resolve(Settings.from_env()) if arguments.resolved else Settings.from_env(), arguments)
+        settings = Settings.from_env()
     except SettingsError as error:
         return _fail(str(error), os.EX_CONFIG)
-    except CannotStart as error:
-        return _fail(str(error))
-    except pool.UNREACHABLE as error:
-        return _fail(
-            f"PostgreSQL cannot be reached ({error}); is `tracker up` running on this TRACKER_DATA_DIR?"
-        )
+    command: _Command = arguments.command
+    try:
+        return command(resolve(settings) if arguments.resolved else settings, arguments)
     except KeyboardInterrupt:
         return _fail("interrupted")
+    except Exception as error:
+        line = _explained(first_error(error), settings)
+        if line is None:
+            raise
+        return _fail(line)
+
+
+def _explained(error: BaseException, settings: Settings) -> str | None:
+    """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
+    if isinstance(error, CannotStart):
+        return str(error)
+    if isinstance(error, pool.UNREACHABLE):
+        why = str(error) or "it does not answer"
+        if settings.postgres_dsn is None:
+            return f"PostgreSQL cannot be reached ({why}); is `tracker up` running on this TRACKER_DATA_DIR?"
+        return f"PostgreSQL cannot be reached ({why}); is TRACKER_POSTGRES_DSN right, and its server running?"
+    if isinstance(error, pool.REFUSED):
+        whose = "" if settings.postgres_dsn is None else " on the database of TRACKER_POSTGRES_DSN"
+        return f"PostgreSQL refuses: {error}; has `tracker migrate` been run{whose}?"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"tracker {metadata.version('tracker')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_parts(commands)
     _add_chores(commands)
@@ -93,10 +131,15 @@ def _add_parts(commands: _Commands) -> None:
     edge = _add(commands, "edge", _edge, "serve tracking links on TRACKER_HOST:TRACKER_PORT")
     api = _add(commands, "api", _api, "serve the read API and its docs on TRACKER_HOST:TRACKER_API_PORT")
     worker = _add(commands, "worker", _worker, "move recorded clicks into PostgreSQL, until SIGTERM")
-    for part in (edge, worker):
+    for part, others in ((edge, "edges"), (worker, "workers")):
         part.add_argument(
-            "--slot", type=_whole(0, 9999), default=0, metavar="N", help="its number among its kind (0)"
+            "--slot",
+            type=_whole(0, 9999),
+            default=0,
+            metavar="N",
+            help=f"its own number among all {others} (0)",
         )
+    edge.epilog, api.epilog, worker.epilog = _EDGE_SLOT + _ELSEWHERE, _ELSEWHERE, _WORKER_SLOT + _ELSEWHERE
     for part in (edge, api):
         part.add_argument(
             "--fd", type=_whole(0, 1 << 20), metavar="N", help="serve this inherited listening socket"
@@ -159,11 +202,12 @@ def _serve(app: Any, settings: Settings, variable: str, port: int, fd: int | Non
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         lifespan="on",
         proxy_headers=False,  # whom to believe is TRACKER_TRUSTED_PROXIES
         server_header=False,
         access_log=False,
+        log_config=None,  # its lines go where ours go, and look like them
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,

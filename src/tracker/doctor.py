@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -15,14 +16,22 @@ from tracker import stream
 from tracker.children import CannotStart
 from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
-from tracker.settings import Settings
+from tracker.settings import Settings, packaged_geoip
 from tracker.store import pool
 
 Level = Literal["ok", "warn", "fail"]
 
+ANSWER_SECONDS = 5.0
+"""How long a server may take to answer all that it is asked."""
+
 _LEAST_FREE_WARN, _LEAST_FREE_FAIL = 5 << 30, 1 << 30
 _SKEW_WARN, _SKEW_FAIL = 0.2, 1.0  # seconds
 _OLD_GEO = timedelta(days=60)
+_PACKAGED = " (the packaged one, the default)"
+
+
+_UNASKABLE: tuple[type[Exception], ...] = (*stream.UNREACHABLE, ValueError)
+"""ValueError: an option in the query of the URL."""
 
 
 class Finding(NamedTuple):
@@ -39,12 +48,15 @@ class Finding(NamedTuple):
 
 
 async def examine(settings: Settings, only: str | None = None) -> list[Finding]:
-    """Check every topic, or one; `settings` are resolved."""
-    asked = await _ask_stream(settings)
+    """Check every topic, or one, asking only the servers that it needs; `settings` are resolved."""
     found: list[Finding] = []
-    for topic, check in _CHECKS.items():
-        if only in (None, topic):
-            found += await check(settings, asked)
+    asked: _Facts | None = None
+    for topic in TOPICS if only is None else (only,):
+        if topic in _OF_HERE:
+            found += _OF_HERE[topic](settings)
+        else:
+            asked = asked or await _ask_stream(settings)
+            found += await _OF_SERVERS[topic](settings, asked)
     return found
 
 
@@ -54,14 +66,16 @@ class _Asked(NamedTuple):
 
 
 _Facts = _Asked | Exception
-_Check = Callable[[Settings, _Facts], Awaitable[list[Finding]]]
+_Check = Callable[[Settings], list[Finding]]
+_ServerCheck = Callable[[Settings, _Facts], Awaitable[list[Finding]]]
 
 
 async def _ask_stream(settings: Settings) -> _Facts:
     assert settings.redis_url
     try:
-        facts = await stream.facts(settings.redis_url)
-    except stream.UNREACHABLE as error:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            facts = await stream.facts(settings.redis_url)
+    except _UNASKABLE as error:
         return error
     return _Asked(facts, abs(time.time() - facts.millis / 1000))
 
@@ -82,7 +96,8 @@ async def _postgres(settings: Settings) -> Finding:
     assert settings.postgres_dsn
     where = _without_password(settings.postgres_dsn)
     try:
-        version = await pool.version(settings.postgres_dsn)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            version = await pool.version(settings.postgres_dsn)
     except Exception as error:  # wrong passwords and missing databases are findings too
         return _unreachable("TRACKER_POSTGRES_DSN", where, error)
     return _versioned("TRACKER_POSTGRES_DSN", "postgresql", version, where)
@@ -90,7 +105,8 @@ async def _postgres(settings: Settings) -> Finding:
 
 def _unreachable(variable: str, where: str, error: Exception) -> Finding:
     advice = f"start it with `tracker up`, or set {variable} to one that runs"
-    return Finding("engines", "fail", f"{where} cannot be used: {error or type(error).__name__}", advice)
+    why = "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return Finding("engines", "fail", f"{where} cannot be used: {why}", advice)
 
 
 def _versioned(variable: str, server: str, version: str, where: str) -> Finding:
@@ -145,9 +161,8 @@ def _memory(facts: stream.StreamFacts) -> Finding:
     return Finding("durability", "warn", text, "set maxmemory on the server")
 
 
-async def _settings(settings: Settings, _: _Facts) -> list[Finding]:
-    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
-    shown = [Finding("settings", "ok", f"{name} = {_shown(value)}") for name, value in values]
+def _settings(settings: Settings) -> list[Finding]:
+    shown = [Finding("settings", "ok", f"{name} = {_shown(value)}") for name, value in settings.variables()]
     if not os.access(settings.data_dir, os.W_OK | os.X_OK):
         text = f"{settings.data_dir.resolve()} is missing or not writable"
         shown.append(Finding("settings", "fail", text, "start `tracker up` once, or set TRACKER_DATA_DIR"))
@@ -156,34 +171,37 @@ async def _settings(settings: Settings, _: _Facts) -> list[Finding]:
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
+        default = _PACKAGED if value and value == packaged_geoip() else ""
+        return (", ".join(map(str, value)) or "none") + default
     return _without_password(value) if isinstance(value, str) and "://" in value else str(value)
 
 
 def _without_password(url: str) -> str:
+    url = re.sub(r"([?&]password=)[^&]*", r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:
         return url
     return parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
-async def _geo(settings: Settings, _: _Facts) -> list[Finding]:
+def _geo(settings: Settings) -> list[Finding]:
     if not settings.geoip_db:
         advice = "set TRACKER_GEOIP_DB to an mmdb file; see geoip/README.md"
         return [Finding("geo", "warn", "no database: country, region, city and ISP stay unknown", advice)]
     reader = GeoReader(settings.geoip_db)
     try:
-        return [_database(*database) for database in reader.databases]
+        is_default = settings.geoip_db == packaged_geoip()
+        return [_database(*database, is_default=is_default) for database in reader.databases]
     finally:
         reader.close()
 
 
-def _database(path: object, kind: str, built: datetime | None, problem: str) -> Finding:
+def _database(path: object, kind: str, built: datetime | None, problem: str, *, is_default: bool) -> Finding:
     if built is None or problem:
         return Finding(
             "geo", "fail", f"{path}: {problem}", "put a sound mmdb file there, or correct TRACKER_GEOIP_DB"
         )
-    text = f"{path}: {kind}, built {built:%Y-%m-%d}"
+    text = f"{path}{_PACKAGED if is_default else ''}: {kind}, built {built:%Y-%m-%d}"
     if datetime.now(UTC) - built > _OLD_GEO:
         return Finding(
             "geo", "warn", f"{text}: old, and addresses move", "fetch a newer one; see geoip/README.md"
@@ -191,7 +209,7 @@ def _database(path: object, kind: str, built: datetime | None, problem: str) -> 
     return Finding("geo", "ok", text)
 
 
-async def _disk(settings: Settings, _: _Facts) -> list[Finding]:
+def _disk(settings: Settings) -> list[Finding]:
     data_dir = settings.data_dir.resolve()
     there = next(path for path in (data_dir, *data_dir.parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -209,14 +227,12 @@ async def _clock(_: Settings, asked: _Facts) -> list[Finding]:
     return [Finding("clock", level, f"{skew:.3f} s off the stream server's", advice)]
 
 
-_CHECKS: Mapping[str, _Check] = {
+_OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": _engines,
     "durability": _durability,
-    "settings": _settings,
-    "geo": _geo,
-    "disk": _disk,
     "clock": _clock,
 }
+_OF_HERE: Mapping[str, _Check] = {"settings": _settings, "geo": _geo, "disk": _disk}
 
-TOPICS = tuple(_CHECKS)
+TOPICS = (*_OF_SERVERS, *_OF_HERE)
 """What can be examined alone."""

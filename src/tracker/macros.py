@@ -42,11 +42,7 @@ def compile(url: str) -> Template:  # noqa: A001 - the word for it, used as macr
         TemplateError: unknown or unclosed macro; a macro, credentials or a bad host before the path; another
             scheme than http and https; white space, control characters or a backslash.
     """
-    bad = _CONTROL.search(url)
-    if bad:
-        raise TemplateError(
-            url, bad.start(), "white space, control characters and backslashes must be percent-encoded"
-        )
+    _check_characters(url)
     origin = _ORIGIN.match(url)
     if not origin:
         raise TemplateError(url, 0, "an offer URL starts with http:// or https://")
@@ -54,6 +50,16 @@ def compile(url: str) -> Template:  # noqa: A001 - the word for it, used as macr
     parts = _split(url)
     parts[::2] = [quote(literal, safe=_LITERAL_SAFE) for literal in parts[::2]]
     return tuple(parts)
+
+
+def free_text(text: str) -> str:
+    """A text of free_1 … free_10 as it goes into the Location: its author's own, but ASCII.
+
+    Raises:
+        TemplateError: white space, control characters or a backslash.
+    """
+    _check_characters(text)
+    return quote(text, safe=_LITERAL_SAFE)
 
 
 def fill(template: Template, click: Click, offer: Offer, offer_url: OfferUrl) -> str:
@@ -68,6 +74,14 @@ def fill(template: Template, click: Click, offer: Offer, offer_url: OfferUrl) ->
             text if name in _RAW or (text.isascii() and text.isalnum()) else quote(text, safe="")
         )
     return "".join(parts)
+
+
+def _check_characters(text: str) -> None:
+    bad = _CONTROL.search(text)
+    if bad:
+        raise TemplateError(
+            text, bad.start(), "white space, control characters and backslashes must be percent-encoded"
+        )
 
 
 def _check_authority(url: str, origin: re.Match[str]) -> None:
@@ -159,4 +173,4 @@ _ALIASES = {"click_id": "hash", "click_hash": "hash", "transaction_id": "hash", 
 _ALIASES |= {f"sub{n + 1}": f"aff_sub{n + 1}" if n else "aff_sub" for n in range(20)}
 MACROS |= {alias: MACROS[name] for alias, name in _ALIASES.items()}
 
-_RAW = frozenset(f"free_{n + 1}" for n in range(10))  # the operator's own text, checked when saved
+_RAW = frozenset(f"free_{n + 1}" for n in range(10))  # went through free_text when the catalogue was loaded

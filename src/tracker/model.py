@@ -27,7 +27,7 @@ class Reason(IntEnum):
     NONE = 0
     OFFER_PAUSED = 10
     OFFER_HAS_NO_URL = 11
-    LOCATION_TOO_LONG = 12
+    LOCATION_UNSENDABLE = 12  # over 8 KiB once filled
     AFFILIATE_BLOCKED = 20
 
 

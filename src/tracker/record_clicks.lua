@@ -21,7 +21,7 @@ local BUCKETS = 16384        -- of a window and slice: about 60 visitors each at
 local LATE = 3600000         -- ms a slice outlives its window: clicks of a spool come late
 
 local sequence = tonumber(ARGV[1])
-if not sequence or #KEYS ~= 2 or #ARGV < 5 or #ARGV % 2 == 0 then
+if not sequence or not tonumber(ARGV[2]) or #KEYS ~= 2 or #ARGV < 5 or #ARGV % 2 == 0 then
   return redis.error_reply('BADBATCH wrong number of keys or arguments')
 end
 for i = 4, #ARGV, 2 do

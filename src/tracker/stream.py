@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, Self
 import hiredis
 import orjson
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
-from tracker.clickhash import is_click_hash
+from tracker.clickhash import is_click_hash, millis_of
 from tracker.model import Click, ClickRow, Outcomes, Status
 
 VERSION = b"\x01"
@@ -36,6 +36,7 @@ LANE_SECONDS = 30 * 86400
 
 _ANSWER_BYTES = 17
 _NO_HASH = bytes(16)
+_LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cI8s16s")
 _MASK = (1 << 64) - 1
 _OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
@@ -152,8 +153,8 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
         geo,
         chosen,
     ) = record
-    if not is_click_hash(hash_):
-        raise Undecodable(f"{hash_!r} is no click hash")
+    if not is_click_hash(hash_) or millis_of(hash_) > _LAST_MILLIS:
+        raise Undecodable(f"{hash_!r} is no click hash of this age")
     status, reason, offer_id, offer_url_id, advertiser_id, brand_id, location = (
         chosen[answer.outcome] if len(chosen) > 1 else chosen[0]
     )
@@ -238,13 +239,12 @@ class Appender:
         self._lane = b"lane:{%d}:" % partition
         self._unique = b"unique:{%d}:" % partition
         self._busy = asyncio.Lock()
-        self.server_millis = 0  # the server's clock at its last answer
 
     async def append(self, lane: Lane, entries: Sequence[Entry], within: float) -> Receipt:
         """Append a batch.
 
         Raises:
-            AppendError: refused, or no answer `within` seconds. The fate is unknown: repeat the same
+            AppendError: refused, or no answer within so many seconds. The fate is unknown: repeat the same
                 batch under the same lane and sequence, or abandon the lane.
         """
         arguments = [
@@ -258,10 +258,12 @@ class Appender:
             arguments += entry
         async with self._connected(within):
             try:
-                reply = await self._call(b"EVALSHA", _SHA, arguments, within)
+                reply = await self._call(b"EVALSHA", _SHA, arguments)
             except NoScriptError:
-                reply = await self._call(b"EVAL", _SCRIPT, arguments, within)
-        self.server_millis, packed = reply
+                reply = await self._call(b"EVAL", _SCRIPT, arguments)
+            packed = reply[1]
+            if len(packed) != _ANSWER_BYTES * len(entries):
+                raise RedisError(f"{len(entries)} clicks were answered with {len(packed)} bytes")
         return Receipt(packed)
 
     async def reach(self, within: float) -> None:
@@ -275,27 +277,26 @@ class Appender:
 
     @asynccontextmanager
     async def _connected(self, within: float) -> AsyncIterator[None]:
-        """The connection, to oneself.
-
-        Whatever goes wrong ends it: the reply still to come must not be taken for another call's.
-        """
-        async with self._busy:
-            try:
-                if not self._connection.is_connected:
-                    async with asyncio.timeout(within):
+        """The connection, to oneself; AppendError for all that goes wrong with it."""
+        try:
+            async with asyncio.timeout(within), self._busy:
+                try:
+                    if not self._connection.is_connected:
                         await self._connection.connect()
-                yield
-            except BaseException as error:
-                await self._connection.disconnect(nowait=True)
-                if isinstance(error, (RedisError, OSError, TimeoutError)):
-                    raise AppendError(f"{type(error).__name__}: {error}") from error
-                raise
+                    yield
+                except BaseException:
+                    # The reply still to come must not be taken for another call's.
+                    await self._connection.disconnect(nowait=True)
+                    raise
+        except TimeoutError as error:
+            raise AppendError("no answer in time") from error
+        except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, of a closed one
+            raise AppendError(f"{type(error).__name__}: {error}") from error
 
-    async def _call(self, command: bytes, script: bytes, arguments: list[bytes], within: float) -> Any:
-        connection = self._connection
+    async def _call(self, command: bytes, script: bytes, arguments: list[bytes]) -> Any:
         packed = hiredis.pack_command((command, script, b"2", *arguments))  # type: ignore[arg-type]
-        await connection.send_packed_command(packed, check_health=False)
-        return await connection.read_response(disable_decoding=True, timeout=within)
+        await self._connection.send_packed_command(packed, check_health=False)
+        return await self._connection.read_response(disable_decoding=True)
 
     async def close(self) -> None:
         await self._connection.disconnect()
@@ -320,9 +321,15 @@ class Reader:
         await self._client.aclose()
 
     async def hold_slot(self, seconds: float) -> bool:
-        """Take or keep this writer's slot for some seconds; False while somebody else has it."""
+        """Take or keep this writer's slot for some seconds; False while somebody else has it.
+
+        A server that is full counts as a slot held: who else is to make room?
+        """
         millis = int(seconds * 1000)
-        if await self._client.set(self._lock, self._token, px=millis, nx=True):
+        try:
+            if await self._client.set(self._lock, self._token, px=millis, nx=True):
+                return True
+        except OutOfMemoryError:
             return True
         return bool(await self._client.eval(_EXTEND, 1, self._lock, self._token, millis))
 
@@ -346,7 +353,8 @@ class Reader:
         reply = await self._client.xautoclaim(
             self._stream, GROUP, self._consumer, int(idle_seconds * 1000), "0-0", count=count
         )
-        return [Delivery(id_, fields) for id_, fields in reply[1]]
+        # Redis 6 lists entries that were deleted, too, without an id.
+        return [Delivery(id_, fields) for id_, fields in reply[1] if id_ is not None]
 
     async def new(self, count: int, block_seconds: float | None) -> list[Delivery]:
         """Entries nobody has read; waits up to `block_seconds` for the first one (None: does not wait)."""
@@ -369,7 +377,11 @@ class Reader:
             await pipe.execute()
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Move an entry that cannot be stored to the dead-letter stream, with the reason."""
+        """Move an entry that cannot be stored to the dead-letter stream, with the reason.
+
+        Raises:
+            RedisError: it could not be moved, and stays where it was.
+        """
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.xadd(self._dead, {b"id": delivery.id, b"reason": reason, **delivery.fields})
             pipe.xack(self._stream, GROUP, delivery.id)
@@ -416,7 +428,9 @@ async def facts(url: str) -> StreamFacts:
         UNREACHABLE: it cannot be asked.
     """
     client: Any
-    async with redis.asyncio.Redis.from_url(url, decode_responses=True, socket_connect_timeout=5) as client:
+    async with redis.asyncio.Redis.from_url(
+        url, decode_responses=True, socket_connect_timeout=2, socket_timeout=2
+    ) as client:
         server = await client.info("server")
         try:
             config = await client.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")

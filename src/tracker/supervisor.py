@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tracker import embedded, stream
-from tracker.children import CannotStart, Child, Claim, spawn
+from tracker.children import CannotStart, Child, Claim, first_error, spawn
 from tracker.settings import Settings
 from tracker.store import pool
 from tracker.store.demo import load_demo
@@ -136,7 +136,7 @@ class _House:
                         part.all_up = True
                     _say("tracker: ready; Ctrl-C stops it")
             except ExceptionGroup as group:
-                raise _first(group) from None
+                raise first_error(group) from None
 
     async def stop(self) -> None:
         """Edges first, which drain; then who reads what they wrote; the engines last."""
@@ -314,13 +314,6 @@ def _reachable(host: str) -> str:
 
 def _fate(code: int) -> str:
     return f"ended with code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
-
-
-def _first(error: BaseException) -> BaseException:
-    """What went wrong first, out of the groups that it travelled in."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
-from tests.e2e.running import Up, up
+from tests.e2e.running import Up, up, wait_until
+from tracker import cli
+from tracker.children import CannotStart
+from tracker.embedded import postgres_dsn
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
             {"TRACKER_REDIS_URL": "redis://:secret@127.0.0.1:1"},
             "settings",
             0,
-            "redis_url = redis://:***@127.0.0.1:1",
+            "TRACKER_REDIS_URL = redis://:***@127.0.0.1:1",
         ),
     ],
 )
@@ -106,6 +113,112 @@ def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], code: int
     assert done.returncode == code
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRACKER_DATA_DIR", "~no-such-user/x"),
+        ("TRACKER_REDIS_URL", "redis://h:bad"),
+        ("TRACKER_TIME_ZONE", "America"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_one_line(tmp_path: Path, variable: str, value: str) -> None:
+    done = tracker(tmp_path, "doctor", **{variable: value})
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(f"tracker: {variable}: ")
+    assert done.stderr.count("\n") == 1
+
+
+TOKEN = ["token", "create", "--scope", "clicks:read"]
+
+
+@pytest.mark.parametrize(
+    ("words", "database", "line"),
+    [
+        (
+            TOKEN,
+            "postgres",
+            'tracker: PostgreSQL refuses: relation "token" does not exist; has `tracker migrate`',
+        ),
+        (TOKEN, "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
+        (["migrate"], "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
+    ],
+)
+def test_what_postgres_refuses_is_one_line(running: Up, words: list[str], database: str, line: str) -> None:
+    dsn = urlsplit(postgres_dsn(running.data_dir))._replace(path=f"/{database}").geturl()
+    done = tracker(running.data_dir, *words, TRACKER_POSTGRES_DSN=dsn)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
+    done = tracker(tmp_path, "migrate", TRACKER_POSTGRES_DSN="postgresql://u:secret@127.0.0.1:1/x")
+    assert done.returncode == 1
+    assert "is TRACKER_POSTGRES_DSN right" in done.stderr
+    assert "secret" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (CannotStart("no"), "tracker: no\n"),
+        (OSError("gone"), "tracker: PostgreSQL cannot be reached (gone); "),
+        (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password; "),
+    ],
+)
+def test_what_goes_wrong_in_a_task_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ExceptionGroup("tasks", [ExceptionGroup("more", [error]), ValueError("later")])
+
+    monkeypatch.setattr("workers.click_writer.run", fail)
+    assert cli.main(["worker"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert said.count("\n") == 1
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise ExceptionGroup("tasks", [ZeroDivisionError()])
+
+    monkeypatch.setattr("workers.click_writer.run", fail)
+    with pytest.raises(ExceptionGroup, match="tasks"):
+        cli.main(["worker"])
+
+
+def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
+    before = running.output
+    assert "uvicorn" not in before
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.sendall(b"no request\r\n\r\n")
+        connection.recv(1)
+    wait_until(lambda: "\nWARNING uvicorn.error: Invalid HTTP request received.\n" in running.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--version"], f"tracker {version('tracker')}\n"),
+        (["--help"], "78  a TRACKER_… variable is wrong"),
+        (["edge", "--help"], "Each edge needs a --slot of its own"),
+        (["worker", "--help"], "Each worker needs a --slot of its own"),
+        (["edge", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
+        (["api", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
+        (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
+    ],
+)
+def test_the_command_line_explains_itself(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(words)
+    said = capsys.readouterr().out
+    assert told in said or told in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

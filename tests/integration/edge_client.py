@@ -13,6 +13,7 @@ from httpx import AsyncClient
 
 from tracker.app import create_edge
 from tracker.model import ClickRow
+from tracker.protocol import BoundedProtocol
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
 from tracker.stream import Reader, decode
@@ -29,7 +30,7 @@ async def edge_of(settings: Settings, *, demo: bool = True, wait: bool = True) -
         await load_demo(settings.postgres_dsn)
     config = uvicorn.Config(
         create_edge(replace(settings, geoip_db=())),
-        http="httptools",
+        http=BoundedProtocol,
         lifespan="on",
         proxy_headers=False,
         server_header=False,

@@ -13,12 +13,13 @@ from httpx import AsyncClient
 
 from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
+from tracker.api.paging import Cursor, write_cursor
 from tracker.clickhash import millis_of
 from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import click_counts
 from tracker.store.click_counts import ALL_TIME, SLOT_MILLIS, Span, Tally
-from tracker.store.click_list import KEYS
+from tracker.store.click_list import KEYS, ClickFilter
 from tracker.store.pool import connect
 
 pytestmark = pytest.mark.anyio
@@ -221,6 +222,30 @@ async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> Non
             assert problem["message"] == problem["detail"]
             assert problem["status"] == 422
         assert "cursor" in (await client.get(f"{CLICKS}?page=60&is_bot=false")).json()["message"]
+
+
+@pytest.mark.parametrize("sort", ["-created_at", "created_at"])
+@pytest.mark.parametrize(
+    ("last_hash", "total", "status"),
+    [
+        ("zzz", None, 422),
+        ("0" * 40, None, 422),
+        ("0" * 32, 10**30, 422),
+        ("0" * 32, 10**18 - 1, 200),
+        ("f" * 32, None, 200),
+    ],
+)
+async def test_a_forged_cursor_is_read_or_refused_by_name(
+    database: Settings, last_hash: str, total: int | None, status: int, sort: str
+) -> None:
+    forged = Cursor(last_hash, 2, total)
+    async with api_of(database) as client:
+        for query, equals in {"": (), "&is_bot=true": (("is_bot", True),)}.items():
+            clicks = ClickFilter(equals=equals)
+            cursor = write_cursor(forged, clicks, newest_first=sort.startswith("-"))
+            answer = await client.get(f"{CLICKS}?sort={sort}&cursor={cursor}{query}")
+            assert answer.status_code == status, answer.text
+            assert list(answer.json().get("errors", {})) == (["cursor"] if status == 422 else [])
 
 
 async def test_other_errors(database: Settings) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from tests.clicks import a_click, a_row, outcomes_of
 from tracker.clickhash import Mint
@@ -151,3 +152,47 @@ async def test_clicks_outside_every_partition_wait_in_the_default_one(database: 
     )
     assert moved["place"] == "click_20240610"
     assert await click_writer.housekeeping.once(database) == []
+
+
+async def test_partitions_made_by_several_at_once_are_made_once(database: Settings) -> None:
+    await query(database, "DROP TABLE click_default")
+    await query(database, "CREATE TABLE click_default PARTITION OF click DEFAULT")
+    for (name,) in await query(
+        database, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'click'::regclass"
+    ):
+        if name != "click_default":
+            await query(database, f"DROP TABLE {name}")
+    made = await asyncio.gather(*(click_writer.housekeeping.once(database) for _ in range(4)))
+    assert sorted(map(len, made)) == [0, 0, 0, 9]
+
+
+async def test_a_hash_beyond_the_year_9999_is_buried(database: Settings) -> None:
+    far = a_click(hash="f" * 12 + "7000" + "8" * 16, visitor_key=7)
+    await append(database, *(encode(click, outcomes_of(click)) for click in [far, *some_clicks(2)]))
+    await click_writer.run(database, burst=True)
+    assert len(await stored_hashes(database)) == 2
+    assert database.redis_url
+    async with Reader(database.redis_url, 0) as reader:
+        assert len(await reader.dead()) == 1
+
+
+async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) -> None:
+    clicks = some_clicks(3)
+    await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
+    await append(database, (encode(clicks[0], outcomes_of(clicks[0]))[0], VERSION + b"[]"))
+    assert database.redis_url
+    async with Reader(database.redis_url, 0) as reader:
+        await reader.create_group()
+    async with redis.asyncio.Redis.from_url(database.redis_url) as server:
+        limit = (await server.config_get("maxmemory"))["maxmemory"]
+        await server.config_set("maxmemory", 1)
+        try:
+            await click_writer.run(database, burst=True)
+            assert len(await stored_hashes(database)) == 3
+            assert await server.xlen("clicks:{0}") == 1, "what cannot be buried stays, and holds up nobody"
+        finally:
+            await server.config_set("maxmemory", limit)
+    await click_writer.run(database, burst=True)
+    async with Reader(database.redis_url, 0) as reader:
+        assert await reader.waiting() == 0
+        assert len(await reader.dead()) == 1

@@ -32,6 +32,27 @@ def test_a_cursor_of_another_list_is_refused(clicks: ClickFilter, newest_first: 
         read_cursor(write_cursor(CURSOR, CLICKS, newest_first=True), clicks, newest_first=newest_first)
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        CURSOR._replace(last_hash="zzz"),
+        CURSOR._replace(last_hash="0" * 40),
+        CURSOR._replace(last_hash="0192F1C0" * 4),
+        CURSOR._replace(last_hash=f"{CURSOR.last_hash[:-1]}\n"),
+        CURSOR._replace(last_hash=f"{CURSOR.last_hash}.1"),
+        CURSOR._replace(number=0),
+        CURSOR._replace(number=-1),
+        CURSOR._replace(number=10**30),
+        CURSOR._replace(total=-1),
+        CURSOR._replace(total=10**30),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(forged: Cursor) -> None:
+    text = write_cursor(forged, CLICKS, newest_first=True)  # the digest is right: anybody can compute it
+    with pytest.raises(ValueError, match="was changed"):
+        read_cursor(text, CLICKS, newest_first=True)
+
+
 def test_a_changed_cursor_is_refused() -> None:
     text = write_cursor(CURSOR, CLICKS, newest_first=True)
     changed = {text[:at] + other + text[at + 1 :] for at in range(len(text)) for other in "Ax9-!"} - {text}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from tracker.store.click_list import ClickFilter, Page, Row
 
 _VERSION = "1"
+_PLACE = re.compile(rf"{_VERSION}\.([0-9a-f]{{32}})\.([1-9][0-9]{{0,12}})\.(0|[1-9][0-9]{{0,17}}|)")
 _DIGEST_LENGTH = 16
 _LONGEST_CURSOR = 256
 
@@ -35,10 +37,10 @@ def read_cursor(text: str, clicks: ClickFilter, *, newest_first: bool) -> Cursor
     Raises:
         ValueError: it was not written for these, or was changed.
     """
-    place = _decoded(text).rpartition(".")[0]
-    if text != _bound(place, clicks, newest_first=newest_first) or not place.startswith(f"{_VERSION}."):
+    place = _PLACE.fullmatch(_decoded(text).rpartition(".")[0])
+    if place is None or text != _bound(place[0], clicks, newest_first=newest_first):
         raise ValueError("belongs to other filters or another order, or was changed")
-    _, last_hash, number, total = place.split(".")
+    last_hash, number, total = place.groups()
     return Cursor(last_hash, int(number), int(total) if total else None)
 
 

@@ -53,7 +53,7 @@ async def answer_problem(_request: Request, error: Exception) -> Response:
 
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """503 for what passes: Postgres is away, or too busy to answer in time."""
-    _log.warning("%s: Postgres is unavailable: %s", request.url.path, type(error).__name__)
+    _log.warning("%r: Postgres is unavailable: %s", request.url.path, type(error).__name__)
     detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
     return _response(503, detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -14,15 +13,20 @@ from tracker.settings import Network
 MAX_FORWARDED = 2000
 """Most of a forwarding header that is read, in bytes from its end: the end is what our own proxies wrote."""
 
+_FEW_HOPS = 100  # characters of a header worth remembering
+_LONGEST = 64  # characters of an address with its zone
 _MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
-_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"([^"]*)"|([^\s;,"]*))\s*(?:;|$)')
 
 Headers = Mapping[bytes, bytes]
 
 
-@lru_cache(65_536)
 def plain_address(text: str) -> str:
     """An IP address in its canonical form, IPv4-mapped IPv6 as IPv4, without zone; "" where it is none."""
+    return _plain(text) if len(text) <= _LONGEST else ""
+
+
+@lru_cache(65_536)
+def _plain(text: str) -> str:
     packed = _packed(text)
     return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed) if packed else ""
 
@@ -50,7 +54,7 @@ class Proxies:
             for network in networks
         ]
         self.trusts = lru_cache(65_536)(self._trusts)
-        self._client_of = lru_cache(65_536)(self._right_most_stranger)
+        self._client_again = lru_cache(65_536)(self._right_most_stranger)
 
     def origin(self, peer: str, headers: Headers, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
         """Client address, scheme and host as a trusted peer tells them.
@@ -61,7 +65,7 @@ class Proxies:
         """
         if b"x-forwarded-for" not in headers and b"forwarded" in headers:
             return self._rfc7239(peer, lines)
-        client = self._client_of(peer, _joined(headers, lines, b"x-forwarded-for"))
+        client = self._client(peer, _joined(headers, lines, b"x-forwarded-for"))
         scheme = _joined(headers, lines, b"x-forwarded-proto").rpartition(",")[2].strip().lower()
         host = _joined(headers, lines, b"x-forwarded-host").rpartition(",")[2].strip()
         return Origin(client, _known(scheme), host)
@@ -70,13 +74,17 @@ class Proxies:
         elements = [_pairs(element) for element in _join(lines, b"forwarded").split(",")]
         hops = ",".join(pairs["for"] for pairs in elements if "for" in pairs)
         nearest = elements[-1]
-        return Origin(self._client_of(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
+        return Origin(self._client(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
+
+    def _client(self, peer: str, hops: str) -> str:
+        find = self._client_again if len(hops) <= _FEW_HOPS else self._right_most_stranger
+        return find(peer, hops)
 
     def _right_most_stranger(self, peer: str, hops: str) -> str:
         client = peer
         for hop in reversed([_node(hop) for hop in hops.split(",") if hop.strip()]):
-            client = hop
-            if not self.trusts(hop):
+            client = hop[:_LONGEST]
+            if not self.trusts(client):
                 break
         return plain_address(client) or plain_address(peer)
 
@@ -118,7 +126,8 @@ def _known(scheme: str) -> str:
 
 
 def _pairs(element: str) -> dict[str, str]:
-    return {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(element)}
+    pairs = (pair.partition("=") for pair in element.split(";"))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
 def _node(text: str) -> str:

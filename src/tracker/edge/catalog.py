@@ -42,6 +42,7 @@ class Catalog:
 
     async def load(self, secret: bytes, rows: AsyncIterator[Chunk]) -> None:
         """Take a whole catalogue, chunk by chunk, and drop what is not in it."""
+        self.visitor_secret = secret  # first: a click may come between two chunks
         seen: dict[str, set[int]] = {"offer": set(), "affiliate": set()}
         async for table, chunk in rows:
             for row in chunk:
@@ -51,7 +52,6 @@ class Catalog:
         for table, held in (("offer", self.offers), ("affiliate", self.affiliates)):
             for id_ in held.keys() - seen[table]:
                 self.put(table, id_, None)
-        self.visitor_secret = secret
         self.loaded.set()
 
     async def restore(self, snapshot: Path) -> bool:
@@ -70,17 +70,25 @@ class Catalog:
 async def keep(snapshot: Path, secret: bytes, rows: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     """Pass a catalogue on, and leave behind the snapshot that an edge starts from while Postgres is down.
 
-    The file is replaced when the last row has passed, so it is whole or the one before.
+    The file is replaced when the last row has passed, so it is whole or the one before. A disk that cannot
+    take it costs the snapshot, not the catalogue.
     """
-    snapshot.parent.mkdir(parents=True, exist_ok=True)
-    fresh = snapshot.with_suffix(".new")
-    with fresh.open("wb") as file:
-        fresh.chmod(0o600)  # it holds the visitor secret
-        file.write(orjson.dumps({"visitor_secret": secret.hex()}) + b"\n")
-        async for table, chunk in rows:
-            file.write(orjson.dumps([table, chunk]) + b"\n")
-            yield table, chunk
-    fresh.replace(snapshot)
+    lines = [orjson.dumps({"visitor_secret": secret.hex()})]
+    async for table, chunk in rows:
+        lines.append(orjson.dumps([table, chunk]))
+        yield table, chunk
+    try:
+        await asyncio.to_thread(_replace_file, snapshot, b"\n".join(lines))
+    except OSError as error:
+        logger.warning("catalogue snapshot %s cannot be written: %s", snapshot, error)
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)  # it holds the visitor secret
+    fresh.write_bytes(content)
+    fresh.replace(path)
 
 
 async def _parsed(lines: Iterable[bytes]) -> AsyncIterator[Chunk]:
@@ -114,8 +122,16 @@ def _offer(row: Row) -> Offer:
         unique_per_affiliate=row["unique_scope"] == "offer_affiliate",
         redirect_status=row["redirect_status"],
         referrer_policy=row["referrer_policy"],
-        free={int(affiliate): tuple(values) for affiliate, values in row["free"].items()},
+        free={int(affiliate): _free_texts(row["id"], texts) for affiliate, texts in row["free"].items()},
     )
+
+
+def _free_texts(offer_id: int, texts: list[str]) -> tuple[str, ...]:
+    try:
+        return tuple(map(macros.free_text, texts))
+    except macros.TemplateError as error:
+        logger.warning("offer %d: its free texts are left out: %s", offer_id, error)
+        return ("",) * len(texts)
 
 
 def _offer_url(offer_id: int, row: Row) -> OfferUrl | None:

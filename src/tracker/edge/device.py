@@ -21,8 +21,8 @@ from user_agents.parsers import UserAgent as Judge
 
 from tracker.model import Device
 
-CACHE_SIZE = 65_536
-"""Distinct (User-Agent, hints) pairs remembered: about 80 MB when a flood of new ones fills it."""
+CACHE_SIZE = 16_384
+"""Distinct (User-Agent, hints) pairs remembered: about 10 MB of usual ones, 100 MB of the longest."""
 MAX_FIELD = 100
 """Longest value kept in any field of a Device, in characters."""
 

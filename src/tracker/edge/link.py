@@ -70,7 +70,6 @@ def read_link(path: str, query: bytes) -> Link:
     )
 
 
-@lru_cache(16_384)
 def _offer_id(path: str) -> int:
     for prefix in _PATHS:
         if path.startswith(prefix):
@@ -86,9 +85,13 @@ def _value(text: str) -> str:
     return crop(text, MAX_VALUE)
 
 
-@lru_cache(65_536)
 def _id(text: str) -> int:
     """[1-9][0-9]{0,17} in ASCII digits, else 0."""
-    if len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0":
+    return _short_id(text) if len(text) <= 18 else 0
+
+
+@lru_cache(65_536)
+def _short_id(text: str) -> int:
+    if text.isascii() and text.isdigit() and text[0] != "0":
         return int(text)
     return 0

@@ -19,7 +19,8 @@ MAX_BATCH = 512
 """Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
 _RETRY_SECONDS = 0.01
 
-_Waiting = tuple[Entry, Future[int]]
+_Waiting = tuple[Entry, Future[int], float]
+"""A click, who waits for it, and until when (the loop's seconds)."""
 
 
 class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
@@ -59,13 +60,12 @@ class Recorder:
         Done once the server has the click as durably as it keeps anything.
 
         Raises:
-            NotRecorded: too many are waiting; from the future: refused or unreachable for longer than the
-                append timeout.
+            NotRecorded: too many are waiting; from the future: not recorded within the append timeout.
         """
         if len(self._waiting) >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
         recorded: Future[int] = self._loop.create_future()
-        self._waiting.append((entry, recorded))
+        self._waiting.append((entry, recorded, self._loop.time() + self._timeout))
         self._arrived.set()
         return recorded
 
@@ -81,31 +81,35 @@ class Recorder:
     async def _run(self) -> None:
         while not self._stopping or self._waiting:
             await self._arrived.wait()
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+            batch = self._next_batch()
             if not self._waiting and not self._stopping:
                 self._arrived.clear()
             if batch:
                 await self._record(batch)
 
+    def _next_batch(self) -> list[_Waiting]:
+        """The clicks that wait longest, but for those whose time is up."""
+        now = self._loop.time()
+        while self._waiting and self._waiting[0][2] <= now:
+            _refuse([self._waiting.popleft()], "waited too long")
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+
     async def _record(self, batch: list[_Waiting]) -> None:
         try:
-            outcomes = await self._append([entry for entry, _ in batch])
+            outcomes = await self._append([entry for entry, _, _ in batch], batch[0][2])
         except Exception as error:
             if not isinstance(error, AppendError):
                 logger.exception("the recorder met what it does not know")
             self._lane = Lane()  # the old one's last call may yet be done: never reuse it
-            for _, recorded in batch:
-                if not recorded.done():
-                    recorded.set_exception(NotRecorded(str(error)))
-        else:
-            for (_, recorded), outcome in zip(batch, outcomes, strict=True):
-                if not recorded.done():  # a visitor who went away changes nothing
-                    recorded.set_result(outcome)
+            _refuse(batch, str(error))
+            return
+        for (_, recorded, _), outcome in zip(batch, outcomes, strict=True):
+            if not recorded.done():  # a visitor who went away changes nothing
+                recorded.set_result(outcome)
 
-    async def _append(self, entries: list[Entry]) -> list[int]:
-        """Append, repeating a failed call under its lane and sequence until the timeout."""
+    async def _append(self, entries: list[Entry], deadline: float) -> list[int]:
+        """Append, repeating a failed call under its lane and sequence until the deadline."""
         loop = self._loop
-        deadline = loop.time() + self._timeout
         while True:
             try:
                 receipt = await self._appender.append(self._lane, entries, deadline - loop.time())
@@ -118,3 +122,9 @@ class Recorder:
                 self.has_been_up = True
                 self._lane.next()
                 return receipt.outcomes
+
+
+def _refuse(batch: list[_Waiting], why: str) -> None:
+    for _, recorded, _ in batch:
+        if not recorded.done():
+            recorded.set_exception(NotRecorded(why))

@@ -47,7 +47,7 @@ class Redirect:
         method = scope["method"]
         if method not in ("GET", "HEAD"):
             return await self._refuse(send, answer.NOT_ALLOWED)
-        if len(scope["raw_path"]) + len(scope["query_string"]) >= MAX_TARGET:
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
             return await self._refuse(send, answer.TOO_LONG)
         headers = dict(scope["headers"])
         if is_speculative(headers):
@@ -119,8 +119,8 @@ class Redirect:
 def _accepted(click: Click, offer_url: OfferUrl) -> Outcome:
     offer = click.offer
     location = macros.fill(offer_url.template, click, offer, offer_url)
-    if len(location) > macros.MAX_LOCATION:
-        return _refused(offer, Reason.LOCATION_TOO_LONG)
+    if len(location) > macros.MAX_LOCATION or not location.isascii():
+        return _refused(offer, Reason.LOCATION_UNSENDABLE)
     return Outcome(
         Status.ACCEPTED, Reason.NONE, offer.id, offer_url.id, offer.advertiser_id, offer.brand_id, location
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+_OFTEN_SEEN = 512  # bytes of a header that browsers send alike; what is longer is not worth remembering
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 
 
@@ -14,8 +15,14 @@ def crop(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit]
 
 
-@lru_cache(8192)  # most headers are seen again; at worst some megabytes
 def read(value: bytes, limit: int) -> str:
     """Header bytes as text: UTF-8, U+FFFD for what is none, cropped."""
+    return _read_again(value, limit) if len(value) <= _OFTEN_SEEN else _read(value, limit)
+
+
+def _read(value: bytes, limit: int) -> str:
     text = value.decode("utf-8", "replace")
     return text if len(text) <= limit and text.isprintable() else crop(text, limit)
+
+
+_read_again = lru_cache(8192)(_read)

@@ -14,6 +14,8 @@ from tracker.store.pool import Connection
 
 DAYS_AHEAD = 7
 
+_LOCK = 0x7C1C_0002  # one creates at a time
+
 _EXISTING = """
 SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = 'click'::regclass
@@ -26,7 +28,14 @@ async def create_ahead(connection: Connection, today: date | None = None) -> lis
 
     Returns the names of the partitions created.
     """
-    today = today or datetime.now(UTC).date()
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    try:
+        return await _create_missing(connection, today or datetime.now(UTC).date())
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+
+async def _create_missing(connection: Connection, today: date) -> list[str]:
     days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
     days |= {row[0] for row in await connection.fetch(_STRAY_DAYS)}
     existing = {row[0] for row in await connection.fetch(_EXISTING)}

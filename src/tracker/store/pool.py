@@ -21,6 +21,9 @@ UNREACHABLE: tuple[type[Exception], ...] = (
 )
 """What asyncpg raises while Postgres is down, starting or stopping: worth waiting for."""
 
+REFUSED: type[Exception] = asyncpg.PostgresError
+"""What Postgres answers to what it does not do: a wrong password, no such database or table, no disk."""
+
 Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
 

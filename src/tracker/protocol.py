@@ -1,0 +1,75 @@
+"""The HTTP protocol of both ports: uvicorn's, within bounds that uvicorn does not set.
+
+A request's head may be HEAD_BYTES long and take HEAD_SECONDS to arrive; beyond that the connection is
+closed, so that no stranger fills the memory or holds a connection with half a request.
+"""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle, Transport
+from urllib.parse import quote_from_bytes
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES = 65_536
+HEAD_SECONDS = 10.0
+
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"cache-control: no-store\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
+_ANY_ASCII = bytes(range(128))
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        self._head_bytes = 0
+        self._in_head = True
+        self._head_timer: TimerHandle | None = None
+        super().connection_made(transport)
+        self._limit_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_done()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head and not self._head_bytes and not data.isascii():
+            data = _with_ascii_target(data)
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+            elif self._head_timer is None:
+                self._limit_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_done()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True  # of the next request
+        self._head_bytes = 0
+
+    def _limit_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _head_done(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def _with_ascii_target(data: bytes) -> bytes:
+    """A request whose target is UTF-8 as it stands, percent-encoded as RFC 9112 wants it.
+
+    Browsers encode; apps and scripts that follow a link often do not, and theirs are clicks too.
+    """
+    line, newline, rest = data.partition(b"\n")
+    return quote_from_bytes(line, safe=_ANY_ASCII).encode() + newline + rest

@@ -1,0 +1,86 @@
+"""What the doctor says without an engine: servers that never answer, and settings as they are set."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracker import doctor
+from tracker.settings import Settings, packaged_geoip
+
+
+@pytest.fixture
+def frozen() -> Iterator[socket.socket]:
+    """A server that takes connections, as the kernel does for one that is stopped, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        yield listening
+
+
+def settings_at(server: socket.socket, data_dir: Path) -> Settings:
+    address = f"127.0.0.1:{server.getsockname()[1]}"
+    urls = {
+        "TRACKER_REDIS_URL": f"redis://{address}?password=secret",
+        "TRACKER_POSTGRES_DSN": f"postgresql://u@{address}/x?a=1&password=secret",
+    }
+    return Settings.from_env(urls | {"TRACKER_DATA_DIR": str(data_dir)})
+
+
+@pytest.mark.parametrize("topic", ["geo", "settings", "disk"])
+def test_what_is_here_is_checked_without_asking_a_server(
+    frozen: socket.socket, tmp_path: Path, topic: str
+) -> None:
+    findings = asyncio.run(doctor.examine(settings_at(frozen, tmp_path), topic))
+    assert {finding.topic for finding in findings} == {topic}
+    with pytest.raises(BlockingIOError):
+        frozen.accept()
+
+
+def test_servers_that_never_answer_are_findings(
+    frozen: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.1)
+    findings = asyncio.run(doctor.examine(settings_at(frozen, tmp_path)))
+    said = [finding.text for finding in findings if finding.topic == "engines"]
+    assert [text.partition(" cannot be used: ")[2] for text in said] == ["it does not answer"] * 2
+    assert "secret" not in str(findings)
+
+
+def test_a_url_with_an_unreadable_option_is_a_finding(tmp_path: Path) -> None:
+    settings = Settings.from_env(
+        {
+            "TRACKER_REDIS_URL": "redis://127.0.0.1:1?socket_timeout=soon",
+            "TRACKER_POSTGRES_DSN": "postgresql://127.0.0.1:1/x",
+            "TRACKER_DATA_DIR": str(tmp_path),
+        }
+    )
+    first, *_ = asyncio.run(doctor.examine(settings, "engines"))
+    assert (first.level, "socket_timeout" in first.text) == ("fail", True)
+
+
+def test_settings_are_shown_as_they_are_set(tmp_path: Path) -> None:
+    settings = Settings.from_env({"TRACKER_DATA_DIR": str(tmp_path), "TRACKER_BATCH_AGE_MS": "70"})
+    said = [finding.text for finding in asyncio.run(doctor.examine(settings, "settings"))]
+    assert {
+        "TRACKER_APPEND_TIMEOUT_MS = 250",
+        "TRACKER_BATCH_AGE_MS = 70",
+        "TRACKER_TRUSTED_PROXIES = none",
+    } <= set(said)
+    assert all(text.startswith("TRACKER_") for text in said)
+    geo = next(text for text in said if text.startswith("TRACKER_GEOIP_DB"))
+    assert geo.endswith("(the packaged one, the default)") == bool(settings.geoip_db)
+
+
+@pytest.mark.skipif(not packaged_geoip(), reason="the geo extra is not installed")
+@pytest.mark.parametrize("is_default", [True, False])
+def test_the_packaged_geo_database_is_marked(tmp_path: Path, is_default: bool) -> None:
+    (packaged,) = packaged_geoip()
+    own = tmp_path / "own.mmdb"
+    own.symlink_to(packaged)
+    settings = Settings.from_env({} if is_default else {"TRACKER_GEOIP_DB": str(own)})
+    (finding,) = asyncio.run(doctor.examine(settings, "geo"))
+    assert ("(the packaged one, the default)" in finding.text) == is_default

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from tracker.settings import Settings, SettingsError, packaged_geoip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("TRACKER_PORT", "x", "whole number from 1 to 65534"),
+        ("TRACKER_DATA_DIR", "~no-such-user/x", "home directory"),
+        ("TRACKER_GEOIP_DB", "/a.mmdb,~no-such-user/x", "home directory"),
+        ("TRACKER_REDIS_URL", "http://h", "does not start with redis://"),
+        ("TRACKER_REDIS_URL", "redis://h:bad", "has a port"),
+        ("TRACKER_REDIS_URL", "redis://h:99999", "has a port"),
+        ("TRACKER_REDIS_URL", "redis://[::1", "Invalid IPv6"),
+        ("TRACKER_POSTGRES_DSN", "postgresql://u:secret/s@h/x", "has a port"),
+        ("TRACKER_POSTGRES_DSN", "postgresql://a:1,b:bad/x", "has a port"),
+        ("TRACKER_TIME_ZONE", "America", "'America' is no time zone"),
+        ("TRACKER_TIME_ZONE", "Mars", "Mars"),
+        ("TRACKER_TIME_ZONE", "x" * 300, "is no time zone"),
+        ("TRACKER_TIME_ZONE", "../UTC", "ZoneInfo keys"),
+        ("TRACKER_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33"),
+        ("TRACKER_COLOUR", "red", "unknown setting"),
+    ],
+)
+def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=name) as refusal:
+        Settings.from_env({name: value})
+    assert complaint in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRACKER_REDIS_URL", "redis://:pa,ss:word@h:6379/0"),
+        ("TRACKER_REDIS_URL", "unix:///run/valkey.sock"),
+        ("TRACKER_POSTGRES_DSN", "postgresql://u:p@[::1]:5432/x"),
+        ("TRACKER_POSTGRES_DSN", "postgresql://u:p@a:5432,b:5433/x?target_session_attrs=primary"),
+        ("TRACKER_TIME_ZONE", "America/New_York"),
+        ("TRACKER_APPEND_TIMEOUT_MS", 275),
+        ("TRACKER_BATCH_AGE_MS", 0),
+        ("TRACKER_API_PORT", 9001),
+    ],
+)
+def test_a_variable_reads_back_as_it_was_set(name: str, value: object) -> None:
+    assert dict(Settings.from_env({name: str(value)}).variables())[name] == value
+
+
+def test_variables_show_the_units_that_an_operator_sets() -> None:
+    shown = dict(Settings.from_env({"TRACKER_PORT": "9000"}).variables())
+    assert shown["TRACKER_APPEND_TIMEOUT_MS"] == 250
+    assert (shown["TRACKER_PORT"], shown["TRACKER_API_PORT"]) == (9000, 9001)
+    assert shown["TRACKER_GEOIP_DB"] == packaged_geoip()
+    assert shown["TRACKER_DATA_DIR"] == Path("var")
+    assert shown["TRACKER_TIME_ZONE"] == str(UTC)
