@@ -454,7 +454,8 @@ def _report(measured: Measured) -> str:
         lines.append(_verdict(budget.name, measured.ratios(budget.over, budget.under), budget.limit))
     writer = [spent / base for spent, base in zip(measured.writer, bare, strict=True)]
     lines.append(_verdict("click writer and PostgreSQL ÷ bare", writer, WRITER_BUDGET))
-    noise = f"bare's own CPU per request {_spread(bare):.0%}, edge ÷ bare {_spread(measured.ratios(OURS, BARE)):.0%}"
+    ratio = _spread(measured.ratios(OURS, BARE))
+    noise = f"bare's own CPU per request {_spread(bare):.0%}, edge ÷ bare {ratio:.0%}"
     return "\n".join([*lines, "", f"noise (spread of the middle half of the rounds): {noise}"])
 
 
