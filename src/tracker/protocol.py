@@ -22,45 +22,38 @@ _ANY_ASCII = bytes(range(128))
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. It looks at chunks, not at requests: a link arrives in one, and costs little here."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self._head_bytes = 0
-        self._in_head = True
-        self._head_timer: TimerHandle | None = None
         super().connection_made(transport)
-        self._limit_head()
+        self._head_timer: TimerHandle | None = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_done()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head and not self._head_bytes and not data.isascii():
+        before = self.cycle
+        in_body = before is not None and before.more_body
+        if not (in_body or self._head_bytes or data.isascii()):
             data = _with_ascii_target(data)
-        super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
-            elif self._head_timer is None:
-                self._limit_head()
+        HttpToolsProtocol.data_received(self, data)
+        if data.endswith(b"\r\n\r\n") or in_body or self.cycle is not before:
+            self._head_done()
+        elif not self.transport.is_closing():
+            self._count_head(len(data))
 
-    def on_headers_complete(self) -> None:
-        self._head_done()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._in_head = True  # of the next request
-        self._head_bytes = 0
-
-    def _limit_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _head_done(self) -> None:
-        self._in_head = False
+        self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
