@@ -1,4 +1,4 @@
-"""Composes the processes that serve HTTP: each application is data, and real by default."""
+"""Composes the edge; the API composes itself (api.application), for it needs nothing but Postgres."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tracker.api import create_api
 from tracker.edge.catalog import Catalog, keep
 from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
@@ -25,8 +24,6 @@ from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
 from tracker.stream import AppendError
-
-__all__ = ["create_api", "create_edge"]
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +101,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
 def _tune_gc() -> None:
     """Let collections look for garbage rarely, and never in what is there from the start.
 
-    A click leaves no cycles behind; with the defaults the collector takes a sixth of the edge's time, and
-    stops it for tens of milliseconds.
+    A click leaves no cycles behind: with the defaults the collector would stop the edge often, for nothing.
     """
     gc.collect()
     gc.freeze()

@@ -18,7 +18,8 @@ import uvicorn
 import uvloop
 
 from tracker import doctor, supervisor
-from tracker.app import create_api, create_edge
+from tracker.api import create_api
+from tracker.app import create_edge
 from tracker.children import CannotStart, first_error
 from tracker.embedded import resolve
 from tracker.protocol import BoundedProtocol

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.load import Load
-from tests.e2e.running import PATIENCE, up, wait_until
+from tests.e2e.running import PATIENCE, Up, up, wait_until
 
 _LINK = "/offer/3?affiliate_id=513&aff_sub="
 _STALL_SECONDS = 0.5  # longer than the append timeout
@@ -17,11 +17,7 @@ _STALL_SECONDS = 0.5  # longer than the append timeout
 
 def test_what_is_answered_after_a_stall_is_on_disk(tmp_path: Path) -> None:
     with up(tmp_path / "var") as tracker:
-        valkey = tracker.child("valkey-server")
-        assert tracker.get(f"{_LINK}before")[0].status == 302
-        os.kill(valkey, signal.SIGSTOP)
-        assert tracker.get(f"{_LINK}stalled")[0].status == 503
-        os.kill(valkey, signal.SIGCONT)
+        valkey = _stall(tracker)
         time.sleep(_STALL_SECONDS)  # its late answer arrives
         os.kill(valkey, signal.SIGSTOP)
         status = tracker.get(f"{_LINK}again")[0].status
@@ -33,12 +29,18 @@ def test_what_is_answered_after_a_stall_is_on_disk(tmp_path: Path) -> None:
 
 def test_clicks_together_after_a_stall_are_answered(tmp_path: Path) -> None:
     with up(tmp_path / "var") as tracker:
-        valkey = tracker.child("valkey-server")
-        assert tracker.get(f"{_LINK}before")[0].status == 302
-        os.kill(valkey, signal.SIGSTOP)
-        assert tracker.get(f"{_LINK}stalled")[0].status == 503
-        os.kill(valkey, signal.SIGCONT)
+        _stall(tracker)
         asyncio.run(_answered_together(tracker.port))
+
+
+def _stall(tracker: Up) -> int:
+    """Let Valkey stall for longer than one click may wait, and go on; returns its pid."""
+    valkey = tracker.child("valkey-server")
+    assert tracker.get(f"{_LINK}before")[0].status == 302
+    os.kill(valkey, signal.SIGSTOP)
+    assert tracker.get(f"{_LINK}stalled")[0].status == 503
+    os.kill(valkey, signal.SIGCONT)
+    return valkey
 
 
 async def _answered_together(port: int) -> None:
