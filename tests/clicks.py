@@ -20,7 +20,7 @@ from tracker.model import (
     Status,
     Visitor,
 )
-from tracker.stream import decode, encode
+from tracker.stream.record import decode, encode
 
 HASH = "01900000000070008000000000000001"
 

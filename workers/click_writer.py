@@ -12,11 +12,11 @@ import signal
 from contextlib import suppress
 from time import monotonic
 
-from tracker import stream
 from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import clicks, pool
-from tracker.stream import Delivery, Reader, Undecodable
+from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
+from tracker.stream.record import Undecodable, decode
 from workers import housekeeping
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ ABANDONED_SECONDS = 60.0
 _BLOCK_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-_AWAY = (*stream.UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED)
+_AWAY = (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED)
 
 
 async def run(settings: Settings, slot: int = 0, *, burst: bool = False) -> None:
@@ -66,7 +66,7 @@ class ClickWriter:
                 await self._work()
                 break
             except _AWAY as error:
-                if stream.is_missing_group(error) and await self._create_group():
+                if is_missing_group(error) and await self._create_group():
                     continue
                 if self._burst:
                     raise
@@ -101,7 +101,7 @@ class ClickWriter:
     async def _create_group(self) -> bool:
         try:
             await self._reader.create_group()
-        except stream.UNREACHABLE:
+        except UNREACHABLE:
             return False
         return True
 
@@ -121,7 +121,7 @@ class ClickWriter:
         # Losing the slot for a moment does no harm: two writers of one slot store the same clicks once.
         while True:
             await asyncio.sleep(SLOT_SECONDS / 3)
-            with suppress(*stream.UNREACHABLE):
+            with suppress(*UNREACHABLE):
                 await self._reader.hold_slot(SLOT_SECONDS)
 
     async def _next_batch(self) -> list[Delivery]:
@@ -140,7 +140,7 @@ class ClickWriter:
         rows: list[tuple[Delivery, ClickRow]] = []
         for delivery in batch:
             try:
-                rows.append((delivery, stream.decode(delivery.fields)))
+                rows.append((delivery, decode(delivery.fields)))
             except Undecodable as error:
                 await self._bury(delivery, str(error))
         if rows:
@@ -170,7 +170,7 @@ class ClickWriter:
         logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)
         try:
             await self._reader.bury(delivery, reason)
-        except stream.UNREACHABLE as error:  # it stays in the backlog, and must not hold up the others
+        except UNREACHABLE as error:  # it stays in the backlog, and must not hold up the others
             logger.error("writer: entry %s cannot be buried either: %s", delivery.id.decode(), error)
 
     async def _connected(self) -> pool.Connection:

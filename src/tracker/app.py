@@ -23,7 +23,7 @@ from tracker.edge.recorder import Recorder
 from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
-from tracker.stream import AppendError
+from tracker.stream.appender import AppendError
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from tracker import stream
 from tracker.children import CannotStart
 from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
 from tracker.settings import Settings, packaged_geoip
 from tracker.store import pool
+from tracker.stream import server
+from tracker.stream.reader import UNREACHABLE
+from tracker.stream.server import StreamFacts
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -30,7 +32,7 @@ _OLD_GEO = timedelta(days=60)
 _PACKAGED = " (the packaged one, the default)"
 
 
-_UNASKABLE: tuple[type[Exception], ...] = (*stream.UNREACHABLE, ValueError)
+_UNASKABLE: tuple[type[Exception], ...] = (*UNREACHABLE, ValueError)
 """ValueError: an option in the query of the URL."""
 
 
@@ -61,7 +63,7 @@ async def examine(settings: Settings, only: str | None = None) -> list[Finding]:
 
 
 class _Asked(NamedTuple):
-    facts: stream.StreamFacts
+    facts: StreamFacts
     skew: float  # seconds between its clock and ours
 
 
@@ -74,7 +76,7 @@ async def _ask_stream(settings: Settings) -> _Facts:
     assert settings.redis_url
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            facts = await stream.facts(settings.redis_url)
+            facts = await server.ask(settings.redis_url)
     except _UNASKABLE as error:
         return error
     return _Asked(facts, abs(time.time() - facts.millis / 1000))
@@ -139,13 +141,13 @@ _DURABILITY: Mapping[str, tuple[Level, str, str]] = {
 }
 
 
-def _level(facts: stream.StreamFacts) -> Finding:
+def _level(facts: StreamFacts) -> Finding:
     unknown: tuple[Level, str, str] = ("warn", "nothing is known of this level", "ask who runs the server")
     level, meaning, advice = _DURABILITY.get(facts.durability, unknown)
     return Finding("durability", level, f"level in force: {facts.durability}: {meaning}", advice)
 
 
-def _eviction(facts: stream.StreamFacts) -> Finding:
+def _eviction(facts: StreamFacts) -> Finding:
     if facts.policy == "noeviction":
         return Finding(
             "durability", "ok", "maxmemory-policy noeviction: a full server refuses, it never forgets"
@@ -154,7 +156,7 @@ def _eviction(facts: stream.StreamFacts) -> Finding:
     return Finding("durability", "fail", text, "set maxmemory-policy noeviction on the server")
 
 
-def _memory(facts: stream.StreamFacts) -> Finding:
+def _memory(facts: StreamFacts) -> Finding:
     if facts.maxmemory:
         return Finding("durability", "ok", f"maxmemory {facts.maxmemory >> 20} MB")
     text = "maxmemory is not set: the kernel may kill a server that has grown too large"

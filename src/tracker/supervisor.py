@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
-from tracker import embedded, stream
+from tracker import embedded
 from tracker.children import CannotStart, Child, Claim, first_error, spawn
 from tracker.settings import Settings
 from tracker.store import pool
 from tracker.store.demo import load_demo
 from tracker.store.migrate import migrate
 from tracker.store.tokens import SCOPES, create_token, find_token
+from tracker.stream import server
+from tracker.stream.reader import UNREACHABLE
 
 READY_SECONDS = 60.0
 """How long the edge and the API may take to be ready."""
@@ -179,11 +181,11 @@ class _House:
         assert self._settings.redis_url
         assert self._settings.postgres_dsn
         try:
-            server, version, *_ = await stream.facts(self._settings.redis_url)
-        except stream.UNREACHABLE as error:
+            name, version, *_ = await server.ask(self._settings.redis_url)
+        except UNREACHABLE as error:
             _say(f"tracker: TRACKER_REDIS_URL: {error}", sys.stderr)
         else:
-            embedded.check_version("TRACKER_REDIS_URL", server, version)
+            embedded.check_version("TRACKER_REDIS_URL", name, version)
         try:
             version = await pool.version(self._settings.postgres_dsn)
         except pool.UNREACHABLE as error:

@@ -16,7 +16,7 @@ from tests.chaos.load import Load
 from tests.e2e.running import PATIENCE, Up, up
 from tracker.embedded import resolve
 from tracker.settings import Settings
-from tracker.stream import Reader
+from tracker.stream.reader import Reader
 
 SEED = 20
 _LINK = "/offer/3?affiliate_id=513"

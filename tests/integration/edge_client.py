@@ -16,7 +16,8 @@ from tracker.model import ClickRow
 from tracker.protocol import BoundedProtocol
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
-from tracker.stream import Reader, decode
+from tracker.stream.reader import Reader
+from tracker.stream.record import decode
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened is a failure."""

@@ -14,7 +14,9 @@ from tracker.model import Click
 from tracker.settings import Settings
 from tracker.store import clicks as store
 from tracker.store.pool import connect
-from tracker.stream import VERSION, Appender, Lane, Reader, encode
+from tracker.stream.appender import Appender, Lane
+from tracker.stream.reader import Reader
+from tracker.stream.record import VERSION, encode
 from workers import click_writer
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from tests.clicks import a_click, outcomes_of
 from tracker.clickhash import Mint
 from tracker.edge.recorder import NotRecorded, Recorder
 from tracker.settings import Settings
-from tracker.stream import Entry, encode
+from tracker.stream.record import Entry, encode
 
 pytestmark = pytest.mark.anyio
 

@@ -11,18 +11,10 @@ from tests.clicks import a_click, an_offer, outcomes_of
 from tracker.clickhash import first_hash_at
 from tracker.model import Affiliate, Click, Outcomes, Reason, Status
 from tracker.settings import Settings
-from tracker.stream import (
-    Answer,
-    Appender,
-    AppendError,
-    Delivery,
-    Lane,
-    Reader,
-    Undecodable,
-    decode,
-    encode,
-    facts,
-)
+from tracker.stream.appender import Appender, AppendError, Lane
+from tracker.stream.reader import Delivery, Reader
+from tracker.stream.record import Answer, Undecodable, decode, encode
+from tracker.stream.server import ask
 
 pytestmark = pytest.mark.anyio
 
@@ -220,6 +212,6 @@ async def test_abandoned_entries_are_taken_over(database: Settings) -> None:
 
 async def test_facts_name_the_durability_in_force(database: Settings) -> None:
     assert database.redis_url
-    seen = await facts(database.redis_url)
+    seen = await ask(database.redis_url)
     assert (seen.server, seen.durability, seen.policy) == ("valkey", "always", "noeviction")
     assert seen.maxmemory > 0

@@ -11,7 +11,8 @@ from asyncio import Future
 from collections import deque
 
 from tracker.settings import Settings
-from tracker.stream import Appender, AppendError, Entry, Lane
+from tracker.stream.appender import Appender, AppendError, Lane
+from tracker.stream.record import Entry
 
 logger = logging.getLogger(__name__)
 

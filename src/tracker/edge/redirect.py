@@ -18,7 +18,7 @@ from tracker.edge.recorder import NotRecorded, Recorder
 from tracker.edge.visitor import is_speculative, read_visitor, visitor_key
 from tracker.model import Click, Offer, OfferUrl, Outcome, Outcomes, Reason, Status
 from tracker.settings import Settings
-from tracker.stream import encode
+from tracker.stream.record import encode
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]

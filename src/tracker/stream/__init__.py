@@ -1,0 +1,9 @@
+"""The stream between edges and writers, and the only importer of redis.
+
+Keys of one partition share a hash tag, so that they live on one node of a cluster:
+    clicks:{p}                       stream of recorded clicks, read by the group "writers"
+    dead:{p}                         what could not be stored, with the reason
+    lane:{p}:<lane>                  an appending connection's last sequence and answer
+    unique:{p}:<window>:<slice>:<n>  buckets of visitors seen (record_clicks.lua)
+    writer:{p}:<slot>                who holds a writer's slot
+"""

@@ -1,0 +1,169 @@
+"""What stands on the stream: one entry a click, `encode` next to `decode`."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import orjson
+
+from tracker.clickhash import is_click_hash, millis_of
+from tracker.model import Click, ClickRow, Outcomes, Status
+
+VERSION = b"\x01"
+"""First byte of a record; a writer reads this one and the one before."""
+ANSWER_BYTES = 17
+"""Length of what the script answers about one click, and stores beside its record."""
+
+_NO_HASH = bytes(16)
+_LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
+_CONTROL = struct.Struct(">cI8s16s")
+_MASK = (1 << 64) - 1
+_OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
+
+Entry = tuple[bytes, bytes]
+"""A click on its way to the stream: what the script needs to know of it, and its record."""
+
+
+class Undecodable(ValueError):  # noqa: N818 - says what the entry is
+    """An entry of the stream that is no click; the message says why."""
+
+
+class Answer(NamedTuple):
+    """What the stream decided of one click."""
+
+    outcome: int  # place in Outcomes
+    first_hash: str | None  # of the visitor's first click in the window
+
+
+def encode(click: Click, outcomes: Outcomes) -> Entry:
+    """The entry of a click. Positional, and mirrored by `decode`: change both, and VERSION, together."""
+    unique, duplicate, capped = outcomes
+    distinct = (unique,) if unique is duplicate is capped else outcomes
+    record = orjson.dumps(
+        (
+            click.hash,
+            click.bot_reason,
+            click.is_test,
+            click.visitor_key,
+            click.affiliate.id,
+            click.affiliate.group_id,
+            tuple(click.link),
+            tuple(click.visitor),
+            tuple(click.device),
+            tuple(click.geo),
+            [tuple(outcome) for outcome in distinct],
+        )
+    )
+    return _control(click, outcomes), VERSION + record
+
+
+def _control(click: Click, outcomes: Outcomes) -> bytes:
+    takes = outcomes.unique.status is Status.ACCEPTED and click.bot_reason is None and not click.is_test
+    offer = click.offer
+    fingerprint = click.visitor_key ^ offer.id * _OFFER_SPREAD
+    if offer.unique_per_affiliate:
+        fingerprint ^= click.affiliate.id * _AFFILIATE_SPREAD
+    return _CONTROL.pack(
+        b"U" if takes else b"L",
+        offer.unique_window,
+        (fingerprint & _MASK).to_bytes(8, "big"),
+        bytes.fromhex(click.hash),
+    )
+
+
+def decode(fields: dict[bytes, bytes]) -> ClickRow:
+    """The row of an entry.
+
+    Raises:
+        Undecodable: not a record of a version this writer reads, or one that is damaged.
+    """
+    try:
+        answer, record = fields[b"a"], fields[b"r"]
+        if record[:1] != VERSION:
+            raise Undecodable(f"record version {record[:1]!r} is unknown")
+        return _row(read_answer(answer), orjson.loads(record[1:]))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, Undecodable):
+            raise
+        raise Undecodable(f"{type(error).__name__}: {error}") from error
+
+
+def _row(answer: Answer, record: list[Any]) -> ClickRow:
+    (
+        hash_,
+        bot_reason,
+        is_test,
+        visitor_key,
+        affiliate_id,
+        aff_group_id,
+        link,
+        visitor,
+        device,
+        geo,
+        chosen,
+    ) = record
+    if not is_click_hash(hash_) or millis_of(hash_) > _LAST_MILLIS:
+        raise Undecodable(f"{hash_!r} is no click hash of this age")
+    status, reason, offer_id, offer_url_id, advertiser_id, brand_id, location = (
+        chosen[answer.outcome] if len(chosen) > 1 else chosen[0]
+    )
+    requested_offer_id, _, requested_url_id, source, external_id, gaid, idfa, aff_subs, adv_subs = link
+    ip, user_agent, client_hints, language, referrer, host, requested_link, fetch_dest, fetch_user = visitor
+    os, os_version, brand, model, type_, platform, browser, browser_version = device
+    country_code, region_code, city, isp, mobile_carrier = geo
+    row = (
+        hash_,
+        answer.first_hash,
+        answer.first_hash == hash_,
+        status,
+        reason,
+        bot_reason is not None,
+        bot_reason,
+        is_test,
+        False,
+        requested_offer_id,
+        requested_url_id,
+        offer_id,
+        offer_url_id,
+        advertiser_id,
+        brand_id,
+        affiliate_id,
+        aff_group_id,
+        *aff_subs,
+        *adv_subs,
+        source,
+        external_id,
+        gaid,
+        idfa,
+        visitor_key - (visitor_key >> 63 << 64),  # the column is signed
+        ip,
+        user_agent,
+        client_hints,
+        language,
+        referrer,
+        host,
+        fetch_dest,
+        fetch_user,
+        os,
+        os_version,
+        brand,
+        model,
+        type_,
+        platform,
+        browser,
+        browser_version,
+        country_code,
+        region_code,
+        city,
+        isp,
+        mobile_carrier,
+        requested_link,
+        location,
+    )
+    return ClickRow._make(row)  # raises TypeError where a list in it is too short or too long
+
+
+def read_answer(packed: bytes) -> Answer:
+    first = packed[1:ANSWER_BYTES]
+    return Answer(packed[0] - 0x30, None if first == _NO_HASH else first.hex())
