@@ -6,10 +6,13 @@ from typing import Any
 
 from tracker.clickhash import millis_of
 from tracker.model import (
+    FOREVER,
+    NO_TERMS,
     Affiliate,
     Click,
     ClickRow,
     Device,
+    DuplicatePolicy,
     Geo,
     Link,
     Offer,
@@ -17,6 +20,7 @@ from tracker.model import (
     Outcome,
     Outcomes,
     Reason,
+    Standing,
     Status,
     Visitor,
 )
@@ -25,18 +29,30 @@ from tracker.stream.record import decode, encode
 HASH = "01900000000070008000000000000001"
 
 _OFFER = Offer(
-    3,
-    "Test Offer",
-    1,
-    1,
-    True,
-    (OfferUrl(132, "page", ("https://x.test/",), 1),),
-    1,
-    86_400,
-    False,
-    302,
-    "",
-    {},
+    id=3,
+    name="Test Offer",
+    advertiser_id=1,
+    brand_id=1,
+    is_active=True,
+    problem="",
+    starts=0,
+    ends=FOREVER,
+    closed_until=0,
+    needs_approval=False,
+    time_zone="UTC",
+    rules=(),
+    urls=(OfferUrl(132, "page", ("https://x.test/",), 1),),
+    fallback=None,
+    caps=(),
+    unique_window=86_400,
+    unique_per_affiliate=False,
+    visitor_cookie=False,
+    duplicates=DuplicatePolicy.REDIRECT,
+    duplicates_forced=False,
+    redirect_status=302,
+    referrer_policy="",
+    deep_link_hosts=frozenset(),
+    free=("",) * 10,
 )
 _LINK = Link(3, 513, None, "", "", "", "", ("",) * 20, ("",) * 5)
 _VISITOR = Visitor(
@@ -50,11 +66,18 @@ def an_offer(**changes: Any) -> Offer:
     return _OFFER._replace(**changes)
 
 
+def an_affiliate(**changes: Any) -> Affiliate:
+    return Affiliate(513, "John Doe", None, Standing.ACTIVE, False)._replace(**changes)
+
+
+def free_texts(*texts: str) -> tuple[str, ...]:
+    return (*texts, *[""] * (10 - len(texts)))
+
+
 def a_click(
     *,
     hash: str = HASH,  # noqa: A002
     offer: Offer = _OFFER,
-    free: dict[int, tuple[str, ...]] | None = None,
     aff_subs: tuple[str, ...] = (),
     user_agent: str = _VISITOR.user_agent,
     affiliate_id: int = 513,
@@ -62,19 +85,19 @@ def a_click(
     millis: int | None = None,
     **changes: Any,
 ) -> Click:
-    if free is not None:
-        offer = offer._replace(free={id_: (*texts, *[""] * (10 - len(texts))) for id_, texts in free.items()})
     subs = (*aff_subs, *[""] * (20 - len(aff_subs)))
     return Click(
         hash,
         millis_of(hash) if millis is None else millis,
         _LINK._replace(offer_id=offer.id, affiliate_id=affiliate_id, aff_subs=subs),
         offer,
-        Affiliate(affiliate_id, "John Doe", None, True, False),
+        an_affiliate(id=affiliate_id),
         _VISITOR._replace(user_agent=user_agent),
         visitor_key,
+        False,
         _DEVICE,
         _GEO,
+        NO_TERMS,
         False,
         None,
     )._replace(**changes)

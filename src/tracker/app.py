@@ -19,6 +19,7 @@ from tracker.edge.catalog import Catalog, keep
 from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
 from tracker.edge.metrics import Metrics
+from tracker.edge.orphans import OrphanLog
 from tracker.edge.recorder import Recorder
 from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
@@ -32,6 +33,7 @@ Asgi = Callable[
 ]
 
 _RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
+_REBUILT_AT_ONCE = 200
 _RETRY_SECONDS = 1
 _GEO_SECONDS = 60
 _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
@@ -40,8 +42,8 @@ _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visito
 def create_edge(settings: Settings, slot: int = 0) -> Asgi:
     """The public side: tracking links, health and metrics."""
     catalog, metrics, geo = Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
-    recorder = Recorder(settings)
-    redirect = Redirect(settings, catalog, geo, recorder, metrics)
+    recorder, orphans = Recorder(settings), OrphanLog(settings)
+    redirect = Redirect(settings, catalog, geo, recorder, orphans, metrics)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -52,6 +54,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
             asyncio.create_task(_follow_catalogue(settings, catalog, snapshot)),
             asyncio.create_task(_reach_stream(recorder)),
             asyncio.create_task(_reload_geo(geo)),
+            asyncio.create_task(orphans.run()),
         ]
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
@@ -63,6 +66,23 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
         await asyncio.gather(*tasks, return_exceptions=True)
         await recorder.stop()
         geo.close()
+
+    rest = Starlette(routes=_operations(catalog, recorder, metrics), lifespan=lifespan)
+
+    async def edge(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        # Ahead of Starlette's router and middleware: they cost more than the redirect does.
+        if scope["type"] == "http" and (
+            is_tracking_path(scope["path"]) or catalog.link_forms.claims(scope["path"])
+        ):
+            await redirect(scope, receive, send)
+        else:
+            await rest(scope, receive, send)  # type: ignore[arg-type]
+
+    return edge
+
+
+def _operations(catalog: Catalog, recorder: Recorder, metrics: Metrics) -> list[Route]:
+    """What operators and proxies ask an edge."""
 
     async def live(_: Request) -> Response:
         return PlainTextResponse("live\n")
@@ -77,25 +97,20 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
         )
 
     async def show_metrics(_: Request) -> Response:
-        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+        text = metrics.text(catalogue_problems=len(catalog.problems))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    rest = Starlette(
-        routes=[
-            Route("/health/live", live),
-            Route("/health/ready", ready),
-            Route("/metrics", show_metrics),
-        ],
-        lifespan=lifespan,
-    )
+    async def serves_host(request: Request) -> Response:
+        """What a TLS proxy asks before it gets a certificate (Caddy's on_demand_tls)."""
+        ours = catalog.hosts.serves(request.query_params.get("domain", ""))
+        return PlainTextResponse("ours\n" if ours else "not ours\n", 200 if ours else 404)
 
-    async def edge(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        # Ahead of Starlette's router and middleware: they cost more than the redirect does.
-        if scope["type"] == "http" and is_tracking_path(scope["path"]):
-            await redirect(scope, receive, send)
-        else:
-            await rest(scope, receive, send)  # type: ignore[arg-type]
-
-    return edge
+    return [
+        Route("/health/live", live),
+        Route("/health/ready", ready),
+        Route("/metrics", show_metrics),
+        Route("/hosts/serves", serves_host),
+    ]
 
 
 def _tune_gc() -> None:
@@ -135,16 +150,31 @@ async def _follow(connection: pool.Connection, catalog: Catalog, snapshot: Path)
         try:
             async with asyncio.timeout(_RELOAD_SECONDS):
                 while True:
-                    await _rebuild(connection, catalog, await changed.get())
+                    await _rebuild(connection, catalog, await _next(changed))
         except TimeoutError:
             continue
 
 
-async def _rebuild(connection: pool.Connection, catalog: Catalog, told: str) -> None:
-    if not told:
+async def _next(changed: asyncio.Queue[str]) -> set[str]:
+    """What has changed since last asked, at most so many objects: an import may change them all."""
+    told = {await changed.get()}
+    while len(told) < _REBUILT_AT_ONCE and not changed.empty():
+        told.add(changed.get_nowait())
+    return told
+
+
+async def _rebuild(connection: pool.Connection, catalog: Catalog, told: set[str]) -> None:
+    if "" in told:
         raise ConnectionError("the connection was closed")
-    table, _, id_ = told.partition(":")
-    catalog.put(table, int(id_), await catalogue.read_one(connection, table, int(id_)))
+    keys: dict[str, list[str]] = {}
+    for object_ in told:
+        table, _, key = object_.partition(":")
+        keys.setdefault(table, []).append(key)
+    for table in catalogue.TABLES:
+        if table in keys:
+            found = dict(await catalogue.read_some(connection, table, keys[table]))
+            for key in keys[table]:
+                catalog.put(table, key, found.get(key))
 
 
 async def _reach_stream(recorder: Recorder) -> None:

@@ -17,16 +17,21 @@ from typing import Any, Protocol
 import uvicorn
 import uvloop
 
-from tracker import doctor, supervisor
+from tracker import doctor, links, supervisor
 from tracker.api import create_api
 from tracker.app import create_edge
 from tracker.children import CannotStart, first_error
+from tracker.edge.geo import GeoReader
 from tracker.embedded import resolve
+from tracker.explain import Question, UnreadableUrl, explain, in_words
+from tracker.model import MAX_ID
 from tracker.protocol import BoundedProtocol
 from tracker.settings import Settings, SettingsError
 from tracker.store import pool
+from tracker.store.demo import load_demo
 from tracker.store.migrate import migrate
 from tracker.store.tokens import SCOPES, create_token
+from tracker.stream import orphans
 from workers import click_writer
 
 KEEP_ALIVE_SECONDS = 75
@@ -43,6 +48,9 @@ examples:
   tracker up                                    everything, with demo data, on ports 8000 and 8001
   TRACKER_PORT=9000 tracker up --edges 2        two edges that share port 9000; the API on 9001
   tracker token create --scope clicks:read      a token for the read API
+  tracker link 3 513 --test                     a link of offer 3 for affiliate 513, to try it out
+  tracker explain 'http://…/offer/3?affiliate_id=513' --ip 192.0.2.7
+                                                what that link would do for a visitor, and why
   tracker doctor                                what is amiss, and what to do about it
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
@@ -90,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
-    if isinstance(error, CannotStart):
+    if isinstance(error, CannotStart | links.LinkError | UnreadableUrl):
         return str(error)
     if isinstance(error, pool.UNREACHABLE):
         why = str(error) or "it does not answer"
@@ -150,9 +158,19 @@ def _add_parts(commands: _Commands) -> None:
 def _add_chores(commands: _Commands) -> None:
     chore = _add(commands, "migrate", _migrate, "bring the database up to date")
     chore.add_argument("--json", action="store_true", help="print JSON")
-    chore = _add(commands, "doctor", _doctor, "check engines, durability, settings, geo, disk and clock")
+    chore = _add(
+        commands, "doctor", _doctor, "check engines, durability, clock, catalogue, settings, geo and disk"
+    )
     chore.add_argument("--only", choices=doctor.TOPICS, help="check this alone")
     chore.add_argument("--json", action="store_true", help="print JSON")
+    _add_link(commands)
+    _add_explain(commands)
+    orphans_ = _add(commands, "orphans", _orphans, "show hits that named no known offer or affiliate")
+    orphans_.add_argument(
+        "--count", type=_whole(1, orphans.KEPT), default=50, metavar="N", help="the latest so many (50)"
+    )
+    orphans_.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    _add(commands, "demo", _demo, "fill an empty catalogue with a small network to click through")
     tokens = commands.add_parser("token", help="make API tokens", description="Make API tokens.")
     create = _add(
         tokens.add_subparsers(metavar="COMMAND", required=True),
@@ -165,6 +183,47 @@ def _add_chores(commands: _Commands) -> None:
     )
     create.add_argument("--name", default="", help="what it is for")
     create.add_argument("--expires-in", type=_whole(1, 36_500), metavar="DAYS", help="never, unless given")
+
+
+def _add_explain(commands: _Commands) -> None:
+    parser = _add(
+        commands, "explain", _explain, "say what a tracking link would do, and why; nothing is recorded"
+    )
+    parser.add_argument("url", metavar="URL", help="the whole tracking link, in quotes")
+    parser.add_argument("--ip", default="", help="the visitor's address")
+    parser.add_argument("--ua", default="", metavar="USER_AGENT", help="the visitor's User-Agent")
+    parser.add_argument("--language", default="", help="the visitor's Accept-Language")
+    parser.add_argument("--referrer", default="", help="the page that the link stands on")
+    parser.add_argument(
+        "--at",
+        type=_moment,
+        metavar="TIME",
+        help="when, such as 2026-12-24T18:00:00+01:00 (now; UTC if not said)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-12-24T18:00:00+01:00") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.timestamp() < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is before 1970")
+    return moment
+
+
+def _add_link(commands: _Commands) -> None:
+    link = _add(commands, "link", _link, "make a tracking link and print it")
+    link.add_argument("offer", type=_whole(1, MAX_ID), metavar="OFFER", help="its id")
+    link.add_argument("affiliate", type=_whole(1, MAX_ID), metavar="AFFILIATE", help="its id")
+    link.add_argument("--url-id", type=_whole(1, MAX_ID), metavar="N", help="lead to this URL of the offer")
+    link.add_argument("--test", action="store_true", help="sign it: its clicks are test clicks")
+    link.add_argument(
+        "--valid-hours", type=_whole(1, 8760), default=24, metavar="N", help="how long --test holds (24)"
+    )
+    link.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add(
@@ -255,6 +314,57 @@ def _token(settings: Settings, arguments: _Arguments) -> int:
     days = arguments.expires_in
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     print(asyncio.run(create_token(settings.postgres_dsn, arguments.scope, arguments.name, expires_at)))
+    return 0
+
+
+def _explain(settings: Settings, arguments: _Arguments) -> int:
+    at: datetime = arguments.at or datetime.now(UTC)
+    question = Question(
+        arguments.url,
+        arguments.ip,
+        arguments.ua,
+        arguments.language,
+        arguments.referrer,
+        int(at.timestamp() * 1000),
+    )
+    geo = GeoReader(settings.geoip_db)
+    try:
+        told = asyncio.run(explain(settings, geo, question))
+    finally:
+        geo.close()
+    print(json.dumps(told, indent=2) if arguments.json else in_words(told))
+    return 0
+
+
+def _orphans(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    for orphan in asyncio.run(orphans.read(settings.redis_url, arguments.count)):
+        if arguments.json:
+            print(json.dumps(orphan._asdict()))
+        else:
+            at = datetime.fromtimestamp(orphan.millis / 1000, UTC)
+            print(f"{at:%Y-%m-%d %H:%M:%S}  {orphan.why:17}  {orphan.requested_link}")
+    return 0
+
+
+def _demo(settings: Settings, _: _Arguments) -> int:
+    assert settings.postgres_dsn
+    loaded = asyncio.run(load_demo(settings.postgres_dsn))
+    print("offers 1 to 5, affiliates 501 to 520" if loaded else "nothing to do: the catalogue has offers")
+    return 0
+
+
+def _link(settings: Settings, arguments: _Arguments) -> int:
+    test_until = None
+    if arguments.test:
+        test_until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=arguments.valid_hours)
+    link = asyncio.run(
+        links.make_link(settings, arguments.offer, arguments.affiliate, arguments.url_id, test_until)
+    )
+    if arguments.json:
+        print(json.dumps({"link": link, "test_until": test_until and test_until.isoformat()}))
+    else:
+        print(link)
     return 0
 
 

@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tracker.children import CannotStart
+from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
 from tracker.settings import Settings, packaged_geoip
-from tracker.store import pool
+from tracker.store import catalogue, pool
 from tracker.stream import server
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server import StreamFacts
@@ -229,10 +230,34 @@ async def _clock(_: Settings, asked: _Facts) -> list[Finding]:
     return [Finding("clock", level, f"{skew:.3f} s off the stream server's", advice)]
 
 
+async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
+    """What edges would leave out of the catalogue as it is saved now."""
+    assert settings.postgres_dsn
+    catalog = Catalog()
+    try:
+        connection = await pool.connect(settings.postgres_dsn)
+        try:
+            secret = await catalogue.visitor_secret(connection)
+            await catalog.load(secret, catalogue.read_all(connection))
+        finally:
+            await connection.close()
+    except (*pool.UNREACHABLE, pool.REFUSED) as error:
+        return [Finding("catalogue", "fail", f"cannot be read: {error}", "run `tracker migrate`")]
+    advice = "mend the row; edges take it within a second"
+    found = [
+        Finding("catalogue", "fail", f"{table} {key}: {why}", advice)
+        for (table, key), whys in catalog.problems.items()
+        for why in whys
+    ]
+    fine = f"{len(catalog.offers)} offers, {len(catalog.affiliates)} affiliates"
+    return found or [Finding("catalogue", "ok", fine)]
+
+
 _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": _engines,
     "durability": _durability,
     "clock": _clock,
+    "catalogue": _catalogue,
 }
 _OF_HERE: Mapping[str, _Check] = {"settings": _settings, "geo": _geo, "disk": _disk}
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
 
-from tracker.model import Click, Offer, OfferUrl, Template
+from tracker.model import NO_URL_ID, Choice, Click, Template
 
 MAX_LOCATION = 8192
 """Longest Location sent, in bytes."""
 
-_Getter = Callable[[Click, Offer, OfferUrl], str]
+_Getter = Callable[[Click, Choice], str]
 
-_ORIGIN = re.compile(r"https?://(?P<authority>[^/?#]*)", re.IGNORECASE)
-_HOST = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?"
+_ORIGIN = re.compile(r"https?://(?P<authority>[^/?#]*)(?P<path>[^?#]*)", re.IGNORECASE | re.ASCII)
+_AUTHORITY = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?)(?::(?P<port>[0-9]+))?"
 )
-_CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]")
+_DOTS = re.compile(r"(?:^|(?<=/))\.{1,2}(?![^/?#])|%2e", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(r"[^?#]*/\.{1,2}(?![^/?#])")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LITERAL_SAFE = "!#$%&'()*+,/:;=?@[]~-._"
 
 
@@ -39,16 +44,18 @@ def compile(url: str) -> Template:  # noqa: A001 - the word for it, used as macr
     """Turn an offer URL into literals and macro names, alternating.
 
     Raises:
-        TemplateError: unknown or unclosed macro; a macro, credentials or a bad host before the path; another
-            scheme than http and https; white space, control characters or a backslash.
+        TemplateError: unknown, reserved or unclosed macro; a macro, credentials or a bad host or port before
+            the path; another scheme than http and https; dot segments in the path; white space, control
+            characters or a backslash.
     """
     _check_characters(url)
     origin = _ORIGIN.match(url)
     if not origin:
         raise TemplateError(url, 0, "an offer URL starts with http:// or https://")
     _check_authority(url, origin)
+    _check_dots(url, origin.start("path"), origin.end("path"))
     parts = _split(url)
-    parts[::2] = [quote(literal, safe=_LITERAL_SAFE) for literal in parts[::2]]
+    parts[::2] = map(_ascii, parts[::2])
     return tuple(parts)
 
 
@@ -56,31 +63,65 @@ def free_text(text: str) -> str:
     """A text of free_1 … free_10 as it goes into the Location: its author's own, but ASCII.
 
     Raises:
+        TemplateError: dot segments, white space, control characters or a backslash.
+    """
+    _check_dots(text, 0, len(text))
+    return literal(text)
+
+
+def literal(text: str) -> str:
+    """Part of an address as it goes into a Location: ASCII, with the escapes that it has kept.
+
+    Raises:
         TemplateError: white space, control characters or a backslash.
     """
     _check_characters(text)
-    return quote(text, safe=_LITERAL_SAFE)
+    return _ascii(text)
 
 
-def fill(template: Template, click: Click, offer: Offer, offer_url: OfferUrl) -> str:
-    """The Location of a click: ASCII, in one pass. `offer` is the one that takes the click."""
+def fill(template: Template, click: Click, choice: Choice) -> str:
+    """The Location of a click: ASCII, in one pass. `choice` says who takes the click."""
     if len(template) == 1:
         return template[0]
     parts = list(template)
     for position in range(1, len(parts), 2):
         name = parts[position]
-        text = MACROS[name](click, offer, offer_url)
+        text = MACROS[name](click, choice)
         parts[position] = (
             text if name in _RAW or (text.isascii() and text.isalnum()) else quote(text, safe="")
         )
     return "".join(parts)
 
 
+def sendable(location: str) -> bool:
+    """Whether a filled template may be sent: ASCII, at most MAX_LOCATION, and led where the template leads.
+
+    A value of "." or ".." that is a whole segment of the path cannot be escaped: browsers read %2E as a dot,
+    and take the segment before it away (WHATWG URL, "double-dot URL path segment").
+    """
+    if len(location) > MAX_LOCATION or not location.isascii():
+        return False
+    return "/." not in location or not _DOT_SEGMENT.match(location)
+
+
+def _ascii(text: str) -> str:
+    # A stray % is made one that is meant, or it would make an escape with the value that follows.
+    return quote(_STRAY_PERCENT.sub("%25", text), safe=_LITERAL_SAFE)
+
+
 def _check_characters(text: str) -> None:
-    bad = _CONTROL.search(text)
+    bad = _UNSAFE.search(text)
     if bad:
         raise TemplateError(
             text, bad.start(), "white space, control characters and backslashes must be percent-encoded"
+        )
+
+
+def _check_dots(text: str, start: int, end: int) -> None:
+    dots = _DOTS.search(text, start, end)
+    if dots:
+        raise TemplateError(
+            text, dots.start(), "no segment of a path is . or .., and a dot is not written as %2E"
         )
 
 
@@ -90,8 +131,23 @@ def _check_authority(url: str, origin: re.Match[str]) -> None:
         raise TemplateError(url, start + authority.index("{"), "no macro may stand before the path")
     if "@" in authority:
         raise TemplateError(url, start, "an offer URL carries no user name or password")
-    if not _HOST.fullmatch(authority):
+    parts = _AUTHORITY.fullmatch(authority)
+    if not parts or not _is_host(parts["host"]):
         raise TemplateError(url, start, "the host is not a plain ASCII host name (write others in punycode)")
+    if len(parts["port"] or "") > 5 or int(parts["port"] or 0) > 65535:
+        raise TemplateError(url, start + parts.start("port"), "the port is not a number up to 65535")
+
+
+def _is_host(host: str) -> bool:
+    """Whether browsers, which read a host that ends in a number as an address, read it as it is written."""
+    try:
+        if host.startswith("["):
+            IPv6Address(host[1:-1])
+        elif _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]):
+            IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(url: str) -> list[str]:
@@ -101,6 +157,8 @@ def _split(url: str) -> list[str]:
         if closing < 0:
             raise TemplateError(url, opening, "this brace is not closed (a literal one is %7B)")
         name = url[opening + 1 : closing]
+        if name.startswith("param:"):
+            raise TemplateError(url, opening, "{param:…} is reserved and cannot be used yet")
         if name not in MACROS:
             raise TemplateError(url, opening, f"unknown macro {{{name}}}")
         parts += [url[at:opening], name]
@@ -112,24 +170,19 @@ def _split(url: str) -> list[str]:
 
 
 def _time(format_: str) -> _Getter:
-    return lambda click, offer, url: datetime.fromtimestamp(click.millis // 1000, UTC).strftime(format_)
+    return lambda click, choice: datetime.fromtimestamp(click.millis // 1000, UTC).strftime(format_)
 
 
 def _aff_sub(n: int) -> _Getter:
-    return lambda click, offer, url: click.link.aff_subs[n]
+    return lambda click, choice: click.link.aff_subs[n]
 
 
 def _adv_sub(n: int) -> _Getter:
-    return lambda click, offer, url: click.link.adv_subs[n]
+    return lambda click, choice: click.link.adv_subs[n]
 
 
 def _free(n: int) -> _Getter:
-    def free(click: Click, offer: Offer, url: OfferUrl) -> str:
-        own = offer.free.get(click.affiliate.id)
-        every = offer.free.get(0)
-        return (own and own[n]) or (every and every[n]) or ""
-
-    return free
+    return lambda click, choice: choice.terms.free[n] or choice.offer.free[n]
 
 
 def _number(value: int | None) -> str:
@@ -137,34 +190,34 @@ def _number(value: int | None) -> str:
 
 
 MACROS: dict[str, _Getter] = {
-    "hash": lambda click, offer, url: click.hash,
-    "offer_id": lambda click, offer, url: str(offer.id),
-    "offer_name": lambda click, offer, url: offer.name,
-    "offer_url_id": lambda click, offer, url: str(url.id),
-    "advertiser_id": lambda click, offer, url: str(offer.advertiser_id),
-    "affiliate_id": lambda click, offer, url: str(click.affiliate.id),
-    "affiliate_name": lambda click, offer, url: click.affiliate.name,
-    "aff_group_id": lambda click, offer, url: _number(click.affiliate.group_id),
-    "brand_id": lambda click, offer, url: _number(offer.brand_id),
-    "affiliate_source": lambda click, offer, url: click.link.source,
-    "external_id": lambda click, offer, url: click.link.external_id,
-    "gaid": lambda click, offer, url: click.link.gaid,
-    "idfa": lambda click, offer, url: click.link.idfa,
-    "country_code": lambda click, offer, url: click.geo.country_code or "",
-    "region_code": lambda click, offer, url: click.geo.region_code or "",
-    "device_os": lambda click, offer, url: click.device.os,
-    "device_os_version": lambda click, offer, url: click.device.os_version,
-    "device_brand": lambda click, offer, url: click.device.brand,
-    "device_model": lambda click, offer, url: click.device.model,
-    "browser": lambda click, offer, url: click.device.browser,
-    "platform": lambda click, offer, url: click.device.platform,
-    "mobile_carrier": lambda click, offer, url: click.geo.mobile_carrier,
-    "user_agent": lambda click, offer, url: click.visitor.user_agent,
-    "ip": lambda click, offer, url: click.visitor.ip,
-    "timestamp": lambda click, offer, url: str(click.millis // 1000),
+    "hash": lambda click, choice: click.hash,
+    "offer_id": lambda click, choice: str(choice.offer.id),
+    "offer_name": lambda click, choice: choice.offer.name,
+    "offer_url_id": lambda click, choice: _number(None if choice.url.id == NO_URL_ID else choice.url.id),
+    "advertiser_id": lambda click, choice: str(choice.offer.advertiser_id),
+    "affiliate_id": lambda click, choice: str(click.affiliate.id),
+    "affiliate_name": lambda click, choice: click.affiliate.name,
+    "aff_group_id": lambda click, choice: _number(click.affiliate.group_id),
+    "brand_id": lambda click, choice: _number(choice.offer.brand_id),
+    "affiliate_source": lambda click, choice: click.link.source,
+    "external_id": lambda click, choice: click.link.external_id,
+    "gaid": lambda click, choice: click.link.gaid,
+    "idfa": lambda click, choice: click.link.idfa,
+    "country_code": lambda click, choice: click.geo.country_code or "",
+    "region_code": lambda click, choice: click.geo.region_code or "",
+    "device_os": lambda click, choice: click.device.os,
+    "device_os_version": lambda click, choice: click.device.os_version,
+    "device_brand": lambda click, choice: click.device.brand,
+    "device_model": lambda click, choice: click.device.model,
+    "browser": lambda click, choice: click.device.browser,
+    "platform": lambda click, choice: click.device.platform,
+    "mobile_carrier": lambda click, choice: click.geo.mobile_carrier,
+    "user_agent": lambda click, choice: click.visitor.user_agent,
+    "ip": lambda click, choice: click.visitor.ip,
+    "timestamp": lambda click, choice: str(click.millis // 1000),
     "date": _time("%Y-%m-%d"),
     "datetime": _time("%Y-%m-%d %H:%M:%S"),
-    "rand": lambda click, offer, url: str(int(click.hash[20:], 16) % 10**10),
+    "rand": lambda click, choice: str(int(click.hash[20:], 16) % 10**10),
     **{f"aff_sub{n + 1}" if n else "aff_sub": _aff_sub(n) for n in range(20)},
     **{f"adv_sub{n + 1}" if n else "adv_sub": _adv_sub(n) for n in range(5)},
     **{f"free_{n + 1}": _free(n) for n in range(10)},

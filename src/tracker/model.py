@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
@@ -27,15 +27,86 @@ class Reason(IntEnum):
     NONE = 0
     OFFER_PAUSED = 10
     OFFER_HAS_NO_URL = 11
-    LOCATION_UNSENDABLE = 12  # over 8 KiB once filled
+    LOCATION_UNSENDABLE = 12  # over 8 KiB once filled, or a value would have changed the path's structure
+    OFFER_MISCONFIGURED = 13  # its row cannot be served as saved, such as an unknown time zone
+    OFFER_EXPIRED = 14
+    OFFER_NOT_STARTED = 15
+    OFFER_CLOSED = 16  # its closed-until flag, or the affiliate's on this offer
+    CAPPED = 17
     AFFILIATE_BLOCKED = 20
+    AFFILIATE_PENDING = 21
+    AFFILIATE_NOT_APPROVED = 22  # for this offer
+    OFF_TARGET = 30
+    DUPLICATE = 40
+    SOURCE_BLOCKED = 50
+    SUB_BLOCKED = 51
+    IP_BLOCKED = 52
+
+
+class Period(StrEnum):
+    """How long a cap counts before it starts anew, in the offer's time zone."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+class Cap(NamedTuple):
+    """How many clicks an offer, or one affiliate on it, may take in a period."""
+
+    affiliate_id: int | None  # whose clicks it counts; None = everybody's together
+    uniques_only: bool
+    period: Period
+    limit: int
+
+
+class Counter(NamedTuple):
+    """A cap's count in the period that a click falls into, as the stream keeps it."""
+
+    name: str
+    uniques_only: bool
+    limit: int
+    expires: int  # when the period ends, Unix seconds; 0 = never
+
+
+class Rule(NamedTuple):
+    """One compiled condition on a click."""
+
+    text: str  # as an operator reads it: country in DE, AT
+    holds: Callable[[Click], bool]
+
+
+Rules = tuple[Rule, ...]
+"""All of them must hold."""
 
 
 class OfferUrl(NamedTuple):
-    id: int
+    id: int  # NO_URL_ID for a fallback URL, which is no URL of the offer
     name: str
     template: Template
     weight: int  # share of the offer's traffic, relative to its other active URLs; 0 = only by url_id
+    rules: Rules = ()
+    unique_only: bool = False  # takes no duplicates
+    fallback: Fallback | None = None
+
+
+NO_URL_ID = 0
+
+
+class Fallback(NamedTuple):
+    """Where a refused click goes instead: one of the two."""
+
+    url: OfferUrl | None
+    offer_id: int | None
+
+
+class DuplicatePolicy(StrEnum):
+    """What becomes of a visitor's later clicks within the window."""
+
+    REDIRECT = "redirect"
+    BLOCK = "block"
+    FALLBACK = "fallback"
 
 
 class Offer(NamedTuple):
@@ -44,20 +115,55 @@ class Offer(NamedTuple):
     advertiser_id: int
     brand_id: int | None
     is_active: bool
+    problem: str  # why it cannot be served as saved; "" = it can
+    starts: int  # Unix milliseconds; 0 = always has been there
+    ends: int  # Unix milliseconds; FOREVER
+    closed_until: int  # Unix milliseconds; 0 = open
+    needs_approval: bool
+    time_zone: str
+    rules: Rules
     urls: tuple[OfferUrl, ...]  # active ones only, by id
-    total_weight: int  # of its urls
+    fallback: Fallback | None
+    caps: tuple[Cap, ...]  # affiliate_id: None = all clicks together, 0 = each affiliate by itself
     unique_window: int  # seconds
     unique_per_affiliate: bool  # unique_scope offer_affiliate instead of offer
+    visitor_cookie: bool
+    duplicates: DuplicatePolicy
+    duplicates_forced: bool  # the policy applies to visitors known by address and User-Agent only, too
     redirect_status: int  # 302, 303 or 307
     referrer_policy: str  # the Referrer-Policy of its redirects; "" sends none
-    free: Mapping[int, tuple[str, ...]]  # free_1 … free_10 by affiliate id; under 0 for every affiliate
+    deep_link_hosts: frozenset[str]  # lower case; ".shop.test" = its subdomains
+    free: tuple[str, ...]  # free_1 … free_10 for every affiliate
+
+
+FOREVER = 1 << 62
+
+
+class Terms(NamedTuple):
+    """What holds between one offer and one affiliate."""
+
+    is_approved: bool
+    closed_until: int  # Unix milliseconds; 0 = open
+    caps: tuple[Cap, ...]  # take the place of the offer's each-affiliate caps of the same kind and period
+    free: tuple[str, ...]  # free_1 … free_10; "" = the offer's
+
+
+NO_TERMS = Terms(False, 0, (), ("",) * 10)
+
+
+class Standing(StrEnum):
+    """An affiliate's status."""
+
+    ACTIVE = "active"
+    PENDING = "pending"
+    BLOCKED = "blocked"
 
 
 class Affiliate(NamedTuple):
     id: int
     name: str
     group_id: int | None
-    is_active: bool
+    status: Standing
     is_test: bool  # its clicks are test clicks
 
 
@@ -73,6 +179,16 @@ class Link(NamedTuple):
     idfa: str
     aff_subs: tuple[str, ...]  # aff_sub, aff_sub2 … aff_sub20
     adv_subs: tuple[str, ...]  # adv_sub, adv_sub2 … adv_sub5
+    deep_link: str = ""  # the url parameter, whole; not stored by itself
+    test: str = ""  # the signature of a test link; not stored
+
+
+class Choice(NamedTuple):
+    """Who takes a click: what its Location is filled from."""
+
+    offer: Offer
+    terms: Terms
+    url: OfferUrl
 
 
 class Visitor(NamedTuple):
@@ -142,10 +258,13 @@ class Click(NamedTuple):
     affiliate: Affiliate
     visitor: Visitor
     visitor_key: int  # 64 bits, keyed hash of who the visitor is
+    is_certain: bool  # known by a cookie or device id, not by address and User-Agent
     device: Device
     geo: Geo
+    terms: Terms  # of the offer and affiliate of the link
     is_test: bool
     bot_reason: str | None  # None = human
+    counters: tuple[Counter, ...] = ()  # of the caps that apply
 
 
 class ClickRow(NamedTuple):

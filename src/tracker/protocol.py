@@ -35,14 +35,21 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
-        in_body = before is not None and before.more_body
+        # A body that nobody waited for with the answer is bounded like the head that it stands before.
+        in_body = before is not None and before.more_body and not before.response_complete
         if not (in_body or self._head_bytes or data.isascii()):
             data = _with_ascii_target(data)
         HttpToolsProtocol.data_received(self, data)
-        if data.endswith(b"\r\n\r\n") or in_body or self.cycle is not before:
+        if in_body or self.cycle is not before:
             self._head_done()
         elif not self.transport.is_closing():
             self._count_head(len(data))
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return False  # whatever a client offers to speak: it is answered in HTTP/1.1 (RFC 9110, section 7.8)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        self.cycle.keep_alive = False  # the parser reads nothing after an upgrade that was asked for
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ _Reader = Callable[[str], object]
 
 _PREFIX = "TRACKER_"
 _LONGEST_SHOWN = 100
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
 class SettingsError(ValueError):
@@ -57,6 +59,10 @@ class Settings:
     """Most clicks the writer stores in one transaction."""
     batch_age: float = 0.2
     """Seconds the writer waits for a fuller batch (TRACKER_BATCH_AGE_MS)."""
+    cookie_name: str = "tv"
+    """Name of the cookie that visitors of offers with `visitor_cookie` are known by: an RFC 6265 token."""
+    cookie_days: int = 365
+    """How long a browser keeps it, 1 to 400: none keeps a cookie longer (RFC 6265bis, section 5.5)."""
     time_zone: str = "UTC"
     """The network's IANA time zone: what `created_at` and date filters mean where no `tz` is given."""
 
@@ -142,6 +148,12 @@ def _paths(text: str) -> tuple[Path, ...]:
     return tuple(Path(part.strip()).expanduser() for part in text.split(",") if part.strip())
 
 
+def _token(text: str) -> str:
+    if len(text) > _LONGEST_SHOWN or not _TOKEN.fullmatch(text):
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no cookie name: give one like tv")
+    return text
+
+
 def _zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
@@ -164,5 +176,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_PREFETCH_STATUS": ("prefetch_status", _whole(400, 599)),
     "TRACKER_BATCH_SIZE": ("batch_size", _whole(1, 10_000)),
     "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, 0.001)),
+    "TRACKER_COOKIE_NAME": ("cookie_name", _token),
+    "TRACKER_COOKIE_DAYS": ("cookie_days", _whole(1, 400)),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
 }

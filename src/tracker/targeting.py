@@ -1,35 +1,102 @@
-"""Which offer URL a click goes to, or why it goes to none."""
+"""Which offer URL takes a click, or why none does."""
 
 from __future__ import annotations
 
-from tracker.model import Affiliate, Link, Offer, OfferUrl, Reason
+from math import log
+
+from tracker.model import Choice, Click, Link, Offer, OfferUrl, Reason, Rules, Standing, Terms
 
 _MASK = (1 << 64) - 1
-_SPREAD = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: neighbouring offer ids land far apart
+_SCALE = 1 / (1 << 64)
 
 
-def choose(
-    offer: Offer, affiliate: Affiliate, link: Link, visitor_key: int, *, is_test: bool
-) -> OfferUrl | Reason:
-    """The URL asked for by url_id where it is this offer's, else one by weight; a visitor keeps its own.
+def choose(click: Click, offer: Offer, terms: Terms, *, is_new: bool) -> Choice | Reason:
+    """Who takes a click that nothing forbids: the URL it asks for, else one whose rules hold, by weight.
 
-    Test clicks go through a paused offer too.
+    `is_new`: whether it is the visitor's first in the window, which some URLs want. A visitor keeps its URL
+    as long as that may take it: the choice rests on the visitor's key, and on no other URL's weight or rules.
     """
-    if not affiliate.is_active:
+    if not click.is_test and not _hold(offer.rules, click):
+        return Reason.OFF_TARGET
+    url = requested_url(offer, click.link) or _by_weight(click, offer, is_new=is_new)
+    if url is None:
+        return Reason.OFF_TARGET if any(url.weight for url in offer.urls) else Reason.OFFER_HAS_NO_URL
+    return Choice(offer, terms, url)
+
+
+def refusal(click: Click, offer: Offer, terms: Terms) -> Reason:
+    """What forbids a click on an offer, whoever follows it and whichever URL; NONE where nothing does.
+
+    Test clicks are refused only where there is no way to serve them.
+    """
+    standing = click.affiliate.status
+    if standing is Standing.BLOCKED:
         return Reason.AFFILIATE_BLOCKED
-    if not offer.is_active and not is_test:
+    if offer.problem:
+        return Reason.OFFER_MISCONFIGURED
+    if click.is_test:
+        return Reason.NONE
+    if standing is Standing.PENDING:
+        return Reason.AFFILIATE_PENDING
+    if offer.needs_approval and not terms.is_approved:
+        return Reason.AFFILIATE_NOT_APPROVED
+    return _closed(click.millis, offer, terms)
+
+
+def _closed(millis: int, offer: Offer, terms: Terms) -> Reason:
+    if not offer.is_active:
         return Reason.OFFER_PAUSED
+    if millis < offer.starts:
+        return Reason.OFFER_NOT_STARTED
+    if millis >= offer.ends:
+        return Reason.OFFER_EXPIRED
+    if millis < offer.closed_until or millis < terms.closed_until:
+        return Reason.OFFER_CLOSED
+    return Reason.NONE
+
+
+def requested_url(offer: Offer, link: Link) -> OfferUrl | None:
+    """The offer's active URL that the link asks for by url_id."""
     if link.url_id is not None:
         for url in offer.urls:
             if url.id == link.url_id:
                 return url
-    return _by_weight(offer, visitor_key)
+    return None
 
 
-def _by_weight(offer: Offer, visitor_key: int) -> OfferUrl | Reason:
-    point = ((visitor_key ^ offer.id) * _SPREAD & _MASK) * offer.total_weight >> 64
-    for url in offer.urls:
-        point -= url.weight
-        if point < 0:
-            return url
-    return Reason.OFFER_HAS_NO_URL  # none, or none that takes traffic by weight
+def wants_uniques(offer: Offer) -> bool:
+    """Whether a URL of the offer takes no duplicates."""
+    for url in offer.urls:  # noqa: SIM110 (any() with a generator costs twice as much)
+        if url.unique_only:
+            return True
+    return False
+
+
+def _hold(rules: Rules, click: Click) -> bool:
+    for rule in rules:  # noqa: SIM110 (all() with a generator costs twice as much)
+        if not rule.holds(click):
+            return False
+    return True
+
+
+def may_take(url: OfferUrl, click: Click, *, is_new: bool) -> bool:
+    """Whether the choice by weight considers a URL for this click."""
+    if click.is_test or not url.weight:
+        return url.weight > 0
+    return (is_new or not url.unique_only) and _hold(url.rules, click)
+
+
+def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
+    """Weighted rendezvous hashing (Thaler, Ravishankar 1998; weights: Schindelhauer, Schomaker 2005)."""
+    urls = [url for url in offer.urls if may_take(url, click, is_new=is_new)]
+    if len(urls) <= 1:
+        return urls[0] if urls else None
+    return min(urls, key=lambda url: -log(_draw(click.visitor_key, offer.id, url.id)) / url.weight)
+
+
+def _draw(visitor_key: int, offer_id: int, url_id: int) -> float:
+    """A number in (0, 1] that looks random and is always the same: the finalizer of SplitMix64."""
+    mixed = (visitor_key ^ offer_id * 0x9E3779B97F4A7C15 ^ url_id * 0xD1B54A32D192ED03) & _MASK
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK
+    return ((mixed ^ mixed >> 31) + 1) * _SCALE

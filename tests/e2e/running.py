@@ -122,6 +122,18 @@ def up(data_dir: Path, *options: str, **variables: str) -> Iterator[Up]:
             tracker.end()
 
 
+def clicks_of(tracker: Up, query: str, number: int) -> list[dict[str, Any]]:
+    """The clicks that match, oldest first, once there are so many."""
+
+    def fetch() -> list[dict[str, Any]] | None:
+        found = tracker.clicks(f"sort=created_at&per_page=1000&{query}")
+        return found if len(found) >= number else None
+
+    found: list[dict[str, Any]] = wait_until(fetch)
+    assert len(found) == number
+    return found
+
+
 def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,7 +21,10 @@ import pytest
 from tests.e2e.running import Up, up, wait_until
 from tracker import cli
 from tracker.children import CannotStart
+from tracker.edge.link import read_link
 from tracker.embedded import postgres_dsn
+from tracker.signature import is_valid
+from tracker.store.catalogue import visitor_secret
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,79 @@ def test_a_token_is_printed_alone_and_works(running: Up, options: list[str], sta
     path = "/backend/open-api/v1/users/clicks"
     response, _ = running.get(path, running.api_port, Authorization=bearer)
     assert response.status == status
+
+
+_NETWORK = """
+INSERT INTO advertiser (id, name) VALUES (901, 'A');
+INSERT INTO offer (id, name, advertiser_id, brand_id) VALUES (901, 'O', 901, 1), (902, 'P', 901, NULL);
+INSERT INTO offer_url (id, offer_id, url) VALUES (901, 901, 'https://x.test/?c={hash}');
+INSERT INTO affiliate (id, name) VALUES (901, 'own host'), (902, 'none');
+"""
+_HOSTS = """
+INSERT INTO tracking_host (host, status, brand_id, affiliate_id, scheme) VALUES
+    ('burned.test', 'burned', NULL, NULL, 'https'), ('b.test', 'active', NULL, NULL, 'http'),
+    ('c.test', 'active', NULL, NULL, 'https'), ('brand.test', 'active', 1, NULL, 'https'),
+    ('other.test', 'active', 2, NULL, 'https'), ('own.test', 'active', NULL, 901, 'https')
+"""
+
+
+def in_database(running: Up, use: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        connection = await asyncpg.connect(postgres_dsn(running.data_dir))
+        try:
+            return await use(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def network(running: Up) -> Up:
+    in_database(running, lambda connection: connection.execute(_NETWORK))
+    return running
+
+
+def link(network: Up, *words: str) -> str:
+    done = tracker(network.data_dir, "link", *words, TRACKER_PORT=str(network.port))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_link_is_printed_alone_with_the_host_that_is_its_own(network: Up) -> None:
+    own = f"http://127.0.0.1:{network.port}/offer/901?affiliate_id=902"
+    assert link(network, "901", "902") == f"{own}\n"
+    assert link(network, "901", "902", "--url-id", "901") == f"{own}&url_id=901\n"
+    in_database(network, lambda connection: connection.execute(_HOSTS))
+    assert link(network, "901", "901") == "https://own.test/offer/901?affiliate_id=901\n"
+    assert link(network, "901", "902") == "https://brand.test/offer/901?affiliate_id=902\n"
+    assert link(network, "902", "902") == "http://b.test/offer/902?affiliate_id=902\n"
+    burn = "UPDATE tracking_host SET status = 'burned' WHERE host = 'b.test'"
+    in_database(network, lambda connection: connection.execute(burn))
+    assert link(network, "902", "902") == "https://c.test/offer/902?affiliate_id=902\n"
+
+
+def test_a_test_link_is_signed_until_it_expires(network: Up) -> None:
+    made = json.loads(link(network, "901", "902", "--test", "--valid-hours", "2", "--json"))
+    said = read_link("/offer/901", urlsplit(made["link"]).query.encode())
+    until = datetime.fromisoformat(made["test_until"])
+    assert timedelta(hours=1.9) < until - datetime.now(UTC) <= timedelta(hours=2)
+    secret = in_database(network, visitor_secret)
+    assert is_valid(secret, said, int(until.timestamp() * 1000) - 1)
+    assert not is_valid(secret, said, int(until.timestamp() * 1000))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["999", "901"], "there is no offer 999"),
+        (["901", "999"], "there is no affiliate 999"),
+        (["902", "901", "--url-id", "901"], "offer 902 has no URL 901"),
+    ],
+)
+def test_a_link_that_would_lead_nowhere_is_not_made(network: Up, words: list[str], complaint: str) -> None:
+    done = tracker(network.data_dir, "link", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tracker: {complaint}\n")
 
 
 def test_migrate_says_what_it_did(running: Up) -> None:
@@ -228,6 +307,9 @@ def test_the_command_line_explains_itself(
         (["token", "create"], "required: --scope"),
         (["token", "create", "--scope", "clicks"], "invalid choice: 'clicks'"),
         (["token", "create", "--scope", "admin", "--expires-in", "0"], "whole number from 1 to 36500"),
+        (["link", "3"], "required: AFFILIATE"),
+        (["link", "0", "513"], "whole number from 1 to 999999999999999999"),
+        (["link", "3", "513", "--valid-hours", "9000"], "whole number from 1 to 8760"),
         (["up", "--edges", "0"], "whole number from 1 to 256"),
         (["doctor", "--only", "weather"], "invalid choice: 'weather'"),
     ],

@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from tests.clicks import a_click, an_offer, outcomes_of
-from tracker.clickhash import first_hash_at
-from tracker.model import Affiliate, Click, Outcomes, Reason, Status
+from tests.clicks import outcomes_of
+from tests.integration.stream_client import NOON, SECOND, append, click_at, stored
+from tracker.model import Affiliate, Outcomes, Reason, Status
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, AppendError, Lane
-from tracker.stream.reader import Delivery, Reader
+from tracker.stream.reader import Reader
 from tracker.stream.record import Answer, Undecodable, decode, encode
 from tracker.stream.server import ask
 
 pytestmark = pytest.mark.anyio
-
-DAY = 86_400_000
-NOON = 1_800_000_000_000 // DAY * DAY + DAY // 2
-SECOND = 1.0
-
-
-def hash_at(millis: int, n: int = 1) -> str:
-    return first_hash_at(millis)[:12] + f"70008{n:015x}"
-
-
-def click_at(millis: int, n: int = 1, **changes: Any) -> Click:
-    return a_click(hash=hash_at(millis, n), **changes)
-
-
-async def append(settings: Settings, *clicks: Click, lane: Lane | None = None) -> list[Answer]:
-    assert settings.redis_url
-    appender = Appender(settings.redis_url)
-    try:
-        receipt = await appender.append(lane or Lane(), [encode(c, outcomes_of(c)) for c in clicks], SECOND)
-        assert receipt.outcomes == [answer.outcome for answer in receipt.answers]
-        return receipt.answers
-    finally:
-        await appender.close()
-
-
-async def stored(settings: Settings) -> list[Delivery]:
-    assert settings.redis_url
-    async with Reader(settings.redis_url, slot=0) as reader:
-        await reader.create_group()
-        return [*await reader.backlog(10_000), *await reader.new(10_000, None)]
-
-
-WINDOW_EDGES = [
-    ("at once", 0, False),
-    ("inside", 1000, False),
-    ("the window's last millisecond", DAY - 1, False),
-    ("the window's end", DAY, True),
-    ("long after", 5 * DAY, True),
-    ("another edge's clock is behind", -5, False),
-]
-
-
-@pytest.mark.parametrize("start", [NOON, NOON // DAY * DAY, NOON // DAY * DAY + DAY - 1])
-@pytest.mark.parametrize(("case", "later", "is_unique"), WINDOW_EDGES)
-async def test_the_window_is_fixed_from_the_first_click(
-    database: Settings, case: str, later: int, is_unique: bool, start: int
-) -> None:
-    first, second = await append(database, click_at(start), click_at(start + later, 2))
-    assert first == Answer(0, hash_at(start))
-    assert second == (Answer(0, hash_at(start + later, 2)) if is_unique else Answer(1, hash_at(start))), case
-
-
-async def test_unique_per_offer_visitor_and_where_asked_affiliate(database: Settings) -> None:
-    other_offer, per_affiliate = an_offer(id=4), an_offer(id=5, unique_per_affiliate=True)
-    clicks = [
-        click_at(NOON, 1),
-        click_at(NOON, 2, affiliate_id=514),  # another affiliate: the same visitor of the offer
-        click_at(NOON, 3, offer=other_offer),
-        click_at(NOON, 4, visitor_key=43),
-        click_at(NOON, 5, offer=per_affiliate),
-        click_at(NOON, 6, offer=per_affiliate, affiliate_id=514),
-        click_at(NOON, 7, offer=per_affiliate),
-    ]
-    answers = await append(database, *clicks)
-    assert [answer.outcome for answer in answers] == [0, 1, 0, 0, 0, 0, 1]
-    assert answers[6].first_hash == hash_at(NOON, 5)
 
 
 async def test_tests_bots_and_refused_clicks_take_nothing_and_see_the_first(database: Settings) -> None:
@@ -117,15 +50,6 @@ async def test_a_repeated_call_changes_nothing(database: Settings) -> None:
     with pytest.raises(AppendError, match="STALE"):
         await append(database, *clicks, lane=lane)
     assert len(await stored(database)) == 3
-
-
-async def test_hundreds_of_first_clicks_at_once_give_one_unique(database: Settings) -> None:
-    batches = [[click_at(NOON + n % 3, n * 20 + m) for m in range(20)] for n in range(20)]
-    answers = [
-        a for batch in await asyncio.gather(*(append(database, *batch) for batch in batches)) for a in batch
-    ]
-    assert sum(answer.outcome == 0 for answer in answers) == 1
-    assert len({answer.first_hash for answer in answers}) == 1
 
 
 async def test_the_outcome_stored_is_the_one_answered(database: Settings) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.edge.link import MAX_VALUE, read_link
+from tracker.edge.link import MAX_DEEP_LINK, MAX_TEST, MAX_VALUE, read_link
 
 IDS = [
     ("/offer/3", b"affiliate_id=513", 3, 513),
@@ -18,6 +18,8 @@ IDS = [
     ("/offer/3", b"affiliate_id=1&affiliate_id=2", 3, 1),
     ("/offer/3", b"aff_id=1&affiliate_id=2", 3, 1),
     ("/offer/3", b"affiliate_id=&affiliate_id=2", 3, 0),
+    ("/offer/3", b"offer_id=4&affiliate_id=1", 3, 1),
+    ("/offer/", b"offer_id=4&affiliate_id=1", 0, 1),
     ("/offer/3", b"affiliate%5Fid=7", 3, 7),
     ("/offer/3", b"fbclid=x&gclid&&=&affiliate_id=%31%32", 3, 12),
 ]
@@ -64,6 +66,48 @@ def test_every_parameter_has_its_place() -> None:
     assert (link.url_id, link.source, link.external_id, link.gaid, link.idfa) == (5, "src", "e", "g", "i")
     assert link.aff_subs == tuple(f"s{n}" for n in range(1, 21))
     assert link.adv_subs == tuple(f"v{n}" for n in range(1, 6))
+
+
+SHOP = "https://shop.test/"
+
+DEEP_LINKS = [
+    (b"", ""),
+    (b"url=", ""),
+    (b"url=https://shop.test/", SHOP),
+    (b"url=https%3A%2F%2Fshop.test%2F%3Fa%3D1%26b%3D2", SHOP + "?a=1&b=2"),
+    (b"url=https%3A%2F%2Fshop.test%2F%3Fa%3D%2520", SHOP + "?a=%20"),  # decoded once
+    (b"url=https://shop.test/?a=b", SHOP + "?a=b"),
+    (b"url=https://shop.test/%C3%A4", SHOP + "ä"),
+    (b"url=https://shop.test/%C2%A0%F0%9F%98%80", SHOP + "\u00a0😀"),
+    (b"url=https://shop.test/&url=https://other.test/", SHOP),
+    (b"url=&url=https://other.test/", ""),
+    (b"url=" + b"x" * MAX_DEEP_LINK, "x" * MAX_DEEP_LINK),
+    (b"url=" + b"x" * (MAX_DEEP_LINK + 1), ""),
+    (b"url=" + b"%78" * MAX_DEEP_LINK, "x" * MAX_DEEP_LINK),
+    (b"url=https://shop.test/%0d%0a", ""),
+    (b"url=https://shop.test/%00", ""),
+    (b"url=https://shop.test/%E4", ""),
+    (b"url=https://shop.test/\xff", ""),
+]
+
+
+@pytest.mark.parametrize(("query", "deep_link"), DEEP_LINKS)
+def test_a_deep_link_is_whole_or_not_there(query: bytes, deep_link: str) -> None:
+    assert read_link("/offer/3", query).deep_link == deep_link
+
+
+@pytest.mark.parametrize(
+    ("query", "test"),
+    [
+        (b"", ""),
+        (b"test=1800000000.0a1b", "1800000000.0a1b"),
+        (b"test=%31.x&test=2", "1.x"),
+        (b"test=" + b"x" * 200, "x" * MAX_TEST),
+        (b"test=a%00b", "ab"),
+    ],
+)
+def test_a_signature_is_cropped(query: bytes, test: str) -> None:
+    assert read_link("/offer/3", query).test == test
 
 
 @given(st.text(), st.binary(max_size=2000))

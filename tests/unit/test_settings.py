@@ -25,6 +25,13 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_TIME_ZONE", "x" * 300, "is no time zone"),
         ("TRACKER_TIME_ZONE", "../UTC", "ZoneInfo keys"),
         ("TRACKER_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33"),
+        ("TRACKER_COOKIE_NAME", "a b", "'a b' is no cookie name"),
+        ("TRACKER_COOKIE_NAME", "a;b", "is no cookie name"),
+        ("TRACKER_COOKIE_NAME", "a=b", "is no cookie name"),
+        ("TRACKER_COOKIE_NAME", "ä", "is no cookie name"),
+        ("TRACKER_COOKIE_NAME", "x" * 101, "is no cookie name"),
+        ("TRACKER_COOKIE_DAYS", "0", "whole number from 1 to 400"),
+        ("TRACKER_COOKIE_DAYS", "401", "whole number from 1 to 400"),
         ("TRACKER_COLOUR", "red", "unknown setting"),
     ],
 )
@@ -45,6 +52,8 @@ def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> 
         ("TRACKER_TIME_ZONE", "America/New_York"),
         ("TRACKER_APPEND_TIMEOUT_MS", 275),
         ("TRACKER_BATCH_AGE_MS", 0),
+        ("TRACKER_COOKIE_NAME", "__Host-tv"),
+        ("TRACKER_COOKIE_DAYS", 400),
         ("TRACKER_API_PORT", 9001),
     ],
 )

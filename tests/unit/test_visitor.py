@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.clicks import a_click
 from tracker.edge import visitor
 from tracker.edge.address import Proxies, plain_address
-from tracker.edge.visitor import is_speculative, read_visitor, visitor_key
+from tracker.edge.visitor import Identity, identify, is_speculative, read_visitor
 
-TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48"))
+TRUSTED = tuple(map(ip_network, ("10.0.0.0/8", "2001:db8:ffff::/48", "fe80::/64", "::ffff:172.16.0.0/108")))
 
 
 def a_scope(
@@ -45,6 +45,29 @@ ADDRESSES = [
     ("10.0.0.1", [(XFF, b"2001:DB8:0::7")], "2001:db8::7"),
     ("10.0.0.1", [(XFF, b"::ffff:1.2.3.4")], "1.2.3.4"),
     ("10.0.0.1", [(XFF, b"fe80::1%eth0")], "fe80::1"),
+    ("10.0.0.1", [(XFF, b"[2001:db8::7%25eth0]:443")], "2001:db8::7"),
+    ("10.0.0.1", [(XFF, b"1.2.3.4, 10.0.0.2:8080")], "1.2.3.4"),
+    ("10.0.0.1", [(XFF, b"1.2.3.4, [2001:db8:ffff::2]:8080, ::ffff:10.0.0.2")], "1.2.3.4"),
+    ("10.0.0.1", [(XFF, b"1.2.3.4 ,\t10.0.0.2 ")], "1.2.3.4"),
+    ("10.0.0.1", [(XFF, b"1.2.3.4,,10.0.0.2,")], "1.2.3.4"),
+    ("10.0.0.1", [(XFF, b"6.6.6.6, 127.0.0.1")], "127.0.0.1"),  # not trusted: nobody said so
+    ("10.0.0.1", [(XFF, b"6.6.6.6, garbage")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"6.6.6.6, garbage, 10.0.0.2")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"6.6.6.6, 2001:db8:ffff::1.2.3.4.5")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"010.0.0.1")], "10.0.0.1"),  # octal to some, decimal to others
+    ("10.0.0.1", [(XFF, b"1.2.3")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"0x7f000001")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, "\uff11.2.3.4".encode())], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"\xff\xfe")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"")], "10.0.0.1"),
+    ("10.0.0.1", [(XFF, b"6.6.6.6, " * 1000 + b"1.2.3.4")], "1.2.3.4"),
+    ("10.0.0.1", [(XFF, b"1.2.3.4" + b" " * 5000)], "10.0.0.1"),  # further from the end than we read
+    ("10.0.0.1", [(XFF, b"x" * 60_000)], "10.0.0.1"),
+    ("fe80::9%eth0", [(XFF, b"1.2.3.4")], "1.2.3.4"),
+    ("fe80:0:0:1::9%eth0", [(XFF, b"1.2.3.4")], "fe80:0:0:1::9"),
+    ("172.16.0.1", [(XFF, b"1.2.3.4")], "1.2.3.4"),  # trusted in its IPv4-mapped form
+    ("::ffff:198.51.100.9", [(XFF, b"1.2.3.4")], "198.51.100.9"),
+    ("11.0.0.1", [(XFF, b"1.2.3.4"), (FORWARDED, b"for=1.2.3.4")], "11.0.0.1"),
     ("10.0.0.1", [(XFF, b"unknown")], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b"<script>")], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b",,")], "10.0.0.1"),
@@ -54,6 +77,21 @@ ADDRESSES = [
     ("10.0.0.1", [(FORWARDED, b'for=6.6.6.6, For="[2001:db8::7]:80";proto=https')], "2001:db8::7"),
     ("10.0.0.1", [(FORWARDED, b"for=1.2.3.4;by=10.0.0.1, for=10.0.0.2")], "1.2.3.4"),
     ("10.0.0.1", [(FORWARDED, b"for=_hidden")], "10.0.0.1"),
+    ("10.0.0.1", [(FORWARDED, b"for=unknown")], "10.0.0.1"),
+    ("10.0.0.1", [(FORWARDED, b"for=6.6.6.6, for=_hidden")], "10.0.0.1"),
+    (
+        "10.0.0.1",
+        [(FORWARDED, b"for=6.6.6.6, proto=https")],
+        "10.0.0.1",
+    ),  # ours does not tell: theirs no word
+    ("10.0.0.1", [(FORWARDED, b"for=6.6.6.6"), (FORWARDED, b"for=1.2.3.4")], "1.2.3.4"),
+    ("10.0.0.1", [(FORWARDED, b'for="6.6.6.6, for=1.2.3.4')], "1.2.3.4"),  # a quote left open
+    ("10.0.0.1", [(FORWARDED, b"for=1.2.3.4, ,")], "1.2.3.4"),
+    ("10.0.0.1", [(FORWARDED, b'by=10.0.0.1; FOR = "1.2.3.4:80" ;host=h')], "1.2.3.4"),
+    ("10.0.0.1", [(FORWARDED, b'for="[::ffff:1.2.3.4]"')], "1.2.3.4"),
+    ("10.0.0.1", [(FORWARDED, b"")], "10.0.0.1"),
+    ("10.0.0.1", [(FORWARDED, b"for")], "10.0.0.1"),
+    ("10.0.0.1", [(FORWARDED, b"=;=,=")], "10.0.0.1"),
     (
         "10.0.0.1",
         [(FORWARDED, b"for=6.6.6.6"), (XFF, b"5.6.7.8")],
@@ -119,28 +157,75 @@ def test_tells_a_speculative_request(header: tuple[bytes, bytes], speculative: b
     assert is_speculative(dict([header])) is speculative
 
 
-def key_of(
-    ip: str = "192.0.2.7", user_agent: str = "UA", gaid: str = "", idfa: str = "", secret: bytes = b"k" * 32
-) -> int:
+def who(
+    ip: str = "192.0.2.7",
+    user_agent: str = "UA",
+    gaid: str = "",
+    idfa: str = "",
+    secret: bytes = b"k" * 32,
+    cookie_key: int | None = None,
+) -> Identity:
     click = a_click()
-    return visitor_key(
+    return identify(
         click.link._replace(gaid=gaid, idfa=idfa),
         click.visitor._replace(ip=ip, user_agent=user_agent),
         secret,
+        cookie_key,
     )
 
 
-def test_a_visitor_is_a_device_id_else_address_and_user_agent() -> None:
-    zeros = "00000000-0000-0000-0000-000000000000"
-    assert key_of(ip="192.0.2.7") != key_of(ip="192.0.2.8")
-    assert key_of(user_agent="a") != key_of(user_agent="b")
-    assert key_of(ip="2001:db8::1") == key_of(ip="2001:db8::2")  # one /64
-    assert key_of(ip="2001:db8::1") != key_of(ip="2001:db8:0:1::1")
-    assert key_of(gaid="G", ip="192.0.2.7") == key_of(gaid="G", ip="192.0.2.8")
-    assert key_of(gaid="G") != key_of(gaid="H")
-    assert key_of(gaid=zeros) == key_of()
-    assert key_of(gaid=zeros, idfa="I") == key_of(idfa="I")
-    assert key_of(secret=b"other") != key_of()
+ZEROS = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (who(ip="2001:db8::1"), who(ip="2001:db8::2")),  # one /64
+        (who(gaid="G", ip="192.0.2.7"), who(gaid="G", ip="192.0.2.8")),
+        (who(gaid="G", idfa="I"), who(gaid="G")),
+        (who(gaid=ZEROS), who()),
+        (who(gaid="0"), who()),
+        (who(gaid=ZEROS, idfa=ZEROS), who()),
+        (who(gaid=ZEROS, idfa="I"), who(idfa="I")),
+        (who(cookie_key=5, ip="192.0.2.7"), who(cookie_key=5, ip="192.0.2.8", gaid="G")),
+        (who(cookie_key=0), Identity(0, True)),
+    ],
+)
+def test_taken_for_one_visitor(one: Identity, other: Identity) -> None:
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (who(ip="192.0.2.7"), who(ip="192.0.2.8")),
+        (who(user_agent="a"), who(user_agent="b")),
+        (who(ip="2001:db8::1"), who(ip="2001:db8:0:1::1")),
+        (who(gaid="G"), who(gaid="H")),
+        (who(gaid="G"), who()),
+        (who(secret=b"other"), who()),
+        (who(secret=b"other", gaid="G"), who(gaid="G")),
+        (who(cookie_key=5), who(cookie_key=6)),
+    ],
+)
+def test_taken_for_two_visitors(one: Identity, other: Identity) -> None:
+    assert one.key != other.key
+
+
+@pytest.mark.parametrize(
+    ("identity", "is_certain"),
+    [
+        (who(), False),
+        (who(gaid=ZEROS), False),
+        (who(gaid="G"), True),
+        (who(idfa="I"), True),
+        (who(cookie_key=5), True),
+        (who(ip=""), False),
+    ],
+)
+def test_a_cookie_or_device_id_is_certain(identity: Identity, is_certain: bool) -> None:
+    assert identity.is_certain is is_certain
+    assert 0 <= identity.key < 1 << 64
 
 
 @given(st.binary(max_size=100), st.binary(max_size=300), st.binary(max_size=300))

@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import clicks, operations
+from tracker.api import clicks, explain, operations
 from tracker.api.problems import answer_defect, answer_problem, answer_unavailable
+from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
 from tracker.store.pool import UNREACHABLE, open_pool
@@ -31,10 +32,10 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; `settings.postgres_dsn` must be set. It starts also while Postgres is away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*clicks.routes, *operations.routes],
+        routes=[*clicks.routes, *explain.routes, *operations.routes],
         middleware=[Middleware(operations.CountAnswers, answers)],
         exception_handlers=_EXCEPTION_HANDLERS,
-        lifespan=_pool_opened,
+        lifespan=_opened,
     )
     app.router.redirect_slashes = False  # its Location would repeat whatever Host a client sends
     app.state.settings = settings
@@ -43,12 +44,14 @@ def create_api(settings: Settings) -> Starlette:
 
 
 @asynccontextmanager
-async def _pool_opened(app: Starlette) -> AsyncIterator[None]:
+async def _opened(app: Starlette) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     assert settings.postgres_dsn is not None
     app.state.pool = await open_pool(settings.postgres_dsn)
+    app.state.geo = GeoReader(settings.geoip_db)
     try:
         yield
     finally:
+        app.state.geo.close()
         with suppress(TimeoutError):  # then close() has ended the connections all the same
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

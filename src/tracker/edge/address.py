@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from ipaddress import IPv4Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ MAX_FORWARDED = 2000
 
 _FEW_HOPS = 100  # characters of a header worth remembering
 _LONGEST = 64  # characters of an address with its zone
+_UNTOLD = "unknown"  # a client that its proxy keeps to itself (RFC 7239, section 6.2)
 _MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 
 Headers = Mapping[bytes, bytes]
@@ -51,7 +53,7 @@ class Proxies:
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = [
             (network.max_prefixlen // 8, int(network.network_address), int(network.netmask))
-            for network in networks
+            for network in map(_unmapped, networks)
         ]
         self.trusts = lru_cache(65_536)(self._trusts)
         self._client_again = lru_cache(65_536)(self._right_most_stranger)
@@ -71,9 +73,10 @@ class Proxies:
         return Origin(client, _known(scheme), host)
 
     def _rfc7239(self, peer: str, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
-        elements = [_pairs(element) for element in _join(lines, b"forwarded").split(",")]
-        hops = ",".join(pairs["for"] for pairs in elements if "for" in pairs)
-        nearest = elements[-1]
+        # An element without `for` counts as a hop, too: what stands left of it, anybody could have written.
+        elements = [_pairs(element) for element in _join(lines, b"forwarded").split(",") if element.strip()]
+        hops = ",".join(pairs.get("for", _UNTOLD) for pairs in elements)
+        nearest = elements[-1] if elements else {}
         return Origin(self._client(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
 
     def _client(self, peer: str, hops: str) -> str:
@@ -94,6 +97,14 @@ class Proxies:
         return any(
             len(packed) == size and address & mask == network for size, network, mask in self._networks
         )
+
+
+def _unmapped(network: Network) -> Network:
+    """A network of IPv4-mapped addresses as the IPv4 network that it is, for so are addresses read."""
+    packed = network.network_address.packed
+    if len(packed) == 4 or network.prefixlen < 96 or not packed.startswith(_MAPPED):
+        return network
+    return IPv4Network((packed[12:], network.prefixlen - 96))
 
 
 def _packed(text: str) -> bytes:

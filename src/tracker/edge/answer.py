@@ -40,6 +40,11 @@ def redirect(status: int, location: str, referrer_policy: str) -> Answer:
     return Answer({"type": "http.response.start", "status": status, "headers": headers}, _EMPTY)
 
 
+def with_header(answer: Answer, name: bytes, value: bytes) -> Answer:
+    start = {**answer.start, "headers": [*answer.start["headers"], (name, value)]}
+    return Answer(start, answer.body)
+
+
 @lru_cache(32)
 def _redirect_headers(referrer_policy: str) -> tuple[tuple[bytes, bytes], ...]:
     headers = (_NO_STORE, _NO_INDEX, (b"content-length", b"0"))
@@ -64,7 +69,7 @@ def page(status: int, title: str, text: str, *extra: tuple[bytes, bytes]) -> Ans
 _EMPTY: Message = {"type": "http.response.body", "body": b""}
 
 NOT_FOUND = page(404, "Link not found", "This link does not lead anywhere. Please check its address.")
-PAUSED = page(410, "Offer ended", "This offer is not available any more.")
+GONE = page(410, "Offer ended", "This offer is not available any more.")
 REFUSED = page(403, "Offer not available", "This offer is not available to you.")
 TOO_LONG = page(414, "Link too long", "This link is too long to be followed.")
 NOT_ALLOWED = page(405, "Method not allowed", "A link is followed with GET.", (b"allow", b"GET, HEAD"))

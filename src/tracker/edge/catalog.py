@@ -1,57 +1,119 @@
 """The offer catalogue in an edge's memory: immutable objects, replaced one by one.
 
-Rows come from app (Postgres, or the snapshot on local disk); a row that is wrong is left out with a warning
-and the rest serves.
+Rows come from app (Postgres, or the snapshot on local disk); what cannot be used is left out, `problems` says
+why, and the rest serves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from tracker import macros
-from tracker.model import Affiliate, Offer, OfferUrl
+from tracker.edge import rows
+from tracker.edge.blocks import BlockList
+from tracker.edge.bots import OperatorBots
+from tracker.edge.hosts import TrackingHosts
+from tracker.edge.link_forms import LinkForms
+from tracker.edge.rows import Row
+from tracker.model import Affiliate, Fallback, Offer, Terms
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any]
-"""An offer with its `urls` and `free` values, or an affiliate, as store.catalogue reads it."""
+Chunk = tuple[str, list[tuple[str, Row]]]
+"""A table's name and some hundred of its objects by their keys, as store.catalogue tells them."""
 
-Chunk = tuple[str, list[Row]]
-"""A table's name, offer or affiliate, and some hundred of its rows."""
+_Put = Callable[[str, Row | None], None]
 
 
 class Catalog:
     def __init__(self) -> None:
         self.offers: dict[int, Offer] = {}
         self.affiliates: dict[int, Affiliate] = {}
+        self.terms: dict[tuple[int, int], Terms] = {}  # by offer and affiliate
+        self.blocks = BlockList()
+        self.link_forms = LinkForms()
+        self.hosts = TrackingHosts()
+        self.operator_bots = OperatorBots()
+        self.fallback: Fallback | None = None  # the network's
         self.visitor_secret = b""  # the deployment's key for visitor keys
+        self.problems: dict[tuple[str, str], list[str]] = {}  # by table and key
         self.loaded = asyncio.Event()
+        self._puts: dict[str, _Put] = {
+            "offer": self._put_offer,
+            "affiliate": self._put_affiliate,
+            "terms": self._put_terms,
+            "block": lambda key, row: self.blocks.put(int(key), row),
+            "link_form": lambda key, row: self.link_forms.put(int(key), row),
+            "bot_rule": lambda key, row: self.operator_bots.put(int(key), row),
+            "tracking_host": self.hosts.put,
+            "network": self._put_network,
+        }
+        self._held: dict[str, set[str]] = {table: set() for table in self._puts}
 
-    def put(self, table: str, id_: int, row: Row | None) -> None:
-        """Replace one offer or affiliate; None removes it."""
-        if table == "offer":
-            _replace(self.offers, id_, row and _offer(row))
+    def put(self, table: str, key: str, row: Row | None) -> None:
+        """Replace one object; None removes it. One that cannot be used is left out."""
+        self.problems.pop((table, key), None)
+        (self._held[table].discard if row is None else self._held[table].add)(key)
+        try:
+            self._puts[table](key, row)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._complain(table, key, f"left out: {error}")
+            self._puts[table](key, None)
+
+    def _complain(self, table: str, key: str, why: str) -> None:
+        logger.warning("catalogue: %s %s: %s", table, key, why)
+        self.problems.setdefault((table, key), []).append(why)
+
+    def _put_offer(self, key: str, row: Row | None) -> None:
+        if row is None:
+            self.offers.pop(int(key), None)
         else:
-            _replace(self.affiliates, id_, row and _affiliate(row))
+            self.offers[int(key)] = rows.offer(row, lambda why: self._complain("offer", key, why))
 
-    async def load(self, secret: bytes, rows: AsyncIterator[Chunk]) -> None:
+    def _put_affiliate(self, key: str, row: Row | None) -> None:
+        if row is None:
+            self.affiliates.pop(int(key), None)
+        else:
+            self.affiliates[int(key)] = rows.affiliate(row)
+
+    def _put_terms(self, key: str, row: Row | None) -> None:
+        offer_id, _, affiliate_id = key.partition(":")
+        pair = int(offer_id), int(affiliate_id)
+        if row is None:
+            self.terms.pop(pair, None)
+        else:
+            self.terms[pair] = rows.terms(row, lambda why: self._complain("terms", key, why))
+
+    def _put_network(self, key: str, row: Row | None) -> None:
+        self.fallback = None
+        if row is not None:
+            self.fallback = rows.fallback(row, lambda why: self._complain("network", key, why))
+
+    def orphan_location(self) -> str:
+        """Where the network sends hits that name no offer or affiliate, all macros empty; "" = nowhere."""
+        if self.fallback is None:
+            return ""
+        url = self.fallback.url
+        if url is None and (offer := self.offers.get(self.fallback.offer_id or 0)) and offer.is_active:
+            url = next(iter(offer.urls), None)
+        return "".join(url.template[::2]) if url else ""
+
+    async def load(self, secret: bytes, chunks: AsyncIterator[Chunk]) -> None:
         """Take a whole catalogue, chunk by chunk, and drop what is not in it."""
         self.visitor_secret = secret  # first: a click may come between two chunks
-        seen: dict[str, set[int]] = {"offer": set(), "affiliate": set()}
-        async for table, chunk in rows:
-            for row in chunk:
-                self.put(table, row["id"], row)
-                seen[table].add(row["id"])
+        gone = {table: held.copy() for table, held in self._held.items()}
+        async for table, chunk in chunks:
+            for key, row in chunk:
+                self.put(table, key, row)
+                gone[table].discard(key)
             await asyncio.sleep(0)  # clicks go first
-        for table, held in (("offer", self.offers), ("affiliate", self.affiliates)):
-            for id_ in held.keys() - seen[table]:
-                self.put(table, id_, None)
+        for table, keys in gone.items():
+            for key in keys:
+                self.put(table, key, None)
         self.loaded.set()
 
     async def restore(self, snapshot: Path) -> bool:
@@ -67,14 +129,14 @@ class Catalog:
         return True
 
 
-async def keep(snapshot: Path, secret: bytes, rows: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+async def keep(snapshot: Path, secret: bytes, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     """Pass a catalogue on, and leave behind the snapshot that an edge starts from while Postgres is down.
 
     The file is replaced when the last row has passed, so it is whole or the one before. A disk that cannot
     take it costs the snapshot, not the catalogue.
     """
     lines = [orjson.dumps({"visitor_secret": secret.hex()})]
-    async for table, chunk in rows:
+    async for table, chunk in chunks:
         lines.append(orjson.dumps([table, chunk]))
         yield table, chunk
     try:
@@ -93,51 +155,5 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 async def _parsed(lines: Iterable[bytes]) -> AsyncIterator[Chunk]:
     for line in lines:
-        table, rows = orjson.loads(line)
-        yield table, rows
-
-
-def _replace(table: dict[int, Any], id_: int, value: object) -> None:
-    if value is None:
-        table.pop(id_, None)
-    else:
-        table[id_] = value
-
-
-def _affiliate(row: Row) -> Affiliate:
-    return Affiliate(row["id"], row["name"], row["group_id"], row["status"] == "active", row["is_test"])
-
-
-def _offer(row: Row) -> Offer:
-    urls = tuple(filter(None, (_offer_url(row["id"], url) for url in row["urls"])))
-    return Offer(
-        id=row["id"],
-        name=row["name"],
-        advertiser_id=row["advertiser_id"],
-        brand_id=row["brand_id"],
-        is_active=row["status"] == "active",
-        urls=urls,
-        total_weight=sum(url.weight for url in urls),
-        unique_window=row["unique_window"],
-        unique_per_affiliate=row["unique_scope"] == "offer_affiliate",
-        redirect_status=row["redirect_status"],
-        referrer_policy=row["referrer_policy"],
-        free={int(affiliate): _free_texts(row["id"], texts) for affiliate, texts in row["free"].items()},
-    )
-
-
-def _free_texts(offer_id: int, texts: list[str]) -> tuple[str, ...]:
-    try:
-        return tuple(map(macros.free_text, texts))
-    except macros.TemplateError as error:
-        logger.warning("offer %d: its free texts are left out: %s", offer_id, error)
-        return ("",) * len(texts)
-
-
-def _offer_url(offer_id: int, row: Row) -> OfferUrl | None:
-    try:
-        template = macros.compile(row["url"])
-    except macros.TemplateError as error:
-        logger.warning("offer %d: its URL %d is left out: %s", offer_id, row["id"], error)
-        return None
-    return OfferUrl(row["id"], row["name"], template, row["weight"])
+        table, chunk = orjson.loads(line)
+        yield table, chunk

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from tracker.edge.text import crop
@@ -10,6 +12,10 @@ from tracker.model import Link
 
 MAX_VALUE = 500
 """Longest parameter value kept, in characters; the rest is cut off."""
+MAX_DEEP_LINK = 2000
+"""Longest `url` parameter taken, in characters; a longer one is left out: a cut address leads elsewhere."""
+MAX_TEST = 100
+"""Most that is kept of a `test` parameter, in characters: more than any signature has."""
 MAX_TARGET = 8192
 """Longest request target answered, in bytes; a longer one gets 414 (RFC 9110, section 15.5.15)."""
 
@@ -17,7 +23,8 @@ _PATHS = ("/offer/", "/backend/api/v3/offer/")
 
 _AFF_SUBS = [f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)]
 _ADV_SUBS = [f"adv_sub{n}" if n > 1 else "adv_sub" for n in range(1, 6)]
-_NAMES = [
+NAMES = (
+    "offer_id",
     "affiliate_id",
     "url_id",
     "source",
@@ -26,39 +33,65 @@ _NAMES = [
     "idfa",
     *_AFF_SUBS,
     *_ADV_SUBS,
-]
-_PLACE = {name: place for place, name in enumerate(_NAMES)}
-_PLACE |= {
-    "aff_id": _PLACE["affiliate_id"],
-    "offer_url_id": _PLACE["url_id"],
-    "affiliate_source": _PLACE["source"],
+    "url",
+    "test",
+)
+"""What a link can say, by the names of the standard form, in the order that read_link works in."""
+PLACES = {name: place for place, name in enumerate(NAMES)}
+"""Every name that a link of ours may say it by, aliases included, to its place in NAMES."""
+PLACES |= {
+    "aff_id": PLACES["affiliate_id"],
+    "offer_url_id": PLACES["url_id"],
+    "affiliate_source": PLACES["source"],
 }
-_PLACE |= {"aff_sub1": _PLACE["aff_sub"]} | {f"sub{n}": _PLACE[_AFF_SUBS[n - 1]] for n in range(1, 21)}
+PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[_AFF_SUBS[n - 1]] for n in range(1, 21)}
 
-_BLANK = [""] * len(_NAMES)
-_FIRST_AFF_SUB = _PLACE["aff_sub"]
-_FIRST_ADV_SUB = _PLACE["adv_sub"]
+_IN_QUERY = {name: place for name, place in PLACES.items() if name != "offer_id"}
+_BLANK = [""] * len(NAMES)
+_FIRST_AFF_SUB = PLACES["aff_sub"]
+_FIRST_ADV_SUB = PLACES["adv_sub"]
+_DEEP_LINK = PLACES["url"]
+_TEST = PLACES["test"]
+_NO_UTF8 = "\ufffd"  # what such bytes are read as
+
+
+class LinkForm(NamedTuple):
+    """How links of another tracker say what ours say, compiled by edge.link_forms."""
+
+    id: int
+    name: str
+    host: str  # whose links they are; "" = any of ours
+    places: Mapping[str, int]  # names in the query; none of what path or constants give
+    constants: tuple[tuple[int, str], ...]  # (place, text)
+    segments: tuple[tuple[int, int], ...]  # (which segment of the path, place)
 
 
 def is_tracking_path(path: str) -> bool:
     return path.startswith(_PATHS)
 
 
-def read_link(path: str, query: bytes) -> Link:
+def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     """What the link says. An offer or affiliate id that is missing or no id reads as 0: no catalogue has it.
 
-    The first of repeated parameters wins, aliases included; unknown ones are passed over.
+    The path is percent-decoded, the query is as sent. The first of repeated parameters wins, aliases
+    included; unknown ones are passed over. Without a form it is a link of ours.
     """
-    texts, seen = _BLANK.copy(), set()
+    texts, seen = _BLANK.copy(), []
+    if form is None:
+        places: Mapping[str, int] = _IN_QUERY
+        texts[0] = _after_prefix(path)
+    else:
+        places = form.places
+        _fill_in(texts, form, path)
     for pair in query.decode("utf-8", "replace").split("&"):
         name, _, value = pair.partition("=")
-        place = _PLACE.get(name if "%" not in name else unquote_plus(name))
+        place = places.get(name if "%" not in name else unquote_plus(name))
         if place is not None and place not in seen:
-            seen.add(place)
-            texts[place] = _value(value)
-    affiliate_id, url_id, source, external_id, gaid, idfa = texts[:_FIRST_AFF_SUB]
+            seen.append(place)
+            texts[place] = _value(value) if place < _DEEP_LINK else _long_value(place, value)
+    offer_id, affiliate_id, url_id, source, external_id, gaid, idfa = texts[:_FIRST_AFF_SUB]
     return Link(
-        _offer_id(path),
+        _id(offer_id),
         _id(affiliate_id),
         (url_id and _id(url_id)) or None,
         source,
@@ -66,15 +99,36 @@ def read_link(path: str, query: bytes) -> Link:
         gaid,
         idfa,
         tuple(texts[_FIRST_AFF_SUB:_FIRST_ADV_SUB]),
-        tuple(texts[_FIRST_ADV_SUB:]),
+        tuple(texts[_FIRST_ADV_SUB:_DEEP_LINK]),
+        texts[_DEEP_LINK],
+        texts[_TEST],
     )
 
 
-def _offer_id(path: str) -> int:
+def _after_prefix(path: str) -> str:
     for prefix in _PATHS:
         if path.startswith(prefix):
-            return _id(path[len(prefix) :].removesuffix("/"))
-    return 0
+            return path[len(prefix) :].removesuffix("/")
+    return ""
+
+
+def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
+    for place, text in form.constants:
+        texts[place] = text
+    if form.segments:
+        parts = path.split("/")
+        for segment, place in form.segments:
+            texts[place] = crop(parts[segment], MAX_VALUE)
+
+
+def _long_value(place: int, text: str) -> str:
+    text = unquote_plus(text, errors="replace")
+    return _deep_link(text) if place == _DEEP_LINK else crop(text, MAX_TEST)
+
+
+def _deep_link(text: str) -> str:
+    """The address whole and unchanged, or none."""
+    return text if crop(text, MAX_DEEP_LINK) == text and _NO_UTF8 not in text else ""
 
 
 def _value(text: str) -> str:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections import Counter
 
 HELP = {
-    "clicks_recorded": "Clicks on the stream and answered, by status.",
+    "clicks_recorded": "Clicks on the stream and answered, by status and reason (the numbers of the README).",
     "clicks_not_recorded": "Clicks that could be put nowhere in time; `answer` says what their visitors got.",
     "speculative_requests": "Prefetches and previews, which are not clicks.",
     "head_requests": "HEAD requests answered like a GET, which are not clicks.",
     "orphans": "Hits that name no known offer or affiliate.",
     "unknown_url_ids": "Clicks that asked for an offer URL which is not an active one of their offer.",
+    "bots": "Clicks of bots: recorded, flagged, and redirected like people's.",
+    "unsendable_locations": "Clicks whose Location could not be sent once filled: look at their URL.",
     "bad_requests": "Requests refused before anything was read, by status.",
+}
+
+GAUGES = {
+    "catalogue_problems": "Objects of the catalogue that are wrong, and left out in whole or in part.",
 }
 
 
@@ -25,9 +31,12 @@ class Metrics:
     def count(self, name: str, label: str = "") -> None:
         self._counts[name, label] += 1
 
-    def text(self) -> str:
-        """The counters as Prometheus text exposition, version 0.0.4."""
+    def text(self, **gauges: int) -> str:
+        """The counters, and what GAUGES names as it is now, as Prometheus text exposition, version 0.0.4."""
         lines = []
+        for name, value in gauges.items():
+            lines += [f"# HELP tracker_{name} {GAUGES[name]}", f"# TYPE tracker_{name} gauge"]
+            lines.append(f'tracker_{name}{{edge="{self._slot}"}} {value}')
         for name, meaning in HELP.items():
             lines += [f"# HELP tracker_{name}_total {meaning}", f"# TYPE tracker_{name}_total counter"]
             for (counted, label), value in sorted(self._counts.items()):

@@ -5,41 +5,49 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from tracker import macros, targeting
-from tracker.clickhash import ZERO_HASH, Mint, millis_of
-from tracker.edge import answer, device
+from tracker.clickhash import ZERO_HASH, Mint
+from tracker.edge import answer, cookie
 from tracker.edge.address import Proxies
 from tracker.edge.answer import Answer, Send, give
 from tracker.edge.catalog import Catalog
+from tracker.edge.click import assemble
 from tracker.edge.geo import GeoReader
-from tracker.edge.link import MAX_TARGET, read_link
+from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.metrics import Metrics
+from tracker.edge.orphans import OrphanLog
 from tracker.edge.recorder import NotRecorded, Recorder
-from tracker.edge.visitor import is_speculative, read_visitor, visitor_key
-from tracker.model import Click, Offer, OfferUrl, Outcome, Outcomes, Reason, Status
+from tracker.edge.verdict import prepare
+from tracker.edge.visitor import is_speculative, read_visitor
+from tracker.model import Click, Link, Outcome, Reason, Status, Visitor
 from tracker.settings import Settings
 from tracker.stream.record import encode
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 
-_REFUSALS = {Reason.OFFER_PAUSED: answer.PAUSED}  # every other reason: answer.REFUSED
-
 
 class Redirect:
-    """Answers tracking links: an ASGI application for the paths of edge.link."""
+    """Answers tracking links: an ASGI application for the paths of edge.link and of link forms."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, geo: GeoReader, recorder: Recorder, metrics: Metrics
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        geo: GeoReader,
+        recorder: Recorder,
+        orphans: OrphanLog,
+        metrics: Metrics,
     ) -> None:
         self._proxies = Proxies(settings.trusted_proxies)
         self._on_loss = settings.on_loss
         self._prefetched = answer.page(
             settings.prefetch_status, "Not followed yet", "This link is counted when it is followed."
         )
+        self._cookie_name, self._cookie_seconds = settings.cookie_name.encode(), settings.cookie_days * 86_400
         self._catalog = catalog
         self._geo = geo
         self._recorder = recorder
+        self._orphans = orphans
         self._metrics = metrics
         self._mint = Mint()
 
@@ -54,86 +62,77 @@ class Redirect:
             self._metrics.count("speculative_requests")
             return await give(send, self._prefetched, without_body=method == "HEAD")
 
-        click = self._click(scope, headers)
+        catalog = self._catalog
+        visitor = read_visitor(scope, headers, self._proxies)
+        link = self._link(scope, visitor)
+        cookie_key = cookie.read(headers, self._cookie_name, catalog.visitor_secret)
+        hash_ = self._mint.hash()
+        click = assemble(hash_, link, visitor, cookie_key, catalog, self._geo)
         if click is None:
-            return await give(send, self._orphan(), without_body=method == "HEAD")
+            return await give(send, self._orphan(link, visitor, method), without_body=method == "HEAD")
         if method == "HEAD":
             self._metrics.count("head_requests")
             click = click._replace(hash=ZERO_HASH)
-            return await give(send, _answer(click, self._prepare(click).unique), without_body=True)
+            return await give(send, self._answer(click, prepare(click, catalog).unique), without_body=True)
 
-        outcomes = self._prepare(click)
+        outcomes = prepare(click, catalog)
         try:
             outcome = outcomes[await self._recorder.record(encode(click, outcomes))]
         except NotRecorded:
-            return await give(send, self._lost(click, outcomes))
-        self._metrics.count("clicks_recorded", _BY_STATUS[outcome.status])
-        return await give(send, _answer(click, outcome))
+            return await give(send, self._lost(click, outcomes.unique))
+        self._count(click, outcome)
+        given = self._answer(click, outcome)
+        if click.offer.visitor_cookie and cookie_key is None:
+            given = answer.with_header(given, b"set-cookie", self._new_cookie(click))
+        return await give(send, given)
 
-    def _click(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Click | None:
-        """Everything known of the hit; None where it names no known offer or affiliate."""
-        link = read_link(scope["path"], scope["query_string"])
-        offer = self._catalog.offers.get(link.offer_id)
-        affiliate = self._catalog.affiliates.get(link.affiliate_id)
-        if offer is None or affiliate is None:
-            return None
-        visitor = read_visitor(scope, headers, self._proxies)
-        hash_ = self._mint.hash()
-        return Click(
-            hash_,
-            millis_of(hash_),
-            link,
-            offer,
-            affiliate,
-            visitor,
-            visitor_key(link, visitor, self._catalog.visitor_secret),
-            device.read(visitor.user_agent, visitor.client_hints),
-            self._geo.locate(visitor.ip),
-            affiliate.is_test,
-            None,
-        )
+    def _link(self, scope: Scope, visitor: Visitor) -> Link:
+        path = scope["path"]
+        form = None if is_tracking_path(path) else self._catalog.link_forms.find(visitor.host, path)
+        return read_link(path, scope["query_string"], form)
 
-    def _prepare(self, click: Click) -> Outcomes:
-        """The answers for whatever the stream decides; today they are one and the same."""
-        choice = targeting.choose(
-            click.offer, click.affiliate, click.link, click.visitor_key, is_test=click.is_test
-        )
-        outcome = _refused(click.offer, choice) if isinstance(choice, Reason) else _accepted(click, choice)
-        if click.link.url_id not in (None, outcome.offer_url_id):
-            self._metrics.count("unknown_url_ids")
-        return Outcomes(outcome, outcome, outcome)
+    def _answer(self, click: Click, outcome: Outcome) -> Answer:
+        if outcome.status is Status.REJECTED:
+            return _REFUSALS.get(outcome.reason, answer.REFUSED)
+        taker = click.offer
+        if outcome.offer_id != taker.id:
+            taker = self._catalog.offers.get(outcome.offer_id, taker)
+        return answer.redirect(taker.redirect_status, outcome.location, taker.referrer_policy)
 
-    def _orphan(self) -> Answer:
+    def _new_cookie(self, click: Click) -> bytes:
+        is_https = click.visitor.requested_link.startswith("https:")
+        secret = self._catalog.visitor_secret
+        return cookie.header(self._cookie_name, click.visitor_key, secret, self._cookie_seconds, is_https)
+
+    def _orphan(self, link: Link, visitor: Visitor, method: str) -> Answer:
+        """What a hit gets that names no known offer or affiliate: the network's fallback, else a page."""
+        if not self._catalog.loaded.is_set():
+            return answer.UNAVAILABLE
         self._metrics.count("orphans")
-        return answer.NOT_FOUND if self._catalog.loaded.is_set() else answer.UNAVAILABLE
+        if method == "GET":
+            self._orphans.note(link, visitor, is_offer_known=link.offer_id in self._catalog.offers)
+        location = self._catalog.orphan_location()
+        return answer.redirect(302, location, "") if location else answer.NOT_FOUND
 
-    def _lost(self, click: Click, outcomes: Outcomes) -> Answer:
+    def _lost(self, click: Click, outcome: Outcome) -> Answer:
         self._metrics.count("clicks_not_recorded", f'answer="{self._on_loss}"')
-        return _answer(click, outcomes.unique) if self._on_loss == "redirect" else answer.UNAVAILABLE
+        return self._answer(click, outcome) if self._on_loss == "redirect" else answer.UNAVAILABLE
 
     async def _refuse(self, send: Send, refusal: Answer) -> None:
         self._metrics.count("bad_requests", f'status="{refusal.start["status"]}"')
         await give(send, refusal)
 
-
-def _accepted(click: Click, offer_url: OfferUrl) -> Outcome:
-    offer = click.offer
-    location = macros.fill(offer_url.template, click, offer, offer_url)
-    if len(location) > macros.MAX_LOCATION or not location.isascii():
-        return _refused(offer, Reason.LOCATION_UNSENDABLE)
-    return Outcome(
-        Status.ACCEPTED, Reason.NONE, offer.id, offer_url.id, offer.advertiser_id, offer.brand_id, location
-    )
-
-
-def _refused(offer: Offer, reason: Reason) -> Outcome:
-    return Outcome(Status.REJECTED, reason, offer.id, None, offer.advertiser_id, offer.brand_id, "")
+    def _count(self, click: Click, outcome: Outcome) -> None:
+        self._metrics.count("clicks_recorded", _LABELS[outcome.status, outcome.reason])
+        if click.bot_reason is not None:
+            self._metrics.count("bots")
+        if outcome.reason is Reason.LOCATION_UNSENDABLE:
+            self._metrics.count("unsendable_locations")
+        if click.link.url_id not in (None, outcome.offer_url_id) and outcome.status is Status.ACCEPTED:
+            self._metrics.count("unknown_url_ids")
 
 
-def _answer(click: Click, outcome: Outcome) -> Answer:
-    if outcome.status is Status.REJECTED:
-        return _REFUSALS.get(outcome.reason, answer.REFUSED)
-    return answer.redirect(click.offer.redirect_status, outcome.location, click.offer.referrer_policy)
-
-
-_BY_STATUS = {status: f'status="{status}"' for status in Status}
+_REFUSALS = {Reason.OFFER_PAUSED: answer.GONE, Reason.OFFER_EXPIRED: answer.GONE}  # the rest: answer.REFUSED
+_LABELS = {
+    (status, reason): f'status="{status}",reason="{reason.value}"' for status in Status for reason in Reason
+}

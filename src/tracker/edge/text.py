@@ -21,7 +21,7 @@ def read(value: bytes, limit: int) -> str:
 
 
 def _read(value: bytes, limit: int) -> str:
-    text = value.decode("utf-8", "replace")
+    text = value.strip(b" \t").decode("utf-8", "replace")  # no part of the value (RFC 9110, section 5.5)
     return text if len(text) <= limit and text.isprintable() else crop(text, limit)
 
 

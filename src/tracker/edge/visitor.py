@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.edge.address import Headers, Proxies, network_of, plain_address
 from tracker.edge.text import crop, read
@@ -66,15 +66,24 @@ def read_visitor(scope: Mapping[str, Any], headers: Headers, proxies: Proxies) -
     )
 
 
-def visitor_key(link: Link, visitor: Visitor, secret: bytes) -> int:
-    """64 bits that stand for one visitor: the device's advertising id, else address and User-Agent.
+class Identity(NamedTuple):
+    """Whom a visitor is taken for."""
+
+    key: int  # 64 bits
+    is_certain: bool  # by a cookie or device id; behind one address and User-Agent there may be thousands
+
+
+def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None) -> Identity:
+    """By the visitor's cookie, else by the device's advertising id, else by address and agent.
 
     Keyed, so that nobody without the deployment's key can tell an address from a stored visitor key.
     """
-    who = ((link.gaid or link.idfa) and _device_id(link)) or f"{network_of(visitor.ip)} {visitor.user_agent}"
+    if cookie_key is not None:
+        return Identity(cookie_key, True)
+    device_id = (link.gaid or link.idfa) and _device_id(link)
     keyed = _keyed(secret).copy()
-    keyed.update(who.encode())
-    return int.from_bytes(keyed.digest())
+    keyed.update((device_id or f"{network_of(visitor.ip)} {visitor.user_agent}").encode())
+    return Identity(int.from_bytes(keyed.digest()), device_id != "")
 
 
 @lru_cache(8)

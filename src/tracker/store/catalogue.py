@@ -1,72 +1,150 @@
-"""Reading the offer catalogue for the edges' memory."""
+"""Reading the offer catalogue for the edges' memory.
+
+An object is known by its table and key: "offer", "3"; "terms", "3:513". That is what the triggers tell the
+edges, too, as "offer:3" and "terms:3:513".
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
 from tracker.store.pool import Connection
 
 CHANNEL = "tracker_catalogue"
-"""NOTIFY channel; the payload is "table:id" of the object to rebuild."""
+"""NOTIFY channel; the payload is "table:key" of the object to rebuild."""
 
 Row = dict[str, Any]
+Rows = list[tuple[str, Row]]
+"""Objects by their keys."""
 
-_CHUNK = 500
+_CHUNK = 200
 """Rows at a time: what an edge builds of them holds its loop for about a millisecond."""
 
-_OFFERS = """
-SELECT jsonb_build_object(
-    'id', offer.id, 'name', name, 'advertiser_id', advertiser_id, 'brand_id', brand_id, 'status', status,
-    'unique_window', unique_window, 'unique_scope', unique_scope,
+
+class _Query(NamedTuple):
+    every: str
+    some: str  # of the keys $1 (text[])
+
+
+def _by_id(select: str, table: str) -> _Query:
+    """A table with an id, whose rows tell of nothing else."""
+    every = f"SELECT id::text, {select} FROM {table}"  # noqa: S608
+    return _Query(every, f"{every} WHERE id = ANY ($1::text[]::bigint[])")
+
+
+_MILLIS = "(extract(epoch FROM {}) * 1000)::bigint"
+
+_CAPS = """coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'affiliate_id', affiliate_id, 'counts', counts, 'period', period, 'amount', amount) ORDER BY id)
+        FROM cap WHERE {}), '[]')"""
+
+_FREE = """(SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
+        FROM generate_series(1, 10) AS place (n)
+        LEFT JOIN offer_free_value AS own ON {} AND own.n = place.n)"""
+
+_OFFER = f"""jsonb_build_object(
+    'id', id, 'name', name, 'advertiser_id', advertiser_id, 'brand_id', brand_id, 'status', status,
+    'starts', {_MILLIS.format("starts_at")}, 'ends', {_MILLIS.format("ends_at")},
+    'closed_until', {_MILLIS.format("closed_until")}, 'visibility', visibility, 'time_zone', time_zone,
+    'targeting', targeting, 'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id,
+    'unique_window', unique_window, 'unique_scope', unique_scope, 'visitor_cookie', visitor_cookie,
+    'duplicates', duplicates, 'duplicates_forced', duplicates_forced,
     'redirect_status', redirect_status, 'referrer_policy', referrer_policy,
+    'deep_link_hosts', deep_link_hosts,
     'urls', coalesce((
-        SELECT jsonb_agg(jsonb_build_object('id', id, 'name', name, 'url', url, 'weight', weight) ORDER BY id)
+        SELECT jsonb_agg(jsonb_build_object(
+            'id', id, 'name', name, 'url', url, 'weight', weight, 'targeting', targeting,
+            'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id) ORDER BY id)
         FROM offer_url WHERE offer_id = offer.id AND status = 'active'), '[]'),
-    'free', coalesce((
-        SELECT jsonb_object_agg(affiliate_id, texts) FROM (
-            SELECT affiliate_id, (
-                SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
-                FROM generate_series(1, 10) AS place (n)
-                LEFT JOIN offer_free_value AS own
-                       ON own.offer_id = offer.id AND own.affiliate_id = owner.affiliate_id
-                      AND own.n = place.n
-            ) AS texts
-            FROM (SELECT DISTINCT affiliate_id FROM offer_free_value WHERE offer_id = offer.id) AS owner
-        ) AS listed), '{}')
-)::text
-FROM offer
-WHERE $1::bigint IS NULL OR id = $1
-"""
+    'caps', {_CAPS.format("offer_id = offer.id AND coalesce(affiliate_id, 0) = 0")},
+    'free', {_FREE.format("own.offer_id = offer.id AND own.affiliate_id = 0")}
+)::text"""  # noqa: S608
 
-_AFFILIATES = """
-SELECT jsonb_build_object(
+_AFFILIATE = """jsonb_build_object(
     'id', id, 'name', name, 'group_id', group_id, 'status', status, 'is_test', is_test
+)::text"""
+
+_TERMS = f"""
+SELECT pair.offer_id || ':' || pair.affiliate_id, jsonb_build_object(
+    'status', agreed.status, 'closed_until', {_MILLIS.format("agreed.closed_until")},
+    'caps', {_CAPS.format("offer_id = pair.offer_id AND affiliate_id = pair.affiliate_id")},
+    'free', {_FREE.format("own.offer_id = pair.offer_id AND own.affiliate_id = pair.affiliate_id")}
 )::text
-FROM affiliate
-WHERE $1::bigint IS NULL OR id = $1
-"""
+FROM {{}} AS pair (offer_id, affiliate_id)
+LEFT JOIN offer_affiliate AS agreed USING (offer_id, affiliate_id)
+"""  # noqa: S608
+_EVERY_PAIR = """(
+    SELECT offer_id, affiliate_id FROM offer_affiliate
+    UNION SELECT offer_id, affiliate_id FROM cap WHERE affiliate_id > 0
+    UNION SELECT offer_id, affiliate_id FROM offer_free_value WHERE affiliate_id > 0)"""
+_SOME_PAIRS = """(
+    SELECT split_part(key, ':', 1)::bigint, split_part(key, ':', 2)::bigint FROM unnest($1::text[]) AS key)"""
 
-_TABLES = {"offer": _OFFERS, "affiliate": _AFFILIATES}
+_HOST = """SELECT host, jsonb_build_object(
+    'host', host, 'status', status, 'brand_id', brand_id, 'affiliate_id', affiliate_id, 'scheme', scheme
+)::text FROM tracking_host"""
+
+_NETWORK = """SELECT 'true', jsonb_build_object(
+    'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id)::text FROM deployment"""
+
+_QUERIES: Mapping[str, _Query] = {
+    "offer": _by_id(_OFFER, "offer"),
+    "affiliate": _by_id(_AFFILIATE, "affiliate"),
+    "terms": _Query(_TERMS.format(_EVERY_PAIR), _TERMS.format(_SOME_PAIRS)),
+    "block": _by_id("to_jsonb(block)::text", "block"),
+    "link_form": _by_id("to_jsonb(link_form)::text", "link_form"),
+    "bot_rule": _by_id("to_jsonb(bot_rule)::text", "bot_rule"),
+    "network": _Query(_NETWORK, f"{_NETWORK} WHERE $1::text[] IS NOT NULL"),
+    "tracking_host": _Query(_HOST, f"{_HOST} WHERE host = ANY ($1)"),
+}
+
+TABLES = tuple(_QUERIES)
+"""In the order in which they are read."""
 
 
-async def read_one(connection: Connection, table: str, id_: int) -> Row | None:
-    """One offer with its active URLs, or one affiliate; None where there is none."""
-    text = await connection.fetchval(_TABLES[table], id_)
-    return None if text is None else orjson.loads(text)
+async def read_some(connection: Connection, table: str, keys: Sequence[str]) -> Rows:
+    """The objects of these keys; those that are not there any more are missing."""
+    return _parsed(await connection.fetch(_QUERIES[table].some, list(keys)))
 
 
-async def read_all(connection: Connection) -> AsyncIterator[tuple[str, list[Row]]]:
-    """Every offer and affiliate, as (table, some rows), in one snapshot."""
+async def read_all(connection: Connection) -> AsyncIterator[tuple[str, Rows]]:
+    """Every object, as (table, some of its rows), in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        for table, query in _TABLES.items():
-            cursor = await connection.cursor(query, None)
+        for table, query in _QUERIES.items():
+            cursor = await connection.cursor(query.every)
             while rows := await cursor.fetch(_CHUNK):
-                yield table, [orjson.loads(row[0]) for row in rows]
+                yield table, _parsed(rows)
+
+
+def _parsed(rows: Sequence[Any]) -> Rows:
+    return [(key, orjson.loads(text)) for key, text in rows]
 
 
 async def visitor_secret(connection: Connection) -> bytes:
     """The deployment's key for visitor keys."""
     return bytes(await connection.fetchval("SELECT visitor_key FROM deployment"))
+
+
+async def read_table(connection: Connection, table: str) -> Rows:
+    """All objects of one of the small tables."""
+    return _parsed(await connection.fetch(_QUERIES[table].every))
+
+
+async def read_link_forms(connection: Connection, path: str) -> Rows:
+    """The link forms that may fit a path: those of this path, and those with placeholders."""
+    wanted = f"{_QUERIES['link_form'].every} WHERE rtrim(path, '/') = rtrim($1, '/') OR path LIKE '%{{%'"
+    return _parsed(await connection.fetch(wanted, path))
+
+
+async def read_blocks(connection: Connection, offer_ids: Sequence[int], affiliate_id: int) -> Rows:
+    """The block list of some offers and an affiliate, and what is blocked everywhere."""
+    wanted = f"{_QUERIES['block'].every} WHERE (offer_id IS NULL OR offer_id = ANY ($1))"
+    return _parsed(
+        await connection.fetch(
+            f"{wanted} AND (affiliate_id IS NULL OR affiliate_id = $2)", list(offer_ids), affiliate_id
+        )
+    )

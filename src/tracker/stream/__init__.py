@@ -5,5 +5,7 @@ Keys of one partition share a hash tag, so that they live on one node of a clust
     dead:{p}                         what could not be stored, with the reason
     lane:{p}:<lane>                  an appending connection's last sequence and answer
     unique:{p}:<window>:<slice>:<n>  buckets of visitors seen (record_clicks.lua)
+    cap:{p}:<counter>                what a cap has counted in a period (tracker.caps names it)
+    orphans:{0}                      the latest hits that name no known offer or affiliate; bounded
     writer:{p}:<slot>                who holds a writer's slot
 """

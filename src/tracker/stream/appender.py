@@ -55,6 +55,9 @@ class Lane:
         self.sequence += 1
 
 
+_LOOK_ONLY = 0
+
+
 class Appender:
     """Appends batches to one partition over one connection; never two calls at once."""
 
@@ -63,6 +66,7 @@ class Appender:
         self._stream = b"clicks:{%d}" % partition
         self._lane = b"lane:{%d}:" % partition
         self._unique = b"unique:{%d}:" % partition
+        self._cap = b"cap:{%d}:" % partition
         self._busy = asyncio.Lock()
 
     async def append(self, lane: Lane, entries: Sequence[Entry], within: float) -> Receipt:
@@ -72,20 +76,45 @@ class Appender:
             AppendError: refused, or no answer within so many seconds. The fate is unknown: repeat the same
                 batch under the same lane and sequence, or abandon the lane.
         """
+        return await self._run(lane.id, lane.sequence, entries, within)
+
+    async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
+        """Learn what would be decided of each of these clicks if it came alone now; nothing is written.
+
+        Raises:
+            AppendError: refused, or no answer within so many seconds.
+        """
+        return await self._run(b"", _LOOK_ONLY, entries, within)
+
+    async def counts(self, names: Sequence[str], within: float) -> list[int]:
+        """What the caps' counters of these names have counted; 0 for those that have not begun.
+
+        Raises:
+            AppendError: refused, or no answer within so many seconds.
+        """
+        if not names:
+            return []
+        async with self._connected(within):
+            values = await self._call(b"MGET", *(self._cap + name.encode() for name in names))
+            return [int(value or 0) for value in values]
+
+    async def _run(self, lane: bytes, sequence: int, entries: Sequence[Entry], within: float) -> Receipt:
         arguments = [
+            b"2",
             self._stream,
-            self._lane + lane.id,
-            b"%d" % lane.sequence,
+            self._lane + lane,
+            b"%d" % sequence,
             b"%d" % LANE_SECONDS,
             self._unique,
+            self._cap,
         ]
         for entry in entries:
             arguments += entry
         async with self._connected(within):
             try:
-                reply = await self._call(b"EVALSHA", _SHA, arguments)
+                reply = await self._call(b"EVALSHA", _SHA, *arguments)
             except NoScriptError:
-                reply = await self._call(b"EVAL", _SCRIPT, arguments)
+                reply = await self._call(b"EVAL", _SCRIPT, *arguments)
             packed = reply[1]
             if len(packed) != ANSWER_BYTES * len(entries):
                 raise RedisError(f"{len(entries)} clicks were answered with {len(packed)} bytes")
@@ -118,8 +147,8 @@ class Appender:
         except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, of a closed one
             raise AppendError(f"{type(error).__name__}: {error}") from error
 
-    async def _call(self, command: bytes, script: bytes, arguments: list[bytes]) -> Any:
-        packed = hiredis.pack_command((command, script, b"2", *arguments))  # type: ignore[arg-type]
+    async def _call(self, *words: bytes) -> Any:
+        packed = hiredis.pack_command(words)  # type: ignore[arg-type]
         await self._connection.send_packed_command(packed, check_health=False)
         return await self._connection.read_response(disable_decoding=True)
 

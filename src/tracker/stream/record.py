@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
 from tracker.clickhash import is_click_hash, millis_of
-from tracker.model import Click, ClickRow, Outcomes, Status
+from tracker.model import Click, ClickRow, Counter, Link, Outcomes, Status
 
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
@@ -16,8 +17,10 @@ ANSWER_BYTES = 17
 """Length of what the script answers about one click, and stores beside its record."""
 
 _NO_HASH = bytes(16)
+_STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cI8s16s")
+_TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
 _MASK = (1 << 64) - 1
 _OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 
@@ -48,7 +51,7 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
             click.visitor_key,
             click.affiliate.id,
             click.affiliate.group_id,
-            tuple(click.link),
+            click.link[:_STORED_OF_LINK],
             tuple(click.visitor),
             tuple(click.device),
             tuple(click.geo),
@@ -59,16 +62,39 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
 
 
 def _control(click: Click, outcomes: Outcomes) -> bytes:
-    takes = outcomes.unique.status is Status.ACCEPTED and click.bot_reason is None and not click.is_test
+    """What record_clicks.lua needs to know of a click; its head says how that is laid out."""
     offer = click.offer
     fingerprint = click.visitor_key ^ offer.id * _OFFER_SPREAD
     if offer.unique_per_affiliate:
         fingerprint ^= click.affiliate.id * _AFFILIATE_SPREAD
-    return _CONTROL.pack(
-        b"U" if takes else b"L",
-        offer.unique_window,
-        (fingerprint & _MASK).to_bytes(8, "big"),
-        bytes.fromhex(click.hash),
+    kind = _kind(click, outcomes)
+    control = _CONTROL.pack(
+        kind, offer.unique_window, (fingerprint & _MASK).to_bytes(8, "big"), bytes.fromhex(click.hash)
+    )
+    if not click.counters or kind == _LOOKS:
+        return control
+    return control + _packed(click.counters)
+
+
+def _kind(click: Click, outcomes: Outcomes) -> bytes:
+    if outcomes.unique.status is not Status.ACCEPTED or click.bot_reason is not None or click.is_test:
+        return _LOOKS
+    return _TAKES if outcomes.duplicate.status is Status.ACCEPTED else _TAKES_UNLESS_DUPLICATE
+
+
+@lru_cache(maxsize=8192)
+def _packed(counters: tuple[Counter, ...]) -> bytes:
+    return b"".join(map(_item, counters))
+
+
+def _item(counter: Counter) -> bytes:
+    name = counter.name.encode()
+    return b"%c%b%b%c%b" % (
+        b"u" if counter.uniques_only else b"c",
+        counter.limit.to_bytes(6, "big"),
+        counter.expires.to_bytes(6, "big"),
+        len(name),
+        name,
     )
 
 

@@ -1,0 +1,104 @@
+"""What a tracking link would do, asked without following it."""
+
+from __future__ import annotations
+
+import time
+from asyncio import to_thread
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tracker.api.auth import authorize
+from tracker.api.click_query import From, OneClickQuery, read_query
+from tracker.api.openapi import answers, documented
+from tracker.api.problems import SECURITY_HEADERS, invalid
+from tracker.api.times import first_second
+from tracker.explain import MAX_MILLIS, Question, UnreadableUrl, explain
+
+PATH = "/backend/open-api/v1/explain"
+
+_SCOPE = "offers:read"
+_LONGEST = 8192
+
+
+def _text(text: str) -> str:
+    if len(text) > _LONGEST:
+        raise ValueError(f"is longer than {_LONGEST} characters")
+    return text
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+class ExplainQuery(OneClickQuery):
+    """Which link, and who is to follow it when."""
+
+    url: Text = Field(description="The whole tracking link, percent-encoded as one parameter.")
+    ip: Text = Field("", description="The visitor's address.")
+    user_agent: Text = Field("", description="The visitor's User-Agent.")
+    language: Text = Field("", description="The visitor's Accept-Language.")
+    referrer: Text = Field("", description="The page that the link stands on.")
+    at: From = Field(None, description="When it is followed, a local time in `tz`; now unless given.")
+
+    def question(self, network_zone: str) -> Question:
+        zone = self.zone(network_zone)
+        millis = int(time.time() * 1000) if self.at is None else first_second(self.at, zone) * 1000
+        if not 0 <= millis <= MAX_MILLIS:
+            raise invalid({"at": ["is before 1970 or after 9999"]})
+        return Question(self.url, self.ip, self.user_agent, self.language, self.referrer, millis)
+
+
+class Explained(BaseModel):
+    """The steps of the decision; those that were not reached are missing."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"unknown": ["offer"]}]})
+
+    at: str | None = Field(None, description="When the link is followed, UTC.")
+    link: dict[str, Any] = Field(description="What the link says.")
+    unknown: list[str] | None = Field(None, description="What of the link is unknown: offer, affiliate.")
+    offer: dict[str, Any] | None = Field(None, description="The offer, and its own rules.")
+    affiliate: dict[str, Any] | None = None
+    visitor: dict[str, Any] | None = Field(None, description="The visitor: address, device, place, key.")
+    is_test: bool | None = None
+    bot_reason: str | None = Field(None, description="Which rule calls the visitor a bot; null = human.")
+    urls: list[dict[str, Any]] | None = Field(None, description="The offer's active URLs, rule by rule.")
+    caps: list[dict[str, Any]] | None = Field(None, description="The caps that apply, and their counts.")
+    first_click: str | None = Field(None, description="Hash of the visitor's first click in the window.")
+    is_unique: bool | None = None
+    stream: str | None = Field(None, description="Why the stream cannot be asked, where it cannot.")
+    outcomes: dict[str, Any] | None = Field(
+        None, description="What the edge prepares for the stream to choose."
+    )
+    answer: dict[str, Any] | None = Field(None, description="What the visitor gets.")
+    problems: list[str] | None = Field(None, description="What is wrong with the catalogue's rows read here.")
+
+
+@documented.validate(
+    query=ExplainQuery,
+    resp=answers(Explained, 401, 403, 422, 503),
+    tags=["Links"],
+    operation_id="explain_link",
+    skip_validation=True,
+)
+async def explain_link(request: Request) -> Response:
+    """Explain a link
+
+    What it would do now (or `at` another time): offer, URL rule by rule, uniqueness, caps, bot verdict,
+    fallbacks, reason, and the macros as filled. Nothing is recorded, counted or used up.
+    """
+    await authorize(request, _SCOPE)
+    query = read_query(request, ExplainQuery)
+    state = request.app.state
+    await to_thread(state.geo.reload_changed)
+    try:
+        told = await explain(state.settings, state.geo, query.question(state.settings.time_zone))
+    except UnreadableUrl as error:
+        raise invalid({"url": [str(error)]}) from None
+    return Response(orjson.dumps(told), headers=SECURITY_HEADERS, media_type="application/json")
+
+
+routes: list[BaseRoute] = [Route(PATH, explain_link)]

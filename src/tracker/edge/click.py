@@ -1,0 +1,44 @@
+"""Everything known of one hit, put together from its link, its visitor and the catalogue."""
+
+from __future__ import annotations
+
+from tracker import caps, signature
+from tracker.clickhash import millis_of
+from tracker.edge import bots, device
+from tracker.edge.catalog import Catalog
+from tracker.edge.geo import GeoReader
+from tracker.edge.visitor import identify
+from tracker.model import NO_TERMS, Click, Link, Visitor
+
+
+def assemble(
+    hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalog: Catalog, geo: GeoReader
+) -> Click | None:
+    """The click of a hit; None where its link names no known offer or affiliate.
+
+    `hash_` says when it was followed, `cookie_key` is the visitor key that the browser's cookie carries.
+    """
+    offer = catalog.offers.get(link.offer_id)
+    affiliate = catalog.affiliates.get(link.affiliate_id)
+    if offer is None or affiliate is None:
+        return None
+    millis = millis_of(hash_)
+    secret = catalog.visitor_secret
+    terms = catalog.terms.get((offer.id, affiliate.id), NO_TERMS)
+    visitor_key, is_certain = identify(link, visitor, secret, cookie_key if offer.visitor_cookie else None)
+    return Click(
+        hash_,
+        millis,
+        link,
+        offer,
+        affiliate,
+        visitor,
+        visitor_key,
+        is_certain,
+        device.read(visitor.user_agent, visitor.client_hints),
+        geo.locate(visitor.ip),
+        terms,
+        affiliate.is_test or (link.test != "" and signature.is_valid(secret, link, millis)),
+        catalog.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
+        caps.counters(offer, terms, affiliate.id, millis),
+    )

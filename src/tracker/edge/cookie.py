@@ -1,0 +1,71 @@
+"""The first-party cookie that a visitor is known by.
+
+It holds the visitor key of the first click and proves that the key came from us. That key, and not a fresh
+one: of two first clicks at the same moment exactly one is unique, for both go by address and User-Agent, and
+both leave the same cookie behind; later clicks keep the key though the address changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
+from hmac import compare_digest
+from itertools import islice
+
+MAX_TRIES = 4
+"""Cookies of our name that are looked at in one request: a browser sends several of different paths or
+domains, and each costs a keyed hash."""
+
+MAX_COOKIES = 16_384
+"""Most of a Cookie header that is looked through, in bytes from its start."""
+
+_DIGITS = 16  # of the key, and of its proof
+
+
+def value(key: int, secret: bytes) -> str:
+    """The cookie's value: the visitor key (64 bits) and its proof, 16 hex digits each."""
+    digits = f"{key:016x}"
+    return digits + _proof(digits, secret)
+
+
+def read(headers: Mapping[bytes, bytes], name: bytes, secret: bytes) -> int | None:
+    """The visitor key of the first cookie that is ours; None where there is none.
+
+    One Cookie header is read: a browser sends no more (RFC 6265, section 5.4), and HTTP/2's crumbs are
+    joined before they become HTTP/1.1 (RFC 9113, section 8.2.3).
+    """
+    cookies = headers.get(b"cookie")
+    if cookies is None or name not in cookies:
+        return None
+    for found in islice(_pattern(name).finditer(cookies, 0, MAX_COOKIES), MAX_TRIES):
+        digits, proof = found[1].decode(), found[2].decode()
+        if compare_digest(_proof(digits, secret), proof):
+            return int(digits, 16)
+    return None
+
+
+def header(name: bytes, key: int, secret: bytes, max_age: int, secure: bool) -> bytes:
+    """The Set-Cookie value (RFC 6265bis); `max_age` in seconds, `secure` where the link is https.
+
+    Lax, not Strict: a tracking link is followed from other sites.
+    """
+    cookie = b"%b=%b; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax"
+    cookie %= (name, value(key, secret).encode(), max_age)
+    return cookie + b"; Secure" if secure else cookie
+
+
+def _proof(digits: str, secret: bytes) -> str:
+    return blake2b(
+        digits.encode(), digest_size=_DIGITS // 2, key=secret, person=b"tracker cookie"
+    ).hexdigest()
+
+
+@lru_cache(8)
+def _pattern(name: bytes) -> re.Pattern[bytes]:
+    """Quotes and blanks are read as servers do. No part may take what the next starts with: linear time."""
+    return re.compile(
+        rb'(?:\A|;)[ \t]*%b=[ \t]*"?([0-9a-f]{%d})([0-9a-f]{%d})"?[ \t]*(?=;|\Z)'
+        % (re.escape(name), _DIGITS, _DIGITS)
+    )

@@ -1,0 +1,103 @@
+"""What a click is answered with, for each thing the stream may say of it: accepted, forwarded or rejected."""
+
+from __future__ import annotations
+
+from tracker import deeplink, macros, targeting
+from tracker.edge.catalog import Catalog
+from tracker.model import (
+    NO_TERMS,
+    NO_URL_ID,
+    Choice,
+    Click,
+    DuplicatePolicy,
+    Fallback,
+    Offer,
+    OfferUrl,
+    Outcome,
+    Outcomes,
+    Reason,
+    Status,
+    Terms,
+)
+
+
+def prepare(click: Click, catalog: Catalog) -> Outcomes:
+    """The answers for whatever the stream decides; usually one and the same three times."""
+    unique = _outcome(click, catalog, is_new=True)
+    if unique.status is not Status.ACCEPTED or click.is_test or click.bot_reason is not None:
+        return Outcomes(unique, unique, unique)  # the stream only looks up whose click it is
+    offer = click.offer
+    duplicate = capped = unique
+    if offer.duplicates is not DuplicatePolicy.REDIRECT and (click.is_certain or offer.duplicates_forced):
+        duplicate = _refused(click, catalog, Reason.DUPLICATE, _url_of(offer, unique))
+    elif targeting.wants_uniques(offer):
+        duplicate = _outcome(click, catalog, is_new=False)
+    if click.counters:
+        capped = _refused(click, catalog, Reason.CAPPED, _url_of(offer, unique))
+    return Outcomes(unique, duplicate, capped)
+
+
+def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
+    choice = _choose(click, click.offer, click.terms, catalog, is_new=is_new)
+    if isinstance(choice, Reason):
+        return _refused(click, catalog, choice, targeting.requested_url(click.offer, click.link))
+    location = _location(click, choice)
+    if location is None:
+        return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, choice.url)
+    return _sent(Status.ACCEPTED, Reason.NONE, choice, location)
+
+
+def _choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
+    reason = targeting.refusal(click, offer, terms)
+    if reason is Reason.NONE and not click.is_test:
+        reason = catalog.blocks.reason(click, offer.id)
+    return targeting.choose(click, offer, terms, is_new=is_new) if reason is Reason.NONE else reason
+
+
+def _location(click: Click, choice: Choice) -> str | None:
+    """The Location, by the visitor's own deep link where the offer lets it; None where it cannot be sent."""
+    location = macros.fill(choice.url.template, click, choice)
+    if not macros.sendable(location):
+        return None
+    if click.link.deep_link and choice.offer.deep_link_hosts and choice.url.id != NO_URL_ID:
+        return deeplink.follow(click.link.deep_link, choice.offer.deep_link_hosts, location) or location
+    return location
+
+
+def _refused(click: Click, catalog: Catalog, reason: Reason, url: OfferUrl | None) -> Outcome:
+    """The first fallback that takes the click, of the URL, the offer, the network; else nobody does."""
+    offer = click.offer
+    if reason is Reason.DUPLICATE and offer.duplicates is DuplicatePolicy.BLOCK:
+        return _rejected(offer, reason)
+    if reason is not Reason.AFFILIATE_BLOCKED:
+        for fallback in (url and url.fallback, offer.fallback, catalog.fallback):
+            choice = fallback and _fallen_back(click, catalog, fallback)
+            location = choice and _location(click, choice)
+            if choice and location:
+                return _sent(Status.FORWARDED, reason, choice, location)
+    return _rejected(offer, reason)
+
+
+def _fallen_back(click: Click, catalog: Catalog, fallback: Fallback) -> Choice | None:
+    """Who a fallback hands the click to. An offer is asked once: its own fallbacks do not count."""
+    if fallback.url:
+        return Choice(click.offer, click.terms, fallback.url)
+    offer = catalog.offers.get(fallback.offer_id or 0)
+    if offer is None or offer.id == click.offer.id:
+        return None
+    terms = catalog.terms.get((offer.id, click.affiliate.id), NO_TERMS)
+    choice = _choose(click, offer, terms, catalog, is_new=True)
+    return None if isinstance(choice, Reason) else choice
+
+
+def _sent(status: Status, reason: Reason, choice: Choice, location: str) -> Outcome:
+    offer, _, url = choice
+    return Outcome(status, reason, offer.id, url.id or None, offer.advertiser_id, offer.brand_id, location)
+
+
+def _rejected(offer: Offer, reason: Reason) -> Outcome:
+    return Outcome(Status.REJECTED, reason, offer.id, None, offer.advertiser_id, offer.brand_id, "")
+
+
+def _url_of(offer: Offer, outcome: Outcome) -> OfferUrl | None:
+    return next((url for url in offer.urls if url.id == outcome.offer_url_id), None)

@@ -1,0 +1,298 @@
+"""What a tracking link would do now, step by step, without recording anything.
+
+The steps are the hot path's own (edge.click, edge.verdict, the stream's script as a dry run), on the part of
+the catalogue that the link touches, read from Postgres at this moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from tracker import targeting
+from tracker.clickhash import first_hash_at
+from tracker.edge.address import plain_address
+from tracker.edge.catalog import Catalog
+from tracker.edge.click import assemble
+from tracker.edge.geo import GeoReader
+from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
+from tracker.edge.text import crop
+from tracker.edge.verdict import prepare
+from tracker.edge.visitor import MAX_LANGUAGE, MAX_REFERRER, MAX_USER_AGENT
+from tracker.model import Click, Link, Offer, Outcome, Outcomes, Reason, Rules, Visitor
+from tracker.settings import Settings
+from tracker.store import catalogue, pool
+from tracker.stream.appender import Appender, AppendError
+from tracker.stream.record import encode
+
+Explanation = dict[str, Any]
+
+MAX_MILLIS = 253_402_300_799_999
+"""The last moment that can be asked about: the end of the year 9999."""
+
+_STREAM_SECONDS = 2.0
+_COLUMNS = {name: f"device_{name}" for name in ("os", "os_version", "brand", "model", "type")}
+
+
+class Question(NamedTuple):
+    """A hit to be explained; what is not given is as an unknown visitor sends it."""
+
+    url: str
+    ip: str
+    user_agent: str
+    language: str
+    referrer: str
+    millis: int  # when it is followed, Unix milliseconds
+
+
+class UnreadableUrl(ValueError):  # noqa: N818 - says what it is
+    """The URL asked about is no address of a tracking link; the message says why."""
+
+
+async def explain(settings: Settings, geo: GeoReader, question: Question) -> Explanation:
+    """What the link would do, as an object ready for JSON.
+
+    Raises:
+        UnreadableUrl: not an http(s) URL, or too long.
+        pool.UNREACHABLE: Postgres is away.
+    """
+    assert settings.postgres_dsn
+    visitor, path, query = _visitor(question)
+    connection = await pool.connect(settings.postgres_dsn)
+    try:
+        catalog, link = await _catalog(connection, visitor.host, path, query)
+    finally:
+        await connection.close()
+    click = assemble(first_hash_at(question.millis), link, visitor, None, catalog, geo)
+    if click is None:
+        return _orphan(link, catalog)
+    outcomes = prepare(click, catalog)
+    decided = await _decided(settings, click, outcomes)
+    return {
+        "at": _time(click.millis),
+        "link": _link(link),
+        "offer": {"id": click.offer.id, "name": click.offer.name, "rules": _rules(click.offer.rules, click)},
+        "affiliate": {
+            "id": click.affiliate.id,
+            "name": click.affiliate.name,
+            "status": click.affiliate.status,
+        },
+        "visitor": _described(click),
+        "is_test": click.is_test,
+        "bot_reason": click.bot_reason,
+        "urls": _urls(click),
+        **decided,
+        "problems": [
+            f"{table} {key}: {why}" for (table, key), whys in catalog.problems.items() for why in whys
+        ],
+    }
+
+
+def _visitor(question: Question) -> tuple[Visitor, str, bytes]:
+    """Who asks, and the path and query, as an edge would read them from a request."""
+    try:
+        parts = urlsplit(question.url)
+    except ValueError as error:
+        raise UnreadableUrl(f"{error}") from error
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UnreadableUrl("give the whole tracking link, from http:// or https:// on")
+    if len(question.url) > MAX_TARGET:
+        raise UnreadableUrl(f"a link is at most {MAX_TARGET} bytes")
+    visitor = Visitor(
+        plain_address(question.ip),
+        crop(question.user_agent, MAX_USER_AGENT),
+        "",
+        crop(question.language, MAX_LANGUAGE),
+        crop(question.referrer, MAX_REFERRER),
+        parts.netloc.rpartition("@")[2],
+        question.url,
+        "",
+        "",
+    )
+    return visitor, parts.path, parts.query.encode("utf-8", "replace")
+
+
+async def _catalog(connection: pool.Connection, host: str, path: str, query: bytes) -> tuple[Catalog, Link]:
+    """As much of the catalogue as this link touches, and what the link says."""
+    catalog = Catalog()
+    catalog.visitor_secret = await catalogue.visitor_secret(connection)
+    for table in ("bot_rule", "network"):
+        _put(catalog, table, await catalogue.read_table(connection, table))
+    _put(catalog, "link_form", await catalogue.read_link_forms(connection, path))
+    form = None if is_tracking_path(path) else catalog.link_forms.find(host, path)
+    link = read_link(path, query, form)
+    _put(catalog, "affiliate", await catalogue.read_some(connection, "affiliate", [str(link.affiliate_id)]))
+    _put(catalog, "offer", await catalogue.read_some(connection, "offer", [str(link.offer_id)]))
+    others = [str(id_) for id_ in _fallback_offers(catalog)]
+    _put(catalog, "offer", await catalogue.read_some(connection, "offer", others))
+    pairs = [f"{offer_id}:{link.affiliate_id}" for offer_id in catalog.offers]
+    _put(catalog, "terms", await catalogue.read_some(connection, "terms", pairs))
+    _put(catalog, "block", await catalogue.read_blocks(connection, list(catalog.offers), link.affiliate_id))
+    return catalog, link
+
+
+def _put(catalog: Catalog, table: str, rows: catalogue.Rows) -> None:
+    for key, row in rows:
+        catalog.put(table, key, row)
+
+
+def _fallback_offers(catalog: Catalog) -> set[int]:
+    fallbacks = [catalog.fallback]
+    for offer in catalog.offers.values():
+        fallbacks += [offer.fallback, *(url.fallback for url in offer.urls)]
+    return {fallback.offer_id for fallback in fallbacks if fallback and fallback.offer_id}
+
+
+def _orphan(link: Link, catalog: Catalog) -> Explanation:
+    unknown = [
+        *([] if link.offer_id in catalog.offers else ["offer"]),
+        *([] if link.affiliate_id in catalog.affiliates else ["affiliate"]),
+    ]
+    location = catalog.orphan_location()
+    return {
+        "link": _link(link),
+        "unknown": unknown,
+        "answer": {"http_status": 302 if location else 404, "location": location, "recorded": False},
+    }
+
+
+async def _decided(settings: Settings, click: Click, outcomes: Outcomes) -> Explanation:
+    """What the stream would choose; where it cannot be asked, all that may come of the click."""
+    assert settings.redis_url
+    names = ("unique", "duplicate", "capped")
+    prepared = {name: _outcome(click.offer, outcome) for name, outcome in zip(names, outcomes, strict=True)}
+    appender = Appender(settings.redis_url)
+    try:
+        (answer,) = (await appender.look([encode(click, outcomes)], _STREAM_SECONDS)).answers
+        counts = await appender.counts([counter.name for counter in click.counters], _STREAM_SECONDS)
+    except AppendError as error:
+        return {"stream": f"cannot be asked: {error}", "outcomes": prepared}
+    finally:
+        await appender.close()
+    chosen = outcomes[answer.outcome]
+    takes = outcomes.unique.status == "accepted" and not click.is_test and click.bot_reason is None
+    return {
+        "caps": _caps(click, counts),
+        "first_click": answer.first_hash if answer.first_hash != click.hash else None,
+        "is_unique": takes and answer.first_hash == click.hash,
+        **({"outcomes": prepared} if len(set(outcomes)) > 1 else {}),
+        "answer": _outcome(click.offer, chosen),
+    }
+
+
+def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:
+    return [
+        {
+            "cap": counter.name,
+            "counts": "uniques" if counter.uniques_only else "clicks",
+            "count": count,
+            "limit": counter.limit,
+            "until": _time(counter.expires * 1000) if counter.expires else None,
+        }
+        for counter, count in zip(click.counters, counts, strict=True)
+    ]
+
+
+def _outcome(offer: Offer, outcome: Outcome) -> Explanation:
+    told: Explanation = {
+        "status": outcome.status.value,
+        "reason": outcome.reason.value,
+        "reason_name": outcome.reason.name.lower(),
+        "offer_id": outcome.offer_id,
+        "offer_url_id": outcome.offer_url_id,
+        "location": outcome.location,
+    }
+    if outcome.reason is Reason.OFFER_MISCONFIGURED:
+        told["problem"] = offer.problem
+    return told
+
+
+def _urls(click: Click) -> list[Explanation]:
+    return [
+        {
+            "id": url.id,
+            "name": url.name,
+            "weight": url.weight,
+            "asked_for": url.id == click.link.url_id,
+            "may_take": targeting.may_take(url, click, is_new=True),
+            "unique_only": url.unique_only,
+            "rules": _rules(url.rules, click),
+        }
+        for url in click.offer.urls
+    ]
+
+
+def _rules(rules: Rules, click: Click) -> list[Explanation]:
+    return [{"rule": rule.text, "holds": rule.holds(click)} for rule in rules]
+
+
+def _described(click: Click) -> Explanation:
+    return {
+        "ip": click.visitor.ip,
+        "user_agent": click.visitor.user_agent,
+        "known_by": "device id" if click.is_certain else "address and User-Agent",
+        "key": f"{click.visitor_key:016x}",
+        **{_COLUMNS.get(name, name): value for name, value in click.device._asdict().items()},
+        **click.geo._asdict(),
+    }
+
+
+def _link(link: Link) -> Explanation:
+    told: Mapping[str, Any] = link._asdict()
+    subs = {f"aff_sub{n or ''}": sub for n, sub in _numbered(link.aff_subs)}
+    subs |= {f"adv_sub{n or ''}": sub for n, sub in _numbered(link.adv_subs)}
+    plain = {name: value for name, value in told.items() if value and name not in ("aff_subs", "adv_subs")}
+    return plain | subs
+
+
+def _numbered(subs: Sequence[str]) -> list[tuple[int, str]]:
+    return [(n if n > 1 else 0, sub) for n, sub in enumerate(subs, 1) if sub]
+
+
+def _time(millis: int) -> str:
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds")
+
+
+def in_words(told: Explanation) -> str:
+    """An explanation for a terminal, a line for each fact."""
+    lines: list[str] = []
+    for topic, value in told.items():
+        lines += _lines(topic, value, 0)
+    return "\n".join(lines)
+
+
+def _lines(name: str, value: Any, depth: int) -> list[str]:
+    indent = "  " * depth
+    if isinstance(value, dict):
+        return [
+            f"{indent}{name}:",
+            *(line for key, item in value.items() for line in _lines(key, item, depth + 1)),
+        ]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [
+            f"{indent}{name}:",
+            *(f"{indent}  - {', '.join(_pair(key, each) for key, each in item.items())}" for item in value),
+        ]
+    return [f"{indent}{_pair(name, value)}"]
+
+
+def _pair(name: str, value: Any) -> str:
+    return f"{name}: {_word(value)}"
+
+
+def _word(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(_rule_word(item) for item in value)
+    return str(value)
+
+
+def _rule_word(item: Any) -> str:
+    if isinstance(item, dict):
+        return f"{item['rule']} ({'holds' if item['holds'] else 'does not hold'})"
+    return str(item)

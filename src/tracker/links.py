@@ -1,0 +1,62 @@
+"""Makes tracking links: with the host that is theirs, and signed where they are for testing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import urlencode
+
+from tracker.settings import Settings
+from tracker.signature import sign
+from tracker.store import hosts, pool
+from tracker.store.catalogue import visitor_secret
+
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+class LinkError(LookupError):
+    """The link would lead nowhere; the message says why."""
+
+
+async def make_link(
+    settings: Settings,
+    offer_id: int,
+    affiliate_id: int,
+    offer_url_id: int | None = None,
+    test_until: datetime | None = None,
+) -> str:
+    """The tracking link of an offer and affiliate, to one of the offer's URLs where that is named.
+
+    Until `test_until` its clicks are test clicks; None makes no test link.
+
+    Raises:
+        LinkError: one of them does not exist.
+    """
+    assert settings.postgres_dsn
+    connection = await pool.connect(settings.postgres_dsn)
+    try:
+        named = await hosts.read_named(connection, offer_id, affiliate_id, offer_url_id)
+        _check(named, offer_id, affiliate_id, offer_url_id)
+        base = await hosts.link_base(connection, named.brand_id, affiliate_id)
+        secret = await visitor_secret(connection)
+    finally:
+        await connection.close()
+    query = {"affiliate_id": str(affiliate_id)}
+    if offer_url_id is not None:
+        query["url_id"] = str(offer_url_id)
+    if test_until is not None:
+        query["test"] = sign(secret, offer_id, affiliate_id, int(test_until.timestamp()))
+    return f"{base or _own_base(settings)}/offer/{offer_id}?{urlencode(query)}"
+
+
+def _check(named: hosts.Named, offer_id: int, affiliate_id: int, offer_url_id: int | None) -> None:
+    if not named.has_offer:
+        raise LinkError(f"there is no offer {offer_id}")
+    if not named.has_affiliate:
+        raise LinkError(f"there is no affiliate {affiliate_id}")
+    if not named.has_url:
+        raise LinkError(f"offer {offer_id} has no URL {offer_url_id}")
+
+
+def _own_base(settings: Settings) -> str:
+    host = _ANY_HOST.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

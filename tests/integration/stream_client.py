@@ -1,0 +1,49 @@
+"""Clicks at chosen moments, put on the stream and read back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.clicks import a_click, outcomes_of
+from tracker.clickhash import first_hash_at
+from tracker.model import Click
+from tracker.settings import Settings
+from tracker.stream.appender import Appender, Lane
+from tracker.stream.reader import Delivery, Reader
+from tracker.stream.record import Answer, Entry, encode
+
+DAY = 86_400_000
+NOON = 1_800_000_000_000 // DAY * DAY + DAY // 2
+SECOND = 1.0
+
+
+def hash_at(millis: int, n: int = 1) -> str:
+    return first_hash_at(millis)[:12] + f"70008{n:015x}"
+
+
+def click_at(millis: int, n: int = 1, **changes: Any) -> Click:
+    return a_click(hash=hash_at(millis, n), **changes)
+
+
+async def append(settings: Settings, *clicks: Click, lane: Lane | None = None) -> list[Answer]:
+    return await append_entries(settings, [encode(c, outcomes_of(c)) for c in clicks], lane=lane)
+
+
+async def append_entries(
+    settings: Settings, entries: list[Entry], *, lane: Lane | None = None
+) -> list[Answer]:
+    assert settings.redis_url
+    appender = Appender(settings.redis_url)
+    try:
+        receipt = await appender.append(lane or Lane(), entries, SECOND)
+        assert receipt.outcomes == [answer.outcome for answer in receipt.answers]
+        return receipt.answers
+    finally:
+        await appender.close()
+
+
+async def stored(settings: Settings) -> list[Delivery]:
+    assert settings.redis_url
+    async with Reader(settings.redis_url, slot=0) as reader:
+        await reader.create_group()
+        return [*await reader.backlog(10_000), *await reader.new(10_000, None)]

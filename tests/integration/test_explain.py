@@ -1,0 +1,191 @@
+"""What a link would do, told by the same code as does it, and without a trace."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.integration.api_client import api_of, run_sql
+from tests.integration.edge_client import edge_of, recorded
+from tracker.edge.geo import GeoReader
+from tracker.explain import Question, UnreadableUrl, explain, in_words
+from tracker.settings import Settings
+from tracker.store.demo import load_demo
+from tracker.stream import server
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/backend/open-api/v1/explain"
+DESKTOP = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/141.0.0.0 Safari/537.36"
+MONDAY_NOON = 1_795_435_200_000  # 2026-11-23 12:00 UTC
+LINK = "http://go.test/offer/3?affiliate_id=513"
+
+
+@pytest.fixture
+async def demo(database: Settings) -> Settings:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    return database
+
+
+async def told_of(settings: Settings, url: str, **changes: Any) -> dict[str, Any]:
+    question = Question(url, "192.0.2.7", DESKTOP, "de", "", MONDAY_NOON)._replace(**changes)
+    return await explain(settings, GeoReader(()), question)
+
+
+CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    ("SELECT", LINK, {}, {"status": "accepted", "reason": 0, "offer_url_id": 132}),
+    ("SELECT", f"{LINK}&url_id=133", {}, {"status": "accepted", "offer_url_id": 133}),
+    ("SELECT", f"{LINK}&aff_sub=a%20b", {}, {"status": "accepted"}),
+    ("UPDATE offer SET status = 'paused'", LINK, {}, {"status": "rejected", "reason_name": "offer_paused"}),
+    (
+        "UPDATE offer SET starts_at = '2026-11-24'",
+        LINK,
+        {},
+        {"status": "rejected", "reason_name": "offer_not_started"},
+    ),
+    ("UPDATE offer SET starts_at = '2026-11-24'", LINK, {"millis": MONDAY_NOON + 86_400_000}, {"reason": 0}),
+    (
+        """UPDATE offer SET targeting = '{"schedule": ["sat,sun 00:00-24:00"]}'""",
+        LINK,
+        {},
+        {"reason_name": "off_target"},
+    ),
+    (
+        "UPDATE offer SET time_zone = 'Mars/Base'",
+        LINK,
+        {},
+        {
+            "reason_name": "offer_misconfigured",
+            "problem": "'Mars/Base' is no time zone: give one like Europe/Berlin",
+        },
+    ),
+    (
+        "UPDATE offer SET status = 'paused', fallback_offer_id = 1 WHERE id = 3",
+        LINK,
+        {},
+        {"status": "forwarded", "reason": 10, "offer_id": 1, "offer_url_id": 101},
+    ),
+    (
+        "UPDATE deployment SET fallback_offer_id = 1; UPDATE offer SET status = 'paused' WHERE id = 3",
+        LINK,
+        {},
+        {"status": "forwarded", "reason": 10, "offer_id": 1},
+    ),
+    (
+        "INSERT INTO block (field, value) VALUES ('ip', '192.0.2.0/24')",
+        LINK,
+        {},
+        {"reason_name": "ip_blocked"},
+    ),
+    (
+        "UPDATE offer SET visibility = 'private'; "
+        "INSERT INTO offer_affiliate (offer_id, affiliate_id) VALUES (3, 513)",
+        LINK,
+        {},
+        {"status": "accepted"},
+    ),
+    (
+        """INSERT INTO link_form (path, parameters) VALUES ('/click/', '{"pid": "affiliate_id"}')""",
+        "http://go.test/click?pid=513&offer_id=3",
+        {},
+        {"status": "accepted", "offer_id": 3},
+    ),
+    ("INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 0)", LINK, {}, {"reason_name": "capped"}),
+]
+
+
+@pytest.mark.parametrize(("statement", "url", "changes", "expected"), CASES)
+async def test_the_answer_is_foretold(
+    demo: Settings, statement: str, url: str, changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    await run_sql(demo, statement)
+    told = await told_of(demo, url, **changes)
+    assert {name: told["answer"].get(name) for name in expected} == expected
+    assert in_words(told)
+
+
+async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Settings) -> None:
+    await run_sql(
+        demo,
+        "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 2);"
+        """UPDATE offer_url SET targeting = '{"language": ["de"]}', weight = 1 WHERE id = 133""",
+    )
+    headers = {"User-Agent": DESKTOP, "Accept-Language": "de"}
+    async with edge_of(demo, demo=False) as client:
+        for number, status in enumerate((302, 302, 403)):
+            for _ in range(2):
+                told = await told_of(demo, f"{LINK}&source=x", ip="127.0.0.1", millis=int(time.time() * 1000))
+            answer = await client.get("/offer/3?affiliate_id=513&source=x", headers=headers)
+            (row,) = await recorded(demo)
+            assert answer.status_code == status
+            assert told["caps"][0]["count"] == number
+            assert (told["answer"]["status"], told["answer"]["reason"]) == (row.status, row.reason)
+            assert told["answer"]["offer_url_id"] == row.offer_url_id
+            assert told["is_unique"] is row.is_unique
+            assert told["visitor"]["key"] == f"{row.visitor_key % 2**64:016x}"
+            first_click = None if row.is_unique else row.group_hash
+            assert told["first_click"] == first_click
+    urls = {url["id"]: url for url in told["urls"]}
+    assert urls[133]["rules"] == [{"rule": "language in de", "holds": True}]
+
+
+async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
+    told = await told_of(demo, "http://go.test/offer/99?affiliate_id=98&sub2=x")
+    assert told["unknown"] == ["offer", "affiliate"]
+    assert told["link"] == {"offer_id": 99, "affiliate_id": 98, "aff_sub2": "x"}
+    assert told["answer"] == {"http_status": 404, "location": "", "recorded": False}
+
+
+@pytest.mark.parametrize(
+    "url", ["", "offer/3", "ftp://x.test/", "http://", "http://[x/", f"http://x/{'a' * 9000}"]
+)
+async def test_a_url_that_is_none_is_refused(demo: Settings, url: str) -> None:
+    with pytest.raises(UnreadableUrl):
+        await told_of(demo, url)
+
+
+async def test_the_stream_may_be_away(demo: Settings) -> None:
+    away = replace(demo, redis_url="unix:///nonexistent/valkey.sock")
+    told = await told_of(away, LINK)
+    assert told["stream"].startswith("cannot be asked: ")
+    assert told["outcomes"]["unique"]["status"] == "accepted"
+    assert "answer" not in told
+
+
+async def test_it_leaves_nothing_on_the_stream(demo: Settings) -> None:
+    assert demo.redis_url
+    await told_of(demo, LINK)
+    assert (await server.ask(demo.redis_url)).server == "valkey"
+    assert await recorded(demo) == []
+
+
+API_CASES: list[tuple[dict[str, str], int, str]] = [
+    ({"url": LINK}, 200, ""),
+    ({"url": LINK, "at": "2026-11-23 12:00:00", "tz": "Europe/Berlin", "ip": "8.8.8.8"}, 200, ""),
+    ({}, 422, "url"),
+    ({"url": "nonsense"}, 422, "url"),
+    ({"url": LINK, "at": "noon"}, 422, "at"),
+    ({"url": LINK, "at": "1960-01-01"}, 422, "at"),
+    ({"url": LINK, "tz": "Mars/Base"}, 422, "tz"),
+    ({"url": LINK, "user_agent": "x" * 9000}, 422, "user_agent"),
+    ({"url": LINK, "colour": "red"}, 422, "colour"),
+]
+
+
+async def test_the_api_explains_and_names_what_it_cannot_read(demo: Settings) -> None:
+    async with api_of(demo, scopes=("offers:read",)) as client:
+        for parameters, status, field in API_CASES:
+            answer = await client.get(PATH, params=parameters)
+            assert answer.status_code == status, parameters
+            assert list(answer.json().get("errors", {})) == ([field] if field else []), parameters
+        answer = await client.get(
+            PATH, params={"url": LINK, "at": "2026-11-23 12:00:00", "tz": "Europe/Berlin"}
+        )
+        assert answer.json()["at"] == "2026-11-23T11:00:00+00:00"
+        assert answer.json()["answer"]["status"] == "accepted"
+    async with api_of(demo, scopes=("clicks:read",)) as client:
+        assert (await client.get(PATH, params={"url": LINK})).status_code == 403
