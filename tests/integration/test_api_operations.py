@@ -10,6 +10,8 @@ from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.application import create_api
 from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
+from tracker.api.explain import PATH as EXPLAIN
+from tracker.api.explain import ExplainQuery
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -113,7 +115,12 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         "description": "A token of `tracker token create`.",
     }
     assert spec["security"] == [{"bearer": []}]
-    models = {CLICKS: ListQuery, f"{CLICKS}/export": FormatQuery, f"{CLICKS}/{{id}}": OneClickQuery}
+    models = {
+        CLICKS: ListQuery,
+        f"{CLICKS}/export": FormatQuery,
+        f"{CLICKS}/{{id}}": OneClickQuery,
+        EXPLAIN: ExplainQuery,
+    }
     assert spec["paths"].keys() == models.keys()
     for path, model in models.items():
         operation = spec["paths"][path]["get"]

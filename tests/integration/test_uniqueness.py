@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from tests.clicks import an_offer, outcomes_of
 from tests.integration.stream_client import (
@@ -140,6 +141,16 @@ async def test_clicks_that_waited_for_days_are_judged_too(database: Settings, wi
     first, second = click_at(long_ago, 1, offer=offer), click_at(long_ago + 1000, 2, offer=offer)
     assert await append(database, first) == [Answer(0, first.hash)]
     assert await append(database, second) == [Answer(1, first.hash)]
+
+
+@pytest.mark.parametrize("start", [start for _, start in STARTS], ids=[name for name, _ in STARTS])
+async def test_a_visitor_is_remembered_for_its_window_and_an_hour(database: Settings, start: int) -> None:
+    await append(database, click_at(start))
+    assert database.redis_url
+    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+        (bucket,) = await client.keys("unique:*")
+        kept_until = await client.pexpiretime(bucket)
+    assert start + DAY + 60 * MINUTE <= kept_until <= start + 2 * DAY + 60 * MINUTE
 
 
 def with_refused_duplicates(click: Click) -> Entry:

@@ -78,7 +78,7 @@ REFUSED = [
     ("data:text/html,x", 0, "http:// or https://"),
     ("//x.test/", 0, "http:// or https://"),
     ("https:/x.test/", 0, "http:// or https://"),
-    ("httpſ://x.test/", 0, "http:// or https://"),  # a long s, which is an s in lower case
+    ("httpſ://x.test/", 0, "http:// or https://"),  # noqa: RUF001 - a long s, which is an s in lower case
     (" https://x.test/", 0, "white space"),
     ("{aff_sub}://x.test/", 0, "http:// or https://"),
     ("https://{aff_sub}/", 8, "no macro may stand before the path"),

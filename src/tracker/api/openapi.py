@@ -14,7 +14,8 @@ from tracker.api.click_schema import EXAMPLE, Click, ProblemDetails
 from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
-Reads the clicks that the tracker has recorded: the raw log, every click once and flagged.
+Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; and says what a
+tracking link would do.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
 makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter they are about."""

@@ -54,7 +54,7 @@ local function read_caps(control)
   return caps
 end
 
-local function has_kind(control)
+local function is_sound(control)
   local kind = sub(control, 1, 1)
   return kind == 'N' or (kind == 'U' or kind == 'D' or kind == 'L') and four_bytes(control, 2) > 0
 end
@@ -68,7 +68,7 @@ local caps = {}              -- of the clicks that have any, by their place in A
 for i = FIRST, #ARGV, 2 do
   local control = ARGV[i]
   if #control > CONTROL then caps[i] = read_caps(control) end
-  if #control < CONTROL or #control > CONTROL and not caps[i] or not has_kind(control) then
+  if #control < CONTROL or #control > CONTROL and not caps[i] or not is_sound(control) then
     return redis.error_reply('BADBATCH control ' .. i .. ' is malformed')
   end
 end
