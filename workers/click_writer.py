@@ -15,6 +15,7 @@ from time import monotonic
 from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import clicks, pool
+from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
 from workers import housekeeping
@@ -25,6 +26,7 @@ SLOT_SECONDS = 3.0
 """How long a writer's slot outlives its last sign of life."""
 ABANDONED_SECONDS = 60.0
 """How long an entry may stay unacknowledged before another writer takes it over."""
+_LOOK_SECONDS = 5.0  # between looks for partitions beyond the number in force
 _BLOCK_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -37,11 +39,49 @@ async def run(settings: Settings, slot: int = 0, *, burst: bool = False) -> None
     if not burst:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    assert settings.redis_url
-    async with asyncio.TaskGroup() as tasks, Reader(settings.redis_url, slot) as reader:
+    async with asyncio.TaskGroup() as tasks:
         chores = tasks.create_task(housekeeping.run(settings))
-        await ClickWriter(settings, reader, stopping, burst=burst).run()
+        await _write_partitions(settings, slot, stopping, burst=burst)
         chores.cancel()
+
+
+async def _write_partitions(settings: Settings, slot: int, stopping: asyncio.Event, *, burst: bool) -> None:
+    """A writer for each partition; and for each beyond them in which clicks are found waiting.
+
+    Those come of a number that was lowered, or of an edge that has a higher one.
+    """
+    wanted, begun = set(range(settings.partitions)), set[int]()
+    async with asyncio.TaskGroup() as writers:
+        while True:
+            wanted |= await _found_waiting(settings)
+            for partition in sorted(wanted - begun):
+                writers.create_task(_write(settings, slot, partition, stopping, burst=burst))
+            begun |= wanted
+            if burst or await _comes_within(stopping, _LOOK_SECONDS):
+                break
+
+
+async def _write(
+    settings: Settings, slot: int, partition: int, stopping: asyncio.Event, *, burst: bool
+) -> None:
+    assert settings.redis_url
+    async with Reader(settings.redis_url, slot, partition) as reader:
+        await ClickWriter(settings, reader, stopping, burst=burst).run()
+
+
+async def _found_waiting(settings: Settings) -> set[int]:
+    assert settings.redis_url
+    try:
+        return set(await partitions.waiting(settings.redis_url))
+    except UNREACHABLE:  # the writers say so, and wait for it
+        return set()
+
+
+async def _comes_within(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 class ClickWriter:

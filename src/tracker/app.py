@@ -20,7 +20,7 @@ from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
-from tracker.edge.recorder import Recorder
+from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
@@ -42,17 +42,17 @@ _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visito
 def create_edge(settings: Settings, slot: int = 0) -> Asgi:
     """The public side: tracking links, health and metrics."""
     catalog, metrics, geo = Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
-    recorder, orphans = Recorder(settings), OrphanLog(settings)
-    redirect = Redirect(settings, catalog, geo, recorder, orphans, metrics)
+    recorders, orphans = Recorders(settings), OrphanLog(settings)
+    redirect = Redirect(settings, catalog, geo, recorders, orphans, metrics)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         snapshot = settings.data_dir / f"catalogue-{slot}.ndjson"
         await catalog.restore(snapshot)
-        recorder.start()
+        recorders.start()
         tasks = [
             asyncio.create_task(_follow_catalogue(settings, catalog, snapshot)),
-            asyncio.create_task(_reach_stream(recorder)),
+            asyncio.create_task(_reach_stream(recorders)),
             asyncio.create_task(_reload_geo(geo)),
             asyncio.create_task(orphans.run()),
         ]
@@ -64,10 +64,10 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await recorder.stop()
+        await recorders.stop()
         geo.close()
 
-    rest = Starlette(routes=_operations(catalog, recorder, metrics), lifespan=lifespan)
+    rest = Starlette(routes=_operations(catalog, recorders, metrics), lifespan=lifespan)
 
     async def edge(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         # Ahead of Starlette's router and middleware: they cost more than the redirect does.
@@ -81,7 +81,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
     return edge
 
 
-def _operations(catalog: Catalog, recorder: Recorder, metrics: Metrics) -> list[Route]:
+def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> list[Route]:
     """What operators and proxies ask an edge."""
 
     async def live(_: Request) -> Response:
@@ -90,7 +90,7 @@ def _operations(catalog: Catalog, recorder: Recorder, metrics: Metrics) -> list[
     async def ready(_: Request) -> Response:
         missing = [
             *(["catalogue"] if not catalog.loaded.is_set() else []),
-            *(["stream"] if not recorder.has_been_up else []),
+            *(["stream"] if not recorders.has_been_up else []),
         ]
         return PlainTextResponse(
             f"waiting for: {', '.join(missing)}\n" if missing else "ready\n", 503 if missing else 200
@@ -177,10 +177,10 @@ async def _rebuild(connection: pool.Connection, catalog: Catalog, told: set[str]
                 catalog.put(table, key, found.get(key))
 
 
-async def _reach_stream(recorder: Recorder) -> None:
-    while not recorder.has_been_up:
+async def _reach_stream(recorders: Recorders) -> None:
+    while not recorders.has_been_up:
         try:
-            await recorder.probe()
+            await recorders.probe()
         except AppendError as error:
             logger.warning("stream: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from tracker.model import Cap, Counter, Offer, Terms
@@ -18,6 +19,14 @@ def counters(offer: Offer, terms: Terms, affiliate_id: int, millis: int) -> tupl
         return ()
     quarter = millis // (QUARTER * 1000)
     return _counters(offer.id, offer.time_zone, offer.caps, terms.caps, affiliate_id, quarter)
+
+
+def lowered(counters: tuple[Counter, ...], elsewhere: Sequence[int]) -> tuple[Counter, ...]:
+    """The same counters, each limit less what was counted elsewhere; never below nothing."""
+    return tuple(
+        counter._replace(limit=max(counter.limit - counted, 0)) if counted else counter
+        for counter, counted in zip(counters, elsewhere, strict=True)
+    )
 
 
 @lru_cache(maxsize=8192)

@@ -6,12 +6,13 @@ the catalogue that the link touches, read from Postgres at this moment.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tracker import targeting
+from tracker import caps, targeting
 from tracker.clickhash import first_hash_at
 from tracker.edge.address import plain_address
 from tracker.edge.catalog import Catalog
@@ -25,7 +26,8 @@ from tracker.model import Click, Link, Offer, Outcome, Outcomes, Reason, Rules, 
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
 from tracker.stream.appender import Appender, AppendError
-from tracker.stream.record import encode
+from tracker.stream.partitions import partition_of
+from tracker.stream.record import Answer, encode
 
 Explanation = dict[str, Any]
 
@@ -163,14 +165,13 @@ async def _decided(settings: Settings, click: Click, outcomes: Outcomes) -> Expl
     assert settings.redis_url
     names = ("unique", "duplicate", "capped")
     prepared = {name: _outcome(click.offer, outcome) for name, outcome in zip(names, outcomes, strict=True)}
-    appender = Appender(settings.redis_url)
+    appenders = [Appender(settings.redis_url, number) for number in range(settings.partitions)]
     try:
-        (answer,) = (await appender.look([encode(click, outcomes)], _STREAM_SECONDS)).answers
-        counts = await appender.counts([counter.name for counter in click.counters], _STREAM_SECONDS)
+        answer, counts = await _look(appenders, click, outcomes)
     except AppendError as error:
         return {"stream": f"cannot be asked: {error}", "outcomes": prepared}
     finally:
-        await appender.close()
+        await asyncio.gather(*(appender.close() for appender in appenders))
     chosen = outcomes[answer.outcome]
     takes = outcomes.unique.status == "accepted" and not click.is_test and click.bot_reason is None
     return {
@@ -180,6 +181,18 @@ async def _decided(settings: Settings, click: Click, outcomes: Outcomes) -> Expl
         **({"outcomes": prepared} if len(set(outcomes)) > 1 else {}),
         "answer": _outcome(click.offer, chosen),
     }
+
+
+async def _look(appenders: Sequence[Appender], click: Click, outcomes: Outcomes) -> tuple[Answer, list[int]]:
+    """What the visitor's partition would decide, and what all of them have counted for each cap."""
+    names = [counter.name for counter in click.counters]
+    counted = [await appender.counts(names, _STREAM_SECONDS) for appender in appenders]
+    sums = [sum(counts) for counts in zip(*counted, strict=True)]
+    own = partition_of(click.visitor_key, len(appenders))
+    elsewhere = [sum_ - here for sum_, here in zip(sums, counted[own], strict=True)]
+    click = click._replace(counters=caps.lowered(click.counters, elsewhere))
+    (answer,) = (await appenders[own].look([encode(click, outcomes)], _STREAM_SECONDS)).answers
+    return answer, sums
 
 
 def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:

@@ -18,6 +18,9 @@ OnLoss = Literal["refuse", "redirect"]
 
 _Reader = Callable[[str], object]
 
+MAX_PARTITIONS = 64
+"""Most partitions of the stream."""
+
 _PREFIX = "TRACKER_"
 _LONGEST_SHOWN = 100
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
@@ -53,6 +56,13 @@ class Settings:
     """Seconds a redirect may wait for its click to be on disk (TRACKER_APPEND_TIMEOUT_MS)."""
     max_waiting: int = 10_000
     """Clicks of one edge that may wait for the stream; beyond it 503 with Retry-After."""
+    partitions: int = 1
+    """Parts that the stream is laid out in, by visitor, 1 to 64; the same for all edges, workers and APIs.
+
+    Stop the edges to change it. Workers also drain partitions beyond it, so no waiting click is left behind;
+    but a visitor who changes partition is unique once more, and a lower number forgets what the partitions
+    beyond it have counted for caps. A worker holds a PostgreSQL connection a partition.
+    """
     prefetch_status: int = 503
     """Status that a prefetch or preview gets, 400 to 599: an error, so that no browser keeps it."""
     batch_size: int = 1_000
@@ -173,6 +183,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
     "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, 0.001)),
     "TRACKER_MAX_WAITING": ("max_waiting", _whole(1, 10_000_000)),
+    "TRACKER_PARTITIONS": ("partitions", _whole(1, MAX_PARTITIONS)),
     "TRACKER_PREFETCH_STATUS": ("prefetch_status", _whole(400, 599)),
     "TRACKER_BATCH_SIZE": ("batch_size", _whole(1, 10_000)),
     "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, 0.001)),

@@ -142,6 +142,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
     assert {finding["topic"] for finding in findings} == {
         "engines",
         "durability",
+        "catalogue",
         "settings",
         "geo",
         "disk",

@@ -15,12 +15,12 @@ from tracker.edge.geo import GeoReader
 from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
-from tracker.edge.recorder import NotRecorded, Recorder
+from tracker.edge.recorder import NotRecorded
+from tracker.edge.recorders import Recorders
 from tracker.edge.verdict import prepare
 from tracker.edge.visitor import is_speculative, read_visitor
 from tracker.model import Click, Link, Outcome, Reason, Status, Visitor
 from tracker.settings import Settings
-from tracker.stream.record import encode
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -34,7 +34,7 @@ class Redirect:
         settings: Settings,
         catalog: Catalog,
         geo: GeoReader,
-        recorder: Recorder,
+        recorders: Recorders,
         orphans: OrphanLog,
         metrics: Metrics,
     ) -> None:
@@ -46,7 +46,7 @@ class Redirect:
         self._cookie_name, self._cookie_seconds = settings.cookie_name.encode(), settings.cookie_days * 86_400
         self._catalog = catalog
         self._geo = geo
-        self._recorder = recorder
+        self._recorders = recorders
         self._orphans = orphans
         self._metrics = metrics
         self._mint = Mint()
@@ -77,7 +77,7 @@ class Redirect:
 
         outcomes = prepare(click, catalog)
         try:
-            outcome = outcomes[await self._recorder.record(encode(click, outcomes))]
+            outcome = outcomes[await self._recorders.record(click, outcomes)]
         except NotRecorded:
             return await give(send, self._lost(click, outcomes.unique))
         self._count(click, outcome)
