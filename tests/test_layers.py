@@ -47,6 +47,8 @@ LEVELS = [
         "tracker.edge.catalog",
         "tracker.embedded",
     },
+    {"tracker.edge.spool"},
+    {"tracker.edge.drain"},
     {
         "tracker.edge.recorder",
         "tracker.edge.cap_sums",

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tracker.clickhash import Mint
 from tracker.edge.catalog import Catalog, keep
 from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
@@ -24,7 +25,6 @@ from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
-from tracker.stream.appender import AppendError
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +41,17 @@ _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visito
 
 def create_edge(settings: Settings, slot: int = 0) -> Asgi:
     """The public side: tracking links, health and metrics."""
-    catalog, metrics, geo = Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
-    recorders, orphans = Recorders(settings), OrphanLog(settings)
-    redirect = Redirect(settings, catalog, geo, recorders, orphans, metrics)
+    mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
+    recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
+    redirect = Redirect(settings, mint, catalog, geo, recorders, orphans, metrics)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         snapshot = settings.data_dir / f"catalogue-{slot}.ndjson"
         await catalog.restore(snapshot)
-        recorders.start()
+        await recorders.start()
         tasks = [
             asyncio.create_task(_follow_catalogue(settings, catalog, snapshot)),
-            asyncio.create_task(_reach_stream(recorders)),
             asyncio.create_task(_reload_geo(geo)),
             asyncio.create_task(orphans.run()),
         ]
@@ -97,7 +96,9 @@ def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> lis
         )
 
     async def show_metrics(_: Request) -> Response:
-        text = metrics.text(catalogue_problems=len(catalog.problems))
+        gauges = await asyncio.to_thread(recorders.gauges)
+        metrics.set("clicks_spooled", recorders.spooled)
+        text = metrics.text(catalogue_problems=len(catalog.problems), **gauges)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def serves_host(request: Request) -> Response:
@@ -175,15 +176,6 @@ async def _rebuild(connection: pool.Connection, catalog: Catalog, told: set[str]
             found = dict(await catalogue.read_some(connection, table, keys[table]))
             for key in keys[table]:
                 catalog.put(table, key, found.get(key))
-
-
-async def _reach_stream(recorders: Recorders) -> None:
-    while not recorders.has_been_up:
-        try:
-            await recorders.probe()
-        except AppendError as error:
-            logger.warning("stream: %s", error)
-            await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _reload_geo(geo: GeoReader) -> None:

@@ -46,6 +46,13 @@ class Mint:
         self._taken += _TAIL_LENGTH
         return f"{self._head}{self._sequence:03x}{tail}"
 
+    def now(self) -> int:
+        """Unix milliseconds, which no later hash will be below."""
+        millis = time_ns() // 1_000_000
+        if millis > self._millis:
+            self._begin(millis)
+        return self._millis
+
     def _begin(self, millis: int) -> None:
         self._millis = millis
         self._head = f"{millis:012x}7"  # 7: the version

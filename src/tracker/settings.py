@@ -53,9 +53,11 @@ class Settings:
     on_loss: OnLoss = "refuse"
     """What a visitor gets when a click can be put nowhere: refuse (503) or redirect (counted and loud)."""
     append_timeout: float = 0.25
-    """Seconds a redirect may wait for its click to be on disk (TRACKER_APPEND_TIMEOUT_MS)."""
+    """Seconds a click may wait for the stream before it goes to the spool (TRACKER_APPEND_TIMEOUT_MS)."""
+    spool_bytes: int = 4096 << 20
+    """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB); beyond it on_loss."""
     max_waiting: int = 10_000
-    """Clicks of one edge that may wait for the stream; beyond it 503 with Retry-After."""
+    """Clicks of one edge that may wait to be put on disk; beyond it 503 with Retry-After."""
     partitions: int = 1
     """Parts that the stream is laid out in, by visitor, 1 to 64; the same for all edges, workers and APIs.
 
@@ -102,7 +104,8 @@ class Settings:
         """Each TRACKER_ variable with the value in force, in the unit that an operator sets it in."""
         for name, (field, _) in _READERS.items():
             value = getattr(self, field)
-            yield name, round(value * 1000) if name.endswith("_MS") else value
+            unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
+            yield name, round(value / unit) if unit else value
 
 
 def packaged_geoip() -> tuple[Path, ...]:
@@ -171,6 +174,8 @@ def _zone(text: str) -> str:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no time zone: give one like Europe/Berlin") from None
 
 
+_UNITS = {"_MS": 0.001, "_MB": 1 << 20}  # of variables that end so, in those of their fields
+
 _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_HOST": ("host", str),
     "TRACKER_PORT": ("port", _whole(1, 65_534)),
@@ -181,12 +186,13 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "TRACKER_GEOIP_DB": ("geoip_db", _paths),
     "TRACKER_ON_LOSS": ("on_loss", _on_loss),
-    "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, 0.001)),
+    "TRACKER_APPEND_TIMEOUT_MS": ("append_timeout", _whole(1, 60_000, _UNITS["_MS"])),
+    "TRACKER_SPOOL_MB": ("spool_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),
     "TRACKER_MAX_WAITING": ("max_waiting", _whole(1, 10_000_000)),
     "TRACKER_PARTITIONS": ("partitions", _whole(1, MAX_PARTITIONS)),
     "TRACKER_PREFETCH_STATUS": ("prefetch_status", _whole(400, 599)),
     "TRACKER_BATCH_SIZE": ("batch_size", _whole(1, 10_000)),
-    "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, 0.001)),
+    "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, _UNITS["_MS"])),
     "TRACKER_COOKIE_NAME": ("cookie_name", _token),
     "TRACKER_COOKIE_DAYS": ("cookie_days", _whole(1, 400)),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),

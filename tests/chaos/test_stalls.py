@@ -1,4 +1,4 @@
-"""A stream server that stalls and goes on: its late answers belong to no other click."""
+"""A stream server that stalls and goes on: its late answers belong to no other click, none is lost."""
 
 from __future__ import annotations
 
@@ -9,38 +9,48 @@ import time
 from pathlib import Path
 
 from tests.chaos.load import Load
-from tests.e2e.running import PATIENCE, Up, up, wait_until
+from tests.e2e.running import PATIENCE, Up, clicks_of, up, wait_until
 
 _LINK = "/offer/3?affiliate_id=513&aff_sub="
+_BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _STALL_SECONDS = 0.5  # longer than the append timeout
 
 
-def test_what_is_answered_after_a_stall_is_on_disk(tmp_path: Path) -> None:
+def test_what_is_answered_in_a_stall_is_stored_as_it_was_answered(tmp_path: Path) -> None:
     with up(tmp_path / "var") as tracker:
-        valkey = _stall(tracker)
+        answered = [_follow(tracker, "before")]
+        valkey = tracker.child("valkey-server")
+        os.kill(valkey, signal.SIGSTOP)
+        answered.append(_follow(tracker, "stalled"))
+        os.kill(valkey, signal.SIGCONT)
         time.sleep(_STALL_SECONDS)  # its late answer arrives
         os.kill(valkey, signal.SIGSTOP)
-        status = tracker.get(f"{_LINK}again")[0].status
+        answered.append(_follow(tracker, "again"))
         os.kill(valkey, signal.SIGKILL)
-        assert status == 503, "answered by an answer to another click"
-        wait_until(lambda: tracker.get(f"{_LINK}later")[0].status == 302)
-        wait_until(lambda: tracker.clicks("aff_sub=later"))
+        wait_until(lambda: 'stream_up{edge="0"} 1' in _metrics(tracker))
+        answered.append(_follow(tracker, "later"))
+        rows = clicks_of(tracker, "", len(answered))
+        assert {row["aff_sub"]: row["redirected_link"] for row in rows} == dict(answered)
+        assert {row["group_hash"] for row in rows} == {rows[0]["hash"]}
 
 
 def test_clicks_together_after_a_stall_are_answered(tmp_path: Path) -> None:
     with up(tmp_path / "var") as tracker:
-        _stall(tracker)
+        valkey = tracker.child("valkey-server")
+        os.kill(valkey, signal.SIGSTOP)
+        _follow(tracker, "stalled")
+        os.kill(valkey, signal.SIGCONT)
         asyncio.run(_answered_together(tracker.port))
 
 
-def _stall(tracker: Up) -> int:
-    """Let Valkey stall for longer than one click may wait, and go on; returns its pid."""
-    valkey = tracker.child("valkey-server")
-    assert tracker.get(f"{_LINK}before")[0].status == 302
-    os.kill(valkey, signal.SIGSTOP)
-    assert tracker.get(f"{_LINK}stalled")[0].status == 503
-    os.kill(valkey, signal.SIGCONT)
-    return valkey
+def _follow(tracker: Up, aff_sub: str) -> tuple[str, str]:
+    response, _ = tracker.get(f"{_LINK}{aff_sub}", **{"User-Agent": _BROWSER})
+    assert response.status == 302
+    return aff_sub, response.headers["location"]
+
+
+def _metrics(tracker: Up) -> str:
+    return tracker.get("/metrics")[1].decode()
 
 
 async def _answered_together(port: int) -> None:

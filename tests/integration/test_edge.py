@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.api_client import run_sql
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/141.0.0.0 Safari/537.36"
 LINK = "/offer/3?affiliate_id=513"
+AWAY = "unix:///nonexistent/valkey.sock"
 
 
 async def test_a_click_is_redirected_and_recorded_as_it_was_answered(database: Settings) -> None:
@@ -223,18 +225,34 @@ async def test_without_catalogue_it_asks_to_come_again(database: Settings) -> No
 
 
 @pytest.mark.parametrize(("on_loss", "status"), [("refuse", 503), ("redirect", 302)])
-async def test_a_click_that_cannot_be_recorded(database: Settings, on_loss: Any, status: int) -> None:
-    lost = replace(
-        database, redis_url="unix:///nonexistent/valkey.sock", on_loss=on_loss, append_timeout=0.05
-    )
-    async with edge_of(lost, wait=False) as client:
-        async with asyncio.timeout(PATIENCE):
-            while (await client.get("/health/ready")).text != "waiting for: stream\n":
-                await asyncio.sleep(0.01)
+async def test_a_click_that_neither_stream_nor_spool_takes(
+    database: Settings, on_loss: Any, status: int
+) -> None:
+    (database.data_dir / "spool").write_text("a file in its place")
+    async with edge_of(replace(database, redis_url=AWAY, on_loss=on_loss), wait=False) as client:
+        await _waits_for_stream(client)
         answers = await asyncio.gather(*(client.get(LINK) for _ in range(5)))
         assert {answer.status_code for answer in answers} == {status}
-        counted = f'tracker_clicks_not_recorded_total{{edge="0",answer="{on_loss}"}} 5'
-        assert counted in (await client.get("/metrics")).text
+        metrics = (await client.get("/metrics")).text
+        assert f'tracker_clicks_not_recorded_total{{edge="0",answer="{on_loss}"}} 5' in metrics
+
+
+async def test_a_click_while_the_stream_is_away_is_spooled(database: Settings) -> None:
+    async with edge_of(replace(database, redis_url=AWAY), wait=False) as client:
+        await _waits_for_stream(client)
+        answers = await asyncio.gather(*(client.get(LINK) for _ in range(5)))
+        assert {answer.status_code for answer in answers} == {302}
+        metrics = (await client.get("/metrics")).text
+        for line in ('clicks_spooled_total{edge="0"} 5', 'stream_up{edge="0"} 0'):
+            assert f"tracker_{line}" in metrics
+        spooled = sum(path.stat().st_size for path in (database.data_dir / "spool").iterdir())
+        assert f'tracker_spool_bytes{{edge="0"}} {spooled}' in metrics
+
+
+async def _waits_for_stream(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get("/health/ready")).text != "waiting for: stream\n":
+            await asyncio.sleep(0.01)
 
 
 async def test_a_bad_free_text_is_left_out_and_others_are_made_ascii(database: Settings) -> None:

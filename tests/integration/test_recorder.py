@@ -1,52 +1,293 @@
-"""The recorder's own promises: bounded waiting, and a time for each click of its own."""
+"""The recorder's own promises, with a stream that comes and goes."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import redis.asyncio
 
-from tests.clicks import a_click, outcomes_of
-from tracker.clickhash import Mint
-from tracker.edge.recorder import NotRecorded, Recorder
+from tests.clicks import a_click, an_offer, outcomes_of
+from tests.e2e.running import PATIENCE
+from tests.integration.stream_client import stored
+from tracker.children import Claim
+from tracker.clickhash import Mint, millis_of
+from tracker.edge.recorder import NotRecorded
+from tracker.edge.recorders import Recorders
+from tracker.edge.spool import segments
+from tracker.embedded import Engine, resolve, start_valkey
+from tracker.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
 from tracker.settings import Settings
-from tracker.stream.record import Entry, encode
+from tracker.stream.record import decode
 
 pytestmark = pytest.mark.anyio
 
+SLOT = 4
 mint = Mint()
 
 
-def an_entry(visitor_key: int = 1) -> Entry:
-    click = a_click(hash=mint.hash(), visitor_key=visitor_key)
-    return encode(click, outcomes_of(click))
+class Stream:
+    """A Valkey of the test's own, which it may stop and kill."""
+
+    def __init__(self, settings: Settings, claim: Claim) -> None:
+        self.settings = settings
+        self._claim = claim
+        self._engine: Engine | None = None
+
+    async def start(self) -> None:
+        self._engine = await start_valkey(self.settings, self._claim)
+
+    async def kill(self) -> None:
+        if self._engine:
+            self.signal(signal.SIGCONT)
+            await self._engine.kill()
+            self._engine = None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._engine
+        os.kill(self._engine.process.pid, number)
+
+    async def ask(self, *words: Any) -> Any:
+        assert self.settings.redis_url
+        async with redis.asyncio.Redis.from_url(self.settings.redis_url, decode_responses=True) as client:
+            return await client.execute_command(*words)
+
+
+@pytest.fixture
+async def stream(tmp_path: Path) -> AsyncIterator[Stream]:
+    settings = resolve(Settings(data_dir=tmp_path / "var"))
+    claim = await Claim.take(settings.data_dir)
+    stream = Stream(settings, claim)
+    yield stream
+    await stream.kill()
+    await claim.release()
+
+
+def a_visit(visitor_key: int = 1, **changes: Any) -> Click:
+    return a_click(hash=mint.hash(), visitor_key=visitor_key, **changes)
+
+
+async def started(settings: Settings, slot: int = SLOT) -> Recorders:
+    recorders = Recorders(settings, slot, mint)
+    await recorders.start()
+    return recorders
+
+
+def record(recorders: Recorders, *clicks: Click) -> asyncio.Future[list[int]]:
+    return asyncio.gather(*(recorders.record(click, outcomes_of(click)) for click in clicks))
+
+
+async def until(happened: Any) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await happened():
+            await asyncio.sleep(0.02)
+
+
+async def drained(settings: Settings) -> None:
+    async def is_empty() -> bool:
+        return not segments(settings.data_dir / "spool")
+
+    await until(is_empty)
+
+
+async def ledger(stream: Stream, clicks: list[Click]) -> dict[str, int]:
+    """What the ledger has of the minutes of some clicks, by its kinds."""
+    counts: dict[str, int] = {}
+    for minute in {click.millis // 60_000 for click in clicks}:
+        for field, count in (await stream.ask("HGETALL", f"ledger:{{0}}:{minute // 60}")).items():
+            if field.startswith(f"{minute % 60}:"):
+                kind = field.partition(":")[2]
+                counts[kind] = counts.get(kind, 0) + int(count)
+    return counts
 
 
 async def test_clicks_that_arrive_together_are_answered_each_with_its_own(database: Settings) -> None:
-    recorder = Recorder(database)
-    recorder.start()
-    outcomes = await asyncio.gather(*(recorder.record(an_entry(n // 2)) for n in range(1200)))
-    assert outcomes == [0, 1] * 600
-    await recorder.stop()
+    recorders = await started(database)
+    assert await record(recorders, *(a_visit(n // 2) for n in range(1200))) == [0, 1] * 600
+    await recorders.stop()
 
 
-async def test_no_more_wait_than_may_and_none_longer_than_it_may(database: Settings) -> None:
-    away = replace(database, redis_url="unix:///nonexistent/valkey.sock", max_waiting=3, append_timeout=0.2)
-    recorder = Recorder(away)
-    recorder.start()
-    waiting = [recorder.record(an_entry()) for _ in range(3)]
+async def test_no_more_wait_than_may(database: Settings) -> None:
+    recorders = await started(replace(database, max_waiting=3))
+    waiting = record(recorders, *(a_visit() for _ in range(3)))
     with pytest.raises(NotRecorded, match="3 clicks are waiting"):
-        recorder.record(an_entry())
-    for refused in waiting:
-        with pytest.raises(NotRecorded):
-            await refused
-    await recorder.stop()
+        record(recorders, a_visit())
+    assert await waiting == [0, 1, 1]
+    await recorders.stop()
 
 
 async def test_what_waits_at_the_end_is_still_recorded(database: Settings) -> None:
-    recorder = Recorder(database)
-    recorder.start()
-    waiting = [recorder.record(an_entry(n)) for n in range(700)]
-    await recorder.stop()
-    assert [future.result() for future in waiting] == [0] * 700
+    recorders = await started(database)
+    waiting = record(recorders, *(a_visit(n) for n in range(700)))
+    await recorders.stop()
+    assert waiting.done()
+    assert waiting.result() == [0] * 700
+
+
+async def test_while_the_stream_is_away_clicks_are_spooled_and_later_drained_in_order(stream: Stream) -> None:
+    recorders = await started(stream.settings)
+    clicks = [a_visit(n // 2) for n in range(60)]
+    for at in range(0, 60, 20):
+        assert await record(recorders, *clicks[at : at + 20]) == [0] * 20, "answered with its first outcome"
+    for click in clicks:
+        recorders.answered(click)
+    assert recorders.gauges()["stream_up"] == 0
+    assert recorders.spooled == 60
+    await stream.start()
+    await drained(stream.settings)
+    later = a_visit(0)
+    assert await record(recorders, later) == [1]
+    await recorders.stop()
+    rows = [decode(delivery.fields) for delivery in await stored(stream.settings)]
+    assert [row.hash for row in rows] == [click.hash for click in [*clicks, later]]
+    assert [row.is_unique for row in rows] == [True, False] * 30 + [False]
+    assert [row.verdict_late for row in rows] == [True] * 60 + [False]
+    assert rows[-1].group_hash == clicks[0].hash
+    assert await ledger(stream, [*clicks, later]) == {"r": 61, "l": 60, "n": 60}
+
+
+async def test_what_neither_stream_nor_spool_takes_is_refused(stream: Stream) -> None:
+    stream.settings.data_dir.joinpath("spool").write_text("a file in its place")
+    recorders = await started(stream.settings)
+    for _ in range(2):
+        with pytest.raises(NotRecorded, match="spool"):
+            await record(recorders, a_visit())
+    await stream.start()
+
+    async def is_up() -> bool:
+        return recorders.gauges()["stream_up"] == 1
+
+    stream.settings.data_dir.joinpath("spool").unlink()
+    await until(is_up)
+    assert await record(recorders, a_visit()) == [0]
+    await recorders.stop()
+
+
+@pytest.mark.parametrize(
+    ("refuse", "relent"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),  # OOM
+        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),  # READONLY
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]),
+    ],
+    ids=["full", "read-only", "too few replicas"],
+)
+async def test_a_stream_that_refuses_is_away(stream: Stream, refuse: list[str], relent: list[str]) -> None:
+    await stream.start()
+    recorders = await started(stream.settings)
+    clicks = [a_visit(n) for n in range(3)]
+    assert await record(recorders, clicks[0]) == [0]
+    await stream.ask(*refuse)
+    assert await record(recorders, clicks[1]) == [0]
+    assert recorders.spooled == 1
+    await stream.ask(*relent)
+    await drained(stream.settings)
+    assert await record(recorders, clicks[2]) == [0]
+    await recorders.stop()
+    rows = [decode(delivery.fields) for delivery in await stored(stream.settings)]
+    assert {row.hash for row in rows} == {click.hash for click in clicks}
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("mishap", [["SCRIPT", "FLUSH"], ["CLIENT", "KILL", "TYPE", "normal"]])
+async def test_a_mishap_is_not_an_outage(stream: Stream, mishap: list[str]) -> None:
+    await stream.start()
+    recorders = await started(stream.settings)
+    assert await record(recorders, a_visit(1)) == [0]
+    await stream.ask(*mishap)
+    assert await record(recorders, a_visit(2)) == [0]
+    assert recorders.spooled == 0
+    await recorders.stop()
+    assert len(await stored(stream.settings)) == 2
+
+
+async def test_a_call_done_after_its_clicks_were_spooled_is_corrected(stream: Stream) -> None:
+    """The stream stalls with a call in its socket; when it goes on it does that call, or first the spool's.
+
+    In both cases what visitors were answered is what stands there in the end.
+    """
+    await stream.start()
+    recorders = await started(stream.settings)
+    offer = an_offer(caps=(Cap(None, False, Period.TOTAL, 2),))
+    counter = Counter("3:all:clicks:total:0", False, 2, 0)
+    clicks = [a_visit(n, offer=offer, counters=(counter,)) for n in (1, 1, 1, 2)]
+    sent = outcomes_of(clicks[0]).unique
+    refused = sent._replace(status=Status.REJECTED, reason=Reason.CAPPED, location="")
+    outcomes = Outcomes(sent, sent, refused)
+    assert await recorders.record(clicks[0], outcomes) == 0
+    stream.signal(signal.SIGSTOP)
+    answers = await asyncio.gather(*(recorders.record(click, outcomes) for click in clicks[1:]))
+    assert answers == [0, 0, 0]
+    stream.signal(signal.SIGCONT)
+    await drained(stream.settings)
+    await recorders.stop()
+    deliveries = await stored(stream.settings)
+    rows = [decode(delivery.fields) for delivery in deliveries]
+    late = {row.hash: row for row in rows if row.verdict_late}
+    live = {row.hash: row for row in rows if not row.verdict_late}
+    done = {click.hash: live.get(click.hash) for click in clicks[1:]}
+    if any(done.values()):  # the stalled call was done: what it refused is put right
+        assert [row and row.status for row in done.values()] == ["accepted", "rejected", "rejected"]
+    else:
+        assert late.keys() == done.keys()
+    assert all(row.status == "accepted" and row.redirected_link == sent.location for row in late.values())
+    assert {click.hash for click in clicks[2:]} <= late.keys()
+    assert late[clicks[3].hash].is_unique
+    assert late[clicks[2].hash].group_hash == clicks[0].hash
+    assert await stream.ask("GET", f"cap:{{0}}:{counter.name}") == "4"
+
+
+async def test_what_a_dead_edge_left_behind_is_adopted(stream: Stream, tmp_path: Path) -> None:
+    dead = await started(stream.settings)
+    clicks = [a_visit(n) for n in range(5)]
+    await record(dead, *clicks)
+    await dead.stop()  # as a kill, this leaves the spool behind
+    heir = await started(stream.settings, slot=5)
+    assert len(segments(stream.settings.data_dir / "spool")) == 1
+    await stream.start()
+    await drained(stream.settings)
+    await heir.stop()
+    rows = [decode(delivery.fields) for delivery in await stored(stream.settings)]
+    assert [row.hash for row in rows] == [click.hash for click in clicks]
+
+
+async def test_an_edge_says_how_far_it_has_come(stream: Stream) -> None:
+    await stream.start()
+    recorders = await started(stream.settings)
+
+    async def word() -> list[str]:
+        return str(await stream.ask("HGET", "edges:{0}", SLOT)).split(" ")
+
+    first = a_visit()
+    await record(recorders, first)
+    until_millis, said_millis, spooled = await word()
+    assert first.millis <= int(until_millis) <= mint.now()
+    assert abs(int(said_millis) - int(until_millis)) < 60_000
+    assert spooled == "{}"
+
+    async def has_moved() -> bool:
+        return int((await word())[0]) > int(until_millis)
+
+    await until(has_moved)  # without any click
+    await recorders.stop()
+    assert await stream.ask("HGET", "edges:{0}", SLOT) is None
+
+
+async def test_a_word_holds_back_what_is_spooled(stream: Stream) -> None:
+    recorders = await started(stream.settings)
+    clicks = [a_visit(n) for n in range(3)]
+    await record(recorders, *clicks)
+    recorder = recorders._recorders[0]
+    until_millis, spooled = recorder._word().split(b" ", 1)
+    assert int(until_millis) <= millis_of(clicks[0].hash)
+    assert spooled == b'{"%d":3}' % (clicks[0].millis // 60_000)
+    await recorders.stop()
+    heir = await started(stream.settings, slot=5)
+    assert int(heir._recorders[0]._word().split(b" ")[0]) <= millis_of(clicks[0].hash)
+    await heir.stop()

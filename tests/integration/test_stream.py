@@ -8,11 +8,11 @@ import pytest
 
 from tests.clicks import outcomes_of
 from tests.integration.stream_client import NOON, SECOND, append, click_at, stored
-from tracker.model import Affiliate, Outcomes, Reason, Status
+from tracker.model import Affiliate, Counter, Outcomes, Reason, Status
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.reader import Reader
-from tracker.stream.record import Answer, Undecodable, decode, encode
+from tracker.stream.record import Answer, Entry, Undecodable, decode, encode
 from tracker.stream.server import ask
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +50,76 @@ async def test_a_repeated_call_changes_nothing(database: Settings) -> None:
     with pytest.raises(AppendError, match="STALE"):
         await append(database, *clicks, lane=lane)
     assert len(await stored(database)) == 3
+
+
+LIMIT = Counter("3:all:clicks:total:0", False, 1, 0)
+# Of one visitor but for the last: unique; refused as duplicates are; capped; a bot; a duplicate that counts.
+VISITS = [
+    (click_at(NOON, 1, counters=(LIMIT,)), "accepted"),
+    (click_at(NOON, 2, counters=(LIMIT,)), "rejected"),
+    (click_at(NOON, 3, counters=(LIMIT,), visitor_key=9), "accepted"),
+    (click_at(NOON, 4, bot_reason="list"), "accepted"),
+]
+
+
+def visits() -> list[Entry]:
+    """Of a duplicate the outcome is as given, a capped click is refused."""
+    sent = outcomes_of(VISITS[0][0]).unique
+    refused = sent._replace(status=Status.REJECTED, reason=Reason.CAPPED, location="")
+    duplicates = [sent if status == "accepted" else refused for _, status in VISITS]
+    prepared = [Outcomes(sent, duplicate, refused) for duplicate in duplicates]
+    return [encode(click, outcomes) for (click, _), outcomes in zip(VISITS, prepared, strict=True)]
+
+
+async def test_what_was_answered_out_of_a_spool_is_late_and_refused_nothing(database: Settings) -> None:
+    assert database.redis_url
+    appender = Appender(database.redis_url)
+    for _ in range(2):
+        await appender.append_late(b"a spool", 1, visits(), SECOND, is_uncertain=False)
+    assert await appender.counts([LIMIT.name], SECOND) == [3]
+    await appender.close()
+    rows = [decode(delivery.fields) for delivery in await stored(database)]
+    first = VISITS[0][0].hash
+    assert [(row.status, row.verdict_late, row.group_hash) for row in rows] == [
+        ("accepted", True, first),
+        ("accepted", True, first),
+        ("accepted", True, VISITS[2][0].hash),
+        ("accepted", True, first),
+    ]
+
+
+@pytest.mark.parametrize("was_done", [True, False])
+async def test_a_call_of_unknown_fate_is_put_right_once(database: Settings, was_done: bool) -> None:
+    assert database.redis_url
+    appender, lane = Appender(database.redis_url), Lane()
+    if was_done:
+        done = await appender.append(lane, visits(), SECOND)
+        assert done.outcomes == [0, 1, 2, 0]
+    for _ in range(2):
+        await appender.append_late(lane.id, lane.sequence + 1, visits(), SECOND, is_uncertain=True)
+    assert await appender.counts([LIMIT.name], SECOND) == [3]
+    with pytest.raises(AppendError, match="STALE"):
+        await appender.append(lane, visits(), SECOND)
+    await appender.close()
+    rows = [decode(delivery.fields) for delivery in await stored(database)]
+    late = [row.hash for row in rows if row.verdict_late]
+    hashes = [click.hash for click, _ in VISITS]
+    assert late == (hashes[1:3] if was_done else hashes)
+    assert len(rows) == (6 if was_done else 4)
+    (capped,) = [row for row in rows if row.hash == hashes[2] and row.verdict_late]
+    assert (capped.status, capped.is_unique) == ("accepted", True)
+
+
+async def test_a_spool_read_again_from_its_beginning_changes_nothing(database: Settings) -> None:
+    assert database.redis_url
+    appender = Appender(database.redis_url)
+    entries = visits()
+    for sequence in (1, 2, 3, 1, 2, 3, 4):
+        await appender.append_late(
+            b"a spool", sequence, entries[sequence - 1 : sequence], SECOND, is_uncertain=False
+        )
+    await appender.close()
+    assert len(await stored(database)) == 4
 
 
 async def test_the_outcome_stored_is_the_one_answered(database: Settings) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 HELP = {
     "clicks_recorded": "Clicks on the stream and answered, by status and reason (the numbers of the README).",
+    "clicks_spooled": "Clicks put on local disk and answered while the stream was away.",
     "clicks_not_recorded": "Clicks that could be put nowhere in time; `answer` says what their visitors got.",
     "speculative_requests": "Prefetches and previews, which are not clicks.",
     "head_requests": "HEAD requests answered like a GET, which are not clicks.",
@@ -18,6 +19,9 @@ HELP = {
 
 GAUGES = {
     "catalogue_problems": "Objects of the catalogue that are wrong, and left out in whole or in part.",
+    "stream_up": "Whether clicks go to the stream (1) or to the spool (0).",
+    "spool_bytes": "Size of what waits on local disk for the stream, of all edges of this data directory.",
+    "clock_skew_seconds": "How far the stream server's clock is ahead of this machine's; over 1 is an alarm.",
 }
 
 
@@ -31,7 +35,11 @@ class Metrics:
     def count(self, name: str, label: str = "") -> None:
         self._counts[name, label] += 1
 
-    def text(self, **gauges: int) -> str:
+    def set(self, name: str, count: int) -> None:
+        """Take over what was counted elsewhere."""
+        self._counts[name, ""] = count
+
+    def text(self, **gauges: float) -> str:
         """The counters, and what GAUGES names as it is now, as Prometheus text exposition, version 0.0.4."""
         lines = []
         for name, value in gauges.items():

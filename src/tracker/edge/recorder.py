@@ -1,67 +1,99 @@
 """Records clicks by group commit: what arrives while one call is under way is the next batch.
 
-An idle edge sends at once; a busy one shares each call, and the server's fsync, among many clicks.
+An idle edge sends at once; a busy one shares each call, and the server's fsync, among many clicks. While the
+stream is away, batches go to the spool, and each costs a write to local disk instead of a timeout.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from asyncio import Future
-from collections import deque
+from collections import Counter, deque
+from contextlib import suppress
+from time import monotonic, time
 
+import orjson
+
+from tracker.clickhash import Mint
+from tracker.edge.drain import Drain
+from tracker.edge.spool import SEGMENT_BYTES, Call, Spool, SpoolError, first_millis
 from tracker.settings import Settings
-from tracker.stream.appender import Appender, AppendError, Lane
-from tracker.stream.record import Entry
+from tracker.stream.appender import Appender, AppendError, Lane, Receipt
+from tracker.stream.record import Entry, millis_of_entry
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512
 """Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
+WORD_SECONDS = 1.0
+"""How often an idle edge says how far it has come."""
+MOST_SKEW_SECONDS = 1.0
+"""How far the clocks of edge and stream server may be apart before that is an alarm."""
+
 _RETRY_SECONDS = 0.01
+_PROBE_SECONDS = 0.1
+_ANSWERED = struct.Struct(">II")  # minute, clicks
 
 _Waiting = tuple[Entry, Future[int], float]
 """A click, who waits for it, and until when (the loop's seconds)."""
 
 
 class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
-    """The click could be put nowhere in time. It may still turn out to have been stored."""
+    """The click could be put nowhere. It may still turn out to have been stored."""
 
 
 class Recorder:
     """One partition's clicks of this edge, in order, one call in flight."""
 
-    def __init__(self, settings: Settings, partition: int = 0) -> None:
+    def __init__(self, settings: Settings, slot: int, partition: int, mint: Mint, drain: Drain) -> None:
         assert settings.redis_url
-        self._appender = Appender(settings.redis_url, partition)
+        self._appender = Appender(settings.redis_url, partition, slot)
+        self._spool = Spool(settings.data_dir / "spool", slot, partition, settings.spool_bytes)
+        self._drain = drain
+        self._mint = mint
+        self._partition = partition
         self._timeout = settings.append_timeout
         self._max_waiting = settings.max_waiting
         self._lane = Lane()
         self._waiting: deque[_Waiting] = deque()
+        self._answered: Counter[int] = Counter()  # not told yet, by minute
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._stopping = False
+        self.is_up = True
+        """Whether clicks go to the stream, as far as known; else they go to the spool."""
         self.has_been_up = False
+        self.spooled = 0  # clicks, since the start
+        self.skew = 0.0  # seconds that the stream server's clock is ahead of ours
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(), name="recorder")
+        self._tick()
 
     async def stop(self) -> None:
         """Finish what is waiting, then close. Nothing may be recorded any more."""
         self._stopping = True
         self._arrived.set()
-        if self._task:
-            await self._task
+        for task in filter(None, (self._task, self._probing)):
+            if task is self._probing:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._say_farewell()
+        self._seal()
         await self._appender.close()
 
     def record(self, entry: Entry) -> Future[int]:
-        """Put a click on the stream, and learn the place of its outcome in Outcomes.
+        """Put a click on disk, and learn the place of its outcome in Outcomes.
 
-        Done once the server has the click as durably as it keeps anything.
+        Done once the stream has it as durably as it keeps anything; or while that is away, the spool.
 
         Raises:
-            NotRecorded: too many are waiting; from the future: not recorded within the append timeout.
+            NotRecorded: too many are waiting; from the future: neither took it.
         """
         if len(self._waiting) >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
@@ -70,59 +102,157 @@ class Recorder:
         self._arrived.set()
         return recorded
 
-    async def probe(self) -> None:
-        """Reach the stream once, so that readiness can tell.
+    def answered(self, minute: int) -> None:
+        """Note that a click of a minute has been answered; the next call tells the ledger."""
+        self._answered[minute] += 1
 
-        Raises:
-            AppendError: it is away.
-        """
-        await self._appender.reach(self._timeout)
-        self.has_been_up = True
+    def _tick(self) -> None:
+        """Wake the recorder now and then: an idle edge, too, says how far it has come."""
+        if not self._stopping:
+            self._arrived.set()
+            self._loop.call_later(WORD_SECONDS, self._tick)
 
     async def _run(self) -> None:
         while not self._stopping or self._waiting:
             await self._arrived.wait()
-            batch = self._next_batch()
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
             if not self._waiting and not self._stopping:
                 self._arrived.clear()
-            if batch:
+            if batch or self.is_up:
                 await self._record(batch)
 
-    def _next_batch(self) -> list[_Waiting]:
-        """The clicks that wait longest, but for those whose time is up."""
-        now = self._loop.time()
-        while self._waiting and self._waiting[0][2] <= now:
-            _refuse([self._waiting.popleft()], "waited too long")
-        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-
     async def _record(self, batch: list[_Waiting]) -> None:
-        try:
-            outcomes = await self._append([entry for entry, _, _ in batch], batch[0][2])
-        except Exception as error:
-            if not isinstance(error, AppendError):
-                logger.exception("the recorder met what it does not know")
-            self._lane = Lane()  # the old one's last call may yet be done: never reuse it
-            _refuse(batch, str(error))
-            return
-        for (_, recorded, _), outcome in zip(batch, outcomes, strict=True):
-            if not recorded.done():  # a visitor who went away changes nothing
-                recorded.set_result(outcome)
+        entries = [entry for entry, _, _ in batch]
+        answered, self._answered = self._answered, Counter()
+        uncertain_call = None
+        if self.is_up:
+            deadline = batch[0][2] if batch else self._loop.time() + self._timeout
+            try:
+                _resolve(batch, (await self._append(entries, answered, deadline)).outcomes)
+            except AppendError as error:
+                lane, self._lane = self._lane, Lane()  # its last call may yet be done: never use it again
+                uncertain_call = None if error.is_certain else Call(lane.id, lane.sequence + 1)
+                self._go_away(error)
+            else:
+                self._seal()
+                return
+        if batch:
+            await self._keep(batch, entries, answered, uncertain_call)
+        elif uncertain_call is None:
+            self._answered.update(answered)
 
-    async def _append(self, entries: list[Entry], deadline: float) -> list[int]:
-        """Append, repeating a failed call under its lane and sequence until the deadline."""
-        loop = self._loop
+    async def _append(self, entries: list[Entry], answered: Counter[int], deadline: float) -> Receipt:
+        """Append; a call whose fate is unknown is repeated under its number until the deadline.
+
+        Raises:
+            AppendError: not appended, or, where that is not certain, perhaps appended.
+        """
+        is_certain = True
         while True:
             try:
-                receipt = await self._appender.append(self._lane, entries, deadline - loop.time())
+                receipt = await self._call(entries, answered, deadline - self._loop.time(), self._word())
             except AppendError as error:
-                if loop.time() + _RETRY_SECONDS >= deadline:
-                    logger.warning("%d clicks not recorded: %s", len(entries), error)
-                    raise
+                is_certain = is_certain and error.is_certain
+                if error.is_certain or self._loop.time() + _RETRY_SECONDS >= deadline:
+                    raise AppendError(str(error), is_certain=is_certain) from error
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 self.has_been_up = True
                 self._lane.next()
-                return receipt.outcomes
+                return receipt
+
+    async def _call(
+        self, entries: list[Entry], answered: Counter[int], within: float, word: bytes
+    ) -> Receipt:
+        before = time()
+        try:
+            receipt = await self._appender.append(
+                self._lane, entries, within, word=word, answered=_packed(answered)
+            )
+        except Exception as error:
+            if isinstance(error, AppendError):
+                raise
+            logger.exception("the recorder met what it does not know")
+            raise AppendError(repr(error), is_certain=False) from error
+        self._compare_clocks(before, receipt.millis / 1000, time())
+        return receipt
+
+    def _word(self) -> bytes:
+        """The time before which every click of this edge is on the stream, once this call is done; and those
+        that wait in spools, by minute."""
+        until = millis_of_entry(self._waiting[0][0]) if self._waiting else self._mint.now()
+        spooled, firsts = self._drain.minutes(self._partition), [until]
+        if (oldest := self._drain.first_millis()) is not None:
+            firsts.append(oldest)
+        if self._spool.open:
+            firsts.append(first_millis(self._spool.open.path))
+            spooled += self._spool.open.minutes
+        return b"%d %b" % (min(firsts), orjson.dumps(spooled, option=orjson.OPT_NON_STR_KEYS))
+
+    async def _keep(
+        self,
+        batch: list[_Waiting],
+        entries: list[Entry],
+        answered: Counter[int],
+        uncertain_call: Call | None,
+    ) -> None:
+        """Put a batch into the spool: then its clicks are answered with their first outcome."""
+        try:
+            await asyncio.to_thread(self._spool.append, entries, _packed(answered), uncertain_call)
+        except SpoolError as error:
+            logger.error(
+                "%d clicks not recorded: the stream is away, and the spool fails: %s", len(batch), error
+            )
+            self._seal()
+            _refuse(batch, str(error))
+            return
+        self.spooled += len(batch)
+        _resolve(batch, [0] * len(batch))
+        if self._spool.open and self._spool.open.size >= SEGMENT_BYTES:
+            self._seal()
+
+    def _seal(self) -> None:
+        if segment := self._spool.seal():
+            self._drain.take(segment)
+
+    def _go_away(self, error: AppendError) -> None:
+        logger.warning("stream: away (%s): clicks go to the spool", error)
+        self.is_up = False
+        self._probing = asyncio.create_task(self._probe(), name="probe")
+
+    async def _probe(self) -> None:
+        """Try calls without clicks until one is done: then clicks go to the stream again."""
+        since = monotonic()
+        while not self.is_up:
+            await asyncio.sleep(_PROBE_SECONDS)
+            with suppress(AppendError):
+                await self._appender.append(Lane(), [], self._timeout)
+                self.is_up = True
+        logger.warning("stream: back after %.1f s", monotonic() - since)
+        self._arrived.set()
+
+    async def _say_farewell(self) -> None:
+        """Tell the last answers; where nothing is left behind also that nobody has to wait for this edge."""
+        if self.is_up:
+            leaves_nothing = self._drain.first_millis() is None and self._spool.open is None
+            with suppress(AppendError):
+                await self._call([], self._answered, self._timeout, b"" if leaves_nothing else self._word())
+
+    def _compare_clocks(self, before: float, servers: float, after: float) -> None:
+        skew = min(servers - before, 0) or max(servers - after, 0)
+        if abs(skew) > MOST_SKEW_SECONDS >= abs(self.skew):
+            logger.error("clock: the stream server's is %.1f s ahead of this machine's", skew)
+        self.skew = skew
+
+
+def _packed(answered: Counter[int]) -> bytes:
+    return b"".join(_ANSWERED.pack(minute, clicks) for minute, clicks in answered.items())
+
+
+def _resolve(batch: list[_Waiting], outcomes: list[int]) -> None:
+    for (_, recorded, _), outcome in zip(batch, outcomes, strict=True):
+        if not recorded.done():  # a visitor who went away changes nothing
+            recorded.set_result(outcome)
 
 
 def _refuse(batch: list[_Waiting], why: str) -> None:

@@ -7,7 +7,10 @@ from asyncio import Future
 from contextlib import suppress
 from dataclasses import replace
 
+from tracker.clickhash import Mint
+from tracker.edge import spool
 from tracker.edge.cap_sums import CapSums
+from tracker.edge.drain import Drain
 from tracker.edge.recorder import Recorder
 from tracker.model import Click, Outcomes
 from tracker.settings import Settings
@@ -18,15 +21,21 @@ from tracker.stream.record import encode
 class Recorders:
     """Hands each click to the recorder of its visitor's partition."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, slot: int, mint: Mint) -> None:
+        assert settings.redis_url
         self._partitions = settings.partitions
+        self._spool_dir = settings.data_dir / "spool"
+        self._drain = Drain(settings.redis_url, self._spool_dir)
         each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
-        self._recorders = [Recorder(each, partition) for partition in range(settings.partitions)]
+        self._recorders = [
+            Recorder(each, slot, partition, mint, self._drain) for partition in range(settings.partitions)
+        ]
         self._first = self._recorders[0]
         self._cap_sums = CapSums(settings) if settings.partitions > 1 else None
         self._summing: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        await self._drain.start()  # first: what an edge says of itself counts what its last life left behind
         for recorder in self._recorders:
             recorder.start()
         if self._cap_sums:
@@ -35,6 +44,7 @@ class Recorders:
     async def stop(self) -> None:
         """Finish what is waiting, then close. Nothing may be recorded any more."""
         await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
+        await self._drain.stop()
         if self._summing:
             self._summing.cancel()
             with suppress(asyncio.CancelledError):
@@ -43,7 +53,7 @@ class Recorders:
             await self._cap_sums.close()
 
     def record(self, click: Click, outcomes: Outcomes) -> Future[int]:
-        """Put a click on the stream, and learn the place of its outcome in Outcomes; see Recorder.record."""
+        """Put a click on disk, and learn the place of its outcome in Outcomes; see Recorder.record."""
         if self._cap_sums is None:
             return self._first.record(encode(click, outcomes))
         partition = partition_of(click.visitor_key, self._partitions)
@@ -51,17 +61,25 @@ class Recorders:
             click = click._replace(counters=self._cap_sums.lowered(click.counters, partition))
         return self._recorders[partition].record(encode(click, outcomes))
 
+    def answered(self, click: Click) -> None:
+        """Note that a recorded click has been answered."""
+        partition = partition_of(click.visitor_key, self._partitions)
+        self._recorders[partition].answered(click.millis // 60_000)
+
     @property
     def has_been_up(self) -> bool:
         """Whether every partition was reached once."""
         return all(recorder.has_been_up for recorder in self._recorders)
 
-    async def probe(self) -> None:
-        """Reach the partitions that were never reached, so that readiness can tell.
+    @property
+    def spooled(self) -> int:
+        """Clicks put into the spool since the start."""
+        return sum(recorder.spooled for recorder in self._recorders)
 
-        Raises:
-            AppendError: one is away.
-        """
-        for recorder in self._recorders:
-            if not recorder.has_been_up:
-                await recorder.probe()
+    def gauges(self) -> dict[str, float]:
+        """What metrics.GAUGES says of the stream and the spool, as it is now."""
+        return {
+            "stream_up": int(all(recorder.is_up for recorder in self._recorders)),
+            "spool_bytes": spool.size_of(self._spool_dir),
+            "clock_skew_seconds": max((recorder.skew for recorder in self._recorders), key=abs),
+        }

@@ -32,6 +32,7 @@ class Redirect:
     def __init__(
         self,
         settings: Settings,
+        mint: Mint,
         catalog: Catalog,
         geo: GeoReader,
         recorders: Recorders,
@@ -44,12 +45,12 @@ class Redirect:
             settings.prefetch_status, "Not followed yet", "This link is counted when it is followed."
         )
         self._cookie_name, self._cookie_seconds = settings.cookie_name.encode(), settings.cookie_days * 86_400
+        self._mint = mint
         self._catalog = catalog
         self._geo = geo
         self._recorders = recorders
         self._orphans = orphans
         self._metrics = metrics
-        self._mint = Mint()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -84,7 +85,8 @@ class Redirect:
         given = self._answer(click, outcome)
         if click.offer.visitor_cookie and cookie_key is None:
             given = answer.with_header(given, b"set-cookie", self._new_cookie(click))
-        return await give(send, given)
+        await give(send, given)
+        return self._recorders.answered(click)
 
     def _link(self, scope: Scope, visitor: Visitor) -> Link:
         path = scope["path"]

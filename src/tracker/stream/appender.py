@@ -8,11 +8,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import hiredis
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from tracker.stream.record import ANSWER_BYTES, Answer, Entry, read_answer
 
@@ -26,12 +38,18 @@ _SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
 class AppendError(Exception):
     """The stream did not take a batch, or did not say so in time; the message is the cause."""
 
+    def __init__(self, why: str, *, is_certain: bool) -> None:
+        super().__init__(why)
+        self.is_certain = is_certain
+        """Whether it surely did not take it; else it may have, or may yet."""
+
 
 class Receipt:
     """What the stream decided of a batch of clicks, in their order."""
 
-    def __init__(self, packed: bytes) -> None:
+    def __init__(self, packed: bytes, millis: int) -> None:
         self._packed = packed
+        self.millis = millis  # the server's clock, Unix milliseconds
 
     @property
     def outcomes(self) -> list[int]:
@@ -55,28 +73,79 @@ class Lane:
         self.sequence += 1
 
 
-_LOOK_ONLY = 0
+Mode = Literal["live", "look", "spooled", "uncertain"]
+"""What is known of a batch; record_clicks.lua says what each means."""
+
+# What a server says before it has done anything: by redis-py's exceptions, and by its first word.
+_REFUSALS = (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+_REFUSING = ("BADBATCH", "BUSY", "MISCONF", "NOREPLICAS", "STALE")
 
 
 class Appender:
     """Appends batches to one partition over one connection; never two calls at once."""
 
-    def __init__(self, url: str, partition: int = 0) -> None:
+    def __init__(self, url: str, partition: int = 0, slot: int | None = None) -> None:
         self._connection = redis.asyncio.ConnectionPool.from_url(url, protocol=2).make_connection()  # type: ignore[no-untyped-call]
         self._stream = b"clicks:{%d}" % partition
         self._lane = b"lane:{%d}:" % partition
-        self._unique = b"unique:{%d}:" % partition
+        self._edges = b"edges:{%d}" % partition
         self._cap = b"cap:{%d}:" % partition
+        self._prefixes = (b"unique:{%d}:" % partition, self._cap, b"ledger:{%d}:" % partition)
+        self._slot = b"" if slot is None else b"%d" % slot
         self._busy = asyncio.Lock()
+        self._has_sent = False
 
-    async def append(self, lane: Lane, entries: Sequence[Entry], within: float) -> Receipt:
-        """Append a batch.
+    async def append(
+        self,
+        lane: Lane,
+        entries: Sequence[Entry],
+        within: float,
+        *,
+        word: bytes | None = None,
+        answered: bytes = b"",
+    ) -> Receipt:
+        """Append a batch of clicks that wait for their answer.
+
+        `word` is what this edge says of itself (b"" takes it back), `answered` how many clicks of each minute
+        it has answered since the last call; see record_clicks.lua.
 
         Raises:
-            AppendError: refused, or no answer within so many seconds. The fate is unknown: repeat the same
-                batch under the same lane and sequence, or abandon the lane.
+            AppendError: refused, or no answer within so many seconds. Where that is not certain, repeat the
+                same call under the same lane and sequence, or abandon the lane.
         """
-        return await self._run(lane.id, lane.sequence, entries, within)
+        receipt = await self._run("live", lane.id, lane.sequence, entries, within, word, answered)
+        if len(receipt.outcomes) != len(entries):
+            raise AppendError(f"{len(entries)} clicks got {len(receipt.outcomes)} answers", is_certain=False)
+        return receipt
+
+    async def append_late(
+        self,
+        lane: bytes,
+        sequence: int,
+        entries: Sequence[Entry],
+        within: float,
+        *,
+        is_uncertain: bool,
+        answered: bytes = b"",
+    ) -> None:
+        """Append a batch that was answered out of a spool; as often as one likes, it is done once.
+
+        `is_uncertain`: the call of this lane with the sequence before this one was made of the same clicks.
+
+        Raises:
+            AppendError: refused, or no answer within so many seconds.
+        """
+        mode: Mode = "uncertain" if is_uncertain else "spooled"
+        await self._run(mode, lane, sequence, entries, within, None, answered)
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
         """Learn what would be decided of each of these clicks if it came alone now; nothing is written.
@@ -84,7 +153,7 @@ class Appender:
         Raises:
             AppendError: refused, or no answer within so many seconds.
         """
-        return await self._run(b"", _LOOK_ONLY, entries, within)
+        return await self._run("look", b"", 0, entries, within, None, b"")
 
     async def counts(self, names: Sequence[str], within: float) -> list[int]:
         """What the caps' counters of these names have counted; 0 for those that have not begun.
@@ -98,42 +167,45 @@ class Appender:
             values = await self._call(b"MGET", *(self._cap + name.encode() for name in names))
             return [int(value or 0) for value in values]
 
-    async def _run(self, lane: bytes, sequence: int, entries: Sequence[Entry], within: float) -> Receipt:
+    async def _run(
+        self,
+        mode: Mode,
+        lane: bytes,
+        sequence: int,
+        entries: Sequence[Entry],
+        within: float,
+        word: bytes | None,
+        answered: bytes,
+    ) -> Receipt:
         arguments = [
-            b"2",
+            b"3",
             self._stream,
             self._lane + lane,
+            self._edges,
             b"%d" % sequence,
+            mode.encode(),
             b"%d" % LANE_SECONDS,
-            self._unique,
-            self._cap,
+            *self._prefixes,
+            b"" if word is None else self._slot,
+            word or b"",
+            answered,
         ]
         for entry in entries:
             arguments += entry
         async with self._connected(within):
             try:
-                reply = await self._call(b"EVALSHA", _SHA, *arguments)
+                millis, packed = await self._call(b"EVALSHA", _SHA, *arguments)
             except NoScriptError:
-                reply = await self._call(b"EVAL", _SCRIPT, *arguments)
-            packed = reply[1]
-            if len(packed) != ANSWER_BYTES * len(entries):
-                raise RedisError(f"{len(entries)} clicks were answered with {len(packed)} bytes")
-        return Receipt(packed)
-
-    async def reach(self, within: float) -> None:
-        """Connect where that has not been done, or has been undone.
-
-        Raises:
-            AppendError: the server cannot be reached.
-        """
-        async with self._connected(within):
-            pass
+                millis, packed = await self._call(b"EVAL", _SCRIPT, *arguments)
+        return Receipt(packed, millis)
 
     @asynccontextmanager
     async def _connected(self, within: float) -> AsyncIterator[None]:
         """The connection, to oneself; AppendError for all that goes wrong with it."""
+        is_ours = False
         try:
             async with asyncio.timeout(within), self._busy:
+                is_ours, self._has_sent = True, False
                 try:
                     if not self._connection.is_connected:
                         await self._connection.connect()
@@ -143,14 +215,22 @@ class Appender:
                     await self._connection.disconnect(nowait=True)
                     raise
         except TimeoutError as error:
-            raise AppendError("no answer in time") from error
+            raise AppendError("no answer in time", is_certain=not (is_ours and self._has_sent)) from error
         except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, of a closed one
-            raise AppendError(f"{type(error).__name__}: {error}") from error
+            raise AppendError(
+                f"{type(error).__name__}: {error}", is_certain=not self._has_sent or _is_refusal(error)
+            ) from error
 
     async def _call(self, *words: bytes) -> Any:
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
+        self._has_sent = True
         await self._connection.send_packed_command(packed, check_health=False)
         return await self._connection.read_response(disable_decoding=True)
 
     async def close(self) -> None:
         await self._connection.disconnect()
+
+
+def _is_refusal(error: Exception) -> bool:
+    is_said = isinstance(error, ResponseError) and str(error).startswith(_REFUSING)
+    return is_said or isinstance(error, _REFUSALS)

@@ -20,6 +20,8 @@ _NO_HASH = bytes(16)
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cI8s16s")
+_HASH_AT = _CONTROL.size - 16
+_LATE = 3
 _TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
 _MASK = (1 << 64) - 1
 _OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
@@ -37,6 +39,7 @@ class Answer(NamedTuple):
 
     outcome: int  # place in Outcomes
     first_hash: str | None  # of the visitor's first click in the window
+    is_late: bool = False  # the click came out of a spool: it had been answered with its first outcome
 
 
 def encode(click: Click, outcomes: Outcomes) -> Entry:
@@ -147,7 +150,7 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
         bot_reason is not None,
         bot_reason,
         is_test,
-        False,
+        answer.is_late,
         requested_offer_id,
         requested_url_id,
         offer_id,
@@ -191,5 +194,11 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
 
 
 def read_answer(packed: bytes) -> Answer:
-    first = packed[1:ANSWER_BYTES]
-    return Answer(packed[0] - 0x30, None if first == _NO_HASH else first.hex())
+    digit, first = packed[0] - 0x30, packed[1:ANSWER_BYTES]
+    is_late = digit == _LATE
+    return Answer(0 if is_late else digit, None if first == _NO_HASH else first.hex(), is_late)
+
+
+def millis_of_entry(entry: Entry) -> int:
+    """When the click of an entry was followed, Unix milliseconds."""
+    return int.from_bytes(entry[0][_HASH_AT : _HASH_AT + 6])

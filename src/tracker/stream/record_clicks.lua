@@ -1,14 +1,23 @@
 -- Records one batch of clicks: decides who is unique and whether a cap is full, picks each click's outcome,
--- appends, and remembers the answer for the lane, so that a call repeated because its fate was unknown
+-- appends, counts, and remembers the answer for the lane, so that a call repeated because its fate was unknown
 -- changes nothing.
 --
 -- KEYS[1] clicks:{p}            the stream
 -- KEYS[2] lane:{p}:<lane>       "<sequence> <answer>" of the lane's last call
--- ARGV[1] sequence              one more than the lane's last, or the last again; 0 = look only: the same
---                               decisions, each click's as if it came alone, and nothing is written
--- ARGV[2] seconds               how long a lane is remembered
--- ARGV[3] prefix                of uniqueness buckets, unique:{p}:
--- ARGV[4] prefix                of the counts of caps, cap:{p}:
+-- KEYS[3] edges:{p}             what each edge last said of itself
+-- ARGV[1] sequence              one more than the lane's last, or the last again
+-- ARGV[2] mode                  live      clicks that wait for their answer
+--                               look      the same decisions, each click's as if it came alone; nothing is written
+--                               spooled   clicks that were answered with their first outcome
+--                               uncertain as spooled, but the call of this lane with the sequence before this one
+--                                         was made of the same clicks, and nobody knows whether it was done
+-- ARGV[3] seconds               how long a lane is remembered
+-- ARGV[4] prefix                of uniqueness buckets, unique:{p}:
+-- ARGV[5] prefix                of the counts of caps, cap:{p}:
+-- ARGV[6] prefix                of the ledger, ledger:{p}:
+-- ARGV[7] edge's slot           whose word ARGV[8] is; empty = nobody's
+-- ARGV[8] word                  "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = farewell
+-- ARGV[9] answered              clicks that were answered since the last call: minute (4 bytes), clicks (4); repeated
 -- then two a click:
 --   control   29 bytes: what it takes: 'U' the uniqueness key and counts, 'D' both unless it is a duplicate,
 --             'L' nothing, its first hash is looked up, 'N' nothing; window in seconds (4 bytes, big-endian);
@@ -17,15 +26,16 @@
 --             Unix seconds, 0 = never (6); length of its name (1); name
 --   record    appended as it is
 --
--- Returns {server's Unix milliseconds, answer}: 17 bytes a click, the outcome's number ('0' unique,
+-- Returns {server's Unix milliseconds, answer}. Live and look: 17 bytes a click, the outcome's number ('0' unique,
 -- '1' duplicate, '2' capped: a cap it counts for is full) and the first hash of the visitor in the window
--- (zeros: none known).
+-- (zeros: none known). Of a click out of a spool the entry says '3': the first outcome, whatever is known now.
 --
 -- A script is not rolled back: all is checked before the first write.
 
-local FIRST, CONTROL, CAP, NO_HASH = 5, 29, 14, string.rep('\0', 16)
+local FIRST, CONTROL, CAP, NO_HASH = 10, 29, 14, string.rep('\0', 16)
 local NEAR = {0, -1, 1}      -- slices to look in, seen from the click's own
 local LATE = 3600000         -- ms that slices and counts outlive their time, or the call: clicks may be late
+local LEDGER = 40 * 86400    -- seconds that an hour of the ledger outlives its last new count: longer than a lane
 local byte, sub, floor = string.byte, string.sub, math.floor
 
 local function four_bytes(text, at)
@@ -47,7 +57,7 @@ local function read_caps(control)
       uniques_only = kind == 'u',
       limit = six_bytes(control, at + 1),
       expires = six_bytes(control, at + 7) * 1000,
-      key = ARGV[4] .. sub(control, at + CAP, at + CAP + length - 1),
+      key = ARGV[5] .. sub(control, at + CAP, at + CAP + length - 1),
     }
     at = at + CAP + length
   end
@@ -59,11 +69,13 @@ local function is_sound(control)
   return kind == 'N' or (kind == 'U' or kind == 'D' or kind == 'L') and four_bytes(control, 2) > 0
 end
 
-local sequence = tonumber(ARGV[1])
-if not sequence or not tonumber(ARGV[2]) or #KEYS ~= 2 or #ARGV <= FIRST or #ARGV % 2 ~= 0 then
+local MODES = {live = true, look = true, spooled = true, uncertain = true}
+local sequence, mode = tonumber(ARGV[1]), ARGV[2]
+if not sequence or not MODES[mode] or not tonumber(ARGV[3]) or #KEYS ~= 3
+    or #ARGV < FIRST - 1 or #ARGV % 2 == 0 or #ARGV[9] % 8 ~= 0 then
   return redis.error_reply('BADBATCH wrong number of keys or arguments')
 end
-local is_look = sequence == 0
+local is_look, is_late = mode == 'look', mode == 'spooled' or mode == 'uncertain'
 local caps = {}              -- of the clicks that have any, by their place in ARGV
 for i = FIRST, #ARGV, 2 do
   local control = ARGV[i]
@@ -77,11 +89,16 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 
 local last = not is_look and redis.call('GET', KEYS[2])
+local answered_before        -- what the uncertain call answered, where it was done
 if last then
   local space = string.find(last, ' ', 1, true)
-  local last_sequence = tonumber(sub(last, 1, space - 1))
-  if sequence == last_sequence then return {now, sub(last, space + 1)} end
-  if sequence < last_sequence then return redis.error_reply('STALE sequence ' .. sequence) end
+  local last_sequence, last_answer = tonumber(sub(last, 1, space - 1)), sub(last, space + 1)
+  if sequence == last_sequence then return {now, last_answer} end
+  if sequence < last_sequence then
+    if is_late then return {now, ''} end -- done, and what comes after it
+    return redis.error_reply('STALE sequence ' .. sequence)
+  end
+  if mode == 'uncertain' and sequence == last_sequence + 1 then answered_before = last_answer end
 end
 
 local function expire(key, at) redis.call('PEXPIREAT', key, math.max(at, now) + LATE) end
@@ -91,7 +108,7 @@ local function expire(key, at) redis.call('PEXPIREAT', key, math.max(at, now) + 
 -- 34 bytes each, at twenty million 27. A window that is running began in this slice or in the one before; in
 -- the next one only if another edge's clock is ahead.
 local function bucket(window, slice, fingerprint)
-  return ARGV[3] .. window .. ':' .. slice .. ':' .. byte(fingerprint, 1) * 256 + byte(fingerprint, 2)
+  return ARGV[4] .. window .. ':' .. slice .. ':' .. byte(fingerprint, 1) * 256 + byte(fingerprint, 2)
 end
 
 -- The first click of the window that `at` falls into, or else of one that it comes too late to have begun.
@@ -139,30 +156,49 @@ local function add(caps, is_unique)
   end
 end
 
-local function verdict(control, caps)
+-- Late clicks were answered: nothing is refused to them any more, and a cap counts them though it is full.
+local function verdict(control, at, caps)
   local kind = sub(control, 1, 1)
-  if kind == 'N' then return '0' .. NO_HASH end
+  if kind == 'N' then return (is_late and '3' or '0') .. NO_HASH end
   local window = four_bytes(control, 2) * 1000
   local fingerprint, hash = sub(control, 6, 13), sub(control, 14, 29)
-  local at = six_bytes(hash, 1)
   local first = first_hash(window, fingerprint, at)
-  if kind == 'L' then return '0' .. (first or NO_HASH) end
-  if kind == 'D' and first then return '1' .. first end
-  if caps and is_full(caps, not first) then return '2' .. (first or NO_HASH) end
+  if kind == 'L' then return (is_late and '3' or '0') .. (first or NO_HASH) end
+  if not is_late then
+    if kind == 'D' and first then return '1' .. first end
+    if caps and is_full(caps, not first) then return '2' .. (first or NO_HASH) end
+  end
   if not is_look then
     if caps then add(caps, not first) end
     if not first then remember(window, fingerprint, at, hash) end
   end
+  if is_late then return '3' .. (first or hash) end
   return first and '1' .. first or '0' .. hash
 end
 
+-- What the uncertain call, which was done, answered of a click.
+local function answer_before(i)
+  local at = (i - FIRST) / 2 * 17
+  return sub(answered_before, at + 1, at + 1)
+end
+
+local minutes = {}           -- of the clicks recorded in this call
 local answers = {}
 for i = FIRST, #ARGV, 2 do
-  local answer = verdict(ARGV[i], caps[i])
-  if not is_look then redis.call('XADD', KEYS[1], '*', 'a', answer, 'r', ARGV[i + 1]) end
-  answers[#answers + 1] = answer
+  local control, before = ARGV[i], answered_before and answer_before(i)
+  if before ~= '0' then      -- else it is recorded as it was answered
+    local at = six_bytes(control, 14)
+    local has_counted = before == '1' and sub(control, 1, 1) == 'U'
+    local answer = verdict(control, at, not has_counted and caps[i] or nil)
+    if not is_look then
+      redis.call('XADD', KEYS[1], '*', 'a', answer, 'r', ARGV[i + 1])
+      local minute = floor(at / 60000)
+      minutes[minute] = (minutes[minute] or 0) + 1
+    end
+    answers[#answers + 1] = answer
+  end
 end
-local answer = table.concat(answers)
+local answer = is_late and '' or table.concat(answers) -- who clicked late has been answered
 if is_look then return {now, answer} end
 
 for key, count in pairs(counts) do
@@ -171,5 +207,25 @@ for key, count in pairs(counts) do
     if count.value == count.added and count.expires > 0 then expire(key, count.expires) end
   end
 end
-redis.call('SET', KEYS[2], sequence .. ' ' .. answer, 'EX', ARGV[2])
+
+local function enter(kind, minute, clicks)
+  local key = ARGV[6] .. floor(minute / 60)
+  if redis.call('HINCRBY', key, minute % 60 .. ':' .. kind, clicks) == clicks then
+    redis.call('EXPIRE', key, LEDGER)
+  end
+end
+
+for minute, clicks in pairs(minutes) do
+  enter('r', minute, clicks)
+  if is_late then enter('l', minute, clicks) end
+end
+if not answered_before then
+  for at = 1, #ARGV[9], 8 do enter('n', four_bytes(ARGV[9], at), four_bytes(ARGV[9], at + 4)) end
+end
+if ARGV[7] ~= '' and ARGV[8] ~= '' then
+  redis.call('HSET', KEYS[3], ARGV[7], (string.gsub(ARGV[8], ' ', ' ' .. now .. ' ', 1)))
+elseif ARGV[7] ~= '' then
+  redis.call('HDEL', KEYS[3], ARGV[7])
+end
+redis.call('SET', KEYS[2], sequence .. ' ' .. answer, 'EX', ARGV[3])
 return {now, answer}

@@ -1,0 +1,138 @@
+"""Takes clicks out of the spool onto the stream, oldest first, while live clicks go ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Event
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+from tracker.edge.spool import Segment, first_millis, segments
+from tracker.stream.appender import Appender, AppendError
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often a drain looks for segments whose edge has died."""
+
+_CALL_SECONDS = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+class Drain:
+    """The segments that wait for the stream, this edge's and adopted ones."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self._url = url
+        self._directory = directory
+        self._sealed: dict[Path, Segment] = {}
+        self._appenders: dict[int, Appender] = {}
+        self._foreign: set[Path] = set()  # seen at the last look, another's or nobody's yet
+        self._refused: set[Path] = set()  # cannot be read
+        self._given = Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Look what is there, then drain in the background."""
+        await self._look()
+        self._task = asyncio.create_task(self._run(), name="drain")
+
+    async def stop(self) -> None:
+        """Leave what is not drained to the next edge."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for appender in self._appenders.values():
+            await appender.close()
+        for segment in self._sealed.values():
+            segment.close()
+
+    def take(self, segment: Segment) -> None:
+        """Drain a segment that nobody writes to any more."""
+        self._sealed[segment.path] = segment
+        self._given.set()
+
+    def first_millis(self) -> int | None:
+        """A time that no click in the directory's segments is older than; None where there are none."""
+        return min(map(first_millis, (*self._sealed, *self._foreign)), default=None)
+
+    def minutes(self, partition: int) -> Counter[int]:
+        """How many clicks of each minute wait for a partition of the stream."""
+        waiting: Counter[int] = Counter()
+        for segment in self._sealed.values():
+            if segment.partition == partition:
+                waiting += segment.minutes
+        return waiting
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._drain_all()
+                pause = _FIRST_PAUSE
+            except AppendError as error:
+                if pause == _FIRST_PAUSE:
+                    logger.warning("spool: the stream does not take it yet: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            except Exception:  # clicks wait for it: it is not to end
+                logger.exception("spool: cannot be drained; trying again")
+                await asyncio.sleep(_LONGEST_PAUSE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._given.wait()
+            self._given.clear()
+            await self._look()
+
+    async def _drain_all(self) -> None:
+        while self._sealed:
+            path = min(self._sealed)
+            await self._drain(self._sealed[path])
+            del self._sealed[path]
+
+    async def _drain(self, segment: Segment) -> None:
+        """Append its groups in order; one that an earlier try has appended is passed over by the script."""
+        clicks, groups = segment.minutes.total(), await asyncio.to_thread(lambda: list(segment.groups()))
+        appender = self._appender(segment.partition)
+        for group in groups[segment.drained_groups :]:
+            began = asyncio.get_running_loop().time()
+            await appender.append_late(
+                *group.call,
+                group.entries,
+                _CALL_SECONDS,
+                is_uncertain=group.is_uncertain,
+                answered=group.answered,
+            )
+            segment.drained(group)
+            # Half of the time at least is for live clicks.
+            await asyncio.sleep(asyncio.get_running_loop().time() - began)
+        segment.delete()
+        logger.info("spool: %d clicks of %s are on the stream", clicks, segment.path.name)
+
+    def _appender(self, partition: int) -> Appender:
+        if partition not in self._appenders:
+            self._appenders[partition] = Appender(self._url, partition)
+        return self._appenders[partition]
+
+    async def _look(self) -> None:
+        """Adopt what nobody holds, and note what others do."""
+        found = await asyncio.to_thread(segments, self._directory)
+        for path in found:
+            if path not in self._sealed and path not in self._refused:
+                await self._adopt(path)
+        self._foreign = set(found) - self._sealed.keys()
+
+    async def _adopt(self, path: Path) -> None:
+        try:
+            segment = await asyncio.to_thread(Segment.adopt, path)
+        except (OSError, ValueError) as error:
+            logger.error("spool: %s cannot be adopted, and stays: %s", path, error)
+            self._refused.add(path)
+            return
+        if segment is not None:
+            logger.info("spool: %d clicks of %s were left behind", segment.minutes.total(), path.name)
+            self._sealed[path] = segment

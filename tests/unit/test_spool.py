@@ -1,0 +1,190 @@
+"""The spool's files: what is read back, whatever happened to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.clicks import a_click, outcomes_of
+from tracker.clickhash import first_hash_at
+from tracker.edge.spool import SEGMENT_BYTES, Call, Group, Segment, Spool, SpoolError, first_millis, segments
+from tracker.stream.record import Entry, encode
+
+MINUTE = 60_000
+MILLIS = 1_800_000_000_000 // MINUTE * MINUTE
+PLENTY = 1 << 40
+
+
+def an_entry(millis: int = MILLIS, n: int = 1, aff_sub: str = "") -> Entry:
+    click = a_click(hash=first_hash_at(millis)[:12] + f"70008{n:015x}", aff_subs=(aff_sub,))
+    return encode(click, outcomes_of(click))
+
+
+def a_spool(directory: Path, max_bytes: int = PLENTY) -> Spool:
+    return Spool(directory, 7, 0, max_bytes)
+
+
+def left_behind(spool: Spool) -> Path:
+    """The segment of an edge that died: nobody holds it."""
+    segment = spool.seal()
+    assert segment
+    segment.close()
+    return segment.path
+
+
+def adopted(path: Path) -> Segment:
+    segment = Segment.adopt(path)
+    assert segment
+    return segment
+
+
+def groups_of(path: Path) -> list[Group]:
+    segment = adopted(path)
+    try:
+        return list(segment.groups())
+    finally:
+        segment.close()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batches=st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(1, 1 << 40), st.text()), min_size=1, max_size=5),
+            st.binary(max_size=24),
+            st.none() | st.integers(1, 1 << 60).map(lambda sequence: Call(b"0123456789abcdef", sequence)),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_what_is_put_in_comes_out(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[tuple[int, str]], bytes, Call | None]]
+) -> None:
+    spool = a_spool(tmp_path_factory.mktemp("spool"))
+    written = [
+        ([an_entry(n=n, aff_sub=text[:500]) for n, text in clicks], answered, call)
+        for clicks, answered, call in batches
+    ]
+    for entries, answered, call in written:
+        spool.append(entries, answered, call)
+    groups = groups_of(left_behind(spool))
+    assert [(g.entries, g.answered, g.call if g.is_uncertain else None) for g in groups] == written
+    own = [group.call for group in groups if not group.is_uncertain]
+    assert len({call.lane for call in own}) <= 1
+    assert [call.sequence for call in own] == sorted({call.sequence for call in own})
+
+
+def test_a_segment_says_what_waits_in_it_and_since_when(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path)
+    spool.append([an_entry(MILLIS + 5), an_entry(MILLIS + MINUTE, 2)], b"", None)
+    spool.append([an_entry(MILLIS + MINUTE, 3)], b"", None)
+    path = left_behind(spool)
+    assert first_millis(path) == MILLIS + 5
+    segment = adopted(path)
+    minute = MILLIS // MINUTE
+    assert segment.minutes == {minute: 1, minute + 1: 2}
+    segment.drained(next(segment.groups()))
+    assert segment.minutes == {minute + 1: 1}
+    segment.close()
+
+
+def test_only_one_holds_a_segment(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path)
+    spool.append([an_entry()], b"", None)
+    (path,) = segments(tmp_path)
+    assert Segment.adopt(path) is None
+    left_behind(spool)
+    heir = adopted(path)
+    assert Segment.adopt(path) is None
+    heir.delete()
+    assert Segment.adopt(path) is None
+    assert segments(tmp_path) == []
+
+
+@pytest.mark.parametrize("uncertain_call", [None, Call(b"0123456789abcdef", 9)])
+def test_a_torn_end_costs_what_is_torn_and_nothing_else(tmp_path: Path, uncertain_call: Call | None) -> None:
+    spool = a_spool(tmp_path)
+    spool.append([an_entry(n=1), an_entry(n=2)], b"", None)
+    spool.append([an_entry(n=3), an_entry(n=4)], b"", uncertain_call)
+    path = left_behind(spool)
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        groups = groups_of(path)
+        entries = [entry for group in groups for entry in group.entries]
+        assert entries == [an_entry(n=n) for n in range(1, len(entries) + 1)]
+        assert len(entries) < 4
+        assert len({group.call for group in groups}) == len(groups)
+        assert not any(group.is_uncertain for group in groups), "half a call is not that call"
+
+
+def test_damage_costs_the_record_that_it_hits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool = a_spool(tmp_path)
+    written = [an_entry(n=n) for n in range(1, 7)]
+    for at in range(0, 6, 2):
+        spool.append(written[at : at + 2], b"", Call(b"0123456789abcdef", at + 1) if at == 2 else None)
+    path = left_behind(spool)
+    whole = path.read_bytes()
+    for at in range(0, len(whole) - 1, 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        groups = groups_of(path)
+        read = [entry for group in groups for entry in group.entries]
+        assert len(read) >= 5
+        assert [entry for entry in written if entry in read] == read
+        assert len({group.call for group in groups}) == len(groups)
+        assert all(len(group.entries) == 2 for group in groups if group.is_uncertain)
+    assert "bytes are damaged" in caplog.text
+
+
+def test_a_damaged_segment_reads_the_same_each_time(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path)
+    spool.append([an_entry(n=1), an_entry(n=2)], b"", None)
+    path = left_behind(spool)
+    data = bytearray(path.read_bytes())
+    data[30] ^= 0xFF
+    path.write_bytes(data)
+    assert groups_of(path) == groups_of(path) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.spool", b""),
+        ("0190-1-0-lane.spool", b"\xabKH" + (1).to_bytes(4) + (0xA56F56).to_bytes(4) + b"\x09"),
+        ("0190-1-x-lane.spool", b""),
+    ],
+)
+def test_what_is_none_of_ours_is_not_adopted(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"unpack|version|invalid literal"):
+        Segment.adopt(path)
+    assert path.read_bytes() == content
+
+
+def test_no_more_than_may_is_spooled(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path, SEGMENT_BYTES)
+    spool.append([an_entry()], b"", None)
+    left_behind(spool)
+    with pytest.raises(SpoolError, match="TRACKER_SPOOL_MB"):
+        spool.append([an_entry()], b"", None)
+
+
+def test_a_disk_that_fails_is_a_spool_error_and_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = a_spool(tmp_path)
+    spool.append([an_entry(n=1)], b"", None)
+
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdatasync", fail)
+        with pytest.raises(SpoolError, match="No space left"):
+            spool.append([an_entry(n=2)], b"", None)
+    assert [group.entries for group in groups_of(left_behind(spool))] == [[an_entry(n=1)]]
