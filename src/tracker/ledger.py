@@ -14,8 +14,9 @@ from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from tracker.settings import Settings
 from tracker.store import ledger as store
-from tracker.store.pool import Connection
+from tracker.store.pool import Connection, connect
 from tracker.stream.ledger import UNKNOWN, Counts, Recount, Snapshot, StreamLedger, Word
 
 LONGEST = 31 * 1440
@@ -93,6 +94,7 @@ class Ledger(NamedTuple):
 
     minutes: list[Minute]
     words: list[Word]
+    buried: int  # dead letters of all times
     is_cross_checked: bool  # whether the counts were held against what the streams have
 
     @property
@@ -130,19 +132,34 @@ async def read(
     return await _read_once(stream, connection, minutes, verify=verify)
 
 
-async def forget_edge(stream: StreamLedger, slot: str) -> int:
+async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tuple[Ledger, int | None]:
+    """The balance of some minutes, and the time before which every click is stored."""
+    assert settings.redis_url
+    assert settings.postgres_dsn
+    async with StreamLedger(settings.redis_url) as stream:
+        complete_until = await stream.complete_until()
+        connection = await connect(settings.postgres_dsn)
+        try:
+            return await read(stream, connection, minutes, verify=verify), complete_until
+        finally:
+            await connection.close()
+
+
+async def forget_edge(settings: Settings, slot: str) -> int:
     """Take back the words of an edge that will never run again; returns the clicks said to be in its spool.
 
     Raises:
         LookupError: there is no such edge, or it is running; the message says which.
     """
-    now, words = await stream.words()
-    words = [word for word in words if word.slot == slot]
-    if not words:
-        raise LookupError(f"edge {slot} is not known: see `tracker ledger`")
-    if any(now - word.said < ALIVE_MILLIS for word in words):
-        raise LookupError(f"edge {slot} is running, or was seconds ago: stop it first")
-    await stream.forget(slot)
+    assert settings.redis_url
+    async with StreamLedger(settings.redis_url) as stream:
+        now, words = await stream.words()
+        words = [word for word in words if word.slot == slot]
+        if not words:
+            raise LookupError(f"edge {slot} is not known: `tracker ledger` shows those that are")
+        if any(now - word.said < ALIVE_MILLIS for word in words):
+            raise LookupError(f"edge {slot} is running, or was seconds ago: stop it first")
+        await stream.forget(slot)
     return sum(sum(word.spooled.values()) for word in words)
 
 
@@ -157,7 +174,7 @@ async def _read_once(stream: StreamLedger, connection: Connection, minutes: rang
     counted = {minute // 60 for minute in after.counts}
     readings = _Readings(before, stored, rows, recount, after, _spooled(after.words), counted)
     judged = [judge(number, readings.of(number)) for number in readings.numbers(minutes)]
-    return Ledger(judged, after.words, is_explained or is_recounted)
+    return Ledger(judged, after.words, after.buried, is_explained or is_recounted)
 
 
 class _Readings(NamedTuple):
