@@ -56,7 +56,7 @@ LEVELS = [
         "tracker.edge.click",
         "tracker.edge.verdict",
     },
-    {"tracker.explain", "tracker.edge.recorders"},
+    {"tracker.explain", "tracker.ledger", "tracker.edge.recorders"},
     {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
     {"tracker.app", "workers", "tracker.doctor", "tracker.supervisor", "tracker.links"},
     {"tracker.cli"},

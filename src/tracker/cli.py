@@ -9,16 +9,18 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from importlib import metadata
 from typing import Any, Protocol
 
 import uvicorn
 import uvloop
 
-from tracker import doctor, links, supervisor
+from tracker import doctor, ledger, links, supervisor
 from tracker.api import create_api
+from tracker.api.times import first_second, last_second, read_local, zone_named
 from tracker.app import create_edge
 from tracker.children import CannotStart, first_error
 from tracker.edge.geo import GeoReader
@@ -32,6 +34,7 @@ from tracker.store.demo import load_demo
 from tracker.store.migrate import migrate
 from tracker.store.tokens import SCOPES, create_token
 from tracker.stream import orphans
+from tracker.stream.reader import UNREACHABLE
 from workers import click_writer
 
 KEEP_ALIVE_SECONDS = 75
@@ -52,12 +55,14 @@ examples:
   tracker explain 'http://…/offer/3?affiliate_id=513' --ip 192.0.2.7
                                                 what that link would do for a visitor, and why
   tracker doctor                                what is amiss, and what to do about it
+  tracker ledger --verify 2026-11-24 2026-11-24 whether each click of that day is there, counted in the table
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
 
 exit codes:
   0   done
-  1   failed, and one line on stderr says why; `tracker doctor`: something is amiss
+  1   failed, and one line on stderr says why; `tracker doctor`: something is amiss;
+      `tracker ledger`: a minute does not balance
   2   a word on the command line is wrong
   78  a TRACKER_… variable is wrong, and the line names it
 """
@@ -105,6 +110,8 @@ def _explained(error: BaseException, settings: Settings) -> str | None:
         if settings.postgres_dsn is None:
             return f"PostgreSQL cannot be reached ({why}); is `tracker up` running on this TRACKER_DATA_DIR?"
         return f"PostgreSQL cannot be reached ({why}); is TRACKER_POSTGRES_DSN right, and its server running?"
+    if isinstance(error, UNREACHABLE):
+        return f"the stream server cannot be reached ({error}); `tracker doctor` says more"
     if isinstance(error, pool.REFUSED):
         whose = "" if settings.postgres_dsn is None else " on the database of TRACKER_POSTGRES_DSN"
         return f"PostgreSQL refuses: {error}; has `tracker migrate` been run{whose}?"
@@ -159,12 +166,16 @@ def _add_chores(commands: _Commands) -> None:
     chore = _add(commands, "migrate", _migrate, "bring the database up to date")
     chore.add_argument("--json", action="store_true", help="print JSON")
     chore = _add(
-        commands, "doctor", _doctor, "check engines, durability, clock, catalogue, settings, geo and disk"
+        commands,
+        "doctor",
+        _doctor,
+        "check engines, durability, clock, catalogue, ledger, settings, geo and disk",
     )
     chore.add_argument("--only", choices=doctor.TOPICS, help="check this alone")
     chore.add_argument("--json", action="store_true", help="print JSON")
     _add_link(commands)
     _add_explain(commands)
+    _add_ledger(commands)
     orphans_ = _add(commands, "orphans", _orphans, "show hits that named no known offer or affiliate")
     orphans_.add_argument(
         "--count", type=_whole(1, orphans.KEPT), default=50, metavar="N", help="the latest so many (50)"
@@ -201,6 +212,47 @@ def _add_explain(commands: _Commands) -> None:
         help="when, such as 2026-12-24T18:00:00+01:00 (now; UTC if not said)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_ledger(commands: _Commands) -> None:
+    parser = _add(
+        commands, "ledger", _ledger, "show where every recorded click is, and name what does not balance"
+    )
+    for option, otherwise in (("--from", "an hour before --to"), ("--to", "now")):
+        parser.add_argument(
+            option, type=_local, metavar="TIME", help=f"2026-11-24, or with 18:00:00 ({otherwise})"
+        )
+    parser.add_argument(
+        "--verify",
+        nargs=2,
+        type=_local,
+        metavar=("FROM", "TO"),
+        help="of this time instead, and count the rows of the click table too",
+    )
+    parser.add_argument(
+        "--tz", type=_zone, metavar="ZONE", help="the times' IANA time zone (TRACKER_TIME_ZONE, or UTC)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--forget-edge",
+        metavar="SLOT",
+        help="wait no longer for an edge whose disk is lost: it holds Complete-Until back",
+    )
+
+
+def _local(text: str) -> str:
+    try:
+        read_local(text, is_end=False)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
+    return text
+
+
+def _zone(text: str) -> tzinfo:
+    try:
+        return zone_named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
 
 def _moment(text: str) -> datetime:
@@ -344,6 +396,37 @@ def _orphans(settings: Settings, arguments: _Arguments) -> int:
         else:
             at = datetime.fromtimestamp(orphan.millis / 1000, UTC)
             print(f"{at:%Y-%m-%d %H:%M:%S}  {orphan.why:17}  {orphan.requested_link}")
+    return 0
+
+
+def _ledger(settings: Settings, arguments: _Arguments) -> int:
+    if arguments.forget_edge is not None:
+        return _forget_edge(settings, arguments.forget_edge)
+    zone = arguments.tz or zone_named(settings.time_zone)
+    if arguments.verify and (getattr(arguments, "from") or arguments.to):
+        return _fail("--verify has a FROM and a TO of its own: leave --from and --to out", 2)
+    first, last = arguments.verify or (getattr(arguments, "from"), arguments.to)
+    end = int(time.time()) if last is None else last_second(read_local(last, is_end=True), zone)
+    start = end - 3600 if first is None else first_second(read_local(first, is_end=False), zone)
+    try:
+        minutes = ledger.minutes_between(start, end)
+    except ValueError as error:
+        return _fail(f"{first or last} {error}")
+    told, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
+    if arguments.json:
+        print(json.dumps(ledger.as_json(told, zone, complete_until)))
+    else:
+        print(ledger.in_words(told, zone, complete_until))
+    return int(bool(told.unbalanced))
+
+
+def _forget_edge(settings: Settings, slot: str) -> int:
+    try:
+        spooled = asyncio.run(ledger.forget_edge(settings, slot))
+    except LookupError as error:
+        return _fail(str(error))
+    lost = f"; {spooled} clicks in its spool are lost unless it runs again" if spooled else ""
+    print(f"edge {slot} is forgotten{lost}")
     return 0
 
 

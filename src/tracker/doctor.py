@@ -12,13 +12,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from tracker import ledger
 from tracker.children import CannotStart
 from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
+from tracker.ledger import Ledger
 from tracker.settings import Settings, packaged_geoip
 from tracker.store import catalogue, pool
 from tracker.stream import server
+from tracker.stream.ledger import Word
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server import StreamFacts
 
@@ -30,6 +33,8 @@ ANSWER_SECONDS = 5.0
 _LEAST_FREE_WARN, _LEAST_FREE_FAIL = 5 << 30, 1 << 30
 _SKEW_WARN, _SKEW_FAIL = 0.2, 1.0  # seconds
 _OLD_GEO = timedelta(days=60)
+_LATE_MILLIS = 60_000
+_MOST_MINUTES_NAMED = 5
 _PACKAGED = " (the packaged one, the default)"
 
 
@@ -253,11 +258,76 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
     return found or [Finding("catalogue", "ok", fine)]
 
 
+async def _ledger(settings: Settings, _: _Facts) -> list[Finding]:
+    """Whether the last day's clicks are all there, and what keeps Complete-Until from going on."""
+    now = int(time.time())
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            told, complete_until = await ledger.ask(settings, ledger.minutes_between(now - 86_400, now))
+    except (*_UNASKABLE, *pool.UNREACHABLE, pool.REFUSED) as error:
+        why = str(error) or type(error).__name__
+        return [Finding("ledger", "fail", f"cannot be read: {why}", "see the topic engines")]
+    until = "" if complete_until is None else f", complete until {ledger.rfc3339(complete_until)}"
+    fine = f"every minute of the last day balances: {ledger.totals(told)['recorded']} clicks{until}"
+    found = [*_unbalanced(told), *_dead(told), *_uncounted(told), *_holding_back(told, now * 1000)]
+    return found or [Finding("ledger", "ok", fine)]
+
+
+def _unbalanced(told: Ledger) -> list[Finding]:
+    advice = "keep the logs of edges and workers, and count the rows: tracker ledger --verify FROM TO"
+    return [
+        Finding("ledger", "fail", f"{_utc(minute.number)} does not balance: {minute.difference}", advice)
+        for minute in told.unbalanced[:_MOST_MINUTES_NAMED]
+    ]
+
+
+def _dead(told: Ledger) -> list[Finding]:
+    dead = ledger.totals(told)["dead"]
+    text, advice = (
+        f"{dead} clicks of the last day cannot be stored",
+        "look at them: tracker dead-letters list",
+    )
+    return [Finding("ledger", "warn", text, advice)] if dead else []
+
+
+def _uncounted(told: Ledger) -> list[Finding]:
+    number = sum(minute.state is ledger.State.UNCOUNTED for minute in told.minutes)
+    text = f"the stream server has no counts of {number} minutes of the last day"
+    advice = "was it emptied or replaced? What was on it and not stored is lost"
+    return [Finding("ledger", "warn", text, advice)] if number else []
+
+
+def _holding_back(told: Ledger, now: int) -> list[Finding]:
+    late = [word for word in told.words if now - word.until > _LATE_MILLIS]
+    return [Finding("ledger", "warn", *_held_back(word, now)) for word in late]
+
+
+def _held_back(word: Word, now: int) -> tuple[str, str]:
+    until, spooled = ledger.rfc3339(word.until), sum(word.spooled.values())
+    text = f"edge {word.slot} holds Complete-Until back at {until}, with {spooled} clicks in its spool"
+    if now - word.said <= _LATE_MILLIS:
+        return text, "see whether the stream server is well; the edge empties its spool by itself"
+    return (
+        f"{text}; last heard of at {ledger.rfc3339(word.said)}",
+        f"start it again: tracker edge --slot {word.slot}; "
+        f"if its disk is lost: tracker ledger --forget-edge {word.slot}",
+    )
+
+
+def _utc(number: int) -> str:
+    return (
+        "an unknown minute"
+        if not number
+        else f"{datetime.fromtimestamp(number * 60, UTC):%Y-%m-%d %H:%M} UTC"
+    )
+
+
 _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": _engines,
     "durability": _durability,
     "clock": _clock,
     "catalogue": _catalogue,
+    "ledger": _ledger,
 }
 _OF_HERE: Mapping[str, _Check] = {"settings": _settings, "geo": _geo, "disk": _disk}
 

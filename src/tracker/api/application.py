@@ -1,4 +1,4 @@
-"""The API as one application: routes, errors, and the pool it opens and closes."""
+"""The API as one application: routes, errors, and the connections it opens and closes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import clicks, explain, operations
+from tracker.api import clicks, explain, ledger, operations
+from tracker.api.completeness import CompleteUntil
 from tracker.api.problems import answer_defect, answer_problem, answer_unavailable
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
 from tracker.store.pool import UNREACHABLE, open_pool
+from tracker.stream.ledger import StreamLedger
 
 _CLOSE_SECONDS = 5
 
@@ -29,10 +31,10 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
 
 
 def create_api(settings: Settings) -> Starlette:
-    """The API's application; `settings.postgres_dsn` must be set. It starts also while Postgres is away."""
+    """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*clicks.routes, *explain.routes, *operations.routes],
+        routes=[*clicks.routes, *explain.routes, *ledger.routes, *operations.routes],
         middleware=[Middleware(operations.CountAnswers, answers)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,
@@ -47,11 +49,16 @@ def create_api(settings: Settings) -> Starlette:
 async def _opened(app: Starlette) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     assert settings.postgres_dsn is not None
+    assert settings.redis_url is not None
     app.state.pool = await open_pool(settings.postgres_dsn)
     app.state.geo = GeoReader(settings.geoip_db)
+    app.state.stream = StreamLedger(settings.redis_url)
+    app.state.complete_until = CompleteUntil(app.state.stream)
     try:
         yield
     finally:
         app.state.geo.close()
+        await app.state.complete_until.close()
+        await app.state.stream.close()
         with suppress(TimeoutError):  # then close() has ended the connections all the same
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

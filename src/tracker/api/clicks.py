@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.auth import authorize
 from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery, read_query
 from tracker.api.click_schema import ClickList
+from tracker.api.completeness import complete_until, header
 from tracker.api.openapi import answers, documented
 from tracker.api.paging import Cursor, envelope, feed_envelope, read_cursor, write_cursor
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
@@ -45,11 +46,10 @@ async def list_clicks(request: Request) -> Response:
     query.check_paging()
     if query.after_id is not None:
         return await _feed(request, query, query.after_id)
-    network_zone = request.app.state.settings.time_zone
-    clicks, order = query.clicks(network_zone), query.order(network_zone)
-    if query.cursor is not None:
-        return await _page_after(request, query, clicks, order, query.cursor)
-    return await _numbered_page(request, query, clicks, order)
+    complete = await complete_until(request)
+    answer = await _list(request, query)
+    answer.headers.update(complete)
+    return answer
 
 
 @documented.validate(
@@ -67,6 +67,7 @@ async def get_click(request: Request) -> Response:
     """
     await authorize(request, _SCOPE)
     zone = read_query(request, OneClickQuery).zone(request.app.state.settings.time_zone)
+    complete = await complete_until(request)
     key = request.path_params["id"]
     row = None
     if len(key) == HASH_LENGTH and _is_hex(key):
@@ -74,8 +75,11 @@ async def get_click(request: Request) -> Response:
     elif key.isascii() and key.isdigit() and len(key) <= len(str(MAX_ID)):
         row = await click_list.one(request.app.state.pool, "id", int(key), zone)
     if row is None:
-        raise Problem(404, "There is no click with this id or hash.", errors={"id": ["is of no click"]})
-    return _json(envelope(Page([row], 1, False), per_page=1, number=1, next_cursor=None))
+        errors = {"id": ["is of no click"]}
+        raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=complete)
+    answer = _json(envelope(Page([row], 1, False), per_page=1, number=1, next_cursor=None))
+    answer.headers.update(complete)
+    return answer
 
 
 @documented.validate(
@@ -96,9 +100,11 @@ async def export_clicks(request: Request) -> Response:
     await authorize(request, _SCOPE)
     query = read_query(request, FormatQuery)
     settings, pool = request.app.state.settings, request.app.state.pool
+    complete = await complete_until(request)
     chunks = click_list.export(pool, query.clicks(settings.time_zone), query.order(settings.time_zone))
     head, write, media_type = _FORMATS[query.format]
-    headers = {**SECURITY_HEADERS, "Content-Disposition": f'attachment; filename="clicks.{query.format}"'}
+    disposition = f'attachment; filename="clicks.{query.format}"'
+    headers = {**SECURITY_HEADERS, **complete, "Content-Disposition": disposition}
     if request.method == "HEAD":
         return Response(headers=headers, media_type=media_type)
     # The first chunk is read before the answer begins, so that what fails at once is answered as an error.
@@ -113,6 +119,14 @@ routes: list[BaseRoute] = [
     Route(f"{PATH}/export", export_clicks),
     Route(f"{PATH}/{{id}}", get_click),
 ]
+
+
+async def _list(request: Request, query: ListQuery) -> Response:
+    network_zone = request.app.state.settings.time_zone
+    clicks, order = query.clicks(network_zone), query.order(network_zone)
+    if query.cursor is not None:
+        return await _page_after(request, query, clicks, order, query.cursor)
+    return await _numbered_page(request, query, clicks, order)
 
 
 async def _numbered_page(request: Request, query: ListQuery, clicks: ClickFilter, order: Order) -> Response:
@@ -138,11 +152,14 @@ async def _page_after(
 
 
 async def _feed(request: Request, query: ListQuery, after_id: int) -> Response:
-    network_zone = request.app.state.settings.time_zone
-    rows = await click_list.feed(
+    network_zone, tracked = request.app.state.settings.time_zone, request.app.state.complete_until
+    millis = await tracked.millis()
+    feed = await click_list.feed(
         request.app.state.pool, query.clicks(network_zone), query.zone(network_zone), after_id, query.per_page
     )
-    return _json(feed_envelope(rows, per_page=query.per_page, after_id=after_id))
+    answer = _json(feed_envelope(feed.rows, per_page=query.per_page, after_id=after_id))
+    answer.headers.update(header(tracked.of_feed(millis, feed.given, feed.upto)))
+    return answer
 
 
 def _list_answer(page: Page, query: ListQuery, clicks: ClickFilter, order: Order, number: int) -> Response:

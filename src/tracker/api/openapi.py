@@ -14,8 +14,9 @@ from tracker.api.click_schema import EXAMPLE, Click, ProblemDetails
 from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
-Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; and says what a
-tracking link would do.
+Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
+they are complete (the header Complete-Until), and where each one is (the ledger); and what a tracking link
+would do.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
 makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter they are about."""
@@ -26,6 +27,15 @@ _STATUSES = {
     404: "There is no such click",
     422: "A parameter is unknown, repeated or cannot be read",
     503: "The database cannot answer now, or not in time",
+}
+
+_TELL_OF_CLICKS = ("Clicks", "Ledger")
+_COMPLETE_UNTIL = {
+    "Complete-Until": {
+        "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
+        "this answer was read. Missing while no edge has been heard of.",
+        "schema": {"type": "string", "format": "date-time"},
+    }
 }
 
 documented = SpecTree(
@@ -64,6 +74,8 @@ def document(app: Starlette) -> dict[str, Any]:
     for path in spec["paths"].values():
         for operation in path.values():
             _name_media_types(operation["responses"])
+            if operation["tags"][0] in _TELL_OF_CLICKS:
+                operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
     # Set here, because pydantic sorts the keys of an example.
     spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
     return spec

@@ -89,6 +89,14 @@ class Page(NamedTuple):
     has_more: bool
 
 
+class Feed(NamedTuple):
+    """Clicks by id; `upto` falls short of `given` while a writer's transaction holds the feed back."""
+
+    rows: list[Row]
+    given: int  # the highest id given when the feed was read
+    upto: int  # no click with an id up to this one will be stored any more
+
+
 def _or_null(column: str) -> str:
     return f"NULLIF({column}, '')"
 
@@ -247,7 +255,7 @@ async def one(pool: Pool, column: Literal["id", "hash"], value: Value, zone: tzi
     return rows[0] if rows else None
 
 
-async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> list[Row]:
+async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> Feed:
     """Clicks with ids above `after_id`, in the order of ids, below the lowest id that may still commit.
 
     The order of the three statements matters, and that each sees what was committed before it: a writer that
@@ -261,7 +269,7 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         values += [after_id, upto]
         where += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
         records = await connection.fetch(_statement(where, "id ASC", limit), *values)
-    return [_row(record, zone) for record in records]
+    return Feed([_row(record, zone) for record in records], given, upto)
 
 
 async def export(pool: Pool, clicks: ClickFilter, order: Order) -> AsyncIterator[list[Row]]:

@@ -1,0 +1,25 @@
+"""What the ledger knows of Postgres: clicks stored, by the minute of their hash."""
+
+from __future__ import annotations
+
+from tracker.clickhash import first_hash_at
+from tracker.store.pool import Connection
+
+_STORED = "SELECT minute, stored FROM click_minute WHERE minute >= $1 AND minute < $2"
+_ROWS = """
+SELECT (('x0000' || left(replace(hash::text, '-', ''), 12))::bit(64)::bigint / 60000)::integer, count(*)
+FROM click WHERE hash >= $1 AND hash < $2 GROUP BY 1
+"""
+
+
+async def stored(connection: Connection, minutes: range) -> dict[int, int]:
+    """Clicks stored in each of these minutes, as counted by the transactions that stored them."""
+    return dict(await connection.fetch(_STORED, minutes.start, minutes.stop))
+
+
+async def stored_and_rows(connection: Connection, minutes: range) -> tuple[dict[int, int], dict[int, int]]:
+    """The same, and what the click table itself has: both as of one moment."""
+    bounds = (first_hash_at(minutes.start * 60_000), first_hash_at(minutes.stop * 60_000))
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        counted = await stored(connection, minutes)
+        return counted, dict(await connection.fetch(_ROWS, *bounds))

@@ -1,0 +1,220 @@
+"""The stream server's side of the ledger: counts by minute, words of the edges, what is on the streams.
+
+Every count changes in the same script as the entry that it counts, so counts and lengths of one partition,
+read in one transaction, fit together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple, Self
+
+import redis.asyncio
+
+from tracker.clickhash import is_click_hash, millis_of
+from tracker.settings import MAX_PARTITIONS
+
+MINUTE = 60_000
+"""Milliseconds."""
+HOUR = 60 * MINUTE
+LEDGER_HOURS = 40 * 24
+"""How long a minute's counts are kept on the stream server."""
+UNKNOWN = 0
+"""The minute under which entries are counted whose hash cannot be read."""
+
+_LOOKED_AT = 1_000  # entries from the stream's beginning
+_CHUNK = 1_000  # entries of a recount that are read at a time
+_PARTITIONS = range(MAX_PARTITIONS)
+
+
+class Counts(NamedTuple):
+    """What has become of the entries of one minute."""
+
+    recorded: int = 0
+    late: int = 0  # of the recorded, those that came out of a spool
+    answered: int = 0  # clicks, and known to be
+    stored: int = 0
+    duplicates: int = 0  # stored already, through another entry
+    dead: int = 0
+    given_up: int = 0  # dead letters dropped by the operator
+
+    @property
+    def in_flight(self) -> int:
+        return self.recorded - self.stored - self.duplicates - self.dead - self.given_up
+
+
+_KINDS = dict(zip("rlnxudg", Counts._fields, strict=True))
+
+
+class Word(NamedTuple):
+    """An edge's word: every click of it before `until` is on the partition's stream, or further."""
+
+    partition: int
+    slot: str
+    until: int  # Unix milliseconds
+    said: int  # when, Unix milliseconds of the stream server
+    spooled: Mapping[int, int]  # clicks still in the edge's spools, by minute
+
+
+class Snapshot(NamedTuple):
+    """The counts, and what they are to be compared with."""
+
+    millis: int  # the stream server's clock
+    counts: Mapping[int, Counts]  # by minute; of whole hours
+    waiting: int  # entries on the streams
+    buried: int  # entries on the dead-letter streams
+    words: list[Word]
+
+
+class Recount(NamedTuple):
+    """Entries as found on the streams, by minute."""
+
+    waiting: Mapping[int, int]
+    buried: Mapping[int, int]
+
+
+class StreamLedger:
+    """Reads the ledger of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
+
+    def __init__(self, url: str) -> None:
+        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
+        self._client: Any = redis.asyncio.Redis.from_url(
+            url, protocol=2, socket_connect_timeout=2, socket_timeout=5
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def snapshot(self, hours: Collection[int]) -> Snapshot:
+        """The counts of these hours; of one partition all as of one moment."""
+        millis, waiting, buried = 0, 0, 0
+        words: list[Word] = []
+        fields: list[tuple[int, dict[bytes, bytes]]] = []
+        for partition in await self._in_use():
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.time()
+                pipe.xlen(b"clicks:{%d}" % partition)
+                pipe.xlen(b"dead:{%d}" % partition)
+                pipe.hgetall(b"edges:{%d}" % partition)
+                for hour in hours:
+                    pipe.hgetall(_ledger(partition, hour))
+                (seconds, micros), clicks, dead, edges, *counted = await pipe.execute()
+            millis = seconds * 1000 + micros // 1000
+            waiting, buried = waiting + clicks, buried + dead
+            words += _words(partition, edges)
+            fields += zip(hours, counted, strict=True)
+        return Snapshot(millis, _counts(fields), waiting, buried, words)
+
+    async def recount(self) -> Recount:
+        """Count the entries on the streams themselves, one by one."""
+        in_use = await self._in_use()
+        return Recount(
+            await self._minutes_of([b"clicks:{%d}" % partition for partition in in_use]),
+            await self._minutes_of([b"dead:{%d}" % partition for partition in in_use]),
+        )
+
+    async def complete_until(self, since: int | None = None) -> int | None:
+        """The time before which every click is stored: Unix milliseconds, or None where nothing is known.
+
+        Edges first, then the streams: a click before an edge's word that was not stored then is found on
+        a stream, or is stored by now. `since`, an earlier answer, spares reading the hours before it.
+        """
+        edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
+        firsts = await self._each(
+            lambda pipe, partition: pipe.xrange(b"clicks:{%d}" % partition, count=_LOOKED_AT)
+        )
+        bounds: list[int] = []
+        for partition, entries in enumerate(firsts):
+            bounds += (word.until for word in _words(partition, edges[partition]))
+            bounds += (millis for fields in _fields(entries) if (millis := _millis(fields)) is not None)
+            if len(entries) == _LOOKED_AT and bounds:
+                bounds += await self._lowest_in_flight(partition, since, min(bounds))
+        return min(bounds, default=None)
+
+    async def forget(self, slot: str) -> None:
+        """Take back the words of an edge that will never run again."""
+        await self._each(lambda pipe, partition: pipe.hdel(b"edges:{%d}" % partition, slot))
+
+    async def words(self) -> tuple[int, list[Word]]:
+        """The stream server's clock, and the words of all edges."""
+        seconds, micros = await self._client.time()
+        edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
+        words = [word for partition in _PARTITIONS for word in _words(partition, edges[partition])]
+        return seconds * 1000 + micros // 1000, words
+
+    async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
+        """The start of the first minute before a time that has anything in flight, if one has."""
+        last = below // HOUR
+        first = last - LEDGER_HOURS if since is None else since // HOUR
+        hours = range(max(first, 0), last + 1)
+        async with self._client.pipeline(transaction=False) as pipe:
+            for hour in hours:
+                pipe.hgetall(_ledger(partition, hour))
+            counts = _counts(zip(hours, await pipe.execute(), strict=True))
+        return [minute * MINUTE for minute in sorted(counts) if counts[minute].in_flight > 0][:1]
+
+    async def _in_use(self) -> list[int]:
+        """A partition's stream exists from its first reader or click on, also while it is empty."""
+        found = await self._each(
+            lambda pipe, partition: pipe.exists(
+                *(b"%b:{%d}" % (kind, partition) for kind in (b"edges", b"clicks", b"dead"))
+            )
+        )
+        return [partition for partition, keys in enumerate(found) if keys]
+
+    async def _each(self, ask: Any) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for partition in _PARTITIONS:
+                ask(pipe, partition)
+            replies: list[Any] = await pipe.execute()
+        return replies
+
+    async def _minutes_of(self, streams: Iterable[bytes]) -> Counter[int]:
+        minutes: Counter[int] = Counter()
+        for stream in streams:
+            after = b"-"
+            while entries := await self._client.xrange(stream, after, count=_CHUNK):
+                minutes.update((_millis(fields) or UNKNOWN) // MINUTE for fields in _fields(entries))
+                after = b"(" + entries[-1][0]
+        return minutes
+
+
+def _ledger(partition: int, hour: int) -> bytes:
+    return b"ledger:{%d}:%d" % (partition, hour)
+
+
+def _counts(hours: Iterable[tuple[int, dict[bytes, bytes]]]) -> dict[int, Counts]:
+    minutes: dict[int, Counter[str]] = defaultdict(Counter)
+    for hour, fields in hours:
+        for field, count in fields.items():
+            minute, _, kind = field.decode().partition(":")
+            minutes[hour * 60 + int(minute)][_KINDS[kind]] += int(count)
+    return {minute: Counts(**counted) for minute, counted in minutes.items()}
+
+
+def _words(partition: int, edges: dict[bytes, bytes]) -> list[Word]:
+    return [_word(partition, slot.decode(), said) for slot, said in edges.items()]
+
+
+def _word(partition: int, slot: str, text: bytes) -> Word:
+    until, said, spooled = text.split(b" ", 2)
+    by_minute = {int(minute): count for minute, count in json.loads(spooled).items()}
+    return Word(partition, slot, int(until), int(said), by_minute)
+
+
+def _fields(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterable[dict[bytes, bytes]]:
+    return (fields for _, fields in entries)
+
+
+def _millis(fields: dict[bytes, bytes]) -> int | None:
+    """When an entry's click was minted: its hash has its place also in a record that is damaged elsewhere."""
+    hash_ = fields.get(b"r", b"")[3:35].decode("ascii", "replace")
+    return millis_of(hash_) if is_click_hash(hash_) else None
