@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit check bench load geoip clean
+.PHONY: help install run test test-unit check bench load chaos geoip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: install ## Measure the edge and the writer side by side with bare uvicorn
 
 load: install ## Load a running tracker (make run) and prove that each redirect is stored exactly once
 	$(BIN)/python -m loadtests.run --profile smoke
+
+chaos: install ## Kill every part under load, ten times over, and compare what was answered with what is stored
+	$(BIN)/python -m tests.chaos.scenario
 
 geoip: install ## Show which geo databases are in use, and how old they are
 	@$(BIN)/tracker doctor --only geo

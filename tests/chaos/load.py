@@ -5,40 +5,64 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from itertools import count
+from time import monotonic
 from typing import Self
 
 CONNECTIONS = 32
+VISITORS = 400
+"""How many there are: so most clicks are duplicates of one of theirs."""
 
 _BROKEN = (OSError, EOFError, asyncio.IncompleteReadError)
 _PAUSE_SECONDS = 0.05  # after a refusal, so that an outage does not become a busy loop
+_LAG_SECONDS = 0.005
 
 
 class Load:
     """Keep-alive connections to an edge; each click has an `aff_sub` of its own and is sent once."""
 
-    def __init__(self, port: int, link: str) -> None:
-        self.locations: dict[str, str] = {}  # of each aff_sub that was redirected
+    def __init__(self, port: int, *links: str) -> None:
+        self.answered: dict[str, str] = {}  # the Location by aff_sub; "" where there was none
         self.unanswered = 0  # cut off: stored or not, nobody was promised anything
-        self.refused = 0
+        self.refused = 0  # with 503: nobody was promised anything, either
         self.unexpected: list[bytes] = []
         self._port = port
-        self._link = link
+        self._links = links
         self._numbers = count(1)
+        self.begin_watch()
 
     async def __aenter__(self) -> Self:
-        self._visitors = [asyncio.create_task(self._visit()) for _ in range(CONNECTIONS)]
+        self._tasks = [asyncio.create_task(self._visit()) for _ in range(CONNECTIONS)]
+        self._tasks.append(asyncio.create_task(self._watch_own_lag()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for visitor in self._visitors:
-            visitor.cancel()
-        await asyncio.gather(*self._visitors, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def redirected(self) -> int:
+        return sum(location != "" for location in self.answered.values())
 
     async def answers(self, more: int) -> None:
-        """Wait until so many more clicks have been redirected."""
-        goal = len(self.locations) + more
-        while len(self.locations) < goal:
+        """Wait until so many more clicks have been answered."""
+        goal = len(self.answered) + more
+        while len(self.answered) < goal:
             await asyncio.sleep(0.01)
+
+    def begin_watch(self) -> None:
+        self._last, self._longest_gap, self._longest_lag = monotonic(), 0.0, 0.0
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds in which nobody was answered, since begin_watch(); less what was our own fault."""
+        return max(self._longest_gap, monotonic() - self._last) - self._longest_lag
+
+    async def _watch_own_lag(self) -> None:
+        while True:
+            began = monotonic()
+            await asyncio.sleep(_LAG_SECONDS)
+            self._longest_lag = max(self._longest_lag, monotonic() - began - _LAG_SECONDS)
 
     async def _visit(self) -> None:
         while True:
@@ -46,26 +70,32 @@ class Load:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 try:
                     while True:
-                        await self._click(reader, writer)
+                        await self._click(reader, writer, next(self._numbers))
                 finally:
                     writer.close()
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        aff_sub = f"c{next(self._numbers)}"
+    async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        aff_sub, link = f"c{number}", self._links[number % len(self._links)]
         self.unanswered += 1
         writer.write(
-            f"GET {self._link}&aff_sub={aff_sub} HTTP/1.1\r\nHost: t.example\r\n"
-            f"User-Agent: visitor {aff_sub}\r\n\r\n".encode()
+            f"GET {link}&aff_sub={aff_sub} HTTP/1.1\r\nHost: t.example\r\n"
+            f"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:{number % VISITORS}.0) Gecko/20100101 "
+            "Firefox/140.0\r\n\r\n".encode()
         )
         head = await reader.readuntil(b"\r\n\r\n")
         headers = dict(line.split(b": ", 1) for line in head.splitlines()[1:-1])
         await reader.readexactly(int(headers[b"content-length"]))
         self.unanswered -= 1
-        if head.startswith(b"HTTP/1.1 302 "):
-            self.locations[aff_sub] = headers[b"location"].decode()
+        if head.startswith((b"HTTP/1.1 302 ", b"HTTP/1.1 403 ")):
+            self._note(aff_sub, headers.get(b"location", b"").decode())
             return
         self.refused += 1
         if not head.startswith(b"HTTP/1.1 503 "):
             self.unexpected.append(head)
         await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _note(self, aff_sub: str, location: str) -> None:
+        self.answered[aff_sub] = location
+        now = monotonic()
+        self._longest_gap, self._last = max(self._longest_gap, now - self._last), now

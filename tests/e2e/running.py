@@ -98,7 +98,10 @@ class Up:
 
     def child(self, words: str) -> int:
         """The pid of the child with these words in its command line."""
-        return next(pid for pid in self.children() if words in command_line(pid))
+        return self.children_with(words)[0]
+
+    def children_with(self, words: str) -> list[int]:
+        return [pid for pid in self.children() if words in command_line(pid)]
 
     def children(self) -> list[int]:
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
