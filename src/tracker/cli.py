@@ -7,11 +7,13 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
@@ -20,6 +22,9 @@ import uvloop
 from tracker import doctor, links, supervisor
 from tracker.api import create_api
 from tracker.app import create_edge
+from tracker.backup.files import BackupError, check
+from tracker.backup.make import back_up
+from tracker.backup.restore import restore
 from tracker.children import CannotStart, first_error
 from tracker.edge.geo import GeoReader
 from tracker.embedded import resolve
@@ -52,6 +57,7 @@ examples:
   tracker explain 'http://…/offer/3?affiliate_id=513' --ip 192.0.2.7
                                                 what that link would do for a visitor, and why
   tracker doctor                                what is amiss, and what to do about it
+  tracker backup /mnt/other-disk/today          everything, copied while it runs
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
 
@@ -73,6 +79,14 @@ edges with one number would write over each other's.
 _WORKER_SLOT = """\
 Each worker needs a --slot of its own: what it has read and not stored yet is kept in the stream under that
 number for its next start, and a second worker with the same number only waits until the first has ended.
+"""
+_BACKUP = """\
+DIR appears when the backup is whole. Nothing stops meanwhile: clicks are answered as ever, and their way into
+the table pauses for some milliseconds. Put it on another disk, and keep it safe: it holds all of your data,
+secrets included. Settings (TRACKER_…) and geo databases are not in it.
+"""
+_RESTORE = """\
+Checks the backup first. TRACKER_DATA_DIR must not exist yet, or be empty: nothing is ever overwritten.
 """
 
 
@@ -98,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
-    if isinstance(error, CannotStart | links.LinkError | UnreadableUrl):
+    if isinstance(error, CannotStart | BackupError | links.LinkError | UnreadableUrl):
         return str(error)
     if isinstance(error, pool.UNREACHABLE):
         why = str(error) or "it does not answer"
@@ -163,6 +177,7 @@ def _add_chores(commands: _Commands) -> None:
     )
     chore.add_argument("--only", choices=doctor.TOPICS, help="check this alone")
     chore.add_argument("--json", action="store_true", help="print JSON")
+    _add_backups(commands)
     _add_link(commands)
     _add_explain(commands)
     orphans_ = _add(commands, "orphans", _orphans, "show hits that named no known offer or affiliate")
@@ -183,6 +198,21 @@ def _add_chores(commands: _Commands) -> None:
     )
     create.add_argument("--name", default="", help="what it is for")
     create.add_argument("--expires-in", type=_whole(1, 36_500), metavar="DAYS", help="never, unless given")
+
+
+def _add_backups(commands: _Commands) -> None:
+    backup = _add(
+        commands, "backup", _backup, "copy the embedded engines and the spool, while they run", resolved=False
+    )
+    backup.add_argument(
+        "directory", type=Path, metavar="DIR", help="is made; where it exists it must be empty"
+    )
+    restore_ = _add(
+        commands, "restore", _restore, "make a new TRACKER_DATA_DIR out of a backup", resolved=False
+    )
+    restore_.add_argument("directory", type=Path, metavar="DIR", help="the backup")
+    restore_.add_argument("--check", action="store_true", help="only read it, and say whether it is whole")
+    backup.epilog, restore_.epilog = _BACKUP, _RESTORE
 
 
 def _add_explain(commands: _Commands) -> None:
@@ -307,6 +337,21 @@ def _doctor(settings: Settings, arguments: _Arguments) -> int:
     else:
         print("\n".join(map(str, findings)))
     return int(any(finding.level == "fail" for finding in findings))
+
+
+def _backup(settings: Settings, arguments: _Arguments) -> int:
+    print(f"{arguments.directory}: {asyncio.run(back_up(settings, arguments.directory))}")
+    return 0
+
+
+def _restore(settings: Settings, arguments: _Arguments) -> int:
+    if arguments.check:
+        print(f"{arguments.directory} is whole: {check(arguments.directory)}")
+        return 0
+    restored = asyncio.run(restore(settings, arguments.directory))
+    print(f"{settings.data_dir} is as of {restored}")
+    print(f"next: TRACKER_DATA_DIR={shlex.quote(str(settings.data_dir))} tracker up")
+    return 0
 
 
 def _token(settings: Settings, arguments: _Arguments) -> int:
