@@ -39,6 +39,7 @@ class Manifest:
     """What a backup holds."""
 
     made_at: str
+    """The moment that it is of."""
     tracker: str
     postgresql: str
     valkey: str

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
+from typing import NamedTuple
 
 from tracker import embedded
 from tracker.backup import append_only, programs
@@ -34,6 +35,15 @@ from tracker.stream.reader import UNREACHABLE
 
 WRITER_SECONDS = 30.0
 """How long a writer may be in the middle of a batch before a backup gives up."""
+
+
+class _Moment(NamedTuple):
+    """What there is at one moment, held for copying."""
+
+    at: datetime
+    view: str  # of the table: what pg_dump is to see
+    waiting: int  # clicks on the stream
+    append_only: list[append_only.Part]
 
 
 async def back_up(settings: Settings, target: Path) -> Manifest:
@@ -84,24 +94,24 @@ async def _fill(settings: Settings, unfinished: Path) -> Manifest:
     connection = await pool.connect(settings.postgres_dsn)
     try:
         with ExitStack() as opened:
-            view, on_stream, parts = await _moment(settings, connection, opened)
-            _copy_append_only(parts, unfinished / "valkey")
+            moment = await _catch(settings, connection, opened)
+            _copy_append_only(moment.append_only, unfinished / "valkey")
         with _valkey_answers():
             if (await server.ask(settings.redis_url)).run_id != valkey.run_id:
                 # It may have cut a torn end off, and written over what we took for it.
                 raise BackupError("Valkey was started anew meanwhile: begin again")
         stored = await snapshot.stored(connection)
         say(f"backup: PostgreSQL, {stored} clicks")
-        await _dump(settings.postgres_dsn, view, unfinished / DUMP)
+        await _dump(settings.postgres_dsn, moment.view, unfinished / DUMP)
     finally:
         await connection.close()
     return Manifest(
-        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        made_at=f"{moment.at:%Y-%m-%dT%H:%M:%SZ}",
         tracker=metadata.version("tracker"),
         postgresql=await pool.version(settings.postgres_dsn),
         valkey=valkey.version,
         stored=stored,
-        waiting=on_stream,
+        waiting=moment.waiting,
         files=tuple(_files(unfinished)),
     )
 
@@ -121,28 +131,30 @@ def _copy_spool(spool: Path, target: Path) -> None:
             copy(file, target / segment.name)
 
 
-async def _moment(
-    settings: Settings, connection: pool.Connection, opened: ExitStack
-) -> tuple[str, int, list[append_only.Part]]:
-    """Stream and table at one moment: a view of the table's, the stream's length, its files."""
-    assert settings.redis_url
+async def _catch(settings: Settings, connection: pool.Connection, opened: ExitStack) -> _Moment:
+    """Stream and table at one moment, at which nothing stored is still on the stream."""
     assert settings.postgres_dsn
     await partitions.keep(connection)
     try:
         async with snapshot.writers_held(settings.postgres_dsn, WRITER_SECONDS):
             began = monotonic()
-            view = await snapshot.export(connection)
-            with _valkey_answers():
-                on_stream = sum((await waiting(settings.redis_url)).values())
-            directory = embedded.append_only_dir(settings.data_dir)
-            with explained(directory):
-                parts = append_only.open_at_once(directory, opened)
+            moment = await _look(settings, connection, opened)
     except snapshot.WritersBusy as error:
         raise BackupError(
             f"a writer was in the middle of a batch for {WRITER_SECONDS:.0f} s: see its log, and try again"
         ) from error
     say(f"backup: the writers stood still for {(monotonic() - began) * 1000:.0f} ms")
-    return view, on_stream, parts
+    return moment
+
+
+async def _look(settings: Settings, connection: pool.Connection, opened: ExitStack) -> _Moment:
+    assert settings.redis_url
+    at, view = datetime.now(UTC), await snapshot.export(connection)
+    with _valkey_answers():
+        on_stream = sum((await waiting(settings.redis_url)).values())
+    directory = embedded.append_only_dir(settings.data_dir)
+    with explained(directory):
+        return _Moment(at, view, on_stream, append_only.open_at_once(directory, opened))
 
 
 def _copy_append_only(parts: list[append_only.Part], target: Path) -> None:

@@ -76,7 +76,8 @@ async def _fill(settings: Settings, source: Path, manifest: Manifest) -> None:
 
 def _copy(source: Path, kind: str, target: Path, manifest: Manifest) -> None:
     with explained(target):
-        target.mkdir(mode=0o700, parents=True)
+        for directory in (target.parent, target):
+            directory.mkdir(mode=0o700, exist_ok=True)
     for path in (source / file.path for file in manifest.files if file.path.startswith(f"{kind}/")):
         with explained(path), path.open("rb") as file:
             copy(file, target / path.name)
