@@ -245,33 +245,51 @@ async def test_a_valkey_that_was_started_anew_meanwhile_is_noticed(
         await back_up(source, tmp_path / "new")
 
 
-async def test_it_waits_for_a_writer_in_the_middle_of_a_batch(
-    source: Settings, engines: Engines, tmp_path: Path
-) -> None:
-    writer = await asyncpg.connect(engines.postgres_dsn)
-    await writer.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
-    backing_up = asyncio.create_task(back_up(source, tmp_path / "new"))
-    while not await writer.fetchval(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    ):
+@pytest.fixture
+async def writer(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
+    """A writer in the middle of a batch."""
+    connection = await asyncpg.connect(engines.postgres_dsn)
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    yield connection
+    await connection.close()
+
+
+async def until_waited_for(writer: asyncpg.Connection) -> None:
+    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
+    while not await writer.fetchval(query, BACKUP_GATE):
         await asyncio.sleep(0.01)
+
+
+async def test_it_waits_for_a_writer_in_the_middle_of_a_batch(
+    source: Settings, engines: Engines, writer: asyncpg.Connection, tmp_path: Path
+) -> None:
+    backing_up = asyncio.create_task(back_up(source, tmp_path / "new"))
+    await until_waited_for(writer)
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         before = await client.xlen("clicks:{0}")
         await client.xadd("clicks:{0}", {"a": "late"})
-        await writer.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
-        assert (await backing_up).waiting == before + 1
-    await writer.close()
+    await writer.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
+    assert (await backing_up).waiting == before + 1
 
 
+async def test_one_that_is_interrupted_leaves_nothing(
+    source: Settings, writer: asyncpg.Connection, tmp_path: Path
+) -> None:
+    backing_up = asyncio.create_task(back_up(source, tmp_path / "new"))
+    await until_waited_for(writer)
+    backing_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await backing_up
+    assert names_in(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("writer")
 async def test_a_writer_that_is_stuck_is_not_waited_for_endlessly(
-    source: Settings, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(make, "WRITER_SECONDS", 0.05)
-    writer = await asyncpg.connect(engines.postgres_dsn)
-    await writer.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
     with pytest.raises(BackupError, match="a writer was in the middle of a batch for 0 s"):
         await back_up(source, tmp_path / "new")
-    await writer.close()
 
 
 async def test_a_rewrite_meanwhile_changes_nothing_of_what_was_caught(engines: Engines) -> None:

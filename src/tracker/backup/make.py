@@ -96,10 +96,7 @@ async def _fill(settings: Settings, unfinished: Path) -> Manifest:
         with ExitStack() as opened:
             moment = await _catch(settings, connection, opened)
             _copy_append_only(moment.append_only, unfinished / "valkey")
-        with _valkey_answers():
-            if (await server.ask(settings.redis_url)).run_id != valkey.run_id:
-                # It may have cut a torn end off, and written over what we took for it.
-                raise BackupError("Valkey was started anew meanwhile: begin again")
+        await _check_same(settings.redis_url, valkey.run_id)
         stored = await snapshot.stored(connection)
         say(f"backup: PostgreSQL, {stored} clicks")
         await _dump(settings.postgres_dsn, moment.view, unfinished / DUMP)
@@ -129,6 +126,7 @@ def _copy_spool(spool: Path, target: Path) -> None:
                 continue
         with file:
             copy(file, target / segment.name)
+    sync_directory(target)
 
 
 async def _catch(settings: Settings, connection: pool.Connection, opened: ExitStack) -> _Moment:
@@ -157,12 +155,20 @@ async def _look(settings: Settings, connection: pool.Connection, opened: ExitSta
         return _Moment(at, view, on_stream, append_only.open_at_once(directory, opened))
 
 
+async def _check_same(url: str, run_id: str) -> None:
+    """Refuse a Valkey that was started anew: it may have cut a torn end off, and written where that was."""
+    with _valkey_answers():
+        if (await server.ask(url)).run_id != run_id:
+            raise BackupError("Valkey was started anew meanwhile: begin again")
+
+
 def _copy_append_only(parts: list[append_only.Part], target: Path) -> None:
     say(f"backup: Valkey, {sum(part.size for part in parts) / (1 << 20):.1f} MB")
     with explained(target):
         target.mkdir(mode=0o700)
     for part in parts:
         copy(part.file, target / part.name, part.size)
+    sync_directory(target)
 
 
 async def _dump(dsn: str, view: str, target: Path) -> None:

@@ -9,8 +9,6 @@ import asyncpg
 
 from tracker.store.pool import BACKUP_GATE, Connection, connect
 
-_STORED = "SELECT coalesce(sum(clicks), 0)::bigint FROM click_count WHERE dimension = 'all'"
-
 
 class WritersBusy(Exception):  # noqa: N818 - a state of theirs, and nobody's error
     """A writer was between commit and acknowledgement for too long."""
@@ -44,8 +42,8 @@ async def export(connection: Connection) -> str:
 
 
 async def stored(connection: Connection) -> int:
-    """How many clicks there are, by the counts that are kept of them."""
-    return int(await connection.fetchval(_STORED))
+    """How many clicks there are: counted one by one, so that it vouches for them."""
+    return int(await connection.fetchval("SELECT count(*) FROM click"))
 
 
 async def analyze(connection: Connection) -> None:
