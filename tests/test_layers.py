@@ -58,7 +58,7 @@ LEVELS = [
     },
     {"tracker.explain", "tracker.ledger", "tracker.edge.recorders"},
     {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
-    {"tracker.app", "workers", "tracker.doctor", "tracker.supervisor", "tracker.links"},
+    {"tracker.app", "workers", "tracker.doctor", "tracker.supervisor", "tracker.links", "tracker.backup"},
     {"tracker.cli"},
     {"tracker.__main__"},
 ]

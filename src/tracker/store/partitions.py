@@ -35,6 +35,15 @@ async def create_ahead(connection: Connection, today: date | None = None) -> lis
         await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
 
+async def keep(connection: Connection) -> None:
+    """Have none created until this connection is closed.
+
+    Creating one would wait for whoever has read click_default in a transaction that goes on, and every reader
+    who comes later would wait behind it.
+    """
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+
+
 async def _create_missing(connection: Connection, today: date) -> list[str]:
     days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
     days |= {row[0] for row in await connection.fetch(_STRAY_DAYS)}

@@ -17,6 +17,7 @@ class StreamFacts(NamedTuple):
     policy: str  # maxmemory-policy, or unknown
     maxmemory: int  # bytes; 0 = no limit
     millis: int  # its clock, Unix milliseconds
+    run_id: str  # another at each of its starts
 
 
 async def ask(url: str) -> StreamFacts:
@@ -47,4 +48,5 @@ async def ask(url: str) -> StreamFacts:
         policy=str(config["maxmemory-policy"]),
         maxmemory=int(config["maxmemory"]),
         millis=int(seconds) * 1000 + int(micros) // 1000,
+        run_id=str(server["run_id"]),
     )

@@ -1,0 +1,84 @@
+"""A tracker is backed up under load, lost, and restored: what had been answered is there, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.load import Load
+from tests.e2e.running import PATIENCE, Up, up, wait_until
+
+_LINK = "/offer/3?affiliate_id=513"
+
+
+def tracker(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    command = [sys.executable, "-m", "tracker", *words]
+    env = clean | {"TRACKER_DATA_DIR": str(data_dir)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.timeout(120)
+def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.chaos.load.CONNECTIONS", 4)
+    lost, backup, restored = tmp_path / "lost", tmp_path / "backup", tmp_path / "restored"
+    # Batches of a second: whenever the backup comes, clicks wait on the stream.
+    with up(lost, TRACKER_BATCH_AGE_MS="1000") as running:
+        answered = asyncio.run(_back_up_under_load(running, backup))
+    done = tracker(restored, "restore", str(backup))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        0,
+        f"next: TRACKER_DATA_DIR={restored} tracker up",
+    )
+    with up(restored) as running:
+        wait_until(lambda: answered.keys() <= {sub for sub, _ in _stored(running)})
+        stored = _stored(running)
+        assert [sub for sub, times in Counter(sub for sub, _ in stored).items() if times > 1] == []
+        assert {sub: link for sub, link in stored if sub in answered} == answered
+
+
+async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:
+    """Where each click led that had been answered before the backup began."""
+    async with asyncio.timeout(PATIENCE), Load(running.port, _LINK) as load:
+        await load.answers(300)
+        answered = dict(load.locations)
+        done = await asyncio.to_thread(tracker, running.data_dir, "backup", str(backup))
+        await load.answers(100)
+    assert done.returncode == 0, done.stderr
+    assert "backup: the writers stood still for " in done.stderr
+    assert load.unexpected == []
+    assert load.refused == 0
+    return answered
+
+
+def _stored(running: Up) -> list[tuple[str, str]]:
+    """aff_sub and redirected_link of all clicks there are."""
+    path = "/backend/open-api/v1/users/clicks/export?format=ndjson"
+    response, body = running.get(path, running.api_port, Authorization=f"Bearer {running.token}")
+    assert response.status == 200, body
+    clicks = [json.loads(line) for line in body.splitlines()]
+    return [(click["aff_sub"], click["redirected_link"]) for click in clicks]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["backup", "new"], "Valkey cannot be reached"),
+        (["restore", "absent"], "absent/manifest.json: No such file or directory"),
+        (["restore", "--check", "absent"], "absent/manifest.json: No such file or directory"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], complaint: str) -> None:
+    done = tracker(tmp_path / "var", *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert complaint in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
