@@ -207,23 +207,18 @@ async def write(settings: Settings, slot: int, is_over: Callable[[], bool]) -> N
 
 
 async def windows(client: AsyncClient, seen: list[str]) -> None:
-    """Reads window after window, each once, up to the last second that is complete."""
+    """Reads on from the last second that was complete, and keeps what is complete by the answer itself."""
     done = START // 1000
     while done < (START + HOUR) // 1000:
-        until = (await client.get(CLICKS, params={"per_page": 1})).headers.get(HEADER)
-        end = 0 if until is None else int(datetime.fromisoformat(until).timestamp()) - 1
-        if end < done:
-            await asyncio.sleep(0.01)
-            continue
-        limits = {"created_from": _local(done), "created_to": _local(end), "per_page": 1000}
-        answer = (await client.get(CLICKS, params=limits)).json()
-        assert answer["pages"] <= 1
-        seen += [row["hash"] for row in answer["data"]]
-        done = end + 1
-
-
-def _local(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+        created_from = f"{datetime.fromtimestamp(done, UTC):%Y-%m-%d %H:%M:%S}"
+        answer = await client.get(CLICKS, params={"created_from": created_from, "per_page": 1000})
+        assert answer.json()["pages"] <= 1
+        until = answer.headers.get(HEADER)
+        end = done if until is None else int(datetime.fromisoformat(until).timestamp())
+        hashes = [row["hash"] for row in answer.json()["data"]]
+        seen += [hash_ for hash_ in hashes if millis_of(hash_) < end * 1000]
+        done = max(done, end)
+        await asyncio.sleep(0.01)
 
 
 async def feed(client: AsyncClient, seen: list[str]) -> None:
