@@ -276,23 +276,22 @@ async def _ledger(settings: Settings, _: _Facts) -> list[Finding]:
 def _unbalanced(told: Ledger) -> list[Finding]:
     advice = "keep the logs of edges and workers, and count the rows: tracker ledger --verify FROM TO"
     return [
-        Finding("ledger", "fail", f"{_utc(minute.number)} does not balance: {minute.difference}", advice)
+        Finding("ledger", "fail", f"{_utc(minute.number)} does not balance: {ledger.amiss(minute)}", advice)
         for minute in told.unbalanced[:_MOST_MINUTES_NAMED]
     ]
 
 
 def _dead(told: Ledger) -> list[Finding]:
-    dead = ledger.totals(told)["dead"]
     text, advice = (
-        f"{dead} clicks of the last day cannot be stored",
-        "look at them: tracker dead-letters list",
+        f"dead letters, clicks that cannot be stored: {told.buried}",
+        "see tracker dead-letters list",
     )
-    return [Finding("ledger", "warn", text, advice)] if dead else []
+    return [Finding("ledger", "warn", text, advice)] if told.buried else []
 
 
 def _uncounted(told: Ledger) -> list[Finding]:
     number = sum(minute.state is ledger.State.UNCOUNTED for minute in told.minutes)
-    text = f"the stream server has no counts of {number} minutes of the last day"
+    text = f"minutes of the last day of which the stream server has no counts: {number}"
     advice = "was it emptied or replaced? What was on it and not stored is lost"
     return [Finding("ledger", "warn", text, advice)] if number else []
 

@@ -296,6 +296,15 @@ def totals(ledger: Ledger) -> dict[str, int]:
     return {name: sum(getattr(minute, name) for minute in ledger.minutes) for name in COUNTS}
 
 
+def amiss(minute: Minute) -> str:
+    """What is wrong with a minute that does not balance."""
+    if minute.rows not in (None, minute.stored):
+        return f"{minute.rows} rows are in the table, {minute.stored} were counted"
+    if minute.difference:
+        return f"{abs(minute.difference)} {'missing' if minute.difference > 0 else 'too many'}"
+    return "its counts contradict each other"
+
+
 def rfc3339(millis: int) -> str:
     """UTC with milliseconds, as 2026-11-25T16:00:00.123Z."""
     seconds, rest = divmod(millis, 1000)
@@ -350,7 +359,7 @@ def _line(first: str, columns: list[Any], last: str) -> str:
 
 def _verdict(ledger: Ledger, told: Json) -> list[str]:
     unbalanced = [
-        f"does not balance: {name or 'unknown'} (difference {minute.difference})"
+        f"does not balance: {name or 'unknown'}: {amiss(minute)}"
         for name, minute in zip(told["unbalanced"], ledger.unbalanced, strict=True)
     ]
     unchecked = (
