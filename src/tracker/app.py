@@ -1,4 +1,4 @@
-"""Composes the edge; the API composes itself (api.application), for it needs nothing but Postgres."""
+"""Composes the edge; the API composes itself (api.application)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tracker.children import CannotStart
 from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
-from tracker.ledger import Ledger
+from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
 from tracker.store import catalogue, pool
 from tracker.stream import server
@@ -276,23 +276,23 @@ async def _ledger(settings: Settings, _: _Facts) -> list[Finding]:
 def _unbalanced(told: Ledger) -> list[Finding]:
     advice = "keep the logs of edges and workers, and count the rows: tracker ledger --verify FROM TO"
     return [
-        Finding("ledger", "fail", f"{_utc(minute.number)} does not balance: {minute.difference}", advice)
+        Finding("ledger", "fail", f"{_utc(minute)} does not balance: {ledger.amiss(minute)}", advice)
         for minute in told.unbalanced[:_MOST_MINUTES_NAMED]
     ]
 
 
+def _utc(minute: Minute) -> str:
+    return f"{datetime.fromtimestamp(minute.number * 60, UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def _dead(told: Ledger) -> list[Finding]:
-    dead = ledger.totals(told)["dead"]
-    text, advice = (
-        f"{dead} clicks of the last day cannot be stored",
-        "look at them: tracker dead-letters list",
-    )
-    return [Finding("ledger", "warn", text, advice)] if dead else []
+    text = f"dead letters, clicks that cannot be stored: {told.buried}"
+    return [Finding("ledger", "warn", text, "see tracker dead-letters list")] if told.buried else []
 
 
 def _uncounted(told: Ledger) -> list[Finding]:
     number = sum(minute.state is ledger.State.UNCOUNTED for minute in told.minutes)
-    text = f"the stream server has no counts of {number} minutes of the last day"
+    text = f"minutes of the last day of which the stream server has no counts: {number}"
     advice = "was it emptied or replaced? What was on it and not stored is lost"
     return [Finding("ledger", "warn", text, advice)] if number else []
 
@@ -311,14 +311,6 @@ def _held_back(word: Word, now: int) -> tuple[str, str]:
         f"{text}; last heard of at {ledger.rfc3339(word.said)}",
         f"start it again: tracker edge --slot {word.slot}; "
         f"if its disk is lost: tracker ledger --forget-edge {word.slot}",
-    )
-
-
-def _utc(number: int) -> str:
-    return (
-        "an unknown minute"
-        if not number
-        else f"{datetime.fromtimestamp(number * 60, UTC):%Y-%m-%d %H:%M} UTC"
     )
 
 

@@ -48,11 +48,15 @@ class Seen(NamedTuple):
     before: Counts
     stored: int
     rows: int | None  # in the click table itself; None: not asked
-    waiting: int | None  # entries counted one by one on the streams; None: not asked
-    buried: int | None  # the same of the dead-letter streams
+    found: tuple[int, int] | None  # entries on the streams, and dead letters, one by one; None: not asked
     after: Counts
     spooled: int
     is_hour_counted: bool
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no entry came or went while all this was read, so that it fits together exactly."""
+        return self.before._replace(answered=0) == self.after._replace(answered=0)
 
 
 class Minute(NamedTuple):
@@ -199,12 +203,16 @@ class _Readings(NamedTuple):
             before=self.before.counts.get(number, Counts()),
             stored=self.stored.get(number, 0),
             rows=None if self.rows is None else self.rows.get(number, 0),
-            waiting=None if self.recount is None else self.recount.waiting.get(number, 0),
-            buried=None if self.recount is None else self.recount.buried.get(number, 0),
+            found=self._found(number),
             after=self.after.counts.get(number, Counts()),
             spooled=self.spooled.get(number, 0),
             is_hour_counted=number // 60 in self.hours,
         )
+
+    def _found(self, number: int) -> tuple[int, int] | None:
+        if self.recount is None:
+            return None
+        return self.recount.waiting.get(number, 0), self.recount.buried.get(number, 0)
 
 
 async def _stored(
@@ -232,14 +240,13 @@ def _spooled(words: list[Word]) -> Counter[int]:
 def judge(number: int, seen: Seen) -> Minute:
     """The balance of a minute out of what was read of it."""
     counts = seen.after
-    is_still = seen.before._replace(answered=0) == counts._replace(answered=0)
-    in_flight = seen.waiting if is_still and seen.waiting is not None else counts.in_flight
-    dead = seen.buried if is_still and seen.buried is not None else counts.dead
-    recorded = counts.recorded
+    in_flight, dead, recorded = counts.in_flight, counts.dead, counts.recorded
+    if seen.is_still and seen.found is not None:
+        in_flight, dead = seen.found
     if number == UNKNOWN:  # in which minutes these were recorded, nobody can tell
-        in_flight, recorded = 0, dead + counts.given_up
+        in_flight = seen.found[0] if seen.found else 0
+        recorded = in_flight + dead + counts.given_up
     difference = recorded - (seen.stored + in_flight + dead + counts.given_up + counts.duplicates)
-    lost = difference if is_still else seen.before.stored - seen.stored
     return Minute(
         number=number,
         recorded=recorded + seen.spooled,
@@ -253,16 +260,22 @@ def judge(number: int, seen: Seen) -> Minute:
         given_up=counts.given_up,
         duplicates=counts.duplicates,
         difference=difference,
-        state=_state(seen, in_flight, difference, lost),
+        state=_state(number, seen, difference),
     )
 
 
-def _state(seen: Seen, in_flight: int, difference: int, lost: int) -> State:
+def _state(number: int, seen: Seen, difference: int) -> State:
     if seen.rows is not None and seen.rows != seen.stored:
         return State.UNBALANCED
+    if number == UNKNOWN:
+        return State.BALANCED
     if seen.stored and not seen.is_hour_counted:
         return State.UNCOUNTED
-    if lost > 0 or difference < -in_flight:
+    counts = seen.after
+    if seen.is_still and seen.found not in (None, (counts.in_flight, counts.dead)):
+        return State.UNBALANCED
+    # Stored by now is all that was off the stream before, and at most what has not gone another way since.
+    if not seen.before.stored <= seen.stored <= counts.stored + counts.in_flight:
         return State.UNBALANCED
     return State.SETTLING if difference else State.BALANCED
 
@@ -281,6 +294,15 @@ def as_json(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> Json:
 
 def totals(ledger: Ledger) -> dict[str, int]:
     return {name: sum(getattr(minute, name) for minute in ledger.minutes) for name in COUNTS}
+
+
+def amiss(minute: Minute) -> str:
+    """What is wrong with a minute that does not balance."""
+    if minute.rows not in (None, minute.stored):
+        return f"{minute.rows} rows are in the table, {minute.stored} were counted"
+    if minute.difference:
+        return f"{abs(minute.difference)} {'missing' if minute.difference > 0 else 'too many'}"
+    return "its counts contradict each other"
 
 
 def rfc3339(millis: int) -> str:
@@ -337,7 +359,7 @@ def _line(first: str, columns: list[Any], last: str) -> str:
 
 def _verdict(ledger: Ledger, told: Json) -> list[str]:
     unbalanced = [
-        f"does not balance: {name or 'unknown'} (difference {minute.difference})"
+        f"does not balance: {name or 'unknown'}: {amiss(minute)}"
         for name, minute in zip(told["unbalanced"], ledger.unbalanced, strict=True)
     ]
     unchecked = (

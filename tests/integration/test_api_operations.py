@@ -12,6 +12,8 @@ from tracker.api.application import create_api
 from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
+from tracker.api.ledger import PATH as LEDGER
+from tracker.api.ledger import LedgerQuery
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -120,17 +122,19 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         f"{CLICKS}/export": FormatQuery,
         f"{CLICKS}/{{id}}": OneClickQuery,
         EXPLAIN: ExplainQuery,
+        LEDGER: LedgerQuery,
     }
     assert spec["paths"].keys() == models.keys()
     for path, model in models.items():
         operation = spec["paths"][path]["get"]
         parameters = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
-        assert parameters.keys() == model.model_fields.keys()
+        assert parameters.keys() == {field.alias or name for name, field in model.model_fields.items()}
         for item in parameters.values():
             assert item["description"]
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
         assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
+        assert ("headers" in operation["responses"]["200"]) == (path != EXPLAIN)
         for status, response in operation["responses"].items():
             if status != "200":
                 assert response["content"].keys() == {"application/problem+json"}

@@ -6,6 +6,8 @@ Keys of one partition share a hash tag, so that they live on one node of a clust
     lane:{p}:<lane>                  an appending connection's last sequence and answer
     unique:{p}:<window>:<slice>:<n>  buckets of visitors seen (record_clicks.lua)
     cap:{p}:<counter>                what a cap has counted in a period (tracker.caps names it)
+    ledger:{p}:<hour>                what has become of the clicks of each minute of an hour, counted
+    edges:{p}                        each edge's word up to when its clicks are here, and what is in its spool
     orphans:{0}                      the latest hits that name no known offer or affiliate; bounded
     writer:{p}:<slot>                who holds a writer's slot
 """

@@ -26,7 +26,7 @@ UNKNOWN = 0
 
 _LOOKED_AT = 1_000  # entries from the stream's beginning
 _CHUNK = 1_000  # entries of a recount that are read at a time
-_PARTITIONS = range(MAX_PARTITIONS)
+_PARTITIONS = range(MAX_PARTITIONS)  # one that was given up may have counts, and clicks, still
 
 
 class Counts(NamedTuple):
@@ -98,7 +98,7 @@ class StreamLedger:
         millis, waiting, buried = 0, 0, 0
         words: list[Word] = []
         fields: list[tuple[int, dict[bytes, bytes]]] = []
-        for partition in await self._in_use():
+        for partition in await self._with_anything(hours):
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.time()
                 pipe.xlen(b"clicks:{%d}" % partition)
@@ -115,11 +115,7 @@ class StreamLedger:
 
     async def recount(self) -> Recount:
         """Count the entries on the streams themselves, one by one."""
-        in_use = await self._in_use()
-        return Recount(
-            await self._minutes_of([b"clicks:{%d}" % partition for partition in in_use]),
-            await self._minutes_of([b"dead:{%d}" % partition for partition in in_use]),
-        )
+        return Recount(await self._minutes_of("clicks"), await self._minutes_of("dead"))
 
     async def complete_until(self, since: int | None = None) -> int | None:
         """The time before which every click is stored: Unix milliseconds, or None where nothing is known.
@@ -161,11 +157,12 @@ class StreamLedger:
             counts = _counts(zip(hours, await pipe.execute(), strict=True))
         return [minute * MINUTE for minute in sorted(counts) if counts[minute].in_flight > 0][:1]
 
-    async def _in_use(self) -> list[int]:
-        """A partition's stream exists from its first reader or click on, also while it is empty."""
+    async def _with_anything(self, hours: Collection[int]) -> list[int]:
+        """The partitions that hold anything, or have counts of these hours."""
         found = await self._each(
             lambda pipe, partition: pipe.exists(
-                *(b"%b:{%d}" % (kind, partition) for kind in (b"edges", b"clicks", b"dead"))
+                *(b"%b:{%d}" % (kind, partition) for kind in (b"edges", b"clicks", b"dead")),
+                *(_ledger(partition, hour) for hour in hours),
             )
         )
         return [partition for partition, keys in enumerate(found) if keys]
@@ -177,11 +174,11 @@ class StreamLedger:
             replies: list[Any] = await pipe.execute()
         return replies
 
-    async def _minutes_of(self, streams: Iterable[bytes]) -> Counter[int]:
+    async def _minutes_of(self, kind: str) -> Counter[int]:
         minutes: Counter[int] = Counter()
-        for stream in streams:
+        for partition in _PARTITIONS:
             after = b"-"
-            while entries := await self._client.xrange(stream, after, count=_CHUNK):
+            while entries := await self._client.xrange(f"{kind}:{{{partition}}}", after, count=_CHUNK):
                 minutes.update((_millis(fields) or UNKNOWN) // MINUTE for fields in _fields(entries))
                 after = b"(" + entries[-1][0]
         return minutes
