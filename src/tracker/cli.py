@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from tracker import doctor, links, supervisor
 from tracker.api import create_api
 from tracker.app import create_edge
 from tracker.children import CannotStart, first_error
+from tracker.commands import dead_letters, rebuild_stats
 from tracker.edge.geo import GeoReader
 from tracker.embedded import resolve
 from tracker.explain import Question, UnreadableUrl, explain, in_words
@@ -32,6 +33,8 @@ from tracker.store.demo import load_demo
 from tracker.store.migrate import migrate
 from tracker.store.tokens import SCOPES, create_token
 from tracker.stream import orphans
+from tracker.stream.dead_letters import NoSuchLetter
+from tracker.stream.reader import UNREACHABLE
 from workers import click_writer
 
 KEEP_ALIVE_SECONDS = 75
@@ -52,12 +55,14 @@ examples:
   tracker explain 'http://…/offer/3?affiliate_id=513' --ip 192.0.2.7
                                                 what that link would do for a visitor, and why
   tracker doctor                                what is amiss, and what to do about it
+  tracker dead-letters list                     clicks that could not be stored, and why
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
 
 exit codes:
   0   done
-  1   failed, and one line on stderr says why; `tracker doctor`: something is amiss
+  1   failed, and one line on stderr says why; `tracker doctor`: something is amiss;
+      `tracker rebuild-stats --check`: a count differs
   2   a word on the command line is wrong
   78  a TRACKER_… variable is wrong, and the line names it
 """
@@ -73,6 +78,16 @@ edges with one number would write over each other's.
 _WORKER_SLOT = """\
 Each worker needs a --slot of its own: what it has read and not stored yet is kept in the stream under that
 number for its next start, and a second worker with the same number only waits until the first has ended.
+"""
+_DEAD_LETTERS = """\
+An entry that no writer can store is set aside with the reason, and the rest of its batch is stored. Replay it
+when what stood in the way has been mended; one that fails again is a dead letter again, under a new id. Both
+replay and drop keep the ledger: a dropped click stays counted, as given up.
+"""
+_REBUILD_STATS = """\
+The counts per quarter-hour and minute are made in the transaction that stores a click; this makes them anew
+out of the clicks, a day at a time, and says on stderr how far it is. Safe while clicks are stored: writers
+wait only while the wrong counts of a day are written.
 """
 
 
@@ -98,13 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
-    if isinstance(error, CannotStart | links.LinkError | UnreadableUrl):
+    if isinstance(error, CannotStart | links.LinkError | NoSuchLetter | UnreadableUrl):
         return str(error)
     if isinstance(error, pool.UNREACHABLE):
         why = str(error) or "it does not answer"
         if settings.postgres_dsn is None:
             return f"PostgreSQL cannot be reached ({why}); is `tracker up` running on this TRACKER_DATA_DIR?"
         return f"PostgreSQL cannot be reached ({why}); is TRACKER_POSTGRES_DSN right, and its server running?"
+    if isinstance(error, UNREACHABLE):
+        return f"the stream server cannot be reached ({error}); `tracker doctor` says more"
     if isinstance(error, pool.REFUSED):
         whose = "" if settings.postgres_dsn is None else " on the database of TRACKER_POSTGRES_DSN"
         return f"PostgreSQL refuses: {error}; has `tracker migrate` been run{whose}?"
@@ -165,6 +182,8 @@ def _add_chores(commands: _Commands) -> None:
     chore.add_argument("--json", action="store_true", help="print JSON")
     _add_link(commands)
     _add_explain(commands)
+    _add_dead_letters(commands)
+    _add_rebuild_stats(commands)
     orphans_ = _add(commands, "orphans", _orphans, "show hits that named no known offer or affiliate")
     orphans_.add_argument(
         "--count", type=_whole(1, orphans.KEPT), default=50, metavar="N", help="the latest so many (50)"
@@ -201,6 +220,47 @@ def _add_explain(commands: _Commands) -> None:
         help="when, such as 2026-12-24T18:00:00+01:00 (now; UTC if not said)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_dead_letters(commands: _Commands) -> None:
+    purpose = "show, replay or drop clicks that could not be stored"
+    letters = commands.add_parser("dead-letters", help=purpose, description=f"{purpose.capitalize()}.")
+    letters.epilog = _DEAD_LETTERS
+    words = letters.add_subparsers(metavar="COMMAND", required=True)
+    listing = _add(words, "list", _list_dead_letters, "one line for each: id, when, hash, minute, reason")
+    show = _add(words, "show", _show_dead_letter, "show all of one, as far as it can be read")
+    show.add_argument("id", metavar="ID", help="as the list has it")
+    replay = _add(words, "replay", _replay_dead_letters, "put them back on the stream, to be stored")
+    drop = _add(words, "drop", _drop_dead_letters, "give them up for good; without --yes only say which")
+    drop.add_argument("--yes", action="store_true", help="really drop them")
+    for parser in (replay, drop):
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("ids", nargs="*", default=[], metavar="ID", help="as the list has it")
+        which.add_argument("--all", action="store_true", help="all that are there now")
+    for parser in (listing, show, replay, drop):
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_rebuild_stats(commands: _Commands) -> None:
+    parser = _add(
+        commands, "rebuild-stats", _rebuild_stats, "count the clicks anew, and mend counts that differ"
+    )
+    parser.add_argument("--check", action="store_true", help="only say what differs: 1 if anything")
+    parser.add_argument(
+        "--from", dest="first", type=_day, default=date.min, metavar="DATE", help="first day (UTC)"
+    )
+    parser.add_argument(
+        "--to", dest="last", type=_day, default=date.max, metavar="DATE", help="last day (UTC)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.epilog = _REBUILD_STATS
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-12-24") from error
 
 
 def _moment(text: str) -> datetime:
@@ -344,6 +404,43 @@ def _orphans(settings: Settings, arguments: _Arguments) -> int:
         else:
             at = datetime.fromtimestamp(orphan.millis / 1000, UTC)
             print(f"{at:%Y-%m-%d %H:%M:%S}  {orphan.why:17}  {orphan.requested_link}")
+    return 0
+
+
+def _list_dead_letters(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(dead_letters.list_(settings.redis_url, as_json=arguments.json))
+    return 0
+
+
+def _show_dead_letter(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(dead_letters.show(settings.redis_url, arguments.id, as_json=arguments.json))
+    return 0
+
+
+def _replay_dead_letters(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(dead_letters.replay(settings.redis_url, arguments.ids, as_json=arguments.json))
+    return 0
+
+
+def _drop_dead_letters(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(
+        dead_letters.drop(settings.redis_url, arguments.ids, really=arguments.yes, as_json=arguments.json)
+    )
+    return 0
+
+
+def _rebuild_stats(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.postgres_dsn
+    days = (arguments.first, arguments.last)
+    if arguments.check:
+        return int(
+            bool(asyncio.run(rebuild_stats.check(settings.postgres_dsn, *days, as_json=arguments.json)))
+        )
+    asyncio.run(rebuild_stats.rebuild(settings.postgres_dsn, *days, as_json=arguments.json))
     return 0
 
 

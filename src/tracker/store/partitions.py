@@ -14,6 +14,7 @@ from tracker.store.pool import Connection
 
 DAYS_AHEAD = 7
 
+_NAME = "click_%Y%m%d"
 _LOCK = 0x7C1C_0002  # one creates at a time
 
 _EXISTING = """
@@ -35,6 +36,15 @@ async def create_ahead(connection: Connection, today: date | None = None) -> lis
         await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
 
+async def keep(connection: Connection) -> None:
+    """Have none created until this connection is closed.
+
+    Creating one would wait for whoever has read click_default in a transaction that goes on, and every reader
+    who comes later would wait behind it.
+    """
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+
+
 async def _create_missing(connection: Connection, today: date) -> list[str]:
     days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
     days |= {row[0] for row in await connection.fetch(_STRAY_DAYS)}
@@ -45,8 +55,15 @@ async def _create_missing(connection: Connection, today: date) -> list[str]:
     return [name_of(day) for day in missing]
 
 
+async def days(connection: Connection) -> set[date]:
+    """The days that have a partition, and those of the rows that have none."""
+    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
+    own = {datetime.strptime(name, _NAME).replace(tzinfo=UTC).date() for name in names}
+    return own | {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+
+
 def name_of(day: date) -> str:
-    return f"click_{day:%Y%m%d}"
+    return day.strftime(_NAME)
 
 
 async def _create(connection: Connection, day: date) -> None:

@@ -17,6 +17,8 @@ ANSWER_BYTES = 17
 """Length of what the script answers about one click, and stores beside its record."""
 
 _NO_HASH = bytes(16)
+_LATE = b"3"
+_HASH_AT = slice(3, 35)  # after the version, a bracket and a quotation mark
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cI8s16s")
@@ -37,6 +39,7 @@ class Answer(NamedTuple):
 
     outcome: int  # place in Outcomes
     first_hash: str | None  # of the visitor's first click in the window
+    is_late: bool = False  # answered as its first outcome out of a spool; only uniqueness was decided later
 
 
 def encode(click: Click, outcomes: Outcomes) -> Entry:
@@ -147,7 +150,7 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
         bot_reason is not None,
         bot_reason,
         is_test,
-        False,
+        answer.is_late,
         requested_offer_id,
         requested_url_id,
         offer_id,
@@ -192,4 +195,11 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
 
 def read_answer(packed: bytes) -> Answer:
     first = packed[1:ANSWER_BYTES]
-    return Answer(packed[0] - 0x30, None if first == _NO_HASH else first.hex())
+    is_late = packed[:1] == _LATE
+    return Answer(0 if is_late else packed[0] - 0x30, None if first == _NO_HASH else first.hex(), is_late)
+
+
+def hash_of(fields: dict[bytes, bytes]) -> str | None:
+    """The hash of an entry, also of one whose record is damaged elsewhere: its place there is fixed."""
+    text = fields.get(b"r", b"")[_HASH_AT].decode("ascii", "replace")
+    return text if is_click_hash(text) else None
