@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from tracker.clickhash import millis_of
@@ -24,6 +26,9 @@ from tracker.model import (
     Status,
     Visitor,
 )
+from tracker.store import clicks
+from tracker.store.clicks import Arrival, Writer
+from tracker.store.pool import Connection
 from tracker.stream.record import decode, encode
 
 HASH = "01900000000070008000000000000001"
@@ -60,6 +65,8 @@ _VISITOR = Visitor(
 )
 _DEVICE = Device("Windows", "10", "", "", "desktop", "x64", "Chrome", "141.0.0.0")
 _GEO = Geo("NL", None, "Amsterdam", None, "UNK")
+
+_entries = count(1)
 
 
 def an_offer(**changes: Any) -> Offer:
@@ -121,3 +128,10 @@ def a_row(click: Click | None = None, **changes: Any) -> ClickRow:
     click = click or a_click()
     _, record = encode(click, outcomes_of(click))
     return decode({b"a": b"0" + bytes.fromhex(click.hash), b"r": record})._replace(**changes)
+
+
+async def store(connection: Connection, rows: Iterable[ClickRow]) -> None:
+    """Store rows as a writer does that has read each as an entry of its own; every connection is a writer."""
+    writer = Writer(0, connection.get_server_pid())
+    await clicks.store(connection, writer, [Arrival(next(_entries), row) for row in rows])
+    await clicks.open_gate(connection)

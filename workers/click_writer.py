@@ -12,9 +12,9 @@ import signal
 from contextlib import suppress
 from time import monotonic
 
-from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import clicks, pool
+from tracker.store.clicks import Arrival, Writer
 from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 SLOT_SECONDS = 3.0
 """How long a writer's slot outlives its last sign of life."""
 ABANDONED_SECONDS = 60.0
-"""How long an entry may stay unacknowledged before another writer takes it over."""
+"""How long an entry may stay unacknowledged before another writer takes it over, though its own has its slot.
+Where nobody has that, SLOT_SECONDS are enough; and should its writer go on yet, the click is stored once."""
+STORE_SECONDS = 60.0
+"""How long Postgres may take over one batch before it counts as away."""
 _LOOK_SECONDS = 5.0  # between looks for partitions beyond the number in force
+_TAKEOVER_SECONDS = 1.0  # between looks for what others have left
 _BLOCK_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -66,7 +70,7 @@ async def _write(
 ) -> None:
     assert settings.redis_url
     async with Reader(settings.redis_url, slot, partition) as reader:
-        await ClickWriter(settings, reader, stopping, burst=burst).run()
+        await ClickWriter(settings, Writer(partition, slot), reader, stopping, burst=burst).run()
 
 
 async def _found_waiting(settings: Settings) -> set[int]:
@@ -87,9 +91,12 @@ async def _comes_within(event: asyncio.Event, seconds: float) -> bool:
 class ClickWriter:
     """One slot's loop over one partition of the stream."""
 
-    def __init__(self, settings: Settings, reader: Reader, stopping: asyncio.Event, *, burst: bool) -> None:
+    def __init__(
+        self, settings: Settings, writer: Writer, reader: Reader, stopping: asyncio.Event, *, burst: bool
+    ) -> None:
         assert settings.postgres_dsn
         self._dsn = settings.postgres_dsn
+        self._writer = writer
         self._size = settings.batch_size
         self._age = 0.0 if burst else settings.batch_age
         self._reader = reader
@@ -166,9 +173,9 @@ class ClickWriter:
 
     async def _next_batch(self) -> list[Delivery]:
         if monotonic() > self._next_takeover:
-            if batch := await self._reader.abandoned(self._size, ABANDONED_SECONDS):
+            if batch := await self._reader.abandoned(self._size, SLOT_SECONDS, ABANDONED_SECONDS):
                 return batch
-            self._next_takeover = monotonic() + ABANDONED_SECONDS / 4
+            self._next_takeover = monotonic() + _TAKEOVER_SECONDS
         batch = await self._reader.new(self._size, None if self._burst else _BLOCK_SECONDS)
         if batch and len(batch) < self._size and self._age:
             await asyncio.sleep(self._age)
@@ -177,34 +184,48 @@ class ClickWriter:
 
     async def _store(self, batch: list[Delivery]) -> None:
         """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
-        rows: list[tuple[Delivery, ClickRow]] = []
+        sound: list[tuple[Delivery, Arrival]] = []
         for delivery in batch:
             try:
-                rows.append((delivery, decode(delivery.fields)))
+                sound.append((delivery, Arrival(delivery.number, decode(delivery.fields))))
             except Undecodable as error:
                 await self._bury(delivery, str(error))
-        if rows:
-            await self._store_rows(rows)
+        if sound:
+            await self._store_sound(sound)
 
-    async def _store_rows(self, rows: list[tuple[Delivery, ClickRow]], *, again: bool = False) -> None:
+    async def _store_sound(self, batch: list[tuple[Delivery, Arrival]], *, again: bool = False) -> None:
         """One transaction; where a row in it is bad, halves, until the bad one stands alone.
 
         It is then tried once more: a row on its way to click_default fails while its day's partition is made.
         """
         try:
-            await clicks.store(await self._connected(), [row for _, row in rows])
+            await self._store_all(batch)
         except clicks.BAD_ROW as error:
-            if len(rows) > 1:
-                middle = len(rows) // 2
-                await self._store_rows(rows[:middle])
-                await self._store_rows(rows[middle:])
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._store_sound(batch[:middle])
+                await self._store_sound(batch[middle:])
             elif again:
-                await self._bury(rows[0][0], f"{type(error).__name__}: {error}")
+                await self._bury(batch[0][0], f"{type(error).__name__}: {error}")
             else:
-                await self._store_rows(rows, again=True)
+                await self._store_sound(batch, again=True)
         else:
-            await self._reader.acknowledge(delivery.id for delivery, _ in rows)
             self._pause = _FIRST_PAUSE
+
+    async def _store_all(self, batch: list[tuple[Delivery, Arrival]]) -> None:
+        """Commit, then acknowledge; a backup finds both done, or neither."""
+        connection = await self._connected()
+        # No timeout: to give up in good order asyncpg waits for the server to take notice, and it may never.
+        watchdog = asyncio.get_running_loop().call_later(STORE_SECONDS, connection.terminate)
+        try:
+            duplicates = await clicks.store(connection, self._writer, (arrival for _, arrival in batch))
+            await self._reader.acknowledge((delivery for delivery, _ in batch), duplicates)
+            await clicks.open_gate(connection)
+        except clicks.BAD_ROW:
+            await clicks.open_gate(connection)
+            raise
+        finally:
+            watchdog.cancel()
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)

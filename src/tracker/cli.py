@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from tracker.backup.files import BackupError, check
 from tracker.backup.make import back_up
 from tracker.backup.restore import restore
 from tracker.children import CannotStart, first_error
+from tracker.commands import dead_letters, rebuild_stats
 from tracker.edge.geo import GeoReader
 from tracker.embedded import resolve
 from tracker.explain import Question, UnreadableUrl, explain, in_words
@@ -39,6 +40,7 @@ from tracker.store.demo import load_demo
 from tracker.store.migrate import migrate
 from tracker.store.tokens import SCOPES, create_token
 from tracker.stream import orphans
+from tracker.stream.dead_letters import NoSuchLetter
 from tracker.stream.reader import UNREACHABLE
 from workers import click_writer
 
@@ -62,13 +64,14 @@ examples:
   tracker doctor                                what is amiss, and what to do about it
   tracker ledger --verify 2026-11-24 2026-11-24 whether each click of that day is there, counted in the table
   tracker backup /mnt/other-disk/today          everything, copied while it runs
+  tracker dead-letters list                     clicks that could not be stored, and why
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
 
 exit codes:
   0   done
   1   failed, and one line on stderr says why; `tracker doctor`: something is amiss;
-      `tracker ledger`: a minute does not balance
+      `tracker ledger`: a minute does not balance; `tracker rebuild-stats --check`: a count differs
   2   a word on the command line is wrong
   78  a TRACKER_… variable is wrong, and the line names it
 """
@@ -92,6 +95,16 @@ secrets included. Settings (TRACKER_…) and geo databases are not in it.
 """
 _RESTORE = """\
 Checks the backup first. TRACKER_DATA_DIR must not exist yet, or be empty: nothing is ever overwritten.
+"""
+_DEAD_LETTERS = """\
+An entry that no writer can store is set aside with the reason, and the rest of its batch is stored. Replay it
+when what stood in the way has been mended; one that fails again is a dead letter again, under a new id. Both
+replay and drop keep the ledger: a dropped click stays counted, as given up.
+"""
+_REBUILD_STATS = """\
+The counts per quarter-hour and minute are made in the transaction that stores a click; this makes them anew
+out of the clicks, a day at a time, and says on stderr how far it is. Safe while clicks are stored: writers
+wait only while the wrong counts of a day are written.
 """
 
 
@@ -117,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
-    if isinstance(error, CannotStart | BackupError | links.LinkError | UnreadableUrl):
+    if isinstance(error, CannotStart | BackupError | links.LinkError | NoSuchLetter | UnreadableUrl):
         return str(error)
     if isinstance(error, pool.UNREACHABLE):
         why = str(error) or "it does not answer"
@@ -191,6 +204,8 @@ def _add_chores(commands: _Commands) -> None:
     _add_link(commands)
     _add_explain(commands)
     _add_ledger(commands)
+    _add_dead_letters(commands)
+    _add_rebuild_stats(commands)
     orphans_ = _add(commands, "orphans", _orphans, "show hits that named no known offer or affiliate")
     orphans_.add_argument(
         "--count", type=_whole(1, orphans.KEPT), default=50, metavar="N", help="the latest so many (50)"
@@ -283,6 +298,47 @@ def _zone(text: str) -> tzinfo:
         return zone_named(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
+
+
+def _add_dead_letters(commands: _Commands) -> None:
+    purpose = "show, replay or drop clicks that could not be stored"
+    letters = commands.add_parser("dead-letters", help=purpose, description=f"{purpose.capitalize()}.")
+    letters.epilog = _DEAD_LETTERS
+    words = letters.add_subparsers(metavar="COMMAND", required=True)
+    listing = _add(words, "list", _list_dead_letters, "one line for each: id, when, hash, minute, reason")
+    show = _add(words, "show", _show_dead_letter, "show all of one, as far as it can be read")
+    show.add_argument("id", metavar="ID", help="as the list has it")
+    replay = _add(words, "replay", _replay_dead_letters, "put them back on the stream, to be stored")
+    drop = _add(words, "drop", _drop_dead_letters, "give them up for good; without --yes only say which")
+    drop.add_argument("--yes", action="store_true", help="really drop them")
+    for parser in (replay, drop):
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("ids", nargs="*", default=[], metavar="ID", help="as the list has it")
+        which.add_argument("--all", action="store_true", help="all that are there now")
+    for parser in (listing, show, replay, drop):
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_rebuild_stats(commands: _Commands) -> None:
+    parser = _add(
+        commands, "rebuild-stats", _rebuild_stats, "count the clicks anew, and mend counts that differ"
+    )
+    parser.add_argument("--check", action="store_true", help="only say what differs: 1 if anything")
+    parser.add_argument(
+        "--from", dest="first", type=_day, default=date.min, metavar="DATE", help="first day (UTC)"
+    )
+    parser.add_argument(
+        "--to", dest="last", type=_day, default=date.max, metavar="DATE", help="last day (UTC)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.epilog = _REBUILD_STATS
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-12-24") from error
 
 
 def _moment(text: str) -> datetime:
@@ -472,6 +528,43 @@ def _forget_edge(settings: Settings, slot: str) -> int:
         return _fail(str(error))
     lost = f"; {spooled} clicks in its spool are lost unless it runs again" if spooled else ""
     print(f"edge {slot} is forgotten{lost}")
+    return 0
+
+
+def _list_dead_letters(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(dead_letters.list_(settings.redis_url, as_json=arguments.json))
+    return 0
+
+
+def _show_dead_letter(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(dead_letters.show(settings.redis_url, arguments.id, as_json=arguments.json))
+    return 0
+
+
+def _replay_dead_letters(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(dead_letters.replay(settings.redis_url, arguments.ids, as_json=arguments.json))
+    return 0
+
+
+def _drop_dead_letters(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.redis_url
+    asyncio.run(
+        dead_letters.drop(settings.redis_url, arguments.ids, really=arguments.yes, as_json=arguments.json)
+    )
+    return 0
+
+
+def _rebuild_stats(settings: Settings, arguments: _Arguments) -> int:
+    assert settings.postgres_dsn
+    days = (arguments.first, arguments.last)
+    if arguments.check:
+        return int(
+            bool(asyncio.run(rebuild_stats.check(settings.postgres_dsn, *days, as_json=arguments.json)))
+        )
+    asyncio.run(rebuild_stats.rebuild(settings.postgres_dsn, *days, as_json=arguments.json))
     return 0
 
 

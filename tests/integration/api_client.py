@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from httpx import ASGITransport, AsyncClient
 
+from tests.clicks import store as store_rows
 from tracker.api.application import create_api
 from tracker.clickhash import first_hash_at
 from tracker.model import ClickRow
@@ -44,7 +45,7 @@ async def store(settings: Settings, rows: Iterable[ClickRow]) -> None:
     connection = await connect(settings.postgres_dsn)
     try:
         await clicks.prepare(connection)
-        await clicks.store(connection, list(rows))
+        await store_rows(connection, rows)
     finally:
         await connection.close()
 

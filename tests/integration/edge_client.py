@@ -62,7 +62,7 @@ async def recorded(settings: Settings) -> list[ClickRow]:
         await reader.create_group()
         deliveries = await reader.new(10_000, None)
         if deliveries:
-            await reader.acknowledge(delivery.id for delivery in deliveries)
+            await reader.acknowledge(deliveries)
         return [decode(delivery.fields) for delivery in deliveries]
 
 

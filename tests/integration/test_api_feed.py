@@ -8,6 +8,7 @@ import pytest
 from httpx import AsyncClient
 
 from tests.clicks import a_row
+from tests.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tracker.model import ClickRow
 from tracker.settings import Settings
@@ -44,7 +45,7 @@ async def test_ids_of_an_open_transaction_hold_back_all_above_them(database: Set
         for first in (1, 7):  # before the first id ever, and after some
             transaction = slow.transaction()
             await transaction.start()
-            await clicks.store(slow, rows(first * 100, 3))
+            await store_rows(slow, rows(first * 100, 3))
             await store(database, rows(first * 100 + APART, 3))
             assert await polled(client, first - 1) == ([], first - 1)
             await transaction.commit()
@@ -56,7 +57,7 @@ async def test_ids_of_a_transaction_that_failed_hold_nothing_back(database: Sett
     failing = await writer(database)
     transaction = failing.transaction()
     await transaction.start()
-    await clicks.store(failing, rows(0, 3))
+    await store_rows(failing, rows(0, 3))
     await store(database, rows(APART, 2))
     await transaction.rollback()
     await failing.close()
@@ -81,7 +82,7 @@ async def test_a_poller_misses_nothing_of_many_writers(database: Settings) -> No
         connection = await writer(database)
         for batch in range(12):
             async with connection.transaction():
-                await clicks.store(connection, rows(start + batch * 10, chance.randrange(1, 5)))
+                await store_rows(connection, rows(start + batch * 10, chance.randrange(1, 5)))
                 await asyncio.sleep(chance.random() * 0.02)
         await connection.close()
 

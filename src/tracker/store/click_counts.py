@@ -3,6 +3,8 @@
 A time span is a head and a tail, each less than a quarter-hour and counted in the click table itself, with
 whole quarter-hours between them, whose counts are kept in click_count by the transaction that stores a click.
 Read within one REPEATABLE READ snapshot, so that the parts fit together.
+
+What is counted of clicks is said here alone: store.clicks keeps these counts, store.recount makes them anew.
 """
 
 from __future__ import annotations
@@ -17,6 +19,22 @@ SLOT_MILLIS = 900_000
 
 END_OF_TIME = (1 << 48) // SLOT_MILLIS * SLOT_MILLIS
 """Unix milliseconds past every hash (the year 10889), at the start of a quarter-hour."""
+
+
+def counts_of(clicks: str) -> str:
+    """A query of the rows of click_count for a relation with offer_id, affiliate_id and millis."""
+    return f"""
+    SELECT CASE WHEN GROUPING(offer_id) = 0 THEN 'offer'
+                WHEN GROUPING(affiliate_id) = 0 THEN 'affiliate'
+                ELSE 'all' END AS dimension,
+           coalesce(offer_id, affiliate_id, 0) AS key, slot, count(*) AS clicks
+    FROM (SELECT offer_id, affiliate_id, (millis / {SLOT_MILLIS})::integer AS slot FROM {clicks}) AS each
+    GROUP BY GROUPING SETS ((slot), (slot, offer_id), (slot, affiliate_id))"""  # noqa: S608
+
+
+def minutes_of(clicks: str) -> str:
+    """A query of the rows of click_minute for a relation with millis."""
+    return f"SELECT millis / 60000 AS minute, count(*) AS stored FROM {clicks} GROUP BY minute"  # noqa: S608
 
 
 class Span(NamedTuple):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 import asyncpg
 
 from tracker.model import ClickRow
-from tracker.store.pool import Connection
+from tracker.store import click_counts
+from tracker.store.pool import BACKUP_GATE, Connection
 
 FEED_LOCK = 0x7C1C << 48
 """Advisory-lock namespace of the after_id feed: FEED_LOCK | n is held, shared, by a transaction that may
@@ -23,11 +26,29 @@ BAD_ROW: tuple[type[Exception], ...] = (
 )
 """What Postgres, or asyncpg encoding for it, says of a row that can never be stored."""
 
-_STAGING = """
+
+class Writer(NamedTuple):
+    """Who stores: a slot, on one partition of the stream."""
+
+    partition: int
+    slot: int
+
+
+class Arrival(NamedTuple):
+    """A click as an entry of the stream brought it."""
+
+    entry: int  # its id: milliseconds << 20 | sequence
+    row: ClickRow
+
+
+# A server whose own defaults are laxer loses what is acknowledged, or refuses what another writer has stored.
+_SESSION = """
 CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
-ALTER TABLE incoming ALTER id DROP NOT NULL
+ALTER TABLE incoming ALTER id DROP NOT NULL;
+SET default_transaction_isolation = 'read committed';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
-_ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
+_ANNOUNCE = "SELECT pg_advisory_lock_shared($2), pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
 
 _COLUMNS = ", ".join(ClickRow._fields)
 
@@ -38,36 +59,143 @@ WITH inserted AS (
     INSERT INTO click ({_COLUMNS})
     SELECT {_COLUMNS} FROM incoming ORDER BY hash
     ON CONFLICT (hash) DO NOTHING
-    RETURNING offer_id, affiliate_id, click_slot(hash) AS slot
+    RETURNING hash, offer_id, affiliate_id, click_millis(hash) AS millis
 ), counted AS (
     INSERT INTO click_count (dimension, key, slot, clicks)
-    SELECT CASE WHEN GROUPING(offer_id) = 0 THEN 'offer'
-                WHEN GROUPING(affiliate_id) = 0 THEN 'affiliate'
-                ELSE 'all' END AS dimension,
-           coalesce(offer_id, affiliate_id, 0) AS key, slot, count(*)
-    FROM inserted
-    GROUP BY GROUPING SETS ((slot), (slot, offer_id), (slot, affiliate_id))
+    {click_counts.counts_of("inserted")}
     ORDER BY dimension, key, slot
     ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
+), minutes AS (
+    INSERT INTO click_minute (minute, stored)
+    {click_counts.minutes_of("inserted")}
+    ORDER BY minute
+    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored
+), noted AS (
+    INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
+    ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries
 )
-SELECT count(*) FROM inserted
+SELECT hash FROM incoming EXCEPT SELECT hash FROM inserted
 """  # noqa: S608
+
+_ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"
+
+# Counts go down here and up again in _INSERT, each in order, but not both together: others would deadlock.
+_KEEP_OTHERS_OUT = "LOCK TABLE click_count IN SHARE ROW EXCLUSIVE MODE"
+_ANSWER = ("status", "reason", "offer_id", "offer_url_id", "redirected_link", "is_unique", "group_hash")
+_TAKE_BACK = f"""
+WITH taken AS (
+    DELETE FROM click USING incoming
+    WHERE click.hash = incoming.hash AND incoming.verdict_late AND NOT click.verdict_late
+        AND ({", ".join(f"click.{column}" for column in _ANSWER)})
+        IS DISTINCT FROM ({", ".join(f"incoming.{column}" for column in _ANSWER)})
+    RETURNING click.hash, click.offer_id, click.affiliate_id, click_millis(click.hash) AS millis
+), counted AS (
+    UPDATE click_count SET clicks = click_count.clicks - gone.clicks
+    FROM ({click_counts.counts_of("taken")}) AS gone
+    WHERE (click_count.dimension, click_count.key, click_count.slot) = (gone.dimension, gone.key, gone.slot)
+), minutes AS (
+    UPDATE click_minute SET stored = click_minute.stored - gone.stored
+    FROM ({click_counts.minutes_of("taken")}) AS gone WHERE click_minute.minute = gone.minute
+)
+SELECT hash FROM taken
+"""  # noqa: S608
+_FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT click_slot(hash) FROM incoming)"
 
 
 async def prepare(connection: Connection) -> None:
     """Give a connection its staging table; once, before the first `store`."""
-    await connection.execute(_STAGING)
+    await connection.execute(_SESSION)
 
 
-async def store(connection: Connection, rows: Sequence[ClickRow]) -> int:
-    """Store rows in one transaction and return how many were new.
+async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arrival]) -> set[int]:
+    """Store clicks in one transaction; returns the duplicates: entries whose click came with another entry.
 
-    A row whose hash is stored already is left as it was. On any error nothing of the batch is stored.
+    Every other entry's click was stored by that entry, now or by a transaction whose acknowledgement was
+    lost. On any error nothing of the batch is stored. Holds the backup gate from then on: see `open_gate`.
+
+    A row stands as it was stored first, unless a late one differs: that tells what the visitor really got.
 
     Raises:
         BAD_ROW: a value that the table cannot take; storing halves of the batch finds it.
     """
+    wanted, duplicates = _one_a_click(arrivals)
+    known: AbstractSet[str] = frozenset()
+    while _is_anything_to_do(wanted, known):
+        try:
+            await _store(connection, writer, wanted, known)
+            break
+        except _StoredAlready as error:
+            # Whoever stored these has committed, and notes its next batch only once this is acknowledged.
+            noted = await _entries_stored(connection, writer.partition)
+            wanted = [arrival for arrival in wanted if arrival.entry not in noted]
+            known = error.hashes & {arrival.row.hash for arrival in wanted}
+    return duplicates | {arrival.entry for arrival in wanted if arrival.row.hash in known}
+
+
+async def open_gate(connection: Connection) -> None:
+    """Let backups begin: what was stored is acknowledged, or the transaction has failed."""
+    if not connection.is_closed():
+        await connection.execute("SELECT pg_advisory_unlock_all()")
+
+
+class _StoredAlready(Exception):  # noqa: N818 - undoes a transaction, and is nobody's error
+    def __init__(self, hashes: AbstractSet[str]) -> None:
+        self.hashes = hashes
+
+
+async def _store(
+    connection: Connection, writer: Writer, arrivals: Sequence[Arrival], known: AbstractSet[str]
+) -> None:
+    """One attempt.
+
+    Raises:
+        _StoredAlready: other hashes than the `known` ones were there; nothing is stored.
+    """
+    entries = [arrival.entry for arrival in arrivals if arrival.row.hash not in known]
+    rows = [arrival.row for arrival in arrivals]
     async with connection.transaction():
         await connection.copy_records_to_table("incoming", records=rows, columns=ClickRow._fields)
-        await connection.execute(_ANNOUNCE, FEED_LOCK)
-        return int(await connection.fetchval(_INSERT))
+        await connection.execute(_ANNOUNCE, FEED_LOCK, BACKUP_GATE)
+        replaced = await _take_back(connection) if _may_correct(rows, known) else set()
+        passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced
+        if passed_over != known:
+            raise _StoredAlready(passed_over)
+        if replaced:
+            await connection.execute(_FORGET_EMPTY)
+
+
+def _one_a_click(arrivals: Iterable[Arrival]) -> tuple[list[Arrival], set[int]]:
+    """One arrival of each click, and the entries left over: the first stays, or a late one instead."""
+    kept: dict[str, Arrival] = {}
+    left_over = set()
+    for arrival in arrivals:
+        other = kept.setdefault(arrival.row.hash, arrival)
+        if other is arrival:
+            continue
+        if arrival.row.verdict_late and not other.row.verdict_late:
+            kept[arrival.row.hash], arrival = arrival, other
+        left_over.add(arrival.entry)
+    return list(kept.values()), left_over
+
+
+def _is_anything_to_do(arrivals: Iterable[Arrival], known: Collection[str]) -> bool:
+    return any(arrival.row.hash not in known or arrival.row.verdict_late for arrival in arrivals)
+
+
+def _may_correct(rows: Iterable[ClickRow], known: Collection[str]) -> bool:
+    return bool(known) and any(row.verdict_late and row.hash in known for row in rows)
+
+
+async def _take_back(connection: Connection) -> set[str]:
+    """Remove what late rows are to replace, with its counts, and name it."""
+    await connection.execute(_KEEP_OTHERS_OUT)
+    return _hashes(await connection.fetch(_TAKE_BACK))
+
+
+async def _entries_stored(connection: Connection, partition: int) -> set[int]:
+    rows = await connection.fetch(_ENTRIES_STORED, partition)
+    return {entry for row in rows for entry in row["entries"]}
+
+
+def _hashes(rows: Iterable[asyncpg.Record]) -> set[str]:
+    return {row["hash"].hex for row in rows}

@@ -14,6 +14,7 @@ from tracker.store.pool import Connection
 
 DAYS_AHEAD = 7
 
+_NAME = "click_%Y%m%d"
 _LOCK = 0x7C1C_0002  # one creates at a time
 
 _EXISTING = """
@@ -54,8 +55,15 @@ async def _create_missing(connection: Connection, today: date) -> list[str]:
     return [name_of(day) for day in missing]
 
 
+async def days(connection: Connection) -> set[date]:
+    """The days that have a partition, and those of the rows that have none."""
+    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
+    own = {datetime.strptime(name, _NAME).replace(tzinfo=UTC).date() for name in names}
+    return own | {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+
+
 def name_of(day: date) -> str:
-    return f"click_{day:%Y%m%d}"
+    return day.strftime(_NAME)
 
 
 async def _create(connection: Connection, day: date) -> None:

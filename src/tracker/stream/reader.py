@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Container, Iterable
+from importlib.resources import files
 from typing import Any, NamedTuple, Self
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from tracker.stream import counting
+
 GROUP = b"writers"
+PATIENCE_SECONDS = 5.0
+"""How long a server may be silent before it counts as away."""
+
+_CONSUMER = b"writer-"
 
 
 class Delivery(NamedTuple):
@@ -18,18 +28,39 @@ class Delivery(NamedTuple):
     id: bytes
     fields: dict[bytes, bytes]
 
+    @property
+    def number(self) -> int:
+        """The id as one number, in the order of ids."""
+        millis, _, sequence = self.id.partition(b"-")
+        return int(millis) << 20 | int(sequence)
+
 
 class Reader:
     """A writer's end of one partition: reads, takes over, acknowledges, buries."""
 
     def __init__(self, url: str, slot: int, partition: int = 0) -> None:
+        # Not repeated by the client: a read whose reply was lost has moved entries into the backlog, and
+        # whoever reads on from there would leave them behind.
         # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = redis.asyncio.Redis.from_url(url, protocol=2, health_check_interval=30)
+        self._client: Any = redis.asyncio.Redis.from_url(
+            url,
+            protocol=2,
+            health_check_interval=30,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=PATIENCE_SECONDS,
+        )
         self._stream = b"clicks:{%d}" % partition
         self._dead = b"dead:{%d}" % partition
-        self._lock = b"writer:{%d}:%d" % (partition, slot)
-        self._consumer = b"writer-%d" % slot
+        self._locks = b"writer:{%d}:" % partition
+        self._lock = self._locks + b"%d" % slot
+        self._consumer = _CONSUMER + b"%d" % slot
         self._token = secrets.token_hex(8)
+        self._first_arguments = counting.first_arguments(partition)
+        self._acknowledge = self._client.register_script(counting.script("acknowledge.lua"))
+        self._bury = self._client.register_script(counting.script("bury.lua"))
+        self._take_over = self._client.register_script(
+            files(__package__).joinpath("take_over.lua").read_text()
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,13 +96,15 @@ class Reader:
         """Entries delivered to this consumer's earlier life and not acknowledged, after an id."""
         return await self._read(count, after)
 
-    async def abandoned(self, count: int, idle_seconds: float) -> list[Delivery]:
-        """Take over entries that another consumer has left unacknowledged for so long."""
-        reply = await self._client.xautoclaim(
-            self._stream, GROUP, self._consumer, int(idle_seconds * 1000), "0-0", count=count
-        )
-        # Redis 6 lists entries that were deleted, too, without an id.
-        return [Delivery(id_, fields) for id_, fields in reply[1] if id_ is not None]
+    async def abandoned(self, count: int, free_seconds: float, any_seconds: float) -> list[Delivery]:
+        """Take over entries that have been left unacknowledged for so long.
+
+        `free_seconds` is for those of consumers whose slot nobody holds, `any_seconds` for all.
+        """
+        arguments = (GROUP, self._consumer, _CONSUMER, self._locks, count)
+        times = (int(seconds * 1000) for seconds in (free_seconds, any_seconds))
+        reply = await self._take_over([self._stream], [*arguments, *times])
+        return [Delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, flat in reply]
 
     async def new(self, count: int, block_seconds: float | None) -> list[Delivery]:
         """Entries nobody has read; waits up to `block_seconds` for the first one (None: does not wait)."""
@@ -85,13 +118,21 @@ class Reader:
             return []
         return [Delivery(id_, fields or {}) for id_, fields in reply[0][1]]
 
-    async def acknowledge(self, ids: Iterable[bytes]) -> None:
-        """Take stored entries off the stream."""
-        ids = list(ids)
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.xack(self._stream, GROUP, *ids)
-            pipe.xdel(self._stream, *ids)
-            await pipe.execute()
+    async def acknowledge(
+        self, deliveries: Iterable[Delivery], duplicates: Container[int] = frozenset()
+    ) -> None:
+        """Take stored entries off the stream. Done twice, it changes nothing.
+
+        `duplicates` are the numbers of those whose click another entry has brought into the table.
+        """
+        ids: dict[tuple[int, bytes], list[bytes]] = defaultdict(list)
+        for delivery in deliveries:
+            kind = counting.DUPLICATE if delivery.number in duplicates else counting.STORED
+            ids[counting.minute_of_sound(delivery.fields), kind].append(delivery.id)
+        arguments: list[Any] = [*self._first_arguments, GROUP]
+        for (minute, kind), those in ids.items():
+            arguments += (minute, kind, len(those), *those)
+        await self._acknowledge([self._stream], arguments)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move an entry that cannot be stored to the dead-letter stream, with the reason.
@@ -99,11 +140,10 @@ class Reader:
         Raises:
             RedisError: it could not be moved, and stays where it was.
         """
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.xadd(self._dead, {b"id": delivery.id, b"reason": reason, **delivery.fields})
-            pipe.xack(self._stream, GROUP, delivery.id)
-            pipe.xdel(self._stream, delivery.id)
-            await pipe.execute()
+        await self._bury(
+            [self._stream, self._dead],
+            [*self._first_arguments, GROUP, delivery.id, reason, counting.minute_of(delivery.fields)],
+        )
 
     async def waiting(self) -> int:
         """Entries on the stream: recorded and not yet stored."""

@@ -17,10 +17,11 @@ ANSWER_BYTES = 17
 """Length of what the script answers about one click, and stores beside its record."""
 
 _NO_HASH = bytes(16)
+_HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quotation mark
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cI8s16s")
-_HASH_AT = _CONTROL.size - 16
+_MILLIS_AT = slice(_CONTROL.size - 16, _CONTROL.size - 10)  # in a control: the hash's first bytes
 _LATE = 3
 _TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
 _MASK = (1 << 64) - 1
@@ -201,4 +202,10 @@ def read_answer(packed: bytes) -> Answer:
 
 def millis_of_entry(entry: Entry) -> int:
     """When the click of an entry was followed, Unix milliseconds."""
-    return int.from_bytes(entry[0][_HASH_AT : _HASH_AT + 6])
+    return int.from_bytes(entry[0][_MILLIS_AT])
+
+
+def hash_of(fields: dict[bytes, bytes]) -> str | None:
+    """The hash of an entry, also of one whose record is damaged elsewhere: its place there is fixed."""
+    text = fields.get(b"r", b"")[_HASH_AT].decode("ascii", "replace")
+    return text if is_click_hash(text) else None

@@ -1,0 +1,80 @@
+"""`tracker rebuild-stats`: whether the counts are what the clicks come to, and making them so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+
+from tracker.store import pool, recount
+from tracker.store.recount import Difference
+
+
+async def check(dsn: str, first: date, last: date, *, as_json: bool) -> int:
+    """Print every count that differs; returns how many do."""
+    number = 0
+    async with _connected(dsn) as connection:
+        found = await recount.days(connection, first, last)
+        for day in found:
+            of_day = 0
+            async for difference in recount.differences(connection, day):
+                of_day += 1
+                print(_as_json(difference) if as_json else _in_words(difference))
+            number += of_day
+            _progress(day, f"{of_day} counts differ" if of_day else "counts agree")
+    if not as_json:
+        print(f"{number} counts of {len(found)} days differ" if number else f"{len(found)} days agree")
+    return number
+
+
+async def rebuild(dsn: str, first: date, last: date, *, as_json: bool) -> None:
+    """Make the counts anew, a day a transaction, and print how many were wrong."""
+    number = 0
+    async with _connected(dsn) as connection:
+        found = await recount.days(connection, first, last)
+        for day in found:
+            of_day = await recount.mend(connection, day)
+            number += of_day
+            _progress(day, f"{of_day} counts were wrong" if of_day else "counts agree")
+    if as_json:
+        print(json.dumps({"days": len(found), "mended": number}))
+    else:
+        print(f"{len(found)} days, {number} counts were wrong and are mended")
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[pool.Connection]:
+    connection = await pool.connect(dsn)
+    try:
+        await recount.begin(connection)
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _progress(day: date, what: str) -> None:
+    print(f"{day}  {what}", file=sys.stderr, flush=True)
+
+
+def _in_words(difference: Difference) -> str:
+    whose = f"{difference.dimension} {difference.key}" if difference.key else difference.dimension
+    said = "no count" if difference.said is None else f"count {difference.said}"
+    return f"{_time(difference.millis)}  {whose}: {said}, {difference.found or 0} clicks"
+
+
+def _as_json(difference: Difference) -> str:
+    return json.dumps(
+        {
+            "dimension": difference.dimension,
+            "key": difference.key,
+            "from": _time(difference.millis),
+            "count": difference.said,
+            "clicks": difference.found or 0,
+        }
+    )
+
+
+def _time(millis: int) -> str:
+    return f"{datetime.fromtimestamp(millis / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,117 @@
+"""Entries that no writer could store: on dead:{p}, with the reason, until they are replayed or dropped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple, Self
+
+import redis.asyncio
+
+from tracker.settings import MAX_PARTITIONS
+from tracker.stream import counting
+from tracker.stream.record import hash_of
+
+_ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
+_CHUNK = 500
+
+
+class NoSuchLetter(LookupError):  # noqa: N818 - says what is the matter
+    """There is no dead letter of an id; the message says so."""
+
+
+class DeadLetter(NamedTuple):
+    """One entry that could not be stored."""
+
+    partition: int
+    place: bytes  # its id on the dead-letter stream
+    fields: dict[bytes, bytes]  # what was on the stream, and beside it the entry's id there and the reason
+
+    @property
+    def id(self) -> str:
+        return f"{self.partition}:{self.place.decode()}"
+
+    @property
+    def millis(self) -> int:
+        """When it was buried, Unix milliseconds."""
+        return int(self.place.partition(b"-")[0])
+
+    @property
+    def entry(self) -> str:
+        return self.fields.get(b"id", b"").decode(errors="replace")
+
+    @property
+    def reason(self) -> str:
+        return self.fields.get(b"reason", b"").decode(errors="replace")
+
+    @property
+    def hash(self) -> str | None:
+        return hash_of(self.fields)
+
+
+class DeadLetters:
+    """The dead letters of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
+
+    def __init__(self, url: str) -> None:
+        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
+        self._client: Any = redis.asyncio.Redis.from_url(url, protocol=2, socket_connect_timeout=2)
+        self._replay = self._client.register_script(counting.script("replay.lua"))
+        self._drop = self._client.register_script(counting.script("drop.lua"))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def all(self) -> AsyncIterator[DeadLetter]:
+        """Those that are there now, by partition, oldest first; not those that die while this goes on."""
+        for partition in range(MAX_PARTITIONS):
+            if newest := await self._client.xrevrange(_stream(partition), count=1):
+                async for letter in self._upto(partition, newest[0][0]):
+                    yield letter
+
+    async def _upto(self, partition: int, newest: bytes) -> AsyncIterator[DeadLetter]:
+        after = b"-"
+        while entries := await self._client.xrange(_stream(partition), after, newest, count=_CHUNK):
+            for place, fields in entries:
+                yield DeadLetter(partition, place, fields)
+            if place == newest:
+                break
+            after = b"(" + place
+
+    async def get(self, id_: str) -> DeadLetter:
+        """The one of this id.
+
+        Raises:
+            NoSuchLetter: there is none.
+        """
+        match = _ID.fullmatch(id_)
+        if match is None:
+            raise NoSuchLetter(f"{id_!r} is no id of a dead letter: those look like 0:1764086401234-0")
+        partition, place = int(match[1]), match[2].encode()
+        entries = await self._client.xrange(_stream(partition), place, place) if _fits(place) else []
+        if not entries:
+            raise NoSuchLetter(f"there is no dead letter {id_}: replayed or dropped already?")
+        return DeadLetter(partition, *entries[0])
+
+    async def replay(self, letter: DeadLetter) -> bool:
+        """Put it back on the stream as it was there, for the writers to try again; False if it has gone."""
+        keys = [_stream(letter.partition), b"clicks:{%d}" % letter.partition]
+        return bool(await self._replay(keys, _arguments(letter)))
+
+    async def drop(self, letter: DeadLetter) -> bool:
+        """Give it up for good; False if it has gone."""
+        return bool(await self._drop([_stream(letter.partition)], _arguments(letter)))
+
+
+def _stream(partition: int) -> bytes:
+    return b"dead:{%d}" % partition
+
+
+def _fits(place: bytes) -> bool:
+    return all(int(number) < 1 << 64 for number in place.split(b"-"))
+
+
+def _arguments(letter: DeadLetter) -> list[Any]:
+    return [*counting.first_arguments(letter.partition), letter.place, counting.minute_of(letter.fields)]

@@ -1,0 +1,14 @@
+-- Puts a dead letter back on the stream as it was; returns 0 where there is none of this id.
+--
+-- KEYS[1] dead:{p}      KEYS[2] clicks:{p}
+-- ARGV[3] the dead letter's id, then the minute it counts for
+
+local OURS = 4               -- id and reason, with their names, stand before what was on the stream
+
+local id, minute = ARGV[3], tonumber(ARGV[4])
+local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+if not entry then return 0 end
+redis.call('XADD', KEYS[2], '*', unpack(entry[2], OURS + 1))
+redis.call('XDEL', KEYS[1], id)
+count(minute, 'd', -1)
+return 1
