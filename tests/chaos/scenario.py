@@ -45,7 +45,7 @@ SELECT dimension, key, slot, sum(clicks)::bigint FROM (
 ) AS each GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _COUNTS = "SELECT dimension, key, slot, clicks FROM click_count ORDER BY 1, 2, 3"
-_INCONSISTENT = "SELECT count(*) FROM click WHERE is_unique IS DISTINCT FROM (group_hash = hash)"
+_INCONSISTENT = "SELECT count(*) FROM click WHERE is_unique IS DISTINCT FROM coalesce(group_hash = hash, false)"
 _UNIQUE_TWICE = """
 SELECT count(*) FROM (
     SELECT FROM click WHERE is_unique GROUP BY requested_offer_id, visitor_key HAVING count(*) > 1
@@ -164,7 +164,7 @@ async def _check_stored(settings: Settings, load: Load) -> None:
 
 def _check_books(data_dir: Path) -> None:
     """The tracker finds its own books in order."""
-    for command in (["ledger"],):
+    for command in (["ledger"], ["rebuild-stats", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "tracker", *command],
             env=os.environ | {"TRACKER_DATA_DIR": str(data_dir)},
