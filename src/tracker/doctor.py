@@ -9,11 +9,13 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tracker import ledger
 from tracker.children import CannotStart
+from tracker.edge import spool
 from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
@@ -223,7 +225,23 @@ def _disk(settings: Settings) -> list[Finding]:
     free = shutil.disk_usage(there).free
     level: Level = "fail" if free < _LEAST_FREE_FAIL else "warn" if free < _LEAST_FREE_WARN else "ok"
     advice = "" if level == "ok" else "make room, or set TRACKER_DATA_DIR to a larger disk"
-    return [Finding("disk", level, f"{free / (1 << 30):.1f} GB free under {data_dir}", advice)]
+    return [
+        Finding("disk", level, f"{free / (1 << 30):.1f} GB free under {data_dir}", advice),
+        *_spool(data_dir),
+    ]
+
+
+def _spool(data_dir: Path) -> list[Finding]:
+    """What waits on this machine's disk for the stream."""
+    waiting = spool.segments(data_dir / "spool")
+    if not waiting:
+        return []
+    since = datetime.fromtimestamp(spool.first_millis(waiting[0]) / 1000, UTC)
+    megabytes = spool.size_of(data_dir / "spool") / 1e6
+    text = f"{megabytes:.1f} MB of clicks since {since:%Y-%m-%d %H:%M} in the spool"
+    return [
+        Finding("disk", "warn", text, "they go to the stream by themselves once it is there and an edge runs")
+    ]
 
 
 async def _clock(_: Settings, asked: _Facts) -> list[Finding]:

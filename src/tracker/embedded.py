@@ -24,6 +24,9 @@ from urllib.parse import quote
 from tracker.children import Account, CannotStart, Child, Claim, can_open_doors, spawn
 from tracker.settings import Settings
 
+RESTORING = "restoring"
+"""Where in a data directory a restore is made; while it is there, what lies beside it may not be whole."""
+
 START_SECONDS = 60.0
 """How long an engine may take to say anything at all; replaying its log after a crash does not count."""
 STOP_SECONDS = 60.0

@@ -47,6 +47,8 @@ async def up(settings: Settings, *, edges: int, demo: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     claim = await Claim.take(settings.data_dir)
     try:
+        if (claim.data_dir / embedded.RESTORING).exists():
+            raise CannotStart(f"a restore into {claim.data_dir} was cut off: empty it, and restore again")
         house = _House(settings, claim)
         running = asyncio.create_task(house.run(edges, demo))
         told = asyncio.create_task(stopping.wait())

@@ -45,7 +45,9 @@ SELECT dimension, key, slot, sum(clicks)::bigint FROM (
 ) AS each GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _COUNTS = "SELECT dimension, key, slot, clicks FROM click_count ORDER BY 1, 2, 3"
-_INCONSISTENT = "SELECT count(*) FROM click WHERE is_unique IS DISTINCT FROM coalesce(group_hash = hash, false)"
+_INCONSISTENT = (
+    "SELECT count(*) FROM click WHERE is_unique IS DISTINCT FROM coalesce(group_hash = hash, false)"
+)
 _UNIQUE_TWICE = """
 SELECT count(*) FROM (
     SELECT FROM click WHERE is_unique GROUP BY requested_offer_id, visitor_key HAVING count(*) > 1

@@ -31,7 +31,7 @@ async def restore(settings: Settings, source: Path) -> Manifest:
     say(f"restore: checking {source}")
     manifest = check(source)
     claim = await Claim.take(data_dir)
-    unfinished = data_dir / "restoring"
+    unfinished = data_dir / embedded.RESTORING
     try:
         with explained(unfinished):
             unfinished.mkdir()
