@@ -33,7 +33,8 @@ WITH clicks AS NOT MATERIALIZED (
 ), wrong_counts AS (
     SELECT dimension, key, slot, stored.clicks AS said, recounted.clicks AS found
     FROM ({click_counts.counts_of("clicks")}) AS recounted
-    FULL JOIN (SELECT * FROM click_count WHERE slot >= $3 AND slot < $4) AS stored USING (dimension, key, slot)
+    FULL JOIN (SELECT * FROM click_count WHERE slot >= $3 AND slot < $4) AS stored
+        USING (dimension, key, slot)
     WHERE stored.clicks IS DISTINCT FROM recounted.clicks
 ), wrong_minutes AS (
     SELECT minute, stored.stored AS said, recounted.stored AS found
