@@ -126,7 +126,7 @@ async def test_what_the_visitor_got_wins(
     assert await connection.fetchval("SELECT count(*) FROM click_count WHERE clicks = 0") == 0
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_writers_with_overlapping_batches_agree_on_every_entry(database: Settings, seed: int) -> None:
     """Entries delivered to several, clicks brought by several entries, some late; in any order."""
     lot = random.Random(seed)
