@@ -9,14 +9,16 @@ import pytest
 import redis.asyncio
 
 from tests.clicks import a_click, a_row, outcomes_of
+from tests.clicks import store as store_rows
 from tracker.clickhash import Mint
 from tracker.model import Click
 from tracker.settings import Settings
 from tracker.store import clicks as store
+from tracker.store.clicks import Arrival, Writer
 from tracker.store.pool import connect
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Reader
-from tracker.stream.record import VERSION, encode
+from tracker.stream.record import VERSION, decode, encode
 from workers import click_writer
 
 pytestmark = pytest.mark.anyio
@@ -74,10 +76,11 @@ async def test_a_batch_stored_but_not_acknowledged_is_not_stored_again(database:
     assert database.postgres_dsn
     async with Reader(database.redis_url, 0) as killed:  # between commit and acknowledgement
         await killed.create_group()
-        await killed.new(2, None)
+        read = await killed.new(2, None)
     connection = await connect(database.postgres_dsn)
     await store.prepare(connection)
-    assert await store.store(connection, [a_row(click) for click in clicks[:2]]) == 2
+    arrivals = [Arrival(delivery.number, decode(delivery.fields)) for delivery in read]
+    assert await store.store(connection, Writer(0, 0), arrivals) == set()
     await connection.close()
 
     await click_writer.run(database, burst=True)
@@ -107,25 +110,6 @@ async def test_a_bad_entry_is_buried_with_its_reason_and_stops_nobody(database: 
     assert all(delivery.fields[b"r"] for delivery in dead)
 
 
-async def test_writers_with_overlapping_batches_neither_deadlock_nor_double(database: Settings) -> None:
-    assert database.postgres_dsn
-    rows = [a_row(click) for n in range(10) for click in some_clicks(50, affiliate_id=500 + n)]
-    connections = [await connect(database.postgres_dsn) for _ in range(4)]
-    for connection in connections:
-        await store.prepare(connection)
-
-    async def write(place: int) -> int:
-        shuffled = rows[place * 40 :] + rows[: place * 40]
-        return sum(
-            [await store.store(connections[place], shuffled[at : at + 100]) for at in range(0, 500, 100)]
-        )
-
-    assert sum(await asyncio.gather(*map(write, range(4)))) == 500
-    assert (await counts(database))["all", 0] == 500
-    for connection in connections:
-        await connection.close()
-
-
 async def test_a_lost_group_is_made_again_from_the_beginning(database: Settings) -> None:
     clicks = some_clicks(2)
     await click_writer.run(database, burst=True)
@@ -139,7 +123,7 @@ async def test_clicks_outside_every_partition_wait_in_the_default_one(database: 
     assert database.postgres_dsn
     connection = await connect(database.postgres_dsn)
     await store.prepare(connection)
-    await store.store(connection, [a_row(a_click(hash=old)), *map(a_row, some_clicks(2))])
+    await store_rows(connection, [a_row(a_click(hash=old)), *map(a_row, some_clicks(2))])
     assert await connection.fetchval("SELECT count(*) FROM click_default") == 1
     await connection.close()
 

@@ -197,9 +197,9 @@ async def test_abandoned_entries_are_taken_over(database: Settings) -> None:
         await dead.create_group()
         delivered = await dead.new(10, None)
         assert await heir.new(10, None) == []
-        assert await heir.abandoned(10, 60) == []
-        assert await heir.abandoned(10, 0) == delivered
-        await heir.acknowledge(delivery.id for delivery in delivered)
+        assert await heir.abandoned(10, 60, 60) == []
+        assert await heir.abandoned(10, 0, 60) == delivered
+        await heir.acknowledge(delivered)
         assert await heir.waiting() == 0
         assert await dead.backlog(10) == []
 

@@ -1,0 +1,189 @@
+"""What a writer's transaction does with clicks that are new, brought twice, or told otherwise by a spool."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.clicks import a_row
+from tests.integration.stream_client import NOON, hash_at
+from tracker.settings import Settings
+from tracker.store import clicks, recount
+from tracker.store.clicks import Arrival, Writer
+from tracker.store.pool import BACKUP_GATE, Connection, connect
+
+pytestmark = pytest.mark.anyio
+
+ONE, OTHER, FAR = Writer(0, 0), Writer(0, 1), Writer(1, 0)
+
+
+@pytest.fixture
+async def connection(database: Settings) -> AsyncIterator[Connection]:
+    connection = await a_connection(database)
+    yield connection
+    await connection.close()
+
+
+async def a_connection(settings: Settings) -> Connection:
+    assert settings.postgres_dsn
+    connection = await connect(settings.postgres_dsn)
+    await clicks.prepare(connection)
+    return connection
+
+
+def arrival(entry: int, n: int | None = None, **changes: Any) -> Arrival:
+    """Of click `n`, or of a click that no other entry brings."""
+    hash_ = hash_at(NOON + (entry if n is None else n))
+    return Arrival(entry, a_row(hash=hash_, group_hash=hash_, **changes))
+
+
+def late(entry: int, n: int, **changes: Any) -> Arrival:
+    return arrival(entry, n, verdict_late=True, **changes)
+
+
+async def check_counts(connection: Connection) -> None:
+    for day in await recount.days(connection):
+        assert [wrong async for wrong in recount.differences(connection, day)] == []
+
+
+BATCHES = [
+    ("all new", [(ONE, [arrival(1), arrival(2)], set())], 2),
+    ("delivered again", [(ONE, [arrival(1), arrival(2)], set()), (ONE, [arrival(1), arrival(2)], set())], 2),
+    ("taken over", [(ONE, [arrival(1), arrival(2)], set()), (OTHER, [arrival(2)], set())], 2),
+    (
+        "taken over among new ones",
+        [(ONE, [arrival(1), arrival(2)], set()), (OTHER, [arrival(3), arrival(2), arrival(4)], set())],
+        4,
+    ),
+    ("brought by others", [(ONE, [arrival(1)], set()), (ONE, [arrival(2, 1), arrival(3)], {2})], 2),
+    ("brought twice at once", [(ONE, [arrival(1), arrival(2, 1), arrival(3, 1)], {2, 3})], 1),
+    ("only duplicates", [(ONE, [arrival(1)], set()), (OTHER, [arrival(2, 1)], {2})], 1),
+    (
+        "a duplicate delivered again",
+        [
+            (ONE, [arrival(1)], set()),
+            (ONE, [arrival(2, 1), arrival(3)], {2}),
+            (ONE, [arrival(2, 1), arrival(3)], {2}),
+        ],
+        2,
+    ),
+    (
+        "what is only duplicates leaves the note of the last batch",
+        [(ONE, [arrival(1)], set()), (ONE, [arrival(2, 1)], {2}), (OTHER, [arrival(1)], set())],
+        1,
+    ),
+    ("entries of partitions", [(ONE, [arrival(1)], set()), (FAR, [arrival(1)], {1})], 1),
+]
+
+
+@pytest.mark.parametrize(("batches", "stored"), [case[1:] for case in BATCHES], ids=[c[0] for c in BATCHES])
+async def test_each_click_once_and_each_entry_as_what_it_was(
+    connection: Connection, batches: list[tuple[Writer, list[Arrival], set[int]]], stored: int
+) -> None:
+    for writer, arrivals, duplicates in batches:
+        assert await clicks.store(connection, writer, arrivals) == duplicates
+    assert await connection.fetchval("SELECT count(*) FROM click") == stored
+    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute") == stored
+    await check_counts(connection)
+
+
+CAPPED = {"status": "rejected", "redirected_link": "", "reason": 17}
+ELSEWHERE = {"offer_id": 4, "offer_url_id": 140, "redirected_link": "https://y.test/"}
+CORRECTIONS = [
+    ("late after live", [[arrival(1, **CAPPED)], [late(2, 1)]], "accepted", True),
+    ("live after late", [[late(2, 1)], [arrival(1, **CAPPED)]], "accepted", False),
+    ("late beside live", [[arrival(1, **CAPPED), late(2, 1)]], "accepted", False),
+    ("live beside late", [[late(2, 1), arrival(1, **CAPPED)]], "accepted", False),
+    ("another offer", [[arrival(1, **ELSEWHERE), arrival(3)], [late(2, 1), arrival(4)]], "accepted", True),
+    ("delivered again", [[arrival(1, **CAPPED)], [late(2, 1)], [late(2, 1)]], "accepted", True),
+    ("another late one", [[arrival(1, **CAPPED)], [late(2, 1)], [late(3, 1, **CAPPED)]], "accepted", True),
+    ("nothing to correct", [[arrival(1)], [late(2, 1)]], "accepted", False),
+    ("uniqueness", [[arrival(1, is_unique=False)], [late(2, 1)]], "accepted", True),
+]
+
+
+@pytest.mark.parametrize(
+    ("batches", "status", "is_new"), [case[1:] for case in CORRECTIONS], ids=[c[0] for c in CORRECTIONS]
+)
+async def test_what_the_visitor_got_wins(
+    connection: Connection, batches: list[list[Arrival]], status: str, is_new: bool
+) -> None:
+    entries, duplicates = {a.entry for batch in batches for a in batch}, set()
+    ids = []
+    for batch in batches:
+        duplicates |= await clicks.store(connection, ONE, batch)
+        row = await connection.fetchrow("SELECT * FROM click WHERE hash = $1", hash_at(NOON + 1))
+        ids.append(row["id"])
+    assert (row["status"], row["offer_id"], row["is_unique"]) == (status, 3, True)
+    assert (ids[-1] > ids[0]) == is_new, "the feed shows a corrected row again"
+    stored = await connection.fetchval("SELECT count(*) FROM click")
+    assert len(entries - duplicates) == stored
+    await check_counts(connection)
+    assert await connection.fetchval("SELECT count(*) FROM click_count WHERE clicks = 0") == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_writers_with_overlapping_batches_agree_on_every_entry(database: Settings, seed: int) -> None:
+    """Entries delivered to several, clicks brought by several entries, some late; in any order."""
+    lot = random.Random(seed)
+    entries = [an_entry(lot, number) for number in range(1, 1500)]
+    waiting, seen = {a.entry for a in entries}, {"x": 0, "u": 0}
+
+    async def write(slot: int) -> None:
+        connection = await a_connection(database)
+        mine = lot.sample(entries, 900)
+        for at in range(0, len(mine), 60):
+            batch = mine[at : at + 60]
+            duplicates = await clicks.store(connection, Writer(0, slot), batch)
+            for entry in {a.entry for a in batch} & waiting:  # the acknowledgement
+                waiting.discard(entry)
+                seen["u" if entry in duplicates else "x"] += 1
+            await clicks.open_gate(connection)
+        await connection.close()
+
+    await asyncio.gather(*map(write, range(4)))
+    connection = await a_connection(database)
+    assert seen["x"] == await connection.fetchval("SELECT count(*) FROM click")
+    assert seen["x"] + seen["u"] + len(waiting) == len(entries)
+    await check_counts(connection)
+    await connection.close()
+
+
+def an_entry(lot: random.Random, number: int) -> Arrival:
+    click = lot.randrange(1000)
+    changes: dict[str, Any] = {"affiliate_id": 500 + click % 7}
+    if lot.random() < 0.1:
+        return late(number, click, **changes)
+    return arrival(number, click, **changes, **lot.choice([{}, {}, CAPPED, ELSEWHERE]))
+
+
+async def test_a_backup_waits_for_the_acknowledgement(database: Settings, connection: Connection) -> None:
+    backup = await a_connection(database)
+    gate = ("SELECT pg_try_advisory_lock($1)", BACKUP_GATE)
+    await clicks.store(connection, ONE, [arrival(1)])
+    assert not await backup.fetchval(*gate)
+    await clicks.open_gate(connection)
+    assert await backup.fetchval(*gate)
+
+    waiting = asyncio.create_task(clicks.store(connection, ONE, [arrival(2)]))
+    while not await backup.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"):
+        await asyncio.sleep(0.01)
+    assert await backup.fetchval("SELECT count(*) FROM click") == 1
+    await backup.close()
+    assert await waiting == set()
+
+
+async def test_lax_defaults_of_a_server_are_not_ours(database: Settings) -> None:
+    connection = await a_connection(database)
+    name = await connection.fetchval("SELECT current_database()")
+    for setting in ("synchronous_commit = off", "default_transaction_isolation = serializable"):
+        await connection.execute(f"ALTER DATABASE {name} SET {setting}")
+    await connection.close()
+    connection = await a_connection(database)
+    assert await connection.fetchval("SHOW synchronous_commit") == "on"
+    assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+    await connection.close()
