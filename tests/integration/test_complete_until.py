@@ -46,6 +46,10 @@ async def an_edge(streams: Streams) -> None:
     await streams.say("0", NOW)
 
 
+async def an_edge_whose_clock_is_ahead(streams: Streams) -> None:
+    await streams.say("0", NOW + HOUR, said=NOW)
+
+
 async def two_edges(streams: Streams) -> None:
     await streams.say("0", NOW)
     await streams.say("1", NOW - 7, spooled={1: 1})
@@ -75,6 +79,7 @@ async def many_that_are_not_late(streams: Streams) -> None:
     [
         (nothing, None),
         (an_edge, NOW),
+        (an_edge_whose_clock_is_ahead, NOW),
         (two_edges, NOW - 7),
         (a_click_alone, NOW - 9),
         (a_late_click_behind_others, NOW - 3 * HOUR),

@@ -53,12 +53,28 @@ async def check_counts(connection: Connection) -> None:
 BATCHES = [
     ("all new", [(ONE, [arrival(1), arrival(2)], set())], 2),
     ("delivered again", [(ONE, [arrival(1), arrival(2)], set()), (ONE, [arrival(1), arrival(2)], set())], 2),
+    (
+        "delivered again, and again with new ones",
+        [(ONE, [arrival(1), arrival(2)], set()), *[(ONE, [arrival(1), arrival(2), arrival(3)], set())] * 2],
+        3,
+    ),
+    (
+        "taken over among new ones, and delivered again",
+        [
+            (ONE, [arrival(1)], set()),
+            (OTHER, [arrival(1), arrival(2)], set()),
+            (ONE, [arrival(3)], set()),
+            (OTHER, [arrival(1), arrival(2)], set()),
+        ],
+        3,
+    ),
     ("taken over", [(ONE, [arrival(1), arrival(2)], set()), (OTHER, [arrival(2)], set())], 2),
     (
         "taken over among new ones",
         [(ONE, [arrival(1), arrival(2)], set()), (OTHER, [arrival(3), arrival(2), arrival(4)], set())],
         4,
     ),
+    ("delivered again beside a late one", [(ONE, [arrival(1)], set()), (ONE, [arrival(1), late(2, 1)], {2})], 1),
     ("brought by others", [(ONE, [arrival(1)], set()), (ONE, [arrival(2, 1), arrival(3)], {2})], 2),
     ("brought twice at once", [(ONE, [arrival(1), arrival(2, 1), arrival(3, 1)], {2, 3})], 1),
     ("only duplicates", [(ONE, [arrival(1)], set()), (OTHER, [arrival(2, 1)], {2})], 1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,47 @@ def test_a_disk_that_fails_is_a_spool_error_and_leaves_nothing_half(
         with pytest.raises(SpoolError, match="No space left"):
             spool.append([an_entry(n=2)], b"", None)
     assert [group.entries for group in groups_of(left_behind(spool))] == [[an_entry(n=1)]]
+
+
+def test_a_disk_that_is_full_at_the_start_of_a_segment_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = a_spool(tmp_path)
+    opened = len(os.listdir("/proc/self/fd"))
+
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", fail)
+        for _ in range(3):
+            with pytest.raises(SpoolError, match="No space left"):
+                spool.append([an_entry()], b"", None)
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_nobody_adopts_a_segment_that_is_being_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def lock_after_another_has_looked(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:
+            assert [Segment.adopt(path) for path in segments(tmp_path)] == []
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_another_has_looked)
+    spool = a_spool(tmp_path)
+    spool.append([an_entry()], b"", None)
+    assert [group.entries for group in groups_of(left_behind(spool))] == [[an_entry()]]
+
+
+def test_a_segment_that_is_removed_by_hand_can_be_read_by_who_holds_it(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path)
+    spool.append([an_entry()], b"", None)
+    segment = spool.seal()
+    assert segment
+    segment.path.unlink()
+    assert [group.entries for group in segment.groups()] == [[an_entry()]]
+    segment.delete()

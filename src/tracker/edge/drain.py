@@ -64,7 +64,7 @@ class Drain:
         waiting: Counter[int] = Counter()
         for segment in self._sealed.values():
             if segment.partition == partition:
-                waiting += segment.minutes
+                waiting.update(segment.minutes)
         return waiting
 
     async def _run(self) -> None:

@@ -80,10 +80,19 @@ class Segment:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lane = secrets.token_hex(8).encode()
         path = directory / f"{first_millis:012x}-{slot}-{partition}-{lane.decode()}.spool"
-        segment = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), partition, lane)
-        fcntl.flock(segment._fd, fcntl.LOCK_EX)
-        segment._write(_frame(_HEAD, _VERSION))
-        _sync_directory(directory)
+        # It gets its name when it is locked: else another might adopt, and delete, what is to be written to.
+        unnamed = path.with_suffix(".new")
+        segment = cls(path, os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), partition, lane)
+        try:
+            fcntl.flock(segment._fd, fcntl.LOCK_EX)
+            os.rename(unnamed, path)
+            segment._write(_frame(_HEAD, _VERSION))
+            _sync_directory(directory)
+            _sync_directory(directory.parent)  # which may have had no spool yet
+        except BaseException:
+            unnamed.unlink(missing_ok=True)
+            segment.delete()
+            raise
         return segment
 
     @classmethod
@@ -134,7 +143,7 @@ class Segment:
 
     def groups(self) -> Iterator[Group]:
         """What stands in it, oldest first. Damage is passed over, and logged; a torn end is no damage."""
-        reading = _Reading(self.path.read_bytes())
+        reading = _Reading(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
         yield from _groups(reading, self._lane)
         if reading.damaged:
             logger.error("spool: %s: %d bytes are damaged and passed over", self.path, reading.damaged)

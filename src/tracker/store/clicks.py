@@ -118,18 +118,23 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
     Raises:
         BAD_ROW: a value that the table cannot take; storing halves of the batch finds it.
     """
-    wanted, duplicates = _one_a_click(arrivals)
+    arrivals = list(arrivals)
+    wanted, left_over = _one_a_click(arrivals)
     known: AbstractSet[str] = frozenset()
+    stored_before: set[int] = set()
     while _is_anything_to_do(wanted, known):
         try:
-            await _store(connection, writer, wanted, known)
+            await _store(connection, writer, wanted, known, stored_before)
             break
         except _StoredAlready as error:
-            # Whoever stored these has committed, and notes its next batch only once this is acknowledged.
+            # Whoever stored these has committed, and notes its next batch only once this is acknowledged;
+            # or notes this with it, as we do, should an acknowledgement fail again.
             noted = await _entries_stored(connection, writer.partition)
-            wanted = [arrival for arrival in wanted if arrival.entry not in noted]
+            stored_before |= noted & {arrival.entry for arrival in arrivals}
+            wanted = [arrival for arrival in wanted if arrival.entry not in stored_before]
             known = error.hashes & {arrival.row.hash for arrival in wanted}
-    return duplicates | {arrival.entry for arrival in wanted if arrival.row.hash in known}
+    passed_over = {arrival.entry for arrival in wanted if arrival.row.hash in known}
+    return (left_over | passed_over) - stored_before
 
 
 async def open_gate(connection: Connection) -> None:
@@ -144,14 +149,18 @@ class _StoredAlready(Exception):  # noqa: N818 - undoes a transaction, and is no
 
 
 async def _store(
-    connection: Connection, writer: Writer, arrivals: Sequence[Arrival], known: AbstractSet[str]
+    connection: Connection,
+    writer: Writer,
+    arrivals: Sequence[Arrival],
+    known: AbstractSet[str],
+    stored_before: AbstractSet[int],
 ) -> None:
     """One attempt.
 
     Raises:
         _StoredAlready: other hashes than the `known` ones were there; nothing is stored.
     """
-    entries = [arrival.entry for arrival in arrivals if arrival.row.hash not in known]
+    entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
     rows = [arrival.row for arrival in arrivals]
     async with connection.transaction():
         await connection.copy_records_to_table("incoming", records=rows, columns=ClickRow._fields)

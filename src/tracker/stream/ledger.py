@@ -129,7 +129,8 @@ class StreamLedger:
         )
         bounds: list[int] = []
         for partition, entries in enumerate(firsts):
-            bounds += (word.until for word in _words(partition, edges[partition]))
+            # An edge whose clock is ahead of the server's may one day mint behind what it said by that.
+            bounds += (min(word.until, word.said) for word in _words(partition, edges[partition]))
             bounds += (millis for fields in _fields(entries) if (millis := _millis(fields)) is not None)
             if len(entries) == _LOOKED_AT and bounds:
                 bounds += await self._lowest_in_flight(partition, since, min(bounds))
