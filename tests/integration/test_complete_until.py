@@ -13,6 +13,7 @@ import pytest
 from httpx import AsyncClient
 
 from tests.clicks import a_row
+from tests.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tests.integration.ledger_entries import Streams, streams_of
 from tracker.api import completeness
@@ -150,7 +151,7 @@ async def test_a_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     await clicks.prepare(slow)
     async with api_of(database) as client, streams_of(database) as streams:
         async with slow.transaction():
-            await clicks.store(slow, [a_row(hash=hash_at(NOW))])
+            await store_rows(slow, [a_row(hash=hash_at(NOW))])
             await store(database, [a_row(hash=hash_at(NOW - HOUR))])
             await streams.say("0", NOW)
             held_back = await client.get(CLICKS, params={"after_id": 0})
