@@ -18,6 +18,7 @@ from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tests.integration.ledger_entries import Streams, streams_of
 from tracker.api import completeness
 from tracker.clickhash import millis_of
+from tracker.ledger import complete_until
 from tracker.settings import Settings
 from tracker.store import clicks
 from tracker.store.pool import connect
@@ -94,6 +95,18 @@ async def test_the_lowest_of_edges_and_streams_counts(
     async with StreamLedger(database.redis_url) as stream:
         assert await stream.complete_until() == until
         assert await stream.complete_until(since=NOW - 4 * HOUR) == until
+
+
+async def test_a_spool_of_this_machine_holds_it_back(database: Settings) -> None:
+    spool = database.data_dir / "spool"
+    spool.mkdir()
+    async with streams_of(database) as streams:
+        await streams.say("0", NOW)
+    assert database.redis_url
+    async with StreamLedger(database.redis_url) as stream:
+        for first, until in ((NOW + 5, NOW), (NOW - 5, NOW - 5)):
+            (spool / f"{first:012x}-9-0-0123456789abcdef.spool").touch()
+            assert await complete_until(stream, database.data_dir) == until
 
 
 async def test_every_answer_that_tells_of_clicks_carries_it(database: Settings, at_once: None) -> None:
