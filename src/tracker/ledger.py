@@ -146,7 +146,7 @@ async def complete_until(stream: StreamLedger, data_dir: Path, since: int | None
     """
     spooled = await asyncio.to_thread(spool.segments, data_dir / "spool")
     found = await stream.complete_until(since)
-    return None if found is None else min(found, *map(spool.first_millis, spooled))
+    return None if found is None else min((found, *map(spool.first_millis, spooled)))
 
 
 async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tuple[Ledger, int | None]:
