@@ -14,7 +14,7 @@ from tracker.edge.geo import GeoReader
 from tracker.explain import Question, UnreadableUrl, explain, in_words
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
-from tracker.stream import server
+from tracker.stream import partitions, server
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +131,24 @@ async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Set
             assert told["first_click"] == first_click
     urls = {url["id"]: url for url in told["urls"]}
     assert urls[133]["rules"] == [{"rule": "language in de", "holds": True}]
+
+
+async def test_the_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
+    several = replace(demo, partitions=4)
+    await run_sql(demo, "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 12)")
+    async with edge_of(several, demo=False) as client:
+        for n in range(12):
+            answer = await client.get("/offer/3?affiliate_id=513", headers={"User-Agent": f"{DESKTOP} {n}"})
+            assert answer.status_code == 302
+    assert demo.redis_url
+    assert len(await partitions.waiting(demo.redis_url)) > 1
+    now = int(time.time() * 1000)
+    for amount, status in ((12, "rejected"), (13, "accepted")):
+        await run_sql(demo, "UPDATE cap SET amount = $1", amount)
+        for n in range(4):
+            told = await told_of(several, LINK, user_agent=f"{DESKTOP} new {n}", millis=now)
+            assert (told["caps"][0]["count"], told["caps"][0]["limit"]) == (12, amount)
+            assert told["answer"]["status"] == status
 
 
 async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
