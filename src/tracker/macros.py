@@ -93,6 +93,11 @@ def fill(template: Template, click: Click, choice: Choice) -> str:
     return "".join(parts)
 
 
+def text(template: Template) -> str:
+    """A template as it was written, but for what was made ASCII."""
+    return "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(template))
+
+
 def sendable(location: str) -> bool:
     """Whether a filled template may be sent: ASCII, at most MAX_LOCATION, and led where the template leads.
 
