@@ -34,7 +34,12 @@ _TAKEOVER_SECONDS = 1.0  # between looks for what others have left
 _BLOCK_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-_AWAY = (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED)
+_AWAY: tuple[type[Exception], ...] = (
+    *UNREACHABLE,
+    *pool.UNREACHABLE,
+    pool.REFUSED,
+    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
+)
 
 
 async def run(settings: Settings, slot: int = 0, *, burst: bool = False) -> None:

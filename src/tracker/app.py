@@ -174,8 +174,7 @@ async def _rebuild(connection: pool.Connection, catalog: Catalog, told: set[str]
     for table in catalogue.TABLES:
         if table in keys:
             found = dict(await catalogue.read_some(connection, table, keys[table]))
-            for key in keys[table]:
-                catalog.put(table, key, found.get(key))
+            await catalog.put_some(table, [(key, found.get(key)) for key in keys[table]])
 
 
 async def _reload_geo(geo: GeoReader) -> None:

@@ -323,7 +323,9 @@ def _add_rebuild_stats(commands: _Commands) -> None:
     parser = _add(
         commands, "rebuild-stats", _rebuild_stats, "count the clicks anew, and mend counts that differ"
     )
-    parser.add_argument("--check", action="store_true", help="only say what differs: 1 if anything")
+    parser.add_argument(
+        "--check", action="store_true", help="only name the counts that differ; exit code 1 if any does"
+    )
     parser.add_argument(
         "--from", dest="first", type=_day, default=date.min, metavar="DATE", help="first day (UTC)"
     )

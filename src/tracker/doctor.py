@@ -22,7 +22,7 @@ from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
 from tracker.store import catalogue, pool
-from tracker.stream import server
+from tracker.stream import partitions, server
 from tracker.stream.ledger import Word
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server import StreamFacts
@@ -73,6 +73,7 @@ async def examine(settings: Settings, only: str | None = None) -> list[Finding]:
 class _Asked(NamedTuple):
     facts: StreamFacts
     skew: float  # seconds between its clock and ours
+    waiting: Mapping[int, int]  # clicks, by partition
 
 
 _Facts = _Asked | Exception
@@ -85,13 +86,14 @@ async def _ask_stream(settings: Settings) -> _Facts:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             facts = await server.ask(settings.redis_url)
+            skew = abs(time.time() - facts.millis / 1000)
+            return _Asked(facts, skew, await partitions.waiting(settings.redis_url))
     except _UNASKABLE as error:
         return error
-    return _Asked(facts, abs(time.time() - facts.millis / 1000))
 
 
 async def _engines(settings: Settings, asked: _Facts) -> list[Finding]:
-    return [_stream(settings, asked), await _postgres(settings)]
+    return [_stream(settings, asked), *_strays(settings, asked), await _postgres(settings)]
 
 
 def _stream(settings: Settings, asked: _Facts) -> Finding:
@@ -100,6 +102,18 @@ def _stream(settings: Settings, asked: _Facts) -> Finding:
     if isinstance(asked, Exception):
         return _unreachable("TRACKER_REDIS_URL", where, asked)
     return _versioned("TRACKER_REDIS_URL", asked.facts.server, asked.facts.version, where)
+
+
+def _strays(settings: Settings, asked: _Facts) -> list[Finding]:
+    """Clicks in partitions that this deployment should not have."""
+    beyond = [] if isinstance(asked, Exception) else [n for n in asked.waiting if n >= settings.partitions]
+    if not beyond:
+        return []
+    text = (
+        f"clicks wait in partition {', '.join(map(str, beyond))}; TRACKER_PARTITIONS is {settings.partitions}"
+    )
+    advice = "give all edges and workers the same number; workers drain what an earlier one has left"
+    return [Finding("engines", "warn", text, advice)]
 
 
 async def _postgres(settings: Settings) -> Finding:
@@ -265,7 +279,14 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
         finally:
             await connection.close()
     except (*pool.UNREACHABLE, pool.REFUSED) as error:
-        return [Finding("catalogue", "fail", f"cannot be read: {error}", "run `tracker migrate`")]
+        return [
+            Finding(
+                "catalogue",
+                "fail",
+                f"cannot be read: {str(error) or type(error).__name__}",
+                "run `tracker migrate`",
+            )
+        ]
     advice = "mend the row; edges take it within a second"
     found = [
         Finding("catalogue", "fail", f"{table} {key}: {why}", advice)

@@ -12,17 +12,18 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tracker import caps, targeting
+from tracker import caps, macros, targeting
 from tracker.clickhash import first_hash_at
+from tracker.edge import answer
 from tracker.edge.address import plain_address
 from tracker.edge.catalog import Catalog
 from tracker.edge.click import assemble
 from tracker.edge.geo import GeoReader
 from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.text import crop
-from tracker.edge.verdict import prepare
+from tracker.edge.verdict import choose, fall_back, prepare
 from tracker.edge.visitor import MAX_LANGUAGE, MAX_REFERRER, MAX_USER_AGENT
-from tracker.model import Click, Link, Offer, Outcome, Outcomes, Reason, Rules, Visitor
+from tracker.model import Choice, Click, Fallback, Link, Outcome, Outcomes, Reason, Rules, Status, Visitor
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
 from tracker.stream.appender import Appender, AppendError
@@ -70,8 +71,7 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
     click = assemble(first_hash_at(question.millis), link, visitor, None, catalog, geo)
     if click is None:
         return _orphan(link, catalog)
-    outcomes = prepare(click, catalog)
-    decided = await _decided(settings, click, outcomes)
+    decided = await _decided(settings, click, catalog)
     return {
         "at": _time(click.millis),
         "link": _link(link),
@@ -85,6 +85,7 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
         "is_test": click.is_test,
         "bot_reason": click.bot_reason,
         "urls": _urls(click),
+        "fallbacks": _fallbacks(click, catalog),
         **decided,
         "problems": [
             f"{table} {key}: {why}" for (table, key), whys in catalog.problems.items() for why in whys
@@ -160,26 +161,27 @@ def _orphan(link: Link, catalog: Catalog) -> Explanation:
     }
 
 
-async def _decided(settings: Settings, click: Click, outcomes: Outcomes) -> Explanation:
+async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explanation:
     """What the stream would choose; where it cannot be asked, all that may come of the click."""
     assert settings.redis_url
-    names = ("unique", "duplicate", "capped")
-    prepared = {name: _outcome(click.offer, outcome) for name, outcome in zip(names, outcomes, strict=True)}
+    outcomes = prepare(click, catalog)
+    prepared = {name: _outcome(click, catalog, outcome) for name, outcome in outcomes._asdict().items()}
     appenders = [Appender(settings.redis_url, number) for number in range(settings.partitions)]
     try:
-        answer, counts = await _look(appenders, click, outcomes)
+        looked, counts = await _look(appenders, click, outcomes)
     except AppendError as error:
         return {"stream": f"cannot be asked: {error}", "outcomes": prepared}
     finally:
         await asyncio.gather(*(appender.close() for appender in appenders))
-    chosen = outcomes[answer.outcome]
+    chosen = outcomes[looked.outcome]
     takes = outcomes.unique.status == "accepted" and not click.is_test and click.bot_reason is None
     return {
         "caps": _caps(click, counts),
-        "first_click": answer.first_hash if answer.first_hash != click.hash else None,
-        "is_unique": takes and answer.first_hash == click.hash,
+        "first_click": looked.first_hash if looked.first_hash != click.hash else None,
+        "is_unique": takes and looked.first_hash == click.hash,
         **({"outcomes": prepared} if len(set(outcomes)) > 1 else {}),
-        "answer": _outcome(click.offer, chosen),
+        "answer": _outcome(click, catalog, chosen),
+        "macros": _macros(click, catalog, chosen),
     }
 
 
@@ -191,8 +193,8 @@ async def _look(appenders: Sequence[Appender], click: Click, outcomes: Outcomes)
     own = partition_of(click.visitor_key, len(appenders))
     elsewhere = [sum_ - here for sum_, here in zip(sums, counted[own], strict=True)]
     click = click._replace(counters=caps.lowered(click.counters, elsewhere))
-    (answer,) = (await appenders[own].look([encode(click, outcomes)], _STREAM_SECONDS)).answers
-    return answer, sums
+    (looked,) = (await appenders[own].look([encode(click, outcomes)], _STREAM_SECONDS)).answers
+    return looked, sums
 
 
 def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:
@@ -208,8 +210,9 @@ def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:
     ]
 
 
-def _outcome(offer: Offer, outcome: Outcome) -> Explanation:
+def _outcome(click: Click, catalog: Catalog, outcome: Outcome) -> Explanation:
     told: Explanation = {
+        "http_status": _http_status(catalog, outcome),
         "status": outcome.status.value,
         "reason": outcome.reason.value,
         "reason_name": outcome.reason.name.lower(),
@@ -218,8 +221,50 @@ def _outcome(offer: Offer, outcome: Outcome) -> Explanation:
         "location": outcome.location,
     }
     if outcome.reason is Reason.OFFER_MISCONFIGURED:
-        told["problem"] = offer.problem
+        told["problem"] = click.offer.problem
     return told
+
+
+def _http_status(catalog: Catalog, outcome: Outcome) -> int:
+    if outcome.status is Status.REJECTED:
+        return int(answer.refusal(outcome.reason).start["status"])
+    return catalog.offers[outcome.offer_id].redirect_status
+
+
+def _macros(click: Click, catalog: Catalog, outcome: Outcome) -> dict[str, str]:
+    """What each macro of the URL that is sent was filled with, before it was percent-encoded."""
+    choices = (choice for _, _, choice in _asked(click, catalog) if isinstance(choice, Choice))
+    if outcome.status is Status.ACCEPTED:
+        choices = (Choice(click.offer, click.terms, url) for url in click.offer.urls)
+    for choice in choices:
+        if (choice.offer.id, choice.url.id or None) == (outcome.offer_id, outcome.offer_url_id):
+            return {name: macros.MACROS[name](click, choice) for name in choice.url.template[1::2]}
+    return {}
+
+
+def _fallbacks(click: Click, catalog: Catalog) -> list[Explanation]:
+    """The chain that a refused click goes, each link with what it would say of this one."""
+    return [
+        {
+            "of": whose,
+            "to": macros.text(fallback.url.template) if fallback.url else f"offer {fallback.offer_id}",
+            "takes": isinstance(choice, Choice),
+            **({} if isinstance(choice, Choice) else {"reason_name": choice.name.lower()}),
+        }
+        for whose, fallback, choice in _asked(click, catalog)
+    ]
+
+
+def _asked(click: Click, catalog: Catalog) -> list[tuple[str, Fallback, Choice | Reason]]:
+    offer = click.offer
+    choice = choose(click, offer, click.terms, catalog, is_new=True)
+    url = choice.url if isinstance(choice, Choice) else targeting.requested_url(offer, click.link)
+    chain = {"url": url and url.fallback, "offer": offer.fallback, "network": catalog.fallback}
+    return [
+        (whose, fallback, fall_back(click, catalog, fallback))
+        for whose, fallback in chain.items()
+        if fallback
+    ]
 
 
 def _urls(click: Click) -> list[Explanation]:

@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tracker.edge import spool
 from tracker.settings import Settings
 from tracker.store import ledger as store
 from tracker.store.pool import Connection, connect
@@ -136,15 +138,26 @@ async def read(
     return await _read_once(stream, connection, minutes, verify=verify)
 
 
+async def complete_until(stream: StreamLedger, data_dir: Path, since: int | None = None) -> int | None:
+    """The time before which every click is stored, also by what lies in the spools of this machine.
+
+    Their edge's word says it too, unless it has never reached the stream. Spools first: what leaves them
+    meanwhile is found on the stream, or is stored. `since` and the answer: as StreamLedger.complete_until.
+    """
+    spooled = await asyncio.to_thread(spool.segments, data_dir / "spool")
+    found = await stream.complete_until(since)
+    return None if found is None else min((found, *map(spool.first_millis, spooled)))
+
+
 async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tuple[Ledger, int | None]:
     """The balance of some minutes, and the time before which every click is stored."""
     assert settings.redis_url
     assert settings.postgres_dsn
     async with StreamLedger(settings.redis_url) as stream:
-        complete_until = await stream.complete_until()
+        complete = await complete_until(stream, settings.data_dir)
         connection = await connect(settings.postgres_dsn)
         try:
-            return await read(stream, connection, minutes, verify=verify), complete_until
+            return await read(stream, connection, minutes, verify=verify), complete
         finally:
             await connection.close()
 

@@ -93,6 +93,11 @@ def fill(template: Template, click: Click, choice: Choice) -> str:
     return "".join(parts)
 
 
+def text(template: Template) -> str:
+    """A template as it was written, but for what was made ASCII."""
+    return "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(template))
+
+
 def sendable(location: str) -> bool:
     """Whether a filled template may be sent: ASCII, at most MAX_LOCATION, and led where the template leads.
 
@@ -189,6 +194,10 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
+def _known(text: str) -> str:
+    return "" if text == "UNK" else text  # the read API's word, which advertisers need not know
+
+
 MACROS: dict[str, _Getter] = {
     "hash": lambda click, choice: click.hash,
     "offer_id": lambda click, choice: str(choice.offer.id),
@@ -205,13 +214,13 @@ MACROS: dict[str, _Getter] = {
     "idfa": lambda click, choice: click.link.idfa,
     "country_code": lambda click, choice: click.geo.country_code or "",
     "region_code": lambda click, choice: click.geo.region_code or "",
-    "device_os": lambda click, choice: click.device.os,
-    "device_os_version": lambda click, choice: click.device.os_version,
+    "device_os": lambda click, choice: _known(click.device.os),
+    "device_os_version": lambda click, choice: _known(click.device.os_version),
     "device_brand": lambda click, choice: click.device.brand,
     "device_model": lambda click, choice: click.device.model,
     "browser": lambda click, choice: click.device.browser,
     "platform": lambda click, choice: click.device.platform,
-    "mobile_carrier": lambda click, choice: click.geo.mobile_carrier,
+    "mobile_carrier": lambda click, choice: _known(click.geo.mobile_carrier),
     "user_agent": lambda click, choice: click.visitor.user_agent,
     "ip": lambda click, choice: click.visitor.ip,
     "timestamp": lambda click, choice: str(click.millis // 1000),

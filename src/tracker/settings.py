@@ -53,7 +53,7 @@ class Settings:
     on_loss: OnLoss = "refuse"
     """What a visitor gets when a click can be put nowhere: refuse (503) or redirect (counted and loud)."""
     append_timeout: float = 0.25
-    """Seconds a click may wait for the stream before it goes to the spool (TRACKER_APPEND_TIMEOUT_MS)."""
+    """Seconds a call to the stream may take; then its clicks go to the spool (TRACKER_APPEND_TIMEOUT_MS)."""
     spool_bytes: int = 4096 << 20
     """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB); beyond it on_loss."""
     max_waiting: int = 10_000

@@ -44,13 +44,15 @@ def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
         stored = _stored(running)
         assert [sub for sub, times in Counter(sub for sub, _ in stored).items() if times > 1] == []
         assert {sub: link for sub, link in stored if sub in answered} == answered
+        books = tracker(restored, "ledger")
+        assert books.returncode == 0, books.stdout
 
 
 async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:
     """Where each click led that had been answered before the backup began."""
     async with asyncio.timeout(PATIENCE), Load(running.port, _LINK) as load:
         await load.answers(300)
-        answered = dict(load.locations)
+        answered = dict(load.answered)
         done = await asyncio.to_thread(tracker, running.data_dir, "backup", str(backup))
         await load.answers(100)
     assert done.returncode == 0, done.stderr

@@ -8,11 +8,12 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import Up, command_line, free_port, is_anything_left, up, wait_until
+from tests.e2e.running import Up, clicks_of, command_line, free_port, is_anything_left, up, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -42,6 +43,24 @@ def test_a_click_is_read_back_and_still_there_after_a_restart(
         assert click["redirected_link"] == response.getheader("location")
         assert second.token == first.token
     assert stat.S_IMODE((tmp_path / "var" / "demo-token").stat().st_mode) == 0o600
+
+
+def test_first_clicks_at_once_over_edge_processes_are_one_unique_also_after_a_restart(tmp_path: Path) -> None:
+    options, variables = ("--edges", "3"), {"TRACKER_APPEND_TIMEOUT_MS": "30000", "TRACKER_PARTITIONS": "2"}
+    agent = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/141.0.0.0 Safari/537.36"}
+
+    def follow(tracker: Up, number: int) -> None:
+        with ThreadPoolExecutor(60) as visitors:
+            answers = visitors.map(lambda _: tracker.get(tracker.link, **agent)[0].status, range(number))
+            assert set(answers) == {302}
+
+    with up(tmp_path / "var", *options, **variables) as tracker:
+        follow(tracker, 300)
+    with up(tmp_path / "var", *options, **variables) as tracker:
+        follow(tracker, 30)
+        clicks = clicks_of(tracker, "", 330)
+    (first,) = [click for click in clicks if click["is_unique"]]
+    assert {click["group_hash"] for click in clicks} == {first["hash"]}
 
 
 def test_each_part_says_what_it_is(running: Up) -> None:

@@ -25,15 +25,18 @@ def click_at(millis: int, n: int = 1, **changes: Any) -> Click:
     return a_click(hash=hash_at(millis, n), **changes)
 
 
-async def append(settings: Settings, *clicks: Click, lane: Lane | None = None) -> list[Answer]:
-    return await append_entries(settings, [encode(c, outcomes_of(c)) for c in clicks], lane=lane)
+async def append(
+    settings: Settings, *clicks: Click, lane: Lane | None = None, partition: int = 0
+) -> list[Answer]:
+    entries = [encode(click, outcomes_of(click)) for click in clicks]
+    return await append_entries(settings, entries, lane=lane, partition=partition)
 
 
 async def append_entries(
-    settings: Settings, entries: list[Entry], *, lane: Lane | None = None
+    settings: Settings, entries: list[Entry], *, lane: Lane | None = None, partition: int = 0
 ) -> list[Answer]:
     assert settings.redis_url
-    appender = Appender(settings.redis_url)
+    appender = Appender(settings.redis_url, partition)
     try:
         receipt = await appender.append(lane or Lane(), entries, SECOND)
         assert receipt.outcomes == [answer.outcome for answer in receipt.answers]
@@ -42,8 +45,8 @@ async def append_entries(
         await appender.close()
 
 
-async def stored(settings: Settings) -> list[Delivery]:
+async def stored(settings: Settings, partition: int = 0) -> list[Delivery]:
     assert settings.redis_url
-    async with Reader(settings.redis_url, slot=0) as reader:
+    async with Reader(settings.redis_url, 0, partition) as reader:
         await reader.create_group()
         return [*await reader.backlog(10_000), *await reader.new(10_000, None)]

@@ -19,6 +19,7 @@ import pytest
 import redis.asyncio
 
 from tests.clicks import a_row
+from tests.clicks import store as store_rows
 from tests.conftest import Engines
 from tracker.backup import append_only, files, make
 from tracker.backup.files import BackupError, check
@@ -47,7 +48,7 @@ async def source(engines: Engines) -> AsyncIterator[Settings]:
     await migrate(engines.postgres_dsn)
     connection = await pool.connect(engines.postgres_dsn)
     await clicks.prepare(connection)
-    await clicks.store(connection, [a_row()])
+    await store_rows(connection, [a_row()])
     await connection.close()
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         await client.flushall()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +13,15 @@ import redis.asyncio
 
 from tests.clicks import a_click, a_row, outcomes_of
 from tests.clicks import store as store_rows
+from tests.integration.edge_client import PATIENCE
+from tracker import doctor
 from tracker.clickhash import Mint
 from tracker.model import Click
 from tracker.settings import Settings
 from tracker.store import clicks as store
 from tracker.store.clicks import Arrival, Writer
 from tracker.store.pool import connect
+from tracker.stream import partitions
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Reader
 from tracker.stream.record import VERSION, decode, encode
@@ -30,9 +36,9 @@ def some_clicks(number: int, **changes: Any) -> list[Click]:
     return [a_click(hash=mint.hash(), visitor_key=n, **changes) for n in range(number)]
 
 
-async def append(settings: Settings, *entries: tuple[bytes, bytes]) -> None:
+async def append(settings: Settings, *entries: tuple[bytes, bytes], partition: int = 0) -> None:
     assert settings.redis_url
-    appender = Appender(settings.redis_url)
+    appender = Appender(settings.redis_url, partition)
     await appender.append(Lane(), entries, 5.0)
     await appender.close()
 
@@ -182,3 +188,37 @@ async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) 
     async with Reader(database.redis_url, 0) as reader:
         assert await reader.waiting() == 0
         assert len(await reader.dead()) == 1
+
+
+async def test_every_partition_is_drained_and_so_is_what_waits_beyond_them(database: Settings) -> None:
+    clicks = some_clicks(7)
+    for partition, some in ((0, clicks[:2]), (1, clicks[2:5]), (63, clicks[5:])):
+        entries = [encode(click, outcomes_of(click)) for click in some]
+        await append(database, *entries, partition=partition)
+    assert database.redis_url
+    assert await partitions.waiting(database.redis_url) == {0: 2, 1: 3, 63: 2}
+    two = replace(database, partitions=2)
+    warned = [finding.text for finding in await doctor.examine(two, "engines") if finding.level == "warn"]
+    assert warned == ["clicks wait in partition 63; TRACKER_PARTITIONS is 2"]
+    await click_writer.run(two, burst=True)
+    assert await stored_hashes(database) == sorted(click.hash for click in clicks)
+    assert (await counts(database))["all", 0] == 7
+    assert await partitions.waiting(database.redis_url) == {}
+    assert {finding.level for finding in await doctor.examine(two, "engines")} == {"ok"}
+
+
+async def test_a_running_worker_finds_what_comes_in_beyond_its_partitions(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(click_writer, "_LOOK_SECONDS", 0.05)
+    running = asyncio.create_task(click_writer.run(replace(database, batch_age=0.0)))
+    for partition in (0, 5, 9):
+        (click,) = some_clicks(1)
+        await append(database, encode(click, outcomes_of(click)), partition=partition)
+        async with asyncio.timeout(PATIENCE):
+            while click.hash not in await stored_hashes(database):
+                await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)

@@ -13,10 +13,12 @@ import pytest
 from httpx import AsyncClient
 
 from tests.clicks import a_row
+from tests.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tests.integration.ledger_entries import Streams, streams_of
 from tracker.api import completeness
 from tracker.clickhash import millis_of
+from tracker.ledger import complete_until
 from tracker.settings import Settings
 from tracker.store import clicks
 from tracker.store.pool import connect
@@ -100,6 +102,18 @@ async def test_the_lowest_of_edges_and_streams_counts(
         assert await stream.complete_until(since=NOW - 4 * HOUR) == until
 
 
+async def test_a_spool_of_this_machine_holds_it_back(database: Settings) -> None:
+    spool = database.data_dir / "spool"
+    spool.mkdir()
+    async with streams_of(database) as streams:
+        await streams.say("0", NOW)
+    assert database.redis_url
+    async with StreamLedger(database.redis_url) as stream:
+        for first, until in ((NOW + 5, NOW), (NOW - 5, NOW - 5)):
+            (spool / f"{first:012x}-9-0-0123456789abcdef.spool").touch()
+            assert await complete_until(stream, database.data_dir) == until
+
+
 async def test_every_answer_that_tells_of_clicks_carries_it(database: Settings, at_once: None) -> None:
     await store(database, [a_row(hash=hash_at(NOW))])
     asked = ["", "/1", f"/{hash_at(NOW)}", "/2", "?after_id=0", "?page=2", "/export", "/export?format=csv"]
@@ -155,7 +169,7 @@ async def test_a_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     await clicks.prepare(slow)
     async with api_of(database) as client, streams_of(database) as streams:
         async with slow.transaction():
-            await clicks.store(slow, [a_row(hash=hash_at(NOW))])
+            await store_rows(slow, [a_row(hash=hash_at(NOW))])
             await store(database, [a_row(hash=hash_at(NOW - HOUR))])
             await streams.say("0", NOW)
             held_back = await client.get(CLICKS, params={"after_id": 0})

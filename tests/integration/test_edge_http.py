@@ -280,3 +280,20 @@ async def test_nobody_holds_a_connection_with_half_a_request(
             await connection.send(b"c")  # goes on, so that it is not idle
         assert await connection.answer() == b""
     assert len(await recorded(database)) == (status == 302)
+
+
+async def test_a_browser_that_goes_away_changes_nothing(database: Settings) -> None:
+    """Its click is recorded as it would have been, and those beside it are answered."""
+    hasty = 20
+    async with edge_of(database) as client:
+        for _ in range(hasty):
+            _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+            writer.write(b"GET " + LINK + b" HTTP/1.1\r\nHost: t\r\n\r\n")
+            writer.transport.abort()
+        assert (await client.get(LINK.decode())).status_code == 302
+        rows = await recorded(database)
+        async with asyncio.timeout(PATIENCE):
+            while len(rows) <= hasty:
+                await asyncio.sleep(0.01)
+                rows += await recorded(database)
+        assert len({row.hash for row in rows}) == hasty + 1

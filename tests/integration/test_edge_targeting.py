@@ -81,6 +81,22 @@ CASES: list[Case] = [
         {"status": "rejected", "reason": 16},
     ),
     (
+        "an offer closed for good",
+        "UPDATE offer SET closed_until = 'infinity' WHERE id = 3",
+        {},
+        403,
+        "",
+        {"status": "rejected", "reason": 16},
+    ),
+    (
+        "an offer that always ran and always will",
+        "UPDATE offer SET starts_at = '-infinity', closed_until = '-infinity', ends_at = 'infinity'",
+        {},
+        302,
+        "https://ad.example/land",
+        {"status": "accepted"},
+    ),
+    (
         "an offer that wants approval",
         "UPDATE offer SET visibility = 'approval' WHERE id = 3",
         {},
@@ -274,7 +290,7 @@ CASES: list[Case] = [
 UNDO = """
 UPDATE offer SET ends_at = NULL, starts_at = NULL, closed_until = NULL, visibility = 'public',
     time_zone = 'UTC', targeting = '{}', fallback_offer_id = NULL, fallback_url = NULL,
-    deep_link_hosts = '{}' WHERE id = 3;
+    deep_link_hosts = '{}';
 UPDATE offer_url SET targeting = '{}', weight = (id = 132)::integer WHERE offer_id = 3;
 UPDATE affiliate SET status = 'active' WHERE id = 513;
 UPDATE deployment SET fallback_url = NULL, fallback_offer_id = NULL;
@@ -304,6 +320,12 @@ async def test_what_is_wrong_in_the_catalogue_is_counted_for_operators(database:
         await change("UPDATE offer SET time_zone = 'Mars/Base' WHERE id = 3")
         assert 'tracker_catalogue_problems{edge="0"} 1' in (await client.get("/metrics")).text
         assert (await client.get("/offer/1?affiliate_id=513")).status_code == 302
+        for beyond_any_reader in ('{"os": [1e400]}', '{"os": ' + "[" * 2000 + "]" * 2000 + "}"):
+            await change(f"UPDATE offer SET targeting = '{beyond_any_reader}' WHERE id = 2")
+            assert 'tracker_catalogue_problems{edge="0"} 2' in (await client.get("/metrics")).text
+            assert (await client.get("/offer/2?affiliate_id=513")).status_code == 404
+        await change("UPDATE offer SET targeting = '{}' WHERE id = 2")
+        assert (await client.get("/offer/2?affiliate_id=513")).status_code == 302
         await change(UNDO)
         assert 'tracker_catalogue_problems{edge="0"} 0' in (await client.get("/metrics")).text
 

@@ -14,7 +14,7 @@ from tracker.edge.geo import GeoReader
 from tracker.explain import Question, UnreadableUrl, explain, in_words
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
-from tracker.stream import server
+from tracker.stream import partitions, server
 
 pytestmark = pytest.mark.anyio
 
@@ -37,10 +37,11 @@ async def told_of(settings: Settings, url: str, **changes: Any) -> dict[str, Any
 
 
 CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
-    ("SELECT", LINK, {}, {"status": "accepted", "reason": 0, "offer_url_id": 132}),
+    ("SELECT", LINK, {}, {"http_status": 302, "status": "accepted", "reason": 0, "offer_url_id": 132}),
+    ("UPDATE offer SET redirect_status = 307", LINK, {}, {"http_status": 307}),
     ("SELECT", f"{LINK}&url_id=133", {}, {"status": "accepted", "offer_url_id": 133}),
     ("SELECT", f"{LINK}&aff_sub=a%20b", {}, {"status": "accepted"}),
-    ("UPDATE offer SET status = 'paused'", LINK, {}, {"status": "rejected", "reason_name": "offer_paused"}),
+    ("UPDATE offer SET status = 'paused'", LINK, {}, {"http_status": 410, "reason_name": "offer_paused"}),
     (
         "UPDATE offer SET starts_at = '2026-11-24'",
         LINK,
@@ -94,7 +95,12 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         {},
         {"status": "accepted", "offer_id": 3},
     ),
-    ("INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 0)", LINK, {}, {"reason_name": "capped"}),
+    (
+        "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 0)",
+        LINK,
+        {},
+        {"http_status": 403, "reason_name": "capped"},
+    ),
 ]
 
 
@@ -105,6 +111,70 @@ async def test_the_answer_is_foretold(
     await run_sql(demo, statement)
     told = await told_of(demo, url, **changes)
     assert {name: told["answer"].get(name) for name in expected} == expected
+    assert in_words(told)
+
+
+CHAIN = """
+UPDATE offer_url SET fallback_offer_id = 1 WHERE id = 133;
+UPDATE offer_url SET fallback_offer_id = 2 WHERE id = 132;
+UPDATE offer SET status = 'paused' WHERE id = 2;
+UPDATE offer SET fallback_url = 'https://x.test/ü?c={hash}&s={aff_sub}' WHERE id = 3;
+UPDATE deployment SET fallback_offer_id = 1
+"""
+URL_132 = {"of": "url", "to": "offer 2", "takes": False, "reason_name": "offer_paused"}
+URL_133 = {"of": "url", "to": "offer 1", "takes": True}
+OFFER_3 = {"of": "offer", "to": "https://x.test/%C3%BC?c={hash}&s={aff_sub}", "takes": True}
+NETWORK = {"of": "network", "to": "offer 1", "takes": True}
+CHAINS: list[tuple[str, str, list[dict[str, Any]], dict[str, Any], dict[str, str]]] = [
+    (
+        "SELECT",
+        LINK,
+        [URL_132, OFFER_3, NETWORK],
+        {"status": "accepted"},
+        {"affiliate_id": "513", "aff_sub": "a b"},
+    ),
+    (
+        "UPDATE affiliate SET status = 'pending' WHERE id = 513",
+        LINK,
+        [
+            OFFER_3,
+            {"of": "network", "to": "offer 1", "takes": False, "reason_name": "affiliate_pending"},
+        ],
+        {"status": "forwarded", "offer_id": 3, "offer_url_id": None},
+        {"aff_sub": "a b"},
+    ),
+    (
+        "UPDATE offer SET status = 'paused' WHERE id = 3",
+        f"{LINK}&url_id=133",
+        [URL_133, OFFER_3, NETWORK],
+        {"status": "forwarded", "offer_id": 1, "offer_url_id": 101},
+        {"affiliate_id": "513"},
+    ),
+    (
+        "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 0)",
+        LINK,
+        [URL_132, OFFER_3, NETWORK],
+        {"status": "forwarded", "offer_id": 3, "offer_url_id": None},
+        {"aff_sub": "a b"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "url", "chain", "expected", "filled"), CHAINS)
+async def test_the_chain_is_told_and_what_macros_are_filled_with(
+    demo: Settings,
+    statement: str,
+    url: str,
+    chain: list[dict[str, Any]],
+    expected: dict[str, Any],
+    filled: dict[str, str],
+) -> None:
+    await run_sql(demo, CHAIN)
+    await run_sql(demo, statement)
+    told = await told_of(demo, f"{url}&aff_sub=a+b")
+    assert told["fallbacks"] == chain
+    assert {name: told["answer"][name] for name in expected} == expected
+    assert told["macros"] | filled == told["macros"]
     assert in_words(told)
 
 
@@ -131,6 +201,24 @@ async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Set
             assert told["first_click"] == first_click
     urls = {url["id"]: url for url in told["urls"]}
     assert urls[133]["rules"] == [{"rule": "language in de", "holds": True}]
+
+
+async def test_the_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
+    several = replace(demo, partitions=4)
+    await run_sql(demo, "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 12)")
+    async with edge_of(several, demo=False) as client:
+        for n in range(12):
+            answer = await client.get("/offer/3?affiliate_id=513", headers={"User-Agent": f"{DESKTOP} {n}"})
+            assert answer.status_code == 302
+    assert demo.redis_url
+    assert len(await partitions.waiting(demo.redis_url)) > 1
+    now = int(time.time() * 1000)
+    for amount, status in ((12, "rejected"), (13, "accepted")):
+        await run_sql(demo, "UPDATE cap SET amount = $1", amount)
+        for n in range(4):
+            told = await told_of(several, LINK, user_agent=f"{DESKTOP} new {n}", millis=now)
+            assert (told["caps"][0]["count"], told["caps"][0]["limit"]) == (12, amount)
+            assert told["answer"]["status"] == status
 
 
 async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,16 @@ async def test_while_the_stream_is_away_clicks_are_spooled_and_later_drained_in_
     assert await ledger(stream, [*clicks, later]) == {"r": 61, "l": 60, "n": 60}
 
 
+async def test_clicks_that_waited_long_are_still_sent_to_a_stream_that_is_there(stream: Stream) -> None:
+    await stream.start()
+    recorders = await started(replace(stream.settings, append_timeout=0.2))
+    waiting = record(recorders, a_visit(1))
+    time.sleep(0.3)  # noqa: ASYNC251 - an edge that is held up
+    assert await waiting == [0]
+    assert recorders.spooled == 0
+    await recorders.stop()
+
+
 async def test_what_neither_stream_nor_spool_takes_is_refused(stream: Stream) -> None:
     stream.settings.data_dir.joinpath("spool").write_text("a file in its place")
     recorders = await started(stream.settings)
@@ -264,6 +275,7 @@ async def test_an_edge_says_how_far_it_has_come(stream: Stream) -> None:
     async def word() -> list[str]:
         return str(await stream.ask("HGET", "edges:{0}", SLOT)).split(" ")
 
+    assert len(await word()) == 3, "before any click"
     first = a_visit()
     await record(recorders, first)
     until_millis, said_millis, spooled = await word()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.clicks import an_offer
-from tracker.caps import counters
+from tracker.caps import counters, lowered
 from tracker.model import NO_TERMS, Cap, Counter, Period
 
 MOMENT = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -84,3 +84,24 @@ def test_each_affiliate_and_each_period_is_counted_by_itself() -> None:
         for moment in (MOMENT - 1, MOMENT, MOMENT + 86_399_999, MOMENT + 86_400_000)
     }
     assert len(names) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "elsewhere", "expected"),
+    [
+        ([], [], []),
+        ([10], [0], [10]),
+        ([10, 10], [3, 0], [7, 10]),
+        ([10], [10], [0]),
+        ([10], [11], [0]),
+        ([0], [5], [0]),
+    ],
+)
+def test_what_was_counted_elsewhere_lowers_a_limit(
+    limits: list[int], elsewhere: list[int], expected: list[int]
+) -> None:
+    before = tuple(OF_EACH._replace(name=f"{n}", limit=limit) for n, limit in enumerate(limits))
+    after = lowered(before, elsewhere)
+    assert after == tuple(
+        counter._replace(limit=limit) for counter, limit in zip(before, expected, strict=True)
+    )

@@ -4,6 +4,8 @@ import pytest
 
 from tests.clicks import a_click, an_offer, free_texts
 from tracker import macros
+from tracker.edge import device
+from tracker.edge.geo import NOWHERE
 from tracker.macros import TemplateError
 from tracker.model import NO_TERMS, NO_URL_ID, Choice, Click, OfferUrl
 
@@ -244,6 +246,15 @@ def test_each_macro_has_its_own_value(name: str) -> None:
     click = a_full_click()
     location = macros.fill(macros.compile(f"https://x.test/?v={{{name}}}"), click, a_choice(click))
     assert location == "https://x.test/?v=" + quote(VALUES[ALIASES.get(name, name)], safe="")
+
+
+def test_what_is_unknown_of_a_click_is_empty() -> None:
+    click = a_click(device=device.read("", ""), geo=NOWHERE, user_agent="")
+    known_of_any = {"hash", "offer_id", "offer_name", "offer_url_id", "advertiser_id", "affiliate_id"}
+    known_of_any |= {"affiliate_name", "brand_id", "ip", "timestamp", "date", "datetime", "rand"}
+    for name in set(VALUES) - known_of_any:
+        template = macros.compile(f"https://x.test/?v={{{name}}}")
+        assert macros.fill(template, click, a_choice(click)) == "https://x.test/?v=", name
 
 
 def test_an_offers_own_macros_are_those_of_who_takes_the_click() -> None:

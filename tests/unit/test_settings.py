@@ -32,6 +32,9 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_COOKIE_NAME", "x" * 101, "is no cookie name"),
         ("TRACKER_COOKIE_DAYS", "0", "whole number from 1 to 400"),
         ("TRACKER_COOKIE_DAYS", "401", "whole number from 1 to 400"),
+        ("TRACKER_PARTITIONS", "0", "whole number from 1 to 64"),
+        ("TRACKER_PARTITIONS", "65", "whole number from 1 to 64"),
+        ("TRACKER_PARTITIONS", "two", "whole number from 1 to 64"),
         ("TRACKER_COLOUR", "red", "unknown setting"),
     ],
 )
@@ -55,6 +58,7 @@ def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> 
         ("TRACKER_COOKIE_NAME", "__Host-tv"),
         ("TRACKER_COOKIE_DAYS", 400),
         ("TRACKER_API_PORT", 9001),
+        ("TRACKER_PARTITIONS", 64),
     ],
 )
 def test_a_variable_reads_back_as_it_was_set(name: str, value: object) -> None:

@@ -53,7 +53,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.pool = await open_pool(settings.postgres_dsn)
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.stream = StreamLedger(settings.redis_url)
-    app.state.complete_until = CompleteUntil(app.state.stream)
+    app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
         yield
     finally:

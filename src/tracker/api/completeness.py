@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from pathlib import Path
 from time import monotonic
 
 from starlette.requests import Request
 
+from tracker import ledger
 from tracker.ledger import rfc3339
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.reader import UNREACHABLE
@@ -32,8 +34,9 @@ class CompleteUntil:
     What it was once is true for ever, so it is also told while the stream server is away.
     """
 
-    def __init__(self, stream: StreamLedger) -> None:
+    def __init__(self, stream: StreamLedger, data_dir: Path) -> None:
         self._stream = stream
+        self._data_dir = data_dir
         self._millis: int | None = None
         self._next = 0.0  # monotonic seconds
         self._asking: asyncio.Task[None] | None = None
@@ -67,7 +70,7 @@ class CompleteUntil:
 
     async def _ask(self) -> None:
         try:
-            found = await self._stream.complete_until(self._millis)
+            found = await ledger.complete_until(self._stream, self._data_dir, self._millis)
             self._millis = max((known for known in (found, self._millis) if known is not None), default=None)
             self._next = monotonic() + REFRESH_SECONDS
         except UNREACHABLE as error:

@@ -66,6 +66,9 @@ class Explained(BaseModel):
     is_test: bool | None = None
     bot_reason: str | None = Field(None, description="Which rule calls the visitor a bot; null = human.")
     urls: list[dict[str, Any]] | None = Field(None, description="The offer's active URLs, rule by rule.")
+    fallbacks: list[dict[str, Any]] | None = Field(
+        None, description="Where a refused click would go, in order, and whether it would be taken."
+    )
     caps: list[dict[str, Any]] | None = Field(None, description="The caps that apply, and their counts.")
     first_click: str | None = Field(None, description="Hash of the visitor's first click in the window.")
     is_unique: bool | None = None
@@ -74,6 +77,9 @@ class Explained(BaseModel):
         None, description="What the edge prepares for the stream to choose."
     )
     answer: dict[str, Any] | None = Field(None, description="What the visitor gets.")
+    macros: dict[str, str] | None = Field(
+        None, description="What the macros of the answer's URL are filled with, before percent-encoding."
+    )
     problems: list[str] | None = Field(None, description="What is wrong with the catalogue's rows read here.")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from tracker.model import Reason
+
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -38,6 +40,11 @@ def redirect(status: int, location: str, referrer_policy: str) -> Answer:
     """A redirect that no cache keeps and no crawler follows (RFC 9110, section 15.4)."""
     headers = [(b"location", location.encode("ascii")), *_redirect_headers(referrer_policy)]
     return Answer({"type": "http.response.start", "status": status, "headers": headers}, _EMPTY)
+
+
+def refusal(reason: Reason) -> Answer:
+    """What a visitor gets whose click nobody takes."""
+    return GONE if reason in (Reason.OFFER_PAUSED, Reason.OFFER_EXPIRED) else REFUSED
 
 
 def with_header(answer: Answer, name: bytes, value: bytes) -> Answer:

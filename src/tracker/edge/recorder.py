@@ -36,8 +36,8 @@ _RETRY_SECONDS = 0.01
 _PROBE_SECONDS = 0.1
 _ANSWERED = struct.Struct(">II")  # minute, clicks
 
-_Waiting = tuple[Entry, Future[int], float]
-"""A click, who waits for it, and until when (the loop's seconds)."""
+_Waiting = tuple[Entry, Future[int]]
+"""A click, and who waits for it."""
 
 
 class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
@@ -69,8 +69,10 @@ class Recorder:
         self.spooled = 0  # clicks, since the start
         self.skew = 0.0  # seconds that the stream server's clock is ahead of ours
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Say a first word, so that nobody takes the clicks to come for complete; then record."""
         self._loop = asyncio.get_running_loop()
+        await self._record([])
         self._task = asyncio.create_task(self._run(), name="recorder")
         self._tick()
 
@@ -78,11 +80,12 @@ class Recorder:
         """Finish what is waiting, then close. Nothing may be recorded any more."""
         self._stopping = True
         self._arrived.set()
-        for task in filter(None, (self._task, self._probing)):
-            if task is self._probing:
-                task.cancel()
+        if self._task:
+            await self._task
+        if self._probing:
+            self._probing.cancel()
             with suppress(asyncio.CancelledError):
-                await task
+                await self._probing
         await self._say_farewell()
         self._seal()
         await self._appender.close()
@@ -98,7 +101,7 @@ class Recorder:
         if len(self._waiting) >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
         recorded: Future[int] = self._loop.create_future()
-        self._waiting.append((entry, recorded, self._loop.time() + self._timeout))
+        self._waiting.append((entry, recorded))
         self._arrived.set()
         return recorded
 
@@ -122,13 +125,12 @@ class Recorder:
                 await self._record(batch)
 
     async def _record(self, batch: list[_Waiting]) -> None:
-        entries = [entry for entry, _, _ in batch]
+        entries = [entry for entry, _ in batch]
         answered, self._answered = self._answered, Counter()
         uncertain_call = None
         if self.is_up:
-            deadline = batch[0][2] if batch else self._loop.time() + self._timeout
             try:
-                _resolve(batch, (await self._append(entries, answered, deadline)).outcomes)
+                _resolve(batch, (await self._append(entries, answered)).outcomes)
             except AppendError as error:
                 lane, self._lane = self._lane, Lane()  # its last call may yet be done: never use it again
                 uncertain_call = None if error.is_certain else Call(lane.id, lane.sequence + 1)
@@ -141,13 +143,13 @@ class Recorder:
         elif uncertain_call is None:
             self._answered.update(answered)
 
-    async def _append(self, entries: list[Entry], answered: Counter[int], deadline: float) -> Receipt:
-        """Append; a call whose fate is unknown is repeated under its number until the deadline.
+    async def _append(self, entries: list[Entry], answered: Counter[int]) -> Receipt:
+        """Append; a call whose fate is unknown is repeated under its number, while there is time.
 
         Raises:
             AppendError: not appended, or, where that is not certain, perhaps appended.
         """
-        is_certain = True
+        is_certain, deadline = True, self._loop.time() + self._timeout
         while True:
             try:
                 receipt = await self._call(entries, answered, deadline - self._loop.time(), self._word())
@@ -199,7 +201,9 @@ class Recorder:
         """Put a batch into the spool: then its clicks are answered with their first outcome."""
         try:
             await asyncio.to_thread(self._spool.append, entries, _packed(answered), uncertain_call)
-        except SpoolError as error:
+        except Exception as error:  # who comes next waits for this loop: it is not to end
+            if not isinstance(error, SpoolError):
+                logger.exception("the spool met what it does not know")
             logger.error(
                 "%d clicks not recorded: the stream is away, and the spool fails: %s", len(batch), error
             )
@@ -250,12 +254,12 @@ def _packed(answered: Counter[int]) -> bytes:
 
 
 def _resolve(batch: list[_Waiting], outcomes: list[int]) -> None:
-    for (_, recorded, _), outcome in zip(batch, outcomes, strict=True):
+    for (_, recorded), outcome in zip(batch, outcomes, strict=True):
         if not recorded.done():  # a visitor who went away changes nothing
             recorded.set_result(outcome)
 
 
 def _refuse(batch: list[_Waiting], why: str) -> None:
-    for _, recorded, _ in batch:
+    for _, recorded in batch:
         if not recorded.done():
             recorded.set_exception(NotRecorded(why))

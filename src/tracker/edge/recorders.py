@@ -36,8 +36,7 @@ class Recorders:
 
     async def start(self) -> None:
         await self._drain.start()  # first: what an edge says of itself counts what its last life left behind
-        for recorder in self._recorders:
-            recorder.start()
+        await asyncio.gather(*(recorder.start() for recorder in self._recorders))
         if self._cap_sums:
             self._summing = asyncio.create_task(self._cap_sums.run(), name="cap sums")
 

@@ -95,7 +95,7 @@ class Redirect:
 
     def _answer(self, click: Click, outcome: Outcome) -> Answer:
         if outcome.status is Status.REJECTED:
-            return _REFUSALS.get(outcome.reason, answer.REFUSED)
+            return answer.refusal(outcome.reason)
         taker = click.offer
         if outcome.offer_id != taker.id:
             taker = self._catalog.offers.get(outcome.offer_id, taker)
@@ -134,7 +134,6 @@ class Redirect:
             self._metrics.count("unknown_url_ids")
 
 
-_REFUSALS = {Reason.OFFER_PAUSED: answer.GONE, Reason.OFFER_EXPIRED: answer.GONE}  # the rest: answer.REFUSED
 _LABELS = {
     (status, reason): f'status="{status}",reason="{reason.value}"' for status in Status for reason in Reason
 }

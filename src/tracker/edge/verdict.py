@@ -38,7 +38,7 @@ def prepare(click: Click, catalog: Catalog) -> Outcomes:
 
 
 def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
-    choice = _choose(click, click.offer, click.terms, catalog, is_new=is_new)
+    choice = choose(click, click.offer, click.terms, catalog, is_new=is_new)
     if isinstance(choice, Reason):
         return _refused(click, catalog, choice, targeting.requested_url(click.offer, click.link))
     location = _location(click, choice)
@@ -47,7 +47,8 @@ def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
     return _sent(Status.ACCEPTED, Reason.NONE, choice, location)
 
 
-def _choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
+def choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
+    """The URL of an offer that takes a click, or why none does."""
     reason = targeting.refusal(click, offer, terms)
     if reason is Reason.NONE and not click.is_test:
         reason = catalog.blocks.reason(click, offer.id)
@@ -71,23 +72,21 @@ def _refused(click: Click, catalog: Catalog, reason: Reason, url: OfferUrl | Non
         return _rejected(offer, reason)
     if reason is not Reason.AFFILIATE_BLOCKED:
         for fallback in (url and url.fallback, offer.fallback, catalog.fallback):
-            choice = fallback and _fallen_back(click, catalog, fallback)
-            location = choice and _location(click, choice)
-            if choice and location:
+            choice = fall_back(click, catalog, fallback) if fallback else None
+            if isinstance(choice, Choice) and (location := _location(click, choice)):
                 return _sent(Status.FORWARDED, reason, choice, location)
     return _rejected(offer, reason)
 
 
-def _fallen_back(click: Click, catalog: Catalog, fallback: Fallback) -> Choice | None:
-    """Who a fallback hands the click to. An offer is asked once: its own fallbacks do not count."""
+def fall_back(click: Click, catalog: Catalog, fallback: Fallback) -> Choice | Reason:
+    """Who a fallback hands the click to, or why to nobody. An offer is asked once: its own do not count."""
     if fallback.url:
         return Choice(click.offer, click.terms, fallback.url)
     offer = catalog.offers.get(fallback.offer_id or 0)
     if offer is None or offer.id == click.offer.id:
-        return None
+        return Reason.OFFER_MISCONFIGURED
     terms = catalog.terms.get((offer.id, click.affiliate.id), NO_TERMS)
-    choice = _choose(click, offer, terms, catalog, is_new=True)
-    return None if isinstance(choice, Reason) else choice
+    return choose(click, offer, terms, catalog, is_new=True)
 
 
 def _sent(status: Status, reason: Reason, choice: Choice, location: str) -> Outcome:

@@ -20,8 +20,7 @@ Row = dict[str, Any]
 Rows = list[tuple[str, Row]]
 """Objects by their keys."""
 
-_CHUNK = 200
-"""Rows at a time: what an edge builds of them holds its loop for about a millisecond."""
+_CHUNK = 200  # rows at a time
 
 
 class _Query(NamedTuple):
@@ -35,7 +34,9 @@ def _by_id(select: str, table: str) -> _Query:
     return _Query(every, f"{every} WHERE id = ANY ($1::text[]::bigint[])")
 
 
-_MILLIS = "(extract(epoch FROM {}) * 1000)::bigint"
+_FAR = 253_402_300_799_999  # the end of the year 9999
+_MILLIS = f"""CASE {{0}} WHEN 'infinity' THEN {_FAR} WHEN '-infinity' THEN 0
+        ELSE (extract(epoch FROM {{0}}) * 1000)::bigint END"""
 
 _CAPS = """coalesce((
         SELECT jsonb_agg(jsonb_build_object(
@@ -121,7 +122,16 @@ async def read_all(connection: Connection) -> AsyncIterator[tuple[str, Rows]]:
 
 
 def _parsed(rows: Sequence[Any]) -> Rows:
-    return [(key, orjson.loads(text)) for key, text in rows]
+    return [(key, _row(text)) for key, text in rows]
+
+
+def _row(text: str) -> Row:
+    """An object; of one that PostgreSQL takes and no reader does (1e400, a thousand brackets) only why."""
+    try:
+        row: Row = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return {"unreadable": str(error)}
+    return row
 
 
 async def visitor_secret(connection: Connection) -> bytes:

@@ -3,6 +3,7 @@
 Keys of one partition share a hash tag, so that they live on one node of a cluster:
     clicks:{p}                       stream of recorded clicks, read by the group "writers"
     dead:{p}                         what could not be stored, with the reason
+    ledger:{p}:<hour>                what became of an hour's entries, counted by minute and kind
     lane:{p}:<lane>                  an appending connection's last sequence and answer
     unique:{p}:<window>:<slice>:<n>  buckets of visitors seen (record_clicks.lua)
     cap:{p}:<counter>                what a cap has counted in a period (tracker.caps names it)

@@ -61,7 +61,6 @@ class Word(NamedTuple):
 class Snapshot(NamedTuple):
     """The counts, and what they are to be compared with."""
 
-    millis: int  # the stream server's clock
     counts: Mapping[int, Counts]  # by minute; of whole hours
     waiting: int  # entries on the streams
     buried: int  # entries on the dead-letter streams
@@ -95,23 +94,21 @@ class StreamLedger:
 
     async def snapshot(self, hours: Collection[int]) -> Snapshot:
         """The counts of these hours; of one partition all as of one moment."""
-        millis, waiting, buried = 0, 0, 0
+        waiting, buried = 0, 0
         words: list[Word] = []
         fields: list[tuple[int, dict[bytes, bytes]]] = []
         for partition in await self._with_anything(hours):
             async with self._client.pipeline(transaction=True) as pipe:
-                pipe.time()
                 pipe.xlen(b"clicks:{%d}" % partition)
                 pipe.xlen(b"dead:{%d}" % partition)
                 pipe.hgetall(b"edges:{%d}" % partition)
                 for hour in hours:
                     pipe.hgetall(_ledger(partition, hour))
-                (seconds, micros), clicks, dead, edges, *counted = await pipe.execute()
-            millis = seconds * 1000 + micros // 1000
+                clicks, dead, edges, *counted = await pipe.execute()
             waiting, buried = waiting + clicks, buried + dead
             words += _words(partition, edges)
             fields += zip(hours, counted, strict=True)
-        return Snapshot(millis, _counts(fields), waiting, buried, words)
+        return Snapshot(_counts(fields), waiting, buried, words)
 
     async def recount(self) -> Recount:
         """Count the entries on the streams themselves, one by one."""

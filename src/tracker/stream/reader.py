@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from importlib.resources import files
 from typing import Any, NamedTuple, Self
 
@@ -119,7 +120,7 @@ class Reader:
         return [Delivery(id_, fields or {}) for id_, fields in reply[0][1]]
 
     async def acknowledge(
-        self, deliveries: Iterable[Delivery], duplicates: Container[int] = frozenset()
+        self, deliveries: Iterable[Delivery], duplicates: AbstractSet[int] = frozenset()
     ) -> None:
         """Take stored entries off the stream. Done twice, it changes nothing.
 
@@ -127,7 +128,7 @@ class Reader:
         """
         ids: dict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         for delivery in deliveries:
-            kind = counting.DUPLICATE if delivery.number in duplicates else counting.STORED
+            kind = counting.DUPLICATE if duplicates and delivery.number in duplicates else counting.STORED
             ids[counting.minute_of_sound(delivery.fields), kind].append(delivery.id)
         arguments: list[Any] = [*self._first_arguments, GROUP]
         for (minute, kind), those in ids.items():

@@ -196,6 +196,8 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
 
 def read_answer(packed: bytes) -> Answer:
     digit, first = packed[0] - 0x30, packed[1:ANSWER_BYTES]
+    if not 0 <= digit <= _LATE:
+        raise ValueError(f"outcome {packed[:1]!r} is unknown")
     is_late = digit == _LATE
     return Answer(0 if is_late else digit, None if first == _NO_HASH else first.hex(), is_late)
 

@@ -1,0 +1,81 @@
+"""Real workers that are killed at the worst of moments, and what the next of them makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.house import House, until
+from workers import click_writer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with House(tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+async def test_killed_in_its_transaction(house: House) -> None:
+    with house.worker(1) as process:
+        async with house.writer_blocked():
+            process.kill()
+            process.wait()
+    await house.free(1)
+    with house.worker(1):
+        await house.settled()
+
+
+@pytest.mark.parametrize("heir", [1, 2])
+async def test_killed_between_commit_and_acknowledgement(house: House, heir: int) -> None:
+    """Its own next life and another writer both see that the entries were stored by it, and by no other."""
+    with house.worker(1) as process:
+        async with house.writer_blocked():
+            house.valkey.process.send_signal(signal.SIGSTOP)
+        stored = "SELECT 1 FROM click HAVING count(*) = $1"
+        await until(lambda: house.query(stored, len(house.appended)))
+        process.kill()
+        process.wait()
+    house.valkey.process.kill()  # with the acknowledgement, if it was sent, unread
+    await house.restart(house.valkey)
+    await house.free(1)
+    assert await house.waiting() == 50
+    with house.worker(heir):
+        await house.settled()
+
+
+async def test_several_share_the_work_while_some_are_killed(house: House) -> None:
+    with house.worker(3), house.worker(4) as one, house.worker(5) as other:
+        for slot in (3, 4, 5):
+            await until(lambda slot=slot: house.is_held(slot))
+        for victim in (one, other):
+            for _ in range(5):
+                await house.append(200)
+            victim.kill()
+        await house.append(200)
+        await house.settled()
+    assert "deadlock" not in house.log.read_text()
+
+
+async def test_a_postgres_that_hangs_is_given_up(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(click_writer, "STORE_SECONDS", 0.3)
+    writing = asyncio.create_task(click_writer.run(house.settings, slot=7))
+    await house.append()
+    await house.settled()
+    pid = await house.writer_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await house.append()
+        await house.settled()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "trying again" in caplog.text
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
