@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
 
 from tests.clicks import a_click, an_offer, outcomes_of
 from tests.e2e.running import PATIENCE
@@ -216,6 +217,29 @@ async def test_a_mishap_is_not_an_outage(stream: Stream, mishap: list[str]) -> N
     assert recorders.spooled == 0
     await recorders.stop()
     assert len(await stored(stream.settings)) == 2
+
+
+async def test_an_outage_ends_whatever_happens_meanwhile(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorders = await started(stream.settings)
+    met = asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        met.set()
+        raise KeyError("what nobody foresaw")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AbstractConnection, "connect", fail)
+        await met.wait()
+        await asyncio.sleep(0)
+    await stream.start()
+
+    async def is_up() -> bool:
+        return recorders.gauges()["stream_up"] == 1
+
+    await until(is_up)
+    await recorders.stop()
 
 
 async def test_a_call_done_after_its_clicks_were_spooled_is_corrected(stream: Stream) -> None:

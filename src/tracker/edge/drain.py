@@ -35,8 +35,8 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Look what is there, then drain in the background."""
-        await self._look()
+        """Note what is there, without reading it: clicks wait for this. Then drain in the background."""
+        self._foreign = set(await asyncio.to_thread(segments, self._directory))
         self._task = asyncio.create_task(self._run(), name="drain")
 
     async def stop(self) -> None:
@@ -71,6 +71,7 @@ class Drain:
         pause = _FIRST_PAUSE
         while True:
             try:
+                await self._look()
                 await self._drain_all()
                 pause = _FIRST_PAUSE
             except AppendError as error:
@@ -86,13 +87,13 @@ class Drain:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._given.wait()
             self._given.clear()
-            await self._look()
 
     async def _drain_all(self) -> None:
         while self._sealed:
             path = min(self._sealed)
             await self._drain(self._sealed[path])
             del self._sealed[path]
+            self._foreign.discard(path)  # where it was when last looked at, and still written to
 
     async def _drain(self, segment: Segment) -> None:
         """Append its groups in order; one that an earlier try has appended is passed over by the script."""

@@ -167,15 +167,9 @@ class Recorder:
         self, entries: list[Entry], answered: Counter[int], within: float, word: bytes
     ) -> Receipt:
         before = time()
-        try:
-            receipt = await self._appender.append(
-                self._lane, entries, within, word=word, answered=_packed(answered)
-            )
-        except Exception as error:
-            if isinstance(error, AppendError):
-                raise
-            logger.exception("the recorder met what it does not know")
-            raise AppendError(repr(error), is_certain=False) from error
+        receipt = await self._appender.append(
+            self._lane, entries, within, word=word, answered=_packed(answered)
+        )
         self._compare_clocks(before, receipt.millis / 1000, time())
         return receipt
 

@@ -21,7 +21,6 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
     TryAgainError,
 )
@@ -216,7 +215,7 @@ class Appender:
                     raise
         except TimeoutError as error:
             raise AppendError("no answer in time", is_certain=not (is_ours and self._has_sent)) from error
-        except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, of a closed one
+        except Exception as error:  # whatever it is: clicks have another way to go, and are not to wait
             raise AppendError(
                 f"{type(error).__name__}: {error}", is_certain=not self._has_sent or _is_refusal(error)
             ) from error
