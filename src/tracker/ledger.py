@@ -163,7 +163,9 @@ async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tu
 
 
 async def forget_edge(settings: Settings, slot: str) -> int:
-    """Take back the words of an edge that will never run again; returns the clicks said to be in its spool.
+    """Take back the words of an edge that will never run again, or no more on partitions given up since.
+
+    Returns the clicks that they said to be in its spool.
 
     Raises:
         LookupError: there is no such edge, or it is running; the message says which.
@@ -174,10 +176,11 @@ async def forget_edge(settings: Settings, slot: str) -> int:
         words = [word for word in words if word.slot == slot]
         if not words:
             raise LookupError(f"edge {slot} is not known: `tracker ledger` shows those that are")
-        if any(now - word.said < ALIVE_MILLIS for word in words):
+        silent = [word for word in words if now - word.said >= ALIVE_MILLIS]
+        if not silent:
             raise LookupError(f"edge {slot} is running, or was seconds ago: stop it first")
-        await stream.forget(slot)
-    return sum(sum(word.spooled.values()) for word in words)
+        await stream.forget(silent)
+    return sum(sum(word.spooled.values()) for word in silent)
 
 
 async def _read_once(stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool) -> Ledger:

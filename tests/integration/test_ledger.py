@@ -193,6 +193,16 @@ async def test_an_edge_is_forgotten_that_runs_no_more(
     assert (told.words, complete_until) == ([], None)
 
 
+async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_runs(database: Settings) -> None:
+    now = int(time.time() * 1000)
+    async with streams_of(database, 0) as kept, streams_of(database, 2) as given_up:
+        await kept.say("3", now)
+        await given_up.say("3", now - 3_600_000, spooled={MINUTE: 2})
+    assert await ledger.forget_edge(database, "3") == 2
+    told, complete_until = await ledger.ask(database, SHOWN)
+    assert ([word.partition for word in told.words], complete_until) == ([0], now)
+
+
 async def test_a_stream_server_that_is_away_is_no_balance(database: Settings) -> None:
     with pytest.raises(Exception, match="No such file"):
         await ledger.ask(replace(database, redis_url="unix:///nowhere.sock"), SHOWN)

@@ -133,9 +133,10 @@ class StreamLedger:
                 bounds += await self._lowest_in_flight(partition, since, min(bounds))
         return min(bounds, default=None)
 
-    async def forget(self, slot: str) -> None:
-        """Take back the words of an edge that will never run again."""
-        await self._each(lambda pipe, partition: pipe.hdel(b"edges:{%d}" % partition, slot))
+    async def forget(self, words: Iterable[Word]) -> None:
+        """Take back words that nobody will renew."""
+        for word in words:
+            await self._client.hdel(b"edges:{%d}" % word.partition, word.slot)
 
     async def words(self) -> tuple[int, list[Word]]:
         """The stream server's clock, and the words of all edges."""
