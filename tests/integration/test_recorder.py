@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from tests.e2e.running import PATIENCE
 from tests.integration.stream_client import stored
 from tracker.children import Claim
 from tracker.clickhash import Mint, millis_of
-from tracker.edge.recorder import NotRecorded
+from tracker.edge.recorder import MAX_BATCH_BYTES, NotRecorded
 from tracker.edge.recorders import Recorders
 from tracker.edge.spool import segments
 from tracker.embedded import Engine, resolve, start_valkey
 from tracker.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
 from tracker.settings import Settings
-from tracker.stream.record import decode
+from tracker.stream.appender import Appender, Lane
+from tracker.stream.record import Entry, decode
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +114,23 @@ async def test_clicks_that_arrive_together_are_answered_each_with_its_own(databa
     recorders = await started(database)
     assert await record(recorders, *(a_visit(n // 2) for n in range(1200))) == [0, 1] * 600
     await recorders.stop()
+
+
+async def test_a_flood_of_long_links_is_no_outage(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, append = [], Appender.append
+
+    async def sized(self: Appender, lane: Lane, entries: Sequence[Entry], within: float, **rest: Any) -> Any:
+        sizes.append(sum(len(record) for _, record in entries))
+        return await append(self, lane, entries, within, **rest)
+
+    monkeypatch.setattr(Appender, "append", sized)
+    recorders = await started(replace(database, append_timeout=PATIENCE))
+    await record(recorders, *(a_visit(aff_subs=("long" * 2000,)) for _ in range(400)))
+    await recorders.stop()
+    assert sum(sizes) > 3 * MAX_BATCH_BYTES
+    assert max(sizes) < 1.01 * MAX_BATCH_BYTES
 
 
 async def test_no_more_wait_than_may(database: Settings) -> None:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512
 """Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
+MAX_BATCH_BYTES = 1 << 20
+"""Records of one call are cut off beyond this: 512 clicks may have 25 MB, for which no stream is in time."""
 WORD_SECONDS = 1.0
 """How often an idle edge says how far it has come."""
 MOST_SKEW_SECONDS = 1.0
@@ -118,11 +120,19 @@ class Recorder:
     async def _run(self) -> None:
         while not self._stopping or self._waiting:
             await self._arrived.wait()
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+            batch = self._next_batch()
             if not self._waiting and not self._stopping:
                 self._arrived.clear()
             if batch or self.is_up:
                 await self._record(batch)
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1][0][1])
+        return batch
 
     async def _record(self, batch: list[_Waiting]) -> None:
         entries = [entry for entry, _ in batch]
