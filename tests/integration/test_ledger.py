@@ -193,7 +193,9 @@ async def test_an_edge_is_forgotten_that_runs_no_more(
     assert (told.words, complete_until) == ([], None)
 
 
-async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_runs(database: Settings) -> None:
+async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_runs(
+    database: Settings,
+) -> None:
     now = int(time.time() * 1000)
     async with streams_of(database, 0) as kept, streams_of(database, 2) as given_up:
         await kept.say("3", now)

@@ -74,7 +74,11 @@ BATCHES = [
         [(ONE, [arrival(1), arrival(2)], set()), (OTHER, [arrival(3), arrival(2), arrival(4)], set())],
         4,
     ),
-    ("delivered again beside a late one", [(ONE, [arrival(1)], set()), (ONE, [arrival(1), late(2, 1)], {2})], 1),
+    (
+        "delivered again beside a late one",
+        [(ONE, [arrival(1)], set()), (ONE, [arrival(1), late(2, 1)], {2})],
+        1,
+    ),
     ("brought by others", [(ONE, [arrival(1)], set()), (ONE, [arrival(2, 1), arrival(3)], {2})], 2),
     ("brought twice at once", [(ONE, [arrival(1), arrival(2, 1), arrival(3, 1)], {2, 3})], 1),
     ("only duplicates", [(ONE, [arrival(1)], set()), (OTHER, [arrival(2, 1)], {2})], 1),

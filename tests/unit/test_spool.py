@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 
 from tests.clicks import a_click, outcomes_of
 from tracker.clickhash import first_hash_at
-from tracker.edge.spool import SEGMENT_BYTES, Call, Group, Segment, Spool, SpoolError, first_millis, segments
+from tracker.edge.spool import (
+    SEGMENT_BYTES,
+    Call,
+    Group,
+    Segment,
+    Spool,
+    SpoolError,
+    first_millis,
+    segments,
+    size_of,
+)
 from tracker.stream.record import Entry, encode
 
 MINUTE = 60_000
@@ -168,12 +179,21 @@ def test_what_is_none_of_ours_is_not_adopted(tmp_path: Path, name: str, content:
     assert path.read_bytes() == content
 
 
+def fill(spools: list[Spool]) -> None:
+    batch = [an_entry(aff_sub="x" * 40_000)] * 10
+    for spool in cycle(spools):
+        spool.append(batch, b"", None)
+
+
 def test_no_more_than_may_is_spooled(tmp_path: Path) -> None:
-    spool = a_spool(tmp_path, SEGMENT_BYTES)
-    spool.append([an_entry()], b"", None)
-    left_behind(spool)
+    """However many write at once: each into a segment of its own, which was begun while there was room."""
+    most = 16 << 20
+    spools = [Spool(tmp_path, 7, partition, most) for partition in range(8)]
     with pytest.raises(SpoolError, match="TRACKER_SPOOL_MB"):
-        spool.append([an_entry()], b"", None)
+        fill(spools)
+    assert size_of(tmp_path) < 2 * most < 8 * SEGMENT_BYTES
+    for spool in spools:
+        left_behind(spool)
 
 
 def test_a_disk_that_fails_is_a_spool_error_and_leaves_nothing_half(

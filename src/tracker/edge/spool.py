@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SEGMENT_BYTES = 16 << 20
 """A segment as large as this is sealed, and the next one begun."""
 
+_ROOM_BYTES = 1 << 20  # written between looks at how much the directory has: many may write at once
 _VERSION = b"\x01"  # a reader knows this one and the one before
 _MAGIC = b"\xabK"
 _FRAME = struct.Struct(">2scII")  # magic, kind, length of what follows, its checksum
@@ -121,8 +122,8 @@ class Segment:
 
     def append(
         self, entries: Sequence[Entry], answered: bytes = b"", uncertain_call: Call | None = None
-    ) -> None:
-        """Put a group on disk; what has not got there whole is taken back.
+    ) -> int:
+        """Put a group on disk, and say how many bytes it takes; what has not got there whole is taken back.
 
         Raises:
             OSError: it could not be written or synced. The segment is not to be written to again.
@@ -133,13 +134,15 @@ class Segment:
         frames = [_frame(_GROUP, fields + answered)]
         for control, record in entries:
             frames.append(_frame(_CLICK, _CONTROL_LENGTH.pack(len(control)) + control + record))
+        group = b"".join(frames)
         try:
-            self._write(b"".join(frames))
+            self._write(group)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             raise
         self.minutes.update(_minutes_of(entries))
+        return len(group)
 
     def groups(self) -> Iterator[Group]:
         """What stands in it, oldest first. Damage is passed over, and logged; a torn end is no damage."""
@@ -185,6 +188,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._slot = slot
         self._partition = partition
+        self._room = 0  # bytes to be written before the next look at how many there are
         self.open: Segment | None = None
         """The segment that is written to."""
 
@@ -195,11 +199,12 @@ class Spool:
             SpoolError: it is not there. It may turn out to be, should the disk come to its senses.
         """
         try:
+            if self._room <= 0:
+                self._make_sure_of_room()
             if self.open is None:
-                self._check_room()
                 first = millis_of_entry(entries[0])
                 self.open = Segment.create(self._directory, self._slot, self._partition, first)
-            self.open.append(entries, answered, uncertain_call)
+            self._room -= self.open.append(entries, answered, uncertain_call)
         except OSError as error:
             raise SpoolError(f"{self._directory}: {error.strerror or error}") from error
 
@@ -208,9 +213,10 @@ class Spool:
         sealed, self.open = self.open, None
         return sealed
 
-    def _check_room(self) -> None:
-        if size_of(self._directory) + SEGMENT_BYTES > self._max_bytes:
+    def _make_sure_of_room(self) -> None:
+        if size_of(self._directory) + _ROOM_BYTES > self._max_bytes:
             raise SpoolError(f"{self._directory} is full: TRACKER_SPOOL_MB allows no more")
+        self._room = _ROOM_BYTES
 
 
 def segments(directory: Path) -> list[Path]:
