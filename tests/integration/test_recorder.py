@@ -20,13 +20,13 @@ from tests.e2e.running import PATIENCE
 from tests.integration.stream_client import stored
 from tracker.children import Claim
 from tracker.clickhash import Mint, millis_of
-from tracker.edge.recorder import MAX_BATCH_BYTES, NotRecorded
+from tracker.edge.recorder import NotRecorded
 from tracker.edge.recorders import Recorders
 from tracker.edge.spool import segments
 from tracker.embedded import Engine, resolve, start_valkey
 from tracker.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
 from tracker.settings import Settings
-from tracker.stream.appender import Appender, Lane
+from tracker.stream.appender import MAX_BATCH_BYTES, Appender, Lane
 from tracker.stream.record import Entry, decode
 
 pytestmark = pytest.mark.anyio

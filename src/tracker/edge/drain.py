@@ -6,11 +6,12 @@ import asyncio
 import logging
 from asyncio import Event
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tracker.edge.spool import Segment, first_millis, segments
-from tracker.stream.appender import Appender, AppendError
+from tracker.edge.spool import Group, Segment, first_millis, segments
+from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Drain:
 
     async def _drain(self, segment: Segment) -> None:
         """Append its groups in order; one that an earlier try has appended is passed over by the script."""
-        clicks, groups = segment.minutes.total(), await asyncio.to_thread(lambda: list(segment.groups()))
+        clicks, groups = segment.minutes.total(), await asyncio.to_thread(lambda: _joined(segment.groups()))
         appender = self._appender(segment.partition)
         for group in groups[segment.drained_groups :]:
             began = asyncio.get_running_loop().time()
@@ -137,3 +138,31 @@ class Drain:
         if segment is not None:
             logger.info("spool: %d clicks of %s were left behind", segment.minutes.total(), path.name)
             self._sealed[path] = segment
+
+
+def _joined(groups: Iterable[Group]) -> list[Group]:
+    """Groups that follow each other under one lane as one call, which has the last one's number.
+
+    Clicks that came one by one would else be drained one by one, for longer than the stream was away. They
+    are joined alike at each reading, so a call that is done is known as done.
+    """
+    calls: list[Group] = []
+    size = 0
+    for group in groups:
+        more = sum(len(record) for _, record in group.entries)
+        if calls and size + more <= MAX_BATCH_BYTES and _are_one(calls[-1], group):
+            before, size = calls.pop(), size + more
+            answered, entries = before.answered + group.answered, before.entries + group.entries
+            calls.append(Group(group.call, False, answered, entries))
+        else:
+            calls.append(group)
+            size = more
+    return calls
+
+
+def _are_one(before: Group, group: Group) -> bool:
+    return (
+        before.call.lane == group.call.lane
+        and not (before.is_uncertain or group.is_uncertain)
+        and len(before.entries) + len(group.entries) <= MAX_BATCH
+    )

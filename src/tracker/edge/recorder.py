@@ -20,15 +20,11 @@ from tracker.clickhash import Mint
 from tracker.edge.drain import Drain
 from tracker.edge.spool import SEGMENT_BYTES, Call, Spool, SpoolError, first_millis
 from tracker.settings import Settings
-from tracker.stream.appender import Appender, AppendError, Lane, Receipt
+from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError, Lane, Receipt
 from tracker.stream.record import Entry, millis_of_entry
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH = 512
-"""Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
-MAX_BATCH_BYTES = 1 << 20
-"""Records of one call are cut off beyond this: 512 clicks may have 25 MB, for which no stream is in time."""
 WORD_SECONDS = 1.0
 """How often an idle edge says how far it has come."""
 MOST_SKEW_SECONDS = 1.0

@@ -29,6 +29,10 @@ from tracker.stream.record import ANSWER_BYTES, Answer, Entry, read_answer
 
 LANE_SECONDS = 30 * 86400
 """How long a lane is remembered: longer than any spool may wait for the stream."""
+MAX_BATCH = 512
+"""Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
+MAX_BATCH_BYTES = 1 << 20
+"""Records of one call are cut off beyond this: 512 clicks may have 25 MB, for which no stream is in time."""
 
 _SCRIPT = files(__package__).joinpath("record_clicks.lua").read_bytes()
 _SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
