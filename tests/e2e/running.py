@@ -104,14 +104,24 @@ class Up:
         return [pid for pid in self.children() if words in command_line(pid)]
 
     def children(self) -> list[int]:
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        return [
+            int(pid)
+            for task in Path(f"/proc/{self.process.pid}/task").iterdir()
+            for pid in _children_of(task)
+        ]
 
     def end(self, *signals: signal.Signals) -> int:
         for number in signals or (signal.SIGTERM,):
             self.process.send_signal(number)
             time.sleep(0.02)
         return self.process.wait(PATIENCE)
+
+
+def _children_of(task: Path) -> list[str]:
+    try:
+        return (task / "children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+        return []
 
 
 @contextmanager

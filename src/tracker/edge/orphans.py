@@ -53,10 +53,18 @@ class OrphanLog:
         try:
             while True:
                 await asyncio.sleep(_PAUSE_SECONDS)
-                await self._log()
+                await self._log_whole()
         finally:
             await self._log()
             await self._stream.close()
+
+    async def _log_whole(self) -> None:
+        """Log what waits now, also when cancelled meanwhile: else some would be logged twice."""
+        logging_ = asyncio.create_task(self._log())
+        try:
+            await asyncio.shield(logging_)
+        finally:
+            await logging_
 
     async def _log(self) -> None:
         """Log what waits now; what the stream does not take is dropped."""
