@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
@@ -26,13 +27,16 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from tracker.stream.record import ANSWER_BYTES, Answer, Entry, read_answer
+from tracker.stream.record import ANSWER_BYTES, Answer, Entry, hash_of_entry, read_answer
 
 LANE_SECONDS = 30 * 86400
 """How long a lane is remembered: longer than any spool may wait for the stream."""
+OWN_LANE_SECONDS = 86_400
+"""How long the lane of one click is: later, a repeated call makes a second entry, which the writer drops."""
 
 _SCRIPT = files(__package__).joinpath("record_clicks.lua").read_bytes()
 _SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
+_ANSWERED = struct.Struct(">II")  # minute, clicks
 
 
 class AppendError(Exception):
@@ -65,12 +69,18 @@ class Receipt:
 class Lane:
     """Numbered calls: one of unknown fate is repeated under its number, and is done once."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: int = LANE_SECONDS) -> None:
         self.id = secrets.token_hex(8).encode()
         self.sequence = 1
+        self.seconds = seconds  # how long it is remembered
 
     def next(self) -> None:
         self.sequence += 1
+
+
+def pack_answered(clicks: Mapping[int, int]) -> bytes:
+    """How many clicks were answered, by their minute, as calls carry it."""
+    return b"".join(_ANSWERED.pack(minute, count) for minute, count in clicks.items())
 
 
 Mode = Literal["live", "look", "spooled", "uncertain"]
@@ -122,10 +132,28 @@ class Appender:
             AppendError: refused, or no answer within so many seconds. Where that is not certain, repeat the
                 same call under the same lane and sequence, or abandon the lane.
         """
-        receipt = await self._run("live", lane.id, lane.sequence, entries, within, word, answered)
+        arguments = self._arguments("live", lane.id, lane.sequence, entries, word, answered, lane.seconds)
+        receipt = await self._run(arguments, within)
         if len(receipt.outcomes) != len(entries):
             raise AppendError(f"{len(entries)} clicks got {len(receipt.outcomes)} answers", is_certain=False)
         return receipt
+
+    async def append_each(self, entries: Sequence[Entry], within: float) -> None:
+        """Append clicks, each as a call of its own under its hash: as often as one likes, each is done once.
+
+        Raises:
+            AppendError: refused, or no answer within so many seconds; some of them may be appended.
+        """
+        calls = [
+            self._arguments("live", hash_of_entry(entry), 1, [entry], None, b"", OWN_LANE_SECONDS)
+            for entry in entries
+        ]
+        async with self._connected(within):
+            await self._call(b"SCRIPT", b"LOAD", _SCRIPT)
+            packed = [hiredis.pack_command((b"EVALSHA", _SHA, *call)) for call in calls]  # type: ignore[arg-type]
+            await self._connection.send_packed_command(b"".join(packed), check_health=False)
+            for _ in calls:
+                await self._connection.read_response(disable_decoding=True)
 
     async def append_late(
         self,
@@ -145,7 +173,7 @@ class Appender:
             AppendError: refused, or no answer within so many seconds.
         """
         mode: Mode = "uncertain" if is_uncertain else "spooled"
-        await self._run(mode, lane, sequence, entries, within, None, answered)
+        await self._run(self._arguments(mode, lane, sequence, entries, None, answered, LANE_SECONDS), within)
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
         """Learn what would be decided of each of these clicks if it came alone now; nothing is written.
@@ -153,7 +181,7 @@ class Appender:
         Raises:
             AppendError: refused, or no answer within so many seconds.
         """
-        return await self._run("look", b"", 0, entries, within, None, b"")
+        return await self._run(self._arguments("look", b"", 0, entries, None, b"", LANE_SECONDS), within)
 
     async def counts(self, names: Sequence[str], within: float) -> list[int]:
         """What the caps' counters of these names have counted; 0 for those that have not begun.
@@ -167,16 +195,24 @@ class Appender:
             values = await self._call(b"MGET", *(self._cap + name.encode() for name in names))
             return [int(value or 0) for value in values]
 
-    async def _run(
+    async def _run(self, arguments: list[bytes], within: float) -> Receipt:
+        async with self._connected(within):
+            try:
+                millis, packed = await self._call(b"EVALSHA", _SHA, *arguments)
+            except NoScriptError:
+                millis, packed = await self._call(b"EVAL", _SCRIPT, *arguments)
+        return Receipt(packed, millis)
+
+    def _arguments(
         self,
         mode: Mode,
         lane: bytes,
         sequence: int,
         entries: Sequence[Entry],
-        within: float,
         word: bytes | None,
         answered: bytes,
-    ) -> Receipt:
+        lane_seconds: int,
+    ) -> list[bytes]:
         arguments = [
             b"3",
             self._stream,
@@ -184,7 +220,7 @@ class Appender:
             self._edges,
             b"%d" % sequence,
             mode.encode(),
-            b"%d" % LANE_SECONDS,
+            b"%d" % lane_seconds,
             *self._prefixes,
             b"" if word is None else self._slot,
             word or b"",
@@ -192,12 +228,7 @@ class Appender:
         ]
         for entry in entries:
             arguments += entry
-        async with self._connected(within):
-            try:
-                millis, packed = await self._call(b"EVALSHA", _SHA, *arguments)
-            except NoScriptError:
-                millis, packed = await self._call(b"EVAL", _SCRIPT, *arguments)
-        return Receipt(packed, millis)
+        return arguments
 
     @asynccontextmanager
     async def _connected(self, within: float) -> AsyncIterator[None]:
