@@ -11,9 +11,8 @@ creates it, or on the stream, and the writer stores it though nobody asks again.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 from tracker.catalogue_part import add_touched
@@ -27,7 +26,7 @@ from tracker.settings import Settings
 from tracker.store import created
 from tracker.store.created import Claim, Reserved, StoredClick
 from tracker.store.pool import Pool
-from tracker.stream.appender import Appender, AppendError, Lane, pack_answered
+from tracker.stream.appender import Appender, AppendError
 from tracker.stream.appenders import Appenders
 from tracker.stream.record import Entry, encode
 
@@ -37,7 +36,6 @@ MAX_CLICKS = 100
 _APPEND_SECONDS = 2.0
 _STORED_SECONDS = 10.0  # how long the writer is waited for
 _LOOK_SECONDS = 0.05  # between looks
-_ANSWERED_LANE_SECONDS = 60  # nobody repeats what was answered
 
 
 class Described(NamedTuple):
@@ -98,8 +96,8 @@ class Creator:
     async def close(self) -> None:
         await self._appenders.close()
 
-    async def create(self, request: Request) -> tuple[list[CreatedClick], list[Click]]:
-        """The clicks of a request in its order, once all are stored; and those that came of this call.
+    async def create(self, request: Request) -> list[CreatedClick]:
+        """The clicks of a request in its order, once all are stored.
 
         Raises:
             Unknown, Conflict: nothing was created, now or before.
@@ -110,18 +108,7 @@ class Creator:
         reserved, prepared = await self._reserve(request)
         await self._append(prepared)
         stored = await self._stored({click.hash for click in reserved})
-        created_clicks = [CreatedClick(stored[click.hash], click.is_duplicate) for click in reserved]
-        return created_clicks, [click for click, _ in prepared]
-
-    async def tell_answered(self, clicks: Iterable[Click]) -> None:
-        """Tell the ledger that clicks were answered; where the stream is away it never learns."""
-        told: dict[Appender, Counter[int]] = defaultdict(Counter)
-        for click in clicks:
-            told[self._appenders.of(click)][click.millis // 60_000] += 1
-        for appender, minutes in told.items():
-            with suppress(AppendError):
-                lane = Lane(_ANSWERED_LANE_SECONDS)
-                await appender.append(lane, [], _APPEND_SECONDS, answered=pack_answered(minutes))
+        return [CreatedClick(stored[click.hash], click.is_duplicate) for click in reserved]
 
     async def _reserve(self, request: Request) -> tuple[list[Reserved], list[Prepared]]:
         """Which clicks are meant, and those of them that are not in the table; all or nothing."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
 
 import pytest
-from httpx import AsyncClient, Response
+import redis.asyncio
+from httpx import AsyncClient, HTTPError, Response
 
+from tests.e2e.running import free_port
 from tests.integration.api_client import CLICKS, api_of, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of
 from tracker import creation, ledger
+from tracker.api.create_schema import CREATED_EXAMPLE, NewClick
 from tracker.clickhash import millis_of
 from tracker.settings import Settings
 from tracker.store import partitions, pool
@@ -418,8 +421,61 @@ async def test_without_a_worker_the_repeated_request_has_the_answer(
 
 
 @asynccontextmanager
+async def held(client: Any, *, hold: bool) -> AsyncIterator[None]:
+    """A stream that lets the API come as far as its call of the script, and no further."""
+    if hold:
+        await client.execute_command("CLIENT", "PAUSE", int(PATIENCE * 1000), "WRITE")
+    try:
+        yield
+    finally:
+        await client.execute_command("CLIENT", "UNPAUSE")
+
+
+async def reserved(settings: Settings, _: Any) -> bool:
+    connection = await pool.connect(settings.postgres_dsn or "")
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM create_request"))
+    finally:
+        await connection.close()
+
+
+async def appended(_: Settings, client: Any) -> bool:
+    return bool(await client.xlen("clicks:{0}") == 2)
+
+
+@pytest.mark.parametrize(("hold", "reached"), [(True, reserved), (False, appended)])
+async def test_what_a_killed_api_left_is_finished_by_the_repeated_request(
+    demo: Settings, hold: bool, reached: Callable[[Settings, Any], Awaitable[bool]]
+) -> None:
+    assert demo.redis_url
+    token, port = await create_token(demo.postgres_dsn or "", SCOPES), free_port()
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
+    body = {"clicks": [CLICK, CLICK]}
+    async with redis.asyncio.Redis.from_url(demo.redis_url) as stream:
+        async with (
+            api_process(demo, port) as process,
+            held(stream, hold=hold),
+            AsyncClient(timeout=PATIENCE) as client,
+        ):
+            asked = asyncio.create_task(
+                client.post(f"http://127.0.0.1:{port}{CLICKS}", json=body, headers=headers)
+            )
+            async with asyncio.timeout(PATIENCE):
+                while not await reached(demo, stream):
+                    await asyncio.sleep(0.01)
+            process.kill()
+            with pytest.raises(HTTPError):
+                await asked
+    async with writing(demo), api_of(demo, scopes=()) as client:
+        answer = await client.post(CLICKS, json=body, headers=headers)
+        assert answer.status_code == 201
+        assert [click["is_unique"] for click in answer.json()["data"]] == [True, False]
+        await assert_balanced(demo, 2)
+
+
+@asynccontextmanager
 async def api_process(settings: Settings, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tracker api`, which is killed if nobody else has done so."""
+    """`tracker api`, ready, and killed at the end if nobody has done so."""
     variables = {
         "TRACKER_REDIS_URL": settings.redis_url or "",
         "TRACKER_POSTGRES_DSN": settings.postgres_dsn or "",
@@ -427,11 +483,36 @@ async def api_process(settings: Settings, port: int) -> AsyncIterator[asyncio.su
         "TRACKER_API_PORT": str(port),
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tracker", "api", env=variables, stderr=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-m", "tracker", "api"), env=variables, stderr=asyncio.subprocess.DEVNULL
     )
     try:
+        await _ready(port)
         yield process
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def _ready(port: int) -> None:
+    async with asyncio.timeout(PATIENCE), AsyncClient() as client:
+        while True:
+            with suppress(HTTPError):
+                if (await client.get(f"http://127.0.0.1:{port}/health/ready")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def test_the_document_tells_of_both_shapes(database: Settings) -> None:
+    async with api_of(database, scopes=()) as client:
+        spec = (await client.get("/openapi.json")).json()
+    operation, schemas = spec["paths"][CLICKS]["post"], spec["components"]["schemas"]
+    assert operation["responses"].keys() == {"201", "401", "403", "413", "415", "422", "503"}
+    assert [item["name"] for item in operation["parameters"]] == ["tz", "Idempotency-Key"]
+    shapes = [{"$ref": f"#/components/schemas/{name}"} for name in ("NewClick", "NewClicks")]
+    assert schemas["CreateClicks"]["anyOf"] == shapes
+    new = schemas["NewClick"]
+    assert new["required"] == ["offer_id", "affiliate_id"]
+    assert all("description" in field and "type" in field for field in new["properties"].values())
+    assert NewClick.model_validate(new["examples"][0]).offer_id == 3
+    assert CREATED_EXAMPLE.keys() == schemas["CreatedClick"]["properties"].keys() == set(KEYS)

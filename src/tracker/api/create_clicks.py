@@ -10,7 +10,6 @@ from time import time
 from typing import NamedTuple
 
 import orjson
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -25,7 +24,6 @@ from tracker.api.openapi import answers, documented
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
 from tracker.creation import CreatedClick, Creator, NotStoredYet, Unknown
-from tracker.model import Click
 from tracker.store.created import Conflict
 from tracker.stream.appender import AppendError
 
@@ -74,11 +72,10 @@ async def create_clicks(request: Request) -> Response:
     described = [click.described(zone) for click in asked.clicks]
     digest = sha256(b"".join(click.digest for click in described)).digest()
     creator: Creator = request.app.state.creator
-    created, fresh = await _create(creator, creation.Request(token.id, key, digest, described), asked)
+    created = await _create(creator, creation.Request(token.id, key, digest, described), asked)
     rows = [_row(click, zone) for click in created]
     body = orjson.dumps({"data": rows} if asked.is_list else rows[0])
-    tell = BackgroundTask(creator.tell_answered, fresh)
-    return Response(body, 201, SECURITY_HEADERS, "application/json", tell)
+    return Response(body, 201, SECURITY_HEADERS, "application/json")
 
 
 routes: list[BaseRoute] = [Route(PATH, create_clicks, methods=["POST"])]
@@ -136,9 +133,7 @@ def _wrong_time(second: int | None) -> str:
     return "is before 2000" if second < EARLIEST else "is in the future"
 
 
-async def _create(
-    creator: Creator, wanted: creation.Request, asked: _Asked
-) -> tuple[list[CreatedClick], list[Click]]:
+async def _create(creator: Creator, wanted: creation.Request, asked: _Asked) -> list[CreatedClick]:
     try:
         return await creator.create(wanted)
     except Unknown as error:
