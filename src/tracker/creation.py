@@ -100,7 +100,7 @@ class Creator:
         """The clicks of a request in its order, once all are stored.
 
         Raises:
-            Unknown, Conflict: nothing was created, now or before.
+            Unknown, Conflict: nothing was created.
             AppendError: the stream did not take them all; the request, repeated, creates the rest.
             NotStoredYet: as it says; the request, repeated, has the answer.
         """

@@ -407,17 +407,20 @@ async def test_with_the_stream_away_the_repeated_request_creates(demo: Settings)
 async def test_without_a_worker_the_repeated_request_has_the_answer(
     demo: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    headers = {"Idempotency-Key": "k"}
+    click = CLICK | {"dedupe_key": "k"}
     async with api_of(demo, scopes=SCOPES) as client:
         monkeypatch.setattr(creation, "_STORED_SECONDS", 0.1)
         for _ in range(3):
-            answer = await client.post(CLICKS, json={"clicks": [CLICK]}, headers=headers)
+            answer = await client.post(CLICKS, json=click)
             assert_problem(answer, 503)
             assert answer.headers["retry-after"] == "1"
         monkeypatch.setattr(creation, "_STORED_SECONDS", PATIENCE)
         async with writing(demo):
-            assert [click["is_unique"] for click in await create(client, CLICK, **headers)] == [True]
+            first, again = await create(client, click), await create(client, click)
+            assert [first[0]["is_unique"], first[0]["duplicate"]] == [True, False]
+            assert again == [first[0] | {"duplicate": True}]
             assert len(await listed(client)) == 1
+            await assert_balanced(demo, 1)
 
 
 @asynccontextmanager
@@ -451,21 +454,21 @@ async def test_what_a_killed_api_left_is_finished_by_the_repeated_request(
     token, port = await create_token(demo.postgres_dsn or "", SCOPES), free_port()
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
     body = {"clicks": [CLICK, CLICK]}
-    async with redis.asyncio.Redis.from_url(demo.redis_url) as stream:
-        async with (
-            api_process(demo, port) as process,
-            held(stream, hold=hold),
-            AsyncClient(timeout=PATIENCE) as client,
-        ):
-            asked = asyncio.create_task(
-                client.post(f"http://127.0.0.1:{port}{CLICKS}", json=body, headers=headers)
-            )
-            async with asyncio.timeout(PATIENCE):
-                while not await reached(demo, stream):
-                    await asyncio.sleep(0.01)
-            process.kill()
-            with pytest.raises(HTTPError):
-                await asked
+    async with (
+        redis.asyncio.Redis.from_url(demo.redis_url) as stream,
+        api_process(demo, port) as process,
+        held(stream, hold=hold),
+        AsyncClient(timeout=PATIENCE) as client,
+    ):
+        asked = asyncio.create_task(
+            client.post(f"http://127.0.0.1:{port}{CLICKS}", json=body, headers=headers)
+        )
+        async with asyncio.timeout(PATIENCE):
+            while not await reached(demo, stream):
+                await asyncio.sleep(0.01)
+        process.kill()
+        with pytest.raises(HTTPError):
+            await asked
     async with writing(demo), api_of(demo, scopes=()) as client:
         answer = await client.post(CLICKS, json=body, headers=headers)
         assert answer.status_code == 201

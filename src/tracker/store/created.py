@@ -31,7 +31,7 @@ class Reserved(NamedTuple):
     """The click that a claim means."""
 
     hash: str
-    is_duplicate: bool  # another request had asked for it
+    is_duplicate: bool  # another request had created it
 
 
 class StoredClick(NamedTuple):
@@ -119,10 +119,9 @@ async def _reserve_keys(connection: Connection, token_id: int, claims: Sequence[
     if new:
         columns = zip(*((claim.key, claim.digest, claim.hash) for claim in new), strict=True)
         await connection.execute(_NOTE, token_id, *columns)
-    return [
-        Reserved(known[claim.key]["hash"].hex, True) if claim.key in known else Reserved(claim.hash, False)
-        for claim in claims
-    ]
+    hashes = [known[claim.key]["hash"].hex if claim.key in known else claim.hash for claim in claims]
+    there = await stored(connection, hashes)
+    return [Reserved(hash_, hash_ in there) for hash_ in hashes]
 
 
 async def _reserve_legacy_ids(
