@@ -55,8 +55,9 @@ LEVELS = [
         "tracker.edge.orphans",
         "tracker.edge.click",
         "tracker.edge.verdict",
+        "tracker.catalogue_part",
     },
-    {"tracker.explain", "tracker.ledger", "tracker.edge.recorders"},
+    {"tracker.explain", "tracker.creation", "tracker.ledger", "tracker.edge.recorders"},
     {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
     {
         "tracker.app",

@@ -172,7 +172,7 @@ def _add_parts(commands: _Commands) -> None:
     )
     up.add_argument("--no-demo", action="store_true", help="start with an empty catalogue")
     edge = _add(commands, "edge", _edge, "serve tracking links on TRACKER_HOST:TRACKER_PORT")
-    api = _add(commands, "api", _api, "serve the read API and its docs on TRACKER_HOST:TRACKER_API_PORT")
+    api = _add(commands, "api", _api, "serve the API and its docs on TRACKER_HOST:TRACKER_API_PORT")
     worker = _add(commands, "worker", _worker, "move recorded clicks into PostgreSQL, until SIGTERM")
     for part, others in ((edge, "edges"), (worker, "workers")):
         part.add_argument(

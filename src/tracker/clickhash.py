@@ -59,11 +59,16 @@ class Mint:
         self._sequence = 0
 
 
-def _random_tails() -> str:
-    """The last 64 bits of many hashes: the variant (binary 10) and 62 random bits each."""
-    tails = bytearray(os.urandom(_TAILS * 8))
+def _random_tails(hashes: int = _TAILS) -> str:
+    """The last 64 bits of some hashes: the variant (binary 10) and 62 random bits each."""
+    tails = bytearray(os.urandom(hashes * 8))
     tails[::8] = tails[::8].translate(_WITH_VARIANT)
     return tails.hex()
+
+
+def hash_at(millis: int, sequence: int = 0) -> str:
+    """A new hash of a moment that is not now; of one millisecond, a higher sequence (12 bits) sorts later."""
+    return f"{first_hash_at(millis)[:12]}7{sequence:03x}{_random_tails(1)}"
 
 
 def millis_of(hash_: str) -> int:

@@ -6,13 +6,13 @@ the catalogue that the link touches, read from Postgres at this moment.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tracker import caps, macros, targeting
+from tracker import macros, targeting
+from tracker.catalogue_part import add_touched, put
 from tracker.clickhash import first_hash_at
 from tracker.edge import answer
 from tracker.edge.address import plain_address
@@ -26,8 +26,8 @@ from tracker.edge.visitor import MAX_LANGUAGE, MAX_REFERRER, MAX_USER_AGENT
 from tracker.model import Choice, Click, Fallback, Link, Outcome, Outcomes, Reason, Rules, Status, Visitor
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
-from tracker.stream.appender import Appender, AppendError
-from tracker.stream.partitions import partition_of
+from tracker.stream.appender import AppendError
+from tracker.stream.appenders import Appenders
 from tracker.stream.record import Answer, encode
 
 Explanation = dict[str, Any]
@@ -120,32 +120,11 @@ def _visitor(question: Question) -> tuple[Visitor, str, bytes]:
 async def _catalog(connection: pool.Connection, host: str, path: str, query: bytes) -> tuple[Catalog, Link]:
     """As much of the catalogue as this link touches, and what the link says."""
     catalog = Catalog()
-    catalog.visitor_secret = await catalogue.visitor_secret(connection)
-    for table in ("bot_rule", "network"):
-        _put(catalog, table, await catalogue.read_table(connection, table))
-    _put(catalog, "link_form", await catalogue.read_link_forms(connection, path))
+    await put(catalog, "link_form", catalogue.read_link_forms(connection, path))
     form = None if is_tracking_path(path) else catalog.link_forms.find(host, path)
     link = read_link(path, query, form)
-    _put(catalog, "affiliate", await catalogue.read_some(connection, "affiliate", [str(link.affiliate_id)]))
-    _put(catalog, "offer", await catalogue.read_some(connection, "offer", [str(link.offer_id)]))
-    others = [str(id_) for id_ in _fallback_offers(catalog)]
-    _put(catalog, "offer", await catalogue.read_some(connection, "offer", others))
-    pairs = [f"{offer_id}:{link.affiliate_id}" for offer_id in catalog.offers]
-    _put(catalog, "terms", await catalogue.read_some(connection, "terms", pairs))
-    _put(catalog, "block", await catalogue.read_blocks(connection, list(catalog.offers), link.affiliate_id))
+    await add_touched(connection, catalog, [link])
     return catalog, link
-
-
-def _put(catalog: Catalog, table: str, rows: catalogue.Rows) -> None:
-    for key, row in rows:
-        catalog.put(table, key, row)
-
-
-def _fallback_offers(catalog: Catalog) -> set[int]:
-    fallbacks = [catalog.fallback]
-    for offer in catalog.offers.values():
-        fallbacks += [offer.fallback, *(url.fallback for url in offer.urls)]
-    return {fallback.offer_id for fallback in fallbacks if fallback and fallback.offer_id}
 
 
 def _orphan(link: Link, catalog: Catalog) -> Explanation:
@@ -166,13 +145,13 @@ async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explan
     assert settings.redis_url
     outcomes = prepare(click, catalog)
     prepared = {name: _outcome(click, catalog, outcome) for name, outcome in outcomes._asdict().items()}
-    appenders = [Appender(settings.redis_url, number) for number in range(settings.partitions)]
+    appenders = Appenders(settings.redis_url, settings.partitions)
     try:
         looked, counts = await _look(appenders, click, outcomes)
     except AppendError as error:
         return {"stream": f"cannot be asked: {error}", "outcomes": prepared}
     finally:
-        await asyncio.gather(*(appender.close() for appender in appenders))
+        await appenders.close()
     chosen = outcomes[looked.outcome]
     takes = outcomes.unique.status == "accepted" and not click.is_test and click.bot_reason is None
     return {
@@ -185,16 +164,11 @@ async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explan
     }
 
 
-async def _look(appenders: Sequence[Appender], click: Click, outcomes: Outcomes) -> tuple[Answer, list[int]]:
+async def _look(appenders: Appenders, click: Click, outcomes: Outcomes) -> tuple[Answer, list[int]]:
     """What the visitor's partition would decide, and what all of them have counted for each cap."""
-    names = [counter.name for counter in click.counters]
-    counted = [await appender.counts(names, _STREAM_SECONDS) for appender in appenders]
-    sums = [sum(counts) for counts in zip(*counted, strict=True)]
-    own = partition_of(click.visitor_key, len(appenders))
-    elsewhere = [sum_ - here for sum_, here in zip(sums, counted[own], strict=True)]
-    click = click._replace(counters=caps.lowered(click.counters, elsewhere))
-    (looked,) = (await appenders[own].look([encode(click, outcomes)], _STREAM_SECONDS)).answers
-    return looked, sums
+    click, counts = await appenders.counted(click, _STREAM_SECONDS)
+    (looked,) = (await appenders.of(click).look([encode(click, outcomes)], _STREAM_SECONDS)).answers
+    return looked, counts
 
 
 def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:

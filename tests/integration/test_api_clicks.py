@@ -263,7 +263,7 @@ async def test_other_errors(database: Settings) -> None:
         ("GET", f"{CLICKS}/", 404),
         ("GET", "/nothing", 404),
         ("GET", "/docs/secret", 404),
-        ("POST", CLICKS, 405),
+        ("PUT", CLICKS, 405),
         ("DELETE", f"{CLICKS}/1", 405),
     ]
     async with api_of(database) as client:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import clickhash
-from tracker.clickhash import Mint, first_hash_at, is_click_hash, millis_of
+from tracker.clickhash import Mint, first_hash_at, hash_at, is_click_hash, millis_of
 
 
 def test_hashes_are_uuid7_and_strictly_increase() -> None:
@@ -14,6 +14,13 @@ def test_hashes_are_uuid7_and_strictly_increase() -> None:
     hashes = [mint.hash() for _ in range(20_000)]
     assert hashes == sorted(set(hashes))
     assert all(is_click_hash(hash_) and UUID(hash_).version == 7 for hash_ in hashes)
+
+
+def test_a_hash_of_another_moment_carries_it() -> None:
+    hashes = [hash_at(1_700_000_000_000, sequence) for sequence in (0, 1, 99)]
+    assert hashes == sorted(hashes)
+    assert len({hash_at(5) for _ in range(100)}) == 100
+    assert all(is_click_hash(hash_) and millis_of(hash_) == 1_700_000_000_000 for hash_ in hashes)
 
 
 def test_a_clock_that_steps_back_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import clicks, explain, ledger, operations
+from tracker.api import clicks, create_clicks, explain, ledger, operations
 from tracker.api.completeness import CompleteUntil
-from tracker.api.problems import answer_defect, answer_problem, answer_unavailable
+from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
+from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
@@ -25,6 +26,7 @@ _CLOSE_SECONDS = 5
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
+    405: answer_not_allowed,
     Exception: answer_defect,
     **dict.fromkeys((*UNREACHABLE, TOO_SLOW), answer_unavailable),
 }
@@ -34,7 +36,7 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*clicks.routes, *explain.routes, *ledger.routes, *operations.routes],
+        routes=[*clicks.routes, *create_clicks.routes, *explain.routes, *ledger.routes, *operations.routes],
         middleware=[Middleware(operations.CountAnswers, answers)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,
@@ -52,11 +54,13 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     assert settings.redis_url is not None
     app.state.pool = await open_pool(settings.postgres_dsn)
     app.state.geo = GeoReader(settings.geoip_db)
+    app.state.creator = Creator(settings, app.state.pool, app.state.geo)
     app.state.stream = StreamLedger(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
         yield
     finally:
+        await app.state.creator.close()
         app.state.geo.close()
         await app.state.complete_until.close()
         await app.state.stream.close()

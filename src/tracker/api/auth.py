@@ -7,15 +7,15 @@ import re
 from starlette.requests import Request
 
 from tracker.api.problems import Problem
-from tracker.store.tokens import PREFIX, find_token
+from tracker.store.tokens import PREFIX, Token, find_token
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _LONGEST_TOKEN = 256
 _CHALLENGE = 'Bearer realm="tracker"'
 
 
-async def authorize(request: Request, scope: str) -> None:
-    """Let a request pass whose token has a scope.
+async def authorize(request: Request, scope: str) -> Token:
+    """Let a request pass whose token has a scope; returns the token.
 
     Raises:
         Problem: 401 without a valid token, 403 where it lacks the scope.
@@ -26,6 +26,16 @@ async def authorize(request: Request, scope: str) -> None:
         raise _unauthorized("The token is unknown.", ', error="invalid_token"')
     if token.is_expired:
         raise _unauthorized("The token has expired.", ', error="invalid_token"')
+    require(token, scope)
+    return token
+
+
+def require(token: Token, scope: str) -> None:
+    """See that a token has a scope.
+
+    Raises:
+        Problem: 403 where it lacks it.
+    """
     if not token.allows(scope):
         challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
         raise Problem(403, f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})

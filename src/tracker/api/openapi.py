@@ -15,8 +15,8 @@ from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); and what a tracking link
-would do.
+they are complete (the header Complete-Until), and where each one is (the ledger); what a tracking link
+would do; and creates clicks that did not come over one.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
 makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter they are about."""
@@ -25,8 +25,10 @@ _STATUSES = {
     401: "No token, or one that is unknown or has expired",
     403: "The token lacks the scope",
     404: "There is no such click",
-    422: "A parameter is unknown, repeated or cannot be read",
-    503: "The database cannot answer now, or not in time",
+    413: "The body is longer than 1 MiB",
+    415: "The body is not application/json",
+    422: "A parameter or field is missing, unknown, repeated or cannot be read",
+    503: "The database, or what the request needs beside it, cannot answer now or not in time",
 }
 
 _TELL_OF_CLICKS = ("Clicks", "Ledger")
@@ -61,10 +63,10 @@ documented = SpecTree(
 """Endpoints register here; each reads its own parameters."""
 
 
-def answers(model: type[BaseModel] | None, *errors: int) -> Response:
+def answers(model: type[BaseModel] | None, *errors: int, success: int = 200) -> Response:
     """What an endpoint answers: a model (None: its docstring says it) or one of some errors."""
     problems = {f"HTTP_{status}": (ProblemDetails, _STATUSES[status]) for status in errors}
-    return Response(HTTP_200=model, **problems)
+    return Response(**{f"HTTP_{success}": model}, **problems)
 
 
 def document(app: Starlette) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def document(app: Starlette) -> dict[str, Any]:
     for path in spec["paths"].values():
         for operation in path.values():
             _name_media_types(operation["responses"])
-            if operation["tags"][0] in _TELL_OF_CLICKS:
+            if operation["tags"][0] in _TELL_OF_CLICKS and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
     # Set here, because pydantic sorts the keys of an example.
     spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
@@ -85,6 +87,6 @@ def _name_media_types(responses: dict[str, Any]) -> None:
     for status, response in responses.items():
         if int(status) >= 400 and "application/json" in response.get("content", {}):
             response["content"][MEDIA_TYPE] = response["content"].pop("application/json")
-    if "content" not in responses["200"]:
+    if "content" not in responses.get("200", {"content": {}}):
         text = {"schema": {"type": "string"}}
         responses["200"]["content"] = {"application/x-ndjson": text, "text/csv": text}

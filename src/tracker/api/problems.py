@@ -10,13 +10,15 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 MEDIA_TYPE = "application/problem+json"
 
 SECURITY_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """On every answer of the API."""
 
-_RETRY_AFTER_SECONDS = "1"
+RETRY_AFTER = {"Retry-After": "1"}
+"""On every 503."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +53,19 @@ async def answer_problem(_request: Request, error: Exception) -> Response:
     return _response(error.status_code, error.detail, errors, error.headers)
 
 
+async def answer_not_allowed(request: Request, error: Exception) -> Response:
+    """405 with the methods of all routes of the path; Starlette's own names those of the first."""
+    assert isinstance(error, HTTPException)
+    found = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    allowed = sorted({method for route in found for method in getattr(route, "methods", ())})
+    return _response(405, error.detail, headers={"Allow": ", ".join(allowed)})
+
+
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """503 for what passes: Postgres is away, or too busy to answer in time."""
     _log.warning("%r: Postgres is unavailable: %s", request.url.path, type(error).__name__)
     detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
-    return _response(503, detail, headers={"Retry-After": _RETRY_AFTER_SECONDS})
+    return _response(503, detail, headers=RETRY_AFTER)
 
 
 async def answer_defect(_request: Request, _error: Exception) -> Response:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from asyncio import Future
 from collections import Counter, deque
 from contextlib import suppress
@@ -20,7 +19,15 @@ from tracker.clickhash import Mint
 from tracker.edge.drain import Drain
 from tracker.edge.spool import SEGMENT_BYTES, Call, Spool, SpoolError, first_millis
 from tracker.settings import Settings
-from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError, Lane, Receipt
+from tracker.stream.appender import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    Appender,
+    AppendError,
+    Lane,
+    Receipt,
+    pack_answered,
+)
 from tracker.stream.record import Entry, millis_of_entry
 
 logger = logging.getLogger(__name__)
@@ -32,7 +39,6 @@ MOST_SKEW_SECONDS = 1.0
 
 _RETRY_SECONDS = 0.01
 _PROBE_SECONDS = 0.1
-_ANSWERED = struct.Struct(">II")  # minute, clicks
 
 _Waiting = tuple[Entry, Future[int]]
 """A click, and who waits for it."""
@@ -174,7 +180,7 @@ class Recorder:
     ) -> Receipt:
         before = time()
         receipt = await self._appender.append(
-            self._lane, entries, within, word=word, answered=_packed(answered)
+            self._lane, entries, within, word=word, answered=pack_answered(answered)
         )
         self._compare_clocks(before, receipt.millis / 1000, time())
         return receipt
@@ -200,7 +206,7 @@ class Recorder:
     ) -> None:
         """Put a batch into the spool: then its clicks are answered with their first outcome."""
         try:
-            await asyncio.to_thread(self._spool.append, entries, _packed(answered), uncertain_call)
+            await asyncio.to_thread(self._spool.append, entries, pack_answered(answered), uncertain_call)
         except Exception as error:  # who comes next waits for this loop: it is not to end
             if not isinstance(error, SpoolError):
                 logger.exception("the spool met what it does not know")
@@ -247,10 +253,6 @@ class Recorder:
         if abs(skew) > MOST_SKEW_SECONDS >= abs(self.skew):
             logger.error("clock: the stream server's is %.1f s ahead of this machine's", skew)
         self.skew = skew
-
-
-def _packed(answered: Counter[int]) -> bytes:
-    return b"".join(_ANSWERED.pack(minute, clicks) for minute, clicks in answered.items())
 
 
 def _resolve(batch: list[_Waiting], outcomes: list[int]) -> None:

@@ -150,11 +150,13 @@ async def read_link_forms(connection: Connection, path: str) -> Rows:
     return _parsed(await connection.fetch(wanted, path))
 
 
-async def read_blocks(connection: Connection, offer_ids: Sequence[int], affiliate_id: int) -> Rows:
-    """The block list of some offers and an affiliate, and what is blocked everywhere."""
+async def read_blocks(connection: Connection, offer_ids: Sequence[int], affiliate_ids: Sequence[int]) -> Rows:
+    """The block list of some offers and affiliates, and what is blocked everywhere."""
     wanted = f"{_QUERIES['block'].every} WHERE (offer_id IS NULL OR offer_id = ANY ($1))"
     return _parsed(
         await connection.fetch(
-            f"{wanted} AND (affiliate_id IS NULL OR affiliate_id = $2)", list(offer_ids), affiliate_id
+            f"{wanted} AND (affiliate_id IS NULL OR affiliate_id = ANY ($2))",
+            list(offer_ids),
+            list(affiliate_ids),
         )
     )

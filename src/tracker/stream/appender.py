@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
@@ -25,7 +26,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from tracker.stream.record import ANSWER_BYTES, Answer, Entry, read_answer
+from tracker.stream.record import ANSWER_BYTES, Answer, Entry, hash_of_entry, millis_of_entry, read_answer
 
 LANE_SECONDS = 30 * 86400
 """How long a lane is remembered: longer than any spool may wait for the stream."""
@@ -33,9 +34,12 @@ MAX_BATCH = 512
 """Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
 MAX_BATCH_BYTES = 1 << 20
 """Records of one call are cut off beyond this: 512 clicks may have 25 MB, for which no stream is in time."""
+OWN_LANE_SECONDS = 86_400
+"""How long the lane of one click is: later, a repeated call makes a second entry, which the writer drops."""
 
 _SCRIPT = files(__package__).joinpath("record_clicks.lua").read_bytes()
 _SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
+_ANSWERED = struct.Struct(">II")  # minute, clicks
 
 
 class AppendError(Exception):
@@ -74,6 +78,11 @@ class Lane:
 
     def next(self) -> None:
         self.sequence += 1
+
+
+def pack_answered(clicks: Mapping[int, int]) -> bytes:
+    """How many clicks were answered, by their minute, as calls carry it."""
+    return b"".join(_ANSWERED.pack(minute, count) for minute, count in clicks.items())
 
 
 Mode = Literal["live", "look", "spooled", "uncertain"]
@@ -125,10 +134,34 @@ class Appender:
             AppendError: refused, or no answer within so many seconds. Where that is not certain, repeat the
                 same call under the same lane and sequence, or abandon the lane.
         """
-        receipt = await self._run("live", lane.id, lane.sequence, entries, within, word, answered)
+        arguments = self._arguments("live", lane.id, lane.sequence, entries, word, answered, LANE_SECONDS)
+        receipt = await self._run(arguments, within)
         if len(receipt.outcomes) != len(entries):
             raise AppendError(f"{len(entries)} clicks got {len(receipt.outcomes)} answers", is_certain=False)
         return receipt
+
+    async def append_each(self, entries: Sequence[Entry], within: float) -> None:
+        """Append clicks, each as a call of its own under its hash: as often as one likes, each is done once.
+
+        No visitor waits for their answer, so the ledger has them as answered.
+
+        Raises:
+            AppendError: refused, or no answer within so many seconds; some of them may be appended.
+        """
+        # The first brings the script, for a server that does not have it. All go in one write, and so share
+        # the server's fsync.
+        starts = [(b"EVAL", _SCRIPT), *[(b"EVALSHA", _SHA)] * (len(entries) - 1)]
+        calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
+        async with self._connected(within):
+            self._has_sent = True
+            packed = b"".join(hiredis.pack_command(call) for call in calls)  # type: ignore[arg-type]
+            await self._connection.send_packed_command(packed, check_health=False)
+            for _ in calls:
+                await self._connection.read_response(disable_decoding=True)
+
+    def _own_call(self, entry: Entry) -> list[bytes]:
+        answered = pack_answered({millis_of_entry(entry) // 60_000: 1})
+        return self._arguments("live", hash_of_entry(entry), 1, [entry], None, answered, OWN_LANE_SECONDS)
 
     async def append_late(
         self,
@@ -148,7 +181,7 @@ class Appender:
             AppendError: refused, or no answer within so many seconds.
         """
         mode: Mode = "uncertain" if is_uncertain else "spooled"
-        await self._run(mode, lane, sequence, entries, within, None, answered)
+        await self._run(self._arguments(mode, lane, sequence, entries, None, answered, LANE_SECONDS), within)
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
         """Learn what would be decided of each of these clicks if it came alone now; nothing is written.
@@ -156,7 +189,7 @@ class Appender:
         Raises:
             AppendError: refused, or no answer within so many seconds.
         """
-        return await self._run("look", b"", 0, entries, within, None, b"")
+        return await self._run(self._arguments("look", b"", 0, entries, None, b"", LANE_SECONDS), within)
 
     async def counts(self, names: Sequence[str], within: float) -> list[int]:
         """What the caps' counters of these names have counted; 0 for those that have not begun.
@@ -170,16 +203,24 @@ class Appender:
             values = await self._call(b"MGET", *(self._cap + name.encode() for name in names))
             return [int(value or 0) for value in values]
 
-    async def _run(
+    async def _run(self, arguments: list[bytes], within: float) -> Receipt:
+        async with self._connected(within):
+            try:
+                millis, packed = await self._call(b"EVALSHA", _SHA, *arguments)
+            except NoScriptError:
+                millis, packed = await self._call(b"EVAL", _SCRIPT, *arguments)
+        return Receipt(packed, millis)
+
+    def _arguments(
         self,
         mode: Mode,
         lane: bytes,
         sequence: int,
         entries: Sequence[Entry],
-        within: float,
         word: bytes | None,
         answered: bytes,
-    ) -> Receipt:
+        lane_seconds: int,
+    ) -> list[bytes]:
         arguments = [
             b"3",
             self._stream,
@@ -187,7 +228,7 @@ class Appender:
             self._edges,
             b"%d" % sequence,
             mode.encode(),
-            b"%d" % LANE_SECONDS,
+            b"%d" % lane_seconds,
             *self._prefixes,
             b"" if word is None else self._slot,
             word or b"",
@@ -195,12 +236,7 @@ class Appender:
         ]
         for entry in entries:
             arguments += entry
-        async with self._connected(within):
-            try:
-                millis, packed = await self._call(b"EVALSHA", _SHA, *arguments)
-            except NoScriptError:
-                millis, packed = await self._call(b"EVAL", _SCRIPT, *arguments)
-        return Receipt(packed, millis)
+        return arguments
 
     @asynccontextmanager
     async def _connected(self, within: float) -> AsyncIterator[None]:

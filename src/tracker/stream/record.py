@@ -21,6 +21,7 @@ _HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quota
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cI8s16s")
+_BINARY_HASH_AT = slice(_CONTROL.size - 16, _CONTROL.size)  # in a control
 _MILLIS_AT = slice(_CONTROL.size - 16, _CONTROL.size - 10)  # in a control: the hash's first bytes
 _LATE = 3
 _TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
@@ -205,6 +206,11 @@ def read_answer(packed: bytes) -> Answer:
 def millis_of_entry(entry: Entry) -> int:
     """When the click of an entry was followed, Unix milliseconds."""
     return int.from_bytes(entry[0][_MILLIS_AT])
+
+
+def hash_of_entry(entry: Entry) -> bytes:
+    """The hash of an entry's click, in hex."""
+    return entry[0][_BINARY_HASH_AT].hex().encode()
 
 
 def hash_of(fields: dict[bytes, bytes]) -> str | None:
