@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import clicks, explain, ledger, operations
+from tracker.api import audit, clicks, explain, ledger, link_places, offers, operations, partners, traffic
 from tracker.api.completeness import CompleteUntil
 from tracker.api.problems import answer_defect, answer_problem, answer_unavailable
 from tracker.edge.geo import GeoReader
@@ -22,6 +22,8 @@ from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.stream.ledger import StreamLedger
 
 _CLOSE_SECONDS = 5
+
+_RESOURCES = (clicks, explain, ledger, offers, partners, traffic, link_places, audit, operations)
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
@@ -34,7 +36,7 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*clicks.routes, *explain.routes, *ledger.routes, *operations.routes],
+        routes=[*(route for resource in _RESOURCES for route in resource.routes)],
         middleware=[Middleware(operations.CountAnswers, answers)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,

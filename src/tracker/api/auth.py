@@ -7,15 +7,15 @@ import re
 from starlette.requests import Request
 
 from tracker.api.problems import Problem
-from tracker.store.tokens import PREFIX, find_token
+from tracker.store.tokens import PREFIX, Token, find_token
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _LONGEST_TOKEN = 256
 _CHALLENGE = 'Bearer realm="tracker"'
 
 
-async def authorize(request: Request, scope: str) -> None:
-    """Let a request pass whose token has a scope.
+async def authorize(request: Request, scope: str) -> Token:
+    """Let a request pass whose token has a scope, and say whose it is.
 
     Raises:
         Problem: 401 without a valid token, 403 where it lacks the scope.
@@ -29,6 +29,7 @@ async def authorize(request: Request, scope: str) -> None:
     if not token.allows(scope):
         challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
         raise Problem(403, f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})
+    return token
 
 
 def _presented(request: Request) -> str:

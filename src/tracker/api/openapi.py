@@ -16,16 +16,21 @@ from tracker.api.problems import MEDIA_TYPE
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
 they are complete (the header Complete-Until), and where each one is (the ledger); and what a tracking link
-would do.
+would do. Manages offers, affiliates and what belongs to them: edges take a change within a second.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
-makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter they are about."""
+makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
 
 _STATUSES = {
+    400: "The body was cut off",
     401: "No token, or one that is unknown or has expired",
     403: "The token lacks the scope",
-    404: "There is no such click",
-    422: "A parameter is unknown, repeated or cannot be read",
+    404: "There is no such thing",
+    409: "It was changed since that version, is taken, or is still needed",
+    412: "It was changed since: If-Match does not hold",
+    413: "The body is over 256 KiB",
+    415: "The body is of another media type",
+    422: "A parameter or field is unknown, repeated, missing or cannot be read",
     503: "The database cannot answer now, or not in time",
 }
 
@@ -61,10 +66,10 @@ documented = SpecTree(
 """Endpoints register here; each reads its own parameters."""
 
 
-def answers(model: type[BaseModel] | None, *errors: int) -> Response:
+def answers(model: type[BaseModel] | None, *errors: int, status: int = 200) -> Response:
     """What an endpoint answers: a model (None: its docstring says it) or one of some errors."""
-    problems = {f"HTTP_{status}": (ProblemDetails, _STATUSES[status]) for status in errors}
-    return Response(HTTP_200=model, **problems)
+    problems = {f"HTTP_{error}": (ProblemDetails, _STATUSES[error]) for error in errors}
+    return Response(**{f"HTTP_{status}": model}, **problems)
 
 
 def document(app: Starlette) -> dict[str, Any]:
@@ -85,6 +90,6 @@ def _name_media_types(responses: dict[str, Any]) -> None:
     for status, response in responses.items():
         if int(status) >= 400 and "application/json" in response.get("content", {}):
             response["content"][MEDIA_TYPE] = response["content"].pop("application/json")
-    if "content" not in responses["200"]:
+    if "content" not in responses.get("200", {"content": None}):
         text = {"schema": {"type": "string"}}
         responses["200"]["content"] = {"application/x-ndjson": text, "text/csv": text}
