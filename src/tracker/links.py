@@ -34,16 +34,28 @@ async def make_link(
     assert settings.postgres_dsn
     connection = await pool.connect(settings.postgres_dsn)
     try:
-        named = await hosts.read_named(connection, offer_id, affiliate_id, offer_url_id)
-        _check(named, offer_id, affiliate_id, offer_url_id)
-        base = await hosts.link_base(connection, named.brand_id, affiliate_id)
-        secret = await visitor_secret(connection)
+        return await read_link(connection, settings, offer_id, affiliate_id, offer_url_id, test_until)
     finally:
         await connection.close()
+
+
+async def read_link(
+    connection: pool.Connection,
+    settings: Settings,
+    offer_id: int,
+    affiliate_id: int,
+    offer_url_id: int | None = None,
+    test_until: datetime | None = None,
+) -> str:
+    """The same over a connection that is there."""
+    named = await hosts.read_named(connection, offer_id, affiliate_id, offer_url_id)
+    _check(named, offer_id, affiliate_id, offer_url_id)
+    base = await hosts.link_base(connection, named.brand_id, affiliate_id)
     query = {"affiliate_id": str(affiliate_id)}
     if offer_url_id is not None:
         query["url_id"] = str(offer_url_id)
     if test_until is not None:
+        secret = await visitor_secret(connection)
         query["test"] = sign(secret, offer_id, affiliate_id, int(test_until.timestamp()))
     return f"{base or _own_base(settings)}/offer/{offer_id}?{urlencode(query)}"
 

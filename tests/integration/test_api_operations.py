@@ -14,6 +14,8 @@ from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
+from tracker.api.offers import LINK_PATH as LINK
+from tracker.api.offers import LinkQuery
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -123,8 +125,10 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         f"{CLICKS}/{{id}}": OneClickQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
+        LINK: LinkQuery,
     }
-    assert spec["paths"].keys() == models.keys()
+    managed = {path for path, methods in spec["paths"].items() if "Management" in methods["get"]["tags"]}
+    assert spec["paths"].keys() - managed == models.keys()
     for path, model in models.items():
         operation = spec["paths"][path]["get"]
         parameters = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
@@ -134,7 +138,7 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
         assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
-        assert ("headers" in operation["responses"]["200"]) == (path != EXPLAIN)
+        assert ("headers" in operation["responses"]["200"]) == (path not in (EXPLAIN, LINK))
         for status, response in operation["responses"].items():
             if status != "200":
                 assert response["content"].keys() == {"application/problem+json"}
@@ -142,6 +146,26 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
     assert tuple(click["properties"]) == KEYS == tuple(click["examples"][0])
     assert sorted(click["required"]) == sorted(KEYS)
     assert _references(spec) <= {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+
+
+async def test_the_document_tells_of_every_object_that_is_managed(database: Settings) -> None:
+    async with api_of(database, scopes=()) as client:
+        spec = (await client.get("/openapi.json")).json()
+    operations = {
+        (method, path): operation
+        for path, methods in spec["paths"].items()
+        for method, operation in methods.items()
+        if "Management" in operation["tags"]
+    }
+    assert len(operations) == 11 * 5 + 2 + 1  # kinds of objects, the network, the trail
+    assert len({operation["operationId"] for operation in operations.values()}) == len(operations)
+    for (method, path), operation in operations.items():
+        success = {"post": "201", "delete": "204"}.get(method, "200")
+        assert {success, "401", "403", "422", "503"} <= operation["responses"].keys(), path
+        assert ("requestBody" in operation) == (method in ("post", "patch")), path
+        assert all(parameter["description"] for parameter in operation["parameters"]), path
+        named = {parameter["name"] for parameter in operation["parameters"]}
+        assert ("If-Match" in named) == (method in ("patch", "delete")), path
 
 
 def _references(part: Any) -> set[str]:

@@ -12,7 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import clicks, create_clicks, explain, ledger, operations
+from tracker.api import (
+    audit,
+    clicks,
+    create_clicks,
+    explain,
+    ledger,
+    link_places,
+    offers,
+    operations,
+    partners,
+    traffic,
+)
 from tracker.api.completeness import CompleteUntil
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
 from tracker.creation import Creator
@@ -23,6 +34,19 @@ from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.stream.ledger import StreamLedger
 
 _CLOSE_SECONDS = 5
+
+_RESOURCES = (
+    clicks,
+    create_clicks,
+    explain,
+    ledger,
+    offers,
+    partners,
+    traffic,
+    link_places,
+    audit,
+    operations,
+)
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
@@ -36,7 +60,7 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*clicks.routes, *create_clicks.routes, *explain.routes, *ledger.routes, *operations.routes],
+        routes=[*(route for resource in _RESOURCES for route in resource.routes)],
         middleware=[Middleware(operations.CountAnswers, answers)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,

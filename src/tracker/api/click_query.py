@@ -88,6 +88,11 @@ def _local(*, is_end: bool) -> Callable[[str], datetime]:
     return lambda text: read_local(text, is_end=is_end)
 
 
+def choice(*known: str) -> Any:
+    """The type of a parameter that is one of some words."""
+    return Annotated[str | None, BeforeValidator(_one_of(*known)), _schema("string", enum=list(known))]
+
+
 def _schema(type_: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": type_, **more})
 
@@ -138,12 +143,16 @@ def _without_defaults_of_null(schema: dict[str, Any]) -> None:
             del parameter["default"]
 
 
-class OneClickQuery(BaseModel):
-    """What may be said about how one click is shown."""
+class Query(BaseModel):
+    """Parameters of an endpoint: none."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, json_schema_extra=_without_defaults_of_null, arbitrary_types_allowed=True
     )
+
+
+class OneClickQuery(Query):
+    """What may be said about how one click is shown."""
 
     tz: Zone = _about("IANA time zone of created_at and of the time filters; the network's unless given.")
 
@@ -263,10 +272,10 @@ _COLUMNS = (
     *("affiliate_source", "external_id", "status", "is_unique", "is_bot", "is_test", *AFF_SUBS),
 )
 
-Query = TypeVar("Query", bound=OneClickQuery)
+SomeQuery = TypeVar("SomeQuery", bound=Query)
 
 
-def read_query(request: Request, model: type[Query]) -> Query:
+def read_query(request: Request, model: type[SomeQuery]) -> SomeQuery:
     """The parameters of a request.
 
     Raises:

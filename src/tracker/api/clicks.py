@@ -14,7 +14,7 @@ from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery, read_
 from tracker.api.click_schema import ClickList
 from tracker.api.completeness import complete_until, header
 from tracker.api.openapi import answers, documented
-from tracker.api.paging import Cursor, envelope, feed_envelope, read_cursor, write_cursor
+from tracker.api.paging import Cursor, envelope_with_cursor, feed_envelope, read_cursor, write_cursor
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import HASH_LENGTH
 from tracker.model import MAX_ID
@@ -77,7 +77,7 @@ async def get_click(request: Request) -> Response:
     if row is None:
         errors = {"id": ["is of no click"]}
         raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=complete)
-    answer = _json(envelope(Page([row], 1, False), per_page=1, number=1, next_cursor=None))
+    answer = _json(envelope_with_cursor(Page([row], 1, False), per_page=1, number=1, next_cursor=None))
     answer.headers.update(complete)
     return answer
 
@@ -168,7 +168,7 @@ def _list_answer(page: Page, query: ListQuery, clicks: ClickFilter, order: Order
         known_total = page.total if clicks.tally is None else None
         cursor = Cursor(str(page.rows[-1]["hash"]), number + 1, known_total)
         next_cursor = write_cursor(cursor, clicks, newest_first=order.newest_first)
-    return _json(envelope(page, per_page=query.per_page, number=number, next_cursor=next_cursor))
+    return _json(envelope_with_cursor(page, per_page=query.per_page, number=number, next_cursor=next_cursor))
 
 
 def _json(body: object) -> Response:

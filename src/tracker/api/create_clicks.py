@@ -19,7 +19,7 @@ from tracker.api.auth import authorize, require
 from tracker.api.click_query import OneClickQuery, read_query
 from tracker.api.clicks import PATH
 from tracker.api.create_schema import CreateClicks, Created, CreateHeaders, NewClick, NewClicks, read_key
-from tracker.api.json_body import read_model, read_object
+from tracker.api.json_body import JSON, read_object, validated
 from tracker.api.openapi import answers, documented
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
@@ -29,6 +29,9 @@ from tracker.stream.appender import AppendError
 
 EARLIEST = 946_684_800
 """The first second that a click may be of: 2000-01-01 UTC."""
+
+MAX_BODY = 1 << 20
+"""Longest body, in bytes: a hundred clicks with all that they may say."""
 
 _SCOPE, _BACKFILL_SCOPE = "clicks:write", "clicks:backfill"
 _KEY_HEADER = "Idempotency-Key"
@@ -48,7 +51,7 @@ _NOT_STORED = (
     query=OneClickQuery,
     headers=CreateHeaders,
     json=CreateClicks,
-    resp=answers(Created, 401, 403, 413, 415, 422, 503, success=201),
+    resp=answers(Created, 401, 403, 413, 415, 422, 503, status=201),
     tags=["Clicks"],
     operation_id="create_clicks",
     skip_validation=True,
@@ -65,7 +68,7 @@ async def create_clicks(request: Request) -> Response:
     token = await authorize(request, _SCOPE)
     zone = read_query(request, OneClickQuery).zone(request.app.state.settings.time_zone)
     key = _request_key(request)
-    asked = _read_asked(await read_object(request))
+    asked = _read_asked(await read_object(request, JSON, most=MAX_BODY))
     if any(click.created_at is not None for click in asked.clicks):
         require(token, _BACKFILL_SCOPE)
     _check(asked, zone)
@@ -93,8 +96,8 @@ class _Asked(NamedTuple):
 
 def _read_asked(body: dict[str, object]) -> _Asked:
     if "clicks" in body:
-        return _Asked(read_model(body, NewClicks).clicks, True)
-    return _Asked([read_model(body, NewClick)], False)
+        return _Asked(validated(body, NewClicks).clicks, True)
+    return _Asked([validated(body, NewClick)], False)
 
 
 def _request_key(request: Request) -> str | None:

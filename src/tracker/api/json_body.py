@@ -1,8 +1,9 @@
-"""Bodies of requests: JSON, of a bounded size, into a model; every defect by its place."""
+"""JSON bodies: read in bounds, and held against a model of what is accepted; every defect by its place."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -10,60 +11,90 @@ from starlette.requests import ClientDisconnect, Request
 
 from tracker.api.problems import Problem, invalid
 
-MAX_BODY = 1 << 20
-"""Longest body that is read, in bytes."""
+MAX_BODY = 256 * 1024
+"""Longest body unless said otherwise, in bytes."""
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
 
 _MOST_NAMED = 20
 _LONGEST_NAMED = 80
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # which PostgreSQL stores in no text
 
-Model = TypeVar("Model", bound=BaseModel)
+SomeModel = TypeVar("SomeModel", bound=BaseModel)
 
 
-async def read_object(request: Request) -> dict[str, object]:
+async def read_object(request: Request, *media_types: str, most: int = MAX_BODY) -> dict[str, Any]:
     """The JSON object that a request brings.
 
     Raises:
-        Problem: 413 over MAX_BODY, 415 where it says to be something else, 422 where it is none.
+        Problem: 415 for another media type, 413 for more than `most` bytes, 422 for anything but an object.
     """
-    _check_type(request)
+    _check_type(request, media_types)
     try:
-        value = orjson.loads(await _read(request))
+        given = orjson.loads(await _read(request, most))
     except orjson.JSONDecodeError as error:
         raise invalid({"body": [f"is not JSON: {error}"]}) from None
-    if not isinstance(value, dict):
+    if not isinstance(given, dict):
         raise invalid({"body": ["is not a JSON object"]})
-    return value
+    return given
 
 
-def read_model(value: dict[str, object], model: type[Model]) -> Model:
-    """What an object says.
+def refuse_nul(given: dict[str, Any]) -> None:
+    """See that no text in an object has a character that PostgreSQL cannot store.
+
+    Raises:
+        Problem: 422 naming every field that has one.
+    """
+    with_nul = [name for name, value in given.items() if _NUL.search(orjson.dumps([name, value]))]
+    if with_nul:
+        raise invalid({name.replace("\0", "")[:50] or "body": ["has a NUL character"] for name in with_nul})
+
+
+def validated(given: dict[str, Any], model: type[SomeModel]) -> SomeModel:
+    """What was given, as a model.
 
     Raises:
         Problem: 422 naming every field that is missing, unknown or unreadable, as in clicks.0.offer_id.
     """
     try:
-        return model.model_validate(value)
+        return model.model_validate(given)
     except ValidationError as error:
         raise invalid(_named(error)) from None
 
 
-def _check_type(request: Request) -> None:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Problem(415, "Send the body as application/json.", headers={"Accept": "application/json"})
+def merged(old: Any, patch: Any) -> Any:
+    """An object after a merge patch (RFC 7396): null takes away, objects are merged, all else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    new = dict(old) if isinstance(old, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            new.pop(name, None)
+        else:
+            new[name] = merged(new.get(name), value)
+    return new
+
+
+def _check_type(request: Request, media_types: tuple[str, ...]) -> None:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in media_types:
+        detail = f"Send a body of {' or '.join(media_types)}, and say so in Content-Type."
+        raise Problem(415, detail, headers={"Accept": ", ".join(media_types)})
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "Send the body uncompressed.", headers={"Accept-Encoding": "identity"})
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, most: int) -> bytes:
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY:
-                raise Problem(413, f"The body is longer than {MAX_BODY} bytes.")
+            if len(body) > most:
+                detail = f"The body is longer than {most} bytes."
+                raise Problem(413, detail, headers={"Connection": "close"})
     except ClientDisconnect:
-        raise Problem(400, "The body ended too early.") from None
+        raise Problem(400, "The body was cut off.") from None
     return bytes(body)
 
 

@@ -16,17 +16,21 @@ from tracker.api.problems import MEDIA_TYPE
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
 they are complete (the header Complete-Until), and where each one is (the ledger); what a tracking link
-would do; and creates clicks that did not come over one.
+would do; and creates clicks that did not come over one. Manages offers, affiliates and what belongs to them:
+edges take a change within a second.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
-makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter they are about."""
+makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
 
 _STATUSES = {
+    400: "The body was cut off",
     401: "No token, or one that is unknown or has expired",
     403: "The token lacks the scope",
-    404: "There is no such click",
-    413: "The body is longer than 1 MiB",
-    415: "The body is not application/json",
+    404: "There is no such thing",
+    409: "It was changed since that version, is taken, or is still needed",
+    412: "It was changed since: If-Match does not hold",
+    413: "The body is too long",
+    415: "The body is of another media type",
     422: "A parameter or field is missing, unknown, repeated or cannot be read",
     503: "The database, or what the request needs beside it, cannot answer now or not in time",
 }
@@ -63,10 +67,10 @@ documented = SpecTree(
 """Endpoints register here; each reads its own parameters."""
 
 
-def answers(model: type[BaseModel] | None, *errors: int, success: int = 200) -> Response:
+def answers(model: type[BaseModel] | None, *errors: int, status: int = 200) -> Response:
     """What an endpoint answers: a model (None: its docstring says it) or one of some errors."""
-    problems = {f"HTTP_{status}": (ProblemDetails, _STATUSES[status]) for status in errors}
-    return Response(**{f"HTTP_{success}": model}, **problems)
+    problems = {f"HTTP_{error}": (ProblemDetails, _STATUSES[error]) for error in errors}
+    return Response(**{f"HTTP_{status}": model}, **problems)
 
 
 def document(app: Starlette) -> dict[str, Any]:
@@ -87,6 +91,6 @@ def _name_media_types(responses: dict[str, Any]) -> None:
     for status, response in responses.items():
         if int(status) >= 400 and "application/json" in response.get("content", {}):
             response["content"][MEDIA_TYPE] = response["content"].pop("application/json")
-    if "content" not in responses.get("200", {"content": {}}):
+    if "content" not in responses.get("200", {"content": None}):
         text = {"schema": {"type": "string"}}
         responses["200"]["content"] = {"application/x-ndjson": text, "text/csv": text}

@@ -44,15 +44,20 @@ def read_cursor(text: str, clicks: ClickFilter, *, newest_first: bool) -> Cursor
     return Cursor(last_hash, int(number), int(total) if total else None)
 
 
-def envelope(page: Page, *, per_page: int, number: int, next_cursor: str | None) -> dict[str, object]:
+def envelope(page: Page, *, per_page: int, number: int) -> dict[str, object]:
     return {
         "data": page.rows,
         "total": page.total,
         "per_page": per_page,
         "page": number,
         "pages": -(-page.total // per_page),
-        "next_cursor": next_cursor,
     }
+
+
+def envelope_with_cursor(
+    page: Page, *, per_page: int, number: int, next_cursor: str | None
+) -> dict[str, object]:
+    return {**envelope(page, per_page=per_page, number=number), "next_cursor": next_cursor}
 
 
 def feed_envelope(rows: list[Row], *, per_page: int, after_id: int) -> dict[str, object]:

@@ -34,6 +34,12 @@ def _by_id(select: str, table: str) -> _Query:
     return _Query(every, f"{every} WHERE id = ANY ($1::text[]::bigint[])")
 
 
+def _unarchived(select: str, table: str) -> _Query:
+    """The same of a table whose rows may be archived, which is the end of them here."""
+    every = f"SELECT id::text, {select} FROM {table} WHERE NOT is_archived"  # noqa: S608
+    return _Query(every, f"{every} AND id = ANY ($1::text[]::bigint[])")
+
+
 _FAR = 253_402_300_799_999  # the end of the year 9999
 _MILLIS = f"""CASE {{0}} WHEN 'infinity' THEN {_FAR} WHEN '-infinity' THEN 0
         ELSE (extract(epoch FROM {{0}}) * 1000)::bigint END"""
@@ -60,7 +66,7 @@ _OFFER = f"""jsonb_build_object(
         SELECT jsonb_agg(jsonb_build_object(
             'id', id, 'name', name, 'url', url, 'weight', weight, 'targeting', targeting,
             'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id) ORDER BY id)
-        FROM offer_url WHERE offer_id = offer.id AND status = 'active'), '[]'),
+        FROM offer_url WHERE offer_id = offer.id AND status = 'active' AND NOT is_archived), '[]'),
     'caps', {_CAPS.format("offer_id = offer.id AND coalesce(affiliate_id, 0) = 0")},
     'free', {_FREE.format("own.offer_id = offer.id AND own.affiliate_id = 0")}
 )::text"""  # noqa: S608
@@ -93,8 +99,8 @@ _NETWORK = """SELECT 'true', jsonb_build_object(
     'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id)::text FROM deployment"""
 
 _QUERIES: Mapping[str, _Query] = {
-    "offer": _by_id(_OFFER, "offer"),
-    "affiliate": _by_id(_AFFILIATE, "affiliate"),
+    "offer": _unarchived(_OFFER, "offer"),
+    "affiliate": _unarchived(_AFFILIATE, "affiliate"),
     "terms": _Query(_TERMS.format(_EVERY_PAIR), _TERMS.format(_SOME_PAIRS)),
     "block": _by_id("to_jsonb(block)::text", "block"),
     "link_form": _by_id("to_jsonb(link_form)::text", "link_form"),

@@ -18,9 +18,10 @@ LIMIT 1
 
 _NAMED = """
 SELECT (SELECT brand_id FROM offer WHERE id = $1),
-       EXISTS (SELECT FROM offer WHERE id = $1),
-       EXISTS (SELECT FROM affiliate WHERE id = $2),
-       $3::bigint IS NULL OR EXISTS (SELECT FROM offer_url WHERE id = $3 AND offer_id = $1)
+       EXISTS (SELECT FROM offer WHERE id = $1 AND NOT is_archived),
+       EXISTS (SELECT FROM affiliate WHERE id = $2 AND NOT is_archived),
+       $3::bigint IS NULL
+           OR EXISTS (SELECT FROM offer_url WHERE id = $3 AND offer_id = $1 AND NOT is_archived)
 """
 
 

@@ -28,7 +28,7 @@ _RANDOM_BYTES = 32  # 43 characters after the prefix
 
 _CREATE = "INSERT INTO token (secret_hash, name, scopes, expires_at) VALUES ($1, $2, $3, $4)"
 _FIND = """
-SELECT id, scopes, coalesce(expires_at <= now(), false) AS is_expired,
+SELECT id, name, scopes, coalesce(expires_at <= now(), false) AS is_expired,
        coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
 FROM token WHERE secret_hash = $1
 """
@@ -43,6 +43,7 @@ class Token(NamedTuple):
     """What is known of a token that was presented."""
 
     id: int
+    name: str
     scopes: frozenset[str]
     is_expired: bool
 
@@ -79,7 +80,7 @@ async def find_token(pool: Pool, token: str) -> Token | None:
         return None
     if row["is_use_unrecorded"] and not row["is_expired"]:
         await pool.execute(_RECORD_USE, row["id"])
-    return Token(row["id"], frozenset(row["scopes"]), row["is_expired"])
+    return Token(row["id"], row["name"], frozenset(row["scopes"]), row["is_expired"])
 
 
 def _digest(token: str) -> bytes:

@@ -1,0 +1,260 @@
+"""Offers and what belongs to them: URLs, affiliates' terms, free values, caps; and their tracking links."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tracker.api import click_query
+from tracker.api.auth import authorize
+from tracker.api.click_query import Query, choice, read_query
+from tracker.api.fields import (
+    DeepLinkHosts,
+    Fields,
+    FreeText,
+    Id,
+    Moment,
+    Name,
+    OfferTargeting,
+    Text,
+    UrlTargeting,
+    UrlTemplate,
+    Zone,
+    one_fallback,
+)
+from tracker.api.openapi import answers, documented
+from tracker.api.problems import Problem
+from tracker.api.resource import READ, ROOT, Resource, as_json, read_id, routes_of
+from tracker.links import LinkError, read_link
+from tracker.store.managed import Reference, Table
+
+LINK_PATH = f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link"
+
+_MOST_CLICKS = 10**12
+
+_NEEDED_BY = """
+SELECT 'offers/' || id FROM offer WHERE fallback_offer_id = $1 AND NOT is_archived
+UNION ALL
+SELECT 'offers/' || offer_id || '/urls/' || id FROM offer_url WHERE fallback_offer_id = $1 AND NOT is_archived
+UNION ALL
+SELECT 'network' FROM deployment WHERE fallback_offer_id = $1
+LIMIT 5
+"""
+
+_OF_AFFILIATE = "0: of every affiliate."
+
+
+class Offer(Fields):
+    """An offer; README, "How to steer traffic", says what each field does."""
+
+    name: Name
+    advertiser_id: Id
+    brand_id: Id | None = None
+    status: Literal["active", "paused"] = "active"
+    starts_at: Moment | None = None
+    ends_at: Moment | None = Field(None, description="The first moment that is refused.")
+    closed_until: Moment | None = None
+    visibility: Literal["public", "approval", "private"] = "public"
+    time_zone: Zone = "UTC"
+    targeting: OfferTargeting = Field(default_factory=dict)
+    fallback_url: UrlTemplate | None = None
+    fallback_offer_id: Id | None = None
+    unique_window: Annotated[int, Field(ge=60, le=31_622_400, description="Seconds.")] = 86_400
+    unique_scope: Literal["offer", "offer_affiliate"] = "offer"
+    visitor_cookie: bool = False
+    duplicates: Literal["redirect", "block", "fallback"] = "redirect"
+    duplicates_forced: bool = False
+    redirect_status: Literal[302, 303, 307] = 302
+    referrer_policy: Literal[
+        "",
+        "no-referrer",
+        "no-referrer-when-downgrade",
+        "origin",
+        "origin-when-cross-origin",
+        "same-origin",
+        "strict-origin",
+        "strict-origin-when-cross-origin",
+        "unsafe-url",
+    ] = ""
+    deep_link_hosts: DeepLinkHosts = Field(default_factory=list)
+    is_archived: bool = False
+
+    def clashes(self) -> dict[str, str]:
+        wrong = one_fallback(self.fallback_url, self.fallback_offer_id)
+        # Both were made UTC and ISO 8601, which sort as they follow each other.
+        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
+            wrong["ends_at"] = "is not after starts_at"
+        return wrong
+
+
+class OfferUrl(Fields):
+    """A URL of an offer."""
+
+    name: Text = ""
+    url: UrlTemplate
+    weight: Annotated[int, Field(ge=0, le=1_000_000, description="0: reached by url_id only.")] = 1
+    status: Literal["active", "paused"] = "active"
+    targeting: UrlTargeting = Field(default_factory=dict)
+    fallback_url: UrlTemplate | None = None
+    fallback_offer_id: Id | None = None
+    is_archived: bool = False
+
+    def clashes(self) -> dict[str, str]:
+        return one_fallback(self.fallback_url, self.fallback_offer_id)
+
+
+class OfferAffiliate(Fields):
+    """What holds between an offer and an affiliate."""
+
+    affiliate_id: Id
+    status: Literal["approved", "pending", "rejected"] = "approved"
+    closed_until: Moment | None = None
+
+
+class FreeValue(Fields):
+    """The text of a macro `{free_1}` … `{free_10}`."""
+
+    affiliate_id: Annotated[int, Field(ge=0, le=click_query.MAX_ID, description=_OF_AFFILIATE)] = 0
+    n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
+    value: FreeText
+
+
+class Cap(Fields):
+    """How many clicks are taken in a period."""
+
+    affiliate_id: Annotated[
+        int | None, Field(ge=0, le=click_query.MAX_ID, description="null: all together; 0: each affiliate.")
+    ] = None
+    counts: Literal["clicks", "uniques"] = "clicks"
+    period: Literal["hour", "day", "month", "total"]
+    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS)]
+
+
+_AFFILIATE = Reference("affiliate_id", "affiliate")
+
+OFFERS = Resource(
+    "offers",
+    "offer",
+    Table(
+        "offer",
+        tuple(Offer.model_fields),
+        references=(
+            Reference("advertiser_id", "advertiser"),
+            Reference("fallback_offer_id", "offer", other_than="id"),
+        ),
+        uses=_NEEDED_BY,
+    ),
+    Offer,
+    {
+        "name": click_query.Text,
+        "advertiser_id": click_query.Id,
+        "brand_id": click_query.Id,
+        "status": choice("active", "paused"),
+        "visibility": choice("public", "approval", "private"),
+    },
+)
+
+RESOURCES = (
+    OFFERS,
+    Resource(
+        "offers/{offer_id}/urls",
+        "offer URL",
+        Table(
+            "offer_url",
+            tuple(OfferUrl.model_fields),
+            parent="offer_id",
+            references=(Reference("fallback_offer_id", "offer", other_than="offer_id"),),
+        ),
+        OfferUrl,
+        {"name": click_query.Text, "status": choice("active", "paused")},
+    ),
+    Resource(
+        "offers/{offer_id}/affiliates",
+        "affiliate's terms",
+        Table(
+            "offer_affiliate",
+            tuple(OfferAffiliate.model_fields),
+            key="affiliate_id",
+            parent="offer_id",
+            references=(_AFFILIATE,),
+            unique=("affiliate_id",),
+        ),
+        OfferAffiliate,
+        {"status": choice("approved", "pending", "rejected")},
+    ),
+    Resource(
+        "offers/{offer_id}/free-values",
+        "free value",
+        Table(
+            "offer_free_value",
+            tuple(FreeValue.model_fields),
+            parent="offer_id",
+            references=(_AFFILIATE,),
+            unique=("affiliate_id", "n"),
+        ),
+        FreeValue,
+        {"affiliate_id": click_query.Id},
+    ),
+    Resource(
+        "offers/{offer_id}/caps",
+        "cap",
+        Table(
+            "cap",
+            tuple(Cap.model_fields),
+            parent="offer_id",
+            references=(_AFFILIATE,),
+            unique=("affiliate_id", "counts", "period"),
+        ),
+        Cap,
+        {"affiliate_id": click_query.Id, "period": choice("hour", "day", "month", "total")},
+    ),
+)
+
+
+class LinkQuery(Query):
+    """Which link."""
+
+    offer_url_id: click_query.Id = Field(None, description="To this URL of the offer.")
+
+
+class TrackingLink(BaseModel):
+    """A tracking link."""
+
+    link: str = Field(examples=["https://go.example/offer/3?affiliate_id=513"])
+
+
+@documented.validate(
+    query=LinkQuery,
+    resp=answers(TrackingLink, 401, 403, 404, 422, 503),
+    tags=["Links"],
+    operation_id="get_link",
+    path_parameter_descriptions={"offer_id": "The offer's id.", "affiliate_id": "The affiliate's id."},
+    skip_validation=True,
+)
+async def get_link(request: Request) -> Response:
+    """Get a tracking link
+
+    With the host that is the affiliate's, else the brand's, else everybody's. 404 names what is not there.
+    """
+    await authorize(request, READ)
+    query = read_query(request, LinkQuery)
+    offer_id, affiliate_id = (read_id(request.path_params[name]) for name in ("offer_id", "affiliate_id"))
+    if offer_id is None or affiliate_id is None:
+        raise Problem(404, "There is no such offer or affiliate.")
+    state = request.app.state
+    async with state.pool.acquire() as connection:
+        try:
+            link = await read_link(connection, state.settings, offer_id, affiliate_id, query.offer_url_id)
+        except LinkError as error:
+            raise Problem(404, f"{str(error).capitalize()}.") from None
+    return as_json({"link": link})
+
+
+routes: list[BaseRoute] = [
+    *(route for resource in RESOURCES for route in routes_of(resource)),
+    Route(LINK_PATH, get_link),
+]

@@ -1,0 +1,57 @@
+"""Whom the network deals with: advertisers and affiliates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from starlette.routing import BaseRoute
+
+from tracker.api import click_query
+from tracker.api.click_query import Bool, choice
+from tracker.api.fields import Fields, Id, Name
+from tracker.api.resource import Resource, routes_of
+from tracker.store.managed import Table
+
+_NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT is_archived LIMIT 5"
+
+
+class Advertiser(Fields):
+    """Who pays for conversions."""
+
+    name: Name
+    is_archived: bool = False
+
+
+class Affiliate(Fields):
+    """Who brings clicks."""
+
+    name: Name
+    group_id: Id | None = None
+    status: Literal["active", "pending", "blocked"] = "active"
+    is_test: bool = False
+    is_archived: bool = False
+
+
+RESOURCES = (
+    Resource(
+        "advertisers",
+        "advertiser",
+        Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
+        Advertiser,
+        {"name": click_query.Text},
+    ),
+    Resource(
+        "affiliates",
+        "affiliate",
+        Table("affiliate", tuple(Affiliate.model_fields)),
+        Affiliate,
+        {
+            "name": click_query.Text,
+            "group_id": click_query.Id,
+            "status": choice("active", "pending", "blocked"),
+            "is_test": Bool,
+        },
+    ),
+)
+
+routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

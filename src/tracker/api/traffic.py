@@ -1,0 +1,97 @@
+"""What holds for the whole network's traffic: block lists, bot rules, its fallback."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from starlette.routing import BaseRoute
+
+from tracker.api import click_query
+from tracker.api.click_query import choice
+from tracker.api.fields import Fields, Id, Name, UrlTemplate, one_fallback
+from tracker.api.resource import Resource, routes_of
+from tracker.edge.blocks import BlockList
+from tracker.edge.bots import OperatorBots
+from tracker.store.managed import Reference, Table
+
+_BLOCKABLE = ("ip", "source", "aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
+
+
+class Block(Fields):
+    """Traffic that is not wanted; without offer and affiliate everywhere."""
+
+    offer_id: Id | None = None
+    affiliate_id: Id | None = None
+    field: Literal[_BLOCKABLE]  # type: ignore[valid-type]
+    value: Name
+
+    def clashes(self) -> dict[str, str]:
+        try:
+            BlockList().put(1, self.model_dump())
+        except ValueError as error:
+            return {"value": str(error)}
+        return {}
+
+
+class BotRule(Fields):
+    """Whom to call a bot: part of a User-Agent, or an address or CIDR."""
+
+    field: Literal["user_agent", "ip"]
+    value: Name
+
+    def clashes(self) -> dict[str, str]:
+        try:
+            OperatorBots().put(1, self.model_dump())
+        except ValueError as error:
+            return {"value": str(error)}
+        return {}
+
+
+class Network(Fields):
+    """Where clicks go that nobody takes."""
+
+    fallback_url: UrlTemplate | None = None
+    fallback_offer_id: Id | None = None
+
+    def clashes(self) -> dict[str, str]:
+        return one_fallback(self.fallback_url, self.fallback_offer_id)
+
+
+RESOURCES = (
+    Resource(
+        "blocks",
+        "block",
+        Table(
+            "block",
+            tuple(Block.model_fields),
+            references=(Reference("offer_id", "offer"), Reference("affiliate_id", "affiliate")),
+        ),
+        Block,
+        {
+            "offer_id": click_query.Id,
+            "affiliate_id": click_query.Id,
+            "field": choice(*_BLOCKABLE),
+            "value": click_query.Text,
+        },
+    ),
+    Resource(
+        "bot-rules",
+        "bot rule",
+        Table("bot_rule", tuple(BotRule.model_fields)),
+        BotRule,
+        {"field": choice("user_agent", "ip"), "value": click_query.Text},
+    ),
+    Resource(
+        "network",
+        "network",
+        Table(
+            "deployment",
+            tuple(Network.model_fields),
+            key="",
+            references=(Reference("fallback_offer_id", "offer"),),
+        ),
+        Network,
+    ),
+)
+
+routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

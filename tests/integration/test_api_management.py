@@ -1,0 +1,464 @@
+"""Managing the catalogue through the API, against a real Postgres; edges in tests of their own below."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+
+from tests.integration.api_client import api_of, run_sql
+from tests.integration.edge_client import PATIENCE, edge_of
+from tracker.edge.catalog import Catalog
+from tracker.settings import Settings
+from tracker.store import catalogue
+from tracker.store.demo import load_demo
+from tracker.store.pool import connect
+
+pytestmark = pytest.mark.anyio
+
+USERS = "/backend/open-api/v1/users"
+URL = "https://ad.example/x?click={hash}"
+
+CREATE: dict[str, dict[str, Any]] = {
+    "advertisers": {"name": "Acme"},
+    "offers": {"name": "Fresh", "advertiser_id": 1},
+    "offers/3/urls": {"url": URL},
+    "offers/3/affiliates": {"affiliate_id": 513},
+    "offers/3/free-values": {"n": 2, "value": "summer", "affiliate_id": 513},
+    "offers/3/caps": {"period": "day", "amount": 5},
+    "affiliates": {"name": "Jane"},
+    "blocks": {"field": "source", "value": "popunder"},
+    "bot-rules": {"field": "user_agent", "value": "AcmeTool"},
+    "tracking-hosts": {"host": "go.example"},
+    "link-forms": {"path": "/click", "parameters": {"o": "offer_id", "pid": "affiliate_id"}},
+}
+"""What is enough to create each kind of object in the demo's catalogue."""
+
+CHANGE: dict[str, dict[str, Any]] = {
+    "advertisers": {"name": "Acme & Co"},
+    "offers": {"targeting": {"country": ["DE"]}, "starts_at": "2026-11-01T00:00:00+01:00"},
+    "offers/3/urls": {"weight": 7, "fallback_offer_id": 1},
+    "offers/3/affiliates": {"closed_until": "infinity", "status": "rejected"},
+    "offers/3/free-values": {"value": "autumn"},
+    "offers/3/caps": {"amount": 6},
+    "affiliates": {"group_id": 9, "status": "pending"},
+    "blocks": {"offer_id": 3, "affiliate_id": 513},
+    "bot-rules": {"field": "ip", "value": "198.51.100.0/24"},
+    "tracking-hosts": {"status": "burned", "brand_id": 1},
+    "link-forms": {"host": "go.example", "parameters": {"o": None, "offer": "offer_id"}},
+    "network": {"fallback_url": "https://network.example/sorry?offer={offer_id}"},
+}
+
+ARCHIVED = ("advertisers", "offers", "offers/3/urls", "affiliates")
+
+
+@pytest.fixture
+async def client(database: Settings) -> AsyncIterator[AsyncClient]:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    async with api_of(database, scopes=("offers:read", "offers:write")) as client:
+        yield client
+
+
+async def created(client: AsyncClient, path: str, **fields: object) -> Response:
+    answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
+    assert answer.status_code == 201, answer.text
+    return answer
+
+
+def problem(answer: Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    errors: dict[str, Any] = answer.json()["errors"]
+    return errors
+
+
+async def catalog_of(settings: Settings) -> Catalog:
+    """What an edge makes of the catalogue."""
+    assert settings.postgres_dsn
+    connection = await connect(settings.postgres_dsn)
+    try:
+        catalog = Catalog()
+        await catalog.load(b"secret", catalogue.read_all(connection))
+        return catalog
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("path", CREATE)
+async def test_an_object_is_created_read_changed_and_deleted(
+    client: AsyncClient, database: Settings, path: str
+) -> None:
+    before = (await client.get(f"{USERS}/{path}")).json()["total"]
+    answer = await created(client, path)
+    place, row = answer.headers["location"], answer.json()
+    assert row.items() >= CREATE[path].items()
+    assert answer.headers["etag"] == f'"{row["version"]}"'
+    assert (await client.get(place)).json() == row
+    listed = (await client.get(f"{USERS}/{path}")).json()
+    assert row in listed["data"]
+    assert listed["total"] == before + 1
+
+    answer = await client.patch(place, json=CHANGE[path], headers={"If-Match": answer.headers["etag"]})
+    assert answer.status_code == 200, answer.text
+    changed = answer.json()
+    assert changed["version"] > row["version"]
+    assert (await client.get(place)).json() == changed
+    assert (await catalog_of(database)).problems == {}
+
+    assert (await client.delete(place)).status_code == 204
+    assert row["version"] not in [
+        one["version"] for one in (await client.get(f"{USERS}/{path}")).json()["data"]
+    ]
+    assert (await client.get(f"{USERS}/{path}")).json()["total"] == before
+    gone = await client.get(place)
+    if path in ARCHIVED:
+        assert gone.json()["is_archived"] is True
+        assert (await client.get(f"{USERS}/{path}?is_archived=true")).json()["data"] == [gone.json()]
+    else:
+        assert gone.status_code == 404
+    trail = (await client.get(f"{USERS}/audit", params={"path": place.removeprefix(f"{USERS}/")})).json()
+    assert [entry["after"] for entry in trail["data"]][1:] == [changed, row]
+    assert [entry["before"] for entry in trail["data"]] == [changed, row, None]
+
+
+async def test_the_network_has_a_fallback(client: AsyncClient, database: Settings) -> None:
+    answer = await client.patch(f"{USERS}/network", json=CHANGE["network"])
+    assert answer.json() == {
+        **CHANGE["network"],
+        "fallback_offer_id": None,
+        "version": int(answer.headers["etag"].strip('"')),
+    }
+    assert (await client.get(f"{USERS}/network")).json() == answer.json()
+    assert (await catalog_of(database)).fallback is not None
+    assert (await client.post(f"{USERS}/network", json={})).headers["allow"] == "GET, HEAD, PATCH"
+
+
+REFUSED = [
+    ("offers", {"name": ""}, "name"),
+    ("offers", {"name": "a\0b"}, "name"),
+    ("offers", {"name": 5}, "name"),
+    ("offers", {"advertiser_id": "1"}, "advertiser_id"),
+    ("offers", {"advertiser_id": 77}, "advertiser_id"),
+    ("offers", {"advertiser_id": None}, "advertiser_id"),
+    ("offers", {"advertiser_id": 10**18}, "advertiser_id"),
+    ("offers", {"advertiser_id": True}, "advertiser_id"),
+    ("offers", {"id": 5}, "id"),
+    ("offers", {"nonsense": 5}, "nonsense"),
+    ("offers", {"status": "archived"}, "status"),
+    ("offers", {"time_zone": "Mars/Olympus"}, "time_zone"),
+    ("offers", {"targeting": {"planet": ["Mars"]}}, "targeting"),
+    ("offers", {"targeting": {"country": []}}, "targeting"),
+    ("offers", {"targeting": {"unique": True}}, "targeting"),
+    ("offers", {"targeting": ["DE"]}, "targeting"),
+    ("offers", {"starts_at": "2026-11-01T00:00:00"}, "starts_at"),
+    ("offers", {"starts_at": "9999-12-31T23:59:59-01:00"}, "starts_at"),
+    ("offers", {"starts_at": "1969-12-31T23:59:59Z"}, "starts_at"),
+    ("offers", {"starts_at": 1_700_000_000}, "starts_at"),
+    ("offers", {"starts_at": "2026-11-02T00:00:00Z", "ends_at": "2026-11-02T01:00:00+01:00"}, "ends_at"),
+    ("offers", {"fallback_url": "ftp://ad.example"}, "fallback_url"),
+    ("offers", {"fallback_url": URL, "fallback_offer_id": 1}, "fallback_offer_id"),
+    ("offers", {"fallback_offer_id": 77}, "fallback_offer_id"),
+    ("offers", {"unique_window": 59}, "unique_window"),
+    ("offers", {"redirect_status": 301}, "redirect_status"),
+    ("offers", {"deep_link_hosts": ["shop"]}, "deep_link_hosts"),
+    ("offers", {"deep_link_hosts": [1]}, "deep_link_hosts"),
+    ("offers", {"visitor_cookie": "yes"}, "visitor_cookie"),
+    ("offers/3/urls", {"url": "https://ad.example/{nonsense}"}, "url"),
+    ("offers/3/urls", {"url": "https://{hash}.example/"}, "url"),
+    ("offers/3/urls", {"url": "https://ad.example/" + "x" * 8192}, "url"),
+    ("offers/3/urls", {"weight": -1}, "weight"),
+    ("offers/3/urls", {"weight": 1.0}, "weight"),
+    ("offers/3/urls", {"fallback_offer_id": 3}, "fallback_offer_id"),
+    ("offers/3/urls", {"targeting": {"schedule": ["always"]}}, "targeting"),
+    ("offers/3/affiliates", {"affiliate_id": 77}, "affiliate_id"),
+    ("offers/3/affiliates", {"closed_until": "soon"}, "closed_until"),
+    ("offers/3/free-values", {"n": 11}, "n"),
+    ("offers/3/free-values", {"value": "a b"}, "value"),
+    ("offers/3/free-values", {"value": "../"}, "value"),
+    ("offers/3/caps", {"amount": -1}, "amount"),
+    ("offers/3/caps", {"period": "week"}, "period"),
+    ("offers/3/caps", {"affiliate_id": 77}, "affiliate_id"),
+    ("affiliates", {"status": "asleep"}, "status"),
+    ("blocks", {"field": "ip", "value": "192.0.2.0/33"}, "value"),
+    ("blocks", {"field": "aff_sub21"}, "field"),
+    ("blocks", {"offer_id": 77}, "offer_id"),
+    ("bot-rules", {"value": "  "}, "value"),
+    ("bot-rules", {"field": "ip"}, "value"),
+    ("tracking-hosts", {"host": "Go.Example"}, "host"),
+    ("tracking-hosts", {"affiliate_id": 77}, "affiliate_id"),
+    ("link-forms", {"path": "/offer/x"}, "path"),
+    ("link-forms", {"path": "/c/{nonsense}"}, "path"),
+    ("link-forms", {"parameters": {"o": "nonsense"}}, "parameters"),
+    ("link-forms", {"parameters": {"o\0": "source"}}, "parameters"),
+    ("link-forms", {"constants": {"offer_id": "x"}}, "constants"),
+    ("link-forms", {"host": "go example"}, "host"),
+    ("link-forms", {"parameters": {"offer_id": "source"}}, "parameters"),
+]
+
+
+async def test_what_an_edge_would_leave_out_is_not_saved(client: AsyncClient) -> None:
+    for path, fields, field in REFUSED:
+        answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
+        assert {name.partition(".")[0] for name in problem(answer, 422)} == {field}, (path, fields)
+    assert (await client.get(f"{USERS}/audit")).json()["total"] == 0
+
+
+async def test_a_change_is_held_to_the_same_rules(client: AsyncClient) -> None:
+    table = [
+        ("offers/3", {"fallback_offer_id": 3}, "fallback_offer_id"),
+        ("offers/3", {"name": None}, "name"),
+        ("offers/3", {"id": 4}, "id"),
+        ("offers/3", {"version": "1"}, "version"),
+        ("offers/3", {"nonsense": None, "name": "x", "other": 1}, "other"),
+        ("offers/3/urls/132", {"offer_id": 4}, "offer_id"),
+        ("offers/3/urls/132", {"url": "javascript:alert(1)"}, "url"),
+        ("network", {"fallback_offer_id": 77}, "fallback_offer_id"),
+    ]
+    for path, fields, field in table:
+        assert problem(await client.patch(f"{USERS}/{path}", json=fields), 422).keys() == {field}, fields
+
+
+async def test_two_writers_at_once_never_lose_an_update(client: AsyncClient) -> None:
+    place = f"{USERS}/offers/3"
+    etag = (await client.get(place)).headers["etag"]
+
+    async def change(n: int, **headers: str) -> Response:
+        return await client.patch(place, json={"targeting": {"os": [f"os{n}"]}}, headers=headers)
+
+    answers = await asyncio.gather(*(change(n, **{"If-Match": etag}) for n in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200, *[412] * 7]
+    won = next(answer.json() for answer in answers if answer.status_code == 200)
+    assert (await client.get(place)).json() == won
+
+    fields = ("visitor_cookie", "duplicates_forced")
+    patches = [{name: True} for name in fields] + [{"unique_window": 60}, {"name": "Both"}]
+    await asyncio.gather(*(client.patch(place, json=patch) for patch in patches))
+    now = (await client.get(place)).json()
+    assert now.items() >= {**patches[0], **patches[1], **patches[2], **patches[3]}.items()
+    trail = (await client.get(f"{USERS}/audit?path=offers/3")).json()["data"]
+    assert len(trail) == 5
+    for later, earlier in pairwise(trail):
+        assert later["before"] == earlier["after"]
+
+
+async def test_a_stale_change_is_refused_naming_what_is_current(
+    client: AsyncClient, database: Settings
+) -> None:
+    place = f"{USERS}/offers/3"
+    old = (await client.get(place)).json()
+    await run_sql(database, "UPDATE offer SET name = 'By hand' WHERE id = 3")
+    now = (await client.get(place)).json()
+    assert now["version"] > old["version"], "a change by SQL counts, too"
+    stale, current = f'"{old["version"]}"', f'"{now["version"]}"'
+    for condition, status in (
+        (stale, 412),
+        (f"W/{current}", 412),
+        ("", 412),
+        (f"{stale}, {current}", 200),
+        (current, 412),  # what was current is not, after the change before
+        ("*", 200),
+    ):
+        patch = {"unique_window": now["unique_window"] + len(condition) + 1}
+        answer = await client.patch(place, json=patch, headers={"If-Match": condition})
+        assert answer.status_code == status, condition
+        assert answer.headers["etag"] == (await client.get(place)).headers["etag"]
+    version = (await client.get(place)).json()["version"]
+    for asked, status in ((old["version"], 409), (version, 200)):
+        answer = await client.patch(place, json={"name": "Mine", "version": asked})
+        assert answer.status_code == status
+        if status == 409:
+            assert answer.json()["errors"] == {"version": [f"is {version} now"]}
+    assert problem(await client.delete(place, headers={"If-Match": stale}), 412)
+
+
+async def test_an_object_can_be_sent_back_as_it_was_read(client: AsyncClient) -> None:
+    for path in ("offers/3", "offers/3/urls/132", "network"):
+        row = (await client.get(f"{USERS}/{path}")).json()
+        without_nulls = {name: value for name, value in row.items() if value is not None}
+        answer = await client.patch(f"{USERS}/{path}", json=without_nulls)
+        assert answer.json() == row
+    assert (await client.get(f"{USERS}/audit")).json()["total"] == 0, "nothing was changed"
+
+
+async def test_what_was_deleted_and_made_anew_has_another_version(client: AsyncClient) -> None:
+    first = await created(client, "offers/3/affiliates")
+    assert (await client.delete(first.headers["location"])).status_code == 204
+    second = await created(client, "offers/3/affiliates")
+    assert second.headers["location"] == first.headers["location"]
+    stale = {"If-Match": first.headers["etag"]}
+    assert problem(await client.delete(second.headers["location"], headers=stale), 412)
+
+
+async def test_what_must_be_unique_is_told(client: AsyncClient) -> None:
+    for path in (
+        "offers/3/affiliates",
+        "offers/3/free-values",
+        "offers/3/caps",
+        "tracking-hosts",
+        "link-forms",
+    ):
+        await created(client, path)
+        assert problem(await client.post(f"{USERS}/{path}", json=CREATE[path]), 409)
+
+
+async def test_what_is_needed_is_not_archived_and_what_is_archived_is_not_named(client: AsyncClient) -> None:
+    await client.patch(f"{USERS}/offers/5", json={"fallback_offer_id": 4})
+    await client.patch(f"{USERS}/network", json={"fallback_offer_id": 4})
+    errors = problem(await client.delete(f"{USERS}/offers/4"), 409)
+    assert errors == {"is_archived": ["is needed by offers/5, network"]}
+    assert problem(await client.delete(f"{USERS}/advertisers/2"), 409)
+    for path in ("offers/5", "network"):
+        await client.patch(f"{USERS}/{path}", json={"fallback_offer_id": None})
+    for path in ("offers/4", "offers/5", "advertisers/2"):
+        assert (await client.delete(f"{USERS}/{path}")).status_code == 204
+        assert (await client.delete(f"{USERS}/{path}")).status_code == 204, "again changes nothing"
+    assert problem(await client.patch(f"{USERS}/offers/3", json={"fallback_offer_id": 4}), 422)
+    assert problem(await client.post(f"{USERS}/offers/4/urls", json={"url": URL}), 404)
+    assert (await client.get(f"{USERS}/offers/4/urls")).json()["total"] == 1
+    restored = await client.patch(f"{USERS}/offers/4", json={"is_archived": False})
+    assert problem(restored, 422).keys() == {"advertiser_id"}
+    for path in ("advertisers/2", "offers/4"):
+        answer = await client.patch(f"{USERS}/{path}", json={"is_archived": False})
+        assert answer.status_code == 200
+
+
+async def test_lists_are_filtered_and_paged(client: AsyncClient) -> None:
+    table = [
+        ("offers", {}, 5),
+        ("offers", {"advertiser_id": "2"}, 2),
+        ("offers", {"name": "Test Offer", "status": "active"}, 1),
+        ("offers", {"is_archived": "true"}, 0),
+        ("offers/2/urls", {}, 2),
+        ("affiliates", {"status": "blocked"}, 1),
+        ("affiliates", {"is_test": "true"}, 1),
+        ("affiliates", {"group_id": "7"}, 5),
+    ]
+    for path, parameters, total in table:
+        answer = (await client.get(f"{USERS}/{path}", params=parameters)).json()
+        assert (answer["total"], len(answer["data"])) == (total, total), (path, parameters)
+    page = (await client.get(f"{USERS}/affiliates?per_page=5&page=2")).json()
+    assert [row["id"] for row in page.pop("data")] == [506, 507, 508, 509, 510]
+    assert page == {"total": 22, "per_page": 5, "page": 2, "pages": 5}
+    for query in ("nonsense=1", "page=0", "per_page=1001", "status=odd", "advertiser_id=x", "page=1&page=2"):
+        assert problem(await client.get(f"{USERS}/offers?{query}"), 422).keys() == {query.partition("=")[0]}
+
+
+async def test_the_trail_says_who_and_what(database: Settings, client: AsyncClient) -> None:
+    await client.patch(f"{USERS}/affiliates/513", json={"status": "blocked"})
+    await client.delete(f"{USERS}/affiliates/514")
+    await created(client, "blocks")
+    trail = (await client.get(f"{USERS}/audit")).json()
+    assert trail["total"] == 3
+    assert [(entry["action"], entry["resource"]) for entry in trail["data"]] == [
+        ("create", "block"),
+        ("update", "affiliate"),
+        ("update", "affiliate"),
+    ]
+    blocked = trail["data"][2]
+    assert blocked["path"] == "affiliates/513"
+    assert (blocked["before"]["status"], blocked["after"]["status"]) == ("active", "blocked")
+    assert blocked["token_id"] == 1
+    for query, total in (("resource=affiliate", 2), ("action=create", 1), ("token_id=2", 0)):
+        assert (await client.get(f"{USERS}/audit?{query}")).json()["total"] == total
+
+
+async def test_bodies_are_read_in_bounds(client: AsyncClient) -> None:
+    place, kind = f"{USERS}/offers", {"Content-Type": "application/json"}
+    table: list[tuple[bytes, dict[str, str], int]] = [
+        (b"{}", {}, 415),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+        (b"{}", {"Content-Type": "application/merge-patch+json"}, 415),
+        (b"", kind, 422),
+        (b"[]", kind, 422),
+        (b"{", kind, 422),
+        (b"\xff", kind, 422),
+        (b'{"name": "\\ud800"}', kind, 422),
+        (b"[" * 10_000, kind, 422),
+        (b'{"name": 1e999}', kind, 422),
+        (b'{"advertiser_id": 100000000000000000000000000}', kind, 422),
+        (b" " * (256 * 1024 + 1), kind, 413),
+    ]
+    for body, headers, status in table:
+        problem(await client.post(place, content=body, headers=headers), status)
+    body = b'{"name": "Charset", "advertiser_id": 1}'
+    for given in ("application/json; charset=utf-8", "Application/JSON"):
+        answer = await client.post(place, content=body, headers={"Content-Type": given})
+        assert answer.status_code == 201
+    patched = await client.patch(
+        f"{place}/3", content=b'{"name": "x"}', headers={"Content-Type": "application/merge-patch+json"}
+    )
+    assert patched.status_code == 200
+
+
+async def test_what_is_not_there_is_404(client: AsyncClient) -> None:
+    for path in (
+        *("offers/77", "offers/0", "offers/x", "offers/77/urls", "offers/3/urls/101", "offers/3/urls/x"),
+        *("offers/3/affiliates/513", "tracking-hosts/nowhere.example", "caps", "affiliates/%F0%9F%A6%8A"),
+    ):
+        for method in ("GET", "PATCH", "DELETE"):
+            if method != "GET" and path == "offers/77/urls":
+                continue
+            problem(await client.request(method, f"{USERS}/{path}", json={}), 404)
+    problem(await client.post(f"{USERS}/offers/77/urls", json={"url": URL}), 404)
+
+
+async def test_scopes_are_asked_for(database: Settings) -> None:
+    for scopes, read, write in (
+        (("offers:read",), 200, 403),
+        (("offers:write",), 403, 201),
+        (("admin",), 200, 201),
+        (("clicks:read",), 403, 403),
+        ((), 401, 401),
+    ):
+        async with api_of(database, scopes=scopes) as client:
+            assert (await client.get(f"{USERS}/affiliates")).status_code == read
+            assert (await client.get(f"{USERS}/audit")).status_code == read
+            answer = await client.post(f"{USERS}/affiliates", json={"name": "Jane"})
+            assert answer.status_code == write
+
+
+async def test_links_are_given(client: AsyncClient) -> None:
+    place = f"{USERS}/offers/3/affiliate/513/link"
+    assert (await client.get(place)).json()["link"].endswith("/offer/3?affiliate_id=513")
+    await created(client, "tracking-hosts")
+    link = "https://go.example/offer/3?affiliate_id=513"
+    assert (await client.get(place)).json() == {"link": link}
+    assert (await client.get(f"{place}?offer_url_id=132")).json() == {"link": f"{link}&url_id=132"}
+    assert (await client.delete(f"{USERS}/offers/3/urls/132")).status_code == 204
+    for path in ("3/affiliate/513/link?offer_url_id=132", "77/affiliate/513/link", "3/affiliate/x/link"):
+        problem(await client.get(f"{USERS}/offers/{path}"), 404)
+    assert problem(await client.get(f"{place}?url_id=132"), 422).keys() == {"url_id"}
+
+
+async def test_edges_take_a_change(client: AsyncClient, database: Settings) -> None:
+    async with edge_of(database) as edge:
+
+        async def until(status: int, location: str = "") -> None:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    answer = await edge.get("/offer/1?affiliate_id=513")
+                    if answer.status_code == status and answer.headers.get("location", "").startswith(
+                        location
+                    ):
+                        return
+                    await asyncio.sleep(0.01)
+
+        await until(302, "https://ad.example/puzzle")
+        await client.patch(f"{USERS}/offers/1/urls/101", json={"url": "https://new.example/{hash}"})
+        await until(302, "https://new.example/")
+        await client.patch(f"{USERS}/offers/1", json={"status": "paused"})
+        await until(410)
+        await client.patch(f"{USERS}/network", json={"fallback_url": "https://sorry.example/"})
+        await until(302, "https://sorry.example/")
+        await client.patch(f"{USERS}/network", json={"fallback_url": None})
+        await client.delete(f"{USERS}/offers/1")
+        await until(404)
+        await client.patch(f"{USERS}/offers/1", json={"is_archived": False, "status": "active"})
+        await until(302, "https://new.example/")
+        await client.delete(f"{USERS}/offers/1/urls/101")
+        await until(403)
