@@ -379,6 +379,8 @@ async def test_bodies_are_read_in_bounds(client: AsyncClient) -> None:
         (b"\xff", kind, 422),
         (b'{"name": "\\ud800"}', kind, 422),
         (b"[" * 10_000, kind, 422),
+        (b'{"name": ' + b"[" * 900 + b"]" * 900 + b"}", kind, 422),
+        (b'{"targeting": ' + b'{"os": ' * 900 + b"1" + b"}" * 900 + b"}", kind, 422),
         (b'{"name": 1e999}', kind, 422),
         (b'{"advertiser_id": 100000000000000000000000000}', kind, 422),
         (b" " * (256 * 1024 + 1), kind, 413),
@@ -398,7 +400,13 @@ async def test_bodies_are_read_in_bounds(client: AsyncClient) -> None:
 async def test_what_is_not_there_is_404(client: AsyncClient) -> None:
     for path in (
         *("offers/77", "offers/0", "offers/x", "offers/77/urls", "offers/3/urls/101", "offers/3/urls/x"),
-        *("offers/3/affiliates/513", "tracking-hosts/nowhere.example", "caps", "affiliates/%F0%9F%A6%8A"),
+        *(
+            "offers/3/affiliates/513",
+            "tracking-hosts/nowhere.example",
+            "tracking-hosts/%00",
+            "caps",
+            "affiliates/%F0%9F%A6%8A",
+        ),
     ):
         for method in ("GET", "PATCH", "DELETE"):
             if method != "GET" and path == "offers/77/urls":

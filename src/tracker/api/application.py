@@ -18,6 +18,7 @@ from tracker.api.problems import answer_defect, answer_problem, answer_unavailab
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
+from tracker.store.managed import BUSY
 from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.stream.ledger import StreamLedger
 
@@ -28,7 +29,7 @@ _RESOURCES = (clicks, explain, ledger, offers, partners, traffic, link_places, a
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
     Exception: answer_defect,
-    **dict.fromkeys((*UNREACHABLE, TOO_SLOW), answer_unavailable),
+    **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
 }
 
 

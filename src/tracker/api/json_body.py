@@ -18,6 +18,7 @@ MAX_BODY = 256 * 1024
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
+_LONGEST_NAME_SHOWN = 50
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # which PostgreSQL stores in no text
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
@@ -39,9 +40,7 @@ async def read_object(request: Request, *media_types: str) -> dict[str, Any]:
         raise invalid({"body": [f"is no JSON: {error}"]}) from None
     if not isinstance(given, dict):
         raise invalid({"body": ["is no JSON object"]})
-    with_nul = [name for name, value in given.items() if _NUL.search(orjson.dumps([name, value]))]
-    if with_nul:
-        raise invalid({name.replace("\0", "")[:50] or "body": ["has a NUL character"] for name in with_nul})
+    _check_storable(given)
     return given
 
 
@@ -68,6 +67,20 @@ def merged(old: Any, patch: Any) -> Any:
         else:
             new[name] = merged(new.get(name), value)
     return new
+
+
+def _check_storable(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        try:
+            text = orjson.dumps([name, value])
+        except orjson.JSONEncodeError:
+            raise invalid({_shown(name): ["is nested too deeply"]}) from None
+        if _NUL.search(text):
+            raise invalid({_shown(name): ["has a NUL character"]})
+
+
+def _shown(name: str) -> str:
+    return name.replace("\0", "")[:_LONGEST_NAME_SHOWN] or "body"
 
 
 async def _read(request: Request) -> bytes:
