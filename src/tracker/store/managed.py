@@ -81,7 +81,7 @@ AUDIT = Table(
 )
 _WRITE_AUDIT = """
 INSERT INTO audit (token_id, token_name, action, resource, path, before, after)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb)
+VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
 """
 
 
