@@ -14,7 +14,7 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of
 from tracker.edge.catalog import Catalog
 from tracker.settings import Settings
-from tracker.store import catalogue
+from tracker.store import catalogue, managed
 from tracker.store.demo import load_demo
 from tracker.store.pool import connect
 
@@ -276,6 +276,29 @@ async def test_a_stale_change_is_refused_naming_what_is_current(
     assert problem(await client.delete(place, headers={"If-Match": stale}), 412)
 
 
+async def test_what_somebody_else_holds_is_503_and_nothing_is_left_half_done(
+    client: AsyncClient, database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(managed, "_LONGEST_WAIT_SECONDS", 0.05)
+    place = f"{USERS}/offers/3"
+    before = (await client.get(place)).json()
+    assert database.postgres_dsn
+    connection = await connect(database.postgres_dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM offer WHERE id = 3 FOR UPDATE")
+            answer = await client.patch(place, json={"status": "paused"})
+            assert answer.headers["retry-after"] == "1"
+            problem(answer, 503)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE audit")  # the last that a change writes
+            problem(await client.patch(place, json={"status": "paused"}), 503)
+    finally:
+        await connection.close()
+    assert (await client.get(place)).json() == before
+    assert (await client.patch(place, json={"status": "paused"})).status_code == 200
+
+
 async def test_an_object_can_be_sent_back_as_it_was_read(client: AsyncClient) -> None:
     for path in ("offers/3", "offers/3/urls/132", "network"):
         row = (await client.get(f"{USERS}/{path}")).json()
@@ -379,6 +402,8 @@ async def test_bodies_are_read_in_bounds(client: AsyncClient) -> None:
         (b"\xff", kind, 422),
         (b'{"name": "\\ud800"}', kind, 422),
         (b"[" * 10_000, kind, 422),
+        (b'{"name": ' + b"[" * 900 + b"]" * 900 + b"}", kind, 422),
+        (b'{"targeting": ' + b'{"os": ' * 900 + b"1" + b"}" * 900 + b"}", kind, 422),
         (b'{"name": 1e999}', kind, 422),
         (b'{"advertiser_id": 100000000000000000000000000}', kind, 422),
         (b" " * (256 * 1024 + 1), kind, 413),
@@ -398,7 +423,13 @@ async def test_bodies_are_read_in_bounds(client: AsyncClient) -> None:
 async def test_what_is_not_there_is_404(client: AsyncClient) -> None:
     for path in (
         *("offers/77", "offers/0", "offers/x", "offers/77/urls", "offers/3/urls/101", "offers/3/urls/x"),
-        *("offers/3/affiliates/513", "tracking-hosts/nowhere.example", "caps", "affiliates/%F0%9F%A6%8A"),
+        *(
+            "offers/3/affiliates/513",
+            "tracking-hosts/nowhere.example",
+            "tracking-hosts/%00",
+            "caps",
+            "affiliates/%F0%9F%A6%8A",
+        ),
     ):
         for method in ("GET", "PATCH", "DELETE"):
             if method != "GET" and path == "offers/77/urls":

@@ -165,6 +165,9 @@ async def test_the_document_tells_of_every_object_that_is_managed(database: Sett
         assert ("requestBody" in operation) == (method in ("post", "patch")), path
         assert all(parameter["description"] for parameter in operation["parameters"]), path
         named = {parameter["name"] for parameter in operation["parameters"]}
+        is_one = method in ("post", "patch") or path.endswith(("}", "/network"))
+        has_etag = "ETag" in operation["responses"][success].get("headers", {})
+        assert has_etag == (is_one and method != "delete"), (method, path)
         assert ("If-Match" in named) == (method in ("patch", "delete")), path
 
 

@@ -30,6 +30,7 @@ from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
+from tracker.store.managed import BUSY
 from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.stream.ledger import StreamLedger
 
@@ -52,7 +53,7 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
     405: answer_not_allowed,
     Exception: answer_defect,
-    **dict.fromkeys((*UNREACHABLE, TOO_SLOW), answer_unavailable),
+    **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
 }
 
 

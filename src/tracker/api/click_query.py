@@ -137,7 +137,7 @@ AfterId = Annotated[
 ]
 
 
-def _without_defaults_of_null(schema: dict[str, Any]) -> None:
+def without_defaults_of_null(schema: dict[str, Any]) -> None:
     for parameter in schema["properties"].values():
         if "default" in parameter and parameter["default"] is None:
             del parameter["default"]
@@ -147,7 +147,7 @@ class Query(BaseModel):
     """Parameters of an endpoint: none."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, json_schema_extra=_without_defaults_of_null, arbitrary_types_allowed=True
+        extra="forbid", frozen=True, json_schema_extra=without_defaults_of_null, arbitrary_types_allowed=True
     )
 
 

@@ -64,8 +64,12 @@ def _rules(targeting: dict[str, Any]) -> bool:
     return rules.compile(targeting, "UTC")[1]
 
 
+def is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
+
+
 def _host(host: str) -> None:
-    if not _HOST.fullmatch(host):
+    if not is_host(host):
         raise ValueError("is no host name in lower case, such as go.example")
 
 

@@ -19,6 +19,7 @@ MERGE_PATCH = "application/merge-patch+json"
 
 _MOST_NAMED = 20
 _LONGEST_NAMED = 80
+_LONGEST_NAME_SHOWN = 50
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # which PostgreSQL stores in no text
 
 SomeModel = TypeVar("SomeModel", bound=BaseModel)
@@ -40,15 +41,19 @@ async def read_object(request: Request, *media_types: str, most: int = MAX_BODY)
     return given
 
 
-def refuse_nul(given: dict[str, Any]) -> None:
-    """See that no text in an object has a character that PostgreSQL cannot store.
+def check_storable(given: dict[str, Any]) -> None:
+    """See that PostgreSQL can store an object's texts.
 
     Raises:
-        Problem: 422 naming every field that has one.
+        Problem: 422 naming a field that has a NUL character, or is nested too deeply to tell.
     """
-    with_nul = [name for name, value in given.items() if _NUL.search(orjson.dumps([name, value]))]
-    if with_nul:
-        raise invalid({name.replace("\0", "")[:50] or "body": ["has a NUL character"] for name in with_nul})
+    for name, value in given.items():
+        try:
+            text = orjson.dumps([name, value])
+        except orjson.JSONEncodeError:
+            raise invalid({_shown(name): ["is nested too deeply"]}) from None
+        if _NUL.search(text):
+            raise invalid({_shown(name): ["has a NUL character"]})
 
 
 def validated(given: dict[str, Any], model: type[SomeModel]) -> SomeModel:
@@ -83,6 +88,10 @@ def _check_type(request: Request, media_types: tuple[str, ...]) -> None:
         raise Problem(415, detail, headers={"Accept": ", ".join(media_types)})
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "Send the body uncompressed.", headers={"Accept-Encoding": "identity"})
+
+
+def _shown(name: str) -> str:
+    return name.replace("\0", "")[:_LONGEST_NAME_SHOWN] or "body"
 
 
 async def _read(request: Request, most: int) -> bytes:

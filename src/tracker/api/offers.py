@@ -174,7 +174,7 @@ RESOURCES = (
     ),
     Resource(
         "offers/{offer_id}/affiliates",
-        "affiliate's terms",
+        "affiliate of an offer",
         Table(
             "offer_affiliate",
             tuple(OfferAffiliate.model_fields),

@@ -44,6 +44,14 @@ _COMPLETE_UNTIL = {
     }
 }
 
+SHOWN = "Shown"
+"""How the names of models end that are answered with an ETag."""
+
+_ETAG = {
+    "ETag": {"description": "The version, for If-Match.", "schema": {"type": "string", "examples": ['"17"']}}
+}
+_LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+
 documented = SpecTree(
     "starlette",
     title="Tracker",
@@ -80,11 +88,19 @@ def document(app: Starlette) -> dict[str, Any]:
     for path in spec["paths"].values():
         for operation in path.values():
             _name_media_types(operation["responses"])
+            _name_headers(operation["responses"])
             if operation["tags"][0] in _TELL_OF_CLICKS and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
     # Set here, because pydantic sorts the keys of an example.
     spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
     return spec
+
+
+def _name_headers(responses: dict[str, Any]) -> None:
+    for status in {"200", "201"} & responses.keys():
+        answered = responses[status].get("content", {}).get("application/json", {}).get("schema", {})
+        if answered.get("$ref", "").endswith(SHOWN):
+            responses[status]["headers"] = _ETAG if status == "200" else {**_ETAG, **_LOCATION}
 
 
 def _name_media_types(responses: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -18,13 +18,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query
-from tracker.api.fields import Fields
-from tracker.api.json_body import JSON, MERGE_PATCH, merged, read_object, refuse_nul, validated
-from tracker.api.openapi import answers, documented
+from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
+from tracker.api.fields import Fields, is_host
+from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, merged, read_object, validated
+from tracker.api.openapi import SHOWN, answers, documented
 from tracker.api.paging import envelope
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.model import MAX_ID
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
@@ -47,7 +46,6 @@ class Resource(NamedTuple):
     table: Table
     fields: type[Fields]
     filters: Mapping[str, Any] = {}  # parameters of the list, by column: types of click_query
-    about: str = ""  # what a reader of the document needs to know
 
     @property
     def name(self) -> str:
@@ -73,6 +71,8 @@ class PageQuery(Query):
 
 class IfMatch(BaseModel):
     """What a change is conditional on."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
     if_match: str | None = Field(
         None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
@@ -122,7 +122,7 @@ async def list_rows(request: Request, table: Table, query: PageQuery, place: Row
 
 async def _create_row(request: Request, resource: Resource, author: Author) -> Row:
     given = await read_object(request, JSON)
-    refuse_nul(given)
+    check_storable(given)
     place = _place(request, resource.table.parent)
     fields = _fields(resource, given)
     async with managed.changing(request.app.state.pool) as connection:
@@ -138,7 +138,7 @@ async def _create_row(request: Request, resource: Resource, author: Author) -> R
 
 async def _change_row(request: Request, resource: Resource, author: Author) -> Row:
     given = await read_object(request, JSON, MERGE_PATCH)
-    refuse_nul(given)
+    check_storable(given)
     return await _changed(request, resource, author, given)
 
 
@@ -269,10 +269,14 @@ def _place(request: Request, *columns: str) -> Row:
     place: Row = {}
     for column in filter(None, columns):
         text = request.path_params[column]
-        place[column] = text if column == "host" else read_id(text)
+        place[column] = _read_host(text) if column == "host" else read_id(text)
         if place[column] is None:
-            raise Problem(404, f"There is none: an id is a whole number from 1 to {MAX_ID}.")
+            raise Problem(404, f"There is none with the {column} {text[:50]!r}.")
     return place
+
+
+def _read_host(text: str) -> str | None:
+    return text if is_host(text) else None
 
 
 def _found(row: Row | None, resource: Resource) -> Row:
@@ -300,9 +304,19 @@ def _shown_model(resource: Resource) -> type[BaseModel]:
         for column in resource.table.fixed
     }
     fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
-    return create_model(
-        f"{resource.name}Shown", __base__=resource.fields, __doc__=f"One {resource.noun}.", **fixed
+    model: type[BaseModel] = create_model(
+        f"{resource.name}{SHOWN}", __base__=resource.fields, __doc__=f"One {resource.noun}.", **fixed
     )
+    model.model_config["json_schema_extra"] = _always_whole
+    return model
+
+
+def _always_whole(schema: dict[str, Any]) -> None:
+    """What is answered has every field, and may have more one day."""
+    del schema["additionalProperties"]
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
 
 def _list_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
@@ -324,18 +338,22 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 
 def _patch_model(resource: Resource) -> type[BaseModel]:
     """What may be changed: every field may be left out, null sets it back."""
-    fields: dict[str, Any] = {
-        name: (field.annotation | None, Field(None, description=field.description))  # type: ignore[operator]
-        for name, field in resource.fields.model_fields.items()
-    }
+    fields: dict[str, Any] = {}
+    for name, field in resource.fields.model_fields.items():
+        about = Field(description=field.description, examples=field.examples)
+        fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
     return create_model(
         f"{resource.name}Patch",
-        __config__=ConfigDict(extra="forbid", title=f"{resource.name}Patch"),
+        __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
         __doc__="A merge patch (RFC 7396): what is left out stays, null sets back to the default.",
         **fields,
         version=(int | None, Field(None, description="409 where it is another now.")),
     )
 
+
+_HOW_CHANGED = """\
+A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
+for another version than the current one is refused; without them it is made to whatever is current."""
 
 _Handler = tuple[str, Callable[..., Any]]
 """A method of HTTP in lower case, and what answers it."""
@@ -349,14 +367,14 @@ def _document(
     resource: Resource, method: str, action: str, text: str, handler: Callable[..., Any], **more: Any
 ) -> _Handler:
     """Registers a handler with the API's document; the text is its summary and description."""
-    handler.__doc__ = f"{text}\n\n{resource.about}"
+    handler.__doc__ = text
     descriptions = {
         "offer_id": "The offer's id.",
         resource.table.key: f"Which {resource.noun}: its {resource.table.key}.",
     }
     decorate = documented.validate(
         tags=[_TAG],
-        operation_id=f"{action}_{resource.name.lower()}",
+        operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
         path_parameter_descriptions=descriptions,
         skip_validation=True,
         **more,
@@ -417,7 +435,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         resource,
         "patch",
         "change",
-        f"Change: {resource.noun}",
+        f"Change: {resource.noun}\n\n{_HOW_CHANGED}",
         change,
         json=_patch_model(resource),
         headers=IfMatch,

@@ -18,6 +18,11 @@ from tracker.store.pool import Connection, Pool
 _ONE_AT_A_TIME = 0x7C1C_0005
 """Advisory lock of a change: changes are few, and in a row none waits for another's rows in a circle."""
 
+_LONGEST_WAIT_SECONDS = 5
+
+BUSY: type[Exception] = asyncpg.LockNotAvailableError
+"""Somebody, by SQL perhaps, holds what is to be changed for too long."""
+
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
 """Columns and their values: which rows are meant."""
@@ -76,7 +81,7 @@ AUDIT = Table(
 )
 _WRITE_AUDIT = """
 INSERT INTO audit (token_id, token_name, action, resource, path, before, after)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb)
+VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
 """
 
 
@@ -84,6 +89,7 @@ VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb)
 async def changing(pool: Pool) -> AsyncIterator[Connection]:
     """A transaction in which nobody else changes the catalogue through here; an exception undoes it."""
     async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
         yield connection
 

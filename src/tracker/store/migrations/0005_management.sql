@@ -42,7 +42,7 @@ CREATE TABLE audit (
     action      text        NOT NULL CHECK (action IN ('create', 'update', 'delete')),
     resource    text        NOT NULL,  -- the table
     path        text        NOT NULL,  -- as in the API: offers/3/urls/132
-    before      jsonb,
-    after       jsonb
+    before      json,  -- json keeps the order of fields
+    after       json
 );
 CREATE INDEX audit_path ON audit (path, id);
