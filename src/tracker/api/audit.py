@@ -12,7 +12,8 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.auth import authorize
 from tracker.api.click_query import Id, Text, choice, read_query
 from tracker.api.openapi import answers, documented
-from tracker.api.resource import READ, ROOT, PageQuery, list_rows, listed
+from tracker.api.resource import ROOT
+from tracker.api.resource_endpoints import READ, PageQuery, list_rows, listed
 from tracker.store.managed import AUDIT
 
 

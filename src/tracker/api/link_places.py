@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute
 from tracker.api import click_query
 from tracker.api.click_query import choice
 from tracker.api.fields import Fields, Host, Id, Text
-from tracker.api.resource import Resource, routes_of
+from tracker.api.resource import Resource
+from tracker.api.resource_endpoints import routes_of
 from tracker.edge.link_forms import LinkForms
 from tracker.store.managed import Reference, Table
 

@@ -28,7 +28,8 @@ from tracker.api.fields import (
 )
 from tracker.api.openapi import answers, documented
 from tracker.api.problems import Problem
-from tracker.api.resource import READ, ROOT, Resource, as_json, read_id, routes_of
+from tracker.api.resource import ROOT, Resource, read_id
+from tracker.api.resource_endpoints import READ, as_json, routes_of
 from tracker.links import LinkError, read_link
 from tracker.store.managed import Reference, Table
 

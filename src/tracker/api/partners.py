@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute
 from tracker.api import click_query
 from tracker.api.click_query import Bool, choice
 from tracker.api.fields import Fields, Id, Name
-from tracker.api.resource import Resource, routes_of
+from tracker.api.resource import Resource
+from tracker.api.resource_endpoints import routes_of
 from tracker.store.managed import Table
 
 _NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT is_archived LIMIT 5"

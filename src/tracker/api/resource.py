@@ -1,41 +1,28 @@
-"""Endpoints of the catalogue's objects, made from one declaration each.
+"""One kind of object of the catalogue: what there is to say about it, and how its rows change.
 
-List, get, create, change and delete are the same for all of them. A change is read, checked, written and
-noted in one transaction, so two at once come one after the other, and the second sees the first.
+A change is read, checked, written and noted in one transaction, so two at once come one after the other, and
+the second sees the first.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, create_model
-from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
-from tracker.api.auth import authorize
-from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
 from tracker.api.fields import Fields, is_host
 from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, merged, read_object, validated
-from tracker.api.openapi import SHOWN, answers, documented
-from tracker.api.paging import envelope
-from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
+from tracker.api.problems import Problem, invalid
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
 
 ROOT = "/backend/open-api/v1/users"
 
-READ, WRITE = "offers:read", "offers:write"
-
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _ETAG = re.compile(r'(W/)?"([^"]*)"')
-_TAG = "Management"
-_CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
 
 
 class Resource(NamedTuple):
@@ -51,33 +38,6 @@ class Resource(NamedTuple):
     def name(self) -> str:
         return self.fields.__name__
 
-    @property
-    def list_query(self) -> type[Query]:
-        named: dict[str, Any] = {
-            column: (type_, Field(None, description=f"Those with this {column}."))
-            for column, type_ in self.filters.items()
-        }
-        if self.table.can_archive:
-            named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
-        return create_model(f"{self.name}Query", __base__=PageQuery, **named)
-
-
-class PageQuery(Query):
-    """Which part of a list."""
-
-    per_page: PerPage = Field(default=200, description="Objects in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
-
-
-class IfMatch(BaseModel):
-    """What a change is conditional on."""
-
-    model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
-
-    if_match: str | None = Field(
-        None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
-    )
-
 
 class Version(Fields):
     """The version that a change was made for."""
@@ -85,80 +45,45 @@ class Version(Fields):
     version: int | None = None
 
 
-def routes_of(resource: Resource) -> list[BaseRoute]:
-    """The endpoints of a resource."""
-    path = f"{ROOT}/{resource.path}"
-    shown = _shown_model(resource)
-    if not resource.table.key:
-        return [Route(path, _endpoint(_get(resource, shown), _change(resource, shown)))]
-    return [
-        Route(path, _endpoint(_list(resource, shown), _create(resource, shown))),
-        Route(
-            f"{path}/{{{resource.table.key}}}",
-            _endpoint(_get(resource, shown), _change(resource, shown), _delete(resource)),
-        ),
-    ]
-
-
-def as_json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, JSON)
-
-
-def read_id(text: str) -> int | None:
-    """An id in a path; None where it is none."""
-    return int(text) if _ID.fullmatch(text) else None
-
-
-# What requests do
-
-
-async def list_rows(request: Request, table: Table, query: PageQuery, place: Row) -> Response:
-    """A page of a table: the rows of a place that the query's other parameters ask for."""
-    asked = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
-    number = query.page or 1
-    page = await managed.page(request.app.state.pool, table, {**place, **asked}, number, query.per_page)
-    return as_json(envelope(page, per_page=query.per_page, number=number))
-
-
-async def _create_row(request: Request, resource: Resource, author: Author) -> Row:
+async def create_row(request: Request, resource: Resource, author: Author) -> Row:
     given = await read_object(request, JSON)
     check_storable(given)
-    place = _place(request, resource.table.parent)
+    place = place_of(request, resource.table.parent)
     fields = _fields(resource, given)
     async with managed.changing(request.app.state.pool) as connection:
-        await _check_parent(connection, place)
+        await check_parent(connection, place)
         await _check_references(connection, resource.table, {**place, **fields}, {})
         try:
             row = await managed.insert(connection, resource.table, {**place, **fields})
         except TakenError:
             raise _taken(resource.table) from None
-        await managed.note(connection, author, resource.table, _path(resource, row), None, row)
+        await managed.note(connection, author, resource.table, path_of(resource, row), None, row)
     return row
 
 
-async def _change_row(request: Request, resource: Resource, author: Author) -> Row:
+async def change_row(request: Request, resource: Resource, author: Author) -> Row:
     given = await read_object(request, JSON, MERGE_PATCH)
     check_storable(given)
     return await _changed(request, resource, author, given)
 
 
-async def _delete_row(request: Request, resource: Resource, author: Author) -> None:
+async def delete_row(request: Request, resource: Resource, author: Author) -> None:
     if resource.table.can_archive:
         await _changed(request, resource, author, {"is_archived": True})
         return
-    place = _place(request, *resource.table.fixed)
+    place = place_of(request, *resource.table.fixed)
     async with managed.changing(request.app.state.pool) as connection:
-        row = _found(await managed.locked(connection, resource.table, place), resource)
+        row = found(await managed.locked(connection, resource.table, place), resource)
         _check_version(request, None, row)
         await managed.delete(connection, resource.table, place)
-        await managed.note(connection, author, resource.table, _path(resource, row), row, None)
+        await managed.note(connection, author, resource.table, path_of(resource, row), row, None)
 
 
 async def _changed(request: Request, resource: Resource, author: Author, given: Row) -> Row:
     table = resource.table
-    place = _place(request, *table.fixed)
+    place = place_of(request, *table.fixed)
     async with managed.changing(request.app.state.pool) as connection:
-        before = _found(await managed.locked(connection, table, place), resource)
+        before = found(await managed.locked(connection, table, place), resource)
         _check_version(request, validated({"version": given.pop("version", None)}, Version).version, before)
         _check_fixed(table, before, given)
         writable = {column: before[column] for column in table.columns}
@@ -170,7 +95,7 @@ async def _changed(request: Request, resource: Resource, author: Author, given: 
             after = await managed.update(connection, table, place, fields)
         except TakenError:
             raise _taken(table) from None
-        await managed.note(connection, author, table, _path(resource, after), before, after)
+        await managed.note(connection, author, table, path_of(resource, after), before, after)
     return after
 
 
@@ -197,10 +122,10 @@ def _check_version(request: Request, version: int | None, row: Row) -> None:
         ", ".join(request.headers.getlist("if-match")), current
     ):
         detail = f"It was changed since: its version is {current} now."
-        raise Problem(412, detail, errors=errors, headers={"ETag": _etag(row)})
+        raise Problem(412, detail, errors=errors, headers={"ETag": etag(row)})
     if version not in (None, current):
         detail = f"It was changed since version {version}: its version is {current} now."
-        raise Problem(409, detail, errors=errors, headers={"ETag": _etag(row)})
+        raise Problem(409, detail, errors=errors, headers={"ETag": etag(row)})
 
 
 def _matches(condition: str, version: int) -> bool:
@@ -247,7 +172,7 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
         raise invalid(errors)
 
 
-async def _check_parent(source: Pool | Connection, place: Row, *, or_archived: bool = False) -> None:
+async def check_parent(source: Pool | Connection, place: Row, *, or_archived: bool = False) -> None:
     if place and not await managed.exists(source, "offer", place["offer_id"], or_archived=or_archived):
         raise Problem(404, "There is no such offer.", errors={"offer_id": ["is of no offer"]})
 
@@ -260,7 +185,7 @@ def _taken(table: Table) -> Problem:
 # Where things are
 
 
-def _place(request: Request, *columns: str) -> Row:
+def place_of(request: Request, *columns: str) -> Row:
     """The columns that a path gives.
 
     Raises:
@@ -279,185 +204,21 @@ def _read_host(text: str) -> str | None:
     return text if is_host(text) else None
 
 
-def _found(row: Row | None, resource: Resource) -> Row:
+def found(row: Row | None, resource: Resource) -> Row:
     if row is None:
         raise Problem(404, f"There is no such {resource.noun}.")
     return row
 
 
-def _path(resource: Resource, row: Row) -> str:
+def path_of(resource: Resource, row: Row) -> str:
     collection = resource.path.format_map(row)
     return f"{collection}/{row[resource.table.key]}" if resource.table.key else collection
 
 
-def _etag(row: Row) -> str:
+def etag(row: Row) -> str:
     return f'"{row["version"]}"'
 
 
-# What is documented
-
-
-def _shown_model(resource: Resource) -> type[BaseModel]:
-    """An object as it is answered: what is written, what names it, and its version."""
-    fixed: dict[str, Any] = {
-        column: (str if column == "host" else int, Field(description="Names it; never changes."))
-        for column in resource.table.fixed
-    }
-    fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
-    model: type[BaseModel] = create_model(
-        f"{resource.name}{SHOWN}", __base__=resource.fields, __doc__=f"One {resource.noun}.", **fixed
-    )
-    model.model_config["json_schema_extra"] = _always_whole
-    return model
-
-
-def _always_whole(schema: dict[str, Any]) -> None:
-    """What is answered has every field, and may have more one day."""
-    del schema["additionalProperties"]
-    schema["required"] = list(schema["properties"])
-    for field in schema["properties"].values():
-        field.pop("default", None)
-
-
-def _list_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
-    return listed(f"{resource.name}List", shown)
-
-
-def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
-    """The envelope of a list."""
-    return create_model(
-        name,
-        __doc__="A page of a list.",
-        data=(list[shown], ...),  # type: ignore[valid-type]
-        total=(int, Field(description="All of the filter, exactly.", examples=[1])),
-        per_page=(int, Field(examples=[200])),
-        page=(int, Field(examples=[1])),
-        pages=(int, Field(examples=[1])),
-    )
-
-
-def _patch_model(resource: Resource) -> type[BaseModel]:
-    """What may be changed: every field may be left out, null sets it back."""
-    fields: dict[str, Any] = {}
-    for name, field in resource.fields.model_fields.items():
-        about = Field(description=field.description, examples=field.examples)
-        fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
-    return create_model(
-        f"{resource.name}Patch",
-        __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
-        __doc__="A merge patch (RFC 7396): what is left out stays, null sets back to the default.",
-        **fields,
-        version=(int | None, Field(None, description="409 where it is another now.")),
-    )
-
-
-_HOW_CHANGED = """\
-A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
-for another version than the current one is refused; without them it is made to whatever is current."""
-
-_Handler = tuple[str, Callable[..., Any]]
-"""A method of HTTP in lower case, and what answers it."""
-
-
-def _endpoint(*handlers: _Handler) -> type[HTTPEndpoint]:
-    return type("Endpoint", (HTTPEndpoint,), dict(handlers))
-
-
-def _document(
-    resource: Resource, method: str, action: str, text: str, handler: Callable[..., Any], **more: Any
-) -> _Handler:
-    """Registers a handler with the API's document; the text is its summary and description."""
-    handler.__doc__ = text
-    descriptions = {
-        "offer_id": "The offer's id.",
-        resource.table.key: f"Which {resource.noun}: its {resource.table.key}.",
-    }
-    decorate = documented.validate(
-        tags=[_TAG],
-        operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
-        path_parameter_descriptions=descriptions,
-        skip_validation=True,
-        **more,
-    )
-    return method, decorate(handler)
-
-
-def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    query_model = resource.list_query
-
-    async def list_(_self: HTTPEndpoint, request: Request) -> Response:
-        await authorize(request, READ)
-        query = read_query(request, query_model)
-        place = _place(request, resource.table.parent)
-        await _check_parent(request.app.state.pool, place, or_archived=True)
-        assert isinstance(query, PageQuery)
-        return await list_rows(request, resource.table, query, place)
-
-    answer = answers(_list_model(resource, shown), 401, 403, 404, 422, 503)
-    return _document(resource, "get", "list", f"List: {resource.noun}", list_, query=query_model, resp=answer)
-
-
-def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    async def create(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, WRITE)
-        read_query(request, Query)
-        row = await _create_row(request, resource, Author(token.id, token.name))
-        location = f"{ROOT}/{_path(resource, row)}"
-        return as_json(row, 201, {"Location": location, "ETag": _etag(row)})
-
-    errors = tuple(status for status in _CHANGES if status != 412)
-    answer = answers(shown, *errors, status=201)
-    return _document(
-        resource, "post", "create", f"Create: {resource.noun}", create, json=resource.fields, resp=answer
-    )
-
-
-def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    async def get(_self: HTTPEndpoint, request: Request) -> Response:
-        await authorize(request, READ)
-        read_query(request, Query)
-        place = _place(request, *resource.table.fixed)
-        row = _found(await managed.one(request.app.state.pool, resource.table, place), resource)
-        return as_json(row, headers={"ETag": _etag(row)})
-
-    answer = answers(shown, 401, 403, 404, 422, 503)
-    return _document(resource, "get", "get", f"Get: {resource.noun}", get, resp=answer)
-
-
-def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    async def change(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, WRITE)
-        read_query(request, Query)
-        row = await _change_row(request, resource, Author(token.id, token.name))
-        return as_json(row, headers={"ETag": _etag(row)})
-
-    return _document(
-        resource,
-        "patch",
-        "change",
-        f"Change: {resource.noun}\n\n{_HOW_CHANGED}",
-        change,
-        json=_patch_model(resource),
-        headers=IfMatch,
-        resp=answers(shown, *_CHANGES),
-    )
-
-
-def _delete(resource: Resource) -> _Handler:
-    async def delete(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, WRITE)
-        read_query(request, Query)
-        await _delete_row(request, resource, Author(token.id, token.name))
-        return Response(status_code=204, headers=SECURITY_HEADERS)
-
-    kept = "It is archived: edges do not know it any more, clicks and reports do."
-    what = kept if resource.table.can_archive else "It is gone; the audit trail says what it was."
-    return _document(
-        resource,
-        "delete",
-        "delete",
-        f"Delete: {resource.noun}\n\n{what}",
-        delete,
-        headers=IfMatch,
-        resp=answers(None, 401, 403, 404, 409, 412, 422, 503, status=204),
-    )
+def read_id(text: str) -> int | None:
+    """An id in a path; None where it is none."""
+    return int(text) if _ID.fullmatch(text) else None

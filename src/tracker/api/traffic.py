@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute
 from tracker.api import click_query
 from tracker.api.click_query import choice
 from tracker.api.fields import Fields, Id, Name, UrlTemplate, one_fallback
-from tracker.api.resource import Resource, routes_of
+from tracker.api.resource import Resource
+from tracker.api.resource_endpoints import routes_of
 from tracker.edge.blocks import BlockList
 from tracker.edge.bots import OperatorBots
 from tracker.store.managed import Reference, Table

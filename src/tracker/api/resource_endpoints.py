@@ -1,0 +1,259 @@
+"""Endpoints of the catalogue's objects, made from one declaration each: list, get, create, change, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tracker.api.auth import authorize
+from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
+from tracker.api.json_body import JSON
+from tracker.api.openapi import SHOWN, answers, documented
+from tracker.api.paging import envelope
+from tracker.api.problems import SECURITY_HEADERS
+from tracker.api.resource import (
+    ROOT,
+    Resource,
+    change_row,
+    check_parent,
+    create_row,
+    delete_row,
+    etag,
+    found,
+    path_of,
+    place_of,
+)
+from tracker.store import managed
+from tracker.store.managed import Author, Row, Table
+
+READ, WRITE = "offers:read", "offers:write"
+
+_TAG = "Management"
+_CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+
+
+class PageQuery(Query):
+    """Which part of a list."""
+
+    per_page: PerPage = Field(default=200, description="Objects in a page.")
+    page: PageNumber = Field(default=1, description="Page, from 1.")
+
+
+class IfMatch(BaseModel):
+    """What a change is conditional on."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
+
+    if_match: str | None = Field(
+        None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
+    )
+
+
+def routes_of(resource: Resource) -> list[BaseRoute]:
+    """The endpoints of a resource."""
+    path = f"{ROOT}/{resource.path}"
+    shown = _shown_model(resource)
+    if not resource.table.key:
+        return [Route(path, _endpoint(_get(resource, shown), _change(resource, shown)))]
+    return [
+        Route(path, _endpoint(_list(resource, shown), _create(resource, shown))),
+        Route(
+            f"{path}/{{{resource.table.key}}}",
+            _endpoint(_get(resource, shown), _change(resource, shown), _delete(resource)),
+        ),
+    ]
+
+
+def as_json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, JSON)
+
+
+async def list_rows(request: Request, table: Table, query: PageQuery, place: Row) -> Response:
+    """A page of a table: the rows of a place that the query's other parameters ask for."""
+    asked = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
+    number = query.page or 1
+    page = await managed.page(request.app.state.pool, table, {**place, **asked}, number, query.per_page)
+    return as_json(envelope(page, per_page=query.per_page, number=number))
+
+
+def _query_model(resource: Resource) -> type[PageQuery]:
+    named: dict[str, Any] = {
+        column: (type_, Field(None, description=f"Those with this {column}."))
+        for column, type_ in resource.filters.items()
+    }
+    if resource.table.can_archive:
+        named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
+    return create_model(f"{resource.name}Query", __base__=PageQuery, **named)
+
+
+def _shown_model(resource: Resource) -> type[BaseModel]:
+    """An object as it is answered: what is written, what names it, and its version."""
+    fixed: dict[str, Any] = {
+        column: (str if column == "host" else int, Field(description="Names it; never changes."))
+        for column in resource.table.fixed
+    }
+    fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
+    model: type[BaseModel] = create_model(
+        f"{resource.name}{SHOWN}", __base__=resource.fields, __doc__=f"One {resource.noun}.", **fixed
+    )
+    model.model_config["json_schema_extra"] = _always_whole
+    return model
+
+
+def _always_whole(schema: dict[str, Any]) -> None:
+    """What is answered has every field, and may have more one day."""
+    del schema["additionalProperties"]
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+def _list_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+    return listed(f"{resource.name}List", shown)
+
+
+def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
+    """The envelope of a list."""
+    return create_model(
+        name,
+        __doc__="A page of a list.",
+        data=(list[shown], ...),  # type: ignore[valid-type]
+        total=(int, Field(description="All of the filter, exactly.", examples=[1])),
+        per_page=(int, Field(examples=[200])),
+        page=(int, Field(examples=[1])),
+        pages=(int, Field(examples=[1])),
+    )
+
+
+def _patch_model(resource: Resource) -> type[BaseModel]:
+    """What may be changed: every field may be left out, null sets it back."""
+    again = Field(None, description="May be said again, not changed.")
+    fields: dict[str, Any] = dict.fromkeys(resource.table.fixed, (int | str | None, again))
+    for name, field in resource.fields.model_fields.items():
+        about = Field(description=field.description, examples=field.examples)
+        fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
+    return create_model(
+        f"{resource.name}Patch",
+        __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
+        __doc__="A merge patch (RFC 7396): what is left out stays, null sets back to the default.",
+        **fields,
+        version=(int | None, Field(None, description="409 where it is another now.")),
+    )
+
+
+_HOW_CHANGED = """\
+A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
+for another version than the current one is refused; without them it is made to whatever is current."""
+
+_Handler = tuple[str, Callable[..., Any]]
+"""A method of HTTP in lower case, and what answers it."""
+
+
+def _endpoint(*handlers: _Handler) -> type[HTTPEndpoint]:
+    return type("Endpoint", (HTTPEndpoint,), dict(handlers))
+
+
+def _document(
+    resource: Resource, method: str, action: str, text: str, handler: Callable[..., Any], **more: Any
+) -> _Handler:
+    """Registers a handler with the API's document; the text is its summary and description."""
+    handler.__doc__ = text
+    descriptions = {
+        "offer_id": "The offer's id.",
+        resource.table.key: f"Which {resource.noun}: its {resource.table.key}.",
+    }
+    decorate = documented.validate(
+        tags=[_TAG],
+        operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
+        path_parameter_descriptions=descriptions,
+        skip_validation=True,
+        **more,
+    )
+    return method, decorate(handler)
+
+
+def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
+    query_model = _query_model(resource)
+
+    async def list_(_self: HTTPEndpoint, request: Request) -> Response:
+        await authorize(request, READ)
+        query = read_query(request, query_model)
+        place = place_of(request, resource.table.parent)
+        await check_parent(request.app.state.pool, place, or_archived=True)
+        return await list_rows(request, resource.table, query, place)
+
+    answer = answers(_list_model(resource, shown), 401, 403, 404, 422, 503)
+    return _document(resource, "get", "list", f"List: {resource.noun}", list_, query=query_model, resp=answer)
+
+
+def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
+    async def create(_self: HTTPEndpoint, request: Request) -> Response:
+        token = await authorize(request, WRITE)
+        read_query(request, Query)
+        row = await create_row(request, resource, Author(token.id, token.name))
+        location = f"{ROOT}/{path_of(resource, row)}"
+        return as_json(row, 201, {"Location": location, "ETag": etag(row)})
+
+    errors = tuple(status for status in _CHANGES if status != 412)
+    answer = answers(shown, *errors, status=201)
+    return _document(
+        resource, "post", "create", f"Create: {resource.noun}", create, json=resource.fields, resp=answer
+    )
+
+
+def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
+    async def get(_self: HTTPEndpoint, request: Request) -> Response:
+        await authorize(request, READ)
+        read_query(request, Query)
+        place = place_of(request, *resource.table.fixed)
+        row = found(await managed.one(request.app.state.pool, resource.table, place), resource)
+        return as_json(row, headers={"ETag": etag(row)})
+
+    answer = answers(shown, 401, 403, 404, 422, 503)
+    return _document(resource, "get", "get", f"Get: {resource.noun}", get, resp=answer)
+
+
+def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
+    async def change(_self: HTTPEndpoint, request: Request) -> Response:
+        token = await authorize(request, WRITE)
+        read_query(request, Query)
+        row = await change_row(request, resource, Author(token.id, token.name))
+        return as_json(row, headers={"ETag": etag(row)})
+
+    return _document(
+        resource,
+        "patch",
+        "change",
+        f"Change: {resource.noun}\n\n{_HOW_CHANGED}",
+        change,
+        json=_patch_model(resource),
+        headers=IfMatch,
+        resp=answers(shown, *_CHANGES),
+    )
+
+
+def _delete(resource: Resource) -> _Handler:
+    async def delete(_self: HTTPEndpoint, request: Request) -> Response:
+        token = await authorize(request, WRITE)
+        read_query(request, Query)
+        await delete_row(request, resource, Author(token.id, token.name))
+        return Response(status_code=204, headers=SECURITY_HEADERS)
+
+    kept = "It is archived: edges do not know it any more, clicks and reports do."
+    what = kept if resource.table.can_archive else "It is gone; the audit trail says what it was."
+    return _document(
+        resource,
+        "delete",
+        "delete",
+        f"Delete: {resource.noun}\n\n{what}",
+        delete,
+        headers=IfMatch,
+        resp=answers(None, 401, 403, 404, 409, 412, 422, 503, status=204),
+    )
