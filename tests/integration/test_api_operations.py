@@ -14,6 +14,8 @@ from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
+from tracker.api.reports import PATH as REPORTS
+from tracker.api.reports import ReportQuery
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -123,6 +125,7 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         f"{CLICKS}/{{id}}": OneClickQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
+        REPORTS: ReportQuery,
     }
     assert spec["paths"].keys() == models.keys()
     for path, model in models.items():

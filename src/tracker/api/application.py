@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import clicks, explain, ledger, operations
+from tracker.api import clicks, explain, ledger, operations, reports
 from tracker.api.completeness import CompleteUntil
 from tracker.api.problems import answer_defect, answer_problem, answer_unavailable
 from tracker.edge.geo import GeoReader
@@ -34,7 +34,7 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*clicks.routes, *explain.routes, *ledger.routes, *operations.routes],
+        routes=[*clicks.routes, *explain.routes, *ledger.routes, *reports.routes, *operations.routes],
         middleware=[Middleware(operations.CountAnswers, answers)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,

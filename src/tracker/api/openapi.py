@@ -15,8 +15,8 @@ from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); and what a tracking link
-would do.
+they are complete (the header Complete-Until), and where each one is (the ledger); adds them up (reports); and
+says what a tracking link would do.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
 makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter they are about."""
@@ -29,7 +29,7 @@ _STATUSES = {
     503: "The database cannot answer now, or not in time",
 }
 
-_TELL_OF_CLICKS = ("Clicks", "Ledger")
+_TELL_OF_CLICKS = ("Clicks", "Ledger", "Reports")
 _COMPLETE_UNTIL = {
     "Complete-Until": {
         "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
@@ -76,6 +76,8 @@ def document(app: Starlette) -> dict[str, Any]:
             _name_media_types(operation["responses"])
             if operation["tags"][0] in _TELL_OF_CLICKS:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
+            if operation["tags"][0] == "Reports":
+                operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
     spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
     return spec

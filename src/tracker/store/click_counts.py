@@ -31,7 +31,7 @@ COUNTED = ", ".join(
         *("browser", "status", "reason", "is_unique", "is_bot", "is_test"),
     )
 )
-"""What the counts are made of: every query below takes a relation with these columns of clicks, and millis."""
+"""What the counts are made of: the queries below take a relation with these columns of clicks."""
 COUNTED += ", click_millis(click.hash) AS millis"
 
 REPORTED = {

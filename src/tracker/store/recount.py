@@ -104,7 +104,9 @@ _FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot >= $1 AND slo
 class Difference(NamedTuple):
     """A count that is not what the clicks come to."""
 
-    dimension: str  # all, offer or affiliate, by the quarter-hour; minute; or a report's, as "uniques by country"
+    dimension: (
+        str  # all, offer or affiliate, by the quarter-hour; minute; or a report's, as "uniques by country"
+    )
     key: int | str  # the offer's or affiliate's id, else 0; a report's key
     millis: int  # where its time begins
     said: int | None  # None = no row
