@@ -257,6 +257,22 @@ async def test_too_many_days_are_refused(database: Settings) -> None:
         assert [row["day"] for row in body["data"]] == ["2024-10-10"]
 
 
+@pytest.mark.parametrize(
+    ("query", "clicks"),
+    [
+        ({"created_from": "2030-01-01"}, 0),
+        ({"created_to": "2020-01-01"}, 0),
+        ({"created_from": "2024-10-10 12:01:00", "created_to": "2024-10-10 12:02:00"}, 1),
+    ],
+)
+async def test_short_and_empty_ranges(database: Settings, query: dict[str, str], clicks: int) -> None:
+    await store(database, [a_row(hash=hash_at(NOON + 90_000)), a_row(hash=hash_at(NOON + 150_000))])
+    async with api_of(database, scopes=SCOPES) as client:
+        for group in ("day", "offer"):
+            body = await report(client, group_by=group, offer_id=3, **query)
+            assert body["totals"]["clicks"] == clicks
+
+
 async def test_no_clicks_are_no_rows(database: Settings) -> None:
     async with api_of(database, scopes=SCOPES) as client:
         for group in GROUPS:

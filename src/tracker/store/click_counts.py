@@ -35,18 +35,17 @@ COUNTED = ", ".join(
 COUNTED += ", click_millis(click.hash) AS millis"
 
 REPORTED = {
-    "all": "''",
-    "offer": "offer_id::text",
-    "offer_url": "coalesce(offer_url_id::text, '')",
-    "affiliate": "affiliate_id::text",
-    "country": "coalesce(country_code, '')",
+    "offer": "offer_id",
+    "offer_url": "offer_url_id",
+    "affiliate": "affiliate_id",
+    "country": "country_code",
     "device_type": "device_type",
     "os": "device_os",
     "browser": "browser",
     "status": "status",
-    "reason": "reason::text",
+    "reason": "reason",
 }
-"""The dimensions of report_count, and a click's key in each."""
+"""The dimensions of report_count besides 'all', and their columns; a key is a column's text, '' for null."""
 
 IS_CLICK = "status = 'accepted' AND NOT is_bot"
 """What reports call a click; all others that are no tests are invalid."""
@@ -70,15 +69,22 @@ def minutes_of(clicks: str) -> str:
 
 def reports_of(clicks: str) -> str:
     """A query of the rows of report_count."""
-    keys = ", ".join(f"('{dimension}', {key})" for dimension, key in REPORTED.items())
+    dimensions = " ".join(
+        f"WHEN GROUPING({column}) = 0 THEN '{dimension}'" for dimension, column in REPORTED.items()
+    )
+    keys = " ".join(
+        f"WHEN GROUPING({column}) = 0 THEN coalesce({column}::text, '')" for column in REPORTED.values()
+    )
+    # Grouping sets take a third of the time of one grouping by (dimension, key).
+    sets = ", ".join(f"(slot, {column})" for column in REPORTED.values())
     return f"""
     WITH quarter AS (
-        SELECT dimension, key, slot, count(*) AS gross, count(*) FILTER (WHERE is_click) AS clicks,
+        SELECT CASE {dimensions} ELSE 'all' END AS dimension, CASE {keys} ELSE '' END AS key, slot,
+               count(*) AS gross, count(*) FILTER (WHERE is_click) AS clicks,
                count(*) FILTER (WHERE is_click AND is_unique) AS uniques
         FROM (SELECT *, (millis / {SLOT_MILLIS})::integer AS slot, {IS_CLICK} AS is_click
               FROM {clicks} WHERE NOT is_test) AS each
-        CROSS JOIN LATERAL (VALUES {keys}) AS of (dimension, key)
-        GROUP BY dimension, key, slot
+        GROUP BY GROUPING SETS ((slot), {sets})
     )
     SELECT 1 AS quarters, dimension, key, slot, gross, clicks, uniques FROM quarter
     UNION ALL

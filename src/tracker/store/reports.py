@@ -18,10 +18,8 @@ from tracker.store.pool import Connection, Pool
 MOST_ROWS = 10_000
 """Groups that a report shows, those with the most clicks first; it has totals of all."""
 
-DIMENSIONS = {dimension: key for dimension, key in REPORTED.items() if dimension != "all"} | {
-    "affiliate_source": "affiliate_source"
-}
-"""What clicks can be grouped by, and a click's key: text, '' where there is none."""
+DIMENSIONS = {**REPORTED, "affiliate_source": "affiliate_source"}
+"""What clicks can be grouped by, and the column; a key is its text, '' for null."""
 
 TIMES = {
     "day": ("(second + ahead) / 86400",),
@@ -117,7 +115,7 @@ def _kept_dimension(asked: Asked) -> str | None:
     if asked.clicks.is_empty or len(equals) > 1 or not all(map(_is_of_quarters, asked.offsets)):
         return None
     wanted = {*asked.dimensions, *(_DIMENSION_OF.get(column, column) for column, _ in equals)} or {"all"}
-    return wanted.pop() if len(wanted) == 1 and wanted <= REPORTED.keys() else None
+    return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
 
 
 def _is_of_quarters(offset: Offset) -> bool:
@@ -193,7 +191,7 @@ def _kept_part(asked: Asked, condition: str, quarters: int, span: Span) -> str:
 def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str:
     condition, given = where(asked.clicks)
     values += given
-    keys = "".join(f"{DIMENSIONS[name]} AS {name}, " for name in asked.dimensions)
+    keys = "".join(f"coalesce({DIMENSIONS[name]}::text, '') AS {name}, " for name in asked.dimensions)
     return (
         f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, ({IS_CLICK})::int AS clicks,"  # noqa: S608
         f" ({IS_CLICK} AND is_unique)::int AS uniques"
