@@ -16,6 +16,8 @@ from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
 from tracker.api.offers import LINK_PATH as LINK
 from tracker.api.offers import LinkQuery
+from tracker.api.reports import PATH as REPORTS
+from tracker.api.reports import ReportQuery
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -126,6 +128,7 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,
+        REPORTS: ReportQuery,
     }
     managed = {path for path, methods in spec["paths"].items() if "Management" in methods["get"]["tags"]}
     assert spec["paths"].keys() - managed == models.keys()

@@ -22,6 +22,7 @@ from tracker.api import (
     offers,
     operations,
     partners,
+    reports,
     traffic,
 )
 from tracker.api.completeness import CompleteUntil
@@ -41,6 +42,7 @@ _RESOURCES = (
     create_clicks,
     explain,
     ledger,
+    reports,
     offers,
     partners,
     traffic,

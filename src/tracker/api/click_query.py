@@ -161,8 +161,8 @@ class OneClickQuery(Query):
         return zone
 
 
-class ExportQuery(OneClickQuery):
-    """Which clicks, and in which order."""
+class FilterQuery(OneClickQuery):
+    """Which clicks."""
 
     affiliate_id: Id = _about("Clicks of this affiliate.")
     offer_id: Id = _about("Clicks of this offer: the one that took them.")
@@ -180,7 +180,6 @@ class ExportQuery(OneClickQuery):
     status: StatusName = _about("Clicks that ended so.")
     is_unique: Bool = _about("The visitor's first clicks in the offer's window, or only the others.")
     is_bot: Bool = _about("Clicks of bots, or only of people.")
-    is_test: Bool = _about("Test clicks, or only the others.")
     has_conversions: Bool = _about("Clicks with a conversion, or only those without one.")
     aff_sub: Text = _about("Clicks with exactly this aff_sub; empty: those without one.")
     aff_sub2: Text = _about("As aff_sub.")
@@ -202,10 +201,6 @@ class ExportQuery(OneClickQuery):
     aff_sub18: Text = _about("As aff_sub.")
     aff_sub19: Text = _about("As aff_sub.")
     aff_sub20: Text = _about("As aff_sub.")
-    sort: Sort = Field(default="-created_at", description="Newest first (-created_at) or oldest first.")
-
-    def order(self, network_zone: str) -> Order:
-        return Order(self.sort == "-created_at", self.zone(network_zone))
 
     def clicks(self, network_zone: str) -> ClickFilter:
         """The filter that is meant.
@@ -232,6 +227,16 @@ class ExportQuery(OneClickQuery):
         if time is not None and other is not None:
             raise invalid({other_name: [f"means the same as {name}: give one of them"]})
         return other if time is None else time
+
+
+class ExportQuery(FilterQuery):
+    """Which clicks, and in which order."""
+
+    is_test: Bool = _about("Test clicks, or only the others.")
+    sort: Sort = Field(default="-created_at", description="Newest first (-created_at) or oldest first.")
+
+    def order(self, network_zone: str) -> Order:
+        return Order(self.sort == "-created_at", self.zone(network_zone))
 
 
 class FormatQuery(ExportQuery):
@@ -311,6 +316,6 @@ def _cropped(errors: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name[:_LONGEST_NAME_NAMED]: messages for name, messages in shown}
 
 
-def _value(query: ExportQuery, column: str) -> Value | None:
-    value: Value | None = getattr(query, column)
+def _value(query: FilterQuery, column: str) -> Value | None:
+    value: Value | None = getattr(query, column, None)  # reports have no is_test
     return value

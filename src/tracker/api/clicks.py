@@ -191,7 +191,7 @@ def _ndjson(rows: list[Row]) -> bytes:
     return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
-def _csv(rows: list[Row]) -> bytes:
+def csv_rows(rows: list[Row]) -> bytes:
     return "".join(",".join(map(_csv_value, row.values())) + "\r\n" for row in rows).encode()
 
 
@@ -204,5 +204,5 @@ def _csv_value(value: object) -> str:
 _CSV_HEADER = (",".join(KEYS) + "\r\n").encode()
 _FORMATS: dict[str, tuple[bytes, Callable[[list[Row]], bytes], str]] = {
     "ndjson": (b"", _ndjson, "application/x-ndjson"),
-    "csv": (_CSV_HEADER, _csv, "text/csv; charset=utf-8; header=present"),
+    "csv": (_CSV_HEADER, csv_rows, "text/csv; charset=utf-8; header=present"),
 }

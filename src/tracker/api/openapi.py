@@ -15,9 +15,9 @@ from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); what a tracking link
-would do; and creates clicks that did not come over one. Manages offers, affiliates and what belongs to them:
-edges take a change within a second.
+they are complete (the header Complete-Until), and where each one is (the ledger); adds them up (reports);
+says what a tracking link would do; creates clicks that did not come over one. Manages offers, affiliates and
+what belongs to them: edges take a change within a second.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
 makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
@@ -35,7 +35,7 @@ _STATUSES = {
     503: "The database, or what the request needs beside it, cannot answer now or not in time",
 }
 
-_TELL_OF_CLICKS = ("Clicks", "Ledger")
+_TELL_OF_CLICKS = ("Clicks", "Ledger", "Reports")
 _COMPLETE_UNTIL = {
     "Complete-Until": {
         "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
@@ -91,6 +91,8 @@ def document(app: Starlette) -> dict[str, Any]:
             _name_headers(operation["responses"])
             if operation["tags"][0] in _TELL_OF_CLICKS and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
+            if operation["tags"][0] == "Reports":
+                operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
     spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
     return spec

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 — local times are naive until their zone is known
 _SECOND = timedelta(seconds=1)
+_DAY_SECONDS = 86_400
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}")
 _ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
@@ -56,6 +57,23 @@ def last_second(local: datetime, zone: tzinfo) -> int:
     """The last Unix second at which the zone's clocks show a local time, or are about to skip it."""
     early, late = _candidates(local, zone)
     return _after_gap(early, late, zone) - 1 if early > late else late
+
+
+def offsets(low: int, high: int, zone: tzinfo) -> list[tuple[int, int, int]]:
+    """The zone's offsets between two Unix seconds, in order: (from, up to, seconds ahead of UTC)."""
+    found = []
+    start = low
+    for day in range(low, high, _DAY_SECONDS):
+        end = min(day + _DAY_SECONDS, high - 1)
+        if _offset_at(end, zone) != _offset_at(start, zone):
+            change = _after_gap(end, day, zone)
+            found.append((start, change, _seconds_ahead(start, zone)))
+            start = change
+    return [*found, (start, max(high, start), _seconds_ahead(start, zone))]
+
+
+def _seconds_ahead(instant: int, zone: tzinfo) -> int:
+    return (_offset_at(instant, zone) or timedelta()) // _SECOND
 
 
 def _candidates(local: datetime, zone: tzinfo) -> tuple[int, int]:

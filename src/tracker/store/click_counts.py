@@ -4,7 +4,8 @@ A time span is a head and a tail, each less than a quarter-hour and counted in t
 whole quarter-hours between them, whose counts are kept in click_count by the transaction that stores a click.
 Read within one REPEATABLE READ snapshot, so that the parts fit together.
 
-What is counted of clicks is said here alone: store.clicks keeps these counts, store.recount makes them anew.
+What is counted of clicks is said here alone: store.clicks keeps these counts, store.recount makes them anew,
+store.reports adds up those of report_count.
 """
 
 from __future__ import annotations
@@ -21,8 +22,37 @@ END_OF_TIME = (1 << 48) // SLOT_MILLIS * SLOT_MILLIS
 """Unix milliseconds past every hash (the year 10889), at the start of a quarter-hour."""
 
 
+SLOTS_A_DAY = 96
+
+COUNTED = ", ".join(
+    f"click.{column}"
+    for column in (
+        *("hash", "offer_id", "offer_url_id", "affiliate_id", "country_code", "device_type", "device_os"),
+        *("browser", "status", "reason", "is_unique", "is_bot", "is_test"),
+    )
+)
+"""What the counts are made of: the queries below take a relation with these columns of clicks."""
+COUNTED += ", click_millis(click.hash) AS millis"
+
+REPORTED = {
+    "offer": "offer_id",
+    "offer_url": "offer_url_id",
+    "affiliate": "affiliate_id",
+    "country": "country_code",
+    "device_type": "device_type",
+    "os": "device_os",
+    "browser": "browser",
+    "status": "status",
+    "reason": "reason",
+}
+"""The dimensions of report_count besides 'all', and their columns; a key is a column's text, '' for null."""
+
+IS_CLICK = "status = 'accepted' AND NOT is_bot"
+"""What reports call a click; all others that are no tests are invalid."""
+
+
 def counts_of(clicks: str) -> str:
-    """A query of the rows of click_count for a relation with offer_id, affiliate_id and millis."""
+    """A query of the rows of click_count."""
     return f"""
     SELECT CASE WHEN GROUPING(offer_id) = 0 THEN 'offer'
                 WHEN GROUPING(affiliate_id) = 0 THEN 'affiliate'
@@ -33,8 +63,34 @@ def counts_of(clicks: str) -> str:
 
 
 def minutes_of(clicks: str) -> str:
-    """A query of the rows of click_minute for a relation with millis."""
+    """A query of the rows of click_minute."""
     return f"SELECT millis / 60000 AS minute, count(*) AS stored FROM {clicks} GROUP BY minute"  # noqa: S608
+
+
+def reports_of(clicks: str) -> str:
+    """A query of the rows of report_count."""
+    dimensions = " ".join(
+        f"WHEN GROUPING({column}) = 0 THEN '{dimension}'" for dimension, column in REPORTED.items()
+    )
+    keys = " ".join(
+        f"WHEN GROUPING({column}) = 0 THEN coalesce({column}::text, '')" for column in REPORTED.values()
+    )
+    # Grouping sets take a third of the time of one grouping by (dimension, key).
+    sets = ", ".join(f"(slot, {column})" for column in REPORTED.values())
+    return f"""
+    WITH quarter AS (
+        SELECT CASE {dimensions} ELSE 'all' END AS dimension, CASE {keys} ELSE '' END AS key, slot,
+               count(*) AS gross, count(*) FILTER (WHERE is_click) AS clicks,
+               count(*) FILTER (WHERE is_click AND is_unique) AS uniques
+        FROM (SELECT *, (millis / {SLOT_MILLIS})::integer AS slot, {IS_CLICK} AS is_click
+              FROM {clicks} WHERE NOT is_test) AS each
+        GROUP BY GROUPING SETS ((slot), {sets})
+    )
+    SELECT 1 AS quarters, dimension, key, slot, gross, clicks, uniques FROM quarter
+    UNION ALL
+    SELECT {SLOTS_A_DAY}, dimension, key, slot / {SLOTS_A_DAY} * {SLOTS_A_DAY},
+           sum(gross)::bigint, sum(clicks)::bigint, sum(uniques)::bigint
+    FROM quarter GROUP BY dimension, key, slot / {SLOTS_A_DAY}"""  # noqa: S608
 
 
 class Span(NamedTuple):

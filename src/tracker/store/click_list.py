@@ -208,7 +208,7 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
     offset = (number - 1) * per_page
     if clicks.tally is None and offset > MAX_OFFSET:
         raise TooDeepError(f"these filters allow pages only up to {MAX_OFFSET:,} rows deep")
-    async with _reading(pool, "repeatable_read") as connection:
+    async with reading(pool, "repeatable_read") as connection:
         if clicks.tally is None:
             total = await _count(connection, clicks)
         else:
@@ -230,7 +230,7 @@ async def page_after(
     pool: Pool, clicks: ClickFilter, order: Order, last_hash: str, per_page: int, total: int | None
 ) -> Page:
     """The page that follows the click `last_hash`; counts the clicks unless their total is known."""
-    async with _reading(pool, "repeatable_read") as connection:
+    async with reading(pool, "repeatable_read") as connection:
         if clicks.tally is not None:
             total = (await click_counts.count(connection, clicks.tally, clicks.span)).total
             span = await click_counts.reach(
@@ -250,7 +250,7 @@ async def page_after(
 
 async def one(pool: Pool, column: Literal["id", "hash"], value: Value, zone: tzinfo) -> Row | None:
     """The click with an id or a hash."""
-    async with _reading(pool, "repeatable_read") as connection:
+    async with reading(pool, "repeatable_read") as connection:
         rows = await _rows(connection, ClickFilter(equals=((column, value),)), Order(True, zone), 1)
     return rows[0] if rows else None
 
@@ -261,14 +261,14 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
     The order of the three statements matters, and that each sees what was committed before it: a writer that
     the second does not see took its ids after the first (they are higher), or committed before the third.
     """
-    async with _reading(pool, "read_committed") as connection:
+    async with reading(pool, "read_committed") as connection:
         given = await connection.fetchval(_GIVEN_IDS)
         announced = await connection.fetchval(_LOWEST_ANNOUNCED, FEED_LOCK >> 48)
         upto = given if announced is None else min(given, announced)
-        where, values = _where(clicks)
+        condition, values = where(clicks)
         values += [after_id, upto]
-        where += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
-        records = await connection.fetch(_statement(where, "id ASC", limit), *values)
+        condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
+        records = await connection.fetch(_statement(condition, "id ASC", limit), *values)
     return Feed([_row(record, zone) for record in records], given, upto)
 
 
@@ -277,11 +277,11 @@ async def export(pool: Pool, clicks: ClickFilter, order: Order) -> AsyncIterator
 
     Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.
     """
-    async with _reading(pool, "read_committed") as connection:
+    async with reading(pool, "read_committed") as connection:
         newest_id = await connection.fetchval(_GIVEN_IDS)
     last_hash: str | None = None
     while True:
-        async with _reading(pool, "read_committed") as connection:
+        async with reading(pool, "read_committed") as connection:
             rows = await _rows(connection, clicks, order, EXPORT_CHUNK, after=last_hash, newest_id=newest_id)
         if rows:
             yield rows
@@ -291,9 +291,10 @@ async def export(pool: Pool, clicks: ClickFilter, order: Order) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _reading(
+async def reading(
     pool: Pool, isolation: Literal["repeatable_read", "read_committed"]
 ) -> AsyncIterator[Connection]:
+    """A transaction that reads, for a limited time."""
     async with (
         timeout(_READ_DEADLINE),
         pool.acquire() as connection,
@@ -305,8 +306,8 @@ async def _reading(
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
-    where, values = _where(clicks)
-    return int(await connection.fetchval(f"SELECT count(*) FROM click WHERE {where}", *values))  # noqa: S608
+    condition, values = where(clicks)
+    return int(await connection.fetchval(f"SELECT count(*) FROM click WHERE {condition}", *values))  # noqa: S608
 
 
 async def _rows(
@@ -319,19 +320,20 @@ async def _rows(
     after: str | None = None,
     newest_id: int | None = None,
 ) -> list[Row]:
-    where, values = _where(clicks)
+    condition, values = where(clicks)
     if after is not None:
         values.append(after)
-        where += f" AND hash {'<' if order.newest_first else '>'} ${len(values)}"
+        condition += f" AND hash {'<' if order.newest_first else '>'} ${len(values)}"
     if newest_id is not None:
         values.append(newest_id)
-        where += f" AND id <= ${len(values)}"
+        condition += f" AND id <= ${len(values)}"
     sort = "hash DESC" if order.newest_first else "hash ASC"
-    records = await connection.fetch(_statement(where, sort, limit, offset), *values)
+    records = await connection.fetch(_statement(condition, sort, limit, offset), *values)
     return [_row(record, order.zone) for record in records]
 
 
-def _where(clicks: ClickFilter) -> tuple[str, list[object]]:
+def where(clicks: ClickFilter) -> tuple[str, list[object]]:
+    """The condition of a filter, and the values of its parameters, from $1 on."""
     conditions = ["false" if clicks.is_empty else "true"]
     values: list[object] = []
     for column, value in clicks.equals:

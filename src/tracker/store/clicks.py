@@ -59,7 +59,7 @@ WITH inserted AS (
     INSERT INTO click ({_COLUMNS})
     SELECT {_COLUMNS} FROM incoming ORDER BY hash
     ON CONFLICT (hash) DO NOTHING
-    RETURNING hash, offer_id, affiliate_id, click_millis(hash) AS millis
+    RETURNING {click_counts.COUNTED}
 ), counted AS (
     INSERT INTO click_count (dimension, key, slot, clicks)
     {click_counts.counts_of("inserted")}
@@ -70,6 +70,12 @@ WITH inserted AS (
     {click_counts.minutes_of("inserted")}
     ORDER BY minute
     ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored
+), reported AS (
+    INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
+    {click_counts.reports_of("inserted")}
+    ORDER BY quarters, dimension, slot, key
+    ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
+        clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
 ), noted AS (
     INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
     ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries
@@ -88,7 +94,7 @@ WITH taken AS (
     WHERE click.hash = incoming.hash AND incoming.verdict_late AND NOT click.verdict_late
         AND ({", ".join(f"click.{column}" for column in _ANSWER)})
         IS DISTINCT FROM ({", ".join(f"incoming.{column}" for column in _ANSWER)})
-    RETURNING click.hash, click.offer_id, click.affiliate_id, click_millis(click.hash) AS millis
+    RETURNING {click_counts.COUNTED}
 ), counted AS (
     UPDATE click_count SET clicks = click_count.clicks - gone.clicks
     FROM ({click_counts.counts_of("taken")}) AS gone
@@ -96,10 +102,23 @@ WITH taken AS (
 ), minutes AS (
     UPDATE click_minute SET stored = click_minute.stored - gone.stored
     FROM ({click_counts.minutes_of("taken")}) AS gone WHERE click_minute.minute = gone.minute
+), reported AS (
+    UPDATE report_count SET gross = report_count.gross - gone.gross,
+        clicks = report_count.clicks - gone.clicks, uniques = report_count.uniques - gone.uniques
+    FROM ({click_counts.reports_of("taken")}) AS gone
+    WHERE (report_count.quarters, report_count.dimension, report_count.slot, report_count.key)
+        = (gone.quarters, gone.dimension, gone.slot, gone.key)
 )
 SELECT hash FROM taken
 """  # noqa: S608
-_FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT click_slot(hash) FROM incoming)"
+_FORGET_EMPTY = f"""
+WITH touched AS (SELECT click_slot(hash) AS slot FROM incoming), reports AS (
+    DELETE FROM report_count WHERE gross = 0 AND slot IN (
+        SELECT slot FROM touched
+        UNION SELECT slot / {click_counts.SLOTS_A_DAY} * {click_counts.SLOTS_A_DAY} FROM touched)
+)
+DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
+"""  # noqa: S608
 
 
 async def prepare(connection: Connection) -> None:

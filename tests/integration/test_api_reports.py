@@ -1,0 +1,297 @@
+"""Reports: every number is that of a recount, click by click, in Python."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import random
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from httpx import AsyncClient
+
+from tests.clicks import a_row
+from tests.integration.api_client import api_of, hash_at, run_sql, store
+from tracker.api.reports import PATH as REPORTS
+from tracker.clickhash import millis_of
+from tracker.model import ClickRow
+from tracker.settings import Settings
+from tracker.store import reports
+
+pytestmark = pytest.mark.anyio
+
+SCOPES = ("reports:read",)
+NOON = int(datetime(2024, 10, 10, 12, tzinfo=UTC).timestamp()) * 1000
+SUMS = ("clicks", "uniques", "duplicates", "invalid", "gross")
+COLUMNS = {
+    "offer": "offer_id",
+    "offer_url": "offer_url_id",
+    "affiliate": "affiliate_id",
+    "country": "country_code",
+    "device_type": "device_type",
+    "os": "device_os",
+    "browser": "browser",
+    "affiliate_source": "affiliate_source",
+    "status": "status",
+    "reason": "reason",
+}
+GROUPS = ("day", "hour", *COLUMNS)
+ZONES = (
+    *("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"),
+    *("Pacific/Chatham", "Pacific/Apia"),
+)
+# Days around changes of clocks: Lord Howe by half an hour, Berlin, Chatham; Apia's missing day; St. John's.
+CHANGES = [
+    int(datetime(*day, tzinfo=UTC).timestamp()) * 1000
+    for day in ((2024, 10, 5), (2024, 10, 27), (2024, 4, 6), (2024, 9, 28), (2011, 12, 30), (2008, 3, 9))
+]
+
+
+async def report(client: AsyncClient, **query: Any) -> dict[str, Any]:
+    answer = await client.get(REPORTS, params=query)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def random_row(draw: random.Random, number: int) -> ClickRow:
+    status = draw.choice(("accepted", "accepted", "accepted", "forwarded", "rejected"))
+    hash_ = hash_at(draw.choice(CHANGES) + draw.randrange(-86_400_000, 86_400_000), number)
+    return a_row(
+        hash=hash_,
+        status=status,
+        reason=0 if status == "accepted" else draw.choice((10, 17, 40)),
+        offer_id=draw.randint(1, 3),
+        offer_url_id=draw.choice((None, 31, 32)),
+        affiliate_id=draw.randint(1, 4),
+        country_code=draw.choice((None, "NL", "DE")),
+        device_type=draw.choice(("", "desktop", "phone")),
+        device_os=draw.choice(("UNK", "iOS", "Windows")),
+        browser=draw.choice(("", "Chrome", "Safari")),
+        affiliate_source=draw.choice(("", "fb", "x" * 500)),
+        is_unique=draw.random() < 0.6,
+        is_bot=draw.random() < 0.2,
+        is_test=draw.random() < 0.2,
+    )
+
+
+def key(row: ClickRow, group: str, zone: ZoneInfo) -> Any:
+    local = datetime.fromtimestamp(millis_of(row.hash) // 1000, zone)
+    if group == "day":
+        return local.date().isoformat()
+    if group == "hour":
+        return local.replace(minute=0, second=0).isoformat(timespec="seconds")[:19] + local.isoformat()[19:]
+    value = getattr(row, COLUMNS[group])
+    return None if value == "" and group in ("country", "device_type", "browser") else value
+
+
+def recount(rows: list[ClickRow], groups: tuple[str, ...], zone: ZoneInfo) -> dict[Any, tuple[int, ...]]:
+    sums: dict[Any, Counter[str]] = {}
+    for row in rows:
+        if row.is_test:
+            continue
+        of = sums.setdefault(tuple(key(row, group, zone) for group in groups), Counter())
+        is_click = row.status == "accepted" and not row.is_bot
+        of["gross"] += 1
+        of["invalid"] += not is_click
+        of["clicks"] += is_click
+        of["uniques" if row.is_unique else "duplicates"] += is_click
+    return {keys: tuple(of[name] for name in SUMS) for keys, of in sums.items()}
+
+
+def told(body: dict[str, Any], groups: tuple[str, ...]) -> dict[Any, tuple[int, ...]]:
+    names = [COLUMNS.get(group, group) for group in groups]
+    found = {tuple(row[n] for n in names): tuple(row[n] for n in SUMS) for row in body["data"]}
+    assert len(found) == len(body["data"])
+    assert body["other"] is None
+    assert list(body["totals"].values()) == [sum(column) for column in zip(*found.values(), strict=True)] or (
+        not found and not any(body["totals"].values())
+    )
+    return found
+
+
+def local(millis: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(millis // 1000, zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@pytest.fixture
+async def random_clicks(database: Settings) -> list[ClickRow]:
+    """Clicks as they stand after late rows have taken the place of some."""
+    draw = random.Random(7)
+    rows = {row.hash: row for row in (random_row(draw, number) for number in range(500))}
+    await store(database, rows.values())
+    for row in draw.sample(list(rows.values()), 120):
+        late = random_row(draw, 0)._replace(hash=row.hash, verdict_late=True)
+        answer = {name: getattr(late, name) for name in ("status", "reason", "offer_id", "is_unique")}
+        rows[row.hash] = row._replace(verdict_late=True, **answer)
+    await store(database, [row for row in rows.values() if row.verdict_late])
+    return list(rows.values())
+
+
+async def test_every_number_is_that_of_a_recount(database: Settings, random_clicks: list[ClickRow]) -> None:
+    draw = random.Random(11)
+    all_groups = [*((group,) for group in GROUPS), *itertools.permutations(GROUPS, 2)]
+    async with api_of(database, scopes=SCOPES) as client:
+        for groups in all_groups:
+            zone = ZoneInfo(draw.choice(ZONES))
+            body = await report(client, group_by=",".join(groups), tz=str(zone))
+            assert told(body, groups) == recount(random_clicks, groups, zone), (groups, zone)
+
+
+async def test_every_number_of_a_filter_and_time_range_is_that_of_a_recount(
+    database: Settings, random_clicks: list[ClickRow]
+) -> None:
+    draw = random.Random(13)
+    filters = ("offer_id", "affiliate_id", "country_code", "status", "is_unique", "is_bot", "offer_url_id")
+    async with api_of(database, scopes=SCOPES) as client:
+        for _ in range(150):
+            groups = tuple(draw.sample(GROUPS, draw.randint(1, 2)))
+            zone = ZoneInfo(draw.choice(ZONES))
+            low, high = sorted(draw.choice(CHANGES) + draw.randrange(-80_000_000, 80_000_000) for _ in "lh")
+            query = {"created_from": local(low, zone), "created_to": local(high, zone)}
+            asked = {
+                name: value
+                for name in draw.sample(filters, draw.randint(0, 2))
+                if (value := getattr(draw.choice(random_clicks), name)) is not None
+            }
+            rows = [row for row in random_clicks if all(getattr(row, n) == v for n, v in asked.items())]
+            in_range = [row for row in rows if low // 1000 <= millis_of(row.hash) // 1000 <= high // 1000]
+            body = await report(client, group_by=",".join(groups), tz=str(zone), **query, **asked)
+            if any(is_ambiguous(millis, zone) for millis in (low, high)):
+                continue
+            assert told(body, groups) == recount(in_range, groups, zone), (groups, zone, query, asked)
+
+
+def is_ambiguous(millis: int, zone: ZoneInfo) -> bool:
+    time = datetime.fromtimestamp(millis // 1000, zone)
+    return time.utcoffset() != time.replace(fold=1 - time.fold).utcoffset()
+
+
+async def test_an_hour_that_clocks_show_twice_is_two(database: Settings) -> None:
+    change = int(datetime(2024, 10, 27, 1, tzinfo=UTC).timestamp()) * 1000
+    await store(database, [a_row(hash=hash_at(change + minutes * 60_000)) for minutes in (-30, 30, 31)])
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await report(client, group_by="hour", tz="Europe/Berlin")
+    assert [(row["hour"], row["clicks"]) for row in body["data"]] == [
+        ("2024-10-27T02:00:00+02:00", 1),
+        ("2024-10-27T02:00:00+01:00", 2),
+    ]
+
+
+async def test_rows_have_names_and_come_by_time_then_by_clicks(database: Settings) -> None:
+    await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'A')")
+    await run_sql(database, "INSERT INTO offer (id, name, advertiser_id) VALUES (4, 'Four', 1)")
+    days = [(NOON, 3), (NOON, 4), (NOON + 1, 4), (NOON - 86_400_000, 3)]
+    await store(
+        database, [a_row(hash=hash_at(millis, n), offer_id=offer) for n, (millis, offer) in enumerate(days)]
+    )
+    sums = {"uniques": 1, "duplicates": 0, "invalid": 0}
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await report(client, group_by="offer,day")
+        answer = await client.get(REPORTS, params={"group_by": "day,offer", "format": "csv"})
+    rows = [("2024-10-09", 3, None, 1), ("2024-10-10", 4, "Four", 2), ("2024-10-10", 3, None, 1)]
+    assert body == {
+        "data": [
+            {"offer_id": offer, "offer_name": name, "day": day, "clicks": n, **sums, "uniques": n, "gross": n}
+            for day, offer, name, n in rows
+        ],
+        "other": None,
+        "totals": {"clicks": 4, **sums, "uniques": 4, "gross": 4},
+    }
+    assert answer.headers["content-type"].startswith("text/csv")
+    table = list(csv.reader(io.StringIO(answer.text)))
+    assert table[0] == ["day", "offer_id", "offer_name", *SUMS]
+    assert table[1:] == [
+        [day, str(offer), name or "", str(n), str(n), "0", "0", str(n)] for day, offer, name, n in rows
+    ]
+
+
+@pytest.mark.parametrize("group", ["affiliate_source", "browser"])
+async def test_groups_beyond_the_most_are_added_up(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    monkeypatch.setattr(reports, "MOST_ROWS", 2)
+    names = ["a", "b", "b", "c", "d", "d", "d"]
+    await store(database, [a_row(hash=hash_at(NOON, n), **{group: name}) for n, name in enumerate(names)])
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await report(client, group_by=group)
+        text = (await client.get(REPORTS, params={"group_by": group, "format": "csv"})).text
+    assert [(row[group], row["gross"]) for row in body["data"]] == [("d", 3), ("b", 2)]
+    assert (body["other"]["gross"], body["totals"]["gross"]) == (2, 7)
+    assert text.splitlines()[-1] == '"(other)",2,2,0,0,2'
+
+
+BAD = [
+    ({}, "group_by"),
+    ({"group_by": ""}, "group_by"),
+    ({"group_by": "offer,offer"}, "group_by"),
+    ({"group_by": "offer,day,country"}, "group_by"),
+    ({"group_by": "ip"}, "group_by"),
+    ({"group_by": "all"}, "group_by"),
+    ({"group_by": "offer", "format": "xml"}, "format"),
+    ({"group_by": "offer", "is_test": "true"}, "is_test"),
+    ({"group_by": "offer", "sort": "created_at"}, "sort"),
+    ({"group_by": "offer", "tz": "Mars"}, "tz"),
+    ({"group_by": "offer", "created_from": "2024-01-02", "created_to": "2024-01-01"}, "created_to"),
+]
+
+
+@pytest.mark.parametrize(("query", "field"), BAD)
+async def test_what_cannot_be_read_is_named(database: Settings, query: dict[str, str], field: str) -> None:
+    async with api_of(database, scopes=SCOPES) as client:
+        answer = await client.get(REPORTS, params=query)
+    assert answer.status_code == 422
+    assert answer.json()["errors"].keys() == {field}
+
+
+async def test_too_many_days_are_refused(database: Settings) -> None:
+    await store(database, [a_row(hash=hash_at(millis)) for millis in (1, NOON)])
+    async with api_of(database, scopes=SCOPES) as client:
+        answer = await client.get(REPORTS, params={"group_by": "day"})
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, ["created_from"])
+        body = await report(client, group_by="day", created_from="2024-01-01")
+        assert [row["day"] for row in body["data"]] == ["2024-10-10"]
+
+
+@pytest.mark.parametrize(
+    ("query", "clicks"),
+    [
+        ({"created_from": "2030-01-01"}, 0),
+        ({"created_to": "2020-01-01"}, 0),
+        ({"created_from": "2024-10-10 12:01:00", "created_to": "2024-10-10 12:02:00"}, 1),
+    ],
+)
+async def test_short_and_empty_ranges(database: Settings, query: dict[str, str], clicks: int) -> None:
+    await store(database, [a_row(hash=hash_at(NOON + 90_000)), a_row(hash=hash_at(NOON + 150_000))])
+    async with api_of(database, scopes=SCOPES) as client:
+        for group in ("day", "offer"):
+            body = await report(client, group_by=group, offer_id=3, **query)
+            assert body["totals"]["clicks"] == clicks
+
+
+async def test_no_clicks_are_no_rows(database: Settings) -> None:
+    async with api_of(database, scopes=SCOPES) as client:
+        for group in GROUPS:
+            body = await report(client, group_by=group, tz="Asia/Kathmandu")
+            assert body == {"data": [], "other": None, "totals": dict.fromkeys(SUMS, 0)}
+
+
+async def test_the_scope_is_reports_read(database: Settings) -> None:
+    for scopes, status in ((), 401), (("clicks:read",), 403):
+        async with api_of(database, scopes=scopes) as client:
+            assert (await client.get(REPORTS, params={"group_by": "offer"})).status_code == status
+
+
+async def test_what_takes_too_long_says_what_to_narrow(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "IS_CLICK", "pg_sleep(60) IS NULL")
+    monkeypatch.setattr("tracker.store.pool.STATEMENT_TIMEOUT_SECONDS", 0.2)
+    await store(database, [a_row(hash=hash_at(NOON))])
+    async with api_of(database, scopes=SCOPES) as client:
+        answer = await client.get(REPORTS, params={"group_by": "offer,country"})
+    assert (answer.status_code, list(answer.json()["errors"])) == (503, ["created_from"])
