@@ -112,15 +112,16 @@ FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
 
 def _kept_dimension(asked: Asked) -> str | None:
     equals = asked.clicks.equals
-    if asked.clicks.is_empty or len(equals) > 1 or not all(map(_is_of_quarters, asked.offsets)):
+    if asked.clicks.is_empty or len(equals) > 1 or not _are_of_quarters(asked.offsets):
         return None
     wanted = {*asked.dimensions, *(_DIMENSION_OF.get(column, column) for column, _ in equals)} or {"all"}
     return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
 
 
-def _is_of_quarters(offset: Offset) -> bool:
+def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
     """Long ago clocks were also off by, and changed at, other times than quarter-hours."""
-    return offset.seconds % _SLOT_SECONDS == 0 and offset.low % _SLOT_SECONDS == 0
+    changes = [offset.low for offset in offsets[1:]]
+    return not any(n % _SLOT_SECONDS for n in (*changes, *(offset.seconds for offset in offsets)))
 
 
 def _statement(asked: Asked) -> tuple[str, list[object]]:
