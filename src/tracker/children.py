@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tracker.complaint import Complaint
+
 LEFTOVER_SECONDS = 10.0
 """How long the processes of a killed start may take to end by themselves; then they are killed."""
 
@@ -27,7 +29,7 @@ _CAP_DAC_OVERRIDE, _CAP_SETPCAP = 1, 8
 _LIBC = ctypes.CDLL(None, use_errno=True)  # loaded here: between fork and exec is no time to load anything
 
 
-class CannotStart(Exception):  # noqa: N818 - one line that says what stands in the way
+class CannotStart(Complaint):
     """Something cannot be started; the message is one line for the operator."""
 
 

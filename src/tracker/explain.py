@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tracker import macros, targeting
 from tracker.catalogue_part import add_touched, put
 from tracker.clickhash import first_hash_at
+from tracker.complaint import Complaint
 from tracker.edge import answer
 from tracker.edge.address import plain_address
 from tracker.edge.catalog import Catalog
@@ -50,7 +51,7 @@ class Question(NamedTuple):
     millis: int  # when it is followed, Unix milliseconds
 
 
-class UnreadableUrl(ValueError):  # noqa: N818 - says what it is
+class UnreadableUrl(Complaint):
     """The URL asked about is no address of a tracking link; the message says why."""
 
 

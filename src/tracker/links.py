@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from urllib.parse import urlencode
 
+from tracker.complaint import Complaint
 from tracker.settings import Settings
 from tracker.signature import sign
 from tracker.store import hosts, pool
@@ -13,7 +14,7 @@ from tracker.store.catalogue import visitor_secret
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
-class LinkError(LookupError):
+class LinkError(Complaint):
     """The link would lead nowhere; the message says why."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import TextIO
 from tracker import embedded
 from tracker.children import CannotStart, Child, Claim, first_error, spawn
 from tracker.settings import Settings
+from tracker.sockets import listen
 from tracker.store import pool
 from tracker.store.demo import load_demo
 from tracker.store.migrate import migrate
@@ -29,7 +29,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _STEADY_SECONDS = 10.0  # a child that has been up this long begins its pauses anew
 _FAILURES_AT_START = 4  # of one child before everything is up, after which there is no point in going on
 _DRAIN_SECONDS, _BATCH_SECONDS = 15.0, 45.0  # an edge or the API; the worker
-_BACKLOG = 2048  # connections that wait while no edge is there
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
@@ -220,31 +219,6 @@ class _House:
             return Child(role, process, signal.SIGTERM, patience)
 
         return start
-
-
-def listen(variable: str, host: str, port: int) -> socket.socket:
-    """Listen from now on: who comes before an edge is there, or while one is started again, waits.
-
-    Raises:
-        CannotStart: the address cannot be had; the message names `variable`.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-    except OSError as error:
-        raise CannotStart(f"TRACKER_HOST: {host!r}: {error.strerror}") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        text = "in use" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
-        raise CannotStart(
-            f"{variable}: port {port} on {host} is {text}: set {variable} to another"
-        ) from error
-    return listening
 
 
 async def _until_ready(name: str, host: str, port: int) -> None:

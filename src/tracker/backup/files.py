@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from tracker.complaint import Complaint
+
 MANIFEST = "manifest.json"
 DUMP = "postgres.dump"
 VERSION = 1
@@ -22,7 +24,7 @@ _CHUNK = 1 << 20
 _PATH = re.compile(rf"{re.escape(DUMP)}|(valkey|spool)/[^/.][^/]*")
 
 
-class BackupError(Exception):
+class BackupError(Complaint):
     """A backup cannot be made or used; the message is one line for the operator."""
 
 

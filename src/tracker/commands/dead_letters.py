@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +12,60 @@ from typing import Any
 import orjson
 
 from tracker.clickhash import millis_of
+from tracker.commands.arguments import add_json
+from tracker.settings import Settings
 from tracker.stream.dead_letters import DeadLetter, DeadLetters
 from tracker.stream.record import Undecodable, decode, read_answer
+
+_ABOUT = """\
+An entry that no writer can store is set aside with the reason, and the rest of its batch is stored. Replay it
+when what stood in the way has been mended; one that fails again is a dead letter again, under a new id. Both
+replay and drop keep the ledger: a dropped click stays counted, as given up.
+"""
+
+
+_WORDS = {
+    "list": "one line for each: id, when, hash, minute, reason",
+    "show": "show all of one, as far as it can be read",
+    "replay": "put them back on the stream, to be stored",
+    "drop": "give them up for good; without --yes only say which",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = _ABOUT
+    words = parser.add_subparsers(dest="word", metavar="COMMAND", required=True)
+    of = {
+        name: words.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        for name, purpose in _WORDS.items()
+    }
+    of["show"].add_argument("id", metavar="ID", help="as the list has it")
+    of["drop"].add_argument("--yes", action="store_true", help="really drop them")
+    for several in (of["replay"], of["drop"]):
+        which = several.add_mutually_exclusive_group(required=True)
+        which.add_argument("ids", nargs="*", default=[], metavar="ID", help="as the list has it")
+        which.add_argument("--all", action="store_true", help="all that are there now")
+    for word in of.values():
+        add_json(word)
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    assert settings.redis_url
+    asyncio.run(_do(settings.redis_url, arguments))
+    return 0
+
+
+async def _do(url: str, arguments: Namespace) -> None:
+    as_json: bool = arguments.json
+    match arguments.word:
+        case "list":
+            await list_(url, as_json=as_json)
+        case "show":
+            await show(url, arguments.id, as_json=as_json)
+        case "replay":
+            await replay(url, arguments.ids, as_json=as_json)
+        case "drop":
+            await drop(url, arguments.ids, really=arguments.yes, as_json=as_json)
 
 
 async def list_(url: str, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import redis.asyncio
 
+from tracker.complaint import Complaint
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import counting
 from tracker.stream.record import hash_of
@@ -16,7 +17,7 @@ _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
 _CHUNK = 500
 
 
-class NoSuchLetter(LookupError):  # noqa: N818 - says what is the matter
+class NoSuchLetter(Complaint):
     """There is no dead letter of an id; the message says so."""
 
 

@@ -1,0 +1,38 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+
+ELSEWHERE = """\
+A part on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN: without them it
+looks for the embedded engines under its own TRACKER_DATA_DIR.
+"""
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Reads whole numbers of a range."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def add_slot(parser: ArgumentParser, others: str) -> None:
+    parser.add_argument(
+        "--slot", type=whole(0, 9999), default=0, metavar="N", help=f"its own number among all {others} (0)"
+    )
+
+
+def add_fd(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--fd", type=whole(0, 1 << 20), metavar="N", help="serve this inherited listening socket"
+    )
+
+
+def add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")

@@ -1,0 +1,58 @@
+"""`tracker explain`: what a tracking link would do, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import UTC, datetime
+
+from tracker.commands.arguments import add_json
+from tracker.edge.geo import GeoReader
+from tracker.explain import Question, explain, in_words
+from tracker.settings import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="the whole tracking link, in quotes")
+    parser.add_argument("--ip", default="", help="the visitor's address")
+    parser.add_argument("--ua", default="", metavar="USER_AGENT", help="the visitor's User-Agent")
+    parser.add_argument("--language", default="", help="the visitor's Accept-Language")
+    parser.add_argument("--referrer", default="", help="the page that the link stands on")
+    parser.add_argument(
+        "--at",
+        type=_moment,
+        metavar="TIME",
+        help="when, such as 2026-12-24T18:00:00+01:00 (now; UTC if not said)",
+    )
+    add_json(parser)
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    at: datetime = arguments.at or datetime.now(UTC)
+    question = Question(
+        arguments.url,
+        arguments.ip,
+        arguments.ua,
+        arguments.language,
+        arguments.referrer,
+        int(at.timestamp() * 1000),
+    )
+    geo = GeoReader(settings.geoip_db)
+    try:
+        told = asyncio.run(explain(settings, geo, question))
+    finally:
+        geo.close()
+    print(json.dumps(told, indent=2) if arguments.json else in_words(told))
+    return 0
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no time such as 2026-12-24T18:00:00+01:00") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.timestamp() < 0:
+        raise ArgumentTypeError(f"{text!r} is before 1970")
+    return moment

@@ -1,0 +1,84 @@
+"""`tracker ledger`: where every recorded click is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import tzinfo
+
+from tracker import ledger
+from tracker.api.times import first_second, last_second, read_local, zone_named
+from tracker.commands.arguments import add_json
+from tracker.complaint import complain
+from tracker.settings import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    for option, otherwise in (("--from", "an hour before --to"), ("--to", "now")):
+        parser.add_argument(
+            option, type=_local, metavar="TIME", help=f"2026-11-24, or with 18:00:00 ({otherwise})"
+        )
+    parser.add_argument(
+        "--verify",
+        nargs=2,
+        type=_local,
+        metavar=("FROM", "TO"),
+        help="of this time instead, and count the rows of the click table too",
+    )
+    parser.add_argument(
+        "--tz", type=_zone, metavar="ZONE", help="the times' IANA time zone (TRACKER_TIME_ZONE, or UTC)"
+    )
+    add_json(parser)
+    parser.add_argument(
+        "--forget-edge",
+        metavar="SLOT",
+        help="wait no longer for an edge whose disk is lost: it holds Complete-Until back",
+    )
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    if arguments.forget_edge is not None:
+        return _forget_edge(settings, arguments.forget_edge)
+    zone = arguments.tz or zone_named(settings.time_zone)
+    if arguments.verify and (getattr(arguments, "from") or arguments.to):
+        return complain("--verify has a FROM and a TO of its own: leave --from and --to out", 2)
+    first, last = arguments.verify or (getattr(arguments, "from"), arguments.to)
+    end = int(time.time()) if last is None else last_second(read_local(last, is_end=True), zone)
+    start = end - 3600 if first is None else first_second(read_local(first, is_end=False), zone)
+    try:
+        minutes = ledger.minutes_between(start, end)
+    except ValueError as error:
+        return complain(f"{first or last} {error}")
+    told, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
+    if arguments.json:
+        print(json.dumps(ledger.as_json(told, zone, complete_until)))
+    else:
+        print(ledger.in_words(told, zone, complete_until))
+    return int(bool(told.unbalanced))
+
+
+def _forget_edge(settings: Settings, slot: str) -> int:
+    try:
+        spooled = asyncio.run(ledger.forget_edge(settings, slot))
+    except LookupError as error:
+        return complain(str(error))
+    lost = f"; {spooled} clicks in its spool are lost unless it runs again" if spooled else ""
+    print(f"edge {slot} is forgotten{lost}")
+    return 0
+
+
+def _local(text: str) -> str:
+    try:
+        read_local(text, is_end=False)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} {error}") from error
+    return text
+
+
+def _zone(text: str) -> tzinfo:
+    try:
+        return zone_named(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} {error}") from error

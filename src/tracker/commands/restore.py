@@ -1,0 +1,32 @@
+"""`tracker restore`: a new TRACKER_DATA_DIR out of a backup."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from tracker.backup.files import check
+from tracker.backup.restore import restore
+from tracker.settings import Settings
+
+_ABOUT = """\
+Checks the backup first. TRACKER_DATA_DIR must not exist yet, or be empty: nothing is ever overwritten.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the backup")
+    parser.add_argument("--check", action="store_true", help="only read it, and say whether it is whole")
+    parser.epilog = _ABOUT
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    if arguments.check:
+        print(f"{arguments.directory} is whole: {check(arguments.directory)}")
+        return 0
+    restored = asyncio.run(restore(settings, arguments.directory))
+    print(f"{settings.data_dir} is as of {restored}")
+    print(f"next: TRACKER_DATA_DIR={shlex.quote(str(settings.data_dir))} tracker up")
+    return 0
