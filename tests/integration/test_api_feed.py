@@ -18,7 +18,7 @@ from tracker.store.pool import Connection, connect
 pytestmark = pytest.mark.anyio
 
 NOW = 1_790_000_000_000
-APART = 10_000_000  # milliseconds: writers of one quarter-hour wait for each other's counts
+APART = 100_000_000  # milliseconds: writers of one day wait for each other's counts
 
 
 def rows(start: int, count: int, **changes: Any) -> list[ClickRow]:
