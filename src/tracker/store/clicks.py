@@ -42,10 +42,12 @@ class Arrival(NamedTuple):
 
 
 # A server whose own defaults are laxer loses what is acknowledged, or refuses what another writer has stored.
+# The counts of a day are every writer's: one that is frozen in its transaction must not hold up the others.
 _SESSION = """
 CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
 ALTER TABLE incoming ALTER id DROP NOT NULL;
 SET default_transaction_isolation = 'read committed';
+SET idle_in_transaction_session_timeout = '60s';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 _ANNOUNCE = "SELECT pg_advisory_lock_shared($2), pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
