@@ -170,7 +170,7 @@ async def test_a_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     async with api_of(database) as client, streams_of(database) as streams:
         async with slow.transaction():
             await store_rows(slow, [a_row(hash=hash_at(NOW))])
-            await store(database, [a_row(hash=hash_at(NOW - HOUR))])
+            await store(database, [a_row(hash=hash_at(NOW - 24 * HOUR))])  # of another day: else it waits
             await streams.say("0", NOW)
             held_back = await client.get(CLICKS, params={"after_id": 0})
             assert (held_back.json()["data"], HEADER in held_back.headers) == ([], False)
