@@ -31,20 +31,7 @@ _MOST_DAYS = 20 * 366
 _EPOCH = date(1970, 1, 1).toordinal()
 
 # What a row calls its groups: as the click list does.
-_FIELDS = {
-    "day": "day",
-    "hour": "hour",
-    "offer": "offer_id",
-    "offer_url": "offer_url_id",
-    "affiliate": "affiliate_id",
-    "country": "country_code",
-    "device_type": "device_type",
-    "os": "device_os",
-    "browser": "browser",
-    "affiliate_source": "affiliate_source",
-    "status": "status",
-    "reason": "reason",
-}
+_FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
 _NUMBERS = {"offer", "offer_url", "affiliate", "reason"}
 _NULLABLE = {"country", "device_type", "browser"}
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.resources import files
 
 from tracker.clickhash import millis_of
+from tracker.stream.ledger import LEDGER_HOURS
 from tracker.stream.record import hash_of
 
 STORED, DUPLICATE = b"x", b"u"
 """Kinds of entries that leave the stream for the table."""
 
-_LEDGER_SECONDS = 40 * 86_400  # an hour's counts are kept
 _MINUTE = 60_000
 _UNKNOWN = 0  # what an entry counts for whose hash cannot be read
 
@@ -22,7 +22,7 @@ def script(name: str) -> str:
 
 def first_arguments(partition: int) -> tuple[bytes, int]:
     """What count.lua wants to know."""
-    return b"ledger:{%d}:" % partition, _LEDGER_SECONDS
+    return b"ledger:{%d}:" % partition, LEDGER_HOURS * 3600
 
 
 def minute_of(fields: dict[bytes, bytes]) -> int:
