@@ -23,8 +23,9 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
+        "tracker.money",
     },
-    {"tracker.deeplink", "tracker.caps"},
+    {"tracker.deeplink", "tracker.caps", "tracker.postback_macros"},
     {
         "tracker.settings",
         "tracker.complaint",
