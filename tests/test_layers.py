@@ -23,7 +23,6 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
-        "tracker.money",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {

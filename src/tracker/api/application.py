@@ -35,6 +35,7 @@ from tracker.store.click_list import TOO_SLOW
 from tracker.store.managed import BUSY
 from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.stream.ledger import StreamLedger
+from tracker.stream.postbacks import PostbackStream
 
 _CLOSE_SECONDS = 5
 
@@ -85,6 +86,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
     app.state.stream = StreamLedger(settings.redis_url)
+    app.state.postbacks = PostbackStream(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
         yield
@@ -93,5 +95,6 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         app.state.geo.close()
         await app.state.complete_until.close()
         await app.state.stream.close()
+        await app.state.postbacks.close()
         with suppress(TimeoutError):  # then close() has ended the connections all the same
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)
