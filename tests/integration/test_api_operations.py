@@ -9,13 +9,14 @@ import pytest
 from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.application import create_api
-from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
+from tracker.api.click_query import ExportQuery, ListQuery
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
 from tracker.api.offers import LINK_PATH as LINK
 from tracker.api.offers import LinkQuery
+from tracker.api.parameters import ZoneQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
 from tracker.settings import Settings
@@ -123,8 +124,8 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
     assert spec["security"] == [{"bearer": []}]
     models = {
         CLICKS: ListQuery,
-        f"{CLICKS}/export": FormatQuery,
-        f"{CLICKS}/{{id}}": OneClickQuery,
+        f"{CLICKS}/export": ExportQuery,
+        f"{CLICKS}/{{id}}": ZoneQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,

@@ -16,11 +16,11 @@ from starlette.routing import BaseRoute, Route
 
 from tracker import creation
 from tracker.api.auth import authorize, require
-from tracker.api.click_query import OneClickQuery, read_query
 from tracker.api.clicks import PATH
 from tracker.api.create_schema import CreateClicks, Created, CreateHeaders, NewClick, NewClicks, read_key
 from tracker.api.json_body import JSON, read_object, validated
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
 from tracker.creation import CreatedClick, Creator, NotStoredYet, Unknown
@@ -48,7 +48,7 @@ _NOT_STORED = (
 
 
 @documented.validate(
-    query=OneClickQuery,
+    query=ZoneQuery,
     headers=CreateHeaders,
     json=CreateClicks,
     resp=answers(Created, 401, 403, 413, 415, 422, 503, status=201),
@@ -66,7 +66,7 @@ async def create_clicks(request: Request) -> Response:
     what is missing and answers as if it were the first; without such a key it may create clicks twice.
     """
     token = await authorize(request, _SCOPE)
-    zone = read_query(request, OneClickQuery).zone(request.app.state.settings.time_zone)
+    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
     key = _request_key(request)
     asked = _read_asked(await read_object(request, JSON, most=MAX_BODY))
     if any(click.created_at is not None for click in asked.clicks):
