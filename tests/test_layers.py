@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 
 LEVELS = [
-    {"tracker.model"},
+    {"tracker.model", "tracker.money"},
     {
         "tracker.macros",
         "tracker.targeting",
