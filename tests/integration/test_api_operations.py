@@ -10,6 +10,8 @@ from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.application import create_api
 from tracker.api.click_query import ExportQuery, ListQuery
+from tracker.api.conversion_query import ConversionExportQuery, ConversionListQuery
+from tracker.api.conversions import PATH as CONVERSIONS
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
@@ -126,6 +128,9 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         CLICKS: ListQuery,
         f"{CLICKS}/export": ExportQuery,
         f"{CLICKS}/{{id}}": ZoneQuery,
+        CONVERSIONS: ConversionListQuery,
+        f"{CONVERSIONS}/export": ConversionExportQuery,
+        f"{CONVERSIONS}/{{id}}": ZoneQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,
@@ -142,7 +147,8 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
         assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
-        assert ("headers" in operation["responses"]["200"]) == (path not in (EXPLAIN, LINK))
+        tells_of_clicks = operation["tags"][0] in ("Clicks", "Ledger", "Reports")
+        assert ("headers" in operation["responses"]["200"]) == tells_of_clicks
         for status, response in operation["responses"].items():
             if status != "200":
                 assert response["content"].keys() == {"application/problem+json"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from hashlib import sha256
 from time import time
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
 from tracker.creation import CreatedClick, Creator, NotStoredYet, Unknown
+from tracker.store.click_list import local_second
 from tracker.store.created import Conflict
 from tracker.stream.appender import AppendError
 
@@ -153,10 +154,9 @@ async def _create(creator: Creator, wanted: creation.Request, asked: _Asked) -> 
 
 def _row(created: CreatedClick, zone: tzinfo) -> dict[str, object]:
     click = created.click
-    second = millis_of(click.hash) // 1000
     return {
         **click._asdict(),
         "redirected_link": click.redirected_link or None,
-        "created_at": datetime.fromtimestamp(second, zone).replace(tzinfo=None).isoformat(" "),
+        "created_at": local_second(millis_of(click.hash) // 1000, zone),
         "duplicate": created.is_duplicate,
     }

@@ -391,10 +391,14 @@ ORDER BY c.{sort}
 """  # noqa: S608
 
 
+def local_second(instant: float, zone: tzinfo) -> str:
+    """A moment (Unix seconds) as lists show it: down to the second."""
+    return datetime.fromtimestamp(int(instant), zone).replace(tzinfo=None).isoformat(" ")
+
+
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
     row: Row = dict(record.items())
-    seconds = millis_of(record["hash"]) // 1000
-    row["created_at"] = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None).isoformat(" ")
+    row["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
     conversions = row.pop("conversions")
     if isinstance(conversions, str):
         _tell(row, orjson.loads(conversions))
