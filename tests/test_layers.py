@@ -24,7 +24,7 @@ LEVELS = [
         "tracker.clickhash",
         "tracker.signature",
     },
-    {"tracker.deeplink", "tracker.caps"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion"},
     {
         "tracker.settings",
         "tracker.complaint",
