@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api import parameters
 from tracker.api.auth import authorize
 from tracker.api.fields import (
+    Currency,
     DeepLinkHosts,
     Fields,
     FreeText,
@@ -140,7 +141,9 @@ class Cap(Fields):
     on_reached: Annotated[
         Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
     ] = "close"
-    currency: Currency | None = Field(None, description="Of payout and revenue: which conversions' it counts.")
+    currency: Currency | None = Field(
+        None, description="Of payout and revenue: which conversions' it counts."
+    )
 
     def clashes(self) -> dict[str, str]:
         is_money = self.counts in ("payout", "revenue")
