@@ -141,9 +141,7 @@ class Cap(Fields):
     on_reached: Annotated[
         Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
     ] = "close"
-    currency: Currency | None = Field(
-        None, description="Of payout and revenue: which conversions' it counts."
-    )
+    currency: Currency | None = Field(None, description="Of payout and revenue: whose amounts are counted.")
 
     def clashes(self) -> dict[str, str]:
         is_money = self.counts in ("payout", "revenue")
