@@ -24,6 +24,7 @@ from tracker.api import (
     offers,
     operations,
     partners,
+    postbacks,
     reports,
     traffic,
 )
@@ -49,6 +50,7 @@ _RESOURCES = (
     reports,
     offers,
     partners,
+    postbacks,
     traffic,
     link_places,
     audit,
