@@ -24,12 +24,16 @@ from tracker.api import (
     offers,
     operations,
     partners,
+    period_closes,
     postbacks,
     reports,
+    status_upload,
+    tell_conversions,
     traffic,
 )
 from tracker.api.completeness import CompleteUntil
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
+from tracker.clickhash import Mint
 from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
@@ -44,13 +48,16 @@ _RESOURCES = (
     clicks,
     create_clicks,
     conversions,
+    tell_conversions,
+    status_upload,
+    postbacks,
+    period_closes,
     explain,
     goals,
     ledger,
     reports,
     offers,
     partners,
-    postbacks,
     traffic,
     link_places,
     audit,
@@ -86,6 +93,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     assert settings.postgres_dsn is not None
     assert settings.redis_url is not None
     app.state.pool = await open_pool(settings.postgres_dsn)
+    app.state.mint = Mint()
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
     app.state.stream = StreamLedger(settings.redis_url)
