@@ -15,6 +15,7 @@ from starlette.types import ExceptionHandler
 from tracker.api import (
     audit,
     clicks,
+    conversions,
     create_clicks,
     explain,
     goals,
@@ -23,11 +24,16 @@ from tracker.api import (
     offers,
     operations,
     partners,
+    period_closes,
+    postbacks,
     reports,
+    status_upload,
+    tell_conversions,
     traffic,
 )
 from tracker.api.completeness import CompleteUntil
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
+from tracker.clickhash import Mint
 from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
@@ -42,6 +48,11 @@ _CLOSE_SECONDS = 5
 _RESOURCES = (
     clicks,
     create_clicks,
+    conversions,
+    tell_conversions,
+    status_upload,
+    postbacks,
+    period_closes,
     explain,
     goals,
     ledger,
@@ -83,6 +94,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     assert settings.postgres_dsn is not None
     assert settings.redis_url is not None
     app.state.pool = await open_pool(settings.postgres_dsn)
+    app.state.mint = Mint()
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
     app.state.stream = StreamLedger(settings.redis_url)
