@@ -282,6 +282,16 @@ async def test_what_becomes_of_postbacks(connection: Connection, story: str, is_
     assert len(await conversions(connection)) == len(statuses)
 
 
+async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connection) -> None:
+    await told(connection, {"order_id": "a"})
+    await connection.execute("UPDATE goal SET multiple = true WHERE id = 30")
+    assert await told(connection, {"order_id": "b", "after": 2 * AN_HOUR}) == [(STORED, "")]
+    await connection.execute("UPDATE goal SET multiple = false WHERE id = 30")
+    assert await told(connection, {"order_id": "c", "after": 3 * AN_HOUR}) == [
+        (Result.REJECTED, Refusal.SECOND)
+    ]
+
+
 async def test_what_is_approved_is_booked_and_what_is_reversed_is_taken_back(connection: Connection) -> None:
     said = [{"status": status} for status in ("pending", "hold", "approved", "rejected")]
     await told(connection, *said)

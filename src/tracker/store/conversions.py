@@ -77,7 +77,7 @@ _EXISTING = ("id", "click_hash", "is_over_cap", *_AMENDED)
 _FOUND = f"""
 SELECT {", ".join(_EXISTING)} FROM conversion
 WHERE (advertiser_id, goal_id, order_id) = ($1, $2, $3)
-    OR (click_hash = $4 AND goal_id = $2 AND NOT (is_repeatable AND $5))
+    OR (click_hash = $4 AND goal_id = $2 AND NOT $5::boolean)
 ORDER BY order_id = $3 DESC NULLS LAST, id LIMIT 1
 """  # noqa: S608
 _HAS_CONVERSION = """
