@@ -282,6 +282,16 @@ async def test_what_becomes_of_postbacks(connection: Connection, story: str, is_
     assert len(await conversions(connection)) == len(statuses)
 
 
+async def test_an_amount_that_no_column_takes_is_refused(connection: Connection) -> None:
+    await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 99999999999999")
+    too_much = {"sale_amount": "99999999999999.999999"}
+    assert await told(connection, too_much, {"status": "pending"}, too_much) == [
+        (Result.REJECTED, Refusal.TOO_MUCH),
+        (STORED, ""),
+        (Result.REJECTED, Refusal.TOO_MUCH),
+    ]
+
+
 async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connection) -> None:
     await told(connection, {"order_id": "a"})
     await connection.execute("UPDATE goal SET multiple = true WHERE id = 30")

@@ -349,6 +349,8 @@ class _Taker(NamedTuple):
         if why := refusal_of_new(postback, click, goal, has_parent=has_parent):
             return self._rejected(why)
         money = amounts(postback, goal, await _price(connection, click, goal))
+        if money.is_too_much:
+            return self._rejected(Refusal.TOO_MUCH)
         status = _first_status(postback, goal)
         is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
         if is_over_cap and status is ConversionStatus.APPROVED:
@@ -376,6 +378,8 @@ class _Taker(NamedTuple):
         money = found.amounts
         if found.status in (ConversionStatus.PENDING, ConversionStatus.HOLD):
             money = amounts(postback, goal, await _price(self.connection, click, goal), money)
+            if money.is_too_much:
+                return self._rejected(Refusal.TOO_MUCH)
         own = _told((postback.external_id, *postback.adv_subs), found.own)
         order_id = found.order_id or postback.order_id
         sale_status = postback.sale_status or found.sale_status
