@@ -180,6 +180,11 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[Result, str]], list[st
         [(STORED, ""), (UNCHANGED, "it stays rejected")],
         ["rejected"],
     ),
+    "the network revives": (
+        [{"status": "rejected"}, {"status": "approved", "source": Source.API, "advertiser_id": None}],
+        [(STORED, ""), (UPDATED, "")],
+        ["approved"],
+    ),
     "a second order of a goal that takes one": (
         [{"order_id": "a"}, {"order_id": "b"}],
         [(STORED, ""), (Result.REJECTED, Refusal.SECOND)],
