@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tracker import deeplink, macros, rules
+from tracker import deeplink, macros, rates, rules
 from tracker.api.times import zone_named
 from tracker.model import MAX_ID
 
@@ -109,6 +109,11 @@ DeepLinkHosts = Annotated[
     list[str],
     Field(max_length=1000, description="Hosts of deep links.", examples=[["shop.example", ".shop.example"]]),
     _checked(deeplink.hosts),
+]
+RateText = Annotated[
+    str,
+    Field(description="Requests in a second, minute or hour.", examples=["600/minute"]),
+    _checked(rates.read_rate),
 ]
 Host = Annotated[str, Field(max_length=253, examples=["go.example"]), _checked(_host)]
 

@@ -134,11 +134,12 @@ def _matches(condition: str, version: int) -> bool:
 
 
 def _check_fixed(table: Table, before: Row, given: Row) -> None:
-    """What names a row may be said again, not changed."""
-    changed = [name for name in table.fixed if given.get(name, before[name]) != before[name]]
+    """What names a row, or is not written like the rest, may be said again, not changed."""
+    fixed = {*table.fixed, *table.read_only}
+    changed = [name for name in given if name in fixed and given[name] != before[name]]
     if changed:
         raise invalid({name: ["cannot be changed"] for name in changed})
-    for name in set(table.fixed) - set(table.columns):
+    for name in fixed - set(table.columns):
         given.pop(name, None)
 
 

@@ -51,6 +51,7 @@ class Table(NamedTuple):
     unique: tuple[str, ...] = ()  # columns that no two rows have alike
     uses: str = ""  # statement: who still needs the row with the id $1, so that it cannot be archived
     is_log: bool = False  # only grows, newest first, no versions
+    read_only: tuple[str, ...] = ()  # columns that are shown, and not written like the others
 
     @property
     def can_archive(self) -> bool:
@@ -64,7 +65,7 @@ class Table(NamedTuple):
     @property
     def shown(self) -> tuple[str, ...]:
         version = () if self.is_log else ("version",)
-        return tuple(dict.fromkeys((*self.fixed, *self.columns, *version)))
+        return tuple(dict.fromkeys((*self.fixed, *self.columns, *self.read_only, *version)))
 
 
 class Author(NamedTuple):
