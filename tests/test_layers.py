@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 
 LEVELS = [
-    {"tracker.model"},
+    {"tracker.model", "tracker.money"},
     {
         "tracker.macros",
         "tracker.targeting",
@@ -25,7 +25,7 @@ LEVELS = [
         "tracker.signature",
         "tracker.rates",
     },
-    {"tracker.deeplink", "tracker.caps"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion"},
     {
         "tracker.settings",
         "tracker.complaint",

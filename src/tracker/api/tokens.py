@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api import click_query
+from tracker.api import parameters
 from tracker.api.auth import authorize
-from tracker.api.click_query import Bool, Query, read_query
 from tracker.api.fields import Fields, Id, Moment, RateText, Text
 from tracker.api.json_body import JSON, check_storable, read_object, validated
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import Bool, Query, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.resource import ROOT, Resource, change_row, etag, found, place_of
 from tracker.api.resource_endpoints import IfMatch, PageQuery, as_json, list_rows, listed
@@ -101,9 +101,9 @@ class IssuedTokenShown(TokenShown):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: click_query.Text = Field(None, description="Those with this name.")
-    affiliate_id: click_query.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: click_query.Id = Field(None, description="Those of this advertiser.")
+    name: parameters.Text = Field(None, description="Those with this name.")
+    affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
+    advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
     is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
 
 
