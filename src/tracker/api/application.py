@@ -26,6 +26,7 @@ from tracker.api import (
     reports,
     tokens,
     traffic,
+    views,
 )
 from tracker.api.completeness import CompleteUntil
 from tracker.api.limits import Limits, TellLimits
@@ -52,6 +53,7 @@ _RESOURCES = (
     traffic,
     link_places,
     tokens,
+    views,
     audit,
     operations,
 )

@@ -6,7 +6,7 @@ changes. Ids are in the order of commits, so that a feed by id misses none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -139,10 +139,11 @@ async def page_after(
     return Page(rows[:per_page], total, len(rows) > per_page)
 
 
-async def one(pool: Pool, key: int | str, zone: tzinfo) -> Row | None:
-    """The conversion with an id or a hash, with its history and its entries."""
-    column = "id" if isinstance(key, int) else "hash"
-    conversions = ConversionFilter(equals=((column, key),))
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
+) -> Row | None:
+    """The conversion with an id or a hash, if the narrowed filter has it; with history and entries."""
+    conversions = narrow(ConversionFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
     async with reading(pool, "repeatable_read") as connection:
         rows = await _rows(connection, conversions, Order(True, zone), 1)
         if not rows:
