@@ -23,9 +23,8 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
-        "tracker.money",
     },
-    {"tracker.deeplink", "tracker.caps", "tracker.postback_macros"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
         "tracker.settings",
         "tracker.complaint",
