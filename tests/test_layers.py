@@ -25,7 +25,7 @@ LEVELS = [
         "tracker.signature",
         "tracker.rates",
     },
-    {"tracker.deeplink", "tracker.caps", "tracker.conversion"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
         "tracker.settings",
         "tracker.complaint",

@@ -15,12 +15,12 @@ from starlette.routing import BaseRoute, Route
 from tracker.api import parameters
 from tracker.api.auth import authorize
 from tracker.api.fields import Fields, Id, Moment, RateText, Text
-from tracker.api.json_body import JSON, check_storable, read_object, validated
+from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
 from tracker.api.openapi import answers, documented
 from tracker.api.parameters import Bool, Query, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.resource import ROOT, Resource, change_row, etag, found, place_of
-from tracker.api.resource_endpoints import IfMatch, PageQuery, as_json, list_rows, listed
+from tracker.api.resource_endpoints import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
 from tracker.store import managed, tokens
 from tracker.store.managed import Author, Row
 from tracker.store.pool import Connection
@@ -164,7 +164,9 @@ class OneToken(HTTPEndpoint):
         """Get a token"""
         await authorize(request, _SCOPE)
         read_query(request, Query)
-        row = found(await managed.one(request.app.state.pool, TOKENS, place_of(request, "id")), _CHANGED)
+        row = found(
+            await managed.one(request.app.state.pool, TOKENS, place_of(request.path_params, "id")), _CHANGED
+        )
         return as_json(row, headers={"ETag": etag(row)})
 
     @_documented("change", json=TokenPatch, headers=IfMatch, resp=answers(TokenShown, *_CHANGES))
@@ -173,9 +175,11 @@ class OneToken(HTTPEndpoint):
 
         Its name, its end and its rate. What it may do and whose it is never changes: make another one.
         """
-        author = await _author(request)
+        token = await authorize(request, _SCOPE)
         read_query(request, Query)
-        row = await change_row(request, _CHANGED, author)
+        given = await read_object(request, JSON, MERGE_PATCH)
+        place = place_of(request.path_params, "id")
+        row = await change_row(editor_of(request, token), _CHANGED, place, given)
         return as_json(row, headers={"ETag": etag(row)})
 
     @_documented("revoke", resp=answers(None, 401, 403, 404, 422, 503, status=204))
@@ -240,7 +244,7 @@ async def _check_owner(connection: Connection, fields: TokenFields) -> None:
 
 
 async def _locked(connection: Connection, request: Request) -> Row:
-    return found(await managed.locked(connection, TOKENS, place_of(request, "id")), _CHANGED)
+    return found(await managed.locked(connection, TOKENS, place_of(request.path_params, "id")), _CHANGED)
 
 
 def _answer(issued: Issued, status: int = 200, headers: dict[str, str] | None = None) -> Response:

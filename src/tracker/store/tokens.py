@@ -41,7 +41,7 @@ LONGEST_OVERLAP = timedelta(days=30)
 TOKENS = Table(
     "token",
     ("name", "expires_at", "rate_limit"),
-    read_only=(
+    facts=(
         *("scopes", "affiliate_id", "advertiser_id", "hint", "created_at", "last_used_at"),
         *("previous_until", "revoked_at", "is_revoked"),
     ),
