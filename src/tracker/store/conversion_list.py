@@ -198,13 +198,19 @@ def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
             raise ValueError(f"no filter {column}")
         values.append(value)
         conditions.append(f"{column} = ${len(values)}")
-    for operator, millis, everything in zip((">=", "<"), conversions.span, ALL_TIME, strict=True):
+    return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
+
+
+def bounds(span: Span, basis: Basis, values: list[object]) -> str:
+    """Further conditions: that conversions, or their clicks, are of a span; adds the values of parameters."""
+    conditions = ""
+    for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:
-            is_click = conversions.basis == "click"
+            is_click = basis == "click"
             values.append(first_hash_at(millis) if is_click else millis)
             column, bound = ("click_hash", "${}") if is_click else ("created_at", _INSTANT)
-            conditions.append(f"{column} {operator} {bound.format(len(values))}")
-    return " AND ".join(conditions), values
+            conditions += f" AND {column} {operator} {bound.format(len(values))}"
+    return conditions
 
 
 async def _count(connection: Connection, conversions: ConversionFilter) -> int:
