@@ -246,14 +246,82 @@ async def test_an_affiliate_sees_the_offers_that_it_may_run_with_its_links(datab
         assert [offer["id"] for offer in second["data"]] == [5]
 
 
+COUNTS = {"clicks": 1, "uniques": 1, "duplicates": 0, "invalid": 0, "gross": 1}
+CONVERTED = {f"conversions_{status}": 0 for status in ("approved", "pending", "hold", "rejected")}
+MONEY = {
+    "affiliate": {"payout": {"USD": "7.77"}, "pending_payout": {}},
+    "advertiser": {"revenue": {"USD": "8.88"}, "pending_revenue": {}},
+}
+
+
+@pytest.mark.parametrize("kind", OWNER)
+async def test_a_report_adds_up_ones_own_and_shows_ones_own_money(database: Settings, kind: str) -> None:
+    await run_sql(database, "UPDATE click SET bot_reason = NULL WHERE NOT is_bot")
+    groups = ("day", "hour", "offer", "offer_url", "country", "device_type", "os", "browser", "status")
+    sums = {**COUNTS, **CONVERTED, "conversions_approved": 1, **MONEY[kind]}
+    path = f"{VIEWS[kind]}/reports"
+    async with client_of(database, kind) as client:
+        for group in (*groups, "offer,day", "country,os"):
+            answer = await client.get(path, params={"group_by": group})
+            assert answer.status_code == 200, answer.text
+            report = answer.json()
+            assert report["totals"] == sums, group
+            (row,) = report["data"]
+            assert row.items() >= sums.items()
+            assert "foreign" not in answer.text
+            assert not re.search(HIDDEN[kind], answer.text)
+        text = (await client.get(path, params={"group_by": "offer", "format": "csv"})).text
+        header, row = csv.reader(io.StringIO(text))
+        money = "payout_USD" if kind == "affiliate" else "revenue_USD"
+        assert header == ["offer_id", "offer_name", *COUNTS, *CONVERTED, money]
+        assert row == [
+            "3",
+            "Own",
+            "1",
+            "1",
+            "0",
+            "0",
+            "1",
+            "1",
+            "0",
+            "0",
+            "0",
+            MONEY[kind][money[:-4]]["USD"],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "unseen"),
+    [
+        ("affiliate", ("affiliate_source", "reason"), ("affiliate",)),
+        ("advertiser", ("affiliate",), ("affiliate_source", "reason")),
+    ],
+)
+async def test_reports_are_grouped_by_what_is_seen(
+    database: Settings, kind: str, seen: tuple[str, ...], unseen: tuple[str, ...]
+) -> None:
+    path = f"{VIEWS[kind]}/reports"
+    async with client_of(database, kind) as client:
+        for group in seen:
+            report = (await client.get(path, params={"group_by": group})).json()
+            assert not any("name" in row for row in report["data"])
+        for group in unseen:
+            answer = await client.get(path, params={"group_by": group})
+            assert answer.status_code == 422
+            assert set(answer.json()["errors"]) == {"group_by"}
+        assert (await client.get(path, params={"group_by": "day", f"{kind}_id": "1"})).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "scope"),
     [
         ("affiliate", "clicks", "clicks:read"),
         ("affiliate", "conversions", "conversions:read"),
         ("affiliate", "offers", "offers:read"),
+        ("affiliate", "reports?group_by=offer", "reports:read"),
         ("advertiser", "clicks", "clicks:read"),
         ("advertiser", "conversions", "conversions:read"),
+        ("advertiser", "reports?group_by=offer", "reports:read"),
     ],
 )
 async def test_each_view_wants_its_scope(database: Settings, kind: str, path: str, scope: str) -> None:
