@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, up
 
 pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
@@ -24,8 +25,8 @@ _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("durability") / "var") as tracker:
+def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(furnish(tmp_path_factory.mktemp("durability") / "var")) as tracker:
         yield tracker
 
 
