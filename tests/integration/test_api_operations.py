@@ -9,13 +9,16 @@ import pytest
 from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.application import create_api
-from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
+from tracker.api.click_query import ExportQuery, ListQuery
+from tracker.api.conversion_query import ConversionExportQuery, ConversionListQuery
+from tracker.api.conversions import PATH as CONVERSIONS
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
 from tracker.api.offers import LINK_PATH as LINK
 from tracker.api.offers import LinkQuery
+from tracker.api.parameters import ZoneQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
 from tracker.settings import Settings
@@ -123,8 +126,11 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
     assert spec["security"] == [{"bearer": []}]
     models = {
         CLICKS: ListQuery,
-        f"{CLICKS}/export": FormatQuery,
-        f"{CLICKS}/{{id}}": OneClickQuery,
+        f"{CLICKS}/export": ExportQuery,
+        f"{CLICKS}/{{id}}": ZoneQuery,
+        CONVERSIONS: ConversionListQuery,
+        f"{CONVERSIONS}/export": ConversionExportQuery,
+        f"{CONVERSIONS}/{{id}}": ZoneQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,
@@ -141,7 +147,8 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
         assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
-        assert ("headers" in operation["responses"]["200"]) == (path not in (EXPLAIN, LINK))
+        tells_of_clicks = operation["tags"][0] in ("Clicks", "Ledger", "Reports")
+        assert ("headers" in operation["responses"]["200"]) == tells_of_clicks
         for status, response in operation["responses"].items():
             if status != "200":
                 assert response["content"].keys() == {"application/problem+json"}

@@ -15,6 +15,7 @@ from starlette.types import ExceptionHandler
 from tracker.api import (
     audit,
     clicks,
+    conversions,
     create_clicks,
     explain,
     ledger,
@@ -40,6 +41,7 @@ _CLOSE_SECONDS = 5
 _RESOURCES = (
     clicks,
     create_clicks,
+    conversions,
     explain,
     ledger,
     reports,

@@ -9,9 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api import click_query
+from tracker.api import parameters
 from tracker.api.auth import authorize
-from tracker.api.click_query import Query, choice, read_query
 from tracker.api.fields import (
     DeepLinkHosts,
     Fields,
@@ -27,6 +26,7 @@ from tracker.api.fields import (
     one_fallback,
 )
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import Query, choice, read_query
 from tracker.api.problems import Problem
 from tracker.api.resource import ROOT, Resource, read_id
 from tracker.api.resource_endpoints import READ, as_json, routes_of
@@ -119,7 +119,7 @@ class OfferAffiliate(Fields):
 class FreeValue(Fields):
     """The text of a macro `{free_1}` … `{free_10}`."""
 
-    affiliate_id: Annotated[int, Field(ge=0, le=click_query.MAX_ID, description=_OF_AFFILIATE)] = 0
+    affiliate_id: Annotated[int, Field(ge=0, le=parameters.MAX_ID, description=_OF_AFFILIATE)] = 0
     n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
     value: FreeText
 
@@ -128,7 +128,7 @@ class Cap(Fields):
     """How many clicks are taken in a period."""
 
     affiliate_id: Annotated[
-        int | None, Field(ge=0, le=click_query.MAX_ID, description="null: all together; 0: each affiliate.")
+        int | None, Field(ge=0, le=parameters.MAX_ID, description="null: all together; 0: each affiliate.")
     ] = None
     counts: Literal["clicks", "uniques"] = "clicks"
     period: Literal["hour", "day", "month", "total"]
@@ -151,9 +151,9 @@ OFFERS = Resource(
     ),
     Offer,
     {
-        "name": click_query.Text,
-        "advertiser_id": click_query.Id,
-        "brand_id": click_query.Id,
+        "name": parameters.Text,
+        "advertiser_id": parameters.Id,
+        "brand_id": parameters.Id,
         "status": choice("active", "paused"),
         "visibility": choice("public", "approval", "private"),
     },
@@ -171,7 +171,7 @@ RESOURCES = (
             references=(Reference("fallback_offer_id", "offer", other_than="offer_id"),),
         ),
         OfferUrl,
-        {"name": click_query.Text, "status": choice("active", "paused")},
+        {"name": parameters.Text, "status": choice("active", "paused")},
     ),
     Resource(
         "offers/{offer_id}/affiliates",
@@ -198,7 +198,7 @@ RESOURCES = (
             unique=("affiliate_id", "n"),
         ),
         FreeValue,
-        {"affiliate_id": click_query.Id},
+        {"affiliate_id": parameters.Id},
     ),
     Resource(
         "offers/{offer_id}/caps",
@@ -211,7 +211,7 @@ RESOURCES = (
             unique=("affiliate_id", "counts", "period"),
         ),
         Cap,
-        {"affiliate_id": click_query.Id, "period": choice("hour", "day", "month", "total")},
+        {"affiliate_id": parameters.Id, "period": choice("hour", "day", "month", "total")},
     ),
 )
 
@@ -219,7 +219,7 @@ RESOURCES = (
 class LinkQuery(Query):
     """Which link."""
 
-    offer_url_id: click_query.Id = Field(None, description="To this URL of the offer.")
+    offer_url_id: parameters.Id = Field(None, description="To this URL of the offer.")
 
 
 class TrackingLink(BaseModel):

@@ -10,7 +10,9 @@ from spectree import Response, SpecTree
 from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from starlette.applications import Starlette
 
-from tracker.api.click_schema import EXAMPLE, Click, ProblemDetails
+from tracker.api import click_schema, conversion_schema
+from tracker.api.click_schema import Click, ProblemDetails
+from tracker.api.conversion_schema import Conversion
 from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
@@ -94,7 +96,9 @@ def document(app: Starlette) -> dict[str, Any]:
             if operation["tags"][0] == "Reports":
                 operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
-    spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
+    schemas = spec["components"]["schemas"]
+    schemas[Click.__name__]["examples"] = [click_schema.EXAMPLE]
+    schemas[Conversion.__name__]["examples"] = [conversion_schema.EXAMPLE]
     return spec
 
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import Bool, choice
+from tracker.api import parameters
 from tracker.api.fields import Fields, Id, Name
+from tracker.api.parameters import Bool, choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.store.managed import Table
@@ -39,7 +39,7 @@ RESOURCES = (
         "advertiser",
         Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
         Advertiser,
-        {"name": click_query.Text},
+        {"name": parameters.Text},
     ),
     Resource(
         "affiliates",
@@ -47,8 +47,8 @@ RESOURCES = (
         Table("affiliate", tuple(Affiliate.model_fields)),
         Affiliate,
         {
-            "name": click_query.Text,
-            "group_id": click_query.Id,
+            "name": parameters.Text,
+            "group_id": parameters.Id,
             "status": choice("active", "pending", "blocked"),
             "is_test": Bool,
         },

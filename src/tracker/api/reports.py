@@ -13,10 +13,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import FilterQuery, read_query
-from tracker.api.clicks import csv_rows
+from tracker.api.click_query import FilterQuery
 from tracker.api.completeness import complete_until
+from tracker.api.exporting import CSV, csv_header, csv_rows
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.times import offsets
 from tracker.store import reports
@@ -183,9 +184,9 @@ def _csv(groups: Sequence[str], report: Report) -> Response:
     other = _other(report)
     if other is not None:
         rows.append({**dict.fromkeys(names, _OTHER), **_sums(other)})
-    body = (",".join((*names, *ReportSums.model_fields)) + "\r\n").encode() + csv_rows(rows)
+    body = csv_header((*names, *ReportSums.model_fields)) + csv_rows(rows)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
-    return Response(body, headers=headers, media_type="text/csv; charset=utf-8; header=present")
+    return Response(body, headers=headers, media_type=CSV)
 
 
 def _rows(groups: Sequence[str], report: Report) -> Iterator[dict[str, object]]:

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
 from tracker.api.json_body import JSON
 from tracker.api.openapi import SHOWN, answers, documented
 from tracker.api.paging import envelope
+from tracker.api.parameters import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
 from tracker.api.problems import SECURITY_HEADERS
 from tracker.api.resource import (
     ROOT,

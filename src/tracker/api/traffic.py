@@ -6,9 +6,9 @@ from typing import Literal
 
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import choice
+from tracker.api import parameters
 from tracker.api.fields import Fields, Id, Name, UrlTemplate, one_fallback
+from tracker.api.parameters import choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.edge.blocks import BlockList
@@ -69,10 +69,10 @@ RESOURCES = (
         ),
         Block,
         {
-            "offer_id": click_query.Id,
-            "affiliate_id": click_query.Id,
+            "offer_id": parameters.Id,
+            "affiliate_id": parameters.Id,
             "field": choice(*_BLOCKABLE),
-            "value": click_query.Text,
+            "value": parameters.Text,
         },
     ),
     Resource(
@@ -80,7 +80,7 @@ RESOURCES = (
         "bot rule",
         Table("bot_rule", tuple(BotRule.model_fields)),
         BotRule,
-        {"field": choice("user_agent", "ip"), "value": click_query.Text},
+        {"field": choice("user_agent", "ip"), "value": parameters.Text},
     ),
     Resource(
         "network",

@@ -112,7 +112,7 @@ FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
 
 def _kept_dimension(asked: Asked) -> str | None:
     equals = asked.clicks.equals
-    if asked.clicks.is_empty or len(equals) > 1 or not _are_of_quarters(asked.offsets):
+    if asked.clicks.has_conversions is not None or len(equals) > 1 or not _are_of_quarters(asked.offsets):
         return None
     wanted = {*asked.dimensions, *(_DIMENSION_OF.get(column, column) for column, _ in equals)} or {"all"}
     return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
@@ -196,7 +196,7 @@ def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str
     return (
         f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, ({IS_CLICK})::int AS clicks,"  # noqa: S608
         f" ({IS_CLICK} AND is_unique)::int AS uniques"
-        f" FROM click WHERE {condition} AND {which} AND NOT is_test"
+        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND NOT is_test"
     )
 
 

@@ -1,0 +1,264 @@
+"""Reading conversions: filters to SQL, pages, the walk by cursor, the feed, the export, one with its history.
+
+They are in the order of (created_at, id). A walk goes on after a conversion, by its hash; its place never
+changes. Ids are in the order of commits, so that a feed by id misses none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from typing import Final, Literal, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from tracker.clickhash import first_hash_at, millis_of
+from tracker.money import show
+from tracker.store.click_counts import ALL_TIME, Span
+from tracker.store.click_list import (
+    ADV_SUBS,
+    EXPORT_CHUNK,
+    MAX_OFFSET,
+    Order,
+    Page,
+    Row,
+    TooDeepError,
+    Value,
+    local_second,
+    reading,
+)
+from tracker.store.pool import Connection, Pool
+
+Basis = Literal["click", "conversion"]
+"""Whose time a range of time is about."""
+
+FILTERS: Final = (
+    *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
+    *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
+    *("country_code", "affiliate_source"),
+)
+"""Columns that conversions are filtered by."""
+
+
+class ConversionFilter(NamedTuple):
+    """Which conversions are asked for."""
+
+    span: Span = ALL_TIME
+    basis: Basis = "conversion"
+    equals: tuple[tuple[str, Value], ...] = ()  # (column of FILTERS, value), each column once
+
+
+def _name(table: str) -> str:
+    # A look-up for each row of the page: the planner cannot turn it into a scan of all affiliates.
+    return f"(SELECT name FROM {table} WHERE {table}.id = c.{table}_id)"  # noqa: S608
+
+
+_COLUMNS: Final[dict[str, str]] = {
+    "id": "id",
+    "hash": "hash",
+    "click_id": "click_id",
+    "click_hash": "click_hash",
+    "offer_id": "offer_id",
+    "offer_name": _name("offer"),
+    "offer_url_id": "offer_url_id",
+    "goal_id": "goal_id",
+    "goal_name": _name("goal"),
+    "advertiser_id": "advertiser_id",
+    "advertiser_name": _name("advertiser"),
+    "affiliate_id": "affiliate_id",
+    "affiliate_name": _name("affiliate"),
+    "order_id": "order_id",
+    "status": "status",
+    "is_over_cap": "is_over_cap",
+    "sale_status": "sale_status",
+    "sale_amount": "sale_amount",
+    "sale_currency": "sale_currency",
+    "payout": "payout",
+    "payout_currency": "payout_currency",
+    "revenue": "revenue",
+    "revenue_currency": "revenue_currency",
+    "advertiser_external_id": "NULLIF(advertiser_external_id, '')",
+    **{name: f"NULLIF({name}, '')" for name in ADV_SUBS},
+    "country_code": "country_code",
+    "device_type": "NULLIF(device_type, '')",
+    "device_os": "device_os",
+    "browser": "NULLIF(browser, '')",
+    "affiliate_source": "affiliate_source",
+    "is_test": "is_test",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "click_created_at": "NULL::text",  # the time in the click's hash
+}
+
+KEYS = tuple(_COLUMNS)
+"""The keys of a row, in their order."""
+
+_SELECT = ", ".join(f"{expression} AS {key}" for key, expression in _COLUMNS.items())
+_INSTANT = "to_timestamp(${}::bigint / 1000.0)"
+_NEWEST = "SELECT coalesce(max(id), 0) FROM conversion"
+_CHANGES = """
+SELECT at, status_before, status_after, source, author, postback_hash
+FROM conversion_change WHERE conversion_id = $1 ORDER BY id
+"""
+_ENTRIES = """
+SELECT id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, revenue_currency
+FROM conversion_entry WHERE conversion_id = $1 ORDER BY id
+"""
+
+
+async def page(pool: Pool, conversions: ConversionFilter, order: Order, number: int, per_page: int) -> Page:
+    """Page `number`, from 1.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep.
+    """
+    offset = (number - 1) * per_page
+    if offset > MAX_OFFSET:
+        raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
+    async with reading(pool, "repeatable_read") as connection:
+        total = await _count(connection, conversions)
+        rows = await _rows(connection, conversions, order, per_page, offset=offset)
+    return Page(rows, total, offset + len(rows) < total)
+
+
+async def page_after(
+    pool: Pool,
+    conversions: ConversionFilter,
+    order: Order,
+    last_hash: str,
+    per_page: int,
+    total: int | None,
+) -> Page:
+    """The page that follows the conversion `last_hash`; counts them unless their total is known."""
+    async with reading(pool, "repeatable_read") as connection:
+        if total is None:
+            total = await _count(connection, conversions)
+        rows = await _rows(connection, conversions, order, per_page + 1, after=last_hash)
+    return Page(rows[:per_page], total, len(rows) > per_page)
+
+
+async def one(pool: Pool, key: int | str, zone: tzinfo) -> Row | None:
+    """The conversion with an id or a hash, with its history and its entries."""
+    column = "id" if isinstance(key, int) else "hash"
+    conversions = ConversionFilter(equals=((column, key),))
+    async with reading(pool, "repeatable_read") as connection:
+        rows = await _rows(connection, conversions, Order(True, zone), 1)
+        if not rows:
+            return None
+        changes = await connection.fetch(_CHANGES, rows[0]["id"])
+        entries = await connection.fetch(_ENTRIES, rows[0]["id"])
+    return {
+        **rows[0],
+        "changes": [shown(change, zone) for change in changes],
+        "entries": [shown(entry, zone) for entry in entries],
+    }
+
+
+async def feed(
+    pool: Pool, conversions: ConversionFilter, zone: tzinfo, after_id: int, limit: int
+) -> list[Row]:
+    """Conversions with ids above `after_id`, in the order of ids."""
+    condition, values = where(conversions)
+    values.append(after_id)
+    condition += f" AND id > ${len(values)}"
+    async with reading(pool, "read_committed") as connection:
+        records = await connection.fetch(_statement(condition, "id", limit), *values)
+    return [_row(record, zone) for record in records]
+
+
+async def export(pool: Pool, conversions: ConversionFilter, order: Order) -> AsyncIterator[list[Row]]:
+    """All conversions of a filter that are stored when the first chunk is asked for, in chunks.
+
+    Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.
+    """
+    async with reading(pool, "read_committed") as connection:
+        newest_id = await connection.fetchval(_NEWEST)
+    last_hash: str | None = None
+    while True:
+        async with reading(pool, "read_committed") as connection:
+            rows = await _rows(
+                connection, conversions, order, EXPORT_CHUNK, after=last_hash, newest_id=newest_id
+            )
+        if rows:
+            yield rows
+        if len(rows) < EXPORT_CHUNK:
+            return
+        last_hash = str(rows[-1]["hash"])
+
+
+def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
+    """The condition of a filter, and the values of its parameters, from $1 on."""
+    conditions = ["true"]
+    values: list[object] = []
+    for column, value in conversions.equals:
+        if column not in FILTERS:
+            raise ValueError(f"no filter {column}")
+        values.append(value)
+        conditions.append(f"{column} = ${len(values)}")
+    for operator, millis, everything in zip((">=", "<"), conversions.span, ALL_TIME, strict=True):
+        if millis != everything:
+            is_click = conversions.basis == "click"
+            values.append(first_hash_at(millis) if is_click else millis)
+            column, bound = ("click_hash", "${}") if is_click else ("created_at", _INSTANT)
+            conditions.append(f"{column} {operator} {bound.format(len(values))}")
+    return " AND ".join(conditions), values
+
+
+async def _count(connection: Connection, conversions: ConversionFilter) -> int:
+    condition, values = where(conversions)
+    return int(await connection.fetchval(f"SELECT count(*) FROM conversion WHERE {condition}", *values))  # noqa: S608
+
+
+async def _rows(
+    connection: Connection,
+    conversions: ConversionFilter,
+    order: Order,
+    limit: int,
+    *,
+    offset: int = 0,
+    after: str | None = None,
+    newest_id: int | None = None,
+) -> list[Row]:
+    condition, values = where(conversions)
+    if after is not None:
+        values.append(after)
+        last = f"FROM conversion WHERE hash = ${len(values)}"
+        condition += (
+            f" AND (created_at, id) {'<' if order.newest_first else '>'}"
+            f" ((SELECT created_at {last}), (SELECT id {last}))"
+        )
+    if newest_id is not None:
+        values.append(newest_id)
+        condition += f" AND id <= ${len(values)}"
+    sort = "created_at DESC, id DESC" if order.newest_first else "created_at, id"
+    records = await connection.fetch(_statement(condition, sort, limit, offset), *values)
+    return [_row(record, order.zone) for record in records]
+
+
+def _statement(where: str, sort: str, limit: int, offset: int = 0) -> str:
+    return f"""
+SELECT {_SELECT}
+FROM (SELECT * FROM conversion WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
+ORDER BY {sort}
+"""  # noqa: S608
+
+
+def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
+    row = shown(record, zone)
+    row["click_created_at"] = local_second(millis_of(str(row["click_hash"])) // 1000, zone)
+    return row
+
+
+def shown(record: asyncpg.Record, zone: tzinfo) -> Row:
+    """A record as it is answered: hashes, times and money as texts."""
+    return {name: _shown(value, zone) for name, value in record.items()}
+
+
+def _shown(value: object, zone: tzinfo) -> object:
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, Decimal):
+        return show(value)
+    return local_second(value.timestamp(), zone) if isinstance(value, datetime) else value
