@@ -24,7 +24,7 @@ LEVELS = [
         "tracker.clickhash",
         "tracker.signature",
     },
-    {"tracker.deeplink", "tracker.caps", "tracker.conversion"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
         "tracker.settings",
         "tracker.complaint",
