@@ -23,6 +23,7 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
+        "tracker.rates",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
@@ -84,6 +85,7 @@ LEVELS = [
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},
     "hiredis": {"tracker.stream"},
+    "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},

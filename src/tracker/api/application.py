@@ -25,9 +25,11 @@ from tracker.api import (
     operations,
     partners,
     reports,
+    tokens,
     traffic,
 )
 from tracker.api.completeness import CompleteUntil
+from tracker.api.limits import Limits, TellLimits
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
 from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
@@ -51,6 +53,7 @@ _RESOURCES = (
     partners,
     traffic,
     link_places,
+    tokens,
     audit,
     operations,
 )
@@ -68,7 +71,7 @@ def create_api(settings: Settings) -> Starlette:
     answers: Counter[int] = Counter()
     app = Starlette(
         routes=[*(route for resource in _RESOURCES for route in resource.routes)],
-        middleware=[Middleware(operations.CountAnswers, answers)],
+        middleware=[Middleware(operations.CountAnswers, answers), Middleware(TellLimits)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,
     )
@@ -86,6 +89,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.pool = await open_pool(settings.postgres_dsn)
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
+    app.state.limits = Limits(settings)
     app.state.stream = StreamLedger(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
@@ -94,6 +98,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         await app.state.creator.close()
         app.state.geo.close()
         await app.state.complete_until.close()
+        await app.state.limits.close()
         await app.state.stream.close()
         with suppress(TimeoutError):  # then close() has ended the connections all the same
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

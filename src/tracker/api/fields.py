@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tracker import deeplink, macros, money, postback_macros, rules
+from tracker import deeplink, macros, money, postback_macros, rates, rules
 from tracker.api.times import zone_named
 from tracker.model import MAX_ID
 
@@ -137,6 +137,11 @@ Addresses = Annotated[
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.", examples=["DE"])]
 Money = Annotated[str, Field(examples=["12.50"]), AfterValidator(_amount)]
 Currency = Annotated[str, Field(examples=["EUR"]), AfterValidator(money.read_currency)]
+RateText = Annotated[
+    str,
+    Field(description="Requests in a second, minute or hour.", examples=["600/minute"]),
+    _checked(rates.read_rate),
+]
 Host = Annotated[str, Field(max_length=253, examples=["go.example"]), _checked(_host)]
 
 

@@ -197,7 +197,7 @@ def _document(
     return method, decorate(handler)
 
 
-def _editor(request: Request, token: Token) -> Editor:
+def editor_of(request: Request, token: Token) -> Editor:
     given = request.headers.getlist("if-match")
     author = Author(token.id, token.name)
     return Editor(request.app.state.pool, author, ", ".join(given) if given else None)
@@ -223,7 +223,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
         read_query(request, Query)
         given = await read_object(request, JSON)
         place = place_of(request.path_params, resource.table.parent)
-        row = await create_row(_editor(request, token), resource, place, given)
+        row = await create_row(editor_of(request, token), resource, place, given)
         location = f"{ROOT}/{path_of(resource, row)}"
         return as_json(row, 201, {"Location": location, "ETag": etag(row)})
 
@@ -252,7 +252,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         read_query(request, Query)
         given = await read_object(request, JSON, MERGE_PATCH)
         place = place_of(request.path_params, *resource.table.fixed)
-        row = await change_row(_editor(request, token), resource, place, given)
+        row = await change_row(editor_of(request, token), resource, place, given)
         return as_json(row, headers={"ETag": etag(row)})
 
     return _document(
@@ -272,7 +272,7 @@ def _delete(resource: Resource) -> _Handler:
         token = await authorize(request, WRITE)
         read_query(request, Query)
         place = place_of(request.path_params, *resource.table.fixed)
-        await delete_row(_editor(request, token), resource, place)
+        await delete_row(editor_of(request, token), resource, place)
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
     kept = "It is archived: edges do not know it any more, clicks and reports do."
