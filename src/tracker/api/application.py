@@ -27,6 +27,7 @@ from tracker.api import (
     reports,
     tokens,
     traffic,
+    views,
 )
 from tracker.api.completeness import CompleteUntil
 from tracker.api.limits import Limits, TellLimits
@@ -54,6 +55,7 @@ _RESOURCES = (
     traffic,
     link_places,
     tokens,
+    views,
     audit,
     operations,
 )

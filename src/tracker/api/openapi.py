@@ -10,7 +10,7 @@ from spectree import Response, SpecTree
 from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from starlette.applications import Starlette
 
-from tracker.api import click_schema, conversion_schema
+from tracker.api import click_schema, conversion_schema, view_schema
 from tracker.api.click_schema import Click, ProblemDetails
 from tracker.api.conversion_schema import Conversion
 from tracker.api.problems import MEDIA_TYPE
@@ -39,7 +39,7 @@ _STATUSES = {
     503: "The database, or what the request needs beside it, cannot answer now or not in time",
 }
 
-_TELL_OF_CLICKS = ("Clicks", "Ledger", "Reports")
+_TELL_OF_CLICKS = {"Clicks", "Ledger", "Reports"}
 _COMPLETE_UNTIL = {
     "Complete-Until": {
         "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
@@ -104,15 +104,17 @@ def document(app: Starlette) -> dict[str, Any]:
         for operation in path.values():
             _name_media_types(operation["responses"])
             _name_headers(operation["responses"])
-            if operation["tags"][0] in _TELL_OF_CLICKS and "200" in operation["responses"]:
+            if not _TELL_OF_CLICKS.isdisjoint(operation["tags"]) and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
             _name_limits(operation["responses"])
-            if operation["tags"][0] == "Reports":
+            if "Reports" in operation["tags"]:
                 operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
     schemas = spec["components"]["schemas"]
     schemas[Click.__name__]["examples"] = [click_schema.EXAMPLE]
     schemas[Conversion.__name__]["examples"] = [conversion_schema.EXAMPLE]
+    for name, example in view_schema.examples().items():
+        schemas[name]["examples"] = [example]
     return spec
 
 

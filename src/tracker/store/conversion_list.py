@@ -6,7 +6,7 @@ changes. Ids are in the order of commits, so that a feed by id misses none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -139,10 +139,11 @@ async def page_after(
     return Page(rows[:per_page], total, len(rows) > per_page)
 
 
-async def one(pool: Pool, key: int | str, zone: tzinfo) -> Row | None:
-    """The conversion with an id or a hash, with its history and its entries."""
-    column = "id" if isinstance(key, int) else "hash"
-    conversions = ConversionFilter(equals=((column, key),))
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
+) -> Row | None:
+    """The conversion with an id or a hash, if the narrowed filter has it; with history and entries."""
+    conversions = narrow(ConversionFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
     async with reading(pool, "repeatable_read") as connection:
         rows = await _rows(connection, conversions, Order(True, zone), 1)
         if not rows:
@@ -197,13 +198,19 @@ def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
             raise ValueError(f"no filter {column}")
         values.append(value)
         conditions.append(f"{column} = ${len(values)}")
-    for operator, millis, everything in zip((">=", "<"), conversions.span, ALL_TIME, strict=True):
+    return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
+
+
+def bounds(span: Span, basis: Basis, values: list[object]) -> str:
+    """Further conditions: that conversions, or their clicks, are of a span; adds the values of parameters."""
+    conditions = ""
+    for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:
-            is_click = conversions.basis == "click"
+            is_click = basis == "click"
             values.append(first_hash_at(millis) if is_click else millis)
             column, bound = ("click_hash", "${}") if is_click else ("created_at", _INSTANT)
-            conditions.append(f"{column} {operator} {bound.format(len(values))}")
-    return " AND ".join(conditions), values
+            conditions += f" AND {column} {operator} {bound.format(len(values))}"
+    return conditions
 
 
 async def _count(connection: Connection, conversions: ConversionFilter) -> int:

@@ -6,7 +6,8 @@ order never miss each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -32,10 +33,13 @@ from tracker.conversion import (
     refusal_of_new,
 )
 from tracker.store.conversion_caps import CapBook
-from tracker.store.pool import Connection
+from tracker.store.pool import BACKUP_GATE, Connection
 
 LOCK = 0x7C1C_0004
 """Advisory lock of the transaction that changes conversions, or closes their periods."""
+
+WRITER = 0x7C1C_0005
+"""Advisory lock of the worker that takes postbacks off the stream."""
 
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
@@ -48,6 +52,13 @@ _COLUMNS = (
 )
 _AMENDED = ("order_id", "status", "sale_status", *Amounts._fields, *_OWN)
 
+# One writer, however many run; one that is frozen must not keep the others from it for long.
+_SESSION = """
+SET default_transaction_isolation = 'read committed';
+SET idle_in_transaction_session_timeout = '60s';
+SET idle_session_timeout = '60s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
 _KNOWN = "SELECT hash, result, reason, conversion_id FROM postback WHERE hash = ANY ($1::uuid[])"
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 _CLICKS = f"""
@@ -105,8 +116,8 @@ _BOOK = """
 INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
     affiliate_id, payout, payout_currency, revenue, revenue_currency)
 SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE created_at END,
-    CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until, offer_id, advertiser_id,
-    affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
+    CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until,
+    offer_id, advertiser_id, affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
 FROM conversion, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
 WHERE id = $1 AND NOT is_test
 """
@@ -177,6 +188,23 @@ async def lock(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
 
 
+async def begin_writing(connection: Connection) -> bool:
+    """Become the writer of postbacks, as long as this connection lasts; False while another is."""
+    await connection.execute(_SESSION)
+    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER))
+
+
+@asynccontextmanager
+async def no_backup(connection: Connection) -> AsyncIterator[None]:
+    """What is done meanwhile a backup finds done as a whole, or not at all."""
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
+
+
 async def take(
     connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
 ) -> list[Taken]:
@@ -195,6 +223,12 @@ async def take(
             done[postback.hash] = await _Taker(connection, facts, caps, postback).take(complete_until)
         await connection.executemany(_LOG, [_logged(postback, done[postback.hash]) for postback in todo])
     return [done[postback.hash] for postback in postbacks]
+
+
+async def give_up(connection: Connection, postback: Postback, why: str) -> None:
+    """Log one that the tables cannot take."""
+    taken = Taken(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
+    await connection.execute(_LOG, *_logged(postback, taken))
 
 
 async def set_status(
