@@ -100,7 +100,7 @@ def finished(trace: str) -> list[str]:
     for line in trace.splitlines():
         thread, _, call = line.partition(" ")
         call = call.strip()
-        is_begun, call = call.endswith("<unfinished ...>"), call.removesuffix("<unfinished ...>")
+        is_begun, call = call.endswith("<unfinished ...>"), call.removesuffix("<unfinished ...>").rstrip()
         if is_begun and call.startswith(("fsync", "fdatasync")):
             syncs[thread] = call
         elif resumed := re.match(r"<\.\.\. f\w+ resumed>(.*)", call):
