@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from tracker.settings import Settings
-from tracker.store import partitions, pool
+from tracker.store import outgoing, partitions, pool
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ async def once(settings: Settings) -> list[str]:
     assert settings.postgres_dsn
     connection = await pool.connect(settings.postgres_dsn)
     try:
+        await outgoing.forget(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

@@ -25,6 +25,7 @@ from tracker.api import (
     operations,
     partners,
     reports,
+    sent_postbacks,
     traffic,
 )
 from tracker.api.completeness import CompleteUntil
@@ -47,6 +48,7 @@ _RESOURCES = (
     goals,
     ledger,
     reports,
+    sent_postbacks,
     offers,
     partners,
     traffic,
