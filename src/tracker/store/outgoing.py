@@ -153,7 +153,7 @@ async def due_hosts(pool: Pool) -> set[str]:
 async def take(pool: Pool, host: str, most: int) -> list[Due]:
     """Take what is to be sent to a host; it is due again after LEASE unless it is settled."""
     rows = await pool.fetch(_TAKE, host, most, LEASE)
-    return [Due(id_, str(key), *rest) for id_, key, *rest in rows]
+    return [Due(id_, key.hex, *rest) for id_, key, *rest in rows]
 
 
 async def settle(
