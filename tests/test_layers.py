@@ -24,6 +24,7 @@ LEVELS = [
         "tracker.clickhash",
         "tracker.signature",
         "tracker.rates",
+        "tracker.reach",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
@@ -53,6 +54,7 @@ LEVELS = [
         "tracker.edge.device",
         "tracker.edge.catalog",
         "tracker.embedded",
+        "tracker.caller",
     },
     {"tracker.edge.spool"},
     {"tracker.edge.drain"},
@@ -88,6 +90,7 @@ ONLY_IMPORTER = {
     "hiredis": {"tracker.stream"},
     "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},
     "ua_parser_rs": {"tracker.edge.bots"},
