@@ -49,9 +49,23 @@ CONVERSIONS = {
     ),
 }
 
+_GROUPS = (
+    *("day", "hour", "offer_id", "offer_name", "offer_url_id", "country_code", "device_type", "device_os"),
+    *("browser", "status"),
+)
+_COUNTS = (
+    *("clicks", "uniques", "duplicates", "invalid", "gross", "conversions_approved"),
+    *("conversions_pending", "conversions_hold", "conversions_rejected"),
+)
+
+REPORTS = {
+    "affiliate": (*_GROUPS, "affiliate_source", "reason", *_COUNTS, "payout", "pending_payout"),
+    "advertiser": (*_GROUPS, "affiliate_id", *_COUNTS, "revenue", "pending_revenue"),
+}
+
 
 def query_model(
-    kind: str, model: type[Query], columns: Collection[str], seen: Collection[str]
+    kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], **other: Any
 ) -> type[Query]:
     """The parameters that are about no column, or about one that is seen; whose they are is given."""
     fields: dict[str, Any] = {
@@ -59,18 +73,23 @@ def query_model(
         for name, field in model.model_fields.items()
         if name not in columns or (name in seen and name != f"{kind}_id")
     }
-    return create_model(
-        f"{kind.capitalize()}{model.__name__}", __base__=Query, __doc__=model.__doc__, **fields
-    )
+    name = f"{kind.capitalize()}{model.__name__}"
+    return create_model(name, __base__=Query, __doc__=model.__doc__, **{**fields, **other})
+
+
+def row_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[BaseModel]:
+    """A row with some of its keys."""
+    fields: dict[str, Any] = {
+        key: (field.annotation, field) for key, field in row.model_fields.items() if key in set(keys)
+    }
+    return create_model(f"{kind.capitalize()}{row.__name__}", __doc__=row.__doc__, **fields)
 
 
 def list_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[BaseModel]:
     """The envelope of a list of reduced rows."""
-    fields: dict[str, Any] = {key: (row.model_fields[key].annotation, row.model_fields[key]) for key in keys}
-    name = f"{kind.capitalize()}{row.__name__}"
-    shown: Any = create_model(name, __doc__=f"What an {kind} sees of a {row.__name__.lower()}.", **fields)
+    shown: Any = row_model(kind, row, keys)
     return create_model(
-        f"{name}List",
+        f"{shown.__name__}List",
         __doc__="A page of a list, or of the feed (then total, page and pages are null).",
         data=(list[shown], ...),
         total=(int | None, Field(description="All of the filter, exactly.", examples=[100])),

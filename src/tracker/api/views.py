@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -23,9 +23,18 @@ from tracker.api.listing import as_json
 from tracker.api.openapi import answers, documented
 from tracker.api.paging import envelope
 from tracker.api.parameters import Query, ZoneQuery, read_query
+from tracker.api.reports import (
+    FIELDS,
+    ReportAnswer,
+    ReportQuery,
+    ReportRow,
+    ReportSums,
+    answer_report,
+    groups_of,
+)
 from tracker.api.resource_endpoints import PageQuery, listed
 from tracker.api.sight import Sight
-from tracker.api.view_schema import CLICKS, CONVERSIONS, list_model, query_model
+from tracker.api.view_schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.links import read_links
 from tracker.store import affiliate_offers, click_list, conversion_list
 
@@ -112,6 +121,29 @@ async def list_offers(request: Request) -> Response:
     return as_json(envelope(page._replace(rows=rows), per_page=query.per_page, number=number))
 
 
+def _report(kind: str) -> _Endpoint:
+    groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
+    group_by = (groups_of(groups), ...)
+    reduced = query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], group_by=group_by)
+
+    async def report(request: Request) -> Response:
+        owner = await authorize_owner(request, kind, "reports:read")
+        return await answer_report(request, _read(request, reduced, ReportQuery), Sight(REPORTS[kind], owner))
+
+    row: Any = row_model(kind, ReportRow, REPORTS[kind])
+    sums = row_model(kind, ReportSums, REPORTS[kind])
+    told = ReportAnswer.model_fields
+    fields: Any = {
+        "data": (list[row], told["data"]),
+        "other": (sums | None, told["other"]),
+        "totals": (sums, told["totals"]),
+    }
+    answer = create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields)
+    text = f"Add one's clicks and conversions up\n\nThe {kind}'s own, as the network's report goes."
+    resp = answers(answer, 401, 403, 422, 503)
+    return _document(kind, "reports", "read", text, report, query=reduced, resp=resp)
+
+
 def _routes_of(kind: str, viewed: Viewed) -> list[BaseRoute]:
     path = f"{VIEWS[kind]}/{viewed.noun}"
     return [
@@ -130,7 +162,7 @@ def _list(kind: str, viewed: Viewed) -> _Endpoint:
 
     answer = answers(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 422, 503)
     text = f"List one's {viewed.noun}\n\nThe {kind}'s own, as the network's list goes; also as a feed."
-    return _document(kind, viewed, "list", text, list_, query=reduced, resp=answer)
+    return _document(kind, viewed.noun, "list", text, list_, query=reduced, resp=answer)
 
 
 def _one(kind: str, viewed: Viewed) -> _Endpoint:
@@ -139,7 +171,7 @@ def _one(kind: str, viewed: Viewed) -> _Endpoint:
 
     answer = answers(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 404, 422, 503)
     text = f"Get one of one's {viewed.noun}\n\nBy its id or its hash; one of somebody else is 404."
-    return _document(kind, viewed, "get", text, get, query=ZoneQuery, resp=answer)
+    return _document(kind, viewed.noun, "get", text, get, query=ZoneQuery, resp=answer)
 
 
 def _export(kind: str, viewed: Viewed) -> _Endpoint:
@@ -151,7 +183,7 @@ def _export(kind: str, viewed: Viewed) -> _Endpoint:
 
     text = f"Export one's {viewed.noun}\n\nAll of the {kind}'s own, as a stream: NDJSON or CSV."
     answer = answers(None, 401, 403, 422, 503)
-    return _document(kind, viewed, "export", text, export, query=reduced, resp=answer)
+    return _document(kind, viewed.noun, "export", text, export, query=reduced, resp=answer)
 
 
 async def _sight(request: Request, kind: str, viewed: Viewed) -> Sight:
@@ -165,13 +197,11 @@ def _read(request: Request, reduced: type[Query], model: type[SomeQuery]) -> Som
     return model.model_construct(given.model_fields_set, **dict(given))
 
 
-def _document(
-    kind: str, viewed: Viewed, action: str, text: str, endpoint: _Endpoint, **more: Any
-) -> _Endpoint:
+def _document(kind: str, noun: str, action: str, text: str, endpoint: _Endpoint, **more: Any) -> _Endpoint:
     endpoint.__doc__ = text
     decorate = documented.validate(
-        tags=[VIEWS[kind].rpartition("/")[2].capitalize(), viewed.noun.capitalize()],
-        operation_id=f"{action}_{kind}_{viewed.noun}",
+        tags=[VIEWS[kind].rpartition("/")[2].capitalize(), noun.capitalize()],
+        operation_id=f"{action}_{kind}_{noun}",
         path_parameter_descriptions={"id": "Its id, or its hash: 32 hexadecimal digits."},
         skip_validation=True,
         **more,
@@ -182,5 +212,6 @@ def _document(
 
 routes: list[BaseRoute] = [
     *(route for kind in VIEWS for viewed in _VIEWED for route in _routes_of(kind, viewed)),
+    *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
     Route(f"{VIEWS['affiliate']}/offers", list_offers),
 ]
