@@ -34,6 +34,7 @@ COMMANDS = {
     "ledger": "show where every recorded click is, and name what does not balance",
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks anew, and mend counts that differ",
+    "import": "move in: offers, affiliates, historic clicks and conversions",
     "orphans": "show hits that named no known offer or affiliate",
     "demo": "fill an empty catalogue with a small network to click through",
     "token": "make API tokens",
