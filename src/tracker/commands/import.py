@@ -110,12 +110,13 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
         known = await imports.known(connection)
         for given in arguments.files:
             with _readable(given, settings.data_dir) as path:
+                reader = ClickReader.of(arguments.source, zone, known)
                 job = Job(
                     kind=arguments.kind,
                     source=arguments.source,
-                    file=RowFile(path, names),
+                    file=RowFile(path, names, reader.readers),
                     reading=f"{zone} {sorted(names.items())}",
-                    reader=ClickReader.of(arguments.source, zone, known),
+                    reader=reader,
                     store=imports.ClickStore(connection),
                     bad_rows=arguments.skip_bad,
                     is_dry=arguments.dry_run,

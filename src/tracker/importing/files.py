@@ -9,7 +9,7 @@ import csv
 import gzip
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -40,9 +40,11 @@ class Line(NamedTuple):
 class RowFile:
     """One file; read from its beginning as often as asked for."""
 
-    def __init__(self, path: Path, names: Names) -> None:
+    def __init__(self, path: Path, names: Names, known: Collection[str] = ()) -> None:
+        """`known`: the fields that there are; none given: any may be named."""
         self.path = path
         self._names = names
+        self._known = known
         self._size = path.stat().st_size
         self._raw: IO[bytes] | None = None
 
@@ -119,6 +121,10 @@ class RowFile:
         header = [self._names.get(name.strip(), name.strip()) for name in theirs]
         named = [name for name in header if name != _LEFT_OUT]
         twice = sorted({name for name in named if named.count(name) > 1})
+        unknown = [name for name in named if self._known and name not in self._known]
+        if unknown:
+            which = ", ".join(map(repr, unknown))
+            raise Complaint(f"{self.path}: no field is called {which}: --map it to one, or to nothing")
         if twice or not named:
             raise Complaint(f"{self.path}: {f'two columns are {twice[0]}' if twice else 'names no columns'}")
         return header

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, timedelta
 from functools import reduce
 from hashlib import sha256
 from typing import NamedTuple
@@ -17,6 +18,8 @@ MISSING = -1
 """Group of an affiliate that there is none of."""
 
 _ONE_AT_A_TIME = 0x7C1C_0012
+_EPOCH = date(1970, 1, 1)
+_DAY_MILLIS = 86_400_000
 
 _OFFERS = "SELECT id, advertiser_id, brand_id FROM offer"
 _AFFILIATES = "SELECT id, group_id FROM affiliate"
@@ -199,18 +202,16 @@ class ClickStore:
 
 
 def _day(hash_: str) -> date:
-    return datetime.fromtimestamp(millis_of(hash_) // 1000, UTC).date()
+    return _EPOCH + timedelta(days=millis_of(hash_) // _DAY_MILLIS)
 
 
 def _summed(rows: Iterable[tuple[str, int, int]]) -> Sums:
     """A row's share is 64 bits of a digest of what it says: no two defects cancel each other out."""
-    sums: Sums = {}
+    shares: defaultdict[int, list[int]] = defaultdict(list)
     for hash_, *ids in rows:
         digest = sha256(f"{hash_} {ids}".encode()).digest()
-        share = Sum(1, int.from_bytes(digest[:8]))
-        day = _day(hash_)
-        sums[day] = sums.get(day, NOTHING).plus(share)
-    return sums
+        shares[millis_of(hash_) // _DAY_MILLIS].append(int.from_bytes(digest[:8]))
+    return {_EPOCH + timedelta(days=day): Sum(len(own), sum(own) % 2**64) for day, own in shares.items()}
 
 
 def added(sums: Sums, others: Sums) -> Sums:
