@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 
 LEVELS = [
-    {"tracker.model"},
+    {"tracker.model", "tracker.money"},
     {
         "tracker.macros",
         "tracker.targeting",
@@ -24,7 +24,7 @@ LEVELS = [
         "tracker.clickhash",
         "tracker.signature",
     },
-    {"tracker.deeplink", "tracker.caps"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion"},
     {
         "tracker.settings",
         "tracker.complaint",
