@@ -21,7 +21,8 @@ from tracker.importing import values
 from tracker.importing.values import RowError, read_all
 from tracker.model import ClickRow, Reason, Status
 from tracker.store.click_list import AFF_SUBS
-from tracker.store.imports import MISSING, ImportedClick, Known
+from tracker.store.imported_clicks import ImportedClick
+from tracker.store.imports import MISSING, Known
 
 _LONGEST_WORD = 100
 
