@@ -23,8 +23,9 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
+        "tracker.money",
     },
-    {"tracker.deeplink", "tracker.caps", "tracker.conversion"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
         "tracker.settings",
         "tracker.complaint",

@@ -160,7 +160,7 @@ async def test_the_document_tells_of_every_object_that_is_managed(database: Sett
         for method, operation in methods.items()
         if "Management" in operation["tags"]
     }
-    assert len(operations) == 11 * 5 + 2 + 1  # kinds of objects, the network, the trail
+    assert len(operations) == 15 * 5 + 2 + 1  # kinds of objects, the network, the trail
     assert len({operation["operationId"] for operation in operations.values()}) == len(operations)
     for (method, path), operation in operations.items():
         success = {"post": "201", "delete": "204"}.get(method, "200")

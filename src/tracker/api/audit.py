@@ -31,7 +31,7 @@ class Change(BaseModel):
 
     id: int
     at: str = Field(description="UTC.", examples=["2026-11-25T16:00:00.123456+00:00"])
-    token_id: int
+    token_id: int | None = Field(description="null: on the command line.")
     token_name: str = Field(description="As it was then.")
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])

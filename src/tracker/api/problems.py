@@ -42,8 +42,16 @@ class Problem(HTTPException):
 
 def invalid(errors: Errors) -> Problem:
     """422 naming each parameter that cannot be read."""
-    detail = "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
-    return Problem(422, detail, errors=errors)
+    return Problem(422, _told(errors), errors=errors)
+
+
+def conflict(errors: Errors) -> Problem:
+    """409 naming each field that does not go with what is there."""
+    return Problem(409, _told(errors), errors=errors)
+
+
+def _told(errors: Errors) -> str:
+    return "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
 
 
 async def answer_problem(_request: Request, error: Exception) -> Response:

@@ -14,12 +14,13 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
-from tracker.api.json_body import JSON
+from tracker.api.json_body import JSON, MERGE_PATCH, read_object
 from tracker.api.openapi import SHOWN, answers, documented
 from tracker.api.paging import envelope
 from tracker.api.problems import SECURITY_HEADERS
 from tracker.api.resource import (
     ROOT,
+    Editor,
     Resource,
     change_row,
     check_parent,
@@ -32,6 +33,7 @@ from tracker.api.resource import (
 )
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table
+from tracker.store.tokens import Token
 
 READ, WRITE = "offers:read", "offers:write"
 
@@ -99,17 +101,32 @@ def _shown_model(resource: Resource) -> type[BaseModel]:
         column: (str if column == "host" else int, Field(description="Names it; never changes."))
         for column in resource.table.fixed
     }
+    fixed |= resource.facts
     fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
-    model: type[BaseModel] = create_model(
-        f"{resource.name}{SHOWN}", __base__=resource.fields, __doc__=f"One {resource.noun}.", **fixed
-    )
+    return _whole_model(f"{resource.name}{SHOWN}", resource, resource.fields, fixed)
+
+
+def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+    """An object as it is answered to who makes it."""
+    if resource.mint is None:
+        return shown
+    once: dict[str, Any] = {
+        name: (str, Field(description="Shown now and never again.")) for name in resource.mint()[1]
+    }
+    return _whole_model(f"{resource.name}Made{SHOWN}", resource, shown, once)
+
+
+def _whole_model(
+    name: str, resource: Resource, base: type[BaseModel], fields: dict[str, Any]
+) -> type[BaseModel]:
+    model: type[BaseModel] = create_model(name, __base__=base, __doc__=f"One {resource.noun}.", **fields)
     model.model_config["json_schema_extra"] = _always_whole
     return model
 
 
 def _always_whole(schema: dict[str, Any]) -> None:
     """What is answered has every field, and may have more one day."""
-    del schema["additionalProperties"]
+    schema.pop("additionalProperties", None)
     schema["required"] = list(schema["properties"])
     for field in schema["properties"].values():
         field.pop("default", None)
@@ -135,7 +152,8 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 def _patch_model(resource: Resource) -> type[BaseModel]:
     """What may be changed: every field may be left out, null sets it back."""
     again = Field(None, description="May be said again, not changed.")
-    fields: dict[str, Any] = dict.fromkeys(resource.table.fixed, (int | str | None, again))
+    said = (*resource.table.fixed, *resource.table.facts)
+    fields: dict[str, Any] = dict.fromkeys(said, (int | str | None, again))
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
         fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
@@ -165,10 +183,10 @@ def _document(
 ) -> _Handler:
     """Registers a handler with the API's document; the text is its summary and description."""
     handler.__doc__ = text
-    descriptions = {
-        "offer_id": "The offer's id.",
-        resource.table.key: f"Which {resource.noun}: its {resource.table.key}.",
-    }
+    table = resource.table
+    descriptions = {table.key: f"Which {resource.noun}: its {table.key}."}
+    if table.parent:
+        descriptions[table.parent] = f"The {table.parent_table}'s id."
     decorate = documented.validate(
         tags=[_TAG],
         operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
@@ -179,14 +197,20 @@ def _document(
     return method, decorate(handler)
 
 
+def _editor(request: Request, token: Token) -> Editor:
+    given = request.headers.getlist("if-match")
+    author = Author(token.id, token.name)
+    return Editor(request.app.state.pool, author, ", ".join(given) if given else None)
+
+
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
     query_model = _query_model(resource)
 
     async def list_(_self: HTTPEndpoint, request: Request) -> Response:
         await authorize(request, READ)
         query = read_query(request, query_model)
-        place = place_of(request, resource.table.parent)
-        await check_parent(request.app.state.pool, place, or_archived=True)
+        place = place_of(request.path_params, resource.table.parent)
+        await check_parent(request.app.state.pool, resource.table, place, or_archived=True)
         return await list_rows(request, resource.table, query, place)
 
     answer = answers(_list_model(resource, shown), 401, 403, 404, 422, 503)
@@ -197,12 +221,14 @@ def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def create(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, WRITE)
         read_query(request, Query)
-        row = await create_row(request, resource, Author(token.id, token.name))
+        given = await read_object(request, JSON)
+        place = place_of(request.path_params, resource.table.parent)
+        row = await create_row(_editor(request, token), resource, place, given)
         location = f"{ROOT}/{path_of(resource, row)}"
         return as_json(row, 201, {"Location": location, "ETag": etag(row)})
 
     errors = tuple(status for status in _CHANGES if status != 412)
-    answer = answers(shown, *errors, status=201)
+    answer = answers(_made_model(resource, shown), *errors, status=201)
     return _document(
         resource, "post", "create", f"Create: {resource.noun}", create, json=resource.fields, resp=answer
     )
@@ -212,7 +238,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def get(_self: HTTPEndpoint, request: Request) -> Response:
         await authorize(request, READ)
         read_query(request, Query)
-        place = place_of(request, *resource.table.fixed)
+        place = place_of(request.path_params, *resource.table.fixed)
         row = found(await managed.one(request.app.state.pool, resource.table, place), resource)
         return as_json(row, headers={"ETag": etag(row)})
 
@@ -224,7 +250,9 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def change(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, WRITE)
         read_query(request, Query)
-        row = await change_row(request, resource, Author(token.id, token.name))
+        given = await read_object(request, JSON, MERGE_PATCH)
+        place = place_of(request.path_params, *resource.table.fixed)
+        row = await change_row(_editor(request, token), resource, place, given)
         return as_json(row, headers={"ETag": etag(row)})
 
     return _document(
@@ -243,7 +271,8 @@ def _delete(resource: Resource) -> _Handler:
     async def delete(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, WRITE)
         read_query(request, Query)
-        await delete_row(request, resource, Author(token.id, token.name))
+        place = place_of(request.path_params, *resource.table.fixed)
+        await delete_row(_editor(request, token), resource, place)
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
     kept = "It is archived: edges do not know it any more, clicks and reports do."

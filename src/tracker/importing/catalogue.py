@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from graphlib import TopologicalSorter
 from typing import Any, NamedTuple, cast
 
 import orjson
 
+from tracker.api import goals, link_places, offers, partners, traffic
 from tracker.api.problems import Problem
 from tracker.api.resource import Editor, Resource, change_row, create_row, path_of
 from tracker.importing.entries import Entry
@@ -49,23 +51,38 @@ class _UndoneError(Exception):
     """Undoes a transaction."""
 
 
-async def bring(
-    connection: Connection, resources: Sequence[Resource], entries: Sequence[Entry], *, is_dry: bool
-) -> Result:
-    """Create and change what the entries say; with errors, and in a dry run, nothing is kept.
+RESOURCES = tuple(
+    resource
+    for module in (partners, offers, goals, traffic, link_places)
+    for resource in module.RESOURCES
+    if not resource.mint  # secrets are made here, and shown once
+)
+"""What a catalogue consists of."""
 
-    `resources` are in an order in which what is referred to comes first.
-    """
+
+async def bring(connection: Connection, entries: Sequence[Entry], *, is_dry: bool) -> Result:
+    """Create and change what the entries say; with errors, and in a dry run, nothing is kept."""
     pool = cast(Pool, _OneConnection(connection))
     bringing = _Bringing(connection, Editor(pool, _AUTHOR), entries)
     with suppress(_UndoneError):
         async with managed.changing(pool):
-            for resource in resources:
+            for resource in _in_order():
                 await bringing.run(resource)
             if is_dry or bringing.errors:
                 raise _UndoneError
             await bringing.pass_ids()
     return bringing.result()
+
+
+def _in_order() -> list[Resource]:
+    """What is referred to comes first."""
+    resources = {resource.table.name: resource for resource in RESOURCES}
+    referred = {
+        name: {resource.table.parent_table, *(reference.table for reference in resource.table.references)}
+        for name, resource in resources.items()
+    }
+    order = TopologicalSorter({name: tables - {name, ""} for name, tables in referred.items()}).static_order()
+    return [resources[name] for name in order]
 
 
 class _OneConnection:
@@ -111,7 +128,7 @@ class _Bringing:
         self._connection = connection
         self._editor = editor
         self._entries = entries
-        self._rows: dict[str, _Rows] = {}
+        self._loaded: dict[str, _Rows] = {}
         self._meant: dict[int, Row] = {}  # the row that an entry means, by its place among the entries
         self._places = {id(entry): place for place, entry in enumerate(entries)}
         self._changes: dict[int, Change] = {}
@@ -125,7 +142,6 @@ class _Bringing:
         own = [(place, entry) for place, entry in enumerate(self._entries) if entry.resource is resource]
         if not own:
             return
-        await self._load(resource, [entry for _, entry in own])
         for step in (self._find_or_create, self._change):
             for place, entry in own:
                 try:
@@ -137,19 +153,22 @@ class _Bringing:
 
     async def pass_ids(self) -> None:
         """Have ids that are given from now on come after those of the files."""
-        for table, rows in self._rows.items():
-            await managed.pass_id(self._connection, table, rows.last_id)
+        for table, rows in self._loaded.items():
+            if rows.last_id:
+                await managed.pass_id(self._connection, table, rows.last_id)
 
-    async def _load(self, resource: Resource, entries: Sequence[Entry]) -> None:
-        table = resource.table
-        said = (entry.given.get("id") for entry in entries)
-        last_id = max((id_ for id_ in said if isinstance(id_, int)), default=0)
-        if table.key == "id":
-            last_id = max(last_id, await managed.last_id(self._connection, table.name))
-        self._rows[table.name] = _Rows(await managed.every(self._connection, table), last_id)
+    async def _rows(self, name: str) -> _Rows:
+        if name not in self._loaded:
+            table = next(resource.table for resource in RESOURCES if resource.table.name == name)
+            rows = await managed.every(self._connection, table)
+            own = [entry.given.get("id") for entry in self._entries if entry.resource.table is table]
+            said = [id_ for id_ in own if isinstance(id_, int)]
+            last_id = await managed.last_id(self._connection, name) if table.key == "id" else 0
+            self._loaded[name] = _Rows(rows, max([last_id, *said]))
+        return self._loaded[name]
 
     async def _find_or_create(self, place: int, entry: Entry) -> None:
-        parent = self._parent(entry)
+        parent = await self._parent(entry)
         if parent is None:
             return  # it is wrong itself, and that is said
         table = entry.resource.table
@@ -181,8 +200,7 @@ class _Bringing:
         if before is None:
             return
         table = entry.resource.table
-        parent = {table.parent: before[table.parent]} if table.parent else {}
-        given = self._resolved(entry, {**before, **parent}, table.references)
+        given = await self._resolved(entry, before, table.references)
         patch = {name: _replacing(before.get(name), value) for name, value in given.items()}
         where = {column: before[column] for column in table.fixed}
         after = await change_row(self._editor, entry.resource, where, patch)
@@ -191,7 +209,7 @@ class _Bringing:
         if changed and place not in self._changes:
             self._changes[place] = Change(path_of(entry.resource, after), False, changed)
 
-    def _parent(self, entry: Entry) -> Row | None:
+    async def _parent(self, entry: Entry) -> Row | None:
         """The column that says whose an entry's object is; None: its parent could not be made."""
         table = entry.resource.table
         if not table.parent:
@@ -200,12 +218,12 @@ class _Bringing:
             meant = self._meant.get(self._places[id(entry.parent)])
             return meant and {table.parent: meant["id"]}
         whose = Reference(table.parent, table.parent_table)
-        given = self._resolved(entry, {}, [whose])
+        given = await self._resolved(entry, {}, [whose])
         if not isinstance(given.get(table.parent), int):
             raise _UnclearError(f"{table.parent} is missing, and so is {table.parent_table}")
         return {table.parent: given[table.parent]}
 
-    def _resolved(self, entry: Entry, row: Row, references: Iterable[Reference]) -> Row:
+    async def _resolved(self, entry: Entry, row: Row, references: Iterable[Reference]) -> Row:
         """What is said, with ids in place of names: `advertiser: PlayGames` is an `advertiser_id`."""
         given = dict(entry.given)
         table = entry.resource.table
@@ -217,17 +235,17 @@ class _Bringing:
             if name in given and name not in table.columns:
                 said = given.pop(name)
                 if reference.column in wanted:
-                    given[reference.column] = self._id_of(name, said, reference, {**row, **given})
+                    given[reference.column] = await self._id_of(name, said, reference, {**row, **given})
             if reference.column not in wanted and reference.column != table.parent:
                 given.pop(reference.column, None)
         return given
 
-    def _id_of(self, name: str, said: Any, reference: Reference, row: Row) -> int | None:
+    async def _id_of(self, name: str, said: Any, reference: Reference, row: Row) -> int | None:
         if said is None:
             return None
         within = {reference.within: row[reference.within]} if row.get(reference.within) else {}
-        rows = self._rows.get(reference.table)
-        found = _current(rows.find({"name": said, **within})) if rows else []
+        rows = await self._rows(reference.table)
+        found = _current(rows.find({"name": said, **within}))
         if len(found) != 1:
             raise _UnclearError(
                 f"{name} {said!r} is the name of {len(found) or 'none'}: give {reference.column}"
