@@ -66,6 +66,7 @@ async def bring(connection: Connection, entries: Sequence[Entry], *, is_dry: boo
     bringing = _Bringing(connection, Editor(pool, _AUTHOR), entries)
     with suppress(_UndoneError):
         async with managed.changing(pool):
+            await bringing.keep_ids_free()
             for resource in _in_order():
                 await bringing.run(resource)
             if is_dry or bringing.errors:
@@ -151,6 +152,12 @@ class _Bringing:
                 except Problem as problem:
                     self.errors += _told(entry, problem)
 
+    async def keep_ids_free(self) -> None:
+        """Have offers' base goals, which come with them, leave those ids alone that the files say."""
+        said = max(self._said_ids("goal"), default=0)
+        if said > await managed.last_id(self._connection, "goal"):
+            await managed.pass_id(self._connection, "goal", said)
+
     async def pass_ids(self) -> None:
         """Have ids that are given from now on come after those of the files."""
         for table, rows in self._loaded.items():
@@ -161,21 +168,22 @@ class _Bringing:
         if name not in self._loaded:
             table = next(resource.table for resource in RESOURCES if resource.table.name == name)
             rows = await managed.every(self._connection, table)
-            own = [entry.given.get("id") for entry in self._entries if entry.resource.table is table]
-            said = [id_ for id_ in own if isinstance(id_, int)]
             last_id = await managed.last_id(self._connection, name) if table.key == "id" else 0
-            self._loaded[name] = _Rows(rows, max([last_id, *said]))
+            self._loaded[name] = _Rows(rows, max([last_id, *self._said_ids(name)]))
         return self._loaded[name]
+
+    def _said_ids(self, table: str) -> list[int]:
+        own = (entry.given.get("id") for entry in self._entries if entry.resource.table.name == table)
+        return [id_ for id_ in own if isinstance(id_, int)]
 
     async def _find_or_create(self, place: int, entry: Entry) -> None:
         parent = await self._parent(entry)
         if parent is None:
             return  # it is wrong itself, and that is said
         table = entry.resource.table
-        given = parent | self._resolved(
-            entry, parent, [ref for ref in table.references if ref.table != table.name]
-        )
-        rows = self._rows[table.name]
+        to_others = [reference for reference in table.references if reference.table != table.name]
+        given = parent | await self._resolved(entry, parent, to_others)
+        rows = await self._rows(table.name)
         row = _find(entry.resource, rows, given, parent)
         if row is None:
             row = await self._create(entry.resource, rows, given, parent)
@@ -262,6 +270,8 @@ def _find(resource: Resource, rows: _Rows, given: Row, parent: Row) -> Row | Non
         found = rows.find({"id": given["id"]})
         if found and any(found[0][column] != value for column, value in parent.items()):
             raise _UnclearError(f"id {given['id']} is of another {table.parent_table}")
+        if not found and given.get("is_base"):
+            raise _UnclearError("the offer's base goal has another id: leave the id out")
         return found[0] if found else None
     found = _current(rows.find({**parent, **_identity(resource, given)}))
     if len(found) > 1:

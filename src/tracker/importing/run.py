@@ -150,7 +150,8 @@ def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
 def _refuse(job: Job, named: Sequence[str], number: int, state: str) -> None:
     print(*named, sep="\n", file=sys.stderr)
     more = f", of which these are the first {len(named)}" if number > len(named) else ""
-    raise Complaint(f"{job.file.path.name}: {number} rows are wrong{more}; {state}")
+    are = "1 row is" if number == 1 else f"{number} rows are"
+    raise Complaint(f"{job.file.path.name}: {are} wrong{more}; {state}")
 
 
 def _named(job: Job, line: Line, why: str) -> str:

@@ -69,7 +69,10 @@ class ClickStore:
 
     async def _note_legacy(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         """Note earlier ids; refuses those that are of other clicks."""
-        wanted = {item.legacy_id: item.row.hash for item in items if item.legacy_id is not None}
+        wanted: dict[str, str] = {}
+        for row, legacy_id in items:
+            if legacy_id is not None:
+                wanted.setdefault(legacy_id, row.hash)
         if wanted:
             await self._connection.execute(_NOTE_LEGACY, list(wanted), list(wanted.values()))
         return await self._of_others(items)
