@@ -26,8 +26,7 @@ _COLUMNS = (
 _NAMES = ", ".join(_COLUMNS)
 
 _SESSION = """
-CREATE TEMP TABLE IF NOT EXISTS incoming_conversion (LIKE conversion) ON COMMIT DELETE ROWS;
-ALTER TABLE incoming_conversion ALTER id DROP NOT NULL
+CREATE TEMP TABLE IF NOT EXISTS incoming_conversion (LIKE conversion) ON COMMIT DELETE ROWS
 """
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 # The bounds say what the list does; they rule partitions out.
@@ -37,11 +36,12 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """  # noqa: S608
 _GOALS = "SELECT id, offer_id, is_base, multiple, currency FROM goal"
 
+# Of those that exclude each other the first of the file is stored: `incoming_conversion.id` is its place there.
 # Their history begins here, and is told to nobody; what is approved is booked as a postback's approval is.
 _INSERT = f"""
 WITH inserted AS (
     INSERT INTO conversion ({_NAMES})
-    SELECT {_NAMES} FROM incoming_conversion ORDER BY created_at, hash
+    SELECT {_NAMES} FROM incoming_conversion ORDER BY id
     ON CONFLICT DO NOTHING
     RETURNING *
 ), noted AS (
@@ -129,8 +129,13 @@ class ConversionStore:
         """Store conversions, in a transaction of the caller's; they stand as they were stored first."""
         await conversions.lock(self._connection)
         rows, refused = await self._rows(items)
-        records = [[row[column] for column in _COLUMNS] for row in _each_once(rows.values())]
-        await self._connection.copy_records_to_table("incoming_conversion", records=records, columns=_COLUMNS)
+        records = [
+            (place, *(row[column] for column in _COLUMNS))
+            for place, row in enumerate(_each_once(rows.values()))
+        ]
+        await self._connection.copy_records_to_table(
+            "incoming_conversion", records=records, columns=("id", *_COLUMNS)
+        )
         stored = len(await self._connection.fetch(_INSERT))
         in_the_way = await self._in_the_way(rows.values())
         refused |= {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
