@@ -36,7 +36,7 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """  # noqa: S608
 _GOALS = "SELECT id, offer_id, is_base, multiple, currency FROM goal"
 
-# Of those that exclude each other the first of the file is stored: `incoming_conversion.id` is its place there.
+# Of those that exclude each other the first is stored: `incoming_conversion.id` is the place in the batch.
 # Their history begins here, and is told to nobody; what is approved is booked as a postback's approval is.
 _INSERT = f"""
 WITH inserted AS (
