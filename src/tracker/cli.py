@@ -35,6 +35,7 @@ COMMANDS = {
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks anew, and mend counts that differ",
     "postbacks": "show what advertisers called, and what became of it",
+    "import": "move in: offers, affiliates, historic clicks and conversions",
     "orphans": "show hits that named no known offer or affiliate",
     "demo": "fill an empty catalogue with a small network to click through",
     "token": "make, show, rotate and revoke API tokens",
