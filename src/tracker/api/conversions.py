@@ -23,7 +23,7 @@ from tracker.store.conversion_list import KEYS
 PATH = "/backend/open-api/v1/users/conversions"
 
 _SCOPE = "conversions:read"
-_ALL = Sight(KEYS)
+ALL = Sight(KEYS)
 
 
 @documented.validate(
@@ -41,7 +41,7 @@ async def list_conversions(request: Request) -> Response:
     conversions, not of changes of those that it has told of.
     """
     await authorize(request, _SCOPE)
-    return await answer_conversions(request, read_query(request, ConversionListQuery), _ALL)
+    return await answer_conversions(request, read_query(request, ConversionListQuery), ALL)
 
 
 @documented.validate(
@@ -59,7 +59,7 @@ async def get_conversion(request: Request) -> Response:
     was booked for it.
     """
     await authorize(request, _SCOPE)
-    return await answer_conversion(request, _ALL)
+    return await answer_conversion(request, ALL)
 
 
 @documented.validate(
@@ -76,7 +76,7 @@ async def export_conversions(request: Request) -> Response:
     export of clicks.
     """
     await authorize(request, _SCOPE)
-    return await answer_conversion_export(request, read_query(request, ConversionExportQuery), _ALL)
+    return await answer_conversion_export(request, read_query(request, ConversionExportQuery), ALL)
 
 
 async def answer_conversions(request: Request, query: ConversionListQuery, sight: Sight) -> Response:

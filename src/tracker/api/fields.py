@@ -84,7 +84,7 @@ def _host(host: str) -> None:
 
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=500), _checked(_no_control)]
+Name = Annotated[str, Field(min_length=1, max_length=500, examples=["Puzzle Quest"]), _checked(_no_control)]
 Text = Annotated[str, Field(max_length=500), _checked(_no_control)]
 Moment = Annotated[
     str,
@@ -113,7 +113,9 @@ PostbackTemplate = Annotated[
     ),
     _checked(postback_macros.compile),
 ]
-FreeText = Annotated[str, Field(min_length=1, max_length=500), _checked(macros.free_text)]
+FreeText = Annotated[
+    str, Field(min_length=1, max_length=500, examples=["winter"]), _checked(macros.free_text)
+]
 OfferTargeting = Annotated[
     dict[str, Any],
     Field(description="Rules by name.", examples=[{"country": ["DE", "AT"]}]),

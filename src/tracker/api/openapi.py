@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 
 from tracker.api import click_schema, conversion_schema, view_schema
 from tracker.api.click_schema import Click, ProblemDetails
+from tracker.api.completing import complete
 from tracker.api.conversion_schema import Conversion
 from tracker.api.problems import MEDIA_TYPE
 
@@ -99,7 +101,7 @@ def answers(model: type[BaseModel] | None, *errors: int, status: int = 200) -> R
 def document(app: Starlette) -> dict[str, Any]:
     """The document of an app's routes."""
     documented.app = app
-    spec: dict[str, Any] = documented.spec
+    spec: dict[str, Any] = deepcopy(documented.spec)  # which it keeps
     for path in spec["paths"].values():
         for operation in path.values():
             _name_media_types(operation["responses"])
@@ -115,6 +117,7 @@ def document(app: Starlette) -> dict[str, Any]:
     schemas[Conversion.__name__]["examples"] = [conversion_schema.EXAMPLE]
     for name, example in view_schema.examples().items():
         schemas[name]["examples"] = [example]
+    complete(spec)
     return spec
 
 

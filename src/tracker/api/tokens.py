@@ -161,7 +161,10 @@ class OneToken(HTTPEndpoint):
 
     @_documented("get", resp=answers(TokenShown, 401, 403, 404, 422, 503))
     async def get(self, request: Request) -> Response:
-        """Get a token"""
+        """Get a token
+
+        What it may do, whose it is, and when it was used last; never its secret.
+        """
         await authorize(request, _SCOPE)
         read_query(request, Query)
         row = found(
