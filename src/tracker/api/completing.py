@@ -20,6 +20,7 @@ _TAGS = {
     "Ledger": "Whether every click that was recorded is stored, or where it is.",
     "Reports": "Clicks and conversions added up.",
     "Management": "Offers, affiliates, advertisers and what is theirs. Edges take changes within a second.",
+    "Postbacks to affiliates": "What affiliates were told of conversions, and how often it was tried.",
     "Affiliates": "What an affiliate sees, with a token bound to it: its own, reduced.",
     "Advertisers": "What an advertiser sees, with a token bound to it: its own, reduced.",
     "Tokens": "Who may ask for what, until when and how often.",
