@@ -35,6 +35,7 @@ LEVELS = [
         "tracker.edge.cookie",
         "tracker.edge.hosts",
         "tracker.edge.networks",
+        "tracker.edge.advertiser_secrets",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
     {"tracker.sockets"},
@@ -71,7 +72,7 @@ LEVELS = [
         "tracker.links",
         "tracker.edge.recorders",
     },
-    {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
+    {"tracker.edge.redirect", "tracker.edge.postback", "tracker.api", "tracker.dashboard"},
     {
         "tracker.app",
         "workers",
@@ -187,7 +188,9 @@ FOREIGN = {
     "": API | EDGE | HTTP | {"tracker.commands", "workers"},
     "up": API | EDGE | HTTP | {"workers"},
     "edge": API | {"workers", "tracker.supervisor", "tracker.doctor", "tracker.backup"},
-    "worker": API | EDGE | HTTP | {"tracker.supervisor"},
+    "worker": API
+    | HTTP
+    | {"tracker.app", "tracker.edge.catalog", "tracker.edge.device", "tracker.supervisor"},
     "api": {"tracker.app", "workers", "tracker.supervisor"},
 }
 

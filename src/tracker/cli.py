@@ -22,11 +22,11 @@ from tracker.stream.reader import UNREACHABLE
 
 COMMANDS = {
     "up": "run everything: engines, edge, API and worker",
-    "edge": "serve tracking links on TRACKER_HOST:TRACKER_PORT",
+    "edge": "serve tracking links and take postbacks on TRACKER_HOST:TRACKER_PORT",
     "api": "serve the API and its docs on TRACKER_HOST:TRACKER_API_PORT",
-    "worker": "move recorded clicks into PostgreSQL, until SIGTERM",
+    "worker": "move recorded clicks and postbacks into PostgreSQL, until SIGTERM",
     "migrate": "bring the database up to date",
-    "doctor": "check engines, durability, clock, catalogue, ledger, settings, geo and disk",
+    "doctor": "check engines, durability, clock, catalogue, ledger, postbacks, settings, geo and disk",
     "backup": "copy the embedded engines and the spool, while they run",
     "restore": "make a new TRACKER_DATA_DIR out of a backup",
     "link": "make a tracking link and print it",
@@ -34,6 +34,7 @@ COMMANDS = {
     "ledger": "show where every recorded click is, and name what does not balance",
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks anew, and mend counts that differ",
+    "postbacks": "show what advertisers called, and what became of it",
     "orphans": "show hits that named no known offer or affiliate",
     "demo": "fill an empty catalogue with a small network to click through",
     "token": "make API tokens",
@@ -76,6 +77,7 @@ examples:
   tracker doctor                                what is amiss, and what to do about it
   tracker ledger --verify 2026-11-24 2026-11-24 whether each click of that day is there, counted in the table
   tracker backup /mnt/other-disk/today          everything, copied while it runs
+  tracker postbacks --result rejected           postbacks that made no conversion, and why
   tracker dead-letters list                     clicks that could not be stored, and why
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).

@@ -144,6 +144,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "durability",
         "catalogue",
         "ledger",
+        "postbacks",
         "settings",
         "geo",
         "disk",

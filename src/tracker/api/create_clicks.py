@@ -68,7 +68,7 @@ async def create_clicks(request: Request) -> Response:
     """
     token = await authorize(request, _SCOPE)
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    key = _request_key(request)
+    key = request_key(request)
     asked = _read_asked(await read_object(request, JSON, most=MAX_BODY))
     if any(click.created_at is not None for click in asked.clicks):
         require(token, _BACKFILL_SCOPE)
@@ -101,7 +101,12 @@ def _read_asked(body: dict[str, object]) -> _Asked:
     return _Asked([validated(body, NewClick)], False)
 
 
-def _request_key(request: Request) -> str | None:
+def request_key(request: Request) -> str | None:
+    """What a request is known by when it is repeated.
+
+    Raises:
+        Problem: 422 where that cannot be a key.
+    """
     given = request.headers.getlist(_KEY_HEADER)
     if len(given) > 1:
         raise invalid({_KEY_HEADER: ["is given more than once"]})

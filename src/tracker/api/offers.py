@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api import parameters
 from tracker.api.auth import authorize
 from tracker.api.fields import (
+    Currency,
     DeepLinkHosts,
     Fields,
     FreeText,
@@ -125,14 +126,33 @@ class FreeValue(Fields):
 
 
 class Cap(Fields):
-    """How many clicks are taken in a period."""
+    """How many clicks or conversions are taken in a period, or what may be paid or earned in it.
+
+    A full cap on clicks or uniques refuses further ones. One on conversions or money closes the offer, or the
+    offer for the affiliate, until the period ends; or only marks the conversions that are beyond it.
+    """
 
     affiliate_id: Annotated[
         int | None, Field(ge=0, le=parameters.MAX_ID, description="null: all together; 0: each affiliate.")
     ] = None
-    counts: Literal["clicks", "uniques"] = "clicks"
+    counts: Literal["clicks", "uniques", "conversions", "payout", "revenue"] = "clicks"
     period: Literal["hour", "day", "month", "total"]
-    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS)]
+    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS, description="Of money: whole units of the currency.")]
+    on_reached: Annotated[
+        Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
+    ] = "close"
+    currency: Currency | None = Field(None, description="Of payout and revenue: whose amounts are counted.")
+
+    def clashes(self) -> dict[str, str]:
+        is_money = self.counts in ("payout", "revenue")
+        wrong = {}
+        if is_money and self.currency is None:
+            wrong["currency"] = f"is needed for {self.counts}"
+        if not is_money and self.currency is not None:
+            wrong["currency"] = f"is not of {self.counts}"
+        if self.on_reached == "mark" and self.counts in ("clicks", "uniques"):
+            wrong["on_reached"] = f"is not of {self.counts}: those that are too many are refused"
+        return wrong
 
 
 _AFFILIATE = Reference("affiliate_id", "affiliate")

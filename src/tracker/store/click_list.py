@@ -366,19 +366,19 @@ async def _rows(
     return [_row(record, order.zone) for record in records]
 
 
-def where(clicks: ClickFilter) -> tuple[str, list[object]]:
-    """The condition of a filter, and the values of its parameters, from $1 on."""
+def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
+    """The condition of a filter, and the values of its parameters, which come after others."""
     conditions = [_HAS_NO_CONVERSION if clicks.has_conversions is False else "true"]
     values: list[object] = []
     for column, value in clicks.equals:
         if column not in _FILTERS:
             raise ValueError(f"no filter {column}")
         values.append(value)
-        conditions.append(f"{column} = ${len(values)}")
+        conditions.append(f"{column} = ${before + len(values)}")
     for operator, bound, everything in zip((">=", "<"), clicks.span, ALL_TIME, strict=True):
         if bound != everything:
             values.append(first_hash_at(bound))
-            conditions.append(f"{clicks.place} {operator} ${len(values)}")
+            conditions.append(f"{clicks.place} {operator} ${before + len(values)}")
     return " AND ".join(conditions), values
 
 

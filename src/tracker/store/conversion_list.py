@@ -1,12 +1,11 @@
 """Reading conversions: filters to SQL, pages, the walk by cursor, the feed, the export, one with its history.
 
-They are in the order of (created_at, id). A walk goes on after a conversion, by its hash; its place never
-changes. Ids are in the order of commits, so that a feed by id misses none.
+They are in the order of (created_at, id). Ids are in the order of commits, so that a feed by id misses none.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -16,20 +15,11 @@ import asyncpg
 
 from tracker.clickhash import first_hash_at, millis_of
 from tracker.money import show
+from tracker.store import walk
 from tracker.store.click_counts import ALL_TIME, Span
-from tracker.store.click_list import (
-    ADV_SUBS,
-    EXPORT_CHUNK,
-    MAX_OFFSET,
-    Order,
-    Page,
-    Row,
-    TooDeepError,
-    Value,
-    local_second,
-    reading,
-)
-from tracker.store.pool import Connection, Pool
+from tracker.store.click_list import ADV_SUBS, Order, Page, Row, Value, local_second, reading
+from tracker.store.pool import Pool
+from tracker.store.walk import Walked
 
 Basis = Literal["click", "conversion"]
 """Whose time a range of time is about."""
@@ -114,13 +104,8 @@ async def page(pool: Pool, conversions: ConversionFilter, order: Order, number: 
     Raises:
         TooDeepError: the page is more than MAX_OFFSET rows deep.
     """
-    offset = (number - 1) * per_page
-    if offset > MAX_OFFSET:
-        raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
-    async with reading(pool, "repeatable_read") as connection:
-        total = await _count(connection, conversions)
-        rows = await _rows(connection, conversions, order, per_page, offset=offset)
-    return Page(rows, total, offset + len(rows) < total)
+    part = await walk.page(pool, _walked(conversions, order), number, per_page)
+    return Page(_rows(part.records, order.zone), part.total, part.has_more)
 
 
 async def page_after(
@@ -132,19 +117,16 @@ async def page_after(
     total: int | None,
 ) -> Page:
     """The page that follows the conversion `last_hash`; counts them unless their total is known."""
-    async with reading(pool, "repeatable_read") as connection:
-        if total is None:
-            total = await _count(connection, conversions)
-        rows = await _rows(connection, conversions, order, per_page + 1, after=last_hash)
-    return Page(rows[:per_page], total, len(rows) > per_page)
+    part = await walk.page_after(pool, _walked(conversions, order), last_hash, per_page, total)
+    return Page(_rows(part.records, order.zone), part.total, part.has_more)
 
 
 async def one(pool: Pool, key: int | str, zone: tzinfo) -> Row | None:
     """The conversion with an id or a hash, with its history and its entries."""
     column = "id" if isinstance(key, int) else "hash"
-    conversions = ConversionFilter(equals=((column, key),))
+    walked = _walked(ConversionFilter(equals=((column, key),)), Order(True, zone))
     async with reading(pool, "repeatable_read") as connection:
-        rows = await _rows(connection, conversions, Order(True, zone), 1)
+        rows = _rows(await walk.read(connection, walked, 1), zone)
         if not rows:
             return None
         changes = await connection.fetch(_CHANGES, rows[0]["id"])
@@ -160,32 +142,25 @@ async def feed(
     pool: Pool, conversions: ConversionFilter, zone: tzinfo, after_id: int, limit: int
 ) -> list[Row]:
     """Conversions with ids above `after_id`, in the order of ids."""
-    condition, values = where(conversions)
-    values.append(after_id)
-    condition += f" AND id > ${len(values)}"
+    walked = _walked(conversions, Order(False, zone), f"id > {int(after_id)}")._replace(place=("id",))
     async with reading(pool, "read_committed") as connection:
-        records = await connection.fetch(_statement(condition, "id", limit), *values)
-    return [_row(record, zone) for record in records]
+        return _rows(await walk.read(connection, walked, limit), zone)
 
 
 async def export(pool: Pool, conversions: ConversionFilter, order: Order) -> AsyncIterator[list[Row]]:
-    """All conversions of a filter that are stored when the first chunk is asked for, in chunks.
-
-    Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.
-    """
+    """All conversions of a filter that are stored when the first chunk is asked for, in chunks."""
     async with reading(pool, "read_committed") as connection:
         newest_id = await connection.fetchval(_NEWEST)
-    last_hash: str | None = None
-    while True:
-        async with reading(pool, "read_committed") as connection:
-            rows = await _rows(
-                connection, conversions, order, EXPORT_CHUNK, after=last_hash, newest_id=newest_id
-            )
-        if rows:
-            yield rows
-        if len(rows) < EXPORT_CHUNK:
-            return
-        last_hash = str(rows[-1]["hash"])
+    async for records in walk.chunks(pool, _walked(conversions, order, f"id <= {newest_id}")):
+        yield _rows(records, order.zone)
+
+
+def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> Walked:
+    condition, values = where(conversions)
+    place = ("created_at", "id")
+    return Walked(
+        "conversion", _SELECT, place, order.newest_first, f"{condition} AND {further}", tuple(values)
+    )
 
 
 def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
@@ -197,52 +172,23 @@ def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
             raise ValueError(f"no filter {column}")
         values.append(value)
         conditions.append(f"{column} = ${len(values)}")
-    for operator, millis, everything in zip((">=", "<"), conversions.span, ALL_TIME, strict=True):
+    return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
+
+
+def bounds(span: Span, basis: Basis, values: list[object]) -> str:
+    """Further conditions: that conversions, or their clicks, are of a span; adds the values of parameters."""
+    conditions = ""
+    for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:
-            is_click = conversions.basis == "click"
+            is_click = basis == "click"
             values.append(first_hash_at(millis) if is_click else millis)
             column, bound = ("click_hash", "${}") if is_click else ("created_at", _INSTANT)
-            conditions.append(f"{column} {operator} {bound.format(len(values))}")
-    return " AND ".join(conditions), values
+            conditions += f" AND {column} {operator} {bound.format(len(values))}"
+    return conditions
 
 
-async def _count(connection: Connection, conversions: ConversionFilter) -> int:
-    condition, values = where(conversions)
-    return int(await connection.fetchval(f"SELECT count(*) FROM conversion WHERE {condition}", *values))  # noqa: S608
-
-
-async def _rows(
-    connection: Connection,
-    conversions: ConversionFilter,
-    order: Order,
-    limit: int,
-    *,
-    offset: int = 0,
-    after: str | None = None,
-    newest_id: int | None = None,
-) -> list[Row]:
-    condition, values = where(conversions)
-    if after is not None:
-        values.append(after)
-        last = f"FROM conversion WHERE hash = ${len(values)}"
-        condition += (
-            f" AND (created_at, id) {'<' if order.newest_first else '>'}"
-            f" ((SELECT created_at {last}), (SELECT id {last}))"
-        )
-    if newest_id is not None:
-        values.append(newest_id)
-        condition += f" AND id <= ${len(values)}"
-    sort = "created_at DESC, id DESC" if order.newest_first else "created_at, id"
-    records = await connection.fetch(_statement(condition, sort, limit, offset), *values)
-    return [_row(record, order.zone) for record in records]
-
-
-def _statement(where: str, sort: str, limit: int, offset: int = 0) -> str:
-    return f"""
-SELECT {_SELECT}
-FROM (SELECT * FROM conversion WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
-ORDER BY {sort}
-"""  # noqa: S608
+def _rows(records: Iterable[asyncpg.Record], zone: tzinfo) -> list[Row]:
+    return [_row(record, zone) for record in records]
 
 
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:

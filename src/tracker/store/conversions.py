@@ -110,7 +110,7 @@ WHERE id = $1
 _NOTE_CHANGE = """
 INSERT INTO conversion_change
     (conversion_id, status_before, status_after, source, author, postback_hash, is_announced)
-SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = $1
+SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) ORDER BY id
 """
 _BOOK = """
 INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
@@ -119,7 +119,7 @@ SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE creat
     CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until,
     offer_id, advertiser_id, affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
 FROM conversion, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
-WHERE id = $1 AND NOT is_test
+WHERE id = ANY ($1) AND NOT is_test ORDER BY id
 """
 _LOG = """
 INSERT INTO postback (hash, source, ip, advertiser_id, parameters, result, reason, conversion_id)
@@ -128,9 +128,10 @@ ON CONFLICT (hash) DO UPDATE
     SET result = excluded.result, reason = excluded.reason, conversion_id = excluded.conversion_id
 """
 
-_TO_CHANGE = "SELECT id, status, sale_status FROM conversion WHERE id = ANY ($1) ORDER BY id"
+_TO_CHANGE = "SELECT id, status FROM conversion WHERE id = ANY ($1) ORDER BY id"
 _SET_STATUS = """
-UPDATE conversion SET status = $2, sale_status = $3, updated_at = clock_timestamp() WHERE id = $1
+UPDATE conversion SET status = $2, sale_status = coalesce($3, sale_status), updated_at = clock_timestamp()
+WHERE id = ANY ($1) AND (status, sale_status) IS DISTINCT FROM ($2, coalesce($3, sale_status))
 """
 
 
@@ -245,16 +246,15 @@ async def set_status(
     Returns those of them that there are.
     """
     await lock(connection)
-    changed = []
-    for id_, old, old_text in await connection.fetch(_TO_CHANGE, list(conversion_ids)):
-        before = ConversionStatus(old)
-        after = next_status(before, status, by_operator=True)
-        changed.append(Changed(id_, before, after))
-        text = old_text if sale_status is None else sale_status
-        if (after, text) != (before, old_text):
-            await connection.execute(_SET_STATUS, id_, after, text)
+    olds = [
+        (id_, ConversionStatus(old)) for id_, old in await connection.fetch(_TO_CHANGE, list(conversion_ids))
+    ]
+    changed = [Changed(id_, old, next_status(old, status, by_operator=True)) for id_, old in olds]
+    for before, after in {(each.before, each.after) for each in changed}:
+        ids = [each.id for each in changed if (each.before, each.after) == (before, after)]
+        await connection.execute(_SET_STATUS, ids, after, sale_status)
         if after is not before:
-            await _change(connection, id_, before, after, (source, author, None))
+            await _change(connection, ids, before, after, (source, author, None))
     return changed
 
 
@@ -394,22 +394,22 @@ class _Taker(NamedTuple):
         return Taken(self.postback.hash, Result.UNCHANGED, why or "nothing new", found.id)
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
-        await _change(self.connection, id_, before, after, (self.postback.source, "", self.postback.hash))
+        await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))
 
 
 async def _change(
     connection: Connection,
-    id_: int,
+    ids: Sequence[int],
     before: ConversionStatus | None,
     after: ConversionStatus,
     by: tuple[Source, str, str | None],
 ) -> None:
-    """Note a status that a conversion has now, and book what follows from it."""
-    await connection.execute(_NOTE_CHANGE, id_, before, *by)
+    """Note a status that conversions have now, and book what follows from it."""
+    await connection.execute(_NOTE_CHANGE, ids, before, *by)
     if after is ConversionStatus.APPROVED:
-        await connection.execute(_BOOK, id_, 1)
+        await connection.execute(_BOOK, ids, 1)
     elif before is ConversionStatus.APPROVED:
-        await connection.execute(_BOOK, id_, -1)
+        await connection.execute(_BOOK, ids, -1)
 
 
 async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[str, Taken]:

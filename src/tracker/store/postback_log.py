@@ -14,7 +14,7 @@ _PARKED = """
 SELECT hash, source, ip, advertiser_id, parameters FROM postback
 WHERE result = 'parked' AND hash > $1 ORDER BY hash LIMIT $2
 """
-_COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked'"
+_COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked' AND hash < $1"
 _LATEST = """
 SELECT hash, source, ip, advertiser_id, parameters, result, reason, conversion_id FROM postback
 WHERE hash >= $1 AND ($2::text IS NULL OR result = $2) ORDER BY hash DESC LIMIT $3
@@ -44,8 +44,9 @@ async def parked(connection: Connection, after: str | None, count: int) -> list[
     return [_postback(row) for row in await connection.fetch(_PARKED, after or _FIRST, count)]
 
 
-async def count_parked(source: Connection | Pool) -> int:
-    return int(await source.fetchval(_COUNT_PARKED))
+async def count_parked(source: Connection | Pool, before: int) -> int:
+    """How many wait for their clicks that came before a time (Unix milliseconds)."""
+    return int(await source.fetchval(_COUNT_PARKED, first_hash_at(before)))
 
 
 async def latest(connection: Connection, since: int, result: str | None, count: int) -> list[Logged]:

@@ -100,6 +100,14 @@ class PostbackStream:
             pipe.xdel(_STREAM, delivery.id)
             await pipe.execute()
 
+    async def buried(self, count: int) -> list[tuple[Delivery, str]]:
+        """The last so many that were buried, newest first, and why."""
+        entries = await self._client.xrevrange(_DEAD, count=count)
+        return [
+            (Delivery(id_, fields[_RECORD]), fields[_REASON].decode(errors="replace"))
+            for id_, fields in entries
+        ]
+
     async def waiting(self) -> tuple[int, int]:
         """How many are on the stream, and how many are buried."""
         async with self._client.pipeline(transaction=False) as pipe:
