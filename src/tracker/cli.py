@@ -26,7 +26,7 @@ COMMANDS = {
     "api": "serve the API and its docs on TRACKER_HOST:TRACKER_API_PORT",
     "worker": "move recorded clicks and postbacks into PostgreSQL, until SIGTERM",
     "migrate": "bring the database up to date",
-    "doctor": "check engines, durability, clock, catalogue, ledger, postbacks, settings, geo and disk",
+    "doctor": "check engines, durability, clock, catalogue, tokens, ledger, postbacks, settings, geo, disk",
     "backup": "copy the embedded engines and the spool, while they run",
     "restore": "make a new TRACKER_DATA_DIR out of a backup",
     "link": "make a tracking link and print it",
@@ -35,9 +35,10 @@ COMMANDS = {
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks anew, and mend counts that differ",
     "postbacks": "show what advertisers called, and what became of it",
+    "import": "move in: offers, affiliates, historic clicks and conversions",
     "orphans": "show hits that named no known offer or affiliate",
     "demo": "fill an empty catalogue with a small network to click through",
-    "token": "make API tokens",
+    "token": "make, show, rotate and revoke API tokens",
 }
 """Each command, and what it is for."""
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, up, wait_until
 from tracker import cli
 from tracker.children import CannotStart
@@ -28,8 +29,8 @@ from tracker.store.catalogue import visitor_secret
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("running") / "var", "--no-demo") as tracker:
+def running(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(furnish(tmp_path_factory.mktemp("running") / "var"), "--no-demo") as tracker:
         yield tracker
 
 

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.conversion_schema import OneConversion, Status
-from tracker.api.conversions import PATH, no_such_conversion
+from tracker.api.conversions import ALL, PATH, no_such_conversion
 from tracker.api.create_clicks import request_key
 from tracker.api.create_schema import CreateHeaders
 from tracker.api.fields import Fields, Id, Text
@@ -205,7 +205,7 @@ async def change_conversion(request: Request) -> Response:
     if patch.status is None and patch.sale_status is None:
         raise invalid({"status": ["is missing, and so is sale_status"]})
     id_ = await _change(request, patch, token.name)
-    row = await conversion_list.one(request.app.state.pool, id_, zone)
+    row = await conversion_list.one(request.app.state.pool, id_, zone, ALL.narrow)
     assert row
     return answer_one(row)
 

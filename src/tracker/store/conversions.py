@@ -35,10 +35,10 @@ from tracker.conversion import (
 from tracker.store.conversion_caps import CapBook
 from tracker.store.pool import BACKUP_GATE, Connection
 
-LOCK = 0x7C1C_0004
+LOCK = 0x7C1C_0006
 """Advisory lock of the transaction that changes conversions, or closes their periods."""
 
-WRITER = 0x7C1C_0005
+WRITER = 0x7C1C_0007
 """Advisory lock of the worker that takes postbacks off the stream."""
 
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status

@@ -7,6 +7,8 @@ because Postgres refuses a range whose rows already lie in the DEFAULT partition
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 
 from tracker.clickhash import first_hash_at
@@ -29,11 +31,16 @@ async def create_ahead(connection: Connection, today: date | None = None) -> lis
 
     Returns the names of the partitions created.
     """
-    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-    try:
-        return await _create_missing(connection, today or datetime.now(UTC).date())
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+    today = today or datetime.now(UTC).date()
+    days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
+    async with _creating(connection):
+        return await _create_missing(connection, days | await _stray_days(connection))
+
+
+async def create(connection: Connection, days: Collection[date]) -> None:
+    """Create what is missing of some days; not within a transaction."""
+    async with _creating(connection):
+        await _create_missing(connection, days)
 
 
 async def keep(connection: Connection) -> None:
@@ -45,9 +52,20 @@ async def keep(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
 
 
-async def _create_missing(connection: Connection, today: date) -> list[str]:
-    days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
-    days |= {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+@asynccontextmanager
+async def _creating(connection: Connection) -> AsyncIterator[None]:
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    try:
+        yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+
+async def _stray_days(connection: Connection) -> set[date]:
+    return {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+
+
+async def _create_missing(connection: Connection, days: Collection[date]) -> list[str]:
     existing = {row[0] for row in await connection.fetch(_EXISTING)}
     missing = [day for day in sorted(days) if name_of(day) not in existing]
     for day in missing:
@@ -59,7 +77,7 @@ async def days(connection: Connection) -> set[date]:
     """The days that have a partition, and those of the rows that have none."""
     names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
     own = {datetime.strptime(name, _NAME).replace(tzinfo=UTC).date() for name in names}
-    return own | {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+    return own | await _stray_days(connection)
 
 
 def name_of(day: date) -> str:
