@@ -15,6 +15,7 @@ from tests.clicks import HASH, a_click, a_row
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.partner import RESET, SILENCE, Partner, status
 from tests.postbacks import a_postback
+from tracker import doctor
 from tracker.caller import Caller
 from tracker.conversion import ConversionStatus, Source
 from tracker.settings import Settings
@@ -321,7 +322,12 @@ async def test_what_waits_and_what_failed_is_counted(
     assert database.postgres_dsn
     pool = await open_pool(database.postgres_dsn)
     try:
+        assert await outgoing.counts(pool) == (1, 0, 0)
+        await run_sql(database, "UPDATE sent_postback SET next_attempt_at = now() - interval '2 minutes'")
         assert await outgoing.counts(pool) == (1, 1, 0)
+        (finding, warning) = await doctor.examine(database, "affiliates")
+        assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that nobody sends: 1")
+        assert 'tracker_affiliate_postbacks{state="overdue"} 1' in (await client.get("/metrics")).text
         await run_sql(database, "UPDATE sent_postback SET state = 'failed'")
         assert await outgoing.counts(pool) == (0, 0, 1)
     finally:
