@@ -70,7 +70,6 @@ _RATE_LIMIT = {
         ("Reset", "Seconds until it may make all of them again."),
     )
 }
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 documented = SpecTree(
     "starlette",
@@ -112,9 +111,9 @@ def document(app: Starlette) -> dict[str, Any]:
             _name_headers(operation["responses"])
             if not _TELL_OF_CLICKS.isdisjoint(operation["tags"]) and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
+            _name_limits(operation["responses"])
             if operation["operationId"] in FILES:
                 operation["requestBody"] = {"required": True, "content": FILES[operation["operationId"]]}
-            _name_limits(operation["responses"])
             if "Reports" in operation["tags"]:
                 operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
@@ -138,8 +137,6 @@ def _name_limits(responses: dict[str, Any]) -> None:
     """What answers say of a token's rate; without a valid token there is none to tell of."""
     for status in responses.keys() - {"401"}:
         responses[status]["headers"] = {**responses[status].get("headers", {}), **_RATE_LIMIT}
-    if "429" in responses:
-        responses["429"]["headers"] = {**responses["429"]["headers"], **_RETRY_AFTER}
 
 
 def _name_media_types(responses: dict[str, Any]) -> None:
