@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from tests.integration.importing import Importer, importer
 from tracker import cli
 from tracker.clickhash import hash_at, hash_for
 from tracker.ledger import ask, minutes_between
-from tracker.store import click_list, clicks, pool
+from tracker.store import click_list, clicks, partitions, pool
 from tracker.store.click_list import ClickFilter, Order
 
 __all__ = ["importer"]
@@ -177,6 +177,28 @@ async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
     await importer.fetch("DELETE FROM click WHERE hash = (SELECT hash FROM click ORDER BY hash LIMIT 1)")
     ledger, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
     assert len(ledger.unbalanced) == 1
+
+
+_PLACES = [
+    ("2024-02-10", "click_202402"),
+    ("2024-02-29", "click_202402"),
+    ("2024-03-05", "click_20240305"),  # the third has a partition of its own already
+    ("2024-12-31", "click_202412"),
+]
+
+
+async def test_history_gets_a_partition_a_month(importer: Importer) -> None:
+    await importer.catalogue()
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    await partitions.create_ahead(connection, date(2024, 3, 4))
+    today = datetime.now(UTC).date()
+    rows = [f"{day},3,513,{day} 00:00:00" for day in (*(day for day, _ in _PLACES), str(today))]
+    assert (await importer.run("clicks", importer.file("days.csv", _csv(*rows)))).code == 0
+    found = await importer.fetch("SELECT tableoid::regclass::text FROM click ORDER BY hash")
+    assert found == [*((name,) for _, name in _PLACES), (partitions.name_of(today),)]
+    assert await partitions.create_ahead(connection, date(2024, 2, 15)) == []
+    assert {date(2024, 2, 1), date(2024, 2, 29), date(2024, 12, 1)} <= await partitions.days(connection)
+    await connection.close()
 
 
 async def _export(importer: Importer) -> list[dict[str, Any]]:

@@ -26,14 +26,11 @@ _AFFILIATES = "SELECT id, group_id FROM affiliate"
 _BEGIN = """
 INSERT INTO import_run (digest, kind, source, file) VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING
 """
-_RUN = """
-SELECT rows, stored, present, refused, finished_at IS NOT NULL FROM import_run WHERE digest = $1
-"""
+_RUN = "SELECT rows, stored, present, refused FROM import_run WHERE digest = $1"
 _GO_ON = """
 UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present + $4, refused = refused + $5
 WHERE digest = $1
 """
-_FINISH = "UPDATE import_run SET finished_at = clock_timestamp() WHERE digest = $1"
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
 
 
@@ -56,7 +53,6 @@ class Run(NamedTuple):
     stored: int
     present: int
     refused: int
-    is_finished: bool
 
 
 class Batch(NamedTuple):
@@ -116,10 +112,6 @@ async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int
     refused = len(batch.refused) + unread
     rows = batch.stored + batch.present + refused
     await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused)
-
-
-async def finish(connection: Connection, digest: bytes) -> None:
-    await connection.execute(_FINISH, digest)
 
 
 async def forget(connection: Connection, digest: bytes) -> None:
