@@ -21,7 +21,7 @@ VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
 
 MAX_ON_STREAM = 200_000
-"""Most postbacks that wait on the stream, of about 400 bytes: clicks need the memory that strangers call for."""
+"""Most postbacks that wait on the stream, of about 400 bytes: strangers may call, and clicks need memory."""
 
 _STREAM, _DEAD = b"postbacks:{0}", b"dead-postbacks:{0}"
 _CONNECTIONS = 8
