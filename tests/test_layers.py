@@ -23,7 +23,8 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
-        "tracker.money",
+        "tracker.rates",
+        "tracker.reach",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
@@ -35,6 +36,7 @@ LEVELS = [
         "tracker.edge.cookie",
         "tracker.edge.hosts",
         "tracker.edge.networks",
+        "tracker.edge.advertiser_secrets",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
     {"tracker.sockets"},
@@ -52,6 +54,7 @@ LEVELS = [
         "tracker.edge.device",
         "tracker.edge.catalog",
         "tracker.embedded",
+        "tracker.caller",
     },
     {"tracker.edge.spool"},
     {"tracker.edge.drain"},
@@ -70,7 +73,7 @@ LEVELS = [
         "tracker.links",
         "tracker.edge.recorders",
     },
-    {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
+    {"tracker.edge.redirect", "tracker.edge.postback", "tracker.api", "tracker.dashboard"},
     {
         "tracker.app",
         "workers",
@@ -86,7 +89,9 @@ LEVELS = [
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},
     "hiredis": {"tracker.stream"},
+    "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},
     "ua_parser_rs": {"tracker.edge.bots"},
@@ -175,7 +180,7 @@ def test_the_hot_path_never_reaches_the_database() -> None:
 def test_every_command_is_a_module_of_its_name() -> None:
     shared = {"__init__", "arguments", "serving"}
     modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
-    assert modules - shared == {name.replace("-", "_") for name in cli.COMMANDS}
+    assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 
 
 API = {"tracker.api", "pydantic", "spectree", "offapi"}
@@ -187,7 +192,9 @@ FOREIGN = {
     "": API | EDGE | HTTP | {"tracker.commands", "workers"},
     "up": API | EDGE | HTTP | {"workers"},
     "edge": API | {"workers", "tracker.supervisor", "tracker.doctor", "tracker.backup"},
-    "worker": API | EDGE | HTTP | {"tracker.supervisor"},
+    "worker": API
+    | HTTP
+    | {"tracker.app", "tracker.edge.catalog", "tracker.edge.device", "tracker.supervisor"},
     "api": {"tracker.app", "workers", "tracker.supervisor"},
 }
 

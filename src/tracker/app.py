@@ -21,6 +21,7 @@ from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
+from tracker.edge.postback import Postbacks, is_postback_path
 from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
@@ -40,9 +41,10 @@ _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visito
 
 
 def create_edge(settings: Settings, slot: int = 0) -> Asgi:
-    """The public side: tracking links, health and metrics."""
+    """The public side: tracking links, postbacks, health and metrics."""
     mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
     recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
+    postbacks = Postbacks(settings, mint, catalog, metrics)
     redirect = Redirect(settings, mint, catalog, geo, recorders, orphans, metrics)
 
     @asynccontextmanager
@@ -64,6 +66,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await recorders.stop()
+        await postbacks.close()
         geo.close()
 
     rest = Starlette(routes=_operations(catalog, recorders, metrics), lifespan=lifespan)
@@ -74,6 +77,8 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
             is_tracking_path(scope["path"]) or catalog.link_forms.claims(scope["path"])
         ):
             await redirect(scope, receive, send)
+        elif scope["type"] == "http" and is_postback_path(scope["path"]):
+            await postbacks(scope, receive, send)
         else:
             await rest(scope, receive, send)  # type: ignore[arg-type]
 

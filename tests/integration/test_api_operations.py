@@ -9,13 +9,16 @@ import pytest
 from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.application import create_api
-from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
+from tracker.api.click_query import ExportQuery, ListQuery
+from tracker.api.conversion_query import ConversionExportQuery, ConversionListQuery
+from tracker.api.conversions import PATH as CONVERSIONS
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
 from tracker.api.offers import LINK_PATH as LINK
 from tracker.api.offers import LinkQuery
+from tracker.api.parameters import ZoneQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
 from tracker.settings import Settings
@@ -123,15 +126,23 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
     assert spec["security"] == [{"bearer": []}]
     models = {
         CLICKS: ListQuery,
-        f"{CLICKS}/export": FormatQuery,
-        f"{CLICKS}/{{id}}": OneClickQuery,
+        f"{CLICKS}/export": ExportQuery,
+        f"{CLICKS}/{{id}}": ZoneQuery,
+        CONVERSIONS: ConversionListQuery,
+        f"{CONVERSIONS}/export": ConversionExportQuery,
+        f"{CONVERSIONS}/{{id}}": ZoneQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,
         REPORTS: ReportQuery,
     }
-    managed = {path for path, methods in spec["paths"].items() if "Management" in methods["get"]["tags"]}
-    assert spec["paths"].keys() - managed == models.keys()
+    elsewhere = {"Management", "Tokens", "Affiliates", "Advertisers"}
+    told = {
+        path
+        for path, methods in spec["paths"].items()
+        if elsewhere.isdisjoint(next(iter(methods.values()))["tags"])
+    }
+    assert told == models.keys()
     for path, model in models.items():
         operation = spec["paths"][path]["get"]
         parameters = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
@@ -140,8 +151,9 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
             assert item["description"]
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
-        assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
-        assert ("headers" in operation["responses"]["200"]) == (path not in (EXPLAIN, LINK))
+        assert {"200", "401", "403", "422", "429", "503"} <= operation["responses"].keys()
+        tells_of_clicks = operation["tags"][0] in ("Clicks", "Ledger", "Reports")
+        assert ("Complete-Until" in operation["responses"]["200"]["headers"]) == tells_of_clicks
         for status, response in operation["responses"].items():
             if status != "200":
                 assert response["content"].keys() == {"application/problem+json"}
@@ -191,3 +203,15 @@ async def test_the_docs_page_contacts_no_other_host(database: Settings) -> None:
             answer = await client.get(f"/docs/{asset}")
             assert answer.status_code == 200
             assert answer.content
+
+
+async def test_every_operation_tells_of_its_limits(database: Settings) -> None:
+    limits = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
+    async with api_of(database, scopes=()) as client:
+        spec = (await client.get("/openapi.json")).json()
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            answers = operation["responses"]
+            assert answers["429"]["headers"].keys() == {*limits, "Retry-After"}, (method, path)
+            assert all(limits <= answers[status]["headers"].keys() for status in answers.keys() - {"401"})
+            assert "headers" not in answers["401"]

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import Id, Text, choice, read_query
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import Id, Text, choice, read_query
 from tracker.api.resource import ROOT
 from tracker.api.resource_endpoints import READ, PageQuery, list_rows, listed
 from tracker.store.managed import AUDIT

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import Bool, choice
+from tracker.api import parameters
 from tracker.api.fields import Country, Currency, Fields, Id, Money, Name
+from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
@@ -110,7 +110,7 @@ RESOURCES = (
             uses=_NEEDED_BY,
         ),
         Goal,
-        {"name": click_query.Text, "status": choice("active", "paused"), "is_base": Bool},
+        {"name": parameters.Text, "status": choice("active", "paused"), "is_base": Bool},
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
     ),
@@ -126,7 +126,7 @@ RESOURCES = (
             unique=("affiliate_id", "country_code"),
         ),
         GoalTerms,
-        {"affiliate_id": click_query.Id, "country_code": click_query.Country},
+        {"affiliate_id": parameters.Id, "country_code": parameters.Country},
     ),
 )
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import Bool, choice
+from tracker.api import parameters
 from tracker.api.fields import Addresses, Fields, Id, Moment, Name, PostbackTemplate, Text
+from tracker.api.parameters import Bool, choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.store.managed import Reference, Row, Table
@@ -84,7 +84,7 @@ RESOURCES = (
         "advertiser",
         Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
         Advertiser,
-        {"name": click_query.Text},
+        {"name": parameters.Text},
     ),
     Resource(
         "advertisers/{advertiser_id}/postback-secrets",
@@ -113,7 +113,7 @@ RESOURCES = (
             ),
         ),
         AffiliatePostback,
-        {"status": choice("active", "paused"), "offer_id": click_query.Id, "goal_id": click_query.Id},
+        {"status": choice("active", "paused"), "offer_id": parameters.Id, "goal_id": parameters.Id},
     ),
     Resource(
         "affiliates",
@@ -121,8 +121,8 @@ RESOURCES = (
         Table("affiliate", tuple(Affiliate.model_fields)),
         Affiliate,
         {
-            "name": click_query.Text,
-            "group_id": click_query.Id,
+            "name": parameters.Text,
+            "group_id": parameters.Id,
             "status": choice("active", "pending", "blocked"),
             "is_test": Bool,
         },

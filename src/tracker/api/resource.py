@@ -30,7 +30,7 @@ class Resource(NamedTuple):
     noun: str  # as in "one offer"
     table: Table
     fields: type[Fields]
-    filters: Mapping[str, Any] = {}  # parameters of the list, by column: types of click_query
+    filters: Mapping[str, Any] = {}  # parameters of the list, by column: types of parameters
     facts: Mapping[str, Any] = {}  # the types of table.facts
     mint: Callable[[], tuple[Row, Row]] | None = None  # makes table.minted, and what is shown of it, once
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another

@@ -6,7 +6,8 @@ order never miss each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -32,10 +33,13 @@ from tracker.conversion import (
     refusal_of_new,
 )
 from tracker.store.conversion_caps import CapBook
-from tracker.store.pool import Connection
+from tracker.store.pool import BACKUP_GATE, Connection
 
-LOCK = 0x7C1C_0004
+LOCK = 0x7C1C_0006
 """Advisory lock of the transaction that changes conversions, or closes their periods."""
+
+WRITER = 0x7C1C_0007
+"""Advisory lock of the worker that takes postbacks off the stream."""
 
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
@@ -48,6 +52,13 @@ _COLUMNS = (
 )
 _AMENDED = ("order_id", "status", "sale_status", *Amounts._fields, *_OWN)
 
+# One writer, however many run; one that is frozen must not keep the others from it for long.
+_SESSION = """
+SET default_transaction_isolation = 'read committed';
+SET idle_in_transaction_session_timeout = '60s';
+SET idle_session_timeout = '60s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
 _KNOWN = "SELECT hash, result, reason, conversion_id FROM postback WHERE hash = ANY ($1::uuid[])"
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 _CLICKS = f"""
@@ -99,16 +110,16 @@ WHERE id = $1
 _NOTE_CHANGE = """
 INSERT INTO conversion_change
     (conversion_id, status_before, status_after, source, author, postback_hash, is_announced)
-SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = $1
+SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) ORDER BY id
 """
 _BOOK = """
 INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
     affiliate_id, payout, payout_currency, revenue, revenue_currency)
 SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE created_at END,
-    CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until, offer_id, advertiser_id,
-    affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
+    CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until,
+    offer_id, advertiser_id, affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
 FROM conversion, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
-WHERE id = $1 AND NOT is_test
+WHERE id = ANY ($1) AND NOT is_test ORDER BY id
 """
 _LOG = """
 INSERT INTO postback (hash, source, ip, advertiser_id, parameters, result, reason, conversion_id)
@@ -117,9 +128,10 @@ ON CONFLICT (hash) DO UPDATE
     SET result = excluded.result, reason = excluded.reason, conversion_id = excluded.conversion_id
 """
 
-_TO_CHANGE = "SELECT id, status, sale_status FROM conversion WHERE id = ANY ($1) ORDER BY id"
+_TO_CHANGE = "SELECT id, status FROM conversion WHERE id = ANY ($1) ORDER BY id"
 _SET_STATUS = """
-UPDATE conversion SET status = $2, sale_status = $3, updated_at = clock_timestamp() WHERE id = $1
+UPDATE conversion SET status = $2, sale_status = coalesce($3, sale_status), updated_at = clock_timestamp()
+WHERE id = ANY ($1) AND (status, sale_status) IS DISTINCT FROM ($2, coalesce($3, sale_status))
 """
 
 
@@ -177,6 +189,23 @@ async def lock(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
 
 
+async def begin_writing(connection: Connection) -> bool:
+    """Become the writer of postbacks, as long as this connection lasts; False while another is."""
+    await connection.execute(_SESSION)
+    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER))
+
+
+@asynccontextmanager
+async def no_backup(connection: Connection) -> AsyncIterator[None]:
+    """What is done meanwhile a backup finds done as a whole, or not at all."""
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
+
+
 async def take(
     connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
 ) -> list[Taken]:
@@ -197,6 +226,12 @@ async def take(
     return [done[postback.hash] for postback in postbacks]
 
 
+async def give_up(connection: Connection, postback: Postback, why: str) -> None:
+    """Log one that the tables cannot take."""
+    taken = Taken(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
+    await connection.execute(_LOG, *_logged(postback, taken))
+
+
 async def set_status(
     connection: Connection,
     conversion_ids: Collection[int],
@@ -211,16 +246,15 @@ async def set_status(
     Returns those of them that there are.
     """
     await lock(connection)
-    changed = []
-    for id_, old, old_text in await connection.fetch(_TO_CHANGE, list(conversion_ids)):
-        before = ConversionStatus(old)
-        after = next_status(before, status, by_operator=True)
-        changed.append(Changed(id_, before, after))
-        text = old_text if sale_status is None else sale_status
-        if (after, text) != (before, old_text):
-            await connection.execute(_SET_STATUS, id_, after, text)
+    olds = [
+        (id_, ConversionStatus(old)) for id_, old in await connection.fetch(_TO_CHANGE, list(conversion_ids))
+    ]
+    changed = [Changed(id_, old, next_status(old, status, by_operator=True)) for id_, old in olds]
+    for before, after in {(each.before, each.after) for each in changed}:
+        ids = [each.id for each in changed if (each.before, each.after) == (before, after)]
+        await connection.execute(_SET_STATUS, ids, after, sale_status)
         if after is not before:
-            await _change(connection, id_, before, after, (source, author, None))
+            await _change(connection, ids, before, after, (source, author, None))
     return changed
 
 
@@ -360,22 +394,22 @@ class _Taker(NamedTuple):
         return Taken(self.postback.hash, Result.UNCHANGED, why or "nothing new", found.id)
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
-        await _change(self.connection, id_, before, after, (self.postback.source, "", self.postback.hash))
+        await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))
 
 
 async def _change(
     connection: Connection,
-    id_: int,
+    ids: Sequence[int],
     before: ConversionStatus | None,
     after: ConversionStatus,
     by: tuple[Source, str, str | None],
 ) -> None:
-    """Note a status that a conversion has now, and book what follows from it."""
-    await connection.execute(_NOTE_CHANGE, id_, before, *by)
+    """Note a status that conversions have now, and book what follows from it."""
+    await connection.execute(_NOTE_CHANGE, ids, before, *by)
     if after is ConversionStatus.APPROVED:
-        await connection.execute(_BOOK, id_, 1)
+        await connection.execute(_BOOK, ids, 1)
     elif before is ConversionStatus.APPROVED:
-        await connection.execute(_BOOK, id_, -1)
+        await connection.execute(_BOOK, ids, -1)
 
 
 async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[str, Taken]:

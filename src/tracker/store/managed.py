@@ -55,7 +55,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...]  # those that are written
     key: str = "id"  # what names a row, within its parent where it has one; "": there is one row only
     parent: str = ""  # the column that says whose row it is: the table's name and _id
-    facts: tuple[str, ...] = ()  # columns that are shown and never written
+    facts: tuple[str, ...] = ()  # columns that are shown, and not written like the others
     minted: tuple[str, ...] = ()  # columns that are written once, when a row is made, and never shown
     money: tuple[str, ...] = ()  # columns that hold amounts
     references: tuple[Reference, ...] = ()
