@@ -9,12 +9,17 @@ from functools import reduce
 from hashlib import sha256
 from typing import NamedTuple
 
+import asyncpg
+
 from tracker.clickhash import millis_of
 from tracker.store import clicks
 from tracker.store.pool import Connection
 
 MISSING = -1
 """Group of an affiliate that there is none of."""
+
+LONGEST_WAIT = "15s"
+"""For another import to end: what PostgreSQL still does for one that was killed a moment ago."""
 
 _ONE_AT_A_TIME = 0x7C1C_0012
 _EPOCH = date(1970, 1, 1)
@@ -87,7 +92,13 @@ Sums = dict[date, Sum]
 async def begin(connection: Connection) -> bool:
     """Prepare a connection to import; False: another one imports."""
     await clicks.prepare(connection)
-    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ONE_AT_A_TIME))
+    await connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}'")
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _ONE_AT_A_TIME)
+    except asyncpg.LockNotAvailableError:
+        return False
+    await connection.execute("RESET lock_timeout")
+    return True
 
 
 async def known(connection: Connection) -> Known:
