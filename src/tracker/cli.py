@@ -79,6 +79,8 @@ examples:
   tracker ledger --verify 2026-11-24 2026-11-24 whether each click of that day is there, counted in the table
   tracker backup /mnt/other-disk/today          everything, copied while it runs
   tracker postbacks --result rejected           postbacks that made no conversion, and why
+  tracker import catalogue --dry-run network.yaml
+                                                what a file of offers and affiliates would change
   tracker dead-letters list                     clicks that could not be stored, and why
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
@@ -86,7 +88,8 @@ Every setting is a variable TRACKER_…; see README.md. Commands find the engine
 exit codes:
   0   done
   1   failed, and one line on stderr says why; `tracker doctor`: something is amiss;
-      `tracker ledger`: a minute does not balance; `tracker rebuild-stats --check`: a count differs
+      `tracker ledger`: a minute does not balance; `tracker rebuild-stats --check`: a count differs;
+      `tracker import`: the table differs from the file
   2   a word on the command line is wrong
   78  a TRACKER_… variable is wrong, and the line names it
 """

@@ -162,6 +162,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "catalogue",
         "ledger",
         "postbacks",
+        "tokens",
         "settings",
         "geo",
         "disk",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -179,6 +180,16 @@ async def test_a_server_that_does_not_count_is_left_alone_for_a_while(
     await limits.was_wrong("x", b"wrong")
     assert caplog.text.count("nobody is limited") == 2
     await limits.close()
+
+
+async def test_a_server_that_never_answers_limits_nobody(
+    database: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        away = replace(database, redis_url=f"redis://127.0.0.1:{frozen.getsockname()[1]}/0")
+        async with api_of(away) as client:
+            assert (await client.get(CLICKS)).status_code == 200
+    assert "nobody is limited: the stream server cannot count: TimeoutError" in caplog.text
 
 
 async def test_a_full_stream_server_limits_nobody(database: Settings) -> None:

@@ -59,8 +59,8 @@ def complete(spec: dict[str, Any]) -> None:
     for operation in operations:
         _describe_parameters(operation)
         for media_type, content in _contents(operation):
-            if media_type in _LINES:
-                content["example"] = _LINES[media_type]
+            if media_type in _LINES and "examples" not in content["schema"]:
+                content.setdefault("example", _LINES[media_type])
             content.setdefault("example", example(content["schema"], named))
         _tell_of_problems(operation["responses"])
     spec["components"]["responses"] = _shared_problems(operations)

@@ -19,8 +19,9 @@ from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); adds them up (reports);
-says what a tracking link would do; creates clicks that did not come over one. Manages offers, affiliates and
+they are complete (the header Complete-Until), and where each one is (the ledger); reads what they became
+(conversions), and takes the network's word on that; adds both up (reports); says what a tracking link would
+do; creates clicks that did not come over one. Manages offers, affiliates and
 what belongs to them: edges take a change within a second.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
@@ -50,6 +51,9 @@ _COMPLETE_UNTIL = {
     }
 }
 
+FILES: dict[str, dict[str, Any]] = {}
+"""What operations take that take files, by operationId: media types, and what they look like."""
+
 SHOWN = "Shown"
 """How the names of models end that are answered with an ETag."""
 
@@ -66,7 +70,6 @@ _RATE_LIMIT = {
         ("Reset", "Seconds until it may make all of them again."),
     )
 }
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 documented = SpecTree(
     "starlette",
@@ -109,6 +112,8 @@ def document(app: Starlette) -> dict[str, Any]:
             if not _TELL_OF_CLICKS.isdisjoint(operation["tags"]) and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
             _name_limits(operation["responses"])
+            if operation["operationId"] in FILES:
+                operation["requestBody"] = {"required": True, "content": FILES[operation["operationId"]]}
             if "Reports" in operation["tags"]:
                 operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
@@ -132,8 +137,6 @@ def _name_limits(responses: dict[str, Any]) -> None:
     """What answers say of a token's rate; without a valid token there is none to tell of."""
     for status in responses.keys() - {"401"}:
         responses[status]["headers"] = {**responses[status].get("headers", {}), **_RATE_LIMIT}
-    if "429" in responses:
-        responses["429"]["headers"] = {**responses["429"]["headers"], **_RETRY_AFTER}
 
 
 def _name_media_types(responses: dict[str, Any]) -> None:
