@@ -74,7 +74,7 @@ async def _admitted(request: Request) -> Token:
         why = "has expired" if token else "is unknown, or has been revoked"
         raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
     limit = limits.was_right(secret, token.id, token.rate)
-    limits.spend(request, limit, turn if limit == known else await limits.take(limit))
+    limits.tell(request, limit, turn if limit == known else await limits.take(limit))
     if token.is_shut:
         raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
     return token

@@ -100,7 +100,7 @@ class Limits:
             _remember(self._closed_until, client, self._clock() + turn.retry_after)
             self.check_open(client, digest)
 
-    def spend(self, request: Request, limit: Limit, turn: Turn | None) -> None:
+    def tell(self, request: Request, limit: Limit, turn: Turn | None) -> None:
         """Let the answer tell what is left of a token's rate.
 
         Raises:
