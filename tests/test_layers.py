@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,7 +181,7 @@ def test_the_hot_path_never_reaches_the_database() -> None:
 def test_every_command_is_a_module_of_its_name() -> None:
     shared = {"__init__", "arguments", "serving"}
     modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
-    assert modules - shared == {name.replace("-", "_") for name in cli.COMMANDS}
+    assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 
 
 API = {"tracker.api", "pydantic", "spectree", "offapi"}
@@ -211,3 +212,9 @@ main()
     words = [sys.executable, "-c", program, *command.split(), "--help"]
     loaded = subprocess.run(words, capture_output=True, text=True, check=True).stderr.split()
     assert [module for module in loaded if within(module, FOREIGN[command])] == []
+
+
+def test_no_two_advisory_locks_have_one_number() -> None:
+    text = "".join(path.read_text() for path in SOURCES)
+    numbers = re.findall(r" = (0x7C1C_[0-9A-F]{4})\b", text)
+    assert sorted(set(numbers)) == sorted(numbers)

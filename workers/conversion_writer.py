@@ -146,9 +146,11 @@ class ConversionWriter:
         try:
             async with connection.transaction():
                 await conversions.take(connection, postbacks, self._complete_until)
-        except BAD_ROW as error:
+        except Exception as error:
+            if _is_outage(error):
+                raise
             if len(postbacks) == 1:
-                logger.error("postback %s cannot be stored: %s", postbacks[0].hash, error)
+                logger.exception("postback %s cannot be stored", postbacks[0].hash)
                 await conversions.give_up(connection, postbacks[0], f"{type(error).__name__}: {error}")
                 return
             for postback in postbacks:
@@ -159,3 +161,8 @@ class ConversionWriter:
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)
         await self._stream.bury(delivery, reason)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether it is no fault of a postback; else it is one, or ours, and must not keep the others waiting."""
+    return isinstance(error, _AWAY) and not isinstance(error, BAD_ROW)

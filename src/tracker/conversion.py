@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
@@ -40,7 +40,9 @@ PARAMETERS = frozenset(
 """What a postback may say, beside its secret."""
 
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_TOO_MUCH = Decimal(10**14)
 _SMALLEST = Decimal("0.000001")
+_WIDE = Context(prec=50)  # for any amount times any percentage
 
 _Read = TypeVar("_Read")
 
@@ -221,6 +223,11 @@ class Amounts(NamedTuple):
     revenue: Decimal
     revenue_currency: str
 
+    @property
+    def is_too_much(self) -> bool:
+        """Whether no column takes it: a percentage of a large amount."""
+        return max(self.payout, self.revenue) >= _TOO_MUCH
+
 
 class ConvertedClick(NamedTuple):
     """What a conversion takes over from its click."""
@@ -263,6 +270,7 @@ class Refusal(StrEnum):
     LATE = "after the goal's window"
     OTHER_CLICK = "the order id is of another click"
     SECOND = "the goal takes one conversion a click"
+    TOO_MUCH = "an amount is beyond all bounds"
 
 
 def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust: Trust) -> Refusal | None:
@@ -317,7 +325,7 @@ def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None
         if told is not None:
             return told, currency
         if kind == "percent":
-            return ((sale or Decimal(0)) * agreed / 100).quantize(_SMALLEST), currency
+            return ((sale or Decimal(0)) * agreed / 100).quantize(_SMALLEST, context=_WIDE), currency
         return known or (agreed, price.currency)
 
     payout, revenue = _counting(postback, goal)

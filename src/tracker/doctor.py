@@ -21,7 +21,7 @@ from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
-from tracker.store import catalogue, pool, postback_log, tokens
+from tracker.store import catalogue, outgoing, pool, postback_log, tokens
 from tracker.stream import partitions, server
 from tracker.stream.ledger import Word
 from tracker.stream.postbacks import PostbackStream
@@ -422,6 +422,33 @@ async def _parked(settings: Settings) -> list[int]:
         await connection.close()
 
 
+async def _affiliates(settings: Settings, _: _Facts) -> list[Finding]:
+    """Whether affiliates are told of their conversions."""
+    assert settings.postgres_dsn
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            connection = await pool.connect(settings.postgres_dsn)
+            try:
+                counts = await outgoing.counts(connection)
+            finally:
+                await connection.close()
+    except (*pool.UNREACHABLE, pool.REFUSED) as error:
+        why = str(error) or type(error).__name__
+        return [
+            Finding("affiliates", "fail", f"their postbacks cannot be read: {why}", "see the topic engines")
+        ]
+    found = [Finding("affiliates", "ok", f"postbacks to affiliates that wait: {counts.waiting}")]
+    if counts.overdue:
+        text = f"postbacks to affiliates that nobody sends: {counts.overdue}"
+        found.append(
+            Finding("affiliates", "warn", text, "does a worker run? Many at one host take their time")
+        )
+    if counts.failed:
+        text = f"postbacks to affiliates given up within a day: {counts.failed}"
+        found.append(Finding("affiliates", "warn", text, "see GET …/users/sent-postbacks?state=failed"))
+    return found
+
+
 _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": _engines,
     "durability": _durability,
@@ -430,6 +457,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "tokens": _tokens,
     "ledger": _ledger,
     "postbacks": _postbacks,
+    "affiliates": _affiliates,
 }
 _OF_HERE: Mapping[str, _Check] = {"settings": _settings, "geo": _geo, "disk": _disk}
 

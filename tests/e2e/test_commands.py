@@ -58,6 +58,22 @@ def test_a_token_is_printed_alone_and_works(running: Up, options: list[str], sta
     assert response.status == status
 
 
+def test_the_catalogue_is_filled_on_the_command_line(running: Up) -> None:
+    def made(*words: str) -> Any:
+        done = tracker(running.data_dir, *words, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    advertiser = made("advertisers", "add", "name=PlayGames")["id"]
+    offer = made("offers", "add", "name=Puzzle Quest", f"advertiser_id={advertiser}")["id"]
+    made("offer-urls", "add", str(offer), "url=https://ad.example/{hash}")
+    affiliate = made("affiliates", "add", "name=John Doe")["id"]
+    path = f"/offer/{offer}?affiliate_id={affiliate}"
+    wait_until(lambda: running.get(path)[0].status == 302)
+    made("offers", "rm", str(offer))
+    wait_until(lambda: running.get(path)[0].status == 404)
+
+
 _NETWORK = """
 INSERT INTO advertiser (id, name) VALUES (901, 'A');
 INSERT INTO offer (id, name, advertiser_id, brand_id) VALUES (901, 'O', 901, 1), (902, 'P', 901, NULL);
@@ -296,6 +312,7 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["backup", "--help"], "DIR appears when the backup is whole"),
         (["restore", "--help"], "nothing is ever overwritten"),
+        (["goals", "add", "--help"], "A postback may say its own payout"),
     ],
 )
 def test_the_command_line_explains_itself(

@@ -14,17 +14,21 @@ from tests.clicks import store as store_rows
 from tests.integration.edge_client import PATIENCE
 from tests.integration.ledger_entries import streams_of
 from tests.postbacks import a_postback
-from tracker.clickhash import Mint, millis_of
+from tracker import doctor
+from tracker.clickhash import Mint, hash_at, millis_of
 from tracker.conversion import Postback, Source, read_postback
 from tracker.settings import Settings
-from tracker.store import clicks
+from tracker.store import catalogue, clicks
+from tracker.store.conversions import take
 from tracker.store.demo import load_demo
 from tracker.store.pool import BACKUP_GATE, Connection, connect
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
-from workers import conversion_writer
+from workers import conversion_writer, housekeeping
 
 pytestmark = pytest.mark.anyio
+
+OLD = 1_700_000_000_000
 
 mint = Mint()
 
@@ -84,12 +88,10 @@ async def test_postbacks_are_stored_once_and_leave_the_stream(database: Settings
 
 async def test_what_cannot_be_read_is_buried_and_what_cannot_be_stored_is_logged(database: Settings) -> None:
     connection = await connected(database)
-    await connection.execute(
-        "UPDATE goal SET payout_type = 'percent', payout = 99999 WHERE is_base AND offer_id = 3"
-    )
+    await connection.execute("ALTER TABLE conversion ADD CHECK (sale_amount < 1000)")
     click = mint.hash()
     await store_rows(connection, [a_row(a_click(hash=click))])
-    too_much = of_click(click, sale_amount="99999999999999")
+    too_much = of_click(click, sale_amount="1000")
     await append(database, too_much)
     assert database.redis_url
     async with redis.asyncio.Redis.from_url(database.redis_url) as client:
@@ -219,6 +221,61 @@ async def test_without_its_engines_it_says_so_and_goes_on(
             await asyncio.sleep(0.01)
     stopping.set()
     await writing
+
+
+async def test_old_postbacks_that_came_to_nothing_are_forgotten(database: Settings) -> None:
+    connection = await connected(database)
+    for n, (hash_, result, conversion_id) in enumerate(
+        (
+            (hash_at(OLD), "rejected", None),
+            (hash_at(OLD), "stored", 1),
+            (hash_at(OLD), "parked", None),
+            (mint.hash(), "rejected", None),
+        )
+    ):
+        logged = (hash_[:-1] + str(n), "postback", "", "{}", result, conversion_id)
+        await connection.execute(
+            "INSERT INTO postback (hash, source, ip, parameters, result, conversion_id)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            *logged,
+        )
+    await housekeeping.once(database)
+    kept = await connection.fetch("SELECT result FROM postback ORDER BY result")
+    assert [result for (result,) in kept] == ["parked", "rejected", "stored"]
+    await connection.close()
+
+
+async def test_the_doctor_tells_what_does_not_get_on(database: Settings) -> None:
+    connection = await connected(database)
+    assert [finding.level for finding in await doctor.examine(database, "postbacks")] == ["ok"]
+    async with connection.transaction():
+        await take(connection, [a_postback(), of_click(mint.hash())], None)
+    assert database.redis_url
+    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+        await client.xadd("dead-postbacks:{0}", {"r": "?", "reason": "nobody knows"})
+    found = await doctor.examine(database, "postbacks")
+    assert [(finding.level, finding.text) for finding in found] == [
+        ("ok", "0 on the stream, 2 waiting for their clicks"),
+        ("warn", "waiting for their clicks for more than an hour: 1"),
+        ("warn", "postbacks that no worker can read: 1"),
+    ]
+    away = replace(database, redis_url="unix:///nonexistent/valkey.sock")
+    assert [finding.level for finding in await doctor.examine(away, "postbacks")] == ["fail"]
+    await connection.close()
+
+
+async def test_edges_know_of_no_caps_on_conversions(database: Settings) -> None:
+    connection = await connected(database)
+    await connection.execute(
+        "INSERT INTO cap (offer_id, affiliate_id, counts, period, amount, currency) VALUES"
+        " (3, NULL, 'conversions', 'day', 1, NULL), (3, 513, 'payout', 'day', 1, 'EUR'),"
+        " (3, 513, 'clicks', 'day', 7, NULL)"
+    )
+    ((_, offer),) = await catalogue.read_some(connection, "offer", ["3"])
+    ((_, terms),) = await catalogue.read_some(connection, "terms", ["3:513"])
+    assert offer["caps"] == []
+    assert [cap["counts"] for cap in terms["caps"]] == ["clicks"]
+    await connection.close()
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

@@ -180,6 +180,11 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[Result, str]], list[st
         [(STORED, ""), (UNCHANGED, "it stays rejected")],
         ["rejected"],
     ),
+    "the network revives": (
+        [{"status": "rejected"}, {"status": "approved", "source": Source.API, "advertiser_id": None}],
+        [(STORED, ""), (UPDATED, "")],
+        ["approved"],
+    ),
     "a second order of a goal that takes one": (
         [{"order_id": "a"}, {"order_id": "b"}],
         [(STORED, ""), (Result.REJECTED, Refusal.SECOND)],
@@ -280,6 +285,26 @@ async def test_what_becomes_of_postbacks(connection: Connection, story: str, is_
     assert sorted(map(tuple, logged)) == sorted(expected)
     assert await taken(connection, *postbacks) == done, "a second time it changes nothing"
     assert len(await conversions(connection)) == len(statuses)
+
+
+async def test_an_amount_that_no_column_takes_is_refused(connection: Connection) -> None:
+    await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 99999999999999")
+    too_much = {"sale_amount": "99999999999999.999999"}
+    assert await told(connection, too_much, {"status": "pending"}, too_much) == [
+        (Result.REJECTED, Refusal.TOO_MUCH),
+        (STORED, ""),
+        (Result.REJECTED, Refusal.TOO_MUCH),
+    ]
+
+
+async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connection) -> None:
+    await told(connection, {"order_id": "a"})
+    await connection.execute("UPDATE goal SET multiple = true WHERE id = 30")
+    assert await told(connection, {"order_id": "b", "after": 2 * AN_HOUR}) == [(STORED, "")]
+    await connection.execute("UPDATE goal SET multiple = false WHERE id = 30")
+    assert await told(connection, {"order_id": "c", "after": 3 * AN_HOUR}) == [
+        (Result.REJECTED, Refusal.SECOND)
+    ]
 
 
 async def test_what_is_approved_is_booked_and_what_is_reversed_is_taken_back(connection: Connection) -> None:

@@ -16,6 +16,7 @@ from tests.integration.edge_client import edge_of, raw
 from tracker.conversion import Postback, Source
 from tracker.edge import postback as edge_postback
 from tracker.settings import Settings
+from tracker.stream import postbacks as stream_postbacks
 from tracker.stream.postbacks import PostbackStream, decode
 
 pytestmark = pytest.mark.anyio
@@ -199,9 +200,12 @@ async def test_what_cannot_be_kept_is_not_answered_as_kept(
         await server.config_set("maxmemory", 1)
         full = await client.get(f"/postback?{QUERY}")
         await server.config_set("maxmemory", limit)
-        monkeypatch.setattr(edge_postback, "MAX_WAITING", 0)
-        busy = await client.get(f"/postback?{QUERY}")
-        for answer in (full, busy):
+        with monkeypatch.context() as patch:
+            patch.setattr(edge_postback, "MAX_WAITING", 0)
+            busy = await client.get(f"/postback?{QUERY}")
+        monkeypatch.setattr(stream_postbacks, "MAX_ON_STREAM", 0)
+        too_many = await client.get(f"/postback?{QUERY}")
+        for answer in (full, busy, too_many):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert await received(database) == []
 

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from tests.integration.importing import Importer, importer
 from tracker import cli
 from tracker.clickhash import hash_at, hash_for
 from tracker.ledger import ask, minutes_between
-from tracker.store import click_list, clicks, pool
+from tracker.store import click_list, clicks, imports, ledger, partitions, pool
 from tracker.store.click_list import ClickFilter, Order
 
 __all__ = ["importer"]
@@ -172,11 +172,47 @@ async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
         (300, 300)
     ]
     assert await importer.fetch("SELECT count(*) FROM click_default") == [(0,)]
-    ledger, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
-    assert ledger.minutes == []
+    seen, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
+    assert seen.minutes == []
     await importer.fetch("DELETE FROM click WHERE hash = (SELECT hash FROM click ORDER BY hash LIMIT 1)")
-    ledger, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
-    assert len(ledger.unbalanced) == 1
+    seen, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
+    assert len(seen.unbalanced) == 1
+
+
+async def test_a_minute_with_recorded_clicks_too(importer: Importer) -> None:
+    await importer.catalogue()
+    minute = _MILLIS // 60_000
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    await clicks.prepare(connection)
+    await store(connection, [a_row()._replace(hash=hash_at(_MILLIS))])
+    assert (await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))).code == 0
+    both = ({minute: 1}, {minute: 1})
+    assert await ledger.stored_and_rows(connection, range(minute, minute + 1)) == both
+    await connection.execute("DELETE FROM click WHERE hash = $1", _HASH)
+    assert await ledger.stored_and_rows(connection, range(minute, minute + 1)) == ({minute: 1}, {})
+    await connection.close()
+
+
+_PLACES = [
+    ("2024-02-10", "click_202402"),
+    ("2024-02-29", "click_202402"),
+    ("2024-03-05", "click_20240305"),  # the third has a partition of its own already
+    ("2024-12-31", "click_202412"),
+]
+
+
+async def test_history_gets_a_partition_a_month(importer: Importer) -> None:
+    await importer.catalogue()
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    await partitions.create_ahead(connection, date(2024, 3, 4))
+    today = datetime.now(UTC).date()
+    rows = [f"{day},3,513,{day} 00:00:00" for day in (*(day for day, _ in _PLACES), str(today))]
+    assert (await importer.run("clicks", importer.file("days.csv", _csv(*rows)))).code == 0
+    found = await importer.fetch("SELECT tableoid::regclass::text FROM click ORDER BY hash")
+    assert found == [*((name,) for _, name in _PLACES), (partitions.name_of(today),)]
+    assert await partitions.create_ahead(connection, date(2024, 2, 15)) == []
+    assert {date(2024, 2, 1), date(2024, 2, 29), date(2024, 12, 1)} <= await partitions.days(connection)
+    await connection.close()
 
 
 async def _export(importer: Importer) -> list[dict[str, Any]]:
@@ -245,28 +281,28 @@ async def test_standard_input_is_a_file_too(importer: Importer) -> None:
 
 async def test_an_import_that_is_killed_goes_on_where_it_was(importer: Importer) -> None:
     await importer.catalogue()
-    rows = [f"c{n},3,513,{1_720_446_000 + n}" for n in range(30_000)]
+    rows = [f"c{n},3,513,{1_720_446_000 + n}" for n in range(15_000)]
     path = importer.file("many.csv", _csv(*rows))
     command = (sys.executable, "-m", "tracker", "import", "clicks", str(path))
     process = await asyncio.create_subprocess_exec(*command)
     await until(lambda: importer.fetch("SELECT FROM import_run WHERE rows > 0"))
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
-    ((done,),) = await importer.fetch("SELECT rows FROM import_run")
-    assert 0 < done < 30_000
-    assert await importer.fetch("SELECT count(*) FROM click") == [(done,)]
+    ((done, stored),) = await importer.fetch("SELECT rows, (SELECT count(*) FROM click) FROM import_run")
+    assert 0 < done == stored < 15_000
     told = await importer.run("clicks", path, "--json")
     assert {name: told.json[name] for name in ("rows", "stored", "present", "is_proven")} == {
-        "rows": 30_000,
-        "stored": 30_000,
+        "rows": 15_000,
+        "stored": 15_000,
         "present": 0,
         "is_proven": True,
     }
-    assert await importer.fetch("SELECT count(*) FROM click") == [(30_000,)]
+    assert await importer.fetch("SELECT count(*) FROM click") == [(15_000,)]
 
 
-async def test_one_import_at_a_time(importer: Importer) -> None:
+async def test_one_import_at_a_time(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
     await importer.catalogue()
+    monkeypatch.setattr(imports, "LONGEST_WAIT", "50ms")
     connection = await pool.connect(str(importer.settings.postgres_dsn))
     await connection.execute(f"SELECT pg_advisory_lock({0x7C1C_0012})")
     done = await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))

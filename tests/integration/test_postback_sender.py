@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -15,6 +19,7 @@ from tests.clicks import HASH, a_click, a_row
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.partner import RESET, SILENCE, Partner, status
 from tests.postbacks import a_postback
+from tracker import doctor
 from tracker.caller import Caller
 from tracker.conversion import ConversionStatus, Source
 from tracker.settings import Settings
@@ -321,8 +326,58 @@ async def test_what_waits_and_what_failed_is_counted(
     assert database.postgres_dsn
     pool = await open_pool(database.postgres_dsn)
     try:
+        assert await outgoing.counts(pool) == (1, 0, 0)
+        await run_sql(database, "UPDATE sent_postback SET next_attempt_at = now() - interval '2 minutes'")
         assert await outgoing.counts(pool) == (1, 1, 0)
+        (finding, warning) = await doctor.examine(database, "affiliates")
+        assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that nobody sends: 1")
+        assert 'tracker_affiliate_postbacks{state="overdue"} 1' in (await client.get("/metrics")).text
         await run_sql(database, "UPDATE sent_postback SET state = 'failed'")
         assert await outgoing.counts(pool) == (0, 0, 1)
     finally:
         pool.terminate()
+
+
+@contextmanager
+def worker(database: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `tracker worker` that may send to this machine; killed in the end."""
+    assert database.postgres_dsn
+    assert database.redis_url
+    variables = {
+        "TRACKER_POSTGRES_DSN": database.postgres_dsn,
+        "TRACKER_REDIS_URL": database.redis_url,
+        "TRACKER_DATA_DIR": str(database.data_dir),
+        "TRACKER_POSTBACK_NETWORKS": "127.0.0.1/32",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "tracker", "worker"], env=os.environ | variables)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_killed_while_it_sends_leaves_it_to_the_next(
+    client: AsyncClient, database: Settings, partner: Partner
+) -> None:
+    await asks(client, partner, host="localhost")
+    await converts(database)
+    partner.answers.append(SILENCE)
+    with worker(database):
+        await until(lambda: len(partner.asked) == 1)
+    (row,) = await log(client)
+    assert (row["state"], row["attempts"]) == ("waiting", 1)
+    with worker(database) as process:
+        await later(database)  # its lease is over
+        await until(lambda: len(partner.asked) == 2)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait) == 0
+    first, second = partner.asked
+    assert first == second, "the same address under the same key"
+    assert [(row["state"], row["attempts"]) for row in await log(client)] == [("sent", 2)]

@@ -20,6 +20,7 @@ _TAGS = {
     "Ledger": "Whether every click that was recorded is stored, or where it is.",
     "Reports": "Clicks and conversions added up.",
     "Management": "Offers, affiliates, advertisers and what is theirs. Edges take changes within a second.",
+    "Postbacks to affiliates": "What affiliates were told of conversions, and how often it was tried.",
     "Affiliates": "What an affiliate sees, with a token bound to it: its own, reduced.",
     "Advertisers": "What an advertiser sees, with a token bound to it: its own, reduced.",
     "Tokens": "Who may ask for what, until when and how often.",
@@ -58,8 +59,8 @@ def complete(spec: dict[str, Any]) -> None:
     for operation in operations:
         _describe_parameters(operation)
         for media_type, content in _contents(operation):
-            if media_type in _LINES:
-                content["example"] = _LINES[media_type]
+            if media_type in _LINES and "examples" not in content["schema"]:
+                content.setdefault("example", _LINES[media_type])
             content.setdefault("example", example(content["schema"], named))
         _tell_of_problems(operation["responses"])
     spec["components"]["responses"] = _shared_problems(operations)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracker.api.limits import Limits
 from tracker.api.openapi import document
 from tracker.api.problems import SECURITY_HEADERS, Problem
-from tracker.store import pool
+from tracker.store import outgoing, pool
 from tracker.store.click_list import is_ready
 from tracker.store.postback_log import count_parked
 from tracker.stream.reader import UNREACHABLE
@@ -107,6 +107,7 @@ async def _postbacks(request: Request) -> list[str]:
     try:
         waiting, unreadable = await state.postbacks.waiting()
         parked = await count_parked(state.pool, int(time.time() * 1000))
+        outgoing_counts = await outgoing.counts(state.pool)
     except (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED):
         return []
     return [
@@ -115,6 +116,12 @@ async def _postbacks(request: Request) -> list[str]:
         f'tracker_postbacks{{place="stream"}} {waiting}',
         f'tracker_postbacks{{place="parked"}} {parked}',
         f'tracker_postbacks{{place="unreadable"}} {unreadable}',
+        "# HELP tracker_affiliate_postbacks Postbacks to affiliates; failed ones of a day.",
+        "# TYPE tracker_affiliate_postbacks gauge",
+        *(
+            f'tracker_affiliate_postbacks{{state="{state}"}} {number}'
+            for state, number in outgoing_counts._asdict().items()
+        ),
     ]
 
 

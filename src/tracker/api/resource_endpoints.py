@@ -85,7 +85,8 @@ async def list_rows(request: Request, table: Table, query: PageQuery, place: Row
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
-def _query_model(resource: Resource) -> type[PageQuery]:
+def query_model(resource: Resource) -> type[PageQuery]:
+    """The parameters of a resource's list."""
     named: dict[str, Any] = {
         column: (type_, Field(None, description=f"Those with this {column}."))
         for column, type_ in resource.filters.items()
@@ -209,11 +210,11 @@ def editor_of(request: Request, token: Token) -> Editor:
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    query_model = _query_model(resource)
+    parameters = query_model(resource)
 
     async def list_(_self: HTTPEndpoint, request: Request) -> Response:
         await authorize(request, READ)
-        query = read_query(request, query_model)
+        query = read_query(request, parameters)
         place = place_of(request.path_params, resource.table.parent)
         await check_parent(request.app.state.pool, resource.table, place, or_archived=True)
         return await list_rows(request, resource.table, query, place)
@@ -225,7 +226,7 @@ def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
         "list",
         f"List: {resource.noun}\n\n{_HOW_LISTED}",
         list_,
-        query=query_model,
+        query=parameters,
         resp=answer,
     )
 

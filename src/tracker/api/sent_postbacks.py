@@ -105,7 +105,10 @@ async def list_sent_postbacks(request: Request) -> Response:
     skip_validation=True,
 )
 async def get_sent_postback(request: Request) -> Response:
-    """Get one postback to an affiliate"""
+    """Get one postback to an affiliate
+
+    With how often it was tried, and what came of the last time.
+    """
     await authorize(request, _READ)
     return as_json(await _found(request, read_query(request, ZoneQuery)))
 

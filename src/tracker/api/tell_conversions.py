@@ -72,7 +72,9 @@ class NewConversion(Fields):
     click_id: Annotated[str, Field(min_length=1, max_length=500)] = Field(
         description="The click's hash, or its id in an earlier tracker."
     )
-    order_id: Text = Field("", description="The advertiser's; tells its conversions of one goal apart.")
+    order_id: Text | None = Field(
+        None, description="The advertiser's; tells its conversions of one goal apart."
+    )
     goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
     status: Annotated[str, _read(read_status)] | None = Field(
         None,
@@ -80,19 +82,19 @@ class NewConversion(Fields):
         "the goal says unless given.",
         examples=["approved"],
     )
-    sale_status: Text = Field("", description="The advertiser's own text.")
+    sale_status: Text | None = Field(None, description="The advertiser's own text.")
     payout: _Amount | None = Field(None, description="What the goal pays unless given.")
     revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
     sale_amount: _Amount | None = Field(None, description="What percentages are of.")
     currency: Annotated[str, _read(read_currency)] | None = Field(
         None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
     )
-    external_id: Text = Field("", description="The advertiser_external_id.")
-    adv_sub: Text = ""
-    adv_sub2: Text = ""
-    adv_sub3: Text = ""
-    adv_sub4: Text = ""
-    adv_sub5: Text = ""
+    external_id: Text | None = Field(None, description="The advertiser_external_id.")
+    adv_sub: Text | None = None
+    adv_sub2: Text | None = None
+    adv_sub3: Text | None = None
+    adv_sub4: Text | None = None
+    adv_sub5: Text | None = None
 
     def parameters(self) -> dict[str, str]:
         """What is said, as a postback says it."""

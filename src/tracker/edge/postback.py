@@ -44,7 +44,7 @@ Scope = Mapping[str, Any]
 Pairs = Iterable[tuple[str, str]]
 
 
-class Refused(Exception):  # noqa: N818 - an answer, and nobody's error
+class _Refused(Exception):  # noqa: N818 - an answer, and nobody's error
     """A postback that is not taken."""
 
     def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes], field: str = "") -> None:
@@ -68,7 +68,7 @@ class Postbacks:
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         try:
             answer = await self._take(scope, receive)
-        except Refused as refused:
+        except _Refused as refused:
             answer = refused.answer
         self._metrics.count("postbacks", f'status="{answer.start["status"]}"')
         await give(send, answer, without_body=scope["method"] == "HEAD")
@@ -80,7 +80,7 @@ class Postbacks:
         is_pixel = scope["path"].startswith(_PIXEL)
         _check_method(scope["method"], is_pixel)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
-            raise Refused(414, "The address is too long: send a POST.")
+            raise _Refused(414, "The address is too long: send a POST.")
         said = _first(await _said(scope, receive))
         success = _PIXEL_SENT if is_pixel else _SUCCESS
         if scope["method"] == "HEAD":
@@ -95,14 +95,14 @@ class Postbacks:
         try:
             return read_postback(self._mint.hash(), source, ip, owner, parameters)
         except Unreadable as error:
-            raise Refused(422, f"{error.field} {error}", field=error.field) from None
+            raise _Refused(422, f"{error.field} {error}", field=error.field) from None
 
     def _owner(self, secret: str) -> int:
         if not self._catalog.loaded.is_set():
-            raise Refused(503, "Not ready yet.", _RETRY)
+            raise _Refused(503, "Not ready yet.", _RETRY)
         owner = self._catalog.secrets.owner(secret, time_ns() // 1_000_000)
         if owner is None:
-            raise Refused(403, "token is no advertiser's, or has expired", field="token")
+            raise _Refused(403, "token is no advertiser's, or has expired", field="token")
         return owner
 
     def _ip(self, scope: Scope) -> str:
@@ -113,12 +113,12 @@ class Postbacks:
 
     async def _append(self, postback: Postback) -> None:
         if self._waiting >= MAX_WAITING:
-            raise Refused(503, "Too many postbacks at once.", _RETRY)
+            raise _Refused(503, "Too many postbacks at once.", _RETRY)
         self._waiting += 1
         try:
             await self._stream.append(postback)
         except _AWAY:
-            raise Refused(503, "It cannot be kept right now.", _RETRY) from None
+            raise _Refused(503, "It cannot be kept right now.", _RETRY) from None
         finally:
             self._waiting -= 1
 
@@ -130,7 +130,7 @@ def is_postback_path(path: str) -> bool:
 def _check_method(method: str, is_pixel: bool) -> None:
     allowed = ("GET", "HEAD") if is_pixel else ("GET", "HEAD", "POST")
     if method not in allowed:
-        raise Refused(405, "Method not allowed.", (b"allow", ", ".join(allowed).encode()))
+        raise _Refused(405, "Method not allowed.", (b"allow", ", ".join(allowed).encode()))
 
 
 async def _said(scope: Scope, receive: Any) -> list[tuple[str, str]]:
@@ -163,14 +163,14 @@ async def _body(receive: Any) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise Refused(400, "The body was cut off.", _CLOSE)
+                    raise _Refused(400, "The body was cut off.", _CLOSE)
                 body += message.get("body", b"")
                 if len(body) > MAX_BODY:
-                    raise Refused(413, f"The body is longer than {MAX_BODY} bytes.", _CLOSE)
+                    raise _Refused(413, f"The body is longer than {MAX_BODY} bytes.", _CLOSE)
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:
-        raise Refused(408, "The body did not arrive in time.", _CLOSE) from None
+        raise _Refused(408, "The body did not arrive in time.", _CLOSE) from None
 
 
 def _of_body(headers: Mapping[bytes, bytes], body: bytes) -> Pairs:
@@ -179,7 +179,7 @@ def _of_body(headers: Mapping[bytes, bytes], body: bytes) -> Pairs:
         return _pairs(body)
     if kind == _JSON:
         return _of_json(body)
-    raise Refused(415, f"Send a body of {_FORM} or {_JSON}, and say so in Content-Type.")
+    raise _Refused(415, f"Send a body of {_FORM} or {_JSON}, and say so in Content-Type.")
 
 
 def _of_json(body: bytes) -> Pairs:
@@ -187,9 +187,9 @@ def _of_json(body: bytes) -> Pairs:
     try:
         given = json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError):
-        raise Refused(422, "body is not JSON", field="body") from None
+        raise _Refused(422, "body is not JSON", field="body") from None
     if not isinstance(given, dict):
-        raise Refused(422, "body is not a JSON object", field="body")
+        raise _Refused(422, "body is not a JSON object", field="body")
     return [(name, _text(name, value)) for name, value in given.items() if value is not None]
 
 
@@ -197,7 +197,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if name in PARAMETERS or name == "token":
-        raise Refused(422, f"{name} must be a text or a number", field=name)
+        raise _Refused(422, f"{name} must be a text or a number", field=name)
     return ""
 
 

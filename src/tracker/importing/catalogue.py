@@ -209,6 +209,8 @@ class _Bringing:
             return
         table = entry.resource.table
         given = await self._resolved(entry, before, table.references)
+        if all(name in before and before[name] == value for name, value in given.items()):
+            return
         patch = {name: _replacing(before.get(name), value) for name, value in given.items()}
         where = {column: before[column] for column in table.fixed}
         after = await change_row(self._editor, entry.resource, where, patch)

@@ -1,7 +1,8 @@
 """Imports files of rows: each is checked whole, stored in batches, and proven to be in the table.
 
 A batch and how far the file is then are committed together, so a killed import goes on where it was; and as
-a row's hash is always the same, rows that come again are found to be there already.
+a row's hash is always the same, rows that come again are found to be there already. The proof is of every row
+of the file: the table is asked for each of them, once its batch is committed.
 """
 
 from __future__ import annotations
@@ -94,16 +95,10 @@ async def run(connection: Connection, job: Job) -> Outcome:
     so_far = await imports.run_of(connection, digest)
     if job.is_dry or (so_far is None and job.bad_rows is None):
         await _check(job)
-    if job.is_dry:
-        return await _prove(job, Run(0, 0, 0, 0, False))
-    await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
-    if so_far is None or not so_far.is_finished:
-        await _store(connection, job, digest, so_far.rows if so_far else 0)
-        await imports.finish(connection, digest)
-    done = await imports.run_of(connection, digest)
-    assert done
-    outcome = await _prove(job, done)
-    if not outcome.is_proven:
+    if not job.is_dry:
+        await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
+    outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
+    if not (job.is_dry or outcome.is_proven):
         await imports.forget(connection, digest)
     return outcome
 
@@ -124,14 +119,28 @@ async def _check(job: Job) -> None:
         _refuse(job, named, number, "nothing is stored")
 
 
-async def _store(connection: Connection, job: Job, digest: bytes, done: int) -> None:
-    async for rows in _batches(job, "stored", done):
-        await job.store.prepare(rows.items)
-        async with connection.transaction():
-            batch = await job.store.store(rows.items)
-            refused = [(rows.lines[place], why) for place, why in batch.refused.items()]
-            _put_aside(job, [*rows.bad, *refused])
-            await imports.go_on(connection, digest, batch, len(rows.bad))
+async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
+    """Store what is not `done` yet; and whatever is stored, look for it in the table."""
+    expected: Sums = {}
+    found: Sums = {}
+    number = 0
+    async for rows in _batches(job, "compared" if job.is_dry else "stored"):
+        number += rows.number
+        if number > done and not job.is_dry:
+            await _store(connection, job, digest, rows)
+        wanted, there = await job.store.compare(rows.items)
+        expected, found = added(expected, wanted), added(found, there)
+    run = await imports.run_of(connection, digest) if not job.is_dry else None
+    return Outcome(run or Run(number, 0, 0, 0), expected, found)
+
+
+async def _store(connection: Connection, job: Job, digest: bytes, rows: _Rows) -> None:
+    await job.store.prepare(rows.items)
+    async with connection.transaction():
+        batch = await job.store.store(rows.items)
+        refused = [(rows.lines[place], why) for place, why in batch.refused.items()]
+        _put_aside(job, [*rows.bad, *refused])
+        await imports.go_on(connection, digest, batch, len(rows.bad))
 
 
 def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
@@ -158,23 +167,10 @@ def _named(job: Job, line: Line, why: str) -> str:
     return f"{job.file.path.name}:{line.number}: {why}"
 
 
-async def _prove(job: Job, done: Run) -> Outcome:
-    """Read the file once more, and hold each of its rows against the table."""
-    expected: Sums = {}
-    found: Sums = {}
-    number = 0
-    async for rows in _batches(job, "compared"):
-        number += rows.number
-        wanted, there = await job.store.compare(rows.items)
-        expected, found = added(expected, wanted), added(found, there)
-    return Outcome(done._replace(rows=number) if job.is_dry else done, expected, found)
-
-
-async def _batches(job: Job, done: str, skipped: int = 0) -> AsyncIterator[_Rows]:
+async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
     """The rows of a file; while some are dealt with, a thread reads the next."""
     lines = job.file.lines()
     progress = _Progress(job.file, done)
-    progress.number = await asyncio.to_thread(lambda: sum(1 for _ in islice(lines, skipped)))
     ahead = asyncio.create_task(asyncio.to_thread(_read, job.reader, lines))
     try:
         while (rows := await ahead).number:
@@ -209,11 +205,9 @@ class _Progress:
         self._file = file
         self._done = done
         self._began = self._said = time.monotonic()
-        self._since_began = 0
 
     def add(self, number: int) -> None:
         self.number += number
-        self._since_began += number
         if time.monotonic() - self._said >= _SAY_SECONDS:
             self._said = time.monotonic()
             self._say()
@@ -226,7 +220,7 @@ class _Progress:
         seconds = time.monotonic() - self._began
         part = self._file.part_read
         left = round(seconds / part - seconds) if part else 0
-        rate = round(self._since_began / seconds)
+        rate = round(self.number / seconds)
         print(
             f"{self._file.path.name}: {self.number:,} rows {self._done}, {rate:,} a second, {left} s left",
             file=sys.stderr,

@@ -77,7 +77,7 @@ _EXISTING = ("id", "click_hash", "is_over_cap", *_AMENDED)
 _FOUND = f"""
 SELECT {", ".join(_EXISTING)} FROM conversion
 WHERE (advertiser_id, goal_id, order_id) = ($1, $2, $3)
-    OR (click_hash = $4 AND goal_id = $2 AND NOT (is_repeatable AND $5))
+    OR (click_hash = $4 AND goal_id = $2 AND NOT $5::boolean)
 ORDER BY order_id = $3 DESC NULLS LAST, id LIMIT 1
 """  # noqa: S608
 _HAS_CONVERSION = """
@@ -126,6 +126,7 @@ INSERT INTO postback (hash, source, ip, advertiser_id, parameters, result, reaso
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (hash) DO UPDATE
     SET result = excluded.result, reason = excluded.reason, conversion_id = excluded.conversion_id
+    WHERE excluded.result <> 'parked'
 """
 
 _TO_CHANGE = "SELECT id, status FROM conversion WHERE id = ANY ($1) ORDER BY id"
@@ -349,12 +350,28 @@ class _Taker(NamedTuple):
         if why := refusal_of_new(postback, click, goal, has_parent=has_parent):
             return self._rejected(why)
         money = amounts(postback, goal, await _price(connection, click, goal))
+        if money.is_too_much:
+            return self._rejected(Refusal.TOO_MUCH)
         status = _first_status(postback, goal)
         is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
         if is_over_cap and status is ConversionStatus.APPROVED:
             status = ConversionStatus.HOLD
+        id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap)
+        await self._change(id_, None, status)
+        return Taken(postback.hash, Result.STORED, "over a cap" if is_over_cap else "", id_)
+
+    async def _insert(
+        self,
+        click: ConvertedClick,
+        goal: Goal,
+        status: ConversionStatus,
+        money: Amounts,
+        *,
+        is_over_cap: bool,
+    ) -> int:
+        postback = self.postback
         at = datetime.fromtimestamp(postback.millis / 1000, UTC)
-        id_ = await connection.fetchval(
+        id_: int = await self.connection.fetchval(
             _CREATE,
             *(postback.hash, click.hash, click.id, goal.id, postback.order_id, goal.multiple),
             *(status, is_over_cap, postback.sale_status, at, at),
@@ -362,36 +379,42 @@ class _Taker(NamedTuple):
             *(postback.external_id, *postback.adv_subs),
             *click[3:],
         )
-        await self._change(id_, None, status)
-        return Taken(postback.hash, Result.STORED, "over a cap" if is_over_cap else "", id_)
+        return id_
 
     async def _amend(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Taken:
         postback = self.postback
         if postback.source is Source.PIXEL:
-            return self._unchanged(found, "a browser changes nothing")
-        told = postback.status or found.status
-        status = next_status(found.status, told, by_operator=False)
-        if found.is_over_cap and (status, told) == (ConversionStatus.APPROVED, ConversionStatus.APPROVED):
-            status = found.status  # it is for the operator to pay beyond a cap
-        money = found.amounts
-        if found.status in (ConversionStatus.PENDING, ConversionStatus.HOLD):
-            money = amounts(postback, goal, await _price(self.connection, click, goal), money)
-        own = _told((postback.external_id, *postback.adv_subs), found.own)
-        order_id = found.order_id or postback.order_id
-        sale_status = postback.sale_status or found.sale_status
-        if (order_id, status, sale_status, money, own) == (
-            *(found.order_id, found.status, found.sale_status, found.amounts, found.own),
-        ):
-            return self._unchanged(found, "" if told is status else f"it stays {status}")
-        await self.connection.execute(_AMEND, found.id, order_id, status, sale_status, *money, *own)
-        if status is not found.status:
-            await self._change(found.id, found.status, status)
+            return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
+        after = found._replace(
+            order_id=found.order_id or postback.order_id,
+            status=self._status_after(found),
+            sale_status=postback.sale_status or found.sale_status,
+            amounts=await self._amounts_after(click, goal, found),
+            own=_told((postback.external_id, *postback.adv_subs), found.own),
+        )
+        if after.amounts.is_too_much:
+            return self._rejected(Refusal.TOO_MUCH)
+        reason = "" if postback.status in (None, after.status) else f"it stays {after.status}"
+        if after == found:
+            return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
+        texts = (after.order_id, after.status, after.sale_status)
+        await self.connection.execute(_AMEND, found.id, *texts, *after.amounts, *after.own)
+        if after.status is not found.status:
+            await self._change(found.id, found.status, after.status)
             self.caps.forget()
-        reason = "" if told is status else f"it stays {status}"
         return Taken(postback.hash, Result.UPDATED, reason, found.id)
 
-    def _unchanged(self, found: _Existing, why: str) -> Taken:
-        return Taken(self.postback.hash, Result.UNCHANGED, why or "nothing new", found.id)
+    def _status_after(self, found: _Existing) -> ConversionStatus:
+        told, by_operator = self.postback.status or found.status, self.postback.source is Source.API
+        if found.is_over_cap and told is ConversionStatus.APPROVED and not by_operator:
+            return found.status  # to pay beyond a cap is for the operator
+        return next_status(found.status, told, by_operator=by_operator)
+
+    async def _amounts_after(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Amounts:
+        if found.status not in (ConversionStatus.PENDING, ConversionStatus.HOLD):
+            return found.amounts
+        price = await _price(self.connection, click, goal)
+        return amounts(self.postback, goal, price, found.amounts)
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
         await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))

@@ -42,7 +42,7 @@ class ClickStore:
         """Create the partitions of the clicks; before the transaction that stores them."""
         days = {day_of(item.row.hash) for item in items} - self._days
         if days:
-            await partitions.create(self._connection, days)
+            await partitions.create_history(self._connection, days)
             self._days |= days
 
     async def store(self, items: Sequence[ImportedClick]) -> Batch:

@@ -118,12 +118,8 @@ class ConversionStore:
         self._base_goals: dict[int, _Goal] = {}
 
     async def prepare(self, items: Sequence[ImportedConversion]) -> None:
-        """Before the first transaction."""
-        if not self._goals:
-            await self._connection.execute(_SESSION)
-            goals = [_Goal(*row) for row in await self._connection.fetch(_GOALS)]
-            self._goals = {goal.id: goal for goal in goals}
-            self._base_goals = {goal.offer_id: goal for goal in goals if goal.is_base}
+        """Have the staging table; before the transaction that stores them."""
+        await self._connection.execute(_SESSION)
 
     async def store(self, items: Sequence[ImportedConversion]) -> Batch:
         """Store conversions, in a transaction of the caller's; they stand as they were stored first."""
@@ -143,7 +139,6 @@ class ConversionStore:
 
     async def compare(self, items: Sequence[ImportedConversion]) -> tuple[Sums, Sums]:
         """What the table should have of some conversions, and what it has."""
-        await self.prepare(items)
         rows, _ = await self._rows(items)
         in_the_way = await self._in_the_way(rows.values())
         wanted = [row for row in _each_once(rows.values()) if row["hash"] not in in_the_way]
@@ -154,6 +149,8 @@ class ConversionStore:
 
     async def _rows(self, items: Sequence[ImportedConversion]) -> tuple[dict[int, _Row], dict[int, str]]:
         """The rows of the table by their places, and why others make none."""
+        if not self._goals:
+            await self._read_goals()
         clicks = await self._clicks({item.click for item in items})
         rows: dict[int, _Row] = {}
         refused = {}
@@ -169,6 +166,11 @@ class ConversionStore:
                     else (f"click_hash {item.click} is of no click")
                 )
         return rows, refused
+
+    async def _read_goals(self) -> None:
+        goals = [_Goal(*row) for row in await self._connection.fetch(_GOALS)]
+        self._goals = {goal.id: goal for goal in goals}
+        self._base_goals = {goal.offer_id: goal for goal in goals if goal.is_base}
 
     def _goal(self, item: ImportedConversion, click: ConvertedClick) -> _Goal | None:
         if item.goal_id is None:

@@ -9,12 +9,17 @@ from functools import reduce
 from hashlib import sha256
 from typing import NamedTuple
 
+import asyncpg
+
 from tracker.clickhash import millis_of
 from tracker.store import clicks
 from tracker.store.pool import Connection
 
 MISSING = -1
 """Group of an affiliate that there is none of."""
+
+LONGEST_WAIT = "15s"
+"""For another import to end: what PostgreSQL still does for one that was killed a moment ago."""
 
 _ONE_AT_A_TIME = 0x7C1C_0012
 _EPOCH = date(1970, 1, 1)
@@ -26,14 +31,11 @@ _AFFILIATES = "SELECT id, group_id FROM affiliate"
 _BEGIN = """
 INSERT INTO import_run (digest, kind, source, file) VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING
 """
-_RUN = """
-SELECT rows, stored, present, refused, finished_at IS NOT NULL FROM import_run WHERE digest = $1
-"""
+_RUN = "SELECT rows, stored, present, refused FROM import_run WHERE digest = $1"
 _GO_ON = """
 UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present + $4, refused = refused + $5
 WHERE digest = $1
 """
-_FINISH = "UPDATE import_run SET finished_at = clock_timestamp() WHERE digest = $1"
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
 
 
@@ -56,7 +58,6 @@ class Run(NamedTuple):
     stored: int
     present: int
     refused: int
-    is_finished: bool
 
 
 class Batch(NamedTuple):
@@ -91,7 +92,13 @@ Sums = dict[date, Sum]
 async def begin(connection: Connection) -> bool:
     """Prepare a connection to import; False: another one imports."""
     await clicks.prepare(connection)
-    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _ONE_AT_A_TIME))
+    await connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}'")
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _ONE_AT_A_TIME)
+    except asyncpg.LockNotAvailableError:
+        return False
+    await connection.execute("RESET lock_timeout")
+    return True
 
 
 async def known(connection: Connection) -> Known:
@@ -116,10 +123,6 @@ async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int
     refused = len(batch.refused) + unread
     rows = batch.stored + batch.present + refused
     await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused)
-
-
-async def finish(connection: Connection, digest: bytes) -> None:
-    await connection.execute(_FINISH, digest)
 
 
 async def forget(connection: Connection, digest: bytes) -> None:

@@ -98,7 +98,7 @@ DELETE FROM sent_postback WHERE id IN (
 """
 _COUNT = """
 SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
-    count(*) FILTER (WHERE state = 'waiting' AND attempts > 0) AS retried,
+    count(*) FILTER (WHERE state = 'waiting' AND next_attempt_at < now() - interval '1 minute') AS overdue,
     count(*) FILTER (WHERE state = 'failed') AS failed
 FROM sent_postback
 WHERE state = 'waiting'
@@ -127,11 +127,11 @@ class Due(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many postbacks are not sent: waiting, tried in vain and waiting; failed within a day."""
+    """How many postbacks are not sent."""
 
     waiting: int
-    retried: int
-    failed: int
+    overdue: int  # of these: due for a minute, and nobody sends them
+    failed: int  # within a day
 
 
 async def announce(connection: Connection, most: int) -> int:

@@ -1,5 +1,6 @@
-"""Daily partitions of the click table, as ranges of the hash.
+"""Daily partitions of the click table, as ranges of the hash; imported history has one a month.
 
+A query that cannot rule any out looks into each of them, so years of days would make it slow.
 A day's partition exists before its clicks do. What falls outside every range (a clock ahead, a backfill, a
 spool drained late) lands in click_default; its rows are moved out as their day's partition is created,
 because Postgres refuses a range whose rows already lie in the DEFAULT partition.
@@ -16,7 +17,8 @@ from tracker.store.pool import Connection
 
 DAYS_AHEAD = 7
 
-_NAME = "click_%Y%m%d"
+_DAY = "click_%Y%m%d"
+_MONTH = "click_%Y%m"
 _LOCK = 0x7C1C_0002  # one creates at a time
 
 _EXISTING = """
@@ -37,9 +39,18 @@ async def create_ahead(connection: Connection, today: date | None = None) -> lis
         return await _create_missing(connection, days | await _stray_days(connection))
 
 
-async def create(connection: Connection, days: Collection[date]) -> None:
-    """Create what is missing of some days; not within a transaction."""
+async def create_history(connection: Connection, days: Collection[date]) -> None:
+    """Create what is missing of some days; not within a transaction.
+
+    A month that is over, and of which no day has a partition, gets one for the whole of it.
+    """
+    this_month = datetime.now(UTC).date().replace(day=1)
     async with _creating(connection):
+        there = await _days_there(connection)
+        begun = {day.replace(day=1) for day in there}
+        months = {day.replace(day=1) for day in days} - begun
+        for month in sorted(month for month in months if month < this_month):
+            await _create(connection, month.strftime(_MONTH), month, _next_month(month))
         await _create_missing(connection, days)
 
 
@@ -66,26 +77,40 @@ async def _stray_days(connection: Connection) -> set[date]:
 
 
 async def _create_missing(connection: Connection, days: Collection[date]) -> list[str]:
-    existing = {row[0] for row in await connection.fetch(_EXISTING)}
-    missing = [day for day in sorted(days) if name_of(day) not in existing]
+    missing = sorted(set(days) - await _days_there(connection))
     for day in missing:
-        await _create(connection, day)
+        await _create(connection, name_of(day), day, day + timedelta(days=1))
     return [name_of(day) for day in missing]
 
 
 async def days(connection: Connection) -> set[date]:
     """The days that have a partition, and those of the rows that have none."""
-    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
-    own = {datetime.strptime(name, _NAME).replace(tzinfo=UTC).date() for name in names}
-    return own | await _stray_days(connection)
+    return await _days_there(connection) | await _stray_days(connection)
 
 
 def name_of(day: date) -> str:
-    return day.strftime(_NAME)
+    return day.strftime(_DAY)
 
 
-async def _create(connection: Connection, day: date) -> None:
-    name, low, high = name_of(day), _midnight_hash(day), _midnight_hash(day + timedelta(days=1))
+async def _days_there(connection: Connection) -> set[date]:
+    """The days that have a partition, of their own or of their month."""
+    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
+    return {day for name in names for day in _days_of(name)}
+
+
+def _days_of(name: str) -> list[date]:
+    if len(name) == len("click_YYYYMMDD"):
+        return [datetime.strptime(name, _DAY).replace(tzinfo=UTC).date()]
+    month = datetime.strptime(name, _MONTH).replace(tzinfo=UTC).date()
+    return [month + timedelta(days=number) for number in range((_next_month(month) - month).days)]
+
+
+def _next_month(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
+
+
+async def _create(connection: Connection, name: str, first: date, end: date) -> None:
+    low, high = _midnight_hash(first), _midnight_hash(end)
     async with connection.transaction():
         # Writers wait here for the short time in which rows are in neither partition.
         await connection.execute("LOCK TABLE click_default IN SHARE ROW EXCLUSIVE MODE")

@@ -20,10 +20,19 @@ from tracker.stream.record import Undecodable
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
 
+MAX_ON_STREAM = 200_000
+"""Most postbacks that wait on the stream, of about 400 bytes: strangers may call, and clicks need memory."""
+
 _STREAM, _DEAD = b"postbacks:{0}", b"dead-postbacks:{0}"
 _CONNECTIONS = 8
 _CALL_SECONDS = 2.0
 _RECORD, _REASON = b"r", b"reason"
+_APPEND = """
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+  return redis.error_reply('FULL too many postbacks wait')
+end
+return redis.call('XADD', KEYS[1], '*', 'r', ARGV[2])
+"""
 
 
 class Delivery(NamedTuple):
@@ -69,6 +78,7 @@ class PostbackStream:
         )
         # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
         self._client: Any = redis.asyncio.Redis.from_pool(pool)
+        self._append = self._client.register_script(_APPEND)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,7 +91,7 @@ class PostbackStream:
 
     async def append(self, postback: Postback) -> None:
         """Append one; when this returns, it is as safe as the server's settings make it."""
-        await self._client.xadd(_STREAM, {_RECORD: encode(postback)})
+        await self._append([_STREAM], [MAX_ON_STREAM, encode(postback)])
 
     async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
         """The oldest that are there; waits so long (less than a call may take) for the first one."""

@@ -13,6 +13,5 @@ CREATE TABLE import_run (
     stored       bigint      NOT NULL DEFAULT 0,
     present      bigint      NOT NULL DEFAULT 0,  -- were there already
     refused      bigint      NOT NULL DEFAULT 0,
-    started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    finished_at  timestamptz
+    started_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
