@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio
 from httpx import AsyncClient
 
-from tests.integration.api_client import CLICKS, api_of
+from tests.integration.api_client import CLICKS, api_of, run_sql
 from tracker.api.limits import AFTER_FAILURE_SECONDS, WRONG_TOKENS, Limits
 from tracker.api.problems import Problem
 from tracker.rates import read_rate
@@ -50,6 +50,13 @@ async def test_a_token_makes_so_many_requests_and_is_told_how_many_are_left(data
         assert (await client.get("/openapi.json")).status_code == 200
         metrics = (await client.get("/metrics")).text.splitlines()
         assert 'tracker_api_limited_total{by="token"} 2' in metrics
+
+
+async def test_another_rate_holds_from_the_next_request_on(database: Settings) -> None:
+    async with api_of(database) as client:
+        assert (await client.get(CLICKS)).headers["ratelimit-limit"] == "600"
+        await run_sql(database, "UPDATE token SET rate_limit = '2/hour'")
+        assert (await client.get(CLICKS)).headers["ratelimit-limit"] == "2"
 
 
 async def test_what_a_token_may_not_do_counts_as_well(database: Settings) -> None:
@@ -143,7 +150,7 @@ async def test_an_address_is_let_in_again_when_it_has_waited(database: Settings)
 
 async def test_a_token_that_is_no_longer_right_is_forgotten(database: Settings) -> None:
     limits = Limits(database, Clock())
-    limits.was_right(b"good")
+    limits.was_right(b"good", 1, None)
     with refused("3"):
         for _ in range(WRONG_TOKENS.requests + 1):
             await limits.was_wrong("x", b"wrong")

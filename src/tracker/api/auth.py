@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from asyncio import gather
 
 from starlette.requests import Request
 
@@ -61,19 +62,26 @@ def require(token: Token, scope: str) -> None:
 
 async def _admitted(request: Request) -> Token:
     presented = _presented(request)
+    secret = digest(presented)
     limits: Limits = request.app.state.limits
     client = limits.client_of(request)
-    limits.check_open(client, digest(presented))
-    token = await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
+    limits.check_open(client, secret)
+    # Both ask another process: a token that was right before is looked up and counted at the same time.
+    known = limits.known(secret)
+    token, turn = await gather(_find(request, presented), limits.take(known))
     if token is None or token.is_expired:
-        await limits.was_wrong(client, digest(presented))
+        await limits.was_wrong(client, secret)
         why = "has expired" if token else "is unknown, or has been revoked"
         raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
-    limits.was_right(digest(presented))
-    await limits.spend(request, token.id, token.rate)
+    limit = limits.was_right(secret, token.id, token.rate)
+    limits.tell(request, limit, turn if limit == known else await limits.take(limit))
     if token.is_shut:
         raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
     return token
+
+
+async def _find(request: Request, presented: str) -> Token | None:
+    return await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
 
 
 def _presented(request: Request) -> str:

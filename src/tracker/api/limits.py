@@ -7,7 +7,7 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -33,6 +33,13 @@ Value = TypeVar("Value")
 _log = logging.getLogger(__name__)
 
 
+class Limit(NamedTuple):
+    """Whose requests are counted, and how many there may be."""
+
+    whose: str
+    rate: Rate
+
+
 class Limits:
     """Counts on the stream server; while that is away, nobody is refused.
 
@@ -50,7 +57,7 @@ class Limits:
         self._clock = clock
         self._left_alone_until = 0.0
         self._closed_until: OrderedDict[str, float] = OrderedDict()  # by client
-        self._right: OrderedDict[bytes, None] = OrderedDict()  # digests of tokens
+        self._right: OrderedDict[bytes, Limit] = OrderedDict()  # by the digest of a token
 
     def client_of(self, request: Request) -> str:
         """Whom a request's wrong tokens count for."""
@@ -71,8 +78,14 @@ class Limits:
             self.refused["address"] += 1
             raise _too_many("Too many wrong tokens have come from this address.", wait)
 
-    def was_right(self, digest: bytes) -> None:
-        _remember(self._right, digest, None)
+    def known(self, digest: bytes) -> Limit | None:
+        """What limits a token that was right before."""
+        return self._right.get(digest)
+
+    def was_right(self, digest: bytes, token_id: int, rate: Rate | None) -> Limit:
+        limit = Limit(f"token:{token_id}", rate or self._rate)
+        _remember(self._right, digest, limit)
+        return limit
 
     async def was_wrong(self, client: str, digest: bytes) -> None:
         """Count a wrong token.
@@ -82,38 +95,37 @@ class Limits:
         """
         self.wrong_tokens += 1
         self._right.pop(digest, None)
-        turn = await self._take(f"address:{client}", WRONG_TOKENS)
+        turn = await self.take(Limit(f"address:{client}", WRONG_TOKENS))
         if turn is not None and turn.is_refused:
             _remember(self._closed_until, client, self._clock() + turn.retry_after)
             self.check_open(client, digest)
 
-    async def spend(self, request: Request, token_id: int, rate: Rate | None) -> None:
-        """Count a request of a token; its answer tells what is left.
+    def tell(self, request: Request, limit: Limit, turn: Turn | None) -> None:
+        """Let the answer tell what is left of a token's rate.
 
         Raises:
-            Problem: 429 where it is one too many.
+            Problem: 429 where it is spent.
         """
-        rate = rate or self._rate
-        turn = await self._take(f"token:{token_id}", rate)
         if turn is None:
             return
-        request.state.rate_limit = _headers(rate, turn)
+        request.state.rate_limit = _headers(limit.rate, turn)
         if turn.is_refused:
             self.refused["token"] += 1
-            raise _too_many(f"This token may make {rate} requests.", turn.retry_after)
+            raise _too_many(f"This token may make {limit.rate} requests.", turn.retry_after)
 
-    async def close(self) -> None:
-        await self._limiter.close()
-
-    async def _take(self, whose: str, rate: Rate) -> Turn | None:
-        if self._clock() < self._left_alone_until:
+    async def take(self, limit: Limit | None) -> Turn | None:
+        """Count one; None where there is nothing to count by, or the stream server cannot."""
+        if limit is None or self._clock() < self._left_alone_until:
             return None
         try:
-            return await self._limiter.take(whose, rate)
+            return await self._limiter.take(limit.whose, limit.rate)
         except UNREACHABLE as error:
             self._left_alone_until = self._clock() + AFTER_FAILURE_SECONDS
             _log.warning("nobody is limited: the stream server cannot count: %s", type(error).__name__)
             return None
+
+    async def close(self) -> None:
+        await self._limiter.close()
 
 
 class TellLimits:
