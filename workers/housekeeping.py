@@ -7,7 +7,7 @@ import logging
 import time
 
 from tracker.settings import Settings
-from tracker.store import partitions, pool, postback_log
+from tracker.store import outgoing, partitions, pool, postback_log
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ async def once(settings: Settings) -> list[str]:
     try:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
         await postback_log.forget(connection, old, _FORGOTTEN_AT_ONCE)
+        await outgoing.forget(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 from tracker.settings import Settings
-from workers import click_writer, conversion_writer, housekeeping
+from workers import click_writer, conversion_writer, housekeeping, postback_sender
 
 
 async def run(settings: Settings, slot: int = 0) -> None:
@@ -19,4 +19,5 @@ async def run(settings: Settings, slot: int = 0) -> None:
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))
             writers.create_task(conversion_writer.run(settings, stopping))
+            writers.create_task(postback_sender.run(settings, stopping))
         keeping_house.cancel()

@@ -19,8 +19,15 @@ from tracker.api.ledger import LedgerQuery
 from tracker.api.offers import LINK_PATH as LINK
 from tracker.api.offers import LinkQuery
 from tracker.api.parameters import ZoneQuery
+from tracker.api.period_closes import PATH as CLOSES
+from tracker.api.postbacks import PATH as POSTBACKS
+from tracker.api.postbacks import PostbackLogQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
+from tracker.api.resource_endpoints import PageQuery
+from tracker.api.sent_postbacks import PATH as SENT
+from tracker.api.sent_postbacks import SentPostbackQuery
+from tracker.api.status_upload import UPLOADS
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -131,13 +138,15 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
         CONVERSIONS: ConversionListQuery,
         f"{CONVERSIONS}/export": ConversionExportQuery,
         f"{CONVERSIONS}/{{id}}": ZoneQuery,
+        POSTBACKS: PostbackLogQuery,
+        CLOSES: PageQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,
+        SENT: SentPostbackQuery,
+        f"{SENT}/{{id}}": ZoneQuery,
         REPORTS: ReportQuery,
     }
-    managed = {path for path, methods in spec["paths"].items() if "Management" in methods["get"]["tags"]}
-    assert spec["paths"].keys() - managed == models.keys()
     for path, model in models.items():
         operation = spec["paths"][path]["get"]
         parameters = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
@@ -146,16 +155,22 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
             assert item["description"]
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
-        assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
+        assert {"200", "401", "403", "422", "429", "503"} <= operation["responses"].keys()
         tells_of_clicks = operation["tags"][0] in ("Clicks", "Ledger", "Reports")
-        assert ("headers" in operation["responses"]["200"]) == tells_of_clicks
-        for status, response in operation["responses"].items():
-            if status != "200":
-                assert response["content"].keys() == {"application/problem+json"}
+        assert ("Complete-Until" in operation["responses"]["200"]["headers"]) == tells_of_clicks
+        for status in operation["responses"].keys() - {"200"}:
+            assert answer_of(spec, operation, status)["content"].keys() == {"application/problem+json"}
+    upload = spec["paths"][UPLOADS]["post"]
+    assert upload["requestBody"]["content"].keys() == {"text/csv", "application/x-ndjson"}
     click = spec["components"]["schemas"]["Click"]
     assert tuple(click["properties"]) == KEYS == tuple(click["examples"][0])
     assert sorted(click["required"]) == sorted(KEYS)
-    assert _references(spec) <= {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+    named = {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "responses")
+        for name in spec["components"][kind]
+    }
+    assert _references(spec) <= named
 
 
 async def test_the_document_tells_of_every_object_that_is_managed(database: Settings) -> None:
@@ -181,6 +196,13 @@ async def test_the_document_tells_of_every_object_that_is_managed(database: Sett
         assert ("If-Match" in named) == (method in ("patch", "delete")), path
 
 
+def answer_of(spec: dict[str, Any], operation: dict[str, Any], status: str) -> dict[str, Any]:
+    """An answer of an operation, also where it is one that others share."""
+    answer: dict[str, Any] = operation["responses"][status]
+    shared: dict[str, Any] = spec["components"]["responses"]
+    return shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+
+
 def _references(part: Any) -> set[str]:
     if isinstance(part, dict):
         own = {part["$ref"]} if "$ref" in part else set()
@@ -198,3 +220,17 @@ async def test_the_docs_page_contacts_no_other_host(database: Settings) -> None:
             answer = await client.get(f"/docs/{asset}")
             assert answer.status_code == 200
             assert answer.content
+
+
+async def test_every_operation_tells_of_its_limits(database: Settings) -> None:
+    limits = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
+    async with api_of(database, scopes=()) as client:
+        spec = (await client.get("/openapi.json")).json()
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            told = {
+                status: set(answer_of(spec, operation, status).get("headers", {}))
+                for status in operation["responses"]
+            }
+            assert told["429"] == {*limits, "Retry-After"}, (method, path)
+            assert all((limits <= told[status]) == (status != "401") for status in told), (method, path)

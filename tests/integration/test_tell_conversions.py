@@ -35,7 +35,8 @@ async def clicks(database: Settings) -> Settings:
     await load_demo(database.postgres_dsn)
     await run_sql(
         database,
-        "UPDATE goal SET (id, payout, revenue, currency, click_window) = (30, 2, 3, 'EUR', NULL) WHERE offer_id = 3",
+        "UPDATE goal SET (id, payout, revenue, currency, click_window) = (30, 2, 3, 'EUR', NULL)"
+        " WHERE offer_id = 3",
     )
     await run_sql(database, "UPDATE goal_price SET valid_from = '2024-01-01'")
     await store(database, [a_row(), a_row(a_click(hash=OTHER_HASH))])

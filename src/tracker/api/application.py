@@ -27,11 +27,15 @@ from tracker.api import (
     period_closes,
     postbacks,
     reports,
+    sent_postbacks,
     status_upload,
     tell_conversions,
+    tokens,
     traffic,
+    views,
 )
 from tracker.api.completeness import CompleteUntil
+from tracker.api.limits import Limits, TellLimits
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
 from tracker.clickhash import Mint
 from tracker.creation import Creator
@@ -57,10 +61,13 @@ _RESOURCES = (
     goals,
     ledger,
     reports,
+    sent_postbacks,
     offers,
     partners,
     traffic,
     link_places,
+    tokens,
+    views,
     audit,
     operations,
 )
@@ -78,7 +85,7 @@ def create_api(settings: Settings) -> Starlette:
     answers: Counter[int] = Counter()
     app = Starlette(
         routes=[*(route for resource in _RESOURCES for route in resource.routes)],
-        middleware=[Middleware(operations.CountAnswers, answers)],
+        middleware=[Middleware(operations.CountAnswers, answers), Middleware(TellLimits)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,
     )
@@ -97,6 +104,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.mint = Mint()
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
+    app.state.limits = Limits(settings)
     app.state.stream = StreamLedger(settings.redis_url)
     app.state.postbacks = PostbackStream(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
@@ -106,6 +114,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         await app.state.creator.close()
         app.state.geo.close()
         await app.state.complete_until.close()
+        await app.state.limits.close()
         await app.state.stream.close()
         await app.state.postbacks.close()
         with suppress(TimeoutError):  # then close() has ended the connections all the same

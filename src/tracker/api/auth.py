@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from asyncio import gather
 
 from starlette.requests import Request
 
+from tracker.api.limits import Limits
 from tracker.api.problems import Problem
-from tracker.store.tokens import PREFIX, Token, find_token
+from tracker.store.tokens import PREFIX, Owner, Token, digest, find_token
+
+VIEWS = {
+    "affiliate": "/backend/open-api/v1/affiliates",
+    "advertiser": "/backend/open-api/v1/advertisers",
+}
+"""Where tokens read that are bound to one of these; everything else is the network's."""
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _LONGEST_TOKEN = 256
@@ -15,19 +23,30 @@ _CHALLENGE = 'Bearer realm="tracker"'
 
 
 async def authorize(request: Request, scope: str) -> Token:
-    """Let a request pass whose token has a scope; returns the token.
+    """Let a request pass whose token is the network's and has a scope; returns the token.
 
     Raises:
-        Problem: 401 without a valid token, 403 where it lacks the scope.
+        Problem: 401 without a valid token, 403 where it is bound or lacks the scope, 429 once it is too much.
     """
-    presented = _presented(request)
-    token = await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
-    if token is None:
-        raise _unauthorized("The token is unknown.", ', error="invalid_token"')
-    if token.is_expired:
-        raise _unauthorized("The token has expired.", ', error="invalid_token"')
+    token = await _admitted(request)
+    if token.owner is not None:
+        root = VIEWS[token.owner.kind]
+        raise Problem(403, f"This token is one {token.owner.kind}'s: it reads under {root} only.")
     require(token, scope)
     return token
+
+
+async def authorize_owner(request: Request, kind: str, scope: str) -> Owner:
+    """Let a request pass whose token is bound to an affiliate, or an advertiser; returns whose it is.
+
+    Raises:
+        Problem: 401 without a valid token, 403 for any other or without the scope, 429 once it is too much.
+    """
+    token = await _admitted(request)
+    if token.owner is None or token.owner.kind != kind:
+        raise Problem(403, f"Only a token that is bound to one {kind} reads here.")
+    require(token, scope)
+    return token.owner
 
 
 def require(token: Token, scope: str) -> None:
@@ -39,6 +58,30 @@ def require(token: Token, scope: str) -> None:
     if not token.allows(scope):
         challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
         raise Problem(403, f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})
+
+
+async def _admitted(request: Request) -> Token:
+    presented = _presented(request)
+    secret = digest(presented)
+    limits: Limits = request.app.state.limits
+    client = limits.client_of(request)
+    limits.check_open(client, secret)
+    # Both ask another process: a token that was right before is looked up and counted at the same time.
+    known = limits.known(secret)
+    token, turn = await gather(_find(request, presented), limits.take(known))
+    if token is None or token.is_expired:
+        await limits.was_wrong(client, secret)
+        why = "has expired" if token else "is unknown, or has been revoked"
+        raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
+    limit = limits.was_right(secret, token.id, token.rate)
+    limits.tell(request, limit, turn if limit == known else await limits.take(limit))
+    if token.is_shut:
+        raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
+    return token
+
+
+async def _find(request: Request, presented: str) -> Token | None:
+    return await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
 
 
 def _presented(request: Request) -> str:

@@ -17,12 +17,14 @@ from tracker.api.listing import Walk, answer_feed, answer_list, answer_one, id_o
 from tracker.api.openapi import answers, documented
 from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import Problem
+from tracker.api.sight import Sight
 from tracker.store import click_list
 from tracker.store.click_list import KEYS
 
 PATH = "/backend/open-api/v1/users/clicks"
 
 _SCOPE = "clicks:read"
+_ALL = Sight(KEYS)
 
 
 @documented.validate(
@@ -41,14 +43,7 @@ async def list_clicks(request: Request) -> Response:
     clocks show twice is the earlier one in created_from and the later one in created_to.
     """
     await authorize(request, _SCOPE)
-    query = read_query(request, ListQuery)
-    query.check_paging()
-    if query.after_id is not None:
-        return await _feed(request, query, query.after_id)
-    complete = await complete_until(request)
-    answer = await answer_list(query, _walk(request, query))
-    answer.headers.update(complete)
-    return answer
+    return await answer_clicks(request, read_query(request, ListQuery), _ALL)
 
 
 @documented.validate(
@@ -65,16 +60,7 @@ async def get_click(request: Request) -> Response:
     By its id or its hash, in the same envelope as the list.
     """
     await authorize(request, _SCOPE)
-    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    complete = await complete_until(request)
-    key = id_or_hash(request.path_params["id"])
-    row = None if key is None else await click_list.one(request.app.state.pool, key, zone)
-    if row is None:
-        errors = {"id": ["is of no click"]}
-        raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=complete)
-    answer = answer_one(row)
-    answer.headers.update(complete)
-    return answer
+    return await answer_click(request, _ALL)
 
 
 @documented.validate(
@@ -93,13 +79,7 @@ async def export_clicks(request: Request) -> Response:
     off ends without the closing chunk of its HTTP transfer, which clients report as an incomplete answer.
     """
     await authorize(request, _SCOPE)
-    query = read_query(request, ExportQuery)
-    settings, pool = request.app.state.settings, request.app.state.pool
-    complete = await complete_until(request)
-    chunks = click_list.export(pool, query.clicks(settings.time_zone), query.order(settings.time_zone))
-    return await answer_export(
-        request, chunks, name="clicks", keys=KEYS, format_=query.format, headers=complete
-    )
+    return await answer_click_export(request, read_query(request, ExportQuery), _ALL)
 
 
 routes: list[BaseRoute] = [
@@ -109,24 +89,58 @@ routes: list[BaseRoute] = [
 ]
 
 
-def _walk(request: Request, query: ListQuery) -> Walk:
+async def answer_clicks(request: Request, query: ListQuery, sight: Sight) -> Response:
+    """A page of the clicks that are seen, or their feed."""
+    query.check_paging()
+    if query.after_id is not None:
+        return await _feed(request, query, sight, query.after_id)
+    complete = await complete_until(request)
+    answer = await answer_list(query, _walk(request, query, sight))
+    answer.headers.update(complete)
+    return answer
+
+
+async def answer_click(request: Request, sight: Sight) -> Response:
+    """The click that a path names, if it is seen."""
+    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
+    complete = await complete_until(request)
+    key = id_or_hash(request.path_params["id"])
+    row = None if key is None else await click_list.one(request.app.state.pool, key, zone, sight.narrow)
+    if row is None:
+        errors = {"id": ["is of no click"]}
+        raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=complete)
+    answer = answer_one(*sight.show([row]))
+    answer.headers.update(complete)
+    return answer
+
+
+async def answer_click_export(request: Request, query: ExportQuery, sight: Sight) -> Response:
+    """All clicks of the filters that are seen."""
     network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
-    clicks, order = query.clicks(network_zone), query.order(network_zone)
+    complete = await complete_until(request)
+    chunks = click_list.export(pool, sight.narrow(query.clicks(network_zone)), query.order(network_zone))
+    return await answer_export(
+        request, sight.stream(chunks), name="clicks", keys=sight.keys, format_=query.format, headers=complete
+    )
+
+
+def _walk(request: Request, query: ListQuery, sight: Sight) -> Walk:
+    network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
+    clicks, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
     return Walk(
-        partial(click_list.page, pool, clicks, order),
-        partial(click_list.page_after, pool, clicks, order),
+        sight.showing(partial(click_list.page, pool, clicks, order)),
+        sight.showing(partial(click_list.page_after, pool, clicks, order)),
         clicks,
         order.newest_first,
         is_counted=clicks.tally is not None,
     )
 
 
-async def _feed(request: Request, query: ListQuery, after_id: int) -> Response:
+async def _feed(request: Request, query: ListQuery, sight: Sight, after_id: int) -> Response:
     network_zone, tracked = request.app.state.settings.time_zone, request.app.state.complete_until
+    clicks, zone = sight.narrow(query.clicks(network_zone)), query.zone(network_zone)
     millis = await tracked.millis()
-    feed = await click_list.feed(
-        request.app.state.pool, query.clicks(network_zone), query.zone(network_zone), after_id, query.per_page
-    )
-    answer = answer_feed(feed.rows, query, after_id)
+    feed = await click_list.feed(request.app.state.pool, clicks, zone, after_id, query.per_page)
+    answer = answer_feed(sight.show(feed.rows), query, after_id)
     answer.headers.update(header(tracked.of_feed(millis, feed.given, feed.upto)))
     return answer

@@ -16,12 +16,14 @@ from tracker.api.listing import Walk, answer_feed, answer_list, answer_one, id_o
 from tracker.api.openapi import answers, documented
 from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import Problem
+from tracker.api.sight import Sight
 from tracker.store import conversion_list
 from tracker.store.conversion_list import KEYS
 
 PATH = "/backend/open-api/v1/users/conversions"
 
 _SCOPE = "conversions:read"
+ALL = Sight(KEYS)
 
 
 @documented.validate(
@@ -39,20 +41,7 @@ async def list_conversions(request: Request) -> Response:
     conversions, not of changes of those that it has told of.
     """
     await authorize(request, _SCOPE)
-    query = read_query(request, ConversionListQuery)
-    query.check_paging()
-    pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
-    conversions, order = query.conversions(network_zone), query.order(network_zone)
-    if query.after_id is not None:
-        rows = await conversion_list.feed(pool, conversions, order.zone, query.after_id, query.per_page)
-        return answer_feed(rows, query, query.after_id)
-    walk = Walk(
-        partial(conversion_list.page, pool, conversions, order),
-        partial(conversion_list.page_after, pool, conversions, order),
-        conversions,
-        order.newest_first,
-    )
-    return await answer_list(query, walk)
+    return await answer_conversions(request, read_query(request, ConversionListQuery), ALL)
 
 
 @documented.validate(
@@ -70,12 +59,7 @@ async def get_conversion(request: Request) -> Response:
     was booked for it.
     """
     await authorize(request, _SCOPE)
-    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    key = id_or_hash(request.path_params["id"])
-    row = None if key is None else await conversion_list.one(request.app.state.pool, key, zone)
-    if row is None:
-        raise no_such_conversion()
-    return answer_one(row)
+    return await answer_conversion(request, ALL)
 
 
 @documented.validate(
@@ -92,13 +76,44 @@ async def export_conversions(request: Request) -> Response:
     export of clicks.
     """
     await authorize(request, _SCOPE)
-    query = read_query(request, ConversionExportQuery)
-    network_zone = request.app.state.settings.time_zone
-    chunks = conversion_list.export(
-        request.app.state.pool, query.conversions(network_zone), query.order(network_zone)
+    return await answer_conversion_export(request, read_query(request, ConversionExportQuery), ALL)
+
+
+async def answer_conversions(request: Request, query: ConversionListQuery, sight: Sight) -> Response:
+    """A page of the conversions that are seen, or their feed."""
+    query.check_paging()
+    pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
+    conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)
+    if query.after_id is not None:
+        rows = await conversion_list.feed(pool, conversions, order.zone, query.after_id, query.per_page)
+        return answer_feed(sight.show(rows), query, query.after_id)
+    walk = Walk(
+        sight.showing(partial(conversion_list.page, pool, conversions, order)),
+        sight.showing(partial(conversion_list.page_after, pool, conversions, order)),
+        conversions,
+        order.newest_first,
     )
+    return await answer_list(query, walk)
+
+
+async def answer_conversion(request: Request, sight: Sight) -> Response:
+    """The conversion that a path names, if it is seen."""
+    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
+    key = id_or_hash(request.path_params["id"])
+    pool = request.app.state.pool
+    row = None if key is None else await conversion_list.one(pool, key, zone, sight.narrow)
+    if row is None:
+        raise no_such_conversion()
+    return answer_one(*sight.show([row]))
+
+
+async def answer_conversion_export(request: Request, query: ConversionExportQuery, sight: Sight) -> Response:
+    """All conversions of the filters that are seen."""
+    network_zone = request.app.state.settings.time_zone
+    conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)
+    chunks = sight.stream(conversion_list.export(request.app.state.pool, conversions, order))
     return await answer_export(
-        request, chunks, name="conversions", keys=KEYS, format_=query.format, headers={}
+        request, chunks, name="conversions", keys=sight.keys, format_=query.format, headers={}
     )
 
 

@@ -52,7 +52,7 @@ _NOT_STORED = (
     query=ZoneQuery,
     headers=CreateHeaders,
     json=CreateClicks,
-    resp=answers(Created, 401, 403, 413, 415, 422, 503, status=201),
+    resp=answers(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
     tags=["Clicks"],
     operation_id="create_clicks",
     skip_validation=True,

@@ -209,6 +209,7 @@ class CreateHeaders(BaseModel):
         "missing yet and gets the answer of the first time.",
         min_length=1,
         max_length=MAX_KEY,
+        examples=["2024-07-08/17"],
     )
 
 

@@ -55,7 +55,11 @@ class ExplainQuery(ZoneQuery):
 class Explained(BaseModel):
     """The steps of the decision; those that were not reached are missing."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"unknown": ["offer"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"at": "2026-11-25T16:00:00+00:00", "link": {"offer_id": 3}, "unknown": ["offer"]}]
+        }
+    )
 
     at: str | None = Field(None, description="When the link is followed, UTC.")
     link: dict[str, Any] = Field(description="What the link says.")

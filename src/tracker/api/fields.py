@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tracker import deeplink, macros, money, postback_macros, rules
+from tracker import deeplink, macros, money, postback_macros, rates, rules
 from tracker.api.times import zone_named
 from tracker.model import MAX_ID
 
@@ -84,7 +84,7 @@ def _host(host: str) -> None:
 
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=500), _checked(_no_control)]
+Name = Annotated[str, Field(min_length=1, max_length=500, examples=["Puzzle Quest"]), _checked(_no_control)]
 Text = Annotated[str, Field(max_length=500), _checked(_no_control)]
 Moment = Annotated[
     str,
@@ -113,7 +113,9 @@ PostbackTemplate = Annotated[
     ),
     _checked(postback_macros.compile),
 ]
-FreeText = Annotated[str, Field(min_length=1, max_length=500), _checked(macros.free_text)]
+FreeText = Annotated[
+    str, Field(min_length=1, max_length=500, examples=["winter"]), _checked(macros.free_text)
+]
 OfferTargeting = Annotated[
     dict[str, Any],
     Field(description="Rules by name.", examples=[{"country": ["DE", "AT"]}]),
@@ -137,6 +139,11 @@ Addresses = Annotated[
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.", examples=["DE"])]
 Money = Annotated[str, Field(examples=["12.50"]), AfterValidator(_amount)]
 Currency = Annotated[str, Field(examples=["EUR"]), AfterValidator(money.read_currency)]
+RateText = Annotated[
+    str,
+    Field(description="Requests in a second, minute or hour.", examples=["600/minute"]),
+    _checked(rates.read_rate),
+]
 Host = Annotated[str, Field(max_length=253, examples=["go.example"]), _checked(_host)]
 
 

@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tracker.api.limits import Limits
 from tracker.api.openapi import document
 from tracker.api.problems import SECURITY_HEADERS, Problem
-from tracker.store import pool
+from tracker.store import outgoing, pool
 from tracker.store.click_list import is_ready
 from tracker.store.postback_log import count_parked
 from tracker.stream.reader import UNREACHABLE
@@ -84,10 +85,17 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """In the Prometheus text format."""
     answers: Counter[int] = request.app.state.answers
+    limits: Limits = request.app.state.limits
     lines = [
         "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
         "# TYPE tracker_api_answers_total counter",
         *(f'tracker_api_answers_total{{status="{status}"}} {answers[status]}' for status in sorted(answers)),
+        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or after an address' wrong tokens.",
+        "# TYPE tracker_api_limited_total counter",
+        *(f'tracker_api_limited_total{{by="{by}"}} {limits.refused[by]}' for by in ("token", "address")),
+        "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
+        "# TYPE tracker_api_wrong_tokens_total counter",
+        f"tracker_api_wrong_tokens_total {limits.wrong_tokens}",
     ]
     lines += await _postbacks(request)
     return _text("\n".join([*lines, ""]).encode(), "text/plain; version=0.0.4; charset=utf-8")
@@ -99,6 +107,7 @@ async def _postbacks(request: Request) -> list[str]:
     try:
         waiting, unreadable = await state.postbacks.waiting()
         parked = await count_parked(state.pool, int(time.time() * 1000))
+        outgoing_counts = await outgoing.counts(state.pool)
     except (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED):
         return []
     return [
@@ -107,6 +116,12 @@ async def _postbacks(request: Request) -> list[str]:
         f'tracker_postbacks{{place="stream"}} {waiting}',
         f'tracker_postbacks{{place="parked"}} {parked}',
         f'tracker_postbacks{{place="unreadable"}} {unreadable}',
+        "# HELP tracker_affiliate_postbacks Postbacks to affiliates; failed ones of a day.",
+        "# TYPE tracker_affiliate_postbacks gauge",
+        *(
+            f'tracker_affiliate_postbacks{{state="{state}"}} {number}'
+            for state, number in outgoing_counts._asdict().items()
+        ),
     ]
 
 

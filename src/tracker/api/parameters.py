@@ -101,13 +101,17 @@ def about(text: str) -> Any:
     return Field(default=None, description=text)
 
 
+_HASH_SCHEMA = _schema("string", pattern="^[0-9a-fA-F]{32}$", examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"])
+_COUNTRY_SCHEMA = _schema("string", pattern="^[A-Za-z]{2}$", examples=["NL"])
 _DATE_SCHEMA = _schema("string", examples=["2024-07-08 13:40:00", "2024-07-08"])
 
-Id = Annotated[int | None, BeforeValidator(_id), _schema("integer", minimum=1, maximum=MAX_ID)]
-Hash = Annotated[str | None, BeforeValidator(_hash), _schema("string", pattern="^[0-9a-fA-F]{32}$")]
+Id = Annotated[int | None, BeforeValidator(_id), _schema("integer", minimum=1, maximum=MAX_ID, examples=[3])]
+Hash = Annotated[str | None, BeforeValidator(_hash), _HASH_SCHEMA]
 Bool = Annotated[bool | None, BeforeValidator(_boolean), _schema("boolean")]
-Text = Annotated[str | None, BeforeValidator(_text), _schema("string", maxLength=_LONGEST_TEXT)]
-Country = Annotated[str | None, BeforeValidator(_country), _schema("string", pattern="^[A-Za-z]{2}$")]
+Text = Annotated[
+    str | None, BeforeValidator(_text), _schema("string", maxLength=_LONGEST_TEXT, examples=["winter"])
+]
+Country = Annotated[str | None, BeforeValidator(_country), _COUNTRY_SCHEMA]
 From = Annotated[datetime | None, BeforeValidator(_local(is_end=False)), _DATE_SCHEMA]
 To = Annotated[datetime | None, BeforeValidator(_local(is_end=True)), _DATE_SCHEMA]
 Zone = Annotated[Any, BeforeValidator(zone_named), _schema("string", examples=["Europe/Berlin"])]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,7 +53,7 @@ class IfMatch(BaseModel):
 
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
-    if_match: str | None = Field(
+    if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
         None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
     )
 
@@ -85,7 +85,8 @@ async def list_rows(request: Request, table: Table, query: PageQuery, place: Row
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
-def _query_model(resource: Resource) -> type[PageQuery]:
+def query_model(resource: Resource) -> type[PageQuery]:
+    """The parameters of a resource's list."""
     named: dict[str, Any] = {
         column: (type_, Field(None, description=f"Those with this {column}."))
         for column, type_ in resource.filters.items()
@@ -129,7 +130,8 @@ def _always_whole(schema: dict[str, Any]) -> None:
     schema.pop("additionalProperties", None)
     schema["required"] = list(schema["properties"])
     for field in schema["properties"].values():
-        field.pop("default", None)
+        if "default" in field:
+            field["examples"] = [field.pop("default")]
 
 
 def _list_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
@@ -152,11 +154,12 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 def _patch_model(resource: Resource) -> type[BaseModel]:
     """What may be changed: every field may be left out, null sets it back."""
     again = Field(None, description="May be said again, not changed.")
-    said = (*resource.table.fixed, *resource.table.facts)
-    fields: dict[str, Any] = dict.fromkeys(said, (int | str | None, again))
+    fields: dict[str, Any] = {}
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
         fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
+    said = (*resource.table.fixed, *resource.table.facts)
+    fields |= {name: (int | str | None, again) for name in said if name not in fields}
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
@@ -166,6 +169,9 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     )
 
 
+_HOW_LISTED = 'Filters are joined by "and"; `total` counts all that they leave.'
+_HOW_CREATED = "Answered as it is kept, with what was left out at its default; Location says where."
+_HOW_GOT = "Its ETag is what If-Match takes in a change."
 _HOW_CHANGED = """\
 A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
 for another version than the current one is refused; without them it is made to whatever is current."""
@@ -197,24 +203,32 @@ def _document(
     return method, decorate(handler)
 
 
-def _editor(request: Request, token: Token) -> Editor:
+def editor_of(request: Request, token: Token) -> Editor:
     given = request.headers.getlist("if-match")
     author = Author(token.id, token.name)
     return Editor(request.app.state.pool, author, ", ".join(given) if given else None)
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    query_model = _query_model(resource)
+    parameters = query_model(resource)
 
     async def list_(_self: HTTPEndpoint, request: Request) -> Response:
         await authorize(request, READ)
-        query = read_query(request, query_model)
+        query = read_query(request, parameters)
         place = place_of(request.path_params, resource.table.parent)
         await check_parent(request.app.state.pool, resource.table, place, or_archived=True)
         return await list_rows(request, resource.table, query, place)
 
     answer = answers(_list_model(resource, shown), 401, 403, 404, 422, 503)
-    return _document(resource, "get", "list", f"List: {resource.noun}", list_, query=query_model, resp=answer)
+    return _document(
+        resource,
+        "get",
+        "list",
+        f"List: {resource.noun}\n\n{_HOW_LISTED}",
+        list_,
+        query=parameters,
+        resp=answer,
+    )
 
 
 def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
@@ -223,14 +237,20 @@ def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
         read_query(request, Query)
         given = await read_object(request, JSON)
         place = place_of(request.path_params, resource.table.parent)
-        row = await create_row(_editor(request, token), resource, place, given)
+        row = await create_row(editor_of(request, token), resource, place, given)
         location = f"{ROOT}/{path_of(resource, row)}"
         return as_json(row, 201, {"Location": location, "ETag": etag(row)})
 
     errors = tuple(status for status in _CHANGES if status != 412)
     answer = answers(_made_model(resource, shown), *errors, status=201)
     return _document(
-        resource, "post", "create", f"Create: {resource.noun}", create, json=resource.fields, resp=answer
+        resource,
+        "post",
+        "create",
+        f"Create: {resource.noun}\n\n{_HOW_CREATED}",
+        create,
+        json=resource.fields,
+        resp=answer,
     )
 
 
@@ -243,7 +263,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
         return as_json(row, headers={"ETag": etag(row)})
 
     answer = answers(shown, 401, 403, 404, 422, 503)
-    return _document(resource, "get", "get", f"Get: {resource.noun}", get, resp=answer)
+    return _document(resource, "get", "get", f"Get: {resource.noun}\n\n{_HOW_GOT}", get, resp=answer)
 
 
 def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
@@ -252,7 +272,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         read_query(request, Query)
         given = await read_object(request, JSON, MERGE_PATCH)
         place = place_of(request.path_params, *resource.table.fixed)
-        row = await change_row(_editor(request, token), resource, place, given)
+        row = await change_row(editor_of(request, token), resource, place, given)
         return as_json(row, headers={"ETag": etag(row)})
 
     return _document(
@@ -272,7 +292,7 @@ def _delete(resource: Resource) -> _Handler:
         token = await authorize(request, WRITE)
         read_query(request, Query)
         place = place_of(request.path_params, *resource.table.fixed)
-        await delete_row(_editor(request, token), resource, place)
+        await delete_row(editor_of(request, token), resource, place)
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
     kept = "It is archived: edges do not know it any more, clicks and reports do."

@@ -19,7 +19,7 @@ from tracker.api.conversion_schema import Status
 from tracker.api.conversions import PATH
 from tracker.api.json_body import check_type, read_chunks, too_long
 from tracker.api.listing import as_json
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import FILES, answers, documented
 from tracker.api.parameters import Bool, Query, about, read_query
 from tracker.api.problems import invalid
 from tracker.api.resource import read_id
@@ -43,6 +43,16 @@ _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "advertiser_id", "status", "sale_status")
 _HASH = re.compile(r"[0-9a-fA-F]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+_EXAMPLES = {
+    _CSV: "order_id,goal_id,status,sale_status\r\nA-1001,,approved,paid\r\nA-1002,3,rejected,returned\r\n",
+    _NDJSON: '{"hash":"01927632a6c87d3f9b1c5e8a4f60d2b7","status":"approved"}\n',
+}
+FILES["upload_statuses"] = {
+    media_type: {"schema": {"type": "string"}, "example": example}
+    for media_type, example in _EXAMPLES.items()
+}
 
 
 class UploadQuery(Query):

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.conversion_schema import OneConversion, Status
-from tracker.api.conversions import PATH, no_such_conversion
+from tracker.api.conversions import ALL, PATH, no_such_conversion
 from tracker.api.create_clicks import request_key
 from tracker.api.create_schema import CreateHeaders
 from tracker.api.fields import Fields, Id, Text
@@ -72,7 +72,9 @@ class NewConversion(Fields):
     click_id: Annotated[str, Field(min_length=1, max_length=500)] = Field(
         description="The click's hash, or its id in an earlier tracker."
     )
-    order_id: Text = Field("", description="The advertiser's; tells its conversions of one goal apart.")
+    order_id: Text | None = Field(
+        None, description="The advertiser's; tells its conversions of one goal apart."
+    )
     goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
     status: Annotated[str, _read(read_status)] | None = Field(
         None,
@@ -80,19 +82,19 @@ class NewConversion(Fields):
         "the goal says unless given.",
         examples=["approved"],
     )
-    sale_status: Text = Field("", description="The advertiser's own text.")
+    sale_status: Text | None = Field(None, description="The advertiser's own text.")
     payout: _Amount | None = Field(None, description="What the goal pays unless given.")
     revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
     sale_amount: _Amount | None = Field(None, description="What percentages are of.")
     currency: Annotated[str, _read(read_currency)] | None = Field(
         None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
     )
-    external_id: Text = Field("", description="The advertiser_external_id.")
-    adv_sub: Text = ""
-    adv_sub2: Text = ""
-    adv_sub3: Text = ""
-    adv_sub4: Text = ""
-    adv_sub5: Text = ""
+    external_id: Text | None = Field(None, description="The advertiser_external_id.")
+    adv_sub: Text | None = None
+    adv_sub2: Text | None = None
+    adv_sub3: Text | None = None
+    adv_sub4: Text | None = None
+    adv_sub5: Text | None = None
 
     def parameters(self) -> dict[str, str]:
         """What is said, as a postback says it."""
@@ -205,7 +207,7 @@ async def change_conversion(request: Request) -> Response:
     if patch.status is None and patch.sale_status is None:
         raise invalid({"status": ["is missing, and so is sale_status"]})
     id_ = await _change(request, patch, token.name)
-    row = await conversion_list.one(request.app.state.pool, id_, zone)
+    row = await conversion_list.one(request.app.state.pool, id_, zone, ALL.narrow)
     assert row
     return answer_one(row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
 from starlette.routing import BaseRoute
 
 from tracker.api import parameters
@@ -24,7 +25,7 @@ class Block(Fields):
     offer_id: Id | None = None
     affiliate_id: Id | None = None
     field: Literal[_BLOCKABLE]  # type: ignore[valid-type]
-    value: Name
+    value: Name = Field(description="The source or sub id, or an address or CIDR.", examples=["192.0.2.0/24"])
 
     def clashes(self) -> dict[str, str]:
         try:
@@ -38,7 +39,7 @@ class BotRule(Fields):
     """Whom to call a bot: part of a User-Agent, or an address or CIDR."""
 
     field: Literal["user_agent", "ip"]
-    value: Name
+    value: Name = Field(examples=["AcmeTool"])
 
     def clashes(self) -> dict[str, str]:
         try:

@@ -7,7 +7,7 @@ shallow pages, and pages within one quarter-hour of click_count, skip rows by OF
 from __future__ import annotations
 
 from asyncio import timeout
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
 from typing import Final, Literal, NamedTuple
@@ -36,7 +36,7 @@ Value = int | str | bool
 AFF_SUBS = ("aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
 ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
 
-_FILTERS: Final = frozenset(
+FILTERS: Final = frozenset(
     {
         *(
             "id",
@@ -274,11 +274,13 @@ async def page_after(
     return Page(rows[:per_page], total, len(rows) > per_page)
 
 
-async def one(pool: Pool, key: int | str, zone: tzinfo) -> Row | None:
-    """The click with an id or a hash."""
-    column = "id" if isinstance(key, int) else "hash"
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
+) -> Row | None:
+    """The click with an id or a hash, if the narrowed filter has it."""
+    clicks = narrow(ClickFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
     async with reading(pool, "repeatable_read") as connection:
-        rows = await _rows(connection, ClickFilter(equals=((column, key),)), Order(True, zone), 1)
+        rows = await _rows(connection, clicks, Order(True, zone), 1)
     return rows[0] if rows else None
 
 
@@ -371,7 +373,7 @@ def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
     conditions = [_HAS_NO_CONVERSION if clicks.has_conversions is False else "true"]
     values: list[object] = []
     for column, value in clicks.equals:
-        if column not in _FILTERS:
+        if column not in FILTERS:
             raise ValueError(f"no filter {column}")
         values.append(value)
         conditions.append(f"{column} = ${before + len(values)}")

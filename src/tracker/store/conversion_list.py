@@ -5,7 +5,7 @@ They are in the order of (created_at, id). Ids are in the order of commits, so t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -121,10 +121,12 @@ async def page_after(
     return Page(_rows(part.records, order.zone), part.total, part.has_more)
 
 
-async def one(pool: Pool, key: int | str, zone: tzinfo) -> Row | None:
-    """The conversion with an id or a hash, with its history and its entries."""
-    column = "id" if isinstance(key, int) else "hash"
-    walked = _walked(ConversionFilter(equals=((column, key),)), Order(True, zone))
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
+) -> Row | None:
+    """The conversion with an id or a hash, if the narrowed filter has it; with history and entries."""
+    conversions = narrow(ConversionFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
+    walked = _walked(conversions, Order(True, zone))
     async with reading(pool, "repeatable_read") as connection:
         rows = _rows(await walk.read(connection, walked, 1), zone)
         if not rows:

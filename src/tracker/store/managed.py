@@ -55,7 +55,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...]  # those that are written
     key: str = "id"  # what names a row, within its parent where it has one; "": there is one row only
     parent: str = ""  # the column that says whose row it is: the table's name and _id
-    facts: tuple[str, ...] = ()  # columns that are shown and never written
+    facts: tuple[str, ...] = ()  # columns that are shown, and not written like the others
     minted: tuple[str, ...] = ()  # columns that are written once, when a row is made, and never shown
     money: tuple[str, ...] = ()  # columns that hold amounts
     references: tuple[Reference, ...] = ()
@@ -140,6 +140,24 @@ async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | N
     return None if text is None else _read(table, text)
 
 
+async def every(connection: Connection, table: Table) -> list[Row]:
+    """All rows, archived or not."""
+    rows = await connection.fetch(f"SELECT {_object(table)} FROM {table.name}")  # noqa: S608
+    return [_read(table, text) for (text,) in rows]
+
+
+async def last_id(connection: Connection, table: str) -> int:
+    """The highest id that there is or was."""
+    sequence = "pg_sequence_last_value(pg_get_serial_sequence($1, 'id'))"
+    statement = f"SELECT greatest((SELECT max(id) FROM {table}), {sequence}, 0)"  # noqa: S608
+    return int(await connection.fetchval(statement, table))
+
+
+async def pass_id(connection: Connection, table: str, id_: int) -> None:
+    """Have ids that are given from now on be higher than one."""
+    await connection.execute("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)", table, id_)
+
+
 async def locked(connection: Connection, table: Table, place: Equals) -> Row | None:
     """The row of a place, which nobody changes from now on until the transaction ends, not even by SQL."""
     where, values = _where(place)
@@ -154,7 +172,8 @@ async def insert(connection: Connection, table: Table, row: Row) -> Row:
     Raises:
         TakenError: another has what must be unique.
     """
-    written = (*filter(None, [table.parent]), *table.columns, *table.minted)
+    given = [column for column in (table.key, table.parent) if column in row]
+    written = (*given, *table.columns, *table.minted)
     columns = ", ".join(dict.fromkeys(written))
     statement = f"""
 INSERT INTO {table.name} ({columns})

@@ -14,4 +14,5 @@ ALTER TABLE sent_postback
 DROP INDEX sent_postback_due;
 CREATE INDEX sent_postback_due     ON sent_postback (host, next_attempt_at) WHERE state = 'waiting';
 CREATE INDEX sent_postback_made    ON sent_postback (created_at);
-CREATE INDEX sent_postback_failed  ON sent_postback (last_attempt_at) WHERE state = 'failed';
+CREATE INDEX sent_postback_failed  ON sent_postback (coalesce(last_attempt_at, created_at))
+    WHERE state = 'failed';
