@@ -35,6 +35,7 @@ _LONGEST_RETRY_AFTER = 3600.0
 _ANNOUNCED_AT_ONCE = 500
 _LOOK_SECONDS = 0.5
 _OUTAGE_SECONDS = 2.0
+_CLOSE_SECONDS = 5.0
 _PASSING = frozenset({408, 425, 429})
 _USER_AGENT = f"Tracker/{version('tracker')}"
 
@@ -55,7 +56,8 @@ async def run(
         async with caller or Caller(settings.postback_networks) as caller:
             await PostbackSender(database, caller, stopping or asyncio.Event(), burst=burst).run()
     finally:
-        database.terminate()
+        with suppress(TimeoutError):  # then close() has ended the connections all the same
+            await asyncio.wait_for(database.close(), _CLOSE_SECONDS)
 
 
 class PostbackSender:
