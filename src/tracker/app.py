@@ -39,7 +39,7 @@ _GEO_SECONDS = 60
 _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
 
 
-def create_edge(settings: Settings, slot: int = 0) -> Asgi:
+def create_edge(settings: Settings, slot: int = 0) -> Edge:
     """The public side: tracking links, health and metrics."""
     mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
     recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
@@ -68,16 +68,25 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
 
     rest = Starlette(routes=_operations(catalog, recorders, metrics), lifespan=lifespan)
 
-    async def edge(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        # Ahead of Starlette's router and middleware: they cost more than the redirect does.
-        if scope["type"] == "http" and (
-            is_tracking_path(scope["path"]) or catalog.link_forms.claims(scope["path"])
-        ):
-            await redirect(scope, receive, send)
-        else:
-            await rest(scope, receive, send)  # type: ignore[arg-type]
+    return Edge(redirect, catalog, rest)
 
-    return edge
+
+class Edge:
+    """Tracking links, ahead of Starlette's router and middleware: they cost more than the redirect does."""
+
+    def __init__(self, redirect: Redirect, catalog: Catalog, rest: Starlette) -> None:
+        self.redirect = redirect
+        self._claims = catalog.link_forms.claims
+        self._rest = rest
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and self.is_link(scope["path"]):
+            await self.redirect(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+
+    def is_link(self, path: str) -> bool:
+        return is_tracking_path(path) or self._claims(path)
 
 
 def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> list[Route]:

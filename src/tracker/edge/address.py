@@ -8,12 +8,13 @@ from ipaddress import IPv4Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
-from tracker.edge.text import read
+from tracker.edge.text import Texts, read
 from tracker.settings import Network
 
 MAX_FORWARDED = 2000
 """Most of a forwarding header that is read, in bytes from its end: the end is what our own proxies wrote."""
 
+_FORWARDED = Texts(MAX_FORWARDED)
 _FEW_HOPS = 100  # characters of a header worth remembering
 _LONGEST = 64  # characters of an address with its zone
 _UNTOLD = "unknown"  # a client that its proxy keeps to itself (RFC 7239, section 6.2)
@@ -68,9 +69,9 @@ class Proxies:
         if b"x-forwarded-for" not in headers and b"forwarded" in headers:
             return self._rfc7239(peer, lines)
         client = self._client(peer, _joined(headers, lines, b"x-forwarded-for"))
-        scheme = _joined(headers, lines, b"x-forwarded-proto").rpartition(",")[2].strip().lower()
-        host = _joined(headers, lines, b"x-forwarded-host").rpartition(",")[2].strip()
-        return Origin(client, _known(scheme), host)
+        scheme = _joined(headers, lines, b"x-forwarded-proto")
+        host = _joined(headers, lines, b"x-forwarded-host")
+        return Origin(client, scheme and _known(_last(scheme).lower()), host and _last(host))
 
     def _rfc7239(self, peer: str, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
         # An element without `for` counts as a hop, too: what stands left of it, anybody could have written.
@@ -122,7 +123,11 @@ def _packed(text: str) -> bytes:
 
 
 def _joined(headers: Headers, lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    return _join(lines, name) if name in headers else ""
+    value = headers.get(name)
+    if value is None:
+        return ""
+    is_all = len(headers) == len(lines) and len(value) <= MAX_FORWARDED  # no header comes twice
+    return _FORWARDED[value] if is_all else _join(lines, name)
 
 
 def _join(lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
@@ -130,6 +135,10 @@ def _join(lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
     return read(
         b",".join([value for header, value in lines if header == name])[-MAX_FORWARDED:], MAX_FORWARDED
     )
+
+
+def _last(listed: str) -> str:
+    return listed.rpartition(",")[2].strip()
 
 
 def _known(scheme: str) -> str:

@@ -24,11 +24,11 @@ from tracker.model import (
 def prepare(click: Click, catalog: Catalog) -> Outcomes:
     """The answers for whatever the stream decides; usually one and the same three times."""
     unique = _outcome(click, catalog, is_new=True)
-    if unique.status is not Status.ACCEPTED or click.is_test or click.bot_reason is not None:
+    if unique.status is not _ACCEPTED or click.is_test or click.bot_reason is not None:
         return Outcomes(unique, unique, unique)  # the stream only looks up whose click it is
     offer = click.offer
     duplicate = capped = unique
-    if offer.duplicates is not DuplicatePolicy.REDIRECT and (click.is_certain or offer.duplicates_forced):
+    if offer.duplicates is not _REDIRECT and (click.is_certain or offer.duplicates_forced):
         duplicate = _refused(click, catalog, Reason.DUPLICATE, _url_of(offer, unique))
     elif targeting.wants_uniques(offer):
         duplicate = _outcome(click, catalog, is_new=False)
@@ -44,15 +44,15 @@ def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
     location = _location(click, choice)
     if location is None:
         return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, choice.url)
-    return _sent(Status.ACCEPTED, Reason.NONE, choice, location)
+    return _sent(_ACCEPTED, _NOTHING, choice, location)
 
 
 def choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
     """The URL of an offer that takes a click, or why none does."""
     reason = targeting.refusal(click, offer, terms)
-    if reason is Reason.NONE and not click.is_test:
+    if reason is _NOTHING and catalog.blocks and not click.is_test:
         reason = catalog.blocks.reason(click, offer.id)
-    return targeting.choose(click, offer, terms, is_new=is_new) if reason is Reason.NONE else reason
+    return targeting.choose(click, offer, terms, is_new=is_new) if reason is _NOTHING else reason
 
 
 def _location(click: Click, choice: Choice) -> str | None:
@@ -100,3 +100,6 @@ def _rejected(offer: Offer, reason: Reason) -> Outcome:
 
 def _url_of(offer: Offer, outcome: Outcome) -> OfferUrl | None:
     return next((url for url in offer.urls if url.id == outcome.offer_url_id), None)
+
+
+_ACCEPTED, _REDIRECT, _NOTHING = Status.ACCEPTED, DuplicatePolicy.REDIRECT, Reason.NONE  # Enum's are slow
