@@ -75,13 +75,14 @@ class Edge:
     """Tracking links, ahead of Starlette's router and middleware: they cost more than the redirect does."""
 
     def __init__(self, redirect: Redirect, catalog: Catalog, rest: Starlette) -> None:
-        self.redirect = redirect
+        self.follow = redirect.follow
+        self._redirect = redirect
         self._claims = catalog.link_forms.claims
         self._rest = rest
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and self.is_link(scope["path"]):
-            await self.redirect(scope, receive, send)
+            await self._redirect(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 

@@ -99,12 +99,12 @@ def text(template: Template) -> str:
 
 
 def sendable(location: str) -> bool:
-    """Whether a filled template may be sent: ASCII, at most MAX_LOCATION, and led where the template leads.
+    """Whether a filled template may be sent: one line of ASCII, not too long, led where the template leads.
 
     A value of "." or ".." that is a whole segment of the path cannot be escaped: browsers read %2E as a dot,
     and take the segment before it away (WHATWG URL, "double-dot URL path segment").
     """
-    if len(location) > MAX_LOCATION or not location.isascii():
+    if len(location) > MAX_LOCATION or not location.isascii() or "\n" in location or "\r" in location:
         return False
     return "/." not in location or not _DOT_SEGMENT.match(location)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf, log
 
-from tracker.model import Choice, Click, Link, Offer, OfferUrl, Reason, Rules, Standing, Terms
+from tracker.model import FOREVER, Choice, Click, Link, Offer, OfferUrl, Reason, Rules, Standing, Terms
 
 _MASK = (1 << 64) - 1
 _SCALE = 1 / (1 << 64)
@@ -31,6 +31,8 @@ def refusal(click: Click, offer: Offer, terms: Terms) -> Reason:
     Test clicks are refused only where there is no way to serve them.
     """
     standing = click.affiliate.status
+    if offer[_LIMITS] == _UNLIMITED and standing is _ACTIVE and not terms.closed_until:
+        return _NOTHING  # the usual case
     if standing is _BLOCKED:
         return Reason.AFFILIATE_BLOCKED
     if offer.problem:
@@ -98,7 +100,8 @@ def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
         return urls[0] if may_take(urls[0], click, is_new=is_new) else None
     best, least, key = None, inf, click.visitor_key
     for url in urls:
-        if may_take(url, click, is_new=is_new):
+        is_open = url.weight and not url.rules and not url.unique_only
+        if is_open or may_take(url, click, is_new=is_new):
             drawn = -log(((key * url.salt & _MASK) + 1) * _SCALE) / url.weight
             if drawn < least:
                 best, least = url, drawn
@@ -113,4 +116,7 @@ def salt(offer_id: int, url_id: int) -> int:
     return mixed ^ mixed >> 31 | 1
 
 
-_BLOCKED, _PENDING, _NOTHING = Standing.BLOCKED, Standing.PENDING, Reason.NONE  # Enum attributes are slow
+# Enum attributes are slow to look up.
+_ACTIVE, _BLOCKED, _PENDING, _NOTHING = Standing.ACTIVE, Standing.BLOCKED, Standing.PENDING, Reason.NONE
+_LIMITS = slice(Offer._fields.index("is_active"), Offer._fields.index("needs_approval") + 1)
+_UNLIMITED: tuple[object, ...] = (True, "", 0, FOREVER, 0, False)

@@ -12,8 +12,8 @@ import uvicorn
 from httpx import AsyncClient
 
 from tracker.app import create_edge
-from tracker.model import ClickRow
 from tracker.edge.http import LinkProtocol
+from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
 from tracker.stream.reader import Reader

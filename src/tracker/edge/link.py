@@ -18,7 +18,7 @@ MAX_TEST = 100
 MAX_TARGET = 8192
 """Longest request target answered, in bytes; a longer one gets 414 (RFC 9110, section 15.5.15)."""
 
-_PATHS = ("/offer/", "/backend/api/v3/offer/")
+_SHORT, _LONG = _PATHS = ("/offer/", "/backend/api/v3/offer/")
 
 _AFF_SUBS = [f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)]
 _ADV_SUBS = [f"adv_sub{n}" if n > 1 else "adv_sub" for n in range(1, 6)]
@@ -80,15 +80,13 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     else:
         texts, places = ["", *_BLANK], form.places
         _fill_in(texts, form, path)
-    seen = set()
-    for pair in query.decode("utf-8", "replace").split("&"):
+    for pair in reversed(query.decode("utf-8", "replace").split("&")):  # so that the first is what stays
         name, _, value = pair.partition("=")
         place = places.get(name)
         if place is None and "%" in name:
             place = places.get(unquote_plus(name))
-        if place is None or place in seen:
+        if place is None:
             continue
-        seen.add(place)
         if place >= _DEEP_LINK:
             value = _long_value(place, value)
         elif not value.isalnum() or len(value) > MAX_VALUE:
@@ -110,10 +108,8 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
 
 
 def _after_prefix(path: str) -> str:
-    for prefix in _PATHS:
-        if path.startswith(prefix):
-            return path[len(prefix) :].removesuffix("/")
-    return ""
+    prefix = _SHORT if path.startswith(_SHORT) else _LONG
+    return path[len(prefix) :].removesuffix("/") if path.startswith(prefix) else ""
 
 
 def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
@@ -142,7 +138,7 @@ def _value(text: str) -> str:
 
 
 class _Ids(dict[str, int]):
-    """Ids by their text, [1-9][0-9]{0,17} in ASCII digits; 0 for what is none. Remembers those it has read."""
+    """Ids by their text, [1-9][0-9]{0,17} in ASCII digits, remembered; 0 for what is none."""
 
     def __missing__(self, text: str) -> int:
         if not (0 < len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0"):

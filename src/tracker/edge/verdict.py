@@ -39,12 +39,13 @@ def prepare(click: Click, catalog: Catalog) -> Outcomes:
 
 def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
     choice = choose(click, click.offer, click.terms, catalog, is_new=is_new)
-    if isinstance(choice, Reason):
+    if not isinstance(choice, Choice):
         return _refused(click, catalog, choice, targeting.requested_url(click.offer, click.link))
+    offer, _, url = choice
     location = _location(click, choice)
     if location is None:
-        return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, choice.url)
-    return _sent(_ACCEPTED, _NOTHING, choice, location)
+        return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, url)
+    return Outcome(_ACCEPTED, _NOTHING, offer.id, url.id, offer.advertiser_id, offer.brand_id, location)
 
 
 def choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
@@ -74,7 +75,7 @@ def _refused(click: Click, catalog: Catalog, reason: Reason, url: OfferUrl | Non
         for fallback in (url and url.fallback, offer.fallback, catalog.fallback):
             choice = fall_back(click, catalog, fallback) if fallback else None
             if isinstance(choice, Choice) and (location := _location(click, choice)):
-                return _sent(Status.FORWARDED, reason, choice, location)
+                return _forwarded(reason, choice, location)
     return _rejected(offer, reason)
 
 
@@ -89,9 +90,10 @@ def fall_back(click: Click, catalog: Catalog, fallback: Fallback) -> Choice | Re
     return choose(click, offer, terms, catalog, is_new=True)
 
 
-def _sent(status: Status, reason: Reason, choice: Choice, location: str) -> Outcome:
+def _forwarded(reason: Reason, choice: Choice, location: str) -> Outcome:
     offer, _, url = choice
-    return Outcome(status, reason, offer.id, url.id or None, offer.advertiser_id, offer.brand_id, location)
+    status, url_id = Status.FORWARDED, url.id or None
+    return Outcome(status, reason, offer.id, url_id, offer.advertiser_id, offer.brand_id, location)
 
 
 def _rejected(offer: Offer, reason: Reason) -> Outcome:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tracker.edge.address import Headers, Proxies, network_of, plain_address
+from tracker.edge.address import Proxies, network_of, plain_address
+from tracker.edge.request import Headers, Request
 from tracker.edge.text import Texts, crop
 from tracker.model import Link, Visitor
 
@@ -49,19 +49,18 @@ def is_speculative(headers: Headers) -> bool:
     return False
 
 
-def read_visitor(scope: Mapping[str, Any], headers: Headers, proxies: Proxies) -> Visitor:
-    """The visitor of an ASGI request. Forwarding headers count only when the peer is a trusted proxy."""
-    client = scope["client"]
-    peer = client[0] if client else ""
+def read_visitor(request: Request, proxies: Proxies) -> Visitor:
+    """The visitor of a request. Forwarding headers count only when the peer is a trusted proxy."""
+    _, scheme, peer, _, target, query, headers = request
     given = headers.get
-    scheme, host = scope["scheme"], _HOSTS[given(b"host", b"")]
+    host = _HOSTS[given(b"host", b"")]
     if proxies.trusts(peer):
-        ip, said_scheme, said_host = proxies.origin(peer, headers, scope["headers"])
+        ip, said_scheme, said_host = proxies.origin(peer, headers)
         scheme, host = said_scheme or scheme, said_host[:MAX_HOST] or host
     else:
         ip = plain_address(peer)
-    query = scope["query_string"]
-    target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+    if query:
+        target = b"%b?%b" % (target, query)
     return Visitor(
         ip,
         _USER_AGENTS[given(b"user-agent", b"")],
