@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 MAX_JOINED = 4096
-"""Most that is kept of a header sent more than once, in bytes from its end: what our own proxies wrote."""
+"""Most that is kept of a header of several lines, in bytes from its end: what our own proxies wrote."""
 
 Headers = dict[bytes, bytes]
-"""By name, in lower case; the lines of one name are joined (RFC 9110, section 5.3)."""
+"""By name, in lower case. The lines of a list are joined (RFC 9110, section 5.3); of others the last counts."""
+
+_LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
 
 class Request(NamedTuple):
@@ -39,6 +41,6 @@ class Request(NamedTuple):
 
 
 def add_header(headers: Headers, name: bytes, value: bytes) -> None:
-    if name in headers:
+    if name in _LISTS and name in headers:
         value = (headers[name] + b"," + value)[-MAX_JOINED:]
     headers[name] = value
