@@ -23,8 +23,9 @@ $(STAMP): requirements.txt pyproject.toml
 run: install ## Start a working tracker with demo data; Ctrl-C stops it
 	@exec $(BIN)/tracker up
 
+# A module is one process's, which has engines of its own; in the order of their names, by which the longest come first.
 test: install ## Run every test (real engines, real processes; a browser where one is installed)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-unit: install ## Run the tests that need no engine: a few seconds
 	$(BIN)/python -m pytest tests/unit tests/test_layers.py

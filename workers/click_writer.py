@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from contextlib import suppress
 from time import monotonic
 
@@ -18,7 +17,6 @@ from tracker.store.clicks import Arrival, Writer
 from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
-from workers import housekeeping
 
 logger = logging.getLogger(__name__)
 
@@ -42,23 +40,15 @@ _AWAY: tuple[type[Exception], ...] = (
 )
 
 
-async def run(settings: Settings, slot: int = 0, *, burst: bool = False) -> None:
-    """Write until SIGTERM or SIGINT, then finish the batch under way; with `burst` until nothing is left."""
-    stopping = asyncio.Event()
-    if not burst:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with asyncio.TaskGroup() as tasks:
-        chores = tasks.create_task(housekeeping.run(settings))
-        await _write_partitions(settings, slot, stopping, burst=burst)
-        chores.cancel()
+async def run(
+    settings: Settings, slot: int = 0, stopping: asyncio.Event | None = None, *, burst: bool = False
+) -> None:
+    """Write until `stopping` is set, then finish the batch under way; with `burst` until nothing is left.
 
-
-async def _write_partitions(settings: Settings, slot: int, stopping: asyncio.Event, *, burst: bool) -> None:
-    """A writer for each partition; and for each beyond them in which clicks are found waiting.
-
-    Those come of a number that was lowered, or of an edge that has a higher one.
+    A writer for each partition; and for each beyond them in which clicks are found waiting: those come of a
+    number that was lowered, or of an edge that has a higher one.
     """
+    stopping = stopping or asyncio.Event()
     wanted, begun = set(range(settings.partitions)), set[int]()
     async with asyncio.TaskGroup() as writers:
         while True:

@@ -1,16 +1,20 @@
-"""What the database needs now and then: partitions ahead of the clicks."""
+"""What the database needs now and then: partitions ahead of the clicks, an end to old logs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from tracker.settings import Settings
-from tracker.store import partitions, pool
+from tracker.store import outgoing, partitions, pool, postback_log
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 600.0
+LOG_DAYS = 90
+"""How long postbacks are logged that came to nothing: none comes a second time after so long."""
+_FORGOTTEN_AT_ONCE = 20_000
 _RETRY_SECONDS = 10.0
 
 
@@ -29,10 +33,16 @@ async def run(settings: Settings) -> None:
 
 
 async def once(settings: Settings) -> list[str]:
-    """Create the partitions that are missing, emptying click_default into them; returns their names."""
+    """Create the partitions that are missing, emptying click_default into them; returns their names.
+
+    And forget old postbacks, some at a time.
+    """
     assert settings.postgres_dsn
     connection = await pool.connect(settings.postgres_dsn)
     try:
+        old = int((time.time() - LOG_DAYS * 86_400) * 1000)
+        await postback_log.forget(connection, old, _FORGOTTEN_AT_ONCE)
+        await outgoing.forget(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,13 @@ from tracker.edge.geo import GeoReader
 from tracker.edge.link import is_tracking_path
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
+from tracker.edge.postback import Postbacks, is_postback_path
 from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import Redirect
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
 
 logger = logging.getLogger(__name__)
-
-Asgi = Callable[
-    [Mapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
-]
 
 _RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
 _REBUILT_AT_ONCE = 200
@@ -40,9 +37,10 @@ _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visito
 
 
 def create_edge(settings: Settings, slot: int = 0) -> Edge:
-    """The public side: tracking links, health and metrics."""
+    """The public side: tracking links, postbacks, health and metrics."""
     mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
     recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
+    postbacks = Postbacks(settings, mint, catalog, metrics)
     redirect = Redirect(settings, mint, catalog, geo, recorders, orphans, metrics)
 
     @asynccontextmanager
@@ -64,25 +62,29 @@ def create_edge(settings: Settings, slot: int = 0) -> Edge:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await recorders.stop()
+        await postbacks.close()
         geo.close()
 
     rest = Starlette(routes=_operations(catalog, recorders, metrics), lifespan=lifespan)
 
-    return Edge(redirect, catalog, rest)
+    return Edge(catalog, redirect, postbacks, rest)
 
 
 class Edge:
-    """Tracking links, ahead of Starlette's router and middleware: they cost more than the redirect does."""
+    """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
 
-    def __init__(self, redirect: Redirect, catalog: Catalog, rest: Starlette) -> None:
+    def __init__(self, catalog: Catalog, redirect: Redirect, postbacks: Postbacks, rest: Starlette) -> None:
         self.follow = redirect.follow
-        self._redirect = redirect
         self._claims = catalog.link_forms.claims
+        self._redirect = redirect
+        self._postbacks = postbacks
         self._rest = rest
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and self.is_link(scope["path"]):
             await self._redirect(scope, receive, send)
+        elif scope["type"] == "http" and is_postback_path(scope["path"]):
+            await self._postbacks(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 

@@ -22,11 +22,11 @@ from tracker.stream.reader import UNREACHABLE
 
 COMMANDS = {
     "up": "run everything: engines, edge, API and worker",
-    "edge": "serve tracking links on TRACKER_HOST:TRACKER_PORT",
+    "edge": "serve tracking links and take postbacks on TRACKER_HOST:TRACKER_PORT",
     "api": "serve the API and its docs on TRACKER_HOST:TRACKER_API_PORT",
-    "worker": "move recorded clicks into PostgreSQL, until SIGTERM",
+    "worker": "move recorded clicks and postbacks into PostgreSQL, until SIGTERM",
     "migrate": "bring the database up to date",
-    "doctor": "check engines, durability, clock, catalogue, ledger, settings, geo and disk",
+    "doctor": "check engines, durability, clock, catalogue, tokens, ledger, postbacks, settings, geo, disk",
     "backup": "copy the embedded engines and the spool, while they run",
     "restore": "make a new TRACKER_DATA_DIR out of a backup",
     "link": "make a tracking link and print it",
@@ -34,11 +34,33 @@ COMMANDS = {
     "ledger": "show where every recorded click is, and name what does not balance",
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks anew, and mend counts that differ",
+    "postbacks": "show what advertisers called, and what became of it",
+    "import": "move in: offers, affiliates, historic clicks and conversions",
     "orphans": "show hits that named no known offer or affiliate",
     "demo": "fill an empty catalogue with a small network to click through",
-    "token": "make API tokens",
+    "token": "make, show, rotate and revoke API tokens",
 }
 """Each command, and what it is for."""
+
+CATALOGUE = {
+    "advertisers": "who pays for conversions",
+    "postback-secrets": "what advertisers' postbacks prove themselves with",
+    "offers": "what is advertised",
+    "offer-urls": "the pages that an offer's clicks go to",
+    "offer-affiliates": "which affiliates an offer has approved",
+    "free-values": "the texts of the macros {free_1} … {free_10}",
+    "caps": "how much an offer takes in a period",
+    "goals": "what an offer pays for",
+    "goal-terms": "what a goal pays for an affiliate, in a country",
+    "affiliates": "who brings clicks",
+    "affiliate-postbacks": "where affiliates are told of their conversions",
+    "blocks": "traffic that is not wanted",
+    "bot-rules": "whom to call a bot",
+    "tracking-hosts": "the hosts of tracking links",
+    "link-forms": "links of another shape, as other trackers' are",
+    "network": "where clicks go that nobody takes",
+}
+"""Each command of the module `catalogue`, and what it lists and changes."""
 
 _TELLS_ENGINES_APART = {"up", "backup", "restore"}
 """Gets the settings as they are given; the others find the addresses of embedded engines filled in."""
@@ -51,9 +73,14 @@ examples:
   tracker link 3 513 --test                     a link of offer 3 for affiliate 513, to try it out
   tracker explain 'http://…/offer/3?affiliate_id=513' --ip 192.0.2.7
                                                 what that link would do for a visitor, and why
+  tracker offers add name='Puzzle Quest' advertiser_id=1
+                                                a new offer; `tracker offers add --help` names its fields
   tracker doctor                                what is amiss, and what to do about it
   tracker ledger --verify 2026-11-24 2026-11-24 whether each click of that day is there, counted in the table
   tracker backup /mnt/other-disk/today          everything, copied while it runs
+  tracker postbacks --result rejected           postbacks that made no conversion, and why
+  tracker import catalogue --dry-run network.yaml
+                                                what a file of offers and affiliates would change
   tracker dead-letters list                     clicks that could not be stored, and why
 
 Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
@@ -61,7 +88,8 @@ Every setting is a variable TRACKER_…; see README.md. Commands find the engine
 exit codes:
   0   done
   1   failed, and one line on stderr says why; `tracker doctor`: something is amiss;
-      `tracker ledger`: a minute does not balance; `tracker rebuild-stats --check`: a count differs
+      `tracker ledger`: a minute does not balance; `tracker rebuild-stats --check`: a count differs;
+      `tracker import`: the table differs from the file
   2   a word on the command line is wrong
   78  a TRACKER_… variable is wrong, and the line names it
 """
@@ -98,13 +126,17 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tracker {metadata.version('tracker')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, purpose in COMMANDS.items():
+    for name, purpose in (COMMANDS | CATALOGUE).items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         if name in words:
-            module = import_module(f"tracker.commands.{name.replace('-', '_')}")
+            module = import_module(f"tracker.commands.{module_of(name)}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
+
+
+def module_of(command: str) -> str:
+    return "catalogue" if command in CATALOGUE else command.replace("-", "_")
 
 
 def _explained(error: BaseException, settings: Settings) -> str | None:

@@ -7,6 +7,7 @@ filtered and paged by it.
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from time import time_ns
 
 HASH_LENGTH = 32
@@ -70,6 +71,13 @@ def _random_tails(hashes: int = _TAILS) -> str:
 def hash_at(millis: int, sequence: int = 0) -> str:
     """A new hash of a moment that is not now; of one millisecond, a higher sequence (12 bits) sorts later."""
     return f"{first_hash_at(millis)[:12]}7{sequence:03x}{_random_tails(1)}"
+
+
+def hash_for(millis: int, name: str) -> str:
+    """The hash that whatever goes by a name gets, each time anew the same."""
+    digest = sha256(name.encode()).hexdigest()
+    variant = "89ab"[int(digest[3], 16) & 3]
+    return f"{first_hash_at(millis)[:12]}7{digest[:3]}{variant}{digest[4:19]}"
 
 
 def millis_of(hash_: str) -> int:

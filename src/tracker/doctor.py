@@ -21,9 +21,10 @@ from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
-from tracker.store import catalogue, pool
+from tracker.store import catalogue, outgoing, pool, postback_log, tokens
 from tracker.stream import partitions, server
 from tracker.stream.ledger import Word
+from tracker.stream.postbacks import PostbackStream
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server import StreamFacts
 
@@ -36,7 +37,10 @@ _LEAST_FREE_WARN, _LEAST_FREE_FAIL = 5 << 30, 1 << 30
 _SKEW_WARN, _SKEW_FAIL = 0.2, 1.0  # seconds
 _OLD_GEO = timedelta(days=60)
 _LATE_MILLIS = 60_000
+_LONG_PARKED_SECONDS = 3600
 _MOST_MINUTES_NAMED = 5
+_SOON = timedelta(days=14)
+_MOST_TOKENS_NAMED = 5
 _PACKAGED = " (the packaged one, the default)"
 
 
@@ -297,6 +301,32 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
     return found or [Finding("catalogue", "ok", fine)]
 
 
+async def _tokens(settings: Settings, _: _Facts) -> list[Finding]:
+    """Which tokens have expired, or are about to."""
+    assert settings.postgres_dsn
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            connection = await pool.connect(settings.postgres_dsn)
+            try:
+                told = await tokens.ageing(connection, _SOON)
+            finally:
+                await connection.close()
+    except (*pool.UNREACHABLE, pool.REFUSED) as error:
+        why = str(error) or type(error).__name__
+        return [Finding("tokens", "fail", f"cannot be read: {why}", "see the topic engines")]
+    now = datetime.now(UTC)
+    found = [_ageing(name, id_, ends, now) for name, id_, ends in told[:_MOST_TOKENS_NAMED]]
+    if len(told) > _MOST_TOKENS_NAMED:
+        found.append(Finding("tokens", "warn", f"and {len(told) - _MOST_TOKENS_NAMED} more that have, or do"))
+    return found or [Finding("tokens", "ok", f"none has expired, or does within {_SOON.days} days")]
+
+
+def _ageing(name: str, id_: int, ends: datetime, now: datetime) -> Finding:
+    does = "has expired" if ends <= now else "expires"
+    text = f"token {id_} ({name or 'without a name'}) {does} at {ends:%Y-%m-%d %H:%M} UTC"
+    return Finding("tokens", "warn", text, f"make another one, or end it: tracker token revoke {id_}")
+
+
 async def _ledger(settings: Settings, _: _Facts) -> list[Finding]:
     """Whether the last day's clicks are all there, and what keeps Complete-Until from going on."""
     now = int(time.time())
@@ -353,12 +383,81 @@ def _held_back(word: Word, now: int) -> tuple[str, str]:
     )
 
 
+async def _postbacks(settings: Settings, _: _Facts) -> list[Finding]:
+    """What is on its way, and what does not get on."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            waiting, unreadable = await _on_stream(settings)
+            parked, long_parked = await _parked(settings)
+    except (*_UNASKABLE, *pool.UNREACHABLE, pool.REFUSED) as error:
+        why = str(error) or type(error).__name__
+        return [Finding("postbacks", "fail", f"cannot be read: {why}", "see the topic engines")]
+    found = [Finding("postbacks", "ok", f"{waiting} on the stream, {parked} waiting for their clicks")]
+    if long_parked:
+        text = f"waiting for their clicks for more than an hour: {long_parked}"
+        found.append(Finding("postbacks", "warn", text, "see what the topic ledger says of Complete-Until"))
+    if unreadable:
+        text = f"postbacks that no worker can read: {unreadable}"
+        found.append(Finding("postbacks", "warn", text, "see tracker postbacks --unreadable"))
+    return found
+
+
+async def _on_stream(settings: Settings) -> tuple[int, int]:
+    assert settings.redis_url
+    async with PostbackStream(settings.redis_url) as stream:
+        return await stream.waiting()
+
+
+async def _parked(settings: Settings) -> list[int]:
+    """All of them, and those that came long ago."""
+    assert settings.postgres_dsn
+    now = time.time()
+    connection = await pool.connect(settings.postgres_dsn)
+    try:
+        return [
+            await postback_log.count_parked(connection, int((now - ago) * 1000))
+            for ago in (0, _LONG_PARKED_SECONDS)
+        ]
+    finally:
+        await connection.close()
+
+
+async def _affiliates(settings: Settings, _: _Facts) -> list[Finding]:
+    """Whether affiliates are told of their conversions."""
+    assert settings.postgres_dsn
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            connection = await pool.connect(settings.postgres_dsn)
+            try:
+                counts = await outgoing.counts(connection)
+            finally:
+                await connection.close()
+    except (*pool.UNREACHABLE, pool.REFUSED) as error:
+        why = str(error) or type(error).__name__
+        return [
+            Finding("affiliates", "fail", f"their postbacks cannot be read: {why}", "see the topic engines")
+        ]
+    found = [Finding("affiliates", "ok", f"postbacks to affiliates that wait: {counts.waiting}")]
+    if counts.overdue:
+        text = f"postbacks to affiliates that nobody sends: {counts.overdue}"
+        found.append(
+            Finding("affiliates", "warn", text, "does a worker run? Many at one host take their time")
+        )
+    if counts.failed:
+        text = f"postbacks to affiliates given up within a day: {counts.failed}"
+        found.append(Finding("affiliates", "warn", text, "see GET …/users/sent-postbacks?state=failed"))
+    return found
+
+
 _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "engines": _engines,
     "durability": _durability,
     "clock": _clock,
     "catalogue": _catalogue,
+    "tokens": _tokens,
     "ledger": _ledger,
+    "postbacks": _postbacks,
+    "affiliates": _affiliates,
 }
 _OF_HERE: Mapping[str, _Check] = {"settings": _settings, "geo": _geo, "disk": _disk}
 

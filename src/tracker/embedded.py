@@ -59,6 +59,7 @@ _POSTGRES_OPTIONS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
+    "max_locks_per_transaction": "512",  # a query may look into years of daily partitions, with their indexes
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "wal_compression": "on",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -58,6 +59,24 @@ async def read_link(
     if test_until is not None:
         secret = await visitor_secret(connection)
         query["test"] = sign(secret, offer_id, affiliate_id, int(test_until.timestamp()))
+    return _link(base, settings, offer_id, query)
+
+
+async def read_links(
+    connection: pool.Connection, settings: Settings, affiliate_id: int, brands: Mapping[int, int | None]
+) -> dict[int, str]:
+    """An affiliate's links of several offers, whose brands are given."""
+    bases = {
+        brand_id: await hosts.link_base(connection, brand_id, affiliate_id)
+        for brand_id in set(brands.values())
+    }
+    return {
+        offer_id: _link(bases[brand_id], settings, offer_id, {"affiliate_id": str(affiliate_id)})
+        for offer_id, brand_id in brands.items()
+    }
+
+
+def _link(base: str | None, settings: Settings, offer_id: int, query: Mapping[str, str]) -> str:
     return f"{base or _own_base(settings)}/offer/{offer_id}?{urlencode(query)}"
 
 

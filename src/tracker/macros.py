@@ -7,7 +7,7 @@ no macro may stand before the path: so a click cannot change where its template 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
@@ -32,7 +32,7 @@ _LITERAL_SAFE = "!#$%&'()*+,/:;=?@[]~-._"
 
 
 class TemplateError(ValueError):
-    """An offer URL that may not be saved: says the rule it breaks and the position, counted from 0."""
+    """A URL that may not be saved: says the rule it breaks and the position, counted from 0."""
 
     def __init__(self, url: str, position: int, rule: str) -> None:
         super().__init__(f"{rule} (at position {position} of {url!r})")
@@ -44,6 +44,15 @@ def compile(url: str) -> Template:  # noqa: A001 - the word for it, used as macr
     """Turn an offer URL into literals and macro names, alternating.
 
     Raises:
+        TemplateError: as of compile_url.
+    """
+    return compile_url(url, MACROS)
+
+
+def compile_url(url: str, known: Container[str]) -> Template:
+    """Turn a URL with some known macros into literals and macro names, alternating.
+
+    Raises:
         TemplateError: unknown, reserved or unclosed macro; a macro, credentials or a bad host or port before
             the path; another scheme than http and https; dot segments in the path; white space, control
             characters or a backslash.
@@ -51,10 +60,10 @@ def compile(url: str) -> Template:  # noqa: A001 - the word for it, used as macr
     _check_characters(url)
     origin = _ORIGIN.match(url)
     if not origin:
-        raise TemplateError(url, 0, "an offer URL starts with http:// or https://")
+        raise TemplateError(url, 0, "a URL starts with http:// or https://")
     _check_authority(url, origin)
     _check_dots(url, origin.start("path"), origin.end("path"))
-    parts = _split(url)
+    parts = _split(url, known)
     parts[::2] = map(_ascii, parts[::2])
     return tuple(parts)
 
@@ -135,7 +144,7 @@ def _check_authority(url: str, origin: re.Match[str]) -> None:
     if "{" in authority:
         raise TemplateError(url, start + authority.index("{"), "no macro may stand before the path")
     if "@" in authority:
-        raise TemplateError(url, start, "an offer URL carries no user name or password")
+        raise TemplateError(url, start, "a URL carries no user name or password")
     parts = _AUTHORITY.fullmatch(authority)
     if not parts or not _is_host(parts["host"]):
         raise TemplateError(url, start, "the host is not a plain ASCII host name (write others in punycode)")
@@ -155,7 +164,7 @@ def _is_host(host: str) -> bool:
     return True
 
 
-def _split(url: str) -> list[str]:
+def _split(url: str, known: Container[str]) -> list[str]:
     parts, at = [], 0
     while (opening := url.find("{", at)) >= 0:
         closing = url.find("}", opening)
@@ -164,7 +173,7 @@ def _split(url: str) -> list[str]:
         name = url[opening + 1 : closing]
         if name.startswith("param:"):
             raise TemplateError(url, opening, "{param:…} is reserved and cannot be used yet")
-        if name not in MACROS:
+        if name not in known:
             raise TemplateError(url, opening, f"unknown macro {{{name}}}")
         parts += [url[at:opening], name]
         at = closing + 1

@@ -13,6 +13,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tracker.rates import Rate, read_rate
+
 Network = IPv4Network | IPv6Network
 OnLoss = Literal["refuse", "redirect"]
 
@@ -75,8 +77,12 @@ class Settings:
     """Name of the cookie that visitors of offers with `visitor_cookie` are known by: an RFC 6265 token."""
     cookie_days: int = 365
     """How long a browser keeps it, 1 to 400: none keeps a cookie longer (RFC 6265bis, section 5.5)."""
+    postback_networks: tuple[Network, ...] = ()
+    """Addresses or CIDRs that affiliates' postbacks may go to besides public ones, and at any port."""
     time_zone: str = "UTC"
     """The network's IANA time zone: what `created_at` and date filters mean where no `tz` is given."""
+    api_rate: Rate = Rate(600, "minute")  # noqa: RUF009 — it is frozen
+    """Requests that a token may make of the API, unless it has a rate of its own."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -174,6 +180,13 @@ def _zone(text: str) -> str:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no time zone: give one like Europe/Berlin") from None
 
 
+def _rate(text: str) -> Rate:
+    try:
+        return read_rate(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} {error}") from None
+
+
 _UNITS = {"_MS": 0.001, "_MB": 1 << 20}  # of variables that end so, in those of their fields
 
 _READERS: Mapping[str, tuple[str, _Reader]] = {
@@ -195,5 +208,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, _UNITS["_MS"])),
     "TRACKER_COOKIE_NAME": ("cookie_name", _token),
     "TRACKER_COOKIE_DAYS": ("cookie_days", _whole(1, 400)),
+    "TRACKER_POSTBACK_NETWORKS": ("postback_networks", _networks),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
+    "TRACKER_API_RATE": ("api_rate", _rate),
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, up
 
 pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
@@ -24,8 +25,8 @@ _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("durability") / "var") as tracker:
+def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(furnish(tmp_path_factory.mktemp("durability") / "var")) as tracker:
         yield tracker
 
 
@@ -99,7 +100,7 @@ def finished(trace: str) -> list[str]:
     for line in trace.splitlines():
         thread, _, call = line.partition(" ")
         call = call.strip()
-        is_begun, call = call.endswith("<unfinished ...>"), call.removesuffix("<unfinished ...>")
+        is_begun, call = call.endswith("<unfinished ...>"), call.removesuffix("<unfinished ...>").rstrip()
         if is_begun and call.startswith(("fsync", "fdatasync")):
             syncs[thread] = call
         elif resumed := re.match(r"<\.\.\. f\w+ resumed>(.*)", call):

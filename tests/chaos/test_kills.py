@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.scenario import run
+from tests.conftest import Furnish
 
 SEED = 20
 
 
 @pytest.mark.timeout(240)
-def test_a_kill_of_any_part_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    load, _ = asyncio.run(run(tmp_path / "var", SEED))
+def test_a_kill_of_any_part_loses_and_doubles_nothing(furnish: Furnish, tmp_path: Path) -> None:
+    load, _ = asyncio.run(run(furnish(tmp_path / "var"), SEED))
     assert load.redirected > 2000

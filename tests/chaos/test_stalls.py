@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.load import Load
+from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, clicks_of, up, wait_until
 
 _LINK = "/offer/3?affiliate_id=513&aff_sub="
@@ -16,8 +17,8 @@ _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140
 _STALL_SECONDS = 0.5  # longer than the append timeout
 
 
-def test_what_is_answered_in_a_stall_is_stored_as_it_was_answered(tmp_path: Path) -> None:
-    with up(tmp_path / "var") as tracker:
+def test_what_is_answered_in_a_stall_is_stored_as_it_was_answered(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var")) as tracker:
         answered = [_follow(tracker, "before")]
         valkey = tracker.child("valkey-server")
         os.kill(valkey, signal.SIGSTOP)
@@ -34,8 +35,8 @@ def test_what_is_answered_in_a_stall_is_stored_as_it_was_answered(tmp_path: Path
         assert {row["group_hash"] for row in rows} == {rows[0]["hash"]}
 
 
-def test_clicks_together_after_a_stall_are_answered(tmp_path: Path) -> None:
-    with up(tmp_path / "var") as tracker:
+def test_clicks_together_after_a_stall_are_answered(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var")) as tracker:
         valkey = tracker.child("valkey-server")
         os.kill(valkey, signal.SIGSTOP)
         _follow(tracker, "stalled")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.load import Load
+from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, up, wait_until
 
 _LINK = "/offer/3?affiliate_id=513"
@@ -27,12 +28,12 @@ def tracker(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(120)
 def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    furnish: Furnish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.chaos.load.CONNECTIONS", 4)
     lost, backup, restored = tmp_path / "lost", tmp_path / "backup", tmp_path / "restored"
     # Batches of a second: whenever the backup comes, clicks wait on the stream.
-    with up(lost, TRACKER_BATCH_AGE_MS="1000") as running:
+    with up(furnish(lost), TRACKER_BATCH_AGE_MS="1000") as running:
         answered = asyncio.run(_back_up_under_load(running, backup))
     done = tracker(restored, "restore", str(backup))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (

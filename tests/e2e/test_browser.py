@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, clicks_of, up, wait_until
 from tracker.embedded import postgres_dsn
 from tracker.store.pool import connect
@@ -105,8 +106,8 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("browser") / "var") as running:
+def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(furnish(tmp_path_factory.mktemp("browser") / "var")) as running:
         yield running
 
 

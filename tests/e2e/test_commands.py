@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, up, wait_until
 from tracker import cli
 from tracker.children import CannotStart
@@ -28,8 +29,8 @@ from tracker.store.catalogue import visitor_secret
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("running") / "var", "--no-demo") as tracker:
+def running(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(furnish(tmp_path_factory.mktemp("running") / "var"), "--no-demo") as tracker:
         yield tracker
 
 
@@ -55,6 +56,22 @@ def test_a_token_is_printed_alone_and_works(running: Up, options: list[str], sta
     path = "/backend/open-api/v1/users/clicks"
     response, _ = running.get(path, running.api_port, Authorization=bearer)
     assert response.status == status
+
+
+def test_the_catalogue_is_filled_on_the_command_line(running: Up) -> None:
+    def made(*words: str) -> Any:
+        done = tracker(running.data_dir, *words, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    advertiser = made("advertisers", "add", "name=PlayGames")["id"]
+    offer = made("offers", "add", "name=Puzzle Quest", f"advertiser_id={advertiser}")["id"]
+    made("offer-urls", "add", str(offer), "url=https://ad.example/{hash}")
+    affiliate = made("affiliates", "add", "name=John Doe")["id"]
+    path = f"/offer/{offer}?affiliate_id={affiliate}"
+    wait_until(lambda: running.get(path)[0].status == 302)
+    made("offers", "rm", str(offer))
+    wait_until(lambda: running.get(path)[0].status == 404)
 
 
 _NETWORK = """
@@ -144,6 +161,8 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "durability",
         "catalogue",
         "ledger",
+        "postbacks",
+        "tokens",
         "settings",
         "geo",
         "disk",
@@ -293,6 +312,7 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["backup", "--help"], "DIR appears when the backup is whole"),
         (["restore", "--help"], "nothing is ever overwritten"),
+        (["goals", "add", "--help"], "A postback may say its own payout"),
     ],
 )
 def test_the_command_line_explains_itself(

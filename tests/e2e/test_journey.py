@@ -9,14 +9,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, clicks_of, up
 
 AGENTS = Path(__file__).parents[1] / "unit" / "user_agents.tsv"
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("journey") / "var", TRACKER_TRUSTED_PROXIES="127.0.0.1/32") as running:
+def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    data_dir = furnish(tmp_path_factory.mktemp("journey") / "var")
+    with up(data_dir, TRACKER_TRUSTED_PROXIES="127.0.0.1/32") as running:
         yield running
 
 
@@ -61,8 +63,9 @@ def test_real_addresses_are_read_back_with_country_and_city(
     assert (click["city"] or "").startswith(city or "")
 
 
-def test_without_a_database_clicks_flow_and_their_place_is_unknown(tmp_path: Path) -> None:
-    with up(tmp_path / "var", TRACKER_GEOIP_DB="", TRACKER_TRUSTED_PROXIES="127.0.0.1/32") as bare:
+def test_without_a_database_clicks_flow_and_their_place_is_unknown(furnish: Furnish, tmp_path: Path) -> None:
+    variables = {"TRACKER_GEOIP_DB": "", "TRACKER_TRUSTED_PROXIES": "127.0.0.1/32"}
+    with up(furnish(tmp_path / "var"), **variables) as bare:
         answer, _ = bare.get(bare.link, **{"X-Forwarded-For": "81.2.69.142"})
         assert answer.status == 302
         (click,) = clicks_of(bare, "", 1)

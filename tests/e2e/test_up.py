@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, clicks_of, command_line, free_port, is_anything_left, up, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("running") / "var", "--edges", "2") as tracker:
+def running(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(furnish(tmp_path_factory.mktemp("running") / "var"), "--edges", "2") as tracker:
         yield tracker
 
 
@@ -45,7 +46,9 @@ def test_a_click_is_read_back_and_still_there_after_a_restart(
     assert stat.S_IMODE((tmp_path / "var" / "demo-token").stat().st_mode) == 0o600
 
 
-def test_first_clicks_at_once_over_edge_processes_are_one_unique_also_after_a_restart(tmp_path: Path) -> None:
+def test_first_clicks_at_once_over_edge_processes_are_one_unique_also_after_a_restart(
+    furnish: Furnish, tmp_path: Path
+) -> None:
     options, variables = ("--edges", "3"), {"TRACKER_APPEND_TIMEOUT_MS": "30000", "TRACKER_PARTITIONS": "2"}
     agent = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/141.0.0.0 Safari/537.36"}
 
@@ -54,7 +57,7 @@ def test_first_clicks_at_once_over_edge_processes_are_one_unique_also_after_a_re
             answers = visitors.map(lambda _: tracker.get(tracker.link, **agent)[0].status, range(number))
             assert set(answers) == {302}
 
-    with up(tmp_path / "var", *options, **variables) as tracker:
+    with up(furnish(tmp_path / "var"), *options, **variables) as tracker:
         follow(tracker, 300)
     with up(tmp_path / "var", *options, **variables) as tracker:
         follow(tracker, 30)
@@ -87,15 +90,15 @@ def test_a_part_that_is_killed_comes_back(running: Up, name: str) -> None:
     assert before <= {click["hash"] for click in running.clicks()}
 
 
-def test_while_the_only_edge_is_away_visitors_wait(tmp_path: Path) -> None:
-    with up(tmp_path / "var") as tracker:
+def test_while_the_only_edge_is_away_visitors_wait(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var")) as tracker:
         os.kill(tracker.child("tracker edge"), signal.SIGKILL)
         response, _ = tracker.get(tracker.link)
         assert response.status == 302
 
 
-def test_after_the_supervisor_is_killed_the_next_start_works(tmp_path: Path) -> None:
-    with up(tmp_path / "var") as first:
+def test_after_the_supervisor_is_killed_the_next_start_works(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var")) as first:
         response, _ = first.get(first.link)
         first.end(signal.SIGKILL)
     with up(tmp_path / "var", TRACKER_PORT=str(first.port)) as second:

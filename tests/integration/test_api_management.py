@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 USERS = "/backend/open-api/v1/users"
 URL = "https://ad.example/x?click={hash}"
+POSTBACK = "https://partner.example/in?click={aff_sub}&sum={payout}"
 
 CREATE: dict[str, dict[str, Any]] = {
     "advertisers": {"name": "Acme"},
@@ -30,6 +32,10 @@ CREATE: dict[str, dict[str, Any]] = {
     "offers/3/affiliates": {"affiliate_id": 513},
     "offers/3/free-values": {"n": 2, "value": "summer", "affiliate_id": 513},
     "offers/3/caps": {"period": "day", "amount": 5},
+    "offers/3/goals": {"name": "Deposit", "payout": "12.50", "currency": "EUR"},
+    "goals/3/terms": {"country_code": "DE", "payout": "0.10"},
+    "advertisers/1/postback-secrets": {"name": "server"},
+    "affiliates/513/postbacks": {"url": POSTBACK},
     "affiliates": {"name": "Jane"},
     "blocks": {"field": "source", "value": "popunder"},
     "bot-rules": {"field": "user_agent", "value": "AcmeTool"},
@@ -45,6 +51,10 @@ CHANGE: dict[str, dict[str, Any]] = {
     "offers/3/affiliates": {"closed_until": "infinity", "status": "rejected"},
     "offers/3/free-values": {"value": "autumn"},
     "offers/3/caps": {"amount": 6},
+    "offers/3/goals": {"parent_goal_id": 3, "payout_type": "percent", "payout": "7", "multiple": True},
+    "goals/3/terms": {"affiliate_id": 513, "payout": None, "revenue": "3.000001"},
+    "advertisers/1/postback-secrets": {"expires_at": "2026-12-01T00:00:00+01:00"},
+    "affiliates/513/postbacks": {"offer_id": 3, "goal_id": 3, "statuses": ["pending", "approved"]},
     "affiliates": {"group_id": 9, "status": "pending"},
     "blocks": {"offer_id": 3, "affiliate_id": 513},
     "bot-rules": {"field": "ip", "value": "198.51.100.0/24"},
@@ -53,7 +63,9 @@ CHANGE: dict[str, dict[str, Any]] = {
     "network": {"fallback_url": "https://network.example/sorry?offer={offer_id}"},
 }
 
-ARCHIVED = ("advertisers", "offers", "offers/3/urls", "affiliates")
+ARCHIVED = (
+    *("advertisers", "offers", "offers/3/urls", "offers/3/goals", "affiliates", "affiliates/513/postbacks"),
+)
 
 
 @pytest.fixture
@@ -96,6 +108,7 @@ async def test_an_object_is_created_read_changed_and_deleted(
     before = (await client.get(f"{USERS}/{path}")).json()["total"]
     answer = await created(client, path)
     place, row = answer.headers["location"], answer.json()
+    row.pop("secret", None)  # shown to its maker alone
     assert row.items() >= CREATE[path].items()
     assert answer.headers["etag"] == f'"{row["version"]}"'
     assert (await client.get(place)).json() == row
@@ -183,6 +196,34 @@ REFUSED = [
     ("offers/3/caps", {"amount": -1}, "amount"),
     ("offers/3/caps", {"period": "week"}, "period"),
     ("offers/3/caps", {"affiliate_id": 77}, "affiliate_id"),
+    ("offers/3/caps", {"counts": "payout"}, "currency"),
+    ("offers/3/caps", {"counts": "payout", "currency": "XXX"}, "currency"),
+    ("offers/3/caps", {"counts": "conversions", "currency": "EUR"}, "currency"),
+    ("offers/3/caps", {"on_reached": "mark"}, "on_reached"),
+    ("offers/3/goals", {"name": None}, "name"),
+    ("offers/3/goals", {"payout": 12.5}, "payout"),
+    ("offers/3/goals", {"payout": "-1"}, "payout"),
+    ("offers/3/goals", {"revenue": "1e3"}, "revenue"),
+    ("offers/3/goals", {"currency": "EURO"}, "currency"),
+    ("offers/3/goals", {"click_window": 0}, "click_window"),
+    ("offers/3/goals", {"parent_goal_id": 4}, "parent_goal_id"),
+    ("offers/3/goals", {"is_base": True}, "is_base"),
+    ("goals/3/terms", {"country_code": None}, "affiliate_id"),
+    ("goals/3/terms", {"country_code": "de"}, "country_code"),
+    ("goals/3/terms", {"payout": None}, "payout"),
+    ("goals/3/terms", {"affiliate_id": 77}, "affiliate_id"),
+    ("advertisers", {"postback_addresses": ["192.0.2.7/8"]}, "postback_addresses"),
+    ("advertisers", {"postback_check": "maybe"}, "postback_check"),
+    ("advertisers/1/postback-secrets", {"expires_at": "soon"}, "expires_at"),
+    ("advertisers/1/postback-secrets", {"secret": "trs_mine"}, "secret"),
+    ("affiliates/513/postbacks", {"url": "https://partner.example/?r={revenue}"}, "url"),
+    ("affiliates/513/postbacks", {"url": "https://partner.example/?ip={ip}"}, "url"),
+    ("affiliates/513/postbacks", {"url": "https://{hash}.example/"}, "url"),
+    ("affiliates/513/postbacks", {"url": "https://me:pass@partner.example/"}, "url"),
+    ("affiliates/513/postbacks", {"statuses": []}, "statuses"),
+    ("affiliates/513/postbacks", {"statuses": ["paid"]}, "statuses"),
+    ("affiliates/513/postbacks", {"goal_id": 77}, "goal_id"),
+    ("affiliates/513/postbacks", {"offer_id": 4, "goal_id": 3}, "goal_id"),
     ("affiliates", {"status": "asleep"}, "status"),
     ("blocks", {"field": "ip", "value": "192.0.2.0/33"}, "value"),
     ("blocks", {"field": "aff_sub21"}, "field"),
@@ -322,11 +363,78 @@ async def test_what_must_be_unique_is_told(client: AsyncClient) -> None:
         "offers/3/affiliates",
         "offers/3/free-values",
         "offers/3/caps",
+        "goals/3/terms",
         "tracking-hosts",
         "link-forms",
     ):
         await created(client, path)
         assert problem(await client.post(f"{USERS}/{path}", json=CREATE[path]), 409)
+
+
+async def test_every_offer_has_one_base_goal(client: AsyncClient) -> None:
+    offer = (await created(client, "offers")).json()["id"]
+    place = f"{USERS}/offers/{offer}/goals"
+    (base,) = (await client.get(f"{place}?is_base=true")).json()["data"]
+    assert (base["is_base"], base["payout"], base["click_window"]) == (True, "0.00", 2_592_000)
+    assert problem(await client.delete(f"{place}/{base['id']}"), 409).keys() == {"is_archived"}
+    other = (await client.post(place, json={"name": "Other"})).json()
+    answer = await client.patch(f"{place}/{base['id']}", json={"parent_goal_id": other["id"]})
+    assert problem(answer, 409).keys() == {"parent_goal_id"}
+    changed = await client.patch(f"{place}/{base['id']}", json={**base, "name": "Sale"})
+    assert changed.json() == {**base, "name": "Sale", "version": changed.json()["version"]}
+    assert problem(await client.patch(f"{place}/{base['id']}", json={"is_base": False}), 422)
+
+
+async def test_goals_never_lead_back_to_themselves(client: AsyncClient) -> None:
+    async def goal(parent: int | None) -> int:
+        answer = await created(client, "offers/3/goals", parent_goal_id=parent)
+        id_: int = answer.json()["id"]
+        return id_
+
+    first = await goal(None)
+    second = await goal(first)
+    third = await goal(second)
+    place = f"{USERS}/offers/3/goals"
+    for id_, parent in ((first, third), (first, first), (second, third)):
+        answer = await client.patch(f"{place}/{id_}", json={"parent_goal_id": parent})
+        assert problem(answer, 422).keys() == {"parent_goal_id"}
+    assert problem(await client.delete(f"{place}/{second}"), 409).keys() == {"is_archived"}
+    for id_ in (third, second, first):
+        assert (await client.delete(f"{place}/{id_}")).status_code == 204
+
+
+async def test_a_goal_with_a_parent_has_no_window_unless_said(client: AsyncClient) -> None:
+    for given, kept in (
+        ({}, 2_592_000),
+        ({"parent_goal_id": 3}, None),
+        ({"parent_goal_id": 3, "click_window": 60}, 60),
+        ({"click_window": None}, 2_592_000),
+    ):
+        assert (await created(client, "offers/3/goals", **given)).json()["click_window"] == kept
+
+
+async def test_a_secret_is_shown_once_and_kept_as_its_hash(client: AsyncClient, database: Settings) -> None:
+    answer = await created(client, "advertisers/1/postback-secrets")
+    made, place = answer.json(), answer.headers["location"]
+    secret = made.pop("secret")
+    assert secret.startswith("trs_")
+    assert (await client.get(place)).json() == made
+    assert secret not in (await client.get(f"{USERS}/audit")).text
+    assert database.postgres_dsn
+    connection = await connect(database.postgres_dsn)
+    try:
+        kept = await connection.fetchval("SELECT secret_hash FROM advertiser_secret")
+    finally:
+        await connection.close()
+    assert kept == sha256(secret.encode()).digest()
+    assert (await created(client, "advertisers/1/postback-secrets")).json()["secret"] != secret
+
+
+async def test_a_postbacks_goal_is_of_its_offer_after_a_change_too(client: AsyncClient) -> None:
+    place = (await created(client, "affiliates/513/postbacks", offer_id=3, goal_id=3)).headers["location"]
+    assert problem(await client.patch(place, json={"offer_id": 4}), 422).keys() == {"goal_id"}
+    for patch in ({"offer_id": None}, {"offer_id": 3}, {"offer_id": 4, "goal_id": None}):
+        assert (await client.patch(place, json=patch)).status_code == 200
 
 
 async def test_what_is_needed_is_not_archived_and_what_is_archived_is_not_named(client: AsyncClient) -> None:

@@ -9,15 +9,25 @@ import pytest
 from tests.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.application import create_api
-from tracker.api.click_query import FormatQuery, ListQuery, OneClickQuery
+from tracker.api.click_query import ExportQuery, ListQuery
+from tracker.api.conversion_query import ConversionExportQuery, ConversionListQuery
+from tracker.api.conversions import PATH as CONVERSIONS
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
 from tracker.api.offers import LINK_PATH as LINK
 from tracker.api.offers import LinkQuery
+from tracker.api.parameters import ZoneQuery
+from tracker.api.period_closes import PATH as CLOSES
+from tracker.api.postbacks import PATH as POSTBACKS
+from tracker.api.postbacks import PostbackLogQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
+from tracker.api.resource_endpoints import PageQuery
+from tracker.api.sent_postbacks import PATH as SENT
+from tracker.api.sent_postbacks import SentPostbackQuery
+from tracker.api.status_upload import UPLOADS
 from tracker.settings import Settings
 from tracker.store.click_list import EXPORT_CHUNK, KEYS
 from tracker.store.pool import connect
@@ -123,15 +133,20 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
     assert spec["security"] == [{"bearer": []}]
     models = {
         CLICKS: ListQuery,
-        f"{CLICKS}/export": FormatQuery,
-        f"{CLICKS}/{{id}}": OneClickQuery,
+        f"{CLICKS}/export": ExportQuery,
+        f"{CLICKS}/{{id}}": ZoneQuery,
+        CONVERSIONS: ConversionListQuery,
+        f"{CONVERSIONS}/export": ConversionExportQuery,
+        f"{CONVERSIONS}/{{id}}": ZoneQuery,
+        POSTBACKS: PostbackLogQuery,
+        CLOSES: PageQuery,
         EXPLAIN: ExplainQuery,
         LEDGER: LedgerQuery,
         LINK: LinkQuery,
+        SENT: SentPostbackQuery,
+        f"{SENT}/{{id}}": ZoneQuery,
         REPORTS: ReportQuery,
     }
-    managed = {path for path, methods in spec["paths"].items() if "Management" in methods["get"]["tags"]}
-    assert spec["paths"].keys() - managed == models.keys()
     for path, model in models.items():
         operation = spec["paths"][path]["get"]
         parameters = {item["name"]: item for item in operation["parameters"] if item["in"] == "query"}
@@ -140,15 +155,22 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
             assert item["description"]
             assert item["schema"]["type"] in ("string", "integer", "boolean")
             assert item["schema"].get("default", "x") is not None
-        assert {"200", "401", "403", "422", "503"} <= operation["responses"].keys()
-        assert ("headers" in operation["responses"]["200"]) == (path not in (EXPLAIN, LINK))
-        for status, response in operation["responses"].items():
-            if status != "200":
-                assert response["content"].keys() == {"application/problem+json"}
+        assert {"200", "401", "403", "422", "429", "503"} <= operation["responses"].keys()
+        tells_of_clicks = operation["tags"][0] in ("Clicks", "Ledger", "Reports")
+        assert ("Complete-Until" in operation["responses"]["200"]["headers"]) == tells_of_clicks
+        for status in operation["responses"].keys() - {"200"}:
+            assert answer_of(spec, operation, status)["content"].keys() == {"application/problem+json"}
+    upload = spec["paths"][UPLOADS]["post"]
+    assert upload["requestBody"]["content"].keys() == {"text/csv", "application/x-ndjson"}
     click = spec["components"]["schemas"]["Click"]
     assert tuple(click["properties"]) == KEYS == tuple(click["examples"][0])
     assert sorted(click["required"]) == sorted(KEYS)
-    assert _references(spec) <= {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+    named = {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "responses")
+        for name in spec["components"][kind]
+    }
+    assert _references(spec) <= named
 
 
 async def test_the_document_tells_of_every_object_that_is_managed(database: Settings) -> None:
@@ -160,7 +182,7 @@ async def test_the_document_tells_of_every_object_that_is_managed(database: Sett
         for method, operation in methods.items()
         if "Management" in operation["tags"]
     }
-    assert len(operations) == 11 * 5 + 2 + 1  # kinds of objects, the network, the trail
+    assert len(operations) == 15 * 5 + 2 + 1  # kinds of objects, the network, the trail
     assert len({operation["operationId"] for operation in operations.values()}) == len(operations)
     for (method, path), operation in operations.items():
         success = {"post": "201", "delete": "204"}.get(method, "200")
@@ -172,6 +194,13 @@ async def test_the_document_tells_of_every_object_that_is_managed(database: Sett
         has_etag = "ETag" in operation["responses"][success].get("headers", {})
         assert has_etag == (is_one and method != "delete"), (method, path)
         assert ("If-Match" in named) == (method in ("patch", "delete")), path
+
+
+def answer_of(spec: dict[str, Any], operation: dict[str, Any], status: str) -> dict[str, Any]:
+    """An answer of an operation, also where it is one that others share."""
+    answer: dict[str, Any] = operation["responses"][status]
+    shared: dict[str, Any] = spec["components"]["responses"]
+    return shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
 
 
 def _references(part: Any) -> set[str]:
@@ -191,3 +220,17 @@ async def test_the_docs_page_contacts_no_other_host(database: Settings) -> None:
             answer = await client.get(f"/docs/{asset}")
             assert answer.status_code == 200
             assert answer.content
+
+
+async def test_every_operation_tells_of_its_limits(database: Settings) -> None:
+    limits = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
+    async with api_of(database, scopes=()) as client:
+        spec = (await client.get("/openapi.json")).json()
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            told = {
+                status: set(answer_of(spec, operation, status).get("headers", {}))
+                for status in operation["responses"]
+            }
+            assert told["429"] == {*limits, "Retry-After"}, (method, path)
+            assert all((limits <= told[status]) == (status != "401") for status in told), (method, path)

@@ -8,6 +8,7 @@ import itertools
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,10 +16,12 @@ import pytest
 from httpx import AsyncClient
 
 from tests.clicks import a_row
+from tests.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tracker.api.reports import PATH as REPORTS
 from tracker.clickhash import millis_of
 from tracker.model import ClickRow
+from tracker.money import show
 from tracker.settings import Settings
 from tracker.store import reports
 
@@ -26,7 +29,12 @@ pytestmark = pytest.mark.anyio
 
 SCOPES = ("reports:read",)
 NOON = int(datetime(2024, 10, 10, 12, tzinfo=UTC).timestamp()) * 1000
-SUMS = ("clicks", "uniques", "duplicates", "invalid", "gross")
+CLICK_SUMS = ("clicks", "uniques", "duplicates", "invalid", "gross")
+STATUSES = ("approved", "pending", "hold", "rejected")
+COUNTS = tuple(f"conversions_{name}" for name in (*STATUSES, "over_cap"))
+MONEY = ("payout", "revenue", "pending_payout", "pending_revenue")
+SUMS = (*CLICK_SUMS, *COUNTS, *MONEY)
+NO_CONVERSIONS: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), **{kind: {} for kind in MONEY}}
 COLUMNS = {
     "offer": "offer_id",
     "offer_url": "offer_url_id",
@@ -89,8 +97,18 @@ def key(row: ClickRow, group: str, zone: ZoneInfo) -> Any:
     return None if value == "" and group in ("country", "device_type", "browser") else value
 
 
-def recount(rows: list[ClickRow], groups: tuple[str, ...], zone: ZoneInfo) -> dict[Any, tuple[int, ...]]:
+Conversions = list[dict[str, Any]]
+
+
+def recount(
+    rows: list[ClickRow],
+    groups: tuple[str, ...],
+    zone: ZoneInfo,
+    conversions: Conversions = [],  # noqa: B006 - nobody changes it
+) -> dict[Any, dict[str, Any]]:
+    """The sums of some clicks and some conversions (with their `click` as it counts for groups)."""
     sums: dict[Any, Counter[str]] = {}
+    money: dict[Any, dict[str, Counter[str]]] = {}
     for row in rows:
         if row.is_test:
             continue
@@ -100,17 +118,41 @@ def recount(rows: list[ClickRow], groups: tuple[str, ...], zone: ZoneInfo) -> di
         of["invalid"] += not is_click
         of["clicks"] += is_click
         of["uniques" if row.is_unique else "duplicates"] += is_click
-    return {keys: tuple(of[name] for name in SUMS) for keys, of in sums.items()}
+    for conversion in conversions:
+        if conversion["is_test"]:
+            continue
+        keys = tuple(key(conversion["click"], group, zone) for group in groups)
+        of = sums.setdefault(keys, Counter())
+        of[f"conversions_{conversion['status']}"] += 1
+        of["conversions_over_cap"] += conversion["is_over_cap"]
+        if conversion["status"] != "rejected":
+            prefix = "" if conversion["status"] == "approved" else "pending_"
+            told = money.setdefault(keys, {kind: Counter() for kind in MONEY})
+            for kind in ("payout", "revenue"):
+                told[prefix + kind][conversion[f"{kind}_currency"]] += Decimal(conversion[kind])  # type: ignore[assignment]
+    none: dict[str, Counter[str]] = {kind: Counter() for kind in MONEY}
+    return {
+        keys: {name: of[name] for name in (*CLICK_SUMS, *COUNTS)} | _shown(money.get(keys, none))
+        for keys, of in sums.items()
+    }
 
 
-def told(body: dict[str, Any], groups: tuple[str, ...]) -> dict[Any, tuple[int, ...]]:
+def _shown(money: dict[str, Counter[str]]) -> dict[str, Any]:
+    return {kind: {code: show(Decimal(sum_)) for code, sum_ in of.items()} for kind, of in money.items()}
+
+
+def told(body: dict[str, Any], groups: tuple[str, ...]) -> dict[Any, dict[str, Any]]:
     names = [COLUMNS.get(group, group) for group in groups]
-    found = {tuple(row[n] for n in names): tuple(row[n] for n in SUMS) for row in body["data"]}
+    found = {tuple(row[n] for n in names): {n: row[n] for n in SUMS} for row in body["data"]}
     assert len(found) == len(body["data"])
     assert body["other"] is None
-    assert list(body["totals"].values()) == [sum(column) for column in zip(*found.values(), strict=True)] or (
-        not found and not any(body["totals"].values())
-    )
+    for name in (*CLICK_SUMS, *COUNTS):
+        assert body["totals"][name] == sum(sums[name] for sums in found.values())
+    for kind in MONEY:
+        totals: Counter[str] = Counter()
+        for sums in found.values():
+            totals.update({code: Decimal(amount) for code, amount in sums[kind].items()})  # type: ignore[arg-type]
+        assert body["totals"][kind] == _shown({kind: totals})[kind]
     return found
 
 
@@ -166,6 +208,94 @@ async def test_every_number_of_a_filter_and_time_range_is_that_of_a_recount(
             assert told(body, groups) == recount(in_range, groups, zone), (groups, zone, query, asked)
 
 
+def random_conversion(draw: random.Random, click: ClickRow) -> dict[str, Any]:
+    millis = millis_of(click.hash) + draw.randrange(0, 86_400_000, 1000)
+    return {
+        **a_conversion(click, millis=millis),
+        "status": draw.choice(STATUSES),
+        "is_over_cap": draw.random() < 0.2,
+        **{kind: f"{draw.randrange(10**9) / 10**6:f}" for kind in ("payout", "revenue")},
+        **{f"{kind}_currency": draw.choice(("USD", "EUR", "JPY")) for kind in ("payout", "revenue")},
+    }
+
+
+@pytest.mark.parametrize("basis", ["click", "conversion"])
+async def test_every_number_of_conversions_is_that_of_a_recount(
+    database: Settings, random_clicks: list[ClickRow], basis: str
+) -> None:
+    draw = random.Random(17)
+    conversions = [random_conversion(draw, draw.choice(random_clicks)) for _ in range(300)]
+    await store_conversions(database, conversions)
+    clicks = {row.hash: row for row in random_clicks}
+    hashes = {conversion["click_hash"] for conversion in conversions}
+    filters = ("offer_id", "affiliate_id", "country_code", "status", "is_unique", "aff_sub", "offer_url_id")
+    async with api_of(database, scopes=SCOPES) as client:
+        for _ in range(150):
+            groups = tuple(draw.sample(GROUPS, draw.randint(1, 2)))
+            zone = ZoneInfo(draw.choice(ZONES))
+            low, high = sorted(draw.choice(CHANGES) + draw.randrange(-80_000_000, 80_000_000) for _ in "lh")
+            query = {"created_from": local(low, zone), "created_to": local(high, zone)}
+            if draw.random() < 0.3:
+                low, high, query = 0, 10**14, {}
+            elif any(is_ambiguous(millis, zone) for millis in (low, high)):
+                continue
+            asked: dict[str, Any] = {
+                name: value
+                for name in draw.sample(filters, draw.randint(0, 2))
+                if (value := getattr(draw.choice(random_clicks), name)) is not None
+            }
+            has = draw.choice([None, None, True, False])
+            rows = [row for row in random_clicks if all(getattr(row, n) == v for n, v in asked.items())]
+            rows = [row for row in rows if has is None or (row.hash in hashes) == has]
+            kept = {row.hash for row in rows}
+            timed = [
+                conversion | {"click": as_grouped(clicks[conversion["click_hash"]], conversion, basis)}
+                for conversion in conversions
+                if conversion["click_hash"] in kept
+            ]
+            body = await report(
+                client,
+                group_by=",".join(groups),
+                tz=str(zone),
+                date_basis=basis,
+                **query,
+                **asked,
+                **({} if has is None else {"has_conversions": str(has).lower()}),
+            )
+            expected = recount(
+                [row for row in rows if low // 1000 <= millis_of(row.hash) // 1000 <= high // 1000],
+                groups,
+                zone,
+                [
+                    each
+                    for each in timed
+                    if low // 1000 <= millis_of(each["click"].hash) // 1000 <= high // 1000
+                ],
+            )
+            assert told(body, groups) == expected, (groups, zone, query, asked, has)
+
+
+def as_grouped(click: ClickRow, conversion: dict[str, Any], basis: str) -> ClickRow:
+    """The click that tells the groups of a conversion, at the time that counts."""
+    return click._replace(hash=conversion["hash"]) if basis == "conversion" else click
+
+
+async def test_a_column_of_csv_for_each_currency(database: Settings) -> None:
+    click = a_row(hash=hash_at(NOON))
+    await store(database, [click, a_row(hash=hash_at(NOON, 1), offer_id=4)])
+    await store_conversions(
+        database,
+        [a_conversion(click, payout="5"), a_conversion(click, revenue_currency="EUR", status="hold")],
+    )
+    async with api_of(database, scopes=SCOPES) as client:
+        text = (await client.get(REPORTS, params={"group_by": "offer", "format": "csv"})).text
+    rows = {row["offer_id"]: row for row in csv.DictReader(io.StringIO(text, newline=""))}
+    money = ("payout_USD", "revenue_USD", "pending_payout_USD", "pending_revenue_EUR")
+    assert [rows["3"][name] for name in money] == ["5.00", "2.00", "1.50", "2.00"]
+    assert [rows["4"][name] for name in money] == ["0.00"] * 4
+    assert len(rows["3"]) == 2 + len(CLICK_SUMS) + len(COUNTS) + len(money)
+
+
 def is_ambiguous(millis: int, zone: ZoneInfo) -> bool:
     time = datetime.fromtimestamp(millis // 1000, zone)
     return time.utcoffset() != time.replace(fold=1 - time.fold).utcoffset()
@@ -196,17 +326,20 @@ async def test_rows_have_names_and_come_by_time_then_by_clicks(database: Setting
     rows = [("2024-10-09", 3, None, 1), ("2024-10-10", 4, "Four", 2), ("2024-10-10", 3, None, 1)]
     assert body == {
         "data": [
-            {"offer_id": offer, "offer_name": name, "day": day, "clicks": n, **sums, "uniques": n, "gross": n}
+            {"offer_id": offer, "offer_name": name, "day": day}
+            | {"clicks": n, **sums, "uniques": n, "gross": n}
+            | NO_CONVERSIONS
             for day, offer, name, n in rows
         ],
         "other": None,
-        "totals": {"clicks": 4, **sums, "uniques": 4, "gross": 4},
+        "totals": {"clicks": 4, **sums, "uniques": 4, "gross": 4} | NO_CONVERSIONS,
     }
     assert answer.headers["content-type"].startswith("text/csv")
     table = list(csv.reader(io.StringIO(answer.text)))
-    assert table[0] == ["day", "offer_id", "offer_name", *SUMS]
+    assert table[0] == ["day", "offer_id", "offer_name", *CLICK_SUMS, *COUNTS]
     assert table[1:] == [
-        [day, str(offer), name or "", str(n), str(n), "0", "0", str(n)] for day, offer, name, n in rows
+        [day, str(offer), name or "", str(n), str(n), "0", "0", str(n), *"00000"]
+        for day, offer, name, n in rows
     ]
 
 
@@ -222,7 +355,7 @@ async def test_groups_beyond_the_most_are_added_up(
         text = (await client.get(REPORTS, params={"group_by": group, "format": "csv"})).text
     assert [(row[group], row["gross"]) for row in body["data"]] == [("d", 3), ("b", 2)]
     assert (body["other"]["gross"], body["totals"]["gross"]) == (2, 7)
-    assert text.splitlines()[-1] == '"(other)",2,2,0,0,2'
+    assert text.splitlines()[-1] == '"(other)",2,2,0,0,2,0,0,0,0,0'
 
 
 BAD = [
@@ -277,7 +410,11 @@ async def test_no_clicks_are_no_rows(database: Settings) -> None:
     async with api_of(database, scopes=SCOPES) as client:
         for group in GROUPS:
             body = await report(client, group_by=group, tz="Asia/Kathmandu")
-            assert body == {"data": [], "other": None, "totals": dict.fromkeys(SUMS, 0)}
+            assert body == {
+                "data": [],
+                "other": None,
+                "totals": dict.fromkeys(CLICK_SUMS, 0) | NO_CONVERSIONS,
+            }
 
 
 async def test_the_scope_is_reports_read(database: Settings) -> None:

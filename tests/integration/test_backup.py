@@ -53,6 +53,7 @@ async def source(engines: Engines) -> AsyncIterator[Settings]:
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         await client.flushall()
         await client.xadd("clicks:{0}", {"a": "waiting"})
+        await client.xadd("postbacks:{0}", {"r": "waiting"})
     spool = engines.settings.data_dir / "spool"
     spool.mkdir()
     (spool / SEGMENT).write_bytes(b"spooled")
@@ -97,13 +98,13 @@ async def test_what_is_restored_is_what_was_there(backup: Path, tmp_path: Path) 
     assert (settings.data_dir / "spool" / SEGMENT).read_bytes() == b"spooled"
     claim = await Claim.take(settings.data_dir)
     try:
-        assert await _held(settings, claim) == (1, 1, 1)
+        assert await _held(settings, claim) == (1, 1, 1, 1)
     finally:
         await claim.release()
 
 
-async def _held(settings: Settings, claim: Claim) -> tuple[int, int, int]:
-    """Clicks in the restored table, by the restored counts, and on the restored stream."""
+async def _held(settings: Settings, claim: Claim) -> tuple[int, ...]:
+    """Clicks in the restored table, by the restored counts, and on the restored stream; postbacks there."""
     valkey, postgres = await start_valkey(settings, claim), await start_postgres(settings, claim)
     try:
         connection = await asyncpg.connect(postgres.url)
@@ -111,7 +112,8 @@ async def _held(settings: Settings, claim: Claim) -> tuple[int, int, int]:
         counted = await connection.fetchval("SELECT sum(clicks) FROM click_count WHERE dimension = 'all'")
         await connection.close()
         async with redis.asyncio.Redis.from_url(valkey.url) as client:
-            return int(stored), int(counted), int(await client.xlen("clicks:{0}"))
+            waiting = [int(await client.xlen(key)) for key in ("clicks:{0}", "postbacks:{0}")]
+        return int(stored), int(counted), *waiting
     finally:
         await asyncio.gather(valkey.stop(), postgres.stop())
 

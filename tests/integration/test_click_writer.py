@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +23,7 @@ from tracker.stream import partitions
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Reader
 from tracker.stream.record import VERSION, decode, encode
-from workers import click_writer
+from workers import click_writer, housekeeping
 
 pytestmark = pytest.mark.anyio
 
@@ -133,7 +131,7 @@ async def test_clicks_outside_every_partition_wait_in_the_default_one(database: 
     assert await connection.fetchval("SELECT count(*) FROM click_default") == 1
     await connection.close()
 
-    created = await click_writer.housekeeping.once(database)
+    created = await housekeeping.once(database)
     assert created == ["click_20240610"]
     (row,) = await query(
         database, "SELECT (SELECT count(*) FROM click_default) AS strays, count(*) AS all FROM click"
@@ -143,7 +141,7 @@ async def test_clicks_outside_every_partition_wait_in_the_default_one(database: 
         database, "SELECT tableoid::regclass::text AS place FROM click ORDER BY hash LIMIT 1"
     )
     assert moved["place"] == "click_20240610"
-    assert await click_writer.housekeeping.once(database) == []
+    assert await housekeeping.once(database) == []
 
 
 async def test_partitions_made_by_several_at_once_are_made_once(database: Settings) -> None:
@@ -154,7 +152,7 @@ async def test_partitions_made_by_several_at_once_are_made_once(database: Settin
     ):
         if name != "click_default":
             await query(database, f"DROP TABLE {name}")
-    made = await asyncio.gather(*(click_writer.housekeeping.once(database) for _ in range(4)))
+    made = await asyncio.gather(*(housekeeping.once(database) for _ in range(4)))
     assert sorted(map(len, made)) == [0, 0, 0, 9]
 
 
@@ -211,14 +209,13 @@ async def test_a_running_worker_finds_what_comes_in_beyond_its_partitions(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(click_writer, "_LOOK_SECONDS", 0.05)
-    running = asyncio.create_task(click_writer.run(replace(database, batch_age=0.0)))
+    stopping = asyncio.Event()
+    running = asyncio.create_task(click_writer.run(replace(database, batch_age=0.0), stopping=stopping))
     for partition in (0, 5, 9):
         (click,) = some_clicks(1)
         await append(database, encode(click, outcomes_of(click)), partition=partition)
         async with asyncio.timeout(PATIENCE):
             while click.hash not in await stored_hashes(database):
                 await asyncio.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGTERM)
+    stopping.set()
     await running
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().remove_signal_handler(number)

@@ -510,7 +510,7 @@ async def test_the_document_tells_of_both_shapes(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         spec = (await client.get("/openapi.json")).json()
     operation, schemas = spec["paths"][CLICKS]["post"], spec["components"]["schemas"]
-    assert operation["responses"].keys() == {"201", "401", "403", "413", "415", "422", "503"}
+    assert operation["responses"].keys() == {"201", "400", "401", "403", "413", "415", "422", "429", "503"}
     assert [item["name"] for item in operation["parameters"]] == ["tz", "Idempotency-Key"]
     shapes = [{"$ref": f"#/components/schemas/{name}"} for name in ("NewClick", "NewClicks")]
     assert schemas["CreateClicks"]["anyOf"] == shapes

@@ -440,7 +440,8 @@ async def test_a_large_change_reaches_the_edge_whole(database: Settings) -> None
 
 
 async def test_simultaneous_first_clicks_over_several_edges_are_one_unique(database: Settings) -> None:
-    async with edge_of(database) as one, edge_of(database, demo=False) as other:
+    patient = replace(database, append_timeout=PATIENCE)  # a call in doubt would be in the spool as well
+    async with edge_of(patient) as one, edge_of(patient, demo=False) as other:
         headers = {"User-Agent": DESKTOP}
         answers: list[Response] = await asyncio.gather(
             *(client.get(LINK, headers=headers) for _ in range(150) for client in (one, other))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.conftest import Furnish
 from tests.integration.house import House, until
 from workers import click_writer
 
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with House(tmp_path_factory.mktemp("house")) as house:
+async def house(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with House(furnish(tmp_path_factory.mktemp("house"))) as house:
         yield house
 
 

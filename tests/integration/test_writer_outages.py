@@ -11,6 +11,7 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
+from tests.conftest import Furnish
 from tests.integration.house import House, until
 
 pytestmark = pytest.mark.anyio
@@ -25,9 +26,9 @@ CREATE TRIGGER failing BEFORE INSERT ON click_minute FOR EACH ROW EXECUTE FUNCTI
 
 
 @pytest.fixture(scope="module")
-async def working(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def working(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """With one worker that goes through all of it."""
-    async with House(tmp_path_factory.mktemp("house")) as house:
+    async with House(furnish(tmp_path_factory.mktemp("house"))) as house:
         with house.worker() as process:
             yield house
             assert process.poll() is None, house.log.read_text()

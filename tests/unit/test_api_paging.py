@@ -24,7 +24,7 @@ def test_a_cursor_reads_back_as_written(total: int | None) -> None:
         (CLICKS._replace(equals=(("offer_id", 4),)), True),
         (CLICKS._replace(equals=(("offer_id", "3"),)), True),
         (CLICKS._replace(span=Span(0, 900_000)), True),
-        (CLICKS._replace(is_empty=True), True),
+        (CLICKS._replace(has_conversions=True), True),
     ],
 )
 def test_a_cursor_of_another_list_is_refused(clicks: ClickFilter, newest_first: bool) -> None:

@@ -15,18 +15,29 @@ from starlette.types import ExceptionHandler
 from tracker.api import (
     audit,
     clicks,
+    conversions,
     create_clicks,
     explain,
+    goals,
     ledger,
     link_places,
     offers,
     operations,
     partners,
+    period_closes,
+    postbacks,
     reports,
+    sent_postbacks,
+    status_upload,
+    tell_conversions,
+    tokens,
     traffic,
+    views,
 )
 from tracker.api.completeness import CompleteUntil
+from tracker.api.limits import Limits, TellLimits
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
+from tracker.clickhash import Mint
 from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
 from tracker.settings import Settings
@@ -34,19 +45,29 @@ from tracker.store.click_list import TOO_SLOW
 from tracker.store.managed import BUSY
 from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.stream.ledger import StreamLedger
+from tracker.stream.postbacks import PostbackStream
 
 _CLOSE_SECONDS = 5
 
 _RESOURCES = (
     clicks,
     create_clicks,
+    conversions,
+    tell_conversions,
+    status_upload,
+    postbacks,
+    period_closes,
     explain,
+    goals,
     ledger,
     reports,
+    sent_postbacks,
     offers,
     partners,
     traffic,
     link_places,
+    tokens,
+    views,
     audit,
     operations,
 )
@@ -64,7 +85,7 @@ def create_api(settings: Settings) -> Starlette:
     answers: Counter[int] = Counter()
     app = Starlette(
         routes=[*(route for resource in _RESOURCES for route in resource.routes)],
-        middleware=[Middleware(operations.CountAnswers, answers)],
+        middleware=[Middleware(operations.CountAnswers, answers), Middleware(TellLimits)],
         exception_handlers=_EXCEPTION_HANDLERS,
         lifespan=_opened,
     )
@@ -80,9 +101,12 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     assert settings.postgres_dsn is not None
     assert settings.redis_url is not None
     app.state.pool = await open_pool(settings.postgres_dsn)
+    app.state.mint = Mint()
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
+    app.state.limits = Limits(settings)
     app.state.stream = StreamLedger(settings.redis_url)
+    app.state.postbacks = PostbackStream(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
         yield
@@ -90,6 +114,8 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         await app.state.creator.close()
         app.state.geo.close()
         await app.state.complete_until.close()
+        await app.state.limits.close()
         await app.state.stream.close()
+        await app.state.postbacks.close()
         with suppress(TimeoutError):  # then close() has ended the connections all the same
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

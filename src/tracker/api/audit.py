@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import Id, Text, choice, read_query
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import Id, Text, choice, read_query
 from tracker.api.resource import ROOT
 from tracker.api.resource_endpoints import READ, PageQuery, list_rows, listed
 from tracker.store.managed import AUDIT
@@ -31,7 +31,7 @@ class Change(BaseModel):
 
     id: int
     at: str = Field(description="UTC.", examples=["2026-11-25T16:00:00.123456+00:00"])
-    token_id: int
+    token_id: int | None = Field(description="null: on the command line.")
     token_name: str = Field(description="As it was then.")
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])

@@ -6,8 +6,15 @@ import re
 
 from starlette.requests import Request
 
+from tracker.api.limits import Limits
 from tracker.api.problems import Problem
-from tracker.store.tokens import PREFIX, Token, find_token
+from tracker.store.tokens import PREFIX, Owner, Token, digest, find_token
+
+VIEWS = {
+    "affiliate": "/backend/open-api/v1/affiliates",
+    "advertiser": "/backend/open-api/v1/advertisers",
+}
+"""Where tokens read that are bound to one of these; everything else is the network's."""
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _LONGEST_TOKEN = 256
@@ -15,19 +22,30 @@ _CHALLENGE = 'Bearer realm="tracker"'
 
 
 async def authorize(request: Request, scope: str) -> Token:
-    """Let a request pass whose token has a scope; returns the token.
+    """Let a request pass whose token is the network's and has a scope; returns the token.
 
     Raises:
-        Problem: 401 without a valid token, 403 where it lacks the scope.
+        Problem: 401 without a valid token, 403 where it is bound or lacks the scope, 429 once it is too much.
     """
-    presented = _presented(request)
-    token = await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
-    if token is None:
-        raise _unauthorized("The token is unknown.", ', error="invalid_token"')
-    if token.is_expired:
-        raise _unauthorized("The token has expired.", ', error="invalid_token"')
+    token = await _admitted(request)
+    if token.owner is not None:
+        root = VIEWS[token.owner.kind]
+        raise Problem(403, f"This token is one {token.owner.kind}'s: it reads under {root} only.")
     require(token, scope)
     return token
+
+
+async def authorize_owner(request: Request, kind: str, scope: str) -> Owner:
+    """Let a request pass whose token is bound to an affiliate, or an advertiser; returns whose it is.
+
+    Raises:
+        Problem: 401 without a valid token, 403 for any other or without the scope, 429 once it is too much.
+    """
+    token = await _admitted(request)
+    if token.owner is None or token.owner.kind != kind:
+        raise Problem(403, f"Only a token that is bound to one {kind} reads here.")
+    require(token, scope)
+    return token.owner
 
 
 def require(token: Token, scope: str) -> None:
@@ -39,6 +57,23 @@ def require(token: Token, scope: str) -> None:
     if not token.allows(scope):
         challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
         raise Problem(403, f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})
+
+
+async def _admitted(request: Request) -> Token:
+    presented = _presented(request)
+    limits: Limits = request.app.state.limits
+    client = limits.client_of(request)
+    limits.check_open(client, digest(presented))
+    token = await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
+    if token is None or token.is_expired:
+        await limits.was_wrong(client, digest(presented))
+        why = "has expired" if token else "is unknown, or has been revoked"
+        raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
+    limits.was_right(digest(presented))
+    await limits.spend(request, token.id, token.rate)
+    if token.is_shut:
+        raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
+    return token
 
 
 def _presented(request: Request) -> str:

@@ -1,206 +1,58 @@
-"""The parameters of the clicks' endpoints: what is documented is what is accepted.
-
-One pydantic model an endpoint; every parameter is optional, unknown and repeated ones are refused.
-"""
+"""The parameters of the clicks' endpoints."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable
-from datetime import datetime, tzinfo
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
-from starlette.requests import Request
-
-from tracker.api.problems import invalid
-from tracker.api.times import first_second, last_second, read_local, zone_named
-from tracker.model import MAX_ID
-from tracker.store.click_counts import END_OF_TIME, Span
-from tracker.store.click_list import AFF_SUBS, ClickFilter, Order, Value
-
-MAX_PER_PAGE = 1_000
-_LONGEST_TEXT = 500  # as links are cropped: no stored text is longer
-_MOST_UNKNOWN_NAMED = 10
-_LONGEST_NAME_NAMED = 50
-
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ID = re.compile(r"[1-9][0-9]{0,17}")
-_HASH = re.compile(r"[0-9a-fA-F]{32}")
-_COUNTRY = re.compile(r"[A-Za-z]{2}")
+from tracker.api.parameters import (
+    Bool,
+    Country,
+    FeedQuery,
+    FormatQuery,
+    Hash,
+    Id,
+    SpanQuery,
+    Text,
+    about,
+    choice,
+)
+from tracker.store.click_list import AFF_SUBS, ClickFilter, Value
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if (
-            not (text.isascii() and text.isdigit())
-            or len(text) > len(str(high))
-            or not low <= int(text) <= high
-        ):
-            raise ValueError(f"is not a whole number from {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def _id(text: str) -> int:
-    if not _ID.fullmatch(text):
-        raise ValueError(f"is not a whole number from 1 to {MAX_ID}, written without leading zeros")
-    return int(text)
-
-
-def _hash(text: str) -> str:
-    if not _HASH.fullmatch(text):
-        raise ValueError("is not a click's hash: 32 hexadecimal digits")
-    return text.lower()
-
-
-def _boolean(text: str) -> bool:
-    if text not in _BOOLEANS:
-        raise ValueError("is neither true nor false")
-    return _BOOLEANS[text]
-
-
-def _text(text: str) -> str:
-    if len(text) > _LONGEST_TEXT or _CONTROL.search(text):
-        raise ValueError(f"is longer than {_LONGEST_TEXT} characters or has control characters")
-    return text
-
-
-def _country(text: str) -> str:
-    if not _COUNTRY.fullmatch(text):
-        raise ValueError("is not a country code of two letters")
-    return text.upper()
-
-
-def _one_of(*known: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"is none of: {', '.join(known)}")
-        return text
-
-    return read
-
-
-def _local(*, is_end: bool) -> Callable[[str], datetime]:
-    return lambda text: read_local(text, is_end=is_end)
-
-
-def choice(*known: str) -> Any:
-    """The type of a parameter that is one of some words."""
-    return Annotated[str | None, BeforeValidator(_one_of(*known)), _schema("string", enum=list(known))]
-
-
-def _schema(type_: str, **more: object) -> WithJsonSchema:
-    return WithJsonSchema({"type": type_, **more})
-
-
-def _about(text: str) -> Any:
-    return Field(default=None, description=text)
-
-
-_DATE_SCHEMA = _schema("string", examples=["2024-07-08 13:40:00", "2024-07-08"])
-
-Id = Annotated[int | None, BeforeValidator(_id), _schema("integer", minimum=1, maximum=MAX_ID)]
-Hash = Annotated[str | None, BeforeValidator(_hash), _schema("string", pattern="^[0-9a-fA-F]{32}$")]
-Bool = Annotated[bool | None, BeforeValidator(_boolean), _schema("boolean")]
-Text = Annotated[str | None, BeforeValidator(_text), _schema("string", maxLength=_LONGEST_TEXT)]
-Country = Annotated[str | None, BeforeValidator(_country), _schema("string", pattern="^[A-Za-z]{2}$")]
-From = Annotated[datetime | None, BeforeValidator(_local(is_end=False)), _DATE_SCHEMA]
-To = Annotated[datetime | None, BeforeValidator(_local(is_end=True)), _DATE_SCHEMA]
-Zone = Annotated[Any, BeforeValidator(zone_named), _schema("string", examples=["Europe/Berlin"])]
-StatusName = Annotated[
-    str | None,
-    BeforeValidator(_one_of("accepted", "forwarded", "rejected")),
-    _schema("string", enum=["accepted", "forwarded", "rejected"]),
-]
-Sort = Annotated[
-    str,
-    BeforeValidator(_one_of("-created_at", "created_at")),
-    _schema("string", enum=["-created_at", "created_at"]),
-]
-Format = Annotated[
-    Literal["ndjson", "csv"],
-    BeforeValidator(_one_of("ndjson", "csv")),
-    _schema("string", enum=["ndjson", "csv"]),
-]
-PerPage = Annotated[
-    int, BeforeValidator(_whole(1, MAX_PER_PAGE)), _schema("integer", minimum=1, maximum=MAX_PER_PAGE)
-]
-PageNumber = Annotated[
-    int | None, BeforeValidator(_whole(1, 10**12)), _schema("integer", minimum=1, maximum=10**12)
-]
-AfterId = Annotated[
-    int | None, BeforeValidator(_whole(0, MAX_ID)), _schema("integer", minimum=0, maximum=MAX_ID)
-]
-
-
-def without_defaults_of_null(schema: dict[str, Any]) -> None:
-    for parameter in schema["properties"].values():
-        if "default" in parameter and parameter["default"] is None:
-            del parameter["default"]
-
-
-class Query(BaseModel):
-    """Parameters of an endpoint: none."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, json_schema_extra=without_defaults_of_null, arbitrary_types_allowed=True
-    )
-
-
-class OneClickQuery(Query):
-    """What may be said about how one click is shown."""
-
-    tz: Zone = _about("IANA time zone of created_at and of the time filters; the network's unless given.")
-
-    def zone(self, network_zone: str) -> tzinfo:
-        zone: tzinfo = self.tz or zone_named(network_zone)
-        return zone
-
-
-class FilterQuery(OneClickQuery):
+class FilterQuery(SpanQuery):
     """Which clicks."""
 
-    affiliate_id: Id = _about("Clicks of this affiliate.")
-    offer_id: Id = _about("Clicks of this offer: the one that took them.")
-    created_from: From = _about("Clicks from this local time on; a date alone means its first second.")
-    created_to: To = _about("Clicks up to and with this local second; a date alone means its last second.")
-    created_at_from: From = _about("The same as created_from.")
-    created_at_to: To = _about("The same as created_to.")
-    id: Id = _about("The click with this id.")
-    hash: Hash = _about("The click with this hash.")
-    offer_url_id: Id = _about("Clicks sent to this URL of an offer.")
-    advertiser_id: Id = _about("Clicks of this advertiser's offers.")
-    country_code: Country = _about("Clicks from this country (ISO 3166-1 alpha-2).")
-    affiliate_source: Text = _about("Clicks with exactly this source; empty: those without one.")
-    external_id: Text = _about("Clicks with exactly this external id; empty: those without one.")
-    status: StatusName = _about("Clicks that ended so.")
-    is_unique: Bool = _about("The visitor's first clicks in the offer's window, or only the others.")
-    is_bot: Bool = _about("Clicks of bots, or only of people.")
-    has_conversions: Bool = _about("Clicks with a conversion, or only those without one.")
-    aff_sub: Text = _about("Clicks with exactly this aff_sub; empty: those without one.")
-    aff_sub2: Text = _about("As aff_sub.")
-    aff_sub3: Text = _about("As aff_sub.")
-    aff_sub4: Text = _about("As aff_sub.")
-    aff_sub5: Text = _about("As aff_sub.")
-    aff_sub6: Text = _about("As aff_sub.")
-    aff_sub7: Text = _about("As aff_sub.")
-    aff_sub8: Text = _about("As aff_sub.")
-    aff_sub9: Text = _about("As aff_sub.")
-    aff_sub10: Text = _about("As aff_sub.")
-    aff_sub11: Text = _about("As aff_sub.")
-    aff_sub12: Text = _about("As aff_sub.")
-    aff_sub13: Text = _about("As aff_sub.")
-    aff_sub14: Text = _about("As aff_sub.")
-    aff_sub15: Text = _about("As aff_sub.")
-    aff_sub16: Text = _about("As aff_sub.")
-    aff_sub17: Text = _about("As aff_sub.")
-    aff_sub18: Text = _about("As aff_sub.")
-    aff_sub19: Text = _about("As aff_sub.")
-    aff_sub20: Text = _about("As aff_sub.")
+    affiliate_id: Id = about("Clicks of this affiliate.")
+    offer_id: Id = about("Clicks of this offer: the one that took them.")
+    id: Id = about("The click with this id.")
+    hash: Hash = about("The click with this hash.")
+    offer_url_id: Id = about("Clicks sent to this URL of an offer.")
+    advertiser_id: Id = about("Clicks of this advertiser's offers.")
+    country_code: Country = about("Clicks from this country (ISO 3166-1 alpha-2).")
+    affiliate_source: Text = about("Clicks with exactly this source; empty: those without one.")
+    external_id: Text = about("Clicks with exactly this external id; empty: those without one.")
+    status: choice("accepted", "forwarded", "rejected") = about("Clicks that ended so.")  # type: ignore[valid-type]
+    is_unique: Bool = about("The visitor's first clicks in the offer's window, or only the others.")
+    is_bot: Bool = about("Clicks of bots, or only of people.")
+    has_conversions: Bool = about("Clicks with a conversion, or only those without one.")
+    aff_sub: Text = about("Clicks with exactly this aff_sub; empty: those without one.")
+    aff_sub2: Text = about("As aff_sub.")
+    aff_sub3: Text = about("As aff_sub.")
+    aff_sub4: Text = about("As aff_sub.")
+    aff_sub5: Text = about("As aff_sub.")
+    aff_sub6: Text = about("As aff_sub.")
+    aff_sub7: Text = about("As aff_sub.")
+    aff_sub8: Text = about("As aff_sub.")
+    aff_sub9: Text = about("As aff_sub.")
+    aff_sub10: Text = about("As aff_sub.")
+    aff_sub11: Text = about("As aff_sub.")
+    aff_sub12: Text = about("As aff_sub.")
+    aff_sub13: Text = about("As aff_sub.")
+    aff_sub14: Text = about("As aff_sub.")
+    aff_sub15: Text = about("As aff_sub.")
+    aff_sub16: Text = about("As aff_sub.")
+    aff_sub17: Text = about("As aff_sub.")
+    aff_sub18: Text = about("As aff_sub.")
+    aff_sub19: Text = about("As aff_sub.")
+    aff_sub20: Text = about("As aff_sub.")
 
     def clicks(self, network_zone: str) -> ClickFilter:
         """The filter that is meant.
@@ -209,111 +61,27 @@ class FilterQuery(OneClickQuery):
             Problem: 422 where two parameters contradict each other.
         """
         equals = tuple((column, value) for column in _COLUMNS if (value := _value(self, column)) is not None)
-        return ClickFilter(self._span(self.zone(network_zone)), equals, self.has_conversions is True)
-
-    def _span(self, zone: tzinfo) -> Span:
-        start, end = self._only("created_from"), self._only("created_to")
-        low = 0 if start is None else first_second(start, zone) * 1000
-        high = END_OF_TIME if end is None else (last_second(end, zone) + 1) * 1000
-        if start is not None and end is not None and start > end and low >= high:
-            raise invalid({"created_to": ["is before created_from"]})
-        low = min(max(low, 0), END_OF_TIME)
-        return Span(low, min(max(high, low), END_OF_TIME))
-
-    def _only(self, name: str) -> datetime | None:
-        other_name = name.replace("created_", "created_at_")
-        time: datetime | None = getattr(self, name)
-        other: datetime | None = getattr(self, other_name)
-        if time is not None and other is not None:
-            raise invalid({other_name: [f"means the same as {name}: give one of them"]})
-        return other if time is None else time
+        return ClickFilter(self.span(network_zone), equals, self.has_conversions)
 
 
-class ExportQuery(FilterQuery):
-    """Which clicks, and in which order."""
+class EveryFilterQuery(FilterQuery):
+    """Which clicks, tests among them."""
 
-    is_test: Bool = _about("Test clicks, or only the others.")
-    sort: Sort = Field(default="-created_at", description="Newest first (-created_at) or oldest first.")
-
-    def order(self, network_zone: str) -> Order:
-        return Order(self.sort == "-created_at", self.zone(network_zone))
+    is_test: Bool = about("Test clicks, or only the others.")
 
 
-class FormatQuery(ExportQuery):
+class ExportQuery(EveryFilterQuery, FormatQuery):
     """An export: which clicks, in which order and format."""
 
-    format: Format = Field(default="ndjson", description="NDJSON (an object a line) or CSV with a header.")
 
-
-class ListQuery(ExportQuery):
+class ListQuery(EveryFilterQuery, FeedQuery):
     """A list: which clicks, in which order, and which part of them."""
-
-    per_page: PerPage = Field(default=200, description="Clicks in a page.")
-    page: PageNumber = _about("Page, from 1.")
-    cursor: Annotated[str | None, BeforeValidator(_text), _schema("string")] = _about(
-        "The next_cursor of the page before, with the same filters and sort. The way through long lists."
-    )
-    after_id: AfterId = _about(
-        "Feed for pollers: clicks with a higher id, in the order of ids, none ever skipped. Start with 0 and "
-        "go on with next_after_id; sort, page and cursor do not go with it."
-    )
-
-    def check_paging(self) -> None:
-        """See that no two ways through the list are asked for at once.
-
-        Raises:
-            Problem: 422 naming what does not go with what.
-        """
-        given = self.model_fields_set
-        main = "after_id" if "after_id" in given else "cursor"
-        others = ("page", "cursor", "sort") if main == "after_id" else ("page",)
-        clashes = {name: [f"does not go with {main}"] for name in others if {main, name} <= given}
-        if clashes:
-            raise invalid(clashes)
 
 
 _COLUMNS = (
     *("id", "hash", "offer_id", "affiliate_id", "offer_url_id", "advertiser_id", "country_code"),
     *("affiliate_source", "external_id", "status", "is_unique", "is_bot", "is_test", *AFF_SUBS),
 )
-
-SomeQuery = TypeVar("SomeQuery", bound=Query)
-
-
-def read_query(request: Request, model: type[SomeQuery]) -> SomeQuery:
-    """The parameters of a request.
-
-    Raises:
-        Problem: 422 naming every parameter that is unknown, repeated or unreadable.
-    """
-    given = Counter(name for name, _ in request.query_params.multi_items())
-    repeated = {name: ["is given more than once"] for name, times in given.items() if times > 1}
-    try:
-        query = model.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        raise invalid(_named(error) | _cropped(repeated)) from None
-    if repeated:
-        raise invalid(_cropped(repeated))
-    return query
-
-
-def _named(error: ValidationError) -> dict[str, list[str]]:
-    details = error.errors(include_url=False, include_input=False)
-    return _cropped({str(detail["loc"][0]): [_message(detail["type"], detail["msg"])] for detail in details})
-
-
-def _message(kind: str, message: str) -> str:
-    return (
-        "is no parameter of this endpoint"
-        if kind == "extra_forbidden"
-        else message.removeprefix("Value error, ")
-    )
-
-
-def _cropped(errors: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Names come from the client, so there may be many, and long ones."""
-    shown = list(errors.items())[:_MOST_UNKNOWN_NAMED]
-    return {name[:_LONGEST_NAME_NAMED]: messages for name, messages in shown}
 
 
 def _value(query: FilterQuery, column: str) -> Value | None:

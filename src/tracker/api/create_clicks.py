@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from hashlib import sha256
 from time import time
 from typing import NamedTuple
@@ -16,14 +16,15 @@ from starlette.routing import BaseRoute, Route
 
 from tracker import creation
 from tracker.api.auth import authorize, require
-from tracker.api.click_query import OneClickQuery, read_query
 from tracker.api.clicks import PATH
 from tracker.api.create_schema import CreateClicks, Created, CreateHeaders, NewClick, NewClicks, read_key
 from tracker.api.json_body import JSON, read_object, validated
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
 from tracker.creation import CreatedClick, Creator, NotStoredYet, Unknown
+from tracker.store.click_list import local_second
 from tracker.store.created import Conflict
 from tracker.stream.appender import AppendError
 
@@ -48,10 +49,10 @@ _NOT_STORED = (
 
 
 @documented.validate(
-    query=OneClickQuery,
+    query=ZoneQuery,
     headers=CreateHeaders,
     json=CreateClicks,
-    resp=answers(Created, 401, 403, 413, 415, 422, 503, status=201),
+    resp=answers(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
     tags=["Clicks"],
     operation_id="create_clicks",
     skip_validation=True,
@@ -66,8 +67,8 @@ async def create_clicks(request: Request) -> Response:
     what is missing and answers as if it were the first; without such a key it may create clicks twice.
     """
     token = await authorize(request, _SCOPE)
-    zone = read_query(request, OneClickQuery).zone(request.app.state.settings.time_zone)
-    key = _request_key(request)
+    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
+    key = request_key(request)
     asked = _read_asked(await read_object(request, JSON, most=MAX_BODY))
     if any(click.created_at is not None for click in asked.clicks):
         require(token, _BACKFILL_SCOPE)
@@ -100,7 +101,12 @@ def _read_asked(body: dict[str, object]) -> _Asked:
     return _Asked([validated(body, NewClick)], False)
 
 
-def _request_key(request: Request) -> str | None:
+def request_key(request: Request) -> str | None:
+    """What a request is known by when it is repeated.
+
+    Raises:
+        Problem: 422 where that cannot be a key.
+    """
     given = request.headers.getlist(_KEY_HEADER)
     if len(given) > 1:
         raise invalid({_KEY_HEADER: ["is given more than once"]})
@@ -153,10 +159,9 @@ async def _create(creator: Creator, wanted: creation.Request, asked: _Asked) -> 
 
 def _row(created: CreatedClick, zone: tzinfo) -> dict[str, object]:
     click = created.click
-    second = millis_of(click.hash) // 1000
     return {
         **click._asdict(),
         "redirected_link": click.redirected_link or None,
-        "created_at": datetime.fromtimestamp(second, zone).replace(tzinfo=None).isoformat(" "),
+        "created_at": local_second(millis_of(click.hash) // 1000, zone),
         "duplicate": created.is_duplicate,
     }

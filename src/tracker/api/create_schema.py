@@ -19,14 +19,13 @@ from tracker.edge.link import MAX_VALUE, read_link
 from tracker.edge.text import crop
 from tracker.edge.visitor import MAX_REFERRER, MAX_USER_AGENT
 from tracker.model import MAX_ID, Visitor
-from tracker.store.click_list import AFF_SUBS
+from tracker.store.click_list import ADV_SUBS, AFF_SUBS
 
 MAX_KEY = 200
 """Longest dedupe_key, legacy_id and Idempotency-Key, in characters."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
-_IN_QUERY = {"affiliate_id", "url_id", "affiliate_source", "external_id", *AFF_SUBS, *_ADV_SUBS}
+_IN_QUERY = {"affiliate_id", "url_id", "affiliate_source", "external_id", *AFF_SUBS, *ADV_SUBS}
 
 
 def read_key(value: object) -> str:
@@ -210,6 +209,7 @@ class CreateHeaders(BaseModel):
         "missing yet and gets the answer of the first time.",
         min_length=1,
         max_length=MAX_KEY,
+        examples=["2024-07-08/17"],
     )
 
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import From, OneClickQuery, read_query
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import From, ZoneQuery, read_query
 from tracker.api.problems import SECURITY_HEADERS, invalid
 from tracker.api.times import first_second
 from tracker.explain import MAX_MILLIS, Question, UnreadableUrl, explain
@@ -34,7 +34,7 @@ def _text(text: str) -> str:
 Text = Annotated[str, BeforeValidator(_text)]
 
 
-class ExplainQuery(OneClickQuery):
+class ExplainQuery(ZoneQuery):
     """Which link, and who is to follow it when."""
 
     url: Text = Field(description="The whole tracking link, percent-encoded as one parameter.")
@@ -55,7 +55,11 @@ class ExplainQuery(OneClickQuery):
 class Explained(BaseModel):
     """The steps of the decision; those that were not reached are missing."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"unknown": ["offer"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"at": "2026-11-25T16:00:00+00:00", "link": {"offer_id": 3}, "unknown": ["offer"]}]
+        }
+    )
 
     at: str | None = Field(None, description="When the link is followed, UTC.")
     link: dict[str, Any] = Field(description="What the link says.")

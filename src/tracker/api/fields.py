@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tracker import deeplink, macros, rules
+from tracker import deeplink, macros, money, postback_macros, rates, rules
 from tracker.api.times import zone_named
 from tracker.model import MAX_ID
 
@@ -64,6 +65,15 @@ def _rules(targeting: dict[str, Any]) -> bool:
     return rules.compile(targeting, "UTC")[1]
 
 
+def _amount(text: str) -> str:
+    return money.show(money.read_amount(text))
+
+
+def _networks(texts: list[str]) -> None:
+    for text in texts:
+        ip_network(text)
+
+
 def is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None
 
@@ -74,7 +84,7 @@ def _host(host: str) -> None:
 
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=500), _checked(_no_control)]
+Name = Annotated[str, Field(min_length=1, max_length=500, examples=["Puzzle Quest"]), _checked(_no_control)]
 Text = Annotated[str, Field(max_length=500), _checked(_no_control)]
 Moment = Annotated[
     str,
@@ -94,7 +104,18 @@ UrlTemplate = Annotated[
     ),
     _checked(macros.compile),
 ]
-FreeText = Annotated[str, Field(min_length=1, max_length=500), _checked(macros.free_text)]
+PostbackTemplate = Annotated[
+    str,
+    Field(
+        max_length=macros.MAX_LOCATION,
+        description="http or https, with macros of the conversion and its click.",
+        examples=["https://partner.example/in?click={aff_sub}&sum={payout}&status={status}"],
+    ),
+    _checked(postback_macros.compile),
+]
+FreeText = Annotated[
+    str, Field(min_length=1, max_length=500, examples=["winter"]), _checked(macros.free_text)
+]
 OfferTargeting = Annotated[
     dict[str, Any],
     Field(description="Rules by name.", examples=[{"country": ["DE", "AT"]}]),
@@ -109,6 +130,19 @@ DeepLinkHosts = Annotated[
     list[str],
     Field(max_length=1000, description="Hosts of deep links.", examples=[["shop.example", ".shop.example"]]),
     _checked(deeplink.hosts),
+]
+Addresses = Annotated[
+    list[str],
+    Field(max_length=1000, description="Addresses and CIDRs.", examples=[["192.0.2.7", "2001:db8::/32"]]),
+    _checked(_networks),
+]
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.", examples=["DE"])]
+Money = Annotated[str, Field(examples=["12.50"]), AfterValidator(_amount)]
+Currency = Annotated[str, Field(examples=["EUR"]), AfterValidator(money.read_currency)]
+RateText = Annotated[
+    str,
+    Field(description="Requests in a second, minute or hour.", examples=["600/minute"]),
+    _checked(rates.read_rate),
 ]
 Host = Annotated[str, Field(max_length=253, examples=["go.example"]), _checked(_host)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import orjson
@@ -31,7 +32,7 @@ async def read_object(request: Request, *media_types: str, most: int = MAX_BODY)
     Raises:
         Problem: 415 for another media type, 413 for more than `most` bytes, 422 for anything but an object.
     """
-    _check_type(request, media_types)
+    check_type(request, *media_types)
     try:
         given = orjson.loads(await _read(request, most))
     except orjson.JSONDecodeError as error:
@@ -68,6 +69,28 @@ def validated(given: dict[str, Any], model: type[SomeModel]) -> SomeModel:
         raise invalid(_named(error)) from None
 
 
+async def read_chunks(request: Request, most: int) -> AsyncIterator[bytes]:
+    """The body as it comes.
+
+    Raises:
+        Problem: 413 for more than `most` bytes, 400 where it ends too early.
+    """
+    length = 0
+    try:
+        async for chunk in request.stream():
+            length += len(chunk)
+            if length > most:
+                raise too_long(f"The body is longer than {most} bytes.")
+            yield chunk
+    except ClientDisconnect:
+        raise Problem(400, "The body was cut off.") from None
+
+
+def too_long(detail: str) -> Problem:
+    """413; the rest of the body is not read."""
+    return Problem(413, detail, headers={"Connection": "close"})
+
+
 def merged(old: Any, patch: Any) -> Any:
     """An object after a merge patch (RFC 7396): null takes away, objects are merged, all else replaces."""
     if not isinstance(patch, dict):
@@ -81,13 +104,19 @@ def merged(old: Any, patch: Any) -> Any:
     return new
 
 
-def _check_type(request: Request, media_types: tuple[str, ...]) -> None:
+def check_type(request: Request, *media_types: str) -> str:
+    """The media type of a body, which is one of these.
+
+    Raises:
+        Problem: 415 where it is not, or is compressed.
+    """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in media_types:
         detail = f"Send a body of {' or '.join(media_types)}, and say so in Content-Type."
         raise Problem(415, detail, headers={"Accept": ", ".join(media_types)})
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "Send the body uncompressed.", headers={"Accept-Encoding": "identity"})
+    return given
 
 
 def _shown(name: str) -> str:
@@ -95,16 +124,7 @@ def _shown(name: str) -> str:
 
 
 async def _read(request: Request, most: int) -> bytes:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                detail = f"The body is longer than {most} bytes."
-                raise Problem(413, detail, headers={"Connection": "close"})
-    except ClientDisconnect:
-        raise Problem(400, "The body was cut off.") from None
-    return bytes(body)
+    return b"".join([chunk async for chunk in read_chunks(request, most)])
 
 
 def _named(error: ValidationError) -> dict[str, list[str]]:

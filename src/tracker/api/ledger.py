@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from tracker import ledger
 from tracker.api.auth import authorize
-from tracker.api.click_query import From, OneClickQuery, To, read_query
 from tracker.api.completeness import header
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import From, To, ZoneQuery, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.times import first_second, last_second
 from tracker.stream.reader import UNREACHABLE
@@ -27,7 +27,7 @@ _SCOPE = "reports:read"
 _DEADLINE_SECONDS = 30
 
 
-class LedgerQuery(OneClickQuery):
+class LedgerQuery(ZoneQuery):
     """Which minutes."""
 
     from_: From = Field(

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import choice
+from tracker.api import parameters
 from tracker.api.fields import Fields, Host, Id, Text
+from tracker.api.parameters import choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.edge.link_forms import LinkForms
@@ -76,8 +76,8 @@ RESOURCES = (
         TrackingHost,
         {
             "status": choice("active", "burned", "retired"),
-            "brand_id": click_query.Id,
-            "affiliate_id": click_query.Id,
+            "brand_id": parameters.Id,
+            "affiliate_id": parameters.Id,
         },
     ),
     Resource(
@@ -85,7 +85,7 @@ RESOURCES = (
         "link form",
         Table("link_form", tuple(LinkForm.model_fields), unique=("host", "path")),
         LinkForm,
-        {"name": click_query.Text, "host": click_query.Text, "path": click_query.Text},
+        {"name": parameters.Text, "host": parameters.Text, "path": parameters.Text},
     ),
 )
 

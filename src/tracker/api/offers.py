@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api import click_query
+from tracker.api import parameters
 from tracker.api.auth import authorize
-from tracker.api.click_query import Query, choice, read_query
 from tracker.api.fields import (
+    Currency,
     DeepLinkHosts,
     Fields,
     FreeText,
@@ -27,6 +27,7 @@ from tracker.api.fields import (
     one_fallback,
 )
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import Query, choice, read_query
 from tracker.api.problems import Problem
 from tracker.api.resource import ROOT, Resource, read_id
 from tracker.api.resource_endpoints import READ, as_json, routes_of
@@ -119,20 +120,39 @@ class OfferAffiliate(Fields):
 class FreeValue(Fields):
     """The text of a macro `{free_1}` … `{free_10}`."""
 
-    affiliate_id: Annotated[int, Field(ge=0, le=click_query.MAX_ID, description=_OF_AFFILIATE)] = 0
+    affiliate_id: Annotated[int, Field(ge=0, le=parameters.MAX_ID, description=_OF_AFFILIATE)] = 0
     n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
     value: FreeText
 
 
 class Cap(Fields):
-    """How many clicks are taken in a period."""
+    """How many clicks or conversions are taken in a period, or what may be paid or earned in it.
+
+    A full cap on clicks or uniques refuses further ones. One on conversions or money closes the offer, or the
+    offer for the affiliate, until the period ends; or only marks the conversions that are beyond it.
+    """
 
     affiliate_id: Annotated[
-        int | None, Field(ge=0, le=click_query.MAX_ID, description="null: all together; 0: each affiliate.")
+        int | None, Field(ge=0, le=parameters.MAX_ID, description="null: all together; 0: each affiliate.")
     ] = None
-    counts: Literal["clicks", "uniques"] = "clicks"
+    counts: Literal["clicks", "uniques", "conversions", "payout", "revenue"] = "clicks"
     period: Literal["hour", "day", "month", "total"]
-    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS)]
+    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS, description="Of money: whole units of the currency.")]
+    on_reached: Annotated[
+        Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
+    ] = "close"
+    currency: Currency | None = Field(None, description="Of payout and revenue: whose amounts are counted.")
+
+    def clashes(self) -> dict[str, str]:
+        is_money = self.counts in ("payout", "revenue")
+        wrong = {}
+        if is_money and self.currency is None:
+            wrong["currency"] = f"is needed for {self.counts}"
+        if not is_money and self.currency is not None:
+            wrong["currency"] = f"is not of {self.counts}"
+        if self.on_reached == "mark" and self.counts in ("clicks", "uniques"):
+            wrong["on_reached"] = f"is not of {self.counts}: those that are too many are refused"
+        return wrong
 
 
 _AFFILIATE = Reference("affiliate_id", "affiliate")
@@ -151,9 +171,9 @@ OFFERS = Resource(
     ),
     Offer,
     {
-        "name": click_query.Text,
-        "advertiser_id": click_query.Id,
-        "brand_id": click_query.Id,
+        "name": parameters.Text,
+        "advertiser_id": parameters.Id,
+        "brand_id": parameters.Id,
         "status": choice("active", "paused"),
         "visibility": choice("public", "approval", "private"),
     },
@@ -171,7 +191,7 @@ RESOURCES = (
             references=(Reference("fallback_offer_id", "offer", other_than="offer_id"),),
         ),
         OfferUrl,
-        {"name": click_query.Text, "status": choice("active", "paused")},
+        {"name": parameters.Text, "status": choice("active", "paused")},
     ),
     Resource(
         "offers/{offer_id}/affiliates",
@@ -198,7 +218,7 @@ RESOURCES = (
             unique=("affiliate_id", "n"),
         ),
         FreeValue,
-        {"affiliate_id": click_query.Id},
+        {"affiliate_id": parameters.Id},
     ),
     Resource(
         "offers/{offer_id}/caps",
@@ -211,7 +231,7 @@ RESOURCES = (
             unique=("affiliate_id", "counts", "period"),
         ),
         Cap,
-        {"affiliate_id": click_query.Id, "period": choice("hour", "day", "month", "total")},
+        {"affiliate_id": parameters.Id, "period": choice("hour", "day", "month", "total")},
     ),
 )
 
@@ -219,7 +239,7 @@ RESOURCES = (
 class LinkQuery(Query):
     """Which link."""
 
-    offer_url_id: click_query.Id = Field(None, description="To this URL of the offer.")
+    offer_url_id: parameters.Id = Field(None, description="To this URL of the offer.")
 
 
 class TrackingLink(BaseModel):

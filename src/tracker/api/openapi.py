@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from importlib.metadata import version
 from typing import Any
 
@@ -10,21 +11,26 @@ from spectree import Response, SpecTree
 from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from starlette.applications import Starlette
 
-from tracker.api.click_schema import EXAMPLE, Click, ProblemDetails
+from tracker.api import click_schema, conversion_schema, view_schema
+from tracker.api.click_schema import Click, ProblemDetails
+from tracker.api.completing import complete
+from tracker.api.conversion_schema import Conversion
 from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); adds them up (reports);
-says what a tracking link would do; creates clicks that did not come over one. Manages offers, affiliates and
+they are complete (the header Complete-Until), and where each one is (the ledger); reads what they became
+(conversions), and takes the network's word on that; adds both up (reports); says what a tracking link would
+do; creates clicks that did not come over one. Manages offers, affiliates and
 what belongs to them: edges take a change within a second.
 
 Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
-makes one. Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
+makes one. It may make so many requests a minute: the headers RateLimit-… say what is left; then it is 429.
+Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
 
 _STATUSES = {
     400: "The body was cut off",
-    401: "No token, or one that is unknown or has expired",
+    401: "No token, or one that is unknown, revoked or expired",
     403: "The token lacks the scope",
     404: "There is no such thing",
     409: "It was changed since that version, is taken, or is still needed",
@@ -32,10 +38,11 @@ _STATUSES = {
     413: "The body is too long",
     415: "The body is of another media type",
     422: "A parameter or field is missing, unknown, repeated or cannot be read",
+    429: "The token has made its requests, or too many wrong tokens have come from this address",
     503: "The database, or what the request needs beside it, cannot answer now or not in time",
 }
 
-_TELL_OF_CLICKS = ("Clicks", "Ledger", "Reports")
+_TELL_OF_CLICKS = {"Clicks", "Ledger", "Reports"}
 _COMPLETE_UNTIL = {
     "Complete-Until": {
         "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
@@ -44,6 +51,9 @@ _COMPLETE_UNTIL = {
     }
 }
 
+FILES: dict[str, dict[str, Any]] = {}
+"""What operations take that take files, by operationId: media types, and what they look like."""
+
 SHOWN = "Shown"
 """How the names of models end that are answered with an ETag."""
 
@@ -51,6 +61,15 @@ _ETAG = {
     "ETag": {"description": "The version, for If-Match.", "schema": {"type": "string", "examples": ['"17"']}}
 }
 _LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+
+_RATE_LIMIT = {
+    f"RateLimit-{name}": {"description": text, "schema": {"type": "integer"}}
+    for name, text in (
+        ("Limit", "Requests that the token may make at once."),
+        ("Remaining", "Of these, those that it may make now."),
+        ("Reset", "Seconds until it may make all of them again."),
+    )
+}
 
 documented = SpecTree(
     "starlette",
@@ -77,24 +96,33 @@ documented = SpecTree(
 
 def answers(model: type[BaseModel] | None, *errors: int, status: int = 200) -> Response:
     """What an endpoint answers: a model (None: its docstring says it) or one of some errors."""
-    problems = {f"HTTP_{error}": (ProblemDetails, _STATUSES[error]) for error in errors}
+    limited = (429,) if 401 in errors else ()
+    problems = {f"HTTP_{error}": (ProblemDetails, _STATUSES[error]) for error in sorted((*errors, *limited))}
     return Response(**{f"HTTP_{status}": model}, **problems)
 
 
 def document(app: Starlette) -> dict[str, Any]:
     """The document of an app's routes."""
     documented.app = app
-    spec: dict[str, Any] = documented.spec
+    spec: dict[str, Any] = deepcopy(documented.spec)  # which it keeps
     for path in spec["paths"].values():
         for operation in path.values():
             _name_media_types(operation["responses"])
             _name_headers(operation["responses"])
-            if operation["tags"][0] in _TELL_OF_CLICKS and "200" in operation["responses"]:
+            if not _TELL_OF_CLICKS.isdisjoint(operation["tags"]) and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
-            if operation["tags"][0] == "Reports":
+            _name_limits(operation["responses"])
+            if operation["operationId"] in FILES:
+                operation["requestBody"] = {"required": True, "content": FILES[operation["operationId"]]}
+            if "Reports" in operation["tags"]:
                 operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     # Set here, because pydantic sorts the keys of an example.
-    spec["components"]["schemas"][Click.__name__]["examples"] = [EXAMPLE]
+    schemas = spec["components"]["schemas"]
+    schemas[Click.__name__]["examples"] = [click_schema.EXAMPLE]
+    schemas[Conversion.__name__]["examples"] = [conversion_schema.EXAMPLE]
+    for name, example in view_schema.examples().items():
+        schemas[name]["examples"] = [example]
+    complete(spec)
     return spec
 
 
@@ -103,6 +131,12 @@ def _name_headers(responses: dict[str, Any]) -> None:
         answered = responses[status].get("content", {}).get("application/json", {}).get("schema", {})
         if answered.get("$ref", "").endswith(SHOWN):
             responses[status]["headers"] = _ETAG if status == "200" else {**_ETAG, **_LOCATION}
+
+
+def _name_limits(responses: dict[str, Any]) -> None:
+    """What answers say of a token's rate; without a valid token there is none to tell of."""
+    for status in responses.keys() - {"401"}:
+        responses[status]["headers"] = {**responses[status].get("headers", {}), **_RATE_LIMIT}
 
 
 def _name_media_types(responses: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from functools import cache
 from importlib.resources import files
@@ -12,9 +13,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tracker.api.limits import Limits
 from tracker.api.openapi import document
 from tracker.api.problems import SECURITY_HEADERS, Problem
+from tracker.store import outgoing, pool
 from tracker.store.click_list import is_ready
+from tracker.store.postback_log import count_parked
+from tracker.stream.reader import UNREACHABLE
 
 # Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
 _DOCS_POLICY = (
@@ -80,12 +85,44 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """In the Prometheus text format."""
     answers: Counter[int] = request.app.state.answers
+    limits: Limits = request.app.state.limits
     lines = [
         "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
         "# TYPE tracker_api_answers_total counter",
         *(f'tracker_api_answers_total{{status="{status}"}} {answers[status]}' for status in sorted(answers)),
+        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or after an address' wrong tokens.",
+        "# TYPE tracker_api_limited_total counter",
+        *(f'tracker_api_limited_total{{by="{by}"}} {limits.refused[by]}' for by in ("token", "address")),
+        "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
+        "# TYPE tracker_api_wrong_tokens_total counter",
+        f"tracker_api_wrong_tokens_total {limits.wrong_tokens}",
     ]
+    lines += await _postbacks(request)
     return _text("\n".join([*lines, ""]).encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _postbacks(request: Request) -> list[str]:
+    """How many are where; nothing of them while an engine is away."""
+    state = request.app.state
+    try:
+        waiting, unreadable = await state.postbacks.waiting()
+        parked = await count_parked(state.pool, int(time.time() * 1000))
+        outgoing_counts = await outgoing.counts(state.pool)
+    except (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED):
+        return []
+    return [
+        "# HELP tracker_postbacks Postbacks that are not dealt with, by where they are.",
+        "# TYPE tracker_postbacks gauge",
+        f'tracker_postbacks{{place="stream"}} {waiting}',
+        f'tracker_postbacks{{place="parked"}} {parked}',
+        f'tracker_postbacks{{place="unreadable"}} {unreadable}',
+        "# HELP tracker_affiliate_postbacks Postbacks to affiliates; failed ones of a day.",
+        "# TYPE tracker_affiliate_postbacks gauge",
+        *(
+            f'tracker_affiliate_postbacks{{state="{state}"}} {number}'
+            for state, number in outgoing_counts._asdict().items()
+        ),
+    ]
 
 
 async def openapi(request: Request) -> Response:

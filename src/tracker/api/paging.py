@@ -8,7 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import NamedTuple
 
-from tracker.store.click_list import ClickFilter, Page, Row
+from tracker.store.click_list import Page, Row
 
 _VERSION = "1"
 _PLACE = re.compile(rf"{_VERSION}\.([0-9a-f]{{32}})\.([1-9][0-9]{{0,12}})\.(0|[1-9][0-9]{{0,17}}|)")
@@ -24,12 +24,14 @@ class Cursor(NamedTuple):
     total: int | None  # as counted for the first page, where counting again would be slow
 
 
-def write_cursor(cursor: Cursor, clicks: ClickFilter, *, newest_first: bool) -> str:
+def write_cursor(cursor: Cursor, filters: tuple[object, ...], *, newest_first: bool) -> str:
     total = "" if cursor.total is None else str(cursor.total)
-    return _bound(f"{_VERSION}.{cursor.last_hash}.{cursor.number}.{total}", clicks, newest_first=newest_first)
+    return _bound(
+        f"{_VERSION}.{cursor.last_hash}.{cursor.number}.{total}", filters, newest_first=newest_first
+    )
 
 
-def read_cursor(text: str, clicks: ClickFilter, *, newest_first: bool) -> Cursor:
+def read_cursor(text: str, filters: tuple[object, ...], *, newest_first: bool) -> Cursor:
     """Read back what `write_cursor` wrote for the same filters and order.
 
     The digest is no signature: whoever forges a place only skips to it in a list they may read anyway.
@@ -38,7 +40,7 @@ def read_cursor(text: str, clicks: ClickFilter, *, newest_first: bool) -> Cursor
         ValueError: it was not written for these, or was changed.
     """
     place = _PLACE.fullmatch(_decoded(text).rpartition(".")[0])
-    if place is None or text != _bound(place[0], clicks, newest_first=newest_first):
+    if place is None or text != _bound(place[0], filters, newest_first=newest_first):
         raise ValueError("belongs to other filters or another order, or was changed")
     last_hash, number, total = place.groups()
     return Cursor(last_hash, int(number), int(total) if total else None)
@@ -81,7 +83,6 @@ def _decoded(text: str) -> str:
         return ""
 
 
-def _bound(place: str, clicks: ClickFilter, *, newest_first: bool) -> str:
-    meant = f"{place}|{tuple(clicks.span)}|{sorted(clicks.equals)}|{clicks.is_empty}|{newest_first}"
-    digest = sha256(meant.encode()).hexdigest()[:_DIGEST_LENGTH]
+def _bound(place: str, filters: tuple[object, ...], *, newest_first: bool) -> str:
+    digest = sha256(f"{place}|{filters}|{newest_first}".encode()).hexdigest()[:_DIGEST_LENGTH]
     return urlsafe_b64encode(f"{place}.{digest}".encode()).decode().rstrip("=")

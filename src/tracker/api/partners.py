@@ -1,17 +1,23 @@
-"""Whom the network deals with: advertisers and affiliates."""
+"""Whom the network deals with: advertisers and affiliates; and what each tells the other by postback."""
 
 from __future__ import annotations
 
-from typing import Literal
+from hashlib import sha256
+from secrets import token_urlsafe
+from typing import Annotated, Literal
 
+from pydantic import Field
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import Bool, choice
-from tracker.api.fields import Fields, Id, Name
+from tracker.api import parameters
+from tracker.api.fields import Addresses, Fields, Id, Moment, Name, PostbackTemplate, Text
+from tracker.api.parameters import Bool, choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
-from tracker.store.managed import Table
+from tracker.store.managed import Reference, Row, Table
+
+SECRET_PREFIX = "trs_"  # noqa: S105
+_SECRET_BYTES = 32
 
 _NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT is_archived LIMIT 5"
 
@@ -20,6 +26,13 @@ class Advertiser(Fields):
     """Who pays for conversions."""
 
     name: Name
+    postback_check: Annotated[
+        Literal["required", "none"],
+        Field(
+            description="required: postbacks need a secret, or come from an address of postback_addresses."
+        ),
+    ] = "required"
+    postback_addresses: Addresses = Field(default_factory=list)
     is_archived: bool = False
 
 
@@ -33,13 +46,74 @@ class Affiliate(Fields):
     is_archived: bool = False
 
 
+_Status = Literal["pending", "hold", "approved", "rejected"]
+
+
+class PostbackSecret(Fields):
+    """What an advertiser's postbacks prove with that they are its own, in their parameter `token`."""
+
+    name: Text = ""
+    expires_at: Annotated[
+        Moment | None, Field(description="Until then it holds beside the one that takes its place.")
+    ] = None
+
+
+class AffiliatePostback(Fields):
+    """Where an affiliate wants to be told of its conversions."""
+
+    offer_id: Id | None = Field(None, description="null: of every offer.")
+    goal_id: Id | None = Field(None, description="null: of every goal.")
+    url: PostbackTemplate
+    statuses: Annotated[
+        list[_Status],
+        Field(min_length=1, max_length=4, description="Told when a conversion becomes one of these."),
+    ] = ["approved"]  # noqa: RUF012 - pydantic copies it
+    status: Literal["active", "paused"] = "active"
+    is_archived: bool = False
+
+
+def _mint_secret() -> tuple[Row, Row]:
+    """What is kept of a new secret, and what is shown of it, once."""
+    secret = SECRET_PREFIX + token_urlsafe(_SECRET_BYTES)
+    return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": secret}
+
+
 RESOURCES = (
     Resource(
         "advertisers",
         "advertiser",
         Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
         Advertiser,
-        {"name": click_query.Text},
+        {"name": parameters.Text},
+    ),
+    Resource(
+        "advertisers/{advertiser_id}/postback-secrets",
+        "postback secret",
+        Table(
+            "advertiser_secret",
+            tuple(PostbackSecret.model_fields),
+            parent="advertiser_id",
+            facts=("created_at",),
+            minted=("secret_hash",),
+        ),
+        PostbackSecret,
+        facts={"created_at": (str, Field(examples=["2026-11-25T16:00:00.123456+00:00"]))},
+        mint=_mint_secret,
+    ),
+    Resource(
+        "affiliates/{affiliate_id}/postbacks",
+        "affiliate postback",
+        Table(
+            "affiliate_postback",
+            tuple(AffiliatePostback.model_fields),
+            parent="affiliate_id",
+            references=(
+                Reference("offer_id", "offer"),
+                Reference("goal_id", "goal", within="offer_id"),
+            ),
+        ),
+        AffiliatePostback,
+        {"status": choice("active", "paused"), "offer_id": parameters.Id, "goal_id": parameters.Id},
     ),
     Resource(
         "affiliates",
@@ -47,8 +121,8 @@ RESOURCES = (
         Table("affiliate", tuple(Affiliate.model_fields)),
         Affiliate,
         {
-            "name": click_query.Text,
-            "group_id": click_query.Id,
+            "name": parameters.Text,
+            "group_id": parameters.Id,
             "status": choice("active", "pending", "blocked"),
             "is_test": Bool,
         },

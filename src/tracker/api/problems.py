@@ -42,8 +42,16 @@ class Problem(HTTPException):
 
 def invalid(errors: Errors) -> Problem:
     """422 naming each parameter that cannot be read."""
-    detail = "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
-    return Problem(422, detail, errors=errors)
+    return Problem(422, _told(errors), errors=errors)
+
+
+def conflict(errors: Errors) -> Problem:
+    """409 naming each field that does not go with what is there."""
+    return Problem(409, _told(errors), errors=errors)
+
+
+def _told(errors: Errors) -> str:
+    return "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
 
 
 async def answer_problem(_request: Request, error: Exception) -> Response:
@@ -56,8 +64,10 @@ async def answer_problem(_request: Request, error: Exception) -> Response:
 async def answer_not_allowed(request: Request, error: Exception) -> Response:
     """405 with the methods of all routes of the path; Starlette's own names those of the first."""
     assert isinstance(error, HTTPException)
-    found = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    allowed = {method for route in found for method in getattr(route, "methods", None) or ()}
+    found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    path = getattr(found[0], "path", None)  # not those of …/{id} where it is …/export
+    same = (route for route in found if getattr(route, "path", None) == path)
+    allowed = {method for route in same for method in getattr(route, "methods", None) or ()}
     if not allowed:  # an endpoint that is a class knows its methods itself
         return await answer_problem(request, error)
     return _response(405, error.detail, headers={"Allow": ", ".join(sorted(allowed))})

@@ -1,9 +1,10 @@
-"""Reports: clicks added up by one or two groups."""
+"""Reports: clicks and conversions added up by one or two groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
+from functools import reduce
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -13,15 +14,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import FilterQuery, read_query
-from tracker.api.clicks import csv_rows
+from tracker.api.click_query import FilterQuery
 from tracker.api.completeness import complete_until
+from tracker.api.exporting import CSV, csv_header, csv_rows
 from tracker.api.openapi import answers, documented
+from tracker.api.parameters import choice, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
+from tracker.api.sight import Sight
 from tracker.api.times import offsets
+from tracker.money import show
 from tracker.store import reports
 from tracker.store.click_counts import Span
 from tracker.store.click_list import TOO_SLOW, ClickFilter
+from tracker.store.report_conversions import COUNTS, KINDS
 from tracker.store.reports import Asked, Group, Offset, Report, Sums
 
 PATH = "/backend/open-api/v1/users/reports"
@@ -30,19 +35,32 @@ _SCOPE = "reports:read"
 _MOST_DAYS = 20 * 366
 _EPOCH = date(1970, 1, 1).toordinal()
 
-# What a row calls its groups: as the click list does.
-_FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
+FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
+"""What a row calls its groups: as the click list does."""
+
 _NUMBERS = {"offer", "offer_url", "affiliate", "reason"}
 _NULLABLE = {"country", "device_type", "browser"}
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
 _OTHER = "(other)"
 
 
-def _groups(text: str) -> tuple[str, ...]:
-    groups = tuple(text.split(","))
-    if not 1 <= len(groups) <= 2 or len(set(groups)) < len(groups) or not _FIELDS.keys() >= set(groups):
-        raise ValueError(f"is not one or two, with a comma between, of: {', '.join(_FIELDS)}")
-    return groups
+def groups_of(known: Collection[str]) -> Any:
+    """The type of group_by: one or two of some groups."""
+
+    def read(text: str) -> tuple[str, ...]:
+        groups = tuple(text.split(","))
+        if not 1 <= len(groups) <= 2 or len(set(groups)) < len(groups) or not set(known) >= set(groups):
+            raise ValueError(f"is not one or two, with a comma between, of: {', '.join(known)}")
+        return groups
+
+    one = f"({'|'.join(known)})"
+    schema = {"type": "string", "pattern": f"^{one}(,{one})?$", "examples": ["offer", "day,country"]}
+    return Annotated[
+        tuple[str, ...],
+        BeforeValidator(read),
+        WithJsonSchema(schema),
+        Field(description=f"One or two, with a comma between, of: {', '.join(known)}."),
+    ]
 
 
 def _format(text: str) -> str:
@@ -51,21 +69,33 @@ def _format(text: str) -> str:
     return text
 
 
-_ONE = f"({'|'.join(_FIELDS)})"
-_GROUPS_SCHEMA = {"type": "string", "pattern": f"^{_ONE}(,{_ONE})?$", "examples": ["offer", "day,country"]}
-
-
 class ReportQuery(FilterQuery):
     """Which clicks, and how they are added up."""
 
-    group_by: Annotated[tuple[str, ...], BeforeValidator(_groups), WithJsonSchema(_GROUPS_SCHEMA)] = Field(
-        description=f"One or two, with a comma between, of: {', '.join(_FIELDS)}."
+    group_by: groups_of(FIELDS)  # type: ignore[valid-type]
+    date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
+        default="click",
+        description="Whose time tells which conversions are counted, and in which hour or day: their clicks' "
+        "or their own. Clicks always go by their own.",
     )
     format: Annotated[
         Literal["json", "csv"],
         BeforeValidator(_format),
         WithJsonSchema({"type": "string", "enum": ["json", "csv"]}),
     ] = Field(default="json", description="JSON, or CSV with a header and without totals.")
+
+
+_ApprovedMoney = Annotated[
+    dict[str, str],
+    Field(
+        description="Of approved conversions: a decimal in a text by currency; {} where there is none.",
+        examples=[{"EUR": "250.00", "USD": "12.50"}],
+    ),
+]
+_PendingMoney = Annotated[
+    dict[str, str],
+    Field(description="Of conversions that are pending or on hold, by currency.", examples=[{"EUR": "7.25"}]),
+]
 
 
 class ReportSums(BaseModel):
@@ -76,6 +106,15 @@ class ReportSums(BaseModel):
     duplicates: int = Field(description="Of these, the others.", examples=[150])
     invalid: int = Field(description="Clicks that were rejected, forwarded or of bots.", examples=[30])
     gross: int = Field(description="All clicks.", examples=[1200])
+    conversions_approved: int = Field(description="Conversions by their status now.", examples=[20])
+    conversions_pending: int = Field(examples=[3])
+    conversions_hold: int = Field(examples=[1])
+    conversions_rejected: int = Field(examples=[2])
+    conversions_over_cap: int = Field(description="Of all these, those beyond a cap.", examples=[1])
+    payout: _ApprovedMoney
+    revenue: _ApprovedMoney
+    pending_payout: _PendingMoney
+    pending_revenue: _PendingMoney
 
 
 class ReportRow(ReportSums):
@@ -109,6 +148,9 @@ class ReportAnswer(BaseModel):
     totals: ReportSums
 
 
+_ALL = Sight(tuple(ReportRow.model_fields))
+
+
 @documented.validate(
     query=ReportQuery,
     resp=answers(ReportAnswer, 401, 403, 422, 503),
@@ -117,38 +159,44 @@ class ReportAnswer(BaseModel):
     skip_validation=True,
 )
 async def read_report(request: Request) -> Response:
-    """Add clicks up
+    """Add clicks and conversions up
 
     Test clicks are left out. Every number is exactly what the list of the same filters would come to. Where
-    groups and filters are of one dimension, besides time, the answer comes at once; elsewhere clicks are read
-    one by one, and a time range with too many of them is refused with 503, which says what to narrow.
+    groups and filters are of one dimension, besides time, clicks are added up at once; elsewhere they are
+    read one by one, and a time range with too many of them is refused with 503, which says what to narrow.
+
+    Conversions are those of the same clicks: filters and groups are about these, also status and reason.
+    Currencies are never added up; CSV has a column for each that occurs, as payout_EUR.
     """
     await authorize(request, _SCOPE)
-    query = read_query(request, ReportQuery)
-    complete = await complete_until(request)
-    asked = await _asked(request, query)
-    report = await _read(request, asked)
-    write = _csv if query.format == "csv" else _json
-    answer = write(asked.groups, report)
-    answer.headers.update(complete)
-    return answer
+    return await answer_report(request, read_query(request, ReportQuery), _ALL)
 
 
 routes: list[BaseRoute] = [Route(PATH, read_report)]
 
 
-async def _asked(request: Request, query: ReportQuery) -> Asked:
-    network_zone = request.app.state.settings.time_zone
-    clicks = query.clicks(network_zone)
+async def answer_report(request: Request, query: ReportQuery, sight: Sight) -> Response:
+    """What is seen of a report."""
+    complete = await complete_until(request)
+    asked = await _asked(request, query, sight)
+    report = await _read(request, asked)
+    write = _csv if query.format == "csv" else _json
+    answer = write(asked.groups, report, sight)
+    answer.headers.update(complete)
+    return answer
+
+
+async def _asked(request: Request, query: ReportQuery, sight: Sight) -> Asked:
+    network_zone, basis = request.app.state.settings.time_zone, query.date_basis
+    clicks = sight.narrow(query.clicks(network_zone))
     if reports.TIMES.keys().isdisjoint(query.group_by):
-        return Asked(clicks, query.group_by)
-    clicks = _clamped(clicks, await reports.extent(request.app.state.pool))
+        return Asked(clicks, query.group_by, basis=basis)
+    clicks = _clamped(clicks, await reports.extent(request.app.state.pool, basis))
     low, high = clicks.span.low // 1000, -(-clicks.span.high // 1000)
     if high - low > _MOST_DAYS * 86_400:
         raise invalid({"created_from": [f"leaves more than {_MOST_DAYS} days to go through by day or hour"]})
-    return Asked(
-        clicks, query.group_by, [Offset(*offset) for offset in offsets(low, high, query.zone(network_zone))]
-    )
+    changes = offsets(low, high, query.zone(network_zone))
+    return Asked(clicks, query.group_by, [Offset(*offset) for offset in changes], basis)
 
 
 def _clamped(clicks: ClickFilter, to: Span) -> ClickFilter:
@@ -167,35 +215,50 @@ async def _read(request: Request, asked: Asked) -> Report:
         raise Problem(503, detail, errors=errors) from None
 
 
-def _json(groups: Sequence[str], report: Report) -> Response:
+def _json(groups: Sequence[str], report: Report, sight: Sight) -> Response:
     other = _other(report)
     body = {
-        "data": list(_rows(groups, report)),
-        "other": None if other is None else _sums(other),
-        "totals": _sums(report.totals),
+        "data": list(_rows(groups, report, sight)),
+        "other": None if other is None else _sums(other, sight),
+        "totals": _sums(report.totals, sight),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 
 
-def _csv(groups: Sequence[str], report: Report) -> Response:
-    names = [name for group in groups for name in (_FIELDS[group], _NAMES.get(group)) if name]
-    rows: list[dict[str, object]] = list(_rows(groups, report))
+def _csv(groups: Sequence[str], report: Report, sight: Sight) -> Response:
+    names = [name for group in groups for name in (FIELDS[group], _NAMES.get(group)) if name in sight.keys]
+    rows: list[dict[str, object]] = list(_rows(groups, report, sight))
     other = _other(report)
     if other is not None:
-        rows.append({**dict.fromkeys(names, _OTHER), **_sums(other)})
-    body = (",".join((*names, *ReportSums.model_fields)) + "\r\n").encode() + csv_rows(rows)
+        rows.append({**dict.fromkeys(names, _OTHER), **_sums(other, sight)})
+    kinds = [kind for kind in KINDS if kind in sight.keys]
+    money = [(kind, currency) for kind in kinds for currency in sorted(_currencies(report.totals, kind))]
+    rows = [_flat(row, money) for row in rows]
+    columns = [name for name in ReportSums.model_fields if name in sight.keys and name not in KINDS]
+    columns += [f"{kind}_{currency}" for kind, currency in money]
+    body = csv_header((*names, *columns)) + csv_rows(rows)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
-    return Response(body, headers=headers, media_type="text/csv; charset=utf-8; header=present")
+    return Response(body, headers=headers, media_type=CSV)
 
 
-def _rows(groups: Sequence[str], report: Report) -> Iterator[dict[str, object]]:
+def _currencies(sums: Sums, kind: str) -> set[str]:
+    return {currency for told, currency in sums.money if told == kind}
+
+
+def _flat(row: dict[str, Any], money: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """A row with a column for each kind and currency."""
+    counts = {name: value for name, value in row.items() if name not in KINDS}
+    return {**counts, **{f"{kind}_{currency}": row[kind].get(currency, "0.00") for kind, currency in money}}
+
+
+def _rows(groups: Sequence[str], report: Report, sight: Sight) -> Iterator[dict[str, object]]:
     for group in sorted(report.groups, key=lambda group: _time(groups, group)):
         row: dict[str, object] = {}
         for name, key in zip(groups, _keys(groups, group), strict=True):
-            row[_FIELDS[name]] = key
-            if name in _NAMES:
+            row[FIELDS[name]] = key
+            if _NAMES.get(name) in sight.keys:
                 row[_NAMES[name]] = report.names[name].get(str(key))
-        yield {**row, **_sums(group.sums)}
+        yield {**row, **_sums(group.sums, sight)}
 
 
 def _time(groups: Sequence[str], group: Group) -> list[int]:
@@ -227,20 +290,27 @@ def _key(group: str, told: list[Any]) -> object:
     return told[0] or (None if group in _NULLABLE else "")
 
 
-def _sums(sums: Sums) -> dict[str, object]:
-    return {
+def _sums(sums: Sums, sight: Sight) -> dict[str, object]:
+    money = {
+        kind: {currency: show(sums.money[kind, currency]) for currency in sorted(_currencies(sums, kind))}
+        for kind in KINDS
+    }
+    told = {
         "clicks": sums.clicks,
         "uniques": sums.uniques,
         "duplicates": sums.clicks - sums.uniques,
         "invalid": sums.gross - sums.clicks,
         "gross": sums.gross,
+        **{f"conversions_{name}": getattr(sums, name) for name in COUNTS},
+        **money,
     }
+    return {name: value for name, value in told.items() if name in sight.keys}
 
 
 def _other(report: Report) -> Sums | None:
     """What the totals have beyond the groups."""
     if len(report.groups) < reports.MOST_ROWS:
         return None
-    shown = [sum(column) for column in zip(*(group.sums for group in report.groups), strict=True)]
-    other = Sums(*(whole - part for whole, part in zip(report.totals, shown, strict=True)))
-    return other if other.gross else None
+    shown = reduce(Sums.plus, (group.sums for group in report.groups), Sums())
+    other = report.totals.plus(shown, -1)
+    return other if any(other[:-1]) else None

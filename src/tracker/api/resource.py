@@ -1,22 +1,20 @@
 """One kind of object of the catalogue: what there is to say about it, and how its rows change.
 
-A change is read, checked, written and noted in one transaction, so two at once come one after the other, and
-the second sees the first.
+Whoever asks for that, by HTTP or on the command line. A change is read, checked, written and noted in one
+transaction, so two at once come one after the other, and the second sees the first.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from starlette.requests import Request
-
 from tracker.api.fields import Fields, is_host
-from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, merged, read_object, validated
-from tracker.api.problems import Problem, invalid
+from tracker.api.json_body import check_storable, merged, validated
+from tracker.api.problems import Errors, Problem, conflict, invalid
 from tracker.store import managed
-from tracker.store.managed import Author, Row, Table, TakenError
+from tracker.store.managed import Author, Reference, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
 
 ROOT = "/backend/open-api/v1/users"
@@ -32,7 +30,10 @@ class Resource(NamedTuple):
     noun: str  # as in "one offer"
     table: Table
     fields: type[Fields]
-    filters: Mapping[str, Any] = {}  # parameters of the list, by column: types of click_query
+    filters: Mapping[str, Any] = {}  # parameters of the list, by column: types of parameters
+    facts: Mapping[str, Any] = {}  # the types of table.facts
+    mint: Callable[[], tuple[Row, Row]] | None = None  # makes table.minted, and what is shown of it, once
+    refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
 
     @property
     def name(self) -> str:
@@ -45,58 +46,63 @@ class Version(Fields):
     version: int | None = None
 
 
-async def create_row(request: Request, resource: Resource, author: Author) -> Row:
-    given = await read_object(request, JSON)
+class Editor(NamedTuple):
+    """Who changes something, where, and on what condition."""
+
+    pool: Pool
+    author: Author
+    if_match: str | None = None  # as in RFC 9110, section 13.1.1
+    is_trial: bool = False  # it is only to be found out what would happen
+
+
+async def create_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
+    """Make an object; the row returned also has what is minted with it, and shown only now."""
     check_storable(given)
-    place = place_of(request, resource.table.parent)
-    fields = _fields(resource, given)
-    async with managed.changing(request.app.state.pool) as connection:
-        await check_parent(connection, place)
-        await _check_references(connection, resource.table, {**place, **fields}, {})
-        try:
-            row = await managed.insert(connection, resource.table, {**place, **fields})
-        except TakenError:
-            raise _taken(resource.table) from None
-        await managed.note(connection, author, resource.table, path_of(resource, row), None, row)
-    return row
-
-
-async def change_row(request: Request, resource: Resource, author: Author) -> Row:
-    given = await read_object(request, JSON, MERGE_PATCH)
-    check_storable(given)
-    return await _changed(request, resource, author, given)
-
-
-async def delete_row(request: Request, resource: Resource, author: Author) -> None:
-    if resource.table.can_archive:
-        await _changed(request, resource, author, {"is_archived": True})
-        return
-    place = place_of(request, *resource.table.fixed)
-    async with managed.changing(request.app.state.pool) as connection:
-        row = found(await managed.locked(connection, resource.table, place), resource)
-        _check_version(request, None, row)
-        await managed.delete(connection, resource.table, place)
-        await managed.note(connection, author, resource.table, path_of(resource, row), row, None)
-
-
-async def _changed(request: Request, resource: Resource, author: Author, given: Row) -> Row:
     table = resource.table
-    place = place_of(request, *table.fixed)
-    async with managed.changing(request.app.state.pool) as connection:
+    fields = _fields(resource, given)
+    kept, shown = resource.mint() if resource.mint else ({}, {})
+    async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
+        await check_parent(connection, table, place)
+        await _check_references(connection, table, {**place, **fields}, {})
+        try:
+            row = await managed.insert(connection, table, {**place, **fields, **kept})
+        except TakenError:
+            raise _taken(table) from None
+        await managed.note(connection, editor.author, table, path_of(resource, row), None, row)
+    return {**row, **shown}
+
+
+async def change_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
+    check_storable(given)
+    table = resource.table
+    async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
         before = found(await managed.locked(connection, table, place), resource)
-        _check_version(request, validated({"version": given.pop("version", None)}, Version).version, before)
+        version = validated({"version": given.pop("version", None)}, Version).version
+        _check_version(editor.if_match, version, before)
         _check_fixed(table, before, given)
         writable = {column: before[column] for column in table.columns}
         fields = _fields(resource, merged(writable, given))
         if fields == writable:
             return before
-        await _check_change(connection, table, before, fields)
+        await _check_change(connection, resource, before, fields)
         try:
             after = await managed.update(connection, table, place, fields)
         except TakenError:
             raise _taken(table) from None
-        await managed.note(connection, author, table, path_of(resource, after), before, after)
+        await managed.note(connection, editor.author, table, path_of(resource, after), before, after)
     return after
+
+
+async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
+    table = resource.table
+    if table.can_archive:
+        await change_row(editor, resource, place, {"is_archived": True})
+        return
+    async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
+        row = found(await managed.locked(connection, table, place), resource)
+        _check_version(editor.if_match, None, row)
+        await managed.delete(connection, table, place)
+        await managed.note(connection, editor.author, table, path_of(resource, row), row, None)
 
 
 # What is checked
@@ -110,7 +116,7 @@ def _fields(resource: Resource, given: Row) -> Row:
     return fields.model_dump()
 
 
-def _check_version(request: Request, version: int | None, row: Row) -> None:
+def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
     """A change of what is not current any more is refused.
 
     Raises:
@@ -118,9 +124,7 @@ def _check_version(request: Request, version: int | None, row: Row) -> None:
     """
     current = row["version"]
     errors = {"version": [f"is {current} now"]}
-    if "if-match" in request.headers and not _matches(
-        ", ".join(request.headers.getlist("if-match")), current
-    ):
+    if if_match is not None and not _matches(if_match, current):
         detail = f"It was changed since: its version is {current} now."
         raise Problem(412, detail, errors=errors, headers={"ETag": etag(row)})
     if version not in (None, current):
@@ -135,14 +139,19 @@ def _matches(condition: str, version: int) -> bool:
 
 def _check_fixed(table: Table, before: Row, given: Row) -> None:
     """What names a row may be said again, not changed."""
-    changed = [name for name in table.fixed if given.get(name, before[name]) != before[name]]
+    facts = (*table.fixed, *table.facts)
+    changed = [name for name in facts if given.get(name, before[name]) != before[name]]
     if changed:
         raise invalid({name: ["cannot be changed"] for name in changed})
-    for name in set(table.fixed) - set(table.columns):
+    for name in set(facts) - set(table.columns):
         given.pop(name, None)
 
 
-async def _check_change(connection: Connection, table: Table, before: Row, fields: Row) -> None:
+async def _check_change(connection: Connection, resource: Resource, before: Row, fields: Row) -> None:
+    table = resource.table
+    refused = resource.refuses(before, fields)
+    if refused:
+        raise conflict(refused)
     is_restored = before.get("is_archived") and not fields["is_archived"]
     known = {} if is_restored else before
     await _check_references(connection, table, {**before, **fields}, known)
@@ -160,21 +169,38 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
         Problem: 422 naming the fields.
     """
     errors = {}
-    for column, target, other_than in table.references:
-        id_ = row[column]
-        if not id_ or id_ == known.get(column):  # 0: every affiliate
-            continue
-        if other_than and id_ == row.get(other_than):
-            errors[column] = ["is the offer itself"]
-        elif not await managed.exists(connection, target, id_):
-            errors[column] = [f"is of no {target}"]
+    for reference in table.references:
+        named = (reference.column, reference.within)
+        if not row[reference.column] or all(row.get(name) == known.get(name) for name in named if name):
+            continue  # 0: every affiliate
+        wrong = await _wrong_with(connection, reference, row)
+        if wrong:
+            errors[reference.column] = [wrong]
     if errors:
         raise invalid(errors)
 
 
-async def check_parent(source: Pool | Connection, place: Row, *, or_archived: bool = False) -> None:
-    if place and not await managed.exists(source, "offer", place["offer_id"], or_archived=or_archived):
-        raise Problem(404, "There is no such offer.", errors={"offer_id": ["is of no offer"]})
+async def _wrong_with(connection: Connection, reference: Reference, row: Row) -> str:
+    """What is wrong with a reference of a row; "" where nothing is."""
+    target, id_ = reference.table, row[reference.column]
+    if reference.other_than and id_ == row.get(reference.other_than):
+        return f"is the {target} itself"
+    whole = row.get(reference.within) if reference.within else None
+    if not await managed.exists(
+        connection, target, id_, within=None if whole is None else {reference.within: whole}
+    ):
+        return f"is of no {target}" + ("" if whole is None else f" with this {reference.within}")
+    if reference.is_chain and "id" in row and await managed.leads_to(connection, reference, id_, row["id"]):
+        return f"leads back to the {target} itself"
+    return ""
+
+
+async def check_parent(
+    source: Pool | Connection, table: Table, place: Row, *, or_archived: bool = False
+) -> None:
+    whose = table.parent_table
+    if whose and not await managed.exists(source, whose, place[table.parent], or_archived=or_archived):
+        raise Problem(404, f"There is no such {whose}.", errors={table.parent: [f"is of no {whose}"]})
 
 
 def _taken(table: Table) -> Problem:
@@ -183,25 +209,6 @@ def _taken(table: Table) -> Problem:
 
 
 # Where things are
-
-
-def place_of(request: Request, *columns: str) -> Row:
-    """The columns that a path gives.
-
-    Raises:
-        Problem: 404 where one is no id.
-    """
-    place: Row = {}
-    for column in filter(None, columns):
-        text = request.path_params[column]
-        place[column] = _read_host(text) if column == "host" else read_id(text)
-        if place[column] is None:
-            raise Problem(404, f"There is none with the {column} {text[:50]!r}.")
-    return place
-
-
-def _read_host(text: str) -> str | None:
-    return text if is_host(text) else None
 
 
 def found(row: Row | None, resource: Resource) -> Row:
@@ -213,6 +220,25 @@ def found(row: Row | None, resource: Resource) -> Row:
 def path_of(resource: Resource, row: Row) -> str:
     collection = resource.path.format_map(row)
     return f"{collection}/{row[resource.table.key]}" if resource.table.key else collection
+
+
+def place_of(texts: Mapping[str, str], *columns: str) -> Row:
+    """The columns that name an object, or whose it is, out of their texts.
+
+    Raises:
+        Problem: 404 where one is no id.
+    """
+    place: Row = {}
+    for column in filter(None, columns):
+        text = texts[column]
+        place[column] = _read_host(text) if column == "host" else read_id(text)
+        if place[column] is None:
+            raise Problem(404, f"There is none with the {column} {text[:50]!r}.")
+    return place
+
+
+def _read_host(text: str) -> str | None:
+    return text if is_host(text) else None
 
 
 def etag(row: Row) -> str:

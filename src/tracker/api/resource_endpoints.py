@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.click_query import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
-from tracker.api.json_body import JSON
+from tracker.api.json_body import JSON, MERGE_PATCH, read_object
 from tracker.api.openapi import SHOWN, answers, documented
 from tracker.api.paging import envelope
+from tracker.api.parameters import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
 from tracker.api.problems import SECURITY_HEADERS
 from tracker.api.resource import (
     ROOT,
+    Editor,
     Resource,
     change_row,
     check_parent,
@@ -32,6 +33,7 @@ from tracker.api.resource import (
 )
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table
+from tracker.store.tokens import Token
 
 READ, WRITE = "offers:read", "offers:write"
 
@@ -51,7 +53,7 @@ class IfMatch(BaseModel):
 
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
-    if_match: str | None = Field(
+    if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
         None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
     )
 
@@ -83,7 +85,8 @@ async def list_rows(request: Request, table: Table, query: PageQuery, place: Row
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
-def _query_model(resource: Resource) -> type[PageQuery]:
+def query_model(resource: Resource) -> type[PageQuery]:
+    """The parameters of a resource's list."""
     named: dict[str, Any] = {
         column: (type_, Field(None, description=f"Those with this {column}."))
         for column, type_ in resource.filters.items()
@@ -99,20 +102,36 @@ def _shown_model(resource: Resource) -> type[BaseModel]:
         column: (str if column == "host" else int, Field(description="Names it; never changes."))
         for column in resource.table.fixed
     }
+    fixed |= resource.facts
     fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
-    model: type[BaseModel] = create_model(
-        f"{resource.name}{SHOWN}", __base__=resource.fields, __doc__=f"One {resource.noun}.", **fixed
-    )
+    return _whole_model(f"{resource.name}{SHOWN}", resource, resource.fields, fixed)
+
+
+def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+    """An object as it is answered to who makes it."""
+    if resource.mint is None:
+        return shown
+    once: dict[str, Any] = {
+        name: (str, Field(description="Shown now and never again.")) for name in resource.mint()[1]
+    }
+    return _whole_model(f"{resource.name}Made{SHOWN}", resource, shown, once)
+
+
+def _whole_model(
+    name: str, resource: Resource, base: type[BaseModel], fields: dict[str, Any]
+) -> type[BaseModel]:
+    model: type[BaseModel] = create_model(name, __base__=base, __doc__=f"One {resource.noun}.", **fields)
     model.model_config["json_schema_extra"] = _always_whole
     return model
 
 
 def _always_whole(schema: dict[str, Any]) -> None:
     """What is answered has every field, and may have more one day."""
-    del schema["additionalProperties"]
+    schema.pop("additionalProperties", None)
     schema["required"] = list(schema["properties"])
     for field in schema["properties"].values():
-        field.pop("default", None)
+        if "default" in field:
+            field["examples"] = [field.pop("default")]
 
 
 def _list_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
@@ -135,10 +154,12 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 def _patch_model(resource: Resource) -> type[BaseModel]:
     """What may be changed: every field may be left out, null sets it back."""
     again = Field(None, description="May be said again, not changed.")
-    fields: dict[str, Any] = dict.fromkeys(resource.table.fixed, (int | str | None, again))
+    fields: dict[str, Any] = {}
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
         fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
+    said = (*resource.table.fixed, *resource.table.facts)
+    fields |= {name: (int | str | None, again) for name in said if name not in fields}
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
@@ -148,6 +169,9 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     )
 
 
+_HOW_LISTED = 'Filters are joined by "and"; `total` counts all that they leave.'
+_HOW_CREATED = "Answered as it is kept, with what was left out at its default; Location says where."
+_HOW_GOT = "Its ETag is what If-Match takes in a change."
 _HOW_CHANGED = """\
 A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
 for another version than the current one is refused; without them it is made to whatever is current."""
@@ -165,10 +189,10 @@ def _document(
 ) -> _Handler:
     """Registers a handler with the API's document; the text is its summary and description."""
     handler.__doc__ = text
-    descriptions = {
-        "offer_id": "The offer's id.",
-        resource.table.key: f"Which {resource.noun}: its {resource.table.key}.",
-    }
+    table = resource.table
+    descriptions = {table.key: f"Which {resource.noun}: its {table.key}."}
+    if table.parent:
+        descriptions[table.parent] = f"The {table.parent_table}'s id."
     decorate = documented.validate(
         tags=[_TAG],
         operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
@@ -179,32 +203,54 @@ def _document(
     return method, decorate(handler)
 
 
+def editor_of(request: Request, token: Token) -> Editor:
+    given = request.headers.getlist("if-match")
+    author = Author(token.id, token.name)
+    return Editor(request.app.state.pool, author, ", ".join(given) if given else None)
+
+
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    query_model = _query_model(resource)
+    parameters = query_model(resource)
 
     async def list_(_self: HTTPEndpoint, request: Request) -> Response:
         await authorize(request, READ)
-        query = read_query(request, query_model)
-        place = place_of(request, resource.table.parent)
-        await check_parent(request.app.state.pool, place, or_archived=True)
+        query = read_query(request, parameters)
+        place = place_of(request.path_params, resource.table.parent)
+        await check_parent(request.app.state.pool, resource.table, place, or_archived=True)
         return await list_rows(request, resource.table, query, place)
 
     answer = answers(_list_model(resource, shown), 401, 403, 404, 422, 503)
-    return _document(resource, "get", "list", f"List: {resource.noun}", list_, query=query_model, resp=answer)
+    return _document(
+        resource,
+        "get",
+        "list",
+        f"List: {resource.noun}\n\n{_HOW_LISTED}",
+        list_,
+        query=parameters,
+        resp=answer,
+    )
 
 
 def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def create(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, WRITE)
         read_query(request, Query)
-        row = await create_row(request, resource, Author(token.id, token.name))
+        given = await read_object(request, JSON)
+        place = place_of(request.path_params, resource.table.parent)
+        row = await create_row(editor_of(request, token), resource, place, given)
         location = f"{ROOT}/{path_of(resource, row)}"
         return as_json(row, 201, {"Location": location, "ETag": etag(row)})
 
     errors = tuple(status for status in _CHANGES if status != 412)
-    answer = answers(shown, *errors, status=201)
+    answer = answers(_made_model(resource, shown), *errors, status=201)
     return _document(
-        resource, "post", "create", f"Create: {resource.noun}", create, json=resource.fields, resp=answer
+        resource,
+        "post",
+        "create",
+        f"Create: {resource.noun}\n\n{_HOW_CREATED}",
+        create,
+        json=resource.fields,
+        resp=answer,
     )
 
 
@@ -212,19 +258,21 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def get(_self: HTTPEndpoint, request: Request) -> Response:
         await authorize(request, READ)
         read_query(request, Query)
-        place = place_of(request, *resource.table.fixed)
+        place = place_of(request.path_params, *resource.table.fixed)
         row = found(await managed.one(request.app.state.pool, resource.table, place), resource)
         return as_json(row, headers={"ETag": etag(row)})
 
     answer = answers(shown, 401, 403, 404, 422, 503)
-    return _document(resource, "get", "get", f"Get: {resource.noun}", get, resp=answer)
+    return _document(resource, "get", "get", f"Get: {resource.noun}\n\n{_HOW_GOT}", get, resp=answer)
 
 
 def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def change(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, WRITE)
         read_query(request, Query)
-        row = await change_row(request, resource, Author(token.id, token.name))
+        given = await read_object(request, JSON, MERGE_PATCH)
+        place = place_of(request.path_params, *resource.table.fixed)
+        row = await change_row(editor_of(request, token), resource, place, given)
         return as_json(row, headers={"ETag": etag(row)})
 
     return _document(
@@ -243,7 +291,8 @@ def _delete(resource: Resource) -> _Handler:
     async def delete(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, WRITE)
         read_query(request, Query)
-        await delete_row(request, resource, Author(token.id, token.name))
+        place = place_of(request.path_params, *resource.table.fixed)
+        await delete_row(editor_of(request, token), resource, place)
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
     kept = "It is archived: edges do not know it any more, clicks and reports do."

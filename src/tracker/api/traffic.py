@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
 from starlette.routing import BaseRoute
 
-from tracker.api import click_query
-from tracker.api.click_query import choice
+from tracker.api import parameters
 from tracker.api.fields import Fields, Id, Name, UrlTemplate, one_fallback
+from tracker.api.parameters import choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.edge.blocks import BlockList
@@ -24,7 +25,7 @@ class Block(Fields):
     offer_id: Id | None = None
     affiliate_id: Id | None = None
     field: Literal[_BLOCKABLE]  # type: ignore[valid-type]
-    value: Name
+    value: Name = Field(description="The source or sub id, or an address or CIDR.", examples=["192.0.2.0/24"])
 
     def clashes(self) -> dict[str, str]:
         try:
@@ -38,7 +39,7 @@ class BotRule(Fields):
     """Whom to call a bot: part of a User-Agent, or an address or CIDR."""
 
     field: Literal["user_agent", "ip"]
-    value: Name
+    value: Name = Field(examples=["AcmeTool"])
 
     def clashes(self) -> dict[str, str]:
         try:
@@ -69,10 +70,10 @@ RESOURCES = (
         ),
         Block,
         {
-            "offer_id": click_query.Id,
-            "affiliate_id": click_query.Id,
+            "offer_id": parameters.Id,
+            "affiliate_id": parameters.Id,
             "field": choice(*_BLOCKABLE),
-            "value": click_query.Text,
+            "value": parameters.Text,
         },
     ),
     Resource(
@@ -80,7 +81,7 @@ RESOURCES = (
         "bot rule",
         Table("bot_rule", tuple(BotRule.model_fields)),
         BotRule,
-        {"field": choice("user_agent", "ip"), "value": click_query.Text},
+        {"field": choice("user_agent", "ip"), "value": parameters.Text},
     ),
     Resource(
         "network",

@@ -3,28 +3,160 @@
 from __future__ import annotations
 
 import asyncio
-from argparse import ArgumentParser, Namespace
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from tracker.commands.arguments import whole
+from tracker.commands.arguments import add_json, whole
+from tracker.complaint import Complaint
+from tracker.model import MAX_ID
+from tracker.rates import read_rate
 from tracker.settings import Settings
-from tracker.store.tokens import SCOPES, create_token
+from tracker.store import managed, tokens
+from tracker.store.managed import Author, Row
+from tracker.store.pool import Connection, Pool, open_pool
+from tracker.store.tokens import LONGEST_OVERLAP, OVERLAP, SCOPES, TOKENS, NewToken
+
+_AUTHOR = Author(0, "tracker token")
+_HOUR = timedelta(hours=1)
+
+_MOST_LISTED = 100_000
+
+_Act = Callable[[Pool, Namespace], Awaitable[None]]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    create = parser.add_subparsers(metavar="COMMAND", required=True).add_parser(
-        "create", help="make a token and print it, once", description="Make a token and print it, once."
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, purpose: str, act: _Act) -> ArgumentParser:
+        added = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        added.set_defaults(act=act)
+        return added
+
+    _add_create_arguments(command("create", "make a token and print it, once", _create))
+    listing = command("list", "show the tokens that are not revoked", _list)
+    listing.add_argument("--revoked", action="store_true", help="the revoked ones instead")
+    add_json(listing)
+    show = command("show", "show all that is known of a token", _show)
+    rotate = command("rotate", "give a token another secret and print it, once", _rotate)
+    rotate.add_argument(
+        "--overlap-hours",
+        type=whole(0, LONGEST_OVERLAP // _HOUR),
+        default=OVERLAP // _HOUR,
+        metavar="N",
+        help=f"how long the secret before goes on working ({OVERLAP // _HOUR}); 0 ends every earlier one now",
     )
+    for one in (show, rotate, command("revoke", "end a token for good", _revoke)):
+        one.add_argument("id", type=whole(1, MAX_ID), metavar="ID", help="as `tracker token list` shows it")
+    add_json(show)
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    asyncio.run(_run(settings, arguments))
+    return 0
+
+
+def _add_create_arguments(create: ArgumentParser) -> None:
     create.add_argument(
         "--scope", action="append", required=True, choices=SCOPES, help="repeatable: what it may do"
     )
     create.add_argument("--name", default="", help="what it is for")
     create.add_argument("--expires-in", type=whole(1, 36_500), metavar="DAYS", help="never, unless given")
+    create.add_argument("--rate", type=_rate, metavar="N/UNIT", help="as 600/minute; else TRACKER_API_RATE")
+    owner = create.add_mutually_exclusive_group()
+    owner.add_argument(
+        "--affiliate", type=whole(1, MAX_ID), metavar="ID", help="it sees this one's rows only"
+    )
+    owner.add_argument("--advertiser", type=whole(1, MAX_ID), metavar="ID", help="likewise")
 
 
-def run(settings: Settings, arguments: Namespace) -> int:
+def _rate(text: str) -> str:
+    try:
+        return str(read_rate(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} {error}") from None
+
+
+async def _run(settings: Settings, arguments: Namespace) -> None:
     assert settings.postgres_dsn
+    async with await open_pool(settings.postgres_dsn, size=1) as pool:
+        await arguments.act(pool, arguments)
+
+
+async def _create(pool: Pool, arguments: Namespace) -> None:
     days = arguments.expires_in
-    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    print(asyncio.run(create_token(settings.postgres_dsn, arguments.scope, arguments.name, expires_at)))
-    return 0
+    expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    new = NewToken(
+        arguments.scope, arguments.name, expires_at, arguments.rate, arguments.affiliate, arguments.advertiser
+    )
+    for field, message in new.clashes().items():
+        raise Complaint(f"{field}: {message}")
+    async with managed.changing(pool) as connection:
+        for kind, id_ in (("affiliate", new.affiliate_id), ("advertiser", new.advertiser_id)):
+            if id_ is not None and not await managed.exists(connection, kind, id_):
+                raise Complaint(f"there is no {kind} {id_}")
+        issued = await tokens.issue(connection, _AUTHOR, new)
+    print(issued.secret)
+
+
+async def _list(pool: Pool, arguments: Namespace) -> None:
+    page = await managed.page(pool, TOKENS, {"is_revoked": arguments.revoked}, 1, _MOST_LISTED)
+    if arguments.json:
+        print(json.dumps(page.rows))
+        return
+    for row in page.rows:
+        print(_line(row))
+
+
+async def _show(pool: Pool, arguments: Namespace) -> None:
+    row = _there(await managed.one(pool, TOKENS, {"id": arguments.id}), arguments.id)
+    if arguments.json:
+        print(json.dumps(row))
+        return
+    for name, value in row.items():
+        print(f"{name:14}  {_text(value)}")
+
+
+async def _rotate(pool: Pool, arguments: Namespace) -> None:
+    async with managed.changing(pool) as connection:
+        row = await _locked(connection, arguments.id)
+        if row["is_revoked"]:
+            raise Complaint(f"token {arguments.id} has been revoked")
+        try:
+            issued = await tokens.rotate(connection, _AUTHOR, row, arguments.overlap_hours * _HOUR)
+        except tokens.OverlapError as error:
+            raise Complaint(f"{error}; --overlap-hours 0 ends it, and the one in use now") from None
+    print(issued.secret)
+
+
+async def _revoke(pool: Pool, arguments: Namespace) -> None:
+    async with managed.changing(pool) as connection:
+        await tokens.revoke(connection, _AUTHOR, await _locked(connection, arguments.id))
+    print(f"token {arguments.id} is revoked")
+
+
+async def _locked(connection: Connection, id_: int) -> Row:
+    return _there(await managed.locked(connection, TOKENS, {"id": id_}), id_)
+
+
+def _there(row: Row | None, id_: int) -> Row:
+    if row is None:
+        raise Complaint(f"there is no token {id_}")
+    return row
+
+
+def _line(row: Row) -> str:
+    owner = next((f" {kind} {row[f'{kind}_id']}" for kind in tokens.BOUND_SCOPES if row[f"{kind}_id"]), "")
+    times = "".join(
+        f", {said} {row[column][:16]}"
+        for column, said in (("last_used_at", "used"), ("expires_at", "expires"), ("revoked_at", "revoked"))
+        if row[column]
+    )
+    return f"{row['id']:>5}  {row['hint']}…  {row['name'] or '-'}{owner}: {' '.join(row['scopes'])}{times}"
+
+
+def _text(value: object) -> str:
+    return (
+        " ".join(map(str, value)) if isinstance(value, list) else "-" if value in (None, "") else str(value)
+    )

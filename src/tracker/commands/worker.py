@@ -1,4 +1,4 @@
-"""`tracker worker`: recorded clicks into PostgreSQL."""
+"""`tracker worker`: recorded clicks and postbacks into PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uvloop
 
 from tracker.commands.arguments import ELSEWHERE, add_slot
 from tracker.settings import Settings
-from workers import click_writer
+from workers import worker
 
 _SLOT = """\
 Each worker needs a --slot of its own: what it has read and not stored yet is kept in the stream under that
@@ -22,5 +22,5 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    uvloop.run(click_writer.run(settings, arguments.slot))
+    uvloop.run(worker.run(settings, arguments.slot))
     return 0

@@ -65,9 +65,13 @@ _HEADS = _Heads()
 
 
 def page(status: int, title: str, text: str, extra: bytes = b"") -> Answer:
-    body = _PAGE.format(title=title, text=text).encode()
-    head = b"%bcontent-type: text/html; charset=utf-8\r\ncontent-length: %d\r\n%b"
-    return Answer(status, head % (_ALWAYS, len(body), extra), body)
+    return content(status, _PAGE.format(title=title, text=text).encode(), b"text/html; charset=utf-8", extra)
+
+
+def content(status: int, body: bytes, kind: bytes, extra: bytes = b"") -> Answer:
+    """An answer of some media type; `extra`: further lines of its header."""
+    head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b" % (_ALWAYS, kind, len(body), extra)
+    return Answer(status, head, body)
 
 
 NOT_FOUND = page(404, "Link not found", "This link does not lead anywhere. Please check its address.")

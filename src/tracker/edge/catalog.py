@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from tracker.edge import rows
+from tracker.edge.advertiser_secrets import AdvertiserSecrets
 from tracker.edge.blocks import BlockList
 from tracker.edge.bots import OperatorBots
 from tracker.edge.hosts import TrackingHosts
@@ -40,6 +41,7 @@ class Catalog:
         self.link_forms = LinkForms()
         self.hosts = TrackingHosts()
         self.operator_bots = OperatorBots()
+        self.secrets = AdvertiserSecrets()
         self.fallback: Fallback | None = None  # the network's
         self.visitor_secret = b""  # the deployment's key for visitor keys
         self.problems: dict[tuple[str, str], list[str]] = {}  # by table and key
@@ -52,6 +54,7 @@ class Catalog:
             "link_form": lambda key, row: self.link_forms.put(int(key), row),
             "bot_rule": lambda key, row: self.operator_bots.put(int(key), row),
             "tracking_host": self.hosts.put,
+            "secret": lambda key, row: self.secrets.put(int(key), row),
             "network": self._put_network,
         }
         self._held: dict[str, set[str]] = {table: set() for table in self._puts}

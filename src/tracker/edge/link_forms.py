@@ -21,7 +21,7 @@ MAX_SEGMENTS = 8
 """Most segments of a path with placeholders."""
 
 _LONGEST_PATH = 1000
-_OURS = {"offer", "backend", "api", "health", "metrics", "postback", "hosts"}  # first segments
+_OURS = {"offer", "backend", "api", "health", "metrics", "postback", "pixel", "hosts"}  # first segments
 _IDS = {"offer_id", "affiliate_id", "url_id"}
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _ONLY_IN_QUERY = {"url", "test"}

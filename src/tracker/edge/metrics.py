@@ -14,6 +14,7 @@ HELP = {
     "unknown_url_ids": "Clicks that asked for an offer URL which is not an active one of their offer.",
     "bots": "Clicks of bots: recorded, flagged, and redirected like people's.",
     "unsendable_locations": "Clicks whose Location could not be sent once filled: look at their URL.",
+    "postbacks": "Postbacks and pixels, by status: those with 200 are on the stream.",
     "bad_requests": "Requests refused before anything was read, by status.",
 }
 

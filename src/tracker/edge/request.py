@@ -9,7 +9,7 @@ MAX_JOINED = 4096
 """Most that is kept of a header of several lines, in bytes from its end: what our own proxies wrote."""
 
 Headers = dict[bytes, bytes]
-"""By name, in lower case. The lines of a list are joined (RFC 9110, section 5.3); of others the last counts."""
+"""By name, in lower case. Lines of a list are joined (RFC 9110, section 5.3); of others the last counts."""
 
 _LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 

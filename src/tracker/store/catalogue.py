@@ -47,7 +47,7 @@ _MILLIS = f"""CASE {{0}} WHEN 'infinity' THEN {_FAR} WHEN '-infinity' THEN 0
 _CAPS = """coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'affiliate_id', affiliate_id, 'counts', counts, 'period', period, 'amount', amount) ORDER BY id)
-        FROM cap WHERE {}), '[]')"""
+        FROM cap WHERE counts IN ('clicks', 'uniques') AND {}), '[]')"""
 
 _FREE = """(SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
         FROM generate_series(1, 10) AS place (n)
@@ -95,6 +95,11 @@ _HOST = """SELECT host, jsonb_build_object(
     'host', host, 'status', status, 'brand_id', brand_id, 'affiliate_id', affiliate_id, 'scheme', scheme
 )::text FROM tracking_host"""
 
+_SECRET = f"""jsonb_build_object(
+    'advertiser_id', advertiser_id, 'digest', encode(secret_hash, 'hex'),
+    'expires', {_MILLIS.format("expires_at")}
+)::text"""
+
 _NETWORK = """SELECT 'true', jsonb_build_object(
     'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id)::text FROM deployment"""
 
@@ -106,6 +111,7 @@ _QUERIES: Mapping[str, _Query] = {
     "link_form": _by_id("to_jsonb(link_form)::text", "link_form"),
     "bot_rule": _by_id("to_jsonb(bot_rule)::text", "bot_rule"),
     "network": _Query(_NETWORK, f"{_NETWORK} WHERE $1::text[] IS NOT NULL"),
+    "secret": _by_id(_SECRET, "advertiser_secret"),
     "tracking_host": _Query(_HOST, f"{_HOST} WHERE host = ANY ($1)"),
 }
 

@@ -7,12 +7,13 @@ shallow pages, and pages within one quarter-hour of click_count, skip rows by OF
 from __future__ import annotations
 
 from asyncio import timeout
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
 from typing import Final, Literal, NamedTuple
 
 import asyncpg
+import orjson
 
 from tracker.clickhash import first_hash_at, millis_of
 from tracker.store import click_counts
@@ -33,8 +34,9 @@ Row = dict[str, object]
 Value = int | str | bool
 
 AFF_SUBS = ("aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
+ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
 
-_FILTERS: Final = frozenset(
+FILTERS: Final = frozenset(
     {
         *(
             "id",
@@ -51,6 +53,13 @@ _FILTERS: Final = frozenset(
 )
 _TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
 
+# Found one by one from conversions, which are few: OFFSET 0 keeps the planner from going through all clicks.
+_CONVERTED = """
+(SELECT click.*, click_hash
+ FROM (SELECT DISTINCT click_hash FROM conversion) AS converted
+      CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
+_HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
+
 _READ_DEADLINE = STATEMENT_TIMEOUT_SECONDS + 5
 """Seconds; ends what the statement timeout cannot: a server that is frozen, a pool that is exhausted."""
 
@@ -60,16 +69,26 @@ class ClickFilter(NamedTuple):
 
     span: Span = ALL_TIME
     equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
-    is_empty: bool = False  # asks for what no click has yet
+    has_conversions: bool | None = None  # None: either way
 
     @property
     def tally(self) -> Tally | None:
         """What counts these clicks ahead, if anything does."""
-        if self.is_empty or len(self.equals) > 1:
+        if self.has_conversions is not None or len(self.equals) > 1:
             return None
         for column, value in self.equals:
             return Tally(_TALLIES[column], int(value)) if column in _TALLIES else None
         return Tally("all", 0)
+
+    @property
+    def place(self) -> str:
+        """The column that time and order are told by."""
+        return "click_hash" if self.has_conversions else "hash"
+
+    @property
+    def source(self) -> str:
+        """What the condition is about: the clicks, or those that conversions lead to."""
+        return _CONVERTED if self.has_conversions else "click"
 
 
 class Order(NamedTuple):
@@ -176,7 +195,14 @@ _COLUMNS: Final[dict[str, str]] = {
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
+# What conversions tell of their click, each from the last one that tells it.
+_TOLD = ("sale_status", "advertiser_external_id", *ADV_SUBS)
+_CONVERSIONS = f"""
+(SELECT json_agg(json_build_array({", ".join(_TOLD)}) ORDER BY updated_at, id)::text
+ FROM conversion WHERE click_hash = c.hash)"""  # noqa: S608
+
 _SELECT = ", ".join(f"{expression} AS {key}" for key, expression in _COLUMNS.items())
+_SELECT += f", {_CONVERSIONS} AS conversions"
 
 _GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
 # A transaction that holds the lock of n may still commit ids above n. Before the first id ever, last_value is
@@ -248,10 +274,13 @@ async def page_after(
     return Page(rows[:per_page], total, len(rows) > per_page)
 
 
-async def one(pool: Pool, column: Literal["id", "hash"], value: Value, zone: tzinfo) -> Row | None:
-    """The click with an id or a hash."""
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
+) -> Row | None:
+    """The click with an id or a hash, if the narrowed filter has it."""
+    clicks = narrow(ClickFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
     async with reading(pool, "repeatable_read") as connection:
-        rows = await _rows(connection, ClickFilter(equals=((column, value),)), Order(True, zone), 1)
+        rows = await _rows(connection, clicks, Order(True, zone), 1)
     return rows[0] if rows else None
 
 
@@ -268,7 +297,7 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         condition, values = where(clicks)
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
-        records = await connection.fetch(_statement(condition, "id ASC", limit), *values)
+        records = await connection.fetch(_statement(clicks.source, condition, "id ASC", limit), *values)
     return Feed([_row(record, zone) for record in records], given, upto)
 
 
@@ -306,8 +335,14 @@ async def reading(
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
+    if clicks.tally is not None:
+        return (await click_counts.count(connection, clicks.tally, clicks.span)).total
+    if clicks.has_conversions is False:
+        everything = await _count(connection, clicks._replace(has_conversions=None))
+        return everything - await _count(connection, clicks._replace(has_conversions=True))
     condition, values = where(clicks)
-    return int(await connection.fetchval(f"SELECT count(*) FROM click WHERE {condition}", *values))  # noqa: S608
+    statement = f"SELECT count(*) FROM {clicks.source} WHERE {condition}"  # noqa: S608
+    return int(await connection.fetchval(statement, *values))
 
 
 async def _rows(
@@ -323,42 +358,59 @@ async def _rows(
     condition, values = where(clicks)
     if after is not None:
         values.append(after)
-        condition += f" AND hash {'<' if order.newest_first else '>'} ${len(values)}"
+        condition += f" AND {clicks.place} {'<' if order.newest_first else '>'} ${len(values)}"
     if newest_id is not None:
         values.append(newest_id)
         condition += f" AND id <= ${len(values)}"
-    sort = "hash DESC" if order.newest_first else "hash ASC"
-    records = await connection.fetch(_statement(condition, sort, limit, offset), *values)
+    sort = f"{clicks.place} {'DESC' if order.newest_first else 'ASC'}"
+    statement = _statement(clicks.source, condition, sort, limit, offset)
+    records = await connection.fetch(statement, *values)
     return [_row(record, order.zone) for record in records]
 
 
-def where(clicks: ClickFilter) -> tuple[str, list[object]]:
-    """The condition of a filter, and the values of its parameters, from $1 on."""
-    conditions = ["false" if clicks.is_empty else "true"]
+def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
+    """The condition of a filter, and the values of its parameters, which come after others."""
+    conditions = [_HAS_NO_CONVERSION if clicks.has_conversions is False else "true"]
     values: list[object] = []
     for column, value in clicks.equals:
-        if column not in _FILTERS:
+        if column not in FILTERS:
             raise ValueError(f"no filter {column}")
         values.append(value)
-        conditions.append(f"{column} = ${len(values)}")
+        conditions.append(f"{column} = ${before + len(values)}")
     for operator, bound, everything in zip((">=", "<"), clicks.span, ALL_TIME, strict=True):
         if bound != everything:
             values.append(first_hash_at(bound))
-            conditions.append(f"hash {operator} ${len(values)}")
+            conditions.append(f"{clicks.place} {operator} ${before + len(values)}")
     return " AND ".join(conditions), values
 
 
-def _statement(where: str, sort: str, limit: int, offset: int = 0) -> str:
+def _statement(source: str, where: str, sort: str, limit: int, offset: int = 0) -> str:
     # LIMIT and OFFSET stand in the text: they are whole numbers of ours, and the planner must know them.
     return f"""
 SELECT {_SELECT}
-FROM (SELECT * FROM click WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
+FROM (SELECT * FROM {source} WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
 ORDER BY c.{sort}
 """  # noqa: S608
 
 
+def local_second(instant: float, zone: tzinfo) -> str:
+    """A moment (Unix seconds) as lists show it: down to the second."""
+    return datetime.fromtimestamp(int(instant), zone).replace(tzinfo=None).isoformat(" ")
+
+
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
     row: Row = dict(record.items())
-    seconds = millis_of(record["hash"]) // 1000
-    row["created_at"] = datetime.fromtimestamp(seconds, zone).replace(tzinfo=None).isoformat(" ")
+    row["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
+    conversions = row.pop("conversions")
+    if isinstance(conversions, str):
+        _tell(row, orjson.loads(conversions))
     return row
+
+
+def _tell(row: Row, conversions: list[list[str]]) -> None:
+    """Complete a click by what its conversions say; the link's own adv_sub* stand."""
+    said = {
+        name: text for conversion in conversions for name, text in zip(_TOLD, conversion, strict=True) if text
+    }
+    own = {name: row[name] for name in ADV_SUBS if row[name] is not None}
+    row.update({**said, **own, "has_conversions": True})

@@ -54,9 +54,14 @@ _ANNOUNCE = "SELECT pg_advisory_lock_shared($2), pg_advisory_xact_lock_shared($1
 
 _COLUMNS = ", ".join(ClickRow._fields)
 
-# The counts are of the rows that this statement inserts, so a batch stored twice counts once; ordered by key,
-# so that two writers with overlapping batches wait for each other instead of deadlocking.
-_INSERT = f"""
+
+def inserting(imported: str) -> str:
+    """CTEs that insert what is in `incoming` and count it; `imported`: how many of the `stored` are.
+
+    The counts are of the rows that are really inserted, so a batch stored twice counts once; ordered by key,
+    so that two writers with overlapping batches wait for each other instead of deadlocking.
+    """
+    return f"""
 WITH inserted AS (
     INSERT INTO click ({_COLUMNS})
     SELECT {_COLUMNS} FROM incoming ORDER BY hash
@@ -68,21 +73,28 @@ WITH inserted AS (
     ORDER BY dimension, key, slot
     ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
 ), minutes AS (
-    INSERT INTO click_minute (minute, stored)
-    {click_counts.minutes_of("inserted")}
+    INSERT INTO click_minute (minute, stored, imported)
+    SELECT minute, stored, {imported} FROM ({click_counts.minutes_of("inserted")}) AS each
     ORDER BY minute
-    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored
+    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored,
+        imported = click_minute.imported + excluded.imported
 ), reported AS (
     INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
     {click_counts.reports_of("inserted")}
     ORDER BY quarters, dimension, slot, key
     ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
         clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
-), noted AS (
+)"""  # noqa: S608
+
+
+PASSED_OVER = "SELECT hash FROM incoming EXCEPT SELECT hash FROM inserted"
+"""What `inserting` found stored already."""
+
+_INSERT = f"""{inserting("0")}, noted AS (
     INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
     ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries
 )
-SELECT hash FROM incoming EXCEPT SELECT hash FROM inserted
+{PASSED_OVER}
 """  # noqa: S608
 
 _ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"

@@ -1,14 +1,24 @@
-"""What the ledger knows of Postgres: clicks stored, by the minute of their hash."""
+"""What the ledger knows of Postgres: clicks stored, by the minute of their hash.
+
+Imported clicks were never recorded by an edge, and are left out.
+"""
 
 from __future__ import annotations
 
 from tracker.clickhash import first_hash_at
 from tracker.store.pool import Connection
 
-_STORED = "SELECT minute, stored FROM click_minute WHERE minute >= $1 AND minute < $2"
+_STORED = """
+SELECT minute, stored - imported FROM click_minute
+WHERE minute >= $1 AND minute < $2 AND stored <> imported
+"""
 _ROWS = """
-SELECT (('x0000' || left(replace(hash::text, '-', ''), 12))::bit(64)::bigint / 60000)::integer, count(*)
-FROM click WHERE hash >= $1 AND hash < $2 GROUP BY 1
+SELECT minute, coalesce(rows, 0) - coalesce(imported, 0)
+FROM (SELECT click_millis(hash) / 60000 AS minute, count(*) AS rows
+      FROM click WHERE hash >= $1 AND hash < $2 GROUP BY 1) AS found
+FULL JOIN (SELECT minute, imported FROM click_minute
+           WHERE minute >= $3 AND minute < $4 AND imported > 0) AS moved USING (minute)
+WHERE rows IS DISTINCT FROM imported
 """
 
 
@@ -22,4 +32,4 @@ async def stored_and_rows(connection: Connection, minutes: range) -> tuple[dict[
     bounds = (first_hash_at(minutes.start * 60_000), first_hash_at(minutes.stop * 60_000))
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         counted = await stored(connection, minutes)
-        return counted, dict(await connection.fetch(_ROWS, *bounds))
+        return counted, dict(await connection.fetch(_ROWS, *bounds, minutes.start, minutes.stop))

@@ -6,12 +6,14 @@ Rows are JSON objects in both directions, and PostgreSQL turns them into columns
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
 
+from tracker import money
 from tracker.store.click_list import Page
 from tracker.store.pool import Connection, Pool
 
@@ -32,12 +34,18 @@ class TakenError(Exception):
     """There is another row with the values that must be unique."""
 
 
+class _TrialIsOverError(Exception):
+    pass
+
+
 class Reference(NamedTuple):
     """A column that names a row of another table."""
 
     column: str
     table: str
     other_than: str = ""  # column of the same row that must not say the same
+    within: str = ""  # column that both rows must have alike, where this row has it at all
+    is_chain: bool = False  # rows of one table that name each other: never in a circle
 
 
 class Table(NamedTuple):
@@ -45,12 +53,19 @@ class Table(NamedTuple):
 
     name: str
     columns: tuple[str, ...]  # those that are written
-    key: str = "id"  # what names a row, within its offer where it is an offer's; "": there is one row only
-    parent: str = ""  # the column that says whose row it is
+    key: str = "id"  # what names a row, within its parent where it has one; "": there is one row only
+    parent: str = ""  # the column that says whose row it is: the table's name and _id
+    facts: tuple[str, ...] = ()  # columns that are shown, and not written like the others
+    minted: tuple[str, ...] = ()  # columns that are written once, when a row is made, and never shown
+    money: tuple[str, ...] = ()  # columns that hold amounts
     references: tuple[Reference, ...] = ()
     unique: tuple[str, ...] = ()  # columns that no two rows have alike
     uses: str = ""  # statement: who still needs the row with the id $1, so that it cannot be archived
     is_log: bool = False  # only grows, newest first, no versions
+
+    @property
+    def parent_table(self) -> str:
+        return self.parent.removesuffix("_id")
 
     @property
     def can_archive(self) -> bool:
@@ -64,13 +79,13 @@ class Table(NamedTuple):
     @property
     def shown(self) -> tuple[str, ...]:
         version = () if self.is_log else ("version",)
-        return tuple(dict.fromkeys((*self.fixed, *self.columns, *version)))
+        return tuple(dict.fromkeys((*self.fixed, *self.columns, *self.facts, *version)))
 
 
 class Author(NamedTuple):
-    """Who changes something: a token."""
+    """Who changes something: a token, or the command line, which has none."""
 
-    token_id: int
+    token_id: int | None
     token_name: str
 
 
@@ -86,12 +101,19 @@ VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
 
 
 @asynccontextmanager
-async def changing(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction in which nobody else changes the catalogue through here; an exception undoes it."""
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
-        yield connection
+async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Connection]:
+    """A transaction in which nobody else changes the catalogue through here; an exception undoes it.
+
+    So does the end of a trial, which only finds out what would happen.
+    """
+    async with pool.acquire() as connection:
+        with suppress(_TrialIsOverError):
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
+                yield connection
+                if is_trial:
+                    raise _TrialIsOverError
 
 
 async def page(pool: Pool, table: Table, equals: Equals, number: int, per_page: int) -> Page:
@@ -107,21 +129,41 @@ ORDER BY {order} LIMIT {int(per_page)} OFFSET {int(offset)}"""  # noqa: S608
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         total = await connection.fetchval(f"SELECT count(*) FROM {table.name} WHERE {where}", *values)  # noqa: S608
-        rows = [orjson.loads(text) for (text,) in await connection.fetch(statement, *values)]
+        rows = [_read(table, text) for (text,) in await connection.fetch(statement, *values)]
     return Page(rows, total, offset + len(rows) < total)
 
 
 async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | None:
     """The row of a place, archived or not."""
     where, values = _where(place)
-    return _row(await source.fetchval(f"SELECT {_object(table)} FROM {table.name} WHERE {where}", *values))  # noqa: S608
+    text = await source.fetchval(f"SELECT {_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
+    return None if text is None else _read(table, text)
+
+
+async def every(connection: Connection, table: Table) -> list[Row]:
+    """All rows, archived or not."""
+    rows = await connection.fetch(f"SELECT {_object(table)} FROM {table.name}")  # noqa: S608
+    return [_read(table, text) for (text,) in rows]
+
+
+async def last_id(connection: Connection, table: str) -> int:
+    """The highest id that there is or was."""
+    sequence = "pg_sequence_last_value(pg_get_serial_sequence($1, 'id'))"
+    statement = f"SELECT greatest((SELECT max(id) FROM {table}), {sequence}, 0)"  # noqa: S608
+    return int(await connection.fetchval(statement, table))
+
+
+async def pass_id(connection: Connection, table: str, id_: int) -> None:
+    """Have ids that are given from now on be higher than one."""
+    await connection.execute("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)", table, id_)
 
 
 async def locked(connection: Connection, table: Table, place: Equals) -> Row | None:
     """The row of a place, which nobody changes from now on until the transaction ends, not even by SQL."""
     where, values = _where(place)
     statement = f"SELECT {_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
-    return _row(await connection.fetchval(statement, *values))
+    text = await connection.fetchval(statement, *values)
+    return None if text is None else _read(table, text)
 
 
 async def insert(connection: Connection, table: Table, row: Row) -> Row:
@@ -130,12 +172,14 @@ async def insert(connection: Connection, table: Table, row: Row) -> Row:
     Raises:
         TakenError: another has what must be unique.
     """
-    columns = ", ".join(dict.fromkeys((*filter(None, [table.parent]), *table.columns)))
+    given = [column for column in (table.key, table.parent) if column in row]
+    written = (*given, *table.columns, *table.minted)
+    columns = ", ".join(dict.fromkeys(written))
     statement = f"""
 INSERT INTO {table.name} ({columns})
 SELECT {columns} FROM jsonb_populate_record(NULL::{table.name}, $1::jsonb)
 RETURNING {_object(table)}"""  # noqa: S608
-    return await _written(connection, statement, _json(row))
+    return await _written(connection, table, statement, _json(row))
 
 
 async def update(connection: Connection, table: Table, place: Equals, row: Row) -> Row:
@@ -150,7 +194,7 @@ async def update(connection: Connection, table: Table, place: Equals, row: Row) 
     statement = f"""
 UPDATE {table.name} SET ({columns}) = (SELECT {columns} FROM {new})
 WHERE {where} RETURNING {_object(table)}"""  # noqa: S608
-    return await _written(connection, statement, *values, _json(row))
+    return await _written(connection, table, statement, *values, _json(row))
 
 
 async def delete(connection: Connection, table: Table, place: Equals) -> None:
@@ -158,10 +202,27 @@ async def delete(connection: Connection, table: Table, place: Equals) -> None:
     await connection.execute(f"DELETE FROM {table.name} WHERE {where}", *values)  # noqa: S608
 
 
-async def exists(source: Pool | Connection, table: str, id_: int, *, or_archived: bool = False) -> bool:
-    """Whether there is an offer, affiliate or advertiser of this id."""
-    statement = f"SELECT EXISTS (SELECT FROM {table} WHERE id = $1 AND (NOT is_archived OR $2))"  # noqa: S608
-    return bool(await source.fetchval(statement, id_, or_archived))
+async def exists(
+    source: Pool | Connection,
+    table: str,
+    id_: int,
+    *,
+    within: Equals | None = None,
+    or_archived: bool = False,
+) -> bool:
+    """Whether there is an offer, affiliate, advertiser or goal of this id."""
+    where, values = _where({"id": id_, **(within or {})})
+    unless = "" if or_archived else "AND NOT is_archived"
+    return bool(await source.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {where} {unless})", *values))  # noqa: S608
+
+
+async def leads_to(connection: Connection, reference: Reference, start: int, id_: int) -> bool:
+    """Whether who starts with one row, and goes on to the row that each names, comes by another."""
+    statement = f"""
+WITH RECURSIVE way (id) AS (
+    SELECT $1::bigint UNION SELECT {reference.column} FROM {reference.table} JOIN way USING (id))
+SELECT EXISTS (SELECT FROM way WHERE id = $2)"""  # noqa: S608
+    return bool(await connection.fetchval(statement, start, id_))
 
 
 async def users(connection: Connection, table: Table, id_: int) -> list[str]:
@@ -179,7 +240,8 @@ async def note(
 
 
 def _object(table: Table) -> str:
-    pairs = ", ".join(f"'{column}', {column}" for column in table.shown)
+    # As text, or an amount would be read as a float.
+    pairs = ", ".join(f"'{name}', {name}{'::text' if name in table.money else ''}" for name in table.shown)
     return f"json_build_object({pairs})::text"
 
 
@@ -188,16 +250,19 @@ def _where(equals: Equals) -> tuple[str, list[Any]]:
     return " AND ".join(conditions) or "true", list(equals.values())
 
 
-async def _written(connection: Connection, statement: str, *values: object) -> Row:
+async def _written(connection: Connection, table: Table, statement: str, *values: object) -> Row:
     try:
-        row: Row = orjson.loads(await connection.fetchval(statement, *values))
+        return _read(table, await connection.fetchval(statement, *values))
     except asyncpg.UniqueViolationError:
         raise TakenError from None
+
+
+def _read(table: Table, text: str) -> Row:
+    row: Row = orjson.loads(text)
+    for column in table.money:
+        if row[column] is not None:
+            row[column] = money.show(Decimal(row[column]))
     return row
-
-
-def _row(text: str | None) -> Row | None:
-    return None if text is None else orjson.loads(text)
 
 
 def _json(row: Row) -> str:

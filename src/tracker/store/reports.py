@@ -1,4 +1,6 @@
-"""Reports: clicks added up by one or two groups, out of report_count or, where that cannot tell, the clicks.
+"""Reports: clicks and their conversions added up by one or two groups.
+
+Clicks come out of report_count or, where that cannot tell, are read one by one; conversions always are.
 
 report_count tells of one dimension, by itself or by time, of all clicks or of those with one key in it. A
 time span is then cut into whole days, whole quarter-hours at their ends, and the clicks of what is left; one
@@ -8,12 +10,18 @@ statement adds them all up, so that they fit together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import reduce
 from typing import NamedTuple
+
+import orjson
 
 from tracker.clickhash import first_hash_at
 from tracker.store.click_counts import IS_CLICK, REPORTED, SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.click_list import ClickFilter, reading, where
+from tracker.store.conversion_list import Basis
 from tracker.store.pool import Connection, Pool
+from tracker.store.report_conversions import COUNTS, conversions_part, money_part
 
 MOST_ROWS = 10_000
 """Groups that a report shows, those with the most clicks first; it has totals of all."""
@@ -35,6 +43,7 @@ _DIMENSION_OF = {
     "status": "status",
 }
 _NAMED = ("offer", "affiliate")
+_NOTHING = Decimal(0)
 _SLOT_SECONDS = SLOT_MILLIS // 1000
 _DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
 
@@ -53,16 +62,33 @@ class Asked(NamedTuple):
     clicks: ClickFilter
     groups: Sequence[str]  # of DIMENSIONS and TIMES
     offsets: Sequence[Offset] = ()  # all of the span's, if it is grouped by time
+    basis: Basis = "click"  # whose time tells which conversions they are, and in which group of time
 
     @property
     def dimensions(self) -> list[str]:
         return [group for group in self.groups if group in DIMENSIONS]
 
 
+Money = Mapping[tuple[str, str], Decimal]
+"""Sums by kind and currency."""
+
+
 class Sums(NamedTuple):
-    gross: int
-    clicks: int  # accepted, of people
-    uniques: int
+    gross: int = 0
+    clicks: int = 0  # accepted, of people
+    uniques: int = 0
+    approved: int = 0
+    pending: int = 0
+    hold: int = 0
+    rejected: int = 0
+    over_cap: int = 0
+    money: Money = {}  # noqa: RUF012 - a mapping, which nobody changes
+
+    def plus(self, other: Sums, times: int = 1) -> Sums:
+        counts = (one + times * more for one, more in zip(self[:-1], other[:-1], strict=True))
+        keys = self.money.keys() | other.money.keys()
+        money = {key: self.money.get(key, _NOTHING) + times * other.money.get(key, _NOTHING) for key in keys}
+        return Sums._make((*counts, money))
 
 
 class Group(NamedTuple):
@@ -76,11 +102,11 @@ class Report(NamedTuple):
     names: Mapping[str, Mapping[str, str]]  # of offers and affiliates, by dimension and key
 
 
-async def extent(pool: Pool) -> Span:
-    """From the first day (UTC) with a click to report of to the last."""
+async def extent(pool: Pool, basis: Basis) -> Span:
+    """From the first day (UTC) with a click to report of, or a conversion, to the last."""
     async with reading(pool, "read_committed") as connection:
-        first, last = await connection.fetchrow(_EXTENT)
-    return Span(first * SLOT_MILLIS, (last + SLOTS_A_DAY) * SLOT_MILLIS)
+        first, last = await connection.fetchrow(_EXTENT if basis == "click" else _EXTENT_OF_CONVERSIONS)
+    return Span(first * SLOT_MILLIS, last * SLOT_MILLIS)
 
 
 async def read(pool: Pool, asked: Asked) -> Report:
@@ -89,14 +115,28 @@ async def read(pool: Pool, asked: Asked) -> Report:
     Raises:
         TOO_SLOW: too many clicks had to be read one by one; never where `is_kept`.
     """
-    statement, values = _statement(asked)
-    async with reading(pool, "read_committed") as connection:
-        rows = [tuple(row) for row in await connection.fetch(statement, *values)]
-        groups = [Group(row[:-6], Sums(*row[-6:-3])) for row in rows]
+    async with reading(pool, "repeatable_read") as connection:
+        groups = await _groups(connection, asked)
+        if len(groups) < MOST_ROWS:
+            totals = reduce(Sums.plus, (group.sums for group in groups), Sums())
+        else:
+            ((_, totals),) = await _groups(connection, asked._replace(groups=(), offsets=()))
         names = {
             name: await _names(connection, name, asked, groups) for name in _NAMED if name in asked.groups
         }
-    return Report(groups, Sums(*rows[0][-3:]) if rows else Sums(0, 0, 0), names)
+    return Report(groups, totals, names)
+
+
+async def _groups(connection: Connection, asked: Asked) -> list[Group]:
+    statement, values = _statement(asked)
+    rows = [tuple(row) for row in await connection.fetch(statement, *values)]
+    width = len(Sums._fields)
+    return [Group(row[:-width], Sums._make((*row[-width:-1], _money(row[-1])))) for row in rows]
+
+
+def _money(text: str | None) -> Money:
+    told = [] if text is None else orjson.loads(text)
+    return {(kind, currency): Decimal(amount) for kind, currency, amount in told}
 
 
 def is_kept(asked: Asked) -> bool:
@@ -105,14 +145,28 @@ def is_kept(asked: Asked) -> bool:
 
 
 _EXTENT = f"""
-SELECT coalesce(min(slot), 0), coalesce(max(slot), 0)
+SELECT coalesce(min(slot), 0), coalesce(max(slot) + {SLOTS_A_DAY}, 0)
 FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+"""  # noqa: S608
+_EXTENT_OF_CONVERSIONS = f"""
+WITH of_clicks (low, high) AS (
+    SELECT min(slot), max(slot) + {SLOTS_A_DAY}
+    FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+), of_conversions (low, high) AS (
+    SELECT extract(epoch FROM min(created_at)), extract(epoch FROM max(created_at)) FROM conversion
+), either (low, high) AS (
+    SELECT low, high FROM of_clicks
+    UNION ALL
+    SELECT floor(low / {_SLOT_SECONDS})::integer, floor(high / {_SLOT_SECONDS})::integer + 1
+    FROM of_conversions
+)
+SELECT coalesce(min(low), 0), coalesce(max(high), 0) FROM either
 """  # noqa: S608
 
 
 def _kept_dimension(asked: Asked) -> str | None:
     equals = asked.clicks.equals
-    if asked.clicks.is_empty or len(equals) > 1 or not _are_of_quarters(asked.offsets):
+    if asked.clicks.has_conversions is not None or len(equals) > 1 or not _are_of_quarters(asked.offsets):
         return None
     wanted = {*asked.dimensions, *(_DIMENSION_OF.get(column, column) for column, _ in equals)} or {"all"}
     return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
@@ -127,21 +181,43 @@ def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
 def _statement(asked: Asked) -> tuple[str, list[object]]:
     values: list[object] = []
     dimension = _kept_dimension(asked)
-    parts = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
-    keys = [key for group in asked.groups for key in TIMES.get(group, (group,))]
-    numbers = ", ".join(str(n + 1) for n in range(len(keys)))
+    clicks = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
+    named = {name: DIMENSIONS[name] for name in asked.dimensions}
+    converted = conversions_part(asked.clicks, asked.basis, named, values)
+    of_click = f"gross, clicks, uniques{', 0' * len(COUNTS)}"
+    of_conversion = f"0, 0, 0, {', '.join(f'({count})::int' for count in COUNTS.values())}"
+    shared = ", ".join((*asked.dimensions, "second"))
+    expressions = [key for group in asked.groups for key in TIMES.get(group, (group,))]
+    keys = [f"key{n}" for n in range(len(expressions))]
+    named_keys = "".join(
+        f"{expression} AS {key}, " for expression, key in zip(expressions, keys, strict=True)
+    )
+    counts = Sums._fields[:-1]
     return (
         f"""
-WITH part AS ({" UNION ALL ".join(parts)}), summed AS (
-    SELECT {", ".join(f"{key} AS key{n}" for n, key in enumerate(keys))},
-           sum(gross)::bigint AS gross, sum(clicks)::bigint AS clicks, sum(uniques)::bigint AS uniques
-    FROM part {_zone(asked.offsets)} GROUP BY {numbers}
+WITH converted AS ({converted}), part ({shared}, {", ".join(counts)}) AS (
+    SELECT {shared}, {of_click} FROM ({" UNION ALL ".join(clicks)}) AS clicks
+    UNION ALL
+    SELECT {shared}, {of_conversion} FROM converted
+), summed AS (
+    SELECT {named_keys}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
+    FROM part {_zone(asked.offsets)} GROUP BY {_list(keys)}
+), money AS ({money_part(named_keys, keys, _zone(asked.offsets))}
+), told AS (
+    SELECT {"".join(f"{key}, " for key in keys)}
+           json_agg(json_build_array(kind, currency, amount::text))::text AS money
+    FROM money GROUP BY {_list(keys)}
 )
-SELECT *, sum(gross) OVER ()::bigint, sum(clicks) OVER ()::bigint, sum(uniques) OVER ()::bigint
-FROM summed ORDER BY gross DESC, {numbers} LIMIT {MOST_ROWS}
+SELECT {"".join(f"summed.{key}, " for key in keys)}{", ".join(counts)}, money
+FROM summed LEFT JOIN told ON {" AND ".join(f"summed.{key} = told.{key}" for key in keys) or "true"}
+ORDER BY gross DESC, approved DESC{"".join(f", summed.{key}" for key in keys)} LIMIT {MOST_ROWS}
 """,  # noqa: S608
         values,
     )
+
+
+def _list(keys: Sequence[str]) -> str:
+    return ", ".join(keys) or "()"
 
 
 def _zone(offsets: Iterable[Offset]) -> str:
@@ -196,7 +272,7 @@ def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str
     return (
         f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, ({IS_CLICK})::int AS clicks,"  # noqa: S608
         f" ({IS_CLICK} AND is_unique)::int AS uniques"
-        f" FROM click WHERE {condition} AND {which} AND NOT is_test"
+        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND NOT is_test"
     )
 
 

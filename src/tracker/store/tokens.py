@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from tracker.store.pool import Pool, connect
+from tracker.rates import Rate, read_rate
+from tracker.store import managed
+from tracker.store.managed import Author, Row, Table
+from tracker.store.pool import Connection, Pool, connect
 
 SCOPES = (
     "clicks:read",
@@ -23,20 +26,70 @@ SCOPES = (
 )
 """What a token may be allowed; admin implies all of them."""
 
-PREFIX = "trk_"
-_RANDOM_BYTES = 32  # 43 characters after the prefix
+BOUND_SCOPES = {
+    "affiliate": ("clicks:read", "conversions:read", "offers:read", "reports:read"),
+    "advertiser": ("clicks:read", "conversions:read", "reports:read"),
+}
+"""What a token may be allowed that is one affiliate's or advertiser's."""
 
-_CREATE = "INSERT INTO token (secret_hash, name, scopes, expires_at) VALUES ($1, $2, $3, $4)"
+PREFIX = "trk_"
+
+OVERLAP = timedelta(days=1)
+"""How long the secret before a rotation goes on working, unless said otherwise."""
+LONGEST_OVERLAP = timedelta(days=30)
+
+TOKENS = Table(
+    "token",
+    ("name", "expires_at", "rate_limit"),
+    facts=(
+        *("scopes", "affiliate_id", "advertiser_id", "hint", "created_at", "last_used_at"),
+        *("previous_until", "revoked_at", "is_revoked"),
+    ),
+)
+
+_RANDOM_BYTES = 32  # 43 characters after the prefix
+_HINT_LENGTH = len(PREFIX) + 4
+
+_CREATE = """
+INSERT INTO token (secret_hash, hint, name, scopes, expires_at, rate_limit, affiliate_id, advertiser_id)
+VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6, $7, $8) RETURNING id
+"""
+_ROTATE = """
+UPDATE token SET previous_hash = secret_hash, previous_until = now() + $2, secret_hash = $3, hint = $4
+WHERE id = $1
+"""
+_IS_OVERLAPPING = "SELECT previous_until > now() FROM token WHERE id = $1"
+_REVOKE = "UPDATE token SET revoked_at = now() WHERE id = $1"
 _FIND = """
-SELECT id, name, scopes, coalesce(expires_at <= now(), false) AS is_expired,
+SELECT token.id, token.name, scopes, rate_limit, affiliate_id, advertiser_id,
+       coalesce(expires_at <= now(), false) AS is_expired,
+       coalesce(affiliate.status = 'blocked' OR affiliate.is_archived, advertiser.is_archived, false)
+           AS is_shut,
        coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
-FROM token WHERE secret_hash = $1
+FROM token
+LEFT JOIN affiliate ON affiliate.id = affiliate_id LEFT JOIN advertiser ON advertiser.id = advertiser_id
+WHERE NOT is_revoked AND (secret_hash = $1 OR (previous_hash = $1 AND previous_until > now()))
 """
 # The condition is repeated, so that of many requests at once one writes.
 _RECORD_USE = """
 UPDATE token SET last_used_at = now()
 WHERE id = $1 AND coalesce(last_used_at < now() - interval '1 minute', true)
 """
+_AGEING = """
+SELECT name, id, expires_at FROM token
+WHERE NOT is_revoked AND expires_at < now() + $1 ORDER BY expires_at, id
+"""
+
+
+class Owner(NamedTuple):
+    """The affiliate or advertiser that a token is bound to."""
+
+    kind: Literal["affiliate", "advertiser"]
+    id: int
+
+    @property
+    def column(self) -> str:
+        return f"{self.kind}_id"
 
 
 class Token(NamedTuple):
@@ -45,43 +98,171 @@ class Token(NamedTuple):
     id: int
     name: str
     scopes: frozenset[str]
+    rate: Rate | None  # None: the deployment's
+    owner: Owner | None  # None: the network
     is_expired: bool
+    is_shut: bool  # its owner is blocked or archived
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
 
 
+class NewToken(NamedTuple):
+    """What is to be said of a token when it is made."""
+
+    scopes: Collection[str]
+    name: str = ""
+    expires_at: str | None = None  # with its offset
+    rate_limit: str | None = None
+    affiliate_id: int | None = None
+    advertiser_id: int | None = None
+
+    def clashes(self) -> dict[str, str]:
+        """What is wrong, by field."""
+        if not self.scopes:
+            return {"scopes": "none given"}
+        if self.affiliate_id is not None and self.advertiser_id is not None:
+            return {"advertiser_id": "does not go with affiliate_id"}
+        allowed = self._allowed()
+        unknown = sorted(set(self.scopes) - set(allowed))
+        return {"scopes": f"{', '.join(unknown)}; possible: {', '.join(allowed)}"} if unknown else {}
+
+    def _allowed(self) -> tuple[str, ...]:
+        if self.affiliate_id is not None:
+            return BOUND_SCOPES["affiliate"]
+        return SCOPES if self.advertiser_id is None else BOUND_SCOPES["advertiser"]
+
+
+class Issued(NamedTuple):
+    """A secret that is seen this once, and its token's row."""
+
+    secret: str
+    row: Row
+
+
+class OverlapError(Exception):
+    """The secret before the last rotation still works, and another rotation would end it."""
+
+
 async def create_token(
-    dsn: str, scopes: Collection[str], name: str = "", expires_at: datetime | None = None
+    dsn: str,
+    scopes: Collection[str],
+    name: str = "",
+    expires_at: datetime | None = None,
+    *,
+    affiliate_id: int | None = None,
+    advertiser_id: int | None = None,
+    rate_limit: str | None = None,
 ) -> str:
-    """Create a token and return it: this is the only time that it can be seen.
+    """Create a token and return it: this is the only time that it can be seen. The audit trail has it not.
 
     Raises:
         ValueError: no scope, an unknown one, or an expiry without a time zone.
     """
-    unknown = sorted(set(scopes) - set(SCOPES))
-    if unknown or not scopes:
-        raise ValueError(f"scopes: {', '.join(unknown) or 'none given'}; known: {', '.join(SCOPES)}")
     if expires_at is not None and expires_at.tzinfo is None:
         raise ValueError("expires_at: needs a time zone")
-    token = PREFIX + token_urlsafe(_RANDOM_BYTES)
+    expiry = None if expires_at is None else expires_at.isoformat()
+    new = NewToken(scopes, name, expiry, rate_limit, affiliate_id, advertiser_id)
+    for field, message in new.clashes().items():
+        raise ValueError(f"{field}: {message}")
     connection = await connect(dsn)
     try:
-        await connection.execute(_CREATE, _digest(token), name, sorted(set(scopes)), expires_at)
+        return (await _insert(connection, new)).secret
     finally:
         await connection.close()
-    return token
+
+
+async def issue(connection: Connection, author: Author, new: NewToken) -> Issued:
+    """Make a token."""
+    issued = await _insert(connection, new)
+    await managed.note(connection, author, TOKENS, f"tokens/{issued.row['id']}", None, issued.row)
+    return issued
+
+
+async def _insert(connection: Connection, new: NewToken) -> Issued:
+    secret = _new_secret()
+    id_ = await connection.fetchval(
+        _CREATE,
+        digest(secret),
+        _hint(secret),
+        new.name,
+        sorted(set(new.scopes)),
+        new.expires_at,
+        new.rate_limit,
+        new.affiliate_id,
+        new.advertiser_id,
+    )
+    return Issued(secret, await _read(connection, id_))
+
+
+async def rotate(connection: Connection, author: Author, before: Row, overlap: timedelta) -> Issued:
+    """Give a token another secret; the one before works until the overlap ends.
+
+    Raises:
+        OverlapError: there is one before that one, which works still; without overlap it is ended, too.
+    """
+    if overlap and await connection.fetchval(_IS_OVERLAPPING, before["id"]):
+        raise OverlapError(f"the secret before the last rotation works until {before['previous_until']}")
+    secret = _new_secret()
+    await connection.execute(_ROTATE, before["id"], overlap, digest(secret), _hint(secret))
+    row = await _read(connection, before["id"])
+    await managed.note(connection, author, TOKENS, f"tokens/{row['id']}", before, row)
+    return Issued(secret, row)
+
+
+async def revoke(connection: Connection, author: Author, before: Row) -> Row:
+    """End a token for good, with all of its secrets."""
+    if before["is_revoked"]:
+        return before
+    await connection.execute(_REVOKE, before["id"])
+    row = await _read(connection, before["id"])
+    await managed.note(connection, author, TOKENS, f"tokens/{row['id']}", before, row)
+    return row
 
 
 async def find_token(pool: Pool, token: str) -> Token | None:
     """The token presented, or None; notes its use, at most once a minute."""
-    row = await pool.fetchrow(_FIND, _digest(token))
+    row = await pool.fetchrow(_FIND, digest(token))
     if row is None:
         return None
     if row["is_use_unrecorded"] and not row["is_expired"]:
         await pool.execute(_RECORD_USE, row["id"])
-    return Token(row["id"], row["name"], frozenset(row["scopes"]), row["is_expired"])
+    return Token(
+        row["id"],
+        row["name"],
+        frozenset(row["scopes"]),
+        None if row["rate_limit"] is None else read_rate(row["rate_limit"]),
+        _owner(row["affiliate_id"], row["advertiser_id"]),
+        row["is_expired"],
+        row["is_shut"],
+    )
 
 
-def _digest(token: str) -> bytes:
+async def ageing(connection: Connection, within: timedelta) -> list[tuple[str, int, datetime]]:
+    """Name, id and end of the tokens that have expired, or do so within a time."""
+    return [tuple(row) for row in await connection.fetch(_AGEING, within)]
+
+
+def digest(token: str) -> bytes:
+    """What a token is looked up by: nothing about a token can be told from how long that takes."""
     return sha256(token.encode()).digest()
+
+
+async def _read(connection: Connection, id_: int) -> Row:
+    row = await managed.one(connection, TOKENS, {"id": id_})
+    assert row is not None
+    return row
+
+
+def _owner(affiliate_id: int | None, advertiser_id: int | None) -> Owner | None:
+    if affiliate_id is not None:
+        return Owner("affiliate", affiliate_id)
+    return None if advertiser_id is None else Owner("advertiser", advertiser_id)
+
+
+def _new_secret() -> str:
+    return PREFIX + token_urlsafe(_RANDOM_BYTES)
+
+
+def _hint(secret: str) -> str:
+    return secret[:_HINT_LENGTH]

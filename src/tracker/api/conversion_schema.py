@@ -1,0 +1,148 @@
+"""What the conversions' endpoints answer, for the API's document; the rows come from the store."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Status = Literal["pending", "hold", "approved", "rejected"]
+
+_AMOUNT = "A decimal with at least two places, in a text: exact. Currencies are those of ISO 4217."
+
+EXAMPLE: dict[str, Any] = {
+    "id": 902,
+    "hash": "01927a1a3c7e7f0a8b2d4c6e8f012345",
+    "click_id": 184568,
+    "click_hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
+    "offer_id": 3,
+    "offer_name": "Test Offer",
+    "offer_url_id": 132,
+    "goal_id": 3,
+    "goal_name": "Conversion",
+    "advertiser_id": 1,
+    "advertiser_name": "PlayGamesl",
+    "affiliate_id": 513,
+    "affiliate_name": "John Doe",
+    "order_id": "A-1001",
+    "status": "approved",
+    "is_over_cap": False,
+    "sale_status": "shipped",
+    "sale_amount": "125.00",
+    "sale_currency": "EUR",
+    "payout": "12.50",
+    "payout_currency": "EUR",
+    "revenue": "18.75",
+    "revenue_currency": "EUR",
+    "advertiser_external_id": "crm-77",
+    "adv_sub": "premium",
+    **dict.fromkeys(("adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")),
+    "country_code": "NL",
+    "device_type": "desktop",
+    "device_os": "Linux",
+    "browser": "Chrome",
+    "affiliate_source": "",
+    "is_test": False,
+    "created_at": "2024-10-11 05:36:50",
+    "updated_at": "2024-10-12 09:00:01",
+    "click_created_at": "2024-10-10 11:24:09",
+}
+
+
+class Conversion(BaseModel):
+    """One conversion. Every key is always there; null and "" mean that it is not known or was not said."""
+
+    id: int = Field(description="In the order in which conversions were stored.")
+    hash: str = Field(description="Of the postback that made it: 32 hexadecimal digits (UUIDv7).")
+    click_id: int
+    click_hash: str
+    offer_id: int
+    offer_name: str | None
+    offer_url_id: int | None
+    goal_id: int
+    goal_name: str | None
+    advertiser_id: int
+    advertiser_name: str | None
+    affiliate_id: int
+    affiliate_name: str | None
+    order_id: str | None = Field(description="The advertiser's.")
+    status: Status
+    is_over_cap: bool
+    sale_status: str = Field(description="The advertiser's last text.")
+    sale_amount: str | None = Field(description=_AMOUNT)
+    sale_currency: str | None
+    payout: str = Field(description=f"What the affiliate gets. {_AMOUNT}")
+    payout_currency: str
+    revenue: str = Field(description=f"What the advertiser pays. {_AMOUNT}")
+    revenue_currency: str
+    advertiser_external_id: str | None
+    adv_sub: str | None
+    adv_sub2: str | None
+    adv_sub3: str | None
+    adv_sub4: str | None
+    adv_sub5: str | None
+    country_code: str | None = Field(description="This and what follows is of the click.")
+    device_type: str | None
+    device_os: str
+    browser: str | None
+    affiliate_source: str
+    is_test: bool
+    created_at: str = Field(description="When its postback came in: YYYY-MM-DD HH:MM:SS in tz.")
+    updated_at: str = Field(description="When it was last changed, in tz.")
+    click_created_at: str = Field(description="When the click was followed, in tz.")
+
+
+class ConversionChange(BaseModel):
+    """A status that a conversion got."""
+
+    at: str = Field(description="In tz.", examples=["2024-10-12 09:00:01"])
+    status_before: Status | None = Field(description="null: it was made.")
+    status_after: Status
+    source: str = Field(description="postback, pixel, api, upload or import.", examples=["api"])
+    author: str = Field(description="Name of the token; empty for an advertiser's postback.")
+    postback_hash: str | None = Field(description="The postback that said so.")
+
+
+class ConversionEntry(BaseModel):
+    """Money that was booked: what an approval books, and what a rejection takes back."""
+
+    id: int
+    booked_at: str = Field(
+        description="In tz: when the conversion was made or, its period being closed, when this was booked."
+    )
+    kind: Literal["approval", "reversal"]
+    is_adjustment: bool = Field(description="Booked after the close of the conversion's own period.")
+    payout: str = Field(description="Negative in a reversal.", examples=["-12.50"])
+    payout_currency: str
+    revenue: str = Field(description="Negative in a reversal.", examples=["-18.75"])
+    revenue_currency: str
+
+
+class WholeConversion(Conversion):
+    """One conversion with its history and its money."""
+
+    changes: list[ConversionChange] = Field(description="In their order.")
+    entries: list[ConversionEntry] = Field(description="In their order; their sum is what is owed.")
+
+
+class ConversionList(BaseModel):
+    """A page of conversions, or of the feed (then total, page and pages are null)."""
+
+    data: list[Conversion]
+    total: int | None = Field(description="All conversions of the filter, exactly.", examples=[100])
+    per_page: int = Field(examples=[200])
+    page: int | None = Field(examples=[1])
+    pages: int | None = Field(examples=[1])
+    next_cursor: str | None = Field(default=None, description="Where the list goes on; null at its end.")
+    next_after_id: int = Field(default=0, description="Feed only: the after_id to go on with.")
+
+
+class OneConversion(BaseModel):
+    """One conversion, in the envelope of the list."""
+
+    data: list[WholeConversion] = Field(min_length=1, max_length=1)
+    total: Literal[1]
+    per_page: Literal[1]
+    page: Literal[1]
+    pages: Literal[1]
+    next_cursor: None

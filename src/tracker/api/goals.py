@@ -1,0 +1,133 @@
+"""What offers pay for: goals, and what each pays for whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from starlette.routing import BaseRoute
+
+from tracker.api import parameters
+from tracker.api.fields import Country, Currency, Fields, Id, Money, Name
+from tracker.api.parameters import Bool, choice
+from tracker.api.problems import Errors
+from tracker.api.resource import Resource
+from tracker.api.resource_endpoints import routes_of
+from tracker.store.managed import Reference, Row, Table
+
+_USUAL_WINDOW = 30 * 86_400
+_LONGEST_WINDOW = 2**31 - 1  # 68 years
+
+_NEEDED_BY = """
+SELECT 'offers/' || offer_id || '/goals/' || id FROM goal WHERE parent_goal_id = $1 AND NOT is_archived
+UNION ALL
+SELECT 'affiliates/' || affiliate_id || '/postbacks/' || id FROM affiliate_postback
+WHERE goal_id = $1 AND NOT is_archived
+LIMIT 5
+"""
+
+_OR_PERCENT = "An amount, or percent of the sale."
+_THE_GOALS_OWN = "null: as the goal says."
+
+
+class Goal(Fields):
+    """What an offer pays for, as a sale or a registration."""
+
+    name: Name
+    status: Literal["active", "paused"] = "active"
+    parent_goal_id: Annotated[
+        Id | None, Field(description="Of this offer: only clicks that have a conversion of it can have one.")
+    ] = None
+    multiple: Annotated[bool, Field(description="Takes several conversions of one click.")] = False
+    click_window: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=_LONGEST_WINDOW,
+            description="Seconds after the click. null: 30 days; for ever where there is a parent_goal_id.",
+        ),
+    ] = None
+    initial_status: Annotated[
+        Literal["pending", "hold", "approved"], Field(description="Of a conversion whose postback says none.")
+    ] = "approved"
+    payout_type: Literal["fixed", "percent"] = "fixed"
+    payout: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
+    revenue_type: Literal["fixed", "percent"] = "fixed"
+    revenue: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
+    currency: Annotated[Currency, Field(description="Of fixed amounts (ISO 4217).")] = "USD"
+    takes_payout: Annotated[bool, Field(description="A postback may say its own payout.")] = False
+    takes_revenue: Annotated[bool, Field(description="A postback may say its own revenue.")] = True
+    pixel: Annotated[bool, Field(description="May be told by a browser; such conversions are pending.")] = (
+        False
+    )
+    is_archived: bool = False
+
+    @model_validator(mode="after")
+    def _with_window(self) -> Goal:
+        if self.click_window is None and self.parent_goal_id is None:
+            self.click_window = _USUAL_WINDOW
+        return self
+
+
+class GoalTerms(Fields):
+    """What a goal pays for an affiliate, in a country, or both; the most specific terms count."""
+
+    affiliate_id: Annotated[Id | None, Field(description="null: every affiliate.")] = None
+    country_code: Annotated[Country | None, Field(description="null: every country.")] = None
+    payout: Annotated[Money | None, Field(description=_THE_GOALS_OWN)] = None
+    revenue: Annotated[Money | None, Field(description=_THE_GOALS_OWN)] = None
+
+    def clashes(self) -> dict[str, str]:
+        wrong = {}
+        if self.affiliate_id is None and self.country_code is None:
+            wrong["affiliate_id"] = "is missing, and so is country_code: give one of them, or both"
+        if self.payout is None and self.revenue is None:
+            wrong["payout"] = "is missing, and so is revenue: give one of them, or both"
+        return wrong
+
+
+def _refuses(before: Row, fields: Row) -> Errors:
+    """What the base goal cannot be: every offer has one."""
+    if not before["is_base"]:
+        return {}
+    wanted = {"is_archived": fields["is_archived"], "parent_goal_id": fields["parent_goal_id"] is not None}
+    return {field: ["does not go with the offer's base goal"] for field, is_so in wanted.items() if is_so}
+
+
+RESOURCES = (
+    Resource(
+        "offers/{offer_id}/goals",
+        "goal",
+        Table(
+            "goal",
+            tuple(Goal.model_fields),
+            parent="offer_id",
+            facts=("is_base",),
+            money=("payout", "revenue"),
+            references=(
+                Reference("parent_goal_id", "goal", other_than="id", within="offer_id", is_chain=True),
+            ),
+            uses=_NEEDED_BY,
+        ),
+        Goal,
+        {"name": parameters.Text, "status": choice("active", "paused"), "is_base": Bool},
+        facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
+        refuses=_refuses,
+    ),
+    Resource(
+        "goals/{goal_id}/terms",
+        "goal terms",
+        Table(
+            "goal_terms",
+            tuple(GoalTerms.model_fields),
+            parent="goal_id",
+            money=("payout", "revenue"),
+            references=(Reference("affiliate_id", "affiliate"),),
+            unique=("affiliate_id", "country_code"),
+        ),
+        GoalTerms,
+        {"affiliate_id": parameters.Id, "country_code": parameters.Country},
+    ),
+)
+
+routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -1,0 +1,151 @@
+"""How much may be asked of the API: by a token, and with wrong tokens from an address."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.api.problems import Problem
+from tracker.edge.address import Proxies, network_of, plain_address
+from tracker.rates import Rate
+from tracker.settings import Settings
+from tracker.stream.limits import UNREACHABLE, Limiter, Turn
+
+WRONG_TOKENS = Rate(20, "minute")
+"""Wrong tokens that are looked up for one address (IPv6: one /64)."""
+
+AFTER_FAILURE_SECONDS = 2.0
+"""How long a stream server that did not count is left alone."""
+
+_MOST_REMEMBERED = 10_000
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_log = logging.getLogger(__name__)
+
+
+class Limits:
+    """Counts on the stream server; while that is away, nobody is refused.
+
+    An address that has shown too many wrong tokens gets none looked up for a while, but for those that were
+    right here before: one broken client does not shut out the others behind the same address.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
+        assert settings.redis_url is not None
+        self.refused: Counter[str] = Counter()  # by token, by address
+        self.wrong_tokens = 0
+        self._rate = settings.api_rate
+        self._limiter = Limiter(settings.redis_url)
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._clock = clock
+        self._left_alone_until = 0.0
+        self._closed_until: OrderedDict[str, float] = OrderedDict()  # by client
+        self._right: OrderedDict[bytes, None] = OrderedDict()  # digests of tokens
+
+    def client_of(self, request: Request) -> str:
+        """Whom a request's wrong tokens count for."""
+        peer = plain_address(request.client.host) if request.client else ""
+        lines = request.scope["headers"]
+        if self._proxies.trusts(peer):
+            peer = self._proxies.origin(peer, dict(lines), lines).ip
+        return network_of(peer) if peer else "unknown"
+
+    def check_open(self, client: str, digest: bytes) -> None:
+        """See that a token may be looked up.
+
+        Raises:
+            Problem: 429 where its client has shown too many wrong ones, and it was not right before.
+        """
+        wait = self._closed_until.get(client, 0.0) - self._clock()
+        if wait > 0 and digest not in self._right:
+            self.refused["address"] += 1
+            raise _too_many("Too many wrong tokens have come from this address.", wait)
+
+    def was_right(self, digest: bytes) -> None:
+        _remember(self._right, digest, None)
+
+    async def was_wrong(self, client: str, digest: bytes) -> None:
+        """Count a wrong token.
+
+        Raises:
+            Problem: 429 where it is one too many.
+        """
+        self.wrong_tokens += 1
+        self._right.pop(digest, None)
+        turn = await self._take(f"address:{client}", WRONG_TOKENS)
+        if turn is not None and turn.is_refused:
+            _remember(self._closed_until, client, self._clock() + turn.retry_after)
+            self.check_open(client, digest)
+
+    async def spend(self, request: Request, token_id: int, rate: Rate | None) -> None:
+        """Count a request of a token; its answer tells what is left.
+
+        Raises:
+            Problem: 429 where it is one too many.
+        """
+        rate = rate or self._rate
+        turn = await self._take(f"token:{token_id}", rate)
+        if turn is None:
+            return
+        request.state.rate_limit = _headers(rate, turn)
+        if turn.is_refused:
+            self.refused["token"] += 1
+            raise _too_many(f"This token may make {rate} requests.", turn.retry_after)
+
+    async def close(self) -> None:
+        await self._limiter.close()
+
+    async def _take(self, whose: str, rate: Rate) -> Turn | None:
+        if self._clock() < self._left_alone_until:
+            return None
+        try:
+            return await self._limiter.take(whose, rate)
+        except UNREACHABLE as error:
+            self._left_alone_until = self._clock() + AFTER_FAILURE_SECONDS
+            _log.warning("nobody is limited: the stream server cannot count: %s", type(error).__name__)
+            return None
+
+
+class TellLimits:
+    """Writes what is left of a token's rate into its answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start" and "rate_limit" in scope.get("state", {}):
+                MutableHeaders(scope=message).update(scope["state"]["rate_limit"])
+            await send(message)
+
+        await self._app(scope, receive, tell)
+
+
+def _headers(rate: Rate, turn: Turn) -> dict[str, str]:
+    return {
+        "RateLimit-Limit": str(rate.requests),
+        "RateLimit-Remaining": str(turn.remaining),
+        "RateLimit-Reset": str(math.ceil(turn.reset_after)),
+    }
+
+
+def _too_many(detail: str, wait: float) -> Problem:
+    seconds = max(1, math.ceil(wait))
+    return Problem(429, f"{detail} Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
+
+
+def _remember(memory: OrderedDict[Key, Value], key: Key, value: Value) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > _MOST_REMEMBERED:
+        memory.popitem(last=False)

@@ -1,0 +1,39 @@
+"""Whose rows are seen, and what of them: every list goes through one of these."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from tracker.store.click_list import ClickFilter, Page, Row
+from tracker.store.conversion_list import ConversionFilter
+from tracker.store.tokens import Owner
+
+SomeFilter = TypeVar("SomeFilter", ClickFilter, ConversionFilter)
+
+
+class Sight(NamedTuple):
+    """What the network, an affiliate or an advertiser sees."""
+
+    keys: tuple[str, ...]  # of a row, in their order
+    owner: Owner | None = None  # None: the network, which sees the rows of all, whole
+
+    def narrow(self, wanted: SomeFilter) -> SomeFilter:
+        """What of it may be seen."""
+        if self.owner is None:
+            return wanted
+        return wanted._replace(equals=(*wanted.equals, (self.owner.column, self.owner.id)))
+
+    def show(self, rows: list[Row]) -> list[Row]:
+        return rows if self.owner is None else [{key: row[key] for key in self.keys} for row in rows]
+
+    def showing(self, read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
+        async def shown(*wanted: object) -> Page:
+            page = await read(*wanted)
+            return page._replace(rows=self.show(page.rows))
+
+        return shown
+
+    async def stream(self, chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
+        async for rows in chunks:
+            yield self.show(rows)

@@ -1,0 +1,264 @@
+"""Telling of conversions: those that no postback tells of, and what becomes of those that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Annotated, Any, Literal, NamedTuple
+
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tracker.api.auth import authorize
+from tracker.api.conversion_schema import OneConversion, Status
+from tracker.api.conversions import ALL, PATH, no_such_conversion
+from tracker.api.create_clicks import request_key
+from tracker.api.create_schema import CreateHeaders
+from tracker.api.fields import Fields, Id, Text
+from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
+from tracker.api.listing import answer_one, as_json, id_or_hash
+from tracker.api.openapi import answers, documented
+from tracker.api.parameters import Query, ZoneQuery, read_query
+from tracker.api.problems import Problem, invalid
+from tracker.clickhash import Mint
+from tracker.conversion import ConversionStatus, Postback, Source, Unreadable, read_postback, read_status
+from tracker.money import read_amount, read_currency
+from tracker.store import conversion_list, conversions, told
+from tracker.store.conversions import Taken
+from tracker.store.created import Conflict
+
+SCOPE = "conversions:write"
+
+MAX_CONVERSIONS = 100
+"""Most conversions of one request."""
+
+MAX_BODY = 1 << 20
+"""Longest body, in bytes."""
+
+
+def _read(read: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _without_nulls(given: Any) -> Any:
+    if not isinstance(given, dict):
+        return given
+    return {name: value for name, value in given.items() if value is not None}
+
+
+_EXAMPLE: dict[str, Any] = {
+    "click_id": "01927632a6c87d3f9b1c5e8a4f60d2b7",
+    "order_id": "A-1001",
+    "status": "approved",
+    "sale_amount": "125.00",
+    "currency": "EUR",
+}
+
+_Amount = Annotated[str, Field(examples=["12.50"], max_length=30), _read(read_amount)]
+
+
+class NewConversion(Fields):
+    """What a postback would say. What is left out, empty or null is not said."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    click_id: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        description="The click's hash, or its id in an earlier tracker."
+    )
+    order_id: Text | None = Field(
+        None, description="The advertiser's; tells its conversions of one goal apart."
+    )
+    goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
+    status: Annotated[str, _read(read_status)] | None = Field(
+        None,
+        description="pending, hold, approved or rejected, or a name that other platforms have for one; what "
+        "the goal says unless given.",
+        examples=["approved"],
+    )
+    sale_status: Text | None = Field(None, description="The advertiser's own text.")
+    payout: _Amount | None = Field(None, description="What the goal pays unless given.")
+    revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
+    sale_amount: _Amount | None = Field(None, description="What percentages are of.")
+    currency: Annotated[str, _read(read_currency)] | None = Field(
+        None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
+    )
+    external_id: Text | None = Field(None, description="The advertiser_external_id.")
+    adv_sub: Text | None = None
+    adv_sub2: Text | None = None
+    adv_sub3: Text | None = None
+    adv_sub4: Text | None = None
+    adv_sub5: Text | None = None
+
+    def parameters(self) -> dict[str, str]:
+        """What is said, as a postback says it."""
+        return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
+
+
+_NewConversion = Annotated[NewConversion, BeforeValidator(_without_nulls)]
+
+
+class NewConversions(Fields):
+    """Conversions told of together: all can be read, or nothing is done."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"conversions": [_EXAMPLE]}]})
+
+    conversions: list[_NewConversion] = Field(min_length=1, max_length=MAX_CONVERSIONS)
+
+
+class TellConversions(RootModel[NewConversion | NewConversions]):
+    """One conversion, or up to a hundred."""
+
+
+class Told(BaseModel):
+    """What became of it. It is in the log of postbacks under its hash."""
+
+    hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
+    result: Literal["stored", "updated", "unchanged", "parked", "rejected"] = Field(
+        description="parked: its click may come yet, and then it is done."
+    )
+    reason: str = Field(description="Where it was not simply done.", examples=["unknown click"])
+    conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
+
+
+class ToldMany(BaseModel):
+    """The results of a list, in its order."""
+
+    data: list[Told]
+
+
+class ToldAnswer(RootModel[Told | ToldMany]):
+    """Of one conversion its result, of a list `data`."""
+
+
+class ConversionPatch(Fields):
+    """What the network decides of a conversion; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
+
+    status: Status | None = Field(
+        None, description="From pending and hold to any; between approved and rejected."
+    )
+    sale_status: Text | None = Field(None, description="The text that its click shows, too.")
+
+
+@documented.validate(
+    headers=CreateHeaders,
+    json=TellConversions,
+    resp=answers(ToldAnswer, 400, 401, 403, 413, 415, 422, 503),
+    tags=["Conversions"],
+    operation_id="tell_conversions",
+    skip_validation=True,
+)
+async def tell_conversions(request: Request) -> Response:
+    """Tell of conversions
+
+    By the rules of a postback, but with the network's own word: no secret is asked for, and amounts always
+    count. If anything in the request cannot be read, nothing of it is done; what the rules refuse is a result
+    (`rejected`, `reason`). What is answered is stored. After any other answer, or none, repeat the request
+    with the same Idempotency-Key; without one, an order id keeps a conversion from being made twice, or a
+    goal that takes one conversion a click.
+    """
+    token = await authorize(request, SCOPE)
+    read_query(request, Query)
+    key = request_key(request)
+    body = await read_object(request, JSON, most=MAX_BODY)
+    check_storable(body)
+    asked = _read_asked(body)
+    postbacks = [_postback(request, asked, place) for place in range(len(asked.conversions))]
+    said = orjson.dumps([conversion.parameters() for conversion in asked.conversions])
+    wanted = told.Request(token.id, key, sha256(said).digest(), postbacks)
+    complete_until = await request.app.state.complete_until.millis()
+    try:
+        taken = await told.tell(request.app.state.pool, wanted, complete_until)
+    except Conflict as error:
+        raise invalid({error.field: [str(error)]}) from None
+    rows = [_row(each) for each in taken]
+    return as_json({"data": rows} if asked.is_list else rows[0])
+
+
+@documented.validate(
+    query=ZoneQuery,
+    json=ConversionPatch,
+    resp=answers(OneConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
+    tags=["Conversions"],
+    operation_id="change_conversion",
+    path_parameter_descriptions={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
+    skip_validation=True,
+)
+async def change_conversion(request: Request) -> Response:
+    """Change a conversion
+
+    Sets its status, or the advertiser's text. A status that it cannot get any more is refused with 409, and
+    nothing is changed. The change is in its history, its money is booked or taken back, and its affiliate is
+    told.
+    """
+    token = await authorize(request, SCOPE)
+    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
+    given = await read_object(request, JSON, MERGE_PATCH)
+    check_storable(given)
+    patch = validated(given, ConversionPatch)
+    if patch.status is None and patch.sale_status is None:
+        raise invalid({"status": ["is missing, and so is sale_status"]})
+    id_ = await _change(request, patch, token.name)
+    row = await conversion_list.one(request.app.state.pool, id_, zone, ALL.narrow)
+    assert row
+    return answer_one(row)
+
+
+routes: list[BaseRoute] = [
+    Route(PATH, tell_conversions, methods=["POST"]),
+    Route(f"{PATH}/{{id}}", change_conversion, methods=["PATCH"]),
+]
+
+
+class _Asked(NamedTuple):
+    """The conversions of a body: one by itself, or a list."""
+
+    conversions: list[NewConversion]
+    is_list: bool
+
+    def named(self, place: int, field: str) -> str:
+        return f"conversions.{place}.{field}" if self.is_list else field
+
+
+def _read_asked(body: dict[str, Any]) -> _Asked:
+    if "conversions" in body:
+        return _Asked(validated(body, NewConversions).conversions, True)
+    return _Asked([validated(_without_nulls(body), NewConversion)], False)
+
+
+def _postback(request: Request, asked: _Asked, place: int) -> Postback:
+    mint: Mint = request.app.state.mint
+    ip = request.client.host if request.client else ""
+    try:
+        return read_postback(mint.hash(), Source.API, ip, None, asked.conversions[place].parameters())
+    except Unreadable as error:
+        raise invalid({asked.named(place, error.field): [str(error)]}) from None
+
+
+def _row(taken: Taken) -> dict[str, object]:
+    return taken._asdict()
+
+
+async def _change(request: Request, patch: ConversionPatch, author: str) -> int:
+    key = id_or_hash(request.path_params["id"])
+    async with told.changing(request.app.state.pool) as connection:
+        found = None if key is None else await told.find(connection, key)
+        if found is None:
+            raise no_such_conversion()
+        id_, before = found
+        wanted = before if patch.status is None else ConversionStatus(patch.status)
+        ((_, _, after),) = await conversions.set_status(
+            connection, [id_], wanted, source=Source.API, author=author, sale_status=patch.sale_status
+        )
+        if after is not wanted:
+            errors = {"status": [f"cannot be {wanted} any more"]}
+            raise Problem(409, f"It stays {after}: it cannot be {wanted} any more.", errors=errors)
+    return id_

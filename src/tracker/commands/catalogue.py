@@ -1,0 +1,300 @@
+"""`tracker offers|affiliates|goals|…`: the catalogue by hand, by the rules of the API, and in its trail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+import orjson
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from tracker.api import goals, link_places, offers, partners, traffic
+from tracker.api.json_body import validated
+from tracker.api.problems import Problem
+from tracker.api.resource import (
+    Editor,
+    Resource,
+    change_row,
+    check_parent,
+    create_row,
+    delete_row,
+    found,
+    path_of,
+    place_of,
+)
+from tracker.api.resource_endpoints import PageQuery, query_model
+from tracker.commands.arguments import add_json, whole
+from tracker.complaint import Complaint
+from tracker.model import MAX_ID
+from tracker.settings import Settings
+from tracker.store import managed
+from tracker.store.managed import Author, Row
+from tracker.store.pool import Pool, open_pool
+
+_PATHS = {
+    "postback-secrets": "advertisers/{advertiser_id}/postback-secrets",
+    "offer-urls": "offers/{offer_id}/urls",
+    "offer-affiliates": "offers/{offer_id}/affiliates",
+    "free-values": "offers/{offer_id}/free-values",
+    "caps": "offers/{offer_id}/caps",
+    "goals": "offers/{offer_id}/goals",
+    "goal-terms": "goals/{goal_id}/terms",
+    "affiliate-postbacks": "affiliates/{affiliate_id}/postbacks",
+}
+"""Where the API has what a command is about, unless under the command's own name."""
+_RESOURCES: dict[str, Resource] = {
+    resource.path: resource
+    for module in (offers, partners, goals, traffic, link_places)
+    for resource in module.RESOURCES
+}
+_READ_AT_ONCE = 1000
+
+_HOW_TO_WRITE = """\
+Fields are written as field=value: a text where the field takes one, else JSON, as in
+  name='Puzzle Quest'  advertiser_id=1  is_test=true  'targeting={"country": ["DE"]}'  fallback_url=null
+and field:=JSON is always JSON (host:=null). null sets a field back to what it is unless given.
+
+fields:
+"""
+
+
+class Assignment(NamedTuple):
+    """A field and its value, as they were typed."""
+
+    field: str
+    text: str
+    is_json: bool
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    resource = _resource(parser.prog.rpartition(" ")[2])
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, (purpose, has_key, writes) in _ACTIONS.items():
+        if resource.table.key or name in ("show", "set"):
+            action = actions.add_parser(
+                name,
+                help=purpose,
+                description=f"{purpose[0].upper()}{purpose[1:]}.",
+                formatter_class=RawDescriptionHelpFormatter,
+            )
+            _add_words(action, resource, name, has_key=has_key, writes=writes)
+
+
+_ACTIONS = {
+    "list": ("show all, or those of some field=value", False, False),
+    "show": ("show one", True, False),
+    "add": ("make one, and show it", False, True),
+    "set": ("change some fields of one", True, True),
+    "rm": ("archive one, or delete what nothing refers to", True, True),
+}
+"""Each action: what it does, whether it is about one that is there, whether it changes anything."""
+
+
+def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key: bool, writes: bool) -> None:
+    table = resource.table
+    for column in filter(None, (table.parent, table.key if has_key else "")):
+        action.add_argument(column, metavar=column.upper(), help=f"of the {resource.noun}")
+    if name in ("list", "add", "set"):
+        action.add_argument("assignments", type=_assignment, nargs="*", metavar="FIELD=VALUE")
+    if name in ("add", "set"):
+        action.epilog = _HOW_TO_WRITE + "\n".join(map(_about, resource.fields.model_fields.items()))
+    elif name == "list":
+        action.epilog = f"fields: {', '.join(_filters(resource))}"
+    if writes:
+        action.add_argument(
+            "--dry-run", action="store_true", help="say what would happen, and change nothing"
+        )
+    if writes and has_key:
+        action.add_argument(
+            "--version", type=whole(1, MAX_ID), metavar="N", help="refuse where it is another by now"
+        )
+    add_json(action)
+
+
+def _filters(resource: Resource) -> list[str]:
+    return [name for name in query_model(resource).model_fields if name not in PageQuery.model_fields]
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    try:
+        asyncio.run(_run(settings, _resource(arguments.command), arguments))
+    except Problem as problem:
+        raise Complaint(problem.detail) from None
+    return 0
+
+
+async def _run(settings: Settings, resource: Resource, arguments: Namespace) -> None:
+    assert settings.postgres_dsn
+    pool = await open_pool(settings.postgres_dsn)
+    try:
+        await _DOES[arguments.action](Asked(pool, resource, arguments))
+    finally:
+        pool.terminate()
+
+
+class Asked(NamedTuple):
+    """What is to be done, and to what."""
+
+    pool: Pool
+    resource: Resource
+    arguments: Namespace
+
+    def place(self, *columns: str) -> Row:
+        return place_of(vars(self.arguments), *columns)
+
+    def editor(self) -> Editor:
+        version = getattr(self.arguments, "version", None)
+        if_match = None if version is None else f'"{version}"'
+        return Editor(self.pool, _author(), if_match, self.arguments.dry_run)
+
+
+async def _list(asked: Asked) -> None:
+    table = asked.resource.table
+    place = asked.place(table.parent)
+    await check_parent(asked.pool, table, place, or_archived=True)
+    given = {field: text for field, text, _ in asked.arguments.assignments}
+    query = validated(given, query_model(asked.resource))
+    equals = {**place, **query.model_dump(exclude={"page", "per_page"}, exclude_none=True)}
+    rows: list[Row] = []
+    while True:
+        page = await managed.page(asked.pool, table, equals, len(rows) // _READ_AT_ONCE + 1, _READ_AT_ONCE)
+        rows += page.rows
+        if not page.has_more:
+            break
+    if asked.arguments.json:
+        print(*(orjson.dumps(row).decode() for row in rows), sep="\n", end="\n" if rows else "")
+    else:
+        _print_table(list(dict.fromkeys((*table.fixed, *asked.resource.filters))), rows)
+
+
+async def _show(asked: Asked) -> None:
+    table = asked.resource.table
+    place = asked.place(*table.fixed)
+    _print_row(asked, found(await managed.one(asked.pool, table, place), asked.resource))
+
+
+async def _add(asked: Asked) -> None:
+    place = asked.place(asked.resource.table.parent)
+    _print_row(asked, await create_row(asked.editor(), asked.resource, place, _given(asked)))
+
+
+async def _set(asked: Asked) -> None:
+    place = asked.place(*asked.resource.table.fixed)
+    _print_row(asked, await change_row(asked.editor(), asked.resource, place, _given(asked)))
+
+
+async def _rm(asked: Asked) -> None:
+    table = asked.resource.table
+    place = asked.place(*table.fixed)
+    await delete_row(asked.editor(), asked.resource, place)
+    done = "archived" if table.can_archive else "deleted"
+    path = path_of(asked.resource, place)
+    if asked.arguments.json:
+        print(json.dumps({"path": path, "done": done, "dry_run": asked.arguments.dry_run}))
+    else:
+        print(f"{path}: {'would be ' if asked.arguments.dry_run else ''}{done}")
+
+
+_DOES: Mapping[str, Callable[[Asked], Awaitable[None]]] = {
+    "list": _list,
+    "show": _show,
+    "add": _add,
+    "set": _set,
+    "rm": _rm,
+}
+
+
+# What is typed
+
+
+def _assignment(word: str) -> Assignment:
+    field, equals, text = word.partition("=")
+    if not equals or not field:
+        raise ArgumentTypeError(f"{word!r} is not FIELD=VALUE")
+    return Assignment(field.removesuffix(":"), text, field.endswith(":"))
+
+
+def _given(asked: Asked) -> Row:
+    given: Row = {}
+    for assignment in asked.arguments.assignments:
+        if assignment.field in given:
+            raise Complaint(f"{assignment.field} is given more than once")
+        given[assignment.field] = _value(assignment, asked.resource.fields.model_fields)
+    return given
+
+
+def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:
+    """The text itself where the field takes it, else what it is as JSON."""
+    field, text = fields.get(assignment.field), assignment.text
+    if not assignment.is_json and field is not None and _fits(field, text):
+        return text
+    try:
+        value: object = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if assignment.is_json:
+            raise Complaint(f"{assignment.field} is not JSON") from None
+        return text
+    is_text = field is not None and field.annotation is str and not assignment.is_json
+    return text if is_text else value
+
+
+def _fits(field: FieldInfo, value: object) -> bool:
+    type_: Any = Annotated[field.annotation, Field(), *field.metadata]
+    try:
+        TypeAdapter(type_, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _author() -> Author:
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return Author(None, f"command line: {user}")
+
+
+def _resource(command: str) -> Resource:
+    return _RESOURCES[_PATHS.get(command, command)]
+
+
+# What is shown
+
+
+def _about(named: tuple[str, FieldInfo]) -> str:
+    name, field = named
+    known = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    default = "" if field.is_required() else f"({_text(field.get_default(call_default_factory=True))})"
+    parts = (field.description, ", ".join(map(str, known)), "needed" if field.is_required() else default)
+    return f"  {name:20} {' '.join(part for part in parts if part)}".rstrip()
+
+
+def _print_row(asked: Asked, row: Row) -> None:
+    if asked.arguments.json:
+        print(orjson.dumps(row).decode())
+    else:
+        width = max(map(len, row))
+        print(*(f"{name:{width}}  {_text(value)}".rstrip() for name, value in row.items()), sep="\n")
+    if getattr(asked.arguments, "dry_run", False):
+        print("tracker: a dry run: nothing was changed", file=sys.stderr)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
+    lines = [list(columns), *([_text(row[column]) for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

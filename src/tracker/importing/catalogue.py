@@ -1,0 +1,314 @@
+"""Brings a catalogue to what files say of it: all of it, in one transaction, or nothing.
+
+An object is known by its id; where a file gives none, by what no two may have alike, else by its name. What
+files say of an object replaces what it is; what they leave out stays. Every change takes the way of the
+management API's, so it is checked alike, and stands in the audit trail with the author "import".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from graphlib import TopologicalSorter
+from typing import Any, NamedTuple, cast
+
+import orjson
+
+from tracker.api import goals, link_places, offers, partners, traffic
+from tracker.api.problems import Problem
+from tracker.api.resource import Editor, Resource, change_row, create_row, path_of
+from tracker.importing.entries import Entry
+from tracker.store import managed
+from tracker.store.managed import Author, Reference, Row
+from tracker.store.pool import Connection, Pool
+
+_AUTHOR = Author(None, "import")
+
+_KNOWN_BY = {"offer_url": ("url",), "affiliate_postback": ("url", "offer_id", "goal_id")}
+"""What tells objects without a name apart, where it is not all that is said of them."""
+
+
+class Change(NamedTuple):
+    """What was done to an object, or in a dry run would be."""
+
+    path: str
+    is_new: bool
+    fields: tuple[str, ...]  # that were changed
+
+
+class Result(NamedTuple):
+    changes: list[Change]
+    left: int  # objects that were as the files say
+    errors: list[str]
+
+
+class _UnclearError(ValueError):
+    """What an entry means cannot be told."""
+
+
+class _UndoneError(Exception):
+    """Undoes a transaction."""
+
+
+RESOURCES = tuple(
+    resource
+    for module in (partners, offers, goals, traffic, link_places)
+    for resource in module.RESOURCES
+    if not resource.mint  # secrets are made here, and shown once
+)
+"""What a catalogue consists of."""
+
+
+async def bring(connection: Connection, entries: Sequence[Entry], *, is_dry: bool) -> Result:
+    """Create and change what the entries say; with errors, and in a dry run, nothing is kept."""
+    pool = cast(Pool, _OneConnection(connection))
+    bringing = _Bringing(connection, Editor(pool, _AUTHOR), entries)
+    with suppress(_UndoneError):
+        async with managed.changing(pool):
+            await bringing.keep_ids_free()
+            for resource in _in_order():
+                await bringing.run(resource)
+            if is_dry or bringing.errors:
+                raise _UndoneError
+            await bringing.pass_ids()
+    return bringing.result()
+
+
+def _in_order() -> list[Resource]:
+    """What is referred to comes first."""
+    resources = {resource.table.name: resource for resource in RESOURCES}
+    referred = {
+        name: {resource.table.parent_table, *(reference.table for reference in resource.table.references)}
+        for name, resource in resources.items()
+    }
+    order = TopologicalSorter({name: tables - {name, ""} for name, tables in referred.items()}).static_order()
+    return [resources[name] for name in order]
+
+
+class _OneConnection:
+    """A pool of one connection: what is done through it is part of its transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def acquire(self) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self._connection)
+
+
+class _Rows:
+    """The rows of a table as they are by now, found by any of their columns."""
+
+    def __init__(self, rows: Iterable[Row], last_id: int) -> None:
+        self.last_id = last_id
+        self._rows = list(rows)
+        self._found: dict[tuple[str, ...], dict[bytes, list[Row]]] = {}
+
+    def find(self, by: Row) -> list[Row]:
+        columns = tuple(sorted(by))
+        if columns not in self._found:
+            self._found[columns] = defaultdict(list)
+            for row in self._rows:
+                self._found[columns][_key(row, columns)].append(row)
+        return self._found[columns].get(_key(by, columns), [])
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+        for columns, found in self._found.items():
+            found[_key(row, columns)].append(row)
+
+    def next_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
+
+
+class _Bringing:
+    """What was brought about so far."""
+
+    def __init__(self, connection: Connection, editor: Editor, entries: Sequence[Entry]) -> None:
+        self._connection = connection
+        self._editor = editor
+        self._entries = entries
+        self._loaded: dict[str, _Rows] = {}
+        self._meant: dict[int, Row] = {}  # the row that an entry means, by its place among the entries
+        self._places = {id(entry): place for place, entry in enumerate(entries)}
+        self._changes: dict[int, Change] = {}
+        self.errors: list[str] = []
+
+    def result(self) -> Result:
+        return Result(list(self._changes.values()), len(self._meant) - len(self._changes), self.errors)
+
+    async def run(self, resource: Resource) -> None:
+        """First all are there, then they are as the files say: they may refer to each other."""
+        own = [(place, entry) for place, entry in enumerate(self._entries) if entry.resource is resource]
+        if not own:
+            return
+        for step in (self._find_or_create, self._change):
+            for place, entry in own:
+                try:
+                    await step(place, entry)
+                except _UnclearError as error:
+                    self.errors.append(f"{entry.where}: {error}")
+                except Problem as problem:
+                    self.errors += _told(entry, problem)
+
+    async def keep_ids_free(self) -> None:
+        """Have offers' base goals, which come with them, leave those ids alone that the files say."""
+        said = max(self._said_ids("goal"), default=0)
+        if said > await managed.last_id(self._connection, "goal"):
+            await managed.pass_id(self._connection, "goal", said)
+
+    async def pass_ids(self) -> None:
+        """Have ids that are given from now on come after those of the files."""
+        for table, rows in self._loaded.items():
+            if rows.last_id:
+                await managed.pass_id(self._connection, table, rows.last_id)
+
+    async def _rows(self, name: str) -> _Rows:
+        if name not in self._loaded:
+            table = next(resource.table for resource in RESOURCES if resource.table.name == name)
+            rows = await managed.every(self._connection, table)
+            last_id = await managed.last_id(self._connection, name) if table.key == "id" else 0
+            self._loaded[name] = _Rows(rows, max([last_id, *self._said_ids(name)]))
+        return self._loaded[name]
+
+    def _said_ids(self, table: str) -> list[int]:
+        own = (entry.given.get("id") for entry in self._entries if entry.resource.table.name == table)
+        return [id_ for id_ in own if isinstance(id_, int)]
+
+    async def _find_or_create(self, place: int, entry: Entry) -> None:
+        parent = await self._parent(entry)
+        if parent is None:
+            return  # it is wrong itself, and that is said
+        table = entry.resource.table
+        to_others = [reference for reference in table.references if reference.table != table.name]
+        given = parent | await self._resolved(entry, parent, to_others)
+        rows = await self._rows(table.name)
+        row = _find(entry.resource, rows, given, parent)
+        if row is None:
+            row = await self._create(entry.resource, rows, given, parent)
+            self._changes[place] = Change(path_of(entry.resource, row), True, ())
+        elif row.get("name") != given.get("name", row.get("name")):
+            rows.add({**row, "name": given["name"]})
+        self._meant[place] = row
+
+    async def _create(self, resource: Resource, rows: _Rows, given: Row, parent: Row) -> Row:
+        table = resource.table
+        where = dict(parent)
+        if table.key == "id":
+            where["id"] = given.get("id") or rows.next_id()
+        named_elsewhere = {"id", *parent, *table.facts}
+        fields = {name: value for name, value in given.items() if name not in named_elsewhere}
+        row = await create_row(self._editor, resource, where, fields)
+        rows.add(row)
+        return row
+
+    async def _change(self, place: int, entry: Entry) -> None:
+        before = self._meant.get(place)
+        if before is None:
+            return
+        table = entry.resource.table
+        given = await self._resolved(entry, before, table.references)
+        if all(name in before and before[name] == value for name, value in given.items()):
+            return
+        patch = {name: _replacing(before.get(name), value) for name, value in given.items()}
+        where = {column: before[column] for column in table.fixed}
+        after = await change_row(self._editor, entry.resource, where, patch)
+        self._meant[place] = after
+        changed = tuple(name for name in table.columns if before[name] != after[name])
+        if changed and place not in self._changes:
+            self._changes[place] = Change(path_of(entry.resource, after), False, changed)
+
+    async def _parent(self, entry: Entry) -> Row | None:
+        """The column that says whose an entry's object is; None: its parent could not be made."""
+        table = entry.resource.table
+        if not table.parent:
+            return {}
+        if entry.parent is not None:
+            meant = self._meant.get(self._places[id(entry.parent)])
+            return meant and {table.parent: meant["id"]}
+        whose = Reference(table.parent, table.parent_table)
+        given = await self._resolved(entry, {}, [whose])
+        if not isinstance(given.get(table.parent), int):
+            raise _UnclearError(f"{table.parent} is missing, and so is {table.parent_table}")
+        return {table.parent: given[table.parent]}
+
+    async def _resolved(self, entry: Entry, row: Row, references: Iterable[Reference]) -> Row:
+        """What is said, with ids in place of names: `advertiser: PlayGames` is an `advertiser_id`."""
+        given = dict(entry.given)
+        table = entry.resource.table
+        by_name = {reference.column.removesuffix("_id"): reference for reference in table.references}
+        if table.parent:
+            by_name[table.parent_table] = Reference(table.parent, table.parent_table)
+        wanted = {reference.column for reference in references}
+        for name, reference in by_name.items():
+            if name in given and name not in table.columns:
+                said = given.pop(name)
+                if reference.column in wanted:
+                    given[reference.column] = await self._id_of(name, said, reference, {**row, **given})
+            if reference.column not in wanted and reference.column != table.parent:
+                given.pop(reference.column, None)
+        return given
+
+    async def _id_of(self, name: str, said: Any, reference: Reference, row: Row) -> int | None:
+        if said is None:
+            return None
+        within = {reference.within: row[reference.within]} if row.get(reference.within) else {}
+        rows = await self._rows(reference.table)
+        found = _current(rows.find({"name": said, **within}))
+        if len(found) != 1:
+            raise _UnclearError(
+                f"{name} {said!r} is the name of {len(found) or 'none'}: give {reference.column}"
+            )
+        return cast(int, found[0]["id"])
+
+
+def _find(resource: Resource, rows: _Rows, given: Row, parent: Row) -> Row | None:
+    """The row that is meant, if there is one."""
+    table = resource.table
+    if not table.key:
+        return rows.find({})[0]
+    if "id" in given and table.key == "id":
+        found = rows.find({"id": given["id"]})
+        if found and any(found[0][column] != value for column, value in parent.items()):
+            raise _UnclearError(f"id {given['id']} is of another {table.parent_table}")
+        if not found and given.get("is_base"):
+            raise _UnclearError("the offer's base goal has another id: leave the id out")
+        return found[0] if found else None
+    found = _current(rows.find({**parent, **_identity(resource, given)}))
+    if len(found) > 1:
+        raise _UnclearError(f"there are {len(found)} such: give the id")
+    return found[0] if found else None
+
+
+def _identity(resource: Resource, given: Row) -> Row:
+    """What an object is known by that has no id."""
+    table = resource.table
+    if given.get("is_base"):
+        return {"is_base": True}
+    named = ("name",) if given.get("name") else None
+    said = tuple(name for name in given if name in table.columns)
+    columns = table.unique or named or _KNOWN_BY.get(table.name) or said
+    fields = resource.fields.model_fields
+    return {column: given.get(column, fields[column].get_default()) for column in columns}
+
+
+def _current(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if not row.get("is_archived")]
+
+
+def _key(row: Row, columns: Iterable[str]) -> bytes:
+    return orjson.dumps([row.get(column) for column in columns])
+
+
+def _replacing(old: Any, new: Any) -> Any:
+    """A merge patch that makes the new out of the old, though objects are merged."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return new
+    return dict.fromkeys(old) | {name: _replacing(old.get(name), value) for name, value in new.items()}
+
+
+def _told(entry: Entry, problem: Problem) -> list[str]:
+    if not problem.errors:
+        return [f"{entry.where}: {problem.detail}"]
+    return [f"{entry.where}: {field} {why}" for field, whys in problem.errors.items() for why in whys]

@@ -1,0 +1,171 @@
+"""One imported click: from a row of a file to a row of the table, and the id that it had before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import tzinfo
+from typing import Any, NamedTuple
+
+from tracker.clickhash import hash_for, is_click_hash, millis_of
+from tracker.edge.link import MAX_TARGET, MAX_VALUE
+from tracker.edge.visitor import (
+    MAX_CLIENT_HINTS,
+    MAX_FETCH,
+    MAX_HOST,
+    MAX_LANGUAGE,
+    MAX_REFERRER,
+    MAX_REQUESTED_LINK,
+    MAX_USER_AGENT,
+)
+from tracker.importing import values
+from tracker.importing.values import RowError, read_all
+from tracker.model import ClickRow, Reason, Status
+from tracker.store.click_list import AFF_SUBS
+from tracker.store.imported_clicks import ImportedClick
+from tracker.store.imports import MISSING, Known
+
+_LONGEST_WORD = 100
+
+_ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
+_WORDS = (
+    *("device_os", "device_os_version", "device_brand", "device_model", "device_type", "platform", "browser"),
+    *("browser_version", "mobile_carrier", "country_code", "region_code", "city", "isp", "bot_reason"),
+)
+_DERIVED = ("id", "offer_name", "advertiser_name", "affiliate_name", "sale_status", "advertiser_external_id")
+
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(ClickRow._fields, ""),
+    **dict.fromkeys(("requested_url_id", "offer_url_id", "brand_id", "aff_group_id", "bot_reason")),
+    **dict.fromkeys(("country_code", "region_code", "city", "isp")),
+    **dict.fromkeys(("is_bot", "is_test", "verdict_late"), False),
+    **dict.fromkeys(("device_os", "device_os_version", "mobile_carrier"), "UNK"),  # as the API shows it
+    "status": Status.ACCEPTED.value,
+    "reason": Reason.NONE.value,
+}
+
+
+def _visitor_key(value: Any) -> int:
+    """Sixteen hexadecimal digits, to the signed number that the column holds."""
+    try:
+        return _signed(int(values.key(value), 16))
+    except ValueError:
+        raise ValueError("is not sixteen hexadecimal digits") from None
+
+
+def _signed(number: int) -> int:
+    if number >> 64:
+        raise ValueError
+    return number - (number >> 63 << 64)
+
+
+def _reason(value: Any) -> int:
+    try:
+        return Reason(int(value)).value
+    except (ValueError, TypeError):
+        raise ValueError("is no reason of this tracker") from None
+
+
+def _readers(zone: tzinfo) -> dict[str, values.Reader]:
+    return {
+        **dict.fromkeys(("hash", "group_hash", "legacy_id"), values.key),
+        "created_at": values.moment(zone),
+        **dict.fromkeys(
+            (
+                *("requested_offer_id", "requested_url_id", "offer_id", "offer_url_id", "advertiser_id"),
+                *("brand_id", "affiliate_id", "aff_group_id"),
+            ),
+            values.id_,
+        ),
+        **dict.fromkeys(("is_unique", "is_bot", "is_test", "verdict_late"), values.flag),
+        "status": values.choice(*(status.value for status in Status)),
+        "reason": _reason,
+        **dict.fromkeys(
+            (*AFF_SUBS, *_ADV_SUBS, "affiliate_source", "external_id", "gaid", "idfa"),
+            values.text(MAX_VALUE),
+        ),
+        "visitor_key": _visitor_key,
+        "user_agent": values.text(MAX_USER_AGENT),
+        "client_hints": values.text(MAX_CLIENT_HINTS),
+        "language": values.text(MAX_LANGUAGE),
+        "referrer": values.text(MAX_REFERRER),
+        "host": values.text(MAX_HOST),
+        **dict.fromkeys(("fetch_dest", "fetch_user"), values.text(MAX_FETCH)),
+        **dict.fromkeys((*_WORDS, "ip"), values.text(_LONGEST_WORD)),
+        "requested_link": values.text(MAX_REQUESTED_LINK),
+        "redirected_link": values.text(MAX_TARGET),
+        **dict.fromkeys((*_DERIVED, "has_conversions"), values.ignored),
+    }
+
+
+class ClickReader(NamedTuple):
+    """Reads the clicks of one earlier tracker."""
+
+    source: str
+    known: Known
+    readers: Mapping[str, values.Reader]
+
+    @classmethod
+    def of(cls, source: str, zone: tzinfo, known: Known) -> ClickReader:
+        return cls(source, known, _readers(zone))
+
+    def read(self, fields: Mapping[str, Any]) -> ImportedClick:
+        """One row.
+
+        Raises:
+            RowError: naming each field that is wrong.
+        """
+        found = read_all(fields, self.readers)
+        hash_, legacy_id = self._identity(found)
+        found |= _grouped(found, hash_)
+        for name, value in self._from_catalogue(found).items():
+            if name not in fields:  # null says that there is none
+                found[name] = value
+        found.setdefault("requested_offer_id", found["offer_id"])
+        found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # nobody else's
+        return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id)
+
+    def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
+        """The click's hash here, and the earlier id that it is known by."""
+        hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
+        if hash_ is not None and is_click_hash(hash_):
+            _check_time(hash_, millis)
+            return hash_, legacy_id
+        earlier = legacy_id if hash_ is None else hash_
+        if earlier is None:
+            raise RowError({"legacy_id": "is missing, and there is no hash either"})
+        if legacy_id not in (None, earlier):
+            raise RowError({"hash": "is no hash of this tracker, and legacy_id is another one"})
+        if millis is None:
+            raise RowError({"created_at": "is missing"})
+        return hash_for(millis, f"{self.source}\0{earlier}"), earlier
+
+    def _from_catalogue(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        offer = self.known.offers.get(found.get("offer_id", 0))
+        group_id = self.known.affiliates.get(found.get("affiliate_id", 0), MISSING)
+        errors = {}
+        if offer is None:
+            errors["offer_id"] = "is of no offer"
+        if group_id == MISSING:
+            errors["affiliate_id"] = "is of no affiliate"
+        if offer is None or errors:
+            raise RowError(errors)
+        return {"advertiser_id": offer.advertiser_id, "brand_id": offer.brand_id, "aff_group_id": group_id}
+
+
+def _check_time(hash_: str, millis: int | None) -> None:
+    if millis is None:
+        millis = values.past(millis_of(hash_))
+    if millis // 1000 != millis_of(hash_) // 1000:
+        raise RowError({"created_at": "is not the time in its hash: is --tz that of the export?"})
+
+
+def _grouped(found: dict[str, Any], hash_: str) -> dict[str, Any]:
+    """Whether the click is its visitor's first, and which one is; earlier hashes of others lead nowhere."""
+    first = found.get("group_hash")
+    is_unique = found.get("is_unique")
+    if is_unique is None:
+        is_unique = first in (None, found.get("hash")) and not found.get("is_bot")
+    for name in ("legacy_id", "created_at"):
+        found.pop(name, None)
+    group_hash = hash_ if is_unique else first if first and is_click_hash(first) else None
+    return {"hash": hash_, "group_hash": group_hash, "is_unique": is_unique}

@@ -1,0 +1,130 @@
+"""The objects that files of a catalogue name: YAML or JSON of all kinds, or CSV of one kind.
+
+In YAML an offer's URLs stand within the offer; in CSV, and at the top of YAML, they are `offer_urls` that say
+whose they are. The kinds are those of the management API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from tracker.api.resource import Resource
+from tracker.complaint import Complaint
+from tracker.importing import yaml_file
+from tracker.importing.files import RowFile
+
+Fields = dict[str, Any]
+
+
+class Entry(NamedTuple):
+    """What a file says of one object."""
+
+    resource: Resource
+    given: Fields
+    where: str
+    parent: Entry | None = None  # that it stands within
+
+
+class Kinds:
+    """Names of the kinds: `offers` and `offer_urls` everywhere, `urls` within an offer."""
+
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        self.top: dict[str, Resource] = {}
+        self._within: dict[str, dict[str, Resource]] = {}
+        for resource in resources:
+            name = resource.path.rpartition("/")[2].replace("-", "_")
+            whose = resource.table.parent_table
+            if whose:
+                self._within.setdefault(whose, {})[name] = resource
+            self.top[f"{whose}_{name}" if whose else name] = resource
+
+    def within(self, resource: Resource) -> Mapping[str, Resource]:
+        return self._within.get(resource.table.name, {})
+
+
+def read(path: Path, kinds: Kinds) -> Iterator[Entry]:
+    """All that a file says, an object before what stands within it.
+
+    Raises:
+        Complaint: it cannot be read, or names a kind that there is none of.
+    """
+    if path.name.endswith((".csv", ".csv.gz")):
+        return _csv(path, kinds)
+    content = yaml_file.read(path)
+    if not isinstance(content, dict):
+        raise Complaint(f"{path} is not an object of {', '.join(kinds.top)}")
+    return _members(path, content, kinds.top, kinds, "", None)
+
+
+def _members(
+    path: Path,
+    content: Fields,
+    known: Mapping[str, Resource],
+    kinds: Kinds,
+    where: str,
+    parent: Entry | None,
+) -> Iterator[Entry]:
+    for name, members in content.items():
+        if name not in known:
+            raise Complaint(f"{path}: {where}{name} is none of {', '.join(known)}")
+        listed = members if isinstance(members, list) else [members]
+        for place, member in enumerate(listed):
+            own = f"{where}{name}" + (f"[{place}]" if isinstance(members, list) else "")
+            if not isinstance(member, yaml_file.Mapping):
+                raise Complaint(f"{path}: {own} is not an object")
+            yield from _member(path, member, known[name], kinds, own, parent)
+
+
+def _member(
+    path: Path,
+    member: yaml_file.Mapping,
+    resource: Resource,
+    kinds: Kinds,
+    where: str,
+    parent: Entry | None,
+) -> Iterator[Entry]:
+    inner = kinds.within(resource)
+    given = {name: value for name, value in member.items() if name not in inner}
+    entry = Entry(resource, given, f"{path}:{member.line}: {where}", parent)
+    yield entry
+    content = {name: value for name, value in member.items() if name in inner}
+    yield from _members(path, content, inner, kinds, f"{where}.", entry)
+
+
+def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
+    kind = path.name.partition(".")[0]
+    resource = kinds.top.get(kind)
+    if resource is None:
+        raise Complaint(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
+    properties = resource.fields.model_json_schema()["properties"]
+    for line in RowFile(path, {}).lines():
+        if line.error:
+            raise Complaint(f"{path}:{line.number}: {line.error}")
+        cells = {name: text for name, text in line.fields.items() if text != ""}
+        given = {name: _value(text, properties.get(name)) for name, text in cells.items()}
+        yield Entry(resource, given, f"{path}:{line.number}")
+
+
+def _value(text: str, schema: Fields | None) -> Any:
+    """A cell: as it is where the field is a text, else JSON."""
+    if "string" in _types(schema or {}):
+        return text
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _types(schema: Fields) -> set[str]:
+    options = [schema, *schema.get("anyOf", ())]
+    return {option["type"] for option in options if "type" in option} | {
+        type_ for option in options for type_ in _types_of_choice(option)
+    }
+
+
+def _types_of_choice(schema: Fields) -> set[str]:
+    return {"string"} if any(isinstance(value, str) for value in schema.get("enum", ())) else set()

@@ -1,0 +1,228 @@
+"""Imports files of rows: each is checked whole, stored in batches, and proven to be in the table.
+
+A batch and how far the file is then are committed together, so a killed import goes on where it was; and as
+a row's hash is always the same, rows that come again are found to be there already. The proof is of every row
+of the file: the table is asked for each of them, once its batch is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import date
+from hashlib import file_digest, sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from tracker.complaint import Complaint
+from tracker.importing.files import Line, RowFile
+from tracker.store import imports
+from tracker.store.imports import Batch, Run, Sums, added
+from tracker.store.pool import Connection
+
+BATCH = 5_000
+"""Rows of one transaction: writers of the same quarter-hours wait for so many."""
+
+_MOST_NAMED = 20
+_SAY_SECONDS = 2.0
+
+
+class Reader(Protocol):
+    """Reads the rows of one kind."""
+
+    def read(self, fields: Mapping[str, Any], /) -> Any: ...
+
+
+class Store(Protocol):
+    """Stores them."""
+
+    async def prepare(self, items: Sequence[Any], /) -> None: ...
+    async def store(self, items: Sequence[Any], /) -> Batch: ...
+    async def compare(self, items: Sequence[Any], /) -> tuple[Sums, Sums]: ...
+
+
+class Job(NamedTuple):
+    """A file, and how it is imported."""
+
+    kind: str
+    source: str
+    file: RowFile
+    reading: str  # all that the reading depends on beside the file
+    reader: Reader
+    store: Store
+    bad_rows: Path | None  # where they go; None: the first ends it all
+    is_dry: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a file."""
+
+    run: Run
+    expected: Sums
+    found: Sums
+
+    @property
+    def is_proven(self) -> bool:
+        return self.expected == self.found
+
+    @property
+    def days_that_differ(self) -> list[date]:
+        days = self.expected.keys() | self.found.keys()
+        return sorted(day for day in days if self.expected.get(day) != self.found.get(day))
+
+
+class _Rows(NamedTuple):
+    """Some lines of a file that follow each other."""
+
+    number: int  # how many there are, the bad ones included
+    lines: list[Line]  # those that can be read
+    items: list[Any]  # what they say
+    bad: list[tuple[Line, str]]
+
+
+async def run(connection: Connection, job: Job) -> Outcome:
+    """Import a file.
+
+    Raises:
+        Complaint: rows are bad, and named; of a file that was checked none was stored.
+    """
+    digest = await asyncio.to_thread(_digest, job)
+    so_far = await imports.run_of(connection, digest)
+    if job.is_dry or (so_far is None and job.bad_rows is None):
+        await _check(job)
+    if not job.is_dry:
+        await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
+    outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
+    if not (job.is_dry or outcome.is_proven):
+        await imports.forget(connection, digest)
+    return outcome
+
+
+def _digest(job: Job) -> bytes:
+    with job.file.path.open("rb") as file:
+        content = file_digest(file, "sha256").digest()
+    return sha256(content + f"{job.kind}\0{job.source}\0{job.reading}".encode()).digest()
+
+
+async def _check(job: Job) -> None:
+    named: list[str] = []
+    number = 0
+    async for rows in _batches(job, "checked"):
+        number += len(rows.bad)
+        named += [_named(job, line, why) for line, why in rows.bad[: _MOST_NAMED - len(named)]]
+    if number:
+        _refuse(job, named, number, "nothing is stored")
+
+
+async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
+    """Store what is not `done` yet; and whatever is stored, look for it in the table."""
+    expected: Sums = {}
+    found: Sums = {}
+    number = 0
+    async for rows in _batches(job, "compared" if job.is_dry else "stored"):
+        number += rows.number
+        if number > done and not job.is_dry:
+            await _store(connection, job, digest, rows)
+        wanted, there = await job.store.compare(rows.items)
+        expected, found = added(expected, wanted), added(found, there)
+    run = await imports.run_of(connection, digest) if not job.is_dry else None
+    return Outcome(run or Run(number, 0, 0, 0), expected, found)
+
+
+async def _store(connection: Connection, job: Job, digest: bytes, rows: _Rows) -> None:
+    await job.store.prepare(rows.items)
+    async with connection.transaction():
+        batch = await job.store.store(rows.items)
+        refused = [(rows.lines[place], why) for place, why in batch.refused.items()]
+        _put_aside(job, [*rows.bad, *refused])
+        await imports.go_on(connection, digest, batch, len(rows.bad))
+
+
+def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
+    if not bad:
+        return
+    if job.bad_rows is None:
+        named = [_named(job, line, why) for line, why in bad[:_MOST_NAMED]]
+        _refuse(job, named, len(bad), "what was stored before them stays")
+    assert job.bad_rows
+    with job.bad_rows.open("ab") as file:
+        for line, why in bad:
+            row = {"line": line.number, "why": why, "row": line.fields}
+            file.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _refuse(job: Job, named: Sequence[str], number: int, state: str) -> None:
+    print(*named, sep="\n", file=sys.stderr)
+    more = f", of which these are the first {len(named)}" if number > len(named) else ""
+    are = "1 row is" if number == 1 else f"{number} rows are"
+    raise Complaint(f"{job.file.path.name}: {are} wrong{more}; {state}")
+
+
+def _named(job: Job, line: Line, why: str) -> str:
+    return f"{job.file.path.name}:{line.number}: {why}"
+
+
+async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
+    """The rows of a file; while some are dealt with, a thread reads the next."""
+    lines = job.file.lines()
+    progress = _Progress(job.file, done)
+    ahead = asyncio.create_task(asyncio.to_thread(_read, job.reader, lines))
+    try:
+        while (rows := await ahead).number:
+            ahead = asyncio.create_task(asyncio.to_thread(_read, job.reader, lines))
+            yield rows
+            progress.add(rows.number)
+    finally:
+        await asyncio.wait([ahead])
+        progress.end()
+
+
+def _read(reader: Reader, lines: Iterator[Line]) -> _Rows:
+    taken = list(islice(lines, BATCH))
+    rows = _Rows(len(taken), [], [], [])
+    for line in taken:
+        if line.error:
+            rows.bad.append((line, line.error))
+            continue
+        try:
+            rows.items.append(reader.read(line.fields))
+            rows.lines.append(line)
+        except ValueError as error:
+            rows.bad.append((line, str(error)))
+    return rows
+
+
+class _Progress:
+    """Says on stderr, now and then, how far a file is."""
+
+    def __init__(self, file: RowFile, done: str) -> None:
+        self.number = 0
+        self._file = file
+        self._done = done
+        self._began = self._said = time.monotonic()
+
+    def add(self, number: int) -> None:
+        self.number += number
+        if time.monotonic() - self._said >= _SAY_SECONDS:
+            self._said = time.monotonic()
+            self._say()
+
+    def end(self) -> None:
+        if self._said > self._began:
+            self._say()
+
+    def _say(self) -> None:
+        seconds = time.monotonic() - self._began
+        part = self._file.part_read
+        left = round(seconds / part - seconds) if part else 0
+        rate = round(self.number / seconds)
+        print(
+            f"{self._file.path.name}: {self.number:,} rows {self._done}, {rate:,} a second, {left} s left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,172 @@
+"""Reads the values of imported rows: JSON's own types, or the text of CSV."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
+from typing import Any
+
+from tracker.api.times import first_second, read_local
+from tracker.edge.text import crop
+from tracker.model import MAX_ID
+
+Reader = Callable[[Any], Any]
+
+MAX_KEY = 200
+"""Longest legacy id, in characters: as the API takes them."""
+
+_FLAGS = {
+    "true": True,
+    "t": True,
+    "yes": True,
+    "1": True,
+    "false": False,
+    "f": False,
+    "no": False,
+    "0": False,
+}
+_EARLIEST = 946_684_800_000  # in 2000, Unix milliseconds
+_LOCAL = len("2024-07-08 13:40:00")
+_UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # how many digits they have from 2001 to 2286
+
+
+class RowError(ValueError):
+    """What is wrong with a row, by field."""
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{field} {why}" for field, why in errors.items()))
+
+
+def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """The values that are there; null and empty text are absent.
+
+    Raises:
+        RowError: naming each field that is unknown or cannot be read.
+    """
+    values: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    for name, value in fields.items():
+        reader = readers.get(name)
+        if reader is None:
+            errors[name] = "is no field here: --map it to one, or to nothing"
+        elif value is not None and value != "" and reader is not ignored:
+            try:
+                values[name] = reader(value)
+            except ValueError as error:
+                errors[name] = str(error)
+    if errors:
+        raise RowError(errors)
+    return values
+
+
+def whole(low: int, high: int) -> Reader:
+    def read(value: Any) -> int:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            value = int(value)
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"is not a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+id_ = whole(1, MAX_ID)
+
+
+def text(limit: int) -> Reader:
+    """Without control characters and cut, as a link's."""
+
+    def read(value: Any) -> str:
+        value = _text(value)
+        return value if len(value) <= limit and value.isprintable() else crop(value, limit)
+
+    return read
+
+
+def key(value: Any) -> str:
+    value = _text(value)
+    if len(value) > MAX_KEY or not value.isprintable():
+        raise ValueError(f"is not a text of 1 to {MAX_KEY} printable characters")
+    return value  # type: ignore[no-any-return]
+
+
+def choice(*allowed: str) -> Reader:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"is none of {', '.join(allowed)}")
+        return value  # type: ignore[no-any-return]
+
+    return read
+
+
+def flag(value: Any) -> bool:
+    found = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if found is None:
+        raise ValueError("is neither true nor false")
+    return found
+
+
+def ignored(value: Any) -> None:
+    """Of fields that the tables know by themselves."""
+
+
+def moment(zone: tzinfo) -> Reader:
+    """Unix milliseconds of a local time in the zone, or of one with its offset, or Unix seconds or millis."""
+
+    @lru_cache(4096)
+    def read_text(value: str) -> int:
+        if value.isascii() and value.isdigit():
+            return _unix(value)
+        if len(value) <= _LOCAL:
+            return first_second(read_local(value, is_end=False), zone) * 1000
+        return _iso(value, zone)
+
+    def read(value: Any) -> int:
+        return past(read_text(_text(value)))
+
+    return read
+
+
+def past(millis: int) -> int:
+    if not _EARLIEST <= millis <= time.time() * 1000:
+        raise ValueError("is before 2000 or in the future")
+    return millis
+
+
+def _text(value: Any) -> Any:
+    """A text, or a number as one.
+
+    Raises:
+        ValueError: it is neither, or not of UTF-8.
+    """
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("is not a text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not UTF-8") from None
+    return value
+
+
+def _unix(digits: str) -> int:
+    if len(digits) == _UNIX_MILLIS:
+        return int(digits)
+    if len(digits) == _UNIX_SECONDS:
+        return int(digits) * 1000
+    raise ValueError("is neither Unix seconds nor milliseconds")
+
+
+def _iso(value: str, zone: tzinfo) -> int:
+    try:
+        found = datetime.fromisoformat(value)
+        if found.tzinfo is not None:
+            return round(found.astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise ValueError("is no time such as 2024-07-08 13:40:00 or 2024-07-08T13:40:00+02:00") from None
+    second = first_second(found.replace(microsecond=0), zone)
+    return second * 1000 + found.microsecond // 1000

@@ -1,0 +1,476 @@
+"""What postbacks do to the tables: conversions, their history, and their money. Each postback is done once.
+
+One transaction at a time changes conversions: so ids are in the order of commits, and two postbacks of one
+order never miss each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+from tracker.clickhash import millis_of
+from tracker.conversion import (
+    ADV_SUBS,
+    FUTURE_MILLIS,
+    Amounts,
+    ConversionStatus,
+    ConvertedClick,
+    Goal,
+    Postback,
+    Price,
+    Refusal,
+    Source,
+    Trust,
+    amounts,
+    next_status,
+    refusal,
+    refusal_of_new,
+)
+from tracker.store.conversion_caps import CapBook
+from tracker.store.pool import BACKUP_GATE, Connection
+
+LOCK = 0x7C1C_0006
+"""Advisory lock of the transaction that changes conversions, or closes their periods."""
+
+WRITER = 0x7C1C_0007
+"""Advisory lock of the worker that takes postbacks off the stream."""
+
+_FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
+_OWN = ("advertiser_external_id", *ADV_SUBS)
+_COLUMNS = (
+    *("hash", "click_hash", "click_id", "goal_id", "order_id", "is_repeatable", "status", "is_over_cap"),
+    *("sale_status", "created_at", "updated_at"),
+    *Amounts._fields,
+    *_OWN,
+    *_FROM_CLICK,
+)
+_AMENDED = ("order_id", "status", "sale_status", *Amounts._fields, *_OWN)
+
+# One writer, however many run; one that is frozen must not keep the others from it for long.
+_SESSION = """
+SET default_transaction_isolation = 'read committed';
+SET idle_in_transaction_session_timeout = '60s';
+SET idle_session_timeout = '60s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+_KNOWN = "SELECT hash, result, reason, conversion_id FROM postback WHERE hash = ANY ($1::uuid[])"
+_LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
+_CLICKS = f"""
+SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_FROM_CLICK)}
+FROM click WHERE hash = ANY ($1::uuid[])
+"""  # noqa: S608
+_GOALS = f"""
+SELECT {", ".join("status = 'active'" if name == "is_active" else name for name in Goal._fields)}, is_base
+FROM goal WHERE id = ANY ($1) OR (is_base AND offer_id = ANY ($2))
+"""  # noqa: S608
+_TRUST = """
+SELECT id, postback_check = 'required', postback_addresses FROM advertiser WHERE id = ANY ($1)
+"""
+
+_EXISTING = ("id", "click_hash", "is_over_cap", *_AMENDED)
+_FOUND = f"""
+SELECT {", ".join(_EXISTING)} FROM conversion
+WHERE (advertiser_id, goal_id, order_id) = ($1, $2, $3)
+    OR (click_hash = $4 AND goal_id = $2 AND NOT $5::boolean)
+ORDER BY order_id = $3 DESC NULLS LAST, id LIMIT 1
+"""  # noqa: S608
+_HAS_CONVERSION = """
+SELECT EXISTS (SELECT FROM conversion WHERE click_hash = $1 AND goal_id = $2 AND status <> 'rejected')
+"""
+
+# The terms that were in force when the click was followed, the most specific ones that pay. What a goal paid
+# before anything was noted of it is what was noted first.
+_PRICE = f"""
+SELECT {", ".join(Price._fields)} FROM (
+    SELECT DISTINCT ON (affiliate_id, country_code) * FROM goal_price
+    WHERE goal_id = $1 AND (affiliate_id IS NULL OR affiliate_id = $2)
+        AND (country_code IS NULL OR country_code = $3)
+        AND (valid_from <= $4 OR (affiliate_id, country_code) IS NULL)
+    ORDER BY affiliate_id, country_code, valid_from <= $4 DESC,
+        CASE WHEN valid_from <= $4 THEN valid_from END DESC, valid_from
+) AS held WHERE payout IS NOT NULL
+ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
+"""  # noqa: S608
+
+_CREATE = f"""
+INSERT INTO conversion ({", ".join(_COLUMNS)})
+VALUES ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 1))}) RETURNING id
+"""  # noqa: S608
+_AMEND = f"""
+UPDATE conversion SET ({", ".join(_AMENDED)}, updated_at)
+    = ({", ".join(f"${n}" for n in range(2, len(_AMENDED) + 2))}, clock_timestamp())
+WHERE id = $1
+"""  # noqa: S608
+_NOTE_CHANGE = """
+INSERT INTO conversion_change
+    (conversion_id, status_before, status_after, source, author, postback_hash, is_announced)
+SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) ORDER BY id
+"""
+_BOOK = """
+INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
+    affiliate_id, payout, payout_currency, revenue, revenue_currency)
+SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE created_at END,
+    CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until,
+    offer_id, advertiser_id, affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
+FROM conversion, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
+WHERE id = ANY ($1) AND NOT is_test ORDER BY id
+"""
+_LOG = """
+INSERT INTO postback (hash, source, ip, advertiser_id, parameters, result, reason, conversion_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (hash) DO UPDATE
+    SET result = excluded.result, reason = excluded.reason, conversion_id = excluded.conversion_id
+    WHERE excluded.result <> 'parked'
+"""
+
+_TO_CHANGE = "SELECT id, status FROM conversion WHERE id = ANY ($1) ORDER BY id"
+_SET_STATUS = """
+UPDATE conversion SET status = $2, sale_status = coalesce($3, sale_status), updated_at = clock_timestamp()
+WHERE id = ANY ($1) AND (status, sale_status) IS DISTINCT FROM ($2, coalesce($3, sale_status))
+"""
+
+
+class Result(StrEnum):
+    """What became of a postback."""
+
+    STORED = "stored"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    PARKED = "parked"  # its click may come yet
+    REJECTED = "rejected"
+
+
+class Taken(NamedTuple):
+    """What became of a postback, and why, where it was not simply stored."""
+
+    hash: str
+    result: Result
+    reason: str = ""
+    conversion_id: int | None = None
+
+
+class Changed(NamedTuple):
+    """A conversion whose status was set; both are the same where that changed nothing."""
+
+    id: int
+    before: ConversionStatus
+    after: ConversionStatus
+
+
+class _Existing(NamedTuple):
+    """The conversion that a postback speaks of."""
+
+    id: int
+    click_hash: str
+    is_over_cap: bool
+    order_id: str | None
+    status: ConversionStatus
+    sale_status: str
+    amounts: Amounts
+    own: tuple[str, ...]  # advertiser_external_id, adv_sub …
+
+    @classmethod
+    def of(cls, row: Any) -> _Existing:
+        id_, click_hash, is_over_cap, order_id, status, sale_status, *rest = row
+        money, own = rest[: len(Amounts._fields)], rest[len(Amounts._fields) :]
+        status = ConversionStatus(status)
+        return cls(
+            id_, click_hash.hex, is_over_cap, order_id, status, sale_status, Amounts._make(money), tuple(own)
+        )
+
+
+async def lock(connection: Connection) -> None:
+    """Be the one who changes conversions, until the end of this transaction."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+
+
+async def begin_writing(connection: Connection) -> bool:
+    """Become the writer of postbacks, as long as this connection lasts; False while another is."""
+    await connection.execute(_SESSION)
+    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER))
+
+
+@asynccontextmanager
+async def no_backup(connection: Connection) -> AsyncIterator[None]:
+    """What is done meanwhile a backup finds done as a whole, or not at all."""
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
+
+
+async def take(
+    connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
+) -> list[Taken]:
+    """Do what postbacks say, each once, in their order, and log it; within a transaction.
+
+    `complete_until` (Unix milliseconds, as tracker.ledger has it) was known before this transaction began:
+    a click of an earlier time that is not there does not exist. Those of later ones are waited for.
+    """
+    await lock(connection)
+    done = await _done(connection, postbacks)
+    todo = list({postback.hash: postback for postback in postbacks if postback.hash not in done}.values())
+    if todo:
+        facts = await _Facts.read(connection, todo)
+        caps = CapBook(connection)
+        for postback in todo:
+            done[postback.hash] = await _Taker(connection, facts, caps, postback).take(complete_until)
+        await connection.executemany(_LOG, [_logged(postback, done[postback.hash]) for postback in todo])
+    return [done[postback.hash] for postback in postbacks]
+
+
+async def give_up(connection: Connection, postback: Postback, why: str) -> None:
+    """Log one that the tables cannot take."""
+    taken = Taken(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
+    await connection.execute(_LOG, *_logged(postback, taken))
+
+
+async def set_status(
+    connection: Connection,
+    conversion_ids: Collection[int],
+    status: ConversionStatus,
+    *,
+    source: Source,
+    author: str,
+    sale_status: str | None = None,
+) -> list[Changed]:
+    """Have conversions be what the operator says, as far as that may be; within a transaction.
+
+    Returns those of them that there are.
+    """
+    await lock(connection)
+    olds = [
+        (id_, ConversionStatus(old)) for id_, old in await connection.fetch(_TO_CHANGE, list(conversion_ids))
+    ]
+    changed = [Changed(id_, old, next_status(old, status, by_operator=True)) for id_, old in olds]
+    for before, after in {(each.before, each.after) for each in changed}:
+        ids = [each.id for each in changed if (each.before, each.after) == (before, after)]
+        await connection.execute(_SET_STATUS, ids, after, sale_status)
+        if after is not before:
+            await _change(connection, ids, before, after, (source, author, None))
+    return changed
+
+
+class _Facts(NamedTuple):
+    """What is known of the clicks that some postbacks name; none of it changes while they are taken."""
+
+    hashes: Mapping[str, str]  # of earlier trackers' ids
+    clicks: Mapping[str, ConvertedClick]
+    goals: Mapping[int, Goal]
+    base_goals: Mapping[int, Goal]  # by offer
+    trust: Mapping[int, Trust]  # by advertiser
+
+    @classmethod
+    async def read(cls, connection: Connection, postbacks: Collection[Postback]) -> _Facts:
+        legacy_ids = [postback.click_id for postback in postbacks if postback.click_hash is None]
+        legacy = {id_: hash_.hex for id_, hash_ in await connection.fetch(_LEGACY, legacy_ids)}
+        hashes = {postback.click_hash or legacy.get(postback.click_id) for postback in postbacks} - {None}
+        found = [ConvertedClick._make(row) for row in await connection.fetch(_CLICKS, list(hashes))]
+        goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]
+        rows = await connection.fetch(_GOALS, goal_ids, list({click.offer_id for click in found}))
+        goals = [(_goal(row), row["is_base"]) for row in rows]
+        trust = await connection.fetch(_TRUST, list({click.advertiser_id for click in found}))
+        return cls(
+            legacy,
+            {click.hash: click for click in found},
+            {goal.id: goal for goal, _ in goals},
+            {goal.offer_id: goal for goal, is_base in goals if is_base},
+            {id_: Trust(*rest) for id_, *rest in trust},
+        )
+
+    def hash_of(self, postback: Postback) -> str | None:
+        return postback.click_hash or self.hashes.get(postback.click_id)
+
+    def goal_of(self, postback: Postback, click: ConvertedClick) -> Goal | None:
+        if postback.goal_id is None:
+            return self.base_goals.get(click.offer_id)
+        return self.goals.get(postback.goal_id)
+
+    def trust_of(self, click: ConvertedClick) -> Trust:
+        return self.trust.get(click.advertiser_id, _NO_TRUST)
+
+
+_NO_TRUST = Trust(True, ())
+
+
+class _Taker(NamedTuple):
+    """One postback on its way into the tables."""
+
+    connection: Connection
+    facts: _Facts
+    caps: CapBook
+    postback: Postback
+
+    async def take(self, complete_until: int | None) -> Taken:
+        hash_ = self.facts.hash_of(self.postback)
+        click = self.facts.clicks.get(hash_ or "")
+        if click is None:
+            return self._without_click(hash_, complete_until)
+        goal = self.facts.goal_of(self.postback, click)
+        why = refusal(self.postback, click, goal, self.facts.trust_of(click))
+        if why is not None or goal is None:
+            return self._rejected(why or Refusal.UNKNOWN_GOAL)
+        found = await self._find(click, goal)
+        if found is None:
+            return await self._create(click, goal)
+        if found.click_hash != click.hash:
+            return self._rejected(Refusal.OTHER_CLICK)
+        if None not in (found.order_id, self.postback.order_id) and found.order_id != self.postback.order_id:
+            return self._rejected(Refusal.SECOND)
+        return await self._amend(click, goal, found)
+
+    def _without_click(self, hash_: str | None, complete_until: int | None) -> Taken:
+        if hash_ is None or millis_of(hash_) > self.postback.millis + FUTURE_MILLIS:
+            return self._rejected(Refusal.UNKNOWN_CLICK)
+        if complete_until is not None and millis_of(hash_) < complete_until:
+            return self._rejected(Refusal.UNKNOWN_CLICK)
+        return Taken(self.postback.hash, Result.PARKED, "its click is not stored yet")
+
+    def _rejected(self, why: Refusal) -> Taken:
+        return Taken(self.postback.hash, Result.REJECTED, why)
+
+    async def _find(self, click: ConvertedClick, goal: Goal) -> _Existing | None:
+        postback = self.postback
+        key = (click.advertiser_id, goal.id, postback.order_id, click.hash, goal.multiple)
+        row = await self.connection.fetchrow(_FOUND, *key)
+        return row and _Existing.of(row)
+
+    async def _create(self, click: ConvertedClick, goal: Goal) -> Taken:
+        postback, connection = self.postback, self.connection
+        parent = goal.parent_goal_id
+        has_parent = parent is not None and await connection.fetchval(_HAS_CONVERSION, click.hash, parent)
+        if why := refusal_of_new(postback, click, goal, has_parent=has_parent):
+            return self._rejected(why)
+        money = amounts(postback, goal, await _price(connection, click, goal))
+        if money.is_too_much:
+            return self._rejected(Refusal.TOO_MUCH)
+        status = _first_status(postback, goal)
+        is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
+        if is_over_cap and status is ConversionStatus.APPROVED:
+            status = ConversionStatus.HOLD
+        id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap)
+        await self._change(id_, None, status)
+        return Taken(postback.hash, Result.STORED, "over a cap" if is_over_cap else "", id_)
+
+    async def _insert(
+        self,
+        click: ConvertedClick,
+        goal: Goal,
+        status: ConversionStatus,
+        money: Amounts,
+        *,
+        is_over_cap: bool,
+    ) -> int:
+        postback = self.postback
+        at = datetime.fromtimestamp(postback.millis / 1000, UTC)
+        id_: int = await self.connection.fetchval(
+            _CREATE,
+            *(postback.hash, click.hash, click.id, goal.id, postback.order_id, goal.multiple),
+            *(status, is_over_cap, postback.sale_status, at, at),
+            *money,
+            *(postback.external_id, *postback.adv_subs),
+            *click[3:],
+        )
+        return id_
+
+    async def _amend(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Taken:
+        postback = self.postback
+        if postback.source is Source.PIXEL:
+            return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
+        after = found._replace(
+            order_id=found.order_id or postback.order_id,
+            status=self._status_after(found),
+            sale_status=postback.sale_status or found.sale_status,
+            amounts=await self._amounts_after(click, goal, found),
+            own=_told((postback.external_id, *postback.adv_subs), found.own),
+        )
+        if after.amounts.is_too_much:
+            return self._rejected(Refusal.TOO_MUCH)
+        reason = "" if postback.status in (None, after.status) else f"it stays {after.status}"
+        if after == found:
+            return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
+        texts = (after.order_id, after.status, after.sale_status)
+        await self.connection.execute(_AMEND, found.id, *texts, *after.amounts, *after.own)
+        if after.status is not found.status:
+            await self._change(found.id, found.status, after.status)
+            self.caps.forget()
+        return Taken(postback.hash, Result.UPDATED, reason, found.id)
+
+    def _status_after(self, found: _Existing) -> ConversionStatus:
+        told, by_operator = self.postback.status or found.status, self.postback.source is Source.API
+        if found.is_over_cap and told is ConversionStatus.APPROVED and not by_operator:
+            return found.status  # to pay beyond a cap is for the operator
+        return next_status(found.status, told, by_operator=by_operator)
+
+    async def _amounts_after(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Amounts:
+        if found.status not in (ConversionStatus.PENDING, ConversionStatus.HOLD):
+            return found.amounts
+        price = await _price(self.connection, click, goal)
+        return amounts(self.postback, goal, price, found.amounts)
+
+    async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
+        await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))
+
+
+async def _change(
+    connection: Connection,
+    ids: Sequence[int],
+    before: ConversionStatus | None,
+    after: ConversionStatus,
+    by: tuple[Source, str, str | None],
+) -> None:
+    """Note a status that conversions have now, and book what follows from it."""
+    await connection.execute(_NOTE_CHANGE, ids, before, *by)
+    if after is ConversionStatus.APPROVED:
+        await connection.execute(_BOOK, ids, 1)
+    elif before is ConversionStatus.APPROVED:
+        await connection.execute(_BOOK, ids, -1)
+
+
+async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[str, Taken]:
+    """Those that were taken before, but for the parked ones."""
+    rows = await connection.fetch(_KNOWN, [postback.hash for postback in postbacks])
+    known = [Taken(hash_.hex, Result(result), reason, id_) for hash_, result, reason, id_ in rows]
+    return {taken.hash: taken for taken in known if taken.result is not Result.PARKED}
+
+
+def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:
+    if postback.source is Source.PIXEL:
+        return ConversionStatus.PENDING
+    return postback.status or goal.initial_status
+
+
+def _told(new: Sequence[str], old: Sequence[str]) -> tuple[str, ...]:
+    return tuple(told or known for told, known in zip(new, old, strict=True))
+
+
+async def _price(connection: Connection, click: ConvertedClick, goal: Goal) -> Price:
+    at = datetime.fromtimestamp(millis_of(click.hash) / 1000, UTC)
+    return Price._make(await connection.fetchrow(_PRICE, goal.id, click.affiliate_id, click.country_code, at))
+
+
+def _goal(row: Any) -> Goal:
+    goal = Goal._make(tuple(row)[:-1])
+    return goal._replace(initial_status=ConversionStatus(goal.initial_status))
+
+
+def _logged(postback: Postback, taken: Taken) -> tuple[Any, ...]:
+    parameters = orjson.dumps(dict(postback.parameters)).decode()
+    return (
+        postback.hash,
+        postback.source,
+        postback.ip,
+        postback.advertiser_id,
+        parameters,
+        taken.result,
+        taken.reason,
+        taken.conversion_id,
+    )

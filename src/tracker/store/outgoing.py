@@ -1,0 +1,249 @@
+"""Postbacks to affiliates: made out of what happened to conversions, sent by whoever takes them first.
+
+A postback that is taken is not due again for a while, which is all its lease: a worker that is killed
+meanwhile leaves it to the next one, and it may then be sent twice, under the same key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from tracker import postback_macros
+from tracker.macros import TemplateError
+from tracker.model import Template
+from tracker.store import managed
+from tracker.store.click_counts import ALL_TIME, Span
+from tracker.store.click_list import MAX_OFFSET, Page, Row, TooDeepError, reading
+from tracker.store.conversion_list import shown
+from tracker.store.managed import Author, Table
+from tracker.store.pool import Connection, Pool
+
+LEASE = timedelta(seconds=30)
+"""How long nobody else takes a postback that is being sent."""
+KEPT = timedelta(days=90)
+"""How long the log remembers."""
+_FORGOTTEN_AT_ONCE = 10_000
+
+_LOCK_UNANNOUNCED = """
+SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
+# Once for each postback that wants to hear of a change: not of tests, imports, and what changed no status.
+_FACTS = f"""
+SELECT change.id AS change_id, change.status_after, asked.id AS affiliate_postback_id, asked.url,
+    conversion.id, conversion.hash, conversion.click_hash, conversion.offer_id, conversion.goal_id,
+    conversion.affiliate_id, conversion.payout, conversion.payout_currency, conversion.created_at,
+    offer.name AS offer_name, goal.name AS goal_name, affiliate.name AS affiliate_name,
+    {", ".join(f"click.{column}" for column in postback_macros.CLICK_COLUMNS)}
+FROM conversion_change AS change
+JOIN conversion ON conversion.id = change.conversion_id
+JOIN affiliate_postback AS asked ON asked.affiliate_id = conversion.affiliate_id
+    AND asked.status = 'active' AND NOT asked.is_archived AND change.status_after = ANY (asked.statuses)
+    AND coalesce(asked.offer_id, conversion.offer_id) = conversion.offer_id
+    AND coalesce(asked.goal_id, conversion.goal_id) = conversion.goal_id
+JOIN offer ON offer.id = conversion.offer_id
+JOIN goal ON goal.id = conversion.goal_id
+JOIN affiliate ON affiliate.id = conversion.affiliate_id
+LEFT JOIN click ON click.hash = conversion.click_hash
+WHERE change.id = ANY ($1) AND NOT conversion.is_test AND change.source <> 'import'
+    AND change.status_before IS DISTINCT FROM change.status_after
+ORDER BY change.id, asked.id
+"""  # noqa: S608
+_MAKE = """
+INSERT INTO sent_postback
+    (change_id, conversion_id, affiliate_postback_id, affiliate_id, url, host, last_error, state,
+     next_attempt_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, CASE $7 WHEN '' THEN 'waiting' ELSE 'failed' END,
+    CASE $7 WHEN '' THEN now() END)
+ON CONFLICT DO NOTHING
+"""
+
+# From host to host by the index, however many postbacks wait for each.
+_DUE_HOSTS = """
+WITH RECURSIVE waiting (host) AS (
+    SELECT min(host) FROM sent_postback WHERE state = 'waiting'
+    UNION ALL
+    SELECT (SELECT min(host) FROM sent_postback WHERE state = 'waiting' AND host > waiting.host)
+    FROM waiting WHERE waiting.host IS NOT NULL
+)
+SELECT host FROM waiting WHERE host IS NOT NULL AND EXISTS (
+    SELECT FROM sent_postback
+    WHERE state = 'waiting' AND sent_postback.host = waiting.host AND next_attempt_at <= now())
+"""
+_TAKE = """
+UPDATE sent_postback
+SET attempts = attempts + 1, last_attempt_at = now(), next_attempt_at = now() + $3::interval
+WHERE id IN (
+    SELECT id FROM sent_postback WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now()
+    ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING id, key, url, attempts, give_up_at
+"""
+# What another attempt has brought about stays.
+_SETTLE = """
+UPDATE sent_postback SET state = $2, next_attempt_at = $3, last_status = $4, last_error = $5
+WHERE id = $1 AND state = 'waiting'
+"""
+_FIRE_AGAIN = """
+UPDATE sent_postback
+SET state = 'waiting', attempts = 0, next_attempt_at = now(), give_up_at = now() + interval '24 hours'
+WHERE id = $1
+"""
+_FORGET = """
+DELETE FROM sent_postback WHERE id IN (
+    SELECT id FROM sent_postback WHERE created_at < now() - $1::interval AND state <> 'waiting' LIMIT $2)
+"""
+_COUNT = """
+SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+    count(*) FILTER (WHERE state = 'waiting' AND next_attempt_at < now() - interval '1 minute') AS overdue,
+    count(*) FILTER (WHERE state = 'failed') AS failed
+FROM sent_postback
+WHERE state = 'waiting'
+    OR (state = 'failed' AND coalesce(last_attempt_at, created_at) > now() - interval '1 day')
+"""
+
+_COLUMNS = (
+    *("id", "key", "conversion_id", "change_id", "affiliate_id", "affiliate_postback_id", "url", "state"),
+    *("attempts", "created_at", "next_attempt_at", "last_attempt_at", "give_up_at", "last_status"),
+    "last_error",
+)
+FILTERS = ("affiliate_id", "affiliate_postback_id", "conversion_id", "state", "host")
+"""Columns that the log is filtered by."""
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM sent_postback"  # noqa: S608
+_SENT = Table("sent_postback", ("state", "attempts", "last_status", "last_error"), is_log=True)
+
+
+class Due(NamedTuple):
+    """A postback to be sent now."""
+
+    id: int
+    key: str
+    url: str
+    attempts: int  # this one included
+    give_up_at: datetime
+
+
+class Counts(NamedTuple):
+    """How many postbacks are not sent."""
+
+    waiting: int
+    overdue: int  # of these: due for a minute, and nobody sends them
+    failed: int  # within a day
+
+
+async def announce(connection: Connection, most: int) -> int:
+    """Make the postbacks of changes that nobody was told of; returns how many changes these were."""
+    async with connection.transaction():
+        changes = [id_ for (id_,) in await connection.fetch(_LOCK_UNANNOUNCED, most)]
+        if changes:
+            made = [_made(facts) for facts in await connection.fetch(_FACTS, changes)]
+            await connection.executemany(_MAKE, made)
+            await connection.execute(_MARK_ANNOUNCED, changes)
+    return len(changes)
+
+
+async def due_hosts(pool: Pool) -> set[str]:
+    """The hosts that something is to be sent to now."""
+    return {host for (host,) in await pool.fetch(_DUE_HOSTS)}
+
+
+async def take(pool: Pool, host: str, most: int) -> list[Due]:
+    """Take what is to be sent to a host; it is due again after LEASE unless it is settled."""
+    rows = await pool.fetch(_TAKE, host, most, LEASE)
+    return [Due(id_, key.hex, *rest) for id_, key, *rest in rows]
+
+
+async def settle(
+    pool: Pool, id_: int, state: str, next_attempt_at: datetime | None, status: int | None, error: str
+) -> None:
+    """Note how an attempt went."""
+    await pool.execute(_SETTLE, id_, state, next_attempt_at, status, error)
+
+
+async def fire_again(pool: Pool, author: Author, id_: int) -> None:
+    """Have a postback sent once more, whatever became of it before.
+
+    Raises:
+        LookupError: there is none.
+        ValueError: it never had an address that it could be sent to.
+    """
+    async with managed.changing(pool) as connection:
+        before = await managed.locked(connection, _SENT, {"id": id_})
+        if before is None:
+            raise LookupError(id_)
+        if before["state"] == "failed" and not before["attempts"]:
+            raise ValueError(before["last_error"])
+        await connection.execute(_FIRE_AGAIN, id_)
+        after = await managed.one(connection, _SENT, {"id": id_})
+        await managed.note(connection, author, _SENT, f"sent-postbacks/{id_}", before, after)
+
+
+async def page(
+    pool: Pool, filters: Mapping[str, Any], span: Span, zone: tzinfo, number: int, per_page: int
+) -> Page:
+    """A page of the log, newest first.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep.
+    """
+    offset = (number - 1) * per_page
+    if offset > MAX_OFFSET:
+        raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
+    where, values = _where(filters, span)
+    statement = f"{_SELECT} WHERE {where} ORDER BY id DESC LIMIT {int(per_page)} OFFSET {int(offset)}"
+    async with reading(pool, "repeatable_read") as connection:
+        total = await connection.fetchval(f"SELECT count(*) FROM sent_postback WHERE {where}", *values)  # noqa: S608
+        rows = [shown(record, zone) for record in await connection.fetch(statement, *values)]
+    return Page(rows, total, offset + len(rows) < total)
+
+
+async def one(pool: Pool, id_: int, zone: tzinfo) -> Row | None:
+    record = await pool.fetchrow(f"{_SELECT} WHERE id = $1", id_)
+    return None if record is None else shown(record, zone)
+
+
+async def counts(source: Pool | Connection) -> Counts:
+    return Counts(*await source.fetchrow(_COUNT))
+
+
+async def forget(connection: Connection) -> None:
+    """Delete what was sent, or failed, long ago."""
+    while await connection.execute(_FORGET, KEPT, _FORGOTTEN_AT_ONCE) == f"DELETE {_FORGOTTEN_AT_ONCE}":
+        pass
+
+
+def _where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:
+    conditions = [f"{column} = ${n}" for n, column in enumerate(filters, 1)]
+    values = list(filters.values())
+    for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
+        if millis != everything:
+            values.append(millis)
+            conditions.append(f"created_at {operator} to_timestamp(${len(values)}::bigint / 1000.0)")
+    return " AND ".join(conditions) or "true", values
+
+
+def _made(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A postback as it is stored; where its URL cannot be filled, it has failed before it was sent."""
+    url, error = facts["url"], ""
+    try:
+        url = postback_macros.fill(_compiled(url), facts)
+    except ValueError as why:
+        error = why.rule if isinstance(why, TemplateError) else str(why)
+    named = (facts[name] for name in ("change_id", "id", "affiliate_postback_id", "affiliate_id"))
+    return (*named, url, _host(url), error)
+
+
+def _host(url: str) -> str:
+    """Whose turn it is; the port is not told apart, so that many of them make no host quicker."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(4096)
+def _compiled(url: str) -> Template:
+    return postback_macros.compile(url)

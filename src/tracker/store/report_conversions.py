@@ -1,0 +1,78 @@
+"""Conversions as reports add them up: by what was frozen of their clicks, or by the clicks themselves.
+
+There are few of them, so they are added up one by one; the time that takes grows with the conversions of the
+time range, never with its clicks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tracker.store.click_counts import ALL_TIME
+from tracker.store.click_list import ClickFilter, where
+from tracker.store.conversion_list import Basis, bounds
+
+COUNTS = {
+    "approved": "outcome = 'approved'",
+    "pending": "outcome = 'pending'",
+    "hold": "outcome = 'hold'",
+    "rejected": "outcome = 'rejected'",
+    "over_cap": "is_over_cap",
+}
+"""What conversions are counted as."""
+
+KINDS = ("payout", "revenue", "pending_payout", "pending_revenue")
+"""The sums of money of a report: of approved conversions, and of those that are pending or on hold."""
+
+_SECOND: Mapping[Basis, str] = {
+    "click": "click_millis(hash) / 1000",
+    "conversion": "floor(extract(epoch FROM created_at))::bigint",
+}
+_AMOUNTS = ("payout", "payout_currency", "revenue", "revenue_currency")
+_FROZEN = {
+    *("offer_id", "offer_url_id", "advertiser_id", "affiliate_id", "country_code", "device_type"),
+    *("device_os", "browser", "affiliate_source"),
+}
+
+
+def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
+    """A query of the conversions of some clicks; `keys` are columns of the clicks by their names in it."""
+    own, span = clicks._replace(has_conversions=None), clicks.span
+    if basis == "conversion":
+        own = own._replace(span=ALL_TIME)
+    condition, given = where(own, len(values))
+    values += given
+    if basis == "conversion":
+        condition += bounds(span, basis, values)
+    if clicks.has_conversions is False:
+        condition += " AND false"
+    named = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
+    source = _source({*keys.values(), *(column for column, _ in clicks.equals)} - {"hash"})
+    return (
+        f"SELECT {named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"  # noqa: S608
+        f" FROM {source} WHERE {condition}"
+    )
+
+
+def money_part(named_keys: str, keys: Sequence[str], zone: str) -> str:
+    """A query of the sums of money per group of a relation `converted`: keys, kind, currency, amount."""
+    return f"""
+    SELECT {named_keys}kind, currency, sum(amount) AS amount
+    FROM converted {zone} CROSS JOIN LATERAL (VALUES
+        (CASE outcome WHEN 'approved' THEN 'payout' ELSE 'pending_payout' END, payout_currency, payout),
+        (CASE outcome WHEN 'approved' THEN 'revenue' ELSE 'pending_revenue' END, revenue_currency, revenue)
+    ) AS told (kind, currency, amount)
+    WHERE outcome <> 'rejected' GROUP BY {", ".join((*keys, "kind", "currency"))}"""  # noqa: S608
+
+
+def _source(columns: set[str]) -> str:
+    """Conversions with some columns of their clicks, for which these are read only if they must be."""
+    told = f"created_at, conversion.status AS outcome, is_over_cap, {', '.join(_AMOUNTS)}"
+    if columns <= _FROZEN:
+        own = "".join(f"{column}, " for column in sorted(columns))
+        return f"(SELECT click_hash AS hash, {own}{told} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608
+    own = "".join(f"click.{column}, " for column in sorted(columns))
+    return f"""
+    (SELECT click_hash AS hash, {own}{told}
+     FROM conversion CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click
+     WHERE NOT conversion.is_test) AS converted"""  # noqa: S608

@@ -1,0 +1,205 @@
+"""What the network says of conversions: of each by itself, or of many in a file of statuses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+from tracker.conversion import ConversionStatus, Postback, Source
+from tracker.store import conversions
+from tracker.store.conversions import Taken
+from tracker.store.created import Conflict
+from tracker.store.pool import Connection, Pool
+
+_PATIENCE = "10s"  # longest wait for somebody else's changes
+_UPLOAD_SECONDS = "120s"  # longest statement of a file
+
+_REQUEST = "SELECT digest, hashes FROM conversion_request WHERE (token_id, key) = ($1, $2)"
+_NOTE_REQUEST = (
+    "INSERT INTO conversion_request (token_id, key, digest, hashes) VALUES ($1, $2, $3, $4::uuid[])"
+)
+_FIND = "SELECT id, status FROM conversion WHERE {column} = $1"
+# A hash is a conversion's or a click's; an order id means one conversion within an advertiser's goal.
+_MATCH = """
+WITH told AS MATERIALIZED (
+    SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[])
+        AS told (line, hash, order_id, goal_id, advertiser_id)
+), found AS (
+    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.hash = told.hash
+    UNION
+    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.click_hash = told.hash
+    UNION
+    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.order_id = told.order_id
+)
+SELECT line, min(id) AS id, count(*) AS ids
+FROM found JOIN conversion USING (id)
+WHERE (found.goal_id IS NULL OR found.goal_id = conversion.goal_id)
+    AND (found.advertiser_id IS NULL OR found.advertiser_id = conversion.advertiser_id)
+GROUP BY line
+"""
+_LAST_CLOSE = "SELECT max(until) FROM period_close"
+_CLOSE = """
+INSERT INTO period_close (until, author) VALUES ($1, $2)
+RETURNING json_build_object('id', id, 'until', until, 'closed_at', closed_at, 'author', author)::text
+"""
+
+
+class Request(NamedTuple):
+    """Conversions told of together, and what the request is known by when it is repeated."""
+
+    token_id: int
+    key: str | None
+    digest: bytes
+    postbacks: Sequence[Postback]
+
+
+class Line(NamedTuple):
+    """What a line of a file says. It names a conversion by a hash or an order id."""
+
+    number: int
+    hash: str | None
+    order_id: str | None
+    goal_id: int | None
+    advertiser_id: int | None
+    status: ConversionStatus
+    sale_status: str | None
+
+
+class LineResult(NamedTuple):
+    """What became of a line; a reason where it is none of a conversion, or did not get its status."""
+
+    number: int
+    conversion_id: int | None
+    before: ConversionStatus | None
+    after: ConversionStatus | None
+    reason: str = ""
+
+
+class NotLater(ValueError):  # noqa: N818 - says what it is
+    """The books are closed up to that time already."""
+
+
+@asynccontextmanager
+async def changing(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction in which nobody else changes conversions; an exception undoes it."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+        await conversions.lock(connection)
+        yield connection
+
+
+async def tell(pool: Pool, request: Request, complete_until: int | None) -> list[Taken]:
+    """Do what a request says, once, however often it is repeated under its key.
+
+    Raises:
+        Conflict: the key was used with another body.
+    """
+    async with changing(pool) as connection:
+        postbacks = await _reserve(connection, request)
+        return await conversions.take(connection, postbacks, complete_until)
+
+
+async def find(connection: Connection, key: int | str) -> tuple[int, ConversionStatus] | None:
+    """Id and status of the conversion with an id or a hash."""
+    statement = _FIND.format(column="id" if isinstance(key, int) else "hash")
+    row = await connection.fetchrow(statement, key)
+    return row and (row["id"], ConversionStatus(row["status"]))
+
+
+async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_run: bool) -> list[LineResult]:
+    """Set the status that each line says, all in one transaction, which a dry run takes back."""
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute(
+                f"SET LOCAL lock_timeout = '{_PATIENCE}'; SET LOCAL statement_timeout = '{_UPLOAD_SECONDS}'"
+            )
+            await conversions.lock(connection)
+            results = await _set_statuses(connection, lines, author)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+    return results
+
+
+async def close_period(connection: Connection, until: datetime, author: str) -> str:
+    """Close the books up to a time, for ever; returns the row as JSON.
+
+    Raises:
+        NotLater: they are closed up to then, or to a later time.
+    """
+    last = await connection.fetchval(_LAST_CLOSE)
+    if last is not None and until <= last:
+        raise NotLater(f"is not later than {last.isoformat()}, up to which the books are closed")
+    return str(await connection.fetchval(_CLOSE, until, author))
+
+
+async def _reserve(connection: Connection, request: Request) -> Sequence[Postback]:
+    """The request's postbacks, by the hashes that they got when it came first."""
+    if request.key is None:
+        return request.postbacks
+    row = await connection.fetchrow(_REQUEST, request.token_id, request.key)
+    if row is None:
+        hashes = [postback.hash for postback in request.postbacks]
+        await connection.execute(_NOTE_REQUEST, request.token_id, request.key, request.digest, hashes)
+        return request.postbacks
+    if row["digest"] != request.digest:
+        raise Conflict(None, "Idempotency-Key", "was used with another body")
+    pairs = zip(request.postbacks, row["hashes"], strict=True)
+    return [postback._replace(hash=hash_.hex) for postback, hash_ in pairs]
+
+
+async def _set_statuses(connection: Connection, lines: Sequence[Line], author: str) -> list[LineResult]:
+    named = [line[:5] for line in lines]
+    columns = zip(*named, strict=True) if named else [()] * 5
+    found = {row["line"]: row for row in await connection.fetch(_MATCH, *columns)}
+    ids: dict[int, Line] = {}  # by conversion, the line that is to be done
+    refused: dict[int, str] = {}
+    for line in lines:
+        match = found.get(line.number)
+        reason = _why_not(match and match["ids"])
+        if match and not reason and match["id"] in ids:
+            reason = f"is of the same conversion as line {ids[match['id']].number}"
+        if match and not reason:
+            ids[match["id"]] = line
+        refused[line.number] = reason
+    done = await _set_each(connection, ids, author)
+    return [
+        LineResult(line.number, None, None, None, refused[line.number])
+        if refused[line.number]
+        else done[line.number]
+        for line in lines
+    ]
+
+
+def _why_not(matches: int | None) -> str:
+    if not matches:
+        return NO_CONVERSION
+    return "" if matches == 1 else f"is of {matches} conversions: give goal_id or advertiser_id too"
+
+
+NO_CONVERSION = "is of no conversion"
+
+
+async def _set_each(connection: Connection, lines: Mapping[int, Line], author: str) -> dict[int, LineResult]:
+    alike: dict[tuple[ConversionStatus, str | None], list[int]] = defaultdict(list)
+    for id_, line in lines.items():
+        alike[line.status, line.sale_status].append(id_)
+    results = {}
+    for (status, sale_status), ids in alike.items():
+        changed = await conversions.set_status(
+            connection, ids, status, source=Source.UPLOAD, author=author, sale_status=sale_status
+        )
+        for id_, before, after in changed:
+            reason = "" if after is status else f"it stays {after}"
+            number = lines[id_].number
+            results[number] = LineResult(number, id_, before, after, reason)
+    return results

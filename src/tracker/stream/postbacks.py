@@ -1,0 +1,127 @@
+"""Postbacks on their way from edges to the conversion writer: `encode` next to `decode`.
+
+One stream, without consumer groups: a postback is on it until it is in the database, and whoever reads begins
+with the oldest. That needs no backlogs and nothing to take over, for a postback that is stored twice, or
+appended twice by a call whose answer was lost, is done once: by its hash.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import orjson
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from tracker.conversion import Postback, Source, read_postback
+from tracker.stream.record import Undecodable
+
+VERSION = b"\x01"
+"""First byte of a record; a writer reads this one and the one before."""
+
+MAX_ON_STREAM = 200_000
+"""Most postbacks that wait on the stream, of about 400 bytes: strangers may call, and clicks need memory."""
+
+_STREAM, _DEAD = b"postbacks:{0}", b"dead-postbacks:{0}"
+_CONNECTIONS = 8
+_CALL_SECONDS = 2.0
+_RECORD, _REASON = b"r", b"reason"
+_APPEND = """
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+  return redis.error_reply('FULL too many postbacks wait')
+end
+return redis.call('XADD', KEYS[1], '*', 'r', ARGV[2])
+"""
+
+
+class Delivery(NamedTuple):
+    """One entry as read by a writer."""
+
+    id: bytes
+    record: bytes
+
+
+def encode(postback: Postback) -> bytes:
+    """The record of a postback; mirrored by `decode`: change both, and VERSION, together."""
+    said = dict(postback.parameters)
+    return VERSION + orjson.dumps((postback.hash, postback.source, postback.ip, postback.advertiser_id, said))
+
+
+def decode(record: bytes) -> Postback:
+    """The postback of a record.
+
+    Raises:
+        Undecodable: it is none of a version this writer reads, or it is damaged.
+    """
+    if record[:1] != VERSION:
+        raise Undecodable(f"record version {record[:1]!r} is unknown")
+    try:
+        hash_, source, ip, advertiser_id, said = orjson.loads(record[1:])
+        return read_postback(hash_, Source(source), ip, advertiser_id, said)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Undecodable(f"{type(error).__name__}: {error}") from error
+
+
+class PostbackStream:
+    """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
+
+    def __init__(self, url: str) -> None:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            protocol=2,
+            max_connections=_CONNECTIONS,
+            timeout=_CALL_SECONDS,
+            socket_connect_timeout=_CALL_SECONDS,
+            socket_timeout=_CALL_SECONDS,
+            retry=Retry(NoBackoff(), 1),  # of a connection that has gone: harmless, as said above
+        )
+        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
+        self._client: Any = redis.asyncio.Redis.from_pool(pool)
+        self._append = self._client.register_script(_APPEND)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def append(self, postback: Postback) -> None:
+        """Append one; when this returns, it is as safe as the server's settings make it."""
+        await self._append([_STREAM], [MAX_ON_STREAM, encode(postback)])
+
+    async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
+        """The oldest that are there; waits so long (less than a call may take) for the first one."""
+        block = None if block_seconds is None else int(block_seconds * 1000)
+        reply = await self._client.xread({_STREAM: b"0"}, count=count, block=block)
+        return [Delivery(id_, fields.get(_RECORD, b"")) for id_, fields in reply[0][1]] if reply else []
+
+    async def remove(self, ids: list[bytes]) -> None:
+        """Take off what is stored. Done twice, it changes nothing."""
+        await self._client.xdel(_STREAM, *ids)
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        """Move what cannot be stored to a stream of its own, with the reason."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.xadd(_DEAD, {_RECORD: delivery.record, _REASON: reason})
+            pipe.xdel(_STREAM, delivery.id)
+            await pipe.execute()
+
+    async def buried(self, count: int) -> list[tuple[Delivery, str]]:
+        """The last so many that were buried, newest first, and why."""
+        entries = await self._client.xrevrange(_DEAD, count=count)
+        return [
+            (Delivery(id_, fields[_RECORD]), fields[_REASON].decode(errors="replace"))
+            for id_, fields in entries
+        ]
+
+    async def waiting(self) -> tuple[int, int]:
+        """How many are on the stream, and how many are buried."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.xlen(_STREAM)
+            pipe.xlen(_DEAD)
+            waiting, buried = await pipe.execute()
+        return waiting, buried

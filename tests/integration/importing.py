@@ -1,0 +1,84 @@
+"""Runs `tracker import` on a test's own database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+
+from tracker import cli
+from tracker.settings import Settings
+
+CATALOGUE = """
+advertisers:
+  - name: PlayGames
+affiliates:
+  - {id: 513, name: John Doe, group_id: 7}
+  - {id: 514, name: Jane Roe}
+offers:
+  - id: 3
+    name: Puzzle Quest
+    advertiser: PlayGames
+    brand_id: 9
+    urls:
+      - {id: 132, url: "https://ad.test/?c={hash}"}
+  - id: 4
+    name: Farm
+    advertiser: PlayGames
+"""
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Importer:
+    """The command, and the tables that it fills."""
+
+    def __init__(self, settings: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        self.settings = settings
+        self.tmp_path = tmp_path
+        self._capsys = capsys
+
+    async def run(self, *words: str | Path) -> Done:
+        code = await asyncio.to_thread(cli.main, ["import", *map(str, words)])
+        return Done(code, *self._capsys.readouterr())
+
+    def file(self, name: str, content: str | bytes) -> Path:
+        path = self.tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    async def catalogue(self) -> None:
+        done = await self.run("catalogue", self.file("catalogue.yaml", CATALOGUE))
+        assert done.code == 0, done.err
+
+    async def fetch(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(self.settings.postgres_dsn)
+        try:
+            return [tuple(row) for row in await connection.fetch(sql, *arguments)]
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+def importer(
+    database: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Importer:
+    monkeypatch.setenv("TRACKER_POSTGRES_DSN", str(database.postgres_dsn))
+    monkeypatch.setenv("TRACKER_REDIS_URL", str(database.redis_url))
+    monkeypatch.setenv("TRACKER_DATA_DIR", str(tmp_path / "var"))
+    return Importer(database, capsys, tmp_path)

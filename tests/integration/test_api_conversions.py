@@ -1,0 +1,302 @@
+"""Reading conversions: what is shown, filtered, paged, walked, fed and exported is what was stored."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from httpx import AsyncClient
+
+from tests.clicks import a_row
+from tests.conversions import a_conversion, store_conversions
+from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
+from tracker.api.conversions import PATH as CONVERSIONS
+from tracker.settings import Settings
+from tracker.store.conversion_list import KEYS
+
+pytestmark = pytest.mark.anyio
+
+SCOPES = ("conversions:read", "clicks:read")
+NOON = int(datetime(2024, 10, 10, 12, tzinfo=UTC).timestamp()) * 1000
+HOUR = 3_600_000
+CLICK = a_row(hash=hash_at(NOON), country_code="NL")
+
+
+async def listed(client: AsyncClient, path: str = CONVERSIONS, **query: Any) -> dict[str, Any]:
+    answer = await client.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_a_conversion_is_shown_with_its_history_and_its_money(database: Settings) -> None:
+    await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'PlayGamesl')")
+    await run_sql(database, "INSERT INTO offer (id, name, advertiser_id) VALUES (3, 'Test Offer', 1)")
+    await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'John Doe')")
+    await store(database, [CLICK])
+    conversion = a_conversion(
+        CLICK, order_id="A-1", payout="0.123456", revenue="20", sale_amount="125.1", sale_currency="EUR"
+    )
+    await store_conversions(database, [conversion])
+    await run_sql(
+        database,
+        """INSERT INTO conversion_change (conversion_id, at, status_before, status_after, source, author)
+        VALUES (1, '2024-10-10 13:00:00+00', NULL, 'pending', 'postback', ''),
+               (1, '2024-10-10 14:00:00+00', 'pending', 'approved', 'api', 'desk')""",
+    )
+    await run_sql(
+        database,
+        """INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id,
+            advertiser_id, affiliate_id, payout, payout_currency, revenue, revenue_currency)
+        VALUES (1, '2024-10-10 13:00:00+00', 'reversal', true, 3, 1, 513, -0.123456, 'USD', -20, 'USD')""",
+    )
+    row = {
+        "id": 1,
+        "hash": conversion["hash"],
+        "click_id": 1,
+        "click_hash": CLICK.hash,
+        "offer_id": 3,
+        "offer_name": "Test Offer",
+        "offer_url_id": 132,
+        "goal_id": 1,
+        "goal_name": "Conversion",
+        "advertiser_id": 1,
+        "advertiser_name": "PlayGamesl",
+        "affiliate_id": 513,
+        "affiliate_name": "John Doe",
+        "order_id": "A-1",
+        "status": "approved",
+        "is_over_cap": False,
+        "sale_status": "",
+        "sale_amount": "125.10",
+        "sale_currency": "EUR",
+        "payout": "0.123456",
+        "payout_currency": "USD",
+        "revenue": "20.00",
+        "revenue_currency": "USD",
+        **dict.fromkeys(
+            ("advertiser_external_id", "adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")
+        ),
+        "country_code": "NL",
+        "device_type": "desktop",
+        "device_os": "Windows",
+        "browser": "Chrome",
+        "affiliate_source": "",
+        "is_test": False,
+        "created_at": "2024-10-10 15:00:00",
+        "updated_at": "2024-10-10 15:00:00",
+        "click_created_at": "2024-10-10 14:00:00",
+    }
+    changes = [
+        ("2024-10-10 15:00:00", None, "pending", "postback", ""),
+        ("2024-10-10 16:00:00", "pending", "approved", "api", "desk"),
+    ]
+    names = ("at", "status_before", "status_after", "source", "author")
+    money = {"payout": "-0.123456", "payout_currency": "USD", "revenue": "-20.00", "revenue_currency": "USD"}
+    entry = {"id": 1, "booked_at": "2024-10-10 15:00:00", "kind": "reversal", "is_adjustment": True, **money}
+    envelope = {"total": 1, "page": 1, "pages": 1, "next_cursor": None}
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await listed(client, tz="Europe/Berlin")
+        assert body == {"data": [row], "per_page": 200, **envelope}
+        assert tuple(body["data"][0]) == KEYS
+        for key in ("1", conversion["hash"], conversion["hash"].upper()):
+            one = await listed(client, f"{CONVERSIONS}/{key}", tz="Europe/Berlin")
+            history = {
+                "changes": [
+                    {**dict(zip(names, change, strict=True)), "postback_hash": None} for change in changes
+                ]
+            }
+            assert one == {"data": [{**row, **history, "entries": [entry]}], "per_page": 1, **envelope}
+
+
+def varied() -> list[dict[str, Any]]:
+    clicks = [
+        a_row(hash=hash_at(NOON - n * HOUR, n), offer_id=3 + n % 2, affiliate_id=7 + n, is_test=n == 4)
+        for n in range(5)
+    ]
+    told: list[dict[str, Any]] = [
+        {"status": "pending", "order_id": "a"},
+        {"goal_id": 2, "is_over_cap": True, "country_code": "DE"},
+        {"status": "rejected", "advertiser_external_id": "crm", "click_id": 9},
+        {"sale_status": "shipped", "affiliate_source": "fb"},
+        {"advertiser_id": 2},
+    ]
+    return [
+        a_conversion(click, millis=NOON + n * HOUR, **changes)
+        for n, (click, changes) in enumerate(zip(clicks, told, strict=True))
+    ]
+
+
+async def test_each_filter_finds_its_rows(database: Settings) -> None:
+    rows = varied()
+    table: list[tuple[dict[str, Any], list[int]]] = [
+        ({}, [0, 1, 2, 3, 4]),
+        ({"id": 2}, [1]),
+        ({"hash": rows[3]["hash"]}, [3]),
+        ({"click_id": 9}, [2]),
+        ({"click_hash": rows[4]["click_hash"].upper()}, [4]),
+        ({"offer_id": 4}, [1, 3]),
+        ({"goal_id": 2}, [1]),
+        ({"advertiser_id": 2}, [4]),
+        ({"affiliate_id": 8}, [1]),
+        ({"order_id": "a"}, [0]),
+        ({"order_id": "A"}, []),
+        ({"status": "pending"}, [0]),
+        ({"status": "approved", "offer_id": 4}, [1, 3]),
+        ({"is_over_cap": "true"}, [1]),
+        ({"is_test": "true"}, [4]),
+        ({"is_test": "false"}, [0, 1, 2, 3]),
+        ({"sale_status": "shipped"}, [3]),
+        ({"advertiser_external_id": "crm"}, [2]),
+        ({"country_code": "de"}, [1]),
+        ({"affiliate_source": "fb"}, [3]),
+        ({"created_from": "2024-10-10 13:00:00"}, [1, 2, 3, 4]),
+        ({"created_at_from": "2024-10-10 13:00:01", "created_at_to": "2024-10-10 15:00:00"}, [2, 3]),
+        ({"created_from": "2024-10-10", "created_to": "2024-10-10"}, [0, 1, 2, 3, 4]),
+        ({"created_to": "2024-10-10 13:00:00", "tz": "Europe/Berlin"}, []),
+        ({"created_to": "2024-10-10 11:00:00", "date_basis": "click"}, [1, 2, 3, 4]),
+        ({"created_from": "2024-10-10 09:00:00", "date_basis": "click", "offer_id": 3}, [0, 2]),
+        ({"created_from": "0001-01-01", "created_to": "9999-12-31"}, [0, 1, 2, 3, 4]),
+        ({"created_from": "9999-12-31", "tz": "America/New_York"}, []),
+    ]
+    await store_conversions(database, rows)
+    async with api_of(database, scopes=SCOPES) as client:
+        for query, expected in table:
+            for sort, step in (("created_at", 1), ("-created_at", -1)):
+                body = await listed(client, **query, sort=sort)
+                hashes = [row["hash"] for row in body["data"]]
+                assert hashes == [rows[at]["hash"] for at in expected][::step], query
+                assert body["total"] == len(expected), query
+
+
+async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> None:
+    table = {
+        "foo=1": ["foo"],
+        "aff_sub=x": ["aff_sub"],
+        "status=confirmed": ["status"],
+        "date_basis=now": ["date_basis"],
+        "goal_id=0": ["goal_id"],
+        "click_hash=abc": ["click_hash"],
+        "page=52": ["page"],
+        "cursor=abc": ["cursor"],
+        "cursor=abc&page=2": ["page"],
+        "after_id=1&page=1": ["page"],
+        "created_from=2024-01-02&created_to=2024-01-01": ["created_to"],
+    }
+    async with api_of(database, scopes=SCOPES) as client:
+        for query, fields in table.items():
+            answer = await client.get(f"{CONVERSIONS}?{query}")
+            assert answer.status_code == 422, query
+            assert sorted(answer.json()["errors"]) == sorted(fields), query
+        for key in ("999", "f" * 32, "abc", "0", "9" * 400):
+            assert (await client.get(f"{CONVERSIONS}/{key}")).status_code == 404
+
+
+async def test_the_scope_is_conversions_read(database: Settings) -> None:
+    for scopes, status in (((), 401), (("clicks:read",), 403)):
+        async with api_of(database, scopes=scopes) as client:
+            for path in (CONVERSIONS, f"{CONVERSIONS}/1", f"{CONVERSIONS}/export"):
+                assert (await client.get(path)).status_code == status
+
+
+async def test_pages_a_walk_the_feed_and_exports_are_the_whole_list(database: Settings) -> None:
+    chance = random.Random(5)
+    clicks = [a_row(hash=hash_at(NOON, n)) for n in range(40)]
+    rows = [
+        a_conversion(chance.choice(clicks), millis=NOON + chance.randrange(20), goal_id=chance.choice([1, 2]))
+        for _ in range(300)
+    ]
+    ids = await store_conversions(database, rows)
+    kept = [(row["created_at"], id_) for row, id_ in zip(rows, ids, strict=True) if row["goal_id"] == 1]
+    async with api_of(database, scopes=SCOPES) as client:
+        for sort in ("created_at", "-created_at"):
+            order = [id_ for _, id_ in sorted(kept, reverse=sort[0] == "-")]
+            walked: list[dict[str, Any]] = []
+            more: dict[str, Any] = {}
+            while True:
+                body = await listed(client, goal_id=1, sort=sort, per_page=33, **more)
+                paged = await listed(client, goal_id=1, sort=sort, per_page=33, page=body["page"])
+                assert paged == body
+                assert body["total"] == len(kept)
+                walked += body["data"]
+                if body["next_cursor"] is None:
+                    break
+                more = {"cursor": body["next_cursor"]}
+            assert [row["id"] for row in walked] == order
+            export = await client.get(f"{CONVERSIONS}/export", params={"goal_id": 1, "sort": sort})
+            assert [orjson.loads(line) for line in export.text.splitlines()] == walked
+            file = await client.get(
+                f"{CONVERSIONS}/export", params={"goal_id": 1, "sort": sort, "format": "csv"}
+            )
+            table = list(csv.DictReader(io.StringIO(file.text, newline="")))
+            assert [(int(row["id"]), row["payout"]) for row in table] == [(id_, "1.50") for id_ in order]
+        fed: list[int] = []
+        while True:
+            body = await listed(client, goal_id=1, after_id=fed[-1] if fed else 0, per_page=33)
+            fed += [row["id"] for row in body["data"]]
+            if not body["data"]:
+                break
+        assert fed == sorted(id_ for _, id_ in kept)
+        assert body["next_after_id"] == fed[-1]
+
+
+TOLD = [
+    (
+        {"adv_sub": "", "adv_sub2": "link"},
+        [
+            {"sale_status": "paid", "adv_sub": "a", "adv_sub2": "x", "advertiser_external_id": "1"},
+            {"sale_status": "", "adv_sub": "b", "status": "rejected"},
+        ],
+        {"sale_status": "paid", "adv_sub": "b", "adv_sub2": "link", "advertiser_external_id": "1"},
+    ),
+    ({}, [{}], {"sale_status": "New", "adv_sub": None, "advertiser_external_id": None}),
+    ({}, [], {"sale_status": "New", "adv_sub": None, "advertiser_external_id": None}),
+]
+
+
+async def test_a_click_shows_what_its_conversions_tell(database: Settings) -> None:
+    clicks = [a_row(hash=hash_at(NOON, n), **own) for n, (own, _, _) in enumerate(TOLD)]
+    await store(database, clicks)
+    for click, (_, all_told, _) in zip(clicks, TOLD, strict=True):
+        await store_conversions(database, [a_conversion(click, **told) for told in all_told])
+    async with api_of(database, scopes=SCOPES) as client:
+        for click, (_, all_told, shown) in zip(clicks, TOLD, strict=True):
+            (row,) = (await listed(client, f"{CLICKS}/{click.hash}"))["data"]
+            assert shown.items() <= row.items()
+            assert row["has_conversions"] is bool(all_told)
+
+
+OTHERS = [{}, {"offer_id": 4}, {"is_bot": "false"}, {"created_from": "2024-10-10 12:00:01"}]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_clicks_with_and_without_conversions_are_told_apart(
+    database: Settings, other: dict[str, Any]
+) -> None:
+    chance = random.Random(9)
+    clicks = [a_row(hash=hash_at(NOON + n % 2 * 1000, n), offer_id=3 + n % 3 % 2) for n in range(120)]
+    await store(database, clicks)
+    converted = [chance.choice(clicks) for _ in range(40)]
+    await store_conversions(database, [a_conversion(click) for click in converted])
+    hashes = {click.hash for click in converted}
+    async with api_of(database, scopes=SCOPES) as client:
+        everything = await listed(client, CLICKS, **other, per_page=1000)
+        for wanted in ("true", "false"):
+            expected = [row for row in everything["data"] if (row["hash"] in hashes) == (wanted == "true")]
+            query = {**other, "has_conversions": wanted}
+            first = await listed(client, CLICKS, **query, per_page=5)
+            assert first["total"] == len(expected)
+            rest = await listed(client, CLICKS, **query, per_page=1000, cursor=first["next_cursor"])
+            assert first["data"] + rest["data"] == expected
+            assert {row["has_conversions"] for row in expected} <= {wanted == "true"}
+            second = await listed(client, CLICKS, **query, per_page=5, page=2, sort="created_at")
+            assert second["data"] == expected[::-1][5:10]
+            fed = await listed(client, CLICKS, **query, after_id=0, per_page=1000)
+            assert sorted(row["id"] for row in fed["data"]) == sorted(row["id"] for row in expected)
+            export = await client.get(f"{CLICKS}/export", params=query)
+            assert [orjson.loads(line) for line in export.text.splitlines()] == expected

@@ -1,0 +1,203 @@
+"""How much may be asked: by a token, and with wrong tokens from an address."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+import redis.asyncio
+from httpx import AsyncClient
+
+from tests.integration.api_client import CLICKS, api_of
+from tracker.api.limits import AFTER_FAILURE_SECONDS, WRONG_TOKENS, Limits
+from tracker.api.problems import Problem
+from tracker.rates import read_rate
+from tracker.settings import Settings
+from tracker.store.tokens import create_token
+from tracker.stream.limits import Limiter
+
+pytestmark = pytest.mark.anyio
+
+SLOW = read_rate("2/hour")
+
+
+async def get(client: AsyncClient, secret: str = "trk_wrong", **headers: str) -> Any:
+    return await client.get(CLICKS, headers={"Authorization": f"Bearer {secret}", **headers})
+
+
+async def test_a_token_makes_so_many_requests_and_is_told_how_many_are_left(database: Settings) -> None:
+    async with api_of(replace(database, api_rate=SLOW)) as client:
+        own_rate = await create_token(database.postgres_dsn or "", ["clicks:read"], rate_limit="7/hour")
+        for left in (1, 0):
+            answer = await client.get(CLICKS)
+            assert answer.status_code == 200
+            assert answer.headers["ratelimit-limit"] == "2"
+            assert answer.headers["ratelimit-remaining"] == str(left)
+            assert 0 < int(answer.headers["ratelimit-reset"]) <= 3600
+        for _ in range(2):
+            answer = await client.get(CLICKS)
+            assert answer.status_code == 429
+            assert answer.json()["detail"].startswith("This token may make 2/hour requests. Try again in ")
+            assert 0 < int(answer.headers["retry-after"]) <= 1800
+            assert answer.headers["ratelimit-remaining"] == "0"
+        assert (await get(client, own_rate)).headers["ratelimit-remaining"] == "6"
+        assert (await client.get("/health/ready")).status_code == 200
+        assert (await client.get("/openapi.json")).status_code == 200
+        metrics = (await client.get("/metrics")).text.splitlines()
+        assert 'tracker_api_limited_total{by="token"} 2' in metrics
+
+
+async def test_what_a_token_may_not_do_counts_as_well(database: Settings) -> None:
+    async with api_of(replace(database, api_rate=SLOW), scopes=("reports:read",)) as client:
+        assert [(await client.get(CLICKS)).status_code for _ in range(3)] == [403, 403, 429]
+
+
+async def test_all_api_processes_count_together(database: Settings) -> None:
+    token = await create_token(database.postgres_dsn or "", ["clicks:read"], rate_limit="2/hour")
+    async with api_of(database, scopes=()) as one, api_of(database, scopes=()) as other:
+        assert [(await get(each, token)).status_code for each in (one, other, one, other)] == [
+            200,
+            200,
+            429,
+            429,
+        ]
+
+
+async def test_nothing_is_left_of_a_limit_when_it_has_expired(database: Settings) -> None:
+    async with redis.asyncio.Redis.from_url(database.redis_url or "", decode_responses=True) as client:
+        limiter = Limiter(database.redis_url or "")
+        for whose in ("token:1", "address:192.0.2.7"):
+            await limiter.take(whose, SLOW)
+        keys = await client.keys("*")
+        assert set(keys) == {"rate:{0}:token:1", "rate:{0}:address:192.0.2.7"}
+        assert all([0 < await client.ttl(key) <= 3600 for key in keys])
+        await limiter.close()
+
+
+async def test_too_many_wrong_tokens_shut_an_address_out_and_nobody_else(database: Settings) -> None:
+    settings = replace(database, trusted_proxies=(ip_network("127.0.0.1/32"),))
+    good, late = [await create_token(database.postgres_dsn or "", ["clicks:read"]) for _ in range(2)]
+    here, near, far = ({"X-Forwarded-For": ip} for ip in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"))
+    async with api_of(settings, scopes=()) as client:
+        assert (await get(client, good, **here)).status_code == 200
+        tries = [(await get(client, **here)).status_code for _ in range(WRONG_TOKENS.requests + 5)]
+        assert tries[: WRONG_TOKENS.requests] == [401] * WRONG_TOKENS.requests
+        assert tries[-1] == 429
+        answer = await get(client, **near)
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 3
+        assert "ratelimit-limit" not in answer.headers
+        assert (await get(client, good, **here)).status_code == 200, "it was right before"
+        assert (await get(client, late, **here)).status_code == 429, "it was never seen to be right"
+        assert (await get(client, **far)).status_code == 401
+        assert (await get(client, late, **far)).status_code == 200
+        assert (await client.get(CLICKS, headers=here)).status_code == 401, "no token is not a wrong one"
+        metrics = (await client.get("/metrics")).text
+        assert 'tracker_api_limited_total{by="address"}' in metrics
+        assert "tracker_api_wrong_tokens_total 0" not in metrics
+
+
+async def test_a_peer_that_is_no_proxy_cannot_choose_its_address(database: Settings) -> None:
+    async with api_of(database, scopes=()) as client:
+        tries = [
+            (await get(client, **{"X-Forwarded-For": f"192.0.2.{n}"})).status_code
+            for n in range(WRONG_TOKENS.requests + 5)
+        ]
+        assert tries[-1] == 429
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def refused(seconds: str) -> Iterator[None]:
+    with pytest.raises(Problem) as problem:
+        yield
+    assert problem.value.status_code == 429
+    assert problem.value.headers == {"Retry-After": seconds}
+
+
+async def test_an_address_is_let_in_again_when_it_has_waited(database: Settings) -> None:
+    clock = Clock()
+    limits = Limits(database, clock)
+    for _ in range(WRONG_TOKENS.requests):
+        await limits.was_wrong("x", b"wrong")
+    with refused("3"):
+        await limits.was_wrong("x", b"wrong")
+    clock.now += 1.5
+    with refused("2"):
+        limits.check_open("x", b"other")
+    clock.now += 1.6
+    limits.check_open("x", b"other")
+    await limits.close()
+
+
+async def test_a_token_that_is_no_longer_right_is_forgotten(database: Settings) -> None:
+    limits = Limits(database, Clock())
+    limits.was_right(b"good")
+    with refused("3"):
+        for _ in range(WRONG_TOKENS.requests + 1):
+            await limits.was_wrong("x", b"wrong")
+    limits.check_open("x", b"good")
+    with refused("3"):
+        await limits.was_wrong("x", b"good")
+    with refused("3"):
+        limits.check_open("x", b"good")
+    await limits.close()
+
+
+async def test_nobody_is_limited_while_the_stream_server_is_away(
+    database: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = replace(database, redis_url="redis://127.0.0.1:1/0", api_rate=read_rate("1/hour"))
+    async with api_of(away) as client:
+        for _ in range(3):
+            answer = await client.get(CLICKS)
+            assert answer.status_code == 200
+            assert "ratelimit-limit" not in answer.headers
+        assert [(await get(client)).status_code for _ in range(WRONG_TOKENS.requests + 1)][-1] == 401
+    assert "nobody is limited" in caplog.text
+
+
+async def test_a_server_that_does_not_count_is_left_alone_for_a_while(
+    database: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    limits = Limits(replace(database, redis_url="redis://127.0.0.1:1/0"), clock)
+    for _ in range(3):
+        await limits.was_wrong("x", b"wrong")
+    assert caplog.text.count("nobody is limited") == 1
+    clock.now += AFTER_FAILURE_SECONDS
+    await limits.was_wrong("x", b"wrong")
+    assert caplog.text.count("nobody is limited") == 2
+    await limits.close()
+
+
+async def test_a_server_that_never_answers_limits_nobody(
+    database: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        away = replace(database, redis_url=f"redis://127.0.0.1:{frozen.getsockname()[1]}/0")
+        async with api_of(away) as client:
+            assert (await client.get(CLICKS)).status_code == 200
+    assert "nobody is limited: the stream server cannot count: TimeoutError" in caplog.text
+
+
+async def test_a_full_stream_server_limits_nobody(database: Settings) -> None:
+    async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
+        before = (await client.config_get("maxmemory"))["maxmemory"]
+        await client.config_set("maxmemory", 1)
+        try:
+            async with api_of(replace(database, api_rate=SLOW)) as api:
+                assert [(await api.get(CLICKS)).status_code for _ in range(3)] == [200] * 3
+        finally:
+            await client.config_set("maxmemory", before)

@@ -1,0 +1,121 @@
+"""Requests to addresses that others have chosen, against real servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import pytest
+
+from tests.integration.partner import OK, RESET, SILENCE, Partner, status
+from tracker.caller import Answer, Caller
+
+pytestmark = pytest.mark.anyio
+
+HERE = (ip_network("127.0.0.1/32"),)
+
+
+@pytest.fixture
+async def partner() -> AsyncIterator[Partner]:
+    async with Partner().listening() as partner:
+        yield partner
+
+
+async def here(_host: str, _port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+ANSWERS: list[tuple[bytes | None, Answer]] = [
+    (OK, Answer(200)),
+    (status(404), Answer(404)),
+    (status(302, "Location: http://127.0.0.1/"), Answer(302)),
+    (status(503, "Retry-After: 7"), Answer(503, retry_after=7.0)),
+    (status(503, "Retry-After: soon"), Answer(503)),
+    (status(429, "Retry-After: Mon, 01 Jan 2024 00:00:00 GMT"), Answer(429, retry_after=0.0)),
+    (status(200, "Set-Cookie: a=b"), Answer(200)),
+    (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz", Answer(200)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut off", Answer(200)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 9_999_999, Answer(200)),
+    (b"SSH-2.0-OpenSSH\r\n\r\n", Answer(error="ClientResponseError")),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", Answer(error="ClientResponseError")),
+]
+
+
+async def test_what_others_answer(partner: Partner) -> None:
+    async with Caller(HERE, look_up=here) as caller:
+        for said, understood in ANSWERS:
+            partner.answers.append(said)
+            answer = await caller.get(f"http://partner.example:{partner.port}/in?x=%2F&y=a+b", {"A": "b"})
+            assert answer == understood, said[:60] if said else said
+    assert len(partner.asked) == len(ANSWERS), "redirects are not followed"
+    for asked in partner.asked:
+        assert asked.target == "/in?x=%2F&y=a+b"
+        assert asked.headers["Host"] == f"partner.example:{partner.port}"
+        assert asked.headers["A"] == "b"
+        assert "Cookie" not in asked.headers
+
+
+async def test_who_hangs_up_is_asked_once_more(partner: Partner) -> None:
+    partner.answers += [RESET, RESET]
+    async with Caller(HERE, look_up=here) as caller:
+        answer = await caller.get(f"http://partner.example:{partner.port}/", {})
+    assert answer == Answer(error="the connection was closed before an answer")
+    assert len(partner.asked) == 2
+
+
+async def test_who_says_nothing_is_given_up(partner: Partner) -> None:
+    partner.answers.append(SILENCE)
+    async with Caller(HERE, look_up=here, answer_seconds=0.2) as caller:
+        answer = await caller.get(f"http://partner.example:{partner.port}/", {})
+    assert answer == Answer(error="no answer within 0.2 s")
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses", "why"),
+    [
+        ("127.0.0.1", [], "127.0.0.1 is not a public address"),
+        ("[::1]", [], "::1 is not a public address"),
+        ("[::ffff:127.0.0.1]", [], "::ffff:7f00:1 is not a public address"),
+        ("partner.example", ["127.0.0.1"], "127.0.0.1 is not a public address"),
+        (
+            "partner.example",
+            ["10.0.0.1", "::1"],
+            "10.0.0.1 is not a public address; ::1 is not a public address",
+        ),
+        ("partner.example", ["8.8.8.8"], "port {} is none of 80, 443"),
+        ("partner.example", [], "its name has no address"),
+        ("localhost", ["127.0.0.1"], "127.0.0.1 is not a public address"),
+    ],
+)
+async def test_what_is_within_is_not_asked(
+    partner: Partner, host: str, addresses: list[str], why: str
+) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return addresses
+
+    async with Caller(look_up=look_up) as caller:
+        answer = await caller.get(f"http://{host}:{partner.port}/", {})
+    assert answer == Answer(error=why.format(partner.port), is_barred=True)
+    assert partner.asked == []
+
+
+async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partner: Partner) -> None:
+    said = iter([["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1", "127.0.0.1"]])
+
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return next(said)
+
+    async with Caller(HERE, look_up=look_up) as caller:
+        url = f"http://rebinding.example:{partner.port}/"
+        answers = [await caller.get(url, {}) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, None, 200]
+    assert [answer.is_barred for answer in answers] == [False, True, False]
+    assert next(said, None) is None, "each attempt asks once"
+    assert len(partner.asked) == 2
+
+
+async def test_the_system_is_asked_for_names(partner: Partner) -> None:
+    async with Caller(HERE) as caller:
+        assert (await caller.get(f"http://localhost:{partner.port}/", {})).status == 200
+        nowhere = await caller.get("http://nowhere.invalid/", {})
+        assert nowhere == Answer(error="its name has no address")

@@ -1,0 +1,174 @@
+"""`tracker offers|affiliates|…`, word by word, against a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.integration.api_client import api_of, run_sql
+from tracker import cli
+from tracker.settings import Settings
+from tracker.store.demo import load_demo
+
+pytestmark = pytest.mark.anyio
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Tracker = Callable[..., Awaitable[Done]]
+
+
+@pytest.fixture
+async def tracker(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Tracker:
+    """The command line on the demo's catalogue, in this process."""
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    monkeypatch.setenv("TRACKER_POSTGRES_DSN", database.postgres_dsn)
+    monkeypatch.setenv("TRACKER_DATA_DIR", str(database.data_dir))
+
+    async def run(*words: str) -> Done:
+        try:
+            code = await asyncio.to_thread(cli.main, words)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+ADD: list[tuple[str, dict[str, Any]]] = [
+    ("advertisers add name=5", {"name": "5", "postback_check": "required"}),
+    ('advertisers add name=A postback_addresses=["192.0.2.0/24"]', {"postback_addresses": ["192.0.2.0/24"]}),
+    ("postback-secrets add 1 name=server", {"advertiser_id": 1, "name": "server"}),
+    ("offers add name=Fresh advertiser_id=1 starts_at=2026-11-01T00:00:00+01:00", {"advertiser_id": 1}),
+    ("offer-urls add 3 url=https://ad.example/{hash} weight=7", {"offer_id": 3, "weight": 7}),
+    ("offer-affiliates add 3 affiliate_id=513 closed_until=infinity", {"closed_until": "infinity"}),
+    ("free-values add 3 n=2 value=7", {"n": 2, "value": "7"}),
+    ("caps add 3 affiliate_id=0 period=day amount=5", {"affiliate_id": 0, "amount": 5}),
+    ("goals add 3 name=Deposit payout=12.5 multiple=true", {"payout": "12.50", "multiple": True}),
+    ("goal-terms add 3 country_code=DE payout=3", {"goal_id": 3, "payout": "3.00"}),
+    ("affiliates add name=true is_test=true", {"name": "true", "is_test": True}),
+    ("affiliate-postbacks add 513 url=https://p.example/{hash}", {"statuses": ["approved"]}),
+    ("blocks add field=source value=popunder offer_id=null", {"offer_id": None}),
+    ("bot-rules add field=ip value=192.0.2.7", {"field": "ip"}),
+    ("tracking-hosts add host=go.example", {"host": "go.example", "scheme": "https"}),
+    ('link-forms add path=/aff_c host:=null parameters={"o":"offer_id"}', {"host": None}),
+]
+
+
+async def test_every_kind_is_added_shown_listed_and_removed(tracker: Tracker, database: Settings) -> None:
+    added = []
+    for line, fields in ADD:
+        command, _, *words = line.split()
+        done = await tracker(command, "add", *words, "--json")
+        assert done.code == 0, done
+        row = done.json()
+        assert row.items() >= fields.items(), line
+        row.pop("secret", None)
+        parent = [word for word in words[:1] if "=" not in word]
+        key = str(row.get("id", row["host"] if "host" in row else row.get("affiliate_id")))
+        added.append((command, [*parent, key], parent, row))
+    for command, place, parent, row in added:
+        assert (await tracker(command, "show", *place, "--json")).json() == row
+        listed = (await tracker(command, "list", *parent, "--json")).out.splitlines()
+        assert row in map(json.loads, listed), command
+        table = (await tracker(command, "list", *parent)).out.splitlines()
+        assert len(table) == len(listed) + 1
+    for command, place, _, _ in reversed(added):
+        assert (await tracker(command, "rm", *place)).code == 0, command
+    async with api_of(database, scopes=("offers:read",)) as client:
+        trail = (await client.get("/backend/open-api/v1/users/audit")).json()
+    assert trail["total"] == 2 * len(ADD)
+    assert {entry["token_id"] for entry in trail["data"]} == {None}
+    assert all(entry["token_name"].startswith("command line: ") for entry in trail["data"])
+
+
+async def test_what_is_changed_is_shown(tracker: Tracker) -> None:
+    done = await tracker("offers", "set", "3", "status=paused", "unique_window=3600")
+    assert (done.code, done.err) == (0, "")
+    shown = dict(line.split(maxsplit=1) for line in done.out.splitlines() if len(line.split()) > 1)
+    assert (shown["status"], shown["unique_window"], shown["ends_at"]) == ("paused", "3600", "-")
+    assert (await tracker("offers", "show", "3")).out == done.out
+    done = await tracker("network", "set", "fallback_url=https://network.example/", "--json")
+    assert done.json()["fallback_url"] == "https://network.example/"
+    assert (await tracker("network", "show", "--json")).json() == done.json()
+
+
+async def test_lists_are_tables(tracker: Tracker) -> None:
+    lines = (await tracker("offers", "list", "advertiser_id=2")).out.splitlines()
+    assert lines[0].split() == ["id", "name", "advertiser_id", "brand_id", "status", "visibility"]
+    assert len(lines) == 3
+    assert (await tracker("blocks", "list", "--json")).out == ""
+
+
+async def test_a_dry_run_finds_out_and_changes_nothing(tracker: Tracker, database: Settings) -> None:
+    before = (await tracker("offers", "list", "--json")).out
+    done = await tracker("offers", "rm", "3", "--dry-run")
+    assert (done.code, done.out) == (0, "offers/3: would be archived\n")
+    done = await tracker("offers", "set", "3", "name=Other", "--dry-run", "--json")
+    assert (done.json()["name"], done.err) == ("Other", "tracker: a dry run: nothing was changed\n")
+    done = await tracker("offers", "add", "name=Other", "advertiser_id=1", "--dry-run")
+    assert done.code == 0
+    assert (await tracker("advertisers", "rm", "1", "--dry-run")).code == 1
+    assert (await tracker("offers", "list", "--json")).out == before
+
+
+async def test_what_is_stale_is_refused(tracker: Tracker, database: Settings) -> None:
+    version = str((await tracker("offers", "show", "3", "--json")).json()["version"])
+    await run_sql(database, "UPDATE offer SET name = 'By hand' WHERE id = 3")
+    for words in (["set", "3", "name=Mine"], ["rm", "3"]):
+        done = await tracker("offers", *words, "--version", version)
+        assert done.code == 1
+        assert "It was changed since: its version is" in done.err
+    version = str((await tracker("offers", "show", "3", "--json")).json()["version"])
+    assert (await tracker("offers", "set", "3", "name=Mine", "--version", version)).code == 0
+
+
+WRONG = [
+    ("offers add name=X", 1, "advertiser_id is missing"),
+    ("offers add name=X advertiser_id=77", 1, "advertiser_id is of no advertiser"),
+    ("offers add name=X advertiser_id=one", 1, "advertiser_id "),
+    ("offers add name=X name=Y", 1, "name is given more than once"),
+    ("offers add name=X advertiser_id=1 nonsense=1", 1, "nonsense is no field here"),
+    ("offers add targeting:={", 1, "targeting is not JSON"),
+    ("offers add nonsense", 2, "'nonsense' is not FIELD=VALUE"),
+    ("offers show 77", 1, "There is no such offer."),
+    ("offers show x", 1, "There is none with the id 'x'."),
+    ("offers set 3 id=4", 1, "id cannot be changed"),
+    ("offers list nonsense=1", 1, "nonsense is no field here"),
+    ("offers list advertiser_id=x", 1, "advertiser_id is not a whole number"),
+    ("offer-urls list 77", 1, "There is no such offer."),
+    ("offer-urls add 3 url=javascript:alert(1)", 1, "starts with http"),
+    ("goals add 3 name=X payout=-1", 1, "payout must be an amount"),
+    ("advertisers rm 1", 1, "still needed by"),
+    ("network rm", 2, "invalid choice"),
+    ("offers", 2, "required"),
+]
+
+
+async def test_what_is_wrong_is_said_in_one_line(tracker: Tracker) -> None:
+    for line, code, why in WRONG:
+        done = await tracker(*line.split())
+        assert (done.code, done.out) == (code, ""), line
+        assert why in done.err, line
+        assert code == 2 or done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", cli.CATALOGUE)
+async def test_help_names_the_fields(tracker: Tracker, command: str) -> None:
+    done = await tracker(command, "set", "--help")
+    assert done.code == 0
+    assert "fields:\n" in done.out

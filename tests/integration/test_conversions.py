@@ -1,0 +1,555 @@
+"""What postbacks do to the tables: a line a story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.clicks import HASH, a_click, a_row
+from tests.clicks import store as store_rows
+from tests.conftest import Engines
+from tests.postbacks import AN_HOUR, a_postback, hash_after
+from tracker.clickhash import millis_of
+from tracker.conversion import ConversionStatus, Postback, Refusal, Source
+from tracker.settings import Settings
+from tracker.store import clicks
+from tracker.store.conversions import Changed, Result, Taken, set_status, take
+from tracker.store.demo import load_demo
+from tracker.store.pool import Connection, connect
+
+pytestmark = pytest.mark.anyio
+
+PENDING, HOLD, APPROVED, REJECTED = ConversionStatus
+OTHER_HASH = HASH[:-1] + "2"
+ANOTHER_OFFERS = HASH[:-1] + "3"
+TEST_HASH = HASH[:-1] + "4"
+REJECTED_HASH = HASH[:-1] + "5"
+ABSENT = HASH[:-1] + "f"
+OK, OVER = ("approved", False), ("hold", True)
+GOALS = """
+UPDATE goal SET id = 30, payout = 2, revenue = 3, currency = 'EUR' WHERE offer_id = 3;
+INSERT INTO goal (id, offer_id, name, multiple, parent_goal_id) VALUES
+    (31, 3, 'Level', true, NULL), (32, 3, 'Purchase', false, 31), (33, 4, 'Shoes', false, NULL);
+UPDATE goal_price SET valid_from = '2024-01-01';
+"""
+
+
+async def prepare(dsn: str) -> None:
+    """Clicks of offer 3 and of offer 4, a test and a rejected one; and goals of both offers."""
+    await load_demo(dsn)
+    connection = await connect(dsn)
+    await clicks.prepare(connection)
+    rows = [
+        a_row(),
+        a_row(a_click(hash=OTHER_HASH, affiliate_id=514)),
+        a_row(a_click(hash=ANOTHER_OFFERS), offer_id=4, advertiser_id=2),
+        a_row(a_click(hash=TEST_HASH, is_test=True)),
+        a_row(a_click(hash=REJECTED_HASH), status="rejected"),
+    ]
+    await store_rows(connection, rows)
+    await connection.execute(GOALS)
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def dsn(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
+    """One database for all the stories, each of which is rolled back."""
+    await maintenance.execute("CREATE DATABASE stories TEMPLATE migrated_template")
+    await prepare(engines.dsn_of("stories"))
+    yield engines.dsn_of("stories")
+    await maintenance.execute("DROP DATABASE stories WITH (FORCE)")
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[Connection]:
+    connection = await connect(dsn)
+    transaction = connection.transaction()
+    await transaction.start()
+    await clicks.prepare(connection)
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+async def taken(
+    connection: Connection, *postbacks: Postback, complete_until: int | None = None
+) -> list[Taken]:
+    async with connection.transaction():
+        return await take(connection, postbacks, complete_until)
+
+
+async def told(connection: Connection, *said: dict[str, Any]) -> list[tuple[Result, str]]:
+    """What became of postbacks that came one after the other."""
+    postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
+    return [(one.result, one.reason) for one in await taken(connection, *postbacks)]
+
+
+async def conversions(connection: Connection) -> list[dict[str, Any]]:
+    return [dict(row) for row in await connection.fetch("SELECT * FROM conversion ORDER BY id")]
+
+
+async def entries(connection: Connection) -> list[tuple[str, Decimal]]:
+    rows = await connection.fetch("SELECT kind, payout FROM conversion_entry ORDER BY id")
+    return [(row["kind"], row["payout"]) for row in rows]
+
+
+async def history(connection: Connection) -> list[tuple[str | None, str, str]]:
+    rows = await connection.fetch(
+        "SELECT status_before, status_after, source FROM conversion_change ORDER BY id"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_a_postback_makes_a_conversion_out_of_its_click(connection: Connection) -> None:
+    postback = a_postback(
+        order_id="o-1",
+        sale_status="shipped",
+        sale_amount="20",
+        currency="USD",
+        external_id="x",
+        adv_sub="a",
+        adv_sub5="e",
+    )
+    (done,) = await taken(connection, postback)
+    (conversion,) = await conversions(connection)
+    assert done == Taken(postback.hash, Result.STORED, "", conversion["id"])
+    expected = {
+        "hash": postback.hash,
+        "click_hash": HASH,
+        "click_id": 1,
+        "goal_id": 30,
+        "order_id": "o-1",
+        "is_repeatable": False,
+        "status": "approved",
+        "is_over_cap": False,
+        "sale_status": "shipped",
+        "sale_amount": Decimal(20),
+        "sale_currency": "USD",
+        "payout": Decimal(2),
+        "payout_currency": "EUR",
+        "revenue": Decimal(3),
+        "revenue_currency": "EUR",
+        "advertiser_external_id": "x",
+        "adv_sub": "a",
+        "adv_sub2": "",
+        "adv_sub5": "e",
+        "offer_id": 3,
+        "advertiser_id": 1,
+        "affiliate_id": 513,
+        "country_code": "NL",
+        "device_type": "desktop",
+        "device_os": "Windows",
+        "browser": "Chrome",
+        "affiliate_source": "",
+        "is_test": False,
+    }
+    shown = conversion | {name: conversion[name].hex for name in ("hash", "click_hash")}
+    assert {name: shown[name] for name in expected} == expected
+    assert conversion["created_at"].timestamp() * 1000 == pytest.approx(postback.millis)
+    assert await entries(connection) == [("approval", Decimal(2))]
+    assert await history(connection) == [(None, "approved", "postback")]
+    (logged,) = await connection.fetch("SELECT * FROM postback")
+    assert (logged["result"], logged["ip"], logged["advertiser_id"]) == ("stored", "198.51.100.9", 1)
+    assert '"order_id": "o-1"' in logged["parameters"]
+
+
+STORED, UPDATED, UNCHANGED = Result.STORED, Result.UPDATED, Result.UNCHANGED
+SAME = (UNCHANGED, "nothing new")
+
+STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[Result, str]], list[str]]] = {
+    "the same again": ([{}, {}], [(STORED, ""), SAME], ["approved"]),
+    "the same order again": ([{"order_id": "o"}] * 2, [(STORED, ""), SAME], ["approved"]),
+    "pending, then approved, then reversed": (
+        [{"status": "pending"}, {"status": "approved"}, {"status": "rejected"}],
+        [(STORED, ""), (UPDATED, ""), (UPDATED, "")],
+        ["rejected"],
+    ),
+    "pending comes too late": (
+        [{"status": "approved"}, {"status": "pending"}],
+        [(STORED, ""), (UNCHANGED, "it stays approved")],
+        ["approved"],
+    ),
+    "an advertiser cannot revive": (
+        [{"status": "rejected"}, {"status": "approved"}],
+        [(STORED, ""), (UNCHANGED, "it stays rejected")],
+        ["rejected"],
+    ),
+    "the network revives": (
+        [{"status": "rejected"}, {"status": "approved", "source": Source.API, "advertiser_id": None}],
+        [(STORED, ""), (UPDATED, "")],
+        ["approved"],
+    ),
+    "a second order of a goal that takes one": (
+        [{"order_id": "a"}, {"order_id": "b"}],
+        [(STORED, ""), (Result.REJECTED, Refusal.SECOND)],
+        ["approved"],
+    ),
+    "an order that gets its id later": (
+        [
+            {"status": "pending"},
+            {"order_id": "a"},
+            {"order_id": "a", "status": "approved"},
+            {"order_id": "b"},
+        ],
+        [(STORED, ""), (UPDATED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
+        ["approved"],
+    ),
+    "an order without its id later": (
+        [{"order_id": "a", "status": "pending"}, {"status": "approved"}],
+        [(STORED, ""), (UPDATED, "")],
+        ["approved"],
+    ),
+    "an order id of another click": (
+        [{"order_id": "a"}, {"order_id": "a", "click_id": OTHER_HASH}],
+        [(STORED, ""), (Result.REJECTED, Refusal.OTHER_CLICK)],
+        ["approved"],
+    ),
+    "one order of two goals": (
+        [{"order_id": "a"}, {"order_id": "a", "goal_id": "31"}],
+        [(STORED, ""), (STORED, "")],
+        ["approved", "approved"],
+    ),
+    "a goal that takes several": (
+        [
+            {"goal_id": "31", "order_id": "a"},
+            {"goal_id": "31", "order_id": "b"},
+            {"goal_id": "31", "order_id": "a"},
+            {"goal_id": "31"},
+            {"goal_id": "31"},
+        ],
+        [(STORED, ""), (STORED, ""), SAME, (STORED, ""), (STORED, "")],
+        ["approved"] * 4,
+    ),
+    "a goal with a parent": (
+        [{"goal_id": "32"}, {"goal_id": "31"}, {"goal_id": "32"}],
+        [(Result.REJECTED, Refusal.NO_PARENT), (STORED, ""), (STORED, "")],
+        ["approved", "approved"],
+    ),
+    "texts that are told later, and stay": (
+        [{"adv_sub": "a"}, {"sale_status": "shipped", "adv_sub2": "b"}, {"adv_sub": ""}],
+        [(STORED, ""), (UPDATED, ""), SAME],
+        ["approved"],
+    ),
+    "of a rejected click": (
+        [{"click_id": REJECTED_HASH}],
+        [(Result.REJECTED, Refusal.REJECTED_CLICK)],
+        [],
+    ),
+    "of an unknown goal": ([{"goal_id": "99"}], [(Result.REJECTED, Refusal.UNKNOWN_GOAL)], []),
+    "of another offer's goal": ([{"goal_id": "33"}], [(Result.REJECTED, Refusal.OTHER_OFFER)], []),
+    "of another advertiser": ([{"advertiser_id": 2}], [(Result.REJECTED, Refusal.OTHER_ADVERTISER)], []),
+    "of nobody": ([{"advertiser_id": None}], [(Result.REJECTED, Refusal.UNPROVEN)], []),
+    "of a browser": ([{"source": Source.PIXEL}], [(Result.REJECTED, Refusal.NO_PIXEL)], []),
+    "after the window": ([{"after": 31 * 24 * AN_HOUR}], [(Result.REJECTED, Refusal.LATE)], []),
+    "after the window, of what was before it": (
+        [{"status": "pending"}, {"status": "approved", "after": 90 * 24 * AN_HOUR}],
+        [(STORED, ""), (UPDATED, "")],
+        ["approved"],
+    ),
+    "of an earlier tracker's id that is unknown": (
+        [{"click_id": "10278c6ea8b2b8"}],
+        [(Result.REJECTED, Refusal.UNKNOWN_CLICK)],
+        [],
+    ),
+    "of a click from the future": (
+        [{"click_id": hash_after(100 * AN_HOUR)}],
+        [(Result.REJECTED, Refusal.UNKNOWN_CLICK)],
+        [],
+    ),
+    "of a click that is not there yet": (
+        [{"click_id": ABSENT}],
+        [(Result.PARKED, "its click is not stored yet")],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False], ids=["together", "apart"])
+@pytest.mark.parametrize("story", STORIES)
+async def test_what_becomes_of_postbacks(connection: Connection, story: str, is_one_batch: bool) -> None:
+    said, expected, statuses = STORIES[story]
+    postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
+    if is_one_batch:
+        done = await taken(connection, *postbacks)
+    else:
+        done = [one for postback in postbacks for one in await taken(connection, postback)]
+    assert [(one.result, one.reason) for one in done] == expected
+    assert [conversion["status"] for conversion in await conversions(connection)] == statuses
+    logged = await connection.fetch("SELECT result, reason FROM postback ORDER BY hash")
+    assert sorted(map(tuple, logged)) == sorted(expected)
+    assert await taken(connection, *postbacks) == done, "a second time it changes nothing"
+    assert len(await conversions(connection)) == len(statuses)
+
+
+async def test_an_amount_that_no_column_takes_is_refused(connection: Connection) -> None:
+    await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 99999999999999")
+    too_much = {"sale_amount": "99999999999999.999999"}
+    assert await told(connection, too_much, {"status": "pending"}, too_much) == [
+        (Result.REJECTED, Refusal.TOO_MUCH),
+        (STORED, ""),
+        (Result.REJECTED, Refusal.TOO_MUCH),
+    ]
+
+
+async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connection) -> None:
+    await told(connection, {"order_id": "a"})
+    await connection.execute("UPDATE goal SET multiple = true WHERE id = 30")
+    assert await told(connection, {"order_id": "b", "after": 2 * AN_HOUR}) == [(STORED, "")]
+    await connection.execute("UPDATE goal SET multiple = false WHERE id = 30")
+    assert await told(connection, {"order_id": "c", "after": 3 * AN_HOUR}) == [
+        (Result.REJECTED, Refusal.SECOND)
+    ]
+
+
+async def test_what_is_approved_is_booked_and_what_is_reversed_is_taken_back(connection: Connection) -> None:
+    said = [{"status": status} for status in ("pending", "hold", "approved", "rejected")]
+    await told(connection, *said)
+    assert await entries(connection) == [("approval", Decimal(2)), ("reversal", Decimal(-2))]
+    assert await history(connection) == [
+        (None, "pending", "postback"),
+        ("pending", "hold", "postback"),
+        ("hold", "approved", "postback"),
+        ("approved", "rejected", "postback"),
+    ]
+
+
+async def test_money_changes_until_it_is_approved(connection: Connection) -> None:
+    await told(connection, {"status": "pending", "revenue": "5"}, {"revenue": "6"})
+    await taken(connection, a_postback(n=7, revenue="7", sale_amount="50", status="approved"))
+    await taken(connection, a_postback(n=8, revenue="8", sale_status="late"))
+    (conversion,) = await conversions(connection)
+    assert (conversion["revenue"], conversion["sale_amount"], conversion["sale_status"]) == (7, 50, "late")
+    assert await entries(connection) == [("approval", Decimal(2))]
+
+
+@pytest.mark.parametrize(
+    ("hand", "payout"),
+    [
+        ("SELECT", 2),
+        ("UPDATE goal SET payout = 9 WHERE id = 30", 2),  # later than the click
+        ("INSERT INTO goal_terms (goal_id, affiliate_id, payout) VALUES (30, 513, 5)", 2),
+        ("{terms} (30, 513, NULL, {then}, 5)", 5),
+        ("{terms} (30, NULL, 'NL', {then}, 6)", 6),
+        ("{terms} (30, 513, NULL, {then}, 5), (30, NULL, 'NL', {then}, 6)", 5),
+        ("{terms} (30, 513, NULL, {then}, 5), (30, 513, 'NL', {then}, 7)", 7),
+        ("{terms} (30, 513, NULL, {then}, 5), (30, 513, NULL, {then} + interval '1 day', NULL)", 2),  # ended
+        ("{terms} (30, 514, NULL, {then}, 5), (30, NULL, 'DE', {then}, 6)", 2),
+        ("UPDATE goal_price SET valid_from = now()", 2),
+    ],
+)
+async def test_a_conversion_is_paid_by_what_held_when_its_click_was_followed(
+    connection: Connection, hand: str, payout: int
+) -> None:
+    terms = """INSERT INTO goal_price (goal_id, affiliate_id, country_code, valid_from, payout,
+        payout_type, revenue_type, revenue, currency)
+        SELECT goal, affiliate, country, since, payout, 'fixed', 'fixed', 3, 'EUR'
+        FROM (VALUES (0, 0::bigint, '', now(), 0),"""
+    if "{terms}" in hand:
+        hand = f"{hand}) AS v (goal, affiliate, country, since, payout)"
+    await connection.execute(hand.format(terms=terms, then="timestamptz '2024-02-01'"))
+    await told(connection, {})
+    (conversion,) = await conversions(connection)
+    assert conversion["payout"] == payout
+
+
+async def test_the_click_is_waited_for_until_all_before_it_is_stored(connection: Connection) -> None:
+    postback = a_postback(click_id=ABSENT)
+    for complete_until in (None, millis_of(ABSENT)):
+        (done,) = await taken(connection, postback, complete_until=complete_until)
+        assert done.result is Result.PARKED
+    (done,) = await taken(connection, postback, complete_until=millis_of(ABSENT) + 1)
+    assert (done.result, done.reason) == (Result.REJECTED, Refusal.UNKNOWN_CLICK)
+
+
+async def test_a_parked_postback_is_stored_when_its_click_is(connection: Connection) -> None:
+    postback = a_postback(click_id=ABSENT)
+    await taken(connection, postback)
+    await store_rows(connection, [a_row(a_click(hash=ABSENT))])
+    (done,) = await taken(connection, postback, complete_until=millis_of(ABSENT) + 1)
+    assert done.result is Result.STORED
+    assert await connection.fetch("SELECT result, reason FROM postback") == [("stored", "")]
+
+
+async def test_an_earlier_trackers_id_finds_its_click(connection: Connection) -> None:
+    await connection.execute("INSERT INTO legacy_click VALUES ('10278c6ea8b2b8', $1)", HASH)
+    assert await told(connection, {"click_id": "10278c6ea8b2b8"}) == [(STORED, "")]
+
+
+async def test_a_browsers_conversion_is_pending_and_is_for_others_to_change(connection: Connection) -> None:
+    await connection.execute("UPDATE goal SET pixel = true WHERE id = 30")
+    browser = {"source": Source.PIXEL, "advertiser_id": None}
+    assert await told(
+        connection,
+        {**browser, "status": "approved"},
+        {**browser, "status": "rejected"},
+        {"status": "approved"},
+    ) == [(STORED, ""), (UNCHANGED, "a browser changes nothing"), (UPDATED, "")]
+    assert [change[1:] for change in await history(connection)] == [
+        ("pending", "pixel"),
+        ("approved", "postback"),
+    ]
+
+
+async def test_test_clicks_make_test_conversions_that_nobody_pays_or_hears_of(connection: Connection) -> None:
+    await told(connection, {"click_id": TEST_HASH}, {"click_id": TEST_HASH, "status": "rejected"})
+    (conversion,) = await conversions(connection)
+    assert conversion["is_test"]
+    assert await entries(connection) == []
+    assert await connection.fetchval("SELECT bool_and(is_announced) FROM conversion_change")
+
+
+async def test_what_is_approved_after_the_close_of_its_period_is_an_adjustment(
+    connection: Connection,
+) -> None:
+    await told(connection, {}, {"click_id": OTHER_HASH, "status": "pending"})
+    at = datetime.fromtimestamp(a_postback().millis / 1000, UTC)
+    await connection.execute(
+        "INSERT INTO period_close (until, author) VALUES ($1, 'me')", at + timedelta(days=1)
+    )
+    await told(connection, {"status": "rejected", "after": 2 * AN_HOUR})
+    await told(connection, {"click_id": OTHER_HASH, "status": "approved", "after": 3 * AN_HOUR})
+    rows = await connection.fetch(
+        "SELECT kind, is_adjustment, booked_at > now() - interval '1 day' FROM conversion_entry ORDER BY id"
+    )
+    assert list(map(tuple, rows)) == [
+        ("approval", False, False),
+        ("reversal", True, True),
+        ("approval", True, True),
+    ]
+
+
+async def test_an_operator_sets_statuses(connection: Connection) -> None:
+    await told(connection, {"status": "rejected"}, {"click_id": OTHER_HASH})
+    ids = [conversion["id"] for conversion in await conversions(connection)]
+    async with connection.transaction():
+        done = await set_status(
+            connection, [*ids, 999], APPROVED, source=Source.API, author="ann", sale_status="paid"
+        )
+    assert done == [Changed(ids[0], REJECTED, APPROVED), Changed(ids[1], APPROVED, APPROVED)]
+    assert [row["sale_status"] for row in await conversions(connection)] == ["paid", "paid"]
+    (change,) = await connection.fetch("SELECT * FROM conversion_change WHERE status_before IS NOT NULL")
+    assert (change["status_after"], change["source"], change["author"]) == ("approved", "api", "ann")
+    assert await entries(connection) == [("approval", Decimal(2))] * 2
+
+
+async def test_two_at_once_make_one_conversion(database: Settings) -> None:
+    assert database.postgres_dsn
+    await prepare(database.postgres_dsn)
+    connections = [await connect(database.postgres_dsn) for _ in range(4)]
+    postbacks = [a_postback(n=n // 2, order_id="o") for n in range(4)]
+    done = await asyncio.gather(*map(taken, connections, postbacks))
+    assert {one.result for (one,) in done} == {Result.STORED, Result.UNCHANGED}
+    assert len(await conversions(connections[0])) == 1
+    assert len(await entries(connections[0])) == 1
+    assert await connections[0].fetchval("SELECT count(*) FROM postback") == 2
+    for connection in connections:
+        await connection.close()
+
+
+async def test_ids_are_in_the_order_of_commits(database: Settings) -> None:
+    assert database.postgres_dsn
+    await prepare(database.postgres_dsn)
+    first, second = [await connect(database.postgres_dsn) for _ in range(2)]
+    async with first.transaction():
+        await take(first, [a_postback()], None)
+        waiting = asyncio.create_task(taken(second, a_postback(n=1, click_id=OTHER_HASH)))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    await waiting
+    assert [row["affiliate_id"] for row in await conversions(first)] == [513, 514]
+    await first.close()
+    await second.close()
+
+
+CAPPED: dict[str, tuple[str, list[dict[str, Any]], list[tuple[str, bool]], str, str]] = {
+    # caps, postbacks, (status, is over the cap) of each conversion, offer closed until, affiliate 513
+    "below": ("(3, NULL, 'conversions', 'day', 3, 'close', NULL)", [{}, {}], [OK, OK], "", ""),
+    "reached": (
+        "(3, NULL, 'conversions', 'day', 2, 'close', NULL)",
+        [{}, {}, {}],
+        [OK, OK, OVER],
+        "2024-06-11",
+        "",
+    ),
+    "reached for good": ("(3, NULL, 'conversions', 'total', 1, 'close', NULL)", [{}], [OK], "9999-12-31", ""),
+    "only marked": ("(3, NULL, 'conversions', 'month', 1, 'mark', NULL)", [{}, {}], [OK, OVER], "", ""),
+    "each affiliate's": (
+        "(3, 0, 'conversions', 'month', 1, 'close', NULL)",
+        [{}, {"click_id": OTHER_HASH}],
+        [OK, OK],
+        "",
+        "2024-07-01",
+    ),
+    "an affiliate's own instead of each one's": (
+        "(3, 0, 'conversions', 'day', 1, 'close', NULL), (3, 513, 'conversions', 'day', 2, 'close', NULL)",
+        [{}],
+        [OK],
+        "",
+        "",
+    ),
+    "of payout": (
+        "(3, NULL, 'payout', 'hour', 3, 'close', 'EUR')",
+        [{}, {}],
+        [OK, OVER],
+        "2024-06-10 04:00",
+        "",
+    ),
+    "of revenue in another currency": ("(3, NULL, 'revenue', 'day', 1, 'close', 'USD')", [{}], [OK], "", ""),
+    "rejected ones and tests do not count": (
+        "(3, NULL, 'conversions', 'day', 1, 'mark', NULL)",
+        [{"status": "rejected"}, {"click_id": TEST_HASH}, {}],
+        [("rejected", False), OK, OK],
+        "",
+        "",
+    ),
+    "what is pending stays so": (
+        "(3, NULL, 'conversions', 'day', 1, 'mark', NULL)",
+        [{"status": "pending"}, {"status": "pending"}],
+        [("pending", False), ("pending", True)],
+        "",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAPPED)
+async def test_caps_on_conversions_and_money(connection: Connection, name: str) -> None:
+    caps, said, expected, offer, affiliate = CAPPED[name]
+    await connection.execute(
+        "INSERT INTO cap (offer_id, affiliate_id, counts, period, amount, on_reached, currency) "
+        f"VALUES {caps}; UPDATE goal SET multiple = true WHERE id = 30"
+    )
+    await told(connection, *said)
+    rows = await conversions(connection)
+    assert [(row["status"], row["is_over_cap"]) for row in rows] == expected
+    closed = "SELECT to_char(max(closed_until) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM "
+    offer_closed = await connection.fetchval(f"{closed} offer WHERE id = 3") or ""
+    affiliate_closed = await connection.fetchval(f"{closed} offer_affiliate WHERE affiliate_id = 513") or ""
+    assert (offer_closed.removesuffix(" 00:00"), affiliate_closed.removesuffix(" 00:00")) == (
+        offer,
+        affiliate,
+    )
+    assert len(await entries(connection)) == sum(
+        status == "approved" and not row["is_test"] for (status, _), row in zip(expected, rows, strict=True)
+    )
+
+
+async def test_what_is_over_a_cap_is_for_the_operator_to_approve(connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO cap (offer_id, counts, period, amount) VALUES (3, 'conversions', 'total', 0)"
+    )
+    assert await told(connection, {}, {"status": "approved"}) == [
+        (STORED, "over a cap"),
+        (UNCHANGED, "it stays hold"),
+    ]
+    (conversion,) = await conversions(connection)
+    await set_status(connection, [conversion["id"]], APPROVED, source=Source.API, author="ann")
+    (conversion,) = await conversions(connection)
+    assert (conversion["status"], conversion["is_over_cap"]) == ("approved", True)
+    assert await entries(connection) == [("approval", Decimal(2))]

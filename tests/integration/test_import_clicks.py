@@ -1,0 +1,310 @@
+"""`tracker import clicks`: every row of a file once, whatever its form, and proof of it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import signal
+import sys
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.clicks import a_row, store
+from tests.integration.house import until
+from tests.integration.importing import Importer, importer
+from tracker import cli
+from tracker.clickhash import hash_at, hash_for
+from tracker.ledger import ask, minutes_between
+from tracker.store import click_list, clicks, imports, ledger, partitions, pool
+from tracker.store.click_list import ClickFilter, Order
+
+__all__ = ["importer"]
+pytestmark = pytest.mark.anyio
+
+_HEAD = "legacy_id,offer_id,affiliate_id,created_at"
+_ROW = "c1,3,513,2024-07-08 13:40:00"
+_MILLIS = 1_720_446_000_000  # 2024-07-08 13:40:00 UTC
+
+
+def _csv(*rows: str, head: str = _HEAD) -> str:
+    return "\n".join([head, *rows, ""])
+
+
+async def _stored(importer: Importer) -> list[tuple[Any, ...]]:
+    return await importer.fetch(
+        "SELECT encode(uuid_send(hash), 'hex'), offer_id, affiliate_id, click_time(hash)"
+        " FROM click ORDER BY hash"
+    )
+
+
+_HASH = hash_for(_MILLIS, "earlier\0c1")
+_THEIRS = "click;Offer;aff;when;junk\nc1;3;513;2024-07-08 15:40:00;x\n"
+
+
+async def test_a_click_is_stored_with_its_earlier_id(importer: Importer) -> None:
+    await importer.catalogue()
+    done = await importer.run("clicks", importer.file("clicks", _csv(_ROW)))
+    assert (done.code, done.err) == (0, "")
+    assert await _stored(importer) == [(_HASH, 3, 513, datetime(2024, 7, 8, 13, 40, tzinfo=UTC))]
+    assert await importer.fetch("SELECT legacy_id, encode(uuid_send(hash), 'hex') FROM legacy_click") == [
+        ("c1", _HASH)
+    ]
+
+
+async def test_a_map_may_be_a_file(importer: Importer) -> None:
+    await importer.catalogue()
+    names = importer.file("map.yaml", "{click: legacy_id, Offer: offer_id, aff: affiliate_id, junk: null}")
+    path = importer.file("theirs.csv", _THEIRS)
+    done = await importer.run("clicks", path, "--map-file", names, "--map", "when=created_at")
+    assert (done.code, done.err) == (0, "")
+
+
+async def test_wrong_rows_are_named_and_nothing_is_stored(importer: Importer) -> None:
+    await importer.catalogue()
+    rows = [_ROW, "c2,5,513,2024-07-08 13:40:00", "c3,3,513", *(f"d{n},3,1,1720446000" for n in range(30))]
+    done = await importer.run("clicks", importer.file("bad.csv", _csv(*rows)))
+    named = done.err.splitlines()
+    assert (done.code, len(named)) == (1, 21)
+    assert named[0] == "bad.csv:3: offer_id is of no offer"
+    assert named[1] == "bad.csv:4: has 3 columns where the header has 4"
+    assert (
+        named[20] == "tracker: bad.csv: 32 rows are wrong, of which these are the first 20; nothing is stored"
+    )
+    assert await _stored(importer) == []
+
+
+async def test_what_a_row_does_not_say_is_unknown(importer: Importer) -> None:
+    await importer.catalogue()
+    await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
+    ((row,),) = await importer.fetch("SELECT to_json(click)::text FROM click")
+    found = json.loads(row)
+    expected = {
+        "status": "accepted", "is_unique": True, "is_bot": False, "advertiser_id": 1, "brand_id": 9,
+        "aff_group_id": 7, "requested_offer_id": 3, "device_os": "UNK", "country_code": None, "aff_sub": "",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert found["group_hash"] == found["hash"]
+
+
+async def test_the_same_rows_again_are_there_already(importer: Importer) -> None:
+    await importer.catalogue()
+    rows = [f"c{n},3,513,2024-07-08 13:40:{n:02}" for n in range(20)]
+    first = await importer.run("clicks", importer.file("one.csv", _csv(*rows[:15])), "--json")
+    other = await importer.run("clicks", importer.file("two.csv", _csv(*rows[10:], rows[19])), "--json")
+    again = await importer.run("clicks", importer.file("two.csv", _csv(*rows[10:], rows[19])), "--json")
+    told = [
+        {name: done.json[name] for name in ("rows", "stored", "present", "refused")}
+        for done in (first, other)
+    ]
+    assert told == [
+        {"rows": 15, "stored": 15, "present": 0, "refused": 0},
+        {"rows": 11, "stored": 5, "present": 6, "refused": 0},
+    ]
+    assert again.json == other.json
+    assert len(await _stored(importer)) == 20
+
+
+async def test_a_dry_run_stores_nothing(importer: Importer) -> None:
+    await importer.catalogue()
+    path = importer.file("one.csv", _csv(_ROW))
+    done = await importer.run("clicks", path, "--dry-run")
+    assert (done.code, done.out) == (0, f"{path}: 1 rows can be read; 0 of 1 clicks are there already\n")
+    assert await _stored(importer) == []
+    await importer.run("clicks", path)
+    done = await importer.run("clicks", path, "--dry-run")
+    assert done.out == f"{path}: 1 rows can be read; 1 of 1 clicks are there already\n"
+
+
+async def test_bad_rows_are_put_aside_where_that_is_asked_for(importer: Importer) -> None:
+    await importer.catalogue()
+    await importer.fetch("INSERT INTO legacy_click VALUES ('taken', gen_random_uuid())")
+    content = _csv(_ROW, "c2,99,513,2024-07-08 13:40:00", "taken,3,513,2024-07-08 13:40:00")
+    aside = importer.tmp_path / "aside.ndjson"
+    done = await importer.run("clicks", importer.file("some.csv", content), "--skip-bad", aside)
+    assert done.code == 0
+    assert "3 rows: 1 stored, 0 there already, 2 refused" in done.out
+    found = [json.loads(line) for line in aside.read_text().splitlines()]
+    assert [(row["line"], row["why"]) for row in found] == [
+        (3, "offer_id is of no offer"),
+        (4, "legacy_id taken is the earlier id of another click"),
+    ]
+    assert found[0]["row"]["legacy_id"] == "c2"
+    assert len(await _stored(importer)) == 1
+
+
+async def test_an_earlier_id_of_another_click_ends_it(importer: Importer) -> None:
+    await importer.catalogue()
+    done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW, "c1,3,513,2024-07-09 13:40:00")))
+    assert done.code == 1
+    assert "two.csv:3: legacy_id c1 is the earlier id of another click" in done.err
+    assert await _stored(importer) == []
+
+
+async def test_a_click_that_is_there_as_another_one_fails_the_proof(importer: Importer) -> None:
+    await importer.catalogue()
+    await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
+    done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW.replace("3,513", "4,513"))))
+    assert done.code == 1
+    assert "they differ on 2024-07-08" in done.out
+
+
+async def test_two_sources_may_have_the_same_id_at_different_times_only_once(importer: Importer) -> None:
+    await importer.catalogue()
+    path = importer.file("one.csv", _csv(_ROW))
+    assert (await importer.run("clicks", path)).code == 0
+    done = await importer.run("clicks", path, "--source", "another")
+    assert (done.code, "is the earlier id of another click" in done.err) == (1, True)
+
+
+async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
+    """Imported clicks were never on the stream; recorded ones of the same minutes were."""
+    await importer.catalogue()
+    rows = [f"c{n},{3 + n % 2},513,2024-07-{1 + n % 28:02} 13:40:{n % 60:02}" for n in range(300)]
+    assert (await importer.run("clicks", importer.file("many.csv", _csv(*rows)))).code == 0
+    check = await asyncio.to_thread(cli.main, ["rebuild-stats", "--check"])
+    assert check == 0
+    assert await importer.fetch("SELECT sum(stored)::int, sum(imported)::int FROM click_minute") == [
+        (300, 300)
+    ]
+    assert await importer.fetch("SELECT count(*) FROM click_default") == [(0,)]
+    seen, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
+    assert seen.minutes == []
+    await importer.fetch("DELETE FROM click WHERE hash = (SELECT hash FROM click ORDER BY hash LIMIT 1)")
+    seen, _ = await ask(importer.settings, minutes_between(1_719_792_000, 1_722_000_000), verify=True)
+    assert len(seen.unbalanced) == 1
+
+
+async def test_a_minute_with_recorded_clicks_too(importer: Importer) -> None:
+    await importer.catalogue()
+    minute = _MILLIS // 60_000
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    await clicks.prepare(connection)
+    await store(connection, [a_row()._replace(hash=hash_at(_MILLIS))])
+    assert (await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))).code == 0
+    both = ({minute: 1}, {minute: 1})
+    assert await ledger.stored_and_rows(connection, range(minute, minute + 1)) == both
+    await connection.execute("DELETE FROM click WHERE hash = $1", _HASH)
+    assert await ledger.stored_and_rows(connection, range(minute, minute + 1)) == ({minute: 1}, {})
+    await connection.close()
+
+
+_PLACES = [
+    ("2024-02-10", "click_202402"),
+    ("2024-02-29", "click_202402"),
+    ("2024-03-05", "click_20240305"),  # the third has a partition of its own already
+    ("2024-12-31", "click_202412"),
+]
+
+
+async def test_history_gets_a_partition_a_month(importer: Importer) -> None:
+    await importer.catalogue()
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    await partitions.create_ahead(connection, date(2024, 3, 4))
+    today = datetime.now(UTC).date()
+    rows = [f"{day},3,513,{day} 00:00:00" for day in (*(day for day, _ in _PLACES), str(today))]
+    assert (await importer.run("clicks", importer.file("days.csv", _csv(*rows)))).code == 0
+    found = await importer.fetch("SELECT tableoid::regclass::text FROM click ORDER BY hash")
+    assert found == [*((name,) for _, name in _PLACES), (partitions.name_of(today),)]
+    assert await partitions.create_ahead(connection, date(2024, 2, 15)) == []
+    assert {date(2024, 2, 1), date(2024, 2, 29), date(2024, 12, 1)} <= await partitions.days(connection)
+    await connection.close()
+
+
+async def _export(importer: Importer) -> list[dict[str, Any]]:
+    async with await pool.open_pool(str(importer.settings.postgres_dsn)) as source:
+        chunks = click_list.export(source, ClickFilter(), Order(False, UTC))
+        return [{**row, "id": 0} for chunk in [chunk async for chunk in chunks] for row in chunk]
+
+
+def _ndjson(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _exported_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row.values()])
+    return text.getvalue()
+
+
+async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
+    await importer.catalogue()
+    before = datetime.now(UTC) - timedelta(days=400)
+    hashes = [hash_at(int(before.timestamp() * 1000) + n * 60_007) for n in range(40)]
+    rows = [
+        a_row()._replace(
+            hash=hash_,
+            group_hash=None if n % 4 == 1 else hashes[n - n % 4],
+            is_unique=n % 4 == 0,
+            is_bot=n % 4 == 1,
+            bot_reason="list" if n % 4 == 1 else None,
+            aff_sub=f'a "quoted", {n}',
+            aff_sub2="ümläut",
+            brand_id=None,
+            visitor_key=-n,
+            country_code="DE" if n % 3 else None,
+        )
+        for n, hash_ in enumerate(hashes)
+    ]
+    async with (
+        await pool.open_pool(str(importer.settings.postgres_dsn)) as source,
+        source.acquire() as connection,
+    ):
+        await clicks.prepare(connection)
+        await store(connection, rows)
+    exported = await _export(importer)
+    assert len(exported) == 40
+    for write in (_ndjson, _exported_csv):
+        await importer.fetch("TRUNCATE click, click_count, click_minute, report_count")
+        done = await importer.run("clicks", importer.file(write.__name__, write(exported)))
+        assert (done.code, done.err) == (0, "")
+        assert await _export(importer) == exported
+
+
+async def test_standard_input_is_a_file_too(importer: Importer) -> None:
+    await importer.catalogue()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tracker", "import", "clicks", "-"), stdin=asyncio.subprocess.PIPE
+    )
+    await process.communicate(_csv(_ROW).encode())
+    assert process.returncode == 0
+    assert len(await _stored(importer)) == 1
+    assert list((importer.tmp_path / "var").iterdir()) == []
+
+
+async def test_an_import_that_is_killed_goes_on_where_it_was(importer: Importer) -> None:
+    await importer.catalogue()
+    rows = [f"c{n},3,513,{1_720_446_000 + n}" for n in range(15_000)]
+    path = importer.file("many.csv", _csv(*rows))
+    command = (sys.executable, "-m", "tracker", "import", "clicks", str(path))
+    process = await asyncio.create_subprocess_exec(*command)
+    await until(lambda: importer.fetch("SELECT FROM import_run WHERE rows > 0"))
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    ((done, stored),) = await importer.fetch("SELECT rows, (SELECT count(*) FROM click) FROM import_run")
+    assert 0 < done == stored < 15_000
+    told = await importer.run("clicks", path, "--json")
+    assert {name: told.json[name] for name in ("rows", "stored", "present", "is_proven")} == {
+        "rows": 15_000,
+        "stored": 15_000,
+        "present": 0,
+        "is_proven": True,
+    }
+    assert await importer.fetch("SELECT count(*) FROM click") == [(15_000,)]
+
+
+async def test_one_import_at_a_time(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    await importer.catalogue()
+    monkeypatch.setattr(imports, "LONGEST_WAIT", "50ms")
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    await connection.execute(f"SELECT pg_advisory_lock({0x7C1C_0012})")
+    done = await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
+    await connection.close()
+    assert (done.code, done.err) == (1, "tracker: another import is running\n")

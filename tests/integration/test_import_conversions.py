@@ -1,0 +1,137 @@
+"""`tracker import conversions`: as the earlier tracker had them; late postbacks still find their click."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.integration.importing import Importer, importer
+from tracker.clickhash import Mint, hash_for
+from tracker.conversion import Source, read_postback
+from tracker.store import conversions, pool
+from tracker.store.conversions import Result
+
+__all__ = ["importer"]
+pytestmark = pytest.mark.anyio
+
+_CLICKS = """\
+legacy_id,offer_id,affiliate_id,created_at,country_code,is_test
+c1,3,513,2024-07-08 13:40:00,DE,
+c2,3,514,2024-07-08 13:41:00,NL,
+t1,3,514,2024-07-08 13:42:00,NL,true
+"""
+_HEAD = "click_hash,status,created_at,order_id,payout,revenue,currency,legacy_id"
+_HASH = hash_for(1_720_446_000_000, "earlier\0c1")
+_AT = "2024-07-09 10:00:00"
+
+
+async def _moved(importer: Importer) -> None:
+    await importer.catalogue()
+    done = await importer.run("clicks", importer.file("clicks.csv", _CLICKS))
+    assert done.code == 0, done.err
+
+
+def _csv(*rows: str) -> str:
+    return "\n".join([_HEAD, *rows, ""])
+
+
+async def test_conversions_stand_as_they_were(importer: Importer) -> None:
+    await _moved(importer)
+    rows = [
+        f"c1,confirmed,{_AT},o-1,2.5,4.123456,eur,",
+        f"c2,new,{_AT},,,,,",
+        f"t1,paid,{_AT},o-2,1,1,USD,",
+    ]
+    path = importer.file("conversions.csv", _csv(*rows))
+    done = await importer.run("conversions", path)
+    assert (done.code, done.err) == (0, "")
+    assert "3 rows: 3 stored, 0 there already, 0 refused" in done.out
+    at = datetime(2024, 7, 9, 10, tzinfo=UTC)
+    columns = (
+        "order_id, status, payout, payout_currency, revenue, revenue_currency, affiliate_id, country_code"
+    )
+    assert await importer.fetch(f"SELECT {columns}, created_at, is_test FROM conversion ORDER BY id") == [
+        ("o-1", "approved", Decimal("2.5"), "EUR", Decimal("4.123456"), "EUR", 513, "DE", at, False),
+        (None, "pending", Decimal(0), "USD", Decimal(0), "USD", 514, "NL", at, False),
+        ("o-2", "approved", Decimal(1), "USD", Decimal(1), "USD", 514, "NL", at, True),
+    ]
+    assert await importer.fetch(
+        "SELECT status_before, status_after, source, is_announced FROM conversion_change ORDER BY id"
+    ) == [(None, status, "import", True) for status in ("approved", "pending", "approved")]
+    assert await importer.fetch("SELECT booked_at, kind, is_adjustment, payout FROM conversion_entry") == [
+        (at, "approval", False, Decimal("2.5"))
+    ]
+    again = await importer.run("conversions", importer.file("more.csv", _csv(*rows, rows[0])), "--json")
+    assert {name: again.json[name] for name in ("stored", "present", "refused", "is_proven")} == {
+        "stored": 0,
+        "present": 4,
+        "refused": 0,
+        "is_proven": True,
+    }
+
+
+async def test_what_was_approved_in_a_closed_period_is_booked_now(importer: Importer) -> None:
+    await _moved(importer)
+    await importer.fetch("INSERT INTO period_close (until, author) VALUES ('2024-08-01+00', 'x')")
+    done = await importer.run("conversions", importer.file("one.csv", _csv(f"c1,paid,{_AT},,1,1,EUR,")))
+    assert done.code == 0
+    assert await importer.fetch("SELECT is_adjustment, booked_at > '2026-01-01' FROM conversion_entry") == [
+        (True, True)
+    ]
+
+
+_REFUSED = [
+    ({"click_hash": "nobody"}, "click_hash nobody is of no click"),
+    ({"goal_id": 999}, "goal_id 999 is of no goal of its click's offer"),
+    ({"goal_id": 2}, "goal_id 2 is of no goal of its click's offer"),
+    ({"created_at": "2024-07-10 10:00:00"}, "is of an order, or a click and goal, that another conversion"),
+    ({"click_hash": "c2", "order_id": "o-1"}, "is of an order, or a click and goal, that another conversion"),
+]
+
+
+async def test_what_cannot_be_stored_is_named_and_the_rest_is_proven(importer: Importer) -> None:
+    await _moved(importer)
+    first = {"click_hash": "c1", "status": "paid", "created_at": _AT, "order_id": "o-1"}
+    rows = [first, *({**first, **changes} for changes, _ in _REFUSED)]
+    path = importer.file("some.json", json.dumps(rows))
+    done = await importer.run("conversions", path)
+    assert (done.code, await importer.fetch("SELECT count(*) FROM conversion")) == (1, [(0,)])
+    assert [why for _, why in _REFUSED if why not in done.err] == []
+    aside = importer.tmp_path / "aside.ndjson"
+    done = await importer.run("conversions", path, "--skip-bad", aside)
+    assert (done.code, done.err) == (0, "")
+    assert "6 rows: 1 stored, 0 there already, 5 refused" in done.out
+    assert [json.loads(line)["line"] for line in aside.read_text().splitlines()] == [2, 3, 4, 5, 6]
+
+
+async def test_several_of_one_click_where_the_goal_takes_them(importer: Importer) -> None:
+    await _moved(importer)
+    await importer.fetch("UPDATE goal SET multiple = true")
+    rows = [f"c1,paid,{_AT},,1,1,EUR,{n}" for n in range(3)]
+    done = await importer.run("conversions", importer.file("three.csv", _csv(*rows)), "--json")
+    assert (done.json["stored"], done.json["is_proven"]) == (3, True)
+
+
+async def test_a_late_postback_with_an_old_id_finds_its_click(importer: Importer) -> None:
+    await _moved(importer)
+    await importer.run("conversions", importer.file("one.csv", _csv(f"c1,pending,{_AT},o-1,1,1,EUR,")))
+    parameters = {"click_id": "c1", "order_id": "o-1", "status": "approved"}
+    found = await _take(importer, parameters)
+    assert found.result is Result.UPDATED, found.reason
+    assert await importer.fetch("SELECT status FROM conversion") == [("approved",)]
+    assert await importer.fetch("SELECT encode(uuid_send(click_hash), 'hex') FROM conversion") == [(_HASH,)]
+
+
+async def _take(importer: Importer, parameters: dict[str, str]) -> Any:
+    postback = read_postback(Mint().hash(), Source.API, "", None, parameters)
+    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    try:
+        async with connection.transaction():
+            (taken,) = await conversions.take(connection, [postback], None)
+    finally:
+        await connection.close()
+    return taken

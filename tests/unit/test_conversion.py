@@ -1,0 +1,256 @@
+"""Postbacks as they are read, and the rules of what becomes of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.clicks import HASH
+from tests.postbacks import AN_HOUR, a_postback
+from tracker.conversion import (
+    PARAMETERS,
+    Amounts,
+    ConversionStatus,
+    ConvertedClick,
+    Goal,
+    Price,
+    Refusal,
+    Source,
+    Trust,
+    Unreadable,
+    amounts,
+    next_status,
+    read_postback,
+    refusal,
+    refusal_of_new,
+)
+
+PENDING, HOLD, APPROVED, REJECTED = ConversionStatus
+CLICK = ConvertedClick(HASH, 1, "accepted", 3, 132, 1, 513, "NL", "desktop", "Windows", "Chrome", "", False)
+GOAL = Goal(30, 3, True, False, None, False, 2_592_000, APPROVED, False, True, False)
+PRICE = Price("fixed", Decimal(2), "fixed", Decimal(3), "EUR")
+TRUST = Trust(True, ())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "click_id", "order_id"),
+    [
+        ({"hash": "a", "click_id": "b", "clickid": "c", "transaction_id": "d"}, "a", "d"),
+        ({"click_id": "b", "clickid": "c"}, "b", None),
+        ({"clickid": "c", "order_id": "o", "tid": "t", "transaction_id": "d"}, "c", "o"),
+        ({"hash": "", "click_id": "b", "order_id": "", "tid": "t"}, "b", "t"),
+        ({"hash": "a", "action_id": "x", "conversion_unique_id": "y"}, "a", "x"),
+        ({"hash": "a", "conversion_unique_id": "y"}, "a", "y"),
+        ({"transaction_id": "d"}, "d", None),
+        ({"transaction_id": "d", "order_id": "o"}, "d", "o"),
+    ],
+)
+def test_click_and_order_go_by_the_names_of_other_platforms(
+    parameters: dict[str, str], click_id: str, order_id: str | None
+) -> None:
+    postback = read_postback(HASH, Source.POSTBACK, "", None, parameters)
+    assert (postback.click_id, postback.order_id) == (click_id, order_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("goal_id", "30", 30),
+        ("status", "Paid", APPROVED),
+        ("status", "cancelled", REJECTED),
+        ("status", "new", PENDING),
+        ("status", "hold", HOLD),
+        ("payout", "1.25", Decimal("1.25")),
+        ("revenue", "0", Decimal(0)),
+        ("sale_amount", "99.999999", Decimal("99.999999")),
+        ("currency", "eur", "EUR"),
+        *((name, "", None) for name in ("goal_id", "status", "payout", "revenue", "sale_amount", "currency")),
+    ],
+)
+def test_what_a_parameter_says(name: str, text: str, value: object) -> None:
+    assert getattr(a_postback(**{name: text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("goal_id", "0"),
+        ("goal_id", "٣"),
+        ("goal_id", "1" * 19),
+        ("status", "fine"),
+        ("payout", "{payout}"),
+        ("revenue", "-1"),
+        ("sale_amount", "1,50"),
+        ("currency", "EURO"),
+    ],
+)
+def test_what_cannot_be_read_is_named(name: str, text: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        a_postback(**{name: text})
+    assert caught.value.field == name
+
+
+def test_no_click_is_an_error_of_click_id() -> None:
+    with pytest.raises(Unreadable, match="is missing") as caught:
+        read_postback(HASH, Source.POSTBACK, "", None, {"order_id": "o"})
+    assert caught.value.field == "click_id"
+
+
+@given(st.dictionaries(st.sampled_from(sorted(PARAMETERS)), st.text(max_size=30)))
+def test_whatever_is_said_is_read_or_refused(parameters: dict[str, str]) -> None:
+    try:
+        postback = read_postback(HASH, Source.POSTBACK, "", None, parameters)
+    except Unreadable:
+        return
+    again = read_postback(
+        postback.hash, postback.source, postback.ip, postback.advertiser_id, postback.parameters
+    )
+    assert again == postback
+
+
+@pytest.mark.parametrize(
+    ("click_id", "hash_"),
+    [
+        (HASH, HASH),
+        (HASH.upper(), HASH),
+        (f"{HASH[:8]}-{HASH[8:12]}-{HASH[12:16]}-{HASH[16:20]}-{HASH[20:]}", HASH),
+        ("0190000000004000800000000000000a", None),  # another version
+        ("10278c6ea8b2b8", None),
+    ],
+)
+def test_a_hash_is_known_however_it_is_written(click_id: str, hash_: str | None) -> None:
+    assert a_postback(click_id=click_id).click_hash == hash_
+
+
+def test_which_status_follows_which() -> None:
+    def after(before: ConversionStatus, by_operator: bool) -> list[ConversionStatus]:
+        return [next_status(before, told, by_operator=by_operator) for told in ConversionStatus]
+
+    anything = list(ConversionStatus)
+    assert after(PENDING, False) == after(PENDING, True) == anything
+    assert after(HOLD, False) == after(HOLD, True) == anything
+    assert after(APPROVED, False) == after(APPROVED, True) == [APPROVED, APPROVED, APPROVED, REJECTED]
+    assert after(REJECTED, False) == [REJECTED, REJECTED, REJECTED, REJECTED]
+    assert after(REJECTED, True) == [REJECTED, REJECTED, APPROVED, REJECTED]
+
+
+def money(sale: str | None, payout: str, revenue: str) -> Amounts:
+    """As "7 EUR"."""
+    sale_amount, sale_currency = (None, None) if sale is None else sale.split()
+    paid, earned = payout.split(), revenue.split()
+    return Amounts(
+        None if sale_amount is None else Decimal(sale_amount),
+        sale_currency,
+        Decimal(paid[0]),
+        paid[1],
+        Decimal(earned[0]),
+        earned[1],
+    )
+
+
+PERCENT = Price("percent", Decimal(10), "percent", Decimal("12.5"), "EUR")
+TAKES_PAYOUT = GOAL._replace(takes_payout=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "goal", "price", "expected"),
+    [
+        ({}, GOAL, PRICE, money(None, "2 EUR", "3 EUR")),
+        ({"payout": "9", "revenue": "9"}, GOAL, PRICE, money(None, "2 EUR", "9 EUR")),
+        ({"payout": "9", "currency": "USD"}, TAKES_PAYOUT, PRICE, money(None, "9 USD", "3 EUR")),
+        (
+            {"revenue": "9"},
+            GOAL._replace(takes_revenue=False),
+            PRICE,
+            money(None, "2 EUR", "3 EUR"),
+        ),
+        ({"payout": "9", "source": Source.API}, GOAL, PRICE, money(None, "9 EUR", "3 EUR")),
+        (
+            {"payout": "9", "revenue": "9", "source": Source.PIXEL},
+            TAKES_PAYOUT,
+            PRICE,
+            money(None, "2 EUR", "3 EUR"),
+        ),
+        (
+            {"sale_amount": "50", "currency": "USD"},
+            GOAL,
+            PERCENT,
+            money("50 USD", "5.000000 USD", "6.250000 USD"),
+        ),
+        ({"sale_amount": "0.01"}, GOAL, PERCENT, money("0.01 EUR", "0.001000 EUR", "0.001250 EUR")),
+        ({}, GOAL, PERCENT, money(None, "0.000000 EUR", "0.000000 EUR")),
+    ],
+)
+def test_the_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected: Amounts) -> None:
+    assert amounts(a_postback(**said), goal, price) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "price", "expected"),
+    [
+        ({}, PRICE, money("7 USD", "4 EUR", "5 EUR")),  # what was told before stays
+        ({"revenue": "8"}, PRICE, money("7 USD", "4 EUR", "8 USD")),
+        ({"sale_amount": "20"}, PERCENT, money("20 USD", "2.000000 USD", "2.500000 USD")),
+        ({"sale_amount": "20", "currency": "GBP"}, PRICE, money("20 GBP", "4 EUR", "5 EUR")),
+    ],
+)
+def test_what_becomes_of_money_that_is_told_anew(said: Any, price: Price, expected: Amounts) -> None:
+    assert amounts(a_postback(**said), GOAL, price, money("7 USD", "4 EUR", "5 EUR")) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "click", "goal", "trust", "why"),
+    [
+        ({}, CLICK, GOAL, TRUST, None),
+        ({}, CLICK._replace(status="forwarded"), GOAL, TRUST, None),
+        ({}, CLICK._replace(status="rejected"), GOAL, TRUST, Refusal.REJECTED_CLICK),
+        ({}, CLICK, None, TRUST, Refusal.UNKNOWN_GOAL),
+        ({}, CLICK, GOAL._replace(offer_id=4), TRUST, Refusal.OTHER_OFFER),
+        ({"advertiser_id": 2}, CLICK, GOAL, TRUST, Refusal.OTHER_ADVERTISER),
+        ({"advertiser_id": 2}, CLICK, GOAL, Trust(False, ()), Refusal.OTHER_ADVERTISER),
+        ({"advertiser_id": None}, CLICK, GOAL, TRUST, Refusal.UNPROVEN),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(False, ()), None),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("198.51.100.9",)), None),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("x", "198.51.100.0/24")), None),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("198.51.101.0/24",)), Refusal.UNPROVEN),
+        ({"advertiser_id": None, "ip": ""}, CLICK, GOAL, Trust(True, ("0.0.0.0/0",)), Refusal.UNPROVEN),
+        (
+            {"advertiser_id": None, "ip": "2001:db8::1"},
+            CLICK,
+            GOAL,
+            Trust(True, ("0.0.0.0/0", "2001:db8::/32")),
+            None,
+        ),
+        ({"source": Source.API, "advertiser_id": None}, CLICK, GOAL, TRUST, None),
+        ({"source": Source.PIXEL, "advertiser_id": None}, CLICK, GOAL, TRUST, Refusal.NO_PIXEL),
+        ({"source": Source.PIXEL, "advertiser_id": None}, CLICK, GOAL._replace(pixel=True), TRUST, None),
+    ],
+)
+def test_who_has_a_say(
+    said: Any, click: ConvertedClick, goal: Goal | None, trust: Trust, why: Refusal | None
+) -> None:
+    assert refusal(a_postback(**said), click, goal, trust) == why
+
+
+CHILD = GOAL._replace(parent_goal_id=31)
+
+
+@pytest.mark.parametrize(
+    ("after", "goal", "has_parent", "why"),
+    [
+        (0, GOAL, False, None),
+        (30 * 24 * AN_HOUR, GOAL, False, None),
+        (30 * 24 * AN_HOUR + 1, GOAL, False, Refusal.LATE),
+        (900 * 24 * AN_HOUR, GOAL._replace(click_window=None), False, None),
+        (0, CHILD, False, Refusal.NO_PARENT),
+        (31 * 24 * AN_HOUR, CHILD, True, None),
+        (0, GOAL._replace(is_active=False), False, Refusal.PAUSED_GOAL),
+        (0, GOAL._replace(is_archived=True), False, Refusal.ARCHIVED_GOAL),
+    ],
+)
+def test_what_makes_a_new_conversion(after: int, goal: Goal, has_parent: bool, why: Refusal | None) -> None:
+    assert refusal_of_new(a_postback(after=after), CLICK, goal, has_parent=has_parent) == why

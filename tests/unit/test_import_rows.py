@@ -1,0 +1,213 @@
+"""Rows of imported files: their forms, and what is wrong with them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tracker.clickhash import hash_at, hash_for, is_click_hash, millis_of
+from tracker.complaint import Complaint
+from tracker.importing import entries
+from tracker.importing.catalogue import RESOURCES
+from tracker.importing.clicks import ClickReader
+from tracker.importing.conversions import ConversionReader
+from tracker.importing.files import RowFile
+from tracker.importing.values import RowError
+from tracker.store.imports import Known, KnownOffer
+
+_KNOWN = Known({3: KnownOffer(1, 9)}, {513: 7})
+_HEAD = "legacy_id,offer_id,affiliate_id,created_at"
+_ROW = "c1,3,513,2024-07-08 13:40:00"
+_MILLIS = 1_720_446_000_000  # 2024-07-08 13:40:00 UTC
+_HASH = hash_for(_MILLIS, "earlier\0c1")
+_OBJECT = {"legacy_id": "c1", "offer_id": 3, "affiliate_id": 513, "created_at": "2024-07-08 13:40:00"}
+_BERLIN = ZoneInfo("Europe/Berlin")
+_THEIRS = "click;Offer;aff;when;junk\nc1;3;513;2024-07-08 15:40:00;x\n"
+_NAMES = {"click": "legacy_id", "Offer": "offer_id", "aff": "affiliate_id", "when": "created_at", "junk": ""}
+
+
+def _csv(*rows: str, head: str = _HEAD) -> str:
+    return "\n".join([head, *rows, ""])
+
+
+def _file(directory: Path, content: str | bytes, names: dict[str, str] | None = None) -> RowFile:
+    path = directory / "file"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return RowFile(path, names or {}, ClickReader.of("", UTC, _KNOWN).readers)
+
+
+_FORMS: list[tuple[str | bytes, tzinfo, dict[str, str]]] = [
+    (_csv(_ROW), UTC, {}),
+    ("\ufeff" + _csv(_ROW).replace("\n", "\r\n"), UTC, {}),
+    (gzip.compress(_csv(_ROW).encode()), UTC, {}),
+    (json.dumps(_OBJECT), UTC, {}),
+    (json.dumps(_OBJECT) + "\n\n", UTC, {}),
+    (json.dumps([_OBJECT], indent=2), UTC, {}),
+    (json.dumps({"data": [_OBJECT], "total": 1}, indent=2), UTC, {}),
+    (json.dumps({"data": [_OBJECT], "total": 1}) + "\n" + json.dumps({"data": [], "total": 1}), UTC, {}),
+    (_csv("c1,3,513,2024-07-08T15:40:00+02:00"), UTC, {}),
+    (_csv("c1,3,513,2024-07-08T13:40:00.000Z"), UTC, {}),
+    (_csv("c1,3,513,1720446000"), UTC, {}),
+    (_csv("c1,3,513,1720446000000"), UTC, {}),
+    (_csv("c1,3,513,2024-07-08 15:40:00"), _BERLIN, {}),
+    (_THEIRS, _BERLIN, _NAMES),
+    (json.dumps({**_OBJECT, "click": "c1", "legacy_id": None}), UTC, {"legacy_id": "", "click": "hash"}),
+]
+
+
+@pytest.mark.parametrize(("content", "zone", "names"), _FORMS)
+def test_every_form_of_a_file_is_read_alike(
+    tmp_path: Path, content: str | bytes, zone: tzinfo, names: dict[str, str]
+) -> None:
+    reader = ClickReader.of("earlier", zone, _KNOWN)
+    (line,) = _file(tmp_path, content, names).lines()
+    click = reader.read(line.fields)
+    assert (click.row.hash, click.row.offer_id, click.row.affiliate_id, click.legacy_id) == (
+        *(_HASH, 3, 513, "c1"),
+    )
+
+
+_WRONG_LINES = [
+    (_csv("c1,3,513"), 2, "has 3 columns where the header has 4"),
+    (_csv('"c1,3,513,2024-07-08 13:40:00'), 2, "is not CSV: unexpected end of data"),
+    (_csv('"a\nb",3,513,x', "c1,3"), 4, "has 2 columns where the header has 4"),
+    (json.dumps(_OBJECT) + "\n{", 2, "is not JSON: "),
+    ("[3]", 1, "is not a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("content", "number", "why"), _WRONG_LINES)
+def test_a_line_that_is_no_row_is_named(tmp_path: Path, content: str, number: int, why: str) -> None:
+    (line,) = [line for line in _file(tmp_path, content).lines() if line.error]
+    assert (line.number, line.error[: len(why)]) == (number, why)
+
+
+_NO_FILES = [
+    ("a,b\n1,2\n", "no field is called 'a', 'b': --map it"),
+    (_csv(_ROW, head="legacy_id,offer_id,offer_id,created_at"), "two columns are offer_id"),
+    ("", "names no columns"),
+    ("[1, 2", "is not JSON"),
+    (gzip.compress(b"x" * 9999)[:-9], "is damaged"),
+]
+
+
+@pytest.mark.parametrize(("content", "why"), _NO_FILES)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str | bytes, why: str) -> None:
+    with pytest.raises(Complaint, match=why):
+        list(_file(tmp_path, content).lines())
+
+
+_WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"offer_id": 5}, "offer_id is of no offer"),
+    ({"offer_id": None}, "offer_id is of no offer"),
+    ({"affiliate_id": "99"}, "affiliate_id is of no affiliate"),
+    ({"affiliate_id": "five"}, "affiliate_id is not a whole number from 1 to 999999999999999999"),
+    ({"affiliate_id": True}, "affiliate_id is not a whole number"),
+    ({"created_at": "08.07.2024"}, "created_at is neither YYYY-MM-DD nor"),
+    ({"created_at": "12345"}, "created_at is neither Unix seconds nor milliseconds"),
+    ({"created_at": "2024-07-08T13:40:00+99:00"}, "created_at is no time such as"),
+    ({"created_at": ""}, "created_at is missing"),
+    ({"created_at": "2099-01-01 00:00:00"}, "created_at is before 2000 or in the future"),
+    ({"legacy_id": ""}, "legacy_id is missing"),
+    ({"legacy_id": "c\x01"}, "legacy_id is not a text of 1 to 200"),
+    ({"aff_sub": "\udcff"}, "aff_sub is not UTF-8"),
+    ({"status": "paid"}, "status is none of accepted, forwarded, rejected"),
+    ({"reason": 7}, "reason is no reason of this tracker"),
+    ({"is_unique": "maybe"}, "is_unique is neither true nor false"),
+    ({"visitor_key": "xyz"}, "visitor_key is not sixteen hexadecimal digits"),
+    ({"colour": "red"}, "colour is no field here"),
+    ({"hash": "other"}, "hash is no hash of this tracker, and legacy_id is another one"),
+    ({"hash": hash_at(_MILLIS + 3_600_000)}, "created_at is not the time in its hash"),
+    ({"aff_sub": ["x"]}, "aff_sub is not a text"),
+]
+
+
+@pytest.mark.parametrize(("changes", "why"), _WRONG_FIELDS)
+def test_a_wrong_field_of_a_click_is_named(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(RowError) as raised:
+        ClickReader.of("earlier", UTC, _KNOWN).read({**_OBJECT, **changes})
+    assert why in str(raised.value)
+
+
+_GROUPS: list[tuple[dict[str, Any], bool, bool]] = [
+    ({}, True, True),
+    ({"is_unique": "true"}, True, True),
+    ({"is_unique": False}, False, False),
+    ({"is_bot": True}, False, False),
+    ({"group_hash": "somebody"}, False, False),
+    ({"legacy_id": None, "hash": "c1", "group_hash": "c1"}, True, True),
+    ({"group_hash": hash_at(_MILLIS)}, False, True),
+]
+
+
+@pytest.mark.parametrize(("changes", "is_unique", "has_group"), _GROUPS)
+def test_who_is_a_visitors_first(changes: dict[str, Any], is_unique: bool, has_group: bool) -> None:
+    row = ClickReader.of("earlier", UTC, _KNOWN).read({**_OBJECT, **changes}).row
+    assert (row.is_unique, row.group_hash is not None) == (is_unique, has_group)
+    assert not is_unique or row.group_hash == row.hash
+
+
+def test_texts_are_cropped_as_a_links() -> None:
+    row = ClickReader.of("earlier", UTC, _KNOWN).read({**_OBJECT, "aff_sub": "a\x00b" + "c" * 600}).row
+    assert row.aff_sub == "ab" + "c" * 498
+
+
+def test_a_named_hash_is_always_the_same_and_of_its_time() -> None:
+    hashes = {hash_for(_MILLIS, f"source\0{n}") for n in range(1000)}
+    assert hashes == {hash_for(_MILLIS, f"source\0{n}") for n in range(1000)}
+    assert len(hashes) == 1000
+    assert all(is_click_hash(hash_) and millis_of(hash_) == _MILLIS for hash_ in hashes)
+
+
+_CONVERSION = {"click_hash": "c1", "status": "paid", "created_at": "2024-07-09 13:40:00"}
+_WRONG_CONVERSIONS: list[tuple[dict[str, Any], str]] = [
+    ({"click_hash": None}, "click_hash is missing"),
+    ({"status": ""}, "status is missing"),
+    ({"created_at": None}, "created_at is missing"),
+    ({"status": "great"}, "status must be one of"),
+    ({"payout": "-1"}, "payout must be an amount"),
+    ({"payout": "1e3"}, "payout must be an amount"),
+    ({"currency": "EURO"}, "currency must be a currency"),
+    ({"goal_id": "x"}, "goal_id is not a whole number"),
+    ({"hash": hash_at(_MILLIS)}, "created_at is not the time in its hash"),
+]
+
+
+@pytest.mark.parametrize(("changes", "why"), _WRONG_CONVERSIONS)
+def test_a_wrong_field_of_a_conversion_is_named(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(RowError) as raised:
+        ConversionReader.of("earlier", UTC).read({**_CONVERSION, **changes})
+    assert why in str(raised.value)
+
+
+_UNREADABLE = [
+    ("x.yaml", "offers: [", "x.yaml: "),
+    ("x.yaml", "cars: []", "cars is none of "),
+    ("x.yaml", "offers: [3]", r"offers\[0\] is not an object"),
+    ("x.yaml", "offers: [{id: 3, id: 4}]", "'id' is there twice"),
+    ("x.yaml", "offers: [{3: 4}]", "3 is no text"),
+    ("x.yaml", "- 3", "is not an object of "),
+    ("cars.csv", "id\n3\n", "call a CSV file by what it lists"),
+    ("offers.csv", "id,name\n3\n", "has 1 columns where the header has 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "why"), _UNREADABLE)
+def test_a_catalogue_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, why: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(Complaint, match=why):
+        list(entries.read(path, entries.Kinds(RESOURCES)))
+
+
+def test_yaml_is_of_its_core_schema(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("offers: [{a: NO, b: 09:00, c: 2026-01-01, d: true, e: 3, f: 1.5, g: , h: 0x10, i: ~}]")
+    (entry,) = entries.read(path, entries.Kinds(RESOURCES))
+    assert list(entry.given.values()) == ["NO", "09:00", "2026-01-01", True, 3, 1.5, None, "0x10", None]

@@ -1,0 +1,168 @@
+"""The conversion writer: postbacks from the stream into Postgres, each done once.
+
+However many workers run, one of them writes, the others stand by: an advisory lock says which. What it has
+read is off the stream only after its commit, so a kill at any point repeats postbacks and skips none; the
+database knows those that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import monotonic
+
+from tracker import ledger
+from tracker.conversion import Postback
+from tracker.settings import Settings
+from tracker.store import conversions, pool, postback_log
+from tracker.store.clicks import BAD_ROW
+from tracker.stream.ledger import StreamLedger
+from tracker.stream.postbacks import Delivery, PostbackStream, decode
+from tracker.stream.reader import UNREACHABLE
+from tracker.stream.record import Undecodable
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+"""Most postbacks of one transaction."""
+PARKED_SECONDS = 1.0
+"""How often parked postbacks are looked at again."""
+_BLOCK_SECONDS = 0.5
+_STAND_BY_SECONDS = 1.0
+_STORE_SECONDS = 60.0  # that Postgres may take over one batch before it counts as away
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+_AWAY: tuple[type[Exception], ...] = (
+    *UNREACHABLE,
+    *pool.UNREACHABLE,
+    pool.REFUSED,
+    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
+)
+
+
+async def run(settings: Settings, stopping: asyncio.Event | None = None, *, burst: bool = False) -> None:
+    """Write until `stopping` is set; with `burst` until nothing is left on the stream."""
+    assert settings.redis_url
+    async with PostbackStream(settings.redis_url) as stream, StreamLedger(settings.redis_url) as books:
+        await ConversionWriter(settings, stream, books, stopping or asyncio.Event(), burst=burst).run()
+
+
+class ConversionWriter:
+    """The loop of one worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stream: PostbackStream,
+        books: StreamLedger,
+        stopping: asyncio.Event,
+        *,
+        burst: bool,
+    ) -> None:
+        assert settings.postgres_dsn
+        self._dsn = settings.postgres_dsn
+        self._data_dir = settings.data_dir
+        self._stream = stream
+        self._books = books
+        self._stopping = stopping
+        self._burst = burst
+        self._complete_until: int | None = None
+        self._next_look = 0.0  # at parked postbacks, monotonic seconds
+        self._last_seen: str | None = None  # of the parked ones
+        self._pause = _FIRST_PAUSE
+
+    async def run(self) -> None:
+        """Work, and after every outage begin anew."""
+        while not self._stopping.is_set():
+            try:
+                await self._work()
+                break
+            except _AWAY as error:
+                if self._burst:
+                    raise
+                name = type(error).__name__
+                logger.warning("conversion writer: %s: %s; trying again in %.1f s", name, error, self._pause)
+                await self._sleep(self._pause)
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    async def _work(self) -> None:
+        connection = await pool.connect(self._dsn)
+        try:
+            if not await self._take_turn(connection):
+                return
+            while not self._stopping.is_set():
+                if monotonic() >= self._next_look:
+                    await self._look_at_parked(connection)
+                batch = await self._stream.oldest(BATCH, None if self._burst else _BLOCK_SECONDS)
+                if batch:
+                    await self._store(connection, batch)
+                elif self._burst:
+                    break
+                self._pause = _FIRST_PAUSE
+        finally:
+            connection.terminate()
+
+    async def _take_turn(self, connection: pool.Connection) -> bool:
+        """Wait until no other worker writes; False where we are told to stop meanwhile."""
+        while not await conversions.begin_writing(connection):
+            await self._sleep(_STAND_BY_SECONDS)
+            if self._stopping.is_set():
+                return False
+        return True
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _look_at_parked(self, connection: pool.Connection) -> None:
+        """Some of those that wait for their clicks; at the next look those after them."""
+        self._next_look = monotonic() + PARKED_SECONDS
+        parked = await postback_log.parked(connection, self._last_seen, BATCH)
+        self._last_seen = parked[-1].hash if len(parked) == BATCH else None
+        if parked:
+            # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
+            self._complete_until = await ledger.complete_until(
+                self._books, self._data_dir, self._complete_until
+            )
+            await self._take(connection, parked)
+
+    async def _store(self, connection: pool.Connection, batch: list[Delivery]) -> None:
+        """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
+        postbacks: list[Postback] = []
+        for delivery in batch:
+            try:
+                postbacks.append(decode(delivery.record))
+            except Undecodable as error:
+                await self._bury(delivery, str(error))
+        async with conversions.no_backup(connection):
+            await self._take(connection, postbacks)
+            await self._stream.remove([delivery.id for delivery in batch])
+
+    async def _take(self, connection: pool.Connection, postbacks: list[Postback]) -> None:
+        """One transaction; where the tables cannot take one of them, one each."""
+        watchdog = asyncio.get_running_loop().call_later(_STORE_SECONDS, connection.terminate)
+        try:
+            async with connection.transaction():
+                await conversions.take(connection, postbacks, self._complete_until)
+        except Exception as error:
+            if _is_outage(error):
+                raise
+            if len(postbacks) == 1:
+                logger.exception("postback %s cannot be stored", postbacks[0].hash)
+                await conversions.give_up(connection, postbacks[0], f"{type(error).__name__}: {error}")
+                return
+            for postback in postbacks:
+                await self._take(connection, [postback])
+        finally:
+            watchdog.cancel()
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)
+        await self._stream.bury(delivery, reason)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether it is no fault of a postback; else it is one, or ours, and must not keep the others waiting."""
+    return isinstance(error, _AWAY) and not isinstance(error, BAD_ROW)

@@ -1,0 +1,153 @@
+"""The postback sender: tells affiliates what became of their clicks, each at least once.
+
+Every host has its turn of its own: a slow or dead one has few requests under way, and holds up no other.
+What is noted is noted in the database, so several workers share the work, and a kill at any point costs
+nothing but perhaps a second attempt under the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+from tracker.caller import Answer, Caller
+from tracker.settings import Settings
+from tracker.store import outgoing, pool
+from tracker.store.outgoing import Due
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 256
+"""Most requests of a worker under way."""
+AT_ONCE_TO_HOST = 8
+"""Most of them to one host; to one that did not answer lately, one."""
+MOST_REFUSALS = 8
+"""How often a postback is sent whose answer says that it is wrong: some twenty minutes."""
+FIRST_PAUSE = 20.0
+"""Seconds that the first pause is shorter than; then twice as many, and so on."""
+_LONGEST_PAUSE = 2 * 3600.0
+_LEAST_PAUSE = 1.0
+_LONGEST_RETRY_AFTER = 3600.0
+_ANNOUNCED_AT_ONCE = 500
+_LOOK_SECONDS = 0.5
+_OUTAGE_SECONDS = 2.0
+_PASSING = frozenset({408, 425, 429})
+_USER_AGENT = f"Tracker/{version('tracker')}"
+
+_AWAY: tuple[type[Exception], ...] = (*pool.UNREACHABLE, pool.REFUSED)
+
+
+async def run(
+    settings: Settings,
+    stopping: asyncio.Event | None = None,
+    *,
+    burst: bool = False,
+    caller: Caller | None = None,
+) -> None:
+    """Send until `stopping` is set, then finish what is under way; with `burst` until nothing is due."""
+    assert settings.postgres_dsn
+    database = await pool.open_pool(settings.postgres_dsn)
+    try:
+        async with caller or Caller(settings.postback_networks) as caller:
+            await PostbackSender(database, caller, stopping or asyncio.Event(), burst=burst).run()
+    finally:
+        database.terminate()
+
+
+class PostbackSender:
+    """The loop of one worker."""
+
+    def __init__(self, database: pool.Pool, caller: Caller, stopping: asyncio.Event, *, burst: bool) -> None:
+        self._pool = database
+        self._caller = caller
+        self._stopping = stopping
+        self._burst = burst
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._served: set[str] = set()  # hosts that have a task
+        self._silent: set[str] = set()  # hosts that answered nothing of what was last sent to them
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as hosts:
+            while not self._stopping.is_set():
+                pause = _LOOK_SECONDS
+                try:
+                    if not await self._look(hosts) and self._burst:
+                        return
+                except _AWAY as error:
+                    if self._burst:
+                        raise
+                    logger.warning("postbacks: %s: %s", type(error).__name__, error)
+                    pause = _OUTAGE_SECONDS
+                except Exception:  # it never ends the writers that it works beside
+                    logger.exception("postbacks cannot be sent")
+                    pause = _OUTAGE_SECONDS
+                await self._wait(pause)
+
+    async def _look(self, hosts: asyncio.TaskGroup) -> bool:
+        """See what is to be done, and begin it; returns whether there was anything."""
+        async with self._pool.acquire() as connection:
+            announced = await outgoing.announce(connection, _ANNOUNCED_AT_ONCE)
+        for host in await outgoing.due_hosts(self._pool) - self._served:
+            self._served.add(host)
+            hosts.create_task(self._serve(host))
+        return bool(announced or self._served)
+
+    async def _serve(self, host: str) -> None:
+        """Send what is due to a host, a few at a time, until nothing is."""
+        try:
+            while not self._stopping.is_set():
+                wave = await outgoing.take(self._pool, host, 1 if host in self._silent else AT_ONCE_TO_HOST)
+                if not wave:
+                    break
+                if any(await asyncio.gather(*map(self._send, wave))):
+                    self._silent.discard(host)
+                else:
+                    self._silent.add(host)
+        except Exception:  # as in run; what was taken is due again when its lease ends
+            logger.exception("postbacks to %s cannot be sent", host)
+            await self._wait(_OUTAGE_SECONDS)
+        finally:
+            self._served.discard(host)
+
+    async def _send(self, due: Due) -> bool:
+        """One attempt; returns whether there was an answer."""
+        headers = {"Idempotency-Key": due.key, "User-Agent": _USER_AGENT, "Accept": "*/*"}
+        async with self._slots:
+            answer = await self._caller.get(due.url, headers)
+        state, next_attempt_at = outcome(answer, due, datetime.now(UTC))
+        if state == "failed":
+            logger.warning("postback %d is given up: %s", due.id, answer.error or f"status {answer.status}")
+        await outgoing.settle(self._pool, due.id, state, next_attempt_at, answer.status, answer.error)
+        return answer.status is not None
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01 if self._burst else seconds):
+                await self._stopping.wait()
+
+
+def outcome(answer: Answer, due: Due, now: datetime) -> tuple[str, datetime | None]:
+    """The state of a postback after an attempt, and when it is tried again."""
+    if answer.status is not None and 200 <= answer.status < 300:
+        return "sent", None
+    next_attempt_at = now + timedelta(seconds=_pause(answer, due.attempts))
+    if next_attempt_at > due.give_up_at or (_is_refusal(answer) and due.attempts >= MOST_REFUSALS):
+        return "failed", None
+    return "waiting", next_attempt_at
+
+
+def _is_refusal(answer: Answer) -> bool:
+    """Whether the same will be answered again: the request is wrong, or leads elsewhere."""
+    status = answer.status
+    return answer.is_barred or (status is not None and 300 <= status < 500 and status not in _PASSING)
+
+
+def _pause(answer: Answer, attempts: int) -> float:
+    """Exponential with full jitter, so that what failed together does not come again together."""
+    most = min(_LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
+    wanted = min(answer.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+    return max(_LEAST_PAUSE, random.uniform(0.0, most), wanted)  # noqa: S311 - no secret
