@@ -21,7 +21,7 @@ from tracker.edge.answer import Answer, Send, content, send_as_messages
 from tracker.edge.catalog import Catalog
 from tracker.edge.link import MAX_TARGET, MAX_VALUE
 from tracker.edge.metrics import Metrics
-from tracker.edge.request import Request
+from tracker.edge.request import headers_of
 from tracker.edge.text import crop
 from tracker.settings import Settings
 from tracker.stream.postbacks import PostbackStream
@@ -107,8 +107,10 @@ class Postbacks:
         return owner
 
     def _ip(self, scope: Scope) -> str:
-        _, _, peer, _, _, _, headers = Request.from_scope(scope)
-        return self._proxies.origin(peer, headers).ip if self._proxies.trusts(peer) else plain_address(peer)
+        peer = scope["client"][0] if scope["client"] else ""
+        if self._proxies.trusts(peer):
+            return self._proxies.origin(peer, headers_of(scope["headers"])).ip
+        return plain_address(peer)
 
     async def _append(self, postback: Postback) -> None:
         if self._waiting >= MAX_WAITING:

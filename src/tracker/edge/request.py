@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 MAX_JOINED = 4096
@@ -26,9 +26,6 @@ class Request(NamedTuple):
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Request:
         """Of an ASGI scope."""
-        headers: Headers = {}
-        for name, value in scope["headers"]:
-            add_header(headers, name, value)
         return cls(
             scope["method"],
             scope["scheme"],
@@ -36,8 +33,15 @@ class Request(NamedTuple):
             scope["path"],
             scope["raw_path"],
             scope["query_string"],
-            headers,
+            headers_of(scope["headers"]),
         )
+
+
+def headers_of(lines: Iterable[tuple[bytes, bytes]]) -> Headers:
+    headers: Headers = {}
+    for name, value in lines:
+        add_header(headers, name, value)
+    return headers
 
 
 def add_header(headers: Headers, name: bytes, value: bytes) -> None:
