@@ -37,10 +37,11 @@ LEVELS = [
         "tracker.edge.cookie",
         "tracker.edge.hosts",
         "tracker.edge.networks",
+        "tracker.edge.request",
         "tracker.edge.advertiser_secrets",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
-    {"tracker.sockets"},
+    {"tracker.sockets", "tracker.edge.http"},
     {
         "tracker.edge.visitor",
         "tracker.edge.link_forms",

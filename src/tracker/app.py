@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,6 @@ from tracker.store import catalogue, pool
 
 logger = logging.getLogger(__name__)
 
-Asgi = Callable[
-    [Mapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
-]
-
 _RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
 _REBUILT_AT_ONCE = 200
 _RETRY_SECONDS = 1
@@ -40,7 +36,7 @@ _GEO_SECONDS = 60
 _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
 
 
-def create_edge(settings: Settings, slot: int = 0) -> Asgi:
+def create_edge(settings: Settings, slot: int = 0) -> Edge:
     """The public side: tracking links, postbacks, health and metrics."""
     mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
     recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
@@ -71,18 +67,29 @@ def create_edge(settings: Settings, slot: int = 0) -> Asgi:
 
     rest = Starlette(routes=_operations(catalog, recorders, metrics), lifespan=lifespan)
 
-    async def edge(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        # Ahead of Starlette's router and middleware: they cost more than the redirect does.
-        if scope["type"] == "http" and (
-            is_tracking_path(scope["path"]) or catalog.link_forms.claims(scope["path"])
-        ):
-            await redirect(scope, receive, send)
-        elif scope["type"] == "http" and is_postback_path(scope["path"]):
-            await postbacks(scope, receive, send)
-        else:
-            await rest(scope, receive, send)  # type: ignore[arg-type]
+    return Edge(catalog, redirect, postbacks, rest)
 
-    return edge
+
+class Edge:
+    """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
+
+    def __init__(self, catalog: Catalog, redirect: Redirect, postbacks: Postbacks, rest: Starlette) -> None:
+        self.follow = redirect.follow
+        self._claims = catalog.link_forms.claims
+        self._redirect = redirect
+        self._postbacks = postbacks
+        self._rest = rest
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and self.is_link(scope["path"]):
+            await self._redirect(scope, receive, send)
+        elif scope["type"] == "http" and is_postback_path(scope["path"]):
+            await self._postbacks(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+
+    def is_link(self, path: str) -> bool:
+        return is_tracking_path(path) or self._claims(path)
 
 
 def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> list[Route]:

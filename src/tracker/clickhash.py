@@ -18,6 +18,7 @@ _MAX_MILLIS = (1 << 48) - 1
 _TAILS = 1024  # drawn from the kernel at a time
 _TAIL_LENGTH = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
+_SEQUENCES = [f"{sequence:03x}" for sequence in range(0x1000)]
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -45,7 +46,7 @@ class Mint:
             self._random, self._taken = _random_tails(), 0
         tail = self._random[self._taken : self._taken + _TAIL_LENGTH]
         self._taken += _TAIL_LENGTH
-        return f"{self._head}{self._sequence:03x}{tail}"
+        return self._head + _SEQUENCES[self._sequence] + tail
 
     def now(self) -> int:
         """Unix milliseconds, which no later hash will be below."""

@@ -202,7 +202,7 @@ def _outcome(click: Click, catalog: Catalog, outcome: Outcome) -> Explanation:
 
 def _http_status(catalog: Catalog, outcome: Outcome) -> int:
     if outcome.status is Status.REJECTED:
-        return int(answer.refusal(outcome.reason).start["status"])
+        return answer.refusal(outcome.reason).status
     return catalog.offers[outcome.offer_id].redirect_status
 
 

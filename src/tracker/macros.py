@@ -96,9 +96,9 @@ def fill(template: Template, click: Click, choice: Choice) -> str:
     for position in range(1, len(parts), 2):
         name = parts[position]
         text = MACROS[name](click, choice)
-        parts[position] = (
-            text if name in _RAW or (text.isascii() and text.isalnum()) else quote(text, safe="")
-        )
+        if name not in _AS_IS and not (text.isascii() and text.isalnum()):
+            text = quote(text, safe="")
+        parts[position] = text
     return "".join(parts)
 
 
@@ -108,12 +108,12 @@ def text(template: Template) -> str:
 
 
 def sendable(location: str) -> bool:
-    """Whether a filled template may be sent: ASCII, at most MAX_LOCATION, and led where the template leads.
+    """Whether a filled template may be sent: one line of ASCII, not too long, led where the template leads.
 
     A value of "." or ".." that is a whole segment of the path cannot be escaped: browsers read %2E as a dot,
     and take the segment before it away (WHATWG URL, "double-dot URL path segment").
     """
-    if len(location) > MAX_LOCATION or not location.isascii():
+    if len(location) > MAX_LOCATION or not location.isascii() or "\n" in location or "\r" in location:
         return False
     return "/." not in location or not _DOT_SEGMENT.match(location)
 
@@ -244,4 +244,5 @@ _ALIASES = {"click_id": "hash", "click_hash": "hash", "transaction_id": "hash", 
 _ALIASES |= {f"sub{n + 1}": f"aff_sub{n + 1}" if n else "aff_sub" for n in range(20)}
 MACROS |= {alias: MACROS[name] for alias, name in _ALIASES.items()}
 
-_RAW = frozenset(f"free_{n + 1}" for n in range(10))  # went through free_text when the catalogue was loaded
+# Digits and letters; and what went through free_text when the catalogue was loaded.
+_AS_IS = frozenset({"hash", "offer_id", "affiliate_id", "timestamp", *(f"free_{n + 1}" for n in range(10))})

@@ -89,6 +89,7 @@ class OfferUrl(NamedTuple):
     rules: Rules = ()
     unique_only: bool = False  # takes no duplicates
     fallback: Fallback | None = None
+    salt: int = 1  # odd, 64 bits: its draw differs from other URLs' by it (targeting.salt)
 
 
 NO_URL_ID = 0

@@ -12,8 +12,8 @@ import uvicorn
 from httpx import AsyncClient
 
 from tracker.app import create_edge
+from tracker.edge.http import LinkProtocol
 from tracker.model import ClickRow
-from tracker.protocol import BoundedProtocol
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
 from tracker.stream.reader import Reader
@@ -31,7 +31,7 @@ async def edge_of(settings: Settings, *, demo: bool = True, wait: bool = True) -
         await load_demo(settings.postgres_dsn)
     config = uvicorn.Config(
         create_edge(replace(settings, geoip_db=())),
-        http=BoundedProtocol,
+        http=LinkProtocol,
         lifespan="on",
         proxy_headers=False,
         server_header=False,

@@ -11,9 +11,10 @@ from tracker.model import NO_TERMS, Choice, Click, Offer, OfferUrl, Reason, Stan
 NOW = 1_800_000_000_000
 
 
-def a_url(id_: int, weight: int = 1, **targeting_: Any) -> OfferUrl:
+def a_url(id_: int, weight: int = 1, *, offer_id: int = 3, **targeting_: Any) -> OfferUrl:
     compiled, unique_only = rules.compile(targeting_, "UTC")
-    return OfferUrl(id_, f"page {id_}", ("https://x.test/",), weight, compiled, unique_only)
+    salt = targeting.salt(offer_id, id_)
+    return OfferUrl(id_, f"page {id_}", ("https://x.test/",), weight, compiled, unique_only, salt=salt)
 
 
 def chosen(offer: Offer, click: Click | None = None, *, is_new: bool = True, **changes: Any) -> int | Reason:
@@ -120,8 +121,7 @@ def test_weights_split_a_hundred_thousand_visitors_fairly(weights: tuple[int, ..
 
 
 def test_two_offers_split_the_same_visitors_independently() -> None:
-    urls = (a_url(1), a_url(2))
-    one, other = an_offer(id=3, urls=urls), an_offer(id=4, urls=urls)
+    one, other = (an_offer(id=id_, urls=(a_url(1, offer_id=id_), a_url(2, offer_id=id_))) for id_ in (3, 4))
     click = a_click()
     alike = sum(
         chosen(one, click, visitor_key=key) == chosen(other, click, visitor_key=key)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.clicks import a_click
 from tracker.edge import visitor
 from tracker.edge.address import Proxies, plain_address
+from tracker.edge.request import Request
 from tracker.edge.visitor import Identity, identify, is_speculative, read_visitor
 
 TRUSTED = tuple(map(ip_network, ("10.0.0.0/8", "2001:db8:ffff::/48", "fe80::/64", "::ffff:172.16.0.0/108")))
@@ -17,8 +18,10 @@ def a_scope(
     peer: str = "198.51.100.9", *headers: tuple[bytes, bytes], query: bytes = b"affiliate_id=1"
 ) -> dict[str, Any]:
     return {
+        "method": "GET",
         "client": (peer, 40000),
         "scheme": "http",
+        "path": "/offer/3",
         "raw_path": b"/offer/3",
         "query_string": query,
         "headers": [(b"host", b"t.test"), *headers],
@@ -26,7 +29,7 @@ def a_scope(
 
 
 def read(scope: dict[str, Any]) -> visitor.Visitor:
-    return read_visitor(scope, dict(scope["headers"]), Proxies(TRUSTED))
+    return read_visitor(Request.from_scope(scope), Proxies(TRUSTED))
 
 
 XFF, FORWARDED = b"x-forwarded-for", b"forwarded"

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.api.problems import Problem
 from tracker.edge.address import Proxies, network_of, plain_address
+from tracker.edge.request import headers_of
 from tracker.rates import Rate
 from tracker.settings import Settings
 from tracker.stream.limits import UNREACHABLE, Limiter, Turn
@@ -62,9 +63,8 @@ class Limits:
     def client_of(self, request: Request) -> str:
         """Whom a request's wrong tokens count for."""
         peer = plain_address(request.client.host) if request.client else ""
-        lines = request.scope["headers"]
         if self._proxies.trusts(peer):
-            peer = self._proxies.origin(peer, dict(lines), lines).ip
+            peer = self._proxies.origin(peer, headers_of(request.scope["headers"])).ip
         return network_of(peer) if peer else "unknown"
 
     def check_open(self, client: str, digest: bytes) -> None:

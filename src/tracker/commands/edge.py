@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from tracker.app import create_edge
 from tracker.commands.arguments import ELSEWHERE, add_fd, add_slot
 from tracker.commands.serving import serve
+from tracker.edge.http import LinkProtocol
 from tracker.settings import Settings
 
 _SLOT = """\
@@ -23,4 +24,4 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: Namespace) -> int:
     edge = create_edge(settings, arguments.slot)
-    return serve(edge, "TRACKER_PORT", settings.host, settings.port, arguments.fd)
+    return serve(edge, "TRACKER_PORT", settings.host, settings.port, arguments.fd, LinkProtocol)

@@ -16,7 +16,14 @@ DRAIN_SECONDS = 10
 """How long an edge or the API may take to answer what it has accepted before it stops."""
 
 
-def serve(app: Any, variable: str, host: str, port: int, fd: int | None) -> int:
+def serve(
+    app: Any,
+    variable: str,
+    host: str,
+    port: int,
+    fd: int | None,
+    http: type[BoundedProtocol] = BoundedProtocol,
+) -> int:
     """Serve on the socket inherited as `fd`, or on host and port, which `variable` names.
 
     Raises:
@@ -25,7 +32,7 @@ def serve(app: Any, variable: str, host: str, port: int, fd: int | None) -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=http,
         lifespan="on",
         proxy_headers=False,  # whom to believe is TRACKER_TRUSTED_PROXIES
         server_header=False,

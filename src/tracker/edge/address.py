@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
-from tracker.edge.text import read
+from tracker.edge.request import Headers
+from tracker.edge.text import Texts
 from tracker.settings import Network
 
 MAX_FORWARDED = 2000
 """Most of a forwarding header that is read, in bytes from its end: the end is what our own proxies wrote."""
 
+_FORWARDED = Texts(MAX_FORWARDED)
 _FEW_HOPS = 100  # characters of a header worth remembering
 _LONGEST = 64  # characters of an address with its zone
 _UNTOLD = "unknown"  # a client that its proxy keeps to itself (RFC 7239, section 6.2)
 _MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
-
-Headers = Mapping[bytes, bytes]
 
 
 def plain_address(text: str) -> str:
@@ -58,23 +58,23 @@ class Proxies:
         self.trusts = lru_cache(65_536)(self._trusts)
         self._client_again = lru_cache(65_536)(self._right_most_stranger)
 
-    def origin(self, peer: str, headers: Headers, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
+    def origin(self, peer: str, headers: Headers) -> Origin:
         """Client address, scheme and host as a trusted peer tells them.
 
         The address is the right-most hop that is no trusted proxy: what stands left of it, anybody could
         have written. X-Forwarded-* is read where it is sent, else `Forwarded` (RFC 7239): most proxies set
         the one, and hand a visitor's own `Forwarded` on.
         """
-        if b"x-forwarded-for" not in headers and b"forwarded" in headers:
-            return self._rfc7239(peer, lines)
-        client = self._client(peer, _joined(headers, lines, b"x-forwarded-for"))
-        scheme = _joined(headers, lines, b"x-forwarded-proto").rpartition(",")[2].strip().lower()
-        host = _joined(headers, lines, b"x-forwarded-host").rpartition(",")[2].strip()
-        return Origin(client, _known(scheme), host)
+        hops = headers.get(b"x-forwarded-for")
+        if hops is None and b"forwarded" in headers:
+            return self._rfc7239(peer, _FORWARDED[headers[b"forwarded"][-MAX_FORWARDED:]])
+        client = self._client(peer, _FORWARDED[hops[-MAX_FORWARDED:]]) if hops else plain_address(peer)
+        scheme, host = headers.get(b"x-forwarded-proto"), headers.get(b"x-forwarded-host")
+        return Origin(client, _known(_last(scheme).lower()) if scheme else "", _last(host) if host else "")
 
-    def _rfc7239(self, peer: str, lines: Sequence[tuple[bytes, bytes]]) -> Origin:
+    def _rfc7239(self, peer: str, forwarded: str) -> Origin:
         # An element without `for` counts as a hop, too: what stands left of it, anybody could have written.
-        elements = [_pairs(element) for element in _join(lines, b"forwarded").split(",") if element.strip()]
+        elements = [_pairs(element) for element in forwarded.split(",") if element.strip()]
         hops = ",".join(pairs.get("for", _UNTOLD) for pairs in elements)
         nearest = elements[-1] if elements else {}
         return Origin(self._client(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
@@ -121,15 +121,8 @@ def _packed(text: str) -> bytes:
     return packed[12:] if packed.startswith(_MAPPED) else packed
 
 
-def _joined(headers: Headers, lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    return _join(lines, name) if name in headers else ""
-
-
-def _join(lines: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    """All lines of a header as one (RFC 9110, section 5.3)."""
-    return read(
-        b",".join([value for header, value in lines if header == name])[-MAX_FORWARDED:], MAX_FORWARDED
-    )
+def _last(listed: bytes) -> str:
+    return _FORWARDED[listed[-MAX_FORWARDED:]].rpartition(",")[2].strip()
 
 
 def _known(scheme: str) -> str:

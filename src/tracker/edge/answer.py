@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tracker.model import Reason
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
-_NO_STORE = (b"cache-control", b"no-store, private")
-_NO_INDEX = (b"x-robots-tag", b"noindex, nofollow")
+_ALWAYS = b"cache-control: no-store, private\r\nx-robots-tag: noindex, nofollow\r\n"
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -27,19 +24,24 @@ _PAGE = """<!doctype html>
 
 
 class Answer(NamedTuple):
-    start: Message
-    body: Message
+    """What is sent: `head` holds the lines of the header as they go over the wire."""
+
+    status: int
+    head: bytes
+    body: bytes
 
 
-async def give(send: Send, answer: Answer, *, without_body: bool = False) -> None:
-    await send(answer.start)
-    await send(_EMPTY if without_body else answer.body)
+async def send_as_messages(send: Send, answer: Answer, *, without_body: bool = False) -> None:
+    """Send an answer the ASGI way."""
+    lines = answer.head.removesuffix(b"\r\n").split(b"\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if without_body else answer.body})
 
 
 def redirect(status: int, location: str, referrer_policy: str) -> Answer:
     """A redirect that no cache keeps and no crawler follows (RFC 9110, section 15.4)."""
-    headers = [(b"location", location.encode("ascii")), *_redirect_headers(referrer_policy)]
-    return Answer({"type": "http.response.start", "status": status, "headers": headers}, _EMPTY)
+    return Answer(status, b"location: " + location.encode("ascii") + _HEADS[referrer_policy], b"")
 
 
 def refusal(reason: Reason) -> Answer:
@@ -48,36 +50,34 @@ def refusal(reason: Reason) -> Answer:
 
 
 def with_header(answer: Answer, name: bytes, value: bytes) -> Answer:
-    start = {**answer.start, "headers": [*answer.start["headers"], (name, value)]}
-    return Answer(start, answer.body)
+    return answer._replace(head=b"%b%b: %b\r\n" % (answer.head, name, value))
 
 
-@lru_cache(32)
-def _redirect_headers(referrer_policy: str) -> tuple[tuple[bytes, bytes], ...]:
-    headers = (_NO_STORE, _NO_INDEX, (b"content-length", b"0"))
-    return (*headers, (b"referrer-policy", referrer_policy.encode("ascii"))) if referrer_policy else headers
+class _Heads(dict[str, bytes]):
+    """What follows the Location of a redirect, by its Referrer-Policy, of which there are few."""
+
+    def __missing__(self, referrer_policy: str) -> bytes:
+        told = b"referrer-policy: %b\r\n" % referrer_policy.encode("ascii") if referrer_policy else b""
+        return self.setdefault(referrer_policy, b"\r\n" + _ALWAYS + b"content-length: 0\r\n" + told)
 
 
-def page(status: int, title: str, text: str, *extra: tuple[bytes, bytes]) -> Answer:
-    body = _PAGE.format(title=title, text=text).encode()
-    headers = [
-        _NO_STORE,
-        _NO_INDEX,
-        (b"content-type", b"text/html; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        *extra,
-    ]
-    return Answer(
-        {"type": "http.response.start", "status": status, "headers": headers},
-        {"type": "http.response.body", "body": body},
-    )
+_HEADS = _Heads()
 
 
-_EMPTY: Message = {"type": "http.response.body", "body": b""}
+def page(status: int, title: str, text: str, extra: bytes = b"") -> Answer:
+    return content(status, _PAGE.format(title=title, text=text).encode(), b"text/html; charset=utf-8", extra)
+
+
+def content(status: int, body: bytes, kind: bytes, extra: bytes = b"") -> Answer:
+    """An answer of some media type; `extra`: further lines of its header."""
+    head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b" % (_ALWAYS, kind, len(body), extra)
+    return Answer(status, head, body)
+
 
 NOT_FOUND = page(404, "Link not found", "This link does not lead anywhere. Please check its address.")
 GONE = page(410, "Offer ended", "This offer is not available any more.")
 REFUSED = page(403, "Offer not available", "This offer is not available to you.")
 TOO_LONG = page(414, "Link too long", "This link is too long to be followed.")
-NOT_ALLOWED = page(405, "Method not allowed", "A link is followed with GET.", (b"allow", b"GET, HEAD"))
-UNAVAILABLE = page(503, "One moment", "Please try this link again in a moment.", (b"retry-after", b"1"))
+NOT_ALLOWED = page(405, "Method not allowed", "A link is followed with GET.", b"allow: GET, HEAD\r\n")
+UNAVAILABLE = page(503, "One moment", "Please try this link again in a moment.", b"retry-after: 1\r\n")
+FAILED = page(500, "Something went wrong", "Please try this link again in a moment.")

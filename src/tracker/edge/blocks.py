@@ -76,10 +76,12 @@ class BlockList:
             if not unwanted:
                 del self._places[place]
 
+    def __len__(self) -> int:
+        """In how many places something is blocked: most networks have none."""
+        return len(self._places)
+
     def reason(self, click: Click, offer_id: int) -> Reason:
         """Why an offer does not want a click; NONE where it does."""
-        if not self._places:
-            return Reason.NONE
         affiliate_id = click.affiliate.id
         for place in ((offer_id, affiliate_id), (offer_id, 0), (0, affiliate_id), (0, 0)):
             unwanted = self._places.get(place)  # type: ignore[call-overload]

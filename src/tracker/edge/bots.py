@@ -138,6 +138,7 @@ class OperatorBots:
     """The operator's own rules (the catalogue's table bot_rule): parts of User-Agents, and networks."""
 
     def __init__(self) -> None:
+        self.is_empty = True
         self._rules: dict[int, tuple[str, str]] = {}
         self._parts: dict[str, str] = {}  # in lower case → as the operator wrote it
         self._networks = Networks()
@@ -153,6 +154,7 @@ class OperatorBots:
             self._remove(id_)
             if rule is not None:
                 self._add(id_, *rule)
+        self.is_empty = not self._rules
 
     def reason(self, user_agent: str, ip: str) -> str | None:
         """Which rule calls the visitor a bot; None = none does.

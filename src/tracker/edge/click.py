@@ -39,6 +39,8 @@ def assemble(
         geo.locate(visitor.ip),
         terms,
         affiliate.is_test or (link.test != "" and signature.is_valid(secret, link, millis)),
-        catalog.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
-        caps.counters(offer, terms, affiliate.id, millis),
+        bots.read(visitor.user_agent)
+        if catalog.operator_bots.is_empty
+        else catalog.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
+        caps.counters(offer, terms, affiliate.id, millis) if offer.caps or terms.caps else (),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
@@ -19,7 +18,7 @@ MAX_TEST = 100
 MAX_TARGET = 8192
 """Longest request target answered, in bytes; a longer one gets 414 (RFC 9110, section 15.5.15)."""
 
-_PATHS = ("/offer/", "/backend/api/v3/offer/")
+_SHORT, _LONG = _PATHS = ("/offer/", "/backend/api/v3/offer/")
 
 _AFF_SUBS = [f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)]
 _ADV_SUBS = [f"adv_sub{n}" if n > 1 else "adv_sub" for n in range(1, 6)]
@@ -46,8 +45,8 @@ PLACES |= {
 }
 PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[_AFF_SUBS[n - 1]] for n in range(1, 21)}
 
-_IN_QUERY = {name: place for name, place in PLACES.items() if name != "offer_id"}
-_BLANK = [""] * len(NAMES)
+_IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
+_BLANK = [""] * (len(NAMES) - 1)  # all but the offer
 _FIRST_AFF_SUB = PLACES["aff_sub"]
 _FIRST_ADV_SUB = PLACES["adv_sub"]
 _DEEP_LINK = PLACES["url"]
@@ -76,28 +75,31 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     The path is percent-decoded, the query is as sent. The first of repeated parameters wins, aliases
     included; unknown ones are passed over. Without a form it is a link of ours.
     """
-    texts, seen = _BLANK.copy(), []
     if form is None:
-        places: Mapping[str, int] = _IN_QUERY
-        texts[0] = _after_prefix(path)
+        texts, places = [_after_prefix(path), *_BLANK], _IN_QUERY
     else:
-        places = form.places
+        texts, places = ["", *_BLANK], form.places
         _fill_in(texts, form, path)
-    for pair in query.decode("utf-8", "replace").split("&"):
+    for pair in reversed(query.decode("utf-8", "replace").split("&")):  # so that the first is what stays
         name, _, value = pair.partition("=")
-        place = places.get(name if "%" not in name else unquote_plus(name))
-        if place is not None and place not in seen:
-            seen.append(place)
-            texts[place] = _value(value) if place < _DEEP_LINK else _long_value(place, value)
-    offer_id, affiliate_id, url_id, source, external_id, gaid, idfa = texts[:_FIRST_AFF_SUB]
+        place = places.get(name)
+        if place is None and "%" in name:
+            place = places.get(unquote_plus(name))
+        if place is None:
+            continue
+        if place >= _DEEP_LINK:
+            value = _long_value(place, value)
+        elif not value.isalnum() or len(value) > MAX_VALUE:
+            value = _value(value)
+        texts[place] = value
     return Link(
-        _id(offer_id),
-        _id(affiliate_id),
-        (url_id and _id(url_id)) or None,
-        source,
-        external_id,
-        gaid,
-        idfa,
+        _IDS[texts[0]],
+        _IDS[texts[1]],
+        (texts[2] and _IDS[texts[2]]) or None,
+        texts[3],
+        texts[4],
+        texts[5],
+        texts[6],
         tuple(texts[_FIRST_AFF_SUB:_FIRST_ADV_SUB]),
         tuple(texts[_FIRST_ADV_SUB:_DEEP_LINK]),
         texts[_DEEP_LINK],
@@ -106,10 +108,8 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
 
 
 def _after_prefix(path: str) -> str:
-    for prefix in _PATHS:
-        if path.startswith(prefix):
-            return path[len(prefix) :].removesuffix("/")
-    return ""
+    prefix = _SHORT if path.startswith(_SHORT) else _LONG
+    return path[len(prefix) :].removesuffix("/") if path.startswith(prefix) else ""
 
 
 def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
@@ -132,20 +132,21 @@ def _deep_link(text: str) -> str:
 
 
 def _value(text: str) -> str:
-    if len(text) <= MAX_VALUE and text.isalnum():
-        return text
     if "%" in text or "+" in text:
         text = unquote_plus(text, errors="replace")
     return crop(text, MAX_VALUE)
 
 
-def _id(text: str) -> int:
-    """[1-9][0-9]{0,17} in ASCII digits, else 0."""
-    return _short_id(text) if len(text) <= 18 else 0
+class _Ids(dict[str, int]):
+    """Ids by their text, [1-9][0-9]{0,17} in ASCII digits, remembered; 0 for what is none."""
+
+    def __missing__(self, text: str) -> int:
+        if not (0 < len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0"):
+            return 0
+        if len(self) >= _IDS_REMEMBERED:
+            self.clear()
+        return self.setdefault(text, int(text))
 
 
-@lru_cache(65_536)
-def _short_id(text: str) -> int:
-    if text.isascii() and text.isdigit() and text[0] != "0":
-        return int(text)
-    return 0
+_IDS_REMEMBERED = 65_536
+_IDS = _Ids()

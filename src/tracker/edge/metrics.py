@@ -25,6 +25,9 @@ GAUGES = {
     "clock_skew_seconds": "How far the stream server's clock is ahead of this machine's; over 1 is an alarm.",
 }
 
+PLAIN = 'status="accepted",reason="0"'
+"""The labels of a click that nothing is said of."""
+
 
 class Metrics:
     """Counters of one edge process since its start."""
@@ -32,6 +35,8 @@ class Metrics:
     def __init__(self, slot: int) -> None:
         self._slot = slot
         self._counts: Counter[tuple[str, str]] = Counter()
+        self.plain_clicks = 0
+        """Clicks recorded and accepted of which nothing else is to be said: nearly all."""
 
     def count(self, name: str, label: str = "") -> None:
         self._counts[name, label] += 1
@@ -42,13 +47,14 @@ class Metrics:
 
     def text(self, **gauges: float) -> str:
         """The counters, and what GAUGES names as it is now, as Prometheus text exposition, version 0.0.4."""
+        counts = self._counts + Counter({("clicks_recorded", PLAIN): self.plain_clicks})
         lines = []
         for name, value in gauges.items():
             lines += [f"# HELP tracker_{name} {GAUGES[name]}", f"# TYPE tracker_{name} gauge"]
             lines.append(f'tracker_{name}{{edge="{self._slot}"}} {value}')
         for name, meaning in HELP.items():
             lines += [f"# HELP tracker_{name}_total {meaning}", f"# TYPE tracker_{name}_total counter"]
-            for (counted, label), value in sorted(self._counts.items()):
+            for (counted, label), value in sorted(counts.items()):
                 if counted == name:
                     lines.append(
                         f'tracker_{name}_total{{edge="{self._slot}"{label and "," + label}}} {value}'

@@ -17,10 +17,11 @@ import orjson
 from tracker.clickhash import Mint
 from tracker.conversion import PARAMETERS, Postback, Source, Unreadable, read_postback
 from tracker.edge.address import Proxies, plain_address
-from tracker.edge.answer import Answer, Send, give
+from tracker.edge.answer import Answer, Send, content, send_as_messages
 from tracker.edge.catalog import Catalog
 from tracker.edge.link import MAX_TARGET, MAX_VALUE
 from tracker.edge.metrics import Metrics
+from tracker.edge.request import headers_of
 from tracker.edge.text import crop
 from tracker.settings import Settings
 from tracker.stream.postbacks import PostbackStream
@@ -47,10 +48,10 @@ Pairs = Iterable[tuple[str, str]]
 class _Refused(Exception):  # noqa: N818 - an answer, and nobody's error
     """A postback that is not taken."""
 
-    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes], field: str = "") -> None:
+    def __init__(self, status: int, message: str, extra: bytes = b"", *, field: str = "") -> None:
         super().__init__(message)
         said = {"status": "error", "message": message}
-        self.answer = _json(status, said | ({"errors": {field: [message]}} if field else {}), *headers)
+        self.answer = _json(status, said | ({"errors": {field: [message]}} if field else {}), extra)
 
 
 class Postbacks:
@@ -70,8 +71,8 @@ class Postbacks:
             answer = await self._take(scope, receive)
         except _Refused as refused:
             answer = refused.answer
-        self._metrics.count("postbacks", f'status="{answer.start["status"]}"')
-        await give(send, answer, without_body=scope["method"] == "HEAD")
+        self._metrics.count("postbacks", f'status="{answer.status}"')
+        await send_as_messages(send, answer, without_body=scope["method"] == "HEAD")
 
     async def close(self) -> None:
         await self._stream.close()
@@ -108,7 +109,7 @@ class Postbacks:
     def _ip(self, scope: Scope) -> str:
         peer = scope["client"][0] if scope["client"] else ""
         if self._proxies.trusts(peer):
-            return self._proxies.origin(peer, dict(scope["headers"]), scope["headers"]).ip
+            return self._proxies.origin(peer, headers_of(scope["headers"])).ip
         return plain_address(peer)
 
     async def _append(self, postback: Postback) -> None:
@@ -130,7 +131,7 @@ def is_postback_path(path: str) -> bool:
 def _check_method(method: str, is_pixel: bool) -> None:
     allowed = ("GET", "HEAD") if is_pixel else ("GET", "HEAD", "POST")
     if method not in allowed:
-        raise _Refused(405, "Method not allowed.", (b"allow", ", ".join(allowed).encode()))
+        raise _Refused(405, "Method not allowed.", b"allow: %b\r\n" % ", ".join(allowed).encode())
 
 
 async def _said(scope: Scope, receive: Any) -> list[tuple[str, str]]:
@@ -201,23 +202,10 @@ def _text(name: str, value: Any) -> str:
     return ""
 
 
-def _json(status: int, body: Mapping[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
-    return _answer(status, orjson.dumps(body), b"application/json", *headers)
+def _json(status: int, body: Mapping[str, Any], extra: bytes = b"") -> Answer:
+    return content(status, orjson.dumps(body), b"application/json", extra)
 
 
-def _answer(status: int, body: bytes, kind: bytes, *extra: tuple[bytes, bytes]) -> Answer:
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store, private"),
-        (b"x-robots-tag", b"noindex, nofollow"),
-        *extra,
-    ]
-    start = {"type": "http.response.start", "status": status, "headers": headers}
-    return Answer(start, {"type": "http.response.body", "body": body})
-
-
-_RETRY = (b"retry-after", b"1")
-_CLOSE = (b"connection", b"close")
+_RETRY, _CLOSE = b"retry-after: 1\r\n", b"connection: close\r\n"
 _SUCCESS = _json(200, {"status": "success"})
-_PIXEL_SENT = _answer(200, _GIF, b"image/gif")
+_PIXEL_SENT = content(200, _GIF, b"image/gif")

@@ -105,8 +105,9 @@ class Recorder:
         if len(self._waiting) >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
         recorded: Future[int] = self._loop.create_future()
+        if not self._waiting:  # else it is set
+            self._arrived.set()
         self._waiting.append((entry, recorded))
-        self._arrived.set()
         return recorded
 
     def answered(self, minute: int) -> None:

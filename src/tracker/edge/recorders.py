@@ -62,8 +62,10 @@ class Recorders:
 
     def answered(self, click: Click) -> None:
         """Note that a recorded click has been answered."""
-        partition = partition_of(click.visitor_key, self._partitions)
-        self._recorders[partition].answered(click.millis // 60_000)
+        recorder = self._first
+        if self._partitions > 1:
+            recorder = self._recorders[partition_of(click.visitor_key, self._partitions)]
+        recorder.answered(click.millis // 60_000)
 
     @property
     def has_been_up(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tracker import deeplink, macros, rules
+from tracker import deeplink, macros, rules, targeting
 from tracker.model import (
     FOREVER,
     NO_URL_ID,
@@ -62,7 +62,9 @@ def offer(row: Row, complain: Complain) -> Offer:
     if problem:
         complain(f"it is refused: {problem}")
     zone = "UTC" if problem else row["time_zone"]
-    urls = () if problem else tuple(filter(None, (_url(url, zone, complain) for url in row["urls"])))
+    urls = (
+        () if problem else tuple(filter(None, (_url(row["id"], url, zone, complain) for url in row["urls"])))
+    )
     return Offer(
         id=row["id"],
         name=row["name"],
@@ -104,7 +106,7 @@ def _problem(row: Row) -> str:
     return "targeting: unique is a rule of offer URLs" if unique else ""
 
 
-def _url(row: Row, zone: str, complain: Complain) -> OfferUrl | None:
+def _url(offer_id: int, row: Row, zone: str, complain: Complain) -> OfferUrl | None:
     def complain_of_it(why: str) -> None:
         complain(f"its URL {row['id']}: {why}")
 
@@ -122,6 +124,7 @@ def _url(row: Row, zone: str, complain: Complain) -> OfferUrl | None:
         url_rules,
         unique_only,
         fallback(row, complain_of_it),
+        targeting.salt(offer_id, row["id"]),
     )
 
 

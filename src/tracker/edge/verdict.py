@@ -24,11 +24,11 @@ from tracker.model import (
 def prepare(click: Click, catalog: Catalog) -> Outcomes:
     """The answers for whatever the stream decides; usually one and the same three times."""
     unique = _outcome(click, catalog, is_new=True)
-    if unique.status is not Status.ACCEPTED or click.is_test or click.bot_reason is not None:
+    if unique.status is not _ACCEPTED or click.is_test or click.bot_reason is not None:
         return Outcomes(unique, unique, unique)  # the stream only looks up whose click it is
     offer = click.offer
     duplicate = capped = unique
-    if offer.duplicates is not DuplicatePolicy.REDIRECT and (click.is_certain or offer.duplicates_forced):
+    if offer.duplicates is not _REDIRECT and (click.is_certain or offer.duplicates_forced):
         duplicate = _refused(click, catalog, Reason.DUPLICATE, _url_of(offer, unique))
     elif targeting.wants_uniques(offer):
         duplicate = _outcome(click, catalog, is_new=False)
@@ -39,20 +39,21 @@ def prepare(click: Click, catalog: Catalog) -> Outcomes:
 
 def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
     choice = choose(click, click.offer, click.terms, catalog, is_new=is_new)
-    if isinstance(choice, Reason):
+    if not isinstance(choice, Choice):
         return _refused(click, catalog, choice, targeting.requested_url(click.offer, click.link))
+    offer, _, url = choice
     location = _location(click, choice)
     if location is None:
-        return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, choice.url)
-    return _sent(Status.ACCEPTED, Reason.NONE, choice, location)
+        return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, url)
+    return Outcome(_ACCEPTED, _NOTHING, offer.id, url.id, offer.advertiser_id, offer.brand_id, location)
 
 
 def choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
     """The URL of an offer that takes a click, or why none does."""
     reason = targeting.refusal(click, offer, terms)
-    if reason is Reason.NONE and not click.is_test:
+    if reason is _NOTHING and catalog.blocks and not click.is_test:
         reason = catalog.blocks.reason(click, offer.id)
-    return targeting.choose(click, offer, terms, is_new=is_new) if reason is Reason.NONE else reason
+    return targeting.choose(click, offer, terms, is_new=is_new) if reason is _NOTHING else reason
 
 
 def _location(click: Click, choice: Choice) -> str | None:
@@ -74,7 +75,7 @@ def _refused(click: Click, catalog: Catalog, reason: Reason, url: OfferUrl | Non
         for fallback in (url and url.fallback, offer.fallback, catalog.fallback):
             choice = fall_back(click, catalog, fallback) if fallback else None
             if isinstance(choice, Choice) and (location := _location(click, choice)):
-                return _sent(Status.FORWARDED, reason, choice, location)
+                return _forwarded(reason, choice, location)
     return _rejected(offer, reason)
 
 
@@ -89,9 +90,10 @@ def fall_back(click: Click, catalog: Catalog, fallback: Fallback) -> Choice | Re
     return choose(click, offer, terms, catalog, is_new=True)
 
 
-def _sent(status: Status, reason: Reason, choice: Choice, location: str) -> Outcome:
+def _forwarded(reason: Reason, choice: Choice, location: str) -> Outcome:
     offer, _, url = choice
-    return Outcome(status, reason, offer.id, url.id or None, offer.advertiser_id, offer.brand_id, location)
+    status, url_id = Status.FORWARDED, url.id or None
+    return Outcome(status, reason, offer.id, url_id, offer.advertiser_id, offer.brand_id, location)
 
 
 def _rejected(offer: Offer, reason: Reason) -> Outcome:
@@ -100,3 +102,6 @@ def _rejected(offer: Offer, reason: Reason) -> Outcome:
 
 def _url_of(offer: Offer, outcome: Outcome) -> OfferUrl | None:
     return next((url for url in offer.urls if url.id == outcome.offer_url_id), None)
+
+
+_ACCEPTED, _REDIRECT, _NOTHING = Status.ACCEPTED, DuplicatePolicy.REDIRECT, Reason.NONE  # Enum's are slow

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tracker.edge.address import Headers, Proxies, network_of, plain_address
-from tracker.edge.text import crop, read
+from tracker.edge.address import Proxies, network_of, plain_address
+from tracker.edge.request import Headers, Request
+from tracker.edge.text import Texts, crop
 from tracker.model import Link, Visitor
 
 MAX_USER_AGENT = 500
@@ -30,6 +30,12 @@ _HINTS = (
     b"sec-ch-ua-bitness",
     b"sec-ch-ua-full-version-list",
 )
+_HOSTS, _USER_AGENTS, _LANGUAGES = Texts(MAX_HOST), Texts(MAX_USER_AGENT), Texts(MAX_LANGUAGE)
+_REFERRERS, _FETCHES, _HINT_TEXTS = (
+    Texts(MAX_REFERRER),
+    Texts(MAX_FETCH),
+    Texts(MAX_CLIENT_HINTS // len(_HINTS)),
+)
 _SPECULATION = re.compile(rb"\b(?:prefetch|prerender|preview)\b", re.IGNORECASE)
 _ZERO_ID = re.compile(r"[0-]*")
 
@@ -43,26 +49,28 @@ def is_speculative(headers: Headers) -> bool:
     return False
 
 
-def read_visitor(scope: Mapping[str, Any], headers: Headers, proxies: Proxies) -> Visitor:
-    """The visitor of an ASGI request. Forwarding headers count only when the peer is a trusted proxy."""
-    peer = scope["client"][0] if scope["client"] else ""
-    scheme, host = scope["scheme"], _text(headers, b"host", MAX_HOST)
+def read_visitor(request: Request, proxies: Proxies) -> Visitor:
+    """The visitor of a request. Forwarding headers count only when the peer is a trusted proxy."""
+    _, scheme, peer, _, target, query, headers = request
+    given = headers.get
+    host = _HOSTS[given(b"host", b"")]
     if proxies.trusts(peer):
-        origin = proxies.origin(peer, headers, scope["headers"])
-        ip, scheme, host = origin.ip, origin.scheme or scheme, origin.host[:MAX_HOST] or host
+        ip, said_scheme, said_host = proxies.origin(peer, headers)
+        scheme, host = said_scheme or scheme, said_host[:MAX_HOST] or host
     else:
         ip = plain_address(peer)
-    target = scope["raw_path"] + b"?" + scope["query_string"] if scope["query_string"] else scope["raw_path"]
+    if query:
+        target = b"%b?%b" % (target, query)
     return Visitor(
         ip,
-        _text(headers, b"user-agent", MAX_USER_AGENT),
+        _USER_AGENTS[given(b"user-agent", b"")],
         _client_hints(headers) if b"sec-ch-ua" in headers else "",
-        _text(headers, b"accept-language", MAX_LANGUAGE),
-        _text(headers, b"referer", MAX_REFERRER),
+        _LANGUAGES[given(b"accept-language", b"")],
+        _REFERRERS[given(b"referer", b"")],
         host,
         f"{scheme}://{host}{crop(target.decode('utf-8', 'replace'), MAX_REQUESTED_LINK)}",
-        _text(headers, b"sec-fetch-dest", MAX_FETCH),
-        _text(headers, b"sec-fetch-user", MAX_FETCH),
+        _FETCHES[given(b"sec-fetch-dest", b"")],
+        _FETCHES[given(b"sec-fetch-user", b"")],
     )
 
 
@@ -80,10 +88,11 @@ def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None
     """
     if cookie_key is not None:
         return Identity(cookie_key, True)
-    device_id = (link.gaid or link.idfa) and _device_id(link)
+    device_id = _device_id(link) if link.gaid or link.idfa else ""
+    ip = visitor.ip
     keyed = _keyed(secret).copy()
-    keyed.update((device_id or f"{network_of(visitor.ip)} {visitor.user_agent}").encode())
-    return Identity(int.from_bytes(keyed.digest()), device_id != "")
+    keyed.update((device_id or f"{network_of(ip) if ':' in ip else ip} {visitor.user_agent}").encode())
+    return Identity(int.from_bytes(keyed.digest(), "big"), device_id != "")
 
 
 @lru_cache(8)
@@ -99,10 +108,5 @@ def _device_id(link: Link) -> str:
     return ""
 
 
-def _text(headers: Headers, name: bytes, limit: int) -> str:
-    value = headers.get(name)
-    return read(value, limit) if value else ""
-
-
 def _client_hints(headers: Headers) -> str:
-    return "\n".join(_text(headers, name, MAX_CLIENT_HINTS // len(_HINTS)) for name in _HINTS)
+    return "\n".join([_HINT_TEXTS[headers.get(name, b"")] for name in _HINTS])

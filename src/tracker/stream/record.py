@@ -20,11 +20,12 @@ _NO_HASH = bytes(16)
 _HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quotation mark
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
-_CONTROL = struct.Struct(">cI8s16s")
+_CONTROL = struct.Struct(">cIQ16s")
 _BINARY_HASH_AT = slice(_CONTROL.size - 16, _CONTROL.size)  # in a control
 _MILLIS_AT = slice(_CONTROL.size - 16, _CONTROL.size - 10)  # in a control: the hash's first bytes
 _LATE = 3
 _TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
+_ACCEPTED = Status.ACCEPTED
 _MASK = (1 << 64) - 1
 _OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 
@@ -47,20 +48,20 @@ class Answer(NamedTuple):
 def encode(click: Click, outcomes: Outcomes) -> Entry:
     """The entry of a click. Positional, and mirrored by `decode`: change both, and VERSION, together."""
     unique, duplicate, capped = outcomes
-    distinct = (unique,) if unique is duplicate is capped else outcomes
+    hash_, affiliate = click.hash, click.affiliate
     record = orjson.dumps(
         (
-            click.hash,
+            hash_,
             click.bot_reason,
             click.is_test,
             click.visitor_key,
-            click.affiliate.id,
-            click.affiliate.group_id,
+            affiliate.id,
+            affiliate.group_id,
             click.link[:_STORED_OF_LINK],
             tuple(click.visitor),
             tuple(click.device),
             tuple(click.geo),
-            [tuple(outcome) for outcome in distinct],
+            [tuple(unique)] if unique is duplicate is capped else [tuple(outcome) for outcome in outcomes],
         )
     )
     return _control(click, outcomes), VERSION + record
@@ -72,19 +73,14 @@ def _control(click: Click, outcomes: Outcomes) -> bytes:
     fingerprint = click.visitor_key ^ offer.id * _OFFER_SPREAD
     if offer.unique_per_affiliate:
         fingerprint ^= click.affiliate.id * _AFFILIATE_SPREAD
-    kind = _kind(click, outcomes)
-    control = _CONTROL.pack(
-        kind, offer.unique_window, (fingerprint & _MASK).to_bytes(8, "big"), bytes.fromhex(click.hash)
-    )
-    if not click.counters or kind == _LOOKS:
+    if outcomes.unique.status is not _ACCEPTED or click.bot_reason is not None or click.is_test:
+        kind = _LOOKS
+    else:
+        kind = _TAKES if outcomes.duplicate.status is _ACCEPTED else _TAKES_UNLESS_DUPLICATE
+    control = _CONTROL.pack(kind, offer.unique_window, fingerprint & _MASK, bytes.fromhex(click.hash))
+    if not click.counters or kind is _LOOKS:
         return control
     return control + _packed(click.counters)
-
-
-def _kind(click: Click, outcomes: Outcomes) -> bytes:
-    if outcomes.unique.status is not Status.ACCEPTED or click.bot_reason is not None or click.is_test:
-        return _LOOKS
-    return _TAKES if outcomes.duplicate.status is Status.ACCEPTED else _TAKES_UNLESS_DUPLICATE
 
 
 @lru_cache(maxsize=8192)

@@ -1,0 +1,178 @@
+"""The short way through HTTP for tracking links: one write a hit, no task, no timer, no ASGI messages.
+
+uvicorn's own way (a scope, an event, a task, two messages, a timer set and cancelled) takes about as long as
+all that is done for a click. So a GET of a tracking link is answered here; whatever else comes, and whatever
+comes while an answer is awaited, goes uvicorn's way, and finds the same Redirect there.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import Future
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from tracker.edge.answer import FAILED, Answer
+from tracker.edge.request import Headers, Request, add_header
+from tracker.protocol import BoundedProtocol
+
+logger = logging.getLogger(__name__)
+
+_Lines = list[tuple[bytes, bytes]]
+
+
+class Links(Protocol):
+    """What an edge's application says of tracking links."""
+
+    follow: Callable[[Request, Callable[[Answer], None]], Coroutine[Any, Any, None]]
+
+    def is_link(self, path: str) -> bool: ...
+
+
+class LinkProtocol(BoundedProtocol):
+    """One connection of an edge."""
+
+    app: Links
+    cycle: RequestResponseCycle | Hit | None  # type: ignore[assignment]
+    _default: ClassVar[_Lines] = []  # uvicorn makes a new one each second, with the date
+    _default_head: ClassVar[bytes] = b""
+    _has_answered = False  # since the idle timer last looked
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.lines: _Lines = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        request = self._read_hit() if self.cycle is None or self.cycle.response_complete else None
+        if request is None:
+            self._go_uvicorns_way()
+        else:
+            self.cycle = Hit(self, self.parser.should_keep_alive())
+            self.cycle.follow(request)
+
+    def on_body(self, body: bytes) -> None:
+        if not isinstance(self.cycle, Hit):  # a hit's is read and thrown away
+            super().on_body(body)
+
+    def _read_hit(self) -> Request | None:
+        """The request, where it is a plain GET of a tracking link."""
+        url = self.url
+        if self.parser.get_method() != b"GET" or url[:1] != b"/" or b"#" in url or self.flow.write_paused:
+            return None
+        raw_path, _, query = url.partition(b"?")
+        if b"%" in raw_path or not self.app.is_link(path := raw_path.decode("ascii")):
+            return None
+        headers: Headers = {}
+        for name, value in self.lines:
+            if (name := name.lower()) in headers:
+                add_header(headers, name, value)
+            else:
+                headers[name] = value
+        if b"connection" in headers and (self.parser.get_http_version() != "1.1" or b"upgrade" in headers):
+            return None
+        client = self.client
+        return Request(
+            "GET", self.scheme or "http", client[0] if client else "", path, raw_path, query, headers
+        )
+
+    def _go_uvicorns_way(self) -> None:
+        url = self.url
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in self.lines:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def head_of(self, answer: Answer) -> bytes:
+        default = self.server_state.default_headers
+        if default is not LinkProtocol._default:
+            LinkProtocol._default = default
+            LinkProtocol._default_head = b"".join(b"%b: %b\r\n" % line for line in default)
+        return STATUS_LINE[answer.status] + LinkProtocol._default_head + answer.head
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does it, but for the timer: that is not set anew with each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._has_answered = True
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Nothing to unset: the timer looks itself whether the connection idles."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that idles: one to two times as long as it may."""
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        if not self._has_answered and not is_busy:
+            super().timeout_keep_alive_handler()
+            return
+        self._has_answered = False
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        super().connection_lost(exc)
+
+
+class _Nobody:
+    def set(self) -> None:
+        """Nobody waits for more of a hit."""
+
+
+class Hit:
+    """A hit under way. It is to uvicorn's protocol what its RequestResponseCycle is, as far as that looks."""
+
+    __slots__ = ("_coroutine", "_protocol", "disconnected", "keep_alive", "more_body", "response_complete")
+    message_event = _Nobody()
+
+    def __init__(self, protocol: LinkProtocol, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+
+    def follow(self, request: Request) -> None:
+        self._coroutine = self._protocol.app.follow(request, self.give)
+        self._step()
+
+    def _step(self, _: Future[Any] | None = None) -> None:
+        """Run up to the append, and later the rest: a task, for a coroutine that awaits one future."""
+        try:
+            awaited = self._coroutine.send(None)
+        except StopIteration:
+            return
+        except Exception:
+            logger.exception("a hit could not be answered")
+            self.keep_alive = False
+            self.give(FAILED)
+        else:
+            awaited._asyncio_future_blocking = False
+            awaited.add_done_callback(self._step)
+
+    def give(self, answer: Answer) -> None:
+        if self.response_complete:
+            return
+        self.response_complete = True
+        protocol = self._protocol
+        if not self.disconnected:
+            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+            protocol.transport.write(protocol.head_of(answer) + end + answer.body)
+            if not self.keep_alive:
+                protocol.transport.close()
+        protocol.on_response_complete()

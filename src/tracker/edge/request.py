@@ -1,0 +1,50 @@
+"""A request as the redirect reads it, whichever way it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+MAX_JOINED = 4096
+"""Most that is kept of a header of several lines, in bytes from its end: what our own proxies wrote."""
+
+Headers = dict[bytes, bytes]
+"""By name, in lower case. Lines of a list are joined (RFC 9110, section 5.3); of others the last counts."""
+
+_LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+
+
+class Request(NamedTuple):
+    method: str
+    scheme: str
+    peer: str  # the address that the connection comes from; "" of a Unix socket
+    path: str  # percent-decoded
+    raw_path: bytes
+    query: bytes
+    headers: Headers
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> Request:
+        """Of an ASGI scope."""
+        return cls(
+            scope["method"],
+            scope["scheme"],
+            scope["client"][0] if scope["client"] else "",
+            scope["path"],
+            scope["raw_path"],
+            scope["query_string"],
+            headers_of(scope["headers"]),
+        )
+
+
+def headers_of(lines: Iterable[tuple[bytes, bytes]]) -> Headers:
+    headers: Headers = {}
+    for name, value in lines:
+        add_header(headers, name, value)
+    return headers
+
+
+def add_header(headers: Headers, name: bytes, value: bytes) -> None:
+    if name in _LISTS and name in headers:
+        value = (headers[name] + b"," + value)[-MAX_JOINED:]
+    headers[name] = value
