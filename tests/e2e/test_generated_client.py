@@ -17,6 +17,7 @@ from tests.e2e.running import Up, up
 from tests.e2e.test_commands import tracker as command
 
 _PACKAGE = "tracker_client"
+_FILES = dict.fromkeys(("text/csv", "application/x-ndjson"), "application/octet-stream")  # sent as they are
 _SCOPES = ("clicks:read", "clicks:write", "offers:read", "offers:write", "reports:read")
 
 
@@ -72,7 +73,7 @@ def test_a_generated_client_changes_an_offer_only_as_it_knows_it(client: Any) ->
 
 
 def _generate(document: Path, package: Path) -> None:
-    options = ConfigFile(package_name_override=_PACKAGE, post_hooks=[])
+    options = ConfigFile(package_name_override=_PACKAGE, post_hooks=[], content_type_overrides=_FILES)
     config = Config.from_sources(options, MetaType.NONE, document, "utf-8", False, package)
     assert [error.header for error in generate(config=config)] == []
 
