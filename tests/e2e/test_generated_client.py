@@ -17,7 +17,7 @@ from tests.e2e.running import Up, up
 from tests.e2e.test_commands import tracker as command
 
 _PACKAGE = "tracker_client"
-_FILES = dict.fromkeys(("text/csv", "application/x-ndjson"), "application/octet-stream")
+_FILES = dict.fromkeys(("text/csv", "application/x-ndjson"), "application/octet-stream")  # sent as they are
 _SCOPES = ("clicks:read", "clicks:write", "offers:read", "offers:write", "reports:read")
 
 
