@@ -107,7 +107,10 @@ class PostbackSender:
                     self._silent.discard(host)
                 else:
                     self._silent.add(host)
-        except Exception:  # as in run; what was taken is due again when its lease ends
+        except _AWAY as error:  # what was taken is due again when its lease ends
+            logger.warning("postbacks to %s: %s: %s", host, type(error).__name__, error)
+            await self._wait(_OUTAGE_SECONDS)
+        except Exception:  # as in run
             logger.exception("postbacks to %s cannot be sent", host)
             await self._wait(_OUTAGE_SECONDS)
         finally:

@@ -275,7 +275,7 @@ def test_what_goes_wrong_in_a_task_is_one_line(
     async def fail(*_: object) -> None:
         raise ExceptionGroup("tasks", [ExceptionGroup("more", [error]), ValueError("later")])
 
-    monkeypatch.setattr("workers.click_writer.run", fail)
+    monkeypatch.setattr("workers.worker.run", fail)
     assert cli.main(["worker"]) == 1
     said = capsys.readouterr().err
     assert said.startswith(line)
@@ -286,7 +286,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
     async def fail(*_: object) -> None:
         raise ExceptionGroup("tasks", [ZeroDivisionError()])
 
-    monkeypatch.setattr("workers.click_writer.run", fail)
+    monkeypatch.setattr("workers.worker.run", fail)
     with pytest.raises(ExceptionGroup, match="tasks"):
         cli.main(["worker"])
 

@@ -12,7 +12,9 @@ import pytest
 from tests.integration.importing import Importer, importer
 from tracker.clickhash import Mint, hash_for
 from tracker.conversion import Source, read_postback
-from tracker.store import conversions, pool
+from tracker.store import conversion_list, conversions, pool
+from tracker.store.click_list import Order
+from tracker.store.conversion_list import ConversionFilter
 from tracker.store.conversions import Result
 
 __all__ = ["importer"]
@@ -82,6 +84,24 @@ async def test_what_was_approved_in_a_closed_period_is_booked_now(importer: Impo
     assert await importer.fetch("SELECT is_adjustment, booked_at > '2026-01-01' FROM conversion_entry") == [
         (True, True)
     ]
+
+
+async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
+    await _moved(importer)
+    rows = [f"c1,paid,{_AT},o-1,2.5,4,EUR,", f"c2,hold,{_AT},,0.000001,4,USD,"]
+    assert (await importer.run("conversions", importer.file("first.csv", _csv(*rows)))).code == 0
+    exported = await _export(importer)
+    await importer.fetch("TRUNCATE conversion RESTART IDENTITY CASCADE")
+    path = importer.file("export.ndjson", "".join(json.dumps(row) + "\n" for row in exported))
+    done = await importer.run("conversions", path)
+    assert (done.code, done.err) == (0, "")
+    assert await _export(importer) == exported
+
+
+async def _export(importer: Importer) -> list[dict[str, Any]]:
+    async with await pool.open_pool(str(importer.settings.postgres_dsn)) as source:
+        chunks = conversion_list.export(source, ConversionFilter(), Order(False, UTC))
+        return [row for chunk in [chunk async for chunk in chunks] for row in chunk]
 
 
 _REFUSED = [

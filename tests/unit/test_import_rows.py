@@ -45,7 +45,7 @@ def _file(directory: Path, content: str | bytes, names: dict[str, str] | None = 
 _FORMS: list[tuple[str | bytes, tzinfo, dict[str, str]]] = [
     (_csv(_ROW), UTC, {}),
     ("\ufeff" + _csv(_ROW).replace("\n", "\r\n"), UTC, {}),
-    (gzip.compress(_csv(_ROW).encode()), UTC, {}),
+    (gzip.compress(_csv(_ROW).encode(), mtime=0), UTC, {}),
     (json.dumps(_OBJECT), UTC, {}),
     (json.dumps(_OBJECT) + "\n\n", UTC, {}),
     (json.dumps([_OBJECT], indent=2), UTC, {}),
@@ -93,7 +93,7 @@ _NO_FILES = [
     (_csv(_ROW, head="legacy_id,offer_id,offer_id,created_at"), "two columns are offer_id"),
     ("", "names no columns"),
     ("[1, 2", "is not JSON"),
-    (gzip.compress(b"x" * 9999)[:-9], "is damaged"),
+    (gzip.compress(b"x" * 9999, mtime=0)[:-9], "is damaged"),
 ]
 
 

@@ -205,6 +205,7 @@ class _Progress:
         self._file = file
         self._done = done
         self._began = self._said = time.monotonic()
+        self._number_said = 0
 
     def add(self, number: int) -> None:
         self.number += number
@@ -213,10 +214,11 @@ class _Progress:
             self._say()
 
     def end(self) -> None:
-        if self._said > self._began:
+        if 0 < self._number_said < self.number:
             self._say()
 
     def _say(self) -> None:
+        self._number_said = self.number
         seconds = time.monotonic() - self._began
         part = self._file.part_read
         left = round(seconds / part - seconds) if part else 0

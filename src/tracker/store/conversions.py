@@ -435,6 +435,11 @@ async def _change(
         await connection.execute(_BOOK, ids, -1)
 
 
+async def book(connection: Connection, ids: Sequence[int]) -> None:
+    """Book conversions that were approved elsewhere, as what is approved here is booked."""
+    await connection.execute(_BOOK, ids, 1)
+
+
 async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[str, Taken]:
     """Those that were taken before, but for the parked ones."""
     rows = await connection.fetch(_KNOWN, [postback.hash for postback in postbacks])

@@ -37,26 +37,18 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 _GOALS = "SELECT id, offer_id, is_base, multiple, currency FROM goal"
 
 # Of those that exclude each other the first is stored: `incoming_conversion.id` is the place in the batch.
-# Their history begins here, and is told to nobody; what is approved is booked as a postback's approval is.
+# Their history begins here, and is told to nobody.
 _INSERT = f"""
 WITH inserted AS (
     INSERT INTO conversion ({_NAMES})
     SELECT {_NAMES} FROM incoming_conversion ORDER BY id
     ON CONFLICT DO NOTHING
-    RETURNING *
+    RETURNING id, status
 ), noted AS (
     INSERT INTO conversion_change (conversion_id, status_after, source, is_announced)
     SELECT id, status, 'import', true FROM inserted ORDER BY id
-), booked AS (
-    INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
-        affiliate_id, payout, payout_currency, revenue, revenue_currency)
-    SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE created_at END, 'approval',
-        created_at < closed.until, offer_id, advertiser_id, affiliate_id, payout, payout_currency, revenue,
-        revenue_currency
-    FROM inserted, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
-    WHERE status = 'approved' AND NOT is_test ORDER BY id
 )
-SELECT hash FROM inserted
+SELECT id, status FROM inserted
 """  # noqa: S608
 _FOUND = """
 SELECT hash, click_hash, goal_id, order_id, payout, payout_currency, revenue, revenue_currency
@@ -132,10 +124,12 @@ class ConversionStore:
         await self._connection.copy_records_to_table(
             "incoming_conversion", records=records, columns=("id", *_COLUMNS)
         )
-        stored = len(await self._connection.fetch(_INSERT))
+        stored = await self._connection.fetch(_INSERT)
+        approved = [id_ for id_, status in stored if status == ConversionStatus.APPROVED]
+        await conversions.book(self._connection, approved)
         in_the_way = await self._in_the_way(rows.values())
         refused |= {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
-        return Batch(stored, len(items) - stored - len(refused), refused)
+        return Batch(len(stored), len(items) - len(stored) - len(refused), refused)
 
     async def compare(self, items: Sequence[ImportedConversion]) -> tuple[Sums, Sums]:
         """What the table should have of some conversions, and what it has."""

@@ -54,11 +54,20 @@ def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str],
     )
 
 
-def money_part(named_keys: str, keys: Sequence[str], zone: str) -> str:
-    """A query of the sums of money per group of a relation `converted`: keys, kind, currency, amount."""
+def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
+    """A query of conversions added up by group and by all that tells what is to be made of them."""
+    told = ("outcome", "is_over_cap", "payout_currency", "revenue_currency")
     return f"""
-    SELECT {named_keys}kind, currency, sum(amount) AS amount
-    FROM converted {zone} CROSS JOIN LATERAL (VALUES
+    SELECT {named_keys}{", ".join(told)},
+           count(*) AS conversions, sum(payout) AS payout, sum(revenue) AS revenue
+    FROM {conversions} GROUP BY {", ".join((*keys, *told))}"""  # noqa: S608
+
+
+def money_part(keys: Sequence[str]) -> str:
+    """A query of the sums of money of the relation `converted`: keys, kind, currency, amount."""
+    return f"""
+    SELECT {"".join(f"{key}, " for key in keys)}kind, currency, sum(amount) AS amount
+    FROM converted CROSS JOIN LATERAL (VALUES
         (CASE outcome WHEN 'approved' THEN 'payout' ELSE 'pending_payout' END, payout_currency, payout),
         (CASE outcome WHEN 'approved' THEN 'revenue' ELSE 'pending_revenue' END, revenue_currency, revenue)
     ) AS told (kind, currency, amount)

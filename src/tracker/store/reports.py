@@ -21,7 +21,7 @@ from tracker.store.click_counts import IS_CLICK, REPORTED, SLOT_MILLIS, SLOTS_A_
 from tracker.store.click_list import ClickFilter, reading, where
 from tracker.store.conversion_list import Basis
 from tracker.store.pool import Connection, Pool
-from tracker.store.report_conversions import COUNTS, conversions_part, money_part
+from tracker.store.report_conversions import COUNTS, conversions_part, money_part, summed_part
 
 MOST_ROWS = 10_000
 """Groups that a report shows, those with the most clicks first; it has totals of all."""
@@ -181,31 +181,30 @@ def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
 def _statement(asked: Asked) -> tuple[str, list[object]]:
     values: list[object] = []
     dimension = _kept_dimension(asked)
-    clicks = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
+    parts = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
     named = {name: DIMENSIONS[name] for name in asked.dimensions}
-    converted = conversions_part(asked.clicks, asked.basis, named, values)
-    of_click = f"gross, clicks, uniques{', 0' * len(COUNTS)}"
-    of_conversion = f"0, 0, 0, {', '.join(f'({count})::int' for count in COUNTS.values())}"
-    shared = ", ".join((*asked.dimensions, "second"))
-    expressions = [key for group in asked.groups for key in TIMES.get(group, (group,))]
-    keys = [f"key{n}" for n in range(len(expressions))]
-    named_keys = "".join(
-        f"{expression} AS {key}, " for expression, key in zip(expressions, keys, strict=True)
-    )
+    conversions = conversions_part(asked.clicks, asked.basis, named, values)
+    told = [key for group in asked.groups for key in TIMES.get(group, (group,))]
+    keys = [f"key{n}" for n in range(len(told))]
+    named_keys = "".join(f"{expression} AS {key}, " for expression, key in zip(told, keys, strict=True))
+    shown = "".join(f"{key}, " for key in keys)
+    zone = _zone(asked.offsets)
+    of_conversions = ", ".join(f"sum(conversions) FILTER (WHERE {which})" for which in COUNTS.values())
     counts = Sums._fields[:-1]
     return (
         f"""
-WITH converted AS ({converted}), part ({shared}, {", ".join(counts)}) AS (
-    SELECT {shared}, {of_click} FROM ({" UNION ALL ".join(clicks)}) AS clicks
+WITH converted AS ({summed_part(named_keys, keys, f"({conversions}) AS conversion {zone}")}
+), counted ({shown}{", ".join(counts)}) AS (
+    SELECT {named_keys}sum(gross), sum(clicks), sum(uniques){", 0" * len(COUNTS)}
+    FROM ({" UNION ALL ".join(parts)}) AS part {zone} GROUP BY {_list(keys)}
     UNION ALL
-    SELECT {shared}, {of_conversion} FROM converted
+    SELECT {shown}0, 0, 0, {of_conversions} FROM converted GROUP BY {_list(keys)}
 ), summed AS (
-    SELECT {named_keys}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
-    FROM part {_zone(asked.offsets)} GROUP BY {_list(keys)}
-), money AS ({money_part(named_keys, keys, _zone(asked.offsets))}
+    SELECT {shown}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
+    FROM counted GROUP BY {_list(keys)}
+), money AS ({money_part(keys)}
 ), told AS (
-    SELECT {"".join(f"{key}, " for key in keys)}
-           json_agg(json_build_array(kind, currency, amount::text))::text AS money
+    SELECT {shown}json_agg(json_build_array(kind, currency, amount::text))::text AS money
     FROM money GROUP BY {_list(keys)}
 )
 SELECT {"".join(f"summed.{key}, " for key in keys)}{", ".join(counts)}, money
