@@ -130,7 +130,7 @@ async def test_no_route_lets_anything_foreign_or_hidden_out(database: Settings, 
         ("clicks", CLICKS, OWN_CLICK.hash, FOREIGN_CLICK.hash),
         ("conversions", CONVERSIONS, OWN_CONVERSION["hash"], FOREIGN_CONVERSION["hash"]),
     ],
-    ids=("clicks", "conversions"),
+    ids=["clicks", "conversions"],  # hashes are other ones in each process
 )
 async def test_ones_own_rows_are_seen_with_the_keys_that_are_named(
     database: Settings, kind: str, noun: str, seen: dict[str, tuple[str, ...]], own: str, foreign: str
