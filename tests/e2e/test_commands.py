@@ -160,6 +160,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "engines",
         "durability",
         "catalogue",
+        "affiliates",
         "ledger",
         "postbacks",
         "tokens",
