@@ -2,7 +2,8 @@ from itertools import islice
 
 import pytest
 
-from loadtests.bench import CannotMeasure, _refuse_noise, _verdict, read_wrk
+from loadtests.bench import _refuse_noise, _verdict, read_wrk
+from loadtests.contenders import CannotMeasure
 from loadtests.generate import requests
 
 WRK = """\

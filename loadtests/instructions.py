@@ -1,0 +1,102 @@
+"""Count the machine instructions of one request, which are as many on a busy machine as on a quiet one.
+
+Needs valgrind on the PATH: each server runs under its callgrind, which counts while requests come in. What
+the kernel does, and how fast a processor gets through the instructions, is not in it: see `make bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from loadtests.bench import Load
+from loadtests.contenders import (
+    BARE,
+    DISTINCT,
+    OURS,
+    ROUTE,
+    CannotMeasure,
+    Contender,
+    Cores,
+    House,
+    write_requests,
+)
+from loadtests.traffic import AFFILIATES, OFFERS
+from tracker.children import CannotStart
+
+_TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.instructions", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of counting, each (%(default)s)")
+    try:
+        asyncio.run(_count_all(parser.parse_args(argv).seconds))
+    except (CannotMeasure, CannotStart, TimeoutError) as error:
+        print(f"instructions: {str(error) or 'a server was not ready in time'}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _count_all(seconds: float) -> None:
+    if shutil.which("valgrind") is None:
+        raise CannotMeasure("valgrind is not installed")
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-")))
+        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
+        counts = directory / "counts.%p"
+        under = ("valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={counts}")
+        house = House(stack, directory, Cores(None, None), under)
+        await house.start_engines()
+        requests = write_requests(directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
+        new = write_requests(directory / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
+        await house.start_server(BARE, "bare", requests=requests)
+        await house.start_server(ROUTE, "route", requests=requests)
+        await house.start_edge(OURS, "tracker", requests)
+        edge = house.contenders[-1]
+        house.contenders.append(Contender(DISTINCT, edge.port, edge.pid, new, edge.engine))
+        print(f"{'instructions a request':40} {'':>9} {'÷ bare':>7}")
+        base = 0.0
+        for contender in house.contenders:
+            count = await _count(contender, seconds, counts)
+            base = base or count
+            print(f"{contender.name:40} {count:9,.0f} {count / base:7.2f}", flush=True)
+
+
+async def _count(contender: Contender, seconds: float, counts: Path) -> float:
+    """Of one server, once it has warmed up."""
+    load = Load("wrk" if shutil.which("wrk") else "own", Cores(None, None))
+    await load.run(contender, seconds)
+    await _tell(contender.pid, "--instr=on")
+    before = _total(contender.pid, counts)
+    told = await load.run(contender, seconds)
+    await _tell(contender.pid, "--dump")
+    await _tell(contender.pid, "--instr=off")
+    return (_total(contender.pid, counts) - before) / told["requests"]
+
+
+async def _tell(pid: int, what: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "callgrind_control", what, str(pid), stdout=asyncio.subprocess.DEVNULL
+    )
+    if await process.wait():
+        raise CannotMeasure("callgrind_control failed, see above")
+
+
+def _total(pid: int, counts: Path) -> int:
+    files = counts.parent.glob(counts.name.replace("%p", f"{pid}*"))
+    return sum(int(total) for file in files for total in _TOTALS.findall(file.read_text()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
