@@ -229,6 +229,11 @@ class Geo(NamedTuple):
     mobile_carrier: str  # "UNK" where unknown
 
 
+fast = tuple.__new__
+"""fast(Outcome, (…)): a NamedTuple of ours, in a quarter of the time that its own constructor takes, which is
+Python. For the few that each click needs; nothing checks what is in it."""
+
+
 class Outcome(NamedTuple):
     """What a click is answered with, and stored as."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import inf, log
 
-from tracker.model import FOREVER, Choice, Click, Link, Offer, OfferUrl, Reason, Rules, Standing, Terms
+from tracker.model import FOREVER, Choice, Click, Link, Offer, OfferUrl, Reason, Rules, Standing, Terms, fast
 
 _MASK = (1 << 64) - 1
-_SCALE = 1 / (1 << 64)
+_SCALE = 1 / (1 << 53)
 
 
 def choose(click: Click, offer: Offer, terms: Terms, *, is_new: bool) -> Choice | Reason:
@@ -22,7 +22,7 @@ def choose(click: Click, offer: Offer, terms: Terms, *, is_new: bool) -> Choice 
     url = url or _by_weight(click, offer, is_new=is_new)
     if url is None:
         return Reason.OFF_TARGET if any(url.weight for url in offer.urls) else Reason.OFFER_HAS_NO_URL
-    return Choice(offer, terms, url)
+    return fast(Choice, (offer, terms, url))
 
 
 def refusal(click: Click, offer: Offer, terms: Terms) -> Reason:
@@ -102,7 +102,7 @@ def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
     for url in urls:
         is_open = url.weight and not url.rules and not url.unique_only
         if is_open or may_take(url, click, is_new=is_new):
-            drawn = -log(((key * url.salt & _MASK) + 1) * _SCALE) / url.weight
+            drawn = -log(((key * url.salt & _MASK) >> 11) * _SCALE + _SCALE) / url.weight
             if drawn < least:
                 best, least = url, drawn
     return best

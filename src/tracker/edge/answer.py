@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
-from tracker.model import Reason
+from tracker.model import Reason, fast
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -41,7 +41,8 @@ async def send_as_messages(send: Send, answer: Answer, *, without_body: bool = F
 
 def redirect(status: int, location: str, referrer_policy: str) -> Answer:
     """A redirect that no cache keeps and no crawler follows (RFC 9110, section 15.4)."""
-    return Answer(status, b"location: " + location.encode("ascii") + _HEADS[referrer_policy], b"")
+    head = b"location: " + location.encode("ascii") + _HEADS[referrer_policy]
+    return fast(Answer, (status, head, b""))
 
 
 def refusal(reason: Reason) -> Answer:

@@ -8,7 +8,7 @@ from tracker.edge import bots, device
 from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
 from tracker.edge.visitor import identify
-from tracker.model import NO_TERMS, Click, Link, Visitor
+from tracker.model import NO_TERMS, Click, Link, Visitor, fast
 
 
 def assemble(
@@ -26,7 +26,7 @@ def assemble(
     secret = catalog.visitor_secret
     terms = catalog.terms.get((offer.id, affiliate.id), NO_TERMS)
     visitor_key, is_certain = identify(link, visitor, secret, cookie_key if offer.visitor_cookie else None)
-    return Click(
+    known = (
         hash_,
         millis,
         link,
@@ -44,3 +44,4 @@ def assemble(
         else catalog.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
         caps.counters(offer, terms, affiliate.id, millis) if offer.caps or terms.caps else (),
     )
+    return fast(Click, known)

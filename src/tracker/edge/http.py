@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from tracker.edge.answer import FAILED, Answer
 from tracker.edge.request import Headers, Request, add_header
+from tracker.model import fast
 from tracker.protocol import BoundedProtocol
 
 logger = logging.getLogger(__name__)
@@ -76,9 +77,8 @@ class LinkProtocol(BoundedProtocol):
         if b"connection" in headers and (self.parser.get_http_version() != "1.1" or b"upgrade" in headers):
             return None
         client = self.client
-        return Request(
-            "GET", self.scheme or "http", client[0] if client else "", path, raw_path, query, headers
-        )
+        peer = client[0] if client else ""
+        return fast(Request, ("GET", self.scheme or "http", peer, path, raw_path, query, headers))
 
     def _go_uvicorns_way(self) -> None:
         url = self.url

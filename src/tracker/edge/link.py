@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from tracker.edge.text import crop
-from tracker.model import Link
+from tracker.model import Link, fast
 
 MAX_VALUE = 500
 """Longest parameter value kept, in characters; the rest is cut off."""
@@ -92,7 +92,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
         elif not value.isalnum() or len(value) > MAX_VALUE:
             value = _value(value)
         texts[place] = value
-    return Link(
+    told = (
         _IDS[texts[0]],
         _IDS[texts[1]],
         (texts[2] and _IDS[texts[2]]) or None,
@@ -105,6 +105,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
         texts[_DEEP_LINK],
         texts[_TEST],
     )
+    return fast(Link, told)
 
 
 def _after_prefix(path: str) -> str:

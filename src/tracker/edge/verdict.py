@@ -18,6 +18,7 @@ from tracker.model import (
     Reason,
     Status,
     Terms,
+    fast,
 )
 
 
@@ -34,7 +35,7 @@ def prepare(click: Click, catalog: Catalog) -> Outcomes:
         duplicate = _outcome(click, catalog, is_new=False)
     if click.counters:
         capped = _refused(click, catalog, Reason.CAPPED, _url_of(offer, unique))
-    return Outcomes(unique, duplicate, capped)
+    return fast(Outcomes, (unique, duplicate, capped))
 
 
 def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
@@ -45,7 +46,8 @@ def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
     location = _location(click, choice)
     if location is None:
         return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, url)
-    return Outcome(_ACCEPTED, _NOTHING, offer.id, url.id, offer.advertiser_id, offer.brand_id, location)
+    advertiser_id, brand_id = offer.advertiser_id, offer.brand_id
+    return fast(Outcome, (_ACCEPTED, _NOTHING, offer.id, url.id, advertiser_id, brand_id, location))
 
 
 def choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:

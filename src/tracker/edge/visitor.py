@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tracker.edge.address import Proxies, network_of, plain_address
 from tracker.edge.request import Headers, Request
 from tracker.edge.text import Texts, crop
-from tracker.model import Link, Visitor
+from tracker.model import Link, Visitor, fast
 
 MAX_USER_AGENT = 500
 MAX_CLIENT_HINTS = 1000
@@ -61,7 +61,7 @@ def read_visitor(request: Request, proxies: Proxies) -> Visitor:
         ip = plain_address(peer)
     if query:
         target = b"%b?%b" % (target, query)
-    return Visitor(
+    told = (
         ip,
         _USER_AGENTS[given(b"user-agent", b"")],
         _client_hints(headers) if b"sec-ch-ua" in headers else "",
@@ -72,6 +72,7 @@ def read_visitor(request: Request, proxies: Proxies) -> Visitor:
         _FETCHES[given(b"sec-fetch-dest", b"")],
         _FETCHES[given(b"sec-fetch-user", b"")],
     )
+    return fast(Visitor, told)
 
 
 class Identity(NamedTuple):
@@ -92,7 +93,7 @@ def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None
     ip = visitor.ip
     keyed = _keyed(secret).copy()
     keyed.update((device_id or f"{network_of(ip) if ':' in ip else ip} {visitor.user_agent}").encode())
-    return Identity(int.from_bytes(keyed.digest(), "big"), device_id != "")
+    return fast(Identity, (int.from_bytes(keyed.digest(), "big"), device_id != ""))
 
 
 @lru_cache(8)

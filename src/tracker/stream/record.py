@@ -58,10 +58,10 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
             affiliate.id,
             affiliate.group_id,
             click.link[:_STORED_OF_LINK],
-            tuple(click.visitor),
-            tuple(click.device),
-            tuple(click.geo),
-            [tuple(unique)] if unique is duplicate is capped else [tuple(outcome) for outcome in outcomes],
+            click.visitor[:],  # a plain tuple: orjson takes no other
+            click.device[:],
+            click.geo[:],
+            [unique[:]] if unique is duplicate is capped else [outcome[:] for outcome in outcomes],
         )
     )
     return _control(click, outcomes), VERSION + record
