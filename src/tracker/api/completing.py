@@ -13,6 +13,7 @@ from tracker.api.examples import example
 from tracker.api.problems import MEDIA_TYPE
 from tracker.model import MAX_ID
 
+_METHODS = ("get", "post", "put", "patch", "delete")
 _TAGS = {
     "Clicks": "The raw log: every click once, each flagged; and clicks that came over no link.",
     "Conversions": "What clicks became: their statuses, their money, their history.",
@@ -55,6 +56,8 @@ _LINES = {
 def complete(spec: dict[str, Any]) -> None:
     """Type and exemplify all that is asked and answered; say errors once; leave out what is not used."""
     named = spec["components"]["schemas"]
+    # In an order of ours: spectree's is another one in each process.
+    spec["paths"] = {path: _in_order(methods) for path, methods in spec["paths"].items()}
     operations = [operation for path in spec["paths"].values() for operation in path.values()]
     for operation in operations:
         _describe_parameters(operation)
@@ -66,6 +69,10 @@ def complete(spec: dict[str, Any]) -> None:
     spec["components"]["responses"] = _shared_problems(operations)
     spec["components"]["schemas"] = _used(spec, named)
     spec["tags"] = [{**tag, "description": _TAGS.get(tag["name"], "")} for tag in spec["tags"]]
+
+
+def _in_order(methods: dict[str, Any]) -> dict[str, Any]:
+    return {method: methods[method] for method in _METHODS if method in methods}
 
 
 def _describe_parameters(operation: dict[str, Any]) -> None:
