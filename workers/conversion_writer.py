@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 BATCH = 200
 """Most postbacks of one transaction."""
 PARKED_SECONDS = 1.0
-"""How often parked postbacks are looked at again."""
+"""The pause between two rounds of all parked postbacks."""
 _BLOCK_SECONDS = 0.5
 _STAND_BY_SECONDS = 1.0
 _STORE_SECONDS = 60.0  # that Postgres may take over one batch before it counts as away
@@ -94,7 +94,8 @@ class ConversionWriter:
             while not self._stopping.is_set():
                 if monotonic() >= self._next_look:
                     await self._look_at_parked(connection)
-                batch = await self._stream.oldest(BATCH, None if self._burst else _BLOCK_SECONDS)
+                is_hurried = self._burst or self._last_seen is not None
+                batch = await self._stream.oldest(BATCH, None if is_hurried else _BLOCK_SECONDS)
                 if batch:
                     await self._store(connection, batch)
                 elif self._burst:
@@ -117,10 +118,13 @@ class ConversionWriter:
                 await self._stopping.wait()
 
     async def _look_at_parked(self, connection: pool.Connection) -> None:
-        """Some of those that wait for their clicks; at the next look those after them."""
-        self._next_look = monotonic() + PARKED_SECONDS
+        """Some of those that wait for their clicks; after the next batch of new ones, those that follow.
+
+        Only the end of a round is a time to rest: strangers may have thousands parked before one that counts.
+        """
         parked = await postback_log.parked(connection, self._last_seen, BATCH)
         self._last_seen = parked[-1].hash if len(parked) == BATCH else None
+        self._next_look = monotonic() + (0.0 if self._last_seen else PARKED_SECONDS)
         if parked:
             # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
             self._complete_until = await ledger.complete_until(

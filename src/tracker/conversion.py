@@ -320,18 +320,21 @@ def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None
     """The money of a conversion, or what becomes of what it was `before`."""
     sale = before.sale_amount if before and postback.sale_amount is None else postback.sale_amount
     currency = postback.currency or (before and before.sale_currency) or price.currency
+    told_sale = sale, None if sale is None else currency
+    is_same_sale = before is not None and told_sale == (before.sale_amount, before.sale_currency)
 
     def one(told: Decimal | None, kind: str, agreed: Decimal, known: tuple[Decimal, str] | None) -> _Money:
         if told is not None:
             return told, currency
+        if known is not None and (kind != "percent" or is_same_sale):
+            return known  # perhaps told by the network itself: a mere status takes nothing of it away
         if kind == "percent":
             return ((sale or Decimal(0)) * agreed / 100).quantize(_SMALLEST, context=_WIDE), currency
-        return known or (agreed, price.currency)
+        return agreed, price.currency
 
     payout, revenue = _counting(postback, goal)
     return Amounts(
-        sale,
-        None if sale is None else currency,
+        *told_sale,
         *one(payout, price.payout_type, price.payout, before and (before.payout, before.payout_currency)),
         *one(
             revenue, price.revenue_type, price.revenue, before and (before.revenue, before.revenue_currency)

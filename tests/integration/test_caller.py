@@ -32,6 +32,7 @@ ANSWERS: list[tuple[bytes | None, Answer]] = [
     (status(503, "Retry-After: 7"), Answer(503, retry_after=7.0)),
     (status(503, "Retry-After: soon"), Answer(503)),
     (status(429, "Retry-After: Mon, 01 Jan 2024 00:00:00 GMT"), Answer(429, retry_after=0.0)),
+    (status(429, "Retry-After: Mon, 01 Jan 99999999999999 00:00:00 GMT"), Answer(429)),
     (status(200, "Set-Cookie: a=b"), Answer(200)),
     (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz", Answer(200)),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut off", Answer(200)),

@@ -140,10 +140,10 @@ async def is_logged(connection: Connection, wanted: list[str]) -> bool:
     return [result for result, _ in await results(connection)] == wanted
 
 
-async def test_more_parked_ones_than_a_batch_are_all_looked_at(
+async def test_more_parked_ones_than_a_batch_are_all_looked_at_in_one_round(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 0.0)
+    monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 3600.0)
     monkeypatch.setattr(conversion_writer, "BATCH", 3)
     connection = await connected(database)
     hashes = [mint.hash() for _ in range(10)]

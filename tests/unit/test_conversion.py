@@ -196,6 +196,9 @@ def test_the_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected
         ({"revenue": "8"}, PRICE, money("7 USD", "4 EUR", "8 USD")),
         ({"sale_amount": "20"}, PERCENT, money("20 USD", "2.000000 USD", "2.500000 USD")),
         ({"sale_amount": "20", "currency": "GBP"}, PRICE, money("20 GBP", "4 EUR", "5 EUR")),
+        ({"status": "approved"}, PERCENT, money("7 USD", "4 EUR", "5 EUR")),
+        ({"sale_amount": "7.00", "currency": "USD"}, PERCENT, money("7 USD", "4 EUR", "5 EUR")),
+        ({"currency": "GBP"}, PERCENT, money("7 GBP", "0.700000 GBP", "0.875000 GBP")),
     ],
 )
 def test_what_becomes_of_money_that_is_told_anew(said: Any, price: Price, expected: Amounts) -> None:
