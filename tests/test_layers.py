@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -213,9 +212,3 @@ main()
     words = [sys.executable, "-c", program, *command.split(), "--help"]
     loaded = subprocess.run(words, capture_output=True, text=True, check=True).stderr.split()
     assert [module for module in loaded if within(module, FOREIGN[command])] == []
-
-
-def test_no_two_advisory_locks_have_one_number() -> None:
-    text = "".join(path.read_text() for path in SOURCES)
-    numbers = re.findall(r" = (0x7C1C_[0-9A-F]{4})\b", text)
-    assert sorted(set(numbers)) == sorted(numbers)

@@ -230,8 +230,8 @@ class Geo(NamedTuple):
 
 
 fast = tuple.__new__
-"""fast(Outcome, (…)): a NamedTuple of ours, in a quarter of the time that its own constructor takes, which is
-Python. For the few that each click needs; nothing checks what is in it."""
+"""fast(Outcome, (…)): a NamedTuple of ours without its own constructor, which is a Python function and slow.
+For the few that each click needs; nothing checks what is in it."""
 
 
 class Outcome(NamedTuple):

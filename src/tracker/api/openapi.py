@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 
 from tracker.api import click_schema, conversion_schema, view_schema
 from tracker.api.click_schema import Click, ProblemDetails
-from tracker.api.completing import complete
 from tracker.api.conversion_schema import Conversion
+from tracker.api.openapi_details import complete
 from tracker.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """\

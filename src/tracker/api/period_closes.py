@@ -19,9 +19,9 @@ from tracker.api.parameters import Query, read_query
 from tracker.api.problems import Problem, invalid
 from tracker.api.resource import ROOT
 from tracker.api.resource_endpoints import PageQuery, list_rows, listed
-from tracker.store import managed, told
+from tracker.store import managed, told_conversions
 from tracker.store.managed import Author, Table
-from tracker.store.told import NotLater
+from tracker.store.told_conversions import NotLater
 
 PATH = f"{ROOT}/period-closes"
 
@@ -78,9 +78,9 @@ async def close_period(request: Request) -> Response:
     asked = validated(await read_object(request, JSON), NewPeriodClose)
     if asked.until == "infinity" or (until := datetime.fromisoformat(asked.until)) > datetime.now(UTC):
         raise invalid({"until": ["is in the future"]})
-    async with told.changing(request.app.state.pool) as connection:
+    async with told_conversions.changing(request.app.state.pool) as connection:
         try:
-            row = orjson.loads(await told.close_period(connection, until, token.name))
+            row = orjson.loads(await told_conversions.close_period(connection, until, token.name))
         except NotLater as error:
             raise Problem(409, f"until {error}.", errors={"until": [str(error)]}) from None
         author = Author(token.id, token.name)

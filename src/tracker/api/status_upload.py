@@ -25,8 +25,8 @@ from tracker.api.problems import invalid
 from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import read_status
-from tracker.store import told
-from tracker.store.told import NO_CONVERSION, Line, LineResult
+from tracker.store import told_conversions
+from tracker.store.told_conversions import NO_CONVERSION, Line, LineResult
 
 UPLOADS = f"{PATH}/status-uploads"
 
@@ -112,7 +112,7 @@ async def upload_statuses(request: Request) -> Response:
     is_dry = bool(read_query(request, UploadQuery).dry_run)
     is_csv = check_type(request, _CSV, _NDJSON) == _CSV
     lines, unreadable = await _read(request, is_csv)
-    results = await told.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
+    results = await told_conversions.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
     return as_json(_summary(sorted([*results, *unreadable]), is_dry))
 
 

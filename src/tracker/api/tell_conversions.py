@@ -26,7 +26,7 @@ from tracker.api.problems import Problem, invalid
 from tracker.clickhash import Mint
 from tracker.conversion import ConversionStatus, Postback, Source, Unreadable, read_postback, read_status
 from tracker.money import read_amount, read_currency
-from tracker.store import conversion_list, conversions, told
+from tracker.store import conversion_list, conversions, told_conversions
 from tracker.store.conversions import Taken
 from tracker.store.created import Conflict
 
@@ -173,10 +173,10 @@ async def tell_conversions(request: Request) -> Response:
     asked = _read_asked(body)
     postbacks = [_postback(request, asked, place) for place in range(len(asked.conversions))]
     said = orjson.dumps([conversion.parameters() for conversion in asked.conversions])
-    wanted = told.Request(token.id, key, sha256(said).digest(), postbacks)
+    wanted = told_conversions.Request(token.id, key, sha256(said).digest(), postbacks)
     complete_until = await request.app.state.complete_until.millis()
     try:
-        taken = await told.tell(request.app.state.pool, wanted, complete_until)
+        taken = await told_conversions.tell(request.app.state.pool, wanted, complete_until)
     except Conflict as error:
         raise invalid({error.field: [str(error)]}) from None
     rows = [_row(each) for each in taken]
@@ -249,8 +249,8 @@ def _row(taken: Taken) -> dict[str, object]:
 
 async def _change(request: Request, patch: ConversionPatch, author: str) -> int:
     key = id_or_hash(request.path_params["id"])
-    async with told.changing(request.app.state.pool) as connection:
-        found = None if key is None else await told.find(connection, key)
+    async with told_conversions.changing(request.app.state.pool) as connection:
+        found = None if key is None else await told_conversions.find(connection, key)
         if found is None:
             raise no_such_conversion()
         id_, before = found

@@ -25,8 +25,7 @@ GAUGES = {
     "clock_skew_seconds": "How far the stream server's clock is ahead of this machine's; over 1 is an alarm.",
 }
 
-PLAIN = 'status="accepted",reason="0"'
-"""The labels of a click that nothing is said of."""
+_PLAIN = 'status="accepted",reason="0"'  # the labels of a click that nothing else is said of
 
 
 class Metrics:
@@ -47,7 +46,9 @@ class Metrics:
 
     def text(self, **gauges: float) -> str:
         """The counters, and what GAUGES names as it is now, as Prometheus text exposition, version 0.0.4."""
-        counts = self._counts + Counter({("clicks_recorded", PLAIN): self.plain_clicks})
+        counts = self._counts.copy()
+        if self.plain_clicks:
+            counts["clicks_recorded", _PLAIN] += self.plain_clicks
         lines = []
         for name, value in gauges.items():
             lines += [f"# HELP tracker_{name} {GAUGES[name]}", f"# TYPE tracker_{name} gauge"]

@@ -21,7 +21,8 @@ VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
 
 MAX_ON_STREAM = 200_000
-"""Most postbacks that wait on the stream, of about 400 bytes: strangers may call, and clicks need memory."""
+"""Most postbacks that wait on the stream: strangers may call, and clicks need memory. What they weigh is not
+bounded but by MAX_VALUE for each of a postback's texts."""
 
 _STREAM, _DEAD = b"postbacks:{0}", b"dead-postbacks:{0}"
 _CONNECTIONS = 8
