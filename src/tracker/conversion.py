@@ -21,12 +21,11 @@ CLICK_IDS = ("hash", "click_id", "clickid")
 ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
 """Parameters that name the order, the first first; transaction_id where another one names the click."""
 ADV_SUBS = ("adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")
+IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id"))
 PARAMETERS = frozenset(
     (
-        *CLICK_IDS,
-        *ORDER_IDS,
+        *IDS,
         *ADV_SUBS,
-        "transaction_id",
         "goal_id",
         "status",
         "sale_status",
@@ -211,6 +210,14 @@ class Price(NamedTuple):
     revenue_type: str
     revenue: Decimal
     currency: str  # of fixed amounts
+
+    def lacks_sale(self, money: Amounts) -> bool:
+        """Whether a percentage came to nothing because nobody said of what."""
+        pays, earns = (self.payout_type, self.payout), (self.revenue_type, self.revenue)
+        return money.sale_amount is None and any(
+            kind == "percent" and agreed and not amount
+            for (kind, agreed), amount in ((pays, money.payout), (earns, money.revenue))
+        )
 
 
 class Amounts(NamedTuple):

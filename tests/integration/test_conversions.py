@@ -32,6 +32,7 @@ TEST_HASH = HASH[:-1] + "4"
 REJECTED_HASH = HASH[:-1] + "5"
 ABSENT = HASH[:-1] + "f"
 OK, OVER = ("approved", False), ("hold", True)
+UNSOLD = "a percentage of no sale_amount"
 GOALS = """
 UPDATE goal SET id = 30, payout = 2, revenue = 3, currency = 'EUR' WHERE offer_id = 3;
 INSERT INTO goal (id, offer_id, name, multiple, parent_goal_id) VALUES
@@ -292,9 +293,30 @@ async def test_an_amount_that_no_column_takes_is_refused(connection: Connection)
     too_much = {"sale_amount": "99999999999999.999999"}
     assert await told(connection, too_much, {"status": "pending"}, too_much) == [
         (Result.REJECTED, Refusal.TOO_MUCH),
-        (STORED, ""),
+        (STORED, UNSOLD),
         (Result.REJECTED, Refusal.TOO_MUCH),
     ]
+
+
+async def test_a_percentage_of_nothing_is_not_approved_unseen(connection: Connection) -> None:
+    await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 10")
+    sold = {"sale_amount": "50", "currency": "USD"}
+    assert await told(connection, {}, {"status": "approved"}, sold, {"status": "approved"}) == [
+        (STORED, UNSOLD),
+        (UNCHANGED, f"it stays hold: {UNSOLD}"),
+        (UPDATED, ""),
+        (UPDATED, ""),
+    ]
+    assert [status for _, status, _ in await history(connection)] == ["hold", "approved"]
+    assert await entries(connection) == [("approval", Decimal(5))]
+
+
+async def test_an_operator_approves_a_percentage_of_nothing(connection: Connection) -> None:
+    await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 10")
+    await told(connection, {})
+    (conversion,) = await conversions(connection)
+    await set_status(connection, [conversion["id"]], APPROVED, source=Source.API, author="ann")
+    assert await entries(connection) == [("approval", Decimal(0))]
 
 
 async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connection) -> None:
@@ -500,6 +522,28 @@ CAPPED: dict[str, tuple[str, list[dict[str, Any]], list[tuple[str, bool]], str, 
         "2024-06-10 04:00",
         "",
     ),
+    "of payout, when an amount grows": (
+        "(3, NULL, 'payout', 'hour', 4, 'close', 'EUR')",
+        [
+            {"order_id": "a", "status": "hold"},
+            {"order_id": "a", "payout": "3.5", "currency": "EUR"},
+            {"order_id": "a", "payout": "4.1", "currency": "EUR", "status": "approved"},
+        ],
+        [OVER],
+        "2024-06-10 04:00",
+        "",
+    ),
+    "of payout, when an amount shrinks": (
+        "(3, NULL, 'payout', 'hour', 4, 'close', 'EUR')",
+        [
+            {"order_id": "a", "status": "hold", "payout": "3", "currency": "EUR"},
+            {"order_id": "a", "payout": "1", "currency": "EUR"},
+            {},
+        ],
+        [("hold", False), OK],
+        "",
+        "",
+    ),
     "of revenue in another currency": ("(3, NULL, 'revenue', 'day', 1, 'close', 'USD')", [{}], [OK], "", ""),
     "rejected ones and tests do not count": (
         "(3, NULL, 'conversions', 'day', 1, 'mark', NULL)",
@@ -523,7 +567,7 @@ async def test_caps_on_conversions_and_money(connection: Connection, name: str) 
     caps, said, expected, offer, affiliate = CAPPED[name]
     await connection.execute(
         "INSERT INTO cap (offer_id, affiliate_id, counts, period, amount, on_reached, currency) "
-        f"VALUES {caps}; UPDATE goal SET multiple = true WHERE id = 30"
+        f"VALUES {caps}; UPDATE goal SET multiple = true, takes_payout = true WHERE id = 30"
     )
     await told(connection, *said)
     rows = await conversions(connection)
@@ -546,7 +590,7 @@ async def test_what_is_over_a_cap_is_for_the_operator_to_approve(connection: Con
     )
     assert await told(connection, {}, {"status": "approved"}) == [
         (STORED, "over a cap"),
-        (UNCHANGED, "it stays hold"),
+        (UNCHANGED, "it stays hold: over a cap"),
     ]
     (conversion,) = await conversions(connection)
     await set_status(connection, [conversion["id"]], APPROVED, source=Source.API, author="ann")

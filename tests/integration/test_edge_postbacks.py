@@ -13,7 +13,7 @@ from httpx import AsyncClient, Response
 from tests.clicks import HASH
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import edge_of, raw
-from tracker.conversion import Postback, Source
+from tracker.conversion import ADV_SUBS, Postback, Source
 from tracker.edge import postback as edge_postback
 from tracker.settings import Settings
 from tracker.stream import postbacks as stream_postbacks
@@ -107,6 +107,9 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     (f"/postback?{QUERY}&revenue=1e3", {}, 422, "revenue"),
     (f"/postback?{QUERY}&sale_amount=NaN", {}, 422, "sale_amount"),
     (f"/postback?{QUERY}&currency=XXX", {}, 422, "currency"),
+    ("/postback", {"data": {"click_id": "x" * 501}}, 422, "click_id"),
+    ("/postback", {"data": {**ID, "transaction_id": "x" * 501}}, 422, "transaction_id"),
+    ("/postback", {"data": {**ID, "tid": "x" * 501}}, 422, "tid"),
     (f"/postback?{QUERY}&token=nobodys", {}, 403, "token"),
     (f"/postback?{QUERY}&token=old", {}, 403, "token"),
     ("/postback", {"content": "{", "type": "json"}, 422, "body"),
@@ -203,11 +206,23 @@ async def test_what_cannot_be_kept_is_not_answered_as_kept(
         with monkeypatch.context() as patch:
             patch.setattr(edge_postback, "MAX_WAITING", 0)
             busy = await client.get(f"/postback?{QUERY}")
-        monkeypatch.setattr(stream_postbacks, "MAX_ON_STREAM", 0)
+        monkeypatch.setattr(stream_postbacks, "MAX_BYTES", 0)
         too_many = await client.get(f"/postback?{QUERY}")
         for answer in (full, busy, too_many):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert await received(database) == []
+
+
+async def test_large_postbacks_leave_the_clicks_their_memory(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_postbacks, "MAX_BYTES", 256 << 10)
+    said = {**ID, **dict.fromkeys(ADV_SUBS, "\U0001f600" * 500)}  # 10 KB
+    async with edge_of(database) as client:
+        for _ in range(2):  # what is taken off makes room
+            answers = [(await client.post("/postback", data=said)).status_code for _ in range(30)]
+            assert answers == [200] * 25 + [503] * 5
+            assert len(await received(database)) == 25
 
 
 async def test_a_body_that_is_cut_off_leaves_nothing(database: Settings) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from tracker.clickhash import Mint
-from tracker.conversion import PARAMETERS, Postback, Source, Unreadable, read_postback
+from tracker.conversion import IDS, PARAMETERS, Postback, Source, Unreadable, read_postback
 from tracker.edge.address import Proxies, plain_address
 from tracker.edge.answer import Answer, Send, content, send_as_messages
 from tracker.edge.catalog import Catalog
@@ -146,10 +146,13 @@ async def _said(scope: Scope, receive: Any) -> list[tuple[str, str]]:
 
 
 def _first(said: Pairs) -> dict[str, str]:
-    """The first of what is said repeatedly; cropped."""
+    """The first of what is said repeatedly; cropped, but for ids: two that are cut alike would be one."""
     first: dict[str, str] = {}
     for name, text in said:
-        first.setdefault(name, crop(text, MAX_VALUE))
+        if name not in first:
+            if name in IDS and len(text) > MAX_VALUE:
+                raise _Refused(422, f"{name} is longer than {MAX_VALUE} characters", field=name)
+            first[name] = crop(text, MAX_VALUE)
     return first
 
 

@@ -79,15 +79,21 @@ class CapBook:
         """Count a conversion that is about to be made of a click; whether it goes beyond a cap."""
         if status is ConversionStatus.REJECTED:
             return False
-        is_over = False
-        for cap in await self._caps_of(click.offer_id, click.affiliate_id):
-            count = _count(cap, click, millis)
-            used = await self._used_of(count) + _worth(cap, money)
-            self._used[count] = used
-            is_over |= used > cap.amount
-            if used >= cap.amount and cap.closes:
-                await self._close(count)
-        return is_over
+        caps = await self._caps_of(click.offer_id, click.affiliate_id)
+        return any([await self._add(cap, _count(cap, click, millis), _worth(cap, money)) for cap in caps])
+
+    async def grow(self, click: ConvertedClick, before: Amounts, after: Amounts, millis: int) -> bool:
+        """Count what a conversion that was counted comes to now; whether that goes beyond a cap."""
+        caps = await self._caps_of(click.offer_id, click.affiliate_id)
+        more = [(cap, _worth(cap, after) - _worth(cap, before)) for cap in caps]
+        return any([await self._add(cap, _count(cap, click, millis), by) for cap, by in more if by])
+
+    async def _add(self, cap: _Cap, count: _Count, worth: Decimal) -> bool:
+        used = await self._used_of(count) + worth
+        self._used[count] = used
+        if used >= cap.amount and cap.closes:
+            await self._close(count)
+        return used > cap.amount and worth > 0
 
     def forget(self) -> None:
         """Count anew: a conversion that had been counted may count no longer."""

@@ -50,7 +50,7 @@ _COLUMNS = (
     *_OWN,
     *_FROM_CLICK,
 )
-_AMENDED = ("order_id", "status", "sale_status", *Amounts._fields, *_OWN)
+_AMENDED = ("order_id", "status", "is_over_cap", "sale_status", *Amounts._fields, *_OWN)
 
 # One writer, however many run; one that is frozen must not keep the others from it for long.
 _SESSION = """
@@ -73,7 +73,7 @@ _TRUST = """
 SELECT id, postback_check = 'required', postback_addresses FROM advertiser WHERE id = ANY ($1)
 """
 
-_EXISTING = ("id", "click_hash", "is_over_cap", *_AMENDED)
+_EXISTING = ("id", "click_hash", "created_at", *_AMENDED)
 _FOUND = f"""
 SELECT {", ".join(_EXISTING)} FROM conversion
 WHERE (advertiser_id, goal_id, order_id) = ($1, $2, $3)
@@ -168,21 +168,24 @@ class _Existing(NamedTuple):
 
     id: int
     click_hash: str
-    is_over_cap: bool
+    created_at: datetime
     order_id: str | None
     status: ConversionStatus
+    is_over_cap: bool
     sale_status: str
     amounts: Amounts
     own: tuple[str, ...]  # advertiser_external_id, adv_sub …
 
+    @property
+    def is_decided(self) -> bool:
+        return self.status in (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
+
     @classmethod
     def of(cls, row: Any) -> _Existing:
-        id_, click_hash, is_over_cap, order_id, status, sale_status, *rest = row
+        id_, click_hash, created_at, order_id, status, is_over_cap, sale_status, *rest = row
+        texts = order_id, ConversionStatus(status), is_over_cap, sale_status
         money, own = rest[: len(Amounts._fields)], rest[len(Amounts._fields) :]
-        status = ConversionStatus(status)
-        return cls(
-            id_, click_hash.hex, is_over_cap, order_id, status, sale_status, Amounts._make(money), tuple(own)
-        )
+        return cls(id_, click_hash.hex, created_at, *texts, Amounts._make(money), tuple(own))
 
 
 async def lock(connection: Connection) -> None:
@@ -349,16 +352,18 @@ class _Taker(NamedTuple):
         has_parent = parent is not None and await connection.fetchval(_HAS_CONVERSION, click.hash, parent)
         if why := refusal_of_new(postback, click, goal, has_parent=has_parent):
             return self._rejected(why)
-        money = amounts(postback, goal, await _price(connection, click, goal))
+        price = await _price(connection, click, goal)
+        money = amounts(postback, goal, price)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
         status = _first_status(postback, goal)
         is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
-        if is_over_cap and status is ConversionStatus.APPROVED:
+        doubt = _doubt(is_over_cap=is_over_cap, lacks_sale=price.lacks_sale(money))
+        if doubt and status is ConversionStatus.APPROVED:
             status = ConversionStatus.HOLD
         id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap)
         await self._change(id_, None, status)
-        return Taken(postback.hash, Result.STORED, "over a cap" if is_over_cap else "", id_)
+        return Taken(postback.hash, Result.STORED, doubt, id_)
 
     async def _insert(
         self,
@@ -385,36 +390,48 @@ class _Taker(NamedTuple):
         postback = self.postback
         if postback.source is Source.PIXEL:
             return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
+        price = await _price(self.connection, click, goal)
+        money = found.amounts if found.is_decided else amounts(postback, goal, price, found.amounts)
+        if money.is_too_much:
+            return self._rejected(Refusal.TOO_MUCH)
+        is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
+        doubt = _doubt(is_over_cap=is_over_cap, lacks_sale=price.lacks_sale(money))
         after = found._replace(
             order_id=found.order_id or postback.order_id,
-            status=self._status_after(found),
+            status=self._status_after(found, doubt),
+            is_over_cap=is_over_cap,
             sale_status=postback.sale_status or found.sale_status,
-            amounts=await self._amounts_after(click, goal, found),
+            amounts=money,
             own=_told((postback.external_id, *postback.adv_subs), found.own),
         )
-        if after.amounts.is_too_much:
-            return self._rejected(Refusal.TOO_MUCH)
-        reason = "" if postback.status in (None, after.status) else f"it stays {after.status}"
+        reason = self._reason(found, after, doubt)
         if after == found:
             return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
-        texts = (after.order_id, after.status, after.sale_status)
+        texts = (after.order_id, after.status, after.is_over_cap, after.sale_status)
         await self.connection.execute(_AMEND, found.id, *texts, *after.amounts, *after.own)
         if after.status is not found.status:
             await self._change(found.id, found.status, after.status)
             self.caps.forget()
         return Taken(postback.hash, Result.UPDATED, reason, found.id)
 
-    def _status_after(self, found: _Existing) -> ConversionStatus:
+    async def _grows_over_cap(self, click: ConvertedClick, found: _Existing, money: Amounts) -> bool:
+        if click.is_test or money == found.amounts or self.postback.status is ConversionStatus.REJECTED:
+            return False
+        return await self.caps.grow(click, found.amounts, money, int(found.created_at.timestamp() * 1000))
+
+    def _status_after(self, found: _Existing, doubt: str) -> ConversionStatus:
         told, by_operator = self.postback.status or found.status, self.postback.source is Source.API
-        if found.is_over_cap and told is ConversionStatus.APPROVED and not by_operator:
-            return found.status  # to pay beyond a cap is for the operator
+        if doubt and told is ConversionStatus.APPROVED and not by_operator:
+            return found.status  # to pay what is in doubt is for the operator
         return next_status(found.status, told, by_operator=by_operator)
 
-    async def _amounts_after(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Amounts:
-        if found.status not in (ConversionStatus.PENDING, ConversionStatus.HOLD):
-            return found.amounts
-        price = await _price(self.connection, click, goal)
-        return amounts(self.postback, goal, price, found.amounts)
+    def _reason(self, found: _Existing, after: _Existing, doubt: str) -> str:
+        """What its sender should know of an update."""
+        told = self.postback.status
+        if told in (None, after.status):
+            return doubt if after.is_over_cap and not found.is_over_cap else ""
+        is_held = doubt and told is ConversionStatus.APPROVED and not found.is_decided
+        return f"it stays {after.status}" + (f": {doubt}" if is_held else "")
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
         await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))
@@ -445,6 +462,12 @@ async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[s
     rows = await connection.fetch(_KNOWN, [postback.hash for postback in postbacks])
     known = [Taken(hash_.hex, Result(result), reason, id_) for hash_, result, reason, id_ in rows]
     return {taken.hash: taken for taken in known if taken.result is not Result.PARKED}
+
+
+def _doubt(*, is_over_cap: bool, lacks_sale: bool) -> str:
+    """Why it is for the operator to approve a conversion; empty where it is not."""
+    said = {"over a cap": is_over_cap, "a percentage of no sale_amount": lacks_sale}
+    return "; ".join(why for why, holds in said.items() if holds)
 
 
 def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:

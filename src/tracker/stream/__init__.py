@@ -11,6 +11,7 @@ Keys of one partition share a hash tag, so that they live on one node of a clust
     edges:{p}                        each edge's word up to when its clicks are here, and what is in its spool
     rate:{0}:<whose>                 when the API has room again for a token or an address; expires then
     postbacks:{0}                    postbacks on their way into the database
+    postback-bytes:{0}               what they weigh
     dead-postbacks:{0}               what among them could not be read, with the reason
     orphans:{0}                      the latest hits that name no known offer or affiliate; bounded
     writer:{p}:<slot>                who holds a writer's slot

@@ -20,19 +20,34 @@ from tracker.stream.record import Undecodable
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
 
-MAX_ON_STREAM = 200_000
-"""Most postbacks that wait on the stream: strangers may call, and clicks need memory. What they weigh is not
-bounded but by MAX_VALUE for each of a postback's texts."""
+MAX_BYTES = 100 << 20
+"""Most bytes of postbacks that wait on the stream: strangers may call, and clicks need memory."""
 
-_STREAM, _DEAD = b"postbacks:{0}", b"dead-postbacks:{0}"
+_STREAM, _BYTES, _DEAD = b"postbacks:{0}", b"postback-bytes:{0}", b"dead-postbacks:{0}"
+_ENTRY_BYTES = 100  # of the server's own for each, about
 _CONNECTIONS = 8
 _CALL_SECONDS = 2.0
 _RECORD, _REASON = b"r", b"reason"
 _APPEND = """
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+local bytes = #ARGV[1] + tonumber(ARGV[2])
+if tonumber(redis.call('GET', KEYS[2]) or 0) + bytes > tonumber(ARGV[3]) then
   return redis.error_reply('FULL too many postbacks wait')
 end
-return redis.call('XADD', KEYS[1], '*', 'r', ARGV[2])
+redis.call('INCRBY', KEYS[2], bytes)
+return redis.call('XADD', KEYS[1], '*', 'r', ARGV[1])
+"""
+# pcall: a server out of memory lets go of entries, but refuses to count. An empty stream sets that right.
+_REMOVE = """
+for place = 2, #ARGV do
+  local entry = redis.call('XRANGE', KEYS[1], ARGV[place], ARGV[place])[1]
+  if entry then
+    redis.call('XDEL', KEYS[1], ARGV[place])
+    redis.pcall('DECRBY', KEYS[2], #entry[2][2] + tonumber(ARGV[1]))
+  end
+end
+if redis.call('XLEN', KEYS[1]) == 0 then
+  redis.call('DEL', KEYS[2])
+end
 """
 
 
@@ -80,6 +95,7 @@ class PostbackStream:
         # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
         self._client: Any = redis.asyncio.Redis.from_pool(pool)
         self._append = self._client.register_script(_APPEND)
+        self._remove = self._client.register_script(_REMOVE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,7 +108,7 @@ class PostbackStream:
 
     async def append(self, postback: Postback) -> None:
         """Append one; when this returns, it is as safe as the server's settings make it."""
-        await self._append([_STREAM], [MAX_ON_STREAM, encode(postback)])
+        await self._append([_STREAM, _BYTES], [encode(postback), _ENTRY_BYTES, MAX_BYTES])
 
     async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
         """The oldest that are there; waits so long (less than a call may take) for the first one."""
@@ -102,13 +118,13 @@ class PostbackStream:
 
     async def remove(self, ids: list[bytes]) -> None:
         """Take off what is stored. Done twice, it changes nothing."""
-        await self._client.xdel(_STREAM, *ids)
+        await self._remove([_STREAM, _BYTES], [_ENTRY_BYTES, *ids])
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move what cannot be stored to a stream of its own, with the reason."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.xadd(_DEAD, {_RECORD: delivery.record, _REASON: reason})
-            pipe.xdel(_STREAM, delivery.id)
+            await self._remove([_STREAM, _BYTES], [_ENTRY_BYTES, delivery.id], client=pipe)
             await pipe.execute()
 
     async def buried(self, count: int) -> list[tuple[Delivery, str]]:
