@@ -69,7 +69,7 @@ class Settings:
     """
     prefetch_status: int = 503
     """Status that a prefetch or preview gets, 400 to 599: an error, so that no browser keeps it."""
-    batch_size: int = 1_000
+    batch_size: int = 4_000
     """Most clicks the writer stores in one transaction."""
     batch_age: float = 0.2
     """Seconds the writer waits for a fuller batch (TRACKER_BATCH_AGE_MS)."""

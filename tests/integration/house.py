@@ -152,7 +152,7 @@ class House:
         counts = [(field[-1], int(count)) for hour in hours for field, count in hour.items()]
         assert sum(count for kind, count in counts if kind == "x") == len(self.appended)
         assert [count for kind, count in counts if kind in "ud" and count] == []
-        ((minutes,),) = await self.query("SELECT sum(stored)::int FROM click_minute")
+        ((minutes,),) = await self.query("SELECT coalesce(sum(stored), 0)::int FROM click_minute")
         assert minutes == len(self.appended)
 
     async def _is_drained(self) -> bool:

@@ -111,6 +111,21 @@ async def test_each_click_once_and_each_entry_as_what_it_was(
     await check_counts(connection)
 
 
+async def test_each_row_keeps_what_it_has_beside_rows_that_have_less(connection: Connection) -> None:
+    texts = {
+        "aff_sub": "a",
+        "aff_sub20": "t",
+        "adv_sub5": "e",
+        "gaid": "g",
+        "referrer": "r",
+    }
+    full, bare = arrival(1, **texts), arrival(2, **dict.fromkeys(texts, ""))
+    for batch in ([full, bare], [arrival(3, **dict.fromkeys(texts, ""))]):
+        await clicks.store(connection, ONE, batch)
+    stored = await connection.fetch(f"SELECT {', '.join(texts)} FROM click ORDER BY hash")
+    assert [tuple(row) for row in stored] == [tuple(texts.values()), ("",) * 5, ("",) * 5]
+
+
 CAPPED = {"status": "rejected", "redirected_link": "", "reason": 17}
 ELSEWHERE = {"offer_id": 4, "offer_url_id": 140, "redirected_link": "https://y.test/"}
 CORRECTIONS = [

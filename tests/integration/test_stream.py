@@ -10,6 +10,7 @@ from tests.clicks import outcomes_of
 from tests.integration.stream_client import NOON, SECOND, append, click_at, stored
 from tracker.model import Affiliate, Counter, Outcomes, Reason, Status
 from tracker.settings import Settings
+from tracker.stream import reader as stream_reader
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.reader import Reader
 from tracker.stream.record import Answer, Entry, Undecodable, decode, encode
@@ -204,6 +205,22 @@ async def test_abandoned_entries_are_taken_over(database: Settings) -> None:
         await heir.acknowledge(delivered)
         assert await heir.waiting() == 0
         assert await dead.backlog(10) == []
+
+
+async def test_what_is_more_than_a_call_may_hold_is_read_and_taken_off_all_the_same(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_reader, "_PAGE", 3)
+    await append(database, *(click_at(NOON + n) for n in range(11)))
+    assert database.redis_url
+    async with Reader(database.redis_url, 0) as reader:
+        await reader.create_group()
+        first, rest = await reader.new(7, None), await reader.new(7, 1.0)
+        assert [len(first), len(rest), len(await reader.new(7, None))] == [7, 4, 0]
+        assert await reader.backlog(10) == [*first, *rest][:10]
+        assert await reader.backlog(10, first[-1].id) == rest
+        await reader.acknowledge([*first, *rest])
+        assert (await reader.waiting(), await reader.backlog(10)) == (0, [])
 
 
 async def test_facts_name_the_durability_in_force(database: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import NamedTuple
 
 import asyncpg
@@ -41,11 +42,18 @@ class Arrival(NamedTuple):
     row: ClickRow
 
 
+_OFTEN_BLANK = frozenset(
+    (
+        *("external_id", "gaid", "idfa", "client_hints", "referrer", "fetch_dest", "fetch_user"),
+        *(name for name in ClickRow._fields if name.startswith(("aff_sub", "adv_sub"))),
+    )
+)
 # A server whose own defaults are laxer loses what is acknowledged, or refuses what another writer has stored.
 # The counts of a day are every writer's: one that is frozen in its transaction must not hold up the others.
-_SESSION = """
+_SESSION = f"""
 CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
 ALTER TABLE incoming ALTER id DROP NOT NULL;
+ALTER TABLE incoming {", ".join(f"ALTER {name} SET DEFAULT ''" for name in _OFTEN_BLANK)};
 SET default_transaction_isolation = 'read committed';
 SET idle_in_transaction_session_timeout = '60s';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
@@ -170,6 +178,21 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
     return (left_over | passed_over) - stored_before
 
 
+async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
+    """COPY rows into `incoming`, but for columns that none fills: each costs, and most sub ids are blank."""
+    if not rows:
+        return
+    filled = [
+        place
+        for place, (name, values) in enumerate(zip(ClickRow._fields, zip(*rows, strict=True), strict=True))
+        if name not in _OFTEN_BLANK or values.count("") < len(rows)
+    ]
+    columns = itemgetter(*filled)
+    await connection.copy_records_to_table(
+        "incoming", records=map(columns, rows), columns=columns(ClickRow._fields)
+    )
+
+
 async def open_gate(connection: Connection) -> None:
     """Let backups begin: what was stored is acknowledged, or the transaction has failed."""
     if not connection.is_closed():
@@ -196,7 +219,7 @@ async def _store(
     entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
     rows = [arrival.row for arrival in arrivals]
     async with connection.transaction():
-        await connection.copy_records_to_table("incoming", records=rows, columns=ClickRow._fields)
+        await stage(connection, rows)
         await connection.execute(_ANNOUNCE, FEED_LOCK, BACKUP_GATE)
         replaced = await _take_back(connection) if _may_correct(rows, known) else set()
         passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced

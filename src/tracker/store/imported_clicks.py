@@ -49,7 +49,7 @@ class ClickStore:
         """Store clicks, in a transaction of the caller's; they stand as they were stored first."""
         refused = await self._note_legacy(items)
         taken = [item.row for place, item in enumerate(items) if place not in refused]
-        await self._connection.copy_records_to_table("incoming", records=taken, columns=ClickRow._fields)
+        await clicks.stage(self._connection, taken)
         await self._connection.execute(_ANNOUNCE, clicks.FEED_LOCK)
         passed_over = await self._connection.fetch(_INSERT_CLICKS)
         stored = len({row.hash for row in taken}) - len(passed_over)

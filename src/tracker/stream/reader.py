@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from importlib.resources import files
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import redis.asyncio
@@ -20,7 +21,8 @@ GROUP = b"writers"
 PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
 
-_CONSUMER = b"writer-"
+_PAGE = 1000  # entries of one call: more would hold up the edges' calls for milliseconds
+_CONSUMER, _NEW = b"writer-", b">"
 
 
 class Delivery(NamedTuple):
@@ -102,16 +104,26 @@ class Reader:
 
         `free_seconds` is for those of consumers whose slot nobody holds, `any_seconds` for all.
         """
-        arguments = (GROUP, self._consumer, _CONSUMER, self._locks, count)
+        arguments = (GROUP, self._consumer, _CONSUMER, self._locks, min(count, _PAGE))
         times = (int(seconds * 1000) for seconds in (free_seconds, any_seconds))
         reply = await self._take_over([self._stream], [*arguments, *times])
         return [Delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, flat in reply]
 
     async def new(self, count: int, block_seconds: float | None) -> list[Delivery]:
         """Entries nobody has read; waits up to `block_seconds` for the first one (None: does not wait)."""
-        return await self._read(count, b">", None if block_seconds is None else int(block_seconds * 1000))
+        return await self._read(count, _NEW, None if block_seconds is None else int(block_seconds * 1000))
 
     async def _read(self, count: int, after: bytes, block: int | None = None) -> list[Delivery]:
+        read: list[Delivery] = []
+        while len(read) < count:
+            page = await self._read_page(min(count - len(read), _PAGE), after, block)
+            read += page
+            if len(page) < _PAGE:
+                break
+            after, block = after if after == _NEW else page[-1].id, None
+        return read
+
+    async def _read_page(self, count: int, after: bytes, block: int | None) -> list[Delivery]:
         reply = await self._client.xreadgroup(
             GROUP, self._consumer, {self._stream: after}, count=count, block=block
         )
@@ -126,6 +138,11 @@ class Reader:
 
         `duplicates` are the numbers of those whose click another entry has brought into the table.
         """
+        deliveries = iter(deliveries)
+        while page := list(islice(deliveries, _PAGE)):
+            await self._acknowledge_page(page, duplicates)
+
+    async def _acknowledge_page(self, deliveries: Iterable[Delivery], duplicates: AbstractSet[int]) -> None:
         ids: dict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         for delivery in deliveries:
             kind = counting.DUPLICATE if duplicates and delivery.number in duplicates else counting.STORED
