@@ -74,7 +74,7 @@ class Edge:
     """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
 
     def __init__(self, catalog: Catalog, redirect: Redirect, postbacks: Postbacks, rest: Starlette) -> None:
-        self.follow = redirect.follow
+        self.take = redirect.take
         self._claims = catalog.link_forms.claims
         self._redirect = redirect
         self._postbacks = postbacks

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,18 @@ async def started(settings: Settings, slot: int = SLOT) -> Recorders:
 
 
 def record(recorders: Recorders, *clicks: Click) -> asyncio.Future[list[int]]:
-    return asyncio.gather(*(recorders.record(click, outcomes_of(click)) for click in clicks))
+    return asyncio.gather(*(record_one(recorders, click, outcomes_of(click)) for click in clicks))
+
+
+def record_one(recorders: Recorders, click: Click, outcomes: Outcomes) -> Awaitable[int]:
+    """Put a click on disk that came alone, and learn the place of its outcome."""
+    (part,) = recorders.parts([click], [outcomes])
+    return only(part.recorder.record(part.entries))
+
+
+async def only(chosen: Awaitable[list[int]]) -> int:
+    (place,) = await chosen
+    return place
 
 
 async def until(happened: Any) -> None:
@@ -155,8 +166,8 @@ async def test_while_the_stream_is_away_clicks_are_spooled_and_later_drained_in_
     clicks = [a_visit(n // 2) for n in range(60)]
     for at in range(0, 60, 20):
         assert await record(recorders, *clicks[at : at + 20]) == [0] * 20, "answered with its first outcome"
-    for click in clicks:
-        recorders.answered(click)
+    for part in recorders.parts(clicks, list(map(outcomes_of, clicks))):
+        part.recorder.answered(click.millis // 60_000 for click in clicks)
     assert recorders.gauges()["stream_up"] == 0
     assert recorders.spooled == 60
     await stream.start()
@@ -273,9 +284,9 @@ async def test_a_call_done_after_its_clicks_were_spooled_is_corrected(stream: St
     sent = outcomes_of(clicks[0]).unique
     refused = sent._replace(status=Status.REJECTED, reason=Reason.CAPPED, location="")
     outcomes = Outcomes(sent, sent, refused)
-    assert await recorders.record(clicks[0], outcomes) == 0
+    assert await record_one(recorders, clicks[0], outcomes) == 0
     stream.signal(signal.SIGSTOP)
-    answers = await asyncio.gather(*(recorders.record(click, outcomes) for click in clicks[1:]))
+    answers = await asyncio.gather(*(record_one(recorders, click, outcomes) for click in clicks[1:]))
     assert answers == [0, 0, 0]
     stream.signal(signal.SIGCONT)
     await drained(stream.settings)

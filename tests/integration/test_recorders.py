@@ -47,7 +47,9 @@ async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterat
 
 async def record(edge: Recorders, visitor_key: int, *counters: Counter) -> int:
     click = a_click(hash=mint.hash(), visitor_key=visitor_key, counters=counters)
-    return await edge.record(click, outcomes_of(click))
+    (part,) = edge.parts([click], [outcomes_of(click)])
+    (place,) = await part.recorder.record(part.entries)
+    return place
 
 
 async def accepted(several: list[Recorders], clicks: int) -> int:

@@ -7,10 +7,7 @@ answer is awaited, goes uvicorn's way, and finds the same Redirect there.
 
 from __future__ import annotations
 
-import logging
-from asyncio import Future
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -19,17 +16,15 @@ from tracker.edge.request import Headers, Request, add_header
 from tracker.model import fast
 from tracker.protocol import BoundedProtocol
 
-logger = logging.getLogger(__name__)
-
 _Lines = list[tuple[bytes, bytes]]
 
 
 class Links(Protocol):
     """What an edge's application says of tracking links."""
 
-    follow: Callable[[Request, Callable[[Answer], None]], Coroutine[Any, Any, None]]
-
     def is_link(self, path: str) -> bool: ...
+
+    def take(self, hit: Hit) -> None: ...
 
 
 class LinkProtocol(BoundedProtocol):
@@ -53,8 +48,8 @@ class LinkProtocol(BoundedProtocol):
         if request is None:
             self._go_uvicorns_way()
         else:
-            self.cycle = Hit(self, self.parser.should_keep_alive())
-            self.cycle.follow(request)
+            self.cycle = Hit(request, self, self.parser.should_keep_alive())
+            self.app.take(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         if not isinstance(self.cycle, Hit):  # a hit's is read and thrown away
@@ -137,38 +132,23 @@ class _Nobody:
 class Hit:
     """A hit under way. It is to uvicorn's protocol what its RequestResponseCycle is, as far as that looks."""
 
-    __slots__ = ("_coroutine", "_protocol", "disconnected", "keep_alive", "more_body", "response_complete")
+    __slots__ = ("_protocol", "disconnected", "keep_alive", "more_body", "request", "response_complete")
     message_event = _Nobody()
 
-    def __init__(self, protocol: LinkProtocol, keep_alive: bool) -> None:
+    def __init__(self, request: Request, protocol: LinkProtocol, keep_alive: bool) -> None:
+        self.request = request
         self._protocol = protocol
         self.keep_alive = keep_alive
         self.more_body = True
         self.disconnected = False
         self.response_complete = False
 
-    def follow(self, request: Request) -> None:
-        self._coroutine = self._protocol.app.follow(request, self.give)
-        self._step()
-
-    def _step(self, _: Future[Any] | None = None) -> None:
-        """Run up to the append, and later the rest: a task, for a coroutine that awaits one future."""
-        try:
-            awaited = self._coroutine.send(None)
-        except StopIteration:
-            return
-        except Exception:
-            logger.exception("a hit could not be answered")
-            self.keep_alive = False
-            self.give(FAILED)
-        else:
-            awaited._asyncio_future_blocking = False
-            awaited.add_done_callback(self._step)
-
     def give(self, answer: Answer) -> None:
         if self.response_complete:
             return
         self.response_complete = True
+        if answer is FAILED:
+            self.keep_alive = False
         protocol = self._protocol
         if not self.disconnected:
             end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"

@@ -10,8 +10,10 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import Counter, deque
+from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic, time
+from typing import NamedTuple
 
 import orjson
 
@@ -40,8 +42,12 @@ MOST_SKEW_SECONDS = 1.0
 _RETRY_SECONDS = 0.01
 _PROBE_SECONDS = 0.1
 
-_Waiting = tuple[Entry, Future[int]]
-"""A click, and who waits for it."""
+
+class _Group(NamedTuple):
+    """Clicks that were handed over together, and who waits for the places of their outcomes."""
+
+    entries: list[Entry]
+    recorded: Future[list[int]]
 
 
 class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
@@ -61,7 +67,8 @@ class Recorder:
         self._timeout = settings.append_timeout
         self._max_waiting = settings.max_waiting
         self._lane = Lane()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Group] = deque()
+        self._clicks_waiting = 0
         self._answered: Counter[int] = Counter()  # not told yet, by minute
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -94,25 +101,27 @@ class Recorder:
         self._seal()
         await self._appender.close()
 
-    def record(self, entry: Entry) -> Future[int]:
-        """Put a click on disk, and learn the place of its outcome in Outcomes.
+    def record(self, entries: list[Entry]) -> Future[list[int]]:
+        """Put clicks on disk, and learn the places of their outcomes in Outcomes.
 
-        Done once the stream has it as durably as it keeps anything; or while that is away, the spool.
+        Done once the stream has them as durably as it keeps anything; or while that is away, the spool.
+        They go in one call: a few, see MAX_BATCH.
 
         Raises:
-            NotRecorded: too many are waiting; from the future: neither took it.
+            NotRecorded: too many are waiting; from the future: neither took them.
         """
-        if len(self._waiting) >= self._max_waiting:
+        if self._clicks_waiting >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
-        recorded: Future[int] = self._loop.create_future()
+        recorded: Future[list[int]] = self._loop.create_future()
         if not self._waiting:  # else it is set
             self._arrived.set()
-        self._waiting.append((entry, recorded))
+        self._waiting.append(_Group(entries, recorded))
+        self._clicks_waiting += len(entries)
         return recorded
 
-    def answered(self, minute: int) -> None:
-        """Note that a click of a minute has been answered; the next call tells the ledger."""
-        self._answered[minute] += 1
+    def answered(self, minutes: Iterable[int]) -> None:
+        """Note that clicks of these minutes have been answered; the next call tells the ledger."""
+        self._answered.update(minutes)
 
     def _tick(self) -> None:
         """Wake the recorder now and then: an idle edge, too, says how far it has come."""
@@ -129,16 +138,18 @@ class Recorder:
             if batch or self.is_up:
                 await self._record(batch)
 
-    def _next_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        size = 0
-        while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+    def _next_batch(self) -> list[_Group]:
+        batch: list[_Group] = []
+        clicks = size = 0
+        while self._waiting and clicks < MAX_BATCH and size < MAX_BATCH_BYTES:
             batch.append(self._waiting.popleft())
-            size += len(batch[-1][0][1])
+            clicks += len(batch[-1].entries)
+            size += sum([len(record) for _, record in batch[-1].entries])
+        self._clicks_waiting -= clicks
         return batch
 
-    async def _record(self, batch: list[_Waiting]) -> None:
-        entries = [entry for entry, _ in batch]
+    async def _record(self, batch: list[_Group]) -> None:
+        entries = [entry for group in batch for entry in group.entries]
         answered, self._answered = self._answered, Counter()
         uncertain_call = None
         if self.is_up:
@@ -189,7 +200,7 @@ class Recorder:
     def _word(self) -> bytes:
         """The time before which every click of this edge is on the stream, once this call is done; and those
         that wait in spools, by minute."""
-        until = millis_of_entry(self._waiting[0][0]) if self._waiting else self._mint.now()
+        until = millis_of_entry(self._waiting[0].entries[0]) if self._waiting else self._mint.now()
         spooled, firsts = self._drain.minutes(self._partition), [until]
         if (oldest := self._drain.first_millis()) is not None:
             firsts.append(oldest)
@@ -200,7 +211,7 @@ class Recorder:
 
     async def _keep(
         self,
-        batch: list[_Waiting],
+        batch: list[_Group],
         entries: list[Entry],
         answered: Counter[int],
         uncertain_call: Call | None,
@@ -212,13 +223,13 @@ class Recorder:
             if not isinstance(error, SpoolError):
                 logger.exception("the spool met what it does not know")
             logger.error(
-                "%d clicks not recorded: the stream is away, and the spool fails: %s", len(batch), error
+                "%d clicks not recorded: the stream is away, and the spool fails: %s", len(entries), error
             )
             self._seal()
             _refuse(batch, str(error))
             return
-        self.spooled += len(batch)
-        _resolve(batch, [0] * len(batch))
+        self.spooled += len(entries)
+        _resolve(batch, [0] * len(entries))
         if self._spool.open and self._spool.open.size >= SEGMENT_BYTES:
             self._seal()
 
@@ -256,13 +267,15 @@ class Recorder:
         self.skew = skew
 
 
-def _resolve(batch: list[_Waiting], outcomes: list[int]) -> None:
-    for (_, recorded), outcome in zip(batch, outcomes, strict=True):
-        if not recorded.done():  # a visitor who went away changes nothing
-            recorded.set_result(outcome)
+def _resolve(batch: list[_Group], outcomes: list[int]) -> None:
+    first = 0
+    for entries, recorded in batch:
+        if not recorded.done():  # whoever no longer waits changes nothing
+            recorded.set_result(outcomes[first : first + len(entries)])
+        first += len(entries)
 
 
-def _refuse(batch: list[_Waiting], why: str) -> None:
+def _refuse(batch: list[_Group], why: str) -> None:
     for _, recorded in batch:
         if not recorded.done():
             recorded.set_exception(NotRecorded(why))

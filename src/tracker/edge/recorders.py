@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from tracker.clickhash import Mint
 from tracker.edge import spool
@@ -15,7 +16,15 @@ from tracker.edge.recorder import Recorder
 from tracker.model import Click, Outcomes
 from tracker.settings import Settings
 from tracker.stream.partitions import partition_of
-from tracker.stream.record import encode
+from tracker.stream.record import Entry, encode
+
+
+class Part(NamedTuple):
+    """Those of some clicks that one recorder takes."""
+
+    recorder: Recorder
+    places: list[int]  # of the clicks among all
+    entries: list[Entry]
 
 
 class Recorders:
@@ -51,21 +60,21 @@ class Recorders:
         if self._cap_sums:
             await self._cap_sums.close()
 
-    def record(self, click: Click, outcomes: Outcomes) -> Future[int]:
-        """Put a click on disk, and learn the place of its outcome in Outcomes; see Recorder.record."""
+    def parts(self, clicks: Sequence[Click], outcomes: Sequence[Outcomes]) -> list[Part]:
+        """Who records which of some clicks: usually one all of them."""
+        if not clicks:
+            return []
         if self._cap_sums is None:
-            return self._first.record(encode(click, outcomes))
-        partition = partition_of(click.visitor_key, self._partitions)
-        if click.counters:
-            click = click._replace(counters=self._cap_sums.lowered(click.counters, partition))
-        return self._recorders[partition].record(encode(click, outcomes))
-
-    def answered(self, click: Click) -> None:
-        """Note that a recorded click has been answered."""
-        recorder = self._first
-        if self._partitions > 1:
-            recorder = self._recorders[partition_of(click.visitor_key, self._partitions)]
-        recorder.answered(click.millis // 60_000)
+            return [Part(self._first, list(range(len(clicks))), list(map(encode, clicks, outcomes)))]
+        parts: dict[int, Part] = {}
+        for place, (click, prepared) in enumerate(zip(clicks, outcomes, strict=True)):
+            partition = partition_of(click.visitor_key, self._partitions)
+            if click.counters:
+                click = click._replace(counters=self._cap_sums.lowered(click.counters, partition))
+            _, places, entries = parts.setdefault(partition, Part(self._recorders[partition], [], []))
+            places.append(place)
+            entries.append(encode(click, prepared))
+        return list(parts.values())
 
     @property
     def has_been_up(self) -> bool:
