@@ -418,6 +418,51 @@ async def test_a_browsers_conversion_is_pending_and_is_for_others_to_change(conn
     ]
 
 
+A_BROWSER = {"source": Source.PIXEL}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "orders"),
+    [
+        (  # a browser took the order id first: it is the other click's
+            [{**A_BROWSER, "order_id": "o"}, {"click_id": OTHER_HASH, "order_id": "o"}, {"order_id": "p"}],
+            [(STORED, ""), (STORED, ""), (UPDATED, "")],
+            [(HASH, "p", "pending"), (OTHER_HASH, "o", "approved")],
+        ),
+        (  # a browser made the order id up
+            [{**A_BROWSER, "order_id": "x"}, {"order_id": "o", "status": "approved"}, {"order_id": "p"}],
+            [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
+            [(HASH, "o", "approved")],
+        ),
+        (  # once a server has spoken, it is as any other
+            [{**A_BROWSER, "order_id": "o"}, {"order_id": "o"}, {"order_id": "p"}],
+            [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
+            [(HASH, "o", "pending")],
+        ),
+        (  # a browser takes nothing from anybody
+            [{**A_BROWSER, "order_id": "o"}, {**A_BROWSER, "click_id": OTHER_HASH, "order_id": "o"}],
+            [(STORED, ""), (Result.REJECTED, Refusal.OTHER_CLICK)],
+            [(HASH, "o", "pending")],
+        ),
+        (
+            [{"order_id": "o", "status": "pending"}, {"click_id": OTHER_HASH, "order_id": "o"}],
+            [(STORED, ""), (Result.REJECTED, Refusal.OTHER_CLICK)],
+            [(HASH, "o", "pending")],
+        ),
+    ],
+)
+async def test_what_a_browser_told_gives_way(
+    connection: Connection,
+    said: list[dict[str, Any]],
+    expected: list[tuple[Result, str]],
+    orders: list[tuple[str, str, str]],
+) -> None:
+    await connection.execute("UPDATE goal SET pixel = true WHERE id = 30")
+    assert await told(connection, *said) == expected
+    found = [(row["click_hash"].hex, row["order_id"], row["status"]) for row in await conversions(connection)]
+    assert found == orders
+
+
 async def test_test_clicks_make_test_conversions_that_nobody_pays_or_hears_of(connection: Connection) -> None:
     await told(connection, {"click_id": TEST_HASH}, {"click_id": TEST_HASH, "status": "rejected"})
     (conversion,) = await conversions(connection)

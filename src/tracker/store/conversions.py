@@ -45,12 +45,12 @@ _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
     *("hash", "click_hash", "click_id", "goal_id", "order_id", "is_repeatable", "status", "is_over_cap"),
-    *("sale_status", "created_at", "updated_at"),
+    *("told_by_browser", "sale_status", "created_at", "updated_at"),
     *Amounts._fields,
     *_OWN,
     *_FROM_CLICK,
 )
-_AMENDED = ("order_id", "status", "is_over_cap", "sale_status", *Amounts._fields, *_OWN)
+_AMENDED = ("order_id", "status", "is_over_cap", "told_by_browser", "sale_status", *Amounts._fields, *_OWN)
 
 # One writer, however many run; one that is frozen must not keep the others from it for long.
 _SESSION = """
@@ -80,6 +80,7 @@ WHERE (advertiser_id, goal_id, order_id) = ($1, $2, $3)
     OR (click_hash = $4 AND goal_id = $2 AND NOT $5::boolean)
 ORDER BY order_id = $3 DESC NULLS LAST, id LIMIT 1
 """  # noqa: S608
+_GIVE_UP_ORDER = "UPDATE conversion SET order_id = NULL, updated_at = clock_timestamp() WHERE id = $1"
 _HAS_CONVERSION = """
 SELECT EXISTS (SELECT FROM conversion WHERE click_hash = $1 AND goal_id = $2 AND status <> 'rejected')
 """
@@ -172,6 +173,7 @@ class _Existing(NamedTuple):
     order_id: str | None
     status: ConversionStatus
     is_over_cap: bool
+    told_by_browser: bool  # and by nobody else
     sale_status: str
     amounts: Amounts
     own: tuple[str, ...]  # advertiser_external_id, adv_sub …
@@ -182,8 +184,9 @@ class _Existing(NamedTuple):
 
     @classmethod
     def of(cls, row: Any) -> _Existing:
-        id_, click_hash, created_at, order_id, status, is_over_cap, sale_status, *rest = row
-        texts = order_id, ConversionStatus(status), is_over_cap, sale_status
+        id_, click_hash, created_at, order_id, status, *rest = row
+        (is_over_cap, told_by_browser, sale_status), rest = rest[:3], rest[3:]
+        texts = order_id, ConversionStatus(status), is_over_cap, told_by_browser, sale_status
         money, own = rest[: len(Amounts._fields)], rest[len(Amounts._fields) :]
         return cls(id_, click_hash.hex, created_at, *texts, Amounts._make(money), tuple(own))
 
@@ -322,12 +325,13 @@ class _Taker(NamedTuple):
         if why is not None or goal is None:
             return self._rejected(why or Refusal.UNKNOWN_GOAL)
         found = await self._find(click, goal)
+        if found and found.click_hash != click.hash and self._outranks(found):
+            await self.connection.execute(_GIVE_UP_ORDER, found.id)
+            found = await self._find(click, goal)
         if found is None:
             return await self._create(click, goal)
-        if found.click_hash != click.hash:
-            return self._rejected(Refusal.OTHER_CLICK)
-        if None not in (found.order_id, self.postback.order_id) and found.order_id != self.postback.order_id:
-            return self._rejected(Refusal.SECOND)
+        if why := self._other(click, found):
+            return self._rejected(why)
         return await self._amend(click, goal, found)
 
     def _without_click(self, hash_: str | None, complete_until: int | None) -> Taken:
@@ -345,6 +349,20 @@ class _Taker(NamedTuple):
         key = (click.advertiser_id, goal.id, postback.order_id, click.hash, goal.multiple)
         row = await self.connection.fetchrow(_FOUND, *key)
         return row and _Existing.of(row)
+
+    def _outranks(self, found: _Existing) -> bool:
+        """Whether what a browser said of an order gives way."""
+        is_undecided = found.status is ConversionStatus.PENDING
+        return found.told_by_browser and is_undecided and self.postback.source is not Source.PIXEL
+
+    def _other(self, click: ConvertedClick, found: _Existing) -> Refusal | None:
+        """Why what was found is not what the postback speaks of, after all."""
+        if found.click_hash != click.hash:
+            return Refusal.OTHER_CLICK
+        is_other = None not in (found.order_id, self.postback.order_id) and (
+            found.order_id != self.postback.order_id
+        )
+        return Refusal.SECOND if is_other and not self._outranks(found) else None
 
     async def _create(self, click: ConvertedClick, goal: Goal) -> Taken:
         postback, connection = self.postback, self.connection
@@ -379,7 +397,7 @@ class _Taker(NamedTuple):
         id_: int = await self.connection.fetchval(
             _CREATE,
             *(postback.hash, click.hash, click.id, goal.id, postback.order_id, goal.multiple),
-            *(status, is_over_cap, postback.sale_status, at, at),
+            *(status, is_over_cap, postback.source is Source.PIXEL, postback.sale_status, at, at),
             *money,
             *(postback.external_id, *postback.adv_subs),
             *click[3:],
@@ -397,9 +415,10 @@ class _Taker(NamedTuple):
         is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
         doubt = _doubt(is_over_cap=is_over_cap, lacks_sale=price.lacks_sale(money))
         after = found._replace(
-            order_id=found.order_id or postback.order_id,
+            order_id=self._order_after(found),
             status=self._status_after(found, doubt),
             is_over_cap=is_over_cap,
+            told_by_browser=False,
             sale_status=postback.sale_status or found.sale_status,
             amounts=money,
             own=_told((postback.external_id, *postback.adv_subs), found.own),
@@ -407,8 +426,8 @@ class _Taker(NamedTuple):
         reason = self._reason(found, after, doubt)
         if after == found:
             return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
-        texts = (after.order_id, after.status, after.is_over_cap, after.sale_status)
-        await self.connection.execute(_AMEND, found.id, *texts, *after.amounts, *after.own)
+        said = (after.order_id, after.status, after.is_over_cap, after.told_by_browser, after.sale_status)
+        await self.connection.execute(_AMEND, found.id, *said, *after.amounts, *after.own)
         if after.status is not found.status:
             await self._change(found.id, found.status, after.status)
             self.caps.forget()
@@ -418,6 +437,10 @@ class _Taker(NamedTuple):
         if click.is_test or money == found.amounts or self.postback.status is ConversionStatus.REJECTED:
             return False
         return await self.caps.grow(click, found.amounts, money, int(found.created_at.timestamp() * 1000))
+
+    def _order_after(self, found: _Existing) -> str | None:
+        first, then = found.order_id, self.postback.order_id
+        return then or first if self._outranks(found) else first or then
 
     def _status_after(self, found: _Existing, doubt: str) -> ConversionStatus:
         told, by_operator = self.postback.status or found.status, self.postback.source is Source.API
