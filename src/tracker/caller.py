@@ -26,7 +26,7 @@ from tracker.reach import Network, refusal
 
 ANSWER_SECONDS = 10.0
 """How long one request may take, from resolving its name on."""
-_LOOK_UPS = 64  # names resolved at a time: a slow name server holds up its own only
+_LOOK_UPS = 256  # names resolved at a time, each once: a slow name server holds up its own only
 _MOST_READ = 4096  # bytes of a body; enough to let the other side finish
 
 LookUp = Callable[[str, int], Awaitable[Collection[str]]]
@@ -58,6 +58,7 @@ class Caller:
     ) -> None:
         self._allowed = allowed
         self._threads = ThreadPoolExecutor(_LOOK_UPS, "look-up")
+        self._looking: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
         self._look_up = look_up or self._ask_system
         self._seconds = answer_seconds
 
@@ -122,11 +123,18 @@ class Caller:
             return Answer(response.status, retry_after=_seconds(response.headers.get("Retry-After", "")))
 
     async def _ask_system(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        """By one thread for each name, which goes on when whoever asked has given up."""
+        looking = self._looking.get((host, port))
+        if looking is None:
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, _system_addresses, host, port)
+            self._looking[host, port] = looking
+            looking.add_done_callback(lambda done: self._looked_up(host, port, done))
+        return await asyncio.shield(looking)
+
+    def _looked_up(self, host: str, port: int, done: asyncio.Future[list[str]]) -> None:
+        del self._looking[host, port]
+        if not done.cancelled():
+            done.exception()  # which nobody may be left to hear of
 
 
 class _Resolver(AbstractResolver):
@@ -152,6 +160,11 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+
+def _system_addresses(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _is_address(host: str | None) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 
 import pytest
 
 from tests.integration.partner import OK, RESET, SILENCE, Partner, status
+from tracker import caller
 from tracker.caller import Answer, Caller
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +116,32 @@ async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partne
     assert [answer.is_barred for answer in answers] == [False, True, False]
     assert next(said, None) is None, "each attempt asks once"
     assert len(partner.asked) == 2
+
+
+async def test_a_name_that_nobody_knows_holds_up_no_other(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, asked = threading.Event(), list[str]()
+
+    def look_up(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        if host == "slow.example":
+            told.wait()
+            raise OSError("no answer")
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(caller, "_system_addresses", look_up)
+    async with Caller(HERE, answer_seconds=1.0) as asking:
+        slow = [asking.get(f"http://slow.example:{partner.port}/{n}", {}) for n in range(300)]
+        waiting = asyncio.gather(*slow)
+        while not asked:
+            await asyncio.sleep(0.01)
+        assert (await asking.get(f"http://partner.example:{partner.port}/", {})).status == 200
+        assert {answer.error for answer in await waiting} == {"no answer within 1 s"}
+        assert asked == ["slow.example", "partner.example"]
+        told.set()
+        while asking._looking:
+            await asyncio.sleep(0.01)
 
 
 async def test_the_system_is_asked_for_names(partner: Partner) -> None:

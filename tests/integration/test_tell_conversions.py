@@ -273,6 +273,21 @@ async def test_a_file_of_json_lines(clicks: Settings) -> None:
     assert body["problems"][0]["reason"] == "it stays approved"
 
 
+async def test_lines_without_end_are_refused_and_stop_nothing(clicks: Settings) -> None:
+    await varied(clicks)
+    endless = "x" * (3 << 20)
+    for kind, first, good in (
+        ("text/csv", ["order_id,status"], "one,approved"),
+        ("application/x-ndjson", [], '{"order_id": "one", "status": "approved"}'),
+    ):
+        async with api_of(clicks, scopes=SCOPES) as client:
+            body = (await upload(client, [*first, endless, good, endless], kind=kind)).json()
+        assert (body["lines"], body["matched"], body["refused"]) == (3, 1, 2)
+        at = len(first)
+        assert [row["line"] for row in body["problems"]] == [at + 1, at + 3]
+        assert all("4096 characters" in row["reason"] for row in body["problems"])
+
+
 async def test_files_that_are_refused_whole(clicks: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_upload, "MAX_LINES", 2)
     table: list[tuple[list[str], str, int]] = [

@@ -37,7 +37,8 @@ MAX_BODY = 32 << 20
 MOST_LISTED = 1_000
 """Lines that an answer lists of a kind."""
 
-_LONGEST_LINE = 4_096
+_LONGEST_LINE = 4_096  # characters
+_MOST_OF_A_LINE = 4 * _LONGEST_LINE + 1  # bytes that surely are more
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "advertiser_id", "status", "sale_status")
@@ -146,6 +147,7 @@ async def _texts(request: Request) -> AsyncIterator[tuple[int, str]]:
             number += 1
             if line.strip():
                 yield number, _text(line)
+        rest = rest[:_MOST_OF_A_LINE]  # it is refused for its length, however long it becomes
     if rest.strip():
         yield number + 1, _text(rest)
 
