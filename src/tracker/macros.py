@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
 
@@ -96,10 +97,15 @@ def fill(template: Template, click: Click, choice: Choice) -> str:
     for position in range(1, len(parts), 2):
         name = parts[position]
         text = MACROS[name](click, choice)
-        if name not in _AS_IS and not (text.isascii() and text.isalnum()):
-            text = quote(text, safe="")
+        if text and name not in _AS_IS and not (text.isascii() and text.isalnum()):
+            text = _quoted(text)
         parts[position] = text
     return "".join(parts)
+
+
+@lru_cache(4096)  # of texts that a link takes, half a kilobyte each at most
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 def text(template: Template) -> str:

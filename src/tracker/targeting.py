@@ -86,7 +86,7 @@ def may_take(url: OfferUrl, click: Click, *, is_new: bool) -> bool:
     """Whether the choice by weight considers a URL for this click."""
     if click.is_test or not url.weight:
         return url.weight > 0
-    return (is_new or not url.unique_only) and _hold(url.rules, click)
+    return not (url.rules or url.unique_only) or ((is_new or not url.unique_only) and _hold(url.rules, click))
 
 
 def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
@@ -95,16 +95,14 @@ def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
     A URL's draw is a number in (0, 1]: the visitor's key, which is random, times the URL's salt, of which the
     upper bits are taken (multiply-shift: Dietzfelbinger et al. 1997).
     """
-    urls = offer.urls
-    if len(urls) == 1:
-        return urls[0] if may_take(urls[0], click, is_new=is_new) else None
+    urls = [url for url in offer.urls if url.weight and may_take(url, click, is_new=is_new)]
+    if len(urls) < 2:
+        return urls[0] if urls else None
     best, least, key = None, inf, click.visitor_key
     for url in urls:
-        is_open = url.weight and not url.rules and not url.unique_only
-        if is_open or may_take(url, click, is_new=is_new):
-            drawn = -log(((key * url.salt & _MASK) >> 11) * _SCALE + _SCALE) / url.weight
-            if drawn < least:
-                best, least = url, drawn
+        drawn = -log(((key * url.salt & _MASK) >> 11) * _SCALE + _SCALE) / url.weight
+        if drawn < least:
+            best, least = url, drawn
     return best
 
 

@@ -174,5 +174,37 @@ def test_a_file_spoiled_in_place_leaves_the_loaded_one_serving(tmp_path, spoil):
     assert str(path) in reader.databases[0].problem
 
 
+def test_networks_are_remembered_as_far_as_databases_know_no_more(tmp_path):
+    wide = {"192.0.2.0/24": {"country_code": "NL"}, "198.51.0.0/16": {"country_code": "BE"}}
+    narrow = {"192.0.2.64/26": {"city": "Delft"}, "203.0.113.7/32": {"city": "Ghent"}}
+    reader = GeoReader(
+        [write_mmdb(tmp_path / f"{n}.mmdb", "Test", each) for n, each in enumerate((wide, narrow))]
+    )
+    for _ in range(2):
+        for ip, place in {
+            "192.0.2.1": ("NL", None),
+            "192.0.2.65": ("NL", "Delft"),
+            "192.0.2.2": ("NL", None),
+            "198.51.100.1": ("BE", None),
+            "198.51.100.2": ("BE", None),
+            "203.0.113.8": (None, None),
+            "203.0.113.7": (None, "Ghent"),
+            "203.0.113.x": (None, None),
+        }.items():
+            assert reader.locate(ip)[::2][:2] == place, ip
+        reader.locate.cache_clear()
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_is_where_its_database_says(dbip, ip):
+    """Whichever of its network was asked for before."""
+    neighbour = str(ip).rpartition(".")[0] + ".77"
+    dbip._forget()
+    expected = dbip.locate(str(ip))
+    dbip._forget()
+    dbip.locate(neighbour)
+    assert dbip.locate(str(ip)) == expected
+
+
 def test_the_cache_is_bounded(dbip):
     assert dbip.locate.cache_info().maxsize == CACHE_SIZE

@@ -22,7 +22,7 @@ import maxminddb
 from tracker.model import Geo
 
 CACHE_SIZE = 65_536
-"""Addresses remembered."""
+"""Addresses remembered, and networks."""
 MAX_FIELD = 100
 """Longest name kept, in characters."""
 
@@ -34,6 +34,7 @@ _Record = Mapping[str, object]
 _NONE: _Record = {}
 _ISP_NAMES = ("isp", "organization", "autonomous_system_organization", "as_name")
 _MAPPED_IPV4 = "::ffff:"
+_BITS_OF_NETWORK, _ALL_BITS = 24, 128
 
 
 class Database(NamedTuple):
@@ -73,20 +74,21 @@ class _Source:
         self._told_damaged = False
         return True
 
-    def find(self, ip: str) -> _Record:
+    def find(self, ip: str) -> tuple[_Record, int]:
+        """What is known of an address, and of how many bits of it."""
         if self._reader is None:
-            return _NONE
+            return _NONE, 0
         try:
-            record = self._reader.get(ip)
+            record, bits = self._reader.get_with_prefix_len(ip)
         except (
             ValueError,
             TypeError,
         ):  # no address (a NUL is a TypeError), or an IPv6 one in a database of IPv4
-            return _NONE
+            return _NONE, _ALL_BITS
         except maxminddb.InvalidDatabaseError as error:
             self._tell_damaged(error)
-            return _NONE
-        return record if isinstance(record, dict) else _NONE
+            return _NONE, _ALL_BITS
+        return (record if isinstance(record, dict) else _NONE), bits
 
     def describe(self) -> Database:
         if self._reader is None:
@@ -147,18 +149,33 @@ class GeoReader:
         self._forget()
 
     def _forget(self) -> None:
+        self._networks: dict[str, Geo] = {}
         self.locate = lru_cache(CACHE_SIZE)(self._locate)
 
     def _locate(self, ip: str) -> Geo:
+        """Most databases know no more of an IPv4 address than of the 256 around it: these are remembered."""
         address = ip.removeprefix(_MAPPED_IPV4) if "." in ip else ip
-        records = [record for source in self._sources if (record := source.find(address))]
-        if not records:
-            return NOWHERE
-        found = _read(records[0])
-        for record in records[1:]:
-            found = found.completed_by(_read(record))
-        carrier = found.carrier or (found.isp if found.is_mobile else None) or NOWHERE.mobile_carrier
-        return Geo(found.country, found.region, found.city, found.isp, carrier)
+        networks = self._networks  # these: another thread may have them forgotten meanwhile
+        network, _, _ = address.rpartition(".")
+        if network in networks:
+            return networks[network]
+        found = [source.find(address) for source in self._sources]
+        geo = _put_together([record for record, _ in found if record])
+        if network and max((bits for _, bits in found), default=0) <= _BITS_OF_NETWORK:
+            if len(networks) >= CACHE_SIZE:
+                networks.clear()
+            networks[network] = geo
+        return geo
+
+
+def _put_together(records: Sequence[_Record]) -> Geo:
+    if not records:
+        return NOWHERE
+    found = _read(records[0])
+    for record in records[1:]:
+        found = found.completed_by(_read(record))
+    carrier = found.carrier or (found.isp if found.is_mobile else None) or NOWHERE.mobile_carrier
+    return Geo(found.country, found.region, found.city, found.isp, carrier)
 
 
 def _open_copy(path: Path) -> maxminddb.Reader:
