@@ -9,23 +9,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
-import hiredis
-import redis.asyncio
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
-
+from tracker.stream.connection import Connection, RefusedError
 from tracker.stream.record import ANSWER_BYTES, Answer, Entry, hash_of_entry, millis_of_entry, read_answer
 
 LANE_SECONDS = 30 * 86400
@@ -88,25 +74,20 @@ def pack_answered(clicks: Mapping[int, int]) -> bytes:
 Mode = Literal["live", "look", "spooled", "uncertain"]
 """What is known of a batch; record_clicks.lua says what each means."""
 
-# What a server says before it has done anything: by redis-py's exceptions, and by its first word.
-_REFUSALS = (
-    AskError,
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
+# What a server says before it has done anything.
+_REFUSALS = frozenset(
+    (
+        *("ASK", "BADBATCH", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH"),
+        *("NOPERM", "NOREPLICAS", "OOM", "READONLY", "STALE", "TRYAGAIN", "WRONGPASS"),
+    )
 )
-_REFUSING = ("BADBATCH", "BUSY", "MISCONF", "NOREPLICAS", "STALE")
 
 
 class Appender:
     """Appends batches to one partition over one connection; never two calls at once."""
 
     def __init__(self, url: str, partition: int = 0, slot: int | None = None) -> None:
-        self._connection = redis.asyncio.ConnectionPool.from_url(url, protocol=2).make_connection()  # type: ignore[no-untyped-call]
+        self._connection = Connection(url)
         self._stream = b"clicks:{%d}" % partition
         self._lane = b"lane:{%d}:" % partition
         self._edges = b"edges:{%d}" % partition
@@ -154,10 +135,7 @@ class Appender:
         calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
         async with self._connected(within):
             self._has_sent = True
-            packed = b"".join(hiredis.pack_command(call) for call in calls)  # type: ignore[arg-type]
-            await self._connection.send_packed_command(packed, check_health=False)
-            for _ in calls:
-                await self._connection.read_response(disable_decoding=True)
+            await self._connection.ask(calls)
 
     def _own_call(self, entry: Entry) -> list[bytes]:
         answered = pack_answered({millis_of_entry(entry) // 60_000: 1})
@@ -200,15 +178,20 @@ class Appender:
         if not names:
             return []
         async with self._connected(within):
-            values = await self._call(b"MGET", *(self._cap + name.encode() for name in names))
+            (values,) = await self._connection.ask(
+                [[b"MGET", *(self._cap + name.encode() for name in names)]]
+            )
             return [int(value or 0) for value in values]
 
     async def _run(self, arguments: list[bytes], within: float) -> Receipt:
         async with self._connected(within):
+            self._has_sent = True
             try:
-                millis, packed = await self._call(b"EVALSHA", _SHA, *arguments)
-            except NoScriptError:
-                millis, packed = await self._call(b"EVAL", _SCRIPT, *arguments)
+                ((millis, packed),) = await self._connection.ask([[b"EVALSHA", _SHA, *arguments]])
+            except RefusedError as error:
+                if error.kind != "NOSCRIPT":
+                    raise
+                ((millis, packed),) = await self._connection.ask([[b"EVAL", _SCRIPT, *arguments]])
         return Receipt(packed, millis)
 
     def _arguments(
@@ -246,12 +229,12 @@ class Appender:
             async with asyncio.timeout(within), self._busy:
                 is_ours, self._has_sent = True, False
                 try:
-                    if not self._connection.is_connected:
-                        await self._connection.connect()
+                    if not self._connection.is_open:
+                        await self._connection.open()
                     yield
                 except BaseException:
                     # The reply still to come must not be taken for another call's.
-                    await self._connection.disconnect(nowait=True)
+                    await self._connection.close()
                     raise
         except TimeoutError as error:
             raise AppendError("no answer in time", is_certain=not (is_ours and self._has_sent)) from error
@@ -260,16 +243,9 @@ class Appender:
                 f"{type(error).__name__}: {error}", is_certain=not self._has_sent or _is_refusal(error)
             ) from error
 
-    async def _call(self, *words: bytes) -> Any:
-        packed = hiredis.pack_command(words)  # type: ignore[arg-type]
-        self._has_sent = True
-        await self._connection.send_packed_command(packed, check_health=False)
-        return await self._connection.read_response(disable_decoding=True)
-
     async def close(self) -> None:
-        await self._connection.disconnect()
+        await self._connection.close()
 
 
 def _is_refusal(error: Exception) -> bool:
-    is_said = isinstance(error, ResponseError) and str(error).startswith(_REFUSING)
-    return is_said or isinstance(error, _REFUSALS)
+    return isinstance(error, RefusedError) and error.kind in _REFUSALS
