@@ -173,13 +173,13 @@ class Recorder:
         Raises:
             AppendError: not appended, or, where that is not certain, perhaps appended.
         """
-        is_certain, deadline = True, self._loop.time() + self._timeout
+        is_certain, deadline = True, monotonic() + self._timeout
         while True:
             try:
-                receipt = await self._call(entries, answered, deadline - self._loop.time(), self._word())
+                receipt = await self._call(entries, answered, deadline - monotonic(), self._word())
             except AppendError as error:
                 is_certain = is_certain and error.is_certain
-                if error.is_certain or self._loop.time() + _RETRY_SECONDS >= deadline:
+                if error.is_certain or monotonic() + _RETRY_SECONDS >= deadline:
                     raise AppendError(str(error), is_certain=is_certain) from error
                 await asyncio.sleep(_RETRY_SECONDS)
             else:

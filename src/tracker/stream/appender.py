@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
-from typing import Literal
+from time import monotonic
+from typing import Any, Literal
 
 from tracker.stream.connection import Connection, RefusedError
 from tracker.stream.record import ANSWER_BYTES, Answer, Entry, hash_of_entry, millis_of_entry, read_answer
@@ -133,9 +134,8 @@ class Appender:
         # the server's fsync.
         starts = [(b"EVAL", _SCRIPT), *[(b"EVALSHA", _SHA)] * (len(entries) - 1)]
         calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
-        async with self._connected(within):
-            self._has_sent = True
-            await self._connection.ask(calls)
+        async with self._connected(within) as until:
+            await self._ask(calls, until)
 
     def _own_call(self, entry: Entry) -> list[bytes]:
         answered = pack_answered({millis_of_entry(entry) // 60_000: 1})
@@ -177,21 +177,19 @@ class Appender:
         """
         if not names:
             return []
-        async with self._connected(within):
-            (values,) = await self._connection.ask(
-                [[b"MGET", *(self._cap + name.encode() for name in names)]]
-            )
+        command = [b"MGET", *(self._cap + name.encode() for name in names)]
+        async with self._connected(within) as until:
+            (values,) = await self._ask([command], until)
             return [int(value or 0) for value in values]
 
     async def _run(self, arguments: list[bytes], within: float) -> Receipt:
-        async with self._connected(within):
-            self._has_sent = True
+        async with self._connected(within) as until:
             try:
-                ((millis, packed),) = await self._connection.ask([[b"EVALSHA", _SHA, *arguments]])
+                ((millis, packed),) = await self._ask([[b"EVALSHA", _SHA, *arguments]], until)
             except RefusedError as error:
                 if error.kind != "NOSCRIPT":
                     raise
-                ((millis, packed),) = await self._connection.ask([[b"EVAL", _SCRIPT, *arguments]])
+                ((millis, packed),) = await self._ask([[b"EVAL", _SCRIPT, *arguments]], until)
         return Receipt(packed, millis)
 
     def _arguments(
@@ -222,16 +220,18 @@ class Appender:
         return arguments
 
     @asynccontextmanager
-    async def _connected(self, within: float) -> AsyncIterator[None]:
-        """The connection, to oneself; AppendError for all that goes wrong with it."""
+    async def _connected(self, within: float) -> AsyncIterator[float]:
+        """The connection, to oneself, and until when; AppendError for all that goes wrong with it."""
         is_ours = False
+        until = monotonic() + within  # not the loop's time, which stands still while it is held up
         try:
-            async with asyncio.timeout(within), self._busy:
+            async with self._alone(until):
                 is_ours, self._has_sent = True, False
                 try:
                     if not self._connection.is_open:
-                        await self._connection.open()
-                    yield
+                        async with asyncio.timeout_at(until):
+                            await self._connection.open()
+                    yield until
                 except BaseException:
                     # The reply still to come must not be taken for another call's.
                     await self._connection.close()
@@ -242,6 +242,22 @@ class Appender:
             raise AppendError(
                 f"{type(error).__name__}: {error}", is_certain=not self._has_sent or _is_refusal(error)
             ) from error
+
+    @asynccontextmanager
+    async def _alone(self, until: float) -> AsyncIterator[None]:
+        if self._busy.locked():
+            async with asyncio.timeout_at(until):
+                await self._busy.acquire()
+        else:
+            await self._busy.acquire()  # at once, so without the cost of a timeout
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    async def _ask(self, commands: Sequence[Sequence[bytes]], until: float) -> list[Any]:
+        self._has_sent = True
+        return await self._connection.ask(commands, until - monotonic())
 
     async def close(self) -> None:
         await self._connection.close()

@@ -41,15 +41,16 @@ class Connection:
         self._replies = _Replies(self._transport.get_protocol())
         self._transport.set_protocol(self._replies)
 
-    async def ask(self, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+    async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.
 
         Raises:
             RefusedError: one of them was refused.
             ConnectionError: the connection was closed before all had been replied to.
+            TimeoutError: not all were replied to within so many seconds.
         """
         assert self._replies is not None
-        waiting = self._replies.wait_for(len(commands))
+        waiting = self._replies.wait_for(len(commands), within)
         self._transport.write(b"".join([hiredis.pack_command(tuple(words)) for words in commands]))  # type: ignore[arg-type]
         replies = await waiting
         for reply in replies:
@@ -74,12 +75,16 @@ class _Replies(asyncio.Protocol):
         self._replies: list[Any] = []
         self.is_lost = False
 
-    def wait_for(self, number: int) -> asyncio.Future[list[Any]]:
-        self._waiting = asyncio.get_running_loop().create_future()
+    def wait_for(self, number: int, within: float) -> asyncio.Future[list[Any]]:
+        loop = asyncio.get_running_loop()
+        self._waiting = waiting = loop.create_future()
         self._missing, self._replies = number, []
         if self.is_lost:
-            self._waiting.set_exception(ConnectionError("the connection was closed"))
-        return self._waiting
+            self._fail(waiting, ConnectionError("the connection was closed"))
+        # A loop that was held up sees that time is up before it sees what has come meanwhile: hence twice.
+        late = loop.call_later(within, loop.call_soon, loop.call_soon, self._fail, waiting, TimeoutError())
+        waiting.add_done_callback(lambda _: late.cancel())
+        return waiting
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -89,8 +94,12 @@ class _Replies(asyncio.Protocol):
             if not self._missing and self._waiting and not self._waiting.done():
                 self._waiting.set_result(self._replies)
 
+    def _fail(self, waiting: asyncio.Future[list[Any]], error: Exception) -> None:
+        if not waiting.done():
+            waiting.set_exception(error)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
-        if self._waiting and not self._waiting.done():
-            self._waiting.set_exception(ConnectionError("the connection was closed"))
+        if self._waiting:
+            self._fail(self._waiting, ConnectionError("the connection was closed"))
         self._former.connection_lost(exc)
