@@ -538,6 +538,16 @@ async def test_what_is_approved_after_the_close_of_its_period_is_an_adjustment(
     ]
 
 
+async def test_nothing_is_booked_in_a_closed_period_though_the_clock_went_back(connection: Connection) -> None:
+    await told(connection, {"status": "pending"})
+    await connection.execute(
+        "INSERT INTO period_close (until, author) VALUES (now() + interval '1 hour', 'me')"
+    )
+    await told(connection, {"status": "approved", "after": 2 * AN_HOUR})
+    (entry,) = await connection.fetch("SELECT booked_at >= until FROM conversion_entry, period_close")
+    assert entry[0]
+
+
 async def test_an_operator_sets_statuses(connection: Connection) -> None:
     await told(connection, {"status": "rejected"}, {"click_id": OTHER_HASH})
     ids = [conversion["id"] for conversion in await conversions(connection)]

@@ -116,7 +116,8 @@ SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) O
 _BOOK = """
 INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
     affiliate_id, payout, payout_currency, revenue, revenue_currency)
-SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE created_at END,
+SELECT id,
+    CASE WHEN created_at < closed.until THEN greatest(clock_timestamp(), closed.until) ELSE created_at END,
     CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until,
     offer_id, advertiser_id, affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
 FROM conversion, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
