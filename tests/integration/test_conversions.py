@@ -538,7 +538,7 @@ async def test_what_is_approved_after_the_close_of_its_period_is_an_adjustment(
     ]
 
 
-async def test_nothing_is_booked_in_a_closed_period_though_the_clock_went_back(connection: Connection) -> None:
+async def test_nothing_is_booked_in_a_closed_period_though_a_clock_went_back(connection: Connection) -> None:
     await told(connection, {"status": "pending"})
     await connection.execute(
         "INSERT INTO period_close (until, author) VALUES (now() + interval '1 hour', 'me')"
