@@ -1,4 +1,4 @@
-"""What the database needs now and then: partitions ahead of the clicks, an end to old logs."""
+"""What the database needs now and then: partitions ahead of the clicks, an end to old logs and long waits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def run(settings: Settings) -> None:
 async def once(settings: Settings) -> list[str]:
     """Create the partitions that are missing, emptying click_default into them; returns their names.
 
-    And forget old postbacks, some at a time.
+    And forget old postbacks, some at a time, and see that none waits for longer than one may.
     """
     assert settings.postgres_dsn
     connection = await pool.connect(settings.postgres_dsn)
@@ -43,6 +43,7 @@ async def once(settings: Settings) -> list[str]:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
         await postback_log.forget(connection, old, _FORGOTTEN_AT_ONCE)
         await outgoing.forget(connection)
+        await outgoing.bring_forward(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

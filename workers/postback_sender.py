@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import version
 
 from tracker.caller import Answer, Caller
@@ -29,7 +29,6 @@ MOST_REFUSALS = 8
 """How often a postback is sent whose answer says that it is wrong: some twenty minutes."""
 FIRST_PAUSE = 20.0
 """Seconds that the first pause is shorter than; then twice as many, and so on."""
-_LONGEST_PAUSE = 2 * 3600.0
 _LEAST_PAUSE = 1.0
 _LONGEST_RETRY_AFTER = 3600.0
 _ANNOUNCED_AT_ONCE = 500
@@ -123,10 +122,10 @@ class PostbackSender:
         headers = {"Idempotency-Key": due.key, "User-Agent": _USER_AGENT, "Accept": "*/*"}
         async with self._slots:
             answer = await self._caller.get(due.url, headers)
-        state, next_attempt_at = outcome(answer, due, datetime.now(UTC))
+        state, pause = outcome(answer, due)
         if state == "failed":
             logger.warning("postback %d is given up: %s", due.id, answer.error or f"status {answer.status}")
-        await outgoing.settle(self._pool, due.id, state, next_attempt_at, answer.status, answer.error)
+        await outgoing.settle(self._pool, due.id, state, pause, answer.status, answer.error)
         return answer.status is not None
 
     async def _wait(self, seconds: float) -> None:
@@ -135,14 +134,17 @@ class PostbackSender:
                 await self._stopping.wait()
 
 
-def outcome(answer: Answer, due: Due, now: datetime) -> tuple[str, datetime | None]:
-    """The state of a postback after an attempt, and when it is tried again."""
+def outcome(answer: Answer, due: Due) -> tuple[str, timedelta | None]:
+    """The state of a postback after an attempt, and the pause before the next one.
+
+    What time it is, the database alone says: workers may not agree on that.
+    """
     if answer.status is not None and 200 <= answer.status < 300:
         return "sent", None
-    next_attempt_at = now + timedelta(seconds=_pause(answer, due.attempts))
-    if next_attempt_at > due.give_up_at or (_is_refusal(answer) and due.attempts >= MOST_REFUSALS):
+    pause = timedelta(seconds=_pause(answer, due.attempts))
+    if pause > due.patience or (_is_refusal(answer) and due.attempts >= MOST_REFUSALS):
         return "failed", None
-    return "waiting", next_attempt_at
+    return "waiting", pause
 
 
 def _is_refusal(answer: Answer) -> bool:
@@ -153,6 +155,6 @@ def _is_refusal(answer: Answer) -> bool:
 
 def _pause(answer: Answer, attempts: int) -> float:
     """Exponential with full jitter, so that what failed together does not come again together."""
-    most = min(_LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
+    most = min(outgoing.LONGEST_PAUSE.total_seconds(), FIRST_PAUSE * 2 ** (attempts - 1))
     wanted = min(answer.retry_after or 0.0, _LONGEST_RETRY_AFTER)
     return max(_LEAST_PAUSE, random.uniform(0.0, most), wanted)  # noqa: S311 - no secret

@@ -427,7 +427,7 @@ A_BROWSER = {"source": Source.PIXEL}
         (  # a browser took the order id first: it is the other click's
             [{**A_BROWSER, "order_id": "o"}, {"click_id": OTHER_HASH, "order_id": "o"}, {"order_id": "p"}],
             [(STORED, ""), (STORED, ""), (UPDATED, "")],
-            [(HASH, "p", "pending"), (OTHER_HASH, "o", "approved")],
+            [(HASH, "p", "approved"), (OTHER_HASH, "o", "approved")],
         ),
         (  # a browser made the order id up
             [{**A_BROWSER, "order_id": "x"}, {"order_id": "o", "status": "approved"}, {"order_id": "p"}],
@@ -437,7 +437,27 @@ A_BROWSER = {"source": Source.PIXEL}
         (  # once a server has spoken, it is as any other
             [{**A_BROWSER, "order_id": "o"}, {"order_id": "o"}, {"order_id": "p"}],
             [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
-            [(HASH, "o", "pending")],
+            [(HASH, "o", "approved")],
+        ),
+        (  # what is refused takes nothing from a browser either
+            [
+                {**A_BROWSER, "order_id": "o"},
+                {"click_id": OTHER_HASH, "order_id": "o", "after": 31 * 24 * AN_HOUR},
+                {"click_id": OTHER_HASH, "order_id": "p"},
+                {"click_id": OTHER_HASH, "order_id": "o"},
+            ],
+            [
+                (STORED, ""),
+                (Result.REJECTED, Refusal.LATE),
+                (STORED, ""),
+                (Result.REJECTED, Refusal.SECOND),
+            ],
+            [(HASH, "o", "pending"), (OTHER_HASH, "p", "approved")],
+        ),
+        (  # a browser keeps no window open
+            [{**A_BROWSER}, {"order_id": "o", "after": 31 * 24 * AN_HOUR}, {"after": 31 * 24 * AN_HOUR}],
+            [(STORED, ""), (Result.REJECTED, Refusal.LATE), (UPDATED, "")],
+            [(HASH, None, "approved")],
         ),
         (  # a browser takes nothing from anybody
             [{**A_BROWSER, "order_id": "o"}, {**A_BROWSER, "click_id": OTHER_HASH, "order_id": "o"}],
@@ -461,6 +481,33 @@ async def test_what_a_browser_told_gives_way(
     assert await told(connection, *said) == expected
     found = [(row["click_hash"].hex, row["order_id"], row["status"]) for row in await conversions(connection)]
     assert found == orders
+
+
+@pytest.mark.parametrize(
+    ("browser", "server", "expected"),
+    [
+        ({"order_id": "o"}, {"order_id": "o"}, ("approved", 1000, 100)),
+        ({"order_id": "o"}, {"status": "approved"}, ("approved", 1000, 100)),
+        ({"order_id": "o"}, {"order_id": "o", "sale_amount": "5", "currency": "EUR"}, ("approved", 5, 0.5)),
+        ({"order_id": "x"}, {"order_id": "o", "sale_amount": "5", "currency": "EUR"}, ("approved", 5, 0.5)),
+        ({"order_id": "x"}, {"order_id": "o"}, ("pending", None, 0)),
+        ({}, {"order_id": "o", "status": "approved"}, ("pending", None, 0)),
+    ],
+)
+async def test_a_browsers_amount_is_of_no_other_order(
+    connection: Connection,
+    browser: dict[str, str],
+    server: dict[str, str],
+    expected: tuple[str, float | None, float],
+) -> None:
+    await connection.execute(
+        "UPDATE goal SET pixel = true; UPDATE goal_price SET payout_type = 'percent', payout = 10"
+    )
+    _, (_, reason) = await told(connection, {**A_BROWSER, **browser, "sale_amount": "1000"}, server)
+    (row,) = await conversions(connection)
+    assert (row["status"], row["sale_amount"], row["payout"]) == expected
+    assert reason == ("" if expected[0] == "approved" else f"it stays pending: {UNSOLD}")
+    assert await entries(connection) == [("approval", row["payout"])] * (expected[0] == "approved")
 
 
 async def test_test_clicks_make_test_conversions_that_nobody_pays_or_hears_of(connection: Connection) -> None:
@@ -489,6 +536,16 @@ async def test_what_is_approved_after_the_close_of_its_period_is_an_adjustment(
         ("reversal", True, True),
         ("approval", True, True),
     ]
+
+
+async def test_nothing_is_booked_in_a_closed_period_though_a_clock_went_back(connection: Connection) -> None:
+    await told(connection, {"status": "pending"})
+    await connection.execute(
+        "INSERT INTO period_close (until, author) VALUES (now() + interval '1 hour', 'me')"
+    )
+    await told(connection, {"status": "approved", "after": 2 * AN_HOUR})
+    (entry,) = await connection.fetch("SELECT booked_at >= until FROM conversion_entry, period_close")
+    assert entry[0]
 
 
 async def test_an_operator_sets_statuses(connection: Connection) -> None:

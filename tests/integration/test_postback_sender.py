@@ -26,7 +26,7 @@ from tracker.settings import Settings
 from tracker.store import conversions, outgoing
 from tracker.store.demo import load_demo
 from tracker.store.pool import connect, open_pool
-from workers import postback_sender
+from workers import housekeeping, postback_sender
 
 pytestmark = pytest.mark.anyio
 
@@ -296,6 +296,20 @@ async def test_an_operator_reads_the_log_and_fires_again(
         assert (await client.post(f"{LOG}/{path}/refire")).status_code == 404
     for query in ("state=odd", "page=0", "page=99999", "nonsense=1"):
         assert (await client.get(f"{LOG}?{query}")).status_code == 422
+
+
+async def test_a_clock_that_was_ahead_puts_off_nothing_for_long(
+    client: AsyncClient, database: Settings, partner: Partner
+) -> None:
+    await asks(client, partner)
+    await converts(database)
+    partner.answers.append(status(500))
+    await send(database)
+    for ahead, is_due in (("1 hour", False), ("1 day", True)):
+        await run_sql(database, f"UPDATE sent_postback SET next_attempt_at = now() + interval '{ahead}'")
+        await housekeeping.once(database)
+        await send(database)
+        assert [row["state"] for row in await log(client)] == ["sent" if is_due else "waiting"]
 
 
 async def test_the_log_forgets_what_is_old(client: AsyncClient, database: Settings, partner: Partner) -> None:

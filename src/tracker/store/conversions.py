@@ -116,7 +116,8 @@ SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) O
 _BOOK = """
 INSERT INTO conversion_entry (conversion_id, booked_at, kind, is_adjustment, offer_id, advertiser_id,
     affiliate_id, payout, payout_currency, revenue, revenue_currency)
-SELECT id, CASE WHEN created_at < closed.until THEN clock_timestamp() ELSE created_at END,
+SELECT id,
+    CASE WHEN created_at < closed.until THEN greatest(clock_timestamp(), closed.until) ELSE created_at END,
     CASE $2::integer WHEN 1 THEN 'approval' ELSE 'reversal' END, created_at < closed.until,
     offer_id, advertiser_id, affiliate_id, $2 * payout, payout_currency, $2 * revenue, revenue_currency
 FROM conversion, (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
@@ -324,13 +325,15 @@ class _Taker(NamedTuple):
         why = refusal(self.postback, click, goal, self.facts.trust_of(click))
         if why is not None or goal is None:
             return self._rejected(why or Refusal.UNKNOWN_GOAL)
+        return await self._settle(click, goal)
+
+    async def _settle(self, click: ConvertedClick, goal: Goal) -> Taken:
         found = await self._find(click, goal)
-        if found and found.click_hash != click.hash and self._outranks(found):
-            await self.connection.execute(_GIVE_UP_ORDER, found.id)
-            found = await self._find(click, goal)
         if found is None:
             return await self._create(click, goal)
-        if why := self._other(click, found):
+        if found.click_hash != click.hash:
+            return await self._take_order(click, goal, found)
+        if why := await self._other(click, goal, found):
             return self._rejected(why)
         return await self._amend(click, goal, found)
 
@@ -355,20 +358,40 @@ class _Taker(NamedTuple):
         is_undecided = found.status is ConversionStatus.PENDING
         return found.told_by_browser and is_undecided and self.postback.source is not Source.PIXEL
 
-    def _other(self, click: ConvertedClick, found: _Existing) -> Refusal | None:
+    def _replaces(self, found: _Existing) -> bool:
+        """Whether it is of an order that a browser knew nothing of, which its own made room for."""
+        return self._outranks(found) and self.postback.order_id not in (None, found.order_id)
+
+    async def _take_order(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Taken:
+        """Do what a postback says of an order that is another click's so far."""
+        if not self._outranks(found):
+            return self._rejected(Refusal.OTHER_CLICK)
+        taking = self.connection.transaction()
+        await taking.start()
+        await self.connection.execute(_GIVE_UP_ORDER, found.id)
+        taken = await self._settle(click, goal)
+        await (taking.rollback() if taken.result is Result.REJECTED else taking.commit())
+        return taken
+
+    async def _other(self, click: ConvertedClick, goal: Goal, found: _Existing) -> Refusal | None:
         """Why what was found is not what the postback speaks of, after all."""
-        if found.click_hash != click.hash:
-            return Refusal.OTHER_CLICK
+        if self._replaces(found):
+            return await self._refusal_of_new(click, goal)
         is_other = None not in (found.order_id, self.postback.order_id) and (
             found.order_id != self.postback.order_id
         )
-        return Refusal.SECOND if is_other and not self._outranks(found) else None
+        return Refusal.SECOND if is_other else None
+
+    async def _refusal_of_new(self, click: ConvertedClick, goal: Goal) -> Refusal | None:
+        parent = goal.parent_goal_id
+        has_parent = parent is not None and await self.connection.fetchval(
+            _HAS_CONVERSION, click.hash, parent
+        )
+        return refusal_of_new(self.postback, click, goal, has_parent=has_parent)
 
     async def _create(self, click: ConvertedClick, goal: Goal) -> Taken:
         postback, connection = self.postback, self.connection
-        parent = goal.parent_goal_id
-        has_parent = parent is not None and await connection.fetchval(_HAS_CONVERSION, click.hash, parent)
-        if why := refusal_of_new(postback, click, goal, has_parent=has_parent):
+        if why := await self._refusal_of_new(click, goal):
             return self._rejected(why)
         price = await _price(connection, click, goal)
         money = amounts(postback, goal, price)
@@ -409,21 +432,23 @@ class _Taker(NamedTuple):
         if postback.source is Source.PIXEL:
             return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
         price = await _price(self.connection, click, goal)
-        money = found.amounts if found.is_decided else amounts(postback, goal, price, found.amounts)
+        before = None if self._replaces(found) else found.amounts
+        money = found.amounts if found.is_decided else amounts(postback, goal, price, before)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
         is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
         doubt = _doubt(is_over_cap=is_over_cap, lacks_sale=price.lacks_sale(money))
+        told = self._told_status(goal, found)
         after = found._replace(
             order_id=self._order_after(found),
-            status=self._status_after(found, doubt),
+            status=self._status_after(found, told or found.status, doubt),
             is_over_cap=is_over_cap,
             told_by_browser=False,
             sale_status=postback.sale_status or found.sale_status,
             amounts=money,
             own=_told((postback.external_id, *postback.adv_subs), found.own),
         )
-        reason = self._reason(found, after, doubt)
+        reason = _reason(told, found, after, doubt)
         if after == found:
             return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
         said = (after.order_id, after.status, after.is_over_cap, after.told_by_browser, after.sale_status)
@@ -442,19 +467,15 @@ class _Taker(NamedTuple):
         first, then = found.order_id, self.postback.order_id
         return then or first if self._outranks(found) else first or then
 
-    def _status_after(self, found: _Existing, doubt: str) -> ConversionStatus:
-        told, by_operator = self.postback.status or found.status, self.postback.source is Source.API
+    def _told_status(self, goal: Goal, found: _Existing) -> ConversionStatus | None:
+        """What it calls the conversion. The first word of an advertiser says what any first one would."""
+        return self.postback.status or (goal.initial_status if self._outranks(found) else None)
+
+    def _status_after(self, found: _Existing, told: ConversionStatus, doubt: str) -> ConversionStatus:
+        by_operator = self.postback.source is Source.API
         if doubt and told is ConversionStatus.APPROVED and not by_operator:
             return found.status  # to pay what is in doubt is for the operator
         return next_status(found.status, told, by_operator=by_operator)
-
-    def _reason(self, found: _Existing, after: _Existing, doubt: str) -> str:
-        """What its sender should know of an update."""
-        told = self.postback.status
-        if told in (None, after.status):
-            return doubt if after.is_over_cap and not found.is_over_cap else ""
-        is_held = doubt and told is ConversionStatus.APPROVED and not found.is_decided
-        return f"it stays {after.status}" + (f": {doubt}" if is_held else "")
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
         await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))
@@ -485,6 +506,14 @@ async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[s
     rows = await connection.fetch(_KNOWN, [postback.hash for postback in postbacks])
     known = [Taken(hash_.hex, Result(result), reason, id_) for hash_, result, reason, id_ in rows]
     return {taken.hash: taken for taken in known if taken.result is not Result.PARKED}
+
+
+def _reason(told: ConversionStatus | None, found: _Existing, after: _Existing, doubt: str) -> str:
+    """What the sender of an update should know of it."""
+    if told in (None, after.status):
+        return doubt if after.is_over_cap and not found.is_over_cap else ""
+    is_held = doubt and told is ConversionStatus.APPROVED and not found.is_decided
+    return f"it stays {after.status}" + (f": {doubt}" if is_held else "")
 
 
 def _doubt(*, is_over_cap: bool, lacks_sale: bool) -> str:

@@ -7,7 +7,7 @@ meanwhile leaves it to the next one, and it may then be sent twice, under the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -24,6 +24,8 @@ from tracker.store.pool import Connection, Pool
 
 LEASE = timedelta(seconds=30)
 """How long nobody else takes a postback that is being sent."""
+LONGEST_PAUSE = timedelta(hours=2)
+"""Longest that the next attempt is put off."""
 KEPT = timedelta(days=90)
 """How long the log remembers."""
 _FORGOTTEN_AT_ONCE = 10_000
@@ -80,12 +82,17 @@ SET attempts = attempts + 1, last_attempt_at = now(), next_attempt_at = now() + 
 WHERE id IN (
     SELECT id FROM sent_postback WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now()
     ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING id, key, url, attempts, give_up_at
+RETURNING id, key, url, attempts, give_up_at - now()
 """
 # What another attempt has brought about stays.
 _SETTLE = """
-UPDATE sent_postback SET state = $2, next_attempt_at = $3, last_status = $4, last_error = $5
+UPDATE sent_postback
+SET state = $2, next_attempt_at = now() + $3::interval, last_status = $4, last_error = $5
 WHERE id = $1 AND state = 'waiting'
+"""
+_BRING_FORWARD = """
+UPDATE sent_postback SET next_attempt_at = now()
+WHERE state = 'waiting' AND next_attempt_at > now() + $1::interval
 """
 _FIRE_AGAIN = """
 UPDATE sent_postback
@@ -123,7 +130,7 @@ class Due(NamedTuple):
     key: str
     url: str
     attempts: int  # this one included
-    give_up_at: datetime
+    patience: timedelta  # how long it will still be tried
 
 
 class Counts(NamedTuple):
@@ -157,10 +164,15 @@ async def take(pool: Pool, host: str, most: int) -> list[Due]:
 
 
 async def settle(
-    pool: Pool, id_: int, state: str, next_attempt_at: datetime | None, status: int | None, error: str
+    pool: Pool, id_: int, state: str, pause: timedelta | None, status: int | None, error: str
 ) -> None:
-    """Note how an attempt went."""
-    await pool.execute(_SETTLE, id_, state, next_attempt_at, status, error)
+    """Note how an attempt went, and how long the next one is put off, if there is to be one."""
+    await pool.execute(_SETTLE, id_, state, pause, status, error)
+
+
+async def bring_forward(connection: Connection) -> None:
+    """Have no postback wait for a time that was reckoned by a clock which has gone back since."""
+    await connection.execute(_BRING_FORWARD, LONGEST_PAUSE)
 
 
 async def fire_again(pool: Pool, author: Author, id_: int) -> None:
