@@ -126,8 +126,7 @@ class House:
 
     async def _fill_databases(self) -> None:
         for name, offers, affiliates in (("small", 10, 10), ("big", BIG_OFFERS, BIG_AFFILIATES)):
-            await _execute(self.postgres.url, f"CREATE DATABASE {name}")
-            await migrate(self._dsn(name))
+            await migrate(await self.create_database(name))
             await _execute(self._dsn(name), _BIG_CATALOGUE.format(offers=offers, affiliates=affiliates))
 
     async def start_all(self) -> None:
@@ -156,6 +155,22 @@ class House:
         port = _free_port()
         process = await self.spawn("loadtests.servers", words[0], str(port), *words[1:], env=_clean_environ())
         await self._add(Contender(name, port, process.pid, requests, engine), process, "/")
+
+    async def create_database(self, name: str) -> str:
+        """An empty database; returns its DSN."""
+        await _execute(self.postgres.url, f"CREATE DATABASE {name}")
+        return self._dsn(name)
+
+    async def start_api(self, database: str) -> tuple[int, int]:
+        """Start an API that refuses nobody for asking often; returns its port and process."""
+        port = _free_port()
+        environ = self.environ(database) | {
+            "TRACKER_API_PORT": str(port),
+            "TRACKER_API_RATE": "1000000/second",
+        }
+        process = await self.spawn("tracker", "api", env=environ)
+        await _until_answering(port, "/health/ready", process)
+        return port, process.pid
 
     async def start_edge(self, name: str, database: str, requests: Path) -> None:
         port = _free_port()

@@ -1,0 +1,220 @@
+"""Measure the read API at several sizes of history, side by side, so that growth is visible.
+
+It starts an engine of its own in a temporary directory, fills a database of each size (10 million clicks take
+some ten minutes and 10 GB there), and asks a real `tracker api` over HTTP. Exit code 0: measured; 2: it could
+not be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import httpx
+
+from loadtests import history
+from loadtests.contenders import CannotMeasure, Cores, House
+from tracker.children import CannotStart
+from tracker.store.tokens import create_token
+
+SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
+_BYTES_A_CLICK = 1_500  # with indexes, and with what a fill leaves in the WAL meanwhile
+_WARM_UP = 3
+_ROOT = "/backend/open-api/v1/users"
+_EXPORTED = 1_000_000
+
+
+class Question(NamedTuple):
+    """What is asked, and what DESIGN.md allows for it: milliseconds, and growth from 1 to 10 million."""
+
+    name: str
+    path: str
+    limit: float | None = None
+
+
+def _questions(known: Mapping[str, Any]) -> list[Question]:
+    recent = f"created_from={known['recent']}"
+    return [
+        Question("clicks, page 1", "/clicks", 10),
+        Question("clicks, page 1 of an offer", "/clicks?offer_id=7", 10),
+        Question("clicks, a page at half depth", f"/clicks?page={known['pages'] // 2}", 10),
+        Question("clicks, a cursor page at half depth", f"/clicks?cursor={known['cursor']}", 10),
+        Question("clicks, exact total of an offer", "/clicks?offer_id=7&per_page=1", 10),
+        Question("clicks, exact total of an affiliate", "/clicks?affiliate_id=33&per_page=1", 10),
+        Question("clicks, exact total of 30 days", f"/clicks?{recent}&per_page=1", 10),
+        Question("a click by its hash", f"/clicks/{known['hash']}", 10),
+        Question("a click by its id", f"/clicks/{known['id']}", 10),
+        Question("report by country", "/reports?group_by=country", 50),
+        Question("report by device type", "/reports?group_by=device_type", 50),
+        Question("report by day", "/reports?group_by=day", 50),
+        Question("report by offer and day", "/reports?group_by=offer,day"),
+        Question("report by country of 30 days", f"/reports?group_by=country&{recent}", 50),
+        Question("clicks that have a conversion", "/clicks?has_conversions=true"),
+        Question("conversions, page 1", "/conversions", 10),
+    ]
+
+
+class Timed(NamedTuple):
+    p50: float  # ms
+    p95: float
+
+
+class Size(NamedTuple):
+    """What was measured of one size."""
+
+    clicks: int
+    filled_seconds: float
+    answers: Mapping[str, Timed]
+    limits: Mapping[str, float | None]
+    export_rate: float  # rows a second
+    export_growth: int  # bytes of memory that the API has grown by
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        _check_room(max(SIZES[name] for name in arguments.sizes))
+        sizes = [asyncio.run(_measure(SIZES[name], arguments.rounds)) for name in arguments.sizes]
+    except (CannotMeasure, CannotStart, TimeoutError, KeyboardInterrupt) as error:
+        print(f"bench-reads: {str(error) or 'interrupted'}", file=sys.stderr)
+        return 2
+    print(report(sizes))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench_reads", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--sizes",
+        type=lambda text: text.split(","),
+        default=["1m", "10m"],
+        help=f"of {', '.join(SIZES)}, with commas between them (1m,10m)",
+    )
+    parser.add_argument("--rounds", type=int, default=20, help="how often each is asked (%(default)s)")
+    return parser
+
+
+def _check_room(clicks: int) -> None:
+    free, wanted = shutil.disk_usage(tempfile.gettempdir()).free, clicks * _BYTES_A_CLICK
+    if free < wanted:
+        raise CannotMeasure(
+            f"{tempfile.gettempdir()} has {free >> 30} GiB free, and {clicks:,} clicks want {wanted >> 30}: "
+            "set TMPDIR, or use --sizes 1m"
+        )
+
+
+async def _measure(clicks: int, rounds: int) -> Size:
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
+        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
+        house = House(stack, Path(directory), Cores(None, None))
+        await house.start_engines()
+        print(f"filling a database with {clicks:,} clicks …", flush=True)
+        begun = perf_counter()
+        dsn = await house.create_database("history")
+        await history.fill(dsn, clicks)
+        filled = perf_counter() - begun
+        token = await create_token(dsn, ["admin"], "bench")
+        port, pid = await house.start_api("history")
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=60
+            )
+        )
+        questions = _questions(await _known(client))
+        print(f"asking {len(questions)} questions, {rounds} times each …", flush=True)
+        answers = {each.name: await _timed(client, each.path, rounds) for each in questions}
+        rate, growth = await _export(client, pid, min(clicks, _EXPORTED))
+    return Size(clicks, filled, answers, {each.name: each.limit for each in questions}, rate, growth)
+
+
+async def _known(client: httpx.AsyncClient) -> dict[str, Any]:
+    """Places in the history that questions are about."""
+    first = await _asked(client, "/clicks?per_page=200")
+    middle = await _asked(client, f"/clicks?page={first['pages'] // 2}")
+    click = middle["data"][0]
+    return {
+        "pages": first["pages"],
+        "hash": click["hash"],
+        "id": click["id"],
+        "cursor": middle["next_cursor"],
+        "recent": first["data"][0]["created_at"][:8] + "01",
+    }
+
+
+async def _asked(client: httpx.AsyncClient, path: str) -> Any:
+    answer = await client.get(_ROOT + path)
+    if answer.status_code != 200:
+        raise CannotMeasure(f"{path} was answered {answer.status_code}: {answer.text[:200]}")
+    return answer.json()
+
+
+async def _timed(client: httpx.AsyncClient, path: str, rounds: int) -> Timed:
+    taken = []
+    for number in range(rounds + _WARM_UP):
+        begun = perf_counter()
+        await _asked(client, path)
+        if number >= _WARM_UP:
+            taken.append((perf_counter() - begun) * 1000)
+    return Timed(median(taken), quantiles(taken, n=20, method="inclusive")[-1])
+
+
+async def _export(client: httpx.AsyncClient, pid: int, rows: int) -> tuple[float, int]:
+    """Rows a second of an export, and bytes that the API has grown by meanwhile."""
+    before, highest, lines = _memory(pid), 0, 0
+    begun = perf_counter()
+    async with client.stream("GET", f"{_ROOT}/clicks/export?format=ndjson") as answer:
+        async for chunk in answer.aiter_raw():
+            lines += chunk.count(b"\n")
+            highest = max(highest, _memory(pid))
+            if lines >= rows:
+                break
+    return lines / (perf_counter() - begun), highest - before
+
+
+def _memory(pid: int) -> int:
+    """Bytes of a process that are in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def report(sizes: Sequence[Size]) -> str:
+    """The table, of all sizes side by side."""
+    heads = "".join(f"{f'{size.clicks:,} p50':>16}{'p95':>9}" for size in sizes)
+    lines = ["", f"{'milliseconds':42}{heads}{'growth':>9}{'budget':>9}"]
+    for name, limit in sizes[0].limits.items():
+        told = [size.answers[name] for size in sizes]
+        figures = "".join(f"{each.p50:16.1f}{each.p95:9.1f}" for each in told)
+        growth = f"{told[-1].p50 / told[0].p50:9.2f}" if len(sizes) > 1 else f"{'-':>9}"
+        lines.append(f"{name:42}{figures}{growth}{_verdict(told, limit)}")
+    return "\n".join([*lines, "", *map(_bulk, sizes)])
+
+
+def _bulk(size: Size) -> str:
+    return (
+        f"{size.clicks:,} clicks: filled in {size.filled_seconds:.0f} s; export of "
+        f"{min(size.clicks, _EXPORTED):,} rows: {size.export_rate:,.0f} a second, "
+        f"the API grew by {size.export_growth / (1 << 20):.0f} MiB"
+    )
+
+
+def _verdict(told: Sequence[Timed], limit: float | None) -> str:
+    if limit is None:
+        return f"{'-':>9}"
+    return f"{limit:9.0f} {'pass' if max(each.p50 for each in told) <= limit else 'OVER'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
