@@ -553,10 +553,15 @@ async def test_an_operator_sets_statuses(connection: Connection) -> None:
     ids = [conversion["id"] for conversion in await conversions(connection)]
     async with connection.transaction():
         done = await set_status(
-            connection, [*ids, 999], APPROVED, source=Source.API, author="ann", sale_status="paid"
+            connection,
+            [*ids, 999],
+            APPROVED,
+            source=Source.API,
+            author="ann",
+            sale_statuses={ids[0]: "paid", 999: "gone"},
         )
     assert done == [Changed(ids[0], REJECTED, APPROVED), Changed(ids[1], APPROVED, APPROVED)]
-    assert [row["sale_status"] for row in await conversions(connection)] == ["paid", "paid"]
+    assert [row["sale_status"] for row in await conversions(connection)] == ["paid", ""]
     (change,) = await connection.fetch("SELECT * FROM conversion_change WHERE status_before IS NOT NULL")
     assert (change["status_after"], change["source"], change["author"]) == ("approved", "api", "ann")
     assert await entries(connection) == [("approval", Decimal(2))] * 2

@@ -133,9 +133,13 @@ ON CONFLICT (hash) DO UPDATE
 
 _TO_CHANGE = "SELECT id, status FROM conversion WHERE id = ANY ($1) ORDER BY id"
 _SET_STATUS = """
-UPDATE conversion SET status = $2, sale_status = coalesce($3, sale_status), updated_at = clock_timestamp()
-WHERE id = ANY ($1) AND (status, sale_status) IS DISTINCT FROM ($2, coalesce($3, sale_status))
+UPDATE conversion AS known
+SET status = $3, sale_status = coalesce(told.sale_status, known.sale_status), updated_at = clock_timestamp()
+FROM unnest($1::bigint[], $2::text[]) AS told (id, sale_status)
+WHERE known.id = told.id
+    AND (known.status, known.sale_status) IS DISTINCT FROM ($3, coalesce(told.sale_status, known.sale_status))
 """
+_NOTHING_SAID: Mapping[int, str] = {}
 
 
 class Result(StrEnum):
@@ -247,7 +251,7 @@ async def set_status(
     *,
     source: Source,
     author: str,
-    sale_status: str | None = None,
+    sale_statuses: Mapping[int, str] = _NOTHING_SAID,
 ) -> list[Changed]:
     """Have conversions be what the operator says, as far as that may be; within a transaction.
 
@@ -260,7 +264,7 @@ async def set_status(
     changed = [Changed(id_, old, next_status(old, status, by_operator=True)) for id_, old in olds]
     for before, after in {(each.before, each.after) for each in changed}:
         ids = [each.id for each in changed if (each.before, each.after) == (before, after)]
-        await connection.execute(_SET_STATUS, ids, after, sale_status)
+        await connection.execute(_SET_STATUS, ids, [sale_statuses.get(id_) for id_ in ids], after)
         if after is not before:
             await _change(connection, ids, before, after, (source, author, None))
     return changed
