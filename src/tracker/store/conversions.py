@@ -41,6 +41,9 @@ LOCK = 0x7C1C_0006
 WRITER = 0x7C1C_0007
 """Advisory lock of the worker that takes postbacks off the stream."""
 
+HOLDER_IDLES = "60s"
+"""How long who changes conversions may say nothing: one that is frozen must not keep the others from it."""
+
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
@@ -52,6 +55,9 @@ _COLUMNS = (
 )
 _AMENDED = ("order_id", "status", "is_over_cap", "told_by_browser", "sale_status", *Amounts._fields, *_OWN)
 
+_LOCK_IT = """
+SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock($1)
+"""
 # One writer, however many run; one that is frozen must not keep the others from it for long.
 _SESSION = """
 SET default_transaction_isolation = 'read committed';
@@ -198,7 +204,7 @@ class _Existing(NamedTuple):
 
 async def lock(connection: Connection) -> None:
     """Be the one who changes conversions, until the end of this transaction."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    await connection.execute(_LOCK_IT, LOCK, HOLDER_IDLES)
 
 
 async def begin_writing(connection: Connection) -> bool:
