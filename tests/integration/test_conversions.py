@@ -19,6 +19,7 @@ from tracker.clickhash import millis_of
 from tracker.conversion import ConversionStatus, Postback, Refusal, Source
 from tracker.settings import Settings
 from tracker.store import clicks
+from tracker.store import conversions as store_conversions
 from tracker.store.conversions import Changed, Result, Taken, set_status, take
 from tracker.store.demo import load_demo
 from tracker.store.pool import Connection, connect
@@ -553,10 +554,15 @@ async def test_an_operator_sets_statuses(connection: Connection) -> None:
     ids = [conversion["id"] for conversion in await conversions(connection)]
     async with connection.transaction():
         done = await set_status(
-            connection, [*ids, 999], APPROVED, source=Source.API, author="ann", sale_status="paid"
+            connection,
+            [*ids, 999],
+            APPROVED,
+            source=Source.API,
+            author="ann",
+            sale_statuses={ids[0]: "paid", 999: "gone"},
         )
     assert done == [Changed(ids[0], REJECTED, APPROVED), Changed(ids[1], APPROVED, APPROVED)]
-    assert [row["sale_status"] for row in await conversions(connection)] == ["paid", "paid"]
+    assert [row["sale_status"] for row in await conversions(connection)] == ["paid", ""]
     (change,) = await connection.fetch("SELECT * FROM conversion_change WHERE status_before IS NOT NULL")
     assert (change["status_after"], change["source"], change["author"]) == ("approved", "api", "ann")
     assert await entries(connection) == [("approval", Decimal(2))] * 2
@@ -574,6 +580,21 @@ async def test_two_at_once_make_one_conversion(database: Settings) -> None:
     assert await connections[0].fetchval("SELECT count(*) FROM postback") == 2
     for connection in connections:
         await connection.close()
+
+
+async def test_who_is_frozen_while_it_changes_conversions_holds_up_the_others_for_a_while_only(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_conversions, "HOLDER_IDLES", "100ms")
+    assert database.postgres_dsn
+    await prepare(database.postgres_dsn)
+    frozen, working = [await connect(database.postgres_dsn) for _ in range(2)]
+    await frozen.transaction().start()
+    await take(frozen, [a_postback()], None)
+    (done,) = await taken(working, a_postback(n=1))
+    assert done.result is Result.STORED
+    await working.close()
+    frozen.terminate()
 
 
 async def test_ids_are_in_the_order_of_commits(database: Settings) -> None:

@@ -212,9 +212,9 @@ async def test_a_file_of_statuses(clicks: Settings, query: str) -> None:
         "\ufefforder_id,hash,goal_id,status,sale_status",
         "one,,,confirmed,paid out",
         "two,,2,approved,",
-        f",{rows[1]['hash'].upper()},,declined,",
+        f",{rows[1]['hash'].upper()},,declined,returned",
         "",
-        f",{OTHER_HASH},,rejected,",
+        f",{OTHER_HASH},,rejected,lost",
         f",{HASH},,approved,",
         "one,,,hold,",
         "gone,,,approved,",
@@ -252,7 +252,8 @@ async def test_a_file_of_statuses(clicks: Settings, query: str) -> None:
         assert body["dry_run"] == bool(query)
         now = {row["id"]: (row["status"], row["sale_status"]) for row in (await listed(client))["data"]}
         assert now[1] == (("pending", "") if query else ("approved", "paid out"))
-        assert now[4] == ("approved" if query else "rejected", "")
+        assert now[2] == (("pending", "") if query else ("rejected", "returned"))
+        assert now[4] == (("approved", "") if query else ("rejected", "lost"))
 
 
 async def test_a_file_of_json_lines(clicks: Settings) -> None:

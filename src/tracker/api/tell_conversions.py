@@ -255,8 +255,9 @@ async def _change(request: Request, patch: ConversionPatch, author: str) -> int:
             raise no_such_conversion()
         id_, before = found
         wanted = before if patch.status is None else ConversionStatus(patch.status)
+        said = {} if patch.sale_status is None else {id_: patch.sale_status}
         ((_, _, after),) = await conversions.set_status(
-            connection, [id_], wanted, source=Source.API, author=author, sale_status=patch.sale_status
+            connection, [id_], wanted, source=Source.API, author=author, sale_statuses=said
         )
         if after is not wanted:
             errors = {"status": [f"cannot be {wanted} any more"]}

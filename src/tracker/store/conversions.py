@@ -41,6 +41,9 @@ LOCK = 0x7C1C_0006
 WRITER = 0x7C1C_0007
 """Advisory lock of the worker that takes postbacks off the stream."""
 
+HOLDER_IDLES = "60s"
+"""How long who changes conversions may say nothing: one that is frozen must not keep the others from it."""
+
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
@@ -52,6 +55,9 @@ _COLUMNS = (
 )
 _AMENDED = ("order_id", "status", "is_over_cap", "told_by_browser", "sale_status", *Amounts._fields, *_OWN)
 
+_LOCK_IT = """
+SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock($1)
+"""
 # One writer, however many run; one that is frozen must not keep the others from it for long.
 _SESSION = """
 SET default_transaction_isolation = 'read committed';
@@ -133,9 +139,13 @@ ON CONFLICT (hash) DO UPDATE
 
 _TO_CHANGE = "SELECT id, status FROM conversion WHERE id = ANY ($1) ORDER BY id"
 _SET_STATUS = """
-UPDATE conversion SET status = $2, sale_status = coalesce($3, sale_status), updated_at = clock_timestamp()
-WHERE id = ANY ($1) AND (status, sale_status) IS DISTINCT FROM ($2, coalesce($3, sale_status))
+UPDATE conversion AS known
+SET status = $3, sale_status = coalesce(told.sale_status, known.sale_status), updated_at = clock_timestamp()
+FROM unnest($1::bigint[], $2::text[]) AS told (id, sale_status)
+WHERE known.id = told.id
+    AND (known.status, known.sale_status) IS DISTINCT FROM ($3, coalesce(told.sale_status, known.sale_status))
 """
+_NOTHING_SAID: Mapping[int, str] = {}
 
 
 class Result(StrEnum):
@@ -194,7 +204,7 @@ class _Existing(NamedTuple):
 
 async def lock(connection: Connection) -> None:
     """Be the one who changes conversions, until the end of this transaction."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    await connection.execute(_LOCK_IT, LOCK, HOLDER_IDLES)
 
 
 async def begin_writing(connection: Connection) -> bool:
@@ -247,7 +257,7 @@ async def set_status(
     *,
     source: Source,
     author: str,
-    sale_status: str | None = None,
+    sale_statuses: Mapping[int, str] = _NOTHING_SAID,
 ) -> list[Changed]:
     """Have conversions be what the operator says, as far as that may be; within a transaction.
 
@@ -260,7 +270,7 @@ async def set_status(
     changed = [Changed(id_, old, next_status(old, status, by_operator=True)) for id_, old in olds]
     for before, after in {(each.before, each.after) for each in changed}:
         ids = [each.id for each in changed if (each.before, each.after) == (before, after)]
-        await connection.execute(_SET_STATUS, ids, after, sale_status)
+        await connection.execute(_SET_STATUS, ids, [sale_statuses.get(id_) for id_ in ids], after)
         if after is not before:
             await _change(connection, ids, before, after, (source, author, None))
     return changed

@@ -190,13 +190,14 @@ NO_CONVERSION = "is of no conversion"
 
 
 async def _set_each(connection: Connection, lines: Mapping[int, Line], author: str) -> dict[int, LineResult]:
-    alike: dict[tuple[ConversionStatus, str | None], list[int]] = defaultdict(list)
+    alike: dict[ConversionStatus, list[int]] = defaultdict(list)
     for id_, line in lines.items():
-        alike[line.status, line.sale_status].append(id_)
+        alike[line.status].append(id_)
+    said = {id_: line.sale_status for id_, line in lines.items() if line.sale_status is not None}
     results = {}
-    for (status, sale_status), ids in alike.items():
+    for status, ids in alike.items():
         changed = await conversions.set_status(
-            connection, ids, status, source=Source.UPLOAD, author=author, sale_status=sale_status
+            connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=said
         )
         for id_, before, after in changed:
             reason = "" if after is status else f"it stays {after}"
