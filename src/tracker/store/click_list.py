@@ -58,6 +58,14 @@ _CONVERTED = """
 (SELECT click.*, click_hash
  FROM (SELECT DISTINCT click_hash FROM conversion) AS converted
       CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
+_FROZEN = frozenset(
+    (
+        *("offer_id", "offer_url_id", "advertiser_id", "affiliate_id", "country_code", "affiliate_source"),
+        "is_test",
+    )
+)
+"""Columns that a conversion has from its click."""
+
 _HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
 
 _READ_DEADLINE = STATEMENT_TIMEOUT_SECONDS + 5
@@ -84,6 +92,11 @@ class ClickFilter(NamedTuple):
     def place(self) -> str:
         """The column that time and order are told by."""
         return "click_hash" if self.has_conversions else "hash"
+
+    @property
+    def is_of_conversions(self) -> bool:
+        """Whether conversions alone tell which clicks these are, so that no other click need be looked up."""
+        return bool(self.has_conversions) and all(column in _FROZEN for column, _ in self.equals)
 
     @property
     def source(self) -> str:
@@ -297,7 +310,8 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         condition, values = where(clicks)
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
-        records = await connection.fetch(_statement(clicks.source, condition, "id ASC", limit), *values)
+        some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", limit)  # noqa: S608
+        records = await connection.fetch(_statement(some, "id ASC"), *values)
     return Feed([_row(record, zone) for record in records], given, upto)
 
 
@@ -341,7 +355,12 @@ async def _count(connection: Connection, clicks: ClickFilter) -> int:
         everything = await _count(connection, clicks._replace(has_conversions=None))
         return everything - await _count(connection, clicks._replace(has_conversions=True))
     condition, values = where(clicks)
-    statement = f"SELECT count(*) FROM {clicks.source} WHERE {condition}"  # noqa: S608
+    counted = (
+        "count(DISTINCT click_hash) FROM conversion"
+        if clicks.is_of_conversions
+        else (f"count(*) FROM {clicks.source}")
+    )
+    statement = f"SELECT {counted} WHERE {condition}"
     return int(await connection.fetchval(statement, *values))
 
 
@@ -361,10 +380,15 @@ async def _rows(
         condition += f" AND {clicks.place} {'<' if order.newest_first else '>'} ${len(values)}"
     if newest_id is not None:
         values.append(newest_id)
-        condition += f" AND id <= ${len(values)}"
+        condition += f" AND {'click_id' if clicks.is_of_conversions else 'id'} <= ${len(values)}"
     sort = f"{clicks.place} {'DESC' if order.newest_first else 'ASC'}"
-    statement = _statement(clicks.source, condition, sort, limit, offset)
-    records = await connection.fetch(statement, *values)
+    if clicks.is_of_conversions:
+        told = _some("SELECT DISTINCT click_hash FROM conversion", condition, sort, limit, offset)
+        values = [[row["click_hash"] for row in await connection.fetch(told, *values)]]
+        some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
+    else:
+        some = _some(f"SELECT * FROM {clicks.source}", condition, sort, limit, offset)  # noqa: S608
+    records = await connection.fetch(_statement(some, sort), *values)
     return [_row(record, order.zone) for record in records]
 
 
@@ -384,13 +408,13 @@ def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
     return " AND ".join(conditions), values
 
 
-def _statement(source: str, where: str, sort: str, limit: int, offset: int = 0) -> str:
+def _some(select: str, where: str, sort: str, limit: int, offset: int = 0) -> str:
     # LIMIT and OFFSET stand in the text: they are whole numbers of ours, and the planner must know them.
-    return f"""
-SELECT {_SELECT}
-FROM (SELECT * FROM {source} WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
-ORDER BY c.{sort}
-"""  # noqa: S608
+    return f"{select} WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}"
+
+
+def _statement(clicks: str, sort: str) -> str:
+    return f"SELECT {_SELECT} FROM ({clicks}) AS c ORDER BY c.{sort}"  # noqa: S608
 
 
 def local_second(instant: float, zone: tzinfo) -> str:

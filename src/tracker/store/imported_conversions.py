@@ -26,7 +26,8 @@ _COLUMNS = (
 _NAMES = ", ".join(_COLUMNS)
 
 _SESSION = """
-CREATE TEMP TABLE IF NOT EXISTS incoming_conversion (LIKE conversion INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
+CREATE TEMP TABLE IF NOT EXISTS incoming_conversion
+    (LIKE conversion INCLUDING DEFAULTS INCLUDING GENERATED) ON COMMIT DELETE ROWS
 """
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 # The bounds say what the list does; they rule partitions out.

@@ -25,7 +25,7 @@ KINDS = ("payout", "revenue", "pending_payout", "pending_revenue")
 """The sums of money of a report: of approved conversions, and of those that are pending or on hold."""
 
 _SECOND: Mapping[Basis, str] = {
-    "click": "click_millis(hash) / 1000",
+    "click": "click_second",
     "conversion": "floor(extract(epoch FROM created_at))::bigint",
 }
 _AMOUNTS = ("payout", "payout_currency", "revenue", "revenue_currency")
@@ -76,7 +76,7 @@ def money_part(keys: Sequence[str]) -> str:
 
 def _source(columns: set[str]) -> str:
     """Conversions with some columns of their clicks, for which these are read only if they must be."""
-    told = f"created_at, conversion.status AS outcome, is_over_cap, {', '.join(_AMOUNTS)}"
+    told = f"created_at, click_second, conversion.status AS outcome, is_over_cap, {', '.join(_AMOUNTS)}"
     if columns <= _FROZEN:
         own = "".join(f"{column}, " for column in sorted(columns))
         return f"(SELECT click_hash AS hash, {own}{told} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608
