@@ -13,7 +13,7 @@ from tests.clicks import a_click, a_row
 from tests.clicks import store as store_rows
 from tests.integration.edge_client import PATIENCE
 from tests.integration.ledger_entries import streams_of
-from tests.postbacks import a_postback
+from tests.postbacks import AN_HOUR, a_postback
 from tracker import doctor
 from tracker.clickhash import Mint, hash_at, millis_of
 from tracker.conversion import Postback, Source, read_postback
@@ -22,6 +22,7 @@ from tracker.store import catalogue, clicks
 from tracker.store.conversions import take
 from tracker.store.demo import load_demo
 from tracker.store.pool import BACKUP_GATE, Connection, connect
+from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
 from workers import conversion_writer, housekeeping
@@ -133,6 +134,34 @@ async def test_a_parked_postback_waits_for_its_click_and_no_longer(
     assert await results(connection) == [("stored", ""), ("rejected", "unknown click")]
     stopping.set()
     await writing
+    await connection.close()
+
+
+async def test_a_click_is_waited_for_though_the_clock_has_gone_back(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 0.02)
+    connection = await connected(database)
+    never, comes = mint.hash(), mint.hash()
+    stopping = asyncio.Event()
+    assert database.redis_url
+    async with (
+        PostbackStream(database.redis_url) as stream,
+        StreamLedger(database.redis_url) as books,
+        streams_of(database) as streams,
+    ):
+        await streams.say("0", millis_of(never) + AN_HOUR)
+        writer = conversion_writer.ConversionWriter(database, stream, books, stopping, burst=False)
+        writing = asyncio.create_task(writer.run())
+        await append(database, of_click(never))
+        await until(lambda: is_logged(connection, ["rejected"]))
+        await streams.say("0", millis_of(never))
+        while writer._complete_until is not None:
+            await asyncio.sleep(0.01)
+        await append(database, of_click(comes))
+        await until(lambda: is_logged(connection, ["rejected", "parked"]))
+        stopping.set()
+        await writing
     await connection.close()
 
 
