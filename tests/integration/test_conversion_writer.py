@@ -18,7 +18,7 @@ from tracker import doctor
 from tracker.clickhash import Mint, hash_at, millis_of
 from tracker.conversion import Postback, Source, read_postback
 from tracker.settings import Settings
-from tracker.store import catalogue, clicks
+from tracker.store import catalogue, clicks, postback_log
 from tracker.store.conversions import take
 from tracker.store.demo import load_demo
 from tracker.store.pool import BACKUP_GATE, Connection, connect
@@ -252,10 +252,14 @@ async def test_without_its_engines_it_says_so_and_goes_on(
     await writing
 
 
-async def test_old_postbacks_that_came_to_nothing_are_forgotten(database: Settings) -> None:
+async def test_old_postbacks_that_came_to_nothing_are_forgotten(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postback_log, "_FORGOTTEN_AT_ONCE", 1)
     connection = await connected(database)
     for n, (hash_, result, conversion_id) in enumerate(
         (
+            (hash_at(OLD), "rejected", None),
             (hash_at(OLD), "rejected", None),
             (hash_at(OLD), "stored", 1),
             (hash_at(OLD), "parked", None),
