@@ -125,12 +125,12 @@ class ConversionWriter:
         parked = await postback_log.parked(connection, self._last_seen, BATCH)
         self._last_seen = parked[-1].hash if len(parked) == BATCH else None
         self._next_look = monotonic() + (0.0 if self._last_seen else PARKED_SECONDS)
-        if parked:
-            # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
-            self._complete_until = await ledger.complete_until(
-                self._books, self._data_dir, self._complete_until
-            )
-            await self._take(connection, parked)
+        if not parked:
+            self._complete_until = None  # an old answer may be of a clock that has gone back since
+            return
+        # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
+        self._complete_until = await ledger.complete_until(self._books, self._data_dir, self._complete_until)
+        await self._take(connection, parked)
 
     async def _store(self, connection: pool.Connection, batch: list[Delivery]) -> None:
         """Store what can be stored, bury the rest with its reason, take all of it off the stream."""

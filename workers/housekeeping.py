@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 600.0
 LOG_DAYS = 90
 """How long postbacks are logged that came to nothing: none comes a second time after so long."""
-_FORGOTTEN_AT_ONCE = 20_000
 _RETRY_SECONDS = 10.0
 
 
@@ -35,13 +34,13 @@ async def run(settings: Settings) -> None:
 async def once(settings: Settings) -> list[str]:
     """Create the partitions that are missing, emptying click_default into them; returns their names.
 
-    And forget old postbacks, some at a time, and see that none waits for longer than one may.
+    And forget old postbacks, and see that none waits for longer than one may.
     """
     assert settings.postgres_dsn
     connection = await pool.connect(settings.postgres_dsn)
     try:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
-        await postback_log.forget(connection, old, _FORGOTTEN_AT_ONCE)
+        await postback_log.forget(connection, old)
         await outgoing.forget(connection)
         await outgoing.bring_forward(connection)
         return await partitions.create_ahead(connection)

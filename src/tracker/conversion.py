@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
 from tracker.clickhash import is_click_hash, millis_of
@@ -40,6 +40,7 @@ PARAMETERS = frozenset(
 
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _TOO_MUCH = Decimal(10**14)
+_MAPPED_PREFIX = 96  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 _SMALLEST = Decimal("0.000001")
 _WIDE = Context(prec=50)  # for any amount times any percentage
 
@@ -302,9 +303,12 @@ def _distrust(postback: Postback, click: ConvertedClick, trust: Trust) -> Refusa
 
 def _holds(cidr: str, ip: str) -> bool:
     try:
-        return ip_address(ip) in ip_network(cidr, strict=False)
+        address, network = ip_address(ip), ip_network(cidr, strict=False)
     except ValueError:  # saved by hand; it lets nobody in
         return False
+    if address.version == 4 and network.version == 6 and network.prefixlen >= _MAPPED_PREFIX:
+        address = IPv6Address(f"::ffff:{ip}")  # as an address of IPv4 is written there
+    return address in network
 
 
 def refusal_of_new(

@@ -13,15 +13,16 @@ from tests.clicks import a_click, a_row
 from tests.clicks import store as store_rows
 from tests.integration.edge_client import PATIENCE
 from tests.integration.ledger_entries import streams_of
-from tests.postbacks import a_postback
+from tests.postbacks import AN_HOUR, a_postback
 from tracker import doctor
 from tracker.clickhash import Mint, hash_at, millis_of
 from tracker.conversion import Postback, Source, read_postback
 from tracker.settings import Settings
-from tracker.store import catalogue, clicks
+from tracker.store import catalogue, clicks, postback_log
 from tracker.store.conversions import take
 from tracker.store.demo import load_demo
 from tracker.store.pool import BACKUP_GATE, Connection, connect
+from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
 from workers import conversion_writer, housekeeping
@@ -136,6 +137,34 @@ async def test_a_parked_postback_waits_for_its_click_and_no_longer(
     await connection.close()
 
 
+async def test_a_click_is_waited_for_though_the_clock_has_gone_back(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 0.02)
+    connection = await connected(database)
+    never, comes = mint.hash(), mint.hash()
+    stopping = asyncio.Event()
+    assert database.redis_url
+    async with (
+        PostbackStream(database.redis_url) as stream,
+        StreamLedger(database.redis_url) as books,
+        streams_of(database) as streams,
+    ):
+        await streams.say("0", millis_of(never) + AN_HOUR)
+        writer = conversion_writer.ConversionWriter(database, stream, books, stopping, burst=False)
+        writing = asyncio.create_task(writer.run())
+        await append(database, of_click(never))
+        await until(lambda: is_logged(connection, ["rejected"]))
+        await streams.say("0", millis_of(never))
+        while writer._complete_until is not None:
+            await asyncio.sleep(0.01)
+        await append(database, of_click(comes))
+        await until(lambda: is_logged(connection, ["rejected", "parked"]))
+        stopping.set()
+        await writing
+    await connection.close()
+
+
 async def is_logged(connection: Connection, wanted: list[str]) -> bool:
     return [result for result, _ in await results(connection)] == wanted
 
@@ -223,10 +252,14 @@ async def test_without_its_engines_it_says_so_and_goes_on(
     await writing
 
 
-async def test_old_postbacks_that_came_to_nothing_are_forgotten(database: Settings) -> None:
+async def test_old_postbacks_that_came_to_nothing_are_forgotten(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postback_log, "_FORGOTTEN_AT_ONCE", 1)
     connection = await connected(database)
     for n, (hash_, result, conversion_id) in enumerate(
         (
+            (hash_at(OLD), "rejected", None),
             (hash_at(OLD), "rejected", None),
             (hash_at(OLD), "stored", 1),
             (hash_at(OLD), "parked", None),

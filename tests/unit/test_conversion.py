@@ -220,6 +220,9 @@ def test_what_becomes_of_money_that_is_told_anew(said: Any, price: Price, expect
         ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("198.51.100.9",)), None),
         ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("x", "198.51.100.0/24")), None),
         ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("198.51.101.0/24",)), Refusal.UNPROVEN),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("::ffff:198.51.100.0/120",)), None),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("::ffff:198.51.101.0/120",)), Refusal.UNPROVEN),
+        ({"advertiser_id": None}, CLICK, GOAL, Trust(True, ("::/0",)), Refusal.UNPROVEN),
         ({"advertiser_id": None, "ip": ""}, CLICK, GOAL, Trust(True, ("0.0.0.0/0",)), Refusal.UNPROVEN),
         (
             {"advertiser_id": None, "ip": "2001:db8::1"},

@@ -24,6 +24,7 @@ DELETE FROM postback WHERE hash IN (
     SELECT hash FROM postback WHERE conversion_id IS NULL AND hash < $1 AND result <> 'parked' LIMIT $2)
 """
 _FIRST = "0" * 32
+_FORGOTTEN_AT_ONCE = 10_000
 
 
 class Logged(NamedTuple):
@@ -54,9 +55,11 @@ async def latest(connection: Connection, since: int, result: str | None, count: 
     return [_logged(row) for row in await connection.fetch(_LATEST, first_hash_at(since), result, count)]
 
 
-async def forget(connection: Connection, before: int, count: int) -> None:
-    """Delete some from before a time (Unix milliseconds) that came to nothing; those of conversions stay."""
-    await connection.execute(_FORGET, first_hash_at(before), count)
+async def forget(connection: Connection, before: int) -> None:
+    """Delete those from before a time (Unix milliseconds) that came to nothing; those of conversions stay."""
+    first_kept = first_hash_at(before)
+    while await connection.execute(_FORGET, first_kept, _FORGOTTEN_AT_ONCE) == f"DELETE {_FORGOTTEN_AT_ONCE}":
+        pass
 
 
 def _postback(row: Any) -> Postback:
