@@ -42,7 +42,7 @@ class Question(NamedTuple):
     limit: float | None = None
 
 
-def _questions(known: Mapping[str, Any]) -> list[Question]:
+def questions(known: Mapping[str, Any]) -> list[Question]:
     recent = f"created_from={known['recent']}"
     return [
         Question("clicks, page 1", "/clicks", 10),
@@ -133,14 +133,14 @@ async def _measure(clicks: int, rounds: int) -> Size:
                 base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=60
             )
         )
-        questions = _questions(await _known(client))
-        print(f"asking {len(questions)} questions, {rounds} times each …", flush=True)
-        answers = {each.name: await _timed(client, each.path, rounds) for each in questions}
+        asked = questions(await known_of(client))
+        print(f"asking {len(asked)} questions, {rounds} times each …", flush=True)
+        answers = {each.name: await timed(client, each.path, rounds) for each in asked}
         rate, growth = await _export(client, pid, min(clicks, _EXPORTED))
-    return Size(clicks, filled, answers, {each.name: each.limit for each in questions}, rate, growth)
+    return Size(clicks, filled, answers, {each.name: each.limit for each in asked}, rate, growth)
 
 
-async def _known(client: httpx.AsyncClient) -> dict[str, Any]:
+async def known_of(client: httpx.AsyncClient) -> dict[str, Any]:
     """Places in the history that questions are about."""
     first = (await _asked(client, "/clicks")).json()
     middle = (await _asked(client, f"/clicks?page={first['pages'] // 2}")).json()
@@ -161,7 +161,7 @@ async def _asked(client: httpx.AsyncClient, path: str) -> httpx.Response:
     return answer
 
 
-async def _timed(client: httpx.AsyncClient, path: str, rounds: int) -> Timed:
+async def timed(client: httpx.AsyncClient, path: str, rounds: int) -> Timed:
     taken = []
     for number in range(rounds + _WARM_UP):
         begun = perf_counter()

@@ -85,18 +85,17 @@ FROM click WHERE id % $1 = 0 AND status = 'accepted'
 """
 
 
-async def fill(dsn: str, clicks: int) -> None:
-    """Make so many clicks, spread over the DAYS before today, their counts and conversions."""
+async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
+    """Make so many clicks, spread over the days before today, their counts and conversions."""
     await migrate(dsn)
     connection = await connect(dsn)
     try:
         await connection.execute(_CATALOGUE)
         today = datetime.now(UTC).date()
-        days = [today - timedelta(days=ago) for ago in range(DAYS, 0, -1)]
-        for day in days:
+        for number in range(days):
+            day = today - timedelta(days=days - number)
             await partitions.create_ahead(connection, day)
-        for number, day in enumerate(days):
-            await _fill_day(connection, day, clicks * (number + 1) // DAYS - clicks * number // DAYS)
+            await _fill_day(connection, day, clicks * (number + 1) // days - clicks * number // days)
         await connection.execute(_CONVERSIONS, CONVERTED_OF)
     finally:
         await connection.close()
