@@ -152,14 +152,14 @@ async def _drain(house: House, load: Load, seconds: float) -> float:
     """CPU µs of worker and PostgreSQL for each click of a backlog."""
     await load.run(next(contender for contender in house.contenders if contender.name == OURS), seconds)
     backlog = await house.backlog()
-    before = _cpu_of_family(house.postgres.process.pid)
+    before = cpu_of_family(house.postgres.process.pid)
     process = await house.spawn(
         "loadtests.drain", env=house.environ("tracker"), stdout=asyncio.subprocess.PIPE
     )
     said, _ = await process.communicate()
     if process.returncode != 0:
         raise CannotMeasure("the click writer failed, see above")
-    spent = float(said) + _cpu_of_family(house.postgres.process.pid) - before
+    spent = float(said) + cpu_of_family(house.postgres.process.pid) - before
     return spent / backlog * 1e6
 
 
@@ -172,9 +172,9 @@ class Load:
         self._first = 0
 
     async def measure(self, contender: Contender, seconds: float) -> Sample:
-        before, engine_before = _cpu_of(contender.pid), _cpu_of_engine(contender)
+        before, engine_before = cpu_of(contender.pid), _cpu_of_engine(contender)
         told = await self.run(contender, seconds)
-        spent, engine_spent = _cpu_of(contender.pid) - before, _cpu_of_engine(contender) - engine_before
+        spent, engine_spent = cpu_of(contender.pid) - before, _cpu_of_engine(contender) - engine_before
         return Sample(
             rate=told["requests"] / told["seconds"],
             cpu=spent / told["requests"] * 1e6,
@@ -298,16 +298,16 @@ def _verdict(name: str, ratios: Sequence[float], limit: float | None) -> str:
     return f"{figures} {limit:7.2f} {word}{near}"
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """CPU seconds of a process, its threads included."""
     return sum(_stat(pid)[11:13]) / _TICKS
 
 
 def _cpu_of_engine(contender: Contender) -> float:
-    return _cpu_of(contender.engine.process.pid) if contender.engine else 0.0
+    return cpu_of(contender.engine.process.pid) if contender.engine else 0.0
 
 
-def _cpu_of_family(pid: int) -> float:
+def cpu_of_family(pid: int) -> float:
     """CPU seconds of a process and of its children, those that have ended included."""
     return sum(sum(_stat(member)[11:15]) for member in (pid, *_children_of(pid))) / _TICKS
 

@@ -93,17 +93,17 @@ class House:
         self.contenders: list[Contender] = []
 
     async def empty_stream(self) -> None:
-        async with Redis.from_url(self._valkey.url) as client:
+        async with Redis.from_url(self.valkey.url) as client:
             await client.xtrim(_STREAM, maxlen=0, approximate=False)
 
     async def backlog(self) -> int:
         """How many clicks wait on the stream."""
-        async with Redis.from_url(self._valkey.url) as client:
+        async with Redis.from_url(self.valkey.url) as client:
             return int(await client.xlen(_STREAM))
 
     async def start_engines(self) -> None:
         """Start Valkey and PostgreSQL, the latter with the demo catalogue."""
-        self._valkey, self.postgres = await self._engines("ours", "valkey", "postgres")
+        self.valkey, self.postgres = await self._engines("ours", "valkey", "postgres")
         await migrate(self.postgres.url)
         await load_demo(self.postgres.url)
         (self._naive_valkey,) = await self._engines("naive", "valkey")
@@ -127,7 +127,7 @@ class House:
     async def _fill_databases(self) -> None:
         for name, offers, affiliates in (("small", 10, 10), ("big", BIG_OFFERS, BIG_AFFILIATES)):
             await migrate(await self.create_database(name))
-            await _execute(self._dsn(name), _BIG_CATALOGUE.format(offers=offers, affiliates=affiliates))
+            await _execute(self.dsn(name), _BIG_CATALOGUE.format(offers=offers, affiliates=affiliates))
 
     async def start_all(self) -> None:
         """Start every contender."""
@@ -149,6 +149,13 @@ class House:
         await self.start_edge(SMALL, "small", small)
         await self.start_edge(BIG, "big", big)
 
+    async def start_pair(self) -> None:
+        """Start the bare server, an edge and its worker."""
+        requests = write_requests(self._directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
+        await self.start_server(BARE, "bare", requests=requests)
+        await self.start_edge(OURS, "tracker", requests)
+        self.worker_pid = (await self.spawn("tracker", "worker", env=self.environ("tracker"))).pid
+
     async def start_server(
         self, name: str, *words: str, requests: Path, engine: Engine | None = None
     ) -> None:
@@ -159,7 +166,7 @@ class House:
     async def create_database(self, name: str) -> str:
         """An empty database; returns its DSN."""
         await _execute(self.postgres.url, f"CREATE DATABASE {name}")
-        return self._dsn(name)
+        return self.dsn(name)
 
     async def start_api(self, database: str) -> tuple[int, int]:
         """Start an API that refuses nobody for asking often; returns its port and process."""
@@ -176,7 +183,7 @@ class House:
         port = _free_port()
         environ = self.environ(database) | {"TRACKER_PORT": str(port)}
         process = await self.spawn("tracker", "edge", env=environ)
-        await self._add(Contender(name, port, process.pid, requests, self._valkey), process, "/health/ready")
+        await self._add(Contender(name, port, process.pid, requests, self.valkey), process, "/health/ready")
 
     async def _add(self, contender: Contender, process: asyncio.subprocess.Process, path: str) -> None:
         await _until_answering(contender.port, path, process)
@@ -200,14 +207,14 @@ class House:
         data_dir = self._directory / f"edge-{database}"
         data_dir.mkdir(exist_ok=True)
         return _clean_environ() | {
-            "TRACKER_REDIS_URL": self._valkey.url,
-            "TRACKER_POSTGRES_DSN": self._dsn(database),
+            "TRACKER_REDIS_URL": self.valkey.url,
+            "TRACKER_POSTGRES_DSN": self.dsn(database),
             "TRACKER_DATA_DIR": str(data_dir),
             "TRACKER_TRUSTED_PROXIES": "127.0.0.1/32",
             "TRACKER_APPEND_TIMEOUT_MS": "10000",
         }
 
-    def _dsn(self, database: str) -> str:
+    def dsn(self, database: str) -> str:
         return self.postgres.url.replace("/tracker?", f"/{quote(database)}?", 1)
 
 

@@ -18,7 +18,7 @@ from typing import cast
 
 import uvloop
 
-_END = b"\r\n\r\n"  # every server here answers with an empty body
+END = b"\r\n\r\n"  # every server here answers with an empty body
 
 
 class _Connection(asyncio.Protocol):
@@ -38,7 +38,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if not self._received.endswith(_END):
+        if not self._received.endswith(END):
             return
         self._seconds.append(perf_counter() - self._sent_at)
         self.failed += not self._received.startswith(b"HTTP/1.1 302")

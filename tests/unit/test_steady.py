@@ -1,0 +1,82 @@
+"""The load generator of constant rate, against servers that answer, refuse and hang up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from loadtests import end_to_end, steady
+from loadtests.end_to_end import Run
+
+pytestmark = pytest.mark.anyio
+
+FOUND = b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+REQUEST = b"GET /offer/3 HTTP/1.1\r\nHost: t\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "failed"),
+    [([FOUND], 0), ([FOUND, FOUND, BUSY], 20), ([FOUND, b""], 30)],
+    ids=["found", "some refused", "some hung up on"],
+)
+async def test_each_is_sent_once_and_told_of(tmp_path: Path, answers: list[bytes], failed: int) -> None:
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while (await reader.read(65536)) == REQUEST:
+            answer = answers[asked % len(answers)]
+            asked += 1
+            if not answer:
+                break
+            writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    serving: list[asyncio.Task[None]] = []
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.create_task(serve(reader, writer)))
+
+    file = tmp_path / "requests"
+    file.write_bytes(REQUEST)
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
+        told = await steady.load(server.sockets[0].getsockname()[1], 300, 0.2, file, 0)
+        await asyncio.gather(*serving)
+    assert (told["requests"], told["failed"], asked) == (60, failed, 60)
+    assert told["p50_ms"] <= told["p99_ms"] <= told["p999_ms"]
+
+
+TOLD = {
+    "requests": 6000.0,
+    "seconds": 10.0,
+    "failed": 0.0,
+    "cpu": 2.0,
+    "p50_ms": 1.0,
+    "p99_ms": 2.0,
+    "p999_ms": 3.0,
+}
+KEPT = Run(600.0, TOLD, 600, {"edge": 60.0, "worker": 20.0})
+
+
+@pytest.mark.parametrize(
+    ("run", "is_kept_up_with"),
+    [
+        (KEPT, True),
+        (KEPT._replace(left=601), False),
+        (KEPT._replace(told={**TOLD, "failed": 1.0}), False),
+        (KEPT._replace(told={**TOLD, "seconds": 11.0}), False),
+    ],
+)
+def test_what_is_kept_up_with(run: Run, is_kept_up_with: bool) -> None:
+    assert run.is_kept_up_with == is_kept_up_with
+
+
+def test_the_generators_own_cores_are_deducted() -> None:
+    said = end_to_end.report(1_000.0, KEPT, [KEPT] * 3, 2)
+    assert "the generator took 0.20" in said
+    assert "667 clicks/s = 0.67 of the bare rate (budget 0.4: pass)" in said
+    assert "CPU µs a click: edge 60, worker 20" in said
