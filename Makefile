@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit check bench bench-reads load chaos geoip clean
+.PHONY: help install run test test-unit check bench bench-load bench-reads load chaos geoip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: install ## Measure the edge and the writer side by side with bare uvicorn
 
 bench-reads: install ## Measure the read API at 1 and 10 million clicks (half an hour, 15 GB of /tmp)
 	$(BIN)/python -m loadtests.bench_reads
+
+bench-load: install ## Measure what all cores carry from the click to the table, and what a network needs
+	$(BIN)/python -m loadtests.end_to_end
 
 load: install ## Load a running tracker (make run) and prove that each redirect is stored exactly once
 	$(BIN)/python -m loadtests.run --profile smoke

@@ -101,6 +101,12 @@ class House:
         async with Redis.from_url(self.valkey.url) as client:
             return int(await client.xlen(_STREAM))
 
+    async def stream_bytes(self) -> float:
+        """Bytes of memory that a click on the stream takes."""
+        async with Redis.from_url(self.valkey.url) as client:
+            size = await client.memory_usage(_STREAM, samples=0)
+            return (size or 0) / max(await client.xlen(_STREAM), 1)
+
     async def start_engines(self) -> None:
         """Start Valkey and PostgreSQL, the latter with the demo catalogue."""
         self.valkey, self.postgres = await self._engines("ours", "valkey", "postgres")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from loadtests import sizing
 from loadtests.bench import cpu_of, cpu_of_family
 from loadtests.contenders import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House
 from tracker.children import CannotStart
@@ -31,6 +32,20 @@ _LESS = 0.92  # what is tried after a load that was too much
 _MOST_TRIALS = 12
 _LAG_SECONDS = 1.0  # a writer keeps up that is no more than so much behind
 _DRAINED_SECONDS = 120.0
+_ENOUGH = 200  # clicks on the stream, to tell what each takes there
+_LOG = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
+_STORED = """
+SELECT (SELECT count(*) FROM click),
+    (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'click'::regclass)
+"""
+
+
+class Bytes(NamedTuple):
+    """Of one click."""
+
+    stream: float
+    table: float
+    wal: float
 
 
 class Run(NamedTuple):
@@ -72,12 +87,16 @@ async def _measure(seconds: float) -> str:
         await house.start_engines()
         await house.start_pair()
         trial = Trial(house)
+        await trial.begin()
         bare = await trial.bare_rate()
         first = await trial.run(bare * BUDGET, _TRIAL_SECONDS)
         kept = await trial.most(_guess(first), seconds)
         levels = [await trial.run(kept.rate * share, _TRIAL_SECONDS * 2) for share in SHARES]
-        await trial.prove()
-    return report(bare, kept, levels, os.cpu_count() or 1)
+        bytes_ = await trial.prove()
+    said = report(bare, kept, levels, os.cpu_count() or 1)
+    writer = kept.cpu["worker"] + kept.cpu["PostgreSQL"]
+    taken = sizing.Taken(kept.cpu["edge"], kept.cpu["Valkey"], writer, *bytes_)
+    return f"{said}\n\n{_bytes(bytes_)}\n{sizing.table(taken)}"
 
 
 def _guess(run: Run) -> float:
@@ -96,6 +115,15 @@ class Trial:
         self._answered = 0
         by_name = {contender.name: contender for contender in house.contenders}
         self._bare, self._ours = by_name[BARE], by_name[OURS]
+        self._stream_bytes = 0.0
+
+    async def begin(self) -> None:
+        """Note how far PostgreSQL's log is: what it was begun with is no click's."""
+        connection = await asyncpg.connect(self._house.dsn("tracker"))
+        try:
+            self._log_before = await connection.fetchval(_LOG)
+        finally:
+            await connection.close()
 
     async def bare_rate(self) -> float:
         """Requests a second that a bare uvicorn answers with one core."""
@@ -108,6 +136,8 @@ class Trial:
         before = self._cpu()
         told = await self._steady(self._ours, rate, seconds)
         left = await self._house.backlog()
+        if left > _ENOUGH:
+            self._stream_bytes = await self._house.stream_bytes()
         after = self._cpu()
         self._answered += int(told["requests"] - told["failed"])
         await self._drained()
@@ -128,16 +158,18 @@ class Trial:
             rate *= _LESS
         raise CannotMeasure(f"not even {rate:,.0f} clicks a second are kept up with: is the machine in use?")
 
-    async def prove(self) -> None:
-        """Every click that was answered is in the table, once."""
+    async def prove(self) -> Bytes:
+        """Every click that was answered is in the table, once; returns the bytes that each takes."""
         connection = await asyncpg.connect(self._house.dsn("tracker"))
         try:
-            stored = await connection.fetchval("SELECT count(*) FROM click")
+            stored, table = await connection.fetchrow(_STORED)
+            log = await connection.fetchval(_LOG) - self._log_before
         finally:
             await connection.close()
         if stored != self._answered:
             raise CannotMeasure(f"{self._answered:,} clicks were answered, and {stored:,} are stored")
         print(f"{stored:,} clicks answered, and each stored once", flush=True)
+        return Bytes(self._stream_bytes, float(table) / stored, float(log) / stored)
 
     def _cpu(self) -> dict[str, float]:
         house = self._house
@@ -166,6 +198,13 @@ class Trial:
         async with asyncio.timeout(_DRAINED_SECONDS):
             while await self._house.backlog():  # noqa: ASYNC110 - another process drains it
                 await asyncio.sleep(0.1)
+
+
+def _bytes(taken: Bytes) -> str:
+    return (
+        f"bytes a click: {taken.stream:,.0f} on the stream, "
+        f"{taken.table:,.0f} in PostgreSQL with its indexes, {taken.wal:,.0f} of its log"
+    )
 
 
 def _line(run: Run) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import end_to_end, steady
+from loadtests import end_to_end, sizing, steady
 from loadtests.end_to_end import Run
 
 pytestmark = pytest.mark.anyio
@@ -80,3 +80,9 @@ def test_the_generators_own_cores_are_deducted() -> None:
     assert "the generator took 0.20" in said
     assert "667 clicks/s = 0.67 of the bare rate (budget 0.4: pass)" in said
     assert "CPU µs a click: edge 60, worker 20" in said
+
+
+def test_a_network_needs_what_its_clicks_take() -> None:
+    taken = sizing.Taken(edge=60, valkey=30, writer=50, stream=1_000, table=1_200, wal=2_000)
+    _, line = sizing.table(taken, [100_000_000]).splitlines()
+    assert line.split() == ["100,000,000", "3,472", "1", "0.5", "11.6", "GiB", "3,353", "GiB", "186.3", "GiB"]
