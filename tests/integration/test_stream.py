@@ -215,8 +215,11 @@ async def test_what_is_more_than_a_call_may_hold_is_read_and_taken_off_all_the_s
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
         await reader.create_group()
-        first, rest = await reader.new(7, None), await reader.new(7, 1.0)
-        assert [len(first), len(rest), len(await reader.new(7, None))] == [7, 4, 0]
+        with monkeypatch.context() as patched:
+            patched.setattr(stream_reader, "_ENOUGH_BYTES", 1)
+            first = await reader.new(7, None)
+        rest = await reader.new(9, 1.0)
+        assert [len(first), len(rest), len(await reader.new(7, None))] == [3, 8, 0]
         assert await reader.backlog(10) == [*first, *rest][:10]
         assert await reader.backlog(10, first[-1].id) == rest
         await reader.acknowledge([*first, *rest])

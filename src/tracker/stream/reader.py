@@ -22,6 +22,7 @@ PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
 
 _PAGE = 1000  # entries of one call: more would hold up the edges' calls for milliseconds
+_ENOUGH_BYTES = 8 << 20  # of records, after which no more is read at once: hostile ones have 30 KB each
 _CONSUMER, _NEW = b"writer-", b">"
 
 
@@ -115,9 +116,11 @@ class Reader:
 
     async def _read(self, count: int, after: bytes, block: int | None = None) -> list[Delivery]:
         read: list[Delivery] = []
-        while len(read) < count:
+        size = 0
+        while len(read) < count and size < _ENOUGH_BYTES:
             page = await self._read_page(min(count - len(read), _PAGE), after, block)
             read += page
+            size += sum([len(delivery.fields.get(b"r", b"")) for delivery in page])
             if len(page) < _PAGE:
                 break
             after, block = after if after == _NEW else page[-1].id, None
