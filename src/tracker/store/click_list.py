@@ -338,14 +338,22 @@ async def reading(
     pool: Pool, isolation: Literal["repeatable_read", "read_committed"]
 ) -> AsyncIterator[Connection]:
     """A transaction that reads, for a limited time."""
-    async with (
-        timeout(_READ_DEADLINE),
-        pool.acquire() as connection,
-        connection.transaction(isolation=isolation, readonly=True),
-    ):
+    level = isolation.replace("_", " ").upper()
+    async with timeout(_READ_DEADLINE), pool.acquire() as connection:
         # A generic plan knows neither the offer nor the partitions that a span rules out.
-        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        yield connection
+        await connection.execute(
+            f"BEGIN ISOLATION LEVEL {level} READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
+        )
+        try:
+            yield connection
+        except Exception:
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        except BaseException:  # nobody waits any more: for a server that may be frozen, neither do we
+            connection.terminate()
+            raise
+        await connection.execute("COMMIT")
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
@@ -417,16 +425,19 @@ def _statement(clicks: str, sort: str) -> str:
     return f"SELECT {_SELECT} FROM ({clicks}) AS c ORDER BY c.{sort}"  # noqa: S608
 
 
+_TO_THE_SECOND = len("YYYY-MM-DD HH:MM:SS")
+
+
 def local_second(instant: float, zone: tzinfo) -> str:
     """A moment (Unix seconds) as lists show it: down to the second."""
-    return datetime.fromtimestamp(int(instant), zone).replace(tzinfo=None).isoformat(" ")
+    return datetime.fromtimestamp(int(instant), zone).isoformat(" ")[:_TO_THE_SECOND]
 
 
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
-    row: Row = dict(record.items())
+    *values, conversions = record
+    row: Row = dict(zip(KEYS, values, strict=True))
     row["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
-    conversions = row.pop("conversions")
-    if isinstance(conversions, str):
+    if conversions is not None:
         _tell(row, orjson.loads(conversions))
     return row
 
