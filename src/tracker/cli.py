@@ -26,7 +26,7 @@ COMMANDS = {
     "api": "serve the API and its docs on TRACKER_HOST:TRACKER_API_PORT",
     "worker": "move recorded clicks and postbacks into PostgreSQL, until SIGTERM",
     "migrate": "bring the database up to date",
-    "doctor": "check engines, durability, clock, catalogue, tokens, ledger, postbacks, settings, geo, disk",
+    "doctor": "look for what is amiss, in engines, catalogue, ledger and settings, and say what to do",
     "backup": "copy the embedded engines and the spool, while they run",
     "restore": "make a new TRACKER_DATA_DIR out of a backup",
     "link": "make a tracking link and print it",

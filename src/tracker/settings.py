@@ -41,7 +41,7 @@ class Settings:
     port: int = 8000
     """Port of the edge: tracking links and postbacks."""
     api_port: int = 8001
-    """Port of the API, its docs and the dashboard; the one after `port` unless set."""
+    """Port of the API and its docs; the one after `port` unless set."""
     data_dir: Path = Path("var")
     """Where the embedded engines, the catalogue snapshot and run-time files live."""
     redis_url: str | None = None
