@@ -134,33 +134,49 @@ class ConversionWriter:
 
     async def _store(self, connection: pool.Connection, batch: list[Delivery]) -> None:
         """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
-        postbacks: list[Postback] = []
+        read: list[tuple[Delivery, Postback]] = []
         for delivery in batch:
             try:
-                postbacks.append(decode(delivery.record))
+                read.append((delivery, decode(delivery.record)))
             except Undecodable as error:
                 await self._bury(delivery, str(error))
         async with conversions.no_backup(connection):
-            await self._take(connection, postbacks)
+            lost = await self._take(connection, [postback for _, postback in read])
+            for delivery, postback in read:
+                if any(postback is one for one in lost):
+                    await self._bury(delivery, "not even the log can take it")
             await self._stream.remove([delivery.id for delivery in batch])
 
-    async def _take(self, connection: pool.Connection, postbacks: list[Postback]) -> None:
-        """One transaction; where the tables cannot take one of them, one each."""
+    async def _take(self, connection: pool.Connection, postbacks: list[Postback]) -> list[Postback]:
+        """One transaction; where the tables cannot take one of them, one each.
+
+        Returns those that they cannot even log.
+        """
         watchdog = asyncio.get_running_loop().call_later(_STORE_SECONDS, connection.terminate)
         try:
             async with connection.transaction():
                 await conversions.take(connection, postbacks, self._complete_until)
+            return []
         except Exception as error:
             if _is_outage(error):
                 raise
             if len(postbacks) == 1:
-                logger.exception("postback %s cannot be stored", postbacks[0].hash)
-                await conversions.give_up(connection, postbacks[0], f"{type(error).__name__}: {error}")
-                return
-            for postback in postbacks:
-                await self._take(connection, [postback])
+                return await self._give_up(connection, postbacks[0], error)
+            return [lost for postback in postbacks for lost in await self._take(connection, [postback])]
         finally:
             watchdog.cancel()
+
+    async def _give_up(
+        self, connection: pool.Connection, postback: Postback, error: Exception
+    ) -> list[Postback]:
+        logger.error("postback %s cannot be stored", postback.hash, exc_info=error)
+        try:
+            await conversions.give_up(connection, postback, f"{type(error).__name__}: {error}")
+        except Exception as another:
+            if _is_outage(another):
+                raise
+            return [postback]
+        return []
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)

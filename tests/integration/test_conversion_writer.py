@@ -102,15 +102,17 @@ async def test_what_cannot_be_read_is_buried_and_what_cannot_be_stored_is_logged
             b"\x01{",
             b"\x01[1]",
             encode(too_much).replace(b"postback", b"nonsense"),
+            encode(too_much._replace(hash="damaged")),
+            encode(too_much._replace(hash=mint.hash(), ip="\0")),
         ):
             await client.xadd("postbacks:{0}", {"r": record})
         await client.xadd("postbacks:{0}", {"no": "record"})
         await append(database, of_click(click, status="pending"))
         await conversion_writer.run(database, burst=True)
         dead = await client.xrange("dead-postbacks:{0}")
-    assert len(dead) == 6
+    assert len(dead) == 8
     assert all(fields[b"reason"] for _, fields in dead)
-    assert await left(database) == (0, 6)
+    assert await left(database) == (0, 8)
     (bad, _), good = await results(connection)
     assert (bad, good) == ("rejected", ("stored", ""))
     await connection.close()
