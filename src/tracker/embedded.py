@@ -63,6 +63,8 @@ _POSTGRES_OPTIONS = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
+    "random_page_cost": "1.1",  # of disks that need not seek: what is in order is read in order
+    "jit": "off",  # compiling a report takes longer than reading it
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

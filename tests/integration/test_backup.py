@@ -43,8 +43,11 @@ def names_in(directory: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-async def source(engines: Engines) -> AsyncIterator[Settings]:
-    """The session's engines, with one click in the table, one on the stream and one in the spool."""
+async def source(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[Settings]:
+    """The session's engines, with one click in the table, one on the stream and one in the spool.
+
+    `maintenance` first: it makes the template of other tests' databases out of the same one.
+    """
     await migrate(engines.postgres_dsn)
     connection = await pool.connect(engines.postgres_dsn)
     await clicks.prepare(connection)

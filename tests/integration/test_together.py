@@ -19,6 +19,7 @@ from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
+from tracker.edge.recorder import Recorder
 from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import MAX_TOGETHER, Redirect
 from tracker.edge.request import Request
@@ -122,6 +123,19 @@ async def test_one_that_cannot_be_prepared_is_no_others_fate(
     assert [hit.given[0].status for hit in hits] == [302, 500, 302, 404]
     assert sorted(row.aff_sub for row in await recorded(database)) == ["s0", "s2"]
     assert "it fails" in caplog.text
+
+
+async def test_what_nobody_foresaw_leaves_nobody_waiting(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("what nobody foresaw")
+
+    monkeypatch.setattr(Recorder, "record", fail)
+    hits = several(3)
+    async with redirecting(database) as (redirect, _):
+        await taken(redirect, hits)
+    assert [hit.given[0].status for hit in hits] == [500] * 3
 
 
 async def test_one_that_cannot_be_answered_is_no_others_fate(

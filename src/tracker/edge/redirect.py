@@ -164,6 +164,10 @@ class Redirect:
             for place in places:
                 hits[place].give(self._lost(clicks[place], outcomes[place].unique))
             return
+        except Exception:
+            for place in places:
+                _fail(hits[place])
+            return
         for place, outcome in zip(places, chosen, strict=True):
             try:
                 self._give(hits[place], clicks[place], outcomes[place][outcome])

@@ -133,7 +133,7 @@ _SLOTS = "FROM click_count WHERE dimension = $1 AND key = $2 AND slot >= $3 AND 
 _SUM = f"SELECT coalesce(sum(clicks), 0)::bigint {_SLOTS}"
 # Streams over the primary key and stops at the slot sought.
 _LOCATE = f"""
-SELECT slot, (upto - clicks)::bigint AS before
+SELECT slot, clicks, (upto - clicks)::bigint AS before
 FROM (SELECT slot, clicks, sum(clicks) OVER (ORDER BY slot {{direction}}) AS upto {_SLOTS}) AS slots
 WHERE upto > $5::bigint ORDER BY slot {{direction}} LIMIT 1
 """  # noqa: S608
@@ -162,8 +162,10 @@ async def locate(
     Returns the quarter-hours from the first of these rows to the last, and how many rows are to be skipped
     in them: fewer than the first quarter-hour has.
     """
-    start, before = await _quarter_of(connection, tally, span, counted, rows[0], newest_first)
-    end, _ = await _quarter_of(connection, tally, span, counted, rows[-1], newest_first)
+    start, before, clicks = await _quarter_of(connection, tally, span, counted, rows[0], newest_first)
+    end = start
+    if rows[-1] >= before + clicks:
+        end, _, _ = await _quarter_of(connection, tally, span, counted, rows[-1], newest_first)
     enclosing = Span(end.low, start.high) if newest_first else Span(start.low, end.high)
     return enclosing, rows[0] - before
 
@@ -186,19 +188,19 @@ async def reach(
 
 async def _quarter_of(
     connection: Connection, tally: Tally, span: Span, counted: Counted, number: int, newest_first: bool
-) -> tuple[Span, int]:
-    """The part of a span that has a row, no longer than a quarter-hour, and how many rows come before it."""
+) -> tuple[Span, int, int]:
+    """The part of a span that has a row, at most a quarter-hour; the rows before it, and those in it."""
     parts = _parts(span)
     near, far = (parts.tail, parts.head) if newest_first else (parts.head, parts.tail)
     in_near = counted.tail if newest_first else counted.head
     if number < in_near:
-        return near, 0
+        return near, 0, in_near
     if number >= in_near + counted.slots:
-        return far, in_near + counted.slots
+        return far, in_near + counted.slots, counted.total - in_near - counted.slots
     slots = (parts.first_slot, parts.end_slot)
     row = await connection.fetchrow(_locating(newest_first), *tally, *slots, number - in_near)
     start = row["slot"] * SLOT_MILLIS
-    return Span(start, start + SLOT_MILLIS), in_near + row["before"]
+    return Span(start, start + SLOT_MILLIS), in_near + row["before"], row["clicks"]
 
 
 def _locating(newest_first: bool) -> str:
