@@ -1,4 +1,4 @@
-"""The API: reading clicks, for reporting clients."""
+"""The API: reading clicks and conversions, telling of them, and managing the catalogue."""
 
 from tracker.api.application import create_api
 

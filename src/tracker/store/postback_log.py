@@ -1,4 +1,4 @@
-"""The log of postbacks: what came in, and what became of it."""
+"""The log of postbacks as workers keep it and commands show it; postback_list is the API's list of it."""
 
 from __future__ import annotations
 
