@@ -20,7 +20,7 @@ from typing import NamedTuple
 import asyncpg
 
 from loadtests import sizing
-from loadtests.bench import cpu_of, cpu_of_family
+from loadtests.bench import Load, cpu_of, cpu_of_family
 from loadtests.contenders import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House
 from tracker.children import CannotStart
 
@@ -126,11 +126,10 @@ class Trial:
             await connection.close()
 
     async def bare_rate(self) -> float:
-        """Requests a second that a bare uvicorn answers with one core."""
-        await self._steady(self._bare, 1_000, 1.0)
-        before = cpu_of(self._bare.pid)
-        told = await self._steady(self._bare, 5_000, 5.0)
-        return told["requests"] / (cpu_of(self._bare.pid) - before)
+        """Requests a second a bare uvicorn answers with one core, at full load: each costs least then."""
+        load = Load("own", Cores(None, None))
+        await load.run(self._bare, 1.0)
+        return 1e6 / (await load.measure(self._bare, 5.0)).cpu
 
     async def run(self, rate: float, seconds: float) -> Run:
         before = self._cpu()
@@ -159,7 +158,7 @@ class Trial:
         raise CannotMeasure(f"not even {rate:,.0f} clicks a second are kept up with: is the machine in use?")
 
     async def prove(self) -> Bytes:
-        """Every click that was answered is in the table, once; returns the bytes that each takes."""
+        """As many clicks are in the table as were answered; returns the bytes that each takes."""
         connection = await asyncpg.connect(self._house.dsn("tracker"))
         try:
             stored, table = await connection.fetchrow(_STORED)
@@ -168,7 +167,7 @@ class Trial:
             await connection.close()
         if stored != self._answered:
             raise CannotMeasure(f"{self._answered:,} clicks were answered, and {stored:,} are stored")
-        print(f"{stored:,} clicks answered, and each stored once", flush=True)
+        print(f"{self._answered:,} clicks answered, and {stored:,} stored", flush=True)
         return Bytes(self._stream_bytes, float(table) / stored, float(log) / stored)
 
     def _cpu(self) -> dict[str, float]:
