@@ -10,17 +10,19 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 import asyncpg
 
 from loadtests import sizing
-from loadtests.bench import Load, cpu_of, cpu_of_family
+from loadtests.bench import MOST_NOISE, Load, cpu_of, cpu_of_family
 from loadtests.contenders import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House
 from tracker.children import CannotStart
 
@@ -28,14 +30,15 @@ BUDGET = 0.4
 SHARES = (0.5, 0.7, 0.9)
 """Parts of the load that is kept up with at which latencies are told."""
 _TRIAL_SECONDS = 8.0
-_LESS = 0.92  # what is tried after a load that was too much
+_STEP = 1.07  # between one load that is tried and the next
 _MOST_TRIALS = 12
-_LAG_SECONDS = 1.0  # a writer keeps up that is no more than so much behind
-_DRAINED_SECONDS = 120.0
-_ENOUGH = 200  # clicks on the stream, to tell what each takes there
+_LAG_SECONDS = 1.0  # generator and writer keep up if they are no more than so much behind
+_DRAINED_SECONDS = 300.0
+_HELD_RATE = 1_000.0
 _LOG = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
 _STORED = """
 SELECT (SELECT count(*) FROM click),
+    (SELECT bit_xor(('x' || right(replace(hash::text, '-', ''), 16))::bit(64)) FROM click)::text,
     (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'click'::regclass)
 """
 
@@ -58,8 +61,8 @@ class Run(NamedTuple):
 
     @property
     def is_kept_up_with(self) -> bool:
-        late = self.told["seconds"] * self.rate > self.told["requests"] * 1.05
-        return not self.told["failed"] and not late and self.left <= self.rate * _LAG_SECONDS
+        late = self.told["seconds"] - self.told["requests"] / self.rate
+        return not self.told["failed"] and late <= _LAG_SECONDS and self.left <= self.rate * _LAG_SECONDS
 
     @property
     def generator_cores(self) -> float:
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="that a load has to last (%(default)s)")
     try:
         print(asyncio.run(_measure(parser.parse_args(argv).seconds)))
-    except (CannotMeasure, CannotStart, TimeoutError, KeyboardInterrupt) as error:
+    except (CannotMeasure, CannotStart, KeyboardInterrupt) as error:
         print(f"end-to-end: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return 0
@@ -88,12 +91,14 @@ async def _measure(seconds: float) -> str:
         await house.start_pair()
         trial = Trial(house)
         await trial.begin()
-        bare = await trial.bare_rate()
-        first = await trial.run(bare * BUDGET, _TRIAL_SECONDS)
+        before = await trial.bare_rate()
+        first = await trial.run(before * BUDGET, _TRIAL_SECONDS)
         kept = await trial.most(_guess(first), seconds)
-        levels = [await trial.run(kept.rate * share, _TRIAL_SECONDS * 2) for share in SHARES]
-        bytes_ = await trial.prove()
-    said = report(bare, kept, levels, os.cpu_count() or 1)
+        after = await trial.bare_rate()
+        refuse_noise(before, after)
+        levels = [await trial.run(kept.rate * share, seconds / 2) for share in SHARES]
+        bytes_ = await trial.prove(await trial.stream_bytes())
+    said = report((before, after), kept, levels, os.cpu_count() or 1)
     writer = kept.cpu["worker"] + kept.cpu["PostgreSQL"]
     taken = sizing.Taken(kept.cpu["edge"], kept.cpu["Valkey"], writer, *bytes_)
     return f"{said}\n\n{_bytes(bytes_)}\n{sizing.table(taken)}"
@@ -106,6 +111,16 @@ def _guess(run: Run) -> float:
     return cores / per_click
 
 
+def refuse_noise(before: float, after: float) -> None:
+    """A machine on which the bare server itself is not as fast after as before tells nothing of ours."""
+    drift = abs(before - after) / min(before, after)
+    if drift > MOST_NOISE:
+        raise CannotMeasure(
+            f"too noisy to tell: the bare server had {before:,.0f} requests/s before, {after:,.0f} after "
+            f"({drift:.0%} apart, at most {MOST_NOISE:.0%}); stop what else runs here"
+        )
+
+
 class Trial:
     """Loads on one house, one after the other."""
 
@@ -115,7 +130,7 @@ class Trial:
         self._answered = 0
         by_name = {contender.name: contender for contender in house.contenders}
         self._bare, self._ours = by_name[BARE], by_name[OURS]
-        self._stream_bytes = 0.0
+        self._hashes = 0
 
     async def begin(self) -> None:
         """Note how far PostgreSQL's log is: what it was begun with is no click's."""
@@ -135,40 +150,54 @@ class Trial:
         before = self._cpu()
         told = await self._steady(self._ours, rate, seconds)
         left = await self._house.backlog()
-        if left > _ENOUGH:
-            self._stream_bytes = await self._house.stream_bytes()
         after = self._cpu()
-        self._answered += int(told["requests"] - told["failed"])
         await self._drained()
         cpu = {name: (after[name] - before[name]) / told["requests"] * 1e6 for name in before}
         return Run(rate, told, left, cpu)
 
     async def most(self, guess: float, seconds: float) -> Run:
-        """The load that is kept up with, from a guess downwards, the last time for so many seconds."""
+        """The highest load that is kept up with so long: from a guess upwards by short trials, then down."""
         rate = guess
         for _ in range(_MOST_TRIALS):
-            run = await self.run(rate, _TRIAL_SECONDS)
-            print(_line(run), flush=True)
-            if run.is_kept_up_with:
-                run = await self.run(rate, seconds)
-                print(_line(run), flush=True)
-                if run.is_kept_up_with:
-                    return run
-            rate *= _LESS
+            if not await self._keeps_up(rate, _TRIAL_SECONDS):
+                break
+            rate *= _STEP
+        for _ in range(_MOST_TRIALS):
+            rate /= _STEP
+            if await self._keeps_up(rate, _TRIAL_SECONDS) and (run := await self._keeps_up(rate, seconds)):
+                return run
         raise CannotMeasure(f"not even {rate:,.0f} clicks a second are kept up with: is the machine in use?")
 
-    async def prove(self) -> Bytes:
-        """As many clicks are in the table as were answered; returns the bytes that each takes."""
+    async def _keeps_up(self, rate: float, seconds: float) -> Run | None:
+        run = await self.run(rate, seconds)
+        print(_line(run), flush=True)
+        return run if run.is_kept_up_with else None
+
+    async def stream_bytes(self) -> float:
+        """Bytes of Valkey's memory that a click takes while it waits, told with the writer held."""
+        os.kill(self._house.worker_pid, signal.SIGSTOP)
+        try:
+            await self._steady(self._ours, _HELD_RATE, 2.0)
+            each = await self._house.stream_bytes()
+        finally:
+            os.kill(self._house.worker_pid, signal.SIGCONT)
+        await self._drained()
+        return each
+
+    async def prove(self, stream_bytes: float) -> Bytes:
+        """The clicks in the table are those that were answered; returns the bytes that each takes."""
         connection = await asyncpg.connect(self._house.dsn("tracker"))
         try:
-            stored, table = await connection.fetchrow(_STORED)
+            stored, hashes, table = await connection.fetchrow(_STORED)
             log = await connection.fetchval(_LOG) - self._log_before
         finally:
             await connection.close()
-        if stored != self._answered:
-            raise CannotMeasure(f"{self._answered:,} clicks were answered, and {stored:,} are stored")
-        print(f"{self._answered:,} clicks answered, and {stored:,} stored", flush=True)
-        return Bytes(self._stream_bytes, float(table) / stored, float(log) / stored)
+        if (stored, int(hashes, 2)) != (self._answered, self._hashes):
+            raise CannotMeasure(
+                f"{self._answered:,} clicks were answered, and {stored:,} or others are stored"
+            )
+        print(f"{self._answered:,} clicks answered; the same are stored, each once", flush=True)
+        return Bytes(stream_bytes, float(table) / stored, float(log) / stored)
 
     def _cpu(self) -> dict[str, float]:
         house = self._house
@@ -191,12 +220,20 @@ class Trial:
         if process.returncode != 0:
             raise CannotMeasure("the load generator failed, see above")
         told: dict[str, float] = json.loads(said)
+        self._answered += int(told["requests"] - told["failed"])
+        self._hashes ^= int(told["hashes"])
         return told
 
     async def _drained(self) -> None:
-        async with asyncio.timeout(_DRAINED_SECONDS):
-            while await self._house.backlog():  # noqa: ASYNC110 - another process drains it
-                await asyncio.sleep(0.1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAINED_SECONDS):
+                while await self._house.backlog():  # noqa: ASYNC110 - another process drains it
+                    await asyncio.sleep(0.1)
+                return
+        left = await self._house.backlog()
+        raise CannotMeasure(
+            f"{left:,} clicks were not stored yet {_DRAINED_SECONDS:.0f} s after the load's end"
+        )
 
 
 def _bytes(taken: Bytes) -> str:
@@ -215,13 +252,14 @@ def _line(run: Run) -> str:
     )
 
 
-def report(bare: float, kept: Run, levels: Sequence[Run], cores: int) -> str:
+def report(bare: tuple[float, float], kept: Run, levels: Sequence[Run], cores: int) -> str:
+    """What was measured; `bare` are the bare server's rates before and after."""
     deducted = kept.rate * cores / (cores - kept.generator_cores)
-    ratio = deducted / bare
+    ratio = deducted / mean(bare)
     costs = ", ".join(f"{name} {cost:.0f}" for name, cost in kept.cpu.items())
     lines = [
         "",
-        f"a bare uvicorn answers {bare:,.0f} requests/s with one core",
+        f"a bare uvicorn answers {bare[0]:,.0f} requests/s with one core; after the trials {bare[1]:,.0f}",
         f"kept up with for {kept.told['seconds']:.0f} s: {kept.rate:,.0f} clicks/s on {cores} cores, "
         f"of which the generator took {kept.generator_cores:.2f}",
         f"without it: {deducted:,.0f} clicks/s = {ratio:.2f} of the bare rate "

@@ -4,13 +4,15 @@
 
 FILE and FIRST_NUMBER as in click.lua. A request is due at its time; its latency counts from then, also when
 no connection was free (else a slow server would be asked less, and look fast: "coordinated omission").
-Prints one JSON object: requests, seconds, failed, cpu (its own, in seconds), p50_ms, p99_ms, p999_ms.
+Prints one JSON object: requests, seconds, failed, cpu (its own, in seconds), p50_ms, p99_ms, p999_ms, and
+hashes: the last 64 bits of every answered click's hash, which its Location carries, by exclusive or.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from loadtests.generate import END, requests
 MOST_CONNECTIONS = 1_000
 _TICK = 0.001
 _GRACE_SECONDS = 30.0
+_HASH = re.compile(rb"=[0-9a-f]{16}([0-9a-f]{16})\b")
 
 
 class _Connection(asyncio.Protocol):
@@ -69,6 +72,7 @@ class _Load:
         self._opening: set[asyncio.Task[None]] = set()
         self.taken: list[float] = []
         self.failed = 0
+        self.hashes = 0
 
     async def run(self, rate: float, seconds: float) -> None:
         begun, sent = perf_counter(), 0
@@ -107,6 +111,8 @@ class _Load:
     def _done(self, connection: _Connection, answer: bytes) -> None:
         if answer.startswith(b"HTTP/1.1 302"):
             self.taken.append(perf_counter() - connection.due)
+            if told := _HASH.search(answer):
+                self.hashes ^= int(told[1], 16)
         else:
             self.failed += 1
         connection.due = 0.0
@@ -137,6 +143,7 @@ async def load(port: int, rate: float, seconds: float, path: Path, first: int) -
         "p50_ms": percentile(0.5),
         "p99_ms": percentile(0.99),
         "p999_ms": percentile(0.999),
+        "hashes": load.hashes,
     }
 
 

@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from loadtests import end_to_end, sizing, steady
+from loadtests.contenders import CannotMeasure
 from loadtests.end_to_end import Run
 
 pytestmark = pytest.mark.anyio
 
-FOUND = b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"
+HASH = "019a0000000070008123456789abcdef"
+FOUND = f"HTTP/1.1 302 Found\r\nlocation: https://ad.example/?c={HASH}&s=1\r\n\r\n".encode()
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 REQUEST = b"GET /offer/3 HTTP/1.1\r\nHost: t\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     ("answers", "failed"),
-    [([FOUND], 0), ([FOUND, FOUND, BUSY], 20), ([FOUND, b""], 30)],
+    [([FOUND], 0), ([FOUND, FOUND, BUSY], 20), ([FOUND, FOUND, FOUND, b""], 15)],
     ids=["found", "some refused", "some hung up on"],
 )
 async def test_each_is_sent_once_and_told_of(tmp_path: Path, answers: list[bytes], failed: int) -> None:
@@ -47,6 +49,7 @@ async def test_each_is_sent_once_and_told_of(tmp_path: Path, answers: list[bytes
         told = await steady.load(server.sockets[0].getsockname()[1], 300, 0.2, file, 0)
         await asyncio.gather(*serving)
     assert (told["requests"], told["failed"], asked) == (60, failed, 60)
+    assert told["hashes"] == (int(HASH[16:], 16) if (60 - failed) % 2 else 0)
     assert told["p50_ms"] <= told["p99_ms"] <= told["p999_ms"]
 
 
@@ -68,7 +71,8 @@ KEPT = Run(600.0, TOLD, 600, {"edge": 60.0, "worker": 20.0})
         (KEPT, True),
         (KEPT._replace(left=601), False),
         (KEPT._replace(told={**TOLD, "failed": 1.0}), False),
-        (KEPT._replace(told={**TOLD, "seconds": 11.0}), False),
+        (KEPT._replace(told={**TOLD, "seconds": 11.0}), True),
+        (KEPT._replace(told={**TOLD, "seconds": 11.1}), False),
     ],
 )
 def test_what_is_kept_up_with(run: Run, is_kept_up_with: bool) -> None:
@@ -76,10 +80,19 @@ def test_what_is_kept_up_with(run: Run, is_kept_up_with: bool) -> None:
 
 
 def test_the_generators_own_cores_are_deducted() -> None:
-    said = end_to_end.report(1_000.0, KEPT, [KEPT] * 3, 2)
+    said = end_to_end.report((1_100.0, 900.0), KEPT, [KEPT] * 3, 2)
     assert "the generator took 0.20" in said
     assert "667 clicks/s = 0.67 of the bare rate (budget 0.4: pass)" in said
     assert "CPU µs a click: edge 60, worker 20" in said
+
+
+@pytest.mark.parametrize(("after", "refused"), [(1_200.0, False), (700.0, True)])
+def test_a_machine_that_drifts_is_refused(after: float, refused: bool) -> None:
+    if refused:
+        with pytest.raises(CannotMeasure, match="too noisy"):
+            end_to_end.refuse_noise(1_000.0, after)
+    else:
+        end_to_end.refuse_noise(1_000.0, after)
 
 
 def test_a_network_needs_what_its_clicks_take() -> None:
