@@ -396,6 +396,11 @@ async def test_too_many_days_are_refused(database: Settings) -> None:
         ({"created_from": "2030-01-01"}, 0),
         ({"created_to": "2020-01-01"}, 0),
         ({"created_from": "2024-10-10 12:01:00", "created_to": "2024-10-10 12:02:00"}, 1),
+        ({"created_from": "2024-10-10 11:50:00", "created_to": "2024-10-10 12:20:00"}, 2),
+        ({"created_from": "2024-10-10 01:00:00", "created_to": "2024-10-10 01:59:59"}, 0),
+        ({"created_from": "2024-10-10 01:03:00", "created_to": "2024-10-10 01:04:59"}, 0),
+        ({"created_from": "2024-10-09 23:00:00", "created_to": "2024-10-10 11:59:59"}, 0),
+        ({"created_from": "2024-10-10 13:00:00", "created_to": "2024-10-10 14:00:00"}, 0),
     ],
 )
 async def test_short_and_empty_ranges(database: Settings, query: dict[str, str], clicks: int) -> None:

@@ -250,9 +250,9 @@ def _may_read_days(asked: Asked) -> bool:
 
 
 def _whole(span: Span, unit: int) -> Span:
-    """The whole units of a span, of milliseconds."""
-    low = -(-span.low // unit) * unit
-    return Span(low, max(low, span.high // unit * unit))
+    """The whole units of a span, of milliseconds; nothing at its end where it has none."""
+    low, high = -(-span.low // unit) * unit, span.high // unit * unit
+    return Span(low, high) if low < high else Span(span.high, span.high)
 
 
 def _kept_part(asked: Asked, condition: str, quarters: int, span: Span) -> str:
