@@ -19,7 +19,6 @@ _TAILS = 1024  # drawn from the kernel at a time
 _TAIL_LENGTH = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 _SEQUENCES = [f"{sequence:03x}" for sequence in range(0x1000)]
-_HEX = frozenset("0123456789abcdef")
 
 
 class Mint:
@@ -98,4 +97,9 @@ def first_hash_at(millis: int) -> str:
 
 def is_click_hash(text: str) -> bool:
     """Whether a text is a UUIDv7 as this module writes it."""
-    return len(text) == HASH_LENGTH and text[12] == "7" and text[16] in "89ab" and _HEX.issuperset(text)
+    if len(text) != HASH_LENGTH or text[12] != "7" or text[16] not in "89ab":
+        return False
+    try:
+        return bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False

@@ -7,12 +7,11 @@ import secrets
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from hashlib import sha1
 from importlib.resources import files
 from time import monotonic
 from typing import Any, Literal
 
-from tracker.stream.connection import Connection, RefusedError
+from tracker.stream.connection import Connection, RefusedError, Script
 from tracker.stream.record import ANSWER_BYTES, Answer, Entry, hash_of_entry, millis_of_entry, read_answer
 
 LANE_SECONDS = 30 * 86400
@@ -24,8 +23,7 @@ MAX_BATCH_BYTES = 1 << 20
 OWN_LANE_SECONDS = 86_400
 """How long the lane of one click is: later, a repeated call makes a second entry, which the writer drops."""
 
-_SCRIPT = files(__package__).joinpath("record_clicks.lua").read_bytes()
-_SHA = sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
+_SCRIPT = Script(files(__package__).joinpath("record_clicks.lua").read_bytes())
 _ANSWERED = struct.Struct(">II")  # minute, clicks
 
 
@@ -132,7 +130,7 @@ class Appender:
         """
         # The first brings the script, for a server that does not have it. All go in one write, and so share
         # the server's fsync.
-        starts = [(b"EVAL", _SCRIPT), *[(b"EVALSHA", _SHA)] * (len(entries) - 1)]
+        starts = [(b"EVAL", _SCRIPT.text), *[(b"EVALSHA", _SCRIPT.sha)] * (len(entries) - 1)]
         calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
         async with self._connected(within) as until:
             await self._ask(calls, until)
@@ -184,12 +182,8 @@ class Appender:
 
     async def _run(self, arguments: list[bytes], within: float) -> Receipt:
         async with self._connected(within) as until:
-            try:
-                ((millis, packed),) = await self._ask([[b"EVALSHA", _SHA, *arguments]], until)
-            except RefusedError as error:
-                if error.kind != "NOSCRIPT":
-                    raise
-                ((millis, packed),) = await self._ask([[b"EVAL", _SCRIPT, *arguments]], until)
+            self._has_sent = True
+            millis, packed = await self._connection.run(_SCRIPT, arguments, until - monotonic())
         return Receipt(packed, millis)
 
     def _arguments(

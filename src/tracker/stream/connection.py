@@ -1,13 +1,15 @@
-"""A connection on which an edge asks the stream's server: at each click's cost, so with little between them.
+"""A connection on which every click is asked for, by edges and writers: so with little in between.
 
 redis-py makes it, for it knows addresses, TLS and authentication. Then its streams, locks and timeouts step
-aside: they made a call cost twice as much. hiredis reads the replies.
+aside: they made a call cost twice as much. hiredis packs the commands and reads the replies.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from hashlib import sha1
+from time import monotonic
 from typing import Any
 
 import hiredis
@@ -20,6 +22,18 @@ class RefusedError(Exception):
     @property
     def kind(self) -> str:
         return str(self).partition(" ")[0]
+
+
+Word = bytes | int
+"""Of a command."""
+
+
+class Script:
+    """A script, by the name that the server knows it by once it has seen it."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.sha = sha1(text, usedforsecurity=False).hexdigest().encode()
 
 
 class Connection:
@@ -41,7 +55,21 @@ class Connection:
         self._replies = _Replies(self._transport.get_protocol())
         self._transport.set_protocol(self._replies)
 
-    async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
+    async def run(self, script: Script, arguments: Sequence[Word], within: float) -> Any:
+        """The reply to a script, of which the server is told the text where it does not know it.
+
+        `arguments` begin with the number of keys. Raises what `ask` raises.
+        """
+        until = monotonic() + within
+        try:
+            (reply,) = await self.ask([(b"EVALSHA", script.sha, *arguments)], within)
+        except RefusedError as error:
+            if error.kind != "NOSCRIPT":
+                raise
+            (reply,) = await self.ask([(b"EVAL", script.text, *arguments)], until - monotonic())
+        return reply
+
+    async def ask(self, commands: Sequence[Sequence[Word]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.
 
         Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple, Self
@@ -16,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from tracker.stream import counting
+from tracker.stream.connection import Connection, RefusedError, Script, Word
 
 GROUP = b"writers"
 PATIENCE_SECONDS = 5.0
@@ -24,6 +27,7 @@ PATIENCE_SECONDS = 5.0
 _PAGE = 1000  # entries of one call: more would hold up the edges' calls for milliseconds
 _ENOUGH_BYTES = 8 << 20  # of records, after which no more is read at once: hostile ones have 30 KB each
 _CONSUMER, _NEW = b"writer-", b">"
+_ACKNOWLEDGE = Script(counting.script("acknowledge.lua").encode())
 
 
 class Delivery(NamedTuple):
@@ -37,6 +41,11 @@ class Delivery(NamedTuple):
         """The id as one number, in the order of ids."""
         millis, _, sequence = self.id.partition(b"-")
         return int(millis) << 20 | int(sequence)
+
+
+def _delivery(id_: bytes, flat: list[bytes] | None) -> Delivery:
+    """An entry as the server tells it; without fields where it has been deleted since it was read first."""
+    return Delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {})
 
 
 class Reader:
@@ -53,6 +62,7 @@ class Reader:
             retry=Retry(NoBackoff(), 0),
             socket_timeout=PATIENCE_SECONDS,
         )
+        self._connection = Connection(url)  # for what is done to every click
         self._stream = b"clicks:{%d}" % partition
         self._dead = b"dead:{%d}" % partition
         self._locks = b"writer:{%d}:" % partition
@@ -60,7 +70,6 @@ class Reader:
         self._consumer = _CONSUMER + b"%d" % slot
         self._token = secrets.token_hex(8)
         self._first_arguments = counting.first_arguments(partition)
-        self._acknowledge = self._client.register_script(counting.script("acknowledge.lua"))
         self._bury = self._client.register_script(counting.script("bury.lua"))
         self._take_over = self._client.register_script(
             files(__package__).joinpath("take_over.lua").read_text()
@@ -70,6 +79,7 @@ class Reader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
         await self._client.aclose()
 
     async def hold_slot(self, seconds: float) -> bool:
@@ -108,7 +118,7 @@ class Reader:
         arguments = (GROUP, self._consumer, _CONSUMER, self._locks, min(count, _PAGE))
         times = (int(seconds * 1000) for seconds in (free_seconds, any_seconds))
         reply = await self._take_over([self._stream], [*arguments, *times])
-        return [Delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True))) for id_, flat in reply]
+        return [_delivery(id_, flat) for id_, flat in reply]
 
     async def new(self, count: int, block_seconds: float | None) -> list[Delivery]:
         """Entries nobody has read; waits up to `block_seconds` for the first one (None: does not wait)."""
@@ -127,12 +137,25 @@ class Reader:
         return read
 
     async def _read_page(self, count: int, after: bytes, block: int | None) -> list[Delivery]:
-        reply = await self._client.xreadgroup(
-            GROUP, self._consumer, {self._stream: after}, count=count, block=block
-        )
-        if not reply:
-            return []
-        return [Delivery(id_, fields or {}) for id_, fields in reply[0][1]]
+        words: list[Word] = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", count]
+        if block is not None:
+            words += (b"BLOCK", block)
+        patience = PATIENCE_SECONDS + (block or 0) / 1000
+        async with self._connected() as connection:
+            (reply,) = await connection.ask([[*words, b"STREAMS", self._stream, after]], patience)
+        return [_delivery(id_, flat) for id_, flat in reply[0][1]] if reply else []
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        connection = self._connection
+        try:
+            if not connection.is_open:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await connection.open()
+            yield connection
+        except BaseException:
+            await connection.close()  # the reply still to come must not be taken for another call's
+            raise
 
     async def acknowledge(
         self, deliveries: Iterable[Delivery], duplicates: AbstractSet[int] = frozenset()
@@ -150,10 +173,11 @@ class Reader:
         for delivery in deliveries:
             kind = counting.DUPLICATE if duplicates and delivery.number in duplicates else counting.STORED
             ids[counting.minute_of_sound(delivery.fields), kind].append(delivery.id)
-        arguments: list[Any] = [*self._first_arguments, GROUP]
+        arguments: list[Word] = [1, self._stream, *self._first_arguments, GROUP]
         for (minute, kind), those in ids.items():
             arguments += (minute, kind, len(those), *those)
-        await self._acknowledge([self._stream], arguments)
+        async with self._connected() as connection:
+            await connection.run(_ACKNOWLEDGE, arguments, PATIENCE_SECONDS)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move an entry that cannot be stored to the dead-letter stream, with the reason.
@@ -181,8 +205,8 @@ _RELEASE = _IF_MINE + "return redis.call('DEL', KEYS[1])"
 
 def is_missing_group(error: Exception) -> bool:
     """Whether the stream or its group has gone (a flush, a fresh server): create_group mends it."""
-    return isinstance(error, ResponseError) and "NOGROUP" in str(error)
+    return isinstance(error, ResponseError | RefusedError) and "NOGROUP" in str(error)
 
 
-UNREACHABLE: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
+UNREACHABLE: tuple[type[Exception], ...] = (RedisError, RefusedError, OSError, TimeoutError)
 """What reading raises while the stream is down, starting or refusing: worth waiting for."""
