@@ -18,7 +18,7 @@ from tracker.clickhash import millis_of
 from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import click_counts
-from tracker.store.click_counts import ALL_TIME, SLOT_MILLIS, Span, Tally
+from tracker.store.click_counts import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span, Tally
 from tracker.store.click_list import KEYS, ClickFilter
 from tracker.store.pool import connect
 
@@ -392,23 +392,28 @@ async def test_a_page_at_any_depth_skips_less_than_a_quarter_hour(database: Sett
         for tally, span in [(Tally("all", 0), ALL_TIME), (Tally("offer", 3), Span(low, high))]:
             of_tally = [row for row in rows if tally.dimension == "all" or row.offer_id == tally.key]
             hashes = sorted(row.hash for row in of_tally if span.low <= millis_of(row.hash) < span.high)
-            counted = await click_counts.count(connection, tally, span)
-            assert counted.total == len(hashes)
+            counted = await click_counts.days(connection, tally, span)
+            assert sum(day.clicks for day in counted) == len(hashes)
+            assert await click_counts.count(connection, tally, span) == len(hashes)
             for newest_first in (False, True):
                 ordered = hashes[::-1] if newest_first else hashes
                 for first in [*range(0, len(hashes), 41), len(hashes) - 1]:
                     numbers = range(first, min(first + 30, len(hashes)))
                     place, skipped = await click_counts.locate(
-                        connection, tally, span, counted, numbers, newest_first=newest_first
+                        connection, tally, counted, numbers, newest_first=newest_first
                     )
                     within = [hash_ for hash_ in ordered if place.low <= millis_of(hash_) < place.high]
                     sought = ordered[first : numbers.stop]
                     assert within[skipped : skipped + len(numbers)] == sought
                     assert {_slot(hash_) for hash_ in within[:skipped]} <= {_slot(sought[0])}
-                    assert {_slot(hash_) for hash_ in within[skipped + len(numbers) :]} <= {_slot(sought[-1])}
+                    assert {_day(hash_) for hash_ in within[skipped + len(numbers) :]} <= {_day(sought[-1])}
     finally:
         await connection.close()
 
 
 def _slot(hash_: str) -> int:
     return millis_of(hash_) // SLOT_MILLIS
+
+
+def _day(hash_: str) -> int:
+    return _slot(hash_) // SLOTS_A_DAY

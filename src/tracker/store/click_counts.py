@@ -10,6 +10,7 @@ store.reports adds up those of report_count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tracker.clickhash import first_hash_at
@@ -110,109 +111,102 @@ class Tally(NamedTuple):
     key: int  # 0 for all
 
 
-class Counted(NamedTuple):
-    """How many clicks lie in each part of a span."""
+class Stretch(NamedTuple):
+    """How many clicks a span has."""
 
-    head: int
-    slots: int
-    tail: int
-
-    @property
-    def total(self) -> int:
-        return self.head + self.slots + self.tail
+    span: Span
+    clicks: int
 
 
 class _Parts(NamedTuple):
     head: Span
-    first_slot: int
-    end_slot: int
+    slots: range
     tail: Span
 
 
 _SLOTS = "FROM click_count WHERE dimension = $1 AND key = $2 AND slot >= $3 AND slot < $4"
 _SUM = f"SELECT coalesce(sum(clicks), 0)::bigint {_SLOTS}"
-# Streams over the primary key and stops at the slot sought.
-_LOCATE = f"""
-SELECT slot, clicks, (upto - clicks)::bigint AS before
-FROM (SELECT slot, clicks, sum(clicks) OVER (ORDER BY slot {{direction}}) AS upto {_SLOTS}) AS slots
-WHERE upto > $5::bigint ORDER BY slot {{direction}} LIMIT 1
-"""  # noqa: S608
+# The clicks of every few slots, in order.
+_SUMS = f"SELECT slot / $5 AS step, sum(clicks)::bigint AS clicks {_SLOTS} GROUP BY step ORDER BY step"
 _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}
 
 
-async def count(connection: Connection, tally: Tally, span: Span) -> Counted:
+async def count(connection: Connection, tally: Tally, span: Span) -> int:
     """How many clicks a span has; at most two quarter-hours of the click table are read."""
-    parts = _parts(span)
-    slots = await connection.fetchval(_SUM, *tally, parts.first_slot, parts.end_slot)
-    head = await _count_rows(connection, tally, parts.head)
-    return Counted(head, slots, await _count_rows(connection, tally, parts.tail))
+    head, slots, tail = _parts(span)
+    counted = await connection.fetchval(_SUM, *tally, slots.start, slots.stop)
+    return int(counted) + sum([await _count_rows(connection, tally, end) for end in (head, tail)])
+
+
+async def days(connection: Connection, tally: Tally, span: Span) -> list[Stretch]:
+    """The days (UTC) of a span that have clicks, in order, and what is left of quarter-hours at its ends."""
+    head, slots, tail = _parts(span)
+    ends = [Stretch(end, await _count_rows(connection, tally, end)) for end in (head, tail)]
+    counted = await _sums(connection, tally, slots, SLOTS_A_DAY)
+    return [stretch for stretch in (ends[0], *counted, ends[1]) if stretch.clicks]
 
 
 async def locate(
-    connection: Connection,
-    tally: Tally,
-    span: Span,
-    counted: Counted,
-    rows: range,
-    *,
-    newest_first: bool,
+    connection: Connection, tally: Tally, counted: Sequence[Stretch], rows: range, *, newest_first: bool
 ) -> tuple[Span, int]:
-    """Where some rows of a span are, by their numbers from 0, all less than the total.
+    """Where some rows of counted days are, by their numbers from 0, all less than the total.
 
-    Returns the quarter-hours from the first of these rows to the last, and how many rows are to be skipped
-    in them: fewer than the first quarter-hour has.
+    Returns the span from the quarter-hour of the first of these rows to the day of the last, and how many
+    rows are to be skipped in it: fewer than that quarter-hour has.
     """
-    start, before, clicks = await _quarter_of(connection, tally, span, counted, rows[0], newest_first)
-    end = start
-    if rows[-1] >= before + clicks:
-        end, _, _ = await _quarter_of(connection, tally, span, counted, rows[-1], newest_first)
-    enclosing = Span(end.low, start.high) if newest_first else Span(start.low, end.high)
-    return enclosing, rows[0] - before
+    ordered = _ordered(counted, newest_first)
+    first, skipped = _find(ordered, rows[0])
+    last, _ = _find(ordered, rows[-1])
+    near, far = ordered[first].span, ordered[last].span
+    if skipped and near.high - near.low > SLOT_MILLIS:
+        quarters = _ordered(await _sums(connection, tally, _parts(near).slots, 1), newest_first)
+        first, skipped = _find(quarters, skipped)
+        near = quarters[first].span
+    return (Span(far.low, near.high) if newest_first else Span(near.low, far.high)), skipped
 
 
-async def reach(
-    connection: Connection, tally: Tally, span: Span, millis: int, rows: int, *, newest_first: bool
-) -> Span:
+def reach(span: Span, counted: Sequence[Stretch], millis: int, rows: int, *, newest_first: bool) -> Span:
     """The span, cut off where it surely has enough rows after those of the millisecond.
 
     A bound on both sides spares the planner the partitions beyond.
     """
-    here, parts = millis // SLOT_MILLIS, _parts(span)
-    slots = (parts.first_slot, min(parts.end_slot, here)) if newest_first else (here + 1, parts.end_slot)
-    row = await connection.fetchrow(_locating(newest_first), *tally, *slots, rows - 1)
-    if row is None:
-        return span
-    start = row["slot"] * SLOT_MILLIS
-    return Span(start, span.high) if newest_first else Span(span.low, start + SLOT_MILLIS)
+    for (low, high), clicks in _ordered(counted, newest_first):
+        if (high <= millis) if newest_first else (low > millis):
+            rows -= clicks
+        if rows <= 0:
+            return Span(low, span.high) if newest_first else Span(span.low, high)
+    return span
 
 
-async def _quarter_of(
-    connection: Connection, tally: Tally, span: Span, counted: Counted, number: int, newest_first: bool
-) -> tuple[Span, int, int]:
-    """The part of a span that has a row, at most a quarter-hour; the rows before it, and those in it."""
-    parts = _parts(span)
-    near, far = (parts.tail, parts.head) if newest_first else (parts.head, parts.tail)
-    in_near = counted.tail if newest_first else counted.head
-    if number < in_near:
-        return near, 0, in_near
-    if number >= in_near + counted.slots:
-        return far, in_near + counted.slots, counted.total - in_near - counted.slots
-    slots = (parts.first_slot, parts.end_slot)
-    row = await connection.fetchrow(_locating(newest_first), *tally, *slots, number - in_near)
-    start = row["slot"] * SLOT_MILLIS
-    return Span(start, start + SLOT_MILLIS), in_near + row["before"], row["clicks"]
+def _ordered(stretches: Sequence[Stretch], newest_first: bool) -> Sequence[Stretch]:
+    return stretches[::-1] if newest_first else stretches
 
 
-def _locating(newest_first: bool) -> str:
-    return _LOCATE.format(direction="DESC" if newest_first else "ASC")
+def _find(stretches: Sequence[Stretch], number: int) -> tuple[int, int]:
+    """Which of some stretches has a row, and the row's number in it."""
+    place = 0
+    while number >= stretches[place].clicks:
+        number -= stretches[place].clicks
+        place += 1
+    return place, number
+
+
+async def _sums(connection: Connection, tally: Tally, slots: range, step: int) -> list[Stretch]:
+    rows = await connection.fetch(_SUMS, *tally, slots.start, slots.stop, step)
+    return [Stretch(_span(range(n * step, (n + 1) * step), slots), clicks) for n, clicks in rows]
+
+
+def _span(wanted: range, within: range) -> Span:
+    start, stop = max(wanted.start, within.start), min(wanted.stop, within.stop)
+    return Span(start * SLOT_MILLIS, stop * SLOT_MILLIS)
 
 
 def _parts(span: Span) -> _Parts:
     first, end = -(-span.low // SLOT_MILLIS), span.high // SLOT_MILLIS
     if first > end:  # within one quarter-hour
-        return _Parts(span, first, first, Span(span.high, span.high))
+        return _Parts(span, range(first, first), Span(span.high, span.high))
     head = Span(span.low, first * SLOT_MILLIS)
-    return _Parts(head, first, end, Span(end * SLOT_MILLIS, span.high))
+    return _Parts(head, range(first, end), Span(end * SLOT_MILLIS, span.high))
 
 
 async def _count_rows(connection: Connection, tally: Tally, span: Span) -> int:

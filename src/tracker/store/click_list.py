@@ -137,10 +137,7 @@ def _hex(column: str) -> str:
     return f"encode(uuid_send({column}), 'hex')"
 
 
-def _name(table: str) -> str:
-    # A look-up for each row of the page: the planner cannot turn it into a scan of all affiliates.
-    return f"(SELECT name FROM {table} WHERE {table}.id = c.{table}_id)"  # noqa: S608
-
+_NO_COLUMN = ""
 
 # The answer's keys in their order: the seed's, then ours. Text that is absent is "" in the table.
 _COLUMNS: Final[dict[str, str]] = {
@@ -148,18 +145,18 @@ _COLUMNS: Final[dict[str, str]] = {
     "hash": _hex("hash"),
     "group_hash": _hex("group_hash"),
     "offer_id": "offer_id",
-    "offer_name": _name("offer"),
+    "offer_name": "of_offer.name",
     "offer_url_id": "offer_url_id",
     "advertiser_id": "advertiser_id",
-    "advertiser_name": _name("advertiser"),
+    "advertiser_name": "of_advertiser.name",
     "aff_group_id": "aff_group_id",
     "brand_id": "brand_id",
     "affiliate_id": "affiliate_id",
-    "affiliate_name": _name("affiliate"),
+    "affiliate_name": "of_affiliate.name",
     "device_model": "device_model",
     "device_brand": "device_brand",
-    "sale_status": "'New'",
-    "advertiser_external_id": "NULL::text",
+    "sale_status": _NO_COLUMN,
+    "advertiser_external_id": _NO_COLUMN,
     "adv_sub": _or_null("adv_sub"),
     "adv_sub2": _or_null("adv_sub2"),
     "adv_sub3": _or_null("adv_sub3"),
@@ -177,11 +174,11 @@ _COLUMNS: Final[dict[str, str]] = {
     "country_code": "country_code",
     "region_code": "region_code",
     "external_id": _or_null("external_id"),
-    "has_conversions": "false",
+    "has_conversions": _NO_COLUMN,
     "requested_link": "requested_link",
     "redirected_link": _or_null("redirected_link"),
     "is_unique": "is_unique",
-    "created_at": "NULL::text",  # the time in the hash, in the zone asked for
+    "created_at": _NO_COLUMN,
     "status": "status",
     "reason": "reason",
     "is_bot": "is_bot",
@@ -208,14 +205,34 @@ _COLUMNS: Final[dict[str, str]] = {
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
+# OFFSET 0: names are looked up, each once, where the planner would rather read those of all affiliates.
+_NAMES = " ".join(
+    f"LEFT JOIN LATERAL (SELECT name FROM {table} WHERE id = c.{table}_id OFFSET 0) AS of_{table} ON true"  # noqa: S608
+    for table in ("offer", "advertiser", "affiliate")
+)
+
+_RARE = (*ADV_SUBS, *AFF_SUBS[2:], "external_id", "requested_url_id", "client_hints", "gaid", "idfa")
+"""Keys that most clicks have nothing for: they come as one column, which is null then."""
+
 # What conversions tell of their click, each from the last one that tells it.
 _TOLD = ("sale_status", "advertiser_external_id", *ADV_SUBS)
 _CONVERSIONS = f"""
 (SELECT json_agg(json_build_array({", ".join(_TOLD)}) ORDER BY updated_at, id)::text
  FROM conversion WHERE click_hash = c.hash)"""  # noqa: S608
 
-_SELECT = ", ".join(f"{expression} AS {key}" for key, expression in _COLUMNS.items())
-_SELECT += f", {_CONVERSIONS} AS conversions"
+_USUAL = tuple(key for key, column in _COLUMNS.items() if column and key not in _RARE)
+_BLANK: Final[Row] = {
+    **{key: "" if key in AFF_SUBS else None for key in KEYS},
+    "sale_status": "New",
+    "has_conversions": False,
+}
+"""What a row says until a column or a conversion says otherwise."""
+
+_SELECT = f"""
+{", ".join(f"{_COLUMNS[key]} AS {key}" for key in _USUAL)},
+CASE WHEN concat({", ".join(_RARE)}) <> ''
+     THEN json_build_array({", ".join(_COLUMNS[key] for key in _RARE)})::text END AS rare,
+{_CONVERSIONS} AS conversions"""
 
 _HASH_OF_ID = f"SELECT {_hex('hash')} FROM click WHERE id = $1"  # noqa: S608
 _GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
@@ -252,14 +269,14 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
         if clicks.tally is None:
             total = await _count(connection, clicks)
         else:
-            counted = await click_counts.count(connection, clicks.tally, clicks.span)
-            total = counted.total
+            counted = await click_counts.days(connection, clicks.tally, clicks.span)
+            total = sum(day.clicks for day in counted)
         numbers = range(offset, min(offset + per_page, total))
         if not numbers:
             return Page([], total, False)
         if clicks.tally is not None:
             span, offset = await click_counts.locate(
-                connection, clicks.tally, clicks.span, counted, numbers, newest_first=order.newest_first
+                connection, clicks.tally, counted, numbers, newest_first=order.newest_first
             )
             clicks = clicks._replace(span=span)
         rows = await _rows(connection, clicks, order, len(numbers), offset=offset)
@@ -272,14 +289,10 @@ async def page_after(
     """The page that follows the click `last_hash`; counts the clicks unless their total is known."""
     async with reading(pool, "repeatable_read") as connection:
         if clicks.tally is not None:
-            total = (await click_counts.count(connection, clicks.tally, clicks.span)).total
-            span = await click_counts.reach(
-                connection,
-                clicks.tally,
-                clicks.span,
-                millis_of(last_hash),
-                per_page + 1,
-                newest_first=order.newest_first,
+            counted = await click_counts.days(connection, clicks.tally, clicks.span)
+            total = sum(day.clicks for day in counted)
+            span = click_counts.reach(
+                clicks.span, counted, millis_of(last_hash), per_page + 1, newest_first=order.newest_first
             )
             clicks = clicks._replace(span=span)
         elif total is None:
@@ -293,13 +306,20 @@ async def one(
 ) -> Row | None:
     """The click with an id or a hash, if the narrowed filter has it."""
     async with reading(pool, "repeatable_read") as connection:
-        # An id tells no partition: planning to read the whole row out of any takes several times as long.
-        hash_ = await connection.fetchval(_HASH_OF_ID, key) if isinstance(key, int) else key
+        hash_ = await _hash_of(connection, key) if isinstance(key, int) else key
         if hash_ is None:
             return None
         clicks = narrow(ClickFilter(equals=(("hash", hash_),)))
         rows = await _rows(connection, clicks, Order(True, zone), 1)
     return rows[0] if rows else None
+
+
+async def _hash_of(connection: Connection, id_: int) -> str | None:
+    # An id tells no partition: to plan anew for all of them takes several times as long as to look into each.
+    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
+    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+    return hash_
 
 
 async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> Feed:
@@ -315,7 +335,7 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         condition, values = where(clicks)
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
-        some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", limit)  # noqa: S608
+        some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", values, limit)  # noqa: S608
         records = await connection.fetch(_statement(some, "id ASC"), *values)
     return Feed([_row(record, zone) for record in records], given, upto)
 
@@ -363,7 +383,7 @@ async def reading(
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
     if clicks.tally is not None:
-        return (await click_counts.count(connection, clicks.tally, clicks.span)).total
+        return await click_counts.count(connection, clicks.tally, clicks.span)
     if clicks.has_conversions is False:
         everything = await _count(connection, clicks._replace(has_conversions=None))
         return everything - await _count(connection, clicks._replace(has_conversions=True))
@@ -396,11 +416,11 @@ async def _rows(
         condition += f" AND {'click_id' if clicks.is_of_conversions else 'id'} <= ${len(values)}"
     sort = f"{clicks.place} {'DESC' if order.newest_first else 'ASC'}"
     if clicks.is_of_conversions:
-        told = _some("SELECT DISTINCT click_hash FROM conversion", condition, sort, limit, offset)
+        told = _some("SELECT DISTINCT click_hash FROM conversion", condition, sort, values, limit, offset)
         values = [[row["click_hash"] for row in await connection.fetch(told, *values)]]
         some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
     else:
-        some = _some(f"SELECT * FROM {clicks.source}", condition, sort, limit, offset)  # noqa: S608
+        some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608
     records = await connection.fetch(_statement(some, sort), *values)
     return [_row(record, order.zone) for record in records]
 
@@ -421,13 +441,14 @@ def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
     return " AND ".join(conditions), values
 
 
-def _some(select: str, where: str, sort: str, limit: int, offset: int = 0) -> str:
-    # LIMIT and OFFSET stand in the text: they are whole numbers of ours, and the planner must know them.
-    return f"{select} WHERE {where} ORDER BY {sort} LIMIT {int(limit)} OFFSET {int(offset)}"
+def _some(select: str, where: str, sort: str, values: list[object], limit: int, offset: int = 0) -> str:
+    """The statement of some rows; adds to the values of its parameters."""
+    values += [limit, offset]
+    return f"{select} WHERE {where} ORDER BY {sort} LIMIT ${len(values) - 1} OFFSET ${len(values)}"
 
 
 def _statement(clicks: str, sort: str) -> str:
-    return f"SELECT {_SELECT} FROM ({clicks}) AS c ORDER BY c.{sort}"  # noqa: S608
+    return f"SELECT {_SELECT} FROM ({clicks}) AS c {_NAMES} ORDER BY c.{sort}"  # noqa: S608
 
 
 _TO_THE_SECOND = len("YYYY-MM-DD HH:MM:SS")
@@ -439,9 +460,12 @@ def local_second(instant: float, zone: tzinfo) -> str:
 
 
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
-    *values, conversions = record
-    row: Row = dict(zip(KEYS, values, strict=True))
+    *usual, rare, conversions = record
+    row = _BLANK.copy()
+    row.update(zip(_USUAL, usual, strict=True))
     row["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
+    if rare is not None:
+        row.update(zip(_RARE, orjson.loads(rare), strict=True))
     if conversions is not None:
         _tell(row, orjson.loads(conversions))
     return row
