@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker.api.times import first_second, last_second, read_local, zone_named
+from tracker.store.click_list import local_second
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia"]
 LOCALS = st.datetimes(datetime(2009, 1, 1), datetime(2026, 12, 31), allow_imaginary=True).map(
@@ -98,3 +99,9 @@ def test_the_ends_of_the_calendar_have_an_instant(year: str) -> None:
     for zone in ZONES:
         assert isinstance(first_second(read_local(f"{year}-01-01", is_end=False), zone_named(zone)), int)
         assert isinstance(last_second(read_local(f"{year}-12-31", is_end=True), zone_named(zone)), int)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([*ZONES, "Africa/Monrovia"]))  # 44 minutes 30 behind until 1972
+def test_a_moment_is_shown_as_its_zone_has_it(second: int, name: str) -> None:
+    zone = ZoneInfo(name)
+    assert local_second(second + 0.9, zone) == f"{datetime.fromtimestamp(second, zone):%F %T}"

@@ -10,6 +10,7 @@ from asyncio import timeout
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import asyncpg
@@ -456,7 +457,19 @@ _TO_THE_SECOND = len("YYYY-MM-DD HH:MM:SS")
 
 def local_second(instant: float, zone: tzinfo) -> str:
     """A moment (Unix seconds) as lists show it: down to the second."""
-    return datetime.fromtimestamp(int(instant), zone).isoformat(" ")[:_TO_THE_SECOND]
+    minute, second = divmod(int(instant), 60)
+    start = _minute(minute, zone)
+    # Zones are ahead of UTC by whole minutes, since 1972.
+    return f"{start[:-2]}{second:02}" if start.endswith("00") else _second(int(instant), zone)
+
+
+@lru_cache(4096)  # what is read together is often of one minute, and this takes longer than the rest of a row
+def _minute(minute: int, zone: tzinfo) -> str:
+    return _second(minute * 60, zone)
+
+
+def _second(second: int, zone: tzinfo) -> str:
+    return datetime.fromtimestamp(second, zone).isoformat(" ")[:_TO_THE_SECOND]
 
 
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
