@@ -10,7 +10,7 @@ store.reports adds up those of report_count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tracker.clickhash import first_hash_at
@@ -111,6 +111,9 @@ class Tally(NamedTuple):
     key: int  # 0 for all
 
 
+ALL_CLICKS = Tally("all", 0)
+
+
 class Stretch(NamedTuple):
     """How many clicks a span has."""
 
@@ -176,6 +179,17 @@ def reach(span: Span, counted: Sequence[Stretch], millis: int, rows: int, *, new
         if rows <= 0:
             return Span(low, span.high) if newest_first else Span(span.low, high)
     return span
+
+
+def cut(span: Span, counted: Iterable[Stretch], rows: int) -> list[Span]:
+    """The whole span, in pieces that have so many rows and less than a day more, except the last."""
+    pieces, low, clicks = [], span.low, 0
+    for day in counted:
+        clicks += day.clicks
+        if clicks >= rows:
+            pieces.append(Span(low, day.span.high))
+            low, clicks = day.span.high, 0
+    return [*pieces, Span(low, span.high)]
 
 
 def _ordered(stretches: Sequence[Stretch], newest_first: bool) -> Sequence[Stretch]:
