@@ -56,7 +56,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Edge:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
                 await catalog.loaded.wait()
-        _tune_gc()
+        _freeze()
         yield
         for task in tasks:
             task.cancel()
@@ -126,14 +126,10 @@ def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> lis
     ]
 
 
-def _tune_gc() -> None:
-    """Let collections look for garbage rarely, and never in what is there from the start.
-
-    A click leaves no cycles behind: with the defaults the collector would stop the edge often, for nothing.
-    """
+def _freeze() -> None:
+    """Let no collection look for garbage in what is there from the start."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
 
 
 async def _follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path) -> None:

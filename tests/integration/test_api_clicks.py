@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import random
@@ -19,8 +20,8 @@ from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import click_counts
 from tracker.store.click_counts import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span, Tally
-from tracker.store.click_list import KEYS, ClickFilter
-from tracker.store.pool import connect
+from tracker.store.click_list import KEYS, ClickFilter, reading
+from tracker.store.pool import connect, open_pool
 
 pytestmark = pytest.mark.anyio
 
@@ -417,3 +418,25 @@ def _slot(hash_: str) -> int:
 
 def _day(hash_: str) -> int:
     return _slot(hash_) // SLOTS_A_DAY
+
+
+async def test_a_read_that_is_given_up_at_any_moment_leaves_no_transaction_open(
+    database: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert database.postgres_dsn is not None
+    pool = await open_pool(database.postgres_dsn, size=1)
+
+    async def read() -> int:
+        async with reading(pool, "read_committed") as connection:
+            return int(await connection.fetchval("SELECT 7"))
+
+    assert await read() == 7
+    for turns in range(12):
+        task = asyncio.create_task(read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await read() == 7
+    await pool.close()
+    assert not caplog.records

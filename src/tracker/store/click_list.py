@@ -377,12 +377,13 @@ async def reading(
     """A transaction that reads, for a limited time."""
     level = isolation.replace("_", " ").upper()
     async with timeout(_READ_DEADLINE), pool.acquire() as connection:
-        # A generic plan knows neither the offer nor the partitions that a span rules out.
-        await connection.execute(
-            f"BEGIN ISOLATION LEVEL {level} READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
-        )
         try:
+            # A generic plan knows neither the offer nor the partitions that a span rules out.
+            await connection.execute(
+                f"BEGIN ISOLATION LEVEL {level} READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
+            )
             yield connection
+            await connection.execute("COMMIT")
         except Exception:
             if not connection.is_closed():
                 await connection.execute("ROLLBACK")
@@ -390,7 +391,6 @@ async def reading(
         except BaseException:  # nobody waits any more: for a server that may be frozen, neither do we
             connection.terminate()
             raise
-        await connection.execute("COMMIT")
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
