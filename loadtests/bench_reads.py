@@ -173,18 +173,18 @@ async def timed(client: httpx.AsyncClient, path: str, rounds: int) -> Timed:
 
 async def _export(client: httpx.AsyncClient, pid: int, rows: int) -> tuple[float, int]:
     """Rows a second of an export, and bytes that the API has grown by meanwhile."""
-    before, highest, lines = _memory(pid), 0, 0
+    before, highest, lines = resident(pid), 0, 0
     begun = perf_counter()
     async with client.stream("GET", f"{_ROOT}/clicks/export?format=ndjson") as answer:
         async for chunk in answer.aiter_raw():
             lines += chunk.count(b"\n")
-            highest = max(highest, _memory(pid))
+            highest = max(highest, resident(pid))
             if lines >= rows:
                 break
     return lines / (perf_counter() - begun), highest - before
 
 
-def _memory(pid: int) -> int:
+def resident(pid: int) -> int:
     """Bytes of a process that are in memory."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

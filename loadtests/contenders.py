@@ -87,7 +87,7 @@ class House:
         self, stack: AsyncExitStack, directory: Path, cores: Cores, under: Sequence[str] = ()
     ) -> None:
         self._stack = stack
-        self._directory = directory
+        self.directory = directory
         self._cores = cores
         self._under = under
         self.contenders: list[Contender] = []
@@ -117,7 +117,7 @@ class House:
             await client.config_set("appendfsync", "everysec")  # as such services run
 
     async def _engines(self, name: str, *kinds: str) -> list[Engine]:
-        settings = resolve(Settings(data_dir=self._directory / name))
+        settings = resolve(Settings(data_dir=self.directory / name))
         claim = await Claim.take(settings.data_dir)
         self._stack.push_async_callback(claim.release)
         starters = {"valkey": start_valkey, "postgres": start_postgres}
@@ -138,7 +138,7 @@ class House:
     async def start_all(self) -> None:
         """Start every contender."""
         await self._fill_databases()
-        requests = self._directory / "requests"
+        requests = self.directory / "requests"
         requests.mkdir()
         demo = write_requests(requests / "demo", tuple(OFFERS), tuple(AFFILIATES))
         new = write_requests(requests / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
@@ -157,7 +157,7 @@ class House:
 
     async def start_pair(self) -> None:
         """Start the bare server, an edge and its worker."""
-        requests = write_requests(self._directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
+        requests = write_requests(self.directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
         await self.start_server(BARE, "bare", requests=requests)
         await self.start_edge(OURS, "tracker", requests)
         self.worker_pid = (await self.spawn("tracker", "worker", env=self.environ("tracker"))).pid
@@ -182,7 +182,7 @@ class House:
             "TRACKER_API_RATE": "1000000/second",
         }
         process = await self.spawn("tracker", "api", env=environ)
-        await _until_answering(port, "/health/ready", process)
+        await until_answering(port, "/health/ready", process)
         return port, process.pid
 
     async def start_edge(self, name: str, database: str, requests: Path) -> None:
@@ -192,16 +192,22 @@ class House:
         await self._add(Contender(name, port, process.pid, requests, self.valkey), process, "/health/ready")
 
     async def _add(self, contender: Contender, process: asyncio.subprocess.Process, path: str) -> None:
-        await _until_answering(contender.port, path, process)
+        await until_answering(contender.port, path, process)
         self.contenders.append(contender)
 
     async def spawn(
-        self, module: str, *words: str, env: Mapping[str, str], stdout: int | None = None
+        self,
+        module: str,
+        *words: str,
+        env: Mapping[str, str],
+        stdout: int | None = None,
+        fds: Sequence[int] = (),
     ) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             *(*self._under, sys.executable, "-m", module, *words),
             env=env,
             stdout=stdout,
+            pass_fds=fds,
             cwd=HERE.parent,
             start_new_session=True,
         )
@@ -210,7 +216,7 @@ class House:
         return process
 
     def environ(self, database: str) -> dict[str, str]:
-        data_dir = self._directory / f"edge-{database}"
+        data_dir = self.directory / f"edge-{database}"
         data_dir.mkdir(exist_ok=True)
         return _clean_environ() | {
             "TRACKER_REDIS_URL": self.valkey.url,
@@ -272,7 +278,7 @@ async def _execute(dsn: str, statements: str) -> None:
         await connection.close()
 
 
-async def _until_answering(port: int, path: str, process: asyncio.subprocess.Process) -> None:
+async def until_answering(port: int, path: str, process: asyncio.subprocess.Process) -> None:
     async with asyncio.timeout(_START_SECONDS):
         while not await _answers(port, path):
             if process.returncode is not None:
