@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
 from time import perf_counter, time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import uvloop
 from redis.asyncio import Redis
 
 from loadtests.bench import cpu_of, cpu_of_family
-from loadtests.bench_reads import resident
-from loadtests.contenders import CannotMeasure, Cores, House
+from loadtests.contenders import CannotMeasure, House, open_house, resident
 from loadtests.memory import first_clicks
 from tracker.children import CannotStart
 from tracker.stream.appender import Appender, Lane
@@ -65,22 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _measure(clicks: int) -> int:
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), Cores(None, None))
-        await house.start_engines()
+    async with open_house() as house:
         print(f"putting {clicks:,} clicks on the stream …", flush=True)
         appended = await _fill(house, clicks)
         waiting = await house.stream_bytes()
-        connection = await asyncpg.connect(house.dsn("tracker"))
-        stack.push_async_callback(connection.close)
-        log_before, spent_before = await connection.fetchval(_LOG), cpu_of_family(house.postgres.process.pid)
+        log_before, spent_before = await _told(house, _LOG), cpu_of_family(house.postgres.process.pid)
         pid = (await house.spawn("tracker", "worker", env=house.environ("tracker"))).pid
         marks = await _watch(house, pid, clicks)
         spent = cpu_of(pid), cpu_of_family(house.postgres.process.pid) - spent_before
-        log = await connection.fetchval(_LOG) - log_before
-        stored = await connection.fetchval("SELECT count(*) FROM click")
+        log = await _told(house, _LOG) - log_before
+        stored = await _told(house, "SELECT count(*) FROM click")
     if stored != clicks:
         raise CannotMeasure(f"{clicks:,} clicks waited, and {stored:,} are stored")
     seconds = marks[-1].seconds
@@ -106,6 +95,14 @@ async def _fill(house: House, clicks: int) -> int:
             last = size
     await appender.close()
     return written
+
+
+async def _told(house: House, statement: str) -> Any:
+    connection = await asyncpg.connect(house.dsn("tracker"))
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
 
 
 async def _watch(house: House, pid: int, clicks: int) -> list[Mark]:

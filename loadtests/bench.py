@@ -17,9 +17,7 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -39,6 +37,7 @@ from loadtests.contenders import (
     Cores,
     House,
     end,
+    open_house,
     pin,
 )
 from tracker.children import CannotStart
@@ -118,11 +117,7 @@ async def _bench(rounds: int, seconds: float, generator: str) -> None:
     assert task is not None
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(interrupt, task.cancel)
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), cores)
-        await house.start_engines()
+    async with open_house(cores) as house:
         await house.start_all()
         load = Load(generator, cores)
         measured = Measured()

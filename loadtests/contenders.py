@@ -7,8 +7,9 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -66,26 +67,21 @@ class Contender:
 
 @dataclass(frozen=True)
 class Cores:
-    """Where what runs."""
+    """Where what runs; None: on any of them."""
 
-    server: int | None
-    generator: int | None
+    server: int | None = None
+    generator: int | None = None
 
     @classmethod
     def of_this_machine(cls) -> Cores:
         usable = sorted(os.sched_getaffinity(0))
-        return cls(usable[0], usable[-1]) if len(usable) > 1 else cls(None, None)
+        return cls(usable[0], usable[-1]) if len(usable) > 1 else cls()
 
 
 class House:
-    """The engines and servers of one benchmark; all of it ends with `stack`.
+    """The engines and servers of one benchmark: see open_house."""
 
-    `under`: the command that servers are run under, such as valgrind with its options.
-    """
-
-    def __init__(
-        self, stack: AsyncExitStack, directory: Path, cores: Cores, under: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, stack: AsyncExitStack, directory: Path, cores: Cores, under: Sequence[str]) -> None:
         self._stack = stack
         self.directory = directory
         self._cores = cores
@@ -230,6 +226,21 @@ class House:
         return self.postgres.url.replace("/tracker?", f"/{quote(database)}?", 1)
 
 
+@asynccontextmanager
+async def open_house(cores: Cores = Cores(), under: Sequence[str] = ()) -> AsyncIterator[House]:
+    """Engines in a temporary directory, and what is started beside them: it all ends with the block.
+
+    `under`: the command that servers are run under, such as valgrind with its options; "{directory}" in it is
+    the house's own.
+    """
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
+        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
+        house = House(stack, Path(directory), cores, [word.format(directory=directory) for word in under])
+        await house.start_engines()
+        yield house
+
+
 def write_requests(
     path: Path, offers: Sequence[int], affiliates: Sequence[int], *, distinct: bool = False
 ) -> Path:
@@ -251,6 +262,12 @@ def write_requests(
         )
     path.write_bytes("\x1e".join(requests).encode())
     return path
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process that are in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def pin(pid: int, core: int | None) -> None:

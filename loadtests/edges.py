@@ -11,15 +11,21 @@ import asyncio
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from socket import socket
 from statistics import median
 from typing import NamedTuple
 
 from loadtests.bench import Load, cpu_of
-from loadtests.contenders import CannotMeasure, Contender, Cores, House, until_answering, write_requests
+from loadtests.contenders import (
+    CannotMeasure,
+    Contender,
+    Cores,
+    House,
+    open_house,
+    until_answering,
+    write_requests,
+)
 from loadtests.traffic import AFFILIATES, OFFERS
 from tracker.children import CannotStart
 from tracker.sockets import listen
@@ -54,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _measure(rounds: int) -> str:
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), Cores(None, None))
-        await house.start_engines()
-        setups = [await _start(house, stack, number) for number in (1, 2)]
-        load = Load("wrk" if shutil.which("wrk") else "own", Cores(None, None))
+    with listen("TRACKER_PORT", "127.0.0.1", 0) as first, listen("TRACKER_PORT", "127.0.0.1", 0) as second:
+        return await _compare(rounds, (first, second))
+
+
+async def _compare(rounds: int, listening: Sequence[socket]) -> str:
+    async with open_house() as house:
+        setups = [await _start(house, each, number) for number, each in enumerate(listening, 1)]
+        load = Load("wrk" if shutil.which("wrk") else "own", Cores())
         for setup in setups:
             await load.run(setup.contender, 1.0)
         turns = [[await _turn(house, load, setup) for setup in setups] for _ in range(rounds)]
@@ -68,8 +75,7 @@ async def _measure(rounds: int) -> str:
     return _report(*one, *two)
 
 
-async def _start(house: House, stack: AsyncExitStack, edges: int) -> Edges:
-    listening = stack.enter_context(listen("TRACKER_PORT", "127.0.0.1", 0))
+async def _start(house: House, listening: socket, edges: int) -> Edges:
     port, fd = listening.getsockname()[1], listening.fileno()
     data_dir = house.directory / f"{edges}-edges"
     data_dir.mkdir()

@@ -12,10 +12,8 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
 from statistics import mean
 from typing import NamedTuple
 
@@ -23,7 +21,7 @@ import asyncpg
 
 from loadtests import sizing
 from loadtests.bench import MOST_NOISE, Load, cpu_of, cpu_of_family
-from loadtests.contenders import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House
+from loadtests.contenders import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House, open_house
 from tracker.children import CannotStart
 
 BUDGET = 0.4
@@ -83,11 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _measure(seconds: float) -> str:
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), Cores(None, None))
-        await house.start_engines()
+    async with open_house() as house:
         await house.start_pair()
         trial = Trial(house)
         await trial.begin()
@@ -142,7 +136,7 @@ class Trial:
 
     async def bare_rate(self) -> float:
         """Requests a second a bare uvicorn answers with one core, at full load: each costs least then."""
-        load = Load("own", Cores(None, None))
+        load = Load("own", Cores())
         await load.run(self._bare, 1.0)
         return 1e6 / (await load.measure(self._bare, 5.0)).cpu
 

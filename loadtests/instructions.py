@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from loadtests.bench import Load
@@ -26,12 +23,19 @@ from loadtests.contenders import (
     CannotMeasure,
     Contender,
     Cores,
-    House,
+    open_house,
     write_requests,
 )
 from loadtests.traffic import AFFILIATES, OFFERS
 from tracker.children import CannotStart
 
+_CALLGRIND = (
+    "valgrind",
+    "-q",
+    "--tool=callgrind",
+    "--instr-atstart=no",
+    "--callgrind-out-file={directory}/counts.%p",
+)
 _TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
@@ -51,15 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _count_all(seconds: float) -> None:
     if shutil.which("valgrind") is None:
         raise CannotMeasure("valgrind is not installed")
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-")))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        counts = directory / "counts.%p"
-        under = ("valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={counts}")
-        house = House(stack, directory, Cores(None, None), under)
-        await house.start_engines()
-        requests = write_requests(directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
-        new = write_requests(directory / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
+    async with open_house(under=_CALLGRIND) as house:
+        requests = write_requests(house.directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
+        new = write_requests(house.directory / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
         await house.start_server(BARE, "bare", requests=requests)
         await house.start_server(ROUTE, "route", requests=requests)
         await house.start_edge(OURS, "tracker", requests)
@@ -68,21 +66,21 @@ async def _count_all(seconds: float) -> None:
         print(f"{'instructions a request':40} {'':>9} {'÷ bare':>7}")
         base = 0.0
         for contender in house.contenders:
-            count = await _count(contender, seconds, counts)
+            count = await _count(contender, seconds, house.directory)
             base = base or count
             print(f"{contender.name:40} {count:9,.0f} {count / base:7.2f}", flush=True)
 
 
-async def _count(contender: Contender, seconds: float, counts: Path) -> float:
+async def _count(contender: Contender, seconds: float, directory: Path) -> float:
     """Of one server, once it has warmed up."""
-    load = Load("wrk" if shutil.which("wrk") else "own", Cores(None, None))
+    load = Load("wrk" if shutil.which("wrk") else "own", Cores())
     await load.run(contender, seconds)
     await _tell(contender.pid, "--instr=on")
-    before = _total(contender.pid, counts)
+    before = _total(contender.pid, directory)
     told = await load.run(contender, seconds)
     await _tell(contender.pid, "--dump")
     await _tell(contender.pid, "--instr=off")
-    return (_total(contender.pid, counts) - before) / told["requests"]
+    return (_total(contender.pid, directory) - before) / told["requests"]
 
 
 async def _tell(pid: int, what: str) -> None:
@@ -93,8 +91,8 @@ async def _tell(pid: int, what: str) -> None:
         raise CannotMeasure("callgrind_control failed, see above")
 
 
-def _total(pid: int, counts: Path) -> int:
-    files = counts.parent.glob(counts.name.replace("%p", f"{pid}*"))
+def _total(pid: int, directory: Path) -> int:
+    files = directory.glob(f"counts.{pid}*")
     return sum(int(total) for file in files for total in _TOTALS.findall(file.read_text()))
 
 

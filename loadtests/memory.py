@@ -15,10 +15,7 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random
 from time import time
 
@@ -26,8 +23,16 @@ import uvloop
 from redis.asyncio import Redis
 
 from loadtests.bench import Load
-from loadtests.bench_reads import resident
-from loadtests.contenders import DISTINCT, CannotMeasure, Contender, Cores, House, write_requests
+from loadtests.contenders import (
+    DISTINCT,
+    CannotMeasure,
+    Contender,
+    Cores,
+    House,
+    open_house,
+    resident,
+    write_requests,
+)
 from loadtests.generate import END
 from loadtests.traffic import AFFILIATES, OFFERS
 from tests.clicks import a_click, outcomes_of
@@ -48,8 +53,12 @@ _MIB = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.memory", description="Memory of a visitor.")
-    parser.add_argument("--visitors", type=int, default=1_000_000)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.memory", description=(__doc__ or "").partition(":")[0] + "."
+    )
+    parser.add_argument(
+        "--visitors", type=int, default=1_000_000, help="of Valkey's day, and then of the edge (%(default)s)"
+    )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             each = runner.run(_measure(max(parser.parse_args(argv).visitors, 1)))
@@ -60,11 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _measure(visitors: int) -> float:
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), Cores(None, None))
-        await house.start_engines()
+    async with open_house() as house:
         each = await _bytes_of_each(house, visitors)
         print(f"Valkey: {each:.1f} bytes a visitor; the budget is {BUDGET:.0f}", flush=True)
         requests = write_requests(house.directory / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
@@ -154,7 +159,7 @@ async def _answers(opened: Opened) -> None:
 
 
 async def _tell_visitors(house: House, edge: Contender, visitors: int) -> None:
-    load, answered = Load("wrk" if shutil.which("wrk") else "own", Cores(None, None)), 0.0
+    load, answered = Load("wrk" if shutil.which("wrk") else "own", Cores()), 0.0
     while answered < visitors:
         answered += (await load.run(edge, _TURN_SECONDS))["requests"]
         await house.empty_stream()

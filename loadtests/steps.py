@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from ipaddress import ip_network
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, cast
@@ -22,7 +18,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from loadtests.contenders import CannotMeasure, Cores, House, write_requests
+from loadtests.contenders import CannotMeasure, open_house, write_requests
 from loadtests.traffic import AFFILIATES, OFFERS
 from tracker.children import CannotStart
 from tracker.clickhash import Mint
@@ -58,13 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _measure(rounds: int) -> None:
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
-        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), Cores(None, None))
-        await house.start_engines()
+    async with open_house() as house:
         catalog = await catalog_of(house.postgres.url)
-        file = write_requests(Path(directory) / "requests", tuple(OFFERS), tuple(AFFILIATES))
+        file = write_requests(house.directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
         requests = file.read_bytes().split(b"\x1e")
     taken: dict[str, list[float]] = {}
     edge = Edge(catalog, requests)

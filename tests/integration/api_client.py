@@ -1,13 +1,16 @@
-"""A client of the API application, in this process, against a real Postgres."""
+"""The API, against a real Postgres: a client of the application in this process, or a process of its own."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from httpx import ASGITransport, AsyncClient
+from httpx import ASGITransport, AsyncClient, HTTPError
 
 from tests.clicks import store as store_rows
+from tests.integration.edge_client import PATIENCE
 from tracker.api.application import create_api
 from tracker.clickhash import first_hash_at
 from tracker.model import ClickRow
@@ -38,6 +41,36 @@ async def api_of(
         ) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def api_process(settings: Settings, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`tracker api`, ready, and killed at the end if nobody has done so."""
+    variables = {
+        "TRACKER_REDIS_URL": settings.redis_url or "",
+        "TRACKER_POSTGRES_DSN": settings.postgres_dsn or "",
+        "TRACKER_DATA_DIR": str(settings.data_dir),
+        "TRACKER_API_PORT": str(port),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tracker", "api"), env=variables, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await _ready(port)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _ready(port: int) -> None:
+    async with asyncio.timeout(PATIENCE), AsyncClient() as client:
+        while True:
+            with suppress(HTTPError):
+                if (await client.get(f"http://127.0.0.1:{port}/health/ready")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
 
 
 async def store(settings: Settings, rows: Iterable[ClickRow]) -> None:

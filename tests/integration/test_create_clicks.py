@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import time
@@ -16,7 +15,7 @@ import redis.asyncio
 from httpx import AsyncClient, HTTPError, Response
 
 from tests.e2e.running import free_port
-from tests.integration.api_client import CLICKS, api_of, run_sql
+from tests.integration.api_client import CLICKS, api_of, api_process, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of
 from tracker import creation, ledger
 from tracker.api.create_schema import CREATED_EXAMPLE, NewClick
@@ -474,36 +473,6 @@ async def test_what_a_killed_api_left_is_finished_by_the_repeated_request(
         assert answer.status_code == 201
         assert [click["is_unique"] for click in answer.json()["data"]] == [True, False]
         await assert_balanced(demo, 2)
-
-
-@asynccontextmanager
-async def api_process(settings: Settings, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tracker api`, ready, and killed at the end if nobody has done so."""
-    variables = {
-        "TRACKER_REDIS_URL": settings.redis_url or "",
-        "TRACKER_POSTGRES_DSN": settings.postgres_dsn or "",
-        "TRACKER_DATA_DIR": str(settings.data_dir),
-        "TRACKER_API_PORT": str(port),
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tracker", "api"), env=variables, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await _ready(port)
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _ready(port: int) -> None:
-    async with asyncio.timeout(PATIENCE), AsyncClient() as client:
-        while True:
-            with suppress(HTTPError):
-                if (await client.get(f"http://127.0.0.1:{port}/health/ready")).status_code == 200:
-                    return
-            await asyncio.sleep(0.05)
 
 
 async def test_the_document_tells_of_both_shapes(database: Settings) -> None:
