@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 
 from tracker import cli
 from tracker.settings import Settings
+from tracker.store.blocks import Block
 
 CATALOGUE = """
 advertisers:
@@ -69,6 +71,14 @@ class Importer:
             return [tuple(row) for row in await connection.fetch(sql, *arguments)]
         finally:
             await connection.close()
+
+
+async def rows_of(chunks: AsyncIterator[Iterable[Block]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of an export."""
+    values = [json.loads(value) async for chunk in chunks for block in chunk for value in block]
+    return [
+        dict(zip(keys, values[at : at + len(keys)], strict=True)) for at in range(0, len(values), len(keys))
+    ]
 
 
 @pytest.fixture

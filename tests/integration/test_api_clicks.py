@@ -20,7 +20,8 @@ from tracker.model import ClickRow
 from tracker.settings import Settings
 from tracker.store import click_counts
 from tracker.store.click_counts import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span, Tally
-from tracker.store.click_list import KEYS, ClickFilter, reading
+from tracker.store.click_list import ClickFilter, reading
+from tracker.store.click_row import KEYS
 from tracker.store.pool import connect, open_pool
 
 pytestmark = pytest.mark.anyio
@@ -366,13 +367,19 @@ def _as_csv(value: object) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-async def test_csv_keeps_every_character(database: Settings) -> None:
-    subs = {"aff_sub": '=1+1,"x"', "aff_sub2": "a\r\nb", "aff_sub3": "ü漢\u2028"}
-    await store(database, [a_row(**subs)])
+@pytest.mark.parametrize("control", ["", "\r\n", "\t", "\x01", "\x1f"])
+async def test_exports_keep_every_character(database: Settings, control: str) -> None:
+    texts = ['=1+1,"x"', "\\", '\\"', "null", "{}%b%", "ü漢\u2028\x7f\x85", f"a{control}b"]
+    subs = {f"aff_sub{number}": text for number, text in enumerate(texts, 2)}
+    rows = [a_row(hash=hash_at(NOON + number), aff_sub=str(number), **subs) for number in range(3)]
+    await store(database, rows)
     async with api_of(database) as client:
+        listing = (await listed(client))["data"]
+        export = await client.get(f"{CLICKS}/export")
+        assert [orjson.loads(line) for line in export.content.splitlines()] == listing
         export = await client.get(f"{CLICKS}/export?format=csv")
-        (row,) = csv.DictReader(io.StringIO(export.text, newline=""))
-        assert {key: row[key] for key in subs} == subs
+        table = list(csv.DictReader(io.StringIO(export.text, newline="")))
+        assert [{key: row[key] for key in subs} for row in table] == [subs] * 3
         head = await client.head(f"{CLICKS}/export?format=csv")
         assert (head.status_code, head.content) == (200, b"")
 

@@ -29,7 +29,8 @@ from tracker.api.sent_postbacks import PATH as SENT
 from tracker.api.sent_postbacks import SentPostbackQuery
 from tracker.api.status_upload import UPLOADS
 from tracker.settings import Settings
-from tracker.store.click_list import EXPORT_CHUNK, KEYS
+from tracker.store.click_export import CHUNK_ROWS
+from tracker.store.click_row import KEYS
 from tracker.store.pool import connect
 from tracker.store.tokens import create_token
 
@@ -98,7 +99,7 @@ async def test_a_defect_is_500_and_tells_nothing(database: Settings) -> None:
 
 async def test_an_export_that_fails_is_never_finished(database: Settings) -> None:
     assert database.postgres_dsn is not None
-    rows = 2 * EXPORT_CHUNK + 1  # of which the third part is asked for when the first has been sent
+    rows = 2 * CHUNK_ROWS + 1  # of which the third part is asked for when the first has been sent
     await store(database, [a_row(hash=hash_at(1_790_000_000_000 + n)) for n in range(rows)])
     token = await create_token(database.postgres_dsn, ["clicks:read"])
     app = create_api(database)

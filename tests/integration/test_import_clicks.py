@@ -16,12 +16,13 @@ import pytest
 
 from tests.clicks import a_row, store
 from tests.integration.house import until
-from tests.integration.importing import Importer, importer
+from tests.integration.importing import Importer, importer, rows_of
 from tracker import cli
 from tracker.clickhash import hash_at, hash_for
 from tracker.ledger import ask, minutes_between
-from tracker.store import click_list, clicks, imports, ledger, partitions, pool
+from tracker.store import click_export, clicks, imports, ledger, partitions, pool
 from tracker.store.click_list import ClickFilter, Order
+from tracker.store.click_row import KEYS
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio
@@ -217,8 +218,8 @@ async def test_history_gets_a_partition_a_month(importer: Importer) -> None:
 
 async def _export(importer: Importer) -> list[dict[str, Any]]:
     async with await pool.open_pool(str(importer.settings.postgres_dsn)) as source:
-        chunks = click_list.export(source, ClickFilter(), Order(False, UTC))
-        return [{**row, "id": 0} for chunk in [chunk async for chunk in chunks] for row in chunk]
+        chunks = click_export.export(source, ClickFilter(), Order(False, UTC), KEYS)
+        return [{**row, "id": 0} for row in await rows_of(chunks, KEYS)]
 
 
 def _ndjson(rows: list[dict[str, Any]]) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.importing import Importer, importer
+from tests.integration.importing import Importer, importer, rows_of
 from tracker.clickhash import Mint, hash_for
 from tracker.conversion import Source, read_postback
 from tracker.store import conversion_list, conversions, pool
 from tracker.store.click_list import Order
-from tracker.store.conversion_list import ConversionFilter
+from tracker.store.conversion_list import KEYS, ConversionFilter
 from tracker.store.conversions import Result
 
 __all__ = ["importer"]
@@ -100,8 +100,8 @@ async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
 
 async def _export(importer: Importer) -> list[dict[str, Any]]:
     async with await pool.open_pool(str(importer.settings.postgres_dsn)) as source:
-        chunks = conversion_list.export(source, ConversionFilter(), Order(False, UTC))
-        return [row for chunk in [chunk async for chunk in chunks] for row in chunk]
+        chunks = conversion_list.export(source, ConversionFilter(), Order(False, UTC), KEYS)
+        return await rows_of(chunks, KEYS)
 
 
 _REFUSED = [

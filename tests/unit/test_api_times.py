@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker.api.times import first_second, last_second, read_local, zone_named
-from tracker.store.click_list import local_second
+from tracker.store.click_row import local_second
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia"]
 LOCALS = st.datetimes(datetime(2009, 1, 1), datetime(2026, 12, 31), allow_imaginary=True).map(

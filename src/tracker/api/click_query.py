@@ -14,7 +14,8 @@ from tracker.api.parameters import (
     about,
     choice,
 )
-from tracker.store.click_list import AFF_SUBS, ClickFilter, Value
+from tracker.store.click_list import ClickFilter, Value
+from tracker.store.click_row import AFF_SUBS
 
 
 class FilterQuery(SpanQuery):

@@ -18,8 +18,8 @@ from tracker.api.openapi import answers, documented
 from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import Problem
 from tracker.api.sight import Sight
-from tracker.store import click_list
-from tracker.store.click_list import KEYS
+from tracker.store import click_export, click_list
+from tracker.store.click_row import KEYS
 
 PATH = "/backend/open-api/v1/users/clicks"
 
@@ -118,9 +118,10 @@ async def answer_click_export(request: Request, query: ExportQuery, sight: Sight
     """All clicks of the filters that are seen."""
     network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
     complete = await complete_until(request)
-    chunks = click_list.export(pool, sight.narrow(query.clicks(network_zone)), query.order(network_zone))
+    clicks, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
+    chunks = click_export.export(pool, clicks, order, sight.keys)
     return await answer_export(
-        request, sight.stream(chunks), name="clicks", keys=sight.keys, format_=query.format, headers=complete
+        request, chunks, name="clicks", keys=sight.keys, format_=query.format, headers=complete
     )
 
 

@@ -111,7 +111,7 @@ async def answer_conversion_export(request: Request, query: ConversionExportQuer
     """All conversions of the filters that are seen."""
     network_zone = request.app.state.settings.time_zone
     conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)
-    chunks = sight.stream(conversion_list.export(request.app.state.pool, conversions, order))
+    chunks = conversion_list.export(request.app.state.pool, conversions, order, sight.keys)
     return await answer_export(
         request, chunks, name="conversions", keys=sight.keys, format_=query.format, headers={}
     )

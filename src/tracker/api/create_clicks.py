@@ -24,7 +24,7 @@ from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
 from tracker.creation import CreatedClick, Creator, NotStoredYet, Unknown
-from tracker.store.click_list import local_second
+from tracker.store.click_row import local_second
 from tracker.store.created import Conflict
 from tracker.stream.appender import AppendError
 

@@ -19,7 +19,7 @@ from tracker.edge.link import MAX_VALUE, read_link
 from tracker.edge.text import crop
 from tracker.edge.visitor import MAX_REFERRER, MAX_USER_AGENT
 from tracker.model import MAX_ID, Visitor
-from tracker.store.click_list import ADV_SUBS, AFF_SUBS
+from tracker.store.click_row import ADV_SUBS, AFF_SUBS
 
 MAX_KEY = 200
 """Longest dedupe_key, legacy_id and Idempotency-Key, in characters."""

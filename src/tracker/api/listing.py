@@ -13,7 +13,8 @@ from tracker.api.parameters import FeedQuery, PartQuery
 from tracker.api.problems import SECURITY_HEADERS, invalid
 from tracker.clickhash import HASH_LENGTH
 from tracker.model import MAX_ID
-from tracker.store.click_list import Page, Row, TooDeepError
+from tracker.store.click_list import Page, TooDeepError
+from tracker.store.click_row import Row
 
 
 class Walk(NamedTuple):

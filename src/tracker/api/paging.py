@@ -8,7 +8,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import NamedTuple
 
-from tracker.store.click_list import Page, Row
+from tracker.store.click_list import Page
+from tracker.store.click_row import Row
 
 _VERSION = "1"
 _PLACE = re.compile(rf"{_VERSION}\.([0-9a-f]{{32}})\.([1-9][0-9]{{0,12}})\.(0|[1-9][0-9]{{0,17}}|)")

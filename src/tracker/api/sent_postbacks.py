@@ -28,7 +28,8 @@ from tracker.api.problems import Problem, conflict, invalid
 from tracker.api.resource import ROOT, read_id
 from tracker.api.resource_endpoints import listed
 from tracker.store import outgoing
-from tracker.store.click_list import Row, TooDeepError
+from tracker.store.click_list import TooDeepError
+from tracker.store.click_row import Row
 from tracker.store.managed import Author
 
 PATH = f"{ROOT}/sent-postbacks"

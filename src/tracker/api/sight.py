@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
-from tracker.store.click_list import ClickFilter, Page, Row
+from tracker.store.click_list import ClickFilter, Page
+from tracker.store.click_row import Row
 from tracker.store.conversion_list import ConversionFilter
 from tracker.store.tokens import Owner
 
@@ -33,7 +34,3 @@ class Sight(NamedTuple):
             return page._replace(rows=self.show(page.rows))
 
         return shown
-
-    async def stream(self, chunks: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
-        async for rows in chunks:
-            yield self.show(rows)

@@ -11,7 +11,7 @@ from tracker.api import click_schema, conversion_schema
 from tracker.api.click_schema import Click
 from tracker.api.conversion_schema import Conversion
 from tracker.api.parameters import Query
-from tracker.store.click_list import ADV_SUBS, AFF_SUBS
+from tracker.store.click_row import ADV_SUBS, AFF_SUBS
 
 _DEVICE = (
     *("device_type", "device_brand", "device_model", "device_os", "device_os_version", "platform"),

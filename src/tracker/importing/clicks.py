@@ -20,7 +20,7 @@ from tracker.edge.visitor import (
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
 from tracker.model import ClickRow, Reason, Status
-from tracker.store.click_list import AFF_SUBS
+from tracker.store.click_row import AFF_SUBS
 from tracker.store.imported_clicks import ImportedClick
 from tracker.store.imports import MISSING, Known
 

@@ -1,4 +1,4 @@
-"""Reading clicks: filters to SQL, pages, the walk by cursor, the feed by id, the export.
+"""Reading clicks: filters to SQL, pages, the walk by cursor, the feed by id.
 
 Every list is in the order of the hash, which is the order of time, and starts from a place in it; only
 shallow pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
@@ -7,18 +7,17 @@ shallow pages, and pages within one quarter-hour of click_count, skip rows by OF
 from __future__ import annotations
 
 from asyncio import timeout
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, tzinfo
-from functools import lru_cache
+from datetime import tzinfo
 from typing import Final, Literal, NamedTuple
 
 import asyncpg
-import orjson
 
 from tracker.clickhash import first_hash_at, millis_of
-from tracker.store import click_counts
+from tracker.store import click_counts, click_row
 from tracker.store.click_counts import ALL_TIME, Span, Tally
+from tracker.store.click_row import AFF_SUBS, Row
 from tracker.store.clicks import FEED_LOCK
 from tracker.store.pool import STATEMENT_TIMEOUT_SECONDS, Connection, Pool
 
@@ -28,14 +27,7 @@ TOO_SLOW = asyncpg.QueryCanceledError
 MAX_OFFSET = 10_000
 """Rows that a page may skip where click_count cannot tell its place."""
 
-EXPORT_CHUNK = 1_000
-"""Rows that an export holds in memory."""
-
-Row = dict[str, object]
 Value = int | str | bool
-
-AFF_SUBS = ("aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
-ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
 
 FILTERS: Final = frozenset(
     {
@@ -112,6 +104,14 @@ class Order(NamedTuple):
     zone: tzinfo
 
 
+class Chosen(NamedTuple):
+    """Some clicks, in SQL: a query of them, their order, the values of its parameters."""
+
+    clicks: str
+    sort: str
+    values: Sequence[object]
+
+
 class TooDeepError(ValueError):
     """A page that could only be reached by reading what lies before it."""
 
@@ -130,113 +130,8 @@ class Feed(NamedTuple):
     upto: int  # no click with an id up to this one will be stored any more
 
 
-def _or_null(column: str) -> str:
-    return f"NULLIF({column}, '')"
-
-
-def _hex(column: str) -> str:
-    return f"encode(uuid_send({column}), 'hex')"
-
-
-_NO_COLUMN = ""
-
-# The answer's keys in their order: the seed's, then ours. Text that is absent is "" in the table.
-_COLUMNS: Final[dict[str, str]] = {
-    "id": "id",
-    "hash": _hex("hash"),
-    "group_hash": _hex("group_hash"),
-    "offer_id": "offer_id",
-    "offer_name": "of_offer.name",
-    "offer_url_id": "offer_url_id",
-    "advertiser_id": "advertiser_id",
-    "advertiser_name": "of_advertiser.name",
-    "aff_group_id": "aff_group_id",
-    "brand_id": "brand_id",
-    "affiliate_id": "affiliate_id",
-    "affiliate_name": "of_affiliate.name",
-    "device_model": "device_model",
-    "device_brand": "device_brand",
-    "sale_status": _NO_COLUMN,
-    "advertiser_external_id": _NO_COLUMN,
-    "adv_sub": _or_null("adv_sub"),
-    "adv_sub2": _or_null("adv_sub2"),
-    "adv_sub3": _or_null("adv_sub3"),
-    "adv_sub4": _or_null("adv_sub4"),
-    "adv_sub5": _or_null("adv_sub5"),
-    "device_os": "device_os",
-    **{name: name for name in AFF_SUBS},
-    "affiliate_source": "affiliate_source",
-    "user_agent": _or_null("user_agent"),
-    "browser": _or_null("browser"),
-    "ip": _or_null("ip"),
-    "device_os_version": "device_os_version",
-    "platform": "platform",
-    "mobile_carrier": "mobile_carrier",
-    "country_code": "country_code",
-    "region_code": "region_code",
-    "external_id": _or_null("external_id"),
-    "has_conversions": _NO_COLUMN,
-    "requested_link": "requested_link",
-    "redirected_link": _or_null("redirected_link"),
-    "is_unique": "is_unique",
-    "created_at": _NO_COLUMN,
-    "status": "status",
-    "reason": "reason",
-    "is_bot": "is_bot",
-    "bot_reason": "bot_reason",
-    "is_test": "is_test",
-    "verdict_late": "verdict_late",
-    "requested_offer_id": "requested_offer_id",
-    "requested_url_id": "requested_url_id",
-    "referrer": _or_null("referrer"),
-    "host": _or_null("host"),
-    "language": _or_null("language"),
-    "client_hints": _or_null("client_hints"),
-    "gaid": _or_null("gaid"),
-    "idfa": _or_null("idfa"),
-    "device_type": _or_null("device_type"),
-    "browser_version": _or_null("browser_version"),
-    "city": "city",
-    "isp": "isp",
-    "fetch_dest": _or_null("fetch_dest"),
-    "fetch_user": _or_null("fetch_user"),
-    "visitor_key": "lpad(to_hex(visitor_key), 16, '0')",
-}
-
-KEYS = tuple(_COLUMNS)
-"""The keys of a row, in their order."""
-
-# OFFSET 0: names are looked up, each once, where the planner would rather read those of all affiliates.
-_NAMES = " ".join(
-    f"LEFT JOIN LATERAL (SELECT name FROM {table} WHERE id = c.{table}_id OFFSET 0) AS of_{table} ON true"  # noqa: S608
-    for table in ("offer", "advertiser", "affiliate")
-)
-
-_RARE = (*ADV_SUBS, *AFF_SUBS[2:], "external_id", "requested_url_id", "client_hints", "gaid", "idfa")
-"""Keys that most clicks have nothing for: they come as one column, which is null then."""
-
-# What conversions tell of their click, each from the last one that tells it.
-_TOLD = ("sale_status", "advertiser_external_id", *ADV_SUBS)
-_CONVERSIONS = f"""
-(SELECT json_agg(json_build_array({", ".join(_TOLD)}) ORDER BY updated_at, id)::text
- FROM conversion WHERE click_hash = c.hash)"""  # noqa: S608
-
-_USUAL = tuple(key for key, column in _COLUMNS.items() if column and key not in _RARE)
-_BLANK: Final[Row] = {
-    **{key: "" if key in AFF_SUBS else None for key in KEYS},
-    "sale_status": "New",
-    "has_conversions": False,
-}
-"""What a row says until a column or a conversion says otherwise."""
-
-_SELECT = f"""
-{", ".join(f"{_COLUMNS[key]} AS {key}" for key in _USUAL)},
-CASE WHEN concat({", ".join(_RARE)}) <> ''
-     THEN json_build_array({", ".join(_COLUMNS[key] for key in _RARE)})::text END AS rare,
-{_CONVERSIONS} AS conversions"""
-
-_HASH_OF_ID = f"SELECT {_hex('hash')} FROM click WHERE id = $1"  # noqa: S608
-_GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
+_HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
+GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
 # A transaction that holds the lock of n may still commit ids above n. Before the first id ever, last_value is
 # 1 although no id was given, so that n = 1 may also stand for ids above 0.
 _LOWEST_ANNOUNCED = """
@@ -280,8 +175,9 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
                 connection, clicks.tally, counted, numbers, newest_first=order.newest_first
             )
             clicks = clicks._replace(span=span)
-        rows = await _rows(connection, clicks, order, len(numbers), offset=offset)
-    return Page(rows, total, numbers.stop < total)
+        chosen = await choose(connection, clicks, order, len(numbers), offset=offset)
+        found = await rows(connection, chosen, order.zone)
+    return Page(found, total, numbers.stop < total)
 
 
 async def page_after(
@@ -298,8 +194,9 @@ async def page_after(
             clicks = clicks._replace(span=span)
         elif total is None:
             total = await _count(connection, clicks)
-        rows = await _rows(connection, clicks, order, per_page + 1, after=last_hash)
-    return Page(rows[:per_page], total, len(rows) > per_page)
+        chosen = await choose(connection, clicks, order, per_page + 1, after=last_hash)
+        found = await rows(connection, chosen, order.zone)
+    return Page(found[:per_page], total, len(found) > per_page)
 
 
 async def one(
@@ -311,8 +208,9 @@ async def one(
         if hash_ is None:
             return None
         clicks = narrow(ClickFilter(equals=(("hash", hash_),)))
-        rows = await _rows(connection, clicks, Order(True, zone), 1)
-    return rows[0] if rows else None
+        chosen = await choose(connection, clicks, Order(True, zone), 1)
+        found = await rows(connection, chosen, zone)
+    return found[0] if found else None
 
 
 async def _hash_of(connection: Connection, id_: int) -> str | None:
@@ -330,44 +228,14 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
     the second does not see took its ids after the first (they are higher), or committed before the third.
     """
     async with reading(pool, "read_committed") as connection:
-        given = await connection.fetchval(_GIVEN_IDS)
+        given = await connection.fetchval(GIVEN_IDS)
         announced = await connection.fetchval(_LOWEST_ANNOUNCED, FEED_LOCK >> 48)
         upto = given if announced is None else min(given, announced)
         condition, values = where(clicks)
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
         some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", values, limit)  # noqa: S608
-        records = await connection.fetch(_statement(some, "id ASC"), *values)
-    return Feed([_row(record, zone) for record in records], given, upto)
-
-
-async def export(pool: Pool, clicks: ClickFilter, order: Order) -> AsyncIterator[list[Row]]:
-    """All clicks of a filter that are stored when the first chunk is asked for, in chunks.
-
-    Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.
-    """
-    async with reading(pool, "repeatable_read") as connection:
-        newest = await connection.fetchval(_GIVEN_IDS)
-        pieces = await _pieces(connection, clicks, order)
-    for piece in pieces:
-        last: str | None = None
-        while True:
-            async with reading(pool, "read_committed") as connection:
-                rows = await _rows(connection, piece, order, EXPORT_CHUNK, after=last, newest_id=newest)
-            if rows:
-                yield rows
-            if len(rows) < EXPORT_CHUNK:
-                break
-            last = str(rows[-1]["hash"])
-
-
-async def _pieces(connection: Connection, clicks: ClickFilter, order: Order) -> list[ClickFilter]:
-    """A filter piece by piece: to plan for the partitions of a few days takes a fraction of that for all."""
-    if clicks.is_of_conversions:
-        return [clicks]
-    counted = await click_counts.days(connection, clicks.tally or click_counts.ALL_CLICKS, clicks.span)
-    spans = click_counts.cut(clicks.span, counted, EXPORT_CHUNK)
-    return [clicks._replace(span=span) for span in (reversed(spans) if order.newest_first else spans)]
+        return Feed(await rows(connection, Chosen(some, "id ASC", values), zone), given, upto)
 
 
 @asynccontextmanager
@@ -409,7 +277,7 @@ async def _count(connection: Connection, clicks: ClickFilter) -> int:
     return int(await connection.fetchval(statement, *values))
 
 
-async def _rows(
+async def choose(
     connection: Connection,
     clicks: ClickFilter,
     order: Order,
@@ -418,7 +286,8 @@ async def _rows(
     offset: int = 0,
     after: str | None = None,
     newest_id: int | None = None,
-) -> list[Row]:
+) -> Chosen:
+    """Clicks from a place on; `after`: a hash, `newest_id`: the highest id taken."""
     condition, values = where(clicks)
     if after is not None:
         values.append(after)
@@ -433,8 +302,12 @@ async def _rows(
         some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
     else:
         some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608
-    records = await connection.fetch(_statement(some, sort), *values)
-    return [_row(record, order.zone) for record in records]
+    return Chosen(some, sort, values)
+
+
+async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row]:
+    records = await connection.fetch(click_row.select(chosen.clicks, chosen.sort), *chosen.values)
+    return [click_row.row(record, zone) for record in records]
 
 
 def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
@@ -457,48 +330,3 @@ def _some(select: str, where: str, sort: str, values: list[object], limit: int, 
     """The statement of some rows; adds to the values of its parameters."""
     values += [limit, offset]
     return f"{select} WHERE {where} ORDER BY {sort} LIMIT ${len(values) - 1} OFFSET ${len(values)}"
-
-
-def _statement(clicks: str, sort: str) -> str:
-    return f"SELECT {_SELECT} FROM ({clicks}) AS c {_NAMES} ORDER BY c.{sort}"  # noqa: S608
-
-
-_TO_THE_SECOND = len("YYYY-MM-DD HH:MM:SS")
-
-
-def local_second(instant: float, zone: tzinfo) -> str:
-    """A moment (Unix seconds) as lists show it: down to the second."""
-    minute, second = divmod(int(instant), 60)
-    start = _minute(minute, zone)
-    # Zones are ahead of UTC by whole minutes, since 1972.
-    return f"{start[:-2]}{second:02}" if start.endswith("00") else _second(int(instant), zone)
-
-
-@lru_cache(4096)  # what is read together is often of one minute, and this takes longer than the rest of a row
-def _minute(minute: int, zone: tzinfo) -> str:
-    return _second(minute * 60, zone)
-
-
-def _second(second: int, zone: tzinfo) -> str:
-    return datetime.fromtimestamp(second, zone).isoformat(" ")[:_TO_THE_SECOND]
-
-
-def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
-    *usual, rare, conversions = record
-    row = _BLANK.copy()
-    row.update(zip(_USUAL, usual, strict=True))
-    row["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
-    if rare is not None:
-        row.update(zip(_RARE, orjson.loads(rare), strict=True))
-    if conversions is not None:
-        _tell(row, orjson.loads(conversions))
-    return row
-
-
-def _tell(row: Row, conversions: list[list[str]]) -> None:
-    """Complete a click by what its conversions say; the link's own adv_sub* stand."""
-    said = {
-        name: text for conversion in conversions for name, text in zip(_TOLD, conversion, strict=True) if text
-    }
-    own = {name: row[name] for name in ADV_SUBS if row[name] is not None}
-    row.update({**said, **own, "has_conversions": True})

@@ -5,7 +5,7 @@ They are in the order of (created_at, id). Ids are in the order of commits, so t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -16,8 +16,10 @@ import asyncpg
 from tracker.clickhash import first_hash_at, millis_of
 from tracker.money import show
 from tracker.store import walk
+from tracker.store.blocks import Block, blocks_of
 from tracker.store.click_counts import ALL_TIME, Span
-from tracker.store.click_list import ADV_SUBS, Order, Page, Row, Value, local_second, reading
+from tracker.store.click_list import Order, Page, Value, reading
+from tracker.store.click_row import ADV_SUBS, Row, local_second
 from tracker.store.pool import Pool
 from tracker.store.walk import Walked
 
@@ -149,12 +151,14 @@ async def feed(
         return _rows(await walk.read(connection, walked, limit), zone)
 
 
-async def export(pool: Pool, conversions: ConversionFilter, order: Order) -> AsyncIterator[list[Row]]:
+async def export(
+    pool: Pool, conversions: ConversionFilter, order: Order, keys: Sequence[str]
+) -> AsyncIterator[Iterable[Block]]:
     """All conversions of a filter that are stored when the first chunk is asked for, in chunks."""
     async with reading(pool, "read_committed") as connection:
         newest_id = await connection.fetchval(_NEWEST)
     async for records in walk.chunks(pool, _walked(conversions, order, f"id <= {newest_id}")):
-        yield _rows(records, order.zone)
+        yield blocks_of(_rows(records, order.zone), keys)
 
 
 def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> Walked:

@@ -17,7 +17,8 @@ from tracker.macros import TemplateError
 from tracker.model import Template
 from tracker.store import managed
 from tracker.store.click_counts import ALL_TIME, Span
-from tracker.store.click_list import MAX_OFFSET, Page, Row, TooDeepError, reading
+from tracker.store.click_list import MAX_OFFSET, Page, TooDeepError, reading
+from tracker.store.click_row import Row
 from tracker.store.conversion_list import shown
 from tracker.store.managed import Author, Table
 from tracker.store.pool import Connection, Pool

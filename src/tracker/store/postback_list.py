@@ -11,7 +11,8 @@ import orjson
 from tracker.clickhash import first_hash_at, millis_of
 from tracker.store import walk
 from tracker.store.click_counts import ALL_TIME, Span
-from tracker.store.click_list import Order, Page, Row, Value, local_second
+from tracker.store.click_list import Order, Page, Value
+from tracker.store.click_row import Row, local_second
 from tracker.store.conversion_list import shown
 from tracker.store.pool import Pool
 from tracker.store.walk import Part, Walked

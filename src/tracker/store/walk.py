@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import asyncpg
 
-from tracker.store.click_list import EXPORT_CHUNK, MAX_OFFSET, TooDeepError, reading
+from tracker.store.click_list import MAX_OFFSET, TooDeepError, reading
 from tracker.store.pool import Connection, Pool
+
+_CHUNK_ROWS = 1_000
 
 
 class Walked(NamedTuple):
@@ -62,10 +64,10 @@ async def chunks(pool: Pool, walked: Walked) -> AsyncIterator[list[asyncpg.Recor
     last_hash: str | None = None
     while True:
         async with reading(pool, "read_committed") as connection:
-            records = await read(connection, walked, EXPORT_CHUNK, after=last_hash)
+            records = await read(connection, walked, _CHUNK_ROWS, after=last_hash)
         if records:
             yield records
-        if len(records) < EXPORT_CHUNK:
+        if len(records) < _CHUNK_ROWS:
             return
         last_hash = records[-1]["hash"].hex
 
