@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import uvicorn
 
+from tracker.commands.garbage import collect_rarely
 from tracker.protocol import BoundedProtocol
 from tracker.sockets import inherited, listen
 
@@ -45,7 +45,6 @@ def serve(
     )
     listening = listen(variable, host, port) if fd is None else inherited(fd)
     server = uvicorn.Server(config)
-    # Hits and rows leave no cycles behind: with its defaults the collector would stop us often, for nothing.
-    gc.set_threshold(100_000, 50, 1000)
+    collect_rarely()
     server.run(sockets=[listening])
     return 0 if server.started else 1

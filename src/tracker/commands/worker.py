@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 import uvloop
 
 from tracker.commands.arguments import ELSEWHERE, add_slot
+from tracker.commands.garbage import collect_rarely
 from tracker.settings import Settings
 from workers import worker
 
@@ -22,5 +23,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
+    collect_rarely()
     uvloop.run(worker.run(settings, arguments.slot))
     return 0
