@@ -61,19 +61,21 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 _ANNOUNCE = "SELECT pg_advisory_lock_shared($2), pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
 
 _COLUMNS = ", ".join(ClickRow._fields)
+_HASH = ClickRow._fields.index("hash")
 
 
-def inserting(imported: str) -> str:
+def inserting(imported: str, on_conflict: str = "ON CONFLICT (hash) DO NOTHING") -> str:
     """CTEs that insert what is in `incoming` and count it; `imported`: how many of the `stored` are.
 
     The counts are of the rows that are really inserted, so a batch stored twice counts once; ordered by key,
-    so that two writers with overlapping batches wait for each other instead of deadlocking.
+    so that two writers with overlapping batches wait for each other instead of deadlocking. So are the
+    clicks: `stage` has put them in order, and a temporary table is read as it was written.
     """
     return f"""
 WITH inserted AS (
     INSERT INTO click ({_COLUMNS})
-    SELECT {_COLUMNS} FROM incoming ORDER BY hash
-    ON CONFLICT (hash) DO NOTHING
+    SELECT {_COLUMNS} FROM incoming
+    {on_conflict}
     RETURNING {click_counts.COUNTED}
 ), counted AS (
     INSERT INTO click_count (dimension, key, slot, clicks)
@@ -95,15 +97,19 @@ WITH inserted AS (
 )"""  # noqa: S608
 
 
-PASSED_OVER = "SELECT hash FROM incoming EXCEPT SELECT hash FROM inserted"
+PASSED_OVER = """
+SELECT DISTINCT hash FROM incoming
+WHERE (SELECT count(*) FROM incoming) > (SELECT count(*) FROM inserted)
+    AND hash NOT IN (SELECT hash FROM inserted)
+"""
 """What `inserting` found stored already."""
 
-_INSERT = f"""{inserting("0")}, noted AS (
-    INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
-    ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries
-)
-{PASSED_OVER}
-"""  # noqa: S608
+_NOTE = """
+INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
+ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries"""
+# To be ready for a conflict costs an insert a tenth, and there is none but after a kill or an outage.
+_INSERT_NEW = inserting("0", on_conflict="") + _NOTE
+_INSERT = f"{inserting('0')}, noted AS ({_NOTE}) {PASSED_OVER}"
 
 _ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"
 
@@ -163,10 +169,15 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
     wanted, left_over = _one_a_click(arrivals)
     known: AbstractSet[str] = frozenset()
     stored_before: set[int] = set()
+    are_new = True
     while _is_anything_to_do(wanted, known):
         try:
-            await _store(connection, writer, wanted, known, stored_before)
+            await _store(connection, writer, wanted, known, stored_before, are_new=are_new)
             break
+        except asyncpg.UniqueViolationError:
+            if not are_new:
+                raise
+            are_new = False
         except _StoredAlready as error:
             # Whoever stored these has committed, and notes its next batch only once this is acknowledged;
             # or notes this with it, as we do, should an acknowledgement fail again.
@@ -179,9 +190,13 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
 
 
 async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
-    """COPY rows into `incoming`, but for columns that none fills: each costs, and most sub ids are blank."""
+    """COPY rows into `incoming`, in the order of their hashes.
+
+    Without the columns that none fills: each costs, and most sub ids are blank.
+    """
     if not rows:
         return
+    rows = sorted(rows, key=itemgetter(_HASH))
     filled = [
         place
         for place, (name, values) in enumerate(zip(ClickRow._fields, zip(*rows, strict=True), strict=True))
@@ -210,10 +225,13 @@ async def _store(
     arrivals: Sequence[Arrival],
     known: AbstractSet[str],
     stored_before: AbstractSet[int],
+    *,
+    are_new: bool,
 ) -> None:
     """One attempt.
 
     Raises:
+        UniqueViolationError: they are not `are_new`, or not all of them; nothing is stored.
         _StoredAlready: other hashes than the `known` ones were there; nothing is stored.
     """
     entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
@@ -221,6 +239,9 @@ async def _store(
     async with connection.transaction():
         await stage(connection, rows)
         await connection.execute(_ANNOUNCE, FEED_LOCK, BACKUP_GATE)
+        if are_new:
+            await connection.execute(_INSERT_NEW, *writer, entries)
+            return
         replaced = await _take_back(connection) if _may_correct(rows, known) else set()
         passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced
         if passed_over != known:
