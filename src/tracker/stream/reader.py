@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from tracker.model import fast
 from tracker.stream import counting
 from tracker.stream.connection import Connection, RefusedError, Script, Word
 
@@ -45,7 +46,8 @@ class Delivery(NamedTuple):
 
 def _delivery(id_: bytes, flat: list[bytes] | None) -> Delivery:
     """An entry as the server tells it; without fields where it has been deleted since it was read first."""
-    return Delivery(id_, dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {})
+    words = iter(flat or ())
+    return fast(Delivery, (id_, dict(zip(words, words, strict=True))))
 
 
 class Reader:

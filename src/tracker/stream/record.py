@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tracker.clickhash import is_click_hash, millis_of
-from tracker.model import Click, ClickRow, Counter, Link, Outcomes, Status
+from tracker.model import Click, ClickRow, Counter, Link, Outcomes, Status, fast
 
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
@@ -196,7 +196,7 @@ def read_answer(packed: bytes) -> Answer:
     if not 0 <= digit <= _LATE:
         raise ValueError(f"outcome {packed[:1]!r} is unknown")
     is_late = digit == _LATE
-    return Answer(0 if is_late else digit, None if first == _NO_HASH else first.hex(), is_late)
+    return fast(Answer, (0 if is_late else digit, None if first == _NO_HASH else first.hex(), is_late))
 
 
 def millis_of_entry(entry: Entry) -> int:
