@@ -219,11 +219,14 @@ def _list(keys: Sequence[str]) -> str:
     return ", ".join(keys) or "()"
 
 
-def _zone(offsets: Iterable[Offset]) -> str:
-    rows = ", ".join(f"({low}::bigint, {high}::bigint, {seconds})" for low, high, seconds in offsets)
-    return (
-        f"JOIN (VALUES {rows}) AS zone (low, high, ahead) ON second >= low AND second < high" if rows else ""
-    )
+def _zone(offsets: Sequence[Offset]) -> str:
+    """What joins `ahead` to rows that have a `second`."""
+    if not offsets:
+        return ""
+    *earlier, last = offsets
+    cases = "".join(f"WHEN second < {offset.high} THEN {offset.seconds} " for offset in earlier)
+    ahead = f"CASE {cases}ELSE {last.seconds} END" if cases else f"{last.seconds}"
+    return f"CROSS JOIN LATERAL (SELECT {ahead} AS ahead) AS zone"
 
 
 def _parts(asked: Asked, dimension: str, values: list[object]) -> list[str]:
