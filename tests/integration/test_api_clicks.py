@@ -384,6 +384,16 @@ async def test_exports_keep_every_character(database: Settings, control: str) ->
         assert (head.status_code, head.content) == (200, b"")
 
 
+@pytest.mark.parametrize("text", ["'", "$1", "\\", "\\'$2 %s; --"])
+async def test_an_export_takes_a_filter_by_its_letters(database: Settings, text: str) -> None:
+    await store(database, [a_row(hash=hash_at(NOON + n), aff_sub=text if n else "b") for n in range(3)])
+    async with api_of(database) as client:
+        listing = (await listed(client, aff_sub=text))["data"]
+        export = await client.get(f"{CLICKS}/export", params={"aff_sub": text})
+        assert [orjson.loads(line) for line in export.content.splitlines()] == listing
+        assert len(listing) == 2
+
+
 async def test_an_export_of_nothing_is_a_header_or_nothing(database: Settings) -> None:
     async with api_of(database) as client:
         assert (await client.get(f"{CLICKS}/export")).content == b""
