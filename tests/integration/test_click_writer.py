@@ -67,6 +67,7 @@ async def test_every_click_is_stored_once_and_counted(database: Settings) -> Non
     await click_writer.run(database, burst=True)
     assert await stored_hashes(database) == sorted(click.hash for click in clicks)
     expected = {("all", 0): 8, ("offer", 3): 8, ("affiliate", 513): 5, ("affiliate", 514): 3}
+    expected |= {(f"{dimension}_day", key): clicks for (dimension, key), clicks in expected.items()}
     assert await counts(database) == expected
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:

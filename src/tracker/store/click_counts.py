@@ -1,7 +1,7 @@
-"""Exact totals, and the places of deep pages, out of the counts per quarter-hour.
+"""Exact totals, and the places of deep pages, out of the counts per quarter-hour and day (UTC).
 
 A time span is a head and a tail, each less than a quarter-hour and counted in the click table itself, with
-whole quarter-hours between them, whose counts are kept in click_count by the transaction that stores a click.
+whole quarter-hours and days between them, kept in click_count by the transaction that stores a click.
 Read within one REPEATABLE READ snapshot, so that the parts fit together.
 
 What is counted of clicks is said here alone: store.clicks keeps these counts, store.recount makes them anew,
@@ -19,11 +19,10 @@ from tracker.store.pool import Connection
 SLOT_MILLIS = 900_000
 """A quarter-hour: the offsets of all time zones in use are whole numbers of them."""
 
-END_OF_TIME = (1 << 48) // SLOT_MILLIS * SLOT_MILLIS
-"""Unix milliseconds past every hash (the year 10889), at the start of a quarter-hour."""
-
-
 SLOTS_A_DAY = 96
+
+END_OF_TIME = (1 << 48) // (SLOT_MILLIS * SLOTS_A_DAY) * SLOT_MILLIS * SLOTS_A_DAY
+"""Unix milliseconds past every hash (the year 10889), at the start of a day."""
 
 COUNTED = ", ".join(
     f"click.{column}"
@@ -48,6 +47,9 @@ REPORTED = {
 }
 """The dimensions of report_count besides 'all', and their columns; a key is a column's text, '' for null."""
 
+A_DAY = "_day"
+"""What the dimension of a day's row in click_count ends in."""
+
 IS_CLICK = "status = 'accepted' AND NOT is_bot"
 """What reports call a click; all others that are no tests are invalid."""
 
@@ -55,12 +57,18 @@ IS_CLICK = "status = 'accepted' AND NOT is_bot"
 def counts_of(clicks: str) -> str:
     """A query of the rows of click_count."""
     return f"""
-    SELECT CASE WHEN GROUPING(offer_id) = 0 THEN 'offer'
-                WHEN GROUPING(affiliate_id) = 0 THEN 'affiliate'
-                ELSE 'all' END AS dimension,
-           coalesce(offer_id, affiliate_id, 0) AS key, slot, count(*) AS clicks
-    FROM (SELECT offer_id, affiliate_id, (millis / {SLOT_MILLIS})::integer AS slot FROM {clicks}) AS each
-    GROUP BY GROUPING SETS ((slot), (slot, offer_id), (slot, affiliate_id))"""  # noqa: S608
+    WITH quarter AS (
+        SELECT CASE WHEN GROUPING(offer_id) = 0 THEN 'offer'
+                    WHEN GROUPING(affiliate_id) = 0 THEN 'affiliate'
+                    ELSE 'all' END AS dimension,
+               coalesce(offer_id, affiliate_id, 0) AS key, slot, count(*) AS clicks
+        FROM (SELECT offer_id, affiliate_id, (millis / {SLOT_MILLIS})::integer AS slot FROM {clicks}) AS each
+        GROUP BY GROUPING SETS ((slot), (slot, offer_id), (slot, affiliate_id))
+    )
+    SELECT dimension, key, slot, clicks FROM quarter
+    UNION ALL
+    SELECT dimension || '{A_DAY}', key, slot / {SLOTS_A_DAY} * {SLOTS_A_DAY}, sum(clicks)::bigint
+    FROM quarter GROUP BY dimension, key, slot / {SLOTS_A_DAY}"""  # noqa: S608
 
 
 def minutes_of(clicks: str) -> str:
@@ -128,7 +136,6 @@ class _Parts(NamedTuple):
 
 
 _SLOTS = "FROM click_count WHERE dimension = $1 AND key = $2 AND slot >= $3 AND slot < $4"
-_SUM = f"SELECT coalesce(sum(clicks), 0)::bigint {_SLOTS}"
 # The clicks of every few slots, in order.
 _SUMS = f"SELECT slot / $5 AS step, sum(clicks)::bigint AS clicks {_SLOTS} GROUP BY step ORDER BY step"
 _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}
@@ -136,16 +143,19 @@ _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "
 
 async def count(connection: Connection, tally: Tally, span: Span) -> int:
     """How many clicks a span has; at most two quarter-hours of the click table are read."""
-    head, slots, tail = _parts(span)
-    counted = await connection.fetchval(_SUM, *tally, slots.start, slots.stop)
-    return int(counted) + sum([await _count_rows(connection, tally, end) for end in (head, tail)])
+    return sum([stretch.clicks for stretch in await days(connection, tally, span)])
 
 
 async def days(connection: Connection, tally: Tally, span: Span) -> list[Stretch]:
     """The days (UTC) of a span that have clicks, in order, and what is left of quarter-hours at its ends."""
     head, slots, tail = _parts(span)
     ends = [Stretch(end, await _count_rows(connection, tally, end)) for end in (head, tail)]
-    counted = await _sums(connection, tally, slots, SLOTS_A_DAY)
+    whole = _whole_days(slots)
+    counted = [
+        *await _sums(connection, tally, range(slots.start, whole.start), SLOTS_A_DAY),
+        *await _sums(connection, tally._replace(dimension=tally.dimension + A_DAY), whole, SLOTS_A_DAY),
+        *await _sums(connection, tally, range(whole.stop, slots.stop), SLOTS_A_DAY),
+    ]
     return [stretch for stretch in (ends[0], *counted, ends[1]) if stretch.clicks]
 
 
@@ -206,6 +216,8 @@ def _find(stretches: Sequence[Stretch], number: int) -> tuple[int, int]:
 
 
 async def _sums(connection: Connection, tally: Tally, slots: range, step: int) -> list[Stretch]:
+    if not slots:
+        return []
     rows = await connection.fetch(_SUMS, *tally, slots.start, slots.stop, step)
     return [Stretch(_span(range(n * step, (n + 1) * step), slots), clicks) for n, clicks in rows]
 
@@ -213,6 +225,11 @@ async def _sums(connection: Connection, tally: Tally, slots: range, step: int) -
 def _span(wanted: range, within: range) -> Span:
     start, stop = max(wanted.start, within.start), min(wanted.stop, within.stop)
     return Span(start * SLOT_MILLIS, stop * SLOT_MILLIS)
+
+
+def _whole_days(slots: range) -> range:
+    start, stop = -(-slots.start // SLOTS_A_DAY) * SLOTS_A_DAY, slots.stop // SLOTS_A_DAY * SLOTS_A_DAY
+    return range(start, stop) if start <= stop else range(slots.stop, slots.stop)
 
 
 def _parts(span: Span) -> _Parts:

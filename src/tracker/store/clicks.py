@@ -140,10 +140,11 @@ WITH taken AS (
 SELECT hash FROM taken
 """  # noqa: S608
 _FORGET_EMPTY = f"""
-WITH touched AS (SELECT click_slot(hash) AS slot FROM incoming), reports AS (
-    DELETE FROM report_count WHERE gross = 0 AND slot IN (
-        SELECT slot FROM touched
-        UNION SELECT slot / {click_counts.SLOTS_A_DAY} * {click_counts.SLOTS_A_DAY} FROM touched)
+WITH quarters AS (SELECT DISTINCT click_slot(hash) AS slot FROM incoming), touched AS (
+    SELECT slot FROM quarters
+    UNION SELECT slot / {click_counts.SLOTS_A_DAY} * {click_counts.SLOTS_A_DAY} FROM quarters
+), reports AS (
+    DELETE FROM report_count WHERE gross = 0 AND slot IN (SELECT slot FROM touched)
 )
 DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
 """  # noqa: S608

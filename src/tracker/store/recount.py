@@ -56,7 +56,9 @@ WITH clicks AS NOT MATERIALIZED (
 )"""  # noqa: S608
 
 _COMPARE = f"""{_WRONG}
-SELECT dimension, key, slot * {click_counts.SLOT_MILLIS}::bigint AS millis, said, found FROM wrong_counts
+SELECT replace(dimension, '{click_counts.A_DAY}', ', a day') AS dimension, key,
+       slot * {click_counts.SLOT_MILLIS}::bigint AS millis, said, found
+FROM wrong_counts
 UNION ALL SELECT 'minute', 0, minute * 60000, said, found FROM wrong_minutes
 ORDER BY millis, dimension, key
 """  # noqa: S608
@@ -104,9 +106,8 @@ _FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot >= $1 AND slo
 class Difference(NamedTuple):
     """A count that is not what the clicks come to."""
 
-    dimension: (
-        str  # all, offer or affiliate, by the quarter-hour; minute; or a report's, as "uniques by country"
-    )
+    dimension: str
+    """all, offer, affiliate, minute, or a report's, as "uniques by country", and "…, a day" of days."""
     key: int | str  # the offer's or affiliate's id, else 0; a report's key
     millis: int  # where its time begins
     said: int | None  # None = no row
