@@ -11,6 +11,7 @@ from collections.abc import Callable, Container
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from sys import intern
 from urllib.parse import quote
 
 from tracker.model import NO_URL_ID, Choice, Click, Template
@@ -66,7 +67,7 @@ def compile_url(url: str, known: Container[str]) -> Template:
     _check_dots(url, origin.start("path"), origin.end("path"))
     parts = _split(url, known)
     parts[::2] = map(_ascii, parts[::2])
-    return tuple(parts)
+    return tuple(map(intern, parts))  # what thousands of URLs have alike is at hand for all of them
 
 
 def free_text(text: str) -> str:
