@@ -38,11 +38,11 @@ INSERT INTO cap (offer_id, affiliate_id, counts, period, amount) VALUES (2, NULL
 _STALL_SECONDS = 0.7  # longer than a click waits for the stream
 
 _RECOUNT = """
-SELECT dimension, key, slot, sum(clicks)::bigint FROM (
-    SELECT 'all' AS dimension, 0::bigint AS key, click_slot(hash) AS slot, 1 AS clicks FROM click
-    UNION ALL SELECT 'offer', offer_id, click_slot(hash), 1 FROM click
-    UNION ALL SELECT 'affiliate', affiliate_id, click_slot(hash), 1 FROM click
-) AS each GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+SELECT dimension || a_day, key, slot - slot % slots, count(*) FROM click CROSS JOIN LATERAL (
+    VALUES ('all', 0::bigint), ('offer', offer_id), ('affiliate', affiliate_id)
+) AS of (dimension, key)
+CROSS JOIN click_slot(hash) AS slot CROSS JOIN (VALUES ('', 1), ('_day', 96)) AS time (a_day, slots)
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _COUNTS = "SELECT dimension, key, slot, clicks FROM click_count ORDER BY 1, 2, 3"
 _INCONSISTENT = (
