@@ -13,7 +13,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 import asyncpg
 
@@ -71,7 +73,8 @@ class House:
     async def kill(self, *words: str) -> None:
         """SIGKILL every child that has any of these words in its command line."""
         for pid in [pid for word in words for pid in self.up.children_with(word)]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended by itself, of another failure
+                os.kill(pid, signal.SIGKILL)
 
     async def stall(self, words: str) -> None:
         (pid,) = self.up.children_with(words)
@@ -139,9 +142,13 @@ async def _fail_under_load(house: House, lot: random.Random) -> tuple[Load, dict
 async def _drained(settings: Settings) -> None:
     """Everything recorded is stored, and nothing was given up."""
     assert settings.redis_url
-    async with asyncio.timeout(PATIENCE), Reader(settings.redis_url, slot=9) as reader:
-        while list(settings.data_dir.glob("spool/*")) or await reader.waiting():
+    async with Reader(settings.redis_url, slot=9) as reader:
+        begun = monotonic()
+        while (spools := list(settings.data_dir.glob("spool/*"))) or await reader.waiting():
             await asyncio.sleep(0.05)
+            if monotonic() > begun + PATIENCE:
+                logs = [log.read_text()[-4000:] for log in sorted(settings.data_dir.parent.glob("up-*.log"))]
+                raise AssertionError(f"{await reader.waiting()} still on the stream, {spools}", *logs)
         assert await reader.dead() == []
 
 
