@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit check bench bench-load bench-reads load chaos geoip clean
+.PHONY: help install run test test-unit check fuzz bench bench-load bench-reads load chaos geoip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: install ## Lint, formatting and strict types
 	$(BIN)/ruff check src workers tests loadtests
 	$(BIN)/ruff format --check src workers tests loadtests
 	$(BIN)/mypy
+
+fuzz: install ## Send 200,000 random connections to both HTTP protocols, and judge each answer by RFC 9112
+	$(BIN)/python -m tests.fuzz.run
 
 bench: install ## Measure the edge and the writer side by side with bare uvicorn, and print the ratios
 	$(BIN)/python -m loadtests.bench

@@ -1,75 +1,301 @@
 """The HTTP protocol of both ports: uvicorn's, within bounds that uvicorn does not set.
 
-A request's head may be HEAD_BYTES long and take HEAD_SECONDS to arrive; beyond that the connection is
-closed, so that no stranger fills the memory or holds a connection with half a request.
+The parser (llhttp) reads every byte as it came. A request that it refuses is answered 400 in its turn, and
+nothing behind it is read: whoever reads a connection otherwise than the proxy in front of us can be made to
+take one visitor's bytes for another's request (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
 
+import logging
 from asyncio import TimerHandle, Transport
-from urllib.parse import quote_from_bytes
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+logger = logging.getLogger(__name__)
 
 HEAD_BYTES = 65_536
+"""Longest head of a request, in bytes; also what may pass in a body without a byte of content."""
+HEAD_LINES = 500
+"""Most header lines of a request whose head does not arrive in one piece."""
 HEAD_SECONDS = 10.0
+"""How long a head may take to arrive."""
+BODY_SECONDS, BODY_BYTES = 20.0, 10_000
+"""A body that is not whole brings at least so many bytes in each such span, unless we are what is slow."""
+DISCARDED_BYTES = 1 << 20
+"""How much of a body is still read once its request has been answered."""
+LINGER_SECONDS = 1.0
+"""How long a connection that we close is still read. Closed at once, a client that is still sending would be
+reset, and could lose the answer (RFC 9112, section 9.6)."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"cache-control: no-store\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-)
-_ANY_ASCII = bytes(range(128))
+_PIECE = 2_048
+"""Bytes parsed at once. A tiny request that is parsed ahead of its turn takes a hundred times its bytes."""
+
+_LAST = b"cache-control: no-store\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+BETWEEN, HEAD, BODY = 0, 1, 2  # where in a message the parser is
+
+
+class _RefusedError(Exception):
+    """A request that the parser takes, and that a proxy in front may take otherwise."""
+
+
+class _Flow(FlowControl):
+    """Reading that goes on only once all that was read has been parsed."""
+
+    is_behind = False
+
+    def resume_reading(self) -> None:
+        if not self.is_behind:
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. It looks at chunks, not at requests: a link arrives in one, and costs little here."""
+    """One connection."""
+
+    flow: _Flow
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn lets data follow a message that says `Connection: close`; we want none read.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self._place = BETWEEN
+        self._silent_bytes = 0  # of this message, since its last sign of progress
+        self._body_bytes = 0  # since the timer last looked
+        self._discarded_bytes = 0
+        self._timer: TimerHandle | None = None
+        self._unread = bytearray()
+        self._refusal: bytes | None = None  # what ends the connection once all before it is answered
+        self._is_deaf = False
+        self._has_answered = False  # since the idle timer last looked
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        self._head_bytes = 0
         super().connection_made(transport)
-        self._head_timer: TimerHandle | None = self.loop.call_later(HEAD_SECONDS, transport.close)
+        self.flow = _Flow(transport)
+        self._timer = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_done()
+        self._stop_timer()
+        self._unread.clear()
+        self._is_deaf = True
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
+    # Reading
+
     def data_received(self, data: bytes) -> None:
-        before = self.cycle
-        # A body that nobody waited for with the answer is bounded like the head that it stands before.
-        in_body = before is not None and before.more_body and not before.response_complete
-        if not (in_body or self._head_bytes or data.isascii()):
-            data = _with_ascii_target(data)
-        HttpToolsProtocol.data_received(self, data)
-        if in_body or self.cycle is not before:
-            self._head_done()
-        elif not self.transport.is_closing():
-            self._count_head(len(data))
+        if self._is_deaf:
+            return
+        if self._unread or self.pipeline or len(data) > _PIECE:
+            self._unread += data
+            self._parse_unread()
+        else:
+            self._parse(data)
+
+    def _parse_unread(self) -> None:
+        """Parse piece by piece, until a request has to wait for an answer before it."""
+        while self._unread and not self.pipeline and not self._is_deaf:
+            piece = bytes(self._unread[:_PIECE])
+            del self._unread[:_PIECE]
+            self._parse(piece)
+        if self._unread:
+            self.flow.is_behind = True
+            self.flow.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade:  # whatever a client offers to speak: it is answered in HTTP/1.1, and closed
+            self.cycle.keep_alive = False
+            self._turn_deaf()
+        except HttpParserError as error:
+            if self._place == BETWEEN and self.cycle is not None and not self.cycle.keep_alive:
+                self._turn_deaf()  # it came behind a request that is answered with `Connection: close`
+            else:
+                logger.warning("a request was refused that is not HTTP: %s", error.__context__ or error)
+                self._refuse(400)
+        else:
+            if self._place != BETWEEN or self._timer is not None:
+                self._watch(len(data))
+
+    def _watch(self, size: int) -> None:
+        """Bound what is not whole yet: a head, or a body."""
+        if self._place == HEAD:
+            if self._silent_bytes == 0:
+                self._start_timer(HEAD_SECONDS, self._end_late_head)
+            self._silent_bytes += size
+            if self._silent_bytes > HEAD_BYTES or len(self._head_lines()) > HEAD_LINES:
+                self._refuse(431)
+        elif self._place == BODY:
+            if self._body_bytes < 0:
+                self._body_bytes = self._silent_bytes = self._discarded_bytes = 0
+                self._start_timer(BODY_SECONDS, self._end_late_body)
+            self._body_bytes += size
+            self._silent_bytes += size
+            self._discarded_bytes += size if self.cycle.response_complete else 0
+            if self._silent_bytes > HEAD_BYTES or self._discarded_bytes > DISCARDED_BYTES:
+                self._refuse(400)
+        elif self.cycle is not None:  # else blank lines came, which begin no request
+            self._stop_timer()
+
+    def _end_late_head(self) -> None:
+        if self.flow.read_paused:
+            self._start_timer(HEAD_SECONDS, self._end_late_head)
+        else:
+            self._refuse(None)
+
+    def _end_late_body(self) -> None:
+        if self._body_bytes < BODY_BYTES and not self.flow.read_paused:
+            self._refuse(408)
+        else:
+            self._body_bytes = 0
+            self._start_timer(BODY_SECONDS, self._end_late_body)
+
+    def _start_timer(self, seconds: float, then: Any) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, then)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # What the parser says
+
+    def on_message_begin(self) -> None:
+        self._place = HEAD
+        self._silent_bytes = 0
+        self._body_bytes = -1
+        super().on_message_begin()
+
+    def _head_lines(self) -> list[tuple[bytes, bytes]]:
+        return self.headers
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._place == HEAD:  # fields of a trailer are no header's (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        super().on_headers_complete()
+        self._place = BODY
+        if self.expect_100_continue:
+            # Whether a client that gets its answer early sends the body all the same is its own affair.
+            self.cycle.keep_alive = False
+        self.flow.is_behind = bool(self.pipeline)
+
+    def _check_head(self) -> None:
+        hosts = self._values(b"host")
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise _RefusedError(f"{len(hosts)} Host headers, not one (RFC 9112, section 3.2)")
+        codings = self._values(b"transfer-encoding")
+        if codings and [coding.strip().lower() for coding in codings] != [b"chunked"]:
+            raise _RefusedError("a Transfer-Encoding other than chunked (RFC 9112, section 6.1)")
+        if self.parser.should_upgrade() and (codings or self._values(b"content-length")):
+            raise _RefusedError("an Upgrade with a body, which the parser would leave out")
+
+    def _values(self, name: bytes) -> list[bytes]:
+        return [value for field, value in self.headers if field == name]
+
+    def on_body(self, body: bytes) -> None:
+        self._silent_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._place = BETWEEN
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
 
     def _should_upgrade_to_ws(self) -> bool:
-        return False  # whatever a client offers to speak: it is answered in HTTP/1.1 (RFC 9110, section 7.8)
+        return False  # it is answered in HTTP/1.1 (RFC 9110, section 7.8)
 
-    def _unsupported_upgrade_warning(self) -> None:
-        self.cycle.keep_alive = False  # the parser reads nothing after an upgrade that was asked for
+    # Answers, in their order
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+    def on_response_complete(self) -> None:
+        """As uvicorn does it, except for the idle timer: that is not started again with each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._has_answered = True
+        if self.flow.is_behind:
+            self._go_on()
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
 
-    def _head_done(self) -> None:
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _go_on(self) -> None:
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            if not cycle.disconnected:  # else its body will never be whole
+                self._start_asgi_task(cycle, app)
+        if not self.pipeline:
+            self.flow.is_behind = False
+            self.loop.call_soon(self._catch_up)
 
+    def _catch_up(self) -> None:
+        if self._refusal is not None:
+            self._refuse_in_turn(self._refusal)
+        elif not self._is_deaf:
+            self.flow.resume_reading()
+            self._parse_unread()
 
-def _with_ascii_target(data: bytes) -> bytes:
-    """A request whose target is UTF-8 as it stands, percent-encoded as RFC 9112 wants it.
+    def _refuse(self, status: int | None) -> None:
+        """Refuse the message that is being read: after the answers that are due before it, and for good.
 
-    Browsers encode; apps and scripts that follow a link often do not, and theirs are clicks too.
-    """
-    line, newline, rest = data.partition(b"\n")
-    return quote_from_bytes(line, safe=_ANY_ASCII).encode() + newline + rest
+        Without a status, or where it has been answered, the connection is just closed.
+        """
+        self._turn_deaf()
+        refusal = b"" if status is None else self._refusal_of(status)
+        if self._place == BODY and not self._gives_up():
+            refusal = b""
+        self._refuse_in_turn(refusal)
+
+    def _refuse_in_turn(self, refusal: bytes) -> None:
+        if self.pipeline or not (self.cycle is None or self.cycle.response_complete):
+            self._refusal, self.flow.is_behind = refusal, True
+        elif not self.transport.is_closing():
+            self.transport.write(refusal)
+            self.transport.write_eof()
+            self._start_timer(LINGER_SECONDS, self.transport.close)
+
+    def _gives_up(self) -> bool:
+        """Answer the request, whose body will never be whole, no more; False where it has an answer."""
+        cycle = self.cycle
+        if cycle.response_started:
+            cycle.keep_alive = False
+            return False
+        cycle.disconnected = cycle.response_complete = True
+        cycle.message_event.set()
+        return True
+
+    def _refusal_of(self, status: int) -> bytes:
+        """It has no body: that of a HEAD must not have one."""
+        head = b"".join(b"%b: %b\r\n" % line for line in self.server_state.default_headers)
+        return STATUS_LINE[status] + head + _LAST
+
+    def _turn_deaf(self) -> None:
+        """Read nothing more of this connection."""
+        self._is_deaf = True
+        self._unread.clear()
+        self._stop_timer()
+
+    # Idle connections
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Nothing to unset: the timer looks itself whether the connection idles."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that idles: one to two times as long as it may."""
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        if not self._has_answered and not is_busy:
+            super().timeout_keep_alive_handler()
+            return
+        self._has_answered = False
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )

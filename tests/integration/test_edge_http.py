@@ -56,7 +56,6 @@ async def test_each_method_gets_its_answer_and_only_get_is_a_click(database: Set
 HEADERS = [
     ("odd case", b"hOST: t\r\nuSER-aGENT: odd\r\n", {"host": "t", "user_agent": "odd"}),
     ("white space", b"Host:t\r\nUser-Agent: \t odd\r\n", {"host": "t", "user_agent": "odd"}),
-    ("no host", b"", {"host": "", "requested_link": "http:///offer/3?affiliate_id=513"}),
     ("empty host", b"Host:\r\n", {"host": ""}),
     ("absurd host", b'Host: a/../<b>"@c:99999999\r\n', {"host": 'a/../<b>"@c:99999999'}),
     ("long host", b"Host: " + b"a" * 5000 + b"\r\n", {"host": "a" * 255}),
@@ -65,9 +64,9 @@ HEADERS = [
     ("200 headers", b"Host: t\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(200)), {"host": "t"}),
     ("60 KiB in one", b"Host: t\r\nX: " + b"y" * 60 * 1024 + b"\r\n", {"host": "t"}),
     ("60 KiB of names", b"Host: t\r\n" + b"X" * 60 * 1024 + b": y\r\n", {"host": "t"}),
-    ("long agent", b"User-Agent: " + b"a" * 9000 + b"\r\n", {"user_agent": "a" * 500}),
-    ("a body", b"Content-Length: 2\r\n\r\nab", {"host": ""}),
-    ("a chunked body", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n", {"host": ""}),
+    ("long agent", b"Host: t\r\nUser-Agent: " + b"a" * 9000 + b"\r\n", {"user_agent": "a" * 500}),
+    ("a body", b"Host: t\r\nContent-Length: 2\r\n\r\nab", {"host": "t"}),
+    ("a chunked body", b"Host: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n", {"host": "t"}),
     ("an offer to wait", b"Host: t\r\nExpect: 100-continue\r\n", {"host": "t"}),
 ]
 
@@ -93,12 +92,28 @@ BROKEN = [
     ("no colon", b"GET %s HTTP/1.1\r\nHost t\r\n\r\n"),
     ("space in the target", b"GET %s b HTTP/1.1\r\nHost: t\r\n\r\n"),
     ("relative target", b"GET x%s HTTP/1.1\r\nHost: t\r\n\r\n"),
-    ("two lengths", b"GET %s HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+    ("two lengths", b"GET %s HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
     (
         "length and chunks",
-        b"GET %s HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET %s HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
-    ("negative length", b"GET %s HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
+    ("negative length", b"GET %s HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n"),
+    ("no host", b"GET %s HTTP/1.1\r\n\r\n"),
+    ("two hosts", b"GET %s HTTP/1.1\r\nHost: t\r\nHost: t\r\n\r\n"),
+    ("two hosts, HTTP/1.0", b"GET %s HTTP/1.0\r\nHost: t\r\nhost: u\r\n\r\n"),
+    ("unknown coding", b"GET %s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    ("two codings", b"GET %s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    (
+        "two lines of codings",
+        b"GET %s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "upgrade with a body",
+        b"GET %s HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab",
+    ),
+    ("UTF-8 in the target", "GET %s&aff_sub=é€ HTTP/1.1\r\nHost: t\r\n\r\n".encode()),
+    ("a high byte in the target", b"GET %s&aff_sub=\xff HTTP/1.1\r\nHost: t\r\n\r\n"),
+    ("a high byte in the path", b"GET /\xff%s HTTP/1.1\r\nHost: t\r\n\r\n"),
     ("another version", b"GET %s HTTP/7.0\r\n\r\n"),
     ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 50),
@@ -159,9 +174,9 @@ async def test_a_connection_is_kept_for_the_next_click(database: Settings) -> No
         for n in range(3):
             await connection.send(get(n))
             sent += locations_of(await connection.answer())
-        await connection.send(b"HEAD " + LINK + b" HTTP/1.1\r\n\r\n")
+        await connection.send(b"HEAD " + LINK + b" HTTP/1.1\r\nHost: t\r\n\r\n")
         assert status_of(await connection.answer()) == 302
-        await connection.send(b"POST " + LINK + b" HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+        await connection.send(b"POST " + LINK + b" HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n")
         assert status_of(await connection.answer()) == 405
         await connection.send(b"ab" + get(3))  # the body comes late, and the next request behind it
         sent += locations_of(await connection.answer())
@@ -211,15 +226,14 @@ VERSIONS = [
 async def test_who_would_speak_otherwise_is_answered_in_http_1_1_and_closed(database: Settings) -> None:
     async with edge_of(database) as client:
         for version in VERSIONS:
-            answer = await raw(client, b"GET " + LINK + b" " + version + b"\r\n")
+            answer = await raw(client, b"GET " + LINK + b" " + version + b"Host: t\r\n\r\n")
             assert status_of(answer) == 302, version
             assert b"\r\nconnection: close\r\n" in answer, version
             assert len(await recorded(database)) == 1, version
 
 
 HOSTILE = [
-    ("GET /offer/3?affiliate_id=513&aff_sub=é€ HTTP/1.1\r\nHost: t\r\n".encode(), "é€"),
-    (b"GET /offer/3?affiliate_id=513&aff_sub=\xff HTTP/1.1\r\nHost: t\r\n", "\ufffd"),
+    (b"GET /offer/3?affiliate_id=513&aff_sub=%C3%A9%E2%82%AC HTTP/1.1\r\nHost: t\r\n", "é€"),
     (b"GET /offer/3?affiliate_id=513&aff_sub=%E0%A4%A HTTP/1.1\r\nHost: t\r\n", "\ufffd%A"),
     (b"GET /offer/3?affiliate_id=513&aff_sub=%00%0d%0aSet-Cookie:x HTTP/1.1\r\nHost: t\r\n", "Set-Cookie:x"),
     (b"GET /offer/3?affiliate_id=513&aff_sub={hash} HTTP/1.1\r\nHost: t\r\n", "{hash}"),
@@ -263,7 +277,8 @@ HELD = [
     ("blank lines", b"\r\n\r\n", 0),
     ("half a head", b"GET " + LINK + b" HTTP/1.1\r\nHost: t", 0),
     ("half a head behind a click", get(0) + b"GET " + LINK, 302),
-    ("half a body", b"POST " + LINK + b" HTTP/1.1\r\nContent-Length: 9\r\n\r\nab", 405),
+    ("half a body", b"POST " + LINK + b" HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nab", 405),
+    ("half a body of a click", get(0, b"Content-Length: 9\r\n") + b"ab", 302),
 ]
 
 
@@ -272,6 +287,7 @@ async def test_nobody_holds_a_connection_with_half_a_request(
     database: Settings, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
     request, status = next((request, status) for name, request, status in HELD if name == case)
     async with edge_of(database) as client, connect(client) as connection:
         await connection.send(request)

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from tracker.edge.answer import FAILED, Answer
 from tracker.edge.request import Headers, Request, add_header
 from tracker.model import fast
-from tracker.protocol import BoundedProtocol
+from tracker.protocol import BODY, HEAD, BoundedProtocol
 
 _Lines = list[tuple[bytes, bytes]]
 
@@ -34,14 +34,19 @@ class LinkProtocol(BoundedProtocol):
     cycle: RequestResponseCycle | Hit | None  # type: ignore[assignment]
     _default: ClassVar[_Lines] = []  # uvicorn makes a new one each second, with the date
     _default_head: ClassVar[bytes] = b""
-    _has_answered = False  # since the idle timer last looked
 
     def on_message_begin(self) -> None:
+        self._place = HEAD
+        self._silent_bytes = 0
+        self._body_bytes = -1
         self.url = b""
         self.lines: _Lines = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.lines.append((name, value))
+
+    def _head_lines(self) -> _Lines:
+        return self.lines
 
     def on_headers_complete(self) -> None:
         request = self._read_hit() if self.cycle is None or self.cycle.response_complete else None
@@ -49,11 +54,20 @@ class LinkProtocol(BoundedProtocol):
             self._go_uvicorns_way()
         else:
             self.cycle = Hit(request, self, self.parser.should_keep_alive())
+            self._place = BODY
             self.app.take(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        if not isinstance(self.cycle, Hit):  # a hit's is read and thrown away
+        if isinstance(self.cycle, Hit):
+            self._silent_bytes = 0  # a hit's body is read and thrown away
+        else:
             super().on_body(body)
+
+    def _gives_up(self) -> bool:
+        if not isinstance(self.cycle, Hit):
+            return super()._gives_up()
+        self.cycle.keep_alive = False  # its answer is given, or on the way
+        return False
 
     def _read_hit(self) -> Request | None:
         """The request, where it is a plain GET of a tracking link."""
@@ -66,9 +80,13 @@ class LinkProtocol(BoundedProtocol):
         headers: Headers = {}
         for name, value in self.lines:
             if (name := name.lower()) in headers:
+                if name == b"host":
+                    return None  # which BoundedProtocol refuses
                 add_header(headers, name, value)
             else:
                 headers[name] = value
+        if b"host" not in headers or b"expect" in headers or b"transfer-encoding" in headers:
+            return None
         if b"connection" in headers and (self.parser.get_http_version() != "1.1" or b"upgrade" in headers):
             return None
         client = self.client
@@ -89,39 +107,6 @@ class LinkProtocol(BoundedProtocol):
             LinkProtocol._default = default
             LinkProtocol._default_head = b"".join(b"%b: %b\r\n" % line for line in default)
         return STATUS_LINE[answer.status] + LinkProtocol._default_head + answer.head
-
-    def on_response_complete(self) -> None:
-        """As uvicorn does it, but for the timer: that is not set anew with each answer."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._has_answered = True
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_handler()
-
-    def _unset_keepalive_if_required(self) -> None:
-        """Nothing to unset: the timer looks itself whether the connection idles."""
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that idles: one to two times as long as it may."""
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        if not self._has_answered and not is_busy:
-            super().timeout_keep_alive_handler()
-            return
-        self._has_answered = False
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-        super().connection_lost(exc)
 
 
 class _Nobody:

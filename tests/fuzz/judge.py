@@ -1,0 +1,113 @@
+"""Whether a connection was answered right: each request once, in order, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tests.fuzz.rfc9112 import End, Reading, Request
+
+
+class Answer(NamedTuple):
+    status: int
+    path: str | None  # of the request that it is for; None: the server's own answer
+    body: bytes
+
+
+def fault(reading: Reading, received: bytes) -> str | None:
+    """What is wrong with the answers to a connection that was closed behind them; None: nothing."""
+    try:
+        answers = _answers(received, [request.method for request in reading.requests])
+    except (ValueError, IndexError, KeyError) as error:
+        return f"answers that are not HTTP: {error!r}"
+    is_last_cut = reading.end in (End.BODY_BAD, End.BODY_CUT)
+    whole = reading.requests[:-1] if is_last_cut else reading.requests
+    for place, request in enumerate(whole):
+        if place >= len(answers):
+            return f"request {place} is not answered"
+        if wrong := _mismatch(request, answers[place]):
+            return f"request {place}: {wrong}"
+        if _way(request) in ("fails", "close"):
+            return _nothing_behind(answers, place + 1)
+    return _wrong_end(reading, answers[len(whole) :])
+
+
+def _wrong_end(reading: Reading, rest: Sequence[Answer]) -> str | None:
+    """What is wrong with the answers behind the last whole request."""
+    if reading.end in (End.NEXT, End.CLOSED):
+        return _nothing_behind(rest, 0)
+    if reading.end is End.HEAD_CUT:
+        return _nothing_behind(rest, 0) and _one_refusal(rest)
+    if reading.end is End.HEAD_BAD:
+        return _one_refusal(rest)
+    request = reading.requests[-1]
+    if len(rest) != 1:
+        return f"a request whose body is not whole has {len(rest)} answers"
+    if rest[0].path is None and rest[0].status in (400, 408, 500):
+        return None
+    return "a body was taken for whole" if _way(request) == "read" else _mismatch(request, rest[0])
+
+
+def _nothing_behind(answers: Sequence[Answer], number: int) -> str | None:
+    return None if len(answers) == number else f"{len(answers)} answers, where {number} are due"
+
+
+def _one_refusal(rest: Sequence[Answer]) -> str | None:
+    is_one = len(rest) == 1 and rest[0].path is None and rest[0].status in (400, 431)
+    return None if is_one else f"what is not HTTP is not refused once: {rest}"
+
+
+def _mismatch(request: Request, answer: Answer) -> str | None:
+    if _way(request) == "fails":
+        return None if answer.status == 500 and answer.path is None else f"it fails, and got {answer}"
+    if answer.path != _path(request):
+        return f"{_path(request)} got the answer of {answer.path} ({answer.status})"
+    is_read = _way(request) == "read" and request.method != b"HEAD"
+    if is_read and answer.body != sha256(request.body).hexdigest().encode():
+        return "its body was read otherwise"
+    return None
+
+
+def _path(request: Request) -> str:
+    return urlsplit(request.target.decode()).path
+
+
+def _way(request: Request) -> str:
+    return _path(request).split("/")[1]
+
+
+def _answers(received: bytes, methods: Sequence[bytes]) -> list[Answer]:
+    answers: list[Answer] = []
+    while received:
+        head, end, received = received.partition(b"\r\n\r\n")
+        if not end:
+            raise ValueError("a head is cut off")
+        status_line, *lines = head.decode().split("\r\n")
+        protocol, status, _ = status_line.split(" ", 2)
+        if protocol != "HTTP/1.1":
+            raise ValueError(status_line)
+        if status == "100":
+            continue
+        fields = dict(line.split(": ", 1) for line in lines)
+        method = methods[len(answers)] if len(answers) < len(methods) else b"GET"
+        body, received = (b"", received) if method == b"HEAD" else _body(fields, received)
+        answers.append(Answer(int(status), fields.get("x-path"), body))
+    return answers
+
+
+def _body(fields: dict[str, str], received: bytes) -> tuple[bytes, bytes]:
+    if "content-length" in fields:
+        length = int(fields["content-length"])
+        if length > len(received):
+            raise ValueError("a body is cut off")
+        return received[:length], received[length:]
+    body = b""
+    while True:
+        size, _, received = received.partition(b"\r\n")
+        length = int(size, 16)
+        chunk, received = received[:length], received[length + 2 :]
+        if length == 0:
+            return body, received
+        body += chunk

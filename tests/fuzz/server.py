@@ -1,0 +1,118 @@
+"""Both HTTP protocols, served in this process, with an application that answers in every way there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from tracker.edge.answer import Answer
+from tracker.edge.http import Hit, LinkProtocol
+from tracker.protocol import BoundedProtocol
+
+PROTOCOLS = (LinkProtocol, BoundedProtocol)
+
+
+class Ways:
+    """An application whose paths say how they are answered: /<way>/<number>. Answers carry their path."""
+
+    def is_link(self, path: str) -> bool:
+        return path.startswith("/offer/")
+
+    def take(self, hit: Hit) -> None:
+        answer = Answer(302, b"x-path: %b\r\ncontent-length: 0\r\n" % hit.request.raw_path, b"")
+        is_late = int(hit.request.path.rpartition("/")[2]) % 3 == 0
+        asyncio.get_running_loop().call_later(0.001 if is_late else 0, hit.give, answer)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        way = scope["path"].split("/")[1]
+        body = b"here"
+        if way == "fails":
+            raise RuntimeError("as it was told")
+        if way == "late":
+            await asyncio.sleep(0.002)
+        elif way == "part":
+            await receive()
+        elif way == "read":
+            read = await _body(receive)
+            if read is None:
+                return
+            body = sha256(read).hexdigest().encode()
+        await _answer(scope["path"].encode(), way, body, send)
+
+
+async def _body(receive: Any) -> bytes | None:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message["body"]
+        if not message["more_body"]:
+            return body
+
+
+async def _answer(path: bytes, way: str, body: bytes, send: Any) -> None:
+    headers = [(b"x-path", path)]
+    if way == "close":
+        headers.append((b"connection", b"close"))
+    if way != "stream":
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if way == "stream":
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"more", "more_body": True})
+            await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def served(protocol: type[BoundedProtocol]) -> AsyncIterator[int]:
+    """The port that it is served on; connections that are open at the end are cut."""
+    state, loop = ServerState(), asyncio.get_running_loop()
+    config = uvicorn.Config(Ways(), access_log=False, log_config=None, proxy_headers=False)
+    config.load()
+    server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0, backlog=1000)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        while state.connections or state.tasks:
+            await asyncio.sleep(0.01)
+
+
+class _Client(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+async def ask(port: int, pieces: list[bytes]) -> bytes | None:
+    """All that a server answers to a connection until it closes it; None where it does not."""
+    transport, client = await asyncio.get_running_loop().create_connection(_Client, "127.0.0.1", port)
+    try:
+        for piece in pieces:
+            if transport.is_closing():
+                break
+            transport.write(piece)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            await asyncio.shield(client.lost)
+    except TimeoutError:
+        return None
+    finally:
+        transport.abort()
+    return bytes(client.received)
