@@ -87,8 +87,8 @@ async def read_chunks(request: Request, most: int) -> AsyncIterator[bytes]:
 
 
 def too_long(detail: str) -> Problem:
-    """413; the rest of the body is not read."""
-    return Problem(413, detail, headers={"Connection": "close"})
+    """413; what is left of the body is thrown away (protocol.DISCARDED_BYTES of it)."""
+    return Problem(413, detail)
 
 
 def merged(old: Any, patch: Any) -> Any:
