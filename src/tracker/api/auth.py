@@ -9,7 +9,8 @@ from starlette.requests import Request
 
 from tracker.api.limits import Limits
 from tracker.api.problems import Problem
-from tracker.store.tokens import PREFIX, Owner, Token, digest, find_token
+from tracker.store.owner import Owner
+from tracker.store.tokens import PREFIX, Token, digest, find_token
 
 VIEWS = {
     "affiliate": "/backend/open-api/v1/affiliates",

@@ -19,6 +19,7 @@ from tracker.store import click_counts, click_row
 from tracker.store.click_counts import ALL_TIME, Span, Tally
 from tracker.store.click_row import AFF_SUBS, Row
 from tracker.store.clicks import FEED_LOCK
+from tracker.store.owner import Owner
 from tracker.store.pool import STATEMENT_TIMEOUT_SECONDS, Connection, Pool
 
 TOO_SLOW = asyncpg.QueryCanceledError
@@ -71,6 +72,7 @@ class ClickFilter(NamedTuple):
     span: Span = ALL_TIME
     equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
     has_conversions: bool | None = None  # None: either way
+    owner: Owner | None = None  # who sees them, reduced; None: the network
 
     @property
     def tally(self) -> Tally | None:
@@ -105,11 +107,12 @@ class Order(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Some clicks, in SQL: a query of them, their order, the values of its parameters."""
+    """Some clicks, in SQL: a query of them, their order, the values of its parameters, and for whom."""
 
     clicks: str
     sort: str
     values: Sequence[object]
+    owner: Owner | None  # who sees them
 
 
 class TooDeepError(ValueError):
@@ -235,7 +238,7 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
         some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", values, limit)  # noqa: S608
-        return Feed(await rows(connection, Chosen(some, "id ASC", values), zone), given, upto)
+        return Feed(await rows(connection, Chosen(some, "id ASC", values, clicks.owner), zone), given, upto)
 
 
 @asynccontextmanager
@@ -302,11 +305,11 @@ async def choose(
         some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
     else:
         some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608
-    return Chosen(some, sort, values)
+    return Chosen(some, sort, values, clicks.owner)
 
 
 async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row]:
-    records = await connection.fetch(click_row.select(chosen.clicks, chosen.sort), *chosen.values)
+    records = await connection.fetch(click_row.select(chosen.clicks, chosen.sort, chosen.owner), *chosen.values)
     return [click_row.row(record, zone) for record in records]
 
 

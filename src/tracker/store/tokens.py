@@ -6,11 +6,12 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tracker.rates import Rate, read_rate
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table
+from tracker.store.owner import Owner
 from tracker.store.pool import Connection, Pool, connect
 
 SCOPES = (
@@ -79,17 +80,6 @@ _AGEING = """
 SELECT name, id, expires_at FROM token
 WHERE NOT is_revoked AND expires_at < now() + $1 ORDER BY expires_at, id
 """
-
-
-class Owner(NamedTuple):
-    """The affiliate or advertiser that a token is bound to."""
-
-    kind: Literal["affiliate", "advertiser"]
-    id: int
-
-    @property
-    def column(self) -> str:
-        return f"{self.kind}_id"
 
 
 class Token(NamedTuple):
