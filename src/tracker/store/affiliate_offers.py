@@ -7,8 +7,8 @@ from tracker.store.owner import Owner
 from tracker.store.pool import Pool
 
 _COLUMNS = """
-id, name, status, visibility, to_jsonb(starts_at) #>> '{}' AS starts_at, to_jsonb(ends_at) #>> '{}' AS ends_at,
-brand_id"""
+id, name, status, visibility, to_jsonb(starts_at) #>> '{}' AS starts_at,
+to_jsonb(ends_at) #>> '{}' AS ends_at, brand_id"""
 
 
 async def page(pool: Pool, affiliate_id: int, number: int, per_page: int) -> Page:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 import orjson
@@ -108,11 +108,8 @@ TEXTS = tuple(key for key in KEYS if key not in _NO_TEXTS)
 # OFFSET 0: names are looked up, each once, where the planner would rather read those of all affiliates.
 _NAME = "LEFT JOIN LATERAL (SELECT name FROM {0} WHERE id = c.{0}_id AND {1} OFFSET 0) AS of_{0} ON true"
 
-# Of its own clicks an owner sees the visitor's first click only if that is its own, too.
-_OWN_GROUP = f"""
-CASE WHEN group_hash = hash THEN {_hex("hash")}
-     ELSE (SELECT {_hex("first.hash")} FROM click AS first
-           WHERE first.hash = c.group_hash AND first.{{column}} = {{id}}) END"""
+# An owner sees which click was its visitor's first only if that is its own, too.
+_OWN_GROUP = f"CASE WHEN group_hash = hash OR group_hash = ANY ({{}}) THEN {_hex('group_hash')} END"
 # A click that was forwarded to no URL of an offer went where the network sends what it refuses.
 _OWN_REDIRECT = f"""
 CASE WHEN status <> 'forwarded' OR offer_url_id IS NOT NULL THEN {_or_null("redirected_link")} END"""
@@ -139,12 +136,19 @@ CASE WHEN concat({", ".join(_RARE)}) <> ''
      THEN json_build_array({", ".join(_COLUMNS[key] for key in _RARE)})::text END"""
 
 
-def _columns(owner: Owner | None) -> Mapping[str, str]:
-    """The keys in SQL, as an owner sees them; None: the network."""
-    if owner is None:
+class Viewer(NamedTuple):
+    """Who sees some clicks, reduced to what is its own."""
+
+    owner: Owner
+    firsts: str  # a parameter: the first clicks of their visitors that are the owner's own, as uuid[]
+
+
+def _columns(viewer: Viewer | None) -> Mapping[str, str]:
+    """The keys in SQL, as they are seen; None: by the network."""
+    if viewer is None:
         return _COLUMNS
-    own = {"group_hash": _OWN_GROUP.format(column=owner.column, id=int(owner.id))}
-    if owner.kind == "advertiser":
+    own = {"group_hash": _OWN_GROUP.format(viewer.firsts)}
+    if viewer.owner.kind == "advertiser":
         own["redirected_link"] = _OWN_REDIRECT
     return {**_COLUMNS, **own}
 
@@ -157,27 +161,27 @@ def _json_column(key: str, column: str) -> str:
     return f"{column or 'NULL'}{'::text' if key in _FLAGS else ''}"
 
 
-def _from(clicks: str, sort: str, owner: Owner | None) -> str:
-    conditions = {"offer": visible_offers(owner), "advertiser": "true", "affiliate": "true"}
+def _from(clicks: str, sort: str, viewer: Viewer | None) -> str:
+    conditions = {"offer": visible_offers(viewer and viewer.owner), "advertiser": "true", "affiliate": "true"}
     names = " ".join(_NAME.format(table, condition) for table, condition in conditions.items())
     return f"FROM ({clicks}) AS c {names} ORDER BY c.{sort}"
 
 
-def select(clicks: str, sort: str, owner: Owner | None) -> str:
-    """A query of the records of some clicks, for `row`, as an owner sees them; None: the network."""
-    columns = _columns(owner)
+def select(clicks: str, sort: str, viewer: Viewer | None) -> str:
+    """A query of the records of some clicks, for `row`, as they are seen; None: by the network."""
+    columns = _columns(viewer)
     usual = ", ".join(f"{columns[key]} AS {key}" for key in _USUAL)
-    return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, owner)}"
+    return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
 
 
-def select_json(clicks: str, sort: str, owner: Owner | None, keys: Iterable[str]) -> str:
+def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Iterable[str]) -> str:
     """A query of columns that COPY can write as JSON values, and one more: what conversions say, or null.
 
     created_at is null; and what conversions say is not in the others yet.
     """
-    columns = _columns(owner)
+    columns = _columns(viewer)
     own = ", ".join(f"{_json_column(key, columns[key])} AS {key}" for key in keys)
-    return f"SELECT {own}, {_CONVERSIONS} {_from(clicks, sort, owner)}"
+    return f"SELECT {own}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
 
 
 def row(record: asyncpg.Record, zone: tzinfo) -> Row:

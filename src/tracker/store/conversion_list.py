@@ -170,7 +170,12 @@ def _walked(conversions: ConversionFilter, order: Order, further: str = "true") 
     condition, values = where(conversions)
     place = ("created_at", "id")
     return Walked(
-        "conversion", _select(conversions.owner), place, order.newest_first, f"{condition} AND {further}", tuple(values)
+        "conversion",
+        _select(conversions.owner),
+        place,
+        order.newest_first,
+        f"{condition} AND {further}",
+        tuple(values),
     )
 
 
