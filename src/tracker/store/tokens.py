@@ -228,6 +228,16 @@ async def find_token(pool: Pool, token: str) -> Token | None:
     )
 
 
+async def works(dsn: str, token: str) -> bool:
+    """Whether requests with a token are let in; to ask is no use of it."""
+    connection = await connect(dsn)
+    try:
+        row = await connection.fetchrow(_FIND, digest(token))
+    finally:
+        await connection.close()
+    return row is not None and not row["is_expired"]
+
+
 async def ageing(connection: Connection, within: timedelta) -> list[tuple[str, int, datetime]]:
     """Name, id and end of the tokens that have expired, or do so within a time."""
     return [tuple(row) for row in await connection.fetch(_AGEING, within)]
