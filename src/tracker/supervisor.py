@@ -177,9 +177,8 @@ class _House:
 
     async def _demo(self, dsn: str, demo: bool | None) -> _Demo:
         """The demo data, loaded where it is wanted and nothing of somebody's own is there."""
-        if demo is None:
-            demo = self._given.redis_url is None and self._given.postgres_dsn is None
-        if not demo:
+        is_embedded = self._given.redis_url is None and self._given.postgres_dsn is None
+        if not (is_embedded if demo is None else demo):
             return _Demo(False, None)
         path, made = self._claim.data_dir / "demo-token", list[str]()
 
@@ -193,7 +192,10 @@ class _House:
         # A secret is shown once: from then on it is only said where it is.
         is_valid = path.exists() and await works(dsn, path.read_text().strip())
         header = f'"Authorization: Bearer $(cat {quote(str(path))})"'
-        return _Demo(await has_demo(dsn), header if is_valid else None)
+        is_there = await has_demo(dsn)
+        if demo and not is_there:
+            _say("tracker: no demo data is loaded: the database is not empty", sys.stderr)
+        return _Demo(is_there, header if is_valid else None)
 
     async def _check_versions(self) -> None:
         """Refuse servers that are too old; that one cannot be asked is for the parts to say."""

@@ -140,8 +140,9 @@ def test_a_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
 def test_no_demo_is_loaded_beside_ones_own(tmp_path: Path) -> None:
     with up(tmp_path / "var", "--no-demo") as first:
         in_database(first, "INSERT INTO advertiser (name) VALUES ('mine')")
-    with up(tmp_path / "var") as second:
+    with up(tmp_path / "var", "--demo") as second:
         assert "trk_" not in second.output
+        assert "tracker: no demo data is loaded: the database is not empty" in second.output
         assert second.get("/offer/3?affiliate_id=513")[0].status == 404
         assert in_database(second, "SELECT name FROM advertiser") == [("mine",)]
 
