@@ -39,7 +39,7 @@ _OLD_GEO = timedelta(days=60)
 _LATE_MILLIS = 60_000
 _LONG_PARKED_SECONDS = 3600
 _MOST_MINUTES_NAMED = 5
-_SOON = timedelta(days=14)
+_SOON, _LATELY = timedelta(days=14), timedelta(days=30)
 _MOST_TOKENS_NAMED = 5
 _PACKAGED = " (the packaged one, the default)"
 
@@ -302,13 +302,14 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
 
 
 async def _tokens(settings: Settings, _: _Facts) -> list[Finding]:
-    """Which tokens have expired, or are about to."""
+    """Which tokens have expired, or are about to; and which may do less than when they were made."""
     assert settings.postgres_dsn
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             connection = await pool.connect(settings.postgres_dsn)
             try:
                 told = await tokens.ageing(connection, _SOON)
+                weakened = await tokens.weakened(connection, _LATELY)
             finally:
                 await connection.close()
     except (*pool.UNREACHABLE, pool.REFUSED) as error:
@@ -318,6 +319,10 @@ async def _tokens(settings: Settings, _: _Facts) -> list[Finding]:
     found = [_ageing(name, id_, ends, now) for name, id_, ends in told[:_MOST_TOKENS_NAMED]]
     if len(told) > _MOST_TOKENS_NAMED:
         found.append(Finding("tokens", "warn", f"and {len(told) - _MOST_TOKENS_NAMED} more that have, or do"))
+    found += [_weakened(token) for token in weakened[:_MOST_TOKENS_NAMED]]
+    if len(weakened) > _MOST_TOKENS_NAMED:
+        more = len(weakened) - _MOST_TOKENS_NAMED
+        found.append(Finding("tokens", "warn", f"and {more} more that may do less than when they were made"))
     return found or [Finding("tokens", "ok", f"none has expired, or does within {_SOON.days} days")]
 
 
@@ -325,6 +330,16 @@ def _ageing(name: str, id_: int, ends: datetime, now: datetime) -> Finding:
     does = "has expired" if ends <= now else "expires"
     text = f"token {id_} ({name or 'without a name'}) {does} at {ends:%Y-%m-%d %H:%M} UTC"
     return Finding("tokens", "warn", text, f"make another one, or end it: tracker token revoke {id_}")
+
+
+def _weakened(token: tokens.Weakened) -> Finding:
+    name, used = token.name or "without a name", f"{token.last_used_at:%Y-%m-%d}"
+    text = f"token {token.id} ({name}), used {used}, no longer has: {'; '.join(token.lost)}"
+    advice = (
+        "if it needs that, make another one with the scope named: tracker token create --scope …; "
+        f"then tracker token revoke {token.id}"
+    )
+    return Finding("tokens", "warn", text, advice)
 
 
 async def _ledger(settings: Settings, _: _Facts) -> list[Finding]:

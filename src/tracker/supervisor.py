@@ -9,16 +9,17 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TextIO
+from shlex import quote
+from typing import NamedTuple, TextIO
 
 from tracker import embedded
 from tracker.children import CannotStart, Child, Claim, first_error, spawn
 from tracker.settings import Settings
 from tracker.sockets import listen
 from tracker.store import pool
-from tracker.store.demo import load_demo
+from tracker.store.demo import has_demo, load_demo
 from tracker.store.migrate import migrate
-from tracker.store.tokens import SCOPES, create_token, find_token
+from tracker.store.tokens import works
 from tracker.stream import server
 from tracker.stream.reader import UNREACHABLE
 
@@ -35,8 +36,8 @@ _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
-async def up(settings: Settings, *, edges: int, demo: bool) -> None:
-    """Run a whole tracker until SIGTERM or SIGINT.
+async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
+    """Run a whole tracker until SIGTERM or SIGINT; `demo` None: with demo data on embedded engines only.
 
     Raises:
         CannotStart: a part cannot be started; nothing is left running.
@@ -124,7 +125,7 @@ class _House:
         self._api: list[Part] = []
         self._edges: list[Part] = []
 
-    async def run(self, edges: int, demo: bool) -> None:
+    async def run(self, edges: int, demo: bool | None) -> None:
         """Start everything in order and keep it up until cancelled."""
         host, port, api_port = self._given.host, self._given.port, self._given.api_port
         with listen("TRACKER_PORT", host, port) as links, listen("TRACKER_API_PORT", host, api_port) as api:
@@ -162,20 +163,39 @@ class _House:
         for part in self._engines:
             keepers.create_task(part.keep())
 
-    async def _prepare(self, demo: bool) -> None:
+    async def _prepare(self, demo: bool | None) -> None:
         dsn = self._settings.postgres_dsn
         assert dsn
         await self._check_versions()
         try:
             await migrate(dsn)
-            token = None
-            if demo:
-                await load_demo(dsn)
-                token = await _demo_token(dsn, self._claim.data_dir / "demo-token")
+            shown = await self._demo(dsn, demo)
         except Exception as error:  # whatever a database can say against it
             raise CannotStart(f"the database cannot be prepared: {error}") from error
         # Before anything can be ready: who waits for that finds the links printed.
-        _say(_banner(self._given, token))
+        _say(_banner(self._given, shown))
+
+    async def _demo(self, dsn: str, demo: bool | None) -> _Demo:
+        """The demo data, loaded where it is wanted and nothing of somebody's own is there."""
+        is_embedded = self._given.redis_url is None and self._given.postgres_dsn is None
+        if not (is_embedded if demo is None else demo):
+            return _Demo(False, None)
+        path, made = self._claim.data_dir / "demo-token", list[str]()
+
+        def keep(token: str) -> None:
+            _write_secret(path, f"{token}\n")
+            made.append(token)
+
+        await load_demo(dsn, keep)
+        if made:
+            return _Demo(True, f"'Authorization: Bearer {made[0]}'")
+        # A secret is shown once: from then on it is only said where it is.
+        is_valid = path.exists() and await works(dsn, path.read_text().strip())
+        header = f'"Authorization: Bearer $(cat {quote(str(path))})"'
+        is_there = await has_demo(dsn)
+        if demo and not is_there:
+            _say("tracker: no demo data is loaded: the database is not empty", sys.stderr)
+        return _Demo(is_there, header if is_valid else None)
 
     async def _check_versions(self) -> None:
         """Refuse servers that are too old; that one cannot be asked is for the parts to say."""
@@ -247,41 +267,32 @@ async def _missing(host: str, port: int) -> str:
     return "" if head.split()[1:2] == ["200"] else body.strip()
 
 
-async def _demo_token(dsn: str, path: Path) -> str:
-    """The token shown at every start: kept in a file, made anew where this database does not know it."""
-    token = _read(path)
-    async with await pool.open_pool(dsn, size=1) as connections:
-        if await find_token(connections, token):
-            return token
-    token = await create_token(dsn, [scope for scope in SCOPES if scope.endswith(":read")], "demo")
-    _write_secret(path, f"{token}\n")
-    return token
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        return ""
-
-
 def _write_secret(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(text)
 
 
-def _banner(settings: Settings, token: str | None) -> str:
+class _Demo(NamedTuple):
+    """What there is of the demo."""
+
+    has_link: bool
+    header: str | None  # with its token, as a shell takes it; None: no token works
+
+
+def _banner(settings: Settings, demo: _Demo) -> str:
     host = _reachable(settings.host)
     host = f"[{host}]" if ":" in host else host
     links, api = f"http://{host}:{settings.port}", f"http://{host}:{settings.api_port}"
     clicks = f"{api}/backend/open-api/v1/users/clicks"
     lines = [f"Tracker, with its data in {settings.data_dir.resolve()}", ""]
-    if token:
+    if demo.has_link:
         lines += [f"  Tracking link  {links}{_DEMO_LINK}"]
-        lines += [f"  Read API       curl -H 'Authorization: Bearer {token}' '{clicks}'"]
     else:
         lines += [f"  Tracking links {links}/offer/OFFER_ID?affiliate_id=AFFILIATE_ID"]
+    if demo.header:
+        lines += [f"  Read API       curl -H {demo.header} '{clicks}'"]
+    else:
         lines += [f"  Read API       {clicks} (a token for it: tracker token create --scope clicks:read)"]
     return "\n".join([*lines, f"  API docs       {api}/docs", ""])
 

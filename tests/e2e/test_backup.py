@@ -40,6 +40,7 @@ def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
         0,
         f"next: TRACKER_DATA_DIR={restored} tracker up",
     )
+    (restored / "demo-token").write_text((lost / "demo-token").read_text())  # no backup has secrets
     with up(restored) as running:
         wait_until(lambda: answered.keys() <= {sub for sub, _ in _stored(running)})
         stored = _stored(running)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.conftest import Furnish
 from tests.e2e.running import Up, clicks_of, command_line, free_port, is_anything_left, up, wait_until
+from tracker.embedded import postgres_dsn
+from tracker.settings import Settings
+
+CLICKS = "/backend/open-api/v1/users/clicks"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -42,7 +51,14 @@ def test_a_click_is_read_back_and_still_there_after_a_restart(
         click = wait_until(second.clicks)[0]
         assert click["hash"] in (response.getheader("location") or "")
         assert click["redirected_link"] == response.getheader("location")
-        assert second.token == first.token
+        assert first.token in first.output
+        assert first.token not in second.output
+        shown = re.search(r"curl -H (.*) '(http.*)'", second.output)
+        assert shown
+        words = ["sh", "-c", f"printf %s {shown[1]}"]
+        assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == (
+            f"Authorization: Bearer {first.token}"
+        )
     assert stat.S_IMODE((tmp_path / "var" / "demo-token").stat().st_mode) == 0o600
 
 
@@ -108,6 +124,39 @@ def test_after_the_supervisor_is_killed_the_next_start_works(furnish: Furnish, t
         assert not is_anything_left(second.data_dir)
 
 
+def test_a_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
+    with up(tmp_path / "var") as first:
+        token = first.token
+        in_database(first, "UPDATE token SET revoked_at = now()")
+    with up(tmp_path / "var") as second:
+        assert second.get(second.link)[0].status == 302
+        assert "tracker token create --scope clicks:read" in second.output
+        assert "demo-token" not in second.output
+        answer, _ = second.get(CLICKS, second.api_port, Authorization=f"Bearer {token}")
+        assert answer.status == 401
+        assert in_database(second, "SELECT count(*) FROM token") == [(1,)]
+
+
+def test_no_demo_is_loaded_beside_ones_own(tmp_path: Path) -> None:
+    with up(tmp_path / "var", "--no-demo") as first:
+        in_database(first, "INSERT INTO advertiser (name) VALUES ('mine')")
+    with up(tmp_path / "var", "--demo") as second:
+        assert "trk_" not in second.output
+        assert "tracker: no demo data is loaded: the database is not empty" in second.output
+        assert second.get("/offer/3?affiliate_id=513")[0].status == 404
+        assert in_database(second, "SELECT name FROM advertiser") == [("mine",)]
+
+
+def test_a_database_by_dsn_gets_the_demo_only_if_it_is_asked_for(database: Settings, tmp_path: Path) -> None:
+    variables = {"TRACKER_POSTGRES_DSN": database.postgres_dsn or ""}
+    with up(tmp_path / "var", **variables) as tracker:
+        assert "trk_" not in tracker.output
+        assert tracker.get("/offer/3?affiliate_id=513")[0].status == 404
+    with up(tmp_path / "var", "--demo", **variables) as tracker:
+        assert tracker.get(tracker.link)[0].status == 302
+        assert tracker.get(CLICKS, tracker.api_port, Authorization=f"Bearer {tracker.token}")[0].status == 200
+
+
 def test_without_demo_it_is_empty(tmp_path: Path) -> None:
     with up(tmp_path / "var", "--no-demo") as tracker:
         response, _ = tracker.get("/offer/3?affiliate_id=513")
@@ -157,6 +206,17 @@ def test_what_cannot_be_is_one_line(tmp_path: Path, variables: dict[str, str], c
     assert tracker.process.wait(60) == code
     assert tracker.output.startswith(line)
     assert tracker.output.count("\n") == 1
+
+
+def in_database(tracker: Up, statement: str) -> list[tuple[Any, ...]]:
+    async def run() -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(postgres_dsn(tracker.data_dir))
+        try:
+            return [tuple(row) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
 
 
 def _accepted(tracker: Up) -> str | None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from starlette.routing import Route
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
+from tracker.api.application import create_api
+from tracker.api.openapi import document
 from tracker.settings import Settings
 from tracker.store.pool import connect
-from tracker.store.tokens import SCOPES, create_token
+from tracker.store.tokens import BOUND_SCOPES, SCOPES, create_token
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +98,77 @@ async def test_a_token_is_kept_as_its_digest_and_its_use_is_noted_once_a_minute(
             uses.append(before != await connection.fetchval("SELECT last_used_at FROM token"))
     await connection.close()
     assert uses == [True, False, True]
+
+
+PUBLIC = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def operations(settings: Settings) -> list[tuple[str, str, set[str]]]:
+    """Every method of every route that is not public, and the scopes that it states: one is needed."""
+    app = create_api(settings)
+    paths = document(app)["paths"]
+    found = []
+    for route in app.routes:
+        assert isinstance(route, Route)
+        handlers = route.methods or {name.upper() for name in vars(route.endpoint)}
+        for method in METHODS:
+            if route.path not in PUBLIC and method in handlers:
+                told = paths[route.path][method.lower()]
+                found.append((method, route.path, {needed["bearer"][0] for needed in told["security"]}))
+    return found
+
+
+def test_every_route_states_its_scopes(database: Settings) -> None:
+    stated = operations(database)
+    assert len(stated) > 100
+    for method, path, scopes in stated:
+        assert scopes, (method, path)
+        assert scopes <= set(SCOPES), (method, path)
+
+
+async def tokens_of_every_kind(dsn: str) -> dict[tuple[str, str], str]:
+    """A token with each scope alone: the network's, an affiliate's and an advertiser's."""
+    kinds: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
+        "users": (SCOPES, {}),
+        "affiliates": (BOUND_SCOPES["affiliate"], {"affiliate_id": 513}),
+        "advertisers": (BOUND_SCOPES["advertiser"], {"advertiser_id": 1}),
+    }
+    return {
+        (kind, scope): await create_token(dsn, [scope], rate_limit="1000000/second", **owner)
+        for kind, (scopes, owner) in kinds.items()
+        for scope in scopes
+    }
+
+
+async def test_every_route_lets_in_who_has_a_scope_that_it_states_and_nobody_else(
+    database: Settings,
+) -> None:
+    await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'A')")
+    await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'B')")
+    tokens = await tokens_of_every_kind(database.postgres_dsn or "")
+    async with api_of(database, scopes=()) as client:
+        for method, path, stated in operations(database):
+            view = path.split("/")[4]
+            home = view if view in ("affiliates", "advertisers") else "users"
+            place = re.sub(r"\{[^}]*\}", "999", path)
+            for (kind, scope), token in tokens.items():
+                answer = await client.request(
+                    *(method, place),
+                    headers={"Authorization": f"Bearer {token}"},
+                    json={} if method in ("POST", "PATCH") else None,
+                )
+                may = kind == home and (scope in stated or scope == "admin")
+                said = f"{method} {path} as {kind} with {scope}: {answer.status_code} {answer.text[:200]}"
+                assert (answer.status_code != 403) == may, said
+                assert answer.status_code not in (401, 405, 429, 500), said
+
+
+async def test_without_a_token_no_route_answers(database: Settings) -> None:
+    async with api_of(database, scopes=()) as client:
+        for method, path, _ in operations(database):
+            place = re.sub(r"\{[^}]*\}", "1", path)
+            assert (await client.request(method, place)).status_code == 401, (method, path)
 
 
 @pytest.mark.parametrize("scopes", [[], ["clicks"], ["clicks:read", "root"]])

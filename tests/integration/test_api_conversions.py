@@ -21,7 +21,7 @@ from tracker.store.conversion_list import KEYS
 
 pytestmark = pytest.mark.anyio
 
-SCOPES = ("conversions:read", "clicks:read")
+SCOPES = ("conversions:read", "clicks:read", "money:read")
 NOON = int(datetime(2024, 10, 10, 12, tzinfo=UTC).timestamp()) * 1000
 HOUR = 3_600_000
 CLICK = a_row(hash=hash_at(NOON), country_code="NL")

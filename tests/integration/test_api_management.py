@@ -72,7 +72,7 @@ ARCHIVED = (
 async def client(database: Settings) -> AsyncIterator[AsyncClient]:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
-    async with api_of(database, scopes=("offers:read", "offers:write")) as client:
+    async with api_of(database, scopes=("offers:read", "offers:write", "money:write")) as client:
         yield client
 
 

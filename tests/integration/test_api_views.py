@@ -311,6 +311,90 @@ async def test_reports_are_grouped_by_what_is_seen(
         assert (await client.get(path, params={"group_by": "day", f"{kind}_id": "1"})).status_code == 422
 
 
+@pytest.mark.parametrize("kind", OWNER)
+async def test_the_first_click_of_a_visitor_is_named_only_to_its_owner(database: Settings, kind: str) -> None:
+    first, unstored = hash_at(NOON + 30_000), hash_at(NOON - 1)
+    first_click = a_row(hash=first, group_hash=first)
+    later = first_click._replace(is_unique=False)
+    table = [
+        (first_click, first),
+        (later._replace(hash=hash_at(NOON + 31_000), group_hash=first), first),
+        (later._replace(hash=hash_at(NOON + 32_000), group_hash=FOREIGN_CLICK.hash), None),
+        (later._replace(hash=hash_at(NOON + 33_000), group_hash=unstored), None),
+        (later._replace(hash=hash_at(NOON + 34_000), group_hash=None), None),
+    ]
+    await store(database, [click for click, _ in table])
+    path = f"{VIEWS[kind]}/clicks"
+    async with client_of(database, kind) as client:
+        for click, expected in table:
+            for place in (f"?hash={click.hash}", f"/{click.hash}", f"/export?hash={click.hash}"):
+                answer = (await client.get(f"{path}{place}")).json()
+                (row,) = answer.get("data") or [answer]
+                assert row["group_hash"] == expected, (place, click)
+        for place in ("", "?after_id=0", "?has_conversions=false", "/export", "/export?format=csv"):
+            answer = await client.get(f"{path}{place}")
+            assert first in answer.text
+            assert FOREIGN_CLICK.hash not in answer.text
+            assert unstored not in answer.text
+
+
+NAMED_TO_AFFILIATE = [
+    ("UPDATE offer SET visibility = 'public' WHERE id = 3", True),
+    ("UPDATE offer SET is_archived = true WHERE id = 3", True),
+    ("UPDATE offer SET visibility = 'approval' WHERE id = 3", False),
+    ("INSERT INTO offer_affiliate (offer_id, affiliate_id) VALUES (3, 513)", True),
+    ("UPDATE offer SET visibility = 'private' WHERE id = 3", True),
+    ("UPDATE offer_affiliate SET status = 'pending' WHERE offer_id = 3", False),
+    ("UPDATE offer_affiliate SET status = 'rejected' WHERE offer_id = 3", False),
+    ("INSERT INTO offer_affiliate (offer_id, affiliate_id) VALUES (3, 514)", False),
+]
+NAMED_TO_ADVERTISER = [
+    ("UPDATE offer SET visibility = 'private' WHERE id = 3", True),
+    ("UPDATE offer SET advertiser_id = 2 WHERE id = 3", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"), [("affiliate", NAMED_TO_AFFILIATE), ("advertiser", NAMED_TO_ADVERTISER)]
+)
+async def test_an_offer_is_named_only_to_those_who_may_see_it(
+    database: Settings, kind: str, table: list[tuple[str, bool]]
+) -> None:
+    await run_sql(database, "UPDATE goal SET id = id + 100")
+    await run_sql(database, "UPDATE goal SET id = 1, name = 'Own goal' WHERE offer_id = 3")
+    places = (
+        *("clicks", f"clicks/{OWN_CLICK.hash}", "clicks?after_id=0", "clicks/export"),
+        *("clicks/export?format=csv", "conversions", f"conversions/{OWN_CONVERSION['hash']}"),
+        *("conversions?after_id=0", "conversions/export", "reports?group_by=offer"),
+        *("reports?group_by=day,offer", "reports?group_by=offer&format=csv"),
+    )
+    async with client_of(database, kind) as client:
+        for change, is_named in table:
+            await run_sql(database, change)
+            for place in places:
+                answer = await client.get(f"{VIEWS[kind]}/{place}")
+                assert answer.status_code == 200
+                # The goal's name begins with the offer's.
+                assert ('"Own' in answer.text) == is_named, (change, place, answer.text)
+
+
+async def test_advertisers_do_not_see_where_the_network_sends_refused_clicks(database: Settings) -> None:
+    fallback = {"status": "forwarded", "reason": 14, "redirected_link": "https://hidden-fallback.test"}
+    clicks = [
+        (a_row(hash=hash_at(NOON + 5_000), offer_url_id=None, **fallback), None),
+        (a_row(hash=hash_at(NOON + 6_000), offer_url_id=132, **fallback), "https://hidden-fallback.test"),
+        (a_row(hash=hash_at(NOON + 7_000), status="rejected", offer_url_id=None, redirected_link=""), None),
+    ]
+    await store(database, [click for click, _ in clicks])
+    path = f"{VIEWS['advertiser']}/clicks"
+    async with client_of(database, "advertiser") as client:
+        for click, expected in clicks:
+            for query in (f"/{click.hash}", f"?hash={click.hash}", f"/export?hash={click.hash}"):
+                answer = (await client.get(f"{path}{query}")).json()
+                (row,) = answer.get("data") or [answer]
+                assert row["redirected_link"] == expected, (query, click)
+
+
 WANTED = [
     ("affiliate", "clicks", "clicks:read"),
     ("affiliate", "conversions", "conversions:read"),

@@ -313,7 +313,10 @@ async def test_scopes(clicks: Settings) -> None:
     async with api_of(clicks, scopes=("conversions:read",)) as client:
         for method, path in (("POST", CONVERSIONS), ("PATCH", f"{CONVERSIONS}/1"), ("POST", UPLOADS)):
             assert (await client.request(method, path)).status_code == 403
+        assert (await client.get(CLOSES)).status_code == 403
+    async with api_of(clicks, scopes=("money:read",)) as client:
         assert (await client.get(CLOSES)).status_code == 200
+        assert (await client.post(CLOSES, json={})).status_code == 403
     async with api_of(clicks, scopes=("conversions:write",)) as client:
         assert (await client.post(CLOSES, json={})).status_code == 403
         assert (await client.get(POSTBACKS)).status_code == 403

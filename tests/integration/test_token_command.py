@@ -73,7 +73,7 @@ async def test_a_token_is_made_listed_shown_rotated_and_revoked(database: Settin
     assert [row["id"] for row in await shell.json("list", "--revoked")] == [1]
     assert await shell("rotate", "1", code=1) == "tracker: token 1 has been revoked"
     assert await shell("show", "2", code=1) == "tracker: there is no token 2"
-    async with api_of(database, scopes=("offers:read",)) as client:
+    async with api_of(database, scopes=("admin",)) as client:
         trail = (await client.get("/backend/open-api/v1/users/audit?path=tokens/1")).json()["data"]
     assert [(change["token_name"], change["action"]) for change in trail] == [
         *[("tracker token", "update")] * 3,

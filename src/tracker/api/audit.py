@@ -9,12 +9,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from tracker.api import goals, link_places, offers, partners, period_closes, sent_postbacks, traffic
 from tracker.api.auth import authorize
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Id, Text, choice, read_query
-from tracker.api.resource import ROOT
-from tracker.api.resource_endpoints import READ, PageQuery, list_rows, listed
+from tracker.api.resource import READ, ROOT
+from tracker.api.resource_endpoints import PageQuery, list_rows, listed
+from tracker.store import outgoing
 from tracker.store.managed import AUDIT
+
+_ALL_SCOPE = "admin"
+_SCOPES = {
+    **{
+        resource.table.name: READ
+        for module in (goals, link_places, offers, partners, traffic)
+        for resource in module.RESOURCES
+    },
+    period_closes.TABLE.name: period_closes.READ_SCOPE,
+    outgoing.SENT.name: sent_postbacks.READ_SCOPE,
+}
+"""Who sees changes of a kind of object; of any other kind, as tokens, only who may do everything."""
 
 
 class AuditQuery(PageQuery):
@@ -43,6 +57,7 @@ class Change(BaseModel):
 @documented.validate(
     query=AuditQuery,
     resp=answers(listed("ChangeList", Change), 401, 403, 422, 503),
+    security=needs(READ),
     tags=["Management"],
     operation_id="list_changes",
     skip_validation=True,
@@ -51,9 +66,18 @@ async def list_changes(request: Request) -> Response:
     """List changes
 
     The audit trail, newest first: what was changed through the API, written in the transaction of the change.
+    Seen with scopes of their own only: period closes (`money:read`), postbacks that were fired again
+    (`conversions:read`), tokens (`admin`).
     """
-    await authorize(request, READ)
-    return await list_rows(request, AUDIT, read_query(request, AuditQuery), {})
+    token = await authorize(request, READ)
+    query = read_query(request, AuditQuery)
+    if token.allows(_ALL_SCOPE):
+        return await list_rows(request, AUDIT, query, {})
+    seen = {resource for resource, scope in _SCOPES.items() if token.allows(scope)}
+    if query.resource is not None:
+        seen &= {query.resource}
+    place = {"resource": sorted(seen)}
+    return await list_rows(request, AUDIT, query.model_copy(update={"resource": None}), place)
 
 
 routes: list[BaseRoute] = [Route(f"{ROOT}/audit", list_changes)]

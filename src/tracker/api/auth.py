@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from asyncio import gather
+from collections.abc import Iterable, Sequence
 
 from starlette.requests import Request
 
 from tracker.api.limits import Limits
 from tracker.api.problems import Problem
-from tracker.store.tokens import PREFIX, Owner, Token, digest, find_token
+from tracker.store.owner import Owner
+from tracker.store.tokens import PREFIX, Token, digest, find_token
 
 VIEWS = {
     "affiliate": "/backend/open-api/v1/affiliates",
@@ -22,17 +24,18 @@ _LONGEST_TOKEN = 256
 _CHALLENGE = 'Bearer realm="tracker"'
 
 
-async def authorize(request: Request, scope: str) -> Token:
-    """Let a request pass whose token is the network's and has a scope; returns the token.
+async def authorize(request: Request, *scopes: str) -> Token:
+    """Let a request pass whose token is the network's and has one of some scopes; returns the token.
 
     Raises:
-        Problem: 401 without a valid token, 403 where it is bound or lacks the scope, 429 once it is too much.
+        Problem: 401 without a valid token, 403 where it is bound or has none of them, 429 once it is too
+            much.
     """
     token = await _admitted(request)
     if token.owner is not None:
         root = VIEWS[token.owner.kind]
         raise Problem(403, f"This token is one {token.owner.kind}'s: it reads under {root} only.")
-    require(token, scope)
+    require(token, *scopes)
     return token
 
 
@@ -49,15 +52,23 @@ async def authorize_owner(request: Request, kind: str, scope: str) -> Owner:
     return token.owner
 
 
-def require(token: Token, scope: str) -> None:
-    """See that a token has a scope.
+def require(token: Token, *scopes: str) -> None:
+    """See that a token has one of some scopes.
 
     Raises:
-        Problem: 403 where it lacks it.
+        Problem: 403 where it has none of them.
     """
-    if not token.allows(scope):
-        challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
-        raise Problem(403, f"The token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})
+    if not any(map(token.allows, scopes)):
+        raise lacking(scopes)
+
+
+def lacking(scopes: Sequence[str], fields: Iterable[str] = ()) -> Problem:
+    """What is answered where a token has none of some scopes; `fields` are those that need it."""
+    # Any of them would do; a challenge cannot say that, so it asks for the first (RFC 6750, section 3).
+    challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scopes[0]}"'
+    errors = {field: [f"needs the scope {scopes[0]}"] for field in fields}
+    detail = f"The token lacks the scope {' or '.join(scopes)}."
+    return Problem(403, detail, errors=errors, headers={"WWW-Authenticate": challenge})
 
 
 async def _admitted(request: Request) -> Token:

@@ -14,7 +14,7 @@ from tracker.api.click_schema import ClickList
 from tracker.api.completeness import complete_until, header
 from tracker.api.exporting import answer_export
 from tracker.api.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import Problem
 from tracker.api.sight import Sight
@@ -30,6 +30,7 @@ _ALL = Sight(KEYS)
 @documented.validate(
     query=ListQuery,
     resp=answers(ClickList, 401, 403, 422, 503),
+    security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="list_clicks",
     skip_validation=True,
@@ -49,6 +50,7 @@ async def list_clicks(request: Request) -> Response:
 @documented.validate(
     query=ZoneQuery,
     resp=answers(ClickList, 401, 403, 404, 422, 503),
+    security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="get_click",
     path_parameter_descriptions={"id": "The click's id, or its hash: 32 hexadecimal digits."},
@@ -66,6 +68,7 @@ async def get_click(request: Request) -> Response:
 @documented.validate(
     query=ExportQuery,
     resp=answers(None, 401, 403, 422, 503),
+    security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="export_clicks",
     skip_validation=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 Status = Literal["pending", "hold", "approved", "rejected"]
 
@@ -122,7 +122,9 @@ class WholeConversion(Conversion):
     """One conversion with its history and its money."""
 
     changes: list[ConversionChange] = Field(description="In their order.")
-    entries: list[ConversionEntry] = Field(description="In their order; their sum is what is owed.")
+    entries: list[ConversionEntry] | None = Field(
+        description="In their order; their sum is what is owed. null without the scope money:read."
+    )
 
 
 class ConversionList(BaseModel):
@@ -146,3 +148,15 @@ class OneConversion(BaseModel):
     page: Literal[1]
     pages: Literal[1]
     next_cursor: None
+
+
+class ConversionOutcome(BaseModel):
+    """What a change came to, for a token that may not look at conversions."""
+
+    id: int = Field(examples=[902])
+    status: Status = Field(description="The one that it has now.")
+    sale_status: str | None = Field(description="As it was sent; null: it was not.", examples=["shipped"])
+
+
+class ChangedConversion(RootModel[OneConversion | ConversionOutcome]):
+    """The conversion as it is now; without the scope conversions:read only what the change came to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from functools import partial
 
 from starlette.requests import Request
@@ -13,22 +14,25 @@ from tracker.api.conversion_query import ConversionExportQuery, ConversionListQu
 from tracker.api.conversion_schema import ConversionList, OneConversion
 from tracker.api.exporting import answer_export
 from tracker.api.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import Problem
 from tracker.api.sight import Sight
 from tracker.store import conversion_list
+from tracker.store.click_row import Row
 from tracker.store.conversion_list import KEYS
+from tracker.store.tokens import Token
 
 PATH = "/backend/open-api/v1/users/conversions"
 
-_SCOPE = "conversions:read"
+READ_SCOPE, BOOK_SCOPE = "conversions:read", "money:read"
 ALL = Sight(KEYS)
 
 
 @documented.validate(
     query=ConversionListQuery,
     resp=answers(ConversionList, 401, 403, 422, 503),
+    security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="list_conversions",
     skip_validation=True,
@@ -40,13 +44,14 @@ async def list_conversions(request: Request) -> Response:
     numbers lead through the first 10,000 rows: beyond them follow `next_cursor`. The feed tells of new
     conversions, not of changes of those that it has told of.
     """
-    await authorize(request, _SCOPE)
+    await authorize(request, READ_SCOPE)
     return await answer_conversions(request, read_query(request, ConversionListQuery), ALL)
 
 
 @documented.validate(
     query=ZoneQuery,
     resp=answers(OneConversion, 401, 403, 404, 422, 503),
+    security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="get_conversion",
     path_parameter_descriptions={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
@@ -55,16 +60,18 @@ async def list_conversions(request: Request) -> Response:
 async def get_conversion(request: Request) -> Response:
     """Get one conversion
 
-    By its id or its hash, in the same envelope as the list, with every status it has had and all money that
-    was booked for it.
+    By its id or its hash, in the same envelope as the list, with every status it has had and, with the scope
+    `money:read` too, all money that was booked for it.
     """
-    await authorize(request, _SCOPE)
-    return await answer_conversion(request, ALL)
+    token = await authorize(request, READ_SCOPE)
+    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
+    return answer_one(as_read(token, await found_conversion(request, zone, ALL)))
 
 
 @documented.validate(
     query=ConversionExportQuery,
     resp=answers(None, 401, 403, 422, 503),
+    security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="export_conversions",
     skip_validation=True,
@@ -75,7 +82,7 @@ async def export_conversions(request: Request) -> Response:
     All conversions of the filters that are stored when the export begins, as a stream: NDJSON or CSV, as the
     export of clicks.
     """
-    await authorize(request, _SCOPE)
+    await authorize(request, READ_SCOPE)
     return await answer_conversion_export(request, read_query(request, ConversionExportQuery), ALL)
 
 
@@ -99,12 +106,26 @@ async def answer_conversions(request: Request, query: ConversionListQuery, sight
 async def answer_conversion(request: Request, sight: Sight) -> Response:
     """The conversion that a path names, if it is seen."""
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
+    return answer_one(*sight.show([await found_conversion(request, zone, sight)]))
+
+
+async def found_conversion(request: Request, zone: tzinfo, sight: Sight) -> Row:
+    """The conversion that a path names, with its history and its money.
+
+    Raises:
+        Problem: 404 where there is none that is seen.
+    """
     key = id_or_hash(request.path_params["id"])
     pool = request.app.state.pool
     row = None if key is None else await conversion_list.one(pool, key, zone, sight.narrow)
     if row is None:
         raise no_such_conversion()
-    return answer_one(*sight.show([row]))
+    return row
+
+
+def as_read(token: Token, row: Row) -> Row:
+    """A whole conversion as a token of the network reads it."""
+    return row if token.allows(BOOK_SCOPE) else {**row, "entries": None}
 
 
 async def answer_conversion_export(request: Request, query: ConversionExportQuery, sight: Sight) -> Response:

@@ -19,7 +19,7 @@ from tracker.api.auth import authorize, require
 from tracker.api.clicks import PATH
 from tracker.api.create_schema import CreateClicks, Created, CreateHeaders, NewClick, NewClicks, read_key
 from tracker.api.json_body import JSON, read_object, validated
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import ZoneQuery, read_query
 from tracker.api.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.clickhash import millis_of
@@ -53,6 +53,7 @@ _NOT_STORED = (
     headers=CreateHeaders,
     json=CreateClicks,
     resp=answers(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
+    security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="create_clicks",
     skip_validation=True,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import From, ZoneQuery, read_query
 from tracker.api.problems import SECURITY_HEADERS, invalid
 from tracker.api.times import first_second
@@ -90,6 +90,7 @@ class Explained(BaseModel):
 @documented.validate(
     query=ExplainQuery,
     resp=answers(Explained, 401, 403, 422, 503),
+    security=needs(_SCOPE),
     tags=["Links"],
     operation_id="explain_link",
     skip_validation=True,

@@ -11,7 +11,7 @@ from tracker.api import parameters
 from tracker.api.fields import Country, Currency, Fields, Id, Money, Name
 from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
-from tracker.api.resource import Resource
+from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.store.managed import Reference, Row, Table
 
@@ -25,6 +25,13 @@ SELECT 'affiliates/' || affiliate_id || '/postbacks/' || id FROM affiliate_postb
 WHERE goal_id = $1 AND NOT is_archived
 LIMIT 5
 """
+
+_MONEY_FIELDS = frozenset(
+    {
+        *("payout_type", "payout", "revenue_type", "revenue", "currency", "takes_payout", "takes_revenue"),
+        *("initial_status", "pixel"),  # whether somebody looks at it before it is paid, and whom to believe
+    }
+)
 
 _OR_PERCENT = "An amount, or percent of the sale."
 _THE_GOALS_OWN = "null: as the goal says."
@@ -113,6 +120,7 @@ RESOURCES = (
         {"name": parameters.Text, "status": choice("active", "paused"), "is_base": Bool},
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
+        money=_MONEY_FIELDS,
     ),
     Resource(
         "goals/{goal_id}/terms",
@@ -127,6 +135,7 @@ RESOURCES = (
         ),
         GoalTerms,
         {"affiliate_id": parameters.Id, "country_code": parameters.Country},
+        scope=MONEY,
     ),
 )
 

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from tracker import ledger
 from tracker.api.auth import authorize
 from tracker.api.completeness import header
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import From, To, ZoneQuery, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.times import first_second, last_second
@@ -132,6 +132,7 @@ class LedgerAnswer(BaseModel):
 @documented.validate(
     query=LedgerQuery,
     resp=answers(LedgerAnswer, 401, 403, 422, 503),
+    security=needs(_SCOPE),
     tags=["Ledger"],
     operation_id="read_ledger",
     skip_validation=True,

@@ -26,11 +26,11 @@ from tracker.api.fields import (
     Zone,
     one_fallback,
 )
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Query, choice, read_query
 from tracker.api.problems import Problem
-from tracker.api.resource import ROOT, Resource, read_id
-from tracker.api.resource_endpoints import READ, as_json, routes_of
+from tracker.api.resource import READ, ROOT, Resource, read_id
+from tracker.api.resource_endpoints import as_json, routes_of
 from tracker.links import LinkError, read_link
 from tracker.store.managed import Reference, Table
 
@@ -177,6 +177,8 @@ OFFERS = Resource(
         "status": choice("active", "paused"),
         "visibility": choice("public", "approval", "private"),
     },
+    # Another advertiser pays for it from then on, and has other checks of postbacks.
+    money=frozenset({"advertiser_id"}),
 )
 
 RESOURCES = (
@@ -251,6 +253,7 @@ class TrackingLink(BaseModel):
 @documented.validate(
     query=LinkQuery,
     resp=answers(TrackingLink, 401, 403, 404, 422, 503),
+    security=needs(READ),
     tags=["Links"],
     operation_id="get_link",
     path_parameter_descriptions={"offer_id": "The offer's id.", "affiliate_id": "The affiliate's id."},

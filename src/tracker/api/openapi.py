@@ -101,6 +101,11 @@ def answers(model: type[BaseModel] | None, *errors: int, status: int = 200) -> R
     return Response(**{f"HTTP_{status}": model}, **problems)
 
 
+def needs(*scopes: str) -> list[dict[str, list[str]]]:
+    """What an endpoint says of the scopes of which a token needs one (OpenAPI 3.1, Security Requirement)."""
+    return [{"bearer": [scope]} for scope in scopes]
+
+
 def document(app: Starlette) -> dict[str, Any]:
     """The document of an app's routes."""
     documented.app = app
@@ -112,6 +117,7 @@ def document(app: Starlette) -> dict[str, Any]:
             if not _TELL_OF_CLICKS.isdisjoint(operation["tags"]) and "200" in operation["responses"]:
                 operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
             _name_limits(operation["responses"])
+            _name_scopes(operation)
             if operation["operationId"] in FILES:
                 operation["requestBody"] = {"required": True, "content": FILES[operation["operationId"]]}
             if "Reports" in operation["tags"]:
@@ -137,6 +143,12 @@ def _name_limits(responses: dict[str, Any]) -> None:
     """What answers say of a token's rate; without a valid token there is none to tell of."""
     for status in responses.keys() - {"401"}:
         responses[status]["headers"] = {**responses[status].get("headers", {}), **_RATE_LIMIT}
+
+
+def _name_scopes(operation: dict[str, Any]) -> None:
+    """In words as well: pages that show the document leave a bearer's scopes out."""
+    scopes = [f"`{scope}`" for needed in operation.get("security", ()) for scope in needed["bearer"]]
+    operation["description"] += f"\n\nScope: {' or '.join(scopes)}."
 
 
 def _name_media_types(responses: dict[str, Any]) -> None:

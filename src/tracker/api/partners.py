@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from tracker.api import parameters
 from tracker.api.fields import Addresses, Fields, Id, Moment, Name, PostbackTemplate, Text
 from tracker.api.parameters import Bool, choice
-from tracker.api.resource import Resource
+from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.store.managed import Reference, Row, Table
 
@@ -85,6 +85,7 @@ RESOURCES = (
         Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
         Advertiser,
         {"name": parameters.Text},
+        money=frozenset({"postback_check", "postback_addresses"}),
     ),
     Resource(
         "advertisers/{advertiser_id}/postback-secrets",
@@ -98,6 +99,7 @@ RESOURCES = (
         ),
         PostbackSecret,
         facts={"created_at": (str, Field(examples=["2026-11-25T16:00:00.123456+00:00"]))},
+        scope=MONEY,
         mint=_mint_secret,
     ),
     Resource(

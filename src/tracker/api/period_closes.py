@@ -14,7 +14,7 @@ from tracker.api.auth import authorize
 from tracker.api.fields import Fields, Moment
 from tracker.api.json_body import JSON, read_object, validated
 from tracker.api.listing import as_json
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Query, read_query
 from tracker.api.problems import Problem, invalid
 from tracker.api.resource import ROOT
@@ -25,8 +25,8 @@ from tracker.store.told_conversions import NotLater
 
 PATH = f"{ROOT}/period-closes"
 
-_TABLE = Table("period_close", ("until", "closed_at", "author"), is_log=True)
-_READ_SCOPE, _CLOSE_SCOPE = "conversions:read", "admin"
+TABLE = Table("period_close", ("until", "closed_at", "author"), is_log=True)
+READ_SCOPE, _CLOSE_SCOPE = "money:read", "admin"
 
 
 class NewPeriodClose(Fields):
@@ -47,6 +47,7 @@ class PeriodClose(BaseModel):
 @documented.validate(
     query=PageQuery,
     resp=answers(listed("PeriodCloseList", PeriodClose), 401, 403, 422, 503),
+    security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="list_period_closes",
     skip_validation=True,
@@ -56,13 +57,14 @@ async def list_period_closes(request: Request) -> Response:
 
     The latest first.
     """
-    await authorize(request, _READ_SCOPE)
-    return await list_rows(request, _TABLE, read_query(request, PageQuery), {})
+    await authorize(request, READ_SCOPE)
+    return await list_rows(request, TABLE, read_query(request, PageQuery), {})
 
 
 @documented.validate(
     json=NewPeriodClose,
     resp=answers(PeriodClose, 400, 401, 403, 409, 413, 415, 422, 503, status=201),
+    security=needs(_CLOSE_SCOPE),
     tags=["Conversions"],
     operation_id="close_period",
     skip_validation=True,
@@ -84,7 +86,7 @@ async def close_period(request: Request) -> Response:
         except NotLater as error:
             raise Problem(409, f"until {error}.", errors={"until": [str(error)]}) from None
         author = Author(token.id, token.name)
-        await managed.note(connection, author, _TABLE, f"period-closes/{row['id']}", None, row)
+        await managed.note(connection, author, TABLE, f"period-closes/{row['id']}", None, row)
     return as_json(row, 201)
 
 

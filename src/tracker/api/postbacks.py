@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.listing import Walk, answer_list
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Hash, Id, PartQuery, SpanQuery, Text, about, choice, read_query
 from tracker.api.resource import ROOT
 from tracker.store import postback_list
@@ -78,6 +78,7 @@ class PostbackLog(BaseModel):
 @documented.validate(
     query=PostbackLogQuery,
     resp=answers(PostbackLog, 401, 403, 422, 503),
+    security=needs(_SCOPE),
     tags=["Conversions"],
     operation_id="list_postbacks",
     skip_validation=True,

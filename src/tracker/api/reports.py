@@ -17,7 +17,7 @@ from tracker.api.auth import authorize
 from tracker.api.click_query import FilterQuery
 from tracker.api.completeness import complete_until
 from tracker.api.exporting import CSV, csv_header, csv_rows
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import choice, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.sight import Sight
@@ -154,6 +154,7 @@ _ALL = Sight(tuple(ReportRow.model_fields))
 @documented.validate(
     query=ReportQuery,
     resp=answers(ReportAnswer, 401, 403, 422, 503),
+    security=needs(_SCOPE),
     tags=["Reports"],
     operation_id="read_report",
     skip_validation=True,

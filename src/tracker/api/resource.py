@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from tracker.api.auth import lacking
 from tracker.api.fields import Fields, is_host
 from tracker.api.json_body import check_storable, merged, validated
 from tracker.api.problems import Errors, Problem, conflict, invalid
@@ -18,6 +19,9 @@ from tracker.store.managed import Author, Reference, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
 
 ROOT = "/backend/open-api/v1/users"
+
+READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
+"""Scopes: to look at the catalogue, to change it, and to change what decides about money."""
 
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _ETAG = re.compile(r'(W/)?"([^"]*)"')
@@ -32,12 +36,25 @@ class Resource(NamedTuple):
     fields: type[Fields]
     filters: Mapping[str, Any] = {}  # parameters of the list, by column: types of parameters
     facts: Mapping[str, Any] = {}  # the types of table.facts
+    scope: str = WRITE  # of changes
+    money: frozenset[str] = frozenset()  # fields that take MONEY in its place, unless they stay
     mint: Callable[[], tuple[Row, Row]] | None = None  # makes table.minted, and what is shown of it, once
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
 
     @property
     def name(self) -> str:
         return self.fields.__name__
+
+    @property
+    def money_when_new(self) -> frozenset[str]:
+        """The fields of money that an object can be made without."""
+        known = self.fields.model_fields
+        return frozenset(name for name in self.money if not known[name].is_required())
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """One of these is needed to change any field."""
+        return (self.scope, MONEY) if self.money else (self.scope,)
 
 
 class Version(Fields):
@@ -53,13 +70,19 @@ class Editor(NamedTuple):
     author: Author
     if_match: str | None = None  # as in RFC 9110, section 13.1.1
     is_trial: bool = False  # it is only to be found out what would happen
+    may: Callable[[str], bool] = lambda _scope: True  # the command line may do everything
 
 
 async def create_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
-    """Make an object; the row returned also has what is minted with it, and shown only now."""
+    """Make an object; the row returned also has what is minted with it, and shown only now.
+
+    Raises:
+        Problem: 403, 404, 409 or 422, which says what is wrong.
+    """
     check_storable(given)
     table = resource.table
     fields = _fields(resource, given)
+    _check_rights(editor, resource, _unpriced(resource, fields), fields)
     kept, shown = resource.mint() if resource.mint else ({}, {})
     async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
         await check_parent(connection, table, place)
@@ -73,6 +96,11 @@ async def create_row(editor: Editor, resource: Resource, place: Row, given: Row)
 
 
 async def change_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
+    """Change some fields of an object; returns it as it is then.
+
+    Raises:
+        Problem: 403, 404, 409, 412 or 422, which says what is wrong.
+    """
     check_storable(given)
     table = resource.table
     async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
@@ -84,6 +112,7 @@ async def change_row(editor: Editor, resource: Resource, place: Row, given: Row)
         fields = _fields(resource, merged(writable, given))
         if fields == writable:
             return before
+        _check_rights(editor, resource, writable, fields)
         await _check_change(connection, resource, before, fields)
         try:
             after = await managed.update(connection, table, place, fields)
@@ -114,6 +143,26 @@ def _fields(resource: Resource, given: Row) -> Row:
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
     return fields.model_dump()
+
+
+def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row) -> None:
+    """Each field that changes takes its own scope.
+
+    Raises:
+        Problem: 403 naming the fields.
+    """
+    changed = {name for name, value in fields.items() if value != before[name]}
+    for scope, names in ((MONEY, changed & resource.money), (resource.scope, changed - resource.money)):
+        if names and not editor.may(scope):
+            raise lacking((scope,), sorted(names))
+
+
+def _unpriced(resource: Resource, fields: Row) -> Row:
+    """The fields of a new object, with those of money at their defaults."""
+    known = resource.fields.model_fields
+    return fields | {
+        name: known[name].get_default(call_default_factory=True) for name in resource.money_when_new
+    }
 
 
 def _check_version(if_match: str | None, version: int | None, row: Row) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -14,11 +14,13 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.json_body import JSON, MERGE_PATCH, read_object
-from tracker.api.openapi import SHOWN, answers, documented
+from tracker.api.openapi import SHOWN, answers, documented, needs
 from tracker.api.paging import envelope
 from tracker.api.parameters import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
 from tracker.api.problems import SECURITY_HEADERS
 from tracker.api.resource import (
+    MONEY,
+    READ,
     ROOT,
     Editor,
     Resource,
@@ -34,8 +36,6 @@ from tracker.api.resource import (
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table
 from tracker.store.tokens import Token
-
-READ, WRITE = "offers:read", "offers:write"
 
 _TAG = "Management"
 _CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
@@ -176,6 +176,12 @@ _HOW_CHANGED = """\
 A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
 for another version than the current one is refused; without them it is made to whatever is current."""
 
+
+def _money_needed(fields: Collection[str]) -> str:
+    named = ", ".join(f"`{name}`" for name in sorted(fields))
+    return f"\n\nThe scope `{MONEY}` is needed to set {named}." if fields else ""
+
+
 _Handler = tuple[str, Callable[..., Any]]
 """A method of HTTP in lower case, and what answers it."""
 
@@ -185,7 +191,14 @@ def _endpoint(*handlers: _Handler) -> type[HTTPEndpoint]:
 
 
 def _document(
-    resource: Resource, method: str, action: str, text: str, handler: Callable[..., Any], **more: Any
+    resource: Resource,
+    method: str,
+    action: str,
+    text: str,
+    handler: Callable[..., Any],
+    *,
+    scopes: Sequence[str],
+    **more: Any,
 ) -> _Handler:
     """Registers a handler with the API's document; the text is its summary and description."""
     handler.__doc__ = text
@@ -197,6 +210,7 @@ def _document(
         tags=[_TAG],
         operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
         path_parameter_descriptions=descriptions,
+        security=needs(*scopes),
         skip_validation=True,
         **more,
     )
@@ -206,7 +220,8 @@ def _document(
 def editor_of(request: Request, token: Token) -> Editor:
     given = request.headers.getlist("if-match")
     author = Author(token.id, token.name)
-    return Editor(request.app.state.pool, author, ", ".join(given) if given else None)
+    if_match = ", ".join(given) if given else None
+    return Editor(request.app.state.pool, author, if_match, may=token.allows)
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
@@ -226,6 +241,7 @@ def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
         "list",
         f"List: {resource.noun}\n\n{_HOW_LISTED}",
         list_,
+        scopes=(READ,),
         query=parameters,
         resp=answer,
     )
@@ -233,7 +249,7 @@ def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
 
 def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def create(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, WRITE)
+        token = await authorize(request, resource.scope)
         read_query(request, Query)
         given = await read_object(request, JSON)
         place = place_of(request.path_params, resource.table.parent)
@@ -247,8 +263,9 @@ def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
         resource,
         "post",
         "create",
-        f"Create: {resource.noun}\n\n{_HOW_CREATED}",
+        f"Create: {resource.noun}\n\n{_HOW_CREATED}{_money_needed(resource.money_when_new)}",
         create,
+        scopes=(resource.scope,),
         json=resource.fields,
         resp=answer,
     )
@@ -263,12 +280,13 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
         return as_json(row, headers={"ETag": etag(row)})
 
     answer = answers(shown, 401, 403, 404, 422, 503)
-    return _document(resource, "get", "get", f"Get: {resource.noun}\n\n{_HOW_GOT}", get, resp=answer)
+    text = f"Get: {resource.noun}\n\n{_HOW_GOT}"
+    return _document(resource, "get", "get", text, get, scopes=(READ,), resp=answer)
 
 
 def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
     async def change(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, WRITE)
+        token = await authorize(request, *resource.scopes)
         read_query(request, Query)
         given = await read_object(request, JSON, MERGE_PATCH)
         place = place_of(request.path_params, *resource.table.fixed)
@@ -279,8 +297,9 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         resource,
         "patch",
         "change",
-        f"Change: {resource.noun}\n\n{_HOW_CHANGED}",
+        f"Change: {resource.noun}\n\n{_HOW_CHANGED}{_money_needed(resource.money)}",
         change,
+        scopes=resource.scopes,
         json=_patch_model(resource),
         headers=IfMatch,
         resp=answers(shown, *_CHANGES),
@@ -289,7 +308,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
 
 def _delete(resource: Resource) -> _Handler:
     async def delete(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, WRITE)
+        token = await authorize(request, resource.scope)
         read_query(request, Query)
         place = place_of(request.path_params, *resource.table.fixed)
         await delete_row(editor_of(request, token), resource, place)
@@ -303,6 +322,7 @@ def _delete(resource: Resource) -> _Handler:
         "delete",
         f"Delete: {resource.noun}\n\n{what}",
         delete,
+        scopes=(resource.scope,),
         headers=IfMatch,
         resp=answers(None, 401, 403, 404, 409, 412, 422, 503, status=204),
     )

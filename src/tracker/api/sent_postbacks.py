@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.listing import as_json
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.paging import envelope
 from tracker.api.parameters import (
     Id,
@@ -34,7 +34,7 @@ from tracker.store.managed import Author
 
 PATH = f"{ROOT}/sent-postbacks"
 
-_READ, _WRITE = "conversions:read", "conversions:write"
+READ_SCOPE, _WRITE = "conversions:read", "conversions:write"
 _TAG = "Postbacks to affiliates"
 _WHICH = {"id": "The postback's id."}
 
@@ -71,9 +71,21 @@ class SentPostback(BaseModel):
     last_error: str = Field(examples=["no answer within 10 s"])
 
 
+class FiredPostback(BaseModel):
+    """What firing again came to, for a token that may not look at conversions."""
+
+    id: int
+    state: Literal["waiting", "sent", "failed"]
+
+
+class FiredAgain(RootModel[SentPostback | FiredPostback]):
+    """The postback as it is now; without the scope conversions:read only its state."""
+
+
 @documented.validate(
     query=SentPostbackQuery,
     resp=answers(listed("SentPostbackList", SentPostback), 401, 403, 422, 503),
+    security=needs(READ_SCOPE),
     tags=[_TAG],
     operation_id="list_sent_postbacks",
     skip_validation=True,
@@ -83,7 +95,7 @@ async def list_sent_postbacks(request: Request) -> Response:
 
     The log of 90 days, newest first; pages lead through the first 10,000 of a filter.
     """
-    await authorize(request, _READ)
+    await authorize(request, READ_SCOPE)
     query = read_query(request, SentPostbackQuery)
     pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
     filters = {name: value for name in outgoing.FILTERS if (value := getattr(query, name)) is not None}
@@ -100,6 +112,7 @@ async def list_sent_postbacks(request: Request) -> Response:
 @documented.validate(
     query=ZoneQuery,
     resp=answers(SentPostback, 401, 403, 404, 422, 503),
+    security=needs(READ_SCOPE),
     tags=[_TAG],
     operation_id="get_sent_postback",
     path_parameter_descriptions=_WHICH,
@@ -110,13 +123,14 @@ async def get_sent_postback(request: Request) -> Response:
 
     With how often it was tried, and what came of the last time.
     """
-    await authorize(request, _READ)
+    await authorize(request, READ_SCOPE)
     return as_json(await _found(request, read_query(request, ZoneQuery)))
 
 
 @documented.validate(
     query=ZoneQuery,
-    resp=answers(SentPostback, 401, 403, 404, 409, 422, 503),
+    resp=answers(FiredAgain, 401, 403, 404, 409, 422, 503),
+    security=needs(_WRITE),
     tags=[_TAG],
     operation_id="fire_sent_postback_again",
     path_parameter_descriptions=_WHICH,
@@ -136,7 +150,10 @@ async def fire_again(request: Request) -> Response:
         raise _no_such_postback() from None
     except ValueError as error:
         raise conflict({"url": [f"cannot be sent: {error}"]}) from None
-    return as_json(await _found(request, query))
+    row = await _found(request, query)
+    if not token.allows(READ_SCOPE):
+        row = {name: row[name] for name in FiredPostback.model_fields}
+    return as_json(row)
 
 
 async def _found(request: Request, query: ZoneQuery) -> Row:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from tracker.store.click_list import ClickFilter, Page
 from tracker.store.click_row import Row
 from tracker.store.conversion_list import ConversionFilter
-from tracker.store.tokens import Owner
+from tracker.store.owner import Owner
 
 SomeFilter = TypeVar("SomeFilter", ClickFilter, ConversionFilter)
 
@@ -23,7 +23,8 @@ class Sight(NamedTuple):
         """What of it may be seen."""
         if self.owner is None:
             return wanted
-        return wanted._replace(equals=(*wanted.equals, (self.owner.column, self.owner.id)))
+        own = (self.owner.column, self.owner.id)
+        return wanted._replace(equals=(*wanted.equals, own), owner=self.owner)
 
     def show(self, rows: list[Row]) -> list[Row]:
         return rows if self.owner is None else [{key: row[key] for key in self.keys} for row in rows]

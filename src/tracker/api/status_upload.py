@@ -16,10 +16,10 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
 from tracker.api.conversion_schema import Status
-from tracker.api.conversions import PATH
+from tracker.api.conversions import PATH, READ_SCOPE
 from tracker.api.json_body import check_type, read_chunks, too_long
 from tracker.api.listing import as_json
-from tracker.api.openapi import FILES, answers, documented
+from tracker.api.openapi import FILES, answers, documented, needs
 from tracker.api.parameters import Bool, Query, about, read_query
 from tracker.api.problems import invalid
 from tracker.api.resource import read_id
@@ -67,7 +67,7 @@ class ChangedLine(BaseModel):
 
     line: int = Field(description="From 1; the header of CSV is a line, too.", examples=[2])
     conversion_id: int = Field(examples=[902])
-    status_before: Status
+    status_before: Status | None = Field(description="null without the scope conversions:read.")
     status_after: Status
 
 
@@ -96,6 +96,7 @@ class UploadAnswer(BaseModel):
 @documented.validate(
     query=UploadQuery,
     resp=answers(UploadAnswer, 400, 401, 403, 413, 415, 422, 503),
+    security=needs(SCOPE),
     tags=["Conversions"],
     operation_id="upload_statuses",
     skip_validation=True,
@@ -114,7 +115,8 @@ async def upload_statuses(request: Request) -> Response:
     is_csv = check_type(request, _CSV, _NDJSON) == _CSV
     lines, unreadable = await _read(request, is_csv)
     results = await told_conversions.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
-    return as_json(_summary(sorted([*results, *unreadable]), is_dry))
+    results = sorted([*results, *unreadable])
+    return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
 
 
 routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
@@ -233,7 +235,7 @@ def _id(name: str, text: str) -> int | None:
     return read_id(text)
 
 
-def _summary(results: Sequence[LineResult], is_dry: bool) -> dict[str, object]:
+def _summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) -> dict[str, object]:
     counts = Counter(map(_result, results))
     changes = [each for each in results if _result(each) == "changed"]
     problems = [each for each in results if each.reason]
@@ -242,7 +244,7 @@ def _summary(results: Sequence[LineResult], is_dry: bool) -> dict[str, object]:
         "lines": len(results),
         "matched": counts["changed"] + counts["unchanged"],
         **{name: counts[name] for name in ("changed", "unchanged", "unmatched", "refused")},
-        "changes": [_change(each) for each in changes[:MOST_LISTED]],
+        "changes": [_change(each, shows_before=shows_before) for each in changes[:MOST_LISTED]],
         "problems": [
             {"line": each.number, "result": _result(each), "reason": each.reason}
             for each in problems[:MOST_LISTED]
@@ -256,6 +258,11 @@ def _result(result: LineResult) -> str:
     return "unchanged" if result.before is result.after else "changed"
 
 
-def _change(result: LineResult) -> dict[str, object]:
+def _change(result: LineResult, *, shows_before: bool) -> dict[str, object]:
     number, conversion_id, before, after, _ = result
-    return {"line": number, "conversion_id": conversion_id, "status_before": before, "status_after": after}
+    return {
+        "line": number,
+        "conversion_id": conversion_id,
+        "status_before": before if shows_before else None,
+        "status_after": after,
+    }

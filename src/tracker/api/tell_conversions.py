@@ -13,20 +13,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.auth import authorize
-from tracker.api.conversion_schema import OneConversion, Status
-from tracker.api.conversions import ALL, PATH, no_such_conversion
+from tracker.api.conversion_schema import ChangedConversion, Status
+from tracker.api.conversions import ALL, PATH, READ_SCOPE, as_read, found_conversion, no_such_conversion
 from tracker.api.create_clicks import request_key
 from tracker.api.create_schema import CreateHeaders
 from tracker.api.fields import Fields, Id, Text
 from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
 from tracker.api.listing import answer_one, as_json, id_or_hash
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Query, ZoneQuery, read_query
 from tracker.api.problems import Problem, invalid
 from tracker.clickhash import Mint
 from tracker.conversion import ConversionStatus, Postback, Source, Unreadable, read_postback, read_status
 from tracker.money import read_amount, read_currency
-from tracker.store import conversion_list, conversions, told_conversions
+from tracker.store import conversions, told_conversions
 from tracker.store.conversions import Taken
 from tracker.store.created import Conflict
 
@@ -152,6 +152,7 @@ class ConversionPatch(Fields):
     headers=CreateHeaders,
     json=TellConversions,
     resp=answers(ToldAnswer, 400, 401, 403, 413, 415, 422, 503),
+    security=needs(SCOPE),
     tags=["Conversions"],
     operation_id="tell_conversions",
     skip_validation=True,
@@ -186,7 +187,8 @@ async def tell_conversions(request: Request) -> Response:
 @documented.validate(
     query=ZoneQuery,
     json=ConversionPatch,
-    resp=answers(OneConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
+    resp=answers(ChangedConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
+    security=needs(SCOPE),
     tags=["Conversions"],
     operation_id="change_conversion",
     path_parameter_descriptions={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
@@ -197,7 +199,8 @@ async def change_conversion(request: Request) -> Response:
 
     Sets its status, or the advertiser's text. A status that it cannot get any more is refused with 409, and
     nothing is changed. The change is in its history, its money is booked or taken back, and its affiliate is
-    told.
+    told. A token that may not look at conversions (`conversions:read`) is only answered what the change came
+    to.
     """
     token = await authorize(request, SCOPE)
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
@@ -206,10 +209,10 @@ async def change_conversion(request: Request) -> Response:
     patch = validated(given, ConversionPatch)
     if patch.status is None and patch.sale_status is None:
         raise invalid({"status": ["is missing, and so is sale_status"]})
-    id_ = await _change(request, patch, token.name)
-    row = await conversion_list.one(request.app.state.pool, id_, zone, ALL.narrow)
-    assert row
-    return answer_one(row)
+    id_, status = await _change(request, patch, token.name)
+    if not token.allows(READ_SCOPE):
+        return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
+    return answer_one(as_read(token, await found_conversion(request, zone, ALL)))
 
 
 routes: list[BaseRoute] = [
@@ -247,7 +250,8 @@ def _row(taken: Taken) -> dict[str, object]:
     return taken._asdict()
 
 
-async def _change(request: Request, patch: ConversionPatch, author: str) -> int:
+async def _change(request: Request, patch: ConversionPatch, author: str) -> tuple[int, ConversionStatus]:
+    """Do it; returns the conversion's id, and the status that it has then."""
     key = id_or_hash(request.path_params["id"])
     async with told_conversions.changing(request.app.state.pool) as connection:
         found = None if key is None else await told_conversions.find(connection, key)
@@ -262,4 +266,4 @@ async def _change(request: Request, patch: ConversionPatch, author: str) -> int:
         if after is not wanted:
             errors = {"status": [f"cannot be {wanted} any more"]}
             raise Problem(409, f"It stays {after}: it cannot be {wanted} any more.", errors=errors)
-    return id_
+    return id_, after

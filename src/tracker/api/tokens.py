@@ -16,7 +16,7 @@ from tracker.api import parameters
 from tracker.api.auth import authorize
 from tracker.api.fields import Fields, Id, Moment, RateText, Text
 from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Bool, Query, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.resource import ROOT, Resource, change_row, etag, found, place_of
@@ -24,7 +24,7 @@ from tracker.api.resource_endpoints import IfMatch, PageQuery, as_json, editor_o
 from tracker.store import managed, tokens
 from tracker.store.managed import Author, Row
 from tracker.store.pool import Connection
-from tracker.store.tokens import LONGEST_OVERLAP, OVERLAP, SCOPES, TOKENS, Issued, NewToken
+from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, Issued, NewToken
 
 PATH = f"{ROOT}/tokens"
 
@@ -40,7 +40,10 @@ class TokenFields(Fields):
     """A token to be made: the network's, or bound to one affiliate or advertiser."""
 
     name: Text = ""
-    scopes: list[Literal[SCOPES]] = Field(examples=[["clicks:read"]])  # type: ignore[valid-type]
+    scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
+        description="; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items()) + ".",
+        examples=[["clicks:read"]],
+    )
     expires_at: Expiry = None
     rate_limit: OwnRate = None
     affiliate_id: Id | None = Field(None, description="It reads this affiliate's rows only.")
@@ -109,7 +112,7 @@ class TokenQuery(PageQuery):
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-_CHANGED = Resource("tokens", "token", TOKENS, TokenChange)
+_CHANGED = Resource("tokens", "token", TOKENS, TokenChange, scope=_SCOPE)
 
 
 def _documented(action: str, **more: Any) -> Callable[[Handler], Handler]:
@@ -117,6 +120,7 @@ def _documented(action: str, **more: Any) -> Callable[[Handler], Handler]:
         tags=["Tokens"],
         operation_id=f"{action}_token",
         path_parameter_descriptions={"id": "The token's id."},
+        security=needs(_SCOPE),
         skip_validation=True,
         **more,
     )

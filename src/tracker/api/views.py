@@ -20,7 +20,7 @@ from tracker.api.click_schema import Click
 from tracker.api.conversion_query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversion_schema import Conversion
 from tracker.api.listing import as_json
-from tracker.api.openapi import answers, documented
+from tracker.api.openapi import answers, documented, needs
 from tracker.api.paging import envelope
 from tracker.api.parameters import Query, ZoneQuery, read_query
 from tracker.api.reports import (
@@ -100,6 +100,7 @@ class OfferOfAffiliate(BaseModel):
 @documented.validate(
     query=PageQuery,
     resp=answers(listed("OfferOfAffiliateList", OfferOfAffiliate), 401, 403, 422, 503),
+    security=needs("offers:read"),
     tags=["Affiliates"],
     operation_id="list_affiliate_offers",
     skip_validation=True,
@@ -203,6 +204,7 @@ def _document(kind: str, noun: str, action: str, text: str, endpoint: _Endpoint,
         tags=[VIEWS[kind].rpartition("/")[2].capitalize(), noun.capitalize()],
         operation_id=f"{action}_{kind}_{noun}",
         path_parameter_descriptions={"id": "Its id, or its hash: 32 hexadecimal digits."},
+        security=needs(f"{noun}:read"),
         skip_validation=True,
         **more,
     )

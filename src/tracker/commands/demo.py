@@ -16,5 +16,5 @@ def add_arguments(_: ArgumentParser) -> None:
 def run(settings: Settings, _: Namespace) -> int:
     assert settings.postgres_dsn
     loaded = asyncio.run(load_demo(settings.postgres_dsn))
-    print("offers 1 to 5, affiliates 501 to 520" if loaded else "nothing to do: the catalogue has offers")
+    print("offers 1 to 5, affiliates 501 to 520" if loaded else "nothing to do: the database is not empty")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ from tracker.settings import Settings
 from tracker.store import managed, tokens
 from tracker.store.managed import Author, Row
 from tracker.store.pool import Connection, Pool, open_pool
-from tracker.store.tokens import LONGEST_OVERLAP, OVERLAP, SCOPES, TOKENS, NewToken
+from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, NewToken
 
 _AUTHOR = Author(0, "tracker token")
 _HOUR = timedelta(hours=1)
@@ -34,7 +34,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         added.set_defaults(act=act)
         return added
 
-    _add_create_arguments(command("create", "make a token and print it, once", _create))
+    create = command("create", "make a token and print it, once", _create)
+    create.formatter_class = RawDescriptionHelpFormatter
+    create.epilog = "scopes:\n" + "\n".join(f"  {scope:18} {meaning}" for scope, meaning in MEANINGS.items())
+    _add_create_arguments(create)
     listing = command("list", "show the tokens that are not revoked", _list)
     listing.add_argument("--revoked", action="store_true", help="the revoked ones instead")
     add_json(listing)
@@ -59,7 +62,12 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 def _add_create_arguments(create: ArgumentParser) -> None:
     create.add_argument(
-        "--scope", action="append", required=True, choices=SCOPES, help="repeatable: what it may do"
+        "--scope",
+        action="append",
+        required=True,
+        choices=SCOPES,
+        metavar="SCOPE",
+        help="repeatable: what it may do, see below",
     )
     create.add_argument("--name", default="", help="what it is for")
     create.add_argument("--expires-in", type=whole(1, 36_500), metavar="DAYS", help="never, unless given")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from tracker import supervisor
 from tracker.commands.arguments import whole
@@ -14,9 +14,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--edges", type=whole(1, 256), default=1, metavar="N", help="edges that share the port (1)"
     )
-    parser.add_argument("--no-demo", action="store_true", help="start with an empty catalogue")
+    parser.add_argument(
+        "--demo",
+        action=BooleanOptionalAction,
+        help="load demo data into an empty database; unless said, only into the embedded one",
+    )
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    asyncio.run(supervisor.up(settings, edges=arguments.edges, demo=not arguments.no_demo))
+    asyncio.run(supervisor.up(settings, edges=arguments.edges, demo=arguments.demo))
     return 0

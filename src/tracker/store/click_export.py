@@ -73,7 +73,7 @@ async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequ
 
     # What CSV quotes is then a JSON string, unless it has control characters; a comma may stand in it.
     told = await connection.copy_from_query(
-        click_row.select_json(chosen.clicks, chosen.sort, keys),
+        click_row.select_json(chosen.clicks, chosen.sort, chosen.viewer, keys),
         *chosen.values,
         output=take,
         format="csv",

@@ -17,8 +17,9 @@ import asyncpg
 from tracker.clickhash import first_hash_at, millis_of
 from tracker.store import click_counts, click_row
 from tracker.store.click_counts import ALL_TIME, Span, Tally
-from tracker.store.click_row import AFF_SUBS, Row
+from tracker.store.click_row import AFF_SUBS, Row, Viewer
 from tracker.store.clicks import FEED_LOCK
+from tracker.store.owner import Owner
 from tracker.store.pool import STATEMENT_TIMEOUT_SECONDS, Connection, Pool
 
 TOO_SLOW = asyncpg.QueryCanceledError
@@ -71,6 +72,7 @@ class ClickFilter(NamedTuple):
     span: Span = ALL_TIME
     equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
     has_conversions: bool | None = None  # None: either way
+    owner: Owner | None = None  # who sees them, reduced; None: the network
 
     @property
     def tally(self) -> Tally | None:
@@ -105,11 +107,12 @@ class Order(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Some clicks, in SQL: a query of them, their order, the values of its parameters."""
+    """Some clicks, in SQL: a query of them, their order, the values of its parameters, and for whom."""
 
     clicks: str
     sort: str
     values: Sequence[object]
+    viewer: Viewer | None  # as whom; None: as the network
 
 
 class TooDeepError(ValueError):
@@ -130,6 +133,8 @@ class Feed(NamedTuple):
     upto: int  # no click with an id up to this one will be stored any more
 
 
+_FIRSTS = "SELECT DISTINCT group_hash FROM ({}) AS c WHERE group_hash <> hash"
+_OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = $2"
 _HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
 GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
 # A transaction that holds the lock of n may still commit ids above n. Before the first id ever, last_value is
@@ -235,7 +240,8 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
         some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", values, limit)  # noqa: S608
-        return Feed(await rows(connection, Chosen(some, "id ASC", values), zone), given, upto)
+        chosen = await _seen(connection, clicks, some, "id ASC", values)
+        return Feed(await rows(connection, chosen, zone), given, upto)
 
 
 @asynccontextmanager
@@ -302,11 +308,29 @@ async def choose(
         some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
     else:
         some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608
-    return Chosen(some, sort, values)
+    return await _seen(connection, clicks, some, sort, values)
+
+
+async def _seen(
+    connection: Connection, clicks: ClickFilter, some: str, sort: str, values: list[object]
+) -> Chosen:
+    """Some clicks for whom they are; with an owner's own among their visitors' first clicks.
+
+    Those are looked up ahead: a subquery could not rule any partition out, and would be planned for all.
+    """
+    owner = clicks.owner
+    if owner is None:
+        return Chosen(some, sort, values, None)
+    firsts = [row["group_hash"] for row in await connection.fetch(_FIRSTS.format(some), *values)]
+    own = await connection.fetch(_OWN_FIRSTS.format(owner.column), firsts, owner.id)
+    values = [*values, [row["hash"] for row in own]]
+    return Chosen(some, sort, values, Viewer(owner, f"${len(values)}::uuid[]"))
 
 
 async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row]:
-    records = await connection.fetch(click_row.select(chosen.clicks, chosen.sort), *chosen.values)
+    records = await connection.fetch(
+        click_row.select(chosen.clicks, chosen.sort, chosen.viewer), *chosen.values
+    )
     return [click_row.row(record, zone) for record in records]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 import orjson
 
 from tracker.clickhash import millis_of
+from tracker.store.owner import Owner, visible_offers
 
 Row = dict[str, object]
 
@@ -105,10 +106,13 @@ TEXTS = tuple(key for key in KEYS if key not in _NO_TEXTS)
 """Keys whose values are texts, or null."""
 
 # OFFSET 0: names are looked up, each once, where the planner would rather read those of all affiliates.
-_NAMES = " ".join(
-    f"LEFT JOIN LATERAL (SELECT name FROM {table} WHERE id = c.{table}_id OFFSET 0) AS of_{table} ON true"  # noqa: S608
-    for table in ("offer", "advertiser", "affiliate")
-)
+_NAME = "LEFT JOIN LATERAL (SELECT name FROM {0} WHERE id = c.{0}_id AND {1} OFFSET 0) AS of_{0} ON true"
+
+# An owner sees which click was its visitor's first only if that is its own, too.
+_OWN_GROUP = f"CASE WHEN group_hash = hash OR group_hash = ANY ({{}}) THEN {_hex('group_hash')} END"
+# A click that was forwarded to no URL of an offer went where the network sends what it refuses.
+_OWN_REDIRECT = f"""
+CASE WHEN status <> 'forwarded' OR offer_url_id IS NOT NULL THEN {_or_null("redirected_link")} END"""
 
 _RARE = (*ADV_SUBS, *AFF_SUBS[2:], "external_id", "requested_url_id", "client_hints", "gaid", "idfa")
 """Keys that most clicks have nothing for: they come as one column, which is null then."""
@@ -127,33 +131,57 @@ _BLANK: Final[Row] = {
 }
 """What a row says until a column or a conversion says otherwise."""
 
-_SELECT = f"""
-{", ".join(f"{_COLUMNS[key]} AS {key}" for key in _USUAL)},
+_RARE_COLUMN = f"""
 CASE WHEN concat({", ".join(_RARE)}) <> ''
-     THEN json_build_array({", ".join(_COLUMNS[key] for key in _RARE)})::text END AS rare,
-{_CONVERSIONS} AS conversions"""
+     THEN json_build_array({", ".join(_COLUMNS[key] for key in _RARE)})::text END"""
 
 
-def _json_column(key: str) -> str:
+class Viewer(NamedTuple):
+    """Who sees some clicks, reduced to what is its own."""
+
+    owner: Owner
+    firsts: str  # a parameter: the first clicks of their visitors that are the owner's own, as uuid[]
+
+
+def _columns(viewer: Viewer | None) -> Mapping[str, str]:
+    """The keys in SQL, as they are seen; None: by the network."""
+    if viewer is None:
+        return _COLUMNS
+    own = {"group_hash": _OWN_GROUP.format(viewer.firsts)}
+    if viewer.owner.kind == "advertiser":
+        own["redirected_link"] = _OWN_REDIRECT
+    return {**_COLUMNS, **own}
+
+
+def _json_column(key: str, column: str) -> str:
     if key == "sale_status":
         return "'New'"
     if key == "has_conversions":
         return "false::text"
-    return f"{_COLUMNS[key] or 'NULL'}{'::text' if key in _FLAGS else ''}"
+    return f"{column or 'NULL'}{'::text' if key in _FLAGS else ''}"
 
 
-def select(clicks: str, sort: str) -> str:
-    """A query of the records of some clicks, for `row`."""
-    return f"SELECT {_SELECT} FROM ({clicks}) AS c {_NAMES} ORDER BY c.{sort}"  # noqa: S608
+def _from(clicks: str, sort: str, viewer: Viewer | None) -> str:
+    conditions = {"offer": visible_offers(viewer and viewer.owner), "advertiser": "true", "affiliate": "true"}
+    names = " ".join(_NAME.format(table, condition) for table, condition in conditions.items())
+    return f"FROM ({clicks}) AS c {names} ORDER BY c.{sort}"
 
 
-def select_json(clicks: str, sort: str, keys: Iterable[str]) -> str:
+def select(clicks: str, sort: str, viewer: Viewer | None) -> str:
+    """A query of the records of some clicks, for `row`, as they are seen; None: by the network."""
+    columns = _columns(viewer)
+    usual = ", ".join(f"{columns[key]} AS {key}" for key in _USUAL)
+    return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
+
+
+def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Iterable[str]) -> str:
     """A query of columns that COPY can write as JSON values, and one more: what conversions say, or null.
 
     created_at is null; and what conversions say is not in the others yet.
     """
-    columns = ", ".join(f"{_json_column(key)} AS {key}" for key in keys)
-    return f"SELECT {columns}, {_CONVERSIONS} FROM ({clicks}) AS c {_NAMES} ORDER BY c.{sort}"  # noqa: S608
+    columns = _columns(viewer)
+    own = ", ".join(f"{_json_column(key, columns[key])} AS {key}" for key in keys)
+    return f"SELECT {own}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
 
 
 def row(record: asyncpg.Record, zone: tzinfo) -> Row:

@@ -20,6 +20,7 @@ from tracker.store.blocks import Block, blocks_of
 from tracker.store.click_counts import ALL_TIME, Span
 from tracker.store.click_list import Order, Page, Value, reading
 from tracker.store.click_row import ADV_SUBS, Row, local_second
+from tracker.store.owner import Owner
 from tracker.store.pool import Pool
 from tracker.store.walk import Walked
 
@@ -40,6 +41,7 @@ class ConversionFilter(NamedTuple):
     span: Span = ALL_TIME
     basis: Basis = "conversion"
     equals: tuple[tuple[str, Value], ...] = ()  # (column of FILTERS, value), each column once
+    owner: Owner | None = None  # who sees them, reduced; None: the network
 
 
 def _name(table: str) -> str:
@@ -87,7 +89,10 @@ _COLUMNS: Final[dict[str, str]] = {
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
-_SELECT = ", ".join(f"{expression} AS {key}" for key, expression in _COLUMNS.items())
+_NAMES_OF_OFFER = ("offer_name", "goal_name")
+"""Keys that are null for those who may not see the offer."""
+_SEES_OFFER = "EXISTS (SELECT FROM offer WHERE offer.id = c.offer_id AND {})"
+
 _INSTANT = "to_timestamp(${}::bigint / 1000.0)"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM conversion"
 _CHANGES = """
@@ -165,8 +170,22 @@ def _walked(conversions: ConversionFilter, order: Order, further: str = "true") 
     condition, values = where(conversions)
     place = ("created_at", "id")
     return Walked(
-        "conversion", _SELECT, place, order.newest_first, f"{condition} AND {further}", tuple(values)
+        "conversion",
+        _select(conversions.owner),
+        place,
+        order.newest_first,
+        f"{condition} AND {further}",
+        tuple(values),
     )
+
+
+def _select(owner: Owner | None) -> str:
+    columns = _COLUMNS
+    if owner is not None:
+        seen = _SEES_OFFER.format(owner.offers)
+        own = {key: f"CASE WHEN {seen} THEN {_COLUMNS[key]} END" for key in _NAMES_OF_OFFER}
+        columns = {**_COLUMNS, **own}
+    return ", ".join(f"{expression} AS {key}" for key, expression in columns.items())
 
 
 def where(conversions: ConversionFilter) -> tuple[str, list[object]]:

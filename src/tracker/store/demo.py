@@ -1,8 +1,28 @@
-"""Demo data: a small network to click through, loaded once into an empty catalogue."""
+"""Demo data: a small network to click through, loaded once, where nobody has anything yet."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from tracker.store import tokens
+from tracker.store.managed import Author
 from tracker.store.pool import connect
+from tracker.store.tokens import NewToken
+
+_AUTHOR = Author(None, "demo")
+_TOKEN = NewToken(("clicks:read", "conversions:read", "offers:read", "reports:read"), "demo")
+
+_OWN = (
+    *("advertiser", "affiliate", "offer", "block", "bot_rule", "tracking_host", "link_form", "click"),
+    "deployment WHERE fallback_url IS NOT NULL OR fallback_offer_id IS NOT NULL",
+)
+"""What says that somebody uses the database."""
+_HAS_OWN = f"SELECT {' OR '.join(f'EXISTS (SELECT FROM {rows})' for rows in _OWN)}"  # noqa: S608
+_HAS_TOKEN = "SELECT EXISTS (SELECT FROM token)"  # noqa: S105
+_IS_THERE = """
+SELECT EXISTS (SELECT FROM offer WHERE id = 3 AND name = 'Test Offer' AND NOT is_archived)
+    AND EXISTS (SELECT FROM affiliate WHERE id = 513 AND NOT is_archived)
+"""
 
 _DEMO = """
 INSERT INTO advertiser (id, name) VALUES (1, 'PlayGames'), (2, 'ShopFast');
@@ -34,15 +54,30 @@ FROM unnest(ARRAY['advertiser', 'offer', 'offer_url', 'affiliate']) AS name;
 """
 
 
-async def load_demo(dsn: str) -> bool:
-    """Fill an empty catalogue; False where it holds offers already, which then stay as they are."""
+async def load_demo(dsn: str, keep_token: Callable[[str], None] | None = None) -> bool:
+    """Load the demo data; False where there is anything of somebody's own, or the demo data already.
+
+    `keep_token` gets a token that reads the demo, before that is committed. It is not called if any token
+    has ever been made here: so the demo's token comes once, and does not come back once it is revoked.
+    """
     connection = await connect(dsn)
     try:
         async with connection.transaction():
-            await connection.execute("LOCK TABLE offer IN SHARE ROW EXCLUSIVE MODE")
-            if await connection.fetchval("SELECT EXISTS (SELECT FROM offer)"):
+            await connection.execute("LOCK TABLE advertiser, affiliate, offer IN SHARE ROW EXCLUSIVE MODE")
+            if await connection.fetchval(_HAS_OWN):
                 return False
             await connection.execute(_DEMO)
+            if keep_token is not None and not await connection.fetchval(_HAS_TOKEN):
+                keep_token((await tokens.issue(connection, _AUTHOR, _TOKEN)).secret)
             return True
+    finally:
+        await connection.close()
+
+
+async def has_demo(dsn: str) -> bool:
+    """Whether the demo's link leads somewhere."""
+    connection = await connect(dsn)
+    try:
+        return bool(await connection.fetchval(_IS_THERE))
     finally:
         await connection.close()

@@ -27,7 +27,7 @@ BUSY: type[Exception] = asyncpg.LockNotAvailableError
 
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
-"""Columns and their values: which rows are meant."""
+"""Columns and their values, a list for any of several: which rows are meant."""
 
 
 class TakenError(Exception):
@@ -246,7 +246,10 @@ def _object(table: Table) -> str:
 
 
 def _where(equals: Equals) -> tuple[str, list[Any]]:
-    conditions = [f"{column} = ${n}" for n, column in enumerate(equals, 1)]
+    conditions = [
+        f"{column} = {f'ANY (${n})' if isinstance(value, list) else f'${n}'}"
+        for n, (column, value) in enumerate(equals.items(), 1)
+    ]
     return " AND ".join(conditions) or "true", list(equals.values())
 
 

@@ -121,7 +121,7 @@ _COLUMNS = (
 FILTERS = ("affiliate_id", "affiliate_postback_id", "conversion_id", "state", "host")
 """Columns that the log is filtered by."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM sent_postback"  # noqa: S608
-_SENT = Table("sent_postback", ("state", "attempts", "last_status", "last_error"), is_log=True)
+SENT = Table("sent_postback", ("state", "attempts", "last_status", "last_error"), is_log=True)
 
 
 class Due(NamedTuple):
@@ -184,14 +184,14 @@ async def fire_again(pool: Pool, author: Author, id_: int) -> None:
         ValueError: it never had an address that it could be sent to.
     """
     async with managed.changing(pool) as connection:
-        before = await managed.locked(connection, _SENT, {"id": id_})
+        before = await managed.locked(connection, SENT, {"id": id_})
         if before is None:
             raise LookupError(id_)
         if before["state"] == "failed" and not before["attempts"]:
             raise ValueError(before["last_error"])
         await connection.execute(_FIRE_AGAIN, id_)
-        after = await managed.one(connection, _SENT, {"id": id_})
-        await managed.note(connection, author, _SENT, f"sent-postbacks/{id_}", before, after)
+        after = await managed.one(connection, SENT, {"id": id_})
+        await managed.note(connection, author, SENT, f"sent-postbacks/{id_}", before, after)
 
 
 async def page(

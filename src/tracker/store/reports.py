@@ -20,6 +20,7 @@ from tracker.clickhash import first_hash_at
 from tracker.store.click_counts import IS_CLICK, REPORTED, SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.click_list import ClickFilter, reading, where
 from tracker.store.conversion_list import Basis
+from tracker.store.owner import visible_offers
 from tracker.store.pool import Connection, Pool
 from tracker.store.report_conversions import COUNTS, conversions_part, money_part, summed_part
 
@@ -281,5 +282,7 @@ def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str
 async def _names(connection: Connection, table: str, asked: Asked, groups: Iterable[Group]) -> dict[str, str]:
     place = [key for group in asked.groups for key in TIMES.get(group, (group,))].index(table)
     ids = {int(group.keys[place]) for group in groups}
-    rows = await connection.fetch(f"SELECT id, name FROM {table} WHERE id = ANY ($1::bigint[])", ids)  # noqa: S608
+    seen = visible_offers(asked.clicks.owner) if table == "offer" else "true"
+    statement = f"SELECT id, name FROM {table} WHERE id = ANY ($1::bigint[]) AND {seen}"  # noqa: S608
+    rows = await connection.fetch(statement, ids)
     return {str(row["id"]): row["name"] for row in rows}

@@ -6,24 +6,30 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tracker.rates import Rate, read_rate
 from tracker.store import managed
 from tracker.store.managed import Author, Row, Table
+from tracker.store.owner import Owner
 from tracker.store.pool import Connection, Pool, connect
 
-SCOPES = (
-    "clicks:read",
-    "clicks:write",
-    "clicks:backfill",
-    "conversions:read",
-    "conversions:write",
-    "offers:read",
-    "offers:write",
-    "reports:read",
-    "admin",
-)
+MEANINGS = {
+    "clicks:read": "look at clicks",
+    "clicks:write": "create clicks",
+    "clicks:backfill": "create clicks of the past, together with clicks:write",
+    "conversions:read": "look at conversions and postbacks",
+    "conversions:write": "tell of conversions and set their statuses",
+    "offers:read": "look at offers and partners",
+    "offers:write": "change them, without what money:write is for",
+    "reports:read": "reports and the ledger",
+    "money:read": "the book: what was booked for conversions, and period closes",
+    "money:write": "what is paid and who is believed: prices, terms, postback secrets and checks",
+    "admin": "everything, with tokens and their audit trail",
+}
+"""What tokens may be allowed, and what for."""
+
+SCOPES = tuple(MEANINGS)
 """What a token may be allowed; admin implies all of them."""
 
 BOUND_SCOPES = {
@@ -31,6 +37,14 @@ BOUND_SCOPES = {
     "advertiser": ("clicks:read", "conversions:read", "reports:read"),
 }
 """What a token may be allowed that is one affiliate's or advertiser's."""
+
+_LOST = {
+    "conversions:read": "the book (money:read)",
+    "conversions:write": "to see whole conversions (conversions:read)",
+    "offers:read": "the audit trail of tokens (admin)",
+    "offers:write": "prices, terms, postback secrets and checks (money:write)",
+}
+"""What a scope was good for, too, before there were scopes of money."""
 
 PREFIX = "trk_"
 
@@ -79,17 +93,13 @@ _AGEING = """
 SELECT name, id, expires_at FROM token
 WHERE NOT is_revoked AND expires_at < now() + $1 ORDER BY expires_at, id
 """
-
-
-class Owner(NamedTuple):
-    """The affiliate or advertiser that a token is bound to."""
-
-    kind: Literal["affiliate", "advertiser"]
-    id: int
-
-    @property
-    def column(self) -> str:
-        return f"{self.kind}_id"
+_WEAKENED = """
+SELECT name, id, scopes, last_used_at FROM token
+WHERE predates_money AND NOT is_revoked AND 'admin' <> ALL (scopes)
+    AND affiliate_id IS NULL AND advertiser_id IS NULL
+    AND last_used_at > now() - $1::interval AND coalesce(expires_at > now(), true)
+ORDER BY last_used_at DESC, id
+"""
 
 
 class Token(NamedTuple):
@@ -238,9 +248,42 @@ async def find_token(pool: Pool, token: str) -> Token | None:
     )
 
 
+async def works(dsn: str, token: str) -> bool:
+    """Whether requests with a token are let in; to ask is no use of it."""
+    connection = await connect(dsn)
+    try:
+        row = await connection.fetchrow(_FIND, digest(token))
+    finally:
+        await connection.close()
+    return row is not None and not row["is_expired"]
+
+
 async def ageing(connection: Connection, within: timedelta) -> list[tuple[str, int, datetime]]:
     """Name, id and end of the tokens that have expired, or do so within a time."""
     return [tuple(row) for row in await connection.fetch(_AGEING, within)]
+
+
+class Weakened(NamedTuple):
+    """A token that was made before there were scopes of money, and may do less since."""
+
+    name: str
+    id: int
+    lost: list[str]  # what it may not do any more, and the scope that is for it
+    last_used_at: datetime
+
+
+async def weakened(connection: Connection, within: timedelta) -> list[Weakened]:
+    """The tokens that have lost something and were used within a time, the last used first."""
+    found = [
+        Weakened(name, id_, _lost(scopes), used)
+        for name, id_, scopes, used in await connection.fetch(_WEAKENED, within)
+    ]
+    return [token for token in found if token.lost]
+
+
+def _lost(scopes: Collection[str]) -> list[str]:
+    known = set(_LOST) - ({"conversions:write"} if "conversions:read" in scopes else set())
+    return [text for scope, text in _LOST.items() if scope in known and scope in scopes]
 
 
 def digest(token: str) -> bytes:
