@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "look for what is amiss, in engines, catalogue, ledger and settings, and say what to do",
     "backup": "copy the embedded engines and the spool, while they run",
     "restore": "make a new TRACKER_DATA_DIR out of a backup",
+    "resume-sending": "let a restored copy send postbacks to affiliates",
     "link": "make a tracking link and print it",
     "explain": "say what a tracking link would do, and why; nothing is recorded",
     "ledger": "show where every recorded click is, and name what does not balance",
