@@ -207,6 +207,10 @@ BROWSERS_SALE = "a percentage of a sale_amount that only a browser told"
 """Why a conversion is on hold until the advertiser or the operator names its sale_amount."""
 
 
+Named = tuple[Decimal | None, Decimal | None]
+"""Payout and revenue that a postback says itself, as far as they count."""
+
+
 class Price(NamedTuple):
     """What a goal paid when a click was followed."""
 
@@ -216,25 +220,22 @@ class Price(NamedTuple):
     revenue: Decimal
     currency: str  # of fixed amounts
 
-    def doubt(self, money: Amounts) -> str:
+    def doubt(self, money: Amounts, named: Named = (None, None)) -> str:
         """Why a payout or revenue is not paid unseen; "" if there is no reason.
 
-        A percentage of the sale needs a sale that the advertiser or the operator has named.
+        A percentage of the sale needs a sale that the advertiser or the operator has named. What an approval
+        itself has `named` needs none.
         """
-        if money.sale_amount is None:
-            why = "a percentage of no sale_amount"
-        elif money.sale_by_browser:
-            why = BROWSERS_SALE
-        else:
-            return ""
-        return why if self._rests_on_sale(money) else ""
-
-    def _rests_on_sale(self, money: Amounts) -> bool:
-        pays, earns = (self.payout_type, self.payout), (self.revenue_type, self.revenue)
-        return any(
-            kind == "percent" and agreed and amount == _percentage(agreed, money.sale_amount)
-            for (kind, agreed), amount in ((pays, money.payout), (earns, money.revenue))
+        sides = (
+            (self.payout_type, self.payout, money.payout),
+            (self.revenue_type, self.revenue, money.revenue),
         )
+        is_open = [kind == "percent" and agreed > 0 for kind, agreed, _ in sides]
+        if money.sale_amount is None:
+            is_unsold = any(is_ and not amount for is_, (*_, amount) in zip(is_open, sides, strict=True))
+            return "a percentage of no sale_amount" if is_unsold else ""
+        is_browsers = any(is_ and amount is None for is_, amount in zip(is_open, named, strict=True))
+        return BROWSERS_SALE if is_browsers and money.sale_by_browser else ""
 
 
 class Amounts(NamedTuple):
@@ -363,7 +364,7 @@ def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None
             return _percentage(agreed, sale[0]), sale[1] or currency
         return agreed, price.currency
 
-    payout, revenue = _counting(postback, goal)
+    payout, revenue = counting(postback, goal)
     return Amounts(
         *sale,
         *one(payout, price.payout_type, price.payout, before and (before.payout, before.payout_currency)),
@@ -391,7 +392,7 @@ def _percentage(agreed: Decimal, sale: Decimal | None) -> Decimal:
 _Money = tuple[Decimal, str]
 
 
-def _counting(postback: Postback, goal: Goal) -> tuple[Decimal | None, Decimal | None]:
+def counting(postback: Postback, goal: Goal) -> Named:
     """Payout and revenue as told by who may: the network itself, and advertisers where the goal lets them."""
     if postback.source in (Source.API, Source.IMPORT):
         return postback.payout, postback.revenue

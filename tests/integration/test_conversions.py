@@ -540,6 +540,11 @@ async def test_a_percentage_of_a_browsers_amount_is_not_approved_unseen(
             ["", f"it stays hold: {BROWSERS_SALE}", "", ""],
             [("approval", Decimal("0.5"))],
         ),
+        (  # a payout and a revenue count with the approval itself
+            [{"status": "pending", "payout": "7", "revenue": "8"}, {"status": "approved"}, {"payout": "9"}],
+            ["", f"it is on hold: {BROWSERS_SALE}", ""],
+            [],
+        ),
         (
             [
                 {"status": "rejected"},

@@ -18,6 +18,7 @@ from tracker.conversion import (
     ConversionStatus,
     ConvertedClick,
     Goal,
+    Named,
     Price,
     Refusal,
     Source,
@@ -249,27 +250,34 @@ def test_a_browsers_currency_is_of_its_own_amount_alone(
 
 HALF_PERCENT = Price("fixed", Decimal(2), "percent", Decimal(10), "EUR")
 FREE = Price("percent", Decimal(0), "fixed", Decimal(3), "EUR")
+UNSOLD = "a percentage of no sale_amount"
+OF_BROWSER = money("50 EUR", "5 EUR", "6.25 EUR", by_browser=True)
+SEVEN = Decimal(7)
 
 
 @pytest.mark.parametrize(
-    ("price", "amounts_", "why"),
+    ("price", "amounts_", "named", "why"),
     [
-        (PERCENT, KUWAITI, BROWSERS_SALE),
-        (PERCENT, KUWAITI._replace(sale_by_browser=False), ""),
-        (PERCENT, KUWAITI._replace(payout=Decimal(4)), BROWSERS_SALE),  # the revenue still rests on it
-        (PERCENT, KUWAITI._replace(payout=Decimal(4), revenue=Decimal(5)), ""),  # somebody named both
-        (PERCENT, money(None, "0 EUR", "0 EUR"), "a percentage of no sale_amount"),
-        (PERCENT, money(None, "1 EUR", "1 EUR"), ""),
-        (PERCENT, money("0.000001 EUR", "0 EUR", "0 EUR", by_browser=True), BROWSERS_SALE),
-        (HALF_PERCENT, money("50 EUR", "2 EUR", "5 EUR", by_browser=True), BROWSERS_SALE),
-        (PRICE, money("50 EUR", "2 EUR", "3 EUR", by_browser=True), ""),
-        (FREE, money("50 EUR", "0 EUR", "3 EUR", by_browser=True), ""),
+        (PERCENT, OF_BROWSER, (None, None), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER, (SEVEN, None), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER, (None, SEVEN), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER, (SEVEN, Decimal(0)), ""),
+        (PERCENT, OF_BROWSER._replace(payout=SEVEN, revenue=SEVEN), (None, None), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER._replace(sale_by_browser=False), (None, None), ""),
+        (PERCENT, OF_BROWSER._replace(sale_amount=Decimal(0)), (None, None), BROWSERS_SALE),
+        (PERCENT, money(None, "0 EUR", "0 EUR"), (None, None), UNSOLD),
+        (PERCENT, money(None, "1 EUR", "0 EUR"), (None, None), UNSOLD),
+        (PERCENT, money(None, "1 EUR", "1 EUR"), (None, None), ""),
+        (HALF_PERCENT, OF_BROWSER, (SEVEN, None), BROWSERS_SALE),
+        (HALF_PERCENT, OF_BROWSER, (None, SEVEN), ""),
+        (PRICE, OF_BROWSER, (None, None), ""),
+        (FREE, OF_BROWSER, (None, None), ""),
     ],
 )
 def test_a_percentage_of_what_only_a_browser_told_is_in_doubt(
-    price: Price, amounts_: Amounts, why: str
+    price: Price, amounts_: Amounts, named: Named, why: str
 ) -> None:
-    assert price.doubt(amounts_) == why
+    assert price.doubt(amounts_, named) == why
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ async def _resumed(settings: Settings, arguments: Namespace) -> list[str]:
             return ["nothing is held: this database is not a copy, or its sending has been resumed"]
         backlog = await sending.backlog(connection)
         await sending.resume(connection, drops_earlier=drops)
-    return [*_told(backlog, made_at, drops=drops), _end(dry_run=dry_run)]
+    return [*_report(backlog, made_at, drops=drops), _end(dry_run=dry_run)]
 
 
-def _told(backlog: Backlog, made_at: datetime, *, drops: bool) -> Iterator[str]:
+def _report(backlog: Backlog, made_at: datetime, *, drops: bool) -> Iterator[str]:
     yield f"this database is a copy, restored from the backup of {made_at:%Y-%m-%d %H:%M:%S} UTC"
     if backlog.oldest is None or backlog.newest is None:
         yield "no postback to an affiliate waits"

@@ -29,6 +29,7 @@ from tracker.conversion import (
     Source,
     Trust,
     amounts,
+    counting,
     next_status,
     refusal,
     refusal_of_new,
@@ -463,7 +464,7 @@ class _Taker(NamedTuple):
             return self._rejected(Refusal.TOO_MUCH)
         status = _first_status(postback, goal)
         is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
-        doubt = _doubt(price, money, is_over_cap=is_over_cap)
+        doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap)
         if doubt and status is ConversionStatus.APPROVED:
             status = ConversionStatus.HOLD
         id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap)
@@ -501,7 +502,7 @@ class _Taker(NamedTuple):
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
         is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
-        doubt = _doubt(price, money, is_over_cap=is_over_cap)
+        doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap)
         is_held = told is ConversionStatus.APPROVED and self._is_held(found, doubt)
         after = found._replace(
             order_id=self._order_after(found),
@@ -543,6 +544,11 @@ class _Taker(NamedTuple):
         if found.is_decided and not (is_revival and self.by_operator):
             return found.amounts
         return amounts(self.postback, goal, price, None if self._replaces(found) else found.amounts)
+
+    def _doubt(self, goal: Goal, price: Price, money: Amounts, *, is_over_cap: bool) -> str:
+        """Why it is for the operator to approve a conversion. Empty if it is not."""
+        of_sale = price.doubt(money, counting(self.postback, goal))
+        return "; ".join(filter(None, ("over a cap" if is_over_cap else "", of_sale)))
 
     def _is_held(self, found: _Existing, doubt: str) -> bool:
         """Whether an approval puts it on hold: what is in doubt is for the operator to pay.
@@ -602,11 +608,6 @@ def _reason(
 def held(before: ConversionStatus, after: ConversionStatus, doubt: str) -> str:
     """What became of an approval that is in doubt, and why."""
     return f"it stays {after}: {doubt}" if after is before else f"it is on hold: {doubt}"
-
-
-def _doubt(price: Price, money: Amounts, *, is_over_cap: bool) -> str:
-    """Why it is for the operator to approve a conversion. Empty if it is not."""
-    return "; ".join(filter(None, ("over a cap" if is_over_cap else "", price.doubt(money))))
 
 
 def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:

@@ -52,8 +52,8 @@ class Backlog(NamedTuple):
 
 async def copy_of(connection: Connection) -> datetime | None:
     """The time of the backup that this database is a copy of; None if it sends."""
-    found: datetime | None = await connection.fetchval(_COPY_OF)
-    return found
+    made_at: datetime | None = await connection.fetchval(_COPY_OF)
+    return made_at
 
 
 async def hold(connection: Connection, made_at: datetime) -> None:
