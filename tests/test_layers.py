@@ -30,6 +30,7 @@ LEVELS = [
     {
         "tracker.settings",
         "tracker.complaint",
+        "tracker.logs",
         "tracker.edge.text",
         "tracker.edge.metrics",
         "tracker.edge.answer",

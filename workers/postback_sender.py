@@ -11,12 +11,12 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 
 from tracker.caller import Answer, Caller
 from tracker.settings import Settings
-from tracker.store import outgoing, pool
+from tracker.store import outgoing, pool, sending
 from tracker.store.outgoing import Due
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class PostbackSender:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._served: set[str] = set()  # hosts that have a task
         self._silent: set[str] = set()  # hosts that answered nothing of what was last sent to them
+        self._held_at: datetime | None = None  # the backup that the database is a copy of
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as hosts:
@@ -92,10 +93,24 @@ class PostbackSender:
         """See what is to be done, and begin it; returns whether there was anything."""
         async with self._pool.acquire() as connection:
             announced = await outgoing.announce(connection, _ANNOUNCED_AT_ONCE)
+            if await self._is_held(connection):
+                return bool(announced)
         for host in await outgoing.due_hosts(self._pool) - self._served:
             self._served.add(host)
             hosts.create_task(self._serve(host))
         return bool(announced or self._served)
+
+    async def _is_held(self, connection: pool.Connection) -> bool:
+        """Whether this database is a copy, which sends nothing; says so once."""
+        made_at = await sending.copy_of(connection)
+        if made_at is not None and self._held_at != made_at:
+            logger.warning(
+                "postbacks to affiliates are held: this is a copy, restored from the backup of %s; "
+                "`tracker resume-sending` sends them",
+                made_at,
+            )
+        self._held_at = made_at
+        return made_at is not None
 
     async def _serve(self, host: str) -> None:
         """Send what is due to a host, a few at a time, until nothing is."""

@@ -7,12 +7,12 @@ that died is back the sooner for not loading what the API needs.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 
+from tracker import logs
 from tracker.children import first_error
 from tracker.complaint import Complaint, complain
 from tracker.embedded import resolve
@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "look for what is amiss, in engines, catalogue, ledger and settings, and say what to do",
     "backup": "copy the embedded engines and the spool, while they run",
     "restore": "make a new TRACKER_DATA_DIR out of a backup",
+    "resume-sending": "let a restored copy send postbacks to affiliates",
     "link": "make a tracking link and print it",
     "explain": "say what a tracking link would do, and why; nothing is recorded",
     "ledger": "show where every recorded click is, and name what does not balance",
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1, or 78 where the settings are at fault."""
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.start()
     try:
         settings = Settings.from_env()
     except SettingsError as error:

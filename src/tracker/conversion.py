@@ -203,6 +203,14 @@ class Goal(NamedTuple):
     pixel: bool
 
 
+BROWSERS_SALE = "a percentage of a sale_amount that only a browser told"
+"""Why a conversion is on hold until the advertiser or the operator names its sale_amount."""
+
+
+Named = tuple[Decimal | None, Decimal | None]
+"""Payout and revenue that a postback says itself, as far as they count."""
+
+
 class Price(NamedTuple):
     """What a goal paid when a click was followed."""
 
@@ -212,13 +220,22 @@ class Price(NamedTuple):
     revenue: Decimal
     currency: str  # of fixed amounts
 
-    def lacks_sale(self, money: Amounts) -> bool:
-        """Whether a percentage came to nothing because nobody said of what."""
-        pays, earns = (self.payout_type, self.payout), (self.revenue_type, self.revenue)
-        return money.sale_amount is None and any(
-            kind == "percent" and agreed and not amount
-            for (kind, agreed), amount in ((pays, money.payout), (earns, money.revenue))
+    def doubt(self, money: Amounts, named: Named = (None, None)) -> str:
+        """Why a payout or revenue is not paid unseen; "" if there is no reason.
+
+        A percentage of the sale needs a sale that the advertiser or the operator has named. What an approval
+        itself has `named` needs none.
+        """
+        sides = (
+            (self.payout_type, self.payout, money.payout),
+            (self.revenue_type, self.revenue, money.revenue),
         )
+        is_open = [kind == "percent" and agreed > 0 for kind, agreed, _ in sides]
+        if money.sale_amount is None:
+            is_unsold = any(is_ and not amount for is_, (*_, amount) in zip(is_open, sides, strict=True))
+            return "a percentage of no sale_amount" if is_unsold else ""
+        is_browsers = any(is_ and amount is None for is_, amount in zip(is_open, named, strict=True))
+        return BROWSERS_SALE if is_browsers and money.sale_by_browser else ""
 
 
 class Amounts(NamedTuple):
@@ -226,6 +243,7 @@ class Amounts(NamedTuple):
 
     sale_amount: Decimal | None
     sale_currency: str | None
+    sale_by_browser: bool  # and by nobody else
     payout: Decimal
     payout_currency: str
     revenue: Decimal
@@ -328,11 +346,14 @@ def refusal_of_new(
 
 
 def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None = None) -> Amounts:
-    """The money of a conversion, or what becomes of what it was `before`."""
-    sale = before.sale_amount if before and postback.sale_amount is None else postback.sale_amount
-    currency = postback.currency or (before and before.sale_currency) or price.currency
-    told_sale = sale, None if sale is None else currency
-    is_same_sale = before is not None and told_sale == (before.sale_amount, before.sale_currency)
+    """The money of a conversion, or what becomes of what it was `before`.
+
+    A browser's currency is that of its own sale_amount alone, and of no amount that others name.
+    """
+    known_currency = before and not before.sale_by_browser and before.sale_currency
+    currency = postback.currency or known_currency or price.currency
+    sale = _sale(postback, currency, before)
+    is_same_sale = before is not None and sale[:2] == (before.sale_amount, before.sale_currency)
 
     def one(told: Decimal | None, kind: str, agreed: Decimal, known: tuple[Decimal, str] | None) -> _Money:
         if told is not None:
@@ -340,12 +361,12 @@ def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None
         if known is not None and (kind != "percent" or is_same_sale):
             return known  # perhaps told by the network itself: a mere status takes nothing of it away
         if kind == "percent":
-            return ((sale or Decimal(0)) * agreed / 100).quantize(_SMALLEST, context=_WIDE), currency
+            return _percentage(agreed, sale[0]), sale[1] or currency
         return agreed, price.currency
 
-    payout, revenue = _counting(postback, goal)
+    payout, revenue = counting(postback, goal)
     return Amounts(
-        *told_sale,
+        *sale,
         *one(payout, price.payout_type, price.payout, before and (before.payout, before.payout_currency)),
         *one(
             revenue, price.revenue_type, price.revenue, before and (before.revenue, before.revenue_currency)
@@ -353,10 +374,25 @@ def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None
     )
 
 
+def _sale(
+    postback: Postback, currency: str, before: Amounts | None
+) -> tuple[Decimal | None, str | None, bool]:
+    """Amount and currency of the sale, and whether only a browser told them."""
+    if postback.sale_amount is not None:
+        return postback.sale_amount, currency, postback.source is Source.PIXEL
+    if before is None or before.sale_amount is None:
+        return None, None, False
+    return before.sale_amount, postback.currency or before.sale_currency, before.sale_by_browser
+
+
+def _percentage(agreed: Decimal, sale: Decimal | None) -> Decimal:
+    return ((sale or Decimal(0)) * agreed / 100).quantize(_SMALLEST, context=_WIDE)
+
+
 _Money = tuple[Decimal, str]
 
 
-def _counting(postback: Postback, goal: Goal) -> tuple[Decimal | None, Decimal | None]:
+def counting(postback: Postback, goal: Goal) -> Named:
     """Payout and revenue as told by who may: the network itself, and advertisers where the goal lets them."""
     if postback.source in (Source.API, Source.IMPORT):
         return postback.payout, postback.revenue

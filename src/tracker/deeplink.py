@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from tracker.macros import MAX_LOCATION, TemplateError, literal
@@ -37,7 +38,7 @@ def follow(deep_link: str, hosts: frozenset[str], location: str) -> str | None:
 
     None where it may not be followed: another scheme, host or port, credentials, white space, control
     characters or a backslash, more than 100 parameters, or over MAX_LOCATION. A parameter that `location`
-    has too is taken from there alone, so that no link brings a click's hash of its own.
+    has too is taken from there alone, however the link spells it: no link brings a click's hash of its own.
     """
     asked = _DEEP_LINK.match(deep_link)
     if not asked or not _is_among(asked["host"].lower(), hosts):
@@ -55,15 +56,33 @@ def follow(deep_link: str, hosts: frozenset[str], location: str) -> str | None:
 
 
 def _joined(own: str, added: str) -> str:
-    """Two query strings as one; a name in the second is left out of the first."""
+    """Two query strings as one. A name in the second is left out of the first."""
     if not added:
         return own
-    taken = {_name(pair) for pair in added.split("&")}
-    return "&".join([*(pair for pair in own.split("&") if pair and _name(pair) not in taken), added])
+    taken = frozenset[str]().union(*map(_names, added.split("&")))
+    kept = [_without(taken, pair) for pair in own.split("&")]
+    return "&".join([*filter(None, kept), added])
 
 
-def _name(pair: str) -> str:
-    return unquote_plus(pair.partition("=")[0])
+def _without(taken: frozenset[str], pair: str) -> str:
+    """What is left of a pair. Some servers separate by ";", too (HTML 4.01, B.2.2): it may hold several."""
+    return ";".join(each for each in pair.split(";") if taken.isdisjoint(_names(each)))
+
+
+def _names(pair: str) -> frozenset[str]:
+    return _readings(pair.partition("=")[0])
+
+
+@lru_cache(256)  # a few names make up most links
+def _readings(name: str) -> frozenset[str]:
+    """The letters and digits of a name, in one case: as a whole, and up to a bracket.
+
+    No server tells apart more than that. ASP.NET folds case, PHP takes "click.id", "click id" and "click[id"
+    for "click_id", and PHP, Rails and qs read "click_id[]" and "[click_id]" as "click_id".
+    """
+    whole = unquote_plus(name).upper().casefold()  # upper() makes a dotless i one with a dot
+    first = whole.replace("]", "[").strip("[ ").partition("[")[0]
+    return frozenset("".join(filter(str.isalnum, text)) or text for text in (whole, first))
 
 
 def _is_among(host: str, hosts: frozenset[str]) -> bool:

@@ -21,7 +21,7 @@ from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
-from tracker.store import catalogue, outgoing, pool, postback_log, tokens
+from tracker.store import catalogue, outgoing, pool, postback_log, sending, tokens
 from tracker.stream import partitions, server
 from tracker.stream.ledger import Word
 from tracker.stream.postbacks import PostbackStream
@@ -445,6 +445,7 @@ async def _affiliates(settings: Settings, _: _Facts) -> list[Finding]:
             connection = await pool.connect(settings.postgres_dsn)
             try:
                 counts = await outgoing.counts(connection)
+                made_at = await sending.copy_of(connection)
             finally:
                 await connection.close()
     except (*pool.UNREACHABLE, pool.REFUSED) as error:
@@ -453,7 +454,12 @@ async def _affiliates(settings: Settings, _: _Facts) -> list[Finding]:
             Finding("affiliates", "fail", f"their postbacks cannot be read: {why}", "see the topic engines")
         ]
     found = [Finding("affiliates", "ok", f"postbacks to affiliates that wait: {counts.waiting}")]
-    if counts.overdue:
+    if made_at is not None:
+        text = f"none is sent: this database is a copy, from the backup of {made_at:%Y-%m-%d %H:%M:%S} UTC"
+        found.append(
+            Finding("affiliates", "warn", text, "if the original runs no more: `tracker resume-sending`")
+        )
+    elif counts.overdue:
         text = f"postbacks to affiliates that nobody sends: {counts.overdue}"
         found.append(
             Finding("affiliates", "warn", text, "does a worker run? Many at one host take their time")

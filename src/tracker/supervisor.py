@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from tracker.store.migrate import migrate
 from tracker.store.tokens import works
 from tracker.stream import server
 from tracker.stream.reader import UNREACHABLE
+
+logger = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 """How long the edge and the API may take to be ready."""
@@ -102,7 +105,7 @@ class Part:
 
     async def _start_again(self, fate: str) -> None:
         while True:
-            _say(f"tracker: {self._name} {fate}; starting it again", sys.stderr)
+            logger.warning(f"{self._name} %s; starting it again", fate)  # each part is a kind of its own
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             try:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,22 +102,50 @@ async def test_what_is_restored_is_what_was_there(backup: Path, tmp_path: Path) 
     assert (settings.data_dir / "spool" / SEGMENT).read_bytes() == b"spooled"
     claim = await Claim.take(settings.data_dir)
     try:
-        assert await _held(settings, claim) == (1, 1, 1, 1)
+        made_at = datetime.fromisoformat(check(backup).made_at)
+        assert await _held(settings, claim) == (1, 1, made_at, 1, 1)
     finally:
         await claim.release()
 
 
-async def _held(settings: Settings, claim: Claim) -> tuple[int, ...]:
-    """Clicks in the restored table, by the restored counts, and on the restored stream; postbacks there."""
+async def test_a_backup_of_an_earlier_version_is_restored_as_a_copy(
+    source: Settings, engines: Engines, tmp_path: Path
+) -> None:
+    connection = await pool.connect(engines.postgres_dsn)
+    try:
+        await connection.execute(
+            "ALTER TABLE deployment DROP copy_of; DELETE FROM migration WHERE name LIKE '0022%'"
+        )
+        try:
+            await back_up(source, tmp_path / "earlier")
+        finally:
+            await migrate(engines.postgres_dsn)
+        assert await connection.fetchval("SELECT copy_of FROM deployment") is None, "the original sends"
+    finally:
+        await connection.close()
+    settings = Settings(data_dir=tmp_path / "var")
+    await restore(settings, tmp_path / "earlier")
+    claim = await Claim.take(settings.data_dir)
+    try:
+        made_at = datetime.fromisoformat(check(tmp_path / "earlier").made_at)
+        assert made_at in await _held(settings, claim)
+    finally:
+        await claim.release()
+
+
+async def _held(settings: Settings, claim: Claim) -> tuple[object, ...]:
+    """Clicks in the restored table and by the restored counts, the backup that it is a copy of, and clicks
+    and postbacks on the restored stream."""
     valkey, postgres = await start_valkey(settings, claim), await start_postgres(settings, claim)
     try:
         connection = await asyncpg.connect(postgres.url)
         stored = await connection.fetchval("SELECT count(*) FROM click")
         counted = await connection.fetchval("SELECT sum(clicks) FROM click_count WHERE dimension = 'all'")
+        copy_of = await connection.fetchval("SELECT copy_of FROM deployment")
         await connection.close()
         async with redis.asyncio.Redis.from_url(valkey.url) as client:
             waiting = [int(await client.xlen(key)) for key in ("clicks:{0}", "postbacks:{0}")]
-        return int(stored), int(counted), *waiting
+        return int(stored), int(counted), copy_of, *waiting
     finally:
         await asyncio.gather(valkey.stop(), postgres.stop())
 

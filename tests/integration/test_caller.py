@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
 from tests.integration.partner import OK, RESET, SILENCE, Partner, status
+from tests.unit.test_reach import NOT_PUBLIC
 from tracker import caller
 from tracker.caller import Answer, Caller
 
@@ -101,6 +104,81 @@ async def test_what_is_within_is_not_asked(
         answer = await caller.get(f"http://{host}:{partner.port}/", {})
     assert answer == Answer(error=why.format(partner.port), is_barred=True)
     assert partner.asked == []
+
+
+class _Guard:
+    """Ends every connection beyond loopback before its first packet, and keeps what was tried."""
+
+    def __init__(self) -> None:
+        self.tried: list[object] = []
+        self.is_on = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.is_on and event in ("socket.connect", "socket.sendto"):
+            self.tried.append(arguments[1])
+            if not isinstance(arguments[1], tuple) or arguments[1][0] not in ("127.0.0.1", "::1"):
+                raise OSError("this test sends nothing beyond loopback")
+
+
+_guard = _Guard()
+sys.addaudithook(_guard)  # cannot be taken off again (PEP 578)
+
+
+@pytest.fixture
+def tried() -> Iterator[list[object]]:
+    """The addresses that sockets were to be connected to."""
+    _guard.tried, _guard.is_on = [], True
+    yield _guard.tried
+    _guard.is_on = False
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+async def test_a_barred_address_is_refused_before_a_socket_is_connected(
+    address: str, tried: list[object]
+) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return [address]
+
+    literal = f"[{address.replace('%', '%25')}]" if ":" in address else address
+    async with Caller(look_up=look_up) as caller:
+        for host in (literal, "metadata.example"):
+            answer = await caller.get(f"http://{host}/latest/meta-data/", {})
+            assert answer.is_barred, host
+            assert "is not a" in answer.error
+    assert tried == []
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("169.254.169.254.", "'169.254.169.254.' is not an address"),
+        ("2852039166", "'2852039166' is not an address"),
+        ("127.1", "'127.1' is not an address"),
+        ("0x7f.1", "127.0.0.1 is not a public address"),
+        ("localhost.", "127.0.0.1 is not a public address"),
+        ("metadata.google.internal", "169.254.169.254 is not a public address"),
+    ],
+)
+async def test_another_spelling_of_a_barred_address_is_refused(
+    host: str, why: str, tried: list[object]
+) -> None:
+    async def look_up(host: str, _port: int) -> list[str]:
+        return ["169.254.169.254" if host.startswith("metadata") else "127.0.0.1"]
+
+    async with Caller(look_up=look_up) as caller:
+        assert await caller.get(f"http://{host}/", {}) == Answer(error=why, is_barred=True)
+    assert tried == []
+
+
+async def test_only_addresses_that_were_checked_are_connected_to(
+    partner: Partner, tried: list[object]
+) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return ["169.254.169.254", "168.63.129.16", "127.0.0.1", "::ffff:10.0.0.1"]
+
+    async with Caller(HERE, look_up=look_up) as caller:
+        assert (await caller.get(f"http://rebinding.example:{partner.port}/", {})).status == 200
+    assert tried == [("127.0.0.1", partner.port)]
 
 
 async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partner: Partner) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -15,8 +16,9 @@ from tests.clicks import HASH, a_click, a_row
 from tests.clicks import store as store_rows
 from tests.conftest import Engines
 from tests.postbacks import AN_HOUR, a_postback, hash_after
+from tracker import store
 from tracker.clickhash import millis_of
-from tracker.conversion import ConversionStatus, Postback, Refusal, Source
+from tracker.conversion import BROWSERS_SALE, ConversionStatus, Postback, Refusal, Source
 from tracker.settings import Settings
 from tracker.store import clicks
 from tracker.store import conversions as store_conversions
@@ -34,6 +36,7 @@ REJECTED_HASH = HASH[:-1] + "5"
 ABSENT = HASH[:-1] + "f"
 OK, OVER = ("approved", False), ("hold", True)
 UNSOLD = "a percentage of no sale_amount"
+MIGRATIONS = files(store) / "migrations"
 GOALS = """
 UPDATE goal SET id = 30, payout = 2, revenue = 3, currency = 'EUR' WHERE offer_id = 3;
 INSERT INTO goal (id, offer_id, name, multiple, parent_goal_id) VALUES
@@ -484,31 +487,144 @@ async def test_what_a_browser_told_gives_way(
     assert found == orders
 
 
+PERCENT_GOAL = """
+UPDATE goal SET pixel = true, takes_payout = true;
+UPDATE goal_price SET payout_type = 'percent', payout = 10, revenue_type = 'percent', revenue = 20
+"""
+FIXED_GOAL = "UPDATE goal SET pixel = true"
+FIVE = {"sale_amount": "5", "currency": "EUR"}
+
+
 @pytest.mark.parametrize(
-    ("browser", "server", "expected"),
+    ("browser", "server", "expected", "doubt"),
     [
-        ({"order_id": "o"}, {"order_id": "o"}, ("approved", 1000, 100)),
-        ({"order_id": "o"}, {"status": "approved"}, ("approved", 1000, 100)),
-        ({"order_id": "o"}, {"order_id": "o", "sale_amount": "5", "currency": "EUR"}, ("approved", 5, 0.5)),
-        ({"order_id": "x"}, {"order_id": "o", "sale_amount": "5", "currency": "EUR"}, ("approved", 5, 0.5)),
-        ({"order_id": "x"}, {"order_id": "o"}, ("pending", None, 0)),
-        ({}, {"order_id": "o", "status": "approved"}, ("pending", None, 0)),
+        ({"order_id": "o"}, {"order_id": "o"}, ("hold", 1000, 100), BROWSERS_SALE),
+        ({"order_id": "o"}, {"status": "approved"}, ("hold", 1000, 100), BROWSERS_SALE),
+        ({"order_id": "o"}, {"currency": "EUR"}, ("hold", 1000, 100), BROWSERS_SALE),
+        ({"order_id": "o"}, {"payout": "7"}, ("hold", 1000, 7), BROWSERS_SALE),
+        ({"order_id": "o"}, {"payout": "7", "revenue": "8"}, ("approved", 1000, 7), ""),
+        ({"order_id": "o"}, {"sale_amount": "1000"}, ("approved", 1000, 100), ""),
+        ({"order_id": "o"}, {"order_id": "o", **FIVE}, ("approved", 5, 0.5), ""),
+        ({"order_id": "x"}, {"order_id": "o", **FIVE}, ("approved", 5, 0.5), ""),
+        ({"order_id": "x"}, {"order_id": "o"}, ("hold", None, 0), UNSOLD),
+        ({}, {"order_id": "o", "status": "approved"}, ("hold", None, 0), UNSOLD),
+        ({"order_id": "o"}, {"source": Source.API, "status": "approved"}, ("hold", 1000, 100), BROWSERS_SALE),
+        ({"order_id": "o"}, {"source": Source.API, "status": "approved", **FIVE}, ("approved", 5, 0.5), ""),
     ],
 )
-async def test_a_browsers_amount_is_of_no_other_order(
+async def test_a_percentage_of_a_browsers_amount_is_not_approved_unseen(
     connection: Connection,
     browser: dict[str, str],
-    server: dict[str, str],
+    server: dict[str, Any],
     expected: tuple[str, float | None, float],
+    doubt: str,
 ) -> None:
-    await connection.execute(
-        "UPDATE goal SET pixel = true; UPDATE goal_price SET payout_type = 'percent', payout = 10"
-    )
-    _, (_, reason) = await told(connection, {**A_BROWSER, **browser, "sale_amount": "1000"}, server)
+    await connection.execute(PERCENT_GOAL)
+    (_, noted), (_, reason) = await told(connection, {**A_BROWSER, **browser, "sale_amount": "1000"}, server)
     (row,) = await conversions(connection)
     assert (row["status"], row["sale_amount"], row["payout"]) == expected
-    assert reason == ("" if expected[0] == "approved" else f"it stays pending: {UNSOLD}")
+    assert (noted, reason) == (BROWSERS_SALE, doubt and f"it is on hold: {doubt}")
     assert await entries(connection) == [("approval", row["payout"])] * (expected[0] == "approved")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "booked"),
+    [
+        (  # whatever comes in between, it is the browser's until somebody names it
+            [{"status": "pending"}, {"status": "approved"}, {"status": "approved", **FIVE}],
+            ["", f"it is on hold: {BROWSERS_SALE}", ""],
+            [("approval", Decimal("0.5"))],
+        ),
+        (
+            [{"status": "hold"}, {"status": "approved"}, FIVE, {"status": "approved"}],
+            ["", f"it stays hold: {BROWSERS_SALE}", "", ""],
+            [("approval", Decimal("0.5"))],
+        ),
+        (  # a payout and a revenue count with the approval itself
+            [{"status": "pending", "payout": "7", "revenue": "8"}, {"status": "approved"}, {"payout": "9"}],
+            ["", f"it is on hold: {BROWSERS_SALE}", ""],
+            [],
+        ),
+        (
+            [
+                {"status": "rejected"},
+                {"status": "approved"},
+                {"source": Source.API, "status": "approved"},
+                {"source": Source.API, "status": "approved", **FIVE},
+            ],
+            ["", "it stays rejected", f"it stays rejected: {BROWSERS_SALE}", ""],
+            [("approval", Decimal("0.5"))],
+        ),
+    ],
+)
+async def test_a_browsers_amount_waits_for_somebody_who_names_it(
+    connection: Connection, said: list[dict[str, Any]], expected: list[str], booked: list[Any]
+) -> None:
+    await connection.execute(PERCENT_GOAL)
+    _, *done = await told(connection, {**A_BROWSER, "sale_amount": "1000"}, *said)
+    assert [reason for _, reason in done] == expected
+    assert await entries(connection) == booked
+
+
+async def test_a_fixed_price_is_paid_whatever_a_browser_told(connection: Connection) -> None:
+    await connection.execute(FIXED_GOAL)
+    told_by_both = {**A_BROWSER, "sale_amount": "1000", "currency": "KWD"}, {"revenue": "4"}
+    assert await told(connection, *told_by_both) == [(STORED, ""), (UPDATED, "")]
+    (row,) = await conversions(connection)
+    assert (row["status"], row["payout"], row["payout_currency"]) == ("approved", 2, "EUR")
+    assert (row["revenue"], row["revenue_currency"]) == (4, "EUR")
+
+
+@pytest.mark.parametrize("source", [Source.API, Source.UPLOAD])
+@pytest.mark.parametrize(
+    ("goal", "before", "after", "doubt"),
+    [
+        (PERCENT_GOAL, PENDING, HOLD, BROWSERS_SALE),
+        (PERCENT_GOAL, HOLD, HOLD, BROWSERS_SALE),
+        (PERCENT_GOAL, REJECTED, REJECTED, BROWSERS_SALE),
+        (FIXED_GOAL, PENDING, APPROVED, ""),
+    ],
+)
+async def test_a_status_alone_approves_no_percentage_of_a_browsers_amount(
+    connection: Connection,
+    source: Source,
+    goal: str,
+    before: ConversionStatus,
+    after: ConversionStatus,
+    doubt: str,
+) -> None:
+    await connection.execute(goal)
+    await told(connection, {**A_BROWSER, "sale_amount": "1000"}, {"click_id": OTHER_HASH, "status": "hold"})
+    browsers, servers = [row["id"] for row in await conversions(connection)]
+    await connection.execute("UPDATE conversion SET status = $2 WHERE id = $1", browsers, before)
+    done = await set_status(connection, [browsers, servers], APPROVED, source=source, author="ann")
+    assert done == [Changed(browsers, before, after, doubt), Changed(servers, HOLD, APPROVED)]
+    statuses = [(old, new) for old, new, by in await history(connection) if by == source]
+    assert sorted(statuses) == sorted({(before, after), (HOLD, APPROVED)} - {(after, after)})
+    assert len(await entries(connection)) == 1 + (after is APPROVED)
+
+
+async def test_a_migration_finds_the_amounts_that_only_a_browser_told(connection: Connection) -> None:
+    await connection.execute(PERCENT_GOAL)
+    sold = {**A_BROWSER, "sale_amount": "1000"}
+    stories: list[list[dict[str, Any]]] = [
+        [sold],
+        [sold, {"status": "pending"}],
+        [sold, {"status": "pending"}, FIVE],
+        [{**A_BROWSER}, {"status": "approved"}],
+        [FIVE],
+    ]
+    hashes = [HASH[:-1] + digit for digit in "6789a"]
+    await store_rows(connection, [a_row(a_click(hash=hash_)) for hash_ in hashes])
+    for n, (hash_, story) in enumerate(zip(hashes, stories, strict=True)):
+        said = [a_postback(n=10 * n + m, **{**one, "click_id": hash_}) for m, one in enumerate(story)]
+        await taken(connection, *said)
+    marked = [row["sale_by_browser"] for row in await conversions(connection)]
+    assert marked == [True, True, False, False, False]
+    await connection.execute("UPDATE conversion SET sale_by_browser = false")
+    _, fill = (MIGRATIONS / "0021_sale_by_browser.sql").read_text().split(";", 1)
+    await connection.execute(fill)
+    assert [row["sale_by_browser"] for row in await conversions(connection)] == marked
 
 
 async def test_test_clicks_make_test_conversions_that_nobody_pays_or_hears_of(connection: Connection) -> None:

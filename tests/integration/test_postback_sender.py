@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -18,12 +18,13 @@ from httpx import AsyncClient
 from tests.clicks import HASH, a_click, a_row
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.partner import RESET, SILENCE, Partner, status
-from tests.postbacks import a_postback
+from tests.postbacks import AN_HOUR, a_postback
 from tracker import doctor
 from tracker.caller import Caller
+from tracker.clickhash import millis_of
 from tracker.conversion import ConversionStatus, Source
 from tracker.settings import Settings
-from tracker.store import conversions, outgoing
+from tracker.store import conversions, outgoing, sending
 from tracker.store.demo import load_demo
 from tracker.store.pool import connect, open_pool
 from workers import housekeeping, postback_sender
@@ -62,12 +63,12 @@ async def asks(client: AsyncClient, partner: Partner, host: str = "p.example", *
     return id_
 
 
-async def converts(database: Settings, n: int = 0, **parameters: str) -> int:
+async def converts(database: Settings, n: int = 0, after: int = AN_HOUR, **parameters: str) -> int:
     assert database.postgres_dsn
     connection = await connect(database.postgres_dsn)
     try:
         async with connection.transaction():
-            (taken,) = await conversions.take(connection, [a_postback(n=n, **parameters)], None)
+            (taken,) = await conversions.take(connection, [a_postback(n=n, after=after, **parameters)], None)
         assert taken.conversion_id, taken
         return taken.conversion_id
     finally:
@@ -395,3 +396,111 @@ async def test_a_worker_killed_while_it_sends_leaves_it_to_the_next(
     first, second = partner.asked
     assert first == second, "the same address under the same key"
     assert [(row["state"], row["attempts"]) for row in await log(client)] == [("sent", 2)]
+
+
+BETWEEN = datetime.fromtimestamp(millis_of(HASH) / 1000, UTC) + timedelta(hours=2)
+BACKUP = f"the backup of {BETWEEN:%Y-%m-%d %H:%M:%S} UTC"
+
+
+async def becomes_a_copy(database: Settings) -> None:
+    """As `tracker restore` leaves it, of a backup two hours after the click."""
+    assert database.postgres_dsn
+    connection = await connect(database.postgres_dsn)
+    try:
+        await sending.hold(connection, BETWEEN)
+        await sending.hold(connection, BETWEEN + timedelta(days=1))  # a copy of a copy is of the first backup
+        assert await sending.copy_of(connection) == BETWEEN
+    finally:
+        await connection.close()
+
+
+async def resume_sending(database: Settings, *options: str) -> list[str]:
+    env = os.environ | {"TRACKER_POSTGRES_DSN": database.postgres_dsn or ""}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tracker", "resume-sending", *options),
+        env=env | {"TRACKER_DATA_DIR": str(database.data_dir)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode().splitlines()
+
+
+@pytest.fixture
+async def copy(client: AsyncClient, database: Settings, partner: Partner) -> Settings:
+    """A copy in which a postback of before the backup waits, and one of a later change."""
+    await asks(client, partner, statuses=["pending", "rejected"])
+    await converts(database, status="pending")
+    partner.answers.append(status(500))
+    await send(database)
+    partner.asked.clear()
+    await becomes_a_copy(database)
+    await later(database)
+    await converts(database, n=1, after=3 * AN_HOUR, status="rejected")
+    return database
+
+
+async def test_a_restored_copy_sends_nothing(
+    client: AsyncClient, copy: Settings, partner: Partner, caplog: pytest.LogCaptureFixture
+) -> None:
+    await send(copy)
+    (fired, _) = await log(client, state="waiting")
+    assert (await client.post(f"{LOG}/{fired['id']}/refire")).status_code == 200
+    await send(copy)
+    assert partner.asked == []
+    assert [row["state"] for row in await log(client)] == ["waiting", "waiting"]
+    assert caplog.text.count("postbacks to affiliates are held: this is a copy") == 2
+    assert [(one.level, one.text) for one in await doctor.examine(copy, "affiliates")] == [
+        ("ok", "postbacks to affiliates that wait: 2"),
+        ("warn", f"none is sent: this database is a copy, from {BACKUP}"),
+    ]
+
+
+async def test_a_worker_that_already_sends_takes_nothing_more_once_it_is_a_copy(
+    client: AsyncClient, copy: Settings
+) -> None:
+    assert copy.postgres_dsn
+    pool = await open_pool(copy.postgres_dsn)
+    try:
+        assert await outgoing.take(pool, "p.example", 8) == []
+        await resume_sending(copy)
+        assert len(await outgoing.take(pool, "p.example", 8)) == 2
+    finally:
+        pool.terminate()
+
+
+@pytest.mark.parametrize(
+    ("options", "fate", "sent"),
+    [
+        ([], "sent, also where the original has sent them since", ["pending", "rejected"]),
+        (["--drop-earlier"], "dropped", ["rejected"]),
+    ],
+)
+async def test_sending_is_resumed(
+    client: AsyncClient, copy: Settings, partner: Partner, options: list[str], fate: str, sent: list[str]
+) -> None:
+    await run_sql(copy, "UPDATE sent_postback SET give_up_at = now() - interval '1 day'")
+    for end in ("nothing was changed", "sending is resumed"):
+        dry = ["--dry-run"] * (end == "nothing was changed")
+        first, waiting, earlier, last = await resume_sending(copy, *options, *dry)
+        assert first == f"this database is a copy, restored from {BACKUP}"
+        assert waiting.startswith("2 postbacks to 1 hosts wait, of changes from ")
+        assert earlier == f"1 of them were told before the backup: {fate}"
+        assert last == end
+        await send(copy)
+        assert (partner.asked == []) is bool(dry)
+    assert [target.rpartition("=")[2] for target in targets(partner)] == sent
+    dropped = await log(client, state="failed")
+    assert len(dropped) == 2 - len(sent)
+    assert {row["last_error"] for row in dropped} <= {
+        "dropped by resume-sending: the tracker that was backed up may have sent it"
+    }
+    for row in dropped:
+        assert (await client.post(f"{LOG}/{row['id']}/refire")).status_code == 200
+    await send(copy)
+    assert len(partner.asked) == 2
+    assert await resume_sending(copy) == [
+        "nothing is held: this database is not a copy, or its sending has been resumed"
+    ]
+    (finding,) = await doctor.examine(copy, "affiliates")
+    assert finding.level == "ok"

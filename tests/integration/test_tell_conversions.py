@@ -158,6 +158,90 @@ async def test_an_operator_changes_a_conversion(clicks: Settings) -> None:
         assert (await client.patch(f"{CONVERSIONS}/x", json={"status": "hold"})).status_code == 404
 
 
+PIXELS: list[tuple[dict[str, Any], dict[str, Any], int, tuple[str, str, str]]] = [
+    ({}, {"status": "approved"}, 409, ("pending", "1000.00", "100.00")),
+    ({"status": "rejected"}, {"status": "approved"}, 409, ("rejected", "1000.00", "100.00")),
+    ({}, {"status": "rejected"}, 200, ("rejected", "1000.00", "100.00")),
+    ({}, {"sale_status": "paid"}, 200, ("pending", "1000.00", "100.00")),
+    ({}, {"status": "approved", "sale_amount": "1000"}, 200, ("approved", "1000.00", "100.00")),
+    ({}, {"status": "approved", "sale_amount": "50", "currency": "USD"}, 200, ("approved", "50.00", "5.00")),
+    ({}, {"sale_amount": "50"}, 200, ("pending", "50.00", "5.00")),
+    ({"status": "rejected"}, {"status": "approved", "sale_amount": "50"}, 200, ("approved", "50.00", "5.00")),
+    ({"status": "rejected"}, {"sale_amount": "50"}, 409, ("rejected", "1000.00", "100.00")),
+    ({"status": "approved"}, {"sale_amount": "50"}, 409, ("approved", "1000.00", "100.00")),
+    (
+        {"status": "approved"},
+        {"status": "hold", "sale_amount": "1000"},
+        409,
+        ("approved", "1000.00", "100.00"),
+    ),
+    ({}, {"status": "approved", "sale_amount": "99999999999999"}, 409, ("pending", "1000.00", "100.00")),
+    ({}, {"sale_amount": "5e3"}, 422, ("pending", "1000.00", "100.00")),
+    ({}, {"status": "approved", "currency": "USD"}, 422, ("pending", "1000.00", "100.00")),
+]
+
+
+async def test_an_operator_names_the_amount_that_only_a_browser_told(clicks: Settings) -> None:
+    """Also of a goal with `multiple`: no postback names its conversions without an order id."""
+    await run_sql(
+        clicks, "UPDATE goal_price SET payout_type = 'percent', payout = 10, valid_from = '2024-01-01'"
+    )
+    sold = {"sale_amount": "1000", "sale_currency": "EUR", "payout": "100", "sale_by_browser": True}
+    rows = [
+        a_conversion(a_row(), goal_id=30, **{"status": "pending", **sold, **changes})
+        for changes, *_ in PIXELS
+    ]
+    ids = await store_conversions(clicks, rows)
+    async with api_of(clicks, scopes=SCOPES) as client:
+        for id_, (changes, patch, status, expected) in zip(ids, PIXELS, strict=True):
+            if patch.get("sale_amount", "").startswith("999"):
+                await run_sql(clicks, "UPDATE goal_price SET payout = 1000")
+            answer = await client.patch(f"{CONVERSIONS}/{id_}", json=patch)
+            await run_sql(clicks, "UPDATE goal_price SET payout = 10")
+            assert answer.status_code == status, (changes, patch, answer.text)
+            (shown,) = (await listed(client, f"{CONVERSIONS}/{id_}"))["data"]
+            assert (shown["status"], shown["sale_amount"], shown["payout"]) == expected, (changes, patch)
+            sources = {change["source"] for change in shown["changes"]}
+            assert sources == ({"api"} if status == 200 and patch.get("status") else set())
+            booked = [entry["payout"] for entry in shown["entries"]]
+            assert booked == ([expected[2]] if (status, expected[0]) == (200, "approved") else [])
+        refused = (await client.patch(f"{CONVERSIONS}/{ids[0]}", json={"status": "approved"})).json()
+        assert (
+            refused["detail"] == "It stays pending: a percentage of a sale_amount that only a browser told."
+        )
+        assert list(refused["errors"]) == ["sale_amount"]
+
+
+async def test_a_file_approves_no_percentage_of_a_browsers_amount(clicks: Settings) -> None:
+    await run_sql(
+        clicks, "UPDATE goal_price SET payout_type = 'percent', payout = 10, valid_from = '2024-01-01'"
+    )
+    sold = {
+        "status": "pending",
+        "sale_amount": "1000",
+        "sale_currency": "EUR",
+        "payout": "100",
+        "goal_id": 30,
+    }
+    rows = [
+        a_conversion(a_row(), **sold, order_id="browser", sale_by_browser=True),
+        a_conversion(a_row(), **sold, order_id="server"),
+    ]
+    await store_conversions(clicks, rows)
+    async with api_of(clicks, scopes=SCOPES) as client:
+        body = (await upload(client, ["order_id,status", "browser,approved", "server,approved"])).json()
+        found = {row["order_id"]: row["status"] for row in (await listed(client))["data"]}
+    assert [(row["line"], row["status_after"]) for row in body["changes"]] == [(3, "approved")]
+    assert body["problems"] == [
+        {
+            "line": 2,
+            "result": "refused",
+            "reason": "it is on hold: a percentage of a sale_amount that only a browser told",
+        }
+    ]
+    assert found == {"browser": "hold", "server": "approved"}
+
+
 async def test_money_of_a_closed_period_is_adjusted_later(clicks: Settings) -> None:
     ids = await store_conversions(clicks, [a_conversion(a_row(), status="pending") for _ in range(2)])
     async with api_of(clicks, scopes=("admin",)) as client:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from tests.clicks import HASH
 from tests.postbacks import AN_HOUR, a_postback
 from tracker.conversion import (
+    BROWSERS_SALE,
     PARAMETERS,
     Amounts,
     ConversionStatus,
     ConvertedClick,
     Goal,
+    Named,
     Price,
     Refusal,
     Source,
@@ -138,13 +140,14 @@ def test_which_status_follows_which() -> None:
     assert after(REJECTED, True) == [REJECTED, REJECTED, APPROVED, REJECTED]
 
 
-def money(sale: str | None, payout: str, revenue: str) -> Amounts:
+def money(sale: str | None, payout: str, revenue: str, by_browser: bool = False) -> Amounts:
     """As "7 EUR"."""
     sale_amount, sale_currency = (None, None) if sale is None else sale.split()
     paid, earned = payout.split(), revenue.split()
     return Amounts(
         None if sale_amount is None else Decimal(sale_amount),
         sale_currency,
+        by_browser,
         Decimal(paid[0]),
         paid[1],
         Decimal(earned[0]),
@@ -203,6 +206,78 @@ def test_the_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected
 )
 def test_what_becomes_of_money_that_is_told_anew(said: Any, price: Price, expected: Amounts) -> None:
     assert amounts(a_postback(**said), GOAL, price, money("7 USD", "4 EUR", "5 EUR")) == expected
+
+
+A_PIXEL = {"source": Source.PIXEL}
+KUWAITI = money("100 KWD", "10.000000 KWD", "12.500000 KWD", by_browser=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "goal", "price", "before", "expected"),
+    [
+        ({**A_PIXEL, "sale_amount": "100", "currency": "KWD"}, GOAL, PERCENT, None, KUWAITI),
+        (A_PIXEL, GOAL, PERCENT, None, money(None, "0.000000 EUR", "0.000000 EUR")),
+        ({}, GOAL, PERCENT, KUWAITI, KUWAITI),
+        ({"currency": "KWD"}, GOAL, PERCENT, KUWAITI, KUWAITI),
+        (  # whoever names it has their own currency, or the goal's
+            {"sale_amount": "100"},
+            GOAL,
+            PERCENT,
+            KUWAITI,
+            money("100 EUR", "10.000000 EUR", "12.500000 EUR"),
+        ),
+        (
+            {"sale_amount": "100", "currency": "KWD"},
+            GOAL,
+            PERCENT,
+            KUWAITI,
+            KUWAITI._replace(sale_by_browser=False),
+        ),
+        (
+            {"payout": "5", "revenue": "6"},
+            TAKES_PAYOUT,
+            PRICE,
+            money("100 KWD", "2 EUR", "3 EUR", by_browser=True),
+            money("100 KWD", "5 EUR", "6 EUR", by_browser=True),
+        ),
+    ],
+)
+def test_a_browsers_currency_is_of_its_own_amount_alone(
+    said: Any, goal: Goal, price: Price, before: Amounts | None, expected: Amounts
+) -> None:
+    assert amounts(a_postback(**said), goal, price, before) == expected
+
+
+HALF_PERCENT = Price("fixed", Decimal(2), "percent", Decimal(10), "EUR")
+FREE = Price("percent", Decimal(0), "fixed", Decimal(3), "EUR")
+UNSOLD = "a percentage of no sale_amount"
+OF_BROWSER = money("50 EUR", "5 EUR", "6.25 EUR", by_browser=True)
+SEVEN = Decimal(7)
+
+
+@pytest.mark.parametrize(
+    ("price", "amounts_", "named", "why"),
+    [
+        (PERCENT, OF_BROWSER, (None, None), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER, (SEVEN, None), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER, (None, SEVEN), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER, (SEVEN, Decimal(0)), ""),
+        (PERCENT, OF_BROWSER._replace(payout=SEVEN, revenue=SEVEN), (None, None), BROWSERS_SALE),
+        (PERCENT, OF_BROWSER._replace(sale_by_browser=False), (None, None), ""),
+        (PERCENT, OF_BROWSER._replace(sale_amount=Decimal(0)), (None, None), BROWSERS_SALE),
+        (PERCENT, money(None, "0 EUR", "0 EUR"), (None, None), UNSOLD),
+        (PERCENT, money(None, "1 EUR", "0 EUR"), (None, None), UNSOLD),
+        (PERCENT, money(None, "1 EUR", "1 EUR"), (None, None), ""),
+        (HALF_PERCENT, OF_BROWSER, (SEVEN, None), BROWSERS_SALE),
+        (HALF_PERCENT, OF_BROWSER, (None, SEVEN), ""),
+        (PRICE, OF_BROWSER, (None, None), ""),
+        (FREE, OF_BROWSER, (None, None), ""),
+    ],
+)
+def test_a_percentage_of_what_only_a_browser_told_is_in_doubt(
+    price: Price, amounts_: Amounts, named: Named, why: str
+) -> None:
+    assert price.doubt(amounts_, named) == why
 
 
 @pytest.mark.parametrize(

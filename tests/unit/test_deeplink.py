@@ -50,6 +50,37 @@ def test_a_deep_link_is_followed_with_the_query_of_the_offer_url(deep_link: str,
     assert follow(deep_link) == followed
 
 
+# What servers read as click_id: PHP, Rails and qs by brackets, dots and spaces, ASP.NET and Java case aside.
+FORGED = [
+    *("click_id", "CLICK_ID", "Click_Id", "click%5Fid", "%43lick_id", "click_id+", "+click_id", "clickid%20"),
+    *("click_id[]", "click_id%5B%5D", "click_id[0]", "click_id[a][b]", "[click_id]", "click.id", "click+id"),
+    *("click[id", "click-id", "clickid", "CLICK%5fID%5b%5D", "click_id%00", "click%FF_id", "click_\u0131d"),
+    *("cl\u0131ck_id", "cl%C4%B0ck_id", "a=1;click_id", "a;CLICK_ID", "amp;click_id"),
+]
+
+
+@pytest.mark.parametrize("name", FORGED)
+@pytest.mark.parametrize("form", ["{}=forged", "{}", "{}=forged&{}=again", "{0}=forged;b=1"])
+def test_a_parameter_of_the_offer_url_wins_over_every_spelling(name: str, form: str) -> None:
+    followed = follow(f"https://shop.test/?q=a%3Bb&{form.format(name, name)}&z=1") or ""
+    names = [unquote(piece.partition("=")[0]).lower() for piece in re.split("[?&;]", followed)]
+    assert followed.endswith(f"&z=1&{TAIL}")
+    assert followed.startswith("https://shop.test/?q=a%3Bb")
+    assert [name for name in names if name.startswith(("click", "cl\u0131", "[cl"))] == ["click_id"]
+    assert "forged" not in followed
+
+
+@pytest.mark.parametrize("name", ["click_id2", "my_click_id", "id", "click", "\u5e97", "_", "a[click_id]"])
+def test_other_parameters_of_a_deep_link_stay(name: str) -> None:
+    assert (follow(f"https://shop.test/?{name}=1;b=2;&c", LOCATION) or "").endswith(f"=1;b=2;&c&{TAIL}")
+
+
+@pytest.mark.parametrize("added", ["click_id[]=ours", "Click.Id=ours", "[click_id]=ours"])
+def test_the_spelling_of_the_offer_url_does_not_matter(added: str) -> None:
+    followed = follow("https://shop.test/?click_id=forged&a", f"https://shop.test/?{added}")
+    assert followed == f"https://shop.test/?a&{added}"
+
+
 LOCATIONS = [
     ("https://shop.test/land", "https://shop.test/a?b=c#d"),
     ("https://shop.test/land#no?query", "https://shop.test/a?b=c#d"),

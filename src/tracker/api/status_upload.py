@@ -108,7 +108,8 @@ async def upload_statuses(request: Request) -> Response:
     Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
     with `goal_id` or `advertiser_id`, and gives it a `status` (names of other platforms, too) and, unless it
     is left out or empty, a `sale_status`. Everything is done in one transaction; what is unmatched or refused
-    is listed and stops nothing else. `dry_run=true` says beforehand what would come of it.
+    is listed and stops nothing else. An approval of a percentage of a sale_amount that only a browser told is
+    refused, and the conversion is on hold. `dry_run=true` says beforehand what would come of it.
     """
     token = await authorize(request, SCOPE)
     is_dry = bool(read_query(request, UploadQuery).dry_run)

@@ -27,8 +27,10 @@ from tracker.clickhash import Mint
 from tracker.conversion import ConversionStatus, Postback, Source, Unreadable, read_postback, read_status
 from tracker.money import read_amount, read_currency
 from tracker.store import conversions, told_conversions
-from tracker.store.conversions import Taken
+from tracker.store.conversions import Result, Taken
 from tracker.store.created import Conflict
+from tracker.store.pool import Connection
+from tracker.store.told_conversions import Found
 
 SCOPE = "conversions:write"
 
@@ -62,6 +64,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 _Amount = Annotated[str, Field(examples=["12.50"], max_length=30), _read(read_amount)]
+_Currency = Annotated[str, _read(read_currency)]
 
 
 class NewConversion(Fields):
@@ -86,7 +89,7 @@ class NewConversion(Fields):
     payout: _Amount | None = Field(None, description="What the goal pays unless given.")
     revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
     sale_amount: _Amount | None = Field(None, description="What percentages are of.")
-    currency: Annotated[str, _read(read_currency)] | None = Field(
+    currency: _Currency | None = Field(
         None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
     )
     external_id: Text | None = Field(None, description="The advertiser_external_id.")
@@ -146,6 +149,16 @@ class ConversionPatch(Fields):
         None, description="From pending and hold to any; between approved and rejected."
     )
     sale_status: Text | None = Field(None, description="The text that its click shows, too.")
+    sale_amount: _Amount | None = Field(
+        None, description="What percentages are of, until it is approved. What only a browser told needs one."
+    )
+    currency: _Currency | None = Field(
+        None, description="ISO 4217, of sale_amount; what it is already unless given.", examples=["EUR"]
+    )
+
+    def parameters(self) -> dict[str, str]:
+        """What is said, as a postback says it."""
+        return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
 
 
 @documented.validate(
@@ -197,18 +210,21 @@ async def tell_conversions(request: Request) -> Response:
 async def change_conversion(request: Request) -> Response:
     """Change a conversion
 
-    Sets its status, or the advertiser's text. A status that it cannot get any more is refused with 409, and
-    nothing is changed. The change is in its history, its money is booked or taken back, and its affiliate is
-    told. A token that may not look at conversions (`conversions:read`) is only answered what the change came
-    to.
+    Sets its status, its sale_amount, or the advertiser's text. What it cannot get any more is refused with
+    409, and nothing is changed; so is the approval of a percentage of a sale_amount that only a browser told,
+    unless the sale_amount is given, too. The change is in its history, its money is booked or taken back, and
+    its affiliate is told. A token that may not look at conversions (`conversions:read`) is only answered what
+    the change came to.
     """
     token = await authorize(request, SCOPE)
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
     given = await read_object(request, JSON, MERGE_PATCH)
     check_storable(given)
     patch = validated(given, ConversionPatch)
-    if patch.status is None and patch.sale_status is None:
-        raise invalid({"status": ["is missing, and so is sale_status"]})
+    if patch.status is None and patch.sale_status is None and patch.sale_amount is None:
+        raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
+    if patch.currency is not None and patch.sale_amount is None:
+        raise invalid({"sale_amount": ["is missing: the currency is of it"]})
     id_, status = await _change(request, patch, token.name)
     if not token.allows(READ_SCOPE):
         return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
@@ -239,9 +255,10 @@ def _read_asked(body: dict[str, Any]) -> _Asked:
 
 def _postback(request: Request, asked: _Asked, place: int) -> Postback:
     mint: Mint = request.app.state.mint
-    ip = request.client.host if request.client else ""
     try:
-        return read_postback(mint.hash(), Source.API, ip, None, asked.conversions[place].parameters())
+        return read_postback(
+            mint.hash(), Source.API, _ip(request), None, asked.conversions[place].parameters()
+        )
     except Unreadable as error:
         raise invalid({asked.named(place, error.field): [str(error)]}) from None
 
@@ -257,13 +274,49 @@ async def _change(request: Request, patch: ConversionPatch, author: str) -> tupl
         found = None if key is None else await told_conversions.find(connection, key)
         if found is None:
             raise no_such_conversion()
-        id_, before = found
-        wanted = before if patch.status is None else ConversionStatus(patch.status)
-        said = {} if patch.sale_status is None else {id_: patch.sale_status}
-        ((_, _, after),) = await conversions.set_status(
-            connection, [id_], wanted, source=Source.API, author=author, sale_statuses=said
-        )
-        if after is not wanted:
-            errors = {"status": [f"cannot be {wanted} any more"]}
-            raise Problem(409, f"It stays {after}: it cannot be {wanted} any more.", errors=errors)
-    return id_, after
+        wanted = found.status if patch.status is None else ConversionStatus(patch.status)
+        if patch.sale_amount is None:
+            await _set_status(connection, found, wanted, patch.sale_status, author)
+        else:
+            await _name_sale(connection, found, _amendment(request, found, patch), author)
+    return found.id, wanted
+
+
+async def _set_status(
+    connection: Connection, found: Found, wanted: ConversionStatus, sale_status: str | None, author: str
+) -> None:
+    said = {} if sale_status is None else {found.id: sale_status}
+    ((_, _, after, doubt),) = await conversions.set_status(
+        connection, [found.id], wanted, source=Source.API, author=author, sale_statuses=said
+    )
+    if doubt:
+        errors = {"sale_amount": ["is missing: only a browser told the one that it has"]}
+        raise Problem(409, f"It stays {found.status}: {doubt}.", errors=errors)
+    if after is not wanted:
+        errors = {"status": [f"cannot be {wanted} any more"]}
+        raise Problem(409, f"It stays {after}: it cannot be {wanted} any more.", errors=errors)
+
+
+def _amendment(request: Request, found: Found, patch: ConversionPatch) -> Postback:
+    """What the network says of one conversion, as a postback says it."""
+    mint: Mint = request.app.state.mint
+    named = {"click_id": found.click_hash, "goal_id": str(found.goal_id), "status": str(found.status)}
+    return read_postback(mint.hash(), Source.API, _ip(request), None, named | patch.parameters())
+
+
+async def _name_sale(connection: Connection, found: Found, postback: Postback, author: str) -> None:
+    taken = await conversions.amend(connection, postback, found.id, author)
+    after = await told_conversions.find(connection, found.id)
+    assert after
+    named = postback.sale_amount, postback.currency or after.sale_currency
+    if (after.sale_amount, after.sale_currency) != named:
+        why = taken.reason if taken.result is Result.REJECTED else "it has been decided"
+        errors = {"sale_amount": [f"cannot be changed: {why}"]}
+        raise Problem(409, f"Its sale_amount cannot be changed: {why}.", errors=errors)
+    if after.status is not postback.status:
+        errors = {"status": [f"cannot be {postback.status}"]}
+        raise Problem(409, f"Its status cannot be {postback.status}: {taken.reason}.", errors=errors)
+
+
+def _ip(request: Request) -> str:
+    return request.client.host if request.client else ""

@@ -6,6 +6,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from tracker import embedded
@@ -13,7 +14,8 @@ from tracker.backup import programs
 from tracker.backup.files import DUMP, BackupError, Manifest, check, copy, explained, say, sync_directory
 from tracker.children import Claim
 from tracker.settings import Settings
-from tracker.store import pool, snapshot
+from tracker.store import pool, sending, snapshot
+from tracker.store.migrate import migrate
 
 _LOCKS = {"lock", "children"}  # what a tracker that was refused leaves in a data directory
 
@@ -65,7 +67,7 @@ async def _fill(settings: Settings, source: Path, manifest: Manifest) -> None:
     try:
         postgres = await embedded.start_postgres(settings, claim)
         try:
-            await _load(postgres.url, source / DUMP, manifest.stored)
+            await _load(postgres.url, source / DUMP, manifest)
         finally:
             await postgres.stop()
     finally:
@@ -84,13 +86,15 @@ def _copy(source: Path, kind: str, target: Path, manifest: Manifest) -> None:
     sync_directory(target)
 
 
-async def _load(dsn: str, dump: Path, stored: int) -> None:
+async def _load(dsn: str, dump: Path, manifest: Manifest) -> None:
     jobs = f"--jobs={os.cpu_count() or 1}"
     await programs.run("pg_restore", f"--dbname={dsn}", "--exit-on-error", jobs, str(dump))
     connection = await pool.connect(dsn)
     try:
-        if (found := await snapshot.stored(connection)) != stored:
-            raise BackupError(f"{dump} holds {found} clicks, and its manifest says {stored}")
+        if (found := await snapshot.stored(connection)) != manifest.stored:
+            raise BackupError(f"{dump} holds {found} clicks, and its manifest says {manifest.stored}")
+        await migrate(dsn)  # the backup may be of a version that knows of no copies
+        await sending.hold(connection, datetime.fromisoformat(manifest.made_at))
         await snapshot.analyze(connection)
     finally:
         await connection.close()

@@ -13,6 +13,7 @@ from tracker.settings import Settings
 
 _ABOUT = """\
 Checks the backup first. TRACKER_DATA_DIR must not exist yet, or be empty: nothing is ever overwritten.
+What is restored is a copy, and sends no postbacks to affiliates until `tracker resume-sending`.
 """
 
 
@@ -28,5 +29,6 @@ def run(settings: Settings, arguments: Namespace) -> int:
         return 0
     restored = asyncio.run(restore(settings, arguments.directory))
     print(f"{settings.data_dir} is as of {restored}")
+    print("it sends no postbacks to affiliates until `tracker resume-sending`")
     print(f"next: TRACKER_DATA_DIR={shlex.quote(str(settings.data_dir))} tracker up")
     return 0

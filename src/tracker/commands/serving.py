@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from socket import socket
 from typing import Any
 
 import uvicorn
@@ -15,6 +17,14 @@ KEEP_ALIVE_SECONDS = 75
 into one that is being closed."""
 DRAIN_SECONDS = 10
 """How long an edge or the API may take to answer what it has accepted before it stops."""
+
+
+class _Server(uvicorn.Server):
+    """Ends by the signal that stopped it, so nothing is done at the exit of the process."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        logging.shutdown()
 
 
 def serve(
@@ -44,7 +54,7 @@ def serve(
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     listening = listen(variable, host, port) if fd is None else inherited(fd)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     collect_rarely()
     server.run(sockets=[listening])
     return 0 if server.started else 1

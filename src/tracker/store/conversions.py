@@ -17,6 +17,7 @@ import orjson
 from tracker.clickhash import millis_of
 from tracker.conversion import (
     ADV_SUBS,
+    BROWSERS_SALE,
     FUTURE_MILLIS,
     Amounts,
     ConversionStatus,
@@ -28,6 +29,7 @@ from tracker.conversion import (
     Source,
     Trust,
     amounts,
+    counting,
     next_status,
     refusal,
     refusal_of_new,
@@ -86,6 +88,7 @@ WHERE (advertiser_id, goal_id, order_id) = ($1, $2, $3)
     OR (click_hash = $4 AND goal_id = $2 AND NOT $5::boolean)
 ORDER BY order_id = $3 DESC NULLS LAST, id LIMIT 1
 """  # noqa: S608
+_ONE = f"SELECT {', '.join(_EXISTING)} FROM conversion WHERE id = $1"  # noqa: S608
 _GIVE_UP_ORDER = "UPDATE conversion SET order_id = NULL, updated_at = clock_timestamp() WHERE id = $1"
 _HAS_CONVERSION = """
 SELECT EXISTS (SELECT FROM conversion WHERE click_hash = $1 AND goal_id = $2 AND status <> 'rejected')
@@ -93,16 +96,29 @@ SELECT EXISTS (SELECT FROM conversion WHERE click_hash = $1 AND goal_id = $2 AND
 
 # The terms that were in force when the click was followed, the most specific ones that pay. What a goal paid
 # before anything was noted of it is what was noted first.
-_PRICE = f"""
+_PRICE_OF = f"""
 SELECT {", ".join(Price._fields)} FROM (
     SELECT DISTINCT ON (affiliate_id, country_code) * FROM goal_price
-    WHERE goal_id = $1 AND (affiliate_id IS NULL OR affiliate_id = $2)
-        AND (country_code IS NULL OR country_code = $3)
-        AND (valid_from <= $4 OR (affiliate_id, country_code) IS NULL)
-    ORDER BY affiliate_id, country_code, valid_from <= $4 DESC,
-        CASE WHEN valid_from <= $4 THEN valid_from END DESC, valid_from
+    WHERE goal_id = {{goal}} AND (affiliate_id IS NULL OR affiliate_id = {{affiliate}})
+        AND (country_code IS NULL OR country_code = {{country}})
+        AND (valid_from <= {{at}} OR (affiliate_id, country_code) IS NULL)
+    ORDER BY affiliate_id, country_code, valid_from <= {{at}} DESC,
+        CASE WHEN valid_from <= {{at}} THEN valid_from END DESC, valid_from
 ) AS held WHERE payout IS NOT NULL
 ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
+"""  # noqa: S608
+_PRICE = _PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
+_BROWSERS_SALES = f"""
+SELECT sold.id, {", ".join(f"sold.{name}" for name in Amounts._fields)}, price.*
+FROM conversion AS sold, LATERAL ({
+    _PRICE_OF.format(
+        goal="sold.goal_id",
+        affiliate="sold.affiliate_id",
+        country="sold.country_code",
+        at="to_timestamp(click_millis(sold.click_hash) / 1000.0)",
+    )
+}) AS price
+WHERE sold.id = ANY ($1) AND sold.sale_by_browser
 """  # noqa: S608
 
 _CREATE = f"""
@@ -168,11 +184,12 @@ class Taken(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A conversion whose status was set; both are the same where that changed nothing."""
+    """A conversion whose status was set. Both are the same if that changed nothing."""
 
     id: int
     before: ConversionStatus
     after: ConversionStatus
+    doubt: str = ""  # why it is not approved
 
 
 class _Existing(NamedTuple):
@@ -261,19 +278,44 @@ async def set_status(
 ) -> list[Changed]:
     """Have conversions be what the operator says, as far as that may be; within a transaction.
 
+    Nobody approves a percentage of a browser's sale_amount by a status alone: it is on hold.
     Returns those of them that there are.
     """
     await lock(connection)
     olds = [
         (id_, ConversionStatus(old)) for id_, old in await connection.fetch(_TO_CHANGE, list(conversion_ids))
     ]
-    changed = [Changed(id_, old, next_status(old, status, by_operator=True)) for id_, old in olds]
+    doubts = await _doubts(connection, conversion_ids) if status is ConversionStatus.APPROVED else {}
+    changed = [_changed(id_, old, status, doubts.get(id_, "")) for id_, old in olds]
     for before, after in {(each.before, each.after) for each in changed}:
-        ids = [each.id for each in changed if (each.before, each.after) == (before, after)]
+        ids = [each.id for each in changed if each[1:3] == (before, after)]
         await connection.execute(_SET_STATUS, ids, [sale_statuses.get(id_) for id_ in ids], after)
         if after is not before:
             await _change(connection, ids, before, after, (source, author, None))
     return changed
+
+
+async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Taken:
+    """Do what the operator says of one conversion, whichever order it names, and log it; in a transaction."""
+    await lock(connection)
+    facts = await _Facts.read(connection, [postback])
+    taker = _Taker(connection, facts, CapBook(connection), postback, author)
+    taken = await taker.take_of(_Existing.of(await connection.fetchrow(_ONE, conversion_id)))
+    await connection.execute(_LOG, *_logged(postback, taken))
+    return taken
+
+
+async def _doubts(connection: Connection, conversion_ids: Collection[int]) -> dict[int, str]:
+    """Why some conversions are not approved by a status alone, by id."""
+    rows = [tuple(row) for row in await connection.fetch(_BROWSERS_SALES, list(conversion_ids))]
+    end = 1 + len(Amounts._fields)
+    return {row[0]: Price._make(row[end:]).doubt(Amounts._make(row[1:end])) for row in rows}
+
+
+def _changed(id_: int, before: ConversionStatus, status: ConversionStatus, doubt: str) -> Changed:
+    is_held = doubt and before is not ConversionStatus.APPROVED
+    after = next_status(before, ConversionStatus.HOLD if is_held else status, by_operator=True)
+    return Changed(id_, before, after, doubt if is_held else "")
 
 
 class _Facts(NamedTuple):
@@ -325,6 +367,19 @@ class _Taker(NamedTuple):
     facts: _Facts
     caps: CapBook
     postback: Postback
+    author: str = ""
+
+    @property
+    def by_operator(self) -> bool:
+        return self.postback.source is Source.API
+
+    async def take_of(self, found: _Existing) -> Taken:
+        """Do what a postback says of a conversion that was found by its id."""
+        click = self.facts.clicks.get(found.click_hash)
+        goal = click and self.facts.goal_of(self.postback, click)
+        if click is None or goal is None:
+            return self._rejected(Refusal.UNKNOWN_CLICK if click is None else Refusal.UNKNOWN_GOAL)
+        return await self._amend(click, goal, found)
 
     async def take(self, complete_until: int | None) -> Taken:
         hash_ = self.facts.hash_of(self.postback)
@@ -409,7 +464,7 @@ class _Taker(NamedTuple):
             return self._rejected(Refusal.TOO_MUCH)
         status = _first_status(postback, goal)
         is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
-        doubt = _doubt(is_over_cap=is_over_cap, lacks_sale=price.lacks_sale(money))
+        doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap)
         if doubt and status is ConversionStatus.APPROVED:
             status = ConversionStatus.HOLD
         id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap)
@@ -442,23 +497,23 @@ class _Taker(NamedTuple):
         if postback.source is Source.PIXEL:
             return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
         price = await _price(self.connection, click, goal)
-        before = None if self._replaces(found) else found.amounts
-        money = found.amounts if found.is_decided else amounts(postback, goal, price, before)
+        told = self._told_status(goal, found)
+        money = self._amounts_after(goal, price, found, told)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
         is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
-        doubt = _doubt(is_over_cap=is_over_cap, lacks_sale=price.lacks_sale(money))
-        told = self._told_status(goal, found)
+        doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap)
+        is_held = told is ConversionStatus.APPROVED and self._is_held(found, doubt)
         after = found._replace(
             order_id=self._order_after(found),
-            status=self._status_after(found, told or found.status, doubt),
+            status=self._status_after(found, ConversionStatus.HOLD if is_held else told or found.status),
             is_over_cap=is_over_cap,
             told_by_browser=False,
             sale_status=postback.sale_status or found.sale_status,
             amounts=money,
             own=_told((postback.external_id, *postback.adv_subs), found.own),
         )
-        reason = _reason(told, found, after, doubt)
+        reason = _reason(told, found, after, doubt, is_held=is_held)
         if after == found:
             return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
         said = (after.order_id, after.status, after.is_over_cap, after.told_by_browser, after.sale_status)
@@ -481,14 +536,35 @@ class _Taker(NamedTuple):
         """What it calls the conversion. The first word of an advertiser says what any first one would."""
         return self.postback.status or (goal.initial_status if self._outranks(found) else None)
 
-    def _status_after(self, found: _Existing, told: ConversionStatus, doubt: str) -> ConversionStatus:
-        by_operator = self.postback.source is Source.API
-        if doubt and told is ConversionStatus.APPROVED and not by_operator:
-            return found.status  # to pay what is in doubt is for the operator
-        return next_status(found.status, told, by_operator=by_operator)
+    def _amounts_after(
+        self, goal: Goal, price: Price, found: _Existing, told: ConversionStatus | None
+    ) -> Amounts:
+        """They change until it is decided, and once more when the operator revives it."""
+        is_revival = (found.status, told) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
+        if found.is_decided and not (is_revival and self.by_operator):
+            return found.amounts
+        return amounts(self.postback, goal, price, None if self._replaces(found) else found.amounts)
+
+    def _doubt(self, goal: Goal, price: Price, money: Amounts, *, is_over_cap: bool) -> str:
+        """Why it is for the operator to approve a conversion. Empty if it is not."""
+        of_sale = price.doubt(money, counting(self.postback, goal))
+        return "; ".join(filter(None, ("over a cap" if is_over_cap else "", of_sale)))
+
+    def _is_held(self, found: _Existing, doubt: str) -> bool:
+        """Whether an approval puts it on hold: what is in doubt is for the operator to pay.
+
+        The operator, too, has to name the amount that only a browser told.
+        """
+        if self.by_operator:
+            return BROWSERS_SALE in doubt and found.status is not ConversionStatus.APPROVED
+        return bool(doubt) and not found.is_decided
+
+    def _status_after(self, found: _Existing, told: ConversionStatus) -> ConversionStatus:
+        return next_status(found.status, told, by_operator=self.by_operator)
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
-        await _change(self.connection, [id_], before, after, (self.postback.source, "", self.postback.hash))
+        by = self.postback.source, self.author, self.postback.hash
+        await _change(self.connection, [id_], before, after, by)
 
 
 async def _change(
@@ -518,18 +594,20 @@ async def _done(connection: Connection, postbacks: Iterable[Postback]) -> dict[s
     return {taken.hash: taken for taken in known if taken.result is not Result.PARKED}
 
 
-def _reason(told: ConversionStatus | None, found: _Existing, after: _Existing, doubt: str) -> str:
+def _reason(
+    told: ConversionStatus | None, found: _Existing, after: _Existing, doubt: str, *, is_held: bool
+) -> str:
     """What the sender of an update should know of it."""
     if told in (None, after.status):
         return doubt if after.is_over_cap and not found.is_over_cap else ""
-    is_held = doubt and told is ConversionStatus.APPROVED and not found.is_decided
-    return f"it stays {after.status}" + (f": {doubt}" if is_held else "")
+    if not is_held:
+        return f"it stays {after.status}"
+    return held(found.status, after.status, doubt)
 
 
-def _doubt(*, is_over_cap: bool, lacks_sale: bool) -> str:
-    """Why it is for the operator to approve a conversion; empty where it is not."""
-    said = {"over a cap": is_over_cap, "a percentage of no sale_amount": lacks_sale}
-    return "; ".join(why for why, holds in said.items() if holds)
+def held(before: ConversionStatus, after: ConversionStatus, doubt: str) -> str:
+    """What became of an approval that is in doubt, and why."""
+    return f"it stays {after}: {doubt}" if after is before else f"it is on hold: {doubt}"
 
 
 def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:

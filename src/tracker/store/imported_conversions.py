@@ -201,6 +201,7 @@ def _row(item: ImportedConversion, click: ConvertedClick, goal: _Goal) -> _Row:
         "click_id": click.id,
         "goal_id": goal.id,
         "is_repeatable": goal.multiple,
+        "sale_by_browser": False,
         "sale_currency": None if item.sale_amount is None else item.sale_currency or goal.currency,
         "payout_currency": item.payout_currency or goal.currency,
         "revenue_currency": item.revenue_currency or goal.currency,

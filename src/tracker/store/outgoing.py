@@ -77,10 +77,11 @@ SELECT host FROM waiting WHERE host IS NOT NULL AND EXISTS (
     SELECT FROM sent_postback
     WHERE state = 'waiting' AND sent_postback.host = waiting.host AND next_attempt_at <= now())
 """
+# A copy of a database takes none, however late it becomes one.
 _TAKE = """
 UPDATE sent_postback
 SET attempts = attempts + 1, last_attempt_at = now(), next_attempt_at = now() + $3::interval
-WHERE id IN (
+WHERE NOT EXISTS (SELECT FROM deployment WHERE copy_of IS NOT NULL) AND id IN (
     SELECT id FROM sent_postback WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now()
     ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id, key, url, attempts, give_up_at - now()

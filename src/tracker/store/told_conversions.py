@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 from tracker.conversion import ConversionStatus, Postback, Source
@@ -21,7 +22,10 @@ _REQUEST = "SELECT digest, hashes FROM conversion_request WHERE (token_id, key) 
 _NOTE_REQUEST = (
     "INSERT INTO conversion_request (token_id, key, digest, hashes) VALUES ($1, $2, $3, $4::uuid[])"
 )
-_FIND = "SELECT id, status FROM conversion WHERE {column} = $1"
+_FIND = """
+SELECT id, encode(uuid_send(click_hash), 'hex') AS click_hash, goal_id, status, sale_amount, sale_currency
+FROM conversion WHERE {column} = $1
+"""
 # A hash is a conversion's or a click's; an order id means one conversion within an advertiser's goal.
 _MATCH = """
 WITH told AS MATERIALIZED (
@@ -71,6 +75,17 @@ class Line(NamedTuple):
     sale_status: str | None
 
 
+class Found(NamedTuple):
+    """A conversion that the operator is about to change."""
+
+    id: int
+    click_hash: str
+    goal_id: int
+    status: ConversionStatus
+    sale_amount: Decimal | None
+    sale_currency: str | None
+
+
 class LineResult(NamedTuple):
     """What became of a line; a reason where it is none of a conversion, or did not get its status."""
 
@@ -105,11 +120,11 @@ async def tell(pool: Pool, request: Request, complete_until: int | None) -> list
         return await conversions.take(connection, postbacks, complete_until)
 
 
-async def find(connection: Connection, key: int | str) -> tuple[int, ConversionStatus] | None:
-    """Id and status of the conversion with an id or a hash."""
+async def find(connection: Connection, key: int | str) -> Found | None:
+    """The conversion with an id or a hash."""
     statement = _FIND.format(column="id" if isinstance(key, int) else "hash")
     row = await connection.fetchrow(statement, key)
-    return row and (row["id"], ConversionStatus(row["status"]))
+    return row and Found(*row)._replace(status=ConversionStatus(row["status"]))
 
 
 async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_run: bool) -> list[LineResult]:
@@ -199,8 +214,9 @@ async def _set_each(connection: Connection, lines: Mapping[int, Line], author: s
         changed = await conversions.set_status(
             connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=said
         )
-        for id_, before, after in changed:
+        for id_, before, after, doubt in changed:
             reason = "" if after is status else f"it stays {after}"
+            reason = conversions.held(before, after, doubt) if doubt else reason
             number = lines[id_].number
             results[number] = LineResult(number, id_, before, after, reason)
     return results

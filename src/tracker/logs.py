@@ -1,0 +1,116 @@
+"""Log lines: of each kind one a second at most, so that an outage under load fills no disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
+from time import monotonic
+from typing import TextIO
+
+SECONDS = 1.0
+"""How long a line keeps others of its kind from being written."""
+MOST_KINDS = 100
+"""Kinds of lines that are told apart at a time. Further ones of a level are one kind."""
+_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+_Kind = tuple[str, int, str]  # logger, level, first line of the message's template
+
+
+@dataclass(slots=True)
+class _Latest:
+    """Lines of a kind since the one that was written last."""
+
+    due: float  # by the clock, when the next one may be written
+    count: int = 0
+    record: logging.LogRecord | None = None
+
+
+class OneASecond(logging.StreamHandler[TextIO]):
+    """Writes the first line of a kind at once, and later ones by their last and their number."""
+
+    def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._kinds: dict[_Kind, _Latest] = {}
+        self._timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or keep it for later; called with the handler's lock held."""
+        self._write_due(self._clock())
+        kind = self._kind(record)
+        latest = self._kinds.get(kind)
+        if latest is None:
+            self._kinds[kind] = _Latest(self._clock() + SECONDS)
+            super().emit(record)
+            return
+        latest.count, latest.record = latest.count + 1, record
+        self._set_timer()
+
+    def close(self) -> None:
+        """Write what was kept."""
+        self.acquire()
+        try:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._write_due(float("inf"))
+        finally:
+            self.release()
+        super().close()
+
+    def tick(self) -> None:
+        """Write what is due; called by a timer, as no later line may come."""
+        self.acquire()
+        try:
+            self._timer = None
+            self._write_due(self._clock())
+            if any(latest.count for latest in self._kinds.values()):
+                self._set_timer()
+        finally:
+            self.release()
+
+    def _kind(self, record: logging.LogRecord) -> _Kind:
+        # The first line: asyncio's reports of lost errors name their task below it.
+        kind = record.name, record.levelno, str(record.msg).partition("\n")[0]
+        is_known = kind in self._kinds or len(self._kinds) < MOST_KINDS
+        return kind if is_known else ("", record.levelno, "")
+
+    def _write_due(self, now: float) -> None:
+        for kind, latest in [*self._kinds.items()]:
+            if latest.due > now:
+                continue
+            if latest.record is None:
+                del self._kinds[kind]
+                continue
+            self._kinds[kind] = _Latest(now + SECONDS)
+            try:
+                super().emit(_summed(latest.record, latest.count))
+            except Exception:  # a log line ends nobody's work
+                self.handleError(latest.record)
+
+    def _set_timer(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(SECONDS, self.tick)
+            self._timer.daemon = True
+            with suppress(RuntimeError):  # the process ends: then close() writes it
+                self._timer.start()
+
+
+def start() -> None:
+    """Have the log on stderr, bounded."""
+    logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[OneASecond()])
+
+
+def _summed(record: logging.LogRecord, count: int) -> logging.LogRecord:
+    """One line for several: the last of them, with its error but without the traceback, and their number."""
+    line, message = copy(record), record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        message = f"{message}: {type(error).__name__}: {error}"
+    line.exc_info = line.exc_text = line.stack_info = None
+    line.args = ()
+    line.msg = f"{message} ({count - 1:,} more like it left out)" if count > 1 else message
+    return line
