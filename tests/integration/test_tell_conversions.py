@@ -192,7 +192,7 @@ async def test_an_operator_names_the_amount_that_only_a_browser_told(clicks: Set
         for changes, *_ in PIXELS
     ]
     ids = await store_conversions(clicks, rows)
-    async with api_of(clicks, scopes=SCOPES) as client:
+    async with api_of(clicks, scopes=(*SCOPES, "money:read")) as client:
         for id_, (changes, patch, status, expected) in zip(ids, PIXELS, strict=True):
             if patch.get("sale_amount", "").startswith("999"):
                 await run_sql(clicks, "UPDATE goal_price SET payout = 1000")
