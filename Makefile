@@ -1,4 +1,5 @@
-# `make` prints what there is. Everything lives in .venv and var/; nothing outside this directory is touched.
+# `make` prints what there is. Everything lives in .venv and var/; nothing outside this directory is touched, but by
+# root's `make run` and `make test`: they make two system users (README, users and rights).
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed

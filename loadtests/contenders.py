@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from loadtests.traffic import AFFILIATES, OFFERS, USER_AGENTS
 from tracker.children import Claim
+from tracker.cluster import ADMIN, ROLE
 from tracker.embedded import Engine, resolve, start_postgres, start_valkey
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
@@ -167,7 +168,8 @@ class House:
 
     async def create_database(self, name: str) -> str:
         """An empty database; returns its DSN."""
-        await _execute(self.postgres.url, f"CREATE DATABASE {name}")
+        admin = self.postgres.url.replace(ROLE, ADMIN, 1)
+        await _execute(admin, f"CREATE DATABASE {name} OWNER {ROLE}")
         return self.dsn(name)
 
     async def start_api(self, database: str) -> tuple[int, int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ import redis.asyncio
 
 from tracker import embedded
 from tracker.children import Claim
+from tracker.cluster import ADMIN, ROLE
 from tracker.embedded import Engine, resolve, start_postgres, start_valkey
 from tracker.settings import Settings
 from tracker.store.migrate import migrate
@@ -40,6 +43,14 @@ class Engines:
 
     def dsn_of(self, database: str) -> str:
         return urlsplit(self.postgres.url)._replace(path=f"/{database}").geturl()
+
+
+@contextmanager
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="tracker-open-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +96,8 @@ async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 async def maintenance(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
     """A connection to create and drop databases over; the template is there."""
-    connection = await asyncpg.connect(engines.dsn_of("postgres"))
-    await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker")
+    connection = await asyncpg.connect(engines.dsn_of("postgres").replace(ROLE, ADMIN, 1))
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker OWNER {ROLE}")
     yield connection
     await connection.close()
 
@@ -97,7 +108,7 @@ async def database(
 ) -> AsyncIterator[Settings]:
     """Settings with a migrated database of this test's own and an empty Valkey."""
     name = f"test_{next(_numbers)}"
-    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
+    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy OWNER {ROLE}")
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         await client.flushall()
     yield replace(engines.settings, postgres_dsn=engines.dsn_of(name), data_dir=tmp_path)

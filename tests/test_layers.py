@@ -41,7 +41,9 @@ LEVELS = [
         "tracker.edge.advertiser_secrets",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
-    {"tracker.sockets", "tracker.edge.http"},
+    {"tracker.sockets", "tracker.edge.http", "tracker.accounts"},
+    {"tracker.launcher"},
+    {"tracker.cluster"},
     {
         "tracker.edge.visitor",
         "tracker.edge.link_forms",

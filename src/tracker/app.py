@@ -45,7 +45,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Edge:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        snapshot = settings.data_dir / f"catalogue-{slot}.ndjson"
+        snapshot = settings.data_dir / "catalogue" / f"{slot}.ndjson"
         await catalog.restore(snapshot)
         await recorders.start()
         tasks = [

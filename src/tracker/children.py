@@ -8,10 +8,11 @@ import fcntl
 import os
 import signal
 import struct
+import subprocess
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +23,14 @@ LEFTOVER_SECONDS = 10.0
 """How long the processes of a killed start may take to end by themselves; then they are killed."""
 
 _POLL_SECONDS = 0.05
-_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
-_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAP_DAC_OVERRIDE, _CAP_SETPCAP = 1, 8
+_CAPABILITY_SETS = 24  # bytes of capset(2)'s data: effective, permitted and inheritable, twice 32 bits each
+_FIRST_CLOSED = """\
+for path; do
+    if test -d "$path"; then test -x "$path"; else test -r "$path"; fi || { printf '%s\\n' "$path"; break; }
+done
+"""
 _LIBC = ctypes.CDLL(None, use_errno=True)  # loaded here: between fork and exec is no time to load anything
 
 
@@ -34,13 +39,14 @@ class CannotStart(Complaint):
 
 
 class Account(NamedTuple):
-    """The user that a child runs as, other than our own."""
+    """The user that a child of root runs as. Where that is root itself, the child has no capabilities."""
 
     name: str
     uid: int
     gid: int
-    passes_any_door: bool
-    """Keeps CAP_DAC_OVERRIDE: its programs or its data lie behind directories that it may not enter."""
+    groups: tuple[int, ...] = ()
+    """Its other groups."""
+    home: str = "/"
 
 
 class Claim:
@@ -74,6 +80,21 @@ class Claim:
     def note(self, pid: int, death_signal: signal.Signals) -> None:
         """Remember a child, for the next start to end it should this one be killed."""
         os.write(self.inherited, f"{pid} {_started_at(pid)} {death_signal.value}\n".encode())
+
+    @asynccontextmanager
+    async def alone(self, engine: str) -> AsyncIterator[int]:
+        """A lock for all processes of an engine to inherit: once it is had, none of an earlier start is left.
+
+        Raises:
+            CannotStart: one is.
+        """
+        lock = _open_lock(self.data_dir / f"{engine}.lock")
+        try:
+            if not await _locked_within(lock, LEFTOVER_SECONDS):
+                raise CannotStart(f"{self.data_dir}: a process of the last {engine} has not ended yet")
+            yield lock
+        finally:
+            os.close(lock)
 
     async def release(self) -> None:
         """Give the directory up once nothing of ours runs there: what was not ended before is ended now."""
@@ -122,12 +143,16 @@ async def spawn(
     death_signal: signal.Signals,
     *,
     account: Account | None = None,
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
     log: Path | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
     fds: Sequence[int] = (),
 ) -> Process:
     """Start a child in a session of its own, which gets `death_signal` when this process dies.
 
-    Its output is appended to `log`, or goes where ours goes; with an `account` it works in `/`.
+    It works in `directory`, also where its account may not go there by itself. Its output is appended to
+    `log`, or goes where ours goes.
 
     Raises:
         CannotStart: the program cannot be started.
@@ -136,15 +161,15 @@ async def spawn(
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=output,
-            cwd=None if account is None else "/",
+            env=environment,
             pass_fds=(claim.inherited, *fds),
             start_new_session=True,
-            preexec_fn=_before_exec(death_signal, account),
+            preexec_fn=_before_exec(account, directory, death_signal),
         )
-    except (OSError, ValueError) as error:  # ValueError: what asyncio makes of an error before exec
+    except (OSError, ValueError, subprocess.SubprocessError) as error:  # the last two: of what precedes exec
         raise CannotStart(f"{argv[0]} cannot be started: {error}") from error
     finally:
         if output is not None:
@@ -153,57 +178,66 @@ async def spawn(
     return process
 
 
-def can_open_doors() -> bool:
-    """Whether this process can give a child an account that `passes_any_door`."""
-    needed = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_SETPCAP
-    return _effective_capabilities() & needed == needed
+def first_closed(account: Account, paths: Iterable[Path]) -> Path | None:
+    """What keeps an account from reading these: the first directory that it may not enter, or file.
 
+    Asked of the system, in a process of that account: access control lists count as well.
 
-def _effective_capabilities() -> int:
+    Raises:
+        CannotStart: we cannot become that account.
+    """
+    there = [step for path in paths for step in (*reversed(path.parents), path)]
     try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+        asked = subprocess.run(
+            ["/bin/sh", "-c", _FIRST_CLOSED, "sh", *dict.fromkeys(map(str, there))],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            env={},
+            preexec_fn=_before_exec(account, Path("/")),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CannotStart(
+            f"root may not start processes of user {account.name} here: run as another user than root"
+        ) from error
+    closed = os.fsdecode(asked.stdout).rstrip("\n")
+    return Path(closed) if closed else None
 
 
-def _before_exec(death_signal: signal.Signals, account: Account | None) -> Callable[[], None]:
+def _before_exec(
+    account: Account | None, directory: Path | None, death_signal: signal.Signals | None = None
+) -> Callable[[], None]:
     parent = os.getpid()
 
     def prepare() -> None:
+        if directory is not None:
+            os.chdir(directory)  # while we still may
         if account is not None:
-            _become(account)
-        if sys.platform == "linux":
-            # After the change of user, which clears it.
-            _prctl(_PR_SET_PDEATHSIG, death_signal)
+            os.setgroups(account.groups)
+            os.setgid(account.gid)
+            os.setuid(account.uid)
+        if sys.platform != "linux":
+            return
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # no program that it runs gives it rights that it does not have
+        if account is not None:
+            _drop_capabilities()
+        if death_signal is not None:
+            _prctl(_PR_SET_PDEATHSIG, death_signal)  # a change of user would clear it
             if os.getppid() != parent:  # died before it could be asked for
                 os._exit(1)
 
     return prepare
 
 
-def _become(account: Account) -> None:
-    if account.passes_any_door:
-        # Without it access(2), by which PostgreSQL looks for its own programs, would leave capabilities out.
-        _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
-    os.setgroups([])
-    os.setgid(account.gid)
-    os.setuid(account.uid)
-    if account.passes_any_door:
-        _keep_only(1 << _CAP_DAC_OVERRIDE)
-        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE)
-
-
-def _keep_only(capabilities: int) -> None:
+def _drop_capabilities() -> None:
+    """For good: without new privileges, exec gives none back to root either (capabilities(7))."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    low = struct.pack("=III", capabilities, capabilities, capabilities)  # effective, permitted, inheritable
-    if _LIBC.capset(header, low + bytes(12)) != 0:
+    if _LIBC.capset(header, bytes(_CAPABILITY_SETS)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _prctl(option: int, first: int, second: int = 0) -> None:
-    arguments = [ctypes.c_ulong(value) for value in (first, second, 0, 0)]
-    if _LIBC.prctl(option, *arguments) != 0:
+def _prctl(option: int, argument: int) -> None:
+    if _LIBC.prctl(option, *(ctypes.c_ulong(value) for value in (argument, 0, 0, 0))) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 

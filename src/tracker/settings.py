@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -112,6 +112,11 @@ class Settings:
             value = getattr(self, field)
             unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
             yield name, round(value / unit) if unit else value
+
+
+def environment(names: Collection[str] | None = None, **changed: str) -> dict[str, str]:
+    """The environment for a child: these variables of ours, or all of them; and what is `changed`."""
+    return {name: value for name, value in os.environ.items() if names is None or name in names} | changed
 
 
 def packaged_geoip() -> tuple[Path, ...]:

@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, TextIO
 
-from tracker import embedded
-from tracker.children import CannotStart, Child, Claim, first_error, spawn
-from tracker.settings import Settings
+from tracker import accounts, embedded
+from tracker.children import Account, CannotStart, Child, Claim, first_error, spawn
+from tracker.settings import Settings, environment
 from tracker.sockets import listen
 from tracker.store import pool
 from tracker.store.demo import has_demo, load_demo
@@ -36,6 +37,8 @@ _DRAIN_SECONDS, _BATCH_SECONDS = 15.0, 45.0  # an edge or the API; the worker
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
+_CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, of its packages, and ours
+_EDGES_DIRECTORIES = ("spool", "catalogue")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -136,7 +139,8 @@ class _House:
                 async with asyncio.TaskGroup() as keepers:
                     await self._start_engines(keepers)
                     await self._prepare(demo)
-                    await self._start_parts(keepers, edges, links, api)
+                    account = _services(self._claim.data_dir)
+                    await self._start_parts(keepers, edges, links, api, account)
                     await _until_ready("edge", host, port)
                     await _until_ready("API", host, api_port)
                     for part in self._parts():
@@ -217,31 +221,63 @@ class _House:
         embedded.check_version("TRACKER_POSTGRES_DSN", "postgresql", version)
 
     async def _start_parts(
-        self, keepers: asyncio.TaskGroup, edges: int, links: socket.socket, api: socket.socket
+        self,
+        keepers: asyncio.TaskGroup,
+        edges: int,
+        links: socket.socket,
+        api: socket.socket,
+        account: Account | None,
     ) -> None:
-        self._api = [Part("the API", self._command("api", _DRAIN_SECONDS, api))]
-        self._worker = [Part("the worker", self._command("worker", _BATCH_SECONDS, slot=0))]
+        self._api = [Part("the API", self._command(account, "api", _DRAIN_SECONDS, api))]
+        self._worker = [Part("the worker", self._command(account, "worker", _BATCH_SECONDS, slot=0))]
         self._edges = [
-            Part(f"edge {slot}", self._command("edge", _DRAIN_SECONDS, links, slot)) for slot in range(edges)
+            Part(f"edge {slot}", self._command(account, "edge", _DRAIN_SECONDS, links, slot))
+            for slot in range(edges)
         ]
         for part in (*self._api, *self._worker, *self._edges):
             await part.start()
             keepers.create_task(part.keep())
 
     def _command(
-        self, role: str, patience: float, listening: socket.socket | None = None, slot: int | None = None
+        self,
+        account: Account | None,
+        role: str,
+        patience: float,
+        listening: socket.socket | None = None,
+        slot: int | None = None,
     ) -> Callable[[], Awaitable[Child]]:
         words = [] if slot is None else ["--slot", str(slot)]
         fds = () if listening is None else (listening.fileno(),)
         words += [word for fd in fds for word in ("--fd", str(fd))]
         # Its environment is ours, and so are the settings that it reads there. -P: no modules from `.`
         argv = [sys.executable, "-P", "-m", "tracker", role, *words]
+        variables = None if account is None else environment(HOME=account.home)
 
         async def start() -> Child:
-            process = await spawn(argv, self._claim, signal.SIGTERM, fds=fds)
+            process = await spawn(
+                argv, self._claim, signal.SIGTERM, account=account, environment=variables, fds=fds
+            )
             return Child(role, process, signal.SIGTERM, patience)
 
         return start
+
+
+def _services(data_dir: Path) -> Account | None:
+    """Whom the edges, the API and the worker run as. What edges write to is theirs from now on."""
+    interpreter = Path(sys.executable)
+    code = [Path(spec.origin) for spec in map(find_spec, _CODE) if spec is not None and spec.origin]
+    account, closed = accounts.services([interpreter.resolve(), interpreter, *code], data_dir)
+    if closed is not None:
+        _say(
+            f"tracker: {closed} is closed to user {accounts.SERVICES}, so edge, API and worker run as root, "
+            "without its capabilities: put Python and the tracker where others may read them",
+            sys.stderr,
+        )
+    for name in _EDGES_DIRECTORIES:
+        accounts.own(data_dir / name, account, all_of_it=True)
+    for snapshot in data_dir.glob("catalogue-*.ndjson"):  # where they were while edges might write there
+        snapshot.unlink()
+    return account
 
 
 async def _until_ready(name: str, host: str, port: int) -> None:

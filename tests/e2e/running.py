@@ -37,7 +37,14 @@ def free_port() -> int:
 class Up:
     """One `tracker up`: on free ports, with what it prints kept."""
 
-    def __init__(self, data_dir: Path, *options: str, log: Path | None = None, **variables: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        log: Path | None = None,
+        python: str = sys.executable,
+        **variables: str,
+    ) -> None:
         self.data_dir = data_dir
         self.port = int(variables.get("TRACKER_PORT") or free_port())
         self.api_port = int(variables.get("TRACKER_API_PORT") or self.port + 1)
@@ -46,7 +53,7 @@ class Up:
         own = {"TRACKER_DATA_DIR": str(data_dir), "TRACKER_PORT": str(self.port)}
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tracker", "up", *options],
+                [python, "-m", "tracker", "up", *options],
                 env=clean | own | variables,
                 stdout=output,
                 stderr=output,
@@ -127,9 +134,9 @@ def _children_of(task: Path) -> list[str]:
 
 
 @contextmanager
-def up(data_dir: Path, *options: str, **variables: str) -> Iterator[Up]:
+def up(data_dir: Path, *options: str, python: str = sys.executable, **variables: str) -> Iterator[Up]:
     """A tracker that is ready, and ended when the test is over."""
-    tracker = Up(data_dir, *options, **variables)
+    tracker = Up(data_dir, *options, python=python, **variables)
     try:
         yield tracker.wait_ready()
     finally:

@@ -65,7 +65,7 @@ async def prepare(dsn: str) -> None:
 @pytest.fixture(scope="module")
 async def dsn(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
     """One database for all the stories, each of which is rolled back."""
-    await maintenance.execute("CREATE DATABASE stories TEMPLATE migrated_template")
+    await maintenance.execute("CREATE DATABASE stories TEMPLATE migrated_template OWNER tracker")
     await prepare(engines.dsn_of("stories"))
     yield engines.dsn_of("stories")
     await maintenance.execute("DROP DATABASE stories WITH (FORCE)")

@@ -207,7 +207,7 @@ async def test_an_edge_serves_from_its_snapshot_while_postgres_is_away(
 ) -> None:
     async with edge_of(database):
         pass
-    assert oct((tmp_path / "catalogue-0.ndjson").stat().st_mode & 0o777) == "0o600"
+    assert oct((tmp_path / "catalogue" / "0.ndjson").stat().st_mode & 0o777) == "0o600"
     away = replace(database, postgres_dsn="postgresql://nobody@127.0.0.1:1/none")
     async with edge_of(away, demo=False) as client:
         assert (await client.get(LINK)).status_code == 302
@@ -215,7 +215,8 @@ async def test_an_edge_serves_from_its_snapshot_while_postgres_is_away(
 
 async def test_without_catalogue_it_asks_to_come_again(database: Settings) -> None:
     away = replace(database, postgres_dsn="postgresql://nobody@127.0.0.1:1/none")
-    (database.data_dir / "catalogue-0.ndjson").write_text("torn")
+    (database.data_dir / "catalogue").mkdir()
+    (database.data_dir / "catalogue" / "0.ndjson").write_text("torn")
     async with edge_of(away, demo=False, wait=False) as client:
         answer = await client.get(LINK)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -268,7 +269,7 @@ async def test_a_bad_free_text_is_left_out_and_others_are_made_ascii(database: S
 async def test_a_snapshot_that_cannot_be_written_costs_the_snapshot_alone(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (database.data_dir / "catalogue-0.new").mkdir()
+    (database.data_dir / "catalogue" / "0.new").mkdir(parents=True)
     async with edge_of(database) as client:
         assert (await client.get(LINK)).status_code == 302
     assert "snapshot" in caplog.text

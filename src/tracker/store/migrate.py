@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from importlib.resources import files
 
 from tracker.store import partitions
-from tracker.store.pool import connect
+from tracker.store.pool import REFUSED, Connection, connect
+
+_log = logging.getLogger(__name__)
 
 _LOCK = 0x7C1C_0001  # one migrating process at a time
 
@@ -13,6 +17,25 @@ _LEDGER = """
 CREATE TABLE IF NOT EXISTS migration (
     name        text PRIMARY KEY,
     applied_at  timestamptz NOT NULL DEFAULT now()
+);
+-- The migration that is under way, seen also from without its transaction: what is left here was cut off.
+CREATE TABLE IF NOT EXISTS migration_begun (
+    name        text PRIMARY KEY,
+    begun_at    timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+_BEGIN = """
+INSERT INTO migration_begun (name) VALUES ($1)
+ON CONFLICT (name) DO UPDATE SET begun_at = now()
+RETURNING (xmax <> 0) AS was_begun
+"""
+
+_HOLDER = """
+SELECT pid, backend_start
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = 0 AND objid = $1 AND granted AND database = (
+    SELECT oid FROM pg_database WHERE datname = current_database()
 )
 """
 
@@ -26,23 +49,47 @@ ON CONFLICT DO NOTHING
 async def migrate(dsn: str) -> list[str]:
     """Apply what is missing and return the names of the files applied, in order.
 
-    Also creates the deployment's visitor key, once, and the partitions of the next days.
+    Also creates the deployment's visitor key, once, and the partitions of the next days. A file that a kill
+    has cut off left nothing behind. It is applied as a whole, and a warning says so.
     """
     connection = await connect(dsn)
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await _lock(connection)
         await connection.execute(_LEDGER)
         done = {row["name"] for row in await connection.fetch("SELECT name FROM migration")}
         applied = [name for name in _names() if name not in done]
         for name in applied:
-            async with connection.transaction():
-                await connection.execute((files(__package__) / "migrations" / name).read_text())
-                await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+            await _apply(connection, name)
         await connection.execute(_DEPLOYMENT)
         await partitions.create_ahead(connection)
         return applied
     finally:
         await connection.close()
+
+
+async def _lock(connection: Connection) -> None:
+    """Wait until nobody else migrates this database. Our server process ends within a second of us."""
+    with suppress(REFUSED):  # the server's system cannot tell it of that
+        await connection.execute("SET client_connection_check_interval = '1s'")
+    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+        return
+    for holder in await connection.fetch(_HOLDER, _LOCK):
+        _log.warning(
+            "waiting for another migration of this database to end: server process %d, since %s",
+            holder["pid"],
+            f"{holder['backend_start']:%Y-%m-%dT%H:%M:%SZ}",
+        )
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+
+
+async def _apply(connection: Connection, name: str) -> None:
+    script = (files(__package__) / "migrations" / name).read_text()
+    if await connection.fetchval(_BEGIN, name):
+        _log.warning("migration %s was cut off: nothing of it is left, and it is applied again", name)
+    async with connection.transaction():
+        await connection.execute(script)
+        await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+        await connection.execute("DELETE FROM migration_begun WHERE name = $1", name)
 
 
 def _names() -> list[str]:

@@ -1,0 +1,80 @@
+"""Migrations that were killed, and others that go on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tests.conftest import Engines
+from tests.integration.house import until
+from tracker.settings import Settings
+from tracker.store import migrate as module
+from tracker.store.migrate import migrate
+
+pytestmark = pytest.mark.anyio
+
+_LAST = module._names()[-1]
+_WAITS = "SELECT true FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+_NOBODY_WAITS = f"SELECT NOT EXISTS ({_WAITS})"
+
+
+@pytest.fixture
+async def lagging(
+    engines: Engines, maintenance: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """The DSN of a database that lacks the last migration."""
+    await maintenance.execute("CREATE DATABASE lagging OWNER tracker")
+    names = module._names()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_names", lambda: names[:-1])
+        await migrate(engines.dsn_of("lagging"))
+    yield engines.dsn_of("lagging")
+    await maintenance.execute("DROP DATABASE lagging WITH (FORCE)")
+
+
+async def _migrating(dsn: str) -> asyncio.subprocess.Process:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tracker", "migrate"),
+        env=environ | {"TRACKER_POSTGRES_DSN": dsn},
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
+    lagging: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocker, observer = await asyncpg.connect(lagging), await asyncpg.connect(lagging)
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE click, click_count")
+        killed = await _migrating(lagging)
+        await until(lambda: observer.fetchval(_WAITS))
+        killed.send_signal(signal.SIGKILL)
+        await killed.communicate()
+        await until(lambda: observer.fetchval(_NOBODY_WAITS))  # while what it waited for is still locked
+    await asyncio.gather(blocker.close(), observer.close())
+    assert await migrate(lagging) == [_LAST]
+    assert f"migration {_LAST} was cut off: nothing of it is left, and it is applied again" in caplog.text
+    caplog.clear()
+    assert await migrate(lagging) == []
+    assert caplog.text == ""
+
+
+async def test_migration_says_whom_it_waits_for(database: Settings) -> None:
+    assert database.postgres_dsn
+    other = await asyncpg.connect(database.postgres_dsn)
+    await other.execute("SELECT pg_advisory_lock($1)", module._LOCK)
+    second = await _migrating(database.postgres_dsn)
+    assert await until(lambda: other.fetchval(_WAITS))
+    pid = other.get_server_pid()
+    await other.close()
+    _, said = await second.communicate()
+    assert second.returncode == 0
+    waited_for = f"waiting for another migration of this database to end: server process {pid}, since"
+    assert waited_for in said.decode()
