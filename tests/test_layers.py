@@ -31,6 +31,7 @@ LEVELS = [
         "tracker.settings",
         "tracker.complaint",
         "tracker.logs",
+        "tracker.metrics_socket",
         "tracker.edge.text",
         "tracker.edge.metrics",
         "tracker.edge.answer",
@@ -81,6 +82,7 @@ LEVELS = [
     {
         "tracker.app",
         "workers",
+        "tracker.metrics_listener",
         "tracker.doctor",
         "tracker.supervisor",
         "tracker.backup",
@@ -200,6 +202,7 @@ FOREIGN = {
     | HTTP
     | {"tracker.app", "tracker.edge.catalog", "tracker.edge.device", "tracker.supervisor"},
     "api": {"tracker.app", "workers", "tracker.supervisor"},
+    "metrics": API | EDGE | {"workers", "tracker.supervisor", "tracker.doctor", "tracker.backup"},
 }
 
 

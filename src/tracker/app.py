@@ -24,6 +24,7 @@ from tracker.edge.orphans import OrphanLog
 from tracker.edge.postback import Postbacks, is_postback_path
 from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import Redirect
+from tracker.metrics_socket import Answers, answering
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
 
@@ -37,7 +38,7 @@ _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visito
 
 
 def create_edge(settings: Settings, slot: int = 0) -> Edge:
-    """The public side: tracking links, postbacks, health and metrics."""
+    """The public side: tracking links, postbacks and health."""
     mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
     recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
     postbacks = Postbacks(settings, mint, catalog, metrics)
@@ -57,7 +58,8 @@ def create_edge(settings: Settings, slot: int = 0) -> Edge:
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
                 await catalog.loaded.wait()
         _freeze()
-        yield
+        async with answering(settings.data_dir, f"edge-{slot}", _answers(catalog, recorders, metrics)):
+            yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -65,7 +67,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Edge:
         await postbacks.close()
         geo.close()
 
-    rest = Starlette(routes=_operations(catalog, recorders, metrics), lifespan=lifespan)
+    rest = Starlette(routes=_health(catalog, recorders), lifespan=lifespan)
 
     return Edge(catalog, redirect, postbacks, rest)
 
@@ -92,7 +94,7 @@ class Edge:
         return is_tracking_path(path) or self._claims(path)
 
 
-def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> list[Route]:
+def _health(catalog: Catalog, recorders: Recorders) -> list[Route]:
     """What operators and proxies ask an edge."""
 
     async def live(_: Request) -> Response:
@@ -107,23 +109,23 @@ def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> lis
             f"waiting for: {', '.join(missing)}\n" if missing else "ready\n", 503 if missing else 200
         )
 
-    async def show_metrics(_: Request) -> Response:
+    return [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+def _answers(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> Answers:
+    """What the metrics' listener asks an edge."""
+
+    async def show_metrics(_: str) -> str:
         gauges = await asyncio.to_thread(recorders.gauges)
         metrics.set("clicks_spooled", recorders.spooled)
-        text = metrics.text(catalogue_problems=len(catalog.problems), **gauges)
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+        return metrics.text(catalogue_problems=len(catalog.problems), **gauges)
 
-    async def serves_host(request: Request) -> Response:
-        """What a TLS proxy asks before it gets a certificate (Caddy's on_demand_tls)."""
-        ours = catalog.hosts.serves(request.query_params.get("domain", ""))
-        return PlainTextResponse("ours\n" if ours else "not ours\n", 200 if ours else 404)
+    async def serves(domain: str) -> str:
+        if not catalog.loaded.is_set():
+            return ""
+        return "ours" if catalog.hosts.serves(domain) else "not ours"
 
-    return [
-        Route("/health/live", live),
-        Route("/health/ready", ready),
-        Route("/metrics", show_metrics),
-        Route("/hosts/serves", serves_host),
-    ]
+    return {"metrics": show_metrics, "serves": serves}
 
 
 def _freeze() -> None:

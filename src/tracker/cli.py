@@ -25,6 +25,7 @@ COMMANDS = {
     "edge": "serve tracking links and take postbacks on TRACKER_HOST:TRACKER_PORT",
     "api": "serve the API and its docs on TRACKER_HOST:TRACKER_API_PORT",
     "worker": "move recorded clicks and postbacks into PostgreSQL, until SIGTERM",
+    "metrics": "serve what all processes count on TRACKER_METRICS_HOST:TRACKER_METRICS_PORT",
     "migrate": "bring the database up to date",
     "doctor": "look for what is amiss, in engines, catalogue, ledger and settings, and say what to do",
     "backup": "copy the embedded engines and the spool, while they run",
@@ -68,7 +69,7 @@ _TELLS_ENGINES_APART = {"up", "backup", "restore"}
 
 _EXAMPLES = """\
 examples:
-  tracker up                                    everything, with demo data, on ports 8000 and 8001
+  tracker up                                    everything, with demo data, on ports 8000 to 8002
   TRACKER_PORT=9000 tracker up --edges 2        two edges that share port 9000; the API on 9001
   tracker token create --scope clicks:read      a token for the read API
   tracker link 3 513 --test                     a link of offer 3 for affiliate 513, to try it out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -42,6 +42,10 @@ class Settings:
     """Port of the edge: tracking links and postbacks."""
     api_port: int = 8001
     """Port of the API and its docs; the one after `port` unless set."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics, which anybody who reaches it may read."""
+    metrics_port: int = 8002
+    """Port of the metrics; the second after `port` unless set."""
     data_dir: Path = Path("var")
     """Where the embedded engines, the catalogue snapshot and run-time files live."""
     redis_url: str | None = None
@@ -89,7 +93,8 @@ class Settings:
         """Read TRACKER_* variables.
 
         Raises:
-            SettingsError: a value cannot be read, or a TRACKER_ variable has no meaning here.
+            SettingsError: a value cannot be read, a TRACKER_ variable has no meaning here, or the metrics'
+                port is another's.
         """
         env = os.environ if environ is None else environ
         given = {name: value.strip() for name, value in env.items() if name.startswith(_PREFIX)}
@@ -103,8 +108,10 @@ class Settings:
                     fields[field] = read(given[name])
                 except (ValueError, OSError, RuntimeError, ZoneInfoNotFoundError) as error:
                     raise SettingsError(f"{name}: {error}") from error
-        settings = cls(**fields)  # type: ignore[arg-type]
-        return settings if "api_port" in fields else replace(settings, api_port=settings.port + 1)
+        port = cls(**fields).port  # type: ignore[arg-type]
+        settings = cls(**{"api_port": port + 1, "metrics_port": port + 2} | fields)  # type: ignore[arg-type]
+        _check_metrics_port(settings)
+        return settings
 
     def variables(self) -> Iterator[tuple[str, object]]:
         """Each TRACKER_ variable with the value in force, in the unit that an operator sets it in."""
@@ -125,6 +132,15 @@ def packaged_geoip() -> tuple[Path, ...]:
     if spec is None or spec.origin is None:
         return ()
     return (Path(spec.origin).parent / "db" / "dbip-city-lite-latest.mmdb",)
+
+
+def _check_metrics_port(settings: Settings) -> None:
+    others = {settings.port: "TRACKER_PORT", settings.api_port: "TRACKER_API_PORT"}
+    port = settings.metrics_port
+    if port in others:
+        raise SettingsError(
+            f"TRACKER_METRICS_PORT: {port} is {others[port]}, too: set TRACKER_METRICS_PORT to another"
+        )
 
 
 def _whole(low: int, high: int, unit: float = 1) -> _Reader:
@@ -196,8 +212,10 @@ _UNITS = {"_MS": 0.001, "_MB": 1 << 20}  # of variables that end so, in those of
 
 _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_HOST": ("host", str),
-    "TRACKER_PORT": ("port", _whole(1, 65_534)),
+    "TRACKER_PORT": ("port", _whole(1, 65_533)),
     "TRACKER_API_PORT": ("api_port", _whole(1, 65_535)),
+    "TRACKER_METRICS_HOST": ("metrics_host", str),
+    "TRACKER_METRICS_PORT": ("metrics_port", _whole(1, 65_535)),
     "TRACKER_DATA_DIR": ("data_dir", lambda text: Path(text).expanduser()),
     "TRACKER_REDIS_URL": ("redis_url", _url("redis", "rediss", "unix")),
     "TRACKER_POSTGRES_DSN": ("postgres_dsn", _url("postgresql", "postgres")),

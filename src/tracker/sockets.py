@@ -10,17 +10,17 @@ from tracker.children import CannotStart
 _BACKLOG = 2048  # connections that wait while no edge is there
 
 
-def listen(variable: str, host: str, port: int) -> socket.socket:
+def listen(variable: str, host: str, port: int, *, host_variable: str = "TRACKER_HOST") -> socket.socket:
     """Listen from now on: who comes before an edge is there, or while one is started again, waits.
 
     Raises:
-        CannotStart: the address cannot be had; the message names `variable`.
+        CannotStart: the address cannot be had; the message names `variable`, or that of the host.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
     except OSError as error:
-        raise CannotStart(f"TRACKER_HOST: {host!r}: {error.strerror}") from error
+        raise CannotStart(f"{host_variable}: {host!r}: {error.strerror}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)

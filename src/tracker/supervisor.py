@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
 _CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, of its packages, and ours
-_EDGES_DIRECTORIES = ("spool", "catalogue")
+_SERVICES_DIRECTORIES = ("spool", "catalogue", "metrics")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -130,17 +130,22 @@ class _House:
         self._worker: list[Part] = []
         self._api: list[Part] = []
         self._edges: list[Part] = []
+        self._metrics: list[Part] = []
 
     async def run(self, edges: int, demo: bool | None) -> None:
         """Start everything in order and keep it up until cancelled."""
         host, port, api_port = self._given.host, self._given.port, self._given.api_port
-        with listen("TRACKER_PORT", host, port) as links, listen("TRACKER_API_PORT", host, api_port) as api:
+        with (
+            listen("TRACKER_PORT", host, port) as links,
+            listen("TRACKER_API_PORT", host, api_port) as api,
+            _listen_for_metrics(self._given) as metrics,
+        ):
             try:
                 async with asyncio.TaskGroup() as keepers:
                     await self._start_engines(keepers)
                     await self._prepare(demo)
                     account = _services(self._claim.data_dir)
-                    await self._start_parts(keepers, edges, links, api, account)
+                    await self._start_parts(keepers, edges, links, api, metrics, account)
                     await _until_ready("edge", host, port)
                     await _until_ready("API", host, api_port)
                     for part in self._parts():
@@ -151,11 +156,11 @@ class _House:
 
     async def stop(self) -> None:
         """Edges first, which drain; then who reads what they wrote; the engines last."""
-        for parts in (self._edges, self._api, self._worker, self._engines):
+        for parts in (self._edges, self._api, self._worker, self._metrics, self._engines):
             await asyncio.gather(*(part.stop() for part in parts))
 
     def _parts(self) -> Iterable[Part]:
-        return (*self._engines, *self._worker, *self._api, *self._edges)
+        return (*self._engines, *self._worker, *self._api, *self._edges, *self._metrics)
 
     async def _start_engines(self, keepers: asyncio.TaskGroup) -> None:
         if self._given.redis_url is None:
@@ -226,6 +231,7 @@ class _House:
         edges: int,
         links: socket.socket,
         api: socket.socket,
+        metrics: socket.socket,
         account: Account | None,
     ) -> None:
         self._api = [Part("the API", self._command(account, "api", _DRAIN_SECONDS, api))]
@@ -234,7 +240,8 @@ class _House:
             Part(f"edge {slot}", self._command(account, "edge", _DRAIN_SECONDS, links, slot))
             for slot in range(edges)
         ]
-        for part in (*self._api, *self._worker, *self._edges):
+        self._metrics = [Part("the metrics", self._command(account, "metrics", _DRAIN_SECONDS, metrics))]
+        for part in (*self._api, *self._worker, *self._edges, *self._metrics):
             await part.start()
             keepers.create_task(part.keep())
 
@@ -263,7 +270,7 @@ class _House:
 
 
 def _services(data_dir: Path) -> Account | None:
-    """Whom the edges, the API and the worker run as. What edges write to is theirs from now on."""
+    """Whom all but the engines run as. What these write to is theirs from now on."""
     interpreter = Path(sys.executable)
     code = [Path(spec.origin) for spec in map(find_spec, _CODE) if spec is not None and spec.origin]
     account, closed = accounts.services([interpreter.resolve(), interpreter, *code], data_dir)
@@ -273,11 +280,16 @@ def _services(data_dir: Path) -> Account | None:
             "without its capabilities: put Python and the tracker where others may read them",
             sys.stderr,
         )
-    for name in _EDGES_DIRECTORIES:
+    for name in _SERVICES_DIRECTORIES:
         accounts.own(data_dir / name, account, all_of_it=True)
     for snapshot in data_dir.glob("catalogue-*.ndjson"):  # where they were while edges might write there
         snapshot.unlink()
     return account
+
+
+def _listen_for_metrics(settings: Settings) -> socket.socket:
+    host, port = settings.metrics_host, settings.metrics_port
+    return listen("TRACKER_METRICS_PORT", host, port, host_variable="TRACKER_METRICS_HOST")
 
 
 async def _until_ready(name: str, host: str, port: int) -> None:
@@ -320,9 +332,7 @@ class _Demo(NamedTuple):
 
 
 def _banner(settings: Settings, demo: _Demo) -> str:
-    host = _reachable(settings.host)
-    host = f"[{host}]" if ":" in host else host
-    links, api = f"http://{host}:{settings.port}", f"http://{host}:{settings.api_port}"
+    links, api = _url(settings.host, settings.port), _url(settings.host, settings.api_port)
     clicks = f"{api}/backend/open-api/v1/users/clicks"
     lines = [f"Tracker, with its data in {settings.data_dir.resolve()}", ""]
     if demo.has_link:
@@ -333,7 +343,13 @@ def _banner(settings: Settings, demo: _Demo) -> str:
         lines += [f"  Read API       curl -H {demo.header} '{clicks}'"]
     else:
         lines += [f"  Read API       {clicks} (a token for it: tracker token create --scope clicks:read)"]
-    return "\n".join([*lines, f"  API docs       {api}/docs", ""])
+    metrics = _url(settings.metrics_host, settings.metrics_port)
+    return "\n".join([*lines, f"  API docs       {api}/docs", f"  Metrics        {metrics}/metrics", ""])
+
+
+def _url(host: str, port: int) -> str:
+    host = _reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _reachable(host: str) -> str:

@@ -51,7 +51,7 @@ def _follow(tracker: Up, aff_sub: str) -> tuple[str, str]:
 
 
 def _metrics(tracker: Up) -> str:
-    return tracker.get("/metrics")[1].decode()
+    return tracker.get("/metrics", tracker.metrics_port)[1].decode()
 
 
 async def _answered_together(port: int) -> None:

@@ -22,13 +22,14 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port that is free, and so is the next."""
+    """A port that is free, and so are the next two."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             try:
                 second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
             except (OSError, OverflowError):
                 continue
             return port
@@ -48,6 +49,7 @@ class Up:
         self.data_dir = data_dir
         self.port = int(variables.get("TRACKER_PORT") or free_port())
         self.api_port = int(variables.get("TRACKER_API_PORT") or self.port + 1)
+        self.metrics_port = int(variables.get("TRACKER_METRICS_PORT") or self.port + 2)
         self._log = log or data_dir.with_name(f"{data_dir.name}-{self.port}.log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
         own = {"TRACKER_DATA_DIR": str(data_dir), "TRACKER_PORT": str(self.port)}

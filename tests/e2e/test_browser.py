@@ -155,7 +155,7 @@ def agent_of_a_person() -> str:
 
 def looks_ahead(tracker: Up) -> int:
     """How many prefetches and the like the edge has counted."""
-    _, body = tracker.get("/metrics")
+    _, body = tracker.get("/metrics", tracker.metrics_port)
     text = body.decode()
     return sum(map(int, re.findall(r"(?m)^tracker_speculative_requests_total\S* (\d+)$", text)))
 

@@ -74,5 +74,5 @@ def test_a_click_becomes_a_conversion(tmp_path: Path) -> None:
         assert "0 on the stream, 0 waiting for their clicks" in command(
             tracker, "doctor", "--only", "postbacks"
         )
-        metrics = tracker.get("/metrics", tracker.api_port)[1].decode()
+        metrics = tracker.get("/metrics", tracker.metrics_port)[1].decode()
         assert 'tracker_postbacks{place="stream"} 0' in metrics

@@ -19,7 +19,16 @@ import asyncpg
 import pytest
 
 from tests.conftest import Furnish
-from tests.e2e.running import Up, clicks_of, command_line, free_port, is_anything_left, up, wait_until
+from tests.e2e.running import (
+    PATIENCE,
+    Up,
+    clicks_of,
+    command_line,
+    free_port,
+    is_anything_left,
+    up,
+    wait_until,
+)
 from tracker.embedded import postgres_dsn
 from tracker.settings import Settings
 
@@ -89,6 +98,7 @@ def test_each_part_says_what_it_is(running: Up) -> None:
         "tracker api",
         "tracker edge --slot 0",
         "tracker edge --slot 1",
+        "tracker metrics",
         "tracker worker --slot 0",
     ], fds
     response, _ = running.get("/docs", running.api_port)
@@ -164,7 +174,47 @@ def test_without_demo_it_is_empty(tmp_path: Path) -> None:
         assert "trk_" not in tracker.output
 
 
-@pytest.mark.parametrize("variable", ["TRACKER_PORT", "TRACKER_API_PORT"])
+def test_metrics_show_every_process_once_on_a_port_of_their_own(running: Up) -> None:
+    clicks = 40
+    before = _counted(running)
+    for _ in range(clicks):
+        assert running.get(running.link)[0].status == 302
+    text = _metrics(running)
+    assert _shown(running) == [f"api-{running.api_port}", "edge-0", "edge-1", "worker-0"]
+    assert _counted(running) == before + clicks
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    described = re.findall("# TYPE (.+) ", text)
+    assert len(described) == len(set(described))
+    for path in ("/metrics", "/hosts/serves", "/hosts/serves?domain=go.example"):
+        for port in (running.port, running.api_port):
+            assert running.get(path, port)[0].status == 404, (path, port)
+    assert running.get("/hosts/serves?domain=go.example", running.metrics_port)[0].status == 404
+
+
+def test_metrics_are_back_after_any_part_was_killed(running: Up) -> None:
+    everything = _shown(running)
+    for part in ("tracker edge --slot 1", "tracker api", "tracker worker", "tracker metrics"):
+        os.kill(running.child(part), signal.SIGKILL)
+    wait_until(lambda: _shown(running) == everything)
+
+
+FLOODS = [
+    (b"GET /metrics HTTP/1.1\r\nHost: t\r\n" + b"X: y\r\n" * 12_000, 431),
+    (b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\nX: \x00\r\n\r\n", 400),
+    (b"POST /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", 405),
+    (b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", 200),
+]
+
+
+def test_metrics_port_keeps_the_bounds_of_the_others(running: Up) -> None:
+    for request, status in FLOODS:
+        with socket.create_connection(("127.0.0.1", running.metrics_port), PATIENCE) as connection:
+            connection.sendall(request)
+            assert connection.makefile("rb").readline().split()[1] == b"%d" % status, request[:80]
+
+
+@pytest.mark.parametrize("variable", ["TRACKER_PORT", "TRACKER_API_PORT", "TRACKER_METRICS_PORT"])
 def test_a_port_in_use_is_one_line(tmp_path: Path, variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -192,6 +242,7 @@ def test_a_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> Non
         ({"TRACKER_PROT": "1"}, 78, "tracker: unknown setting TRACKER_PROT; known: "),
         ({"TRACKER_MAX_WAITING": "many"}, 78, "tracker: TRACKER_MAX_WAITING: 'many' is not a whole number"),
         ({"TRACKER_HOST": "256.0.0.1"}, 1, "tracker: TRACKER_HOST: '256.0.0.1': "),
+        ({"TRACKER_METRICS_HOST": "256.0.0.1"}, 1, "tracker: TRACKER_METRICS_HOST: '256.0.0.1': "),
         ({"TRACKER_DATA_DIR": "/dev/null/var"}, 1, "tracker: TRACKER_DATA_DIR: /dev/null/var cannot be used"),
         (
             {"TRACKER_POSTGRES_DSN": f"postgresql://nobody@127.0.0.1:{free_port()}/x"},
@@ -199,7 +250,7 @@ def test_a_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> Non
             "tracker: TRACKER_POSTGRES_DSN: ",
         ),
     ],
-    ids=["unknown", "unreadable", "host", "data-dir", "postgres"],
+    ids=["unknown", "unreadable", "host", "metrics-host", "data-dir", "postgres"],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, variables: dict[str, str], code: int, line: str) -> None:
     tracker = Up(tmp_path / "var", log=tmp_path / "log", **variables)
@@ -217,6 +268,25 @@ def in_database(tracker: Up, statement: str) -> list[tuple[Any, ...]]:
             await connection.close()
 
     return asyncio.run(run())
+
+
+def _metrics(tracker: Up) -> str:
+    response, body = tracker.get("/metrics", tracker.metrics_port)
+    assert response.status == 200
+    return body.decode()
+
+
+def _shown(tracker: Up) -> list[str]:
+    """The processes that the metrics show; none while the listener is away."""
+    try:
+        return re.findall(r'tracker_process_up{process="(.+?)"} 1\n', _metrics(tracker))
+    except ConnectionError:
+        return []
+
+
+def _counted(tracker: Up) -> int:
+    """The clicks that all edges have counted."""
+    return sum(map(int, re.findall(r"(?m)^tracker_clicks_recorded_total{.+} (\d+)$", _metrics(tracker))))
 
 
 def _accepted(tracker: Up) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import redis.asyncio
 from httpx import AsyncClient
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
+from tests.integration.metrics_client import metrics_of
 from tracker.api.limits import AFTER_FAILURE_SECONDS, WRONG_TOKENS, Limits
 from tracker.api.problems import Problem
 from tracker.rates import read_rate
@@ -48,8 +50,7 @@ async def test_a_token_makes_so_many_requests_and_is_told_how_many_are_left(data
         assert (await get(client, own_rate)).headers["ratelimit-remaining"] == "6"
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.get("/openapi.json")).status_code == 200
-        metrics = (await client.get("/metrics")).text.splitlines()
-        assert 'tracker_api_limited_total{by="token"} 2' in metrics
+        assert 'tracker_api_limited_total{api="8001",by="token"} 2\n' in await metrics_of(database)
 
 
 async def test_another_rate_holds_from_the_next_request_on(database: Settings) -> None:
@@ -104,9 +105,9 @@ async def test_too_many_wrong_tokens_shut_an_address_out_and_nobody_else(databas
         assert (await get(client, **far)).status_code == 401
         assert (await get(client, late, **far)).status_code == 200
         assert (await client.get(CLICKS, headers=here)).status_code == 401, "no token is not a wrong one"
-        metrics = (await client.get("/metrics")).text
-        assert 'tracker_api_limited_total{by="address"}' in metrics
-        assert "tracker_api_wrong_tokens_total 0" not in metrics
+        metrics = await metrics_of(settings)
+        assert re.search(r'tracker_api_limited_total{api="8001",by="address"} [1-9]', metrics)
+        assert re.search(r'tracker_api_wrong_tokens_total{api="8001"} [1-9]', metrics)
 
 
 async def test_a_peer_that_is_no_proxy_cannot_choose_its_address(database: Settings) -> None:

@@ -100,7 +100,7 @@ async def client_of(database: Settings, kind: str, *scopes: str) -> AsyncIterato
         yield client
 
 
-PUBLIC = ("/health/", "/metrics", "/openapi.json", "/docs")
+PUBLIC = ("/health/", "/openapi.json", "/docs")
 IDS = ("1", "2", OWN_CLICK.hash, OWN_CONVERSION["hash"], FOREIGN_CLICK.hash, FOREIGN_CONVERSION["hash"])
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE, edge_of, recorded
+from tests.integration.metrics_client import metrics_of
 from tests.rows import affiliate_row
 from tracker.clickhash import ZERO_HASH, is_click_hash
 from tracker.edge.catalog import Catalog, Chunk
@@ -139,7 +140,7 @@ async def test_each_request_gets_its_answer_and_its_rows(database: Settings) -> 
                 )
             if status >= 400:
                 assert "513" not in answer.text, "nothing of the request is reflected"
-        counted = (await client.get("/metrics")).text
+        counted = await metrics_of(database)
     for line in (
         'tracker_speculative_requests_total{edge="0"} 2',
         'tracker_head_requests_total{edge="0"} 1',
@@ -234,7 +235,7 @@ async def test_a_click_that_neither_stream_nor_spool_takes(
         await _waits_for_stream(client)
         answers = await asyncio.gather(*(client.get(LINK) for _ in range(5)))
         assert {answer.status_code for answer in answers} == {status}
-        metrics = (await client.get("/metrics")).text
+        metrics = await metrics_of(database)
         assert f'tracker_clicks_not_recorded_total{{edge="0",answer="{on_loss}"}} 5' in metrics
 
 
@@ -243,7 +244,7 @@ async def test_a_click_while_the_stream_is_away_is_spooled(database: Settings) -
         await _waits_for_stream(client)
         answers = await asyncio.gather(*(client.get(LINK) for _ in range(5)))
         assert {answer.status_code for answer in answers} == {302}
-        metrics = (await client.get("/metrics")).text
+        metrics = await metrics_of(database)
         for line in ('clicks_spooled_total{edge="0"} 5', 'stream_up{edge="0"} 0'):
             assert f"tracker_{line}" in metrics
         spooled = sum(path.stat().st_size for path in (database.data_dir / "spool").iterdir())

@@ -13,6 +13,7 @@ from httpx import AsyncClient, Response
 from tests.clicks import HASH
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import edge_of, raw
+from tests.integration.metrics_client import metrics_of
 from tracker.conversion import ADV_SUBS, Postback, Source
 from tracker.edge import postback as edge_postback
 from tracker.settings import Settings
@@ -91,8 +92,8 @@ async def test_what_is_said_stands_on_the_stream_when_it_is_answered(database: S
                 "127.0.0.1",
                 None,
             )
-        metrics = (await client.get("/metrics")).text
-        assert f'tracker_postbacks_total{{edge="0",status="200"}} {len(TAKEN)}' in metrics
+        counted = f'tracker_postbacks_total{{edge="0",status="200"}} {len(TAKEN)}\n'
+        assert counted in await metrics_of(database)
 
 
 LONG = "x" * 70_000

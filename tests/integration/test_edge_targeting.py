@@ -14,6 +14,7 @@ from httpx import AsyncClient, Response
 
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE, edge_of, recorded
+from tests.integration.metrics_client import ask_listener, metrics_of
 from tracker.clickhash import is_click_hash
 from tracker.model import ClickRow
 from tracker.settings import Settings
@@ -46,7 +47,7 @@ async def changeable(settings: Settings) -> AsyncIterator[tuple[AsyncClient, Cha
             await run_sql(settings, statement)
             await run_sql(settings, f"INSERT INTO tracking_host (host) VALUES ('{mark}')")
             async with asyncio.timeout(PATIENCE):
-                while (await client.get(f"/hosts/serves?domain={mark}")).status_code != 200:
+                while (await ask_listener(settings, f"/hosts/serves?domain={mark}")).status_code != 200:
                     await asyncio.sleep(0.005)
 
         yield client, change
@@ -318,16 +319,16 @@ async def test_what_the_operator_sets_decides_of_the_next_click(database: Settin
 async def test_what_is_wrong_in_the_catalogue_is_counted_for_operators(database: Settings) -> None:
     async with changeable(database) as (client, change):
         await change("UPDATE offer SET time_zone = 'Mars/Base' WHERE id = 3")
-        assert 'tracker_catalogue_problems{edge="0"} 1' in (await client.get("/metrics")).text
+        assert 'tracker_catalogue_problems{edge="0"} 1' in await metrics_of(database)
         assert (await client.get("/offer/1?affiliate_id=513")).status_code == 302
         for beyond_any_reader in ('{"os": [1e400]}', '{"os": ' + "[" * 2000 + "]" * 2000 + "}"):
             await change(f"UPDATE offer SET targeting = '{beyond_any_reader}' WHERE id = 2")
-            assert 'tracker_catalogue_problems{edge="0"} 2' in (await client.get("/metrics")).text
+            assert 'tracker_catalogue_problems{edge="0"} 2' in await metrics_of(database)
             assert (await client.get("/offer/2?affiliate_id=513")).status_code == 404
         await change("UPDATE offer SET targeting = '{}' WHERE id = 2")
         assert (await client.get("/offer/2?affiliate_id=513")).status_code == 302
         await change(UNDO)
-        assert 'tracker_catalogue_problems{edge="0"} 0' in (await client.get("/metrics")).text
+        assert 'tracker_catalogue_problems{edge="0"} 0' in await metrics_of(database)
 
 
 async def clicks_of(client: AsyncClient, links: list[str], **headers: str) -> list[int]:

@@ -17,6 +17,7 @@ from httpx import AsyncClient
 
 from tests.clicks import HASH, a_click, a_row
 from tests.integration.api_client import api_of, run_sql, store
+from tests.integration.metrics_client import metrics_of
 from tests.integration.partner import RESET, SILENCE, Partner, status
 from tests.postbacks import AN_HOUR, a_postback
 from tracker import doctor
@@ -346,7 +347,7 @@ async def test_what_waits_and_what_failed_is_counted(
         assert await outgoing.counts(pool) == (1, 1, 0)
         (finding, warning) = await doctor.examine(database, "affiliates")
         assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that nobody sends: 1")
-        assert 'tracker_affiliate_postbacks{state="overdue"} 1' in (await client.get("/metrics")).text
+        assert 'tracker_affiliate_postbacks{state="overdue"} 1' in await metrics_of(database)
         await run_sql(database, "UPDATE sent_postback SET state = 'failed'")
         assert await outgoing.counts(pool) == (0, 0, 1)
     finally:

@@ -11,7 +11,7 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("TRACKER_PORT", "x", "whole number from 1 to 65534"),
+        ("TRACKER_PORT", "x", "whole number from 1 to 65533"),
         ("TRACKER_DATA_DIR", "~no-such-user/x", "home directory"),
         ("TRACKER_GEOIP_DB", "/a.mmdb,~no-such-user/x", "home directory"),
         ("TRACKER_REDIS_URL", "http://h", "does not start with redis://"),
@@ -47,6 +47,20 @@ def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("environ", "taken"),
+    [
+        ({"TRACKER_API_PORT": "8002"}, "8002 is TRACKER_API_PORT"),
+        ({"TRACKER_PORT": "9000", "TRACKER_METRICS_PORT": "9001"}, "9001 is TRACKER_API_PORT"),
+        ({"TRACKER_METRICS_PORT": "8000"}, "8000 is TRACKER_PORT"),
+    ],
+)
+def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_env(environ)
+    assert str(refusal.value) == f"TRACKER_METRICS_PORT: {taken}, too: set TRACKER_METRICS_PORT to another"
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("TRACKER_REDIS_URL", "redis://:pa,ss:word@h:6379/0"),
@@ -59,6 +73,8 @@ def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> 
         ("TRACKER_COOKIE_NAME", "__Host-tv"),
         ("TRACKER_COOKIE_DAYS", 400),
         ("TRACKER_API_PORT", 9001),
+        ("TRACKER_METRICS_PORT", 9100),
+        ("TRACKER_METRICS_HOST", "::1"),
         ("TRACKER_PARTITIONS", 64),
     ],
 )
@@ -69,7 +85,8 @@ def test_a_variable_reads_back_as_it_was_set(name: str, value: object) -> None:
 def test_variables_show_the_units_that_an_operator_sets() -> None:
     shown = dict(Settings.from_env({"TRACKER_PORT": "9000"}).variables())
     assert shown["TRACKER_APPEND_TIMEOUT_MS"] == 250
-    assert (shown["TRACKER_PORT"], shown["TRACKER_API_PORT"]) == (9000, 9001)
+    ports = [shown[f"TRACKER_{name}"] for name in ("PORT", "API_PORT", "METRICS_PORT")]
+    assert ports == [9000, 9001, 9002]
     assert shown["TRACKER_GEOIP_DB"] == packaged_geoip()
     assert shown["TRACKER_DATA_DIR"] == Path("var")
     assert shown["TRACKER_TIME_ZONE"] == str(UTC)

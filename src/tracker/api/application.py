@@ -40,6 +40,7 @@ from tracker.api.problems import answer_defect, answer_not_allowed, answer_probl
 from tracker.clickhash import Mint
 from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
+from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
 from tracker.store.managed import BUSY
@@ -109,7 +110,8 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.postbacks = PostbackStream(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
     try:
-        yield
+        async with answering(settings.data_dir, f"api-{settings.api_port}", operations.answers(app)):
+            yield
     finally:
         await app.state.creator.close()
         app.state.geo.close()

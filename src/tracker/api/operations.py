@@ -1,13 +1,16 @@
-"""What operators and browsers ask for without a token: health, metrics, the document and its page."""
+"""What is asked for without a token: health, the document and its page; and over its socket, the metrics."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from functools import cache
 from importlib.resources import files
 
 import orjson
+from starlette.applications import Starlette
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -16,10 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracker.api.limits import Limits
 from tracker.api.openapi import document
 from tracker.api.problems import SECURITY_HEADERS, Problem
+from tracker.metrics_socket import Answers
 from tracker.store import outgoing, pool
 from tracker.store.click_list import is_ready
 from tracker.store.postback_log import count_parked
 from tracker.stream.reader import UNREACHABLE
+
+_ENGINE_SECONDS = 2.0  # what is counted here is shown also while an engine is mute
 
 # Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
 _DOCS_POLICY = (
@@ -52,7 +58,7 @@ _DOCS_START = b"""SwaggerUIBundle({
 
 
 class CountAnswers:
-    """Counts the answers by status, for /metrics."""
+    """Counts the answers by status, for the metrics."""
 
     def __init__(self, app: ASGIApp, answers: Counter[int]) -> None:
         self._app = app
@@ -82,32 +88,46 @@ async def ready(request: Request) -> Response:
     return _text(b"ready\n")
 
 
-async def metrics(request: Request) -> Response:
-    """In the Prometheus text format."""
-    answers: Counter[int] = request.app.state.answers
-    limits: Limits = request.app.state.limits
-    lines = [
+def answers(app: Starlette) -> Answers:
+    """What the metrics' listener asks the API."""
+
+    async def metrics(_: str) -> str:
+        return "\n".join([*_own(app.state), *await _postbacks(app.state), ""])
+
+    return {"metrics": metrics}
+
+
+def _own(state: State) -> list[str]:
+    """What this process counts. Its port tells it from others on the machine."""
+    by_status: Counter[int] = state.answers
+    limits: Limits = state.limits
+    api = f'api="{state.settings.api_port}"'
+    return [
         "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
         "# TYPE tracker_api_answers_total counter",
-        *(f'tracker_api_answers_total{{status="{status}"}} {answers[status]}' for status in sorted(answers)),
+        *(
+            f'tracker_api_answers_total{{{api},status="{status}"}} {by_status[status]}'
+            for status in sorted(by_status)
+        ),
         "# HELP tracker_api_limited_total Answers 429: by a token's rate, or after an address' wrong tokens.",
         "# TYPE tracker_api_limited_total counter",
-        *(f'tracker_api_limited_total{{by="{by}"}} {limits.refused[by]}' for by in ("token", "address")),
+        *(
+            f'tracker_api_limited_total{{{api},by="{by}"}} {limits.refused[by]}'
+            for by in ("token", "address")
+        ),
         "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
         "# TYPE tracker_api_wrong_tokens_total counter",
-        f"tracker_api_wrong_tokens_total {limits.wrong_tokens}",
+        f"tracker_api_wrong_tokens_total{{{api}}} {limits.wrong_tokens}",
     ]
-    lines += await _postbacks(request)
-    return _text("\n".join([*lines, ""]).encode(), "text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _postbacks(request: Request) -> list[str]:
-    """How many are where; nothing of them while an engine is away."""
-    state = request.app.state
+async def _postbacks(state: State) -> list[str]:
+    """How many are where, which is the same for every API; nothing of them while an engine is away."""
     try:
-        waiting, unreadable = await state.postbacks.waiting()
-        parked = await count_parked(state.pool, int(time.time() * 1000))
-        outgoing_counts = await outgoing.counts(state.pool)
+        async with asyncio.timeout(_ENGINE_SECONDS):
+            waiting, unreadable = await state.postbacks.waiting()
+            parked = await count_parked(state.pool, int(time.time() * 1000))
+            outgoing_counts = await outgoing.counts(state.pool)
     except (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED):
         return []
     return [
@@ -145,7 +165,6 @@ async def docs_asset(request: Request) -> Response:
 routes: list[BaseRoute] = [
     Route("/health/live", live),
     Route("/health/ready", ready),
-    Route("/metrics", metrics),
     Route("/openapi.json", openapi),
     Route("/docs", docs),
     Route("/docs/{name}", docs_asset),

@@ -1,4 +1,4 @@
-"""Serving HTTP until SIGTERM, as edges and the API do."""
+"""Serving HTTP until SIGTERM, as edges, the API and the metrics do."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def serve(
     port: int,
     fd: int | None,
     http: type[BoundedProtocol] = BoundedProtocol,
+    *,
+    host_variable: str = "TRACKER_HOST",
 ) -> int:
-    """Serve on the socket inherited as `fd`, or on host and port, which `variable` names.
+    """Serve on the socket inherited as `fd`, or on host and port, which `host_variable` and `variable` name.
 
     Raises:
         CannotStart: there is nothing to listen on.
@@ -53,7 +55,7 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    listening = listen(variable, host, port) if fd is None else inherited(fd)
+    listening = listen(variable, host, port, host_variable=host_variable) if fd is None else inherited(fd)
     server = _Server(config)
     collect_rarely()
     server.run(sockets=[listening])

@@ -1,0 +1,75 @@
+"""The listener of `tracker metrics`: what every process of a data directory counts, in one answer.
+
+Whoever reaches it may read it: it has no tokens and takes no data. It asks the processes over their sockets
+(metrics_socket.py), so it knows neither the stream server nor the database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tracker.metrics_socket import ask
+from tracker.settings import Settings
+
+_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' text exposition format
+_DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
+_UP = """\
+# HELP tracker_process_up Running processes: 0 where one gives no answer.
+# TYPE tracker_process_up gauge
+"""
+
+
+def create_metrics(settings: Settings) -> Starlette:
+    """The listener's application: `/metrics` and `/hosts/serves`, for GET and HEAD."""
+
+    async def metrics(_: Request) -> Response:
+        texts = await ask(settings.data_dir, "*", "metrics")
+        return _answer(merge([_up(texts), *filter(None, texts.values())]), media_type=_FORMAT)
+
+    async def serves_host(request: Request) -> Response:
+        """What a TLS proxy asks before it gets a certificate (Caddy's on_demand_tls)."""
+        domain = request.query_params.get("domain", "")
+        if not _DOMAIN.fullmatch(domain):
+            return _answer("not ours\n", 404)
+        known = set((await ask(settings.data_dir, "edge-*", f"serves {domain}")).values()) - {None, ""}
+        if not known:
+            return _answer("no edge knows yet\n", 503)
+        return _answer("ours\n") if "ours" in known else _answer("not ours\n", 404)
+
+    app = Starlette(routes=[Route("/metrics", metrics), Route("/hosts/serves", serves_host)])
+    app.router.redirect_slashes = False  # its Location would repeat whatever Host a client sends
+    return app
+
+
+def merge(texts: Iterable[str]) -> str:
+    """One exposition out of several: each metric once, with the samples of all of them.
+
+    A series that several have (what waits in the engines, which every API looks up) is shown once, as the
+    first of them has it.
+    """
+    metrics: dict[str, dict[str, str]] = {}
+    lines: dict[str, str] = {}
+    for line in chain.from_iterable(text.splitlines() for text in texts):
+        if line.startswith("#"):
+            series = " ".join(line.split(" ", 3)[:3])  # "# HELP name", "# TYPE name"
+            lines = metrics.setdefault(series.rpartition(" ")[2], {})
+        else:
+            series = line.rpartition(" ")[0]
+        lines.setdefault(series, line)
+    return "".join(f"{line}\n" for lines in metrics.values() for line in lines.values())
+
+
+def _up(texts: Mapping[str, str | None]) -> str:
+    samples = (f'tracker_process_up{{process="{name}"}} {int(texts[name] is not None)}\n' for name in texts)
+    return _UP + "".join(samples)
+
+
+def _answer(text: str, status: int = 200, media_type: str = "text/plain") -> Response:
+    return PlainTextResponse(text, status, {"Cache-Control": "no-store"}, media_type)
