@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -22,15 +23,14 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port that is free, and so are the next two."""
+    """A port that is free, and so are the next two: below those that the kernel gives to connections."""
     while True:
+        port = random.randrange(10_000, 32_000)
         with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
-                second.bind(("127.0.0.1", port + 1))
-                third.bind(("127.0.0.1", port + 2))
-            except (OSError, OverflowError):
+                for number, each in enumerate((first, second, third)):
+                    each.bind(("127.0.0.1", port + number))
+            except OSError:
                 continue
             return port
 
@@ -144,6 +144,20 @@ def up(data_dir: Path, *options: str, python: str = sys.executable, **variables:
     finally:
         if tracker.process.poll() is None:
             tracker.end()
+
+
+def command(tracker: Up, *words: str) -> str:
+    """What `tracker WORDS` prints about a running one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tracker", *words],
+        env=os.environ | {"TRACKER_DATA_DIR": str(tracker.data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
 
 
 def clicks_of(tracker: Up, query: str, number: int) -> list[dict[str, Any]]:

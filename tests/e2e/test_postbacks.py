@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from tests.e2e.running import PATIENCE, Up, up, wait_until
+from tests.e2e.running import Up, command, up, wait_until
 from tracker.embedded import resolve
 from tracker.settings import Settings
 
@@ -32,19 +29,6 @@ def in_database(tracker: Up, sql: str) -> list[Any]:
             await connection.close()
 
     return asyncio.run(run())
-
-
-def command(tracker: Up, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tracker", *words],
-        env=os.environ | {"TRACKER_DATA_DIR": str(tracker.data_dir)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done
-    return done.stdout
 
 
 def test_a_click_becomes_a_conversion(tmp_path: Path) -> None:

@@ -1,0 +1,197 @@
+"""nginx, HAProxy and Caddy in front of a tracker, as deploy/ configures them."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPException
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Furnish
+from tests.e2e.proxies import API_HOST, PROXIES, VISITOR, Proxy, program_of, proxy_of
+from tests.e2e.running import Up, clicks_of, command, up, wait_until
+
+HOST = "go.example"
+LINK = "/offer/3?affiliate_id=513&aff_sub="
+CLICKS = "/backend/open-api/v1/users/clicks"
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+@pytest.fixture(scope="module")
+def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    data_dir = furnish(tmp_path_factory.mktemp("proxies") / "var")
+    with up(data_dir, TRACKER_TRUSTED_PROXIES="127.0.0.1") as running:
+        command(running, "tracking-hosts", "add", f"host={HOST}")
+        path = f"/hosts/serves?domain={HOST}"
+        wait_until(lambda: running.get(path, running.metrics_port)[0].status == 200)
+        yield running
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def proxy(
+    request: pytest.FixtureRequest, tracker: Up, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    if program_of(request.param) is None:
+        pytest.skip(f"no {request.param} on this machine")
+    with proxy_of(request.param, tracker, tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+FORGED = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "gopher",
+    "Forwarded": "for=203.0.113.9;host=evil.example;proto=gopher",
+}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_click_has_the_visitors_address_scheme_and_host(proxy: Proxy, tracker: Up, tls: bool) -> None:
+    link = f"{LINK}{proxy.name}-{tls}"
+    response, _ = proxy.get(HOST, link, tls=tls, **{"User-Agent": BROWSER}, **FORGED)
+    assert response.status == 302
+    (click,) = clicks_of(tracker, f"aff_sub={proxy.name}-{tls}", 1)
+    assert (click["ip"], click["host"], click["redirected_link"]) == (
+        VISITOR,
+        HOST,
+        response.headers["location"],
+    )
+    assert click["requested_link"] == f"http{'s' * tls}://{HOST}{link}"
+
+
+def test_api_answers_on_its_host_over_tls_alone(proxy: Proxy, tracker: Up) -> None:
+    bearer = {"Authorization": f"Bearer {tracker.token}"}
+    assert proxy.get(API_HOST, CLICKS, tls=True, **bearer)[0].status == 200
+    assert proxy.get(API_HOST, CLICKS, **bearer)[0].status in (404, 308)  # Caddy sends to https by itself
+    assert proxy.get(HOST, CLICKS, tls=True, **bearer)[0].status == 404
+
+
+def test_metrics_do_not_face_the_internet(proxy: Proxy) -> None:
+    for host in (HOST, API_HOST):
+        for path in ("/metrics", f"/hosts/serves?domain={HOST}"):
+            assert proxy.get(host, path, tls=True)[0].status == 404, (host, path)
+
+
+def test_caddy_gets_certificates_for_tracking_hosts_alone(tracker: Up, tmp_path: Path) -> None:
+    if program_of("caddy") is None:
+        pytest.skip("no caddy on this machine")
+    with proxy_of("caddy", tracker, tmp_path) as caddy:
+        assert caddy.get(HOST, f"{LINK}served", tls=True)[0].status == 302
+        for host in ("other.example", f"www.{HOST}"):
+            with pytest.raises(ssl.SSLError):
+                caddy.get(host, LINK, tls=True)
+
+
+def test_requests_go_over_connections_that_are_kept(proxy: Proxy, tracker: Up) -> None:
+    workers = os.cpu_count() or 1  # of nginx, each with connections of its own
+    for port, host in ((tracker.port, HOST), (tracker.api_port, API_HOST)):
+        before = _connections(port)
+        for _ in range(20 * workers):
+            assert proxy.get(host, "/health/live", tls=host == API_HOST)[0].status == 200
+        assert len(_connections(port) - before) <= 2 * workers, host
+
+
+def _connections(port: int) -> set[str]:
+    """The other ends of connections to a port of this machine, also of connections just closed."""
+    ends = [line.split()[1:3] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {there for pair in ends for here, there in (pair, pair[::-1]) if here.endswith(f":{port:04X}")}
+
+
+REQUESTS = {
+    "edge: POST of a link": (HOST, "POST /offer/3?affiliate_id=513"),
+    "edge: GET of a link": (HOST, "GET /offer/3?affiliate_id=513"),
+    "edge: HEAD of a link": (HOST, "HEAD /offer/3?affiliate_id=513"),
+    "edge: GET of health": (HOST, "GET /health/live"),
+    "edge: PUT of a postback": (HOST, "PUT /postback"),
+    "API: POST without a token": (API_HOST, f"POST {CLICKS}"),
+}
+"""Requests that are answered before their body is read, by host and first words."""
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_body_never_becomes_a_request(proxy: Proxy, tracker: Up, name: str) -> None:
+    host, words = REQUESTS[name]
+    smuggled = f"{proxy.name}-{list(REQUESTS).index(name)}"
+    wrong = []
+    for kind, body in _bodies("/docs" if host == API_HOST else f"{LINK}{smuggled}"):
+        before = _api_answers(tracker)
+        answers = _send(proxy, host, words, body)
+        visits = [_visit(proxy, host) for _ in range(2)]
+        wrong += [f"{kind}: one request, answers {answers}"] * (len(answers) > 1)
+        wrong += [f"{kind}: the next visitor got {visit}" for visit in visits if visit != "its own"]
+        if host == API_HOST and _api_answers(tracker) > before + 1 + len(visits):
+            wrong.append(f"{kind}: the API answered another request")
+    tracker.get(f"{LINK}{smuggled}-end")
+    wait_until(lambda: tracker.clicks(f"aff_sub={smuggled}-end"))  # and all that came before it
+    wrong += [f"recorded: {click['requested_link']}" for click in tracker.clicks(f"aff_sub={smuggled}")]
+    assert wrong == []
+
+
+def _bodies(target: str) -> list[tuple[str, bytes]]:
+    """Bodies that hold a second request, whole or to be ended by the next visitor's.
+
+    The tracker once tripled bytes above 7F of a body. The second request of a small one then lay just beyond
+    it. A large one serves for any number of tripled bytes: blank lines before a request are skipped.
+    """
+    whole, unfinished = (
+        f"GET {target} HTTP/1.1\r\nHost: {HOST}\r\nX{'Y' * (len(target) % 2)}: {end}".encode()
+        for end in ("z\r\n\r\n", "")
+    )
+    return [
+        ("small, whole", _small(whole)),
+        ("small, unfinished", _small(unfinished)),
+        *((f"{size} bytes, whole", _large(whole, size)) for size in (20_000, 50_000, 100_000)),
+        ("100000 bytes, unfinished", _large(unfinished, 100_000)),
+        ("JSON in UTF-8", '{"name": "Zoë, Ærø, 東京"}'.encode()),
+    ]
+
+
+def _small(hidden: bytes) -> bytes:
+    hidden = b"\n" * (2 - len(hidden) % 2) + hidden
+    return b"\xff" * (len(hidden) // 2) + hidden
+
+
+def _large(hidden: bytes, size: int) -> bytes:
+    return b"\xff" * size + b"\n" + b"\r\n" * size + hidden
+
+
+def _send(proxy: Proxy, host: str, words: str, body: bytes) -> list[bytes]:
+    """The statuses of all that comes back on a connection; the body goes once the head is answered."""
+    about = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    received = b""
+    with proxy.connect(host, tls=host == API_HOST) as connection, suppress(OSError):
+        connection.sendall("\r\n".join([f"{words} HTTP/1.1", f"Host: {host}", *about, "\r\n"]).encode())
+        select.select([connection], [], [], 0.5)  # nginx reads the body before it passes the head on
+        connection.sendall(body)
+        connection.settimeout(0.2)
+        while data := connection.recv(1 << 16):
+            received += data
+    return re.findall(rb"HTTP/1\.1 (\d+) ", received)
+
+
+_visitors = count()
+
+
+def _visit(proxy: Proxy, host: str) -> str:
+    """What the next visitor gets: "its own", or what it is."""
+    name = f"visitor-{next(_visitors)}"
+    path = f"{LINK}{name}" if host == HOST else "/health/live"
+    try:
+        response, body = proxy.get(host, path, tls=host == API_HOST)
+    except (OSError, HTTPException) as error:
+        return repr(error)
+    answer = response.headers.get("location", body.decode(errors="replace"))
+    is_own = answer.endswith(f"&sub={name}") if host == HOST else answer == "alive\n"
+    return "its own" if is_own else f"{response.status} {answer[:200]}"
+
+
+def _api_answers(tracker: Up) -> int:
+    _, text = tracker.get("/metrics", tracker.metrics_port)
+    return sum(map(int, re.findall(rb"(?m)^tracker_api_answers_total{.+} (\d+)$", text)))
