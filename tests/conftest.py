@@ -1,4 +1,7 @@
-"""Real engines for every test that asks: started once, each test with a database of its own."""
+"""Real engines for every test that asks: started once, each test with a database of its own.
+
+With --no-skips a test that is skipped fails: where everything that tests want is there, none has a reason.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import asyncio
 import itertools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -25,6 +29,30 @@ from tracker.store.migrate import migrate
 
 _TEMPLATE = "migrated_template"
 _numbers = itertools.count(1)
+_Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _without_skips(item.config, (yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _without_skips(collector.config, (yield))
+
+
+def _without_skips(config: pytest.Config, report: _Report) -> _Report:
+    if report.skipped and config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and --no-skips allows none: {report.longrepr}"
+    return report
 
 
 @dataclass(frozen=True)
