@@ -29,6 +29,7 @@ _PARTS = {
     "tracker edge": SERVICES,
     "tracker api": SERVICES,
     "tracker worker": SERVICES,
+    "tracker metrics": SERVICES,
 }
 
 
@@ -104,6 +105,13 @@ def test_a_click_is_stored_also_by_an_edge_that_was_started_again(running: Up) -
     wait_until(lambda: any(c["redirected_link"] == response.headers["location"] for c in running.clicks()))
 
 
+def test_metrics_show_the_processes_of_their_user(running: Up) -> None:
+    response, body = running.get("/metrics", running.metrics_port)
+    assert response.status == 200
+    shown = re.findall(r'tracker_process_up{process="(.+?)"} 1\n', body.decode())
+    assert shown == [f"api-{running.api_port}", "edge-0", "worker-0"]
+
+
 def test_commands_of_root_work(running: Up) -> None:
     words = [sys.executable, "-m", "tracker", "token", "create", "--scope", "clicks:read"]
     env = {"TRACKER_DATA_DIR": str(running.data_dir)}
@@ -154,10 +162,12 @@ def test_a_database_role_is_its_users_and_may_no_more_than_it_must(
     ("user", "path"),
     [
         ("nobody", "run"),
+        ("nobody", "metrics"),
         ("nobody", "demo-token"),
         (ENGINES, "demo-token"),
         (ENGINES, "spool"),
         (ENGINES, "catalogue"),
+        (ENGINES, "metrics"),
         (SERVICES, "demo-token"),
         (SERVICES, "postgres"),
         (SERVICES, "valkey"),
