@@ -6,7 +6,6 @@ from typing import Any
 
 import uvicorn
 
-from tracker.commands.garbage import collect_rarely
 from tracker.protocol import BoundedProtocol
 from tracker.sockets import inherited, listen
 
@@ -45,6 +44,5 @@ def serve(
     )
     listening = listen(variable, host, port) if fd is None else inherited(fd)
     server = uvicorn.Server(config)
-    collect_rarely()
     server.run(sockets=[listening])
     return 0 if server.started else 1
