@@ -21,7 +21,7 @@ from tracker.store.click_row import Row
 CSV = "text/csv; charset=utf-8; header=present"
 
 MOST_RUNNING = 32
-"""Exports at once: each holds two chunks, some 6 MB, for as long as its client takes to read them."""
+"""Exports at once: each holds two chunks, some 8 MB, for as long as its client takes to read them."""
 MOST_OF_A_TOKEN = 4
 """Of these, one token's: no client takes the places of all others."""
 STALLED_SECONDS = 300.0
