@@ -134,7 +134,7 @@ def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
 
 
 def if_match_holds(condition: str, version: int) -> bool:
-    """Whether If-Match holds (RFC 9110, section 13.1.1): weak tags never match, nor does what is no list of tags.
+    """Whether If-Match holds (RFC 9110, section 13.1.1). No weak tag does, nor what is no list of tags.
 
     A tag's form is that of section 8.8.3, a list's that of section 5.6.1.2, which may have empty elements.
     """
