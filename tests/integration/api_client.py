@@ -44,8 +44,10 @@ async def api_of(
 
 
 @asynccontextmanager
-async def api_process(settings: Settings, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tracker api`, ready, and killed at the end if nobody has done so."""
+async def api_process(
+    settings: Settings, port: int, first: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`tracker api`, ready, and killed at the end if nobody has done so; `first` is Python to run first."""
     variables = {
         "TRACKER_REDIS_URL": settings.redis_url or "",
         "TRACKER_POSTGRES_DSN": settings.postgres_dsn or "",
@@ -53,7 +55,14 @@ async def api_process(settings: Settings, port: int) -> AsyncIterator[asyncio.su
         "TRACKER_API_PORT": str(port),
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tracker", "api"), env=variables, stderr=asyncio.subprocess.DEVNULL
+        *(
+            sys.executable,
+            "-c",
+            f"{first}\nimport runpy; runpy.run_module('tracker', run_name='__main__')",
+            "api",
+        ),
+        env=variables,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         await _ready(port)

@@ -299,6 +299,7 @@ async def test_a_stale_change_is_refused_naming_what_is_current(
     for condition, status in (
         (stale, 412),
         (f"W/{current}", 412),
+        (f"x{current}", 412),
         ("", 412),
         (f"{stale}, {current}", 200),
         (current, 412),  # what was current is not, after the change before

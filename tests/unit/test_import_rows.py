@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from datetime import UTC, tzinfo
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import ClickReader
 from tracker.importing.conversions import ConversionReader
-from tracker.importing.files import RowFile
+from tracker.importing.files import LONGEST, RowFile, _Items
 from tracker.importing.values import RowError
 from tracker.store.imports import Known, KnownOffer
 
@@ -94,10 +95,40 @@ _NO_FILES = [
     ("", "names no columns"),
     ("[1, 2", "is not JSON"),
     (gzip.compress(b"x" * 9999, mtime=0)[:-9], "is damaged"),
+    (_csv(_ROW, "x" * LONGEST), "file:3: this line is longer than 8 MiB"),
+    (_csv(_ROW, '"' + 'a\n","' * (LONGEST // 4) + '"'), "file:3: this row is longer than 8 MiB"),
+    (json.dumps(_OBJECT) + '\n"' + "x" * LONGEST, "file:2: this line is longer than 8 MiB"),
+    ('{"a":\n"' + "x" * LONGEST, "file:2: this line is longer than 8 MiB"),
+    ('{"a":\n' + "[],\n" * (LONGEST // 4), "its JSON object is longer than 8 MiB"),
+    ('["' + "x" * LONGEST, "is not JSON after item 0: the next is longer than 8 MiB"),
+    ("[" * 100_000, "is not JSON after item 0: "),
+    ("[{},{}}]", "is not JSON after item 1: ',' or ']' is missing"),
+    ("[{},]", "is not JSON after item 1: Expecting value"),
+    ("[{}][{}]", "is not JSON after item 1: there is more than one list"),
+    ('[{},{"a":1', "is not JSON after item 1: "),
+    ('[{},"\\ud800"]', "is not JSON after item 2: no low surrogate"),
 ]
 
 
-@pytest.mark.parametrize(("content", "why"), _NO_FILES)
+_LISTS = [
+    "[]",
+    " [ ] \n",
+    "[1]",
+    "[1,2 , 3]\n",
+    '[{"a": "é]}"},{"b":[[],{}]},\n null,"x"]',
+    "[-1.5e3,true,12345678901]",
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@pytest.mark.parametrize("text", _LISTS)
+def test_items_of_a_list_are_the_same_however_it_is_cut(text: str, size: int) -> None:
+    content = text.encode()
+    blocks = iter([content[at : at + size] for at in range(0, len(content), size)])
+    assert [json.loads(item) for item in _Items(blocks)] == json.loads(text)
+
+
+@pytest.mark.parametrize(("content", "why"), _NO_FILES, ids=range(len(_NO_FILES)))
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str | bytes, why: str) -> None:
     with pytest.raises(Complaint, match=why):
         list(_file(tmp_path, content).lines())
@@ -186,6 +217,10 @@ def test_a_wrong_field_of_a_conversion_is_named(changes: dict[str, Any], why: st
     assert why in str(raised.value)
 
 
+_LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in pairwise("abcdefghij")
+)
+"""Ten thousand million values in 400 characters."""
 _UNREADABLE = [
     ("x.yaml", "offers: [", "x.yaml: "),
     ("x.yaml", "cars: []", "cars is none of "),
@@ -195,10 +230,21 @@ _UNREADABLE = [
     ("x.yaml", "- 3", "is not an object of "),
     ("cars.csv", "id\n3\n", "call a CSV file by what it lists"),
     ("offers.csv", "id,name\n3\n", "has 1 columns where the header has 2"),
+    ("x.yaml", "offers: [&a {id: *a}]", "recursive"),
+    ("x.yaml", "offers: [*a]", "undefined alias"),
+    ("x.yaml", "offers: " + "[" * 100_000, "nesting"),
+    ("x.json", '{"offers": ' + '{"a":' * 100_000, "nesting"),
+    ("x.yaml", "offers: [{id: " + "9" * 19 + "}]", "a number is too large at line 1, column 15"),
+    ("x.yaml", "offers: [{id: " + "9" * 5000 + "}]", "a number is too large"),
+    ("x.yaml", _LAUGHS, "x.yaml has more than 1,000,000 values or 64 MiB: split it"),
+    ("x.yaml", "a: &a " + "x" * 70_000 + "\nb: [" + "*a, " * 1_000 + "]", "x.yaml has more than"),
+    ("x.yaml", "offers: [" + "1," * 1_000_000 + "]", "x.yaml has more than"),
+    ("x.json", '{"offers": "' + "x" * (64 << 20), "x.json has more than"),
+    ("offers.csv", ",".join(map(str, range(1_000))) + ("\n" + "," * 999) * 1_001, "offers.csv has more than"),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "why"), _UNREADABLE)
+@pytest.mark.parametrize(("name", "content", "why"), _UNREADABLE, ids=range(len(_UNREADABLE)))
 def test_a_catalogue_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, why: str) -> None:
     path = tmp_path / name
     path.write_text(content)
@@ -211,3 +257,11 @@ def test_yaml_is_of_its_core_schema(tmp_path: Path) -> None:
     path.write_text("offers: [{a: NO, b: 09:00, c: 2026-01-01, d: true, e: 3, f: 1.5, g: , h: 0x10, i: ~}]")
     (entry,) = entries.read(path, entries.Kinds(RESOURCES))
     assert list(entry.given.values()) == ["NO", "09:00", "2026-01-01", True, 3, 1.5, None, "0x10", None]
+
+
+def test_aliases_of_yaml_stand_for_what_they_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("offers: [{id: 1, targeting: &de {country: [DE]}}, {id: 010, targeting: *de}]")
+    first, second = entries.read(path, entries.Kinds(RESOURCES))
+    assert first.given["targeting"] == second.given["targeting"] == {"country": ["DE"]}
+    assert second.given["id"] == 10

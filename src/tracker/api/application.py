@@ -35,6 +35,7 @@ from tracker.api import (
     views,
 )
 from tracker.api.completeness import CompleteUntil
+from tracker.api.exporting import RunningExports
 from tracker.api.limits import Limits, TellLimits
 from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
 from tracker.clickhash import Mint
@@ -93,6 +94,7 @@ def create_api(settings: Settings) -> Starlette:
     app.router.redirect_slashes = False  # its Location would repeat whatever Host a client sends
     app.state.settings = settings
     app.state.answers = answers
+    app.state.exports = RunningExports()
     return app
 
 

@@ -86,6 +86,7 @@ async def _admitted(request: Request) -> Token:
         raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
     limit = limits.was_right(secret, token.id, token.rate)
     limits.tell(request, limit, turn if limit == known else await limits.take(limit))
+    request.state.token_id = token.id
     if token.is_shut:
         raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
     return token

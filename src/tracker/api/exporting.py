@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
-from asyncio import create_task, sleep
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Literal
+import logging
+from asyncio import FIRST_COMPLETED, Task, create_task, sleep, timeout, wait
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from tracker.api.problems import SECURITY_HEADERS
+from tracker.api.problems import SECURITY_HEADERS, Problem
 from tracker.store.blocks import Block
 from tracker.store.click_row import Row
 
 CSV = "text/csv; charset=utf-8; header=present"
 
+MOST_RUNNING = 32
+"""Exports at once: each holds two chunks, some 8 MB, for as long as its client takes to read them."""
+MOST_OF_A_TOKEN = 4
+"""Of these, one token's: no client takes the places of all others."""
+STALLED_SECONDS = 300.0
+"""How long a client may take nothing before its export is cut off, and its place is free."""
+
+_RETRY_AFTER = {"Retry-After": "10"}  # seconds
+
+_Chunks = AsyncGenerator[Iterable[Block], None]
 _Write = Callable[[Block], bytes]
+
+_log = logging.getLogger(__name__)
+
+
+class RunningExports:
+    """How many exports run now, of which tokens."""
+
+    def __init__(self) -> None:
+        self._of_token: Counter[int] = Counter()
+
+    @property
+    def number(self) -> int:
+        return self._of_token.total()
+
+    @contextmanager
+    def one_more(self, token_id: int) -> Iterator[None]:
+        """Takes a place for an export of a token.
+
+        Raises:
+            Problem: 429 where the token has MOST_OF_A_TOKEN already, 503 where all tokens have MOST_RUNNING.
+        """
+        if self._of_token[token_id] >= MOST_OF_A_TOKEN:
+            detail = f"This token has {MOST_OF_A_TOKEN} exports running. Try again when one has ended."
+            raise Problem(429, detail, headers=_RETRY_AFTER)
+        if self.number >= MOST_RUNNING:
+            raise Problem(503, f"{MOST_RUNNING} exports are running. Try again later.", headers=_RETRY_AFTER)
+        self._of_token[token_id] += 1
+        try:
+            yield
+        finally:
+            self._of_token[token_id] -= 1
+            self._of_token += Counter()  # forgets tokens that have none
 
 
 async def answer_export(
     request: Request,
-    chunks: AsyncIterator[Iterable[Block]],
+    chunks: _Chunks,
     *,
     name: str,
     keys: Sequence[str],
@@ -34,10 +80,86 @@ async def answer_export(
     write_head, writer, media_type = _FORMATS[format_]
     if request.method == "HEAD":
         return Response(headers=headers, media_type=media_type)
-    # The first chunk is read before the answer begins, so that what fails at once is answered as an error.
-    first = await _next(chunks)
-    stream = _stream(write_head(keys), first, chunks, writer(keys))
-    return StreamingResponse(stream, headers=headers, media_type=media_type)
+    place = request.app.state.exports.one_more(request.state.token_id)
+    return _Export(place, write_head(keys), chunks, writer(keys), headers=headers, media_type=media_type)
+
+
+class _Export(Response):
+    """An answer that is sent as it is read, and ends where its client leaves.
+
+    Starlette's StreamingResponse runs in a task group that keeps the error which cancels it, and that error's
+    traceback keeps the frames of the stream: a cycle, which holds two chunks until a collector finds it. Here
+    no frame keeps an error that it has raised, so what an abandoned export held is free once it has ended.
+    """
+
+    def __init__(self, place: Any, head: bytes, chunks: _Chunks, write: _Write, **more: Any) -> None:
+        super().__init__(**more)
+        del self.headers["content-length"]
+        self._place = place
+        self._head = head
+        self._chunks = chunks
+        self._write = write
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            sending, leaving = create_task(self._send(send)), create_task(_left(receive))
+            try:
+                await wait((sending, leaving), return_when=FIRST_COMPLETED)
+                if sending.done():
+                    sending.result()
+            finally:
+                await _end(sending, leaving)
+                del sending  # it keeps its error, which keeps this frame
+
+    async def _send(self, send: Send) -> None:
+        ahead = create_task(_next(self._chunks))
+        try:
+            # The first chunk is read before the answer begins: what fails at once is answered as an error.
+            blocks = await ahead
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await _send_part(send, self._head)
+            while blocks is not None:
+                ahead = create_task(_next(self._chunks))  # Postgres works on it while these are written
+                for block in blocks:
+                    await sleep(0)  # a fast client's stream would not let anything else run
+                    await _send_part(send, self._write(block))
+                blocks = await ahead
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except _StalledError:
+            _log.warning("an export was cut off: its client took nothing for %.0f s", STALLED_SECONDS)
+        finally:
+            await _end(ahead)
+            del ahead  # it keeps its error, which keeps this frame
+            await self._chunks.aclose()
+
+
+class _StalledError(Exception):
+    """A client takes nothing."""
+
+
+async def _send_part(send: Send, body: bytes) -> None:
+    try:
+        async with timeout(STALLED_SECONDS):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    except TimeoutError:
+        raise _StalledError from None
+
+
+async def _left(receive: Receive) -> None:
+    """Wait until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _next(chunks: _Chunks) -> Iterable[Block] | None:
+    return await anext(chunks, None)
+
+
+async def _end(*tasks: Task[Any]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await wait(tasks)
 
 
 def csv_header(keys: Iterable[str]) -> bytes:
@@ -46,25 +168,6 @@ def csv_header(keys: Iterable[str]) -> bytes:
 
 def csv_rows(rows: Iterable[Row]) -> bytes:
     return b"".join(b",".join(map(_csv_value, map(orjson.dumps, row.values()))) + b"\r\n" for row in rows)
-
-
-async def _stream(
-    head: bytes, blocks: Iterable[Block] | None, chunks: AsyncIterator[Iterable[Block]], write: _Write
-) -> AsyncIterator[bytes]:
-    yield head
-    while blocks is not None:
-        following = create_task(_next(chunks))  # Postgres works on it while these are written
-        try:
-            for block in blocks:
-                await sleep(0)  # a fast client's stream would not let anything else run
-                yield write(block)
-            blocks = await following
-        finally:
-            following.cancel()
-
-
-async def _next(chunks: AsyncIterator[Iterable[Block]]) -> Iterable[Block] | None:
-    return await anext(chunks, None)
 
 
 def _ndjson(keys: Sequence[str]) -> _Write:

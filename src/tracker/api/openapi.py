@@ -38,7 +38,7 @@ _STATUSES = {
     413: "The body is too long",
     415: "The body is of another media type",
     422: "A parameter or field is missing, unknown, repeated or cannot be read",
-    429: "The token has made its requests, or too many wrong tokens have come from this address",
+    429: "The token has made its requests or runs 4 exports, or this address sent too many wrong tokens",
     503: "The database, or what the request needs beside it, cannot answer now or not in time",
 }
 

@@ -24,7 +24,8 @@ READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
 """Scopes: to look at the catalogue, to change it, and to change what decides about money."""
 
 _ID = re.compile(r"[1-9][0-9]{0,17}")
-_ETAG = re.compile(r'(W/)?"([^"]*)"')
+# Possessive: nothing is tried twice, however long the header is.
+_LISTED_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)")?[ \t]*+(?:,|\Z)')
 
 
 class Resource(NamedTuple):
@@ -173,7 +174,7 @@ def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
     """
     current = row["version"]
     errors = {"version": [f"is {current} now"]}
-    if if_match is not None and not _matches(if_match, current):
+    if if_match is not None and not if_match_holds(if_match, current):
         detail = f"It was changed since: its version is {current} now."
         raise Problem(412, detail, errors=errors, headers={"ETag": etag(row)})
     if version not in (None, current):
@@ -181,9 +182,21 @@ def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
         raise Problem(409, detail, errors=errors, headers={"ETag": etag(row)})
 
 
-def _matches(condition: str, version: int) -> bool:
-    """Whether If-Match holds (RFC 9110, section 13.1.1): weak tags never match."""
-    return condition.strip() == "*" or ("", str(version)) in _ETAG.findall(condition)
+def if_match_holds(condition: str, version: int) -> bool:
+    """Whether If-Match holds (RFC 9110, section 13.1.1). No weak tag does, nor what is no list of tags.
+
+    A tag's form is that of section 8.8.3, a list's that of section 5.6.1.2, which may have empty elements.
+    """
+    if condition.strip(" \t") == "*":
+        return True
+    is_matched, at = False, 0
+    while at < len(condition):
+        element = _LISTED_TAG.match(condition, at)
+        if element is None:
+            return False
+        is_matched |= element.groups() == (None, str(version))
+        at = element.end()
+    return is_matched
 
 
 def _check_fixed(table: Table, before: Row, given: Row) -> None:

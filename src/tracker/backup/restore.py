@@ -36,7 +36,7 @@ async def restore(settings: Settings, source: Path) -> Manifest:
     unfinished = data_dir / embedded.RESTORING
     try:
         with explained(unfinished):
-            unfinished.mkdir()
+            unfinished.mkdir(mode=0o700)
         try:
             await _fill(replace(settings, data_dir=unfinished), source, manifest)
             _move(unfinished, data_dir)

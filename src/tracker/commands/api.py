@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from tracker.api import create_api
 from tracker.commands.arguments import ELSEWHERE, add_fd
+from tracker.commands.garbage import collect_as_api
 from tracker.commands.serving import serve
 from tracker.settings import Settings
 
@@ -16,4 +17,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    return serve(create_api(settings), "TRACKER_API_PORT", settings.host, settings.api_port, arguments.fd)
+    api = create_api(settings)
+    collect_as_api()
+    return serve(api, "TRACKER_API_PORT", settings.host, settings.api_port, arguments.fd)

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from tracker.app import create_edge
 from tracker.commands.arguments import ELSEWHERE, add_fd, add_slot
+from tracker.commands.garbage import collect_rarely
 from tracker.commands.serving import serve
 from tracker.edge.http import LinkProtocol
 from tracker.settings import Settings
@@ -24,4 +25,5 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: Namespace) -> int:
     edge = create_edge(settings, arguments.slot)
+    collect_rarely()
     return serve(edge, "TRACKER_PORT", settings.host, settings.port, arguments.fd, LinkProtocol)

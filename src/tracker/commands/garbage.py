@@ -11,3 +11,14 @@ def collect_rarely() -> None:
     A worker's batch is of more objects than it waits for: it took a fifth of the worker's time.
     """
     gc.set_threshold(100_000, 50, 1000)
+
+
+def collect_as_api() -> None:
+    """An answer of the API is large and of few objects: what an error keeps of it must not wait for many.
+
+    Answers leave no cycles behind, abandoned ones neither. This is for libraries that do: all but what is
+    there from the start is looked through at the latest when 200,000 objects have come.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 10)

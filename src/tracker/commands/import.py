@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -218,11 +218,11 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     async with _importing(settings) as connection:
         reader, store = await _means(connection, arguments, zone)
         for given in arguments.files:
-            with _readable(given, settings.data_dir) as path:
+            with _opened(given, settings.data_dir, names, reader.readers) as file:
                 job = Job(
                     kind=arguments.kind,
                     source=arguments.source,
-                    file=RowFile(path, names, reader.readers),
+                    file=file,
                     reading=f"{zone} {sorted(names.items())}",
                     reader=reader,
                     store=store,
@@ -254,15 +254,12 @@ def _names(arguments: Namespace) -> dict[str, str]:
 
 
 @contextmanager
-def _readable(given: Path, data_dir: Path) -> Iterator[Path]:
+def _opened(given: Path, data_dir: Path, names: dict[str, str], known: Collection[str]) -> Iterator[RowFile]:
     if given != _STDIN:
-        yield given
+        yield RowFile(given, names, known)
         return
-    path = spooled(sys.stdin.buffer, data_dir)
-    try:
-        yield path
-    finally:
-        path.unlink()
+    with spooled(sys.stdin.buffer, data_dir) as content:
+        yield RowFile(Path("stdin"), names, known, content)
 
 
 def _pair(text: str) -> tuple[str, str]:

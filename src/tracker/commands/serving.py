@@ -8,7 +8,6 @@ from typing import Any
 
 import uvicorn
 
-from tracker.commands.garbage import collect_rarely
 from tracker.protocol import BoundedProtocol
 from tracker.sockets import inherited, listen
 
@@ -57,6 +56,5 @@ def serve(
     )
     listening = listen(variable, host, port, host_variable=host_variable) if fd is None else inherited(fd)
     server = _Server(config)
-    collect_rarely()
     server.run(sockets=[listening])
     return 0 if server.started else 1

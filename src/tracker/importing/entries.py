@@ -101,7 +101,11 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
     if resource is None:
         raise Complaint(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
     properties = resource.fields.model_json_schema()["properties"]
-    for line in RowFile(path, {}).lines():
+    file, values = RowFile(path, {}), 0
+    for line in file.lines():
+        values += len(line.fields)
+        if values > yaml_file.MOST_VALUES or file.taken > yaml_file.LARGEST:
+            raise yaml_file.too_large(path)
         if line.error:
             raise Complaint(f"{path}:{line.number}: {line.error}")
         cells = {name: text for name, text in line.fields.items() if text != ""}

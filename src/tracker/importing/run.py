@@ -8,12 +8,13 @@ of the file: the table is asked for each of them, once its batch is committed.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import date
 from hashlib import file_digest, sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +28,8 @@ from tracker.store.pool import Connection
 
 BATCH = 5_000
 """Rows of one transaction: writers of the same quarter-hours wait for so many."""
+BATCH_BYTES = 32 << 20
+"""Bytes of a file that one has at most, and one row: two are in memory."""
 
 _MOST_NAMED = 20
 _SAY_SECONDS = 2.0
@@ -104,7 +107,7 @@ async def run(connection: Connection, job: Job) -> Outcome:
 
 
 def _digest(job: Job) -> bytes:
-    with job.file.path.open("rb") as file:
+    with job.file.open() as file:
         content = file_digest(file, "sha256").digest()
     return sha256(content + f"{job.kind}\0{job.source}\0{job.reading}".encode()).digest()
 
@@ -150,10 +153,28 @@ def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
         named = [_named(job, line, why) for line, why in bad[:_MOST_NAMED]]
         _refuse(job, named, len(bad), "what was stored before them stays")
     assert job.bad_rows
-    with job.bad_rows.open("ab") as file:
-        for line, why in bad:
-            row = {"line": line.number, "why": why, "row": line.fields}
-            file.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
+    with open(job.bad_rows, "ab", opener=_private) as file:
+        file.writelines(_as_json({"line": line.number, "why": why, "row": line.fields}) for line, why in bad)
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that, where it is new, only we may read."""
+    return os.open(path, flags, 0o600)
+
+
+def _as_json(row: Mapping[str, Any]) -> bytes:
+    """A line of NDJSON, also of a row that is bad because it is not UTF-8, or nested deeply."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        return (
+            json.dumps({**row, "row": {name: _shown(text) for name, text in row["row"].items()}}).encode()
+            + b"\n"
+        )
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, str) else None
 
 
 def _refuse(job: Job, named: Sequence[str], number: int, state: str) -> None:
@@ -171,10 +192,10 @@ async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
     """The rows of a file; while some are dealt with, a thread reads the next."""
     lines = job.file.lines()
     progress = _Progress(job.file, done)
-    ahead = asyncio.create_task(asyncio.to_thread(_read, job.reader, lines))
+    ahead = asyncio.create_task(asyncio.to_thread(_read, job, lines))
     try:
         while (rows := await ahead).number:
-            ahead = asyncio.create_task(asyncio.to_thread(_read, job.reader, lines))
+            ahead = asyncio.create_task(asyncio.to_thread(_read, job, lines))
             yield rows
             progress.add(rows.number)
     finally:
@@ -182,15 +203,18 @@ async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
         progress.end()
 
 
-def _read(reader: Reader, lines: Iterator[Line]) -> _Rows:
-    taken = list(islice(lines, BATCH))
+def _read(job: Job, lines: Iterator[Line]) -> _Rows:
+    taken: list[Line] = []
+    before = job.file.taken
+    while len(taken) < BATCH and job.file.taken - before < BATCH_BYTES and (line := next(lines, None)):
+        taken.append(line)
     rows = _Rows(len(taken), [], [], [])
     for line in taken:
         if line.error:
             rows.bad.append((line, line.error))
             continue
         try:
-            rows.items.append(reader.read(line.fields))
+            rows.items.append(job.reader.read(line.fields))
             rows.lines.append(line)
         except ValueError as error:
             rows.bad.append((line, str(error)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,6 +19,7 @@ _SCALARS = (
     ("tag:yaml.org,2002:int", r"[-+]?[0-9]+", "-+0123456789"),
     ("tag:yaml.org,2002:float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
 )
+_MOST_DIGITS = 100
 
 
 class Mapping(dict[str, Any]):
@@ -41,22 +42,91 @@ class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
             found[key] = self.construct_object(value_node, deep=True)
         return found
 
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        number = int(node.value) if len(node.value) <= _MOST_DIGITS else 1 << 64  # 010 is ten, not eight
+        if not -(1 << 63) <= number < 1 << 63:
+            raise yaml.constructor.ConstructorError(None, None, "a number is too large", node.start_mark)
+        return number
+
 
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(
         _tag, re.compile(f"^(?:{_pattern})$"), list(_first.replace("\0", "")) + [""] * ("\0" in _first)
     )
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
+
+
+LARGEST = 64 << 20
+"""Bytes of a file; and its characters, once each alias is replaced by what it stands for."""
+MOST_VALUES = 1_000_000
+"""Values of a file, counted in the same way: a value takes half a kilobyte while it is read."""
 
 
 def read(path: Path) -> Any:
     """What a file says.
 
     Raises:
-        Complaint: it is no YAML.
+        Complaint: it is no YAML, or is larger than a catalogue is, which 500 bytes of aliases can be.
     """
     try:
         with path.open("rb") as file:
-            return yaml.load(file, _Loader)  # noqa: S506 - it is a safe one
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise Complaint(f"{path}: {' '.join(str(error).split())}") from None
+            content = file.read(LARGEST + 1)
+        _check_size(path, content)
+        return yaml.load(content, _Loader)  # noqa: S506 - it is a safe one
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
+        raise Complaint(f"{path}: {why}") from None
+
+
+def too_large(path: Path) -> Complaint:
+    """What is said of a file of a catalogue that goes beyond MOST_VALUES or LARGEST."""
+    return Complaint(
+        f"{path} has more than {MOST_VALUES:,} values or {LARGEST >> 20} MiB: split it into several files"
+    )
+
+
+def _check_size(path: Path, content: bytes) -> None:
+    size = _Size(0, len(content))
+    if size.is_allowed:
+        size = _size(content)
+    if not size.is_allowed:
+        raise too_large(path)
+
+
+class _Size(NamedTuple):
+    """How much there is, with each alias replaced by what it stands for."""
+
+    values: int
+    characters: int
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.values <= MOST_VALUES and self.characters <= LARGEST
+
+    def plus(self, values: int, characters: int) -> _Size:
+        return _Size(self.values + values, self.characters + characters)
+
+
+def _size(content: bytes) -> _Size:
+    """The size of a document, or of that much of it as is too large."""
+    size = _Size(0, 0)
+    anchored: dict[str | None, _Size] = {}
+    around: list[
+        tuple[str | None, _Size]
+    ] = []  # anchors of collections that are not whole, and what was before
+    for event in yaml.parse(content, yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            size = size.plus(*anchored.get(event.anchor, (1, 0)))  # a collection in itself is refused later
+        elif isinstance(event, yaml.ScalarEvent):
+            size = size.plus(1, len(event.value))
+            anchored[event.anchor] = _Size(1, len(event.value))
+        elif isinstance(event, yaml.CollectionStartEvent):
+            around.append((event.anchor, size))
+            size = size.plus(1, 0)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = around.pop()
+            anchored[anchor] = size.plus(-before.values, -before.characters)
+        if not size.is_allowed:
+            break
+    return size

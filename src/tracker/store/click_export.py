@@ -5,7 +5,7 @@ To fetch columns, and to make values of Python's of them, takes twice as long.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class _Chunk(NamedTuple):
 
 async def export(
     pool: Pool, clicks: ClickFilter, order: Order, keys: Sequence[str]
-) -> AsyncIterator[Iterable[Block]]:
+) -> AsyncGenerator[Iterable[Block], None]:
     """All clicks of a filter that are stored when the first chunk is asked for, in chunks.
 
     Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.

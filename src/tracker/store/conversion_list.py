@@ -5,7 +5,8 @@ They are in the order of (created_at, id). Ids are in the order of commits, so t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -158,12 +159,13 @@ async def feed(
 
 async def export(
     pool: Pool, conversions: ConversionFilter, order: Order, keys: Sequence[str]
-) -> AsyncIterator[Iterable[Block]]:
+) -> AsyncGenerator[Iterable[Block], None]:
     """All conversions of a filter that are stored when the first chunk is asked for, in chunks."""
     async with reading(pool, "read_committed") as connection:
         newest_id = await connection.fetchval(_NEWEST)
-    async for records in walk.chunks(pool, _walked(conversions, order, f"id <= {newest_id}")):
-        yield blocks_of(_rows(records, order.zone), keys)
+    async with aclosing(walk.chunks(pool, _walked(conversions, order, f"id <= {newest_id}"))) as chunks:
+        async for records in chunks:
+            yield blocks_of(_rows(records, order.zone), keys)
 
 
 def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> Walked:

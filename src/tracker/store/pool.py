@@ -44,6 +44,8 @@ async def open_pool(dsn: str, *, size: int = 5) -> Pool:
             "application_name": "tracker",
             "timezone": "UTC",
             "statement_timeout": str(STATEMENT_TIMEOUT_SECONDS * 1000),
+            # A statement ends with its connection, also while it waits for a lock or has no row to send yet.
+            "client_connection_check_interval": "1s",
         },
         reset=_leave_as_it_is,
     )

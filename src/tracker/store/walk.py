@@ -5,7 +5,7 @@ A walk goes on after a row, by its hash, which is unique; a row's place never ch
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 import asyncpg
@@ -59,7 +59,7 @@ async def page_after(pool: Pool, walked: Walked, last_hash: str, per_page: int, 
     return Part(records[:per_page], total, len(records) > per_page)
 
 
-async def chunks(pool: Pool, walked: Walked) -> AsyncIterator[list[asyncpg.Record]]:
+async def chunks(pool: Pool, walked: Walked) -> AsyncGenerator[list[asyncpg.Record], None]:
     """All rows, in chunks; between them it holds neither a connection nor a snapshot."""
     last_hash: str | None = None
     while True:
