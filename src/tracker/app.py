@@ -110,6 +110,7 @@ def _operations(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> lis
     async def show_metrics(_: Request) -> Response:
         gauges = await asyncio.to_thread(recorders.gauges)
         metrics.set("clicks_spooled", recorders.spooled)
+        metrics.set("visitors_unknown", recorders.unknown)
         text = metrics.text(catalogue_problems=len(catalog.problems), **gauges)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 

@@ -145,7 +145,7 @@ async def start_valkey(settings: Settings, claim: Claim) -> Engine:
     options = _VALKEY_OPTIONS | {
         "unixsocket": str(socket),
         "dir": str(directory),
-        "maxmemory": str(_maxmemory()),
+        "maxmemory": str(settings.stream_bytes or _maxmemory()),
     }
     argv = [str(program), *(word for name, value in options.items() for word in (f"--{name}", value))]
     log = data_dir / "valkey.log"

@@ -19,7 +19,9 @@ from tracker.api.problems import SECURITY_HEADERS, Problem
 from tracker.store import outgoing, pool
 from tracker.store.click_list import is_ready
 from tracker.store.postback_log import count_parked
+from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
+from tracker.stream.visitor_memory import VisitorMemory
 
 # Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
 _DOCS_POLICY = (
@@ -97,8 +99,26 @@ async def metrics(request: Request) -> Response:
         "# TYPE tracker_api_wrong_tokens_total counter",
         f"tracker_api_wrong_tokens_total {limits.wrong_tokens}",
     ]
+    lines += await _visitors(request)
     lines += await _postbacks(request)
     return _text("\n".join([*lines, ""]).encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _visitors(request: Request) -> list[str]:
+    """What they take of the stream server's memory; nothing while it is away."""
+    settings = request.app.state.settings
+    try:
+        visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
+    except UNREACHABLE:
+        return []
+    return [
+        "# HELP tracker_unique_bytes Memory of the stream server that says who is unique.",
+        "# TYPE tracker_unique_bytes gauge",
+        f"tracker_unique_bytes {visitors.bytes}",
+        "# HELP tracker_unique_allowed_bytes The most it may be; then new visitors count as not unique.",
+        "# TYPE tracker_unique_allowed_bytes gauge",
+        f"tracker_unique_allowed_bytes {visitors.allowed}",
+    ]
 
 
 async def _postbacks(request: Request) -> list[str]:
