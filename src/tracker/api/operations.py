@@ -92,7 +92,7 @@ async def metrics(request: Request) -> Response:
         "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
         "# TYPE tracker_api_answers_total counter",
         *(f'tracker_api_answers_total{{status="{status}"}} {answers[status]}' for status in sorted(answers)),
-        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or after an address' wrong tokens.",
+        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or to an address' wrong tokens.",
         "# TYPE tracker_api_limited_total counter",
         *(f'tracker_api_limited_total{{by="{by}"}} {limits.refused[by]}' for by in ("token", "address")),
         "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
