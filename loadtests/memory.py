@@ -40,6 +40,7 @@ from tracker.children import CannotStart
 from tracker.clickhash import first_hash_at
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.record import Entry, encode
+from tracker.stream.visitor_memory import VisitorMemory, in_use
 
 BUDGET = 40.0
 """Bytes a visitor, from some 650,000 visitors a day on; with fewer their buckets weigh more."""
@@ -70,8 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _measure(visitors: int) -> float:
     async with open_house() as house:
-        each = await _bytes_of_each(house, visitors)
-        print(f"Valkey: {each:.1f} bytes a visitor; the budget is {BUDGET:.0f}", flush=True)
+        each, counted = await _bytes_of_each(house, visitors)
+        print(
+            f"Valkey: {each:.1f} bytes a visitor; the budget is {BUDGET:.0f}; the script says {counted:.1f}",
+            flush=True,
+        )
         requests = write_requests(house.directory / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
         await house.start_edge(DISTINCT, "tracker", requests)
         (edge,) = house.contenders
@@ -80,7 +84,8 @@ async def _measure(visitors: int) -> float:
     return each
 
 
-async def _bytes_of_each(house: House, visitors: int) -> float:
+async def _bytes_of_each(house: House, visitors: int) -> tuple[float, float]:
+    """As the server has them, and as the script counts them."""
     url = house.valkey.url
     async with Redis.from_url(url) as client:
         before = await _used(client)
@@ -91,7 +96,8 @@ async def _bytes_of_each(house: House, visitors: int) -> float:
             lane.next()
             await client.delete("clicks:{0}")
         await appender.close()
-        return (await _used(client) - before) / visitors
+        counted = (await in_use(url, VisitorMemory())).bytes
+        return (await _used(client) - before) / visitors, counted / visitors
 
 
 def first_clicks(visitors: int, since: int, within: int) -> Iterator[list[Entry]]:

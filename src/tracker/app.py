@@ -118,6 +118,7 @@ def _answers(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> Answer
     async def show_metrics(_: str) -> str:
         gauges = await asyncio.to_thread(recorders.gauges)
         metrics.set("clicks_spooled", recorders.spooled)
+        metrics.set("visitors_unknown", recorders.unknown)
         return metrics.text(catalogue_problems=len(catalog.problems), **gauges)
 
     async def serves(domain: str) -> str:

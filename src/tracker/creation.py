@@ -29,6 +29,7 @@ from tracker.store.pool import Pool
 from tracker.stream.appender import Appender, AppendError
 from tracker.stream.appenders import Appenders
 from tracker.stream.record import Entry, encode
+from tracker.stream.visitor_memory import VisitorMemory
 
 MAX_CLICKS = 100
 """Most clicks of one request."""
@@ -87,7 +88,7 @@ class Creator:
 
     def __init__(self, settings: Settings, pool: Pool, geo: GeoReader) -> None:
         assert settings.redis_url
-        self._appenders = Appenders(settings.redis_url, settings.partitions)
+        self._appenders = Appenders(settings.redis_url, VisitorMemory.of(settings))
         self._is_divided = settings.partitions > 1
         self._pool = pool
         self._geo = geo

@@ -22,11 +22,12 @@ from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
 from tracker.store import catalogue, outgoing, pool, postback_log, sending, tokens
-from tracker.stream import partitions, server
+from tracker.stream import partitions, server, visitor_memory
 from tracker.stream.ledger import Word
 from tracker.stream.postbacks import PostbackStream
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server import StreamFacts
+from tracker.stream.visitor_memory import InUse, VisitorMemory
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -34,6 +35,8 @@ ANSWER_SECONDS = 5.0
 """How long a server may take to answer all that it is asked."""
 
 _LEAST_FREE_WARN, _LEAST_FREE_FAIL = 5 << 30, 1 << 30
+_MB = 1 << 20
+_SHORT_OF_MEMORY = 0.8  # of what visitors may take
 _SKEW_WARN, _SKEW_FAIL = 0.2, 1.0  # seconds
 _OLD_GEO = timedelta(days=60)
 _LATE_MILLIS = 60_000
@@ -78,6 +81,7 @@ class _Asked(NamedTuple):
     facts: StreamFacts
     skew: float  # seconds between its clock and ours
     waiting: Mapping[int, int]  # clicks, by partition
+    visitors: InUse
 
 
 _Facts = _Asked | Exception
@@ -91,7 +95,9 @@ async def _ask_stream(settings: Settings) -> _Facts:
         async with asyncio.timeout(ANSWER_SECONDS):
             facts = await server.ask(settings.redis_url)
             skew = abs(time.time() - facts.millis / 1000)
-            return _Asked(facts, skew, await partitions.waiting(settings.redis_url))
+            waiting = await partitions.waiting(settings.redis_url)
+            visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
+            return _Asked(facts, skew, waiting, visitors)
     except _UNASKABLE as error:
         return error
 
@@ -145,10 +151,15 @@ def _versioned(variable: str, server: str, version: str, where: str) -> Finding:
     return Finding("engines", "ok", f"{server} {version} at {where}")
 
 
-async def _durability(_: Settings, asked: _Facts) -> list[Finding]:
+async def _durability(settings: Settings, asked: _Facts) -> list[Finding]:
     if isinstance(asked, Exception):
         return [Finding("durability", "fail", "unknown, for the stream server cannot be asked")]
-    return [_level(asked.facts), _eviction(asked.facts), _memory(asked.facts)]
+    return [
+        _level(asked.facts),
+        _eviction(asked.facts),
+        _memory(asked.facts),
+        *_visitors(asked.visitors, settings.unique_bytes),
+    ]
 
 
 _DURABILITY: Mapping[str, tuple[Level, str, str]] = {
@@ -189,6 +200,25 @@ def _memory(facts: StreamFacts) -> Finding:
     return Finding("durability", "warn", text, "set maxmemory on the server")
 
 
+def _visitors(visitors: InUse, most: int | None) -> list[Finding]:
+    """How full the memory of visitors is, and whether networks have had their share of it."""
+    megabytes = f"{visitors.bytes / _MB:.1f} MB of at most {visitors.allowed / _MB:.1f}"
+    text = f"remembered visitors take {megabytes}"
+    more = "raise TRACKER_UNIQUE_MB, and maxmemory (embedded: TRACKER_STREAM_MB), or shorten unique_window"
+    if visitors.is_full:
+        text += ": new visitors count as not unique, with reason 41"
+    is_short = visitors.is_full or visitors.bytes > visitors.allowed * _SHORT_OF_MEMORY
+    found = [Finding("durability", "warn" if is_short else "ok", text, more if is_short else "")]
+    if visitors.closed:
+        text = f"networks whose visitors have had their eighth of it: {visitors.closed}"
+        advice = "export clicks, and block the addresses of those with reason 41 if nobody clicks there"
+        found.append(Finding("durability", "warn", text, advice))
+    if most is not None and most > visitors.allowed:
+        text = f"TRACKER_UNIQUE_MB is over three quarters of maxmemory: {visitors.allowed // _MB} in force"
+        found.append(Finding("durability", "warn", text, "lower it, or raise maxmemory"))
+    return found
+
+
 def _settings(settings: Settings) -> list[Finding]:
     shown = [Finding("settings", "ok", f"{name} = {_shown(value)}") for name, value in settings.variables()]
     if not os.access(settings.data_dir, os.W_OK | os.X_OK):
@@ -198,6 +228,8 @@ def _settings(settings: Settings) -> list[Finding]:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
     if isinstance(value, tuple):
         default = _PACKAGED if value and value == packaged_geoip() else ""
         return (", ".join(map(str, value)) or "none") + default

@@ -145,7 +145,7 @@ async def start_valkey(settings: Settings, claim: Claim) -> Engine:
         "unixsocket": f"{launcher.path_beside(sockets)}/{socket.name}",
         "unixsocketperm": "700" if launcher.account is None else "770",
         "dir": launcher.path_of(directory),
-        "maxmemory": str(_maxmemory()),
+        "maxmemory": str(settings.stream_bytes or _maxmemory()),
     }
     words = (word for name, value in options.items() for word in (f"--{name}", value))
     process = await launcher.spawn([str(server), *words], directory, signal.SIGTERM)

@@ -30,6 +30,7 @@ from tracker.store import catalogue, pool
 from tracker.stream.appender import AppendError
 from tracker.stream.appenders import Appenders
 from tracker.stream.record import Answer, encode
+from tracker.stream.visitor_memory import VisitorMemory
 
 Explanation = dict[str, Any]
 
@@ -146,7 +147,7 @@ async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explan
     assert settings.redis_url
     outcomes = prepare(click, catalog)
     prepared = {name: _outcome(click, catalog, outcome) for name, outcome in outcomes._asdict().items()}
-    appenders = Appenders(settings.redis_url, settings.partitions)
+    appenders = Appenders(settings.redis_url, VisitorMemory.of(settings))
     try:
         looked, counts = await _look(appenders, click, outcomes)
     except AppendError as error:
@@ -154,6 +155,8 @@ async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explan
     finally:
         await appenders.close()
     chosen = outcomes[looked.outcome]
+    if looked.is_unknown:
+        chosen = chosen._replace(reason=Reason.VISITOR_UNKNOWN)
     takes = outcomes.unique.status == "accepted" and not click.is_test and click.bot_reason is None
     return {
         "caps": _caps(click, counts),

@@ -38,6 +38,7 @@ class Reason(IntEnum):
     AFFILIATE_NOT_APPROVED = 22  # for this offer
     OFF_TARGET = 30
     DUPLICATE = 40
+    VISITOR_UNKNOWN = 41  # accepted: there was no room to remember the visitor, so nobody knows if it is new
     SOURCE_BLOCKED = 50
     SUB_BLOCKED = 51
     IP_BLOCKED = 52

@@ -71,6 +71,15 @@ class Settings:
     but a visitor who changes partition is unique once more, and a lower number forgets what the partitions
     beyond it have counted for caps. A worker holds a PostgreSQL connection a partition.
     """
+    stream_bytes: int | None = None
+    """maxmemory of the embedded Valkey (TRACKER_STREAM_MB); unset = a quarter of the machine's memory."""
+    unique_bytes: int | None = None
+    """Most bytes that remembered visitors may take of the stream server's memory (TRACKER_UNIQUE_MB).
+
+    All partitions share it. Unset = half of the server's maxmemory. It is never more than three quarters of
+    that, for clicks need the rest. Beyond it new visitors count as not unique, with a reason of their own.
+    One network gets at most an eighth of it.
+    """
     prefetch_status: int = 503
     """Status that a prefetch or preview gets, 400 to 599: an error, so that no browser keeps it."""
     batch_size: int = 4_000
@@ -118,7 +127,7 @@ class Settings:
         for name, (field, _) in _READERS.items():
             value = getattr(self, field)
             unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
-            yield name, round(value / unit) if unit else value
+            yield name, round(value / unit) if unit and value is not None else value
 
 
 def environment(names: Collection[str] | None = None, **changed: str) -> dict[str, str]:
@@ -226,6 +235,8 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_SPOOL_MB": ("spool_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),
     "TRACKER_MAX_WAITING": ("max_waiting", _whole(1, 10_000_000)),
     "TRACKER_PARTITIONS": ("partitions", _whole(1, MAX_PARTITIONS)),
+    "TRACKER_STREAM_MB": ("stream_bytes", _whole(64, 1 << 24, _UNITS["_MB"])),
+    "TRACKER_UNIQUE_MB": ("unique_bytes", _whole(16, 1 << 24, _UNITS["_MB"])),
     "TRACKER_PREFETCH_STATUS": ("prefetch_status", _whole(400, 599)),
     "TRACKER_BATCH_SIZE": ("batch_size", _whole(1, 10_000)),
     "TRACKER_BATCH_AGE_MS": ("batch_age", _whole(0, 60_000, _UNITS["_MS"])),

@@ -51,7 +51,7 @@ def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
     variables = {
         "TRACKER_API_RATE": "1000000/second",
         "TRACKER_BATCH_AGE_MS": "0",
-        "TRACKER_TRUSTED_PROXIES": "127.0.0.1/32",  # so that wrong tokens come from anywhere
+        "TRACKER_TRUSTED_PROXIES": "127.0.0.1/32",  # so that no wrong token is kept waiting
     }
     with up(data_dir, **variables) as running:
         yield running

@@ -22,13 +22,14 @@ _HANG_UP, _SILENCE = b"", b"silence"
 
 @asynccontextmanager
 async def server(path: Path, reply: bytes) -> AsyncIterator[str]:
-    """Takes one request, says this, and no more."""
+    """Takes one call of the script, says this, and no more."""
 
     serving: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while b"EVALSHA" not in (request := await reader.read(65536)) and request:
             writer.write(b"+OK\r\n" * request.count(b"CLIENT"))
+            writer.write(b"$0\r\n\r\n" * request.count(b"\r\nINFO\r\n"))
         if reply != _HANG_UP:
             writer.write(b"" if reply == _SILENCE else reply)
             await reader.read()

@@ -11,6 +11,7 @@ import pytest
 from tracker.edge.drain import Drain, _joined
 from tracker.edge.spool import Call, Group, Segment
 from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES
+from tracker.stream.visitor_memory import VisitorMemory
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ async def test_an_edge_does_not_wait_until_a_large_spool_is_read(
         return adopt(path)
 
     monkeypatch.setattr(Segment, "adopt", slowly)
-    drain = Drain(NOWHERE, tmp_path)
+    drain = Drain(NOWHERE, tmp_path, VisitorMemory())
     await drain.start()
     assert drain.first_millis() == MILLIS
     is_read.set()
@@ -43,7 +44,7 @@ async def test_an_edge_does_not_wait_until_a_large_spool_is_read(
 
 
 async def test_what_is_drained_holds_nothing_back(tmp_path: Path) -> None:
-    drain, written_to = Drain(NOWHERE, tmp_path), an_empty_segment(tmp_path)
+    drain, written_to = Drain(NOWHERE, tmp_path, VisitorMemory()), an_empty_segment(tmp_path)
     await drain._look()
     assert drain.first_millis() == MILLIS
     drain.take(written_to)

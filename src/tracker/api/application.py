@@ -46,6 +46,7 @@ from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
 from tracker.store.managed import BUSY
 from tracker.store.pool import UNREACHABLE, open_pool
+from tracker.store.unknown_tokens import UnknownTokens
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream
 
@@ -108,6 +109,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)
     app.state.limits = Limits(settings)
+    app.state.unknown_tokens = UnknownTokens(app.state.pool)
     app.state.stream = StreamLedger(settings.redis_url)
     app.state.postbacks = PostbackStream(settings.redis_url)
     app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)

@@ -12,6 +12,7 @@ from tracker.api.limits import Limits
 from tracker.api.problems import Problem
 from tracker.store.owner import Owner
 from tracker.store.tokens import PREFIX, Token, digest, find_token
+from tracker.store.unknown_tokens import UnknownTokens
 
 VIEWS = {
     "affiliate": "/backend/open-api/v1/affiliates",
@@ -76,10 +77,9 @@ async def _admitted(request: Request) -> Token:
     secret = digest(presented)
     limits: Limits = request.app.state.limits
     client = limits.client_of(request)
-    limits.check_open(client, secret)
     # Both ask another process: a token that was right before is looked up and counted at the same time.
     known = limits.known(secret)
-    token, turn = await gather(_find(request, presented), limits.take(known))
+    token, turn = await gather(_find(request, presented, is_known=known is not None), limits.take(known))
     if token is None or token.is_expired:
         await limits.was_wrong(client, secret)
         why = "has expired" if token else "is unknown, or has been revoked"
@@ -92,8 +92,12 @@ async def _admitted(request: Request) -> Token:
     return token
 
 
-async def _find(request: Request, presented: str) -> Token | None:
-    return await find_token(request.app.state.pool, presented) if presented.startswith(PREFIX) else None
+async def _find(request: Request, presented: str, *, is_known: bool) -> Token | None:
+    """Look a token up; one that was right before waits for no other."""
+    if not presented.startswith(PREFIX):
+        return None
+    unknown: UnknownTokens = request.app.state.unknown_tokens
+    return await (find_token(request.app.state.pool, presented) if is_known else unknown.find(presented))
 
 
 def _presented(request: Request) -> str:

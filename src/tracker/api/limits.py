@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections import Counter, OrderedDict
@@ -21,7 +22,10 @@ from tracker.settings import Settings
 from tracker.stream.limits import UNREACHABLE, Limiter, Turn
 
 WRONG_TOKENS = Rate(20, "minute")
-"""Wrong tokens that are looked up for one address (IPv6: one /64)."""
+"""Wrong tokens of one address (IPv6: one /64) that are answered at once."""
+
+MOST_SLOWED, MOST_SLOWED_OF_ONE = 200, 4
+"""Wrong tokens whose answers are kept back at a time, of all addresses and of one; the others get a 429."""
 
 AFTER_FAILURE_SECONDS = 2.0
 """How long a stream server that did not count is left alone."""
@@ -44,14 +48,15 @@ class Limit(NamedTuple):
 class Limits:
     """Counts on the stream server; while that is away, nobody is refused.
 
-    An address that has shown too many wrong tokens gets none looked up for a while, but for those that were
-    right here before: one broken client does not shut out the others behind the same address.
+    An address that has shown too many wrong tokens waits for its next 401, or gets a 429. Every token is
+    looked up all the same: a right one is never refused, and never waits for them.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
         assert settings.redis_url is not None
         self.refused: Counter[str] = Counter()  # by token, by address
         self.wrong_tokens = 0
+        self._slowed: Counter[str] = Counter()  # at this moment, by client
         self._rate = settings.api_rate
         self._limiter = Limiter(settings.redis_url)
         self._proxies = Proxies(settings.trusted_proxies)
@@ -67,17 +72,6 @@ class Limits:
             peer = self._proxies.origin(peer, headers_of(request.scope["headers"])).ip
         return network_of(peer) if peer else "unknown"
 
-    def check_open(self, client: str, digest: bytes) -> None:
-        """See that a token may be looked up.
-
-        Raises:
-            Problem: 429 where its client has shown too many wrong ones, and it was not right before.
-        """
-        wait = self._closed_until.get(client, 0.0) - self._clock()
-        if wait > 0 and digest not in self._right:
-            self.refused["address"] += 1
-            raise _too_many("Too many wrong tokens have come from this address.", wait)
-
     def known(self, digest: bytes) -> Limit | None:
         """What limits a token that was right before."""
         return self._right.get(digest)
@@ -88,17 +82,35 @@ class Limits:
         return limit
 
     async def was_wrong(self, client: str, digest: bytes) -> None:
-        """Count a wrong token.
+        """Count a wrong token; keep its answer back where its client has shown too many.
 
         Raises:
-            Problem: 429 where it is one too many.
+            Problem: 429 where too many are kept back already.
         """
         self.wrong_tokens += 1
         self._right.pop(digest, None)
+        wait = await self._wait_of(client)
+        if wait <= 0:
+            return
+        if self._slowed[client] >= MOST_SLOWED_OF_ONE or self._slowed.total() >= MOST_SLOWED:
+            self.refused["address"] += 1
+            raise _too_many("Too many wrong tokens have come from this address.", wait)
+        self._slowed[client] += 1
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            self._slowed -= Counter({client: 1})  # without those that are 0
+
+    async def _wait_of(self, client: str) -> float:
+        """Seconds until a client may show its next wrong token; this one is counted if it may now."""
+        wait = self._closed_until.get(client, 0.0) - self._clock()
+        if wait > 0:  # asking again would cost the stream server as much as a click
+            return wait
         turn = await self.take(Limit(f"address:{client}", WRONG_TOKENS))
-        if turn is not None and turn.is_refused:
-            _remember(self._closed_until, client, self._clock() + turn.retry_after)
-            self.check_open(client, digest)
+        if turn is None or not turn.is_refused:
+            return 0.0
+        _remember(self._closed_until, client, self._clock() + turn.retry_after)
+        return turn.retry_after
 
     def tell(self, request: Request, limit: Limit, turn: Turn | None) -> None:
         """Let the answer tell what is left of a token's rate.

@@ -23,7 +23,9 @@ from tracker.metrics_socket import Answers
 from tracker.store import outgoing, pool
 from tracker.store.click_list import is_ready
 from tracker.store.postback_log import count_parked
+from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
+from tracker.stream.visitor_memory import VisitorMemory
 
 _ENGINE_SECONDS = 2.0  # what is counted here is shown also while an engine is mute
 
@@ -92,7 +94,7 @@ def answers(app: Starlette) -> Answers:
     """What the metrics' listener asks the API."""
 
     async def metrics(_: str) -> str:
-        return "\n".join([*_own(app.state), *await _postbacks(app.state), ""])
+        return "\n".join([*_own(app.state), *await _visitors(app.state), *await _postbacks(app.state), ""])
 
     return {"metrics": metrics}
 
@@ -109,7 +111,7 @@ def _own(state: State) -> list[str]:
             f'tracker_api_answers_total{{{api},status="{status}"}} {by_status[status]}'
             for status in sorted(by_status)
         ),
-        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or after an address' wrong tokens.",
+        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or to an address' wrong tokens.",
         "# TYPE tracker_api_limited_total counter",
         *(
             f'tracker_api_limited_total{{{api},by="{by}"}} {limits.refused[by]}'
@@ -118,6 +120,24 @@ def _own(state: State) -> list[str]:
         "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
         "# TYPE tracker_api_wrong_tokens_total counter",
         f"tracker_api_wrong_tokens_total{{{api}}} {limits.wrong_tokens}",
+    ]
+
+
+async def _visitors(state: State) -> list[str]:
+    """What they take of the stream server's memory; nothing while it is away."""
+    settings = state.settings
+    try:
+        async with asyncio.timeout(_ENGINE_SECONDS):
+            visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
+    except UNREACHABLE:
+        return []
+    return [
+        "# HELP tracker_unique_bytes Memory of the stream server that says who is unique.",
+        "# TYPE tracker_unique_bytes gauge",
+        f"tracker_unique_bytes {visitors.bytes}",
+        "# HELP tracker_unique_allowed_bytes The most it may be; then new visitors count as not unique.",
+        "# TYPE tracker_unique_allowed_bytes gauge",
+        f"tracker_unique_allowed_bytes {visitors.allowed}",
     ]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tracker.edge.spool import Group, Segment, first_millis, segments
 from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError
+from tracker.stream.visitor_memory import VisitorMemory
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 class Drain:
     """The segments that wait for the stream, this edge's and adopted ones."""
 
-    def __init__(self, url: str, directory: Path) -> None:
+    def __init__(self, url: str, directory: Path, memory: VisitorMemory) -> None:
         self._url = url
+        self._memory = memory
         self._directory = directory
         self._sealed: dict[Path, Segment] = {}
         self._appenders: dict[int, Appender] = {}
@@ -117,7 +119,7 @@ class Drain:
 
     def _appender(self, partition: int) -> Appender:
         if partition not in self._appenders:
-            self._appenders[partition] = Appender(self._url, partition)
+            self._appenders[partition] = Appender(self._url, partition, memory=self._memory)
         return self._appenders[partition]
 
     async def _look(self) -> None:

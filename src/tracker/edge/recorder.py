@@ -31,6 +31,7 @@ from tracker.stream.appender import (
     pack_answered,
 )
 from tracker.stream.record import Entry, millis_of_entry
+from tracker.stream.visitor_memory import VisitorMemory
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Recorder:
 
     def __init__(self, settings: Settings, slot: int, partition: int, mint: Mint, drain: Drain) -> None:
         assert settings.redis_url
-        self._appender = Appender(settings.redis_url, partition, slot)
+        self._appender = Appender(settings.redis_url, partition, slot, VisitorMemory.of(settings))
         self._spool = Spool(settings.data_dir / "spool", slot, partition, settings.spool_bytes)
         self._drain = drain
         self._mint = mint
@@ -78,6 +79,7 @@ class Recorder:
         """Whether clicks go to the stream, as far as known; else they go to the spool."""
         self.has_been_up = False
         self.spooled = 0  # clicks, since the start
+        self.unknown = 0  # clicks whose visitors the stream had no room to remember
         self.skew = 0.0  # seconds that the stream server's clock is ahead of ours
 
     async def start(self) -> None:
@@ -154,7 +156,9 @@ class Recorder:
         uncertain_call = None
         if self.is_up:
             try:
-                _resolve(batch, (await self._append(entries, answered)).outcomes)
+                receipt = await self._append(entries, answered)
+                self.unknown += receipt.unknown
+                _resolve(batch, receipt.outcomes)
             except AppendError as error:
                 lane, self._lane = self._lane, Lane()  # its last call may yet be done: never use it again
                 uncertain_call = None if error.is_certain else Call(lane.id, lane.sequence + 1)

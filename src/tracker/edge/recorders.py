@@ -17,6 +17,7 @@ from tracker.model import Click, Outcomes
 from tracker.settings import Settings
 from tracker.stream.partitions import partition_of
 from tracker.stream.record import Entry, encode
+from tracker.stream.visitor_memory import VisitorMemory
 
 
 class Part(NamedTuple):
@@ -34,7 +35,7 @@ class Recorders:
         assert settings.redis_url
         self._partitions = settings.partitions
         self._spool_dir = settings.data_dir / "spool"
-        self._drain = Drain(settings.redis_url, self._spool_dir)
+        self._drain = Drain(settings.redis_url, self._spool_dir, VisitorMemory.of(settings))
         each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
         self._recorders = [
             Recorder(each, slot, partition, mint, self._drain) for partition in range(settings.partitions)
@@ -85,6 +86,11 @@ class Recorders:
     def spooled(self) -> int:
         """Clicks put into the spool since the start."""
         return sum(recorder.spooled for recorder in self._recorders)
+
+    @property
+    def unknown(self) -> int:
+        """Clicks since the start whose visitors the stream had no room to remember."""
+        return sum(recorder.unknown for recorder in self._recorders)
 
     def gauges(self) -> dict[str, float]:
         """What metrics.GAUGES says of the stream and the spool, as it is now."""

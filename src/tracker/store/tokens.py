@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.rates import Rate, read_rate
 from tracker.store import managed
@@ -76,13 +76,15 @@ _IS_OVERLAPPING = "SELECT previous_until > now() FROM token WHERE id = $1"
 _REVOKE = "UPDATE token SET revoked_at = now() WHERE id = $1"
 _FIND = """
 SELECT token.id, token.name, scopes, rate_limit, affiliate_id, advertiser_id,
+       secret_hash, CASE WHEN previous_until > now() THEN previous_hash END AS previous_hash,
        coalesce(expires_at <= now(), false) AS is_expired,
        coalesce(affiliate.status = 'blocked' OR affiliate.is_archived, advertiser.is_archived, false)
            AS is_shut,
        coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
 FROM token
 LEFT JOIN affiliate ON affiliate.id = affiliate_id LEFT JOIN advertiser ON advertiser.id = advertiser_id
-WHERE NOT is_revoked AND (secret_hash = $1 OR (previous_hash = $1 AND previous_until > now()))
+WHERE NOT is_revoked
+    AND (secret_hash = ANY ($1) OR (previous_hash = ANY ($1) AND previous_until > now()))
 """
 # The condition is repeated, so that of many requests at once one writes.
 _RECORD_USE = """
@@ -115,6 +117,13 @@ class Token(NamedTuple):
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
+
+
+class Found(NamedTuple):
+    """A token that was looked up, but not used yet."""
+
+    token: Token
+    is_use_unrecorded: bool  # for a minute
 
 
 class NewToken(NamedTuple):
@@ -232,11 +241,30 @@ async def revoke(connection: Connection, author: Author, before: Row) -> Row:
 
 async def find_token(pool: Pool, token: str) -> Token | None:
     """The token presented, or None; notes its use, at most once a minute."""
-    row = await pool.fetchrow(_FIND, digest(token))
-    if row is None:
-        return None
-    if row["is_use_unrecorded"] and not row["is_expired"]:
-        await pool.execute(_RECORD_USE, row["id"])
+    secret = digest(token)
+    found = (await find_all(pool, [secret])).get(secret)
+    return None if found is None else await note_use(pool, found)
+
+
+async def find_all(pool: Pool, secrets: Collection[bytes]) -> dict[bytes, Found]:
+    """The tokens of some digests, by these; nobody has used them for that."""
+    rows = await pool.fetch(_FIND, list(secrets))
+    return {
+        secret: Found(_token(row), row["is_use_unrecorded"])
+        for row in rows
+        for secret in (row["secret_hash"], row["previous_hash"])
+        if secret in secrets
+    }
+
+
+async def note_use(pool: Pool, found: Found) -> Token:
+    """Note that a token is used, at most once a minute, and return it."""
+    if found.is_use_unrecorded and not found.token.is_expired:
+        await pool.execute(_RECORD_USE, found.token.id)
+    return found.token
+
+
+def _token(row: Mapping[str, Any]) -> Token:
     return Token(
         row["id"],
         row["name"],

@@ -6,6 +6,8 @@ Keys of one partition share a hash tag, so that they live on one node of a clust
     ledger:{p}:<hour>                what became of an hour's entries, counted by minute and kind
     lane:{p}:<lane>                  an appending connection's last sequence and answer
     unique:{p}:<window>:<slice>:<n>  buckets of visitors seen (record_clicks.lua)
+    remembered:{p}                   memory that these buckets take, and networks that get no more of it
+    remembered:{p}:parts             the same by the hour in which it is free again, and by network
     cap:{p}:<counter>                what a cap has counted in a period (tracker.caps names it)
     ledger:{p}:<hour>                what has become of the clicks of each minute of an hour, counted
     edges:{p}                        each edge's word up to when its clicks are here, and what is in its spool

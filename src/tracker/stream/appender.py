@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from time import monotonic
 from typing import Any, Literal
 
 from tracker.stream.connection import Connection, RefusedError, Script
-from tracker.stream.record import ANSWER_BYTES, Answer, Entry, hash_of_entry, millis_of_entry, read_answer
+from tracker.stream.record import (
+    ANSWER_BYTES,
+    OUTCOME_PLACES,
+    UNKNOWN_LIVE,
+    Answer,
+    Entry,
+    hash_of_entry,
+    millis_of_entry,
+    read_answer,
+)
+from tracker.stream.visitor_memory import VisitorMemory
 
 LANE_SECONDS = 30 * 86400
 """How long a lane is remembered: longer than any spool may wait for the stream."""
@@ -46,7 +57,12 @@ class Receipt:
     @property
     def outcomes(self) -> list[int]:
         """The places of the outcomes in Outcomes."""
-        return [digit - 0x30 for digit in self._packed[::ANSWER_BYTES]]
+        return list(self._packed[::ANSWER_BYTES].translate(OUTCOME_PLACES))
+
+    @property
+    def unknown(self) -> int:
+        """How many of their visitors there was no room to remember."""
+        return self._packed[::ANSWER_BYTES].count(UNKNOWN_LIVE)
 
     @property
     def answers(self) -> list[Answer]:
@@ -85,11 +101,20 @@ _REFUSALS = frozenset(
 class Appender:
     """Appends batches to one partition over one connection; never two calls at once."""
 
-    def __init__(self, url: str, partition: int = 0, slot: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        partition: int = 0,
+        slot: int | None = None,
+        memory: VisitorMemory = VisitorMemory(),  # noqa: B008 — it is a value
+    ) -> None:
         self._connection = Connection(url)
+        self._memory = memory
+        self._room = b"0"  # known once the server has been asked
         self._stream = b"clicks:{%d}" % partition
         self._lane = b"lane:{%d}:" % partition
         self._edges = b"edges:{%d}" % partition
+        self._remembered = b"remembered:{%d}" % partition
         self._cap = b"cap:{%d}:" % partition
         self._prefixes = (b"unique:{%d}:" % partition, self._cap, b"ledger:{%d}:" % partition)
         self._slot = b"" if slot is None else b"%d" % slot
@@ -114,8 +139,8 @@ class Appender:
             AppendError: refused, or no answer within so many seconds. Where that is not certain, repeat the
                 same call under the same lane and sequence, or abandon the lane.
         """
-        arguments = self._arguments("live", lane.id, lane.sequence, entries, word, answered, LANE_SECONDS)
-        receipt = await self._run(arguments, within)
+        call = partial(self._arguments, "live", lane.id, lane.sequence, entries, word, answered, LANE_SECONDS)
+        receipt = await self._run(call, within)
         if len(receipt.outcomes) != len(entries):
             raise AppendError(f"{len(entries)} clicks got {len(receipt.outcomes)} answers", is_certain=False)
         return receipt
@@ -131,8 +156,8 @@ class Appender:
         # The first brings the script, for a server that does not have it. All go in one write, and so share
         # the server's fsync.
         starts = [(b"EVAL", _SCRIPT.text), *[(b"EVALSHA", _SCRIPT.sha)] * (len(entries) - 1)]
-        calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
         async with self._connected(within) as until:
+            calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
             await self._ask(calls, until)
 
     def _own_call(self, entry: Entry) -> list[bytes]:
@@ -157,7 +182,8 @@ class Appender:
             AppendError: refused, or no answer within so many seconds.
         """
         mode: Mode = "uncertain" if is_uncertain else "spooled"
-        await self._run(self._arguments(mode, lane, sequence, entries, None, answered, LANE_SECONDS), within)
+        call = partial(self._arguments, mode, lane, sequence, entries, None, answered, LANE_SECONDS)
+        await self._run(call, within)
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
         """Learn what would be decided of each of these clicks if it came alone now; nothing is written.
@@ -165,7 +191,8 @@ class Appender:
         Raises:
             AppendError: refused, or no answer within so many seconds.
         """
-        return await self._run(self._arguments("look", b"", 0, entries, None, b"", LANE_SECONDS), within)
+        call = partial(self._arguments, "look", b"", 0, entries, None, b"", LANE_SECONDS)
+        return await self._run(call, within)
 
     async def counts(self, names: Sequence[str], within: float) -> list[int]:
         """What the caps' counters of these names have counted; 0 for those that have not begun.
@@ -180,10 +207,10 @@ class Appender:
             (values,) = await self._ask([command], until)
             return [int(value or 0) for value in values]
 
-    async def _run(self, arguments: list[bytes], within: float) -> Receipt:
+    async def _run(self, call: Callable[[], list[bytes]], within: float) -> Receipt:
         async with self._connected(within) as until:
             self._has_sent = True
-            millis, packed = await self._connection.run(_SCRIPT, arguments, until - monotonic())
+            millis, packed = await self._connection.run(_SCRIPT, call(), until - monotonic())
         return Receipt(packed, millis)
 
     def _arguments(
@@ -197,10 +224,11 @@ class Appender:
         lane_seconds: int,
     ) -> list[bytes]:
         arguments = [
-            b"3",
+            b"4",
             self._stream,
             self._lane + lane,
             self._edges,
+            self._remembered,
             b"%d" % sequence,
             mode.encode(),
             b"%d" % lane_seconds,
@@ -208,6 +236,7 @@ class Appender:
             b"" if word is None else self._slot,
             word or b"",
             answered,
+            self._room,
         ]
         for entry in entries:
             arguments += entry
@@ -225,6 +254,7 @@ class Appender:
                     if not self._connection.is_open:
                         async with asyncio.timeout_at(until):
                             await self._connection.open()
+                        self._room = await self._room_there(until - monotonic())
                     yield until
                 except BaseException:
                     # The reply still to come must not be taken for another call's.
@@ -236,6 +266,15 @@ class Appender:
             raise AppendError(
                 f"{type(error).__name__}: {error}", is_certain=not self._has_sent or _is_refusal(error)
             ) from error
+
+    async def _room_there(self, within: float) -> bytes:
+        """How much this partition's visitors may take, by how much memory the server says that it may use."""
+        try:
+            (info,) = await self._connection.ask([(b"INFO", b"memory")], within)
+        except RefusedError:  # a hosted server that keeps it to itself
+            info = b""
+        lines = [line.partition(":") for line in info.decode().split()]
+        return b"%d" % self._memory.room({name: value for name, _, value in lines})
 
     @asynccontextmanager
     async def _alone(self, until: float) -> AsyncIterator[None]:

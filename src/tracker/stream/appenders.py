@@ -9,6 +9,7 @@ from tracker import caps
 from tracker.model import Click
 from tracker.stream.appender import Appender
 from tracker.stream.partitions import partition_of
+from tracker.stream.visitor_memory import VisitorMemory
 
 
 class Counted(NamedTuple):
@@ -21,8 +22,8 @@ class Counted(NamedTuple):
 class Appenders:
     """Finds the appender of a visitor's partition, and asks the others for what they know."""
 
-    def __init__(self, url: str, partitions: int) -> None:
-        self._appenders = [Appender(url, number) for number in range(partitions)]
+    def __init__(self, url: str, memory: VisitorMemory) -> None:
+        self._appenders = [Appender(url, number, memory=memory) for number in range(memory.partitions)]
 
     def of(self, click: Click) -> Appender:
         return self._appenders[partition_of(click.visitor_key, len(self._appenders))]

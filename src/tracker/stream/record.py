@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from socket import AF_INET6, inet_pton
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import orjson
 
 from tracker.clickhash import is_click_hash, millis_of
-from tracker.model import Click, ClickRow, Counter, Link, Outcomes, Status, fast
+from tracker.model import Click, ClickRow, Counter, Link, Outcomes, Reason, Status, fast
 
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
 ANSWER_BYTES = 17
 """Length of what the script answers about one click, and stores beside its record."""
+
+UNKNOWN_LIVE = b"4"
+"""The outcome's number of a live click whose visitor there was no room to remember."""
+
+_MEANINGS = {  # of the outcomes' numbers, see record_clicks.lua: place in Outcomes, is_late, is_unknown
+    ord("0"): (0, False, False),
+    ord("1"): (1, False, False),
+    ord("2"): (2, False, False),
+    ord("3"): (0, True, False),
+    ord(UNKNOWN_LIVE): (0, False, True),
+    ord("5"): (0, True, True),
+}
+OUTCOME_PLACES = bytes(_MEANINGS.get(number, (number,))[0] for number in range(256))
+"""For bytes.translate: outcomes' numbers to their places in Outcomes."""
 
 _NO_HASH = bytes(16)
 _HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quotation mark
@@ -23,7 +39,8 @@ _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Pyt
 _CONTROL = struct.Struct(">cIQ16s")
 _BINARY_HASH_AT = slice(_CONTROL.size - 16, _CONTROL.size)  # in a control
 _MILLIS_AT = slice(_CONTROL.size - 16, _CONTROL.size - 10)  # in a control: the hash's first bytes
-_LATE = 3
+_NETWORK_AT = 25  # in the control's word: above the window
+_NETWORKS = 127  # numbers of networks, from 1 on
 _TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
 _ACCEPTED = Status.ACCEPTED
 _MASK = (1 << 64) - 1
@@ -43,6 +60,9 @@ class Answer(NamedTuple):
     outcome: int  # place in Outcomes
     first_hash: str | None  # of the visitor's first click in the window
     is_late: bool = False  # the click came out of a spool: it had been answered with its first outcome
+    is_unknown: bool = (
+        False  # there was no room to remember the visitor: it is answered with its first outcome
+    )
 
 
 def encode(click: Click, outcomes: Outcomes) -> Entry:
@@ -77,10 +97,23 @@ def _control(click: Click, outcomes: Outcomes) -> bytes:
         kind = _LOOKS
     else:
         kind = _TAKES if outcomes.duplicate.status is _ACCEPTED else _TAKES_UNLESS_DUPLICATE
-    control = _CONTROL.pack(kind, offer.unique_window, fingerprint & _MASK, bytes.fromhex(click.hash))
+    word = network_number(click.visitor.ip) << _NETWORK_AT | offer.unique_window
+    control = _CONTROL.pack(kind, word, fingerprint & _MASK, bytes.fromhex(click.hash))
     if not click.counters or kind is _LOOKS:
         return control
     return control + _packed(click.counters)
+
+
+@lru_cache(65_536)
+def network_number(ip: str) -> int:
+    """The number that an address' network (IPv4: /24, IPv6: /48) shares with others, 1 to 127; 0 without one.
+
+    IPv6: /48 is the most that one site gets (RFC 6177).
+    """
+    if not ip:
+        return 0
+    network = inet_pton(AF_INET6, ip)[:6] if ":" in ip else ip.rpartition(".")[0].encode()
+    return crc32(network) % _NETWORKS + 1
 
 
 @lru_cache(maxsize=8192)
@@ -135,6 +168,8 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
     status, reason, offer_id, offer_url_id, advertiser_id, brand_id, location = (
         chosen[answer.outcome] if len(chosen) > 1 else chosen[0]
     )
+    if answer.is_unknown:
+        reason = Reason.VISITOR_UNKNOWN.value
     requested_offer_id, _, requested_url_id, source, external_id, gaid, idfa, aff_subs, adv_subs = link
     ip, user_agent, client_hints, language, referrer, host, requested_link, fetch_dest, fetch_user = visitor
     os, os_version, brand, model, type_, platform, browser, browser_version = device
@@ -192,11 +227,11 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
 
 
 def read_answer(packed: bytes) -> Answer:
-    digit, first = packed[0] - 0x30, packed[1:ANSWER_BYTES]
-    if not 0 <= digit <= _LATE:
+    first, meaning = packed[1:ANSWER_BYTES], _MEANINGS.get(packed[0])
+    if meaning is None:
         raise ValueError(f"outcome {packed[:1]!r} is unknown")
-    is_late = digit == _LATE
-    return fast(Answer, (0 if is_late else digit, None if first == _NO_HASH else first.hex(), is_late))
+    outcome, is_late, is_unknown = meaning
+    return fast(Answer, (outcome, None if first == _NO_HASH else first.hex(), is_late, is_unknown))
 
 
 def millis_of_entry(entry: Entry) -> int:

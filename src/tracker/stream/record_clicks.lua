@@ -5,6 +5,9 @@
 -- KEYS[1] clicks:{p}            the stream
 -- KEYS[2] lane:{p}:<lane>       "<sequence> <answer>" of the lane's last call
 -- KEYS[3] edges:{p}             what each edge last said of itself
+-- KEYS[4] remembered:{p}        "<hour> <bytes> <closed>": what visitors took at the last count, and the networks that
+--                               have had their share. Its parts are in KEYS[4]:parts, bytes by "<hour>:<network>",
+--                               the hour in which they are free again, and by "<network>"
 -- ARGV[1] sequence              one more than the lane's last, or the last again
 -- ARGV[2] mode                  live      clicks that wait for their answer
 --                               look      the same decisions, each click's as if it came alone; nothing is written
@@ -18,21 +21,25 @@
 -- ARGV[7] edge's slot           whose word ARGV[8] is; empty = nobody's
 -- ARGV[8] word                  "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = farewell
 -- ARGV[9] answered              clicks that were answered since the last call: minute (4 bytes), clicks (4); repeated
+-- ARGV[10] room                 most bytes that this partition's visitors may take
 -- then two a click:
 --   control   29 bytes: what it takes: 'U' the uniqueness key and counts, 'D' both unless it is a duplicate,
---             'L' nothing, its first hash is looked up, 'N' nothing; window in seconds (4 bytes, big-endian);
---             fingerprint of (offer, visitor) (8); click hash (16).
+--             'L' nothing, its first hash is looked up, 'N' nothing; number of the visitor's network (7 bits,
+--             0 = none) and window in seconds (25 bits), big-endian; fingerprint of (offer, visitor) (8);
+--             click hash (16).
 --             Then an item for each cap: 'c' counts clicks, 'u' uniques; limit (6); when its period ends,
 --             Unix seconds, 0 = never (6); length of its name (1); name
 --   record    appended as it is
 --
 -- Returns {server's Unix milliseconds, answer}. Live and look: 17 bytes a click, the outcome's number ('0' unique,
--- '1' duplicate, '2' capped: a cap it counts for is full) and the first hash of the visitor in the window
--- (zeros: none known). Of a click out of a spool the entry says '3': the first outcome, whatever is known now.
+-- '1' duplicate, '2' capped: a cap it counts for is full, '4' unknown: no room to remember the visitor, so the
+-- first outcome) and the first hash of the visitor in the window (zeros: none known). Of a click out of a spool
+-- the entry says '3', the first outcome, whatever is known now; or '5', the same without room.
 --
 -- A script is not rolled back: all is checked before the first write.
 
-local FIRST, CONTROL, CAP, NO_HASH = 10, 29, 14, string.rep('\0', 16)
+local FIRST, CONTROL, CAP, NO_HASH = 11, 29, 14, string.rep('\0', 16)
+local NETWORK = 33554432     -- 2^25: the network's number stands above the window
 local NEAR = {0, -1, 1}      -- slices to look in, seen from the click's own
 local LATE = 3600000         -- ms that slices and counts outlive their time, or the call: clicks may be late
 local LEDGER = 40 * 86400    -- seconds that an hour of the ledger outlives its last new count: longer than a lane
@@ -66,13 +73,13 @@ end
 
 local function is_sound(control)
   local kind = sub(control, 1, 1)
-  return kind == 'N' or (kind == 'U' or kind == 'D' or kind == 'L') and four_bytes(control, 2) > 0
+  return kind == 'N' or (kind == 'U' or kind == 'D' or kind == 'L') and four_bytes(control, 2) % NETWORK > 0
 end
 
 local MODES = {live = true, look = true, spooled = true, uncertain = true}
 local sequence, mode = tonumber(ARGV[1]), ARGV[2]
-if not sequence or not MODES[mode] or not tonumber(ARGV[3]) or #KEYS ~= 3
-    or #ARGV < FIRST - 1 or #ARGV % 2 == 0 or #ARGV[9] % 8 ~= 0 then
+if not sequence or not MODES[mode] or not tonumber(ARGV[3]) or #KEYS ~= 4
+    or not tonumber(ARGV[10]) or #ARGV % 2 == 1 or #ARGV[9] % 8 ~= 0 then
   return redis.error_reply('BADBATCH wrong number of keys or arguments')
 end
 local is_look, is_late = mode == 'look', mode == 'spooled' or mode == 'uncertain'
@@ -107,15 +114,18 @@ local function expire(key, at) redis.call('PEXPIREAT', key, math.max(at, now) + 
 -- by the fingerprint's first two bytes, of its other six -> first click hash. At a million visitors that takes
 -- 34 bytes each, at twenty million 27. A window that is running began in this slice or in the one before; in
 -- the next one only if another edge's clock is ahead.
-local function bucket(window, slice, fingerprint)
-  return ARGV[4] .. window .. ':' .. slice .. ':' .. byte(fingerprint, 1) * 256 + byte(fingerprint, 2)
+--
+-- What of a bucket's name stands before the slice, and after: numbers are slow to write, so once for all slices.
+local function bucket(window, control)
+  local high, low = byte(control, 6, 7)
+  return ARGV[4] .. window .. ':', ':' .. high * 256 + low
 end
 
 -- The first click of the window that `at` falls into, or else of one that it comes too late to have begun.
-local function first_hash(window, fingerprint, at)
-  local slice, field, later = floor(at / window), sub(fingerprint, 3), nil
+local function first_hash(window, at, before, after, field)
+  local slice, later = floor(at / window), nil
   for i = 1, #NEAR do
-    local first = redis.call('HGET', bucket(window, slice + NEAR[i], fingerprint), field)
+    local first = redis.call('HGET', before .. slice + NEAR[i] .. after, field)
     local age = first and at - six_bytes(first, 1)
     if age and age >= 0 and age < window then return first end
     if age and age < 0 and age > -window then later = later or first end
@@ -123,11 +133,73 @@ local function first_hash(window, fingerprint, at)
   return later
 end
 
-local function remember(window, fingerprint, at, hash)
+-- The memory that visitors take is an estimate from one visitor in SAMPLE. All that it needs is in this one
+-- function, for each function outside of it costs the calls without a new visitor, too.
+local function open_memory()
+  local HOUR, SAMPLE = 3600000, 64     -- ms; one visitor in so many
+  local BUCKET, VISITOR = 130, 26      -- bytes that a bucket takes, and each visitor in it
+  local PACKED, LOOSE = 512, 60        -- a bucket of more visitors becomes a hash table: bytes of each of them
+  local room, parts = tonumber(ARGV[10]), KEYS[4] .. ':parts'
+  local share = room / 8               -- of one network
+  local memory = {hour = math.floor(now / HOUR)}
+
+  -- Once an hour: what has become free counts no more.
+  local function recount()
+    local shares, counted = {}, redis.call('HGETALL', parts)
+    memory.bytes, memory.closed, memory.is_new = 0, '', not is_look
+    for i = 1, #counted, 2 do
+      local hour, network = string.match(counted[i], '^(%d+):(%d+)$')
+      if hour and tonumber(hour) > memory.hour then
+        memory.bytes = memory.bytes + counted[i + 1]
+        shares[network] = (shares[network] or 0) + counted[i + 1]
+      elseif not is_look then
+        redis.call('HDEL', parts, counted[i])
+      end
+    end
+    for network, bytes in pairs(shares) do
+      if bytes >= share and network ~= '0' then memory.closed = memory.closed .. string.char(network) end
+      if not is_look then redis.call('HSET', parts, network, bytes) end
+    end
+  end
+
+  function memory.has_room(network)
+    if memory.bytes >= room then return false end
+    return network == 0 or memory.closed == '' or not string.find(memory.closed, string.char(network), 1, true)
+  end
+
+  -- Count a visitor, the bucket's latest of so many. Which ones are counted depends on the random end of their
+  -- clicks' hashes, which nobody knows beforehand.
+  function memory.charge(network, hash, visitors, free_at)
+    local bytes = visitors == PACKED + 1 and PACKED * (LOOSE - VISITOR) or 0
+    if string.byte(hash, 16) % SAMPLE == 0 then
+      bytes = bytes + SAMPLE * ((visitors == 1 and BUCKET or 0) + (visitors > PACKED and LOOSE or VISITOR))
+    end
+    if bytes == 0 then return end
+    redis.call('HINCRBY', parts, math.ceil(free_at / HOUR) .. ':' .. network, bytes)
+    if redis.call('HINCRBY', parts, network, bytes) >= share and network > 0 then
+      memory.closed = memory.closed .. string.char(network)
+    end
+    memory.bytes, memory.is_new = memory.bytes + bytes, true
+  end
+
+  local hour, bytes, closed = string.match(redis.call('GET', KEYS[4]) or '', '^(%d+) (%d+) (.*)$')
+  if tonumber(hour or 0) == memory.hour then
+    memory.bytes, memory.closed = tonumber(bytes), closed
+  else
+    recount()
+  end
+  return memory
+end
+
+local memory                 -- once it is needed
+
+local function remember(window, at, before, after, field, hash, network)
   local slice = floor(at / window)
-  local key = bucket(window, slice, fingerprint)
-  redis.call('HSET', key, sub(fingerprint, 3), hash)
-  if redis.call('HLEN', key) == 1 then expire(key, (slice + 2) * window) end
+  local key, ends = before .. slice .. after, (slice + 2) * window
+  redis.call('HSET', key, field, hash)
+  local visitors = redis.call('HLEN', key)
+  if visitors == 1 then expire(key, ends) end
+  memory.charge(network, hash, visitors, math.max(ends, now) + LATE)
 end
 
 local counts = {}            -- by key: what a cap has counted, and how much of that in this call
@@ -160,20 +232,24 @@ end
 local function verdict(control, at, caps)
   local kind = sub(control, 1, 1)
   if kind == 'N' then return (is_late and '3' or '0') .. NO_HASH end
-  local window = four_bytes(control, 2) * 1000
-  local fingerprint, hash = sub(control, 6, 13), sub(control, 14, 29)
-  local first = first_hash(window, fingerprint, at)
+  local word = four_bytes(control, 2)
+  local window, network = word % NETWORK * 1000, floor(word / NETWORK)
+  local before, after = bucket(window, control)
+  local field = sub(control, 8, 13)
+  local first = first_hash(window, at, before, after, field)
   if kind == 'L' then return (is_late and '3' or '0') .. (first or NO_HASH) end
   if not is_late then
     if kind == 'D' and first then return '1' .. first end
     if caps and is_full(caps, not first) then return '2' .. (first or NO_HASH) end
   end
-  if not is_look then
-    if caps then add(caps, not first) end
-    if not first then remember(window, fingerprint, at, hash) end
-  end
-  if is_late then return '3' .. (first or hash) end
-  return first and '1' .. first or '0' .. hash
+  memory = memory or not first and open_memory()
+  local is_unique = not first and memory.has_room(network)
+  if caps and not is_look then add(caps, is_unique) end
+  if first then return (is_late and '3' or '1') .. first end
+  if not is_unique then return (is_late and '5' or '4') .. NO_HASH end
+  local hash = sub(control, 14, 29)
+  if not is_look then remember(window, at, before, after, field, hash, network) end
+  return (is_late and '3' or '0') .. hash
 end
 
 -- What the uncertain call, which was done, answered of a click.
@@ -186,7 +262,7 @@ local minutes = {}           -- of the clicks recorded in this call
 local answers = {}
 for i = FIRST, #ARGV, 2 do
   local control, before = ARGV[i], answered_before and answer_before(i)
-  if before ~= '0' then      -- else it is recorded as it was answered
+  if before ~= '0' and before ~= '4' then -- else it is recorded as it was answered
     local at = six_bytes(control, 14)
     local has_counted = before == '1' and sub(control, 1, 1) == 'U'
     local answer = verdict(control, at, not has_counted and caps[i] or nil)
@@ -201,6 +277,9 @@ end
 local answer = is_late and '' or table.concat(answers) -- who clicked late has been answered
 if is_look then return {now, answer} end
 
+if memory and memory.is_new then
+  redis.call('SET', KEYS[4], memory.hour .. ' ' .. memory.bytes .. ' ' .. memory.closed)
+end
 for key, count in pairs(counts) do
   if count.added > 0 then
     redis.call('INCRBY', key, count.added)

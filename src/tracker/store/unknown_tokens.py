@@ -1,0 +1,65 @@
+"""Looks up tokens of which nothing is known, and of which most may be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tracker.store.pool import Pool
+from tracker.store.tokens import Found, Token, digest, find_all, note_use
+
+_MOST_TOGETHER = 500
+
+
+class UnknownTokens:
+    """Looks up together what comes in together, and asks one query at a time.
+
+    So wrong tokens take one connection, however many there are, and no right one waits behind them for longer
+    than for two queries.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._asking = asyncio.Lock()  # fair: batches are asked in the order that they were begun in
+        self._next = _Batch()
+
+    async def find(self, token: str) -> Token | None:
+        """The token presented, or None; notes its use, as `find_token` does.
+
+        Raises:
+            pool.UNREACHABLE, pool.REFUSED: as for all that were asked for together.
+        """
+        secret = digest(token)
+        batch = self._next
+        batch.secrets.add(secret)
+        if len(batch.secrets) == _MOST_TOGETHER:
+            self._next = _Batch()
+        async with self._asking:
+            if not batch.is_asked:
+                if self._next is batch:
+                    self._next = _Batch()
+                await batch.ask(self._pool)
+        found = batch.answer(secret)
+        return None if found is None else await note_use(self._pool, found)
+
+
+class _Batch:
+    """Digests of tokens, and what became of the query for them."""
+
+    def __init__(self) -> None:
+        self.secrets: set[bytes] = set()
+        self.is_asked = False
+        self._found: dict[bytes, Found] = {}
+        self._error: Exception | None = None
+
+    async def ask(self, pool: Pool) -> None:
+        """Ask once for all; one whose request is given up leaves it to the next who waits."""
+        try:
+            self._found = await find_all(pool, self.secrets)
+        except Exception as error:
+            self._error = error
+        self.is_asked = True
+
+    def answer(self, secret: bytes) -> Found | None:
+        if self._error is not None:
+            raise self._error
+        return self._found.get(secret)

@@ -1,0 +1,384 @@
+"""The bound on the memory that says who is unique: what is beyond it, and how it falls again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from time import time
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from tests.clicks import a_click, an_offer, outcomes_of
+from tests.e2e.running import PATIENCE
+from tests.integration.api_client import api_of
+from tests.integration.edge_client import edge_of, recorded
+from tests.integration.stream_client import NOON, hash_at, stored
+from tests.integration.test_uniqueness import with_refused_duplicates
+from tracker import doctor
+from tracker.children import Claim
+from tracker.clickhash import Mint
+from tracker.clickhash import hash_at as some_hash_at
+from tracker.edge.geo import GeoReader
+from tracker.edge.recorders import Recorders
+from tracker.edge.spool import segments
+from tracker.embedded import resolve, start_valkey
+from tracker.explain import Question, explain
+from tracker.model import Click, ClickRow, Counter, Reason, Status
+from tracker.settings import Settings
+from tracker.store.demo import load_demo
+from tracker.stream import visitor_memory
+from tracker.stream.appender import Appender, Lane
+from tracker.stream.record import Answer, Entry, decode, encode, network_number
+from tracker.stream.visitor_memory import VisitorMemory
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+NOBODYS = VisitorMemory(0)  # no room for anybody
+HOUR = 3_600_000
+chance = Random(1)
+
+
+def visitors(number: int, networks: Sequence[str] = (), millis: int | None = None) -> Iterator[Click]:
+    """Clicks of so many, each a visitor's first; from these networks (IPv4, /24), else from any."""
+    mint = Mint()
+    for _ in range(number):
+        network = (
+            chance.choice(networks) if networks else f"{chance.randrange(1, 224)}.{chance.getrandbits(8)}.1"
+        )
+        hash_ = mint.hash() if millis is None else some_hash_at(millis)
+        click = a_click(hash=hash_, visitor_key=chance.getrandbits(64))
+        yield click._replace(visitor=click.visitor._replace(ip=f"{network}.{chance.getrandbits(8)}"))
+
+
+class Stream:
+    """One partition, whose visitors may take so much, and a connection to look at it."""
+
+    def __init__(self, settings: Settings, client: Any, memory: VisitorMemory) -> None:
+        assert settings.redis_url
+        self.settings, self.client, self.memory = settings, client, memory
+        self.url = settings.redis_url
+        self._appender, self._lane = Appender(self.url, memory=memory), Lane()
+
+    async def append(self, clicks: Sequence[Click]) -> list[Answer]:
+        return await self.append_entries([encode(click, outcomes_of(click)) for click in clicks])
+
+    async def append_entries(self, entries: Sequence[Entry]) -> list[Answer]:
+        answers: list[Answer] = []
+        for start in range(0, len(entries), 512):
+            receipt = await self._appender.append(self._lane, entries[start : start + 512], PATIENCE)
+            self._lane.next()
+            answers += receipt.answers
+        return answers
+
+    async def append_late(self, entries: Sequence[Entry]) -> None:
+        await self._appender.append_late(Lane().id, 1, entries, PATIENCE, is_uncertain=False)
+
+    async def look(self, click: Click) -> Answer:
+        (answer,) = (await self._appender.look([encode(click, outcomes_of(click))], PATIENCE)).answers
+        return answer
+
+    async def rows(self) -> list[ClickRow]:
+        return [decode(delivery.fields) for delivery in await stored(self.settings)]
+
+    async def used(self) -> int:
+        """Bytes that the server holds, once it has freed what it was told to."""
+        await self.client.delete("clicks:{0}")
+        while (info := await self.client.info("memory"))["lazyfree_pending_objects"]:
+            await asyncio.sleep(0.01)
+        return int(info["used_memory"])
+
+    async def in_use(self) -> visitor_memory.InUse:
+        return await visitor_memory.in_use(self.url, self.memory)
+
+    async def pass_hours(self) -> None:
+        """As if all was free again: what the server has forgotten, and the hours of the count."""
+        buckets = [key async for key in self.client.scan_iter("unique:*", count=10_000)]
+        await self.client.delete(*buckets)
+        this_hour = (await self.client.time())[0] // 3600
+        counts = "remembered:{0}:parts"
+        for name, value in (await self.client.hgetall(counts)).items():
+            if ":" in name:
+                await self.client.hdel(counts, name)
+                await self.client.hset(counts, f"{this_hour}:{name.partition(':')[2]}", value)
+        _, rest = (await self.client.get("remembered:{0}")).split(" ", 1)
+        await self.client.set("remembered:{0}", f"{this_hour - 1} {rest}")
+
+    async def close(self) -> None:
+        await self._appender.close()
+
+
+@asynccontextmanager
+async def stream_of(settings: Settings, memory: VisitorMemory) -> AsyncIterator[Stream]:
+    async with redis.asyncio.Redis.from_url(settings.redis_url or "", decode_responses=True) as client:
+        stream = Stream(settings, client, memory)
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+
+def unknown(answers: Sequence[Answer]) -> int:
+    return sum(answer.is_unknown for answer in answers)
+
+
+async def test_invented_visitors_leave_clicks_their_room(tmp_path: Path) -> None:
+    settings = resolve(Settings(data_dir=tmp_path / "var", stream_bytes=8 * MIB, append_timeout=PATIENCE))
+    claim = await Claim.take(settings.data_dir)
+    valkey = await start_valkey(settings, claim)
+    recorders = Recorders(settings, 0, Mint())
+    await recorders.start()
+    try:
+        async with stream_of(settings, VisitorMemory()) as stream:
+            (known,) = visitors(1)
+            assert await record(recorders, [known]) == [0]
+            recorded = 0
+            for _ in range(160):  # 80,000: 12 MB if all were remembered
+                await record(recorders, list(visitors(500)))
+                recorded += await stream.client.xlen("clicks:{0}")
+                await stream.client.delete("clicks:{0}")  # a worker stores them
+            assert recorded == 80_000 + 1
+            assert (await stream.in_use()).is_full
+            (new,) = visitors(1)
+            again = [known._replace(hash=Mint().hash()), new]
+            assert await record(recorders, again) == [1, 0]
+            rows = await stream.rows()
+            assert [(row.is_unique, row.group_hash, row.reason) for row in rows] == [
+                (False, known.hash, Reason.NONE),
+                (False, None, Reason.VISITOR_UNKNOWN),
+            ]
+            assert 40_000 < recorders.unknown < 60_000
+            await stream.pass_hours()
+            (newest,) = visitors(1)
+            assert await record(recorders, [newest, newest._replace(hash=Mint().hash())]) == [0, 1]
+            assert (await stream.in_use()).bytes < 100_000
+    finally:
+        await recorders.stop()
+        await valkey.stop()
+        await claim.release()
+    assert recorders.spooled == 0
+    assert segments(settings.data_dir / "spool") == []
+
+
+async def record(recorders: Recorders, clicks: list[Click]) -> list[int]:
+    (part,) = recorders.parts(clicks, [outcomes_of(click) for click in clicks])
+    return await part.recorder.record(part.entries)
+
+
+@pytest.mark.parametrize("room", [2 * MIB, 4 * MIB])
+async def test_visitors_take_what_they_may_and_hardly_more(database: Settings, room: int) -> None:
+    async with stream_of(database, VisitorMemory(room)) as stream:
+        before = await stream.used()
+        answers = await stream.append(list(visitors(room // 80)))
+        assert 0.8 * room < await stream.used() - before < 1.25 * room
+        first = next(n for n, answer in enumerate(answers) if answer.is_unknown)
+        assert unknown(answers[first:]) == len(answers) - first, "nobody is remembered any more"
+        assert unknown(answers) > 0.2 * len(answers)
+        in_use = await stream.in_use()
+        assert in_use.is_full
+        assert room <= in_use.bytes < room + 64 * 156
+
+
+async def test_many_visitors_of_one_bucket_count_for_what_they_take(database: Settings) -> None:
+    """Buckets of more than 512 are hash tables."""
+    async with stream_of(database, VisitorMemory(64 * MIB)) as stream:
+        before = await stream.used()
+        few_buckets = [
+            click._replace(visitor_key=click.visitor_key & 0x0003_FFFF_FFFF_FFFF)
+            for click in visitors(20_000)
+        ]
+        await stream.append(few_buckets)
+        taken = await stream.used() - before
+        assert 0.7 * taken < (await stream.in_use()).bytes < 1.4 * taken
+
+
+async def test_what_visitors_take_is_counted_until_it_is_free(database: Settings) -> None:
+    async with stream_of(database, VisitorMemory(64 * MIB)) as stream:
+        now = int(time() * 1000)
+        for window in (60, 3600, 86_400, 31_622_400):
+            for millis in (now, now - 40 * 86_400_000):
+                offer = an_offer(id=window, unique_window=window)
+                clicks = [click._replace(offer=offer) for click in visitors(1_500, millis=millis)]
+                await stream.append(clicks)
+        parts = await stream.client.hgetall("remembered:{0}:parts")
+        counted_until = {int(name.partition(":")[0]) * HOUR for name in parts if ":" in name}
+        free = {
+            -(-(await stream.client.pexpiretime(key)) // HOUR) * HOUR
+            async for key in stream.client.scan_iter("unique:*", count=10_000)
+        }
+        assert free <= counted_until
+        assert max(free) == max(counted_until)
+
+
+async def test_one_network_takes_no_more_than_an_eighth(database: Settings) -> None:
+    room = 4 * MIB
+    async with stream_of(database, VisitorMemory(room)) as stream:
+        answers = await stream.append(list(visitors(20_000, ["203.0.113"])))
+        in_use = await stream.in_use()
+        assert room / 8 <= in_use.bytes < room / 8 + 64 * 156
+        assert (in_use.closed, in_use.is_full) == (1, False)
+        assert 0.7 < unknown(answers) / len(answers) < 1
+        others = [
+            click
+            for click in visitors(2_000)
+            if network_number(click.visitor.ip) != network_number("203.0.113.1")
+        ]
+        assert unknown(await stream.append(others)) == 0
+        assert unknown(await stream.append(list(visitors(10, ["203.0.113"])))) == 10
+        await stream.pass_hours()
+        assert unknown(await stream.append(list(visitors(10, ["203.0.113"])))) == 0
+        assert (await stream.in_use()).closed == 0
+
+
+async def test_clicks_without_an_address_are_of_no_network(database: Settings) -> None:
+    async with stream_of(database, VisitorMemory(4 * MIB)) as stream:
+        nowhere = [click._replace(visitor=click.visitor._replace(ip="")) for click in visitors(10_000)]
+        assert unknown(await stream.append(nowhere)) == 0
+        assert (await stream.in_use()).closed == 0
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+async def test_partitions_share_what_is_allowed(database: Settings, partitions: int) -> None:
+    async with stream_of(database, VisitorMemory(MIB, partitions)) as stream:
+        await stream.append(list(visitors(12_000)))
+        in_use = await stream.in_use()
+        assert MIB / partitions <= in_use.bytes < MIB / partitions + 64 * 156
+        assert (in_use.is_full, in_use.allowed) == (True, MIB)
+
+
+async def test_a_visitor_without_room_is_sent_on_as_new_and_counts_as_not(database: Settings) -> None:
+    async with stream_of(database, NOBODYS) as stream:
+        click = a_click(hash=hash_at(NOON))
+        assert (
+            await stream.append_entries([with_refused_duplicates(click)] * 2)
+            == [Answer(0, None, is_unknown=True)] * 2
+        )
+        await stream.append_late([encode(click, outcomes_of(click))])
+        rows = await stream.rows()
+        assert [
+            (row.status, row.reason, row.is_unique, row.group_hash, row.verdict_late) for row in rows
+        ] == [
+            (Status.ACCEPTED, Reason.VISITOR_UNKNOWN, False, None, False),
+            (Status.ACCEPTED, Reason.VISITOR_UNKNOWN, False, None, False),
+            (Status.ACCEPTED, Reason.VISITOR_UNKNOWN, False, None, True),
+        ]
+        assert await stream.client.keys("unique:*") == []
+
+
+async def test_a_visitor_without_room_counts_for_clicks_and_not_for_uniques(database: Settings) -> None:
+    clicks, uniques = Counter("clicks", False, 2, 0), Counter("uniques", True, 1, 0)
+    async with stream_of(database, NOBODYS) as stream:
+        counted = [
+            a_click(hash=hash_at(NOON, n), visitor_key=n, counters=(clicks, uniques)) for n in range(3)
+        ]
+        answers = await stream.append(counted)
+        assert [(answer.outcome, answer.is_unknown) for answer in answers] == [
+            (0, True),
+            (0, True),
+            (2, False),
+        ]
+        assert await stream.client.mget("cap:{0}:clicks", "cap:{0}:uniques") == ["2", None]
+        await stream.client.set("cap:{0}:uniques", 1)
+        (full,) = await stream.append([counted[0]._replace(counters=(uniques,))])
+        assert full == Answer(2, None), "a full cap takes no visitor who may be new"
+
+
+async def test_a_call_of_unknown_fate_that_had_no_room_is_not_done_again(database: Settings) -> None:
+    async with stream_of(database, NOBODYS) as stream:
+        clicks = [a_click(hash=hash_at(NOON, n), visitor_key=n) for n in range(3)]
+        entries = [encode(click, outcomes_of(click)) for click in clicks]
+        appender, lane = Appender(stream.url, memory=NOBODYS), Lane()
+        done = await appender.append(lane, entries, PATIENCE)
+        assert (await appender.append(lane, entries, PATIENCE)).answers == done.answers
+        for _ in range(2):
+            await appender.append_late(lane.id, lane.sequence + 1, entries, PATIENCE, is_uncertain=True)
+        assert [row.hash for row in await stream.rows()] == [click.hash for click in clicks]
+        await appender.close()
+
+
+async def test_a_look_at_full_memory_writes_nothing(database: Settings) -> None:
+    async with stream_of(database, NOBODYS) as stream:
+        assert await stream.look(a_click()) == Answer(0, None, is_unknown=True)
+        assert await stream.client.keys("*") == []
+
+
+async def test_entries_of_spools_before_the_bound_are_read(database: Settings) -> None:
+    """Their controls have nothing above the window, and so no network."""
+    async with stream_of(database, VisitorMemory(MIB)) as stream:
+        click = a_click(hash=hash_at(NOON))
+        control, record = encode(click, outcomes_of(click))
+        window = (86_400).to_bytes(4)
+        assert control[1:5] != window
+        await stream.append_late([(control[:1] + window + control[5:], record)])
+        assert await stream.append([click._replace(hash=hash_at(NOON + 1))]) == [Answer(1, click.hash)]
+
+
+async def test_a_server_that_keeps_its_memory_to_itself_is_given_the_usual_bound(database: Settings) -> None:
+    async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
+        await client.acl_setuser("hosted", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"])
+    parted = (database.redis_url or "").removeprefix("unix://")
+    hosted = replace(database, redis_url=f"unix://hosted:@{parted}")
+    try:
+        async with stream_of(hosted, VisitorMemory()) as stream:
+            assert unknown(await stream.append(list(visitors(10)))) == 0
+            assert (await stream.in_use()).allowed == 128 * MIB
+    finally:
+        async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
+            await client.acl_deluser("hosted")
+
+
+async def test_an_edge_says_how_many_visitors_it_did_not_know(database: Settings) -> None:
+    async with edge_of(replace(database, unique_bytes=0)) as client:
+        for agent in ("a", "b", "b"):
+            answer = await client.get(
+                "/offer/3?affiliate_id=513", headers={"User-Agent": f"Mozilla/5.0 {agent}"}
+            )
+            assert answer.status_code == 302
+        metrics = (await client.get("/metrics")).text
+    rows = await recorded(database)
+    assert [(row.status, row.reason, row.is_unique) for row in rows] == [("accepted", 41, False)] * 3
+    assert 'tracker_visitors_unknown_total{edge="0"} 3' in metrics
+
+
+async def test_explain_says_that_there_is_no_room(database: Settings) -> None:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    question = Question("http://t.test/offer/3?affiliate_id=513", "192.0.2.1", "Mozilla/5.0", "", "", NOON)
+    told = await explain(replace(database, unique_bytes=0), GeoReader(()), question)
+    assert (told["is_unique"], told["first_click"]) == (False, None)
+    assert (told["answer"]["status"], told["answer"]["reason_name"]) == ("accepted", "visitor_unknown")
+
+
+async def test_doctor_and_metrics_say_how_full_the_memory_is(database: Settings) -> None:
+    small = replace(database, unique_bytes=MIB)
+    assert [finding.level for finding in await findings(small)] == ["ok"]
+    async with stream_of(small, VisitorMemory.of(small)) as stream:
+        await stream.append(list(visitors(5_000, ["203.0.113"])))
+        (fine, network) = await findings(small)
+        assert (fine.level, network.level) == ("ok", "warn")
+        assert network.text == "networks whose visitors have had their eighth of it: 1"
+        await stream.append(list(visitors(10_000)))
+        full = (await findings(small))[0]
+        assert full.level == "warn"
+        assert full.text.endswith("of at most 1.0: new visitors count as not unique, with reason 41")
+        taken = (await stream.in_use()).bytes
+    async with api_of(small) as api:
+        metrics = (await api.get("/metrics")).text.splitlines()
+    assert {f"tracker_unique_bytes {taken}", f"tracker_unique_allowed_bytes {MIB}"} <= set(metrics)
+    huge = replace(database, unique_bytes=1 << 50)
+    assert (await findings(huge))[-1].text.startswith("TRACKER_UNIQUE_MB is over three quarters")
+
+
+async def findings(settings: Settings) -> list[doctor.Finding]:
+    words = ("visitors", "TRACKER_UNIQUE_MB")
+    return [
+        finding
+        for finding in await doctor.examine(settings, "durability")
+        if any(word in finding.text for word in words)
+    ]
