@@ -18,6 +18,7 @@ from tests.clicks import a_click, an_offer, outcomes_of
 from tests.e2e.running import PATIENCE
 from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of, recorded
+from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import NOON, hash_at, stored
 from tests.integration.test_uniqueness import with_refused_duplicates
 from tracker import doctor
@@ -340,7 +341,7 @@ async def test_an_edge_says_how_many_visitors_it_did_not_know(database: Settings
                 "/offer/3?affiliate_id=513", headers={"User-Agent": f"Mozilla/5.0 {agent}"}
             )
             assert answer.status_code == 302
-        metrics = (await client.get("/metrics")).text
+        metrics = await metrics_of(database)
     rows = await recorded(database)
     assert [(row.status, row.reason, row.is_unique) for row in rows] == [("accepted", 41, False)] * 3
     assert 'tracker_visitors_unknown_total{edge="0"} 3' in metrics
@@ -368,8 +369,8 @@ async def test_doctor_and_metrics_say_how_full_the_memory_is(database: Settings)
         assert full.level == "warn"
         assert full.text.endswith("of at most 1.0: new visitors count as not unique, with reason 41")
         taken = (await stream.in_use()).bytes
-    async with api_of(small) as api:
-        metrics = (await api.get("/metrics")).text.splitlines()
+    async with api_of(small):
+        metrics = (await metrics_of(small)).splitlines()
     assert {f"tracker_unique_bytes {taken}", f"tracker_unique_allowed_bytes {MIB}"} <= set(metrics)
     huge = replace(database, unique_bytes=1 << 50)
     assert (await findings(huge))[-1].text.startswith("TRACKER_UNIQUE_MB is over three quarters")
