@@ -120,8 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_busy(self) -> bool:
         """Whether an answer is due."""
-        cycle = self._ahead if self.pipeline else self.cycle
-        return self._refusal is not None or (cycle is not None and not cycle.response_complete)
+        return self._refusal is not None or (self.cycle is not None and not self.cycle.response_complete)
 
     def _drop_pipeline(self) -> None:
         """Leave the request under way as the last one: uvicorn tells only that one of a lost connection."""

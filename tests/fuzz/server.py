@@ -49,6 +49,8 @@ class Ways:
             raise RuntimeError("as it was told")
         try:
             await self._answer(scope, receive, send)
+            if [name for name, _ in scope["headers"]].count(b"host") > 1:
+                self.faults.append(f"{scope['path']}: a trailer is among its headers")
         except Exception as error:
             self.faults.append(f"{scope['path']}: {error!r}")
             raise
@@ -59,9 +61,14 @@ class Ways:
         if way == "late":
             await asyncio.sleep(0.002)
         elif way == "slow":
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
             if await _body(receive) is None:
                 return
+            listening = asyncio.create_task(
+                receive()
+            )  # as a Response that streams awaits the client's leaving
+            await asyncio.sleep(0.2)
+            listening.cancel()
         elif way == "big":
             body = b"x" * 20_000_000
         elif way == "part":

@@ -109,11 +109,31 @@ async def test_tiny_pipelined_requests_are_parsed_a_few_ahead(kind: type[Bounded
 
 
 @both
+async def test_flood_behind_a_slow_answer_is_not_read(kind: type[BoundedProtocol]) -> None:
+    most = 0
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def data_received(self, data: bytes) -> None:
+            nonlocal most
+            super().data_received(data)
+            most = max(most, len(self._unread))
+
+    slow = b"POST /slow/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\nx"
+    async with served(Watched) as port:
+        received = await ask(port, [slow + EARLY + b"\r\n", *[b"\r\n" * 100_000] * 40, CLOSE])
+    assert received is not None
+    assert statuses(received) == [200, 200, 200]
+    assert most <= 256 * 1024
+
+
+@both
 async def test_trailer_is_no_header(kind: type[BoundedProtocol]) -> None:
+    ways = Ways()
     trailer = b"Host: u\r\nExpect: 100-continue\r\nAuthorization: Bearer x\r\n"
     stream = CHUNKED + b"3\r\nabc\r\n0\r\n" + trailer + b"\r\n" + EARLY + b"\r\n" + CLOSE
-    async with served(kind) as port:
+    async with served(kind, ways) as port:
         received = await ask(port, [stream])
+    assert ways.faults == []
     assert received is not None
     reading = read(stream)
     assert [request.target for request in reading.requests] == [b"/read/1", b"/early/1", b"/early/9"]
@@ -137,12 +157,14 @@ def statuses(received: bytes) -> list[int]:
 async def test_request_behind_a_close_is_not_carried_out(kind: type[BoundedProtocol]) -> None:
     """Where only the answer says that it is the last one, and what is behind it has not been parsed yet."""
     late = b"GET /late/1 HTTP/1.1\r\n" + HOST + b"\r\n"
-    padding = HOST + b"X: " + b"y" * 3_000 + b"\r\n\r\n"
+    padding = b"X: %b\r\n\r\n"
     for last in (b"GET /close/2 HTTP/1.1\r\n", b"GET /early/2 HTTP/1.1\r\nExpect: 100-continue\r\n"):
         for behind in (b"GET /offer/3 HTTP/1.1\r\n", b"GET /early/3 HTTP/1.1\r\n"):
             ways = Ways()
             async with served(kind, ways) as port:
-                received = await ask(port, [late + last + HOST + b"\r\n" + behind + padding])
+                filled = late + last + HOST
+                filled += padding % (b"y" * (protocol._PIECE - len(filled + padding % b"")))
+                received = await ask(port, [filled + behind + HOST + padding % (b"y" * 3_000)])
             assert received is not None
             assert statuses(received) == [200, 200]
             assert len(ways.taken[received.port]) == 2
