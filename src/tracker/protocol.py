@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from asyncio import TimerHandle, Transport
+from types import SimpleNamespace
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -25,9 +26,11 @@ HEAD_SECONDS = 10.0
 """How long a head may take to arrive."""
 BODY_SECONDS, BODY_BYTES = 20.0, 10_000
 """A body that is not whole brings at least so many bytes in each such span, unless we are what is slow."""
+SEND_SECONDS = 120.0
+"""How long a client may take nothing of what waits for it: twice what proxies wait as a rule."""
 DISCARDED_BYTES = 1 << 20
 """How much of a body is still read once its request has been answered."""
-LINGER_SECONDS = 1.0
+LINGER_SECONDS = 5.0
 """How long a connection that we close is still read. Closed at once, a client that is still sending would be
 reset, and could lose the answer (RFC 9112, section 9.6)."""
 
@@ -36,6 +39,7 @@ _PIECE = 2_048
 
 _LAST = b"cache-control: no-store\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
+VERSIONS = ("1.1", "1.0")
 BETWEEN, HEAD, BODY = 0, 1, 2  # where in a message the parser is
 
 
@@ -47,6 +51,11 @@ class _Flow(FlowControl):
     """Reading that goes on only once all that was read has been parsed."""
 
     is_behind = False
+    has_paused = False  # since a timer last looked
+
+    def pause_reading(self) -> None:
+        self.has_paused = True
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         if not self.is_behind:
@@ -71,6 +80,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: bytes | None = None  # what ends the connection once all before it is answered
         self._is_deaf = False
         self._has_answered = False  # since the idle timer last looked
+        self._written_to: SimpleNamespace | None = None  # the transport, as answers of uvicorn's see it
+        self._ahead: Any = None  # the request under way, where others wait behind it
+        self._unsent_bytes = 0  # when the timer last looked
+        self._send_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -78,12 +91,42 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        self._unread.clear()
-        self._is_deaf = True
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
+        self._turn_deaf()
+        for timer in (self._send_timer, self.timeout_keep_alive_task):
+            if timer is not None:
+                timer.cancel()
+        self._drop_pipeline()
+        if self._written_to is not None:
+            self._written_to.close = self.transport.close  # else each would keep the other
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer what is due to a client that has closed its half of the connection; then close."""
+        if not self._is_busy():
+            return False
+        if not self._is_deaf:
+            if self._place == BODY:
+                self._refuse(400)
+            else:
+                self.cycle.keep_alive = False
+                self._turn_deaf()
+        return True
+
+    def shutdown(self) -> None:
+        if self._is_busy():
+            self.cycle.keep_alive = False
+        else:
+            self.transport.close()
+
+    def _is_busy(self) -> bool:
+        """Whether an answer is due."""
+        return self._refusal is not None or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _drop_pipeline(self) -> None:
+        """Leave the request under way as the last one: uvicorn tells only that one of a lost connection."""
+        if self.pipeline:
+            self.cycle = self._ahead
+            self.pipeline.clear()
 
     # Reading
 
@@ -109,9 +152,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade:  # whatever a client offers to speak: it is answered in HTTP/1.1, and closed
-            self.cycle.keep_alive = False
-            self._turn_deaf()
+        except HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
         except HttpParserError as error:
             if self._place == BETWEEN and self.cycle is not None and not self.cycle.keep_alive:
                 self._turn_deaf()  # it came behind a request that is answered with `Connection: close`
@@ -121,6 +163,25 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             if self._place != BETWEEN or self._timer is not None:
                 self._watch(len(data))
+
+    def _decline(self, rest: bytes) -> None:
+        """Answer in HTTP/1.1 and close, whatever a client offers to speak (RFC 9110, section 7.8).
+
+        The parser takes a body for the other protocol's first bytes, so one that saw no Upgrade reads it.
+        """
+        self.cycle.keep_alive = False
+        lines = [line for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
+        if not lines:
+            self._turn_deaf()
+            return
+        self._place = BODY
+        self.cycle.more_body = True
+        self.cycle.message_event.clear()
+        heard = SimpleNamespace(on_body=self.on_body, on_message_complete=self.on_message_complete)
+        self.parser = HttpRequestParser(heard)
+        framing = b"".join(b"%b: %b\r\n" % line for line in lines)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\nConnection: close\r\n" + framing + b"\r\n")
+        self._parse(rest)
 
     def _watch(self, size: int) -> None:
         """Bound what is not whole yet: a head, or a body."""
@@ -143,17 +204,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop_timer()
 
     def _end_late_head(self) -> None:
-        if self.flow.read_paused:
+        if self._was_paused():
             self._start_timer(HEAD_SECONDS, self._end_late_head)
         else:
             self._refuse(None)
 
     def _end_late_body(self) -> None:
-        if self._body_bytes < BODY_BYTES and not self.flow.read_paused:
+        if self._body_bytes < BODY_BYTES and not self._was_paused():
             self._refuse(408)
         else:
             self._body_bytes = 0
             self._start_timer(BODY_SECONDS, self._end_late_body)
+
+    def _was_paused(self) -> bool:
+        """Whether we were what is slow, since it was last asked."""
+        flow = self.flow
+        was_paused, flow.has_paused = flow.has_paused, flow.read_paused
+        return was_paused
 
     def _start_timer(self, seconds: float, then: Any) -> None:
         self._stop_timer()
@@ -181,22 +248,36 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
+        is_last = self.parser.get_http_version() != "1.1"
+        if is_last:
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
+        ahead = self.cycle
         super().on_headers_complete()
+        if len(self.pipeline) == 1:
+            self._ahead = ahead
+        if self._written_to is None:
+            transport = self.transport
+            self._written_to = SimpleNamespace(
+                write=transport.write, is_closing=transport.is_closing, close=self.end
+            )
+        self.cycle.transport = self._written_to  # type: ignore[assignment]
         self._place = BODY
-        if self.expect_100_continue:
+        if is_last or self.expect_100_continue:
             # Whether a client that gets its answer early sends the body all the same is its own affair.
             self.cycle.keep_alive = False
         self.flow.is_behind = bool(self.pipeline)
 
     def _check_head(self) -> None:
-        hosts = self._values(b"host")
-        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+        version, hosts = self.parser.get_http_version(), self._values(b"host")
+        if version not in VERSIONS:
+            raise _RefusedError(f"HTTP/{version}, which is also what a request line without a version is")
+        if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise _RefusedError(f"{len(hosts)} Host headers, not one (RFC 9112, section 3.2)")
         codings = self._values(b"transfer-encoding")
         if codings and [coding.strip().lower() for coding in codings] != [b"chunked"]:
             raise _RefusedError("a Transfer-Encoding other than chunked (RFC 9112, section 6.1)")
-        if self.parser.should_upgrade() and (codings or self._values(b"content-length")):
-            raise _RefusedError("an Upgrade with a body, which the parser would leave out")
+        if self.parser.get_method() == b"CONNECT" and (codings or self._values(b"content-length")):
+            raise _RefusedError("a CONNECT with a body, which has no meaning (RFC 9110, section 9.3.6)")
 
     def _values(self, name: bytes) -> list[bytes]:
         return [value for field, value in self.headers if field == name]
@@ -219,6 +300,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """As uvicorn does it, except for the idle timer: that is not started again with each answer."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self._watch_unsent()
             return
         self._has_answered = True
         if self.flow.is_behind:
@@ -231,6 +313,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _go_on(self) -> None:
         if self.pipeline:
             cycle, app = self.pipeline.pop()
+            self._ahead = cycle
             if not cycle.disconnected:  # else its body will never be whole
                 self._start_asgi_task(cycle, app)
         if not self.pipeline:
@@ -240,7 +323,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _catch_up(self) -> None:
         if self._refusal is not None:
             self._refuse_in_turn(self._refusal)
-        elif not self._is_deaf:
+        elif not self._is_deaf and not self.transport.is_closing():
             self.flow.resume_reading()
             self._parse_unread()
 
@@ -259,9 +342,25 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline or not (self.cycle is None or self.cycle.response_complete):
             self._refusal, self.flow.is_behind = refusal, True
         elif not self.transport.is_closing():
+            self._refusal = None
             self.transport.write(refusal)
-            self.transport.write_eof()
-            self._start_timer(LINGER_SECONDS, self.transport.close)
+            self._linger()
+
+    def end(self) -> None:
+        """Close behind the last answer: softly, where its request is still being sent."""
+        if self._place == BETWEEN or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._drop_pipeline()
+        self._refusal = None
+        self._turn_deaf()
+        self._linger()
+
+    def _linger(self) -> None:
+        self.flow.is_behind = False
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._start_timer(LINGER_SECONDS, self._close)
 
     def _gives_up(self) -> bool:
         """Answer the request, whose body will never be whole, no more; False where it has an answer."""
@@ -270,6 +369,7 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
             return False
         cycle.disconnected = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         return True
 
@@ -284,6 +384,37 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread.clear()
         self._stop_timer()
 
+    # Clients that do not read
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unsent()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+        if self.transport.is_closing():
+            self._watch_unsent()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._watch_unsent()
+
+    def _watch_unsent(self) -> None:
+        """Cut a connection that cannot be closed, or written to, until its client reads."""
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        if self._unsent_bytes and self._send_timer is None:
+            self._send_timer = self.loop.call_later(SEND_SECONDS, self._end_unsent)
+
+    def _end_unsent(self) -> None:
+        self._send_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent_bytes:
+            self._watch_unsent()
+        else:
+            self.transport.abort()
+
     # Idle connections
 
     def _unset_keepalive_if_required(self) -> None:
@@ -291,9 +422,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that idles: one to two times as long as it may."""
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        if not self._has_answered and not is_busy:
-            super().timeout_keep_alive_handler()
+        if not self._has_answered and self._place == BETWEEN and not self._is_busy():
+            self._close()
             return
         self._has_answered = False
         self.timeout_keep_alive_task = self.loop.call_later(

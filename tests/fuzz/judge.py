@@ -16,22 +16,39 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def fault(reading: Reading, received: bytes) -> str | None:
-    """What is wrong with the answers to a connection that was closed behind them; None: nothing."""
+def fault(
+    reading: Reading, received: bytes, taken: Sequence[str] | None = None, *, may_refuse: bool = False
+) -> str | None:
+    """What is wrong with the answers to a connection that was closed behind them; None: nothing.
+
+    `taken` are the paths of the requests that the application was asked, where that is known. A server that
+    `may_refuse` may take what is sound for broken, never the other way round.
+    """
     try:
         answers = _answers(received, [request.method for request in reading.requests])
     except (ValueError, IndexError, KeyError) as error:
         return f"answers that are not HTTP: {error!r}"
+    if taken is not None and (wrong := _wrong_taken(reading, taken, len(answers))):
+        return wrong
     is_last_cut = reading.end in (End.BODY_BAD, End.BODY_CUT)
     whole = reading.requests[:-1] if is_last_cut else reading.requests
     for place, request in enumerate(whole):
         if place >= len(answers):
             return f"request {place} is not answered"
+        if may_refuse and answers[place].path is None and answers[place].status == 400:
+            return _nothing_behind(answers, place + 1)
         if wrong := _mismatch(request, answers[place]):
             return f"request {place}: {wrong}"
         if _way(request) in ("fails", "close"):
             return _nothing_behind(answers, place + 1)
     return _wrong_end(reading, answers[len(whole) :])
+
+
+def _wrong_taken(reading: Reading, taken: Sequence[str], answered: int) -> str | None:
+    """What the application was asked that nobody sent, or that nobody was told of."""
+    if list(taken) != [_path(request) for request in reading.requests[: len(taken)]]:
+        return f"the application was asked {taken}"
+    return None if len(taken) <= answered else f"{len(taken)} requests were taken, {answered} answered"
 
 
 def _wrong_end(reading: Reading, rest: Sequence[Answer]) -> str | None:

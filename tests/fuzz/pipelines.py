@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from random import Random
 
 HOST = b"Host: t\r\n"
@@ -47,17 +48,37 @@ _GARBAGE = (
     b"\n\n",
     b" ",
 )
+_SPLINTERS = (
+    *(b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x0c", b":", b",", b";", b'"', b"+", b"-", b"_"),
+    *(b"0", b"/", b"\x7f", b"\x85", b"\xa0", b"\xff", b"chunked", b"close", b"Content-Length: 3\r\n"),
+)
+
+
+class Leave(Enum):
+    """What a client does once it has sent all."""
+
+    WAIT = "read until the server closes"
+    HALF_CLOSE = "close its half, and read"
+    ABORT = "reset the connection"
 
 
 class Pipeline:
-    """The bytes of a connection, in the pieces that they are sent in."""
+    """The bytes of a connection, in the pieces that they are sent in.
+
+    Some are mutated: a byte here and there is another one, missing or one too many. What they then are the
+    reading says, but a server may refuse more than it must: see `is_mutated`.
+    """
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
         self._id = 0
+        self.is_mutated = self._random.random() < 0.1
+        self.leave = self._random.choices(tuple(Leave), (0.85, 0.1, 0.05))[0]
         self.data = b"".join(self._part() for _ in range(self._random.randint(1, 8)))
         if self._random.random() < 0.1:
             self.data = self.data[: self._random.randint(1, len(self.data))]
+        if self.is_mutated:
+            self.data = self._mutated(self.data)
         self.data += self._closing()
         self.pieces = self._cut(self.data)
 
@@ -130,6 +151,13 @@ class Pipeline:
         return (
             chunks + b"0\r\n" + random.choice((b"", b"", b"Host: trailer\r\n", b"X: y\r\nZ:\r\n")) + b"\r\n"
         )
+
+    def _mutated(self, data: bytes) -> bytes:
+        random, mutated = self._random, bytearray(data)
+        for _ in range(random.choice((1, 1, 2, 3))):
+            at = random.randrange(len(data))
+            mutated[at : at + random.randint(0, 1)] = random.choice((random.choice(_SPLINTERS), b""))
+        return bytes(mutated)
 
     def _cut(self, data: bytes) -> list[bytes]:
         random = self._random

@@ -15,7 +15,8 @@ _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"O
 """Of the registered ones those that are sent here. Any other may be refused (section 3)."""
 _REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*((?:[\x21-\x7e\x80-\xff]|[ \t](?!\Z))*)[ \t]*" % _TOKEN)
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
@@ -121,11 +122,11 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 def _framing(version: bytes, fields: _Fields) -> int | None:
     """The length of the body; None where it is chunked (section 6.3)."""
     hosts = _values(fields, b"host")
+    if version not in (b"10", b"11"):  # section 2.3 leaves others to us
+        raise _BadError
     if len(hosts) > 1 or (not hosts and version == b"11"):  # section 3.2
         raise _BadError
     lengths, codings = _values(fields, b"content-length"), _values(fields, b"transfer-encoding")
-    if _values(fields, b"upgrade") and (lengths or codings):
-        raise _BadError  # not the RFC's word: the parser passes over such a body, so we refuse it
     if codings:
         if lengths or len(codings) > 1 or codings[0].lower() != b"chunked":
             raise _BadError
@@ -172,5 +173,7 @@ def _is_last(version: bytes, fields: _Fields) -> bool:
         option.strip().lower() for value in _values(fields, b"connection") for option in value.split(b",")
     }
     # Not the RFC's, but ours to decide: these are answered and closed.
-    is_ours = b"upgrade" in options or bool(_values(fields, b"expect"))
+    expected = [value.lower() for value in _values(fields, b"expect")]
+    upgrades = b"upgrade" in options and bool(_values(fields, b"upgrade"))
+    is_ours = upgrades or b"100-continue" in expected
     return b"close" in options or version != b"11" or is_ours

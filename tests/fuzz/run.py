@@ -16,9 +16,9 @@ from unittest.mock import patch
 import uvloop
 
 from tests.fuzz.judge import fault
-from tests.fuzz.pipelines import Pipeline
+from tests.fuzz.pipelines import Leave, Pipeline
 from tests.fuzz.rfc9112 import read
-from tests.fuzz.server import PROTOCOLS, ask, served
+from tests.fuzz.server import PROTOCOLS, Ways, ask, served
 from tracker import protocol
 from tracker.protocol import BoundedProtocol
 
@@ -30,6 +30,7 @@ async def fuzz(kind: type[BoundedProtocol], seeds: range) -> tuple[Counter[str],
     """How the connections ended by the reading, and what was wrong, with the seed that shows it again."""
     ends: Counter[str] = Counter()
     faults: list[str] = []
+    ways = Ways()
     waiting = iter(seeds)
 
     async def ask_in_turn(port: int) -> None:
@@ -37,16 +38,19 @@ async def fuzz(kind: type[BoundedProtocol], seeds: range) -> tuple[Counter[str],
             pipeline = Pipeline(seed)
             reading = read(pipeline.data)
             ends[reading.end.name] += 1
-            received = await ask(port, pipeline.pieces)
-            wrong = "it is not closed" if received is None else fault(reading, received)
-            if wrong:
+            received = await ask(port, pipeline.pieces, pipeline.leave)
+            wrong: str | None = "it is not closed"
+            if received is not None:
+                taken = ways.taken.pop(received.port, [])
+                wrong = fault(reading, received, taken, may_refuse=pipeline.is_mutated)
+            if wrong and pipeline.leave is not Leave.ABORT:
                 faults.append(f"{kind.__name__}, seed {seed} ({reading.end.name}): {wrong}")
 
     with patch.multiple(protocol, HEAD_SECONDS=_SECONDS, BODY_SECONDS=_SECONDS, LINGER_SECONDS=0.1):
-        async with served(kind) as port, asyncio.TaskGroup() as group:
+        async with served(kind, ways) as port, asyncio.TaskGroup() as group:
             for _ in range(min(_AT_ONCE, len(seeds))):
                 group.create_task(ask_in_turn(port))
-    return ends, faults
+    return ends, faults + ways.faults
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -11,6 +12,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from tests.fuzz.pipelines import Leave
 from tracker.edge.answer import Answer
 from tracker.edge.http import Hit, LinkProtocol
 from tracker.protocol import BoundedProtocol
@@ -21,21 +23,54 @@ PROTOCOLS = (LinkProtocol, BoundedProtocol)
 class Ways:
     """An application whose paths say how they are answered: /<way>/<number>. Answers carry their path."""
 
+    def __init__(self) -> None:
+        self.taken: defaultdict[int, list[str]] = defaultdict(list)  # paths by the client's port, in order
+        self.faults: list[str] = []  # what an answer met that it should not meet
+
     def is_link(self, path: str) -> bool:
         return path.startswith("/offer/")
 
     def take(self, hit: Hit) -> None:
-        answer = Answer(302, b"x-path: %b\r\ncontent-length: 0\r\n" % hit.request.raw_path, b"")
-        is_late = int(hit.request.path.rpartition("/")[2]) % 3 == 0
-        asyncio.get_running_loop().call_later(0.001 if is_late else 0, hit.give, answer)
+        path = hit.request.raw_path
+        self.taken[hit._protocol.client[1]].append(hit.request.path)
+        answer = Answer(302, b"x-path: %b\r\ncontent-length: 0\r\n" % path, b"")
+        is_late = sum(path) % 3 == 0
+        asyncio.get_running_loop().call_later(0.001 if is_late else 0, self._give, hit, answer)
+
+    def _give(self, hit: Hit, answer: Answer) -> None:
+        try:
+            hit.give(answer)
+        except Exception as error:
+            self.faults.append(f"{hit.request.path}: {error!r}")
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        self.taken[scope["client"][1]].append(scope["path"])
+        if scope["path"].split("/")[1] == "fails":
+            raise RuntimeError("as it was told")
+        try:
+            await self._answer(scope, receive, send)
+            if [name for name, _ in scope["headers"]].count(b"host") > 1:
+                self.faults.append(f"{scope['path']}: a trailer is among its headers")
+        except Exception as error:
+            self.faults.append(f"{scope['path']}: {error!r}")
+            raise
+
+    async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         way = scope["path"].split("/")[1]
         body = b"here"
-        if way == "fails":
-            raise RuntimeError("as it was told")
         if way == "late":
             await asyncio.sleep(0.002)
+        elif way == "slow":
+            await asyncio.sleep(0.1)
+            if await _body(receive) is None:
+                return
+            listening = asyncio.create_task(
+                receive()
+            )  # as a Response that streams awaits the client's leaving
+            await asyncio.sleep(0.2)
+            listening.cancel()
+        elif way == "big":
+            body = b"x" * 20_000_000
         elif way == "part":
             await receive()
         elif way == "read":
@@ -72,12 +107,18 @@ async def _answer(path: bytes, way: str, body: bytes, send: Any) -> None:
 
 
 @asynccontextmanager
-async def served(protocol: type[BoundedProtocol]) -> AsyncIterator[int]:
+async def served(protocol: type[BoundedProtocol], ways: Ways | None = None) -> AsyncIterator[int]:
     """The port that it is served on; connections that are open at the end are cut."""
-    state, loop = ServerState(), asyncio.get_running_loop()
-    config = uvicorn.Config(Ways(), access_log=False, log_config=None, proxy_headers=False)
+    ways, state, loop = ways or Ways(), ServerState(), asyncio.get_running_loop()
+
+    class Fresh(protocol):  # type: ignore[misc, valid-type]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            ways.taken.pop(transport.get_extra_info("peername")[1], None)  # an earlier client's
+            super().connection_made(transport)
+
+    config = uvicorn.Config(ways, access_log=False, log_config=None, proxy_headers=False)
     config.load()
-    server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0, backlog=1000)
+    server = await loop.create_server(lambda: Fresh(config, state, {}, loop), "127.0.0.1", 0, backlog=1000)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -100,19 +141,32 @@ class _Client(asyncio.Protocol):
         self.lost.set_result(None)
 
 
-async def ask(port: int, pieces: list[bytes]) -> bytes | None:
+class Received(bytes):
+    """All that a server answered."""
+
+    port: int  # of the client
+
+
+async def ask(port: int, pieces: list[bytes], leave: Leave = Leave.WAIT) -> Received | None:
     """All that a server answers to a connection until it closes it; None where it does not."""
     transport, client = await asyncio.get_running_loop().create_connection(_Client, "127.0.0.1", port)
+    own_port = transport.get_extra_info("sockname")[1]
     try:
         for piece in pieces:
             if transport.is_closing():
                 break
             transport.write(piece)
             await asyncio.sleep(0)
+        if leave is Leave.ABORT:
+            transport.abort()
+        elif leave is Leave.HALF_CLOSE and not transport.is_closing():
+            transport.write_eof()
         async with asyncio.timeout(30):
             await asyncio.shield(client.lost)
     except TimeoutError:
         return None
     finally:
         transport.abort()
-    return bytes(client.received)
+    received = Received(client.received)
+    received.port = own_port
+    return received

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import re
+import weakref
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from tests.fuzz.judge import fault
-from tests.fuzz.pipelines import HOST
+from tests.fuzz.pipelines import HOST, Leave
 from tests.fuzz.rfc9112 import End, Reading, read
 from tests.fuzz.run import fuzz
-from tests.fuzz.server import PROTOCOLS, ask, served
+from tests.fuzz.server import PROTOCOLS, Ways, ask, served
 from tracker import protocol
 from tracker.protocol import BoundedProtocol
 
@@ -105,11 +109,31 @@ async def test_tiny_pipelined_requests_are_parsed_a_few_ahead(kind: type[Bounded
 
 
 @both
+async def test_flood_behind_a_slow_answer_is_not_read(kind: type[BoundedProtocol]) -> None:
+    most = 0
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def data_received(self, data: bytes) -> None:
+            nonlocal most
+            super().data_received(data)
+            most = max(most, len(self._unread))
+
+    slow = b"POST /slow/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\nx"
+    async with served(Watched) as port:
+        received = await ask(port, [slow + EARLY + b"\r\n", *[b"\r\n" * 100_000] * 40, CLOSE])
+    assert received is not None
+    assert statuses(received) == [200, 200, 200]
+    assert most <= 256 * 1024
+
+
+@both
 async def test_trailer_is_no_header(kind: type[BoundedProtocol]) -> None:
+    ways = Ways()
     trailer = b"Host: u\r\nExpect: 100-continue\r\nAuthorization: Bearer x\r\n"
     stream = CHUNKED + b"3\r\nabc\r\n0\r\n" + trailer + b"\r\n" + EARLY + b"\r\n" + CLOSE
-    async with served(kind) as port:
+    async with served(kind, ways) as port:
         received = await ask(port, [stream])
+    assert ways.faults == []
     assert received is not None
     reading = read(stream)
     assert [request.target for request in reading.requests] == [b"/read/1", b"/early/1", b"/early/9"]
@@ -123,6 +147,253 @@ async def test_half_head_behind_a_request_is_not_waited_for(kind: type[BoundedPr
             received = await ask(port, [EARLY + b"\r\nGET /early/2 HT"])
     assert received is not None
     assert received.count(b"HTTP/1.1 200 ") == received.count(b"HTTP/1.1 ") == 1
+
+
+def statuses(received: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+
+
+@both
+async def test_request_behind_a_close_is_not_carried_out(kind: type[BoundedProtocol]) -> None:
+    """Where only the answer says that it is the last one, and what is behind it has not been parsed yet."""
+    late = b"GET /late/1 HTTP/1.1\r\n" + HOST + b"\r\n"
+    padding = b"X: %b\r\n\r\n"
+    for last in (b"GET /close/2 HTTP/1.1\r\n", b"GET /early/2 HTTP/1.1\r\nExpect: 100-continue\r\n"):
+        for behind in (b"GET /offer/3 HTTP/1.1\r\n", b"GET /early/3 HTTP/1.1\r\n"):
+            ways = Ways()
+            async with served(kind, ways) as port:
+                filled = late + last + HOST
+                filled += padding % (b"y" * (protocol._PIECE - len(filled + padding % b"")))
+                received = await ask(port, [filled + behind + HOST + padding % (b"y" * 3_000)])
+            assert received is not None
+            assert statuses(received) == [200, 200]
+            assert len(ways.taken[received.port]) == 2
+
+
+LATE = b"GET /late/1 HTTP/1.1\r\n" + HOST
+HALF_CLOSED = [
+    ("nothing", b"", []),
+    ("a request", LATE + b"\r\n", [200]),
+    ("two requests", LATE + b"\r\n" + EARLY + b"\r\n", [200, 200]),
+    ("half a head behind one", LATE + b"\r\n" + EARLY, [200]),
+    ("half a body behind one", LATE + b"\r\n" + CHUNKED + b"5\r\nab", [200, 400]),
+    ("a broken head behind one", LATE + b"\r\n\0", [200, 400]),
+]
+
+
+@both
+@pytest.mark.parametrize("case", [case for case, _, _ in HALF_CLOSED])
+async def test_client_that_half_closes_is_answered(kind: type[BoundedProtocol], case: str) -> None:
+    request, wanted = next((request, wanted) for name, request, wanted in HALF_CLOSED if name == case)
+    async with served(kind) as port:
+        received = await ask(port, [request], Leave.HALF_CLOSE)
+        assert received is not None
+        assert statuses(received) == wanted
+        if b"late" in request:
+            hit = request.replace(b"late", b"offer")
+            received = await ask(port, [hit], Leave.HALF_CLOSE)
+            assert received is not None
+            assert len(statuses(received)) == len(wanted)
+
+
+@both
+async def test_lost_connection_stops_the_request_under_way(kind: type[BoundedProtocol]) -> None:
+    """Not only the last one that was read, which waits behind it."""
+    for way in (b"late", b"offer", b"stream", b"slow"):
+        ways = Ways()
+        async with served(kind, ways) as port:
+            for _ in range(20):
+                request = b"GET /%b/1 HTTP/1.1\r\n" % way + HOST + b"\r\n" + EARLY + b"\r\n"
+                await ask(port, [request], Leave.ABORT)
+        assert ways.faults == []
+
+
+@both
+async def test_answer_under_way_outlives_idling_and_shutdown(kind: type[BoundedProtocol]) -> None:
+    """Also where the last request that was read is refused already."""
+    made: list[BoundedProtocol] = []
+
+    class Hasty(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.timeout_keep_alive = 0.05
+            made.append(self)
+
+    slow = b"GET /slow/2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    for broken in (CHUNKED + b"z\r\n", b"\0"):
+        for is_shut_down in (False, True):
+            async with served(Hasty) as port, asyncio.TaskGroup() as group:
+                asked = group.create_task(ask(port, [EARLY + b"\r\n" + slow + broken]))
+                await asyncio.sleep(0.1)
+                if is_shut_down:
+                    made[-1].shutdown()
+            received = asked.result()
+            assert received is not None
+            wanted = [200, 200] if is_shut_down else [200, 200, 400]
+            assert statuses(received)[: len(wanted)] == wanted
+
+
+@both
+async def test_body_of_an_answered_request_is_no_idling(kind: type[BoundedProtocol]) -> None:
+    class Hasty(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.timeout_keep_alive = 0.05
+
+    async with served(Hasty) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(EARLY + b"Content-Length: 20\r\n\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            writer.write(b"x")
+        writer.write(CLOSE)
+        assert statuses(await reader.read()) == [200, 200]
+        writer.close()
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+READ = b"POST /read/1 HTTP/1.1\r\n" + HOST
+OFFERS = [
+    ("no body", b"\r\n", [200]),
+    ("an empty body", b"Content-Length: 0\r\n\r\n", [200]),
+    ("a body", b"Content-Length: 3\r\n\r\nabc", [200]),
+    ("a long body", b"Content-Length: 90000\r\n\r\n" + b"GET / HTTP/1.1\r\n" * 5625, [200]),
+    ("a chunked body", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n", [200]),
+    ("a body to wait for", b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", [100, 200]),
+    ("a broken body", b"Transfer-Encoding: chunked\r\n\r\nz\r\n", [400]),
+    ("a cut body", b"Content-Length: 3\r\n\r\nab", [408]),
+]
+
+
+@both
+@pytest.mark.parametrize("case", [case for case, _, _ in OFFERS])
+async def test_offer_to_speak_otherwise_is_declined(kind: type[BoundedProtocol], case: str) -> None:
+    """Java's client makes it with every first request, whatever its method and body."""
+    lines, wanted = next((lines, wanted) for name, lines, wanted in OFFERS if name == case)
+    data = READ + H2C + lines + (b"" if "cut" in case else EARLY + b"\r\n")
+    with patch.multiple(protocol, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
+        async with served(kind) as port:
+            for pieces in ([data], [data[:-80], data[-80:]]):
+                received = await ask(port, pieces)
+                assert received is not None
+                assert statuses(received) == wanted
+                assert fault(read(data), received) is None
+
+
+@both
+async def test_client_of_http_1_0_is_not_told_to_continue(kind: type[BoundedProtocol]) -> None:
+    request = READ.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
+    async with served(kind) as port:
+        received = await ask(port, [request])
+    assert received is not None
+    assert statuses(received) == [200]
+
+
+@both
+async def test_refused_request_is_not_told_to_continue(kind: type[BoundedProtocol]) -> None:
+    ways = Ways()
+    head = CHUNKED.replace(b"/read/", b"/slow/").replace(HOST, HOST + b"Expect: 100-continue\r\n")
+    async with served(kind, ways) as port:
+        received = await ask(port, [head + b"z\r\n"])
+    assert received is not None
+    assert (statuses(received), ways.faults) == ([400], [])
+
+
+@both
+async def test_client_that_still_sends_gets_the_last_answer(kind: type[BoundedProtocol]) -> None:
+    """A connection that is closed with bytes unread is reset, and the answer with it."""
+    size = 8_000_000
+    for line, version in ((b"Connection: close\r\n", b"1.1"), (b"", b"1.0"), (H2C, b"1.1")):
+        head = EARLY.replace(b"1.1", version) + line + b"Content-Length: %d\r\n\r\n" % size
+        async with served(kind) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            for _ in range(80):
+                writer.write(b"x" * (size // 80))
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert statuses(await reader.read()) == [200]
+            writer.close()
+
+
+UNREAD = [
+    ("a long answer", b"GET /big/1 HTTP/1.1\r\n" + HOST + b"\r\n", 1),
+    ("a long last answer", b"GET /big/1 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 1),
+    ("many answers", b"GET /offer/1 HTTP/1.1\r\n" + HOST + b"\r\n", 100_000),
+]
+
+
+@both
+@pytest.mark.parametrize("case", [case for case, _, _ in UNREAD])
+async def test_client_that_never_reads_is_cut(kind: type[BoundedProtocol], case: str) -> None:
+    request, number = next((request, number) for name, request, number in UNREAD if name == case)
+    lost = asyncio.Event()
+
+    class Told(kind):  # type: ignore[misc, valid-type]
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    with patch.multiple(protocol, SEND_SECONDS=0.2):
+        async with served(Told) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_000)
+            writer.transport.pause_reading()
+            writer.write(request * number)
+            async with asyncio.timeout(60):
+                await lost.wait()
+            writer.transport.abort()
+
+
+@both
+async def test_head_that_had_to_wait_for_us_is_given_its_time(kind: type[BoundedProtocol]) -> None:
+    made: list[BoundedProtocol] = []
+
+    class Known(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    async with served(Known) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LATE + b"\r\n" + EARLY + b"\r\n" + EARLY)
+        for _ in range(2):
+            await reader.readuntil(b"here")
+        made[0]._end_late_head()  # its time is over just now
+        writer.write(b"\r\n")
+        assert (await reader.readuntil(b"here")).startswith(b"HTTP/1.1 200 ")
+        writer.write(EARLY)
+        await asyncio.sleep(0.05)
+        made[0]._end_late_head()
+        assert await reader.read() == b""
+        writer.close()
+
+
+@both
+async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> None:
+    """The collector comes rarely here."""
+    made: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
+
+    class Known(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.add(self)
+
+    kinds = (
+        EARLY + b"\r\n",
+        EARLY.replace(b"early", b"offer") + b"\r\n",
+        READ + H2C + b"Content-Length: 0\r\n\r\n",
+    )
+    gc.disable()
+    logging.disable()  # pytest keeps what is logged, and so the connection that it is about
+    try:
+        async with served(Known) as port:
+            for request in (*kinds, LATE + b"\r\n" + EARLY + b"\r\n\0"):
+                for leave in Leave:
+                    await ask(port, [request + CLOSE], leave)
+        assert len(made) == 0
+    finally:
+        gc.enable()
+        logging.disable(logging.NOTSET)
 
 
 async def test_slow_body_that_comes_on_is_waited_for() -> None:

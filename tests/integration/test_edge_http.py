@@ -107,14 +107,14 @@ BROKEN = [
         "two lines of codings",
         b"GET %s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
-    (
-        "upgrade with a body",
-        b"GET %s HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab",
-    ),
     ("UTF-8 in the target", "GET %s&aff_sub=é€ HTTP/1.1\r\nHost: t\r\n\r\n".encode()),
     ("a high byte in the target", b"GET %s&aff_sub=\xff HTTP/1.1\r\nHost: t\r\n\r\n"),
     ("a high byte in the path", b"GET /\xff%s HTTP/1.1\r\nHost: t\r\n\r\n"),
     ("another version", b"GET %s HTTP/7.0\r\n\r\n"),
+    ("HTTP/2.0", b"GET %s HTTP/2.0\r\nHost: t\r\n\r\n"),
+    ("HTTP/0.9, kept", b"GET %s HTTP/0.9\r\nHost: t\r\nConnection: keep-alive\r\n\r\n"),
+    ("no version", b"GET %s\r\nHost: t\r\n\r\n"),
+    ("CONNECT with a body", b"CONNECT %s HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nab"),
     ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 50),
     ("every byte", bytes(range(256))),
@@ -220,6 +220,7 @@ VERSIONS = [
     b"HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n",
     b"HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    b"HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 0\r\n",  # Java's
 ]
 
 

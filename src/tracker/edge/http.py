@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from tracker.edge.answer import FAILED, Answer
 from tracker.edge.request import Headers, Request, add_header
 from tracker.model import fast
-from tracker.protocol import BODY, HEAD, BoundedProtocol
+from tracker.protocol import BODY, HEAD, VERSIONS, BoundedProtocol
 
 _Lines = list[tuple[bytes, bytes]]
 
@@ -52,10 +52,14 @@ class LinkProtocol(BoundedProtocol):
         request = self._read_hit() if self.cycle is None or self.cycle.response_complete else None
         if request is None:
             self._go_uvicorns_way()
-        else:
-            self.cycle = Hit(request, self, self.parser.should_keep_alive())
-            self._place = BODY
-            self.app.take(self.cycle)
+            return
+        hit = Hit(request, self, self.parser.should_keep_alive())
+        if not hit.keep_alive and self.parser.get_http_version() not in VERSIONS:
+            self._go_uvicorns_way()
+            return
+        self.cycle = hit
+        self._place = BODY
+        self.app.take(hit)
 
     def on_body(self, body: bytes) -> None:
         if isinstance(self.cycle, Hit):
@@ -134,10 +138,11 @@ class Hit:
         self.response_complete = True
         if answer is FAILED:
             self.keep_alive = False
+        if self.disconnected:
+            return
         protocol = self._protocol
-        if not self.disconnected:
-            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-            protocol.transport.write(protocol.head_of(answer) + end + answer.body)
-            if not self.keep_alive:
-                protocol.transport.close()
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        protocol.transport.write(protocol.head_of(answer) + end + answer.body)
+        if not self.keep_alive:
+            protocol.end()
         protocol.on_response_complete()
