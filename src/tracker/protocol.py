@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from asyncio import TimerHandle, Transport
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -26,8 +26,8 @@ HEAD_SECONDS = 10.0
 """How long a head may take to arrive."""
 BODY_SECONDS, BODY_BYTES = 20.0, 10_000
 """A body that is not whole brings at least so many bytes in each such span, unless we are what is slow."""
-SEND_SECONDS = 120.0
-"""How long a client may take nothing of what waits for it: twice what proxies wait as a rule."""
+SEND_SECONDS = 300.0
+"""How long a client may take nothing of what waits for it before its connection is cut."""
 DISCARDED_BYTES = 1 << 20
 """How much of a body is still read once its request has been answered."""
 LINGER_SECONDS = 5.0
@@ -66,6 +66,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     flow: _Flow
+    half_closed_wait: ClassVar[bool] = False
+    """Whether a client that closes its half still waits for answers. Else it has left, and its query ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,8 +103,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer what is due to a client that has closed its half of the connection; then close."""
-        if not self._is_busy():
+        """Close. Where half-closed clients wait, close behind the answers that are due."""
+        if not (self.half_closed_wait and self._is_busy()):
             return False
         if not self._is_deaf:
             if self._place == BODY:
@@ -413,6 +415,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() < self._unsent_bytes:
             self._watch_unsent()
         else:
+            logger.warning("a connection was cut: its client took nothing for %.0f s", SEND_SECONDS)
             self.transport.abort()
 
     # Idle connections

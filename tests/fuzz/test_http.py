@@ -18,6 +18,7 @@ from tests.fuzz.rfc9112 import End, Reading, read
 from tests.fuzz.run import fuzz
 from tests.fuzz.server import PROTOCOLS, Ways, ask, served
 from tracker import protocol
+from tracker.edge.http import LinkProtocol
 from tracker.protocol import BoundedProtocol
 
 pytestmark = pytest.mark.anyio
@@ -181,11 +182,10 @@ HALF_CLOSED = [
 ]
 
 
-@both
 @pytest.mark.parametrize("case", [case for case, _, _ in HALF_CLOSED])
-async def test_client_that_half_closes_is_answered(kind: type[BoundedProtocol], case: str) -> None:
+async def test_client_that_half_closes_is_answered_by_the_edge(case: str) -> None:
     request, wanted = next((request, wanted) for name, request, wanted in HALF_CLOSED if name == case)
-    async with served(kind) as port:
+    async with served(LinkProtocol) as port:
         received = await ask(port, [request], Leave.HALF_CLOSE)
         assert received is not None
         assert statuses(received) == wanted
@@ -194,6 +194,13 @@ async def test_client_that_half_closes_is_answered(kind: type[BoundedProtocol], 
             received = await ask(port, [hit], Leave.HALF_CLOSE)
             assert received is not None
             assert len(statuses(received)) == len(wanted)
+
+
+async def test_client_that_half_closes_has_left_the_api() -> None:
+    ways = Ways()
+    async with served(BoundedProtocol, ways) as port:
+        received = await ask(port, [LATE.replace(b"late", b"slow") + b"\r\n"], Leave.HALF_CLOSE)
+    assert received == b""
 
 
 @both

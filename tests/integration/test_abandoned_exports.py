@@ -213,7 +213,7 @@ async def test_a_token_has_so_many_exports_at_once_and_another_when_one_has_ende
 
 async def test_an_export_that_is_not_read_is_cut_off(filled: Settings) -> None:
     token = await token_of(filled, {})
-    async with api(filled, "from tracker.api import exporting; exporting.STALLED_SECONDS = 1.0") as (port, _):
+    async with api(filled, "from tracker import protocol; protocol.SEND_SECONDS = 1.0") as (port, _):
         stalled = [await begun(port, CLICKS, token) for _ in range(MOST_OF_A_TOKEN)]
         in_their_places = [await begun(port, CLICKS, token) for _ in stalled]
         for client in stalled:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from asyncio import FIRST_COMPLETED, Task, create_task, sleep, timeout, wait
+from asyncio import FIRST_COMPLETED, Task, create_task, sleep, wait
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,18 +20,15 @@ from tracker.store.click_row import Row
 CSV = "text/csv; charset=utf-8; header=present"
 
 MOST_RUNNING = 32
-"""Exports at once: each holds two chunks, some 8 MB, for as long as its client takes to read them."""
+"""Exports at once: each holds two chunks, some 8 MB, for as long as its client takes to read them. One that
+takes nothing is cut off (protocol.SEND_SECONDS)."""
 MOST_OF_A_TOKEN = 4
 """Of these, one token's: no client takes the places of all others."""
-STALLED_SECONDS = 300.0
-"""How long a client may take nothing before its export is cut off, and its place is free."""
 
 _RETRY_AFTER = {"Retry-After": "10"}  # seconds
 
 _Chunks = AsyncGenerator[Iterable[Block], None]
 _Write = Callable[[Block], bytes]
-
-_log = logging.getLogger(__name__)
 
 
 class RunningExports:
@@ -117,32 +113,18 @@ class _Export(Response):
             # The first chunk is read before the answer begins: what fails at once is answered as an error.
             blocks = await ahead
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await _send_part(send, self._head)
+            await send({"type": "http.response.body", "body": self._head, "more_body": True})
             while blocks is not None:
                 ahead = create_task(_next(self._chunks))  # Postgres works on it while these are written
                 for block in blocks:
                     await sleep(0)  # a fast client's stream would not let anything else run
-                    await _send_part(send, self._write(block))
+                    await send({"type": "http.response.body", "body": self._write(block), "more_body": True})
                 blocks = await ahead
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except _StalledError:
-            _log.warning("an export was cut off: its client took nothing for %.0f s", STALLED_SECONDS)
         finally:
             await _end(ahead)
             del ahead  # it keeps its error, which keeps this frame
             await self._chunks.aclose()
-
-
-class _StalledError(Exception):
-    """A client takes nothing."""
-
-
-async def _send_part(send: Send, body: bytes) -> None:
-    try:
-        async with timeout(STALLED_SECONDS):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-    except TimeoutError:
-        raise _StalledError from None
 
 
 async def _left(receive: Receive) -> None:

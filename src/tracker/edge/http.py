@@ -31,6 +31,7 @@ class LinkProtocol(BoundedProtocol):
     """One connection of an edge."""
 
     app: Links
+    half_closed_wait = True
     cycle: RequestResponseCycle | Hit | None  # type: ignore[assignment]
     _default: ClassVar[_Lines] = []  # uvicorn makes a new one each second, with the date
     _default_head: ClassVar[bytes] = b""
