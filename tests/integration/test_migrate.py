@@ -52,7 +52,7 @@ async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
 ) -> None:
     blocker, observer = await asyncpg.connect(lagging), await asyncpg.connect(lagging)
     async with blocker.transaction():
-        await blocker.execute("LOCK TABLE click, click_count")
+        await blocker.execute("LOCK TABLE migration IN SHARE MODE")  # which is read, and not written to
         killed = await _migrating(lagging)
         await until(lambda: observer.fetchval(_WAITS))
         killed.send_signal(signal.SIGKILL)

@@ -280,7 +280,7 @@ async def works(dsn: str, token: str) -> bool:
     """Whether requests with a token are let in; to ask is no use of it."""
     connection = await connect(dsn)
     try:
-        row = await connection.fetchrow(_FIND, digest(token))
+        row = await connection.fetchrow(_FIND, [digest(token)])
     finally:
         await connection.close()
     return row is not None and not row["is_expired"]
