@@ -178,7 +178,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._place = BODY
         self.cycle.more_body = True
-        self.cycle.message_event.clear()
         heard = SimpleNamespace(on_body=self.on_body, on_message_complete=self.on_message_complete)
         self.parser = HttpRequestParser(heard)
         framing = b"".join(b"%b: %b\r\n" % line for line in lines)

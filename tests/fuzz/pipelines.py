@@ -31,6 +31,7 @@ _BROKEN_LINES = (
     *(b"GET /early/%d\xff HTTP/1.1", b"GET /\xc3\xa9/%d HTTP/1.1", b"GET /offer/%d?a=\xff HTTP/1.1"),
     *(b"BREW /early/%d HTTP/1.1", b"GET /early/%d b HTTP/1.1", b"GET\t/early/%d HTTP/1.1"),
     *(b"GET /early/%d HTTP/1.1 ", b"get /early/%d HTTP/1.1", b"GET /early/%d http/1.1", b"\x00/%d"),
+    *(b"GET /early/%d", b"GET /offer/%d", b"GET /offer/%d HTTP/2.0", b"GET /early/%d HTTP/0.9"),
 )
 _BROKEN_CHUNKS = (
     b"3\nabc\r\n0\r\n\r\n",

@@ -70,7 +70,7 @@ class Ways:
             await asyncio.sleep(0.2)
             listening.cancel()
         elif way == "big":
-            body = b"x" * 20_000_000
+            body = b"x" * int(scope["path"].rpartition("/")[2])
         elif way == "part":
             await receive()
         elif way == "read":
