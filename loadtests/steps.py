@@ -161,6 +161,9 @@ class _Transport:
     def get_extra_info(self, name: str) -> object:
         return ("127.0.0.1", 80) if name in ("peername", "sockname") else None
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return False
 
