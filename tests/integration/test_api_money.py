@@ -101,6 +101,23 @@ async def test_money_is_not_decided_with_offers_write(demo: Settings) -> None:
     assert await contents(demo) == before
 
 
+ANSWERED: list[tuple[tuple[str, ...], str, dict[str, Any], set[str]]] = [
+    (("offers:write",), "advertisers/1", {}, {"id", "version"}),
+    (("offers:write",), "advertisers/1", {"name": "Acme"}, {"id", "version", "name"}),
+    (("money:write",), "offers/3/goals/3", {"payout": "9"}, {"offer_id", "id", "version", "payout"}),
+]
+
+
+async def test_change_shows_no_more_than_was_given_to_who_may_not_look(demo: Settings) -> None:
+    for scopes, path, body, seen in ANSWERED:
+        async with api_of(demo, scopes=scopes) as client:
+            answer = await client.patch(f"{USERS}/{path}", json=body)
+        assert (answer.status_code, set(answer.json())) == (200, seen), path
+        async with api_of(demo, scopes=(*scopes, "offers:read")) as client:
+            answer = await client.patch(f"{USERS}/{path}", json=body)
+        assert set(answer.json()) > seen, path
+
+
 @pytest.mark.parametrize("scopes", [("money:write", "offers:write"), ("admin",)])
 async def test_money_is_decided_with_money_write(demo: Settings, scopes: tuple[str, ...]) -> None:
     async with api_of(demo, scopes=scopes) as client:

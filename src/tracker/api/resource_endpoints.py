@@ -174,7 +174,8 @@ _HOW_CREATED = "Answered as it is kept, with what was left out at its default; L
 _HOW_GOT = "Its ETag is what If-Match takes in a change."
 _HOW_CHANGED = """\
 A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
-for another version than the current one is refused; without them it is made to whatever is current."""
+for another version than the current one is refused; without them it is made to whatever is current.
+A token that may not look at it (`offers:read`) is answered what names it, its version, and what was given."""
 
 
 def _money_needed(fields: Collection[str]) -> str:
@@ -291,7 +292,8 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         given = await read_object(request, JSON, MERGE_PATCH)
         place = place_of(request.path_params, *resource.table.fixed)
         row = await change_row(editor_of(request, token), resource, place, given)
-        return as_json(row, headers={"ETag": etag(row)})
+        seen = row if token.allows(READ) else _what_was_done(resource, row, given)
+        return as_json(seen, headers={"ETag": etag(row)})
 
     return _document(
         resource,
@@ -304,6 +306,12 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         headers=IfMatch,
         resp=answers(shown, *_CHANGES),
     )
+
+
+def _what_was_done(resource: Resource, row: Row, given: Mapping[str, Any]) -> Row:
+    """What names an object, and the fields that were given: for a token that may not look at the others."""
+    named = {*resource.table.fixed, "version", *given}
+    return {name: value for name, value in row.items() if name in named}
 
 
 def _delete(resource: Resource) -> _Handler:
