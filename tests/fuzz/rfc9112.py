@@ -13,7 +13,7 @@ from typing import NamedTuple
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """Of the registered ones those that are sent here. Any other may be refused (section 3)."""
-_REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*((?:[\x21-\x7e\x80-\xff]|[ \t](?!\Z))*)[ \t]*" % _TOKEN)
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
