@@ -11,7 +11,6 @@ from tracker.api.parameters import (
     FormatQuery,
     Hash,
     Id,
-    Ident,
     SpanQuery,
     Text,
     about,
@@ -35,7 +34,7 @@ class ConversionFilterQuery(SpanQuery):
     goal_id: Id = about("Conversions of this goal.")
     advertiser_id: Id = about("Conversions of this advertiser's offers.")
     affiliate_id: Id = about("Conversions of this affiliate.")
-    order_id: Ident = about("Conversions with this order id of the advertiser, white space around it aside.")
+    order_id: Text = about("Conversions with exactly this order id of the advertiser.")
     status: choice("pending", "hold", "approved", "rejected") = about("Conversions with this status.")  # type: ignore[valid-type]
     is_over_cap: Bool = about("Conversions beyond a cap that only marks them, or only the others.")
     is_test: Bool = about("Conversions of test clicks, or only the others.")

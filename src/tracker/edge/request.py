@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote_to_bytes
-
-from tracker.domain.normalise import text_of
 
 MAX_JOINED = 4096
 """Most that is kept of a header of several lines, in bytes from its end: what our own proxies wrote."""
@@ -21,7 +18,7 @@ class Request(NamedTuple):
     method: str
     scheme: str
     peer: str  # the address that the connection comes from; "" of a Unix socket
-    path: str  # percent-decoded; bytes that are not UTF-8 stay as they are
+    path: str  # percent-decoded
     raw_path: bytes
     query: bytes
     headers: Headers
@@ -33,7 +30,7 @@ class Request(NamedTuple):
             scope["method"],
             scope["scheme"],
             scope["client"][0] if scope["client"] else "",
-            text_of(unquote_to_bytes(scope["raw_path"])),
+            scope["path"],
             scope["raw_path"],
             scope["query_string"],
             headers_of(scope["headers"]),
