@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL's cluster: made where there is none, and let nobody in but its users.
+"""The embedded PostgreSQL's cluster: made where it is missing, open to its own users alone.
 
-A database role is had by users of the machine, who are known to the kernel (`peer`), and by no password:
-`tracker` by the services, which owns the database and nothing else, and `tracker_admin`, the superuser, by
-root or whose tracker it is.
+Roles go to users of the machine, whom the kernel names (`peer`). There are no passwords. The services get
+`tracker`, which owns the database and nothing else. Root, or the user who runs the tracker, gets
+`tracker_admin`, the superuser.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The listener of `tracker metrics`: what every process of a data directory counts, in one answer.
 
-Whoever reaches it may read it: it has no tokens and takes no data. It asks the processes over their sockets
-(metrics_socket.py), so it knows neither the stream server nor the database.
+Every client that reaches it may read it: it has no tokens and takes no data. It asks the processes over
+their sockets (metrics_socket.py), so it knows neither the stream server nor the database.
 """
 
 from __future__ import annotations

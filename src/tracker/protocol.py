@@ -1,8 +1,8 @@
 """The HTTP protocol of both ports: uvicorn's, within bounds that uvicorn does not set.
 
 The parser (llhttp) reads every byte as it came. A request that it refuses is answered 400 in its turn, and
-nothing behind it is read: whoever reads a connection otherwise than the proxy in front of us can be made to
-take one visitor's bytes for another's request (RFC 9112, section 11.2).
+nothing behind it is read. A server that reads a connection differently from the proxy in front of it can take
+one visitor's bytes for another's request (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     flow: _Flow
     half_closed_wait: ClassVar[bool] = False
-    """Whether a client that closes its half still waits for answers. Else it has left, and its query ends."""
+    """Whether a client that closes its half still waits for answers. Else it has left: its query ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -169,7 +169,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _decline(self, rest: bytes) -> None:
         """Answer in HTTP/1.1 and close, whatever a client offers to speak (RFC 9110, section 7.8).
 
-        The parser takes a body for the other protocol's first bytes, so one that saw no Upgrade reads it.
+        The parser skips a body here, as if it belonged to the other protocol. So a second parser reads it.
+        It gets the framing lines that the first one has checked, then the bytes of the client as they came.
         """
         self.cycle.keep_alive = False
         lines = [line for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
@@ -264,7 +265,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle.transport = self._written_to  # type: ignore[assignment]
         self._place = BODY
         if is_last or self.expect_100_continue:
-            # Whether a client that gets its answer early sends the body all the same is its own affair.
+            # A client that gets its answer early may send the body or leave it out: we cannot know which.
             self.cycle.keep_alive = False
         self.flow.is_behind = bool(self.pipeline)
 
@@ -364,7 +365,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_timer(LINGER_SECONDS, self._close)
 
     def _gives_up(self) -> bool:
-        """Answer the request, whose body will never be whole, no more; False where it has an answer."""
+        """Stop answering a request whose body will never be whole. False if its answer has begun."""
         cycle = self.cycle
         if cycle.response_started:
             cycle.keep_alive = False
@@ -404,7 +405,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch_unsent()
 
     def _watch_unsent(self) -> None:
-        """Cut a connection that cannot be closed, or written to, until its client reads."""
+        """Cut the connection if its client takes nothing of what waits for it."""
         self._unsent_bytes = self.transport.get_write_buffer_size()
         if self._unsent_bytes and self._send_timer is None:
             self._send_timer = self.loop.call_later(SEND_SECONDS, self._end_unsent)

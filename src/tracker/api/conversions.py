@@ -113,7 +113,7 @@ async def found_conversion(request: Request, zone: tzinfo, sight: Sight) -> Row:
     """The conversion that a path names, with its history and its money.
 
     Raises:
-        Problem: 404 where there is none that is seen.
+        Problem: 404 if the token sees no such conversion.
     """
     key = id_or_hash(request.path_params["id"])
     pool = request.app.state.pool
