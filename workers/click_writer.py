@@ -14,6 +14,7 @@ from time import monotonic
 from tracker.settings import Settings
 from tracker.store import clicks, pool
 from tracker.store.clicks import Arrival, Writer
+from tracker.store.outages import Outages
 from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
@@ -99,6 +100,7 @@ class ClickWriter:
         self._burst = burst
         self._next_takeover = 0.0  # monotonic seconds
         self._pause = _FIRST_PAUSE  # seconds to wait at the next outage
+        self._outages = Outages(logger, "writer")
         self._connection: pool.Connection | None = None
 
     async def run(self) -> None:
@@ -112,8 +114,7 @@ class ClickWriter:
                     continue
                 if self._burst:
                     raise
-                name = type(error).__name__
-                logger.warning("writer: %s: %s; trying again in %.1f s", name, error, self._pause)
+                self._outages.warn(error, f"trying again in {self._pause:.1f} s")
                 await self._close()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._pause):

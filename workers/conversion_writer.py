@@ -17,6 +17,7 @@ from tracker.conversion import Postback
 from tracker.settings import Settings
 from tracker.store import conversions, pool, postback_log
 from tracker.store.clicks import BAD_ROW
+from tracker.store.outages import Outages
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
 from tracker.stream.reader import UNREACHABLE
@@ -69,8 +70,9 @@ class ConversionWriter:
         self._burst = burst
         self._complete_until: int | None = None
         self._next_look = 0.0  # at parked postbacks, monotonic seconds
-        self._last_seen: str | None = None  # of the parked ones
+        self._last_seen: int | None = None  # place of a parked one
         self._pause = _FIRST_PAUSE
+        self._outages = Outages(logger, "conversion writer")
 
     async def run(self) -> None:
         """Work, and after every outage begin anew."""
@@ -81,8 +83,7 @@ class ConversionWriter:
             except _AWAY as error:
                 if self._burst:
                     raise
-                name = type(error).__name__
-                logger.warning("conversion writer: %s: %s; trying again in %.1f s", name, error, self._pause)
+                self._outages.warn(error, f"trying again in {self._pause:.1f} s")
                 await self._sleep(self._pause)
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
@@ -93,6 +94,7 @@ class ConversionWriter:
                 return
             while not self._stopping.is_set():
                 if monotonic() >= self._next_look:
+                    await self._look_at_held(connection)
                     await self._look_at_parked(connection)
                 is_hurried = self._burst or self._last_seen is not None
                 batch = await self._stream.oldest(BATCH, None if is_hurried else _BLOCK_SECONDS)
@@ -122,15 +124,21 @@ class ConversionWriter:
 
         Only the end of a round is a time to rest: strangers may have thousands parked before one that counts.
         """
-        parked = await postback_log.parked(connection, self._last_seen, BATCH)
-        self._last_seen = parked[-1].hash if len(parked) == BATCH else None
+        parked = await postback_log.parked(connection, self._last_seen or 0, BATCH)
+        self._last_seen = parked[-1][0] if len(parked) == BATCH else None
         self._next_look = monotonic() + (0.0 if self._last_seen else PARKED_SECONDS)
         if not parked:
             self._complete_until = None  # an old answer may be of a clock that has gone back since
             return
         # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
         self._complete_until = await ledger.complete_until(self._books, self._data_dir, self._complete_until)
-        await self._take(connection, parked)
+        await self._take(connection, [postback for _, postback in parked])
+
+    async def _look_at_held(self, connection: pool.Connection) -> None:
+        """Try some of the held ones again, if goals or status words were added."""
+        held = await postback_log.held(connection, BATCH)
+        if held:
+            await self._take(connection, held)
 
     async def _store(self, connection: pool.Connection, batch: list[Delivery]) -> None:
         """Store what can be stored, bury the rest with its reason, take all of it off the stream."""

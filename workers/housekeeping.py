@@ -8,6 +8,7 @@ import time
 
 from tracker.settings import Settings
 from tracker.store import outgoing, partitions, pool, postback_log
+from tracker.store.outages import Outages
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +20,13 @@ _RETRY_SECONDS = 10.0
 
 async def run(settings: Settings) -> None:
     """Keep house until cancelled; an outage only delays it."""
+    outages = Outages(logger, "housekeeping")
     while True:
         try:
             await once(settings)
             await asyncio.sleep(EVERY_SECONDS)
         except (*pool.UNREACHABLE, pool.REFUSED) as error:
-            logger.warning("housekeeping: %s: %s", type(error).__name__, error)
+            outages.warn(error)
             await asyncio.sleep(_RETRY_SECONDS)
         except Exception:  # a chore never ends the writer that it is done beside
             logger.exception("housekeeping failed")

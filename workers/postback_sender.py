@@ -1,6 +1,7 @@
 """The postback sender: tells affiliates what became of their clicks, each at least once.
 
-Every host has its turn of its own: a slow or dead one has few requests under way, and holds up no other.
+Every host may have one request under way, whatever the others do, so a slow or dead one holds up no other.
+More than one it has only of AT_ONCE, which all share.
 What is noted is noted in the database, so several workers share the work, and a kill at any point costs
 nothing but perhaps a second attempt under the same key.
 """
@@ -17,14 +18,17 @@ from importlib.metadata import version
 from tracker.caller import Answer, Caller
 from tracker.settings import Settings
 from tracker.store import outgoing, pool, sending
+from tracker.store.outages import Outages
 from tracker.store.outgoing import Due
 
 logger = logging.getLogger(__name__)
 
+HOSTS_AT_ONCE = 1000
+"""Most hosts that a worker serves at a time."""
 AT_ONCE = 256
-"""Most requests of a worker under way."""
+"""Most requests of a worker under way, beside the first one of each host."""
 AT_ONCE_TO_HOST = 8
-"""Most of them to one host; to one that did not answer lately, one."""
+"""Most requests to one host; to one that did not answer lately, one."""
 MOST_REFUSALS = 8
 """How often a postback is sent whose answer says that it is wrong: some twenty minutes."""
 FIRST_PAUSE = 20.0
@@ -67,9 +71,10 @@ class PostbackSender:
         self._caller = caller
         self._stopping = stopping
         self._burst = burst
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._more = AT_ONCE  # requests that may be sent beside the first one of each host
         self._served: set[str] = set()  # hosts that have a task
         self._silent: set[str] = set()  # hosts that answered nothing of what was last sent to them
+        self._outages = Outages(logger, "postbacks")
         self._held_at: datetime | None = None  # the backup that the database is a copy of
 
     async def run(self) -> None:
@@ -82,7 +87,7 @@ class PostbackSender:
                 except _AWAY as error:
                     if self._burst:
                         raise
-                    logger.warning("postbacks: %s: %s", type(error).__name__, error)
+                    self._outages.warn(error)
                     pause = _OUTAGE_SECONDS
                 except Exception:  # it never ends the writers that it works beside
                     logger.exception("postbacks cannot be sent")
@@ -95,7 +100,8 @@ class PostbackSender:
             announced = await outgoing.announce(connection, _ANNOUNCED_AT_ONCE)
             if await self._is_held(connection):
                 return bool(announced)
-        for host in await outgoing.due_hosts(self._pool) - self._served:
+        waiting = await outgoing.due_hosts(self._pool) - self._served
+        for host in sorted(waiting, key=self._silent.__contains__)[: HOSTS_AT_ONCE - len(self._served)]:
             self._served.add(host)
             hosts.create_task(self._serve(host))
         return bool(announced or self._served)
@@ -113,16 +119,16 @@ class PostbackSender:
         return made_at is not None
 
     async def _serve(self, host: str) -> None:
-        """Send what is due to a host, a few at a time, until nothing is."""
+        """Send what is due to a host, a few at a time, until nothing is or it gives no answer."""
         try:
             while not self._stopping.is_set():
-                wave = await outgoing.take(self._pool, host, 1 if host in self._silent else AT_ONCE_TO_HOST)
+                wave = await self._wave(host)
                 if not wave:
                     break
-                if any(await asyncio.gather(*map(self._send, wave))):
-                    self._silent.discard(host)
-                else:
+                if not any(wave):
                     self._silent.add(host)
+                    break  # others have its place meanwhile
+                self._silent.discard(host)
         except _AWAY as error:  # what was taken is due again when its lease ends
             logger.warning("postbacks to %s: %s: %s", host, type(error).__name__, error)
             await self._wait(_OUTAGE_SECONDS)
@@ -132,11 +138,22 @@ class PostbackSender:
         finally:
             self._served.discard(host)
 
+    async def _wave(self, host: str) -> list[bool]:
+        """Send as much as may be sent to a host at a time; returns which had an answer."""
+        more = 0 if host in self._silent else min(AT_ONCE_TO_HOST - 1, self._more)
+        self._more -= more
+        try:
+            taken = await outgoing.take(self._pool, host, 1 + more)
+            unused = more - max(len(taken) - 1, 0)
+            self._more, more = self._more + unused, more - unused
+            return await asyncio.gather(*map(self._send, taken))
+        finally:
+            self._more += more
+
     async def _send(self, due: Due) -> bool:
         """One attempt; returns whether there was an answer."""
         headers = {"Idempotency-Key": due.key, "User-Agent": _USER_AGENT, "Accept": "*/*"}
-        async with self._slots:
-            answer = await self._caller.get(due.url, headers)
+        answer = await self._caller.get(due.url, headers)
         state, pause = outcome(answer, due)
         if state == "failed":
             logger.warning("postback %d is given up: %s", due.id, answer.error or f"status {answer.status}")

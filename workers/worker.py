@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
-from workers import click_writer, conversion_writer, housekeeping, postback_sender
+from workers import click_writer, conversion_writer, housekeeping, postback_sender, refused_log
+
+_FILES = 4096  # each postback under way has a connection
 
 
 async def run(settings: Settings, slot: int = 0) -> None:
     """Work until SIGTERM or SIGINT; then each part finishes what it is at."""
+    _allow_files()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
-        keeping_house = chores.create_task(housekeeping.run(settings))
+        beside = [chores.create_task(run(settings)) for run in (housekeeping.run, refused_log.run)]
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))
             writers.create_task(conversion_writer.run(settings, stopping))
             writers.create_task(postback_sender.run(settings, stopping))
-        keeping_house.cancel()
+        for task in beside:
+            task.cancel()
+
+
+def _allow_files() -> None:
+    """Have as many files open as its hard limit allows: the usual soft one, 1,024, dates from select(2)."""
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    wanted = _FILES if hard == RLIM_INFINITY else min(_FILES, hard)
+    if soft != RLIM_INFINITY and soft < wanted:
+        setrlimit(RLIMIT_NOFILE, (wanted, hard))

@@ -16,17 +16,22 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tracker.clickhash import Mint
+from tracker.edge import identity
 from tracker.edge.catalog import Catalog, keep
 from tracker.edge.geo import GeoReader
+from tracker.edge.identity import EdgeId
+from tracker.edge.lenient_link import is_nearly_tracking_path
 from tracker.edge.link import is_tracking_path
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
 from tracker.edge.postback import Postbacks, is_postback_path
 from tracker.edge.recorders import Recorders
 from tracker.edge.redirect import Redirect
+from tracker.edge.refused import RefusedLog
 from tracker.metrics_socket import Answers, answering
 from tracker.settings import Settings
 from tracker.store import catalogue, pool
+from tracker.store.outages import Outages
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +42,14 @@ _GEO_SECONDS = 60
 _FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
 
 
-def create_edge(settings: Settings, slot: int = 0) -> Edge:
-    """The public side: tracking links, postbacks and health."""
+def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
+    """The public side: tracking links, postbacks and health. It is edge 0 unless it is told who it is."""
+    edge = edge or identity.read(settings.data_dir, 0)
+    slot = edge.slot
     mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
-    recorders, orphans = Recorders(settings, slot, mint), OrphanLog(settings)
-    postbacks = Postbacks(settings, mint, catalog, metrics)
+    recorders, orphans = Recorders(settings, edge, mint), OrphanLog(settings)
+    refused = RefusedLog(settings)
+    postbacks = Postbacks(settings, mint, catalog, refused, metrics)
     redirect = Redirect(settings, mint, catalog, geo, recorders, orphans, metrics)
 
     @asynccontextmanager
@@ -53,6 +61,7 @@ def create_edge(settings: Settings, slot: int = 0) -> Edge:
             asyncio.create_task(_follow_catalogue(settings, catalog, snapshot)),
             asyncio.create_task(_reload_geo(geo)),
             asyncio.create_task(orphans.run()),
+            asyncio.create_task(refused.run()),
         ]
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
@@ -83,7 +92,9 @@ class Edge:
         self._rest = rest
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and self.is_link(scope["path"]):
+        if scope["type"] == "http" and (
+            self.is_link(scope["path"]) or is_nearly_tracking_path(scope["path"])
+        ):
             await self._redirect(scope, receive, send)
         elif scope["type"] == "http" and is_postback_path(scope["path"]):
             await self._postbacks(scope, receive, send)
@@ -101,6 +112,8 @@ def _health(catalog: Catalog, recorders: Recorders) -> list[Route]:
         return PlainTextResponse("live\n")
 
     async def ready(_: Request) -> Response:
+        if recorders.is_second:
+            return PlainTextResponse("another edge has this slot: give this one another --slot\n", 503)
         missing = [
             *(["catalogue"] if not catalog.loaded.is_set() else []),
             *(["stream"] if not recorders.has_been_up else []),
@@ -138,6 +151,7 @@ def _freeze() -> None:
 async def _follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path) -> None:
     """Keep an edge's catalogue equal to Postgres: object by object as told, whole now and then, for ever."""
     assert settings.postgres_dsn
+    outages = Outages(logger, "catalogue")
     while True:
         try:
             connection = await pool.connect(settings.postgres_dsn)
@@ -146,7 +160,7 @@ async def _follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path
             finally:
                 connection.terminate()
         except (*pool.UNREACHABLE, pool.REFUSED) as error:
-            logger.warning("catalogue: %s: %s; serving what is in memory", type(error).__name__, error)
+            outages.warn(error, "serving what is in memory")
         except Exception:
             logger.exception("catalogue: cannot be read; serving what is in memory")
         await asyncio.sleep(_RETRY_SECONDS)

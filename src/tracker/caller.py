@@ -26,7 +26,7 @@ from tracker.reach import Network, refusal
 
 ANSWER_SECONDS = 10.0
 """How long one request may take, from resolving its name on."""
-_LOOK_UPS = 256  # names resolved at a time, each once: a slow name server holds up its own only
+_LOOK_UPS = 1024  # names resolved at a time, each once: a slow name server holds up its own only
 _MOST_READ = 4096  # bytes of a body; enough to let the other side finish
 
 LookUp = Callable[[str, int], Awaitable[Collection[str]]]

@@ -44,4 +44,6 @@ def _counter(cap: Cap, offer_id: int, zone: str, affiliate_id: int, quarter: int
     start, end = bounds(cap.period, zone, quarter * QUARTER * 1000)
     whose = "all" if cap.affiliate_id is None else affiliate_id
     what = "uniques" if cap.uniques_only else "clicks"
-    return Counter(f"{offer_id}:{whose}:{what}:{cap.period}:{start}", cap.uniques_only, cap.limit, end)
+    series = f":{cap.series}" if cap.series else ""  # what an earlier cap has counted is not this one's
+    name = f"{offer_id}:{whose}:{what}:{cap.period}:{start}{series}"
+    return Counter(name, cap.uniques_only, cap.limit, end)

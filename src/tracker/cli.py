@@ -7,9 +7,13 @@ that died is back the sooner for not loading what the API needs.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module, metadata
 
 from tracker import logs
@@ -47,6 +51,7 @@ COMMANDS = {
 CATALOGUE = {
     "advertisers": "who pays for conversions",
     "postback-secrets": "what advertisers' postbacks prove themselves with",
+    "status-words": "what advertisers' words for a status mean",
     "offers": "what is advertised",
     "offer-urls": "the pages that an offer's clicks go to",
     "offer-affiliates": "which affiliates an offer has approved",
@@ -64,6 +69,7 @@ CATALOGUE = {
 }
 """Each command of the module `catalogue`, and what it lists and changes."""
 
+_STDOUT = 1  # its descriptor
 _TELLS_ENGINES_APART = {"up", "backup", "restore"}
 """Gets the settings as they are given; the others find the addresses of embedded engines filled in."""
 
@@ -98,7 +104,27 @@ exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1, or 78 where the settings are at fault."""
+    """Run one command; returns the exit code: 0, 1, or 78 where the settings are at fault.
+
+    If nobody reads its output any more it ends by SIGPIPE, as `head` ends other programs.
+    """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+    except BrokenPipeError:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python starts with it ignored, which sockets need
+        os.kill(os.getpid(), signal.SIGPIPE)
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # what is left goes nowhere
+        return complain(f"cannot write: {error.strerror}")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
     logs.start()
@@ -112,10 +138,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return complain("interrupted")
     except Exception as error:
-        line = _explained(first_error(error), settings)
+        first = first_error(error)
+        is_ours = isinstance(first, BrokenPipeError) and _is_cut_off()
+        if is_ours or (isinstance(first, OSError) and first.errno == errno.ENOSPC):
+            raise first from None
+        line = _explained(first, settings)
         if line is None:
             raise
         return complain(line)
+
+
+def _is_cut_off() -> bool:
+    """Whether nobody reads what we print: else a broken pipe is that of a server."""
+    printed = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # closed, or replaced by one without a descriptor
+            printed.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in printed.poll(0))
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

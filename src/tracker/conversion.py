@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Context, Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from tracker.clickhash import is_click_hash, millis_of
+from tracker.domain.normalise import amount, given, name_key, word
 from tracker.model import Status
-from tracker.money import read_amount, read_currency
+from tracker.money import of_percent, read_currency, unit
 
 FUTURE_MILLIS = 300_000
 """How far ahead of a postback its click may be minted, by an edge whose clock is ahead."""
@@ -20,13 +20,15 @@ CLICK_IDS = ("hash", "click_id", "clickid")
 """Parameters that name the click, the first first; transaction_id where none of them is given."""
 ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
 """Parameters that name the order, the first first; transaction_id where another one names the click."""
+GOALS = ("goal_id", "goal", "goal_name", "goal_code", "event", "event_name")
+"""Parameters that name the goal, the first first: by its id, its code or its name."""
 ADV_SUBS = ("adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")
-IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id"))
+IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id", "refund_id"))
 PARAMETERS = frozenset(
     (
         *IDS,
+        *GOALS,
         *ADV_SUBS,
-        "goal_id",
         "status",
         "sale_status",
         "payout",
@@ -34,17 +36,16 @@ PARAMETERS = frozenset(
         "sale_amount",
         "currency",
         "external_id",
+        "refund_amount",
     )
 )
 """What a postback may say, beside its secret."""
 
-_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_LONGEST_ID = 18  # digits
 _TOO_MUCH = Decimal(10**14)
+_NOTHING = Decimal(0)
+_MICRO = Decimal("0.000001")
 _MAPPED_PREFIX = 96  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
-_SMALLEST = Decimal("0.000001")
-_WIDE = Context(prec=50)  # for any amount times any percentage
-
-_Read = TypeVar("_Read")
 
 
 class ConversionStatus(StrEnum):
@@ -52,6 +53,9 @@ class ConversionStatus(StrEnum):
     HOLD = "hold"
     APPROVED = "approved"
     REJECTED = "rejected"
+
+
+STATUSES = frozenset(ConversionStatus)
 
 
 class Source(StrEnum):
@@ -64,17 +68,23 @@ class Source(StrEnum):
     IMPORT = "import"
 
 
-_ALIASES = {
+DEFAULT_WORDS: Mapping[str, ConversionStatus] = {
     **{status.value: status for status in ConversionStatus},
-    **dict.fromkeys(("confirmed", "accepted", "paid"), ConversionStatus.APPROVED),
+    **dict.fromkeys(("confirmed", "accepted", "paid", "sale"), ConversionStatus.APPROVED),
     **dict.fromkeys(("declined", "cancelled", "canceled"), ConversionStatus.REJECTED),
+    **dict.fromkeys(("chargeback", "refunded", "reversed", "void", "trash"), ConversionStatus.REJECTED),
     **dict.fromkeys(("new", "open"), ConversionStatus.PENDING),
 }
+"""Words of one meaning only: `lead` and numbers mean something else on each platform."""
+
+StatusWords = Mapping[tuple[int | None, str], ConversionStatus]
+"""What words mean, by advertiser and word; None: of every advertiser that says nothing else."""
+
 _UNDECIDED = {ConversionStatus.PENDING, ConversionStatus.HOLD}
 
 
 class Unreadable(ValueError):  # noqa: N818 - says what it is
-    """A parameter that cannot be read; the message says why."""
+    """A parameter without which a postback says nothing; the message says why."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
@@ -90,9 +100,12 @@ class Postback(NamedTuple):
     advertiser_id: int | None  # whose secret it carried
     parameters: Mapping[str, str]  # as they came, without the secret: all below is read from them
     click_id: str
-    goal_id: int | None
+    click_text: str  # the same as it was written
+    goal: str  # id, code or name
     order_id: str | None
-    status: ConversionStatus | None
+    order_text: str  # the same as it was written; "" if none was sent
+    word: str  # for the status
+    status: ConversionStatus | None  # what the word means
     sale_status: str
     payout: Decimal | None
     revenue: Decimal | None
@@ -100,6 +113,14 @@ class Postback(NamedTuple):
     currency: str | None
     external_id: str
     adv_subs: tuple[str, ...]
+    faults: tuple[tuple[str, str], ...]  # amounts and currency that cannot be read, and why
+    refund_amount: Decimal | None = None  # refunded of the order so far; with a refund_id by that refund
+    refund_id: str | None = None
+
+    @property
+    def is_refund(self) -> bool:
+        """Whether it refunds a part of a sale. A browser refunds nothing."""
+        return self.refund_amount is not None and self.source is not Source.PIXEL
 
     @property
     def millis(self) -> int:
@@ -112,6 +133,40 @@ class Postback(NamedTuple):
         text = self.click_id.replace("-", "").lower()
         return text if is_click_hash(text) else None
 
+    @property
+    def is_order_absent(self) -> bool:
+        """Whether an order id was sent that is a macro nobody filled, or a word for nothing."""
+        return self.order_id is None and self.order_text != ""
+
+    @property
+    def order_texts(self) -> list[str]:
+        """What a conversion's order id is looked for by: as it was written, then in its normal form."""
+        return list(dict.fromkeys(filter(None, (self.order_text, self.order_id))))
+
+    @property
+    def goal_id(self) -> int | None:
+        """The goal's id, if the parameter for ids names it."""
+        text = given(self.parameters.get("goal_id", ""))
+        is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_ID
+        return int(text) if is_number and text == self.goal else None
+
+    def without_faults(self) -> Postback:
+        """As if what cannot be read had not been said. Without a currency the sale_amount says nothing."""
+        return self._replace(sale_amount=None) if "currency" in dict(self.faults) else self
+
+
+class RefusedPostback(NamedTuple):
+    """What was called, without secrets, and why it was refused. Every text is cut."""
+
+    hash: str  # minted when it came in
+    source: str
+    ip: str
+    advertiser_id: int | None  # whose secret it carried
+    click_id: str
+    request: str  # method and path
+    parameters: Mapping[str, str]
+    reason: str
+
 
 def read_postback(
     hash_: str, source: Source, ip: str, advertiser_id: int | None, parameters: Mapping[str, str]
@@ -119,15 +174,20 @@ def read_postback(
     """A postback out of its parameters, all of which are in PARAMETERS.
 
     Raises:
-        Unreadable: one of them says nothing that can be understood, or no click is named.
+        Unreadable: no click is named.
     """
-    click_id = _first(parameters, CLICK_IDS)
-    order_id = _first(parameters, ORDER_IDS)
-    transaction_id = parameters.get("transaction_id", "")
-    if click_id:
-        order_id = order_id or transaction_id
-    elif not (click_id := transaction_id):
+    click_id, click_text = _read_name(parameters, CLICK_IDS)
+    order_id, order_text = _read_name(parameters, (*ORDER_IDS, "transaction_id") if click_id else ORDER_IDS)
+    if not click_id:
+        click_id, click_text = _read_name(parameters, ("transaction_id",))
+    if not click_id:
         raise Unreadable("click_id", f"is missing: give {', '.join(CLICK_IDS)} or transaction_id")
+    status_word = word(given(parameters.get("status", "")))
+    faults: dict[str, str] = {}
+    payout, revenue, sale_amount, refund_amount = (
+        _read_amount(parameters, name, faults)
+        for name in ("payout", "revenue", "sale_amount", "refund_amount")
+    )
     return Postback(
         hash_,
         source,
@@ -135,49 +195,59 @@ def read_postback(
         advertiser_id,
         parameters,
         click_id,
-        _optional(parameters, "goal_id", _read_id),
+        click_text,
+        _read_name(parameters, GOALS)[0],
         order_id or None,
-        _optional(parameters, "status", read_status),
+        order_text,
+        status_word,
+        DEFAULT_WORDS.get(status_word),
         parameters.get("sale_status", ""),
-        _optional(parameters, "payout", read_amount),
-        _optional(parameters, "revenue", read_amount),
-        _optional(parameters, "sale_amount", read_amount),
-        _optional(parameters, "currency", read_currency),
+        payout,
+        revenue,
+        sale_amount,
+        _read_currency(parameters, faults),
         parameters.get("external_id", ""),
         tuple(parameters.get(name, "") for name in ADV_SUBS),
+        tuple(faults.items()),
+        refund_amount,
+        given(parameters.get("refund_id", "")) or None,
     )
 
 
-def read_status(text: str) -> ConversionStatus:
-    """A status by its name, or by one that other platforms have for it.
+def meaning(status_word: str, advertiser_id: int | None, words: StatusWords) -> ConversionStatus | None:
+    """What an advertiser calls something by a word: its own table, the network's, then the defaults."""
+    own = words.get((advertiser_id, status_word)) or words.get((None, status_word))
+    return own or DEFAULT_WORDS.get(status_word)
 
-    Raises:
-        ValueError: there is no such status.
-    """
+
+def no_status() -> str:
+    """What is wrong with a word that no table knows."""
+    return f"must be one of {', '.join(DEFAULT_WORDS)}, or a word of status-words"
+
+
+def _read_name(parameters: Mapping[str, str], names: Sequence[str]) -> tuple[str, str]:
+    """The first that is given, and the same as it was written; ("", what was sent) if none is."""
+    sent = [text for name in names if (text := parameters.get(name, ""))]
+    first = next(((plain, text) for text in sent if (plain := given(text))), None)
+    return first or ("", sent[0] if sent else "")
+
+
+def _read_amount(parameters: Mapping[str, str], name: str, faults: dict[str, str]) -> Decimal | None:
+    text = given(parameters.get(name, ""))
     try:
-        return _ALIASES[text.lower()]
-    except KeyError:
-        raise ValueError(f"must be one of {', '.join(_ALIASES)}") from None
-
-
-def _first(parameters: Mapping[str, str], names: Sequence[str]) -> str:
-    return next((parameters[name] for name in names if parameters.get(name)), "")
-
-
-def _optional(parameters: Mapping[str, str], name: str, read: Callable[[str], _Read]) -> _Read | None:
-    text = parameters.get(name, "")
-    if not text:
-        return None
-    try:
-        return read(text)
+        return amount(text) if text else None
     except ValueError as error:
-        raise Unreadable(name, str(error)) from None
+        faults[name] = str(error)
+        return None
 
 
-def _read_id(text: str) -> int:
-    if not _ID.fullmatch(text):
-        raise ValueError("must be an id: a whole number from 1 on")
-    return int(text)
+def _read_currency(parameters: Mapping[str, str], faults: dict[str, str]) -> str | None:
+    text = given(parameters.get("currency", ""))
+    try:
+        return read_currency(text) if text else None
+    except ValueError as error:
+        faults["currency"] = str(error)
+        return None
 
 
 def next_status(before: ConversionStatus, told: ConversionStatus, *, by_operator: bool) -> ConversionStatus:
@@ -201,10 +271,48 @@ class Goal(NamedTuple):
     takes_payout: bool
     takes_revenue: bool
     pixel: bool
+    currency: str = "USD"
+    name: str = ""
+    code: str | None = None  # the advertiser's own name of it
+
+
+class _NamedGoal(Protocol):
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def code(self) -> str | None: ...
+    @property
+    def is_archived(self) -> bool: ...
+
+
+_SomeGoal = TypeVar("_SomeGoal", bound=_NamedGoal)
+
+
+def goals_named(text: str, goals: Iterable[_SomeGoal]) -> list[_SomeGoal]:
+    """Those of an offer's goals that a text names: by id, else by code, else by name.
+
+    Case and white space around codes and names do not count. An archived goal is named if no other one is.
+    """
+    goals, key = list(goals), name_key(text)
+    for is_archived in (False, True):
+        some = [goal for goal in goals if goal.is_archived is is_archived]
+        found = (
+            [goal for goal in some if str(goal.id) == text]
+            or [goal for goal in some if goal.code and name_key(goal.code) == key]
+            or [goal for goal in some if name_key(goal.name) == key]
+        )
+        if found:
+            return found
+    return []
 
 
 BROWSERS_SALE = "a percentage of a sale_amount that only a browser told"
 """Why a conversion is on hold until the advertiser or the operator names its sale_amount."""
+NO_SALE = "a percentage of no sale_amount"
+NO_PRICE = "no price"
+"""Why a conversion is on hold until somebody sets what its goal pays. 0 is a price."""
 
 
 Named = tuple[Decimal | None, Decimal | None]
@@ -219,6 +327,13 @@ class Price(NamedTuple):
     revenue_type: str
     revenue: Decimal
     currency: str  # of fixed amounts
+    is_set: bool = True  # by somebody; 0 counts
+
+    @property
+    def is_of_sale(self) -> bool:
+        """Whether any of it is a percentage of the sale."""
+        sides = ((self.payout_type, self.payout), (self.revenue_type, self.revenue))
+        return any(kind == "percent" and agreed > 0 for kind, agreed in sides)
 
     def doubt(self, money: Amounts, named: Named = (None, None)) -> str:
         """Why a payout or revenue is not paid unseen; "" if there is no reason.
@@ -233,7 +348,7 @@ class Price(NamedTuple):
         is_open = [kind == "percent" and agreed > 0 for kind, agreed, _ in sides]
         if money.sale_amount is None:
             is_unsold = any(is_ and not amount for is_, (*_, amount) in zip(is_open, sides, strict=True))
-            return "a percentage of no sale_amount" if is_unsold else ""
+            return NO_SALE if is_unsold else ""
         is_browsers = any(is_ and amount is None for is_, amount in zip(is_open, named, strict=True))
         return BROWSERS_SALE if is_browsers and money.sale_by_browser else ""
 
@@ -286,6 +401,8 @@ class Refusal(StrEnum):
     UNKNOWN_CLICK = "unknown click"
     REJECTED_CLICK = "the click was rejected"
     UNKNOWN_GOAL = "unknown goal"
+    AMBIGUOUS_GOAL = "several goals of the offer have this code or name"
+    UNKNOWN_STATUS = "unknown status"
     OTHER_OFFER = "the goal is of another offer"
     UNPROVEN = "neither a secret nor an address of the advertiser"
     OTHER_ADVERTISER = "the secret is of another advertiser"
@@ -300,15 +417,13 @@ class Refusal(StrEnum):
 
 
 def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust: Trust) -> Refusal | None:
-    """Why a postback has no say in conversions of a click and goal."""
+    """Why a postback has no say in conversions of a click and goal; None for a goal that is not known yet."""
     if click.status == Status.REJECTED:
         return Refusal.REJECTED_CLICK
-    if goal is None:
-        return Refusal.UNKNOWN_GOAL
-    if goal.offer_id != click.offer_id:
+    if goal is not None and goal.offer_id != click.offer_id:
         return Refusal.OTHER_OFFER
     if postback.source is Source.PIXEL:
-        return None if goal.pixel else Refusal.NO_PIXEL
+        return None if goal is None or goal.pixel else Refusal.NO_PIXEL
     return _distrust(postback, click, trust) if postback.source is Source.POSTBACK else None
 
 
@@ -332,45 +447,63 @@ def _holds(cidr: str, ip: str) -> bool:
 def refusal_of_new(
     postback: Postback, click: ConvertedClick, goal: Goal, *, has_parent: bool
 ) -> Refusal | None:
-    """Why a postback that has a say makes no new conversion. Goals with a parent have no window."""
+    """Why a postback that has a say makes no new conversion. A goal's window counts from the click."""
     if goal.is_archived:
         return Refusal.ARCHIVED_GOAL
     if not goal.is_active:
         return Refusal.PAUSED_GOAL
-    if goal.parent_goal_id is not None:
-        return None if has_parent else Refusal.NO_PARENT
+    if goal.parent_goal_id is not None and not has_parent:
+        return Refusal.NO_PARENT
     is_late = (
         goal.click_window is not None and postback.millis > millis_of(click.hash) + goal.click_window * 1000
     )
     return Refusal.LATE if is_late else None
 
 
-def amounts(postback: Postback, goal: Goal, price: Price, before: Amounts | None = None) -> Amounts:
+def amounts(
+    postback: Postback,
+    goal: Goal,
+    price: Price,
+    before: Amounts | None = None,
+    *,
+    is_unpriced: bool = False,
+) -> Amounts:
     """The money of a conversion, or what becomes of what it was `before`.
 
-    A browser's currency is that of its own sale_amount alone, and of no amount that others name.
+    A browser's currency is that of its own sale_amount alone, and of no amount that others name. Where it was
+    `is_unpriced`, the price counts for each amount that nobody named.
     """
     known_currency = before and not before.sale_by_browser and before.sale_currency
     currency = postback.currency or known_currency or price.currency
     sale = _sale(postback, currency, before)
     is_same_sale = before is not None and sale[:2] == (before.sale_amount, before.sale_currency)
 
-    def one(told: Decimal | None, kind: str, agreed: Decimal, known: tuple[Decimal, str] | None) -> _Money:
+    def one(told: Decimal | None, side: _Side, known: _Money | None) -> _Money:
         if told is not None:
             return told, currency
-        if known is not None and (kind != "percent" or is_same_sale):
-            return known  # perhaps told by the network itself: a mere status takes nothing of it away
-        if kind == "percent":
-            return _percentage(agreed, sale[0]), sale[1] or currency
-        return agreed, price.currency
+        if known is not None and (side.kind != "percent" or is_same_sale):
+            # Perhaps told by the network itself: a mere status takes nothing of it away.
+            return side.settled(known, sale[0], currency, is_unpriced=is_unpriced)
+        return side.of(sale[0], sale[1] or currency)
 
+    of_payout, of_revenue = _sides(price)
     payout, revenue = counting(postback, goal)
     return Amounts(
         *sale,
-        *one(payout, price.payout_type, price.payout, before and (before.payout, before.payout_currency)),
-        *one(
-            revenue, price.revenue_type, price.revenue, before and (before.revenue, before.revenue_currency)
-        ),
+        *one(payout, of_payout, before and (before.payout, before.payout_currency)),
+        *one(revenue, of_revenue, before and (before.revenue, before.revenue_currency)),
+    )
+
+
+def settled(money: Amounts, price: Price, *, is_unpriced: bool) -> Amounts:
+    """The money of a conversion as it is approved by its status alone."""
+    of_payout, of_revenue = _sides(price)
+    sale, currency = money.sale_amount, money.sale_currency or price.currency
+    payout, revenue = (money.payout, money.payout_currency), (money.revenue, money.revenue_currency)
+    return Amounts(
+        *money[:3],
+        *of_payout.settled(payout, sale, currency, is_unpriced=is_unpriced),
+        *of_revenue.settled(revenue, sale, currency, is_unpriced=is_unpriced),
     )
 
 
@@ -385,11 +518,58 @@ def _sale(
     return before.sale_amount, postback.currency or before.sale_currency, before.sale_by_browser
 
 
-def _percentage(agreed: Decimal, sale: Decimal | None) -> Decimal:
-    return ((sale or Decimal(0)) * agreed / 100).quantize(_SMALLEST, context=_WIDE)
+def refunded(money: Amounts, price: Price, before: Decimal, total: Decimal) -> Amounts:
+    """The money of an approved conversion once `total` of its sale is refunded, `before` of it earlier.
+
+    What is a percentage of the sale is a percentage of what is left of it. What is fixed, or was named by
+    somebody, stays: it was agreed for the order.
+    """
+    assert money.sale_amount is not None
+    was, now = money.sale_amount - before, money.sale_amount - total
+    of_payout, of_revenue = _sides(price)
+    return money._replace(
+        payout=of_payout.after(money.payout, money.payout_currency, was, now),
+        revenue=of_revenue.after(money.revenue, money.revenue_currency, was, now),
+    )
 
 
 _Money = tuple[Decimal, str]
+
+
+class _Side(NamedTuple):
+    """What is paid to the affiliate, or by the advertiser."""
+
+    kind: str  # fixed or percent
+    agreed: Decimal
+    currency: str  # of a fixed amount
+
+    def of(self, sale: Decimal | None, currency: str) -> _Money:
+        """What a sale comes to."""
+        if self.kind == "percent":
+            return of_percent(self.agreed, sale or _NOTHING, currency), currency
+        return self.agreed, self.currency
+
+    def settled(self, known: _Money, sale: Decimal | None, currency: str, *, is_unpriced: bool) -> _Money:
+        """What a known amount is once it is booked. A product may be from before products were rounded."""
+        if is_unpriced and not known[0]:
+            return self.of(sale, currency)
+        is_product = self.kind == "percent" and abs(known[0] - self._product(sale)) < _MICRO
+        return self.of(sale, known[1]) if is_product else known
+
+    def after(self, amount: Decimal, currency: str, was: Decimal, now: Decimal) -> Decimal:
+        """What becomes of an amount when its sale was one and is another now."""
+        is_product = self.kind == "percent" and abs(amount - self._product(was)) <= unit(currency)
+        return self.of(now, currency)[0] if is_product else amount
+
+    def _product(self, sale: Decimal | None) -> Decimal:
+        return (sale or _NOTHING) * self.agreed / 100
+
+
+def _sides(price: Price) -> tuple[_Side, _Side]:
+    return (
+        _Side(price.payout_type, price.payout, price.currency),
+        _Side(price.revenue_type, price.revenue, price.currency),
+    )
 
 
 def counting(postback: Postback, goal: Goal) -> Named:
@@ -401,3 +581,36 @@ def counting(postback: Postback, goal: Goal) -> Named:
         postback.payout if is_server and goal.takes_payout else None,
         postback.revenue if is_server and goal.takes_revenue else None,
     )
+
+
+def unreadable(postback: Postback, goal: Goal, price: Price, *, is_settled: bool) -> str:
+    """What cannot be read and would count; "" if there is nothing.
+
+    What would be ignored if it were well-formed is ignored: amounts that the goal or the sender's kind does
+    not let count, a sale_amount that nothing is a percentage of, and all of them once the money is settled.
+    """
+    faults = dict(postback.faults)
+    if not faults or is_settled:
+        return ""
+    own_word = postback.source in (Source.API, Source.IMPORT)
+    is_server = postback.source is Source.POSTBACK
+    counts = {
+        "payout": own_word or (is_server and goal.takes_payout),
+        "revenue": own_word or (is_server and goal.takes_revenue),
+        "sale_amount": price.is_of_sale,
+        "refund_amount": False,  # see unreadable_refund
+    }
+    counts["currency"] = price.is_of_sale or any(one is not None for one in counting(postback, goal))
+    return told_faults((name, why) for name, why in postback.faults if counts[name])
+
+
+def unreadable_refund(postback: Postback) -> str:
+    """What cannot be read of a refund: a part of an order is not taken for the whole of it."""
+    faults = dict(postback.faults)
+    if postback.source is Source.PIXEL or not (postback.is_refund or "refund_amount" in faults):
+        return ""
+    return told_faults((name, faults[name]) for name in ("refund_amount", "currency") if name in faults)
+
+
+def told_faults(faults: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{name} {why}" for name, why in faults)

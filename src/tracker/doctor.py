@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from tracker import ledger
+from tracker import ledger, upgrade
 from tracker.children import CannotStart
 from tracker.edge import spool
 from tracker.edge.catalog import Catalog
@@ -21,13 +22,16 @@ from tracker.edge.geo import GeoReader
 from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
-from tracker.store import catalogue, outgoing, pool, postback_log, sending, tokens
+from tracker.store import catalogue, goal_prices, outgoing, pool, postback_log, sending, tokens, unfilled
+from tracker.store.goal_prices import Unpriced
+from tracker.store.unfilled import Unfilled
 from tracker.stream import partitions, server, visitor_memory
 from tracker.stream.ledger import Word
 from tracker.stream.postbacks import PostbackStream
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server import StreamFacts
 from tracker.stream.visitor_memory import InUse, VisitorMemory
+from tracker.upgrade.concern import Concern
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -44,6 +48,10 @@ _LONG_PARKED_SECONDS = 3600
 _MOST_MINUTES_NAMED = 5
 _SOON, _LATELY = timedelta(days=14), timedelta(days=30)
 _MOST_TOKENS_NAMED = 5
+_MOST_GOALS_NAMED = 5
+_MOST_REASONS_NAMED = 3
+_MOST_MACROS_NAMED = 5
+_MOST_ROWS_NAMED = 5
 _PACKAGED = " (the packaged one, the default)"
 
 
@@ -304,7 +312,7 @@ async def _clock(_: Settings, asked: _Facts) -> list[Finding]:
 
 
 async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
-    """What edges would leave out of the catalogue as it is saved now."""
+    """What edges would leave out of the catalogue as it is saved now, and what it pays nothing for yet."""
     assert settings.postgres_dsn
     catalog = Catalog()
     try:
@@ -312,6 +320,9 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
         try:
             secret = await catalogue.visitor_secret(connection)
             await catalog.load(secret, catalogue.read_all(connection))
+            concerns = await upgrade.concerns(connection, *upgrade.OF_CATALOGUE)
+            unpriced = await goal_prices.without_price(connection)
+            fine = await goal_prices.finer_than_units(connection)
         finally:
             await connection.close()
     except (*pool.UNREACHABLE, pool.REFUSED) as error:
@@ -323,14 +334,48 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
                 "run `tracker migrate`",
             )
         ]
-    advice = "mend the row; edges take it within a second"
+    advice = "correct the row; edges take it within a second"
     found = [
         Finding("catalogue", "fail", f"{table} {key}: {why}", advice)
         for (table, key), whys in catalog.problems.items()
         for why in whys
     ]
-    fine = f"{len(catalog.offers)} offers, {len(catalog.affiliates)} affiliates"
-    return found or [Finding("catalogue", "ok", fine)]
+    sound = f"{len(catalog.offers)} offers, {len(catalog.affiliates)} affiliates"
+    return [*(found or [Finding("catalogue", "ok", sound)]), *_prices(unpriced, fine), *_strange(concerns)]
+
+
+def _strange(concerns: Mapping[str, Sequence[Concern]]) -> list[Finding]:
+    """Rows that edges take, and that do not do what is meant."""
+    told = [concern for own in concerns.values() for concern in own]
+    found = [
+        Finding("catalogue", "warn", f"{concern.where}: {concern.text}")
+        for concern in told[:_MOST_ROWS_NAMED]
+    ]
+    if told:
+        text = f"rows of the catalogue that do not do what is meant: {len(told)}"
+        found.append(Finding("catalogue", "warn", text, "see tracker doctor --upgrade"))
+    return found
+
+
+def _prices(unpriced: Sequence[Unpriced], fine: Sequence[str]) -> list[Finding]:
+    """Goals that pay nothing yet, as nobody has set what; and amounts that nobody can pay out."""
+    found = [_unpriced(goal) for goal in unpriced[:_MOST_GOALS_NAMED]]
+    if len(unpriced) > _MOST_GOALS_NAMED:
+        more = len(unpriced) - _MOST_GOALS_NAMED
+        found.append(Finding("catalogue", "warn", f"and {more} more goals without a price"))
+    advice = "set an amount that its currency has; what was booked stays"
+    return found + [Finding("catalogue", "warn", text, advice) for text in fine[:_MOST_GOALS_NAMED]]
+
+
+def _unpriced(goal: Unpriced) -> Finding:
+    text = (
+        f"goal {goal.goal_id} ({goal.goal_name}) of offer {goal.offer_id} ({goal.offer_name}) has no price: "
+        f"{goal.on_hold} conversions wait for it"
+    )
+    advice = (
+        f"set one, 0 counts: tracker goals set {goal.offer_id} {goal.goal_id} payout=…; then approve them"
+    )
+    return Finding("catalogue", "warn", text, advice)
 
 
 async def _tokens(settings: Settings, _: _Facts) -> list[Finding]:
@@ -385,7 +430,10 @@ async def _ledger(settings: Settings, _: _Facts) -> list[Finding]:
         return [Finding("ledger", "fail", f"cannot be read: {why}", "see the topic engines")]
     until = "" if complete_until is None else f", complete until {ledger.rfc3339(complete_until)}"
     fine = f"every minute of the last day balances: {ledger.totals(told)['recorded']} clicks{until}"
-    found = [*_unbalanced(told), *_dead(told), *_uncounted(told), *_holding_back(told, now * 1000)]
+    found = [
+        *(*_unbalanced(told), *_dead(told), *_uncounted(told), *_sharing(told, now * 1000)),
+        *_holding_back(told, now * 1000),
+    ]
     return found or [Finding("ledger", "ok", fine)]
 
 
@@ -413,6 +461,22 @@ def _uncounted(told: Ledger) -> list[Finding]:
     return [Finding("ledger", "warn", text, advice)] if number else []
 
 
+def _sharing(told: Ledger, now: int) -> list[Finding]:
+    """Slots that several running edges have."""
+    runs: defaultdict[str, set[str]] = defaultdict(set)
+    for word in told.words:
+        if now - word.said < ledger.ALIVE_MILLIS:
+            runs[word.slot].add(word.run)
+    advice = "start each edge with a --slot of its own, among all machines"
+    return [
+        Finding(
+            "ledger", "fail", f"{len(of)} edges have the slot {slot} (runs {', '.join(sorted(of))})", advice
+        )
+        for slot, of in sorted(runs.items())
+        if len(of) > 1
+    ]
+
+
 def _holding_back(told: Ledger, now: int) -> list[Finding]:
     late = [word for word in told.words if now - word.until > _LATE_MILLIS]
     return [Finding("ledger", "warn", *_held_back(word, now)) for word in late]
@@ -420,13 +484,13 @@ def _holding_back(told: Ledger, now: int) -> list[Finding]:
 
 def _held_back(word: Word, now: int) -> tuple[str, str]:
     until, spooled = ledger.rfc3339(word.until), sum(word.spooled.values())
-    text = f"edge {word.slot} holds Complete-Until back at {until}, with {spooled} clicks in its spool"
+    text = f"edge {word.edge} holds Complete-Until back at {until}, with {spooled} clicks in its spool"
     if now - word.said <= _LATE_MILLIS:
         return text, "see whether the stream server is well; the edge empties its spool by itself"
     return (
         f"{text}; last heard of at {ledger.rfc3339(word.said)}",
         f"start it again: tracker edge --slot {word.slot}; "
-        f"if its disk is lost: tracker ledger --forget-edge {word.slot}",
+        f"if its disk is lost: tracker ledger --forget-edge {word.field}",
     )
 
 
@@ -436,6 +500,7 @@ async def _postbacks(settings: Settings, _: _Facts) -> list[Finding]:
         async with asyncio.timeout(ANSWER_SECONDS):
             waiting, unreadable = await _on_stream(settings)
             parked, long_parked = await _parked(settings)
+            held, refused, macros = await _not_taken(settings)
     except (*_UNASKABLE, *pool.UNREACHABLE, pool.REFUSED) as error:
         why = str(error) or type(error).__name__
         return [Finding("postbacks", "fail", f"cannot be read: {why}", "see the topic engines")]
@@ -446,7 +511,28 @@ async def _postbacks(settings: Settings, _: _Facts) -> list[Finding]:
     if unreadable:
         text = f"postbacks that no worker can read: {unreadable}"
         found.append(Finding("postbacks", "warn", text, "see tracker postbacks --unreadable"))
-    return found
+    if held:
+        text = f"held, for no goal or status word of theirs is known: {held}"
+        advice = "see tracker postbacks --result held; add a goal's code, or a word: tracker status-words add"
+        found.append(Finding("postbacks", "warn", text, advice))
+    if refused:
+        often = "; ".join(f"{times} times {reason}" for reason, times in refused[:_MOST_REASONS_NAMED])
+        text = f"refused by edges within a day: {sum(times for _, times in refused)}: {often}"
+        found.append(Finding("postbacks", "warn", text, "see tracker postbacks --result refused"))
+    return found + [_unfilled("postbacks", "advertiser", macro) for macro in macros[:_MOST_MACROS_NAMED]]
+
+
+async def _not_taken(settings: Settings) -> tuple[int, list[tuple[str, int]], list[Unfilled]]:
+    """How many are held, how many were refused within a day by reason, and what says a macro's name."""
+    assert settings.postgres_dsn
+    connection = await pool.connect(settings.postgres_dsn)
+    try:
+        yesterday = int((time.time() - 86_400) * 1000)
+        held = await postback_log.count_held(connection)
+        refused = await postback_log.refused_since(connection, yesterday)
+        return held, refused, await unfilled.of_advertisers(connection)
+    finally:
+        await connection.close()
 
 
 async def _on_stream(settings: Settings) -> tuple[int, int]:
@@ -478,6 +564,7 @@ async def _affiliates(settings: Settings, _: _Facts) -> list[Finding]:
             try:
                 counts = await outgoing.counts(connection)
                 made_at = await sending.copy_of(connection)
+                macros = await unfilled.of_affiliates(connection)
             finally:
                 await connection.close()
     except (*pool.UNREACHABLE, pool.REFUSED) as error:
@@ -499,7 +586,13 @@ async def _affiliates(settings: Settings, _: _Facts) -> list[Finding]:
     if counts.failed:
         text = f"postbacks to affiliates given up within a day: {counts.failed}"
         found.append(Finding("affiliates", "warn", text, "see GET …/users/sent-postbacks?state=failed"))
-    return found
+    return found + [_unfilled("affiliates", "affiliate", macro) for macro in macros[:_MOST_MACROS_NAMED]]
+
+
+def _unfilled(topic: str, who: str, macro: Unfilled) -> Finding:
+    text = f"{who} {macro.whose} sends a macro that nobody fills: {macro.name}={macro.macro[:50]}"
+    sent = f"{text}, in {macro.times:,} of the last {unfilled.LATEST:,} rows"
+    return Finding(topic, "warn", sent, f"tell the {who} to put the value there; it is kept as it came")
 
 
 _OF_SERVERS: Mapping[str, _ServerCheck] = {

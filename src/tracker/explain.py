@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from tracker import macros, targeting
 from tracker.catalogue_part import add_touched, put
 from tracker.clickhash import first_hash_at
 from tracker.complaint import Complaint
+from tracker.domain.normalise import text_of
 from tracker.edge import answer
 from tracker.edge.address import plain_address
 from tracker.edge.catalog import Catalog
 from tracker.edge.click import assemble
 from tracker.edge.geo import GeoReader
+from tracker.edge.lenient_link import read_leniently
 from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.text import crop
 from tracker.edge.verdict import choose, fall_back, prepare
@@ -67,16 +69,19 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
     visitor, path, query = _visitor(question)
     connection = await pool.connect(settings.postgres_dsn)
     try:
-        catalog, link = await _catalog(connection, visitor.host, path, query)
+        catalog, link, second = await _catalog(connection, visitor.host, path, query)
     finally:
         await connection.close()
-    click = assemble(first_hash_at(question.millis), link, visitor, None, catalog, geo)
+    hash_ = first_hash_at(question.millis)
+    strict = assemble(hash_, link, visitor, None, catalog, geo)
+    click = assemble(hash_, second, visitor, None, catalog, geo) if second and strict is None else strict
     if click is None:
         return _orphan(link, catalog)
     decided = await _decided(settings, click, catalog)
     return {
         "at": _time(click.millis),
-        "link": _link(link),
+        "link": _link(click.link),
+        **({"read_leniently": True} if click is not strict else {}),
         "offer": {"id": click.offer.id, "name": click.offer.name, "rules": _rules(click.offer.rules, click)},
         "affiliate": {
             "id": click.affiliate.id,
@@ -89,6 +94,7 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
         "urls": _urls(click),
         "fallbacks": _fallbacks(click, catalog),
         **decided,
+        **_if_active(click, catalog),
         "problems": [
             f"{table} {key}: {why}" for (table, key), whys in catalog.problems.items() for why in whys
         ],
@@ -116,17 +122,20 @@ def _visitor(question: Question) -> tuple[Visitor, str, bytes]:
         "",
         "",
     )
-    return visitor, parts.path, parts.query.encode("utf-8", "replace")
+    return visitor, text_of(unquote_to_bytes(parts.path)), parts.query.encode()
 
 
-async def _catalog(connection: pool.Connection, host: str, path: str, query: bytes) -> tuple[Catalog, Link]:
-    """As much of the catalogue as this link touches, and what the link says."""
+async def _catalog(
+    connection: pool.Connection, host: str, path: str, query: bytes
+) -> tuple[Catalog, Link, Link | None]:
+    """As much of the catalogue as this link touches, and what the link says, strictly and leniently read."""
     catalog = Catalog()
     await put(catalog, "link_form", catalogue.read_link_forms(connection, path))
     form = None if is_tracking_path(path) else catalog.link_forms.find(host, path)
     link = read_link(path, query, form)
-    await add_touched(connection, catalog, [link])
-    return catalog, link
+    second = read_leniently(path, query) if form is None else None
+    await add_touched(connection, catalog, [link, *([second] if second else [])])
+    return catalog, link, second
 
 
 def _orphan(link: Link, catalog: Catalog) -> Explanation:
@@ -207,6 +216,14 @@ def _http_status(catalog: Catalog, outcome: Outcome) -> int:
     if outcome.status is Status.REJECTED:
         return answer.refusal(outcome.reason).status
     return catalog.offers[outcome.offer_id].redirect_status
+
+
+def _if_active(click: Click, catalog: Catalog) -> Explanation:
+    """What a draft would do with a visitor's first click if it were active."""
+    if not click.offer.is_draft or click.is_test:
+        return {}
+    live = click._replace(offer=click.offer._replace(is_active=True))
+    return {"if_active": _outcome(live, catalog, prepare(live, catalog).unique)}
 
 
 def _macros(click: Click, catalog: Catalog, outcome: Outcome) -> dict[str, str]:

@@ -162,23 +162,27 @@ async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tu
             await connection.close()
 
 
-async def forget_edge(settings: Settings, slot: str) -> int:
+async def forget_edge(settings: Settings, edge: str) -> int:
     """Take back the words of an edge that will never run again, or no more on partitions given up since.
 
-    Returns the clicks that they said to be in its spool.
+    `edge` is a slot, or <slot>/<run id> if several have it. Returns the clicks that its words say to be in
+    its spool.
 
     Raises:
-        LookupError: there is no such edge, or it is running; the message says which.
+        LookupError: there is no such edge, it is running, or there are several; the message says which.
     """
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
         now, words = await stream.words()
-        words = [word for word in words if word.slot == slot]
+        words = [word for word in words if edge in (word.slot, word.field)]
         if not words:
-            raise LookupError(f"edge {slot} is not known: `tracker ledger` shows those that are")
+            raise LookupError(f"edge {edge} is not known: `tracker ledger` shows those that are")
         silent = [word for word in words if now - word.said >= ALIVE_MILLIS]
         if not silent:
-            raise LookupError(f"edge {slot} is running, or was seconds ago: stop it first")
+            raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
+        several = sorted({word.field for word in silent})
+        if len(several) > 1:
+            raise LookupError(f"edge {edge} is one of {', '.join(several)}: say which")
         await stream.forget(silent)
     return sum(sum(word.spooled.values()) for word in silent)
 
@@ -342,6 +346,7 @@ def _name(minute: Minute, zone: tzinfo) -> str | None:
 def _edge(word: Word) -> Json:
     return {
         "slot": word.slot,
+        "run": word.run,
         "partition": word.partition,
         "until": rfc3339(word.until),
         "heard": rfc3339(word.said),
@@ -362,11 +367,15 @@ def in_words(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> str:
         _line("all", [sum(row[name] for row in told["data"]) for name in columns], ""),
     ]
     edges = [
-        f"edge {edge['slot']}, partition {edge['partition']}: all before {edge['until']} is on the stream; "
+        f"edge {_named(edge)}, partition {edge['partition']}: all before {edge['until']} is on the stream; "
         f"{edge['spooled']} in its spool; heard of at {edge['heard']}"
         for edge in told["edges"]
     ]
     return "\n".join([*table, "", *edges, *_verdict(ledger, told)])
+
+
+def _named(edge: Json) -> str:
+    return f"{edge['slot']} (run {edge['run']})" if edge["run"] else str(edge["slot"])
 
 
 def _line(first: str, columns: list[Any], last: str) -> str:

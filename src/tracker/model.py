@@ -33,6 +33,7 @@ class Reason(IntEnum):
     OFFER_NOT_STARTED = 15
     OFFER_CLOSED = 16  # its closed-until flag, or the affiliate's on this offer
     CAPPED = 17
+    OFFER_DRAFT = 18
     AFFILIATE_BLOCKED = 20
     AFFILIATE_PENDING = 21
     AFFILIATE_NOT_APPROVED = 22  # for this offer
@@ -60,6 +61,7 @@ class Cap(NamedTuple):
     uniques_only: bool
     period: Period
     limit: int
+    series: int = 0  # how many such caps there were before it
 
 
 class Counter(NamedTuple):
@@ -136,6 +138,7 @@ class Offer(NamedTuple):
     referrer_policy: str  # the Referrer-Policy of its redirects; "" sends none
     deep_link_hosts: frozenset[str]  # lower case; ".shop.test" = its subdomains
     free: tuple[str, ...]  # free_1 … free_10 for every affiliate
+    is_draft: bool = False  # not active yet: only test clicks are served
 
 
 FOREVER = 1 << 62

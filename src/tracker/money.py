@@ -1,11 +1,10 @@
-"""Money as it comes from outside and goes out again: exact decimals, and currencies of ISO 4217."""
+"""Money as it goes out: exact decimals; and the currencies of ISO 4217."""
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
-_AMOUNT = re.compile(r"[0-9]{1,14}(\.[0-9]{1,6})?", re.ASCII)  # what numeric(20, 6) holds
+from tracker.domain.normalise import trim
 
 _CODES = """\
 AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
@@ -19,16 +18,28 @@ XPF YER ZAR ZMW ZWG ZWL
 CURRENCIES = frozenset(_CODES.split())
 """Codes in use, and those that fell out of it since 2020: orders may be as old."""
 
+_WITHOUT_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+_WITH_THREE = "BHD IQD JOD KWD LYD OMR TND"
+_DECIMALS = {
+    **dict.fromkeys(_WITHOUT_DECIMALS.split(), 0),
+    **dict.fromkeys(_WITH_THREE.split(), 3),
+    "CLF": 4,
+}
+"""Decimals of the currencies that have not two of them (ISO 4217, minor unit of table A.1)."""
+_UNITS = {code: Decimal(1).scaleb(-_DECIMALS.get(code, 2)) for code in CURRENCIES}
+_CENT = Decimal("0.01")
+_WIDE = Context(prec=50)  # for any amount times any percentage
 
-def read_amount(text: str) -> Decimal:
-    """An amount as "12.5".
 
-    Raises:
-        ValueError: it is none, and why.
-    """
-    if not _AMOUNT.fullmatch(text):
-        raise ValueError("must be an amount like 12.50: digits, and at most six of them after a point")
-    return Decimal(text)
+def unit(currency: str) -> Decimal:
+    """The smallest amount that is paid in a currency: 1 JPY, 0.001 KWD, elsewhere mostly 0.01 (ISO 4217)."""
+    return _UNITS.get(currency, _CENT)
+
+
+def of_percent(percentage: Decimal, amount: Decimal, currency: str) -> Decimal:
+    """A percentage of an amount, rounded once to the unit of its currency, half away from zero."""
+    product = _WIDE.multiply(amount, percentage).scaleb(-2, context=_WIDE)
+    return product.quantize(unit(currency), rounding=ROUND_HALF_UP, context=_WIDE)
 
 
 def show(amount: Decimal) -> str:
@@ -43,7 +54,8 @@ def read_currency(text: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    code = text.upper()
-    if not text.isascii() or code not in CURRENCIES:
+    code = trim(text)
+    code = code.upper() if code.isascii() else ""
+    if code not in CURRENCIES:
         raise ValueError("must be a currency of ISO 4217, like EUR")
     return code

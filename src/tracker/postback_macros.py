@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from tracker.domain.normalise import bytes_of
 from tracker.macros import MAX_LOCATION, compile_url, sendable
 from tracker.model import Template
 from tracker.money import show
@@ -38,11 +39,13 @@ def compile(url: str) -> Template:  # noqa: A001 - as macros.compile
 def fill(template: Template, facts: Facts) -> str:
     """The address of one postback, in one pass; every value percent-encoded.
 
+    What a link said in bytes that are not UTF-8 goes out as these bytes: the affiliate knows its code page.
+
     Raises:
         ValueError: a value would lead it elsewhere, or it is too long.
     """
     url = "".join(
-        quote(MACROS[part](facts), safe="") if position % 2 else part
+        quote(bytes_of(MACROS[part](facts)), safe="") if position % 2 else part
         for position, part in enumerate(template)
     )
     if not sendable(url):
@@ -59,6 +62,10 @@ def _column(name: str) -> _Getter:
 
 def _time(format_: str) -> _Getter:
     return lambda facts: _made(facts).strftime(format_)
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _made(facts: Facts) -> datetime:
@@ -81,6 +88,8 @@ MACROS: dict[str, _Getter] = {
     ),
     "conversion_hash": lambda facts: facts["hash"].hex,
     "payout": lambda facts: show(facts["payout"]),
+    "changed_at": lambda facts: _rfc3339(facts["changed_at"]),
+    "change_number": lambda facts: str(facts["change_number"]),
     "timestamp": lambda facts: str(int(_made(facts).timestamp())),
     "date": _time("%Y-%m-%d"),
     "datetime": _time("%Y-%m-%d %H:%M:%S"),

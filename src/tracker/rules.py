@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tracker.domain import normalise
 from tracker.model import Click, Rule, Rules
 
 _Holds = Callable[[Click], bool]
@@ -50,6 +51,13 @@ _FORMS = {
     ),
     "schedule": (_OPENING, "days and hours, such as mon-fri 09:00-18:00 or sat,sun 22:00-02:00"),
 }
+_WORDS: Mapping[str, Callable[[str], str]] = {
+    "country": normalise.country,
+    "region": normalise.region,
+    "os": normalise.system,
+    "browser": normalise.browser,
+    "language": normalise.language,
+}
 NAMES = (*_FORMS, "unique")
 """What a specification may name."""
 
@@ -71,6 +79,48 @@ def compile(specification: Mapping[str, Any], zone: str) -> tuple[Rules, bool]: 
     if not isinstance(unique, bool):
         raise RuleError(f"unique is true or false, not {unique!r}")
     return tuple(_rule(name, demand, zone) for name, demand in rules.items()), unique
+
+
+def kept(specification: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A specification as it is saved: rules that are not as they were `before` in the words that clicks have.
+
+    Raises:
+        RuleError: as of compile, or a value is not a country or not a language.
+    """
+    before = before if isinstance(before, Mapping) else {}
+    found = {
+        name: demand if name in before and before[name] == demand else in_our_words(name, demand)
+        for name, demand in dict(specification).items()
+    }
+    compile(found, "UTC")
+    return found
+
+
+def in_our_words(name: str, demand: Any) -> Any:
+    """What a rule asks for, in the words that clicks have: UK is GB, and macOS is Mac OS X.
+
+    Raises:
+        RuleError: a value is not a country or not a language.
+    """
+    if isinstance(demand, Mapping) and demand.keys() == {"not"}:
+        return {"not": in_our_words(name, demand["not"])}
+    if (
+        name not in _WORDS
+        or not isinstance(demand, list)
+        or not all(isinstance(text, str) for text in demand)
+    ):
+        return demand
+    try:
+        return list(dict.fromkeys(map(_WORDS[name], demand)))
+    except ValueError as error:
+        raise RuleError(f"{name}: {error}") from None
+
+
+def words(specification: Any, name: str) -> list[str]:
+    """The texts that a rule asks for, or against; none of what is not a specification."""
+    demand = specification.get(name, []) if isinstance(specification, Mapping) else []
+    values = demand.get("not", []) if isinstance(demand, Mapping) else demand
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
 
 
 def _rule(name: str, demand: object, zone: str) -> Rule:

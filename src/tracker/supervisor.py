@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
 _CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, of its packages, and ours
-_SERVICES_DIRECTORIES = ("spool", "catalogue", "metrics")
+_SERVICES_DIRECTORIES = ("spool", "edges", "catalogue", "metrics")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 

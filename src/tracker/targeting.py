@@ -44,7 +44,7 @@ def refusal(click: Click, offer: Offer, terms: Terms) -> Reason:
     if offer.needs_approval and not terms.is_approved:
         return Reason.AFFILIATE_NOT_APPROVED
     if not offer.is_active:
-        return Reason.OFFER_PAUSED
+        return Reason.OFFER_DRAFT if offer.is_draft else Reason.OFFER_PAUSED
     return _closed(click.millis, offer, terms)
 
 

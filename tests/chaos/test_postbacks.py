@@ -31,6 +31,7 @@ INSERT INTO advertiser_secret (advertiser_id, secret_hash) VALUES (1, sha256('tr
 UPDATE goal SET multiple = true WHERE offer_id = 3
 """
 _PARKED = "SELECT EXISTS (SELECT FROM postback WHERE result = 'parked')"
+_TAKEN = "SELECT parameters ->> 'order_id', result FROM postback WHERE result <> 'refused'"
 _LINK = "/offer/3?affiliate_id=513"
 
 
@@ -105,7 +106,7 @@ async def _is_any_parked(settings: Settings) -> bool:
 async def _check(settings: Settings, answered: set[str]) -> None:
     connection = await asyncpg.connect(settings.postgres_dsn)
     try:
-        logged = await connection.fetch("SELECT parameters ->> 'order_id', result FROM postback")
+        logged = await connection.fetch(_TAKEN)
         made = await connection.fetch("SELECT order_id FROM conversion")
     finally:
         await connection.close()

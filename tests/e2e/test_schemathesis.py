@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import Iterator
 
 import asyncpg
@@ -11,8 +12,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.strategies import SearchStrategy, one_of
-from schemathesis import GenerationMode
+from schemathesis import GenerationMode, Response
 from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import AcceptedNegativeData, Failure, FailureGroup
+from schemathesis.openapi.checks import RejectedPositiveData
 
 from tests.conftest import Furnish
 from tests.e2e.running import Up, up
@@ -26,17 +29,54 @@ _OWN_ID = 900_000_000
 """Of the token that asks: none that is guessed, for it would be revoked."""
 
 _SEED, _EXAMPLES = 20, 12
-_REFUSALS = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429]
-_CONFIG = SchemathesisConfig.from_dict(
-    {
-        "generation": {"with-security-parameters": False},
-        "checks": {
-            "negative_data_rejection": {"expected-statuses": _REFUSALS},
-            "positive_data_acceptance": {"enabled": False},  # no schema says what goes with what
-            "missing_required_header": {"enabled": False},
-        },
-    }
-)
+# All checks, as they are from the beginning. Wrong tokens alone are left out: after 20 of them in a minute an
+# address gets 429 where a check wants 401.
+_CONFIG = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}})
+
+_CHANGED = "If-Match is checked first (RFC 9110, section 13.2.1), and no schema knows the current version"
+EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # the finding, the status, what the answer says, why
+    (RejectedPositiveData, 412, r"is \d+ now", _CHANGED),
+    (AcceptedNegativeData, 412, r"is \d+ now", _CHANGED),
+    (AcceptedNegativeData, 409, r"is \d+ now|is needed by|is taken|another one", "it is wrong in two ways"),
+    *(
+        (RejectedPositiveData, 422, said, why)
+        for said, why in (
+            (
+                "is of no |is not known|is the \\w+ itself|leads back|no such",
+                "no schema knows the ids that there are",
+            ),
+            (
+                "does not go with|means the same as|give one of them|is not of |is missing, and so"
+                "|is needed for|is not after|is before|is after|twice|is a rule of|more than 31 days",
+                "no schema says what goes with what",
+            ),
+            ("cannot be changed", "what names an object may be said again, and no schema knows it"),
+            ("was used with another body", "no schema knows which Idempotency-Keys were used"),
+            ("IANA time zone", "zones are a list of hundreds of names, which grows"),
+            (
+                "is neither YYYY|is no time|is not a time|is not a date",
+                "local times have no format of JSON Schema",
+            ),
+            ("IP address or CIDR|IPv4 or IPv6|is no address|is not an address", "neither have networks"),
+            ("is no path|URL|host name|tracking link", "nor templates of URLs, nor paths"),
+            (
+                "control characters|NUL character|can be seen",
+                "a pattern of the whole of Unicode helps nobody",
+            ),
+            ("there is no column|no column|is not CSV|names no columns", "a file of lines is any text"),
+            (
+                "valid integer|is not a whole number from 1 to",
+                "JSON Schema calls 1.0 a whole number; here it is written 1",
+            ),
+            (
+                "is not a country|may be [A-Z]|is not a language|is not a region|must be a currency"
+                "|must be an amount|is no amount|must be one of",
+                "written in many ways, which no pattern lists",
+            ),
+            ("cursor|too deep|pages lead", "a cursor is what an answer has brought"),
+        )
+    ),
+]
 _DOCUMENT = document(create_api(Settings(redis_url="redis://nowhere", postgres_dsn="postgresql://nowhere/x")))
 schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 _SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT, config=_CONFIG)
@@ -73,7 +113,16 @@ def test_it_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
             "Authorization": f"Bearer {token}",
             "X-Forwarded-For": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
         }
-        case.call_and_validate(base_url=f"http://127.0.0.1:{tracker.api_port}", headers=headers)
+        base_url = f"http://127.0.0.1:{tracker.api_port}"
+        response = case.call(base_url=base_url, headers=headers)
+        again = {"base_url": base_url, "headers": headers}  # some checks ask once more
+        try:
+            case.validate_response(response, headers=headers, transport_kwargs=again)
+        except FailureGroup as found:
+            unexplained = [each for each in found.exceptions if not _is_explained(each, response)]
+            if unexplained:
+                print(response.status_code, response.text)
+                raise FailureGroup(unexplained) from None
 
     ask()
 
@@ -84,6 +133,13 @@ def _cases(name: str) -> SearchStrategy[schemathesis.Case]:
     is_file = any(body.media_type == "text/csv" for body in operation.body)
     modes = [GenerationMode.POSITIVE] if is_file else list(GenerationMode)
     return one_of(operation.as_strategy(generation_mode=mode) for mode in modes)
+
+
+def _is_explained(found: Failure, response: Response) -> bool:
+    return any(
+        isinstance(found, kind) and response.status_code == status and re.search(said, response.text)
+        for kind, status, said, _ in EXPLAINED
+    )
 
 
 async def _token(dsn: str) -> str:

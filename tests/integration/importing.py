@@ -53,7 +53,10 @@ class Importer:
         self._capsys = capsys
 
     async def run(self, *words: str | Path) -> Done:
-        code = await asyncio.to_thread(cli.main, ["import", *map(str, words)])
+        return await self.command("import", *words)
+
+    async def command(self, *words: str | Path) -> Done:
+        code = await asyncio.to_thread(cli.main, [*map(str, words)])
         return Done(code, *self._capsys.readouterr())
 
     def file(self, name: str, content: str | bytes) -> Path:

@@ -189,7 +189,7 @@ async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> Non
         "affiliate_id=1000000000000000000": ["affiliate_id"],
         "id=abc&hash=xyz": ["id", "hash"],
         "is_bot=yes": ["is_bot"],
-        "country_code=NLD": ["country_code"],
+        "country_code=NLX": ["country_code"],
         "status=done": ["status"],
         "sort=id": ["sort"],
         "aff_sub=%00": ["aff_sub"],

@@ -75,6 +75,7 @@ async def test_a_conversion_is_shown_with_its_history_and_its_money(database: Se
         "sale_status": "",
         "sale_amount": "125.10",
         "sale_currency": "EUR",
+        "refunded": "0.00",
         "payout": "0.123456",
         "payout_currency": "USD",
         "revenue": "20.00",

@@ -49,6 +49,7 @@ async def test_the_balance_is_told_with_its_sums_and_edges(database: Settings) -
     assert told["edges"] == [
         {
             "slot": "3",
+            "run": "",
             "partition": 0,
             "until": "2026-09-21T14:13:00.007Z",
             "heard": "2026-09-21T14:13:00.009Z",

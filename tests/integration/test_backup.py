@@ -27,6 +27,7 @@ from tracker.backup.files import BackupError, check
 from tracker.backup.make import back_up
 from tracker.backup.restore import restore
 from tracker.children import Claim
+from tracker.edge import identity
 from tracker.embedded import append_only_dir, start_postgres, start_valkey
 from tracker.settings import Settings
 from tracker.store import clicks, pool
@@ -61,8 +62,11 @@ async def source(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIter
     spool = engines.settings.data_dir / "spool"
     spool.mkdir()
     (spool / SEGMENT).write_bytes(b"spooled")
+    edge = identity.read(engines.settings.data_dir, 0)
     yield Settings(data_dir=engines.settings.data_dir)
+    assert identity.read(engines.settings.data_dir, 0) == edge
     shutil.rmtree(spool)
+    shutil.rmtree(engines.settings.data_dir / identity.DIRECTORY)
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +101,11 @@ async def test_what_is_restored_is_what_was_there(backup: Path, tmp_path: Path) 
     settings = Settings(data_dir=tmp_path / "deep" / "var")
     await restore(settings, backup)
     assert names_in(settings.data_dir) == {
-        "lock", "children", "postgres", "spool", "valkey",
+        "lock", "children", "edges", "postgres", "spool", "valkey",
     }  # fmt: skip
     assert (settings.data_dir / "spool" / SEGMENT).read_bytes() == b"spooled"
+    run_id = "edges/0.run"
+    assert (settings.data_dir / run_id).read_bytes() == (backup / run_id).read_bytes()
     claim = await Claim.take(settings.data_dir)
     try:
         made_at = datetime.fromisoformat(check(backup).made_at)

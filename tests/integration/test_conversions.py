@@ -185,10 +185,10 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[Result, str]], list[st
         [(STORED, ""), (UNCHANGED, "it stays rejected")],
         ["rejected"],
     ),
-    "the network revives": (
+    "what the network tells is no decision of the operator": (
         [{"status": "rejected"}, {"status": "approved", "source": Source.API, "advertiser_id": None}],
-        [(STORED, ""), (UPDATED, "")],
-        ["approved"],
+        [(STORED, ""), (UNCHANGED, "it stays rejected")],
+        ["rejected"],
     ),
     "a second order of a goal that takes one": (
         [{"order_id": "a"}, {"order_id": "b"}],
@@ -246,7 +246,7 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[Result, str]], list[st
         [(Result.REJECTED, Refusal.REJECTED_CLICK)],
         [],
     ),
-    "of an unknown goal": ([{"goal_id": "99"}], [(Result.REJECTED, Refusal.UNKNOWN_GOAL)], []),
+    "of an unknown goal": ([{"goal_id": "99"}], [(Result.HELD, Refusal.UNKNOWN_GOAL)], []),
     "of another offer's goal": ([{"goal_id": "33"}], [(Result.REJECTED, Refusal.OTHER_OFFER)], []),
     "of another advertiser": ([{"advertiser_id": 2}], [(Result.REJECTED, Refusal.OTHER_ADVERTISER)], []),
     "of nobody": ([{"advertiser_id": None}], [(Result.REJECTED, Refusal.UNPROVEN)], []),
@@ -549,11 +549,14 @@ async def test_a_percentage_of_a_browsers_amount_is_not_approved_unseen(
             [
                 {"status": "rejected"},
                 {"status": "approved"},
-                {"source": Source.API, "status": "approved"},
                 {"source": Source.API, "status": "approved", **FIVE},
             ],
-            ["", "it stays rejected", f"it stays rejected: {BROWSERS_SALE}", ""],
-            [("approval", Decimal("0.5"))],
+            [
+                "",
+                "it stays rejected",
+                "it stays rejected; sale_amount 5.00 EUR changes nothing: it is rejected with 1000.00 EUR",
+            ],
+            [],
         ),
     ],
 )

@@ -247,7 +247,7 @@ async def test_a_click_while_the_stream_is_away_is_spooled(database: Settings) -
         metrics = await metrics_of(database)
         for line in ('clicks_spooled_total{edge="0"} 5', 'stream_up{edge="0"} 0'):
             assert f"tracker_{line}" in metrics
-        spooled = sum(path.stat().st_size for path in (database.data_dir / "spool").iterdir())
+        spooled = sum(path.stat().st_size for path in (database.data_dir / "spool").glob("*.spool"))
         assert f'tracker_spool_bytes{{edge="0"}} {spooled}' in metrics
 
 

@@ -235,7 +235,7 @@ async def test_who_would_speak_otherwise_is_answered_in_http_1_1_and_closed(data
 
 HOSTILE = [
     (b"GET /offer/3?affiliate_id=513&aff_sub=%C3%A9%E2%82%AC HTTP/1.1\r\nHost: t\r\n", "é€"),
-    (b"GET /offer/3?affiliate_id=513&aff_sub=%E0%A4%A HTTP/1.1\r\nHost: t\r\n", "\ufffd%A"),
+    (b"GET /offer/3?affiliate_id=513&aff_sub=%E0%A4%A HTTP/1.1\r\nHost: t\r\n", "%E0%A4%A"),
     (b"GET /offer/3?affiliate_id=513&aff_sub=%00%0d%0aSet-Cookie:x HTTP/1.1\r\nHost: t\r\n", "Set-Cookie:x"),
     (b"GET /offer/3?affiliate_id=513&aff_sub={hash} HTTP/1.1\r\nHost: t\r\n", "{hash}"),
     (b"GET http://evil.test/offer/3?affiliate_id=513&aff_sub=abs HTTP/1.1\r\nHost: t\r\n", "abs"),

@@ -40,7 +40,7 @@ _BOMBS: dict[str, tuple[str, Iterable[bytes], str]] = {
     "long rows": (
         "clicks",
         [_HEAD, *[b"c,3,513," + b"x" * 100_000 + b"\n"] * 10_000],
-        "10000 rows are wrong, of which these are the first 20; nothing is stored",
+        "10000 rows are wrong; nothing is stored",
     ),
     "a catalogue": ("catalogue", [b"name\n", *[b"x\n" * (MIB // 2)] * 64], "has more than 1,000,000 values"),
 }
@@ -80,7 +80,7 @@ async def test_a_list_of_any_length_is_read_item_by_item(importer: Importer) -> 
 async def test_rows_that_are_put_aside_are_read_by_nobody_else(importer: Importer) -> None:
     await importer.catalogue()
     nested = '{"aff_sub":' * 500 + "1" + "}" * 500
-    content = _HEAD + b"c\xff,3,513,2024-07-08 13:40:00\n" + b"c2,99,513,2024-07-08 13:40:00\n"
+    content = _HEAD + b"c\xff,99,513,2024-07-08 13:40:00\n" + b"c2,99,513,2024-07-08 13:40:00\n"
     files = [
         importer.file("some.csv", content),
         importer.file("some.ndjson", f'{{"legacy_id":"c3"}}\n{nested}\n'),
@@ -94,7 +94,7 @@ async def test_rows_that_are_put_aside_are_read_by_nobody_else(importer: Importe
     assert (done.code, done.err) == (0, "")
     assert stat.S_IMODE(aside.stat().st_mode) == 0o600
     found = [json.loads(line) for line in aside.read_bytes().splitlines()]
-    assert [row["row"].get("legacy_id") for row in found] == ["c\udcff", "c2", "c3", None]
+    assert [row["row"].get("legacy_id") for row in found] == ["c%FF", "c2", "c3", None]
 
 
 async def test_nothing_is_left_of_standard_input_when_an_import_is_killed(importer: Importer) -> None:

@@ -12,8 +12,9 @@ import pytest
 import redis.asyncio
 
 from tests.clicks import a_click
-from tracker.edge import orphans
-from tracker.edge.orphans import MAX_TEXT, MAX_WAITING, OrphanLog
+from tracker.edge import later_log
+from tracker.edge.later_log import MAX_WAITING
+from tracker.edge.orphans import MAX_TEXT, OrphanLog
 from tracker.model import Link, Visitor
 from tracker.settings import Settings
 from tracker.stream.orphans import KEPT, Orphan, OrphanStream, read
@@ -26,7 +27,7 @@ AWAY = "unix:///nonexistent/valkey.sock"
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphans, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(later_log, "_PAUSE_SECONDS", 0.001)
 
 
 @asynccontextmanager
@@ -118,7 +119,7 @@ async def test_while_the_stream_is_away_orphans_go_with_one_line(
                 log.note(LINK, VISITOR, is_offer_known=False)
                 while log.dropped < n:
                     await asyncio.sleep(0.001)
-    assert [record.name for record in caplog.records] == ["tracker.edge.orphans"]
+    assert [record.name for record in caplog.records] == ["tracker.edge.later_log"]
 
 
 async def test_the_log_goes_on_after_a_refusal(database: Settings) -> None:

@@ -20,6 +20,7 @@ from tests.e2e.running import PATIENCE
 from tests.integration.stream_client import stored
 from tracker.children import Claim
 from tracker.clickhash import Mint, millis_of
+from tracker.edge.identity import EdgeId
 from tracker.edge.recorder import NotRecorded
 from tracker.edge.recorders import Recorders
 from tracker.edge.spool import segments
@@ -32,6 +33,7 @@ from tracker.stream.record import Entry, decode
 pytestmark = pytest.mark.anyio
 
 SLOT = 4
+RUN = "0123456789abcdef"
 mint = Mint()
 
 
@@ -77,7 +79,7 @@ def a_visit(visitor_key: int = 1, **changes: Any) -> Click:
 
 
 async def started(settings: Settings, slot: int = SLOT) -> Recorders:
-    recorders = Recorders(settings, slot, mint)
+    recorders = Recorders(settings, EdgeId(slot, RUN), mint)
     await recorders.start()
     return recorders
 
@@ -326,7 +328,7 @@ async def test_an_edge_says_how_far_it_has_come(stream: Stream) -> None:
     recorders = await started(stream.settings)
 
     async def word() -> list[str]:
-        return str(await stream.ask("HGET", "edges:{0}", SLOT)).split(" ")
+        return str(await stream.ask("HGET", "edges:{0}", str(EdgeId(SLOT, RUN)))).split(" ")
 
     assert len(await word()) == 3, "before any click"
     first = a_visit()
@@ -341,7 +343,7 @@ async def test_an_edge_says_how_far_it_has_come(stream: Stream) -> None:
 
     await until(has_moved)  # without any click
     await recorders.stop()
-    assert await stream.ask("HGET", "edges:{0}", SLOT) is None
+    assert await stream.ask("HGET", "edges:{0}", str(EdgeId(SLOT, RUN))) is None
 
 
 async def test_a_word_holds_back_what_is_spooled(stream: Stream) -> None:

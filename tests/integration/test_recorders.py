@@ -15,6 +15,7 @@ from tests.clicks import a_click, outcomes_of
 from tests.integration.edge_client import PATIENCE
 from tests.integration.stream_client import SECOND, stored
 from tracker.clickhash import Mint
+from tracker.edge.identity import EdgeId
 from tracker.edge.recorders import Recorders
 from tracker.model import Counter
 from tracker.settings import Settings
@@ -35,7 +36,7 @@ new_visitor = count(1_000_000)
 async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterator[list[Recorders]]:
     """What so many edges record with."""
     patient = replace(settings, partitions=partitions, append_timeout=PATIENCE)
-    several = [Recorders(patient, slot, mint) for slot in range(number)]
+    several = [Recorders(patient, EdgeId(slot, f"{slot:016x}"), mint) for slot in range(number)]
     for recorders in several:
         await recorders.start()
     try:

@@ -93,7 +93,7 @@ async def test_what_cannot_be_read_is_named_and_nothing_is_done(clicks: Settings
         (good | {"goal_id": 0}, "goal_id"),
         (good | {"status": "done"}, "status"),
         (good | {"payout": 1.5}, "payout"),
-        (good | {"payout": "1e3"}, "payout"),
+        (good | {"payout": "1 000"}, "payout"),
         (good | {"revenue": "-1"}, "revenue"),
         (good | {"sale_amount": "1,5"}, "sale_amount"),
         (good | {"currency": "XYZ"}, "currency"),
@@ -176,7 +176,7 @@ PIXELS: list[tuple[dict[str, Any], dict[str, Any], int, tuple[str, str, str]]] =
         ("approved", "1000.00", "100.00"),
     ),
     ({}, {"status": "approved", "sale_amount": "99999999999999"}, 409, ("pending", "1000.00", "100.00")),
-    ({}, {"sale_amount": "5e3"}, 422, ("pending", "1000.00", "100.00")),
+    ({}, {"sale_amount": "{amount}"}, 422, ("pending", "1000.00", "100.00")),
     ({}, {"status": "approved", "currency": "USD"}, 422, ("pending", "1000.00", "100.00")),
 ]
 
@@ -317,8 +317,8 @@ async def test_a_file_of_statuses(clicks: Settings, query: str) -> None:
         11: "is of 2 conversions: give goal_id or advertiser_id too",
         12: "status must be one of",
         13: "names its conversion by neither or both of hash and order_id",
-        14: "has 1 fields, not 5 as the header",
-        15: "is no line of CSV",
+        14: "has 1 columns where the header has 5",
+        15: "is not CSV",
         16: "names its conversion by neither or both of hash and order_id",
         17: "goal_id is not an id",
     }

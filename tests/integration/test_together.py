@@ -17,6 +17,7 @@ from tracker.edge import redirect as hot_path
 from tracker.edge.answer import Answer
 from tracker.edge.catalog import Catalog
 from tracker.edge.geo import GeoReader
+from tracker.edge.identity import EdgeId
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
 from tracker.edge.recorder import Recorder
@@ -54,7 +55,7 @@ async def redirecting(settings: Settings) -> AsyncIterator[tuple[Redirect, Metri
     catalog.put("offer", "3", offer_row(urls=[url_row(30, url)]))
     catalog.put("affiliate", "513", affiliate_row(id=513))
     catalog.loaded.set()
-    recorders = Recorders(settings, 0, mint)
+    recorders = Recorders(settings, EdgeId(0, "0" * 16), mint)
     await recorders.start()
     yield Redirect(settings, mint, catalog, GeoReader([]), recorders, OrphanLog(settings), metrics), metrics
     await recorders.stop()

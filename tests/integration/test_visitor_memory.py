@@ -26,6 +26,7 @@ from tracker.children import Claim
 from tracker.clickhash import Mint
 from tracker.clickhash import hash_at as some_hash_at
 from tracker.edge.geo import GeoReader
+from tracker.edge.identity import EdgeId
 from tracker.edge.recorders import Recorders
 from tracker.edge.spool import segments
 from tracker.embedded import resolve, start_valkey
@@ -133,7 +134,7 @@ async def test_invented_visitors_leave_clicks_their_room(tmp_path: Path) -> None
     settings = resolve(Settings(data_dir=tmp_path / "var", stream_bytes=8 * MIB, append_timeout=PATIENCE))
     claim = await Claim.take(settings.data_dir)
     valkey = await start_valkey(settings, claim)
-    recorders = Recorders(settings, 0, Mint())
+    recorders = Recorders(settings, EdgeId(0, "0" * 16), Mint())
     await recorders.start()
     try:
         async with stream_of(settings, VisitorMemory()) as stream:

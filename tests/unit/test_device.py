@@ -45,7 +45,8 @@ def test_real_user_agents(row):
 @pytest.mark.parametrize(
     ("user_agent", "os_version", "browser_version"),
     [
-        (WINDOWS, "10", "124"),
+        (WINDOWS, "UNK", "124"),  # Windows 11 says so, too
+        (WINDOWS.replace("Safari/537.36", "Safari/537.36 Edge/18.19582"), "10", "18.19582"),
         (WINDOWS_8, "8.1", "109.0.5414.120"),
         (MAC, "UNK", "124"),  # frozen since macOS 11
         (OLD_MAC, "10.13.6", "116"),
@@ -71,7 +72,7 @@ GALAXY = hints(CHROME, "?1", "Android", "13.0.0", "SM-S911B", full=CHROME_FULL)
     ("user_agent", "client_hints", "changes"),
     [
         (WINDOWS, hints(CHROME, "?0", "Windows"), {}),
-        (WINDOWS, hints(CHROME, "?0", "Windows", "10.0.0"), {}),
+        (WINDOWS, hints(CHROME, "?0", "Windows", "10.0.0"), {"os_version": "10"}),
         (WINDOWS, hints(CHROME, "?0", "Windows", "13.0.0"), {"os_version": "11"}),
         (WINDOWS, hints(CHROME, "?0", "Windows", "15.0.0"), {"os_version": "11"}),
         (WINDOWS, hints(CHROME, "?0", "Windows", "0.3.0"), {"os_version": "8.1"}),

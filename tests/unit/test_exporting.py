@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from tracker.api.exporting import MOST_OF_A_TOKEN, MOST_RUNNING, RunningExports, answer_export
+from tracker.api.parameters import FormatQuery
 from tracker.api.problems import Problem
 from tracker.store.blocks import Block
 
@@ -43,7 +44,7 @@ class Export:
     async def run(self) -> None:
         scope = {"type": "http", "method": "GET", "headers": [], "app": self.app, "state": {"token_id": 7}}
         answer = await answer_export(
-            Request(scope), self.rows(), name="rows", keys=("a",), format_="ndjson", headers={}
+            Request(scope), self.rows(), name="rows", keys=("a",), query=FormatQuery(), headers={}
         )
         answering = asyncio.create_task(answer(scope, self.receive, self.send))
         await self.reached.wait()

@@ -14,9 +14,10 @@ import pytest
 
 from tracker.clickhash import hash_at, hash_for, is_click_hash, millis_of
 from tracker.complaint import Complaint
+from tracker.domain.csv_rows import Columns
 from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
-from tracker.importing.clicks import ClickReader
+from tracker.importing.clicks import REQUIRED, ClickReader
 from tracker.importing.conversions import ConversionReader
 from tracker.importing.files import LONGEST, RowFile, _Items
 from tracker.importing.values import RowError
@@ -40,7 +41,7 @@ def _csv(*rows: str, head: str = _HEAD) -> str:
 def _file(directory: Path, content: str | bytes, names: dict[str, str] | None = None) -> RowFile:
     path = directory / "file"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return RowFile(path, names or {}, ClickReader.of("", UTC, _KNOWN).readers)
+    return RowFile(path, Columns(ClickReader.of("", UTC, _KNOWN).readers, REQUIRED, names or {}, "--map it"))
 
 
 _FORMS: list[tuple[str | bytes, tzinfo, dict[str, str]]] = [
@@ -123,8 +124,7 @@ _LISTS = [
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 @pytest.mark.parametrize("text", _LISTS)
 def test_items_of_a_list_are_the_same_however_it_is_cut(text: str, size: int) -> None:
-    content = text.encode()
-    blocks = iter([content[at : at + size] for at in range(0, len(content), size)])
+    blocks = iter([text[at : at + size] for at in range(0, len(text), size)])
     assert [json.loads(item) for item in _Items(blocks)] == json.loads(text)
 
 
@@ -146,7 +146,7 @@ _WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"created_at": ""}, "created_at is missing"),
     ({"created_at": "2099-01-01 00:00:00"}, "created_at is before 2000 or in the future"),
     ({"legacy_id": ""}, "legacy_id is missing"),
-    ({"legacy_id": "c\x01"}, "legacy_id is not a text of 1 to 200"),
+    ({"legacy_id": "c\x01d"}, "legacy_id is not a text of 1 to 200"),
     ({"aff_sub": "\udcff"}, "aff_sub is not UTF-8"),
     ({"status": "paid"}, "status is none of accepted, forwarded, rejected"),
     ({"reason": 7}, "reason is no reason of this tracker"),
@@ -203,7 +203,7 @@ _WRONG_CONVERSIONS: list[tuple[dict[str, Any], str]] = [
     ({"created_at": None}, "created_at is missing"),
     ({"status": "great"}, "status must be one of"),
     ({"payout": "-1"}, "payout must be an amount"),
-    ({"payout": "1e3"}, "payout must be an amount"),
+    ({"payout": "1 000"}, "payout must be an amount"),
     ({"currency": "EURO"}, "currency must be a currency"),
     ({"goal_id": "x"}, "goal_id is not a whole number"),
     ({"hash": hash_at(_MILLIS)}, "created_at is not the time in its hash"),
@@ -240,7 +240,11 @@ _UNREADABLE = [
     ("x.yaml", "a: &a " + "x" * 70_000 + "\nb: [" + "*a, " * 1_000 + "]", "x.yaml has more than"),
     ("x.yaml", "offers: [" + "1," * 1_000_000 + "]", "x.yaml has more than"),
     ("x.json", '{"offers": "' + "x" * (64 << 20), "x.json has more than"),
-    ("offers.csv", ",".join(map(str, range(1_000))) + ("\n" + "," * 999) * 1_001, "offers.csv has more than"),
+    (
+        "offers.csv",
+        ",".join(map(str, range(1_000))) + ("\n" + "x," * 999) * 1_001,
+        "offers.csv has more than",
+    ),
 ]
 
 

@@ -40,8 +40,13 @@ VALUES = [
     (b"aff_sub1=x&aff_sub=y", "x"),
     (b"aff_sub=%C3%A4", "ä"),
     ("aff_sub=ä".encode(), "ä"),
-    (b"aff_sub=%E4", "�"),
-    (b"aff_sub=\xff", "�"),
+    (b"aff_sub=%E4", "%E4"),  # bytes that are not UTF-8 stay as text
+    (b"aff_sub=%25E4", "%E4"),
+    (b"aff_sub=\xff", "%FF"),
+    (b"aff_sub=%ED%A0%80", "%ED%A0%80"),
+    (b"aff_sub=%C3%A4%E4", "ä%E4"),
+    (b"aff_sub=" + b"%e4" * 200, "%E4" * 166),  # 498 characters: no escape is split
+    (b"aff_sub=" + b"%25" * 600, "%" * MAX_VALUE),
     (b"aff_sub=%", "%"),
     (b"aff_sub=%zz%4", "%zz%4"),
     (b"aff_sub=a%00b%0D%0Ac%7F", "abc"),
@@ -86,8 +91,8 @@ DEEP_LINKS = [
     (b"url=" + b"%78" * MAX_DEEP_LINK, "x" * MAX_DEEP_LINK),
     (b"url=https://shop.test/%0d%0a", ""),
     (b"url=https://shop.test/%00", ""),
-    (b"url=https://shop.test/%E4", ""),
-    (b"url=https://shop.test/\xff", ""),
+    (b"url=https://shop.test/%E4", SHOP + "%E4"),
+    (b"url=https://shop.test/\xff", SHOP + "%FF"),
 ]
 
 

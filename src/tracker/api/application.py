@@ -37,7 +37,8 @@ from tracker.api import (
 from tracker.api.completeness import CompleteUntil
 from tracker.api.exporting import RunningExports
 from tracker.api.limits import Limits, TellLimits
-from tracker.api.problems import answer_defect, answer_not_allowed, answer_problem, answer_unavailable
+from tracker.api.problems import answer_defect, answer_not_migrated, answer_problem, answer_unavailable
+from tracker.api.routing import PathRouter
 from tracker.clickhash import Mint
 from tracker.creation import Creator
 from tracker.edge.geo import GeoReader
@@ -45,12 +46,14 @@ from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from tracker.store.click_list import TOO_SLOW
 from tracker.store.managed import BUSY
+from tracker.store.outages import NOT_MIGRATED
 from tracker.store.pool import UNREACHABLE, open_pool
 from tracker.store.unknown_tokens import UnknownTokens
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream
 
 _CLOSE_SECONDS = 5
+_LONGEST_WAIT_SECONDS = 10.0  # for a connection to Postgres that another request has
 
 _RESOURCES = (
     clicks,
@@ -77,9 +80,9 @@ _RESOURCES = (
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
-    405: answer_not_allowed,
     Exception: answer_defect,
     **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
+    **dict.fromkeys(NOT_MIGRATED, answer_not_migrated),
 }
 
 
@@ -87,12 +90,10 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        routes=[*(route for resource in _RESOURCES for route in resource.routes)],
         middleware=[Middleware(operations.CountAnswers, answers), Middleware(TellLimits)],
         exception_handlers=_EXCEPTION_HANDLERS,
-        lifespan=_opened,
     )
-    app.router.redirect_slashes = False  # its Location would repeat whatever Host a client sends
+    app.router = PathRouter([route for resource in _RESOURCES for route in resource.routes], _opened)
     app.state.settings = settings
     app.state.answers = answers
     app.state.exports = RunningExports()
@@ -104,7 +105,7 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     assert settings.postgres_dsn is not None
     assert settings.redis_url is not None
-    app.state.pool = await open_pool(settings.postgres_dsn)
+    app.state.pool = await open_pool(settings.postgres_dsn, longest_wait=_LONGEST_WAIT_SECONDS)
     app.state.mint = Mint()
     app.state.geo = GeoReader(settings.geoip_db)
     app.state.creator = Creator(settings, app.state.pool, app.state.geo)

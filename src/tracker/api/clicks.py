@@ -78,8 +78,9 @@ async def export_clicks(request: Request) -> Response:
 
     All clicks of the filters that are stored when the export begins, as a stream: one JSON object a line, or
     CSV (RFC 4180, CRLF, with a header; null is empty, every text is quoted). Values are written as they are,
-    also where a spreadsheet would take them for a formula: import them as text. An export that an error cuts
-    off ends without the closing chunk of its HTTP transfer, which clients report as an incomplete answer.
+    also where a spreadsheet would take them for a formula. For one take `format=excel`: such cells begin with
+    an apostrophe, and `tracker import` gives the original values back. An export that an error cuts off ends
+    without the closing chunk of its HTTP transfer, which clients report as an incomplete answer.
     """
     await authorize(request, _SCOPE)
     return await answer_click_export(request, read_query(request, ExportQuery), _ALL)
@@ -123,9 +124,7 @@ async def answer_click_export(request: Request, query: ExportQuery, sight: Sight
     complete = await complete_until(request)
     clicks, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
     chunks = click_export.export(pool, clicks, order, sight.keys)
-    return await answer_export(
-        request, chunks, name="clicks", keys=sight.keys, format_=query.format, headers=complete
-    )
+    return await answer_export(request, chunks, name="clicks", keys=sight.keys, query=query, headers=complete)
 
 
 def _walk(request: Request, query: ListQuery, sight: Sight) -> Walk:

@@ -11,6 +11,7 @@ from tracker.api.parameters import (
     FormatQuery,
     Hash,
     Id,
+    Ident,
     SpanQuery,
     Text,
     about,
@@ -34,7 +35,7 @@ class ConversionFilterQuery(SpanQuery):
     goal_id: Id = about("Conversions of this goal.")
     advertiser_id: Id = about("Conversions of this advertiser's offers.")
     affiliate_id: Id = about("Conversions of this affiliate.")
-    order_id: Text = about("Conversions with exactly this order id of the advertiser.")
+    order_id: Ident = about("Conversions with this order id of the advertiser, white space around it aside.")
     status: choice("pending", "hold", "approved", "rejected") = about("Conversions with this status.")  # type: ignore[valid-type]
     is_over_cap: Bool = about("Conversions beyond a cap that only marks them, or only the others.")
     is_test: Bool = about("Conversions of test clicks, or only the others.")

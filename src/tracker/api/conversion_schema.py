@@ -30,6 +30,7 @@ EXAMPLE: dict[str, Any] = {
     "sale_status": "shipped",
     "sale_amount": "125.00",
     "sale_currency": "EUR",
+    "refunded": "0.00",
     "payout": "12.50",
     "payout_currency": "EUR",
     "revenue": "18.75",
@@ -71,6 +72,7 @@ class Conversion(BaseModel):
     sale_status: str = Field(description="The advertiser's last text.")
     sale_amount: str | None = Field(description=_AMOUNT)
     sale_currency: str | None
+    refunded: str = Field(description="Of sale_amount, so far; what is paid is of what is left.")
     payout: str = Field(description=f"What the affiliate gets. {_AMOUNT}")
     payout_currency: str
     revenue: str = Field(description=f"What the advertiser pays. {_AMOUNT}")
@@ -110,7 +112,9 @@ class ConversionEntry(BaseModel):
     booked_at: str = Field(
         description="In tz: when the conversion was made or, its period being closed, when this was booked."
     )
-    kind: Literal["approval", "reversal"]
+    kind: Literal["approval", "reversal", "correction"] = Field(
+        description="A reversal takes back all that was booked; a correction books the difference to it."
+    )
     is_adjustment: bool = Field(description="Booked after the close of the conversion's own period.")
     payout: str = Field(description="Negative in a reversal.", examples=["-12.50"])
     payout_currency: str

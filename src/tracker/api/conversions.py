@@ -79,8 +79,8 @@ async def get_conversion(request: Request) -> Response:
 async def export_conversions(request: Request) -> Response:
     """Export conversions
 
-    All conversions of the filters that are stored when the export begins, as a stream: NDJSON or CSV, as the
-    export of clicks.
+    All conversions of the filters that are stored when the export begins, as a stream, in the formats of
+    the export of clicks.
     """
     await authorize(request, READ_SCOPE)
     return await answer_conversion_export(request, read_query(request, ConversionExportQuery), ALL)
@@ -133,9 +133,7 @@ async def answer_conversion_export(request: Request, query: ConversionExportQuer
     network_zone = request.app.state.settings.time_zone
     conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)
     chunks = conversion_list.export(request.app.state.pool, conversions, order, sight.keys)
-    return await answer_export(
-        request, chunks, name="conversions", keys=sight.keys, format_=query.format, headers={}
-    )
+    return await answer_export(request, chunks, name="conversions", keys=sight.keys, query=query, headers={})
 
 
 def no_such_conversion() -> Problem:

@@ -63,6 +63,9 @@ class Explained(BaseModel):
 
     at: str | None = Field(None, description="When the link is followed, UTC.")
     link: dict[str, Any] = Field(description="What the link says.")
+    read_leniently: bool | None = Field(
+        None, description="Whether the offer and affiliate were only found by the lenient reading."
+    )
     unknown: list[str] | None = Field(None, description="What of the link is unknown: offer, affiliate.")
     offer: dict[str, Any] | None = Field(None, description="The offer, and its own rules.")
     affiliate: dict[str, Any] | None = None
@@ -81,6 +84,9 @@ class Explained(BaseModel):
         None, description="What the edge prepares for the stream to choose."
     )
     answer: dict[str, Any] | None = Field(None, description="What the visitor gets.")
+    if_active: dict[str, Any] | None = Field(
+        None, description="What the offer, which is a draft, would answer to a first click if it were active."
+    )
     macros: dict[str, str] | None = Field(
         None, description="What the macros of the answer's URL are filled with, before percent-encoding."
     )

@@ -1,4 +1,4 @@
-"""Exports: rows as they come, as NDJSON or CSV."""
+"""Exports: rows as they come, as NDJSON or CSV, or as CSV that people open with a spreadsheet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from asyncio import FIRST_COMPLETED, Task, create_task, sleep, wait
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tracker.api.parameters import FormatQuery
 from tracker.api.problems import SECURITY_HEADERS, Problem
+from tracker.domain.spreadsheet import defused
 from tracker.store.blocks import Block
 from tracker.store.click_row import Row
 
@@ -25,6 +27,7 @@ takes nothing is cut off (protocol.SEND_SECONDS)."""
 MOST_OF_A_TOKEN = 4
 """Of these, one token's: no client takes the places of all others."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets take a file without one for the machine's own code page
 _RETRY_AFTER = {"Retry-After": "10"}  # seconds
 
 _Chunks = AsyncGenerator[Iterable[Block], None]
@@ -67,13 +70,18 @@ async def answer_export(
     *,
     name: str,
     keys: Sequence[str],
-    format_: Literal["ndjson", "csv"],
+    query: FormatQuery,
     headers: Mapping[str, str],
 ) -> Response:
-    """All chunks as a file."""
-    disposition = f'attachment; filename="{name}.{format_}"'
+    """All chunks as a file.
+
+    Raises:
+        Problem: 422 where the query asks for a separator that its format does not have.
+    """
+    query.check_separator()
+    write_head, writer, media_type, extension = _format(query)
+    disposition = f'attachment; filename="{name}.{extension}"'
     headers = {**SECURITY_HEADERS, **headers, "Content-Disposition": disposition}
-    write_head, writer, media_type = _FORMATS[format_]
     if request.method == "HEAD":
         return Response(headers=headers, media_type=media_type)
     place = request.app.state.exports.one_more(request.state.token_id)
@@ -144,12 +152,21 @@ async def _end(*tasks: Task[Any]) -> None:
     await wait(tasks)
 
 
-def csv_header(keys: Iterable[str]) -> bytes:
-    return (",".join(keys) + "\r\n").encode()
+def csv_file(keys: Iterable[str], rows: Iterable[Row]) -> bytes:
+    """Rows as CSV for machines: every value as it is."""
+    body = (b",".join(map(_csv_value, map(orjson.dumps, row.values()))) + b"\r\n" for row in rows)
+    return _header(keys, ",") + b"".join(body)
 
 
-def csv_rows(rows: Iterable[Row]) -> bytes:
-    return b"".join(b",".join(map(_csv_value, map(orjson.dumps, row.values()))) + b"\r\n" for row in rows)
+def excel_file(keys: Iterable[str], rows: Iterable[Row], separator: str) -> bytes:
+    """Rows as CSV for people."""
+    between = separator.encode()
+    body = (between.join(map(_excel_value, map(orjson.dumps, row.values()))) + b"\r\n" for row in rows)
+    return _BYTE_ORDER_MARK + _header(keys, separator) + b"".join(body)
+
+
+def _header(keys: Iterable[str], separator: str) -> bytes:
+    return (separator.join(keys) + "\r\n").encode()
 
 
 def _ndjson(keys: Sequence[str]) -> _Write:
@@ -162,6 +179,11 @@ def _ndjson(keys: Sequence[str]) -> _Write:
 def _csv(keys: Sequence[str]) -> _Write:
     between = [b","] * (len(keys) - 1)
     return lambda block: _set(list(map(_csv_value, block)), b"", between, b"\r\n")
+
+
+def _excel(keys: Sequence[str], separator: str) -> _Write:
+    between = [separator.encode()] * (len(keys) - 1)
+    return lambda block: _set(list(map(_excel_value, block)), b"", between, b"\r\n")
 
 
 def _set(block: Block, start: bytes, between: Sequence[bytes], end: bytes) -> bytes:
@@ -182,7 +204,35 @@ def _csv_value(value: bytes) -> bytes:
     return b'"%b"' % orjson.loads(value).replace('"', '""').encode()
 
 
-_FORMATS: dict[str, tuple[Callable[[Iterable[str]], bytes], Callable[[Sequence[str]], _Write], str]] = {
-    "ndjson": (lambda _keys: b"", _ndjson, "application/x-ndjson"),
-    "csv": (csv_header, _csv, CSV),
-}
+def _excel_value(value: bytes) -> bytes:
+    """As _csv_value, where no text is taken for a formula."""
+    if value[1:2] not in _MAY_BE_FORMULA or value[:1] != b'"':
+        return _csv_value(value)
+    return b'"%b"' % defused(orjson.loads(value)).replace('"', '""').encode()
+
+
+# How a text may begin that is a formula: a sign, an apostrophe, a blank, an escape of JSON, a byte of UTF-8.
+_MAY_BE_FORMULA = frozenset(bytes([byte]) for byte in (*b"=+-@' \\", *range(0x80, 0x100)))
+
+
+class _Format(NamedTuple):
+    """How rows become a file."""
+
+    write_head: Callable[[Sequence[str]], bytes]
+    writer: Callable[[Sequence[str]], _Write]
+    media_type: str
+    extension: str
+
+
+def _format(query: FormatQuery) -> _Format:
+    separator = query.separator or ","
+    if query.format == "excel":
+        return _Format(
+            lambda keys: _BYTE_ORDER_MARK + _header(keys, separator),
+            lambda keys: _excel(keys, separator),
+            CSV,
+            "csv",
+        )
+    if query.format == "csv":
+        return _Format(lambda keys: _header(keys, ","), _csv, CSV, "csv")
+    return _Format(lambda _keys: b"", _ndjson, "application/x-ndjson", "ndjson")

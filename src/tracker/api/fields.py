@@ -8,10 +8,20 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
-from tracker import deeplink, macros, money, postback_macros, rates, rules
+from tracker import deeplink, macros, money, postback_macros, rates, rules, useless
 from tracker.api.times import zone_named
+from tracker.domain import normalise
+from tracker.edge.text import crop
 from tracker.model import MAX_ID
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -19,13 +29,28 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _FIRST_YEAR = 1970
 
 
+Doubts = dict[str, list[str]]
+
+
 class Fields(BaseModel):
     """What may be written of an object."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_it_was(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """A change is about what it changes: a field that stays is not held against today's rules."""
+        name, before = info.field_name, info.context or {}
+        return before[name] if name in before and before[name] == value else check(value)
+
     def clashes(self) -> dict[str, str]:
         """What is wrong between fields, each right by itself."""
+        return {}
+
+    @classmethod
+    def doubts(cls, row: dict[str, Any]) -> Doubts:
+        """What an object will not do as it is kept, by field."""
         return {}
 
 
@@ -56,17 +81,57 @@ def _moment(text: str) -> str:
     )
 
 
-def _offer_rules(targeting: dict[str, Any]) -> None:
-    if _rules(targeting):
+def _offer_rules(targeting: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    if targeting.get("unique"):
         raise ValueError("unique is a rule of offer URLs")
+    return _rules(targeting, info)
 
 
-def _rules(targeting: dict[str, Any]) -> bool:
-    return rules.compile(targeting, "UTC")[1]
+def _rules(targeting: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    return rules.kept(targeting, (info.context or {}).get(info.field_name, {}))
+
+
+def _name(text: str) -> str:
+    _no_control(text := normalise.name(text))
+    return text
+
+
+def _name_or_none(text: str) -> str:
+    return _name(text) if text else text
+
+
+def _template(url: str) -> None:
+    macros.compile(url)
+    useless.refuse(url, macros.MACROS)
+
+
+def _postback_template(url: str) -> None:
+    postback_macros.compile(url)
+    useless.refuse(url, postback_macros.MACROS)
+    useless.refuse_host(url)
 
 
 def _amount(text: str) -> str:
-    return money.show(money.read_amount(text))
+    return money.show(normalise.amount(text))
+
+
+def _code(text: str) -> str:
+    _no_control(text := normalise.name(text))
+    return text
+
+
+def _ident(text: str) -> str:
+    """An id as it was written, as older rows have it. Controls may be at its ends."""
+    _no_control(normalise.trim(text))
+    return crop(text, len(text))
+
+
+def _status_word(text: str) -> str:
+    text = normalise.word(text)
+    if not normalise.given(text):
+        raise ValueError("is read as no status at all: it is a word for nothing, or a macro nobody filled")
+    _no_control(text)
+    return text
 
 
 def _networks(texts: list[str]) -> None:
@@ -84,8 +149,20 @@ def _host(host: str) -> None:
 
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=500, examples=["Puzzle Quest"]), _checked(_no_control)]
+Name = Annotated[str, Field(min_length=1, max_length=500, examples=["Puzzle Quest"]), AfterValidator(_name)]
+NameOrNone = Annotated[str, Field(max_length=500), AfterValidator(_name_or_none)]
 Text = Annotated[str, Field(max_length=500), _checked(_no_control)]
+Code = Annotated[str, Field(max_length=100, examples=["deposit"]), AfterValidator(_code)]
+Ident = Annotated[str, Field(max_length=500), AfterValidator(_ident)]
+StatusWord = Annotated[
+    str,
+    Field(min_length=1, max_length=100, description="In any case.", examples=["lead"]),
+    AfterValidator(_status_word),
+]
+Value = Annotated[str, Field(min_length=1, max_length=500), _checked(_no_control)]
+"""What clicks are compared with: it stays as it came, blanks at its ends too."""
+Pattern = Annotated[Value, _checked(normalise.name)]
+"""A part of what is compared: one that nobody can see would be in too many."""
 Moment = Annotated[
     str,
     Field(
@@ -102,7 +179,7 @@ UrlTemplate = Annotated[
         description="http or https, with macros.",
         examples=["https://ad.example/land?click={hash}"],
     ),
-    _checked(macros.compile),
+    _checked(_template),
 ]
 PostbackTemplate = Annotated[
     str,
@@ -111,7 +188,7 @@ PostbackTemplate = Annotated[
         description="http or https, with macros of the conversion and its click.",
         examples=["https://partner.example/in?click={aff_sub}&sum={payout}&status={status}"],
     ),
-    _checked(postback_macros.compile),
+    _checked(_postback_template),
 ]
 FreeText = Annotated[
     str, Field(min_length=1, max_length=500, examples=["winter"]), _checked(macros.free_text)
@@ -119,12 +196,12 @@ FreeText = Annotated[
 OfferTargeting = Annotated[
     dict[str, Any],
     Field(description="Rules by name.", examples=[{"country": ["DE", "AT"]}]),
-    _checked(_offer_rules),
+    AfterValidator(_offer_rules),
 ]
 UrlTargeting = Annotated[
     dict[str, Any],
     Field(description="Rules by name.", examples=[{"os": {"not": ["iOS"]}, "unique": True}]),
-    _checked(_rules),
+    AfterValidator(_rules),
 ]
 DeepLinkHosts = Annotated[
     list[str],
@@ -136,7 +213,11 @@ Addresses = Annotated[
     Field(max_length=1000, description="Addresses and CIDRs.", examples=[["192.0.2.7", "2001:db8::/32"]]),
     _checked(_networks),
 ]
-Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2.", examples=["DE"])]
+Country = Annotated[
+    str,
+    Field(max_length=100, description="ISO 3166-1 alpha-2; or what stands for it alone.", examples=["DE"]),
+    AfterValidator(normalise.country),
+]
 Money = Annotated[str, Field(examples=["12.50"]), AfterValidator(_amount)]
 Currency = Annotated[str, Field(examples=["EUR"]), AfterValidator(money.read_currency)]
 RateText = Annotated[
@@ -145,6 +226,11 @@ RateText = Annotated[
     _checked(rates.read_rate),
 ]
 Host = Annotated[str, Field(max_length=253, examples=["go.example"]), _checked(_host)]
+
+
+def doubts_of_url(url: str | None) -> list[str]:
+    """What is strange in a URL that visitors are sent to, where there is one."""
+    return useless.of_offer_url(url, macros.MACROS) if url else []
 
 
 def one_fallback(url: str | None, offer_id: int | None) -> dict[str, str]:

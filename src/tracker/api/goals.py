@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from starlette.routing import BaseRoute
 
 from tracker.api import parameters
-from tracker.api.fields import Country, Currency, Fields, Id, Money, Name
+from tracker.api.fields import Code, Country, Currency, Fields, Id, Money, Name
 from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
 from tracker.api.resource import MONEY, Resource
@@ -29,6 +29,7 @@ LIMIT 5
 _MONEY_FIELDS = frozenset(
     {
         *("payout_type", "payout", "revenue_type", "revenue", "currency", "takes_payout", "takes_revenue"),
+        "is_priced",
         *("initial_status", "pixel"),  # whether somebody looks at it before it is paid, and whom to believe
     }
 )
@@ -41,6 +42,9 @@ class Goal(Fields):
     """What an offer pays for, as a sale or a registration."""
 
     name: Name
+    code: Annotated[
+        Code | None, Field(description="The advertiser's own name of it. No other goal of the offer has it.")
+    ] = None
     status: Literal["active", "paused"] = "active"
     parent_goal_id: Annotated[
         Id | None, Field(description="Of this offer: only clicks that have a conversion of it can have one.")
@@ -51,7 +55,8 @@ class Goal(Fields):
         Field(
             ge=1,
             le=_LONGEST_WINDOW,
-            description="Seconds after the click. null: 30 days; for ever where there is a parent_goal_id.",
+            description="Seconds after the click. null: 30 days; for ever where there is a parent_goal_id. "
+            "A conversion of it that is told later is not made.",
         ),
     ] = None
     initial_status: Annotated[
@@ -62,6 +67,13 @@ class Goal(Fields):
     revenue_type: Literal["fixed", "percent"] = "fixed"
     revenue: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
     currency: Annotated[Currency, Field(description="Of fixed amounts (ISO 4217).")] = "USD"
+    is_priced: Annotated[
+        bool,
+        Field(
+            description="Somebody has set what it pays: it is true once payout or revenue is given, 0 too. "
+            "Until then conversions are on hold, and their reason is `no price`."
+        ),
+    ] = False
     takes_payout: Annotated[bool, Field(description="A postback may say its own payout.")] = False
     takes_revenue: Annotated[bool, Field(description="A postback may say its own revenue.")] = True
     pixel: Annotated[bool, Field(description="May be told by a browser; such conversions are pending.")] = (
@@ -73,6 +85,12 @@ class Goal(Fields):
     def _with_window(self) -> Goal:
         if self.click_window is None and self.parent_goal_id is None:
             self.click_window = _USUAL_WINDOW
+        return self
+
+    @model_validator(mode="after")
+    def _with_price(self) -> Goal:
+        if any(amount.strip("0.") for amount in (self.payout, self.revenue)):
+            self.is_priced = True
         return self
 
 
@@ -91,6 +109,17 @@ class GoalTerms(Fields):
         if self.payout is None and self.revenue is None:
             wrong["payout"] = "is missing, and so is revenue: give one of them, or both"
         return wrong
+
+
+def _implies(before: Row, given: Row) -> Row:
+    """Who gives an amount sets a price. A goal that gets a parent loses the window that nobody set."""
+    meant: Row = {}
+    if (given.get("payout"), given.get("revenue")) != (None, None) and "is_priced" not in given:
+        meant["is_priced"] = True
+    is_new_child = given.get("parent_goal_id") is not None and before.get("parent_goal_id") is None
+    if is_new_child and "click_window" not in given and before.get("click_window") == _USUAL_WINDOW:
+        meant["click_window"] = None
+    return meant
 
 
 def _refuses(before: Row, fields: Row) -> Errors:
@@ -114,12 +143,19 @@ RESOURCES = (
             references=(
                 Reference("parent_goal_id", "goal", other_than="id", within="offer_id", is_chain=True),
             ),
+            exclusive=("code",),
             uses=_NEEDED_BY,
         ),
         Goal,
-        {"name": parameters.Text, "status": choice("active", "paused"), "is_base": Bool},
+        {
+            "name": parameters.Name,
+            "code": parameters.Text,
+            "status": choice("active", "paused"),
+            "is_base": Bool,
+        },
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
+        implies=_implies,
         money=_MONEY_FIELDS,
     ),
     Resource(

@@ -57,14 +57,16 @@ def check_storable(given: dict[str, Any]) -> None:
             raise invalid({_shown(name): ["has a NUL character"]})
 
 
-def validated(given: dict[str, Any], model: type[SomeModel]) -> SomeModel:
-    """What was given, as a model.
+def validated(
+    given: dict[str, Any], model: type[SomeModel], before: dict[str, Any] | None = None
+) -> SomeModel:
+    """What was given, as a model. Its fields may let stand what is as it was `before`.
 
     Raises:
         Problem: 422 naming every field that is missing, unknown or unreadable, as in clicks.0.offer_id.
     """
     try:
-        return model.model_validate(given)
+        return model.model_validate(given, context=before)
     except ValidationError as error:
         raise invalid(_named(error)) from None
 

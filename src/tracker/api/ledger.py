@@ -103,6 +103,10 @@ class LedgerEdge(BaseModel):
     """An edge's word on one partition of the stream."""
 
     slot: str = Field(examples=["0"])
+    run: str = Field(
+        description="Tells edges apart that have one slot: the id of its spool's directory.",
+        examples=["5f0c3a9be1d27746"],
+    )
     partition: int = Field(examples=[0])
     until: str = Field(
         description="Every click of this edge before this time is on the stream, or further.",

@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.routing import BaseRoute
 
 from tracker.api import parameters
-from tracker.api.fields import Fields, Host, Id, Text
+from tracker.api.fields import Fields, Host, Id, NameOrNone, Text
 from tracker.api.parameters import choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
@@ -39,7 +39,7 @@ _RIGHT: dict[str, Any] = {
 class LinkForm(Fields):
     """What links of another shape mean."""
 
-    name: Text = ""
+    name: NameOrNone = ""
     host: Text | None = None
     path: Text
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -85,7 +85,7 @@ RESOURCES = (
         "link form",
         Table("link_form", tuple(LinkForm.model_fields), unique=("host", "path")),
         LinkForm,
-        {"name": parameters.Text, "host": parameters.Text, "path": parameters.Text},
+        {"name": parameters.Name, "host": parameters.Text, "path": parameters.Text},
     ),
 )
 

@@ -9,21 +9,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from tracker import device_words, useless
 from tracker.api import parameters
 from tracker.api.auth import authorize
 from tracker.api.fields import (
     Currency,
     DeepLinkHosts,
+    Doubts,
     Fields,
     FreeText,
     Id,
     Moment,
     Name,
+    NameOrNone,
     OfferTargeting,
-    Text,
     UrlTargeting,
     UrlTemplate,
     Zone,
+    doubts_of_url,
     one_fallback,
 )
 from tracker.api.openapi import answers, documented, needs
@@ -32,7 +35,9 @@ from tracker.api.problems import Problem
 from tracker.api.resource import READ, ROOT, Resource, read_id
 from tracker.api.resource_endpoints import as_json, routes_of
 from tracker.links import LinkError, read_link
-from tracker.store.managed import Reference, Table
+from tracker.store import unpriced_goals
+from tracker.store.managed import Reference, Row, Table
+from tracker.store.pool import Connection
 
 LINK_PATH = f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link"
 
@@ -56,7 +61,10 @@ class Offer(Fields):
     name: Name
     advertiser_id: Id
     brand_id: Id | None = None
-    status: Literal["active", "paused"] = "active"
+    status: Annotated[
+        Literal["active", "paused", "draft"],
+        Field(description="draft: not ready yet. Explain and test links work, other clicks are refused."),
+    ] = "active"
     starts_at: Moment | None = None
     ends_at: Moment | None = Field(None, description="The first moment that is refused.")
     closed_until: Moment | None = None
@@ -92,11 +100,18 @@ class Offer(Fields):
             wrong["ends_at"] = "is not after starts_at"
         return wrong
 
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {
+            "targeting": device_words.doubts(row["targeting"]),
+            "fallback_url": doubts_of_url(row["fallback_url"]),
+        }
+
 
 class OfferUrl(Fields):
     """A URL of an offer."""
 
-    name: Text = ""
+    name: NameOrNone = ""
     url: UrlTemplate
     weight: Annotated[int, Field(ge=0, le=1_000_000, description="0: reached by url_id only.")] = 1
     status: Literal["active", "paused"] = "active"
@@ -107,6 +122,14 @@ class OfferUrl(Fields):
 
     def clashes(self) -> dict[str, str]:
         return one_fallback(self.fallback_url, self.fallback_offer_id)
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {
+            "url": doubts_of_url(row["url"]),
+            "targeting": device_words.doubts(row["targeting"]),
+            "fallback_url": doubts_of_url(row["fallback_url"]),
+        }
 
 
 class OfferAffiliate(Fields):
@@ -123,6 +146,10 @@ class FreeValue(Fields):
     affiliate_id: Annotated[int, Field(ge=0, le=parameters.MAX_ID, description=_OF_AFFILIATE)] = 0
     n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
     value: FreeText
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {"value": useless.of_free_text(row["value"])}
 
 
 class Cap(Fields):
@@ -155,6 +182,20 @@ class Cap(Fields):
         return wrong
 
 
+async def _warns(connection: Connection, before: Row | None, offer: Row) -> list[str]:
+    """What is missing when an offer becomes active."""
+    if not _is_live(offer) or (before is not None and _is_live(before)):
+        return []
+    return [
+        f"goal {id_} ({name}) has no price yet: set its payout and revenue"
+        for id_, name in await unpriced_goals.of_offer(connection, offer["id"])
+    ]
+
+
+def _is_live(offer: Row) -> bool:
+    return offer["status"] == "active" and not offer["is_archived"]
+
+
 _AFFILIATE = Reference("affiliate_id", "affiliate")
 
 OFFERS = Resource(
@@ -171,14 +212,15 @@ OFFERS = Resource(
     ),
     Offer,
     {
-        "name": parameters.Text,
+        "name": parameters.Name,
         "advertiser_id": parameters.Id,
         "brand_id": parameters.Id,
-        "status": choice("active", "paused"),
+        "status": choice("active", "paused", "draft"),
         "visibility": choice("public", "approval", "private"),
     },
     # Another advertiser pays for it from then on, and has other checks of postbacks.
     money=frozenset({"advertiser_id"}),
+    warns=_warns,
 )
 
 RESOURCES = (
@@ -193,7 +235,7 @@ RESOURCES = (
             references=(Reference("fallback_offer_id", "offer", other_than="offer_id"),),
         ),
         OfferUrl,
-        {"name": parameters.Text, "status": choice("active", "paused")},
+        {"name": parameters.Name, "status": choice("active", "paused")},
     ),
     Resource(
         "offers/{offer_id}/affiliates",

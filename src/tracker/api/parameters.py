@@ -6,6 +6,7 @@ One pydantic model an endpoint; unknown and repeated parameters are refused.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, tzinfo
@@ -16,6 +17,9 @@ from starlette.requests import Request
 
 from tracker.api.problems import invalid
 from tracker.api.times import first_second, last_second, read_local, zone_named
+from tracker.domain import normalise
+from tracker.domain.normalise import pairs, trim
+from tracker.edge.text import crop
 from tracker.model import MAX_ID
 from tracker.store.click_counts import END_OF_TIME, Span
 from tracker.store.click_list import Order
@@ -29,7 +33,6 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _HASH = re.compile(r"[0-9a-fA-F]{32}")
-_COUNTRY = re.compile(r"[A-Za-z]{2}")
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -46,12 +49,14 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _id(text: str) -> int:
+    text = trim(text)
     if not _ID.fullmatch(text):
         raise ValueError(f"is not a whole number from 1 to {MAX_ID}, written without leading zeros")
     return int(text)
 
 
 def _hash(text: str) -> str:
+    text = trim(text)
     if not _HASH.fullmatch(text):
         raise ValueError("is not a hash: 32 hexadecimal digits")
     return text.lower()
@@ -69,14 +74,22 @@ def _text(text: str) -> str:
     return text
 
 
-def _country(text: str) -> str:
-    if not _COUNTRY.fullmatch(text):
-        raise ValueError("is not a country code of two letters")
-    return text.upper()
+def _ident(text: str) -> str:
+    """As it was written: rows may have it like that, or trimmed."""
+    _text(trim(text))
+    return crop(text, len(text))
+
+
+def _names(text: str) -> list[str]:
+    """The forms in which a name may be kept: as it was written, and with its accents composed or apart."""
+    composed = normalise.composed(_text(text))
+    return list(dict.fromkeys((text, composed, unicodedata.normalize("NFD", composed))))
 
 
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
+        text = trim(text)
+        text = text if text in known else text.casefold()
         if text not in known:
             raise ValueError(f"is none of: {', '.join(known)}")
         return text
@@ -102,7 +115,7 @@ def about(text: str) -> Any:
 
 
 _HASH_SCHEMA = _schema("string", pattern="^[0-9a-fA-F]{32}$", examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"])
-_COUNTRY_SCHEMA = _schema("string", pattern="^[A-Za-z]{2}$", examples=["NL"])
+_COUNTRY_SCHEMA = _schema("string", examples=["NL"])
 _DATE_SCHEMA = _schema("string", examples=["2024-07-08 13:40:00", "2024-07-08"])
 
 Id = Annotated[int | None, BeforeValidator(_id), _schema("integer", minimum=1, maximum=MAX_ID, examples=[3])]
@@ -111,7 +124,15 @@ Bool = Annotated[bool | None, BeforeValidator(_boolean), _schema("boolean")]
 Text = Annotated[
     str | None, BeforeValidator(_text), _schema("string", maxLength=_LONGEST_TEXT, examples=["winter"])
 ]
-Country = Annotated[str | None, BeforeValidator(_country), _COUNTRY_SCHEMA]
+Ident = Annotated[
+    str | None, BeforeValidator(_ident), _schema("string", maxLength=_LONGEST_TEXT, examples=["A-1001"])
+]
+Name = Annotated[
+    list[str] | None,
+    BeforeValidator(_names),
+    _schema("string", maxLength=_LONGEST_TEXT, examples=["Puzzle Quest"]),
+]
+Country = Annotated[str | None, BeforeValidator(normalise.country), _COUNTRY_SCHEMA]
 From = Annotated[datetime | None, BeforeValidator(_local(is_end=False)), _DATE_SCHEMA]
 To = Annotated[datetime | None, BeforeValidator(_local(is_end=True)), _DATE_SCHEMA]
 Zone = Annotated[Any, BeforeValidator(zone_named), _schema("string", examples=["Europe/Berlin"])]
@@ -121,9 +142,12 @@ Sort = Annotated[
     _schema("string", enum=["-created_at", "created_at"]),
 ]
 Format = Annotated[
-    Literal["ndjson", "csv"],
-    BeforeValidator(_one_of("ndjson", "csv")),
-    _schema("string", enum=["ndjson", "csv"]),
+    Literal["ndjson", "csv", "excel"],
+    BeforeValidator(_one_of("ndjson", "csv", "excel")),
+    _schema("string", enum=["ndjson", "csv", "excel"]),
+]
+Separator = Annotated[
+    Literal[",", ";"] | None, BeforeValidator(_one_of(",", ";")), _schema("string", enum=[",", ";"])
 ]
 PerPage = Annotated[
     int, BeforeValidator(_whole(1, MAX_PER_PAGE)), _schema("integer", minimum=1, maximum=MAX_PER_PAGE)
@@ -201,10 +225,33 @@ class OrderQuery(ZoneQuery):
         return Order(self.sort == "-created_at", self.zone(network_zone))
 
 
-class FormatQuery(OrderQuery):
+EXCEL = (
+    "excel: CSV for people, which begins with a byte order mark; a cell that a spreadsheet would calculate "
+    "begins with an apostrophe."
+)
+
+
+class SeparatorQuery(Query):
+    """What stands between the columns of a file for people."""
+
+    separator: Separator = about("Of format=excel: between columns; a comma unless given.")
+
+    def check_separator(self) -> None:
+        """See that a separator is asked for where there is a choice.
+
+        Raises:
+            Problem: 422 where the format is another than excel.
+        """
+        if self.separator and getattr(self, "format", "") != "excel":
+            raise invalid({"separator": ["goes with format=excel only"]})
+
+
+class FormatQuery(OrderQuery, SeparatorQuery):
     """In which order and format."""
 
-    format: Format = Field(default="ndjson", description="NDJSON (an object a line) or CSV with a header.")
+    format: Format = Field(
+        default="ndjson", description=f"NDJSON (an object a line) or CSV with a header. {EXCEL}"
+    )
 
 
 class PartQuery(OrderQuery):
@@ -253,10 +300,11 @@ def read_query(request: Request, model: type[SomeQuery]) -> SomeQuery:
     Raises:
         Problem: 422 naming every parameter that is unknown, repeated or unreadable.
     """
-    given = Counter(name for name, _ in request.query_params.multi_items())
-    repeated = {name: ["is given more than once"] for name, times in given.items() if times > 1}
+    given = pairs(request.scope["query_string"])
+    times = Counter(name for name, _ in given)
+    repeated = {name: ["is given more than once"] for name in times if times[name] > 1}
     try:
-        query = model.model_validate(dict(request.query_params))
+        query = model.model_validate(dict(given))
     except ValidationError as error:
         raise invalid(_named(error) | _cropped(repeated)) from None
     if repeated:

@@ -9,8 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.routing import BaseRoute
 
-from tracker.api import parameters
-from tracker.api.fields import Addresses, Fields, Id, Moment, Name, PostbackTemplate, Text
+from tracker import postback_macros, useless
+from tracker.api import fields, parameters
+from tracker.api.fields import (
+    Addresses,
+    Doubts,
+    Fields,
+    Id,
+    Moment,
+    Name,
+    NameOrNone,
+    PostbackTemplate,
+)
 from tracker.api.parameters import Bool, choice
 from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
@@ -52,7 +62,7 @@ _Status = Literal["pending", "hold", "approved", "rejected"]
 class PostbackSecret(Fields):
     """What an advertiser's postbacks prove with that they are its own, in their parameter `token`."""
 
-    name: Text = ""
+    name: NameOrNone = ""
     expires_at: Annotated[
         Moment | None, Field(description="Until then it holds beside the one that takes its place.")
     ] = None
@@ -71,6 +81,20 @@ class AffiliatePostback(Fields):
     status: Literal["active", "paused"] = "active"
     is_archived: bool = False
 
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {"url": useless.of_postback(row["url"], postback_macros.MACROS)}
+
+
+class StatusWord(Fields):
+    """What a word means that advertisers have for a status. An advertiser's own goes before the network's."""
+
+    advertiser_id: Annotated[Id | None, Field(description="null: of every advertiser without its own.")] = (
+        None
+    )
+    word: fields.StatusWord
+    status: _Status
+
 
 def _mint_secret() -> tuple[Row, Row]:
     """What is kept of a new secret, and what is shown of it, once."""
@@ -84,7 +108,7 @@ RESOURCES = (
         "advertiser",
         Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
         Advertiser,
-        {"name": parameters.Text},
+        {"name": parameters.Name},
         money=frozenset({"postback_check", "postback_addresses"}),
     ),
     Resource(
@@ -101,6 +125,23 @@ RESOURCES = (
         facts={"created_at": (str, Field(examples=["2026-11-25T16:00:00.123456+00:00"]))},
         scope=MONEY,
         mint=_mint_secret,
+    ),
+    Resource(
+        "status-words",
+        "status word",
+        Table(
+            "status_word",
+            tuple(StatusWord.model_fields),
+            references=(Reference("advertiser_id", "advertiser"),),
+            unique=("advertiser_id", "word"),
+        ),
+        StatusWord,
+        {
+            "advertiser_id": parameters.Id,
+            "word": parameters.Text,
+            "status": choice("pending", "hold", "approved", "rejected"),
+        },
+        scope=MONEY,
     ),
     Resource(
         "affiliates/{affiliate_id}/postbacks",
@@ -123,7 +164,7 @@ RESOURCES = (
         Table("affiliate", tuple(Affiliate.model_fields)),
         Affiliate,
         {
-            "name": parameters.Text,
+            "name": parameters.Name,
             "group_id": parameters.Id,
             "status": choice("active", "pending", "blocked"),
             "is_test": Bool,

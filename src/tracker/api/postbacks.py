@@ -13,24 +13,26 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.auth import authorize
 from tracker.api.listing import Walk, answer_list
 from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import Hash, Id, PartQuery, SpanQuery, Text, about, choice, read_query
+from tracker.api.parameters import Hash, Id, Ident, PartQuery, SpanQuery, about, choice, read_query
 from tracker.api.resource import ROOT
 from tracker.store import postback_list
+from tracker.store.conversions import Result
 from tracker.store.postback_list import FILTERS, PostbackFilter
 
 PATH = f"{ROOT}/postbacks"
 
 _SCOPE = "conversions:read"
+_RESULTS = tuple(Result)
 
 
 class PostbackLogQuery(SpanQuery, PartQuery):
     """Which postbacks, in which order, and which part of them."""
 
     hash: Hash = about("The postback with this hash; a conversion that it made has the same.")
-    result: choice("stored", "updated", "unchanged", "parked", "rejected") = about("What became of them.")  # type: ignore[valid-type]
+    result: choice(*_RESULTS) = about("What became of them.")  # type: ignore[valid-type]
     source: choice("postback", "pixel", "api", "import") = about("Whence they came.")  # type: ignore[valid-type]
-    advertiser_id: Id = about("Those with a secret of this advertiser.")
-    click_id: Text = about("Those that name exactly this click id.")
+    advertiser_id: Id = about("Those with a secret of this advertiser; refused ones also of its clicks.")
+    click_id: Ident = about("Those that name this click id, white space around it aside.")
     conversion_id: Id = about("Those that made or touched this conversion.")
 
     def postbacks(self, network_zone: str) -> PostbackFilter:
@@ -51,16 +53,19 @@ class LoggedPostback(BaseModel):
     ip: str = Field(examples=["198.51.100.9"])
     advertiser_id: int | None = Field(description="Whose secret it carried.", examples=[1])
     click_id: str | None = Field(
-        description="The click that it names, as it was written.",
+        description="The click that it names.",
         examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"],
     )
     parameters: dict[str, str] = Field(
-        description="As sent, without the secret.",
+        description="As sent, without the secret; of refused ones the beginning, without any secrets.",
         examples=[{"click_id": "01927632a6c87d3f9b1c5e8a4f60d2b7", "order_id": "A-1001"}],
     )
-    result: Literal["stored", "updated", "unchanged", "parked", "rejected"]
+    result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected", "refused"]
     reason: str = Field(description="Where it was not simply done.", examples=["after the goal's window"])
     conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
+    request: str = Field(
+        description="Method and path of one that an edge refused; else empty.", examples=["POST /postback"]
+    )
     created_at: str = Field(description="When it came in, in tz.", examples=["2024-10-11 05:36:50"])
 
 
@@ -87,7 +92,8 @@ async def list_postbacks(request: Request) -> Response:
     """List postbacks
 
     Every postback and every conversion that was told of through the API, once, with what became of it and
-    why. Page numbers lead through the first 10,000 rows: beyond them follow `next_cursor`.
+    why, and the last 10,000 postbacks that edges refused. Page numbers lead through the first 10,000 rows:
+    beyond them follow `next_cursor`.
     """
     await authorize(request, _SCOPE)
     query = read_query(request, PostbackLogQuery)

@@ -10,7 +10,12 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+
+from tracker.store.click_list import TOO_SLOW
+from tracker.store.managed import BUSY
+from tracker.store.migrate import is_behind
+from tracker.store.outages import MIGRATE, NOT_MIGRATED
+from tracker.store.pool import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -61,23 +66,35 @@ async def answer_problem(_request: Request, error: Exception) -> Response:
     return _response(error.status_code, error.detail, errors, error.headers)
 
 
-async def answer_not_allowed(request: Request, error: Exception) -> Response:
-    """405 with the methods of all routes of the path; Starlette's own names those of the first."""
-    assert isinstance(error, HTTPException)
-    found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    path = getattr(found[0], "path", None)  # not those of …/{id} where it is …/export
-    same = (route for route in found if getattr(route, "path", None) == path)
-    allowed = {method for route in same for method in getattr(route, "methods", None) or ()}
-    if not allowed:  # an endpoint that is a class knows its methods itself
-        return await answer_problem(request, error)
-    return _response(405, error.detail, headers={"Allow": ", ".join(sorted(allowed))})
-
-
 async def answer_unavailable(request: Request, error: Exception) -> Response:
-    """503 for what passes: Postgres is away, or too busy to answer in time."""
-    _log.warning("%r: Postgres is unavailable: %s", request.url.path, type(error).__name__)
+    """503 for what passes: Postgres is away, or too busy to answer in time. The log says which."""
+    _log.warning("%r: %s", request.url.path, _short(error))
     detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
     return _response(503, detail, headers=RETRY_AFTER)
+
+
+async def answer_not_migrated(request: Request, error: Exception) -> Response:
+    """503 on a database that lacks migrations; on one that has them all it is a fault of ours."""
+    if not await is_behind(request.app.state.pool):
+        raise error
+    return await answer_unavailable(request, error)
+
+
+def _short(error: Exception) -> str:
+    """What is short, for the operator."""
+    if isinstance(error, PoolIsBusyError):
+        return f"{error}: requests are slow, or there are too many at once"
+    if isinstance(error, TOO_SLOW):
+        return f"a query took longer than {STATEMENT_TIMEOUT_SECONDS} s"
+    if isinstance(error, BUSY):
+        return "what is to be changed is locked for too long by somebody else's transaction"
+    if isinstance(error, TOO_MANY_CONNECTIONS):
+        return "Postgres has no connection left (max_connections)"
+    if isinstance(error, NOT_MIGRATED):
+        return f"{MIGRATE} ({error})"
+    if isinstance(error, TimeoutError):
+        return "Postgres gave no answer in time"
+    return f"Postgres is unavailable: {type(error).__name__}"
 
 
 async def answer_defect(_request: Request, _error: Exception) -> Response:

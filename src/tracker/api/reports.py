@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import reduce
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,9 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.auth import authorize
 from tracker.api.click_query import FilterQuery
 from tracker.api.completeness import complete_until
-from tracker.api.exporting import CSV, csv_header, csv_rows
+from tracker.api.exporting import CSV, csv_file, excel_file
 from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import choice, read_query
+from tracker.api.parameters import EXCEL, SeparatorQuery, choice, read_query
 from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.sight import Sight
 from tracker.api.times import offsets
@@ -26,6 +27,7 @@ from tracker.money import show
 from tracker.store import reports
 from tracker.store.click_counts import Span
 from tracker.store.click_list import TOO_SLOW, ClickFilter
+from tracker.store.report_closes import ChangedSinceClose
 from tracker.store.report_conversions import COUNTS, KINDS
 from tracker.store.reports import Asked, Group, Offset, Report, Sums
 
@@ -42,6 +44,7 @@ _NUMBERS = {"offer", "offer_url", "affiliate", "reason"}
 _NULLABLE = {"country", "device_type", "browser"}
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
 _OTHER = "(other)"
+_FORMATS = ("json", "csv", "excel")
 
 
 def groups_of(known: Collection[str]) -> Any:
@@ -64,12 +67,12 @@ def groups_of(known: Collection[str]) -> Any:
 
 
 def _format(text: str) -> str:
-    if text not in ("json", "csv"):
-        raise ValueError("is none of: json, csv")
+    if text not in _FORMATS:
+        raise ValueError(f"is none of: {', '.join(_FORMATS)}")
     return text
 
 
-class ReportQuery(FilterQuery):
+class ReportQuery(FilterQuery, SeparatorQuery):
     """Which clicks, and how they are added up."""
 
     group_by: groups_of(FIELDS)  # type: ignore[valid-type]
@@ -79,10 +82,10 @@ class ReportQuery(FilterQuery):
         "or their own. Clicks always go by their own.",
     )
     format: Annotated[
-        Literal["json", "csv"],
+        Literal["json", "csv", "excel"],
         BeforeValidator(_format),
-        WithJsonSchema({"type": "string", "enum": ["json", "csv"]}),
-    ] = Field(default="json", description="JSON, or CSV with a header and without totals.")
+        WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
+    ] = Field(default="json", description=f"JSON, or CSV with a header and without totals. {EXCEL}")
 
 
 _ApprovedMoney = Annotated[
@@ -138,6 +141,21 @@ class ReportRow(ReportSums):
     reason: int = 0
 
 
+_Adjusted = Annotated[
+    dict[str, str],
+    Field(description="What was booked for it, by currency, with a sign.", examples=[{"EUR": "-12.50"}]),
+]
+
+
+class ReportChanges(BaseModel):
+    """What changed of the report's conversions since the books of their time were closed."""
+
+    text: str = Field(examples=["changed since it was closed: 1 conversion, payout -12.50 EUR"])
+    conversions: int = Field(description="That were made, or got another status or amount.", examples=[1])
+    payout: _Adjusted
+    revenue: _Adjusted
+
+
 class ReportAnswer(BaseModel):
     """The groups: by time, and those with the most clicks first."""
 
@@ -146,6 +164,11 @@ class ReportAnswer(BaseModel):
         description=f"What is in no row, where there are more than {reports.MOST_ROWS:,}; else null."
     )
     totals: ReportSums
+    changed_since_close: ReportChanges | None = Field(
+        None,
+        description="Only where the report goes over a closed period. Its rows have conversions as they are "
+        "now. CSV has the text in the header Changed-Since-Close.",
+    )
 
 
 _ALL = Sight(tuple(ReportRow.model_fields))
@@ -178,11 +201,14 @@ routes: list[BaseRoute] = [Route(PATH, read_report)]
 
 async def answer_report(request: Request, query: ReportQuery, sight: Sight) -> Response:
     """What is seen of a report."""
+    query.check_separator()
     complete = await complete_until(request)
     asked = await _asked(request, query, sight)
     report = await _read(request, asked)
-    write = _csv if query.format == "csv" else _json
-    answer = write(asked.groups, report, sight)
+    if query.format == "json":
+        answer = _json(asked.groups, report, sight)
+    else:
+        answer = _file(query, asked.groups, report, sight)
     answer.headers.update(complete)
     return answer
 
@@ -222,11 +248,12 @@ def _json(groups: Sequence[str], report: Report, sight: Sight) -> Response:
         "data": list(_rows(groups, report, sight)),
         "other": None if other is None else _sums(other, sight),
         "totals": _sums(report.totals, sight),
+        **({} if report.changed is None else {"changed_since_close": changes_of(report.changed, sight)}),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 
 
-def _csv(groups: Sequence[str], report: Report, sight: Sight) -> Response:
+def _file(query: ReportQuery, groups: Sequence[str], report: Report, sight: Sight) -> Response:
     names = [name for group in groups for name in (FIELDS[group], _NAMES.get(group)) if name in sight.keys]
     rows: list[dict[str, object]] = list(_rows(groups, report, sight))
     other = _other(report)
@@ -237,9 +264,35 @@ def _csv(groups: Sequence[str], report: Report, sight: Sight) -> Response:
     rows = [_flat(row, money) for row in rows]
     columns = [name for name in ReportSums.model_fields if name in sight.keys and name not in KINDS]
     columns += [f"{kind}_{currency}" for kind, currency in money]
-    body = csv_header((*names, *columns)) + csv_rows(rows)
+    keys = (*names, *columns)
+    is_for_people = query.format == "excel"
+    body = excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
+    if report.changed is not None:
+        headers["Changed-Since-Close"] = str(changes_of(report.changed, sight)["text"])
     return Response(body, headers=headers, media_type=CSV)
+
+
+def changes_of(changed: ChangedSinceClose, sight: Sight) -> dict[str, object]:
+    """What is seen of what changed, and the line that says it."""
+    kinds = [kind for kind in ("payout", "revenue") if kind in sight.keys]
+    money = {
+        kind: {
+            currency: _signed(amount)
+            for (told, currency), amount in sorted(changed.money.items())
+            if told == kind
+        }
+        for kind in kinds
+    }
+    amounts = [f"{kind} {amount} {code}" for kind in kinds for code, amount in money[kind].items()]
+    number = f"{changed.conversions} conversion{'' if changed.conversions == 1 else 's'}"
+    text = f"changed since it was closed: {', '.join([number, *amounts])}"
+    told: dict[str, object] = {"text": text, "conversions": changed.conversions}
+    return told | {kind: money[kind] for kind in kinds}
+
+
+def _signed(amount: Decimal) -> str:
+    return f"{'-' if amount < 0 else '+'}{show(abs(amount))}"
 
 
 def _currencies(sums: Sums, kind: str) -> set[str]:

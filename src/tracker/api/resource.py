@@ -7,13 +7,14 @@ transaction, so two at once come one after the other, and the second sees the fi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from tracker.api.auth import lacking
 from tracker.api.fields import Fields, is_host
 from tracker.api.json_body import check_storable, merged, validated
 from tracker.api.problems import Errors, Problem, conflict, invalid
+from tracker.domain.normalise import trim
 from tracker.store import managed
 from tracker.store.managed import Author, Reference, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
@@ -23,9 +24,20 @@ ROOT = "/backend/open-api/v1/users"
 READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
 """Scopes: to look at the catalogue, to change it, and to change what decides about money."""
 
+WARNINGS = "warnings"
+"""In an answer, beside the object's fields: what it will not do as it is kept. Only where there is any."""
+
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 # Possessive: nothing is tried twice, however long the header is.
 _LISTED_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)")?[ \t]*+(?:,|\Z)')
+
+
+Warns = Callable[[Connection, Row | None, Row], Awaitable[list[str]]]
+"""Says what an object that is new, or was another before, will not do as it is kept."""
+
+
+async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) -> list[str]:
+    return []
 
 
 class Resource(NamedTuple):
@@ -41,6 +53,22 @@ class Resource(NamedTuple):
     money: frozenset[str] = frozenset()  # fields that take MONEY in its place, unless they stay
     mint: Callable[[], tuple[Row, Row]] | None = None  # makes table.minted, and what is shown of it, once
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
+    implies: Callable[[Row, Row], Row] = lambda before, given: {}  # fields that go with those that are given
+    warns: Warns = _never_warns
+
+    @property
+    def can_warn(self) -> bool:
+        return self.warns is not _never_warns or self.fields.doubts != Fields.doubts
+
+    async def warnings(self, connection: Connection, before: Row | None, row: Row) -> list[str]:
+        """What is to be said of an object that is new, or of a change of it."""
+        doubts = [
+            f"{field}: {doubt}"
+            for field, doubts in self.fields.doubts(row).items()
+            for doubt in doubts
+            if before is None or row[field] != before[field]
+        ]
+        return [*doubts, *await self.warns(connection, before, row)]
 
     @property
     def name(self) -> str:
@@ -75,15 +103,15 @@ class Editor(NamedTuple):
 
 
 async def create_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
-    """Make an object; the row returned also has what is minted with it, and shown only now.
+    """Make an object; the row returned also has what is minted with it, and shown only now; see WARNINGS.
 
     Raises:
         Problem: 403, 404, 409 or 422, which says what is wrong.
     """
     check_storable(given)
     table = resource.table
-    fields = _fields(resource, given)
-    _check_rights(editor, resource, _unpriced(resource, fields), fields)
+    fields = _fields(resource, given | implied(editor, resource, {}, given))
+    _check_rights(editor, resource, _unpriced(resource, fields), fields, given)
     kept, shown = resource.mint() if resource.mint else ({}, {})
     async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
         await check_parent(connection, table, place)
@@ -93,11 +121,16 @@ async def create_row(editor: Editor, resource: Resource, place: Row, given: Row)
         except TakenError:
             raise _taken(table) from None
         await managed.note(connection, editor.author, table, path_of(resource, row), None, row)
-    return {**row, **shown}
+        warnings = await resource.warnings(connection, None, row)
+    return {**row, **shown, **_told(warnings)}
 
 
-async def change_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
-    """Change some fields of an object; returns it as it is then.
+async def change_row(
+    editor: Editor, resource: Resource, place: Row, given: Row, *, of_archived: bool = False
+) -> Row:
+    """Change some fields of an object; returns it as it is then; see WARNINGS.
+
+    `of_archived`: also if its parent is archived.
 
     Raises:
         Problem: 403, 404, 409, 412 or 422, which says what is wrong.
@@ -106,27 +139,30 @@ async def change_row(editor: Editor, resource: Resource, place: Row, given: Row)
     table = resource.table
     async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
         before = found(await managed.locked(connection, table, place), resource)
+        await check_parent(connection, table, place, or_archived=of_archived)
         version = validated({"version": given.pop("version", None)}, Version).version
         _check_version(editor.if_match, version, before)
         _check_fixed(table, before, given)
         writable = {column: before[column] for column in table.columns}
-        fields = _fields(resource, merged(writable, given))
+        asked = given | implied(editor, resource, before, given)
+        fields = _fields(resource, merged(writable, asked), writable)
         if fields == writable:
             return before
-        _check_rights(editor, resource, writable, fields)
+        _check_rights(editor, resource, writable, fields, given)
         await _check_change(connection, resource, before, fields)
         try:
             after = await managed.update(connection, table, place, fields)
         except TakenError:
             raise _taken(table) from None
         await managed.note(connection, editor.author, table, path_of(resource, after), before, after)
-    return after
+        warnings = await resource.warnings(connection, before, after)
+    return {**after, **_told(warnings)}
 
 
 async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
     table = resource.table
     if table.can_archive:
-        await change_row(editor, resource, place, {"is_archived": True})
+        await change_row(editor, resource, place, {"is_archived": True}, of_archived=True)
         return
     async with managed.changing(editor.pool, is_trial=editor.is_trial) as connection:
         row = found(await managed.locked(connection, table, place), resource)
@@ -135,27 +171,37 @@ async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
         await managed.note(connection, editor.author, table, path_of(resource, row), row, None)
 
 
+def _told(warnings: list[str]) -> Row:
+    return {WARNINGS: warnings} if warnings else {}
+
+
 # What is checked
 
 
-def _fields(resource: Resource, given: Row) -> Row:
-    fields = validated(given, resource.fields)
+def implied(editor: Editor, resource: Resource, before: Row, given: Row) -> Row:
+    """Further fields that a change means. Nobody is refused for one that was not asked for."""
+    meant = resource.implies(before, given)
+    return meant if editor.may(MONEY) else {name: meant[name] for name in meant.keys() - resource.money}
+
+
+def _fields(resource: Resource, given: Row, before: Row | None = None) -> Row:
+    fields = validated(given, resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
-    return fields.model_dump()
+    return fields.model_dump(warnings=False)  # a field that stays may be of another type than is saved today
 
 
-def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row) -> None:
+def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, given: Row) -> None:
     """Each field that changes takes its own scope.
 
     Raises:
-        Problem: 403 naming the fields.
+        Problem: 403 naming the fields that were given, or those that follow from them.
     """
     changed = {name for name, value in fields.items() if value != before[name]}
     for scope, names in ((MONEY, changed & resource.money), (resource.scope, changed - resource.money)):
         if names and not editor.may(scope):
-            raise lacking((scope,), sorted(names))
+            raise lacking((scope,), sorted(names & given.keys() or names))
 
 
 def _unpriced(resource: Resource, fields: Row) -> Row:
@@ -266,8 +312,9 @@ async def check_parent(
 
 
 def _taken(table: Table) -> Problem:
-    detail = f"There is another one with the same {', '.join(table.unique)}."
-    return Problem(409, detail, errors={column: ["is taken"] for column in table.unique})
+    columns = table.unique or table.exclusive
+    detail = f"There is another one with the same {', '.join(columns)}."
+    return Problem(409, detail, errors={column: ["is taken"] for column in columns})
 
 
 # Where things are
@@ -309,4 +356,4 @@ def etag(row: Row) -> str:
 
 def read_id(text: str) -> int | None:
     """An id in a path; None where it is none."""
-    return int(text) if _ID.fullmatch(text) else None
+    return int(text) if _ID.fullmatch(text := trim(text)) else None

@@ -22,6 +22,7 @@ from tracker.api.resource import (
     MONEY,
     READ,
     ROOT,
+    WARNINGS,
     Editor,
     Resource,
     change_row,
@@ -110,11 +111,20 @@ def _shown_model(resource: Resource) -> type[BaseModel]:
 def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     """An object as it is answered to who makes it."""
     if resource.mint is None:
-        return shown
+        return _changed_model(resource, shown)
     once: dict[str, Any] = {
         name: (str, Field(description="Shown now and never again.")) for name in resource.mint()[1]
     }
     return _whole_model(f"{resource.name}Made{SHOWN}", resource, shown, once)
+
+
+def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+    """An object as it is answered to who makes or changes it."""
+    if not resource.can_warn:
+        return shown
+    text = "What it will not do as it is kept. Only where there is any."
+    warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
+    return _whole_model(f"{resource.name}Changed{SHOWN}", resource, shown, warnings)
 
 
 def _whole_model(
@@ -128,7 +138,7 @@ def _whole_model(
 def _always_whole(schema: dict[str, Any]) -> None:
     """What is answered has every field, and may have more one day."""
     schema.pop("additionalProperties", None)
-    schema["required"] = list(schema["properties"])
+    schema["required"] = [name for name in schema["properties"] if name != WARNINGS]
     for field in schema["properties"].values():
         if "default" in field:
             field["examples"] = [field.pop("default")]
@@ -304,7 +314,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         scopes=resource.scopes,
         json=_patch_model(resource),
         headers=IfMatch,
-        resp=answers(shown, *_CHANGES),
+        resp=answers(_changed_model(resource, shown), *_CHANGES),
     )
 
 

@@ -45,7 +45,7 @@ class SentPostbackQuery(SpanQuery):
     affiliate_id: Id = about("Postbacks to this affiliate.")
     affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
     conversion_id: Id = about("Postbacks of this conversion.")
-    state: choice("waiting", "sent", "failed") = about("Postbacks in this state.")  # type: ignore[valid-type]
+    state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
     host: Text = about("Postbacks to this host.")
     per_page: PerPage = Field(default=200, description="How many in a page.")
     page: PageNumber = Field(default=1, description="Page, from 1.")
@@ -61,7 +61,7 @@ class SentPostback(BaseModel):
     affiliate_id: int
     affiliate_postback_id: int
     url: str = Field(examples=["https://partner.example/in?click=abc&sum=12.50"])
-    state: Literal["waiting", "sent", "failed"]
+    state: Literal["waiting", "sent", "failed", "held"]
     attempts: int = Field(description="Since it was made, or fired again.")
     created_at: str = Field(examples=["2026-11-25 16:00:00"])
     next_attempt_at: str | None = Field(description="null once it is sent or has failed.")
@@ -75,7 +75,7 @@ class FiredPostback(BaseModel):
     """What firing again came to, for a token that may not look at conversions."""
 
     id: int
-    state: Literal["waiting", "sent", "failed"]
+    state: Literal["waiting", "sent", "failed", "held"]
 
 
 class FiredAgain(RootModel[SentPostback | FiredPostback]):
@@ -140,7 +140,7 @@ async def fire_again(request: Request) -> Response:
     """Fire a postback again
 
     The same address under the same key, whatever became of it before: at once, and then as often as a new
-    one. It is in the audit trail.
+    one. It is in the audit trail. Blocked and archived affiliates are sent nothing: 409.
     """
     token = await authorize(request, _WRITE)
     query = read_query(request, ZoneQuery)

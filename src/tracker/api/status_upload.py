@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import re
+from asyncio import to_thread
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO, TextIOWrapper
 from typing import Any, Literal
 
 import orjson
@@ -24,7 +25,10 @@ from tracker.api.parameters import Bool, Query, about, read_query
 from tracker.api.problems import invalid
 from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
-from tracker.conversion import read_status
+from tracker.conversion import no_status
+from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
+from tracker.domain.normalise import given, trim, word
+from tracker.edge.text import crop
 from tracker.store import told_conversions
 from tracker.store.told_conversions import NO_CONVERSION, Line, LineResult
 
@@ -38,10 +42,15 @@ MOST_LISTED = 1_000
 """Lines that an answer lists of a kind."""
 
 _LONGEST_LINE = 4_096  # characters
-_MOST_OF_A_LINE = 4 * _LONGEST_LINE + 1  # bytes that surely are more
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "advertiser_id", "status", "sale_status")
+# As a postback calls them; transaction_id may be either.
+_OTHER_NAMES = {
+    **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
+    **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
+}
+_CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
 _HASH = re.compile(r"[0-9a-fA-F]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -104,17 +113,20 @@ class UploadAnswer(BaseModel):
 async def upload_statuses(request: Request) -> Response:
     """Upload statuses
 
-    A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson), UTF-8.
+    A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
+    separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
     Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
-    with `goal_id` or `advertiser_id`, and gives it a `status` (names of other platforms, too) and, unless it
-    is left out or empty, a `sale_status`. Everything is done in one transaction; what is unmatched or refused
-    is listed and stops nothing else. An approval of a percentage of a sale_amount that only a browser told is
-    refused, and the conversion is on hold. `dry_run=true` says beforehand what would come of it.
+    with `goal_id` or `advertiser_id`, and gives it a `status` (also a name of other platforms, or one of
+    status-words) and, unless it is left out or empty, a `sale_status`. Everything is done in one transaction.
+    What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
+    sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
+    beforehand what would come of it.
     """
     token = await authorize(request, SCOPE)
     is_dry = bool(read_query(request, UploadQuery).dry_run)
     is_csv = check_type(request, _CSV, _NDJSON) == _CSV
-    lines, unreadable = await _read(request, is_csv)
+    body = b"".join([chunk async for chunk in read_chunks(request, MAX_BODY)])
+    lines, unreadable = await to_thread(_read, body, is_csv)
     results = await told_conversions.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
     results = sorted([*results, *unreadable])
     return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
@@ -123,111 +135,77 @@ async def upload_statuses(request: Request) -> Response:
 routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
-async def _read(request: Request, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
+def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
     """The lines of a file, and those that cannot be read, with why."""
-    fields: Callable[[str], Mapping[str, Any]] | None = None if is_csv else _json_fields
+    texts = open_text(BytesIO(body))
+    above, fields = (0, _json_fields) if not is_csv or not body.strip() else _csv_reader(texts)
     lines: list[Line] = []
     unreadable: list[LineResult] = []
-    async for number, text in _texts(request):
-        if fields is None:
-            fields = _csv_reader(text)
+    for number, text in enumerate(texts, above + 1):
+        if not text.strip():
             continue
         if len(lines) + len(unreadable) == MAX_LINES:
             raise too_long(f"The file has more than {MAX_LINES:,} lines.")
         try:
-            lines.append(_line(number, fields(text)))
+            if len(text) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            if said := fields(text):
+                lines.append(_line(number, said))
         except ValueError as error:
             unreadable.append(LineResult(number, None, None, None, str(error)))
     return lines, unreadable
 
 
-async def _texts(request: Request) -> AsyncIterator[tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
-    number, rest = 0, b""
-    async for chunk in read_chunks(request, MAX_BODY):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            number += 1
-            if line.strip():
-                yield number, _text(line)
-        rest = rest[:_MOST_OF_A_LINE]  # it is refused for its length, however long it becomes
-    if rest.strip():
-        yield number + 1, _text(rest)
-
-
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace").strip("\ufeff\r")
-
-
-def _csv_reader(header: str) -> Callable[[str], Mapping[str, Any]]:
+def _csv_reader(texts: TextIOWrapper) -> tuple[int, Callable[[str], Mapping[str, Any]]]:
+    """How many lines the header takes, and what reads the others."""
     try:
-        names = [name.strip().lower() for name in _cells(header)]
-    except ValueError as error:
-        raise invalid({"body": [f"its header {error}"]}) from None
-    unknown = [name[:50] for name in names if name not in _COLUMNS]
-    if unknown or len(set(names)) < len(names):
-        raise invalid({"body": [f"its header has other columns than {', '.join(_COLUMNS)}, or one twice"]})
-    if "status" not in names or not {"hash", "order_id"} & set(names):
-        raise invalid({"body": ["its header lacks status, or both of hash and order_id"]})
-
-    def fields(text: str) -> Mapping[str, Any]:
-        cells = _cells(text)
-        if len(cells) != len(names):
-            raise ValueError(f"has {len(cells)} fields, not {len(names)} as the header")
-        return dict(zip(names, cells, strict=True))
-
-    return fields
-
-
-def _cells(text: str) -> list[str]:
-    if len(text) > _LONGEST_LINE:
-        raise ValueError(f"is longer than {_LONGEST_LINE} characters")
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise ValueError(f"is no line of CSV: {error}") from None
+        header, number = read_header(texts, _CSV_COLUMNS, is_for_people=is_for_people(texts))
+    except CsvError as error:
+        raise invalid({"body": [str(error)]}) from None
+    return number, header.line
 
 
 def _json_fields(text: str) -> Mapping[str, Any]:
     try:
-        given = orjson.loads(text) if len(text) <= _LONGEST_LINE else None
+        given = orjson.loads(text)
     except orjson.JSONDecodeError:
         given = None
-    if not isinstance(given, dict):
-        raise ValueError(f"is no JSON object of at most {_LONGEST_LINE} characters")
+    if not isinstance(given, dict) or not given:
+        raise ValueError("is not a JSON object with fields")
     if not given.keys() <= set(_COLUMNS):
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
     return given
 
 
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
-    said = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
+    written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
+    said = {name: given(text) for name, text in written.items()}
     if bool(said["hash"]) == bool(said["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
     if said["hash"] and not _HASH.fullmatch(said["hash"]):
         raise ValueError("hash is not 32 hexadecimal digits")
-    try:
-        status = read_status(said["status"])
-    except ValueError as error:
-        raise ValueError(f"status {error}") from None
+    if not said["status"]:
+        raise ValueError(f"status {no_status()}")
     return Line(
         number,
         said["hash"].lower() or None,
         said["order_id"] or None,
+        written["order_id"] if said["order_id"] else None,
         _id("goal_id", said["goal_id"]),
         _id("advertiser_id", said["advertiser_id"]),
-        status,
-        said["sale_status"] or None,
+        word(said["status"]),
+        trim(written["sale_status"]) or None,
     )
 
 
 def _cell(name: str, value: object) -> str:
-    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    """A cell as it was written, but for controls at its ends."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if value is not None and not isinstance(value, str | int):
         raise ValueError(f"{name} is not a text")
-    if len(text) > _LONGEST_TEXT or _CONTROL.search(text):
+    if len(trim(text)) > _LONGEST_TEXT or _CONTROL.search(trim(text)):
         raise ValueError(f"{name} is longer than {_LONGEST_TEXT} characters or has control characters")
-    return text
+    return crop(text, len(text))
 
 
 def _id(name: str, text: str) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,16 +16,26 @@ from tracker.api.conversion_schema import ChangedConversion, Status
 from tracker.api.conversions import ALL, PATH, READ_SCOPE, as_read, found_conversion, no_such_conversion
 from tracker.api.create_clicks import request_key
 from tracker.api.create_schema import CreateHeaders
-from tracker.api.fields import Fields, Id, Text
+from tracker.api.fields import Fields, Id, Ident, Text
 from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
 from tracker.api.listing import answer_one, as_json, id_or_hash
 from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Query, ZoneQuery, read_query
 from tracker.api.problems import Problem, invalid
 from tracker.clickhash import Mint
-from tracker.conversion import ConversionStatus, Postback, Source, Unreadable, read_postback, read_status
-from tracker.money import read_amount, read_currency
-from tracker.store import conversions, told_conversions
+from tracker.conversion import (
+    DEFAULT_WORDS,
+    NO_PRICE,
+    ConversionStatus,
+    Postback,
+    Source,
+    Unreadable,
+    no_status,
+    read_postback,
+)
+from tracker.domain.normalise import amount, given, trim, word
+from tracker.money import read_currency
+from tracker.store import conversions, status_words, told_conversions
 from tracker.store.conversions import Result, Taken
 from tracker.store.created import Conflict
 from tracker.store.pool import Connection
@@ -41,18 +50,31 @@ MAX_BODY = 1 << 20
 """Longest body, in bytes."""
 
 
-def _read(read: Callable[[str], object]) -> AfterValidator:
-    def check(text: str) -> str:
-        read(text)
-        return text
-
-    return AfterValidator(check)
+def _check_amount(text: str) -> str:
+    amount(text)
+    return trim(text)
 
 
-def _without_nulls(given: Any) -> Any:
-    if not isinstance(given, dict):
-        return given
-    return {name: value for name, value in given.items() if value is not None}
+def _check_currency(text: str) -> str:
+    return read_currency(text)
+
+
+def _amount_or_none(text: str) -> str:
+    return _check_amount(text) if given(text) else ""
+
+
+def _currency_or_none(text: str) -> str:
+    return _check_currency(text) if given(text) else ""
+
+
+def _folded(value: Any) -> Any:
+    return word(value) if isinstance(value, str) else value
+
+
+def _without_nulls(body: Any) -> Any:
+    if not isinstance(body, dict):
+        return body
+    return {name: value for name, value in body.items() if value is not None}
 
 
 _EXAMPLE: dict[str, Any] = {
@@ -63,26 +85,30 @@ _EXAMPLE: dict[str, Any] = {
     "currency": "EUR",
 }
 
-_Amount = Annotated[str, Field(examples=["12.50"], max_length=30), _read(read_amount)]
-_Currency = Annotated[str, _read(read_currency)]
+_AnAmount = Annotated[str, Field(examples=["12.50"], max_length=60)]
+_Amount = Annotated[_AnAmount, AfterValidator(_amount_or_none)]
+_Currency = Annotated[str, AfterValidator(_currency_or_none)]
 
 
 class NewConversion(Fields):
-    """What a postback would say. What is left out, empty or null is not said."""
+    """What a postback would say. What is left out, empty or null is not said, nor is an unfilled macro."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    click_id: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+    click_id: Annotated[Ident, Field(min_length=1)] = Field(
         description="The click's hash, or its id in an earlier tracker."
     )
-    order_id: Text | None = Field(
+    order_id: Ident | None = Field(
         None, description="The advertiser's; tells its conversions of one goal apart."
     )
     goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
-    status: Annotated[str, _read(read_status)] | None = Field(
+    goal: Ident | None = Field(
+        None, description="The goal's code or name, instead of goal_id.", examples=["deposit"]
+    )
+    status: Ident | None = Field(
         None,
-        description="pending, hold, approved or rejected, or a name that other platforms have for one; what "
-        "the goal says unless given.",
+        description="pending, hold, approved or rejected, a name that other platforms have for one, or one "
+        "of status-words; what the goal says unless given.",
         examples=["approved"],
     )
     sale_status: Text | None = Field(None, description="The advertiser's own text.")
@@ -92,6 +118,10 @@ class NewConversion(Fields):
     currency: _Currency | None = Field(
         None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
     )
+    refund_amount: _Amount | None = Field(
+        None, description="Refunded of the order so far; with a refund_id what that refund is of."
+    )
+    refund_id: Ident | None = Field(None, description="The advertiser's, of one refund: it is applied once.")
     external_id: Text | None = Field(None, description="The advertiser_external_id.")
     adv_sub: Text | None = None
     adv_sub2: Text | None = None
@@ -123,8 +153,10 @@ class Told(BaseModel):
     """What became of it. It is in the log of postbacks under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
-    result: Literal["stored", "updated", "unchanged", "parked", "rejected"] = Field(
-        description="parked: its click may come yet, and then it is done."
+    result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected"] = Field(
+        description="parked: its click may come yet, or an earlier one waits, and then it is done. "
+        "held: it is done once there is what it needs: its goal, its status word, or the approval of what it "
+        "refunds."
     )
     reason: str = Field(description="Where it was not simply done.", examples=["unknown click"])
     conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
@@ -145,14 +177,14 @@ class ConversionPatch(Fields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
-    status: Status | None = Field(
+    status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
         None, description="From pending and hold to any; between approved and rejected."
     )
     sale_status: Text | None = Field(None, description="The text that its click shows, too.")
-    sale_amount: _Amount | None = Field(
+    sale_amount: Annotated[_AnAmount, AfterValidator(_check_amount)] | None = Field(
         None, description="What percentages are of, until it is approved. What only a browser told needs one."
     )
-    currency: _Currency | None = Field(
+    currency: Annotated[str, AfterValidator(_check_currency)] | None = Field(
         None, description="ISO 4217, of sale_amount; what it is already unless given.", examples=["EUR"]
     )
 
@@ -173,11 +205,12 @@ class ConversionPatch(Fields):
 async def tell_conversions(request: Request) -> Response:
     """Tell of conversions
 
-    By the rules of a postback, but with the network's own word: no secret is asked for, and amounts always
-    count. If anything in the request cannot be read, nothing of it is done; what the rules refuse is a result
-    (`rejected`, `reason`). What is answered is stored. After any other answer, or none, repeat the request
-    with the same Idempotency-Key; without one, an order id keeps a conversion from being made twice, or a
-    goal that takes one conversion a click.
+    By the rules of a postback, also where it is told twice: it approves nothing that is on hold for the
+    operator, and nothing that was rejected. But no secret is asked for, and amounts always count. If anything
+    in the request cannot be read, nothing of it is done; what the rules refuse is a result (`rejected`,
+    `reason`). What is answered is stored. After any other answer, or none, repeat the request with the same
+    Idempotency-Key; without one, an order id keeps a conversion from being made twice, or a goal that takes
+    one conversion a click.
     """
     token = await authorize(request, SCOPE)
     read_query(request, Query)
@@ -185,6 +218,7 @@ async def tell_conversions(request: Request) -> Response:
     body = await read_object(request, JSON, most=MAX_BODY)
     check_storable(body)
     asked = _read_asked(body)
+    await _check_words(request, asked)
     postbacks = [_postback(request, asked, place) for place in range(len(asked.conversions))]
     said = orjson.dumps([conversion.parameters() for conversion in asked.conversions])
     wanted = told_conversions.Request(token.id, key, sha256(said).digest(), postbacks)
@@ -218,9 +252,9 @@ async def change_conversion(request: Request) -> Response:
     """
     token = await authorize(request, SCOPE)
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    given = await read_object(request, JSON, MERGE_PATCH)
-    check_storable(given)
-    patch = validated(given, ConversionPatch)
+    body = await read_object(request, JSON, MERGE_PATCH)
+    check_storable(body)
+    patch = validated(body, ConversionPatch)
     if patch.status is None and patch.sale_status is None and patch.sale_amount is None:
         raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
     if patch.currency is not None and patch.sale_amount is None:
@@ -263,8 +297,24 @@ def _postback(request: Request, asked: _Asked, place: int) -> Postback:
         raise invalid({asked.named(place, error.field): [str(error)]}) from None
 
 
+async def _check_words(request: Request, asked: _Asked) -> None:
+    """See that somebody knows each status; what it means is its advertiser's.
+
+    Raises:
+        Problem: 422 naming those that nobody knows.
+    """
+    words = [word(given(conversion.status or "")) for conversion in asked.conversions]
+    others = {one for one in words if one not in DEFAULT_WORDS}
+    known = {one for _, one in await status_words.read(request.app.state.pool, others)} | {"", *DEFAULT_WORDS}
+    wrong = {
+        asked.named(place, "status"): [no_status()] for place, one in enumerate(words) if one not in known
+    }
+    if wrong:
+        raise invalid(wrong)
+
+
 def _row(taken: Taken) -> dict[str, object]:
-    return taken._asdict()
+    return {name: value for name, value in taken._asdict().items() if name != "held_at"}
 
 
 async def _change(request: Request, patch: ConversionPatch, author: str) -> tuple[int, ConversionStatus]:
@@ -291,6 +341,8 @@ async def _set_status(
     )
     if doubt:
         errors = {"sale_amount": ["is missing: only a browser told the one that it has"]}
+        if doubt == NO_PRICE:
+            errors = {"status": ["cannot be approved: set first what its goal pays, 0 counts"]}
         raise Problem(409, f"It stays {found.status}: {doubt}.", errors=errors)
     if after is not wanted:
         errors = {"status": [f"cannot be {wanted} any more"]}

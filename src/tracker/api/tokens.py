@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api import parameters
 from tracker.api.auth import authorize
-from tracker.api.fields import Fields, Id, Moment, RateText, Text
+from tracker.api.fields import Fields, Id, Moment, NameOrNone, RateText
 from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
 from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Bool, Query, read_query
@@ -39,8 +39,9 @@ OwnRate = Annotated[RateText | None, Field(description="null: the deployment's T
 class TokenFields(Fields):
     """A token to be made: the network's, or bound to one affiliate or advertiser."""
 
-    name: Text = ""
+    name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
+        min_length=1,
         description="; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items()) + ".",
         examples=[["clicks:read"]],
     )
@@ -56,7 +57,7 @@ class TokenFields(Fields):
 class TokenChange(Fields):
     """What of a token may be changed; a merge patch (RFC 7396)."""
 
-    name: Text = ""
+    name: NameOrNone = ""
     expires_at: Expiry = None
     rate_limit: OwnRate = None
 
@@ -104,7 +105,7 @@ class IssuedTokenShown(TokenShown):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: parameters.Text = Field(None, description="Those with this name.")
+    name: parameters.Name = Field(None, description="Those with this name.")
     affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
     advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
     is_revoked: Bool = Field(False, description="The revoked ones, or the others.")

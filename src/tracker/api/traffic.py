@@ -8,13 +8,13 @@ from pydantic import Field
 from starlette.routing import BaseRoute
 
 from tracker.api import parameters
-from tracker.api.fields import Fields, Id, Name, UrlTemplate, one_fallback
+from tracker.api.fields import Doubts, Fields, Id, Pattern, UrlTemplate, Value, doubts_of_url, one_fallback
 from tracker.api.parameters import choice
 from tracker.api.resource import Resource
 from tracker.api.resource_endpoints import routes_of
 from tracker.edge.blocks import BlockList
 from tracker.edge.bots import OperatorBots
-from tracker.store.managed import Reference, Table
+from tracker.store.managed import Reference, Row, Table
 
 _BLOCKABLE = ("ip", "source", "aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
 
@@ -25,7 +25,9 @@ class Block(Fields):
     offer_id: Id | None = None
     affiliate_id: Id | None = None
     field: Literal[_BLOCKABLE]  # type: ignore[valid-type]
-    value: Name = Field(description="The source or sub id, or an address or CIDR.", examples=["192.0.2.0/24"])
+    value: Value = Field(
+        description="The source or sub id, or an address or CIDR.", examples=["192.0.2.0/24"]
+    )
 
     def clashes(self) -> dict[str, str]:
         try:
@@ -39,7 +41,7 @@ class BotRule(Fields):
     """Whom to call a bot: part of a User-Agent, or an address or CIDR."""
 
     field: Literal["user_agent", "ip"]
-    value: Name = Field(examples=["AcmeTool"])
+    value: Pattern = Field(examples=["AcmeTool"])
 
     def clashes(self) -> dict[str, str]:
         try:
@@ -57,6 +59,10 @@ class Network(Fields):
 
     def clashes(self) -> dict[str, str]:
         return one_fallback(self.fallback_url, self.fallback_offer_id)
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {"fallback_url": doubts_of_url(row["fallback_url"])}
 
 
 RESOURCES = (

@@ -44,7 +44,8 @@ CONVERSIONS = {
     "advertiser": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "advertiser_id", "affiliate_id", "order_id", "status", "sale_status"),
-        *("sale_amount", "sale_currency", "revenue", "revenue_currency", "advertiser_external_id"),
+        *("sale_amount", "sale_currency", "refunded", "revenue", "revenue_currency"),
+        "advertiser_external_id",
         *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS),
     ),
 }

@@ -26,6 +26,7 @@ from tracker.api.parameters import Query, ZoneQuery, read_query
 from tracker.api.reports import (
     FIELDS,
     ReportAnswer,
+    ReportChanges,
     ReportQuery,
     ReportRow,
     ReportSums,
@@ -133,11 +134,13 @@ def _report(kind: str) -> _Endpoint:
 
     row: Any = row_model(kind, ReportRow, REPORTS[kind])
     sums = row_model(kind, ReportSums, REPORTS[kind])
+    changes = row_model(kind, ReportChanges, ("text", "conversions", *REPORTS[kind]))
     told = ReportAnswer.model_fields
     fields: Any = {
         "data": (list[row], told["data"]),
         "other": (sums | None, told["other"]),
         "totals": (sums, told["totals"]),
+        "changed_since_close": (changes | None, told["changed_since_close"]),
     }
     answer = create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields)
     text = f"Add one's clicks and conversions up\n\nThe {kind}'s own, as the network's report goes."

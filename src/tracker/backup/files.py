@@ -21,7 +21,7 @@ VERSION = 1
 """Of the layout; a restore knows this one."""
 
 _CHUNK = 1 << 20
-_PATH = re.compile(rf"{re.escape(DUMP)}|(valkey|spool)/[^/.][^/]*")
+_PATH = re.compile(rf"{re.escape(DUMP)}|(valkey|spool|edges)/[^/.][^/]*")
 
 
 class BackupError(Complaint):

@@ -27,6 +27,7 @@ from tracker.backup.files import (
     sync_directory,
     write_manifest,
 )
+from tracker.edge import identity
 from tracker.settings import Settings
 from tracker.store import partitions, pool, snapshot
 from tracker.stream import server
@@ -91,6 +92,7 @@ async def _fill(settings: Settings, unfinished: Path) -> Manifest:
     with _valkey_answers():
         valkey = await server.ask(settings.redis_url)
     _copy_spool(settings.data_dir / "spool", unfinished / "spool")
+    _copy_run_ids(settings.data_dir / identity.DIRECTORY, unfinished / identity.DIRECTORY)
     connection = await pool.connect(settings.postgres_dsn)
     try:
         with ExitStack() as opened:
@@ -126,6 +128,18 @@ def _copy_spool(spool: Path, target: Path) -> None:
                 continue
         with file:
             copy(file, target / segment.name)
+    sync_directory(target)
+
+
+def _copy_run_ids(edges: Path, target: Path) -> None:
+    """The edges' own ids, by which the copy's edges go on with the spools."""
+    if not edges.is_dir():
+        return
+    with explained(target):
+        target.mkdir(mode=0o700)
+        for path in sorted(edges.glob("*.run")):
+            with path.open("rb") as file:
+                copy(file, target / path.name)
     sync_directory(target)
 
 

@@ -62,6 +62,8 @@ async def _fill(settings: Settings, source: Path, manifest: Manifest) -> None:
     say(f"restore: Valkey and the spool, {manifest.waiting} clicks on the stream")
     _copy(source, "valkey", embedded.append_only_dir(settings.data_dir), manifest)
     _copy(source, "spool", settings.data_dir / "spool", manifest)
+    if any(file.path.startswith("edges/") for file in manifest.files):
+        _copy(source, "edges", settings.data_dir / "edges", manifest)
     say(f"restore: PostgreSQL, {manifest.stored} clicks")
     claim = await Claim.take(settings.data_dir)
     try:
@@ -103,6 +105,7 @@ async def _load(dsn: str, dump: Path, manifest: Manifest) -> None:
 def _move(unfinished: Path, data_dir: Path) -> None:
     """Everything to its place; this process has the data directory, so nothing starts in it meanwhile."""
     with explained(data_dir):
-        for name in ("spool", "valkey", "postgres"):
-            (unfinished / name).rename(data_dir / name)
+        for name in ("spool", "edges", "valkey", "postgres"):
+            if name != "edges" or (unfinished / name).exists():  # where no edge ran
+                (unfinished / name).rename(data_dir / name)
         sync_directory(data_dir)

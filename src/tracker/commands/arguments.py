@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+
+from tracker.domain.normalise import text_of
 
 ELSEWHERE = """\
 A part on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN: without them it
 looks for the embedded engines under its own TRACKER_DATA_DIR.
 """
+
+
+def text(argument: str) -> str:
+    """Reads a text as every door does: bytes of a terminal that are not UTF-8 stay as escapes."""
+    return text_of(os.fsencode(argument))
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -19,6 +19,7 @@ from tracker.api import goals, link_places, offers, partners, traffic
 from tracker.api.json_body import validated
 from tracker.api.problems import Problem
 from tracker.api.resource import (
+    WARNINGS,
     Editor,
     Resource,
     change_row,
@@ -278,11 +279,15 @@ def _about(named: tuple[str, FieldInfo]) -> str:
 
 
 def _print_row(asked: Asked, row: Row) -> None:
+    warnings = row.get(WARNINGS, [])
     if asked.arguments.json:
         print(orjson.dumps(row).decode())
     else:
+        row = {name: value for name, value in row.items() if name != WARNINGS}
         width = max(map(len, row))
         print(*(f"{name:{width}}  {_text(value)}".rstrip() for name, value in row.items()), sep="\n")
+    for warning in warnings:
+        print(f"tracker: warning: {warning}", file=sys.stderr)
     if getattr(asked.arguments, "dry_run", False):
         print("tracker: a dry run: nothing was changed", file=sys.stderr)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import ArgumentParser, Namespace
 
 from tracker.app import create_edge
 from tracker.commands.arguments import ELSEWHERE, add_fd, add_slot
 from tracker.commands.garbage import collect_rarely
 from tracker.commands.serving import serve
+from tracker.edge import identity
 from tracker.edge.http import LinkProtocol
+from tracker.edge.identity import EdgeId
+from tracker.edge.slot_watch import SlotWatch
 from tracker.settings import Settings
 
 _SLOT = """\
-Each edge needs a --slot of its own: its metrics and its files in TRACKER_DATA_DIR go by that number, and two
-edges with one number would write over each other's.
+Each edge needs a --slot of its own, among all machines: its metrics and its files in TRACKER_DATA_DIR go by
+that number. An edge does not start while another has its slot.
 """
 
 
@@ -24,6 +28,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    edge = create_edge(settings, arguments.slot)
-    collect_rarely()
-    return serve(edge, "TRACKER_PORT", settings.host, settings.port, arguments.fd, LinkProtocol)
+    with identity.held(settings.data_dir, arguments.slot) as edge:
+        asyncio.run(_check_slot(settings, edge))
+        app = create_edge(settings, edge)
+        collect_rarely()
+        return serve(app, "TRACKER_PORT", settings.host, settings.port, arguments.fd, LinkProtocol)
+
+
+async def _check_slot(settings: Settings, edge: EdgeId) -> None:
+    """See that no edge on another machine has the slot.
+
+    Raises:
+        CannotStart: one has.
+    """
+    assert settings.redis_url
+    watch = SlotWatch(settings.redis_url, edge)
+    try:
+        await watch.check()
+    finally:
+        await watch.close()

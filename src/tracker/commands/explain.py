@@ -7,18 +7,18 @@ import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 
-from tracker.commands.arguments import add_json
+from tracker.commands.arguments import add_json, text
 from tracker.edge.geo import GeoReader
 from tracker.explain import Question, explain, in_words
 from tracker.settings import Settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="the whole tracking link, in quotes")
+    parser.add_argument("url", type=text, metavar="URL", help="the whole tracking link, in quotes")
     parser.add_argument("--ip", default="", help="the visitor's address")
-    parser.add_argument("--ua", default="", metavar="USER_AGENT", help="the visitor's User-Agent")
-    parser.add_argument("--language", default="", help="the visitor's Accept-Language")
-    parser.add_argument("--referrer", default="", help="the page that the link stands on")
+    parser.add_argument("--ua", type=text, default="", metavar="USER_AGENT", help="the visitor's User-Agent")
+    parser.add_argument("--language", type=text, default="", help="the visitor's Accept-Language")
+    parser.add_argument("--referrer", type=text, default="", help="the page that the link stands on")
     parser.add_argument(
         "--at",
         type=_moment,

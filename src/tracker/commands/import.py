@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 from tracker.api.times import zone_named
 from tracker.commands.arguments import add_json
 from tracker.complaint import Complaint
-from tracker.importing import catalogue, entries, yaml_file
+from tracker.domain.csv_rows import Columns
+from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
 from tracker.importing.clicks import ClickReader
@@ -23,13 +24,14 @@ from tracker.importing.conversions import ConversionReader
 from tracker.importing.files import RowFile, spooled
 from tracker.importing.run import Job, Outcome
 from tracker.settings import Settings
-from tracker.store import imports, pool
+from tracker.store import imports, pool, status_words
 from tracker.store.imported_clicks import ClickStore
 from tracker.store.imported_conversions import ConversionStore
 from tracker.store.pool import Connection
 
 _STDIN = Path("-")
 _MOST_ERRORS = 50
+_REQUIRED = {"clicks": clicks.REQUIRED, "conversions": conversions.REQUIRED}
 
 _ABOUT = """\
 First the catalogue, then clicks, then conversions: each names what was imported before it. All of it may be
@@ -88,11 +90,13 @@ _CONVERSIONS = f"""\
 Fields have the names of the API; click_hash is the click's hash, or its id in the earlier tracker:
 
   required  click_hash, status, created_at
-  useful    legacy_id, order_id, goal_id (the offer's base goal), payout, revenue, currency, sale_amount, …
+  useful    legacy_id, order_id, goal_id or goal_name (else the offer's base goal), payout, revenue, currency,
+            sale_amount, …
 
 They stand as the earlier tracker had them: no window, cap or price is held against them, and no affiliate is
-told. What is approved is booked. currency is of all amounts; else payout_currency, revenue_currency and
-sale_currency, or the goal's. legacy_id tells conversions of one click, goal and order apart.
+told. What is approved is booked. A status may be one of status-words. currency is of all amounts; else
+payout_currency, revenue_currency and sale_currency, or the goal's. legacy_id tells conversions of one click,
+goal and order apart.
 
 {_ROWS}"""
 
@@ -155,8 +159,10 @@ def run(settings: Settings, arguments: Namespace) -> int:
     run = _import_catalogue if arguments.kind == "catalogue" else _import_rows
     try:
         return asyncio.run(run(settings, arguments))
-    except FileNotFoundError as error:
-        raise Complaint(f"there is no {error.filename}") from None
+    except OSError as error:
+        if error.filename is None:  # it is no file, but a server
+            raise
+        raise Complaint(f"{error.filename}: {(error.strerror or str(error)).lower()}") from None
 
 
 @asynccontextmanager
@@ -183,6 +189,8 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
         print(line, file=sys.stderr)
     if result.errors:
         raise Complaint(f"{len(result.errors)} things are wrong; nothing is changed")
+    for line in result.warnings[:_MOST_ERRORS]:
+        print(f"tracker: warning: {line}", file=sys.stderr)
     print(json.dumps(_plan(result)) if arguments.json else _plan_in_words(result, arguments.dry_run))
     return 0
 
@@ -218,7 +226,10 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     async with _importing(settings) as connection:
         reader, store = await _means(connection, arguments, zone)
         for given in arguments.files:
-            with _opened(given, settings.data_dir, names, reader.readers) as file:
+            columns = Columns(
+                reader.readers, _REQUIRED[arguments.kind], names, "--map it to one, or to nothing"
+            )
+            with _opened(given, settings.data_dir, columns) as file:
                 job = Job(
                     kind=arguments.kind,
                     source=arguments.source,
@@ -241,7 +252,8 @@ async def _means(
     connection: Connection, arguments: Namespace, zone: tzinfo
 ) -> tuple[ClickReader, ClickStore] | tuple[ConversionReader, ConversionStore]:
     if arguments.kind == "conversions":
-        return ConversionReader.of(arguments.source, zone), ConversionStore(connection)
+        words = await status_words.every(connection)
+        return ConversionReader.of(arguments.source, zone, words), ConversionStore(connection)
     known = await imports.known(connection)
     return ClickReader.of(arguments.source, zone, known), ClickStore(connection)
 
@@ -254,12 +266,12 @@ def _names(arguments: Namespace) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(given: Path, data_dir: Path, names: dict[str, str], known: Collection[str]) -> Iterator[RowFile]:
+def _opened(given: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
     if given != _STDIN:
-        yield RowFile(given, names, known)
+        yield RowFile(given, columns)
         return
     with spooled(sys.stdin.buffer, data_dir) as content:
-        yield RowFile(Path("stdin"), names, known, content)
+        yield RowFile(Path("stdin"), columns, content)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -287,6 +299,8 @@ def _told(given: Path, job: Job, outcome: Outcome) -> dict[str, Any]:
             "in_table": {"rows": found.rows, "checksum": found.shown},
             "days": len(outcome.expected),
             "days_that_differ": [str(day) for day in outcome.days_that_differ],
+            "rows_that_differ": outcome.rows_differing,
+            "fields_that_differ": dict(outcome.differing),
         },
         "is_proven": outcome.is_proven,
     }
@@ -296,8 +310,10 @@ def _in_words(given: Path, job: Job, outcome: Outcome) -> str:
     run, expected, found = outcome.run, imports.total(outcome.expected), imports.total(outcome.found)
     if job.is_dry:
         there = f"{found.rows:,} of {expected.rows:,} {job.kind} are there already"
-        return f"{given}: {run.rows:,} rows can be read; {there}"
-    verdict = "all are there" if outcome.is_proven else f"they differ on {_listed(outcome)}"
+        return f"{given}: {run.rows:,} rows can be read; {there}{_difference(outcome)}"
+    verdict = (
+        "all are there" if outcome.is_proven else f"they differ on {_listed(outcome)}{_difference(outcome)}"
+    )
     became = f"{run.stored:,} stored, {run.present:,} there already, {run.refused:,} refused"
     in_file = f"{expected.rows:,} {job.kind} of {len(outcome.expected)} days (checksum {expected.shown})"
     in_table = f"{found.rows:,} of them (checksum {found.shown})"
@@ -309,3 +325,10 @@ def _in_words(given: Path, job: Job, outcome: Outcome) -> str:
 def _listed(outcome: Outcome) -> str:
     days = outcome.days_that_differ
     return ", ".join(map(str, days[:5])) + (f" and {len(days) - 5} other days" if len(days) > 5 else "")
+
+
+def _difference(outcome: Outcome) -> str:
+    if not outcome.rows_differing:
+        return ""
+    fields = ", ".join(f"{name} of {number:,}" for name, number in outcome.differing.most_common())
+    return f"; {outcome.rows_differing:,} are there with other values ({fields}), which stay"

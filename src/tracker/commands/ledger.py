@@ -33,8 +33,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_json(parser)
     parser.add_argument(
         "--forget-edge",
-        metavar="SLOT",
-        help="wait no longer for an edge whose disk is lost: it holds Complete-Until back",
+        metavar="EDGE",
+        help="SLOT or SLOT/RUN: wait no longer for an edge whose disk is lost",
     )
 
 

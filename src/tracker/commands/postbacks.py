@@ -20,7 +20,8 @@ from tracker.stream.postbacks import PostbackStream
 _ABOUT = """\
 A line each, newest first: when it came, what became of it and why, its conversion, who sent it, and what it
 said; of JSON an object a line. Those that came to nothing are kept for 90 days. An edge answers success to
-all that it can read: what is wrong with one is told here.
+all that it can read: what is wrong with one is told here. What it refused is told with the call that it was,
+without secrets; the last 10,000 of these are kept.
 """
 
 
@@ -84,7 +85,8 @@ def _shown(told: dict[str, Any]) -> list[Any]:
         return list(told.values())
     become = f"{told['result']}: {told['reason']}" if told["reason"] else told["result"]
     made = f"conversion {told['conversion_id']}" if told["conversion_id"] else "no conversion"
-    return [told["at"], become, made, told["source"], told["ip"], told["parameters"]]
+    request = [told["request"]] if told["request"] else []
+    return [told["at"], become, made, told["source"], told["ip"], *request, told["parameters"]]
 
 
 def _local(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`tracker resume-sending`: lets a restored copy send to affiliates."""
+"""`tracker resume-sending`: sends affiliates what was held: in a restored copy, or while one was blocked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from datetime import datetime
 
+from tracker.commands.arguments import whole
+from tracker.complaint import Complaint
 from tracker.settings import Settings
-from tracker.store import sending
+from tracker.store import managed, outgoing, sending
+from tracker.store.managed import Author
 from tracker.store.sending import Backlog
+
+_AUTHOR = Author(None, "resume-sending")
 
 _ABOUT = """\
 A database that `tracker restore` has made is a copy, and sends no postbacks to affiliates: the original may
@@ -19,6 +24,9 @@ lets the copy take its place. A copy to look at, or to try things out, is left a
 What was told before the backup and still waits here may have been sent by the original since. Affiliates then
 get it twice. Postbacks that had been made by then carry the Idempotency-Key of before; the others do not.
 --drop-earlier gives these up: each is in the log as failed, and can be fired again.
+
+--affiliate ID is about one affiliate instead. What it is not told while it is blocked or archived is held.
+Once it is active again, this sends what was held. An old status stays held where a newer one was sent since.
 """
 
 
@@ -27,11 +35,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--drop-earlier", action="store_true", help="do not send what was told before the backup"
     )
+    parser.add_argument(
+        "--affiliate", type=whole(1, 10**18 - 1), metavar="ID", help="send what was held while it was blocked"
+    )
     parser.epilog = _ABOUT
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    for line in asyncio.run(_resumed(settings, arguments)):
+    resumed = _resumed if arguments.affiliate is None else _resumed_to_affiliate
+    for line in asyncio.run(resumed(settings, arguments)):
         print(line)
     return 0
 
@@ -46,6 +58,26 @@ async def _resumed(settings: Settings, arguments: Namespace) -> list[str]:
         backlog = await sending.backlog(connection)
         await sending.resume(connection, drops_earlier=drops)
     return [*_report(backlog, made_at, drops=drops), _end(dry_run=dry_run)]
+
+
+async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> list[str]:
+    assert settings.postgres_dsn
+    id_, dry_run = arguments.affiliate, arguments.dry_run
+    async with sending.resuming(settings.postgres_dsn, dry_run=dry_run) as connection:
+        try:
+            number, held = await outgoing.count_held(connection, id_)
+        except LookupError:
+            raise Complaint(f"there is no affiliate {id_}") from None
+        except ValueError:
+            advice = f"tracker affiliates set {id_} status=active is_archived=false"
+            raise Complaint(f"affiliate {id_} is blocked or archived; first: {advice}") from None
+        await outgoing.send_held(connection, id_)
+        after = {"held": held - number}
+        await managed.note(connection, _AUTHOR, outgoing.SENT, f"affiliates/{id_}", {"held": held}, after)
+    lines = [f"{held:,} postbacks to affiliate {id_} are held"]
+    if held > number:
+        lines.append(f"{held - number:,} of them stay held: a later status was sent since")
+    return [*lines, "nothing was changed" if dry_run else f"{number:,} are sent now"]
 
 
 def _report(backlog: Backlog, made_at: datetime, *, drops: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from tracker.commands.arguments import add_json, whole
 from tracker.complaint import Complaint
+from tracker.domain import normalise
 from tracker.model import MAX_ID
 from tracker.rates import read_rate
 from tracker.settings import Settings
@@ -95,8 +96,12 @@ async def _run(settings: Settings, arguments: Namespace) -> None:
 async def _create(pool: Pool, arguments: Namespace) -> None:
     days = arguments.expires_in
     expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    try:
+        name = normalise.name(arguments.name) if arguments.name else ""
+    except ValueError as error:
+        raise Complaint(f"--name {error}") from None
     new = NewToken(
-        arguments.scope, arguments.name, expires_at, arguments.rate, arguments.affiliate, arguments.advertiser
+        arguments.scope, name, expires_at, arguments.rate, arguments.affiliate, arguments.advertiser
     )
     for field, message in new.clashes().items():
         raise Complaint(f"{field}: {message}")

@@ -1,9 +1,19 @@
-"""Whose postback it is, by the secret that it carries."""
+"""Whose postback it is, by the secret that it carries; and texts without any secret in them."""
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+HIDDEN = "(secret)"
+"""What stands in place of a secret."""
+
+_MINTED = re.compile(r"trs_[^\s\"'<>&,;]*", re.IGNORECASE)
+PIECE = re.compile(r"[^\s\"'<>&,;:=?#/\\|()\[\]{}]+")
+"""A word of a text: a secret is one, or several."""
+_MOST_DECODED = 5  # times a text may be percent-encoded
 
 
 class _Owner(NamedTuple):
@@ -18,12 +28,13 @@ class AdvertiserSecrets:
     def __init__(self) -> None:
         self._digests: dict[int, bytes] = {}
         self._owners: dict[bytes, _Owner] = {}
+        self._past: dict[bytes, int] = {}  # advertisers of secrets that were removed
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
         """Replace one secret; None removes it."""
         digest = self._digests.pop(id_, b"")
         if digest in self._owners and self._owners[digest].secret_id == id_:
-            del self._owners[digest]
+            self._past[digest] = self._owners.pop(digest).advertiser_id
         if row is not None:
             digest = bytes.fromhex(row["digest"])
             self._owners[digest] = _Owner(id_, row["advertiser_id"], row["expires"])
@@ -31,7 +42,39 @@ class AdvertiserSecrets:
 
     def owner(self, secret: str, millis: int) -> int | None:
         """The advertiser whose secret it is at a time; None: nobody's, or one that has expired."""
-        found = self._owners.get(sha256(secret.encode(errors="replace")).digest())
+        found = self._owners.get(_digest(secret))
         if found is None or (found.expires is not None and found.expires <= millis):
             return None
         return found.advertiser_id
+
+    def owner_ever(self, secret: str) -> int | None:
+        """The advertiser whose secret it is or was."""
+        digest = _digest(secret)
+        found = self._owners.get(digest)
+        return found.advertiser_id if found else self._past.get(digest)
+
+    def hide(self, text: str) -> str:
+        """A text without secrets: those that an advertiser has or had, and all that look like ours.
+
+        A text that has one only once it is percent-decoded is hidden whole.
+        """
+        plain = text
+        for _ in range(_MOST_DECODED):
+            if (decoded := unquote(plain)) == plain:
+                break
+            plain = decoded
+        if self.owner_ever(text.strip()) or (plain != text and self._hide(plain) != plain):
+            return HIDDEN
+        return self._hide(text)
+
+    def _hide(self, text: str) -> str:
+        if self.owner_ever(text.strip()):
+            return HIDDEN
+        return PIECE.sub(self._hide_piece, _MINTED.sub(HIDDEN, text))
+
+    def _hide_piece(self, piece: re.Match[str]) -> str:
+        return HIDDEN if self.owner_ever(piece[0]) else piece[0]
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode(errors="replace")).digest()

@@ -47,21 +47,51 @@ _TOO_WIDE = frozenset(
     }
 )
 
+_SOCIAL_SERVERS = (
+    "Akkoma|BookWyrm|Firefish|Foundkey|Friendica|Ghost|Hubzilla|Iceshrimp|Mastodon|Misskey|Mitra|Mobilizon"
+    "|PeerTube|Pixelfed|Pleroma|Sharkey|Smithereen|Takahe|Wafrn|WriteFreely"
+)
+_CHAT_SERVERS = "Conduit|Dendrite|matrix-media-repo|Matrix-Media-Repo|Rocket.Chat|Synapse|Tuwunel"
+
 # What the list leaves out, or counts among the libraries; the first group is the name.
 _OURS = (
     ("headless", r"(?i)\b(headless\w*)"),
-    ("link preview", r"(?i)\b([\w.-]*(?:link|url|page)-?(?:preview|unfurl|expand)\w*|\w*externalhit)"),
+    ("link preview", r"\b(Cardyb|kakaotalk-scrap|Guilded Image Caching Service)\b"),
+    ("link preview", r"^(Pinterest)/0\.\d"),
+    # Servers of the Fediverse and of Matrix look at the links that their people post.
+    ("link preview", rf"^({_SOCIAL_SERVERS})(?:[/ (]|$)"),
+    ("link preview", rf"^({_CHAT_SERVERS})/\d"),
+    (
+        "link preview",
+        r"(?i)\b([\w.-]*(?:link|url|page|web)[ _-]?(?:preview|unfurl|expand)\w*|\w*externalhit)",
+    ),
+    (
+        "link preview",
+        r"(?i)\b([\w.-]*(?:unfurl|open-?graph|oembed|embed[ -]php|microlink|peekalink|linkpeek)[\w.-]*)",
+    ),
+    # Office asks for a link by itself before it hands it to the browser, which follows it once more.
+    ("link preview", r"^(Microsoft Office(?: \w+ Discovery|/[\d.]+))"),
+    ("link preview", r"^Mozilla/4\.0 \(compatible; (ms-office)"),
+    # Mail gateways look at links before the reader does.
+    ("link preview", r"(?i)\b(barracuda|mimecast|proofpoint|cloudmark|messagelabs|ironport|fortimail)"),
+    (
+        "link preview",
+        r"(?i)\b(email security|e?mail[ -]?scanner|link[ -]?scan(?:ner)?|url[ -]?(?:scan|defense))\b",
+    ),
+    ("link preview", r"(?i)\b(safe ?links)\b"),
     ("monitoring", r"\b(ELB-HealthChecker|GoogleHC|kube-probe|Prometheus|collectd|munin)\b"),
     ("monitoring", r"(?i)\b([\w.-]*(?:health[ -]?check|uptime|synthetic)\w*)"),
     ("crawler", r"\b(Scrapy|HTTrack|phpcrawl|larbin|colly|trafilatura|python-opengraph|gotosocial)\b"),
     ("crawler", r"\b(Sonic|Fever)/\d"),
     ("crawler", r"^(Expanse)[ ,]"),
     ("crawler", r"(?i)\b([a-z][\w-]*(?: [a-z]+)? (?:bot|crawler|spider))\b"),
-    ("crawler", r"(?i)([\w.-]*(?:bots?(?:\b|_)|crawl|spider)\w*)"),
+    ("crawler", r"(?i)([\w.-]*(?:bots?(?:\b|_)|crawl|spider|scrap(?:e|er|ing)?\b)\w*)"),
     ("crawler", r"\b(Google-[A-Z]\w+|DuplexWeb-Google)"),
     ("crawler", r"^([\w.-]*(?i:checker|fetcher|monitor|scanner|scraper|validator))[\w.-]*/"),
-    ("crawler", r"\(compatible; ?(?:U; ?)?([^;()+]+)[^()]*https?://"),
+    # Browsers that call themselves compatible say with what they run, and give nobody's address.
+    ("crawler", r"\(compatible; ?(?:U; ?)?([^;()+]+)[^()]*(?:https?://|mailto:|\w@\w)"),
     ("crawler", r"^Mozilla/5\.0 \(compatible; ?([\w.-]+)/v?[\d.]+[^()]*\)$"),
+    ("crawler", r"^Mozilla/5\.0 \(compatible; ?([^;()]+)\)$"),
     ("crawler", r"KHTML, like Gecko; ?(?:compatible; ?)?([^;()]+)"),
     ("crawler", r"\+ ?(https?://[\w.-]+)"),
     ("crawler", r"(\$\{|\{\{|<\?)"),  # a template nobody filled in, or an attack

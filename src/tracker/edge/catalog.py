@@ -20,6 +20,7 @@ from tracker.edge.bots import OperatorBots
 from tracker.edge.hosts import TrackingHosts
 from tracker.edge.link_forms import LinkForms
 from tracker.edge.rows import Row
+from tracker.edge.status_words import StatusWords
 from tracker.model import Affiliate, Fallback, Offer, Terms
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Catalog:
         self.hosts = TrackingHosts()
         self.operator_bots = OperatorBots()
         self.secrets = AdvertiserSecrets()
+        self.status_words = StatusWords()
         self.fallback: Fallback | None = None  # the network's
         self.visitor_secret = b""  # the deployment's key for visitor keys
         self.problems: dict[tuple[str, str], list[str]] = {}  # by table and key
@@ -55,6 +57,7 @@ class Catalog:
             "bot_rule": lambda key, row: self.operator_bots.put(int(key), row),
             "tracking_host": self.hosts.put,
             "secret": lambda key, row: self.secrets.put(int(key), row),
+            "status_word": lambda key, row: self.status_words.put(int(key), row),
             "network": self._put_network,
         }
         self._held: dict[str, set[str]] = {table: set() for table in self._puts}

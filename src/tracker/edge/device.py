@@ -9,9 +9,10 @@ nothing is guessed.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import cache, lru_cache
 from sys import intern
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ua_parser
 from ua_parser import load_lazy_builtins
@@ -47,6 +48,7 @@ _TV_OS = frozenset({"Android", "Linux", "Tizen", "webOS"})
 # https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
 _OLD_WINDOWS = {"0.1": "7", "0.2": "8", "0.3": "8.1"}
 _FIRST_WINDOWS_11 = 13
+_FIRST_BUILD_OF_11 = 22_000
 
 # Browsers that send Chrome's User-Agent and name themselves only in the hints.
 _HINTED_BROWSERS = ("Brave", "DuckDuckGo", "Opera GX", "Vivaldi")
@@ -68,7 +70,8 @@ _APPS = {"LinkedInApp": "LinkedIn", "MicroMessenger": "WeChat Browser", "KAKAOTA
 _APP = re.compile(rf"\b({'|'.join(_APPS)})\b\]?[/ ]?([\d.]*)")
 _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
 
-_NO_MODELS = frozenset({"Feature Phone", "Smartphone", "Tablet", "iOS-Device"})  # placeholders of ua-parser
+# Placeholders of ua-parser; "Browser" is the end of "HuaweiBrowser".
+_NO_MODELS = frozenset({"Browser", "Feature Phone", "Smartphone", "Tablet", "iOS-Device"})
 _BRAND_NAMES = {"SonyEricsson": "Sony", "XiaoMi": "Xiaomi"}
 # Makers that ua-parser does not know by some of their models.
 _MAKERS = (
@@ -80,14 +83,52 @@ _MAKERS = (
     (re.compile(r"CPH\d{4}"), "Oppo"),
 )
 
-# Chrome's reduced User-Agent names every Android device so, whatever it is.
-_REDUCED_ANDROID = "Android 10; K)"
+# Where Huawei's browsers name the device.
+_HUAWEI_MODEL = re.compile(r"; HarmonyOS; ([^;()]+)[;)]|; ([^;()]+); HMSCore")
+
+# Chrome's reduced User-Agent names every Android device so, whatever it is; ending in "; wv)" in a web view.
+_REDUCED_ANDROID = ("Android 10; K)", "Android 10; K;")
 _ANDROID_NAMED = "Mozilla/5.0 (Linux; Android 10; {}) AppleWebKit/537.36 Chrome/99.0 Mobile Safari/537.36"
-# Every macOS since 10.15 says this, in Safari, Chrome and Firefox alike.
-_FROZEN_MACOS = frozenset({"10.15.7", "10.15"})
-# Safari 26 froze the iOS version at this; its own version has always been that of its iOS.
-_FROZEN_IOS = frozenset({"18.6", "18.7"})
-_SAFARI_ON_NEWER_IOS = re.compile(r" Version/((?:2[6-9]|[3-9]\d)(?:\.\d{1,3})*) ")
+# Every macOS from 10.15 on says one of the first two, in Safari, Chrome and Firefox. 10.16 is 11 or later.
+_FROZEN_MACOS = frozenset({"10.15.7", "10.15", "10.16"})
+# Windows 11 says "NT 10.0", too. It came without these two browsers.
+_WINDOWS_10 = ("Trident/", " Edge/")
+_FROZEN_CHROME_OS = "14541"  # of Chrome's reduced User-Agent
+# WebKit froze the iOS version at these (https://github.com/whatwg/compat/issues/283), Firefox at 18.7 on all.
+# Safari's own version has always been that of its iOS. Chrome and Google's app name the true one.
+_FROZEN_IOS = re.compile(r" OS 18_[67] like ")
+_SAFARI = re.compile(r" Version/((?:18\.[67]|2[6-9]|[3-9]\d)(?:\.\d{1,3})*) ")
+_NAMES_TRUE_IOS = re.compile(r" (?:CriOS|GSA)/")
+
+# Apps that say on which system they run, behind a string that hides it: Meta's, other iPhone apps', Telegram.
+_APP_WORDS = ("FBSV/", "; iOS ", " for iOS/", " Android (", "-Android/")
+_APP_SAYS = re.compile(
+    r"(?:FBSN/(?P<system>[^;\]]+);)?FBSV/(?P<meta>\d+[\d.]*)"
+    r"|\((?:iPhone|iPad|iPod)[\d,]*; (?:iOS )?(?P<ios>\d+[\d._]*)"
+    r"| Android \(\d+/(?P<android>\d+[\d.]*);"
+    r"|-Android/[\d.]+ \([^;()]*; Android (?P<telegram>\d+[\d.]*)"
+)
+_APP_SYSTEMS = {
+    "Android": "Android",
+    "Windows": "Windows",
+    "iOS": "iOS",
+    "iPadOS": "iOS",
+    "iPhone OS": "iOS",
+    "macOS": "Mac OS X",
+}
+_APP_TYPE = re.compile(r";FBID/(phone|tablet|desktop)")
+
+# Systems that also name one that pages know better, and Android where a TV hides it from them.
+_REAL_SYSTEMS = (
+    ("HarmonyOS", "HarmonyOS", re.compile(r"HarmonyOS[ /](\d+[\d.]*)")),
+    ("OpenHarmony", "HarmonyOS", re.compile(r"OpenHarmony ?(\d+[\d.]*)")),
+    ("Sailfish", "Sailfish", re.compile(r"Sailfish (\d+[\d.]*)")),
+    ("(Linux; Ubuntu ", "Ubuntu", re.compile(r"Ubuntu (\d+[\d.]*)")),
+    ("Andr0id", "Android", re.compile(r"Andr0id (\d+[\d.]*)")),
+)
+# https://developer.huawei.com/consumer/en/doc/harmonyos-guides/web-default-useragent
+_HARMONY_TYPE = re.compile(r"\((Phone|Tablet|PC|TV|Car|Wearable); OpenHarmony")
+_HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "TV": "tv"}
 
 # Looked for in the lower-cased string; plain words first, which cost a tenth of a search by pattern.
 _TV_WORDS = (
@@ -122,6 +163,12 @@ _TABLET_MODEL = re.compile(
 _ARM = re.compile(r"\barm(?:v\d\w*|_?64|hf)?\b|\baarch64\b")
 _X64_WORDS = ("x64", "wow64", "win64", "amd64", "x86_64", "x86-64")
 _X86_WORDS = ("i386", "i486", "i586", "i686", "x86", "win32")
+
+# Of a pattern: groups that capture nothing, what the first one captures, and alternatives that are names.
+_NESTED = re.compile(r"\(\?:[^()]*\)")
+_CAPTURED = re.compile(r"\(([^()?][^()]*)\)")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 !._-]*")
+_OTHER_SYSTEMS = frozenset({"BSD", "NetBSD", "OpenBSD"})  # of a group within a group
 
 _resolver = Resolver(load_lazy_builtins())
 _NO_BROWSER = ua_parser.UserAgent()
@@ -198,7 +245,8 @@ def read(user_agent: str, client_hints: str) -> Device:
     os, os_version = _os(user_agent, hints)
     browser, browser_version = _browser(user_agent, hints)
     lowered = user_agent.lower()
-    judge = _Judge(user_agent, OperatingSystem(os, (), os_version), browser, device, hints.mobile)
+    family = "Android" if os == "HarmonyOS" else os  # which the rules of user-agents do not know
+    judge = _Judge(user_agent, OperatingSystem(family, (), os_version), browser, device, hints.mobile)
     found = (
         os or UNKNOWN.os,
         os_version or UNKNOWN.os_version,
@@ -212,6 +260,31 @@ def read(user_agent: str, client_hints: str) -> Device:
     return Device._make([intern(value[:MAX_FIELD]) for value in found])
 
 
+@cache
+def systems() -> frozenset[str]:
+    """The names of operating systems that read() may tell."""
+    ours = {*_HINTED_OS.values(), *_APP_SYSTEMS.values(), *(name for _, name, _ in _REAL_SYSTEMS), UNKNOWN.os}
+    families = _families(load_lazy_builtins()[1]) | _OTHER_SYSTEMS
+    return frozenset({_OS_NAMES.get(family, family) for family in families} | ours) - {""}
+
+
+@cache
+def browsers() -> frozenset[str]:
+    """The names of browsers that read() may tell; of bots and programs only those that ua-parser lists."""
+    return frozenset({*_families(load_lazy_builtins()[0]), *_HINTED_BROWSERS, *_APPS.values()}) - {"Other"}
+
+
+def _families(matchers: Iterable[Any]) -> set[str]:
+    """What the patterns of ua-parser may find: the names that they set, and those that they capture."""
+    found: set[str] = set()
+    for matcher in matchers:
+        if matcher.family and "$" not in matcher.family:
+            found.add(matcher.family)
+        elif captured := _CAPTURED.search(_NESTED.sub("?", matcher.regex)):
+            found |= {name for name in captured[1].split("|") if _PLAIN.fullmatch(name)}
+    return found
+
+
 def _well_formed(text: str) -> str:
     """Without lone surrogates, which the Rust side refuses."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
@@ -222,23 +295,59 @@ def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
     said = _OS_NAMES.get(parsed.family, parsed.family)
     if "HbbTV" in user_agent and said not in _TV_OS:
         said = ""  # ua-parser takes the maker's name for an OS there
+    if named := _real_system(user_agent) or _told_by_app(user_agent, said):
+        return named
     hinted = _HINTED_OS.get(hints.platform, "")
     os = hinted if hinted and said in _COARSE_OS else said
     if hinted == os and hints.platform_version:
         given = hints.platform_version
         return os, _windows_version(given) if os == "Windows" else _trimmed(given)
-    if os != said or _REDUCED_ANDROID in user_agent:
+    if os != said or _holds(user_agent, _REDUCED_ANDROID):
         return os, ""
     return os, _thawed(os, _version(parsed.major, parsed.minor, parsed.patch), user_agent)
 
 
+def _real_system(user_agent: str) -> tuple[str, str] | None:
+    """The system that names another one for compatibility, and its own version, "" where it is not said."""
+    for word, name, pattern in _REAL_SYSTEMS:
+        if word in user_agent:
+            said = pattern.search(user_agent)
+            return name, _trimmed(said[1]) if said else ""
+    return None
+
+
+def _told_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
+    """The system and version that an app names; None where it names none."""
+    said = _APP_SAYS.search(user_agent) if _holds(user_agent, _APP_WORDS) else None
+    if said is None:
+        return None
+    if said["meta"]:
+        os, version = _APP_SYSTEMS.get(said["system"], system), said["meta"]
+    elif said["ios"]:
+        os, version = "iOS", said["ios"].replace("_", ".")
+    else:
+        os, version = "Android", said["android"] or said["telegram"]
+    return os, _windows_of(version) if os == "Windows" else _trimmed(version)
+
+
 def _thawed(os: str, version: str, user_agent: str) -> str:
     """What a version that browsers have frozen is known to be; "" where it may be any later one."""
-    if os == "Mac OS X" and version in _FROZEN_MACOS:
-        return ""
-    if os == "iOS" and version in _FROZEN_IOS and (newer := _SAFARI_ON_NEWER_IOS.search(user_agent)):
-        return _trimmed(newer[1])
-    return version
+    if os == "iOS" and _FROZEN_IOS.search(user_agent) and not _NAMES_TRUE_IOS.search(user_agent):
+        safari = _SAFARI.search(user_agent)
+        return _trimmed(safari[1]) if safari else ""
+    is_frozen = (
+        (os == "Mac OS X" and version in _FROZEN_MACOS)
+        or (os == "Windows" and version == "10" and not _holds(user_agent, _WINDOWS_10))
+        or (os == "Chrome OS" and version == _FROZEN_CHROME_OS)
+    )
+    return "" if is_frozen else version
+
+
+def _windows_of(version: str) -> str:
+    """The Windows of a full version such as 10.0.22621: 11 begins with build 22000."""
+    major, _, rest = version.partition(".")
+    build = rest.partition(".")[2].partition(".")[0]
+    return "11" if major == "10" and build.isdigit() and int(build) >= _FIRST_BUILD_OF_11 else _trimmed(major)
 
 
 def _windows_version(hinted: str) -> str:
@@ -278,11 +387,25 @@ def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
     if found.family == "Spider":
         return _SPIDER
     if hints.model:
-        known = _resolver.de.extract(_ANDROID_NAMED.format(hints.model)) or _NO_DEVICE
-        return ua_parser.Device(known.family, known.brand, hints.model)
-    if _REDUCED_ANDROID in user_agent:
+        return _known(hints.model)
+    if model := _huawei_model(user_agent):
+        known = _known(model)
+        return ua_parser.Device(known.family, _maker(known, model) or found.brand, model)
+    if _holds(user_agent, _REDUCED_ANDROID):
         return _NO_DEVICE
     return ua_parser.Device(found.family, found.brand, found.model)
+
+
+def _known(model: str) -> ua_parser.Device:
+    found = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
+    return ua_parser.Device(found.family, found.brand, model)
+
+
+def _huawei_model(user_agent: str) -> str:
+    if "HMSCore" not in user_agent and "HarmonyOS;" not in user_agent:
+        return ""
+    named = _HUAWEI_MODEL.search(user_agent)
+    return named[1] or named[2] if named else ""
 
 
 def _maker(device: ua_parser.Device, model: str) -> str:
@@ -299,15 +422,27 @@ def _model(device: ua_parser.Device) -> str:
 def _type(judge: _Judge, lowered: str) -> str:
     if judge.is_bot:
         return "bot"
+    if told := _told_type(judge.ua_string):
+        return told
     if _holds(lowered, _CONSOLE_WORDS):  # before TV: the PlayStation calls itself one
         return "console"
     if _holds(lowered, _TV_WORDS) and _TV.search(lowered):
         return "tv"
     if judge.is_tablet:
         return "tablet"
-    if judge.is_mobile or judge.os.family == "KaiOS":  # user-agents does not know the latter
+    if judge.is_mobile or judge.os.family == "KaiOS":  # user-agents does not know the latter, nor the next
+        return "phone"
+    if judge.os.family == "Tizen" and " mobile " in lowered:
         return "phone"
     return "desktop" if judge.is_pc else ""
+
+
+def _told_type(user_agent: str) -> str:
+    """The type that an app or a system tells in so many words."""
+    if "OpenHarmony" in user_agent and (said := _HARMONY_TYPE.search(user_agent)):
+        return _HARMONY_TYPES.get(said[1], "")
+    said = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None
+    return said[1] if said else ""
 
 
 def _architecture(lowered: str, hints: _Hints) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import quote
 
+from tracker.domain.normalise import PERCENT, unquoted
 from tracker.edge.text import crop
 from tracker.model import Link, fast
 
@@ -18,7 +20,7 @@ MAX_TEST = 100
 MAX_TARGET = 8192
 """Longest request target answered, in bytes; a longer one gets 414 (RFC 9110, section 15.5.15)."""
 
-_SHORT, _LONG = _PATHS = ("/offer/", "/backend/api/v3/offer/")
+_SHORT, _LONG = PATHS = ("/offer/", "/backend/api/v3/offer/")
 
 _AFF_SUBS = [f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)]
 _ADV_SUBS = [f"adv_sub{n}" if n > 1 else "adv_sub" for n in range(1, 6)]
@@ -45,13 +47,15 @@ PLACES |= {
 }
 PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[_AFF_SUBS[n - 1]] for n in range(1, 21)}
 
-_IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
+IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
+"""Those that the query of a link of ours may use."""
 _BLANK = [""] * (len(NAMES) - 1)  # all but the offer
 _FIRST_AFF_SUB = PLACES["aff_sub"]
 _FIRST_ADV_SUB = PLACES["adv_sub"]
 _DEEP_LINK = PLACES["url"]
 _TEST = PLACES["test"]
-_NO_UTF8 = "\ufffd"  # what such bytes are read as
+ESCAPED_MARKS = re.compile(r"\A(?:amp;)+")
+"""What stands before a name where a page's `&amp;` was taken for `&`."""
 
 
 class LinkForm(NamedTuple):
@@ -66,25 +70,29 @@ class LinkForm(NamedTuple):
 
 
 def is_tracking_path(path: str) -> bool:
-    return path.startswith(_PATHS)
+    return path.startswith(PATHS)
 
 
 def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     """What the link says. An offer or affiliate id that is missing or no id reads as 0: no catalogue has it.
 
     The path is percent-decoded, the query is as sent. The first of repeated parameters wins, aliases
-    included; unknown ones are passed over. Without a form it is a link of ours.
+    included. Unknown ones are passed over, unless a name without a leading `amp;` is known and nowhere given
+    plainly. Without a form it is a link of ours.
     """
     if form is None:
-        texts, places = [_after_prefix(path), *_BLANK], _IN_QUERY
+        texts, places = [_after_prefix(path), *_BLANK], IN_QUERY
     else:
         texts, places = ["", *_BLANK], form.places
         _fill_in(texts, form, path)
-    for pair in reversed(query.decode("utf-8", "replace").split("&")):  # so that the first is what stays
+    for pair in reversed(query.decode("utf-8", PERCENT).split("&")):  # so that the first is what stays
         name, _, value = pair.partition("=")
         place = places.get(name)
-        if place is None and "%" in name:
-            place = places.get(unquote_plus(name))
+        if place is None and ("%" in name or ";" in name):
+            name = unquoted(name)
+            place = places.get(name)
+            if place is None and ESCAPED_MARKS.match(name):
+                return read_link(path, _without_marks(query, places), form)
         if place is None:
             continue
         if place >= _DEEP_LINK:
@@ -93,9 +101,9 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
             value = _value(value)
         texts[place] = value
     told = (
-        _IDS[texts[0]],
-        _IDS[texts[1]],
-        (texts[2] and _IDS[texts[2]]) or None,
+        IDS[texts[0]],
+        IDS[texts[1]],
+        (texts[2] and IDS[texts[2]]) or None,
         texts[3],
         texts[4],
         texts[5],
@@ -122,19 +130,32 @@ def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
             texts[place] = crop(parts[segment], MAX_VALUE)
 
 
+def _without_marks(query: bytes, places: Mapping[str, int]) -> bytes:
+    """The query with names as they were meant; those that had an `amp;` follow the plain ones, which win."""
+    plain, marked = [], []
+    for pair in query.decode("utf-8", PERCENT).split("&"):
+        said, mark, value = pair.partition("=")
+        name = unquoted(said)
+        if name in places:
+            plain.append(pair)
+        elif (name := ESCAPED_MARKS.sub("", name)) in places:
+            marked.append(f"{quote(name)}{mark}{value}")
+    return "&".join(plain + marked).encode()
+
+
 def _long_value(place: int, text: str) -> str:
-    text = unquote_plus(text, errors="replace")
+    text = unquoted(text)
     return _deep_link(text) if place == _DEEP_LINK else crop(text, MAX_TEST)
 
 
 def _deep_link(text: str) -> str:
     """The address whole and unchanged, or none."""
-    return text if crop(text, MAX_DEEP_LINK) == text and _NO_UTF8 not in text else ""
+    return text if crop(text, MAX_DEEP_LINK) == text else ""
 
 
 def _value(text: str) -> str:
     if "%" in text or "+" in text:
-        text = unquote_plus(text, errors="replace")
+        text = unquoted(text)
     return crop(text, MAX_VALUE)
 
 
@@ -150,4 +171,4 @@ class _Ids(dict[str, int]):
 
 
 _IDS_REMEMBERED = 65_536
-_IDS = _Ids()
+IDS = _Ids()

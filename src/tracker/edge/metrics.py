@@ -11,6 +11,7 @@ HELP = {
     "clicks_not_recorded": "Clicks that could be put nowhere in time; `answer` says what their visitors got.",
     "speculative_requests": "Prefetches and previews, which are not clicks.",
     "head_requests": "HEAD requests answered like a GET, which are not clicks.",
+    "lenient_links": "Clicks whose offer or affiliate only the lenient reading of their link found.",
     "orphans": "Hits that name no known offer or affiliate.",
     "unknown_url_ids": "Clicks that asked for an offer URL which is not an active one of their offer.",
     "bots": "Clicks of bots: recorded, flagged, and redirected like people's.",

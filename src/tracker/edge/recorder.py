@@ -19,6 +19,7 @@ import orjson
 
 from tracker.clickhash import Mint
 from tracker.edge.drain import Drain
+from tracker.edge.identity import EdgeId
 from tracker.edge.spool import SEGMENT_BYTES, Call, Spool, SpoolError, first_millis
 from tracker.settings import Settings
 from tracker.stream.appender import (
@@ -58,10 +59,10 @@ class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
 class Recorder:
     """One partition's clicks of this edge, in order, one call in flight."""
 
-    def __init__(self, settings: Settings, slot: int, partition: int, mint: Mint, drain: Drain) -> None:
+    def __init__(self, settings: Settings, edge: EdgeId, partition: int, mint: Mint, drain: Drain) -> None:
         assert settings.redis_url
-        self._appender = Appender(settings.redis_url, partition, slot, VisitorMemory.of(settings))
-        self._spool = Spool(settings.data_dir / "spool", slot, partition, settings.spool_bytes)
+        self._appender = Appender(settings.redis_url, partition, str(edge), VisitorMemory.of(settings))
+        self._spool = Spool(settings.data_dir / "spool", edge.slot, partition, settings.spool_bytes)
         self._drain = drain
         self._mint = mint
         self._partition = partition

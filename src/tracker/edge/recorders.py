@@ -12,7 +12,9 @@ from tracker.clickhash import Mint
 from tracker.edge import spool
 from tracker.edge.cap_sums import CapSums
 from tracker.edge.drain import Drain
+from tracker.edge.identity import EdgeId
 from tracker.edge.recorder import Recorder
+from tracker.edge.slot_watch import SlotWatch
 from tracker.model import Click, Outcomes
 from tracker.settings import Settings
 from tracker.stream.partitions import partition_of
@@ -31,33 +33,36 @@ class Part(NamedTuple):
 class Recorders:
     """Hands each click to the recorder of its visitor's partition."""
 
-    def __init__(self, settings: Settings, slot: int, mint: Mint) -> None:
+    def __init__(self, settings: Settings, edge: EdgeId, mint: Mint) -> None:
         assert settings.redis_url
         self._partitions = settings.partitions
         self._spool_dir = settings.data_dir / "spool"
         self._drain = Drain(settings.redis_url, self._spool_dir, VisitorMemory.of(settings))
         each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
         self._recorders = [
-            Recorder(each, slot, partition, mint, self._drain) for partition in range(settings.partitions)
+            Recorder(each, edge, partition, mint, self._drain) for partition in range(settings.partitions)
         ]
         self._first = self._recorders[0]
         self._cap_sums = CapSums(settings) if settings.partitions > 1 else None
-        self._summing: asyncio.Task[None] | None = None
+        self._slot_watch = SlotWatch(settings.redis_url, edge)
+        self._beside: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self._drain.start()  # first: what an edge says of itself counts what its last life left behind
         await asyncio.gather(*(recorder.start() for recorder in self._recorders))
+        self._beside = [asyncio.create_task(self._slot_watch.run(), name="slot watch")]
         if self._cap_sums:
-            self._summing = asyncio.create_task(self._cap_sums.run(), name="cap sums")
+            self._beside.append(asyncio.create_task(self._cap_sums.run(), name="cap sums"))
 
     async def stop(self) -> None:
         """Finish what is waiting, then close. Nothing may be recorded any more."""
         await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
         await self._drain.stop()
-        if self._summing:
-            self._summing.cancel()
+        for task in self._beside:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._summing
+                await task
+        await self._slot_watch.close()
         if self._cap_sums:
             await self._cap_sums.close()
 
@@ -81,6 +86,11 @@ class Recorders:
     def has_been_up(self) -> bool:
         """Whether every partition was reached once."""
         return all(recorder.has_been_up for recorder in self._recorders)
+
+    @property
+    def is_second(self) -> bool:
+        """Whether another edge has this one's slot, and had it before."""
+        return self._slot_watch.is_second
 
     @property
     def spooled(self) -> int:

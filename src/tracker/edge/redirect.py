@@ -19,6 +19,7 @@ from tracker.edge.answer import Answer, Send
 from tracker.edge.catalog import Catalog
 from tracker.edge.click import assemble
 from tracker.edge.geo import GeoReader
+from tracker.edge.lenient_link import read_leniently
 from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.metrics import Metrics
 from tracker.edge.orphans import OrphanLog
@@ -144,6 +145,12 @@ class Redirect:
             for link, visitor, key in zip(links, visitors, keys, strict=True)
         ]
         clicks = [click for click in found if click is not None]
+        if len(clicks) < len(hits):
+            found = [
+                click or self._second_reading(request, visitor, key)
+                for click, request, visitor, key in zip(found, requests, visitors, keys, strict=True)
+            ]
+            clicks = [click for click in found if click is not None]
         outcomes = [prepare(click, catalog) for click in clicks]
         parts = self._recorders.parts(clicks, outcomes)
         if len(clicks) < len(hits):
@@ -191,6 +198,7 @@ class Redirect:
         link = self._link(request, visitor)
         key = self._cookie_key(request)
         click = assemble(self._mint.hash(), link, visitor, key, self._catalog, self._geo)
+        click = click or self._second_reading(request, visitor, key, is_click=False)
         if click is None:
             return self._orphan(link, visitor, is_click=False)
         self._metrics.count("head_requests")
@@ -201,6 +209,19 @@ class Redirect:
         path = request.path
         form = None if is_tracking_path(path) else self._catalog.link_forms.find(visitor.host, path)
         return read_link(path, request.query, form)
+
+    def _second_reading(
+        self, request: Request, visitor: Visitor, key: int | None, *, is_click: bool = True
+    ) -> Click | None:
+        """The click of a link that leads nowhere as it is written, but names an offer and an affiliate."""
+        path = request.path
+        if not is_tracking_path(path) and self._catalog.link_forms.find(visitor.host, path):
+            return None
+        link = read_leniently(path, request.query)
+        click = assemble(self._mint.hash(), link, visitor, key, self._catalog, self._geo) if link else None
+        if click is not None and is_click:
+            self._metrics.count("lenient_links")
+        return click
 
     def _cookie_key(self, request: Request) -> int | None:
         return cookie.read(request.headers, self._cookie_name, self._catalog.visitor_secret)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from tracker.domain.normalise import text_of
 
 MAX_JOINED = 4096
 """Most that is kept of a header of several lines, in bytes from its end: what our own proxies wrote."""
@@ -18,7 +21,7 @@ class Request(NamedTuple):
     method: str
     scheme: str
     peer: str  # the address that the connection comes from; "" of a Unix socket
-    path: str  # percent-decoded
+    path: str  # percent-decoded; bytes that are not UTF-8 stay as they are
     raw_path: bytes
     query: bytes
     headers: Headers
@@ -30,7 +33,7 @@ class Request(NamedTuple):
             scope["method"],
             scope["scheme"],
             scope["client"][0] if scope["client"] else "",
-            scope["path"],
+            text_of(unquote_to_bytes(scope["raw_path"])),
             scope["raw_path"],
             scope["query_string"],
             headers_of(scope["headers"]),

@@ -90,6 +90,7 @@ def offer(row: Row, complain: Complain) -> Offer:
         referrer_policy=row["referrer_policy"],
         deep_link_hosts=_deep_link_hosts(row["deep_link_hosts"], complain),
         free=_free(row["free"], complain),
+        is_draft=row["status"] == "draft",
     )
 
 
@@ -134,7 +135,13 @@ def _url_rules(targeting: Mapping[str, Any], zone: str) -> tuple[Rules, bool]:
 
 def _caps(rows: Sequence[Row]) -> tuple[Cap, ...]:
     return tuple(
-        Cap(row["affiliate_id"], row["counts"] == "uniques", Period(row["period"]), row["amount"])
+        Cap(
+            row["affiliate_id"],
+            row["counts"] == "uniques",
+            Period(row["period"]),
+            row["amount"],
+            row.get("series", 0),  # a snapshot may be from before there were any
+        )
         for row in rows
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tracker.domain.normalise import cut
+
 _OFTEN_SEEN = 512  # bytes of a header that browsers send alike; what is longer is not worth remembering
 _REMEMBERED = 8192  # values
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -11,7 +13,7 @@ def crop(text: str, limit: int) -> str:
     """Without control characters (C0, DEL, C1: Unicode category Cc) and cut to `limit` characters."""
     if not text.isprintable():
         text = text.translate(_CONTROLS)
-    return text if len(text) <= limit else text[:limit]
+    return text if len(text) <= limit else cut(text, limit)
 
 
 def read(value: bytes, limit: int) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
+from tracker.domain.normalise import device_id
 from tracker.edge.address import Proxies, network_of, plain_address
 from tracker.edge.request import Headers, Request
 from tracker.edge.text import Texts, crop
@@ -36,17 +37,19 @@ _REFERRERS, _FETCHES, _HINT_TEXTS = (
     Texts(MAX_FETCH),
     Texts(MAX_CLIENT_HINTS // len(_HINTS)),
 )
-_SPECULATION = re.compile(rb"\b(?:prefetch|prerender|preview)\b", re.IGNORECASE)
-_ZERO_ID = re.compile(r"[0-]*")
+# What looks ahead says so in one of these. Sec-Purpose is that of the Fetch standard, once Sec-Fetch-Purpose.
+# Purpose and X-Purpose are those of WebKit, Chrome and Meta's apps, X-Moz and Moz-Purpose those of Firefox.
+_LOOKS_AHEAD = frozenset(
+    {b"sec-purpose", b"sec-fetch-purpose", b"purpose", b"x-purpose", b"x-moz", b"moz-purpose"}
+)
+_SPECULATION = re.compile(rb"\b(?:prefetch|prerender|preview|instant)\b", re.IGNORECASE)
 
 
 def is_speculative(headers: Headers) -> bool:
-    """Whether a browser or mail program only looks ahead: nobody has clicked yet."""
-    for name in (b"sec-purpose", b"purpose", b"x-moz"):
-        value = headers.get(name)
-        if value is not None and _SPECULATION.search(value):
-            return True
-    return False
+    """Whether a browser, app or mail program only looks ahead: nobody has clicked yet."""
+    if _LOOKS_AHEAD.isdisjoint(headers):
+        return False
+    return any(_SPECULATION.search(headers[name]) for name in _LOOKS_AHEAD & headers.keys())
 
 
 def read_visitor(request: Request, proxies: Proxies) -> Visitor:
@@ -89,24 +92,16 @@ def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None
     """
     if cookie_key is not None:
         return Identity(cookie_key, True)
-    device_id = _device_id(link) if link.gaid or link.idfa else ""
+    device = device_id(link.gaid) or device_id(link.idfa) if link.gaid or link.idfa else ""
     ip = visitor.ip
     keyed = _keyed(secret).copy()
-    keyed.update((device_id or f"{network_of(ip) if ':' in ip else ip} {visitor.user_agent}").encode())
-    return fast(Identity, (int.from_bytes(keyed.digest(), "big"), device_id != ""))
+    keyed.update((device or f"{network_of(ip) if ':' in ip else ip} {visitor.user_agent}").encode())
+    return fast(Identity, (int.from_bytes(keyed.digest(), "big"), device != ""))
 
 
 @lru_cache(8)
 def _keyed(secret: bytes) -> blake2b:
     return blake2b(digest_size=8, key=secret)  # copied for each visitor: the key is half the work
-
-
-def _device_id(link: Link) -> str:
-    """The advertising id, "" where it is absent or all zeros (tracking refused)."""
-    for device_id in (link.gaid, link.idfa):
-        if device_id and not _ZERO_ID.fullmatch(device_id):
-            return device_id
-    return ""
 
 
 def _client_hints(headers: Headers) -> str:

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import cache
 from graphlib import TopologicalSorter
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tracker.api import goals, link_places, offers, partners, traffic
+from tracker.api.fields import Fields
 from tracker.api.problems import Problem
-from tracker.api.resource import Editor, Resource, change_row, create_row, path_of
+from tracker.api.resource import Editor, Resource, change_row, create_row, implied, path_of
+from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
 from tracker.store import managed
 from tracker.store.managed import Author, Reference, Row
@@ -41,6 +45,7 @@ class Result(NamedTuple):
     changes: list[Change]
     left: int  # objects that were as the files say
     errors: list[str]
+    warnings: list[str]
 
 
 class _UnclearError(ValueError):
@@ -69,6 +74,7 @@ async def bring(connection: Connection, entries: Sequence[Entry], *, is_dry: boo
             await bringing.keep_ids_free()
             for resource in _in_order():
                 await bringing.run(resource)
+            await bringing.warn()
             if is_dry or bringing.errors:
                 raise _UndoneError
             await bringing.pass_ids()
@@ -133,10 +139,13 @@ class _Bringing:
         self._meant: dict[int, Row] = {}  # the row that an entry means, by its place among the entries
         self._places = {id(entry): place for place, entry in enumerate(entries)}
         self._changes: dict[int, Change] = {}
+        self._before: dict[int, Row | None] = {}  # what was there of what is new or changed; None = nothing
         self.errors: list[str] = []
+        self._warnings: list[str] = []
 
     def result(self) -> Result:
-        return Result(list(self._changes.values()), len(self._meant) - len(self._changes), self.errors)
+        left = len(self._meant) - len(self._changes)
+        return Result(list(self._changes.values()), left, self.errors, self._warnings)
 
     async def run(self, resource: Resource) -> None:
         """First all are there, then they are as the files say: they may refer to each other."""
@@ -151,6 +160,13 @@ class _Bringing:
                     self.errors.append(f"{entry.where}: {error}")
                 except Problem as problem:
                     self.errors += _told(entry, problem)
+
+    async def warn(self) -> None:
+        """Say what objects will not do, now that all that belongs to them is there."""
+        for place, before in self._before.items():
+            row = self._meant[place]
+            warnings = await self._entries[place].resource.warnings(self._connection, before, row)
+            self._warnings += [f"{self._entries[place].where}: {warning}" for warning in warnings]
 
     async def keep_ids_free(self) -> None:
         """Have offers' base goals, which come with them, leave those ids alone that the files say."""
@@ -188,7 +204,8 @@ class _Bringing:
         if row is None:
             row = await self._create(entry.resource, rows, given, parent)
             self._changes[place] = Change(path_of(entry.resource, row), True, ())
-        elif row.get("name") != given.get("name", row.get("name")):
+            self._before[place] = None
+        elif _alike("name", row.get("name")) != _alike("name", given.get("name", row.get("name"))):
             rows.add({**row, "name": given["name"]})
         self._meant[place] = row
 
@@ -209,13 +226,16 @@ class _Bringing:
             return
         table = entry.resource.table
         given = await self._resolved(entry, before, table.references)
+        given |= implied(self._editor, entry.resource, before, given)
         if all(name in before and before[name] == value for name, value in given.items()):
             return
         patch = {name: _replacing(before.get(name), value) for name, value in given.items()}
         where = {column: before[column] for column in table.fixed}
         after = await change_row(self._editor, entry.resource, where, patch)
         self._meant[place] = after
+        self._before.setdefault(place, before)
         changed = tuple(name for name in table.columns if before[name] != after[name])
+        changed = tuple(name for name in changed if name in entry.given) or changed
         if changed and place not in self._changes:
             self._changes[place] = Change(path_of(entry.resource, after), False, changed)
 
@@ -290,7 +310,27 @@ def _identity(resource: Resource, given: Row) -> Row:
     said = tuple(name for name in given if name in table.columns)
     columns = table.unique or named or _KNOWN_BY.get(table.name) or said
     fields = resource.fields.model_fields
-    return {column: given.get(column, fields[column].get_default()) for column in columns}
+    return {
+        column: _as_kept(resource.fields, column, given[column])
+        if column in given
+        else fields[column].get_default()
+        for column in columns
+    }
+
+
+def _as_kept(fields: type[Fields], column: str, value: Any) -> Any:
+    """A value in the form that is stored, as a word in lower case. What is wrong with one is said later."""
+    try:
+        return _type_of(fields, column).validate_python(value)
+    except ValidationError:
+        return value
+
+
+@cache
+def _type_of(fields: type[Fields], column: str) -> TypeAdapter[Any]:
+    field = fields.model_fields[column]
+    type_: Any = Annotated[field.annotation, Field(), *field.metadata]
+    return TypeAdapter(type_)
 
 
 def _current(rows: Iterable[Row]) -> list[Row]:
@@ -298,7 +338,12 @@ def _current(rows: Iterable[Row]) -> list[Row]:
 
 
 def _key(row: Row, columns: Iterable[str]) -> bytes:
-    return orjson.dumps([row.get(column) for column in columns])
+    return orjson.dumps([_alike(column, row.get(column)) for column in columns])
+
+
+def _alike(column: str, value: Any) -> Any:
+    """A name in the form that all ways to write it have in common, others as they are."""
+    return composed(value) if column == "name" and isinstance(value, str) else value
 
 
 def _replacing(old: Any, new: Any) -> Any:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import tzinfo
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+from tracker import device_words
 from tracker.clickhash import hash_for, is_click_hash, millis_of
+from tracker.domain import normalise
+from tracker.edge.address import plain_address
 from tracker.edge.link import MAX_TARGET, MAX_VALUE
 from tracker.edge.visitor import (
     MAX_CLIENT_HINTS,
@@ -27,11 +32,28 @@ from tracker.store.imports import MISSING, Known
 _LONGEST_WORD = 100
 
 _ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
-_WORDS = (
-    *("device_os", "device_os_version", "device_brand", "device_model", "device_type", "platform", "browser"),
-    *("browser_version", "mobile_carrier", "country_code", "region_code", "city", "isp", "bot_reason"),
+_FACTS = (
+    *(
+        "device_os_version",
+        "device_brand",
+        "device_model",
+        "browser_version",
+        "mobile_carrier",
+        "city",
+        "isp",
+    ),
+    "bot_reason",
 )
+# Codes of no country: user-assigned ones (ISO 3166-1, 8.1.3) that trackers and CDNs write for "unknown", for
+# proxies and for Tor, and those of old geo databases for Europe and Asia as a whole.
+_NO_COUNTRIES = frozenset({"XX", "ZZ", "T1", "A1", "A2", "O1", "EU", "AP"})
+_REGION = re.compile(r"(?:[A-Z]{2}-)?([A-Z0-9]{1,3})")
 _DERIVED = ("id", "offer_name", "advertiser_name", "affiliate_name", "sale_status", "advertiser_external_id")
+
+REQUIRED = (("offer_id",), ("affiliate_id",), ("legacy_id", "hash"), ("created_at", "hash"))
+"""Columns that a file must have: one of each."""
+
+_COMPARED = frozenset(ClickRow._fields) - {"hash"}
 
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(ClickRow._fields, ""),
@@ -65,6 +87,25 @@ def _reason(value: Any) -> int:
         raise ValueError("is no reason of this tracker") from None
 
 
+def _country(text: str) -> str:
+    return "" if text.upper() in _NO_COUNTRIES else normalise.country(text)
+
+
+def _region(text: str) -> str:
+    """As the live path has it: the part of ISO 3166-2 after the country."""
+    found = _REGION.fullmatch(text.upper())
+    if found is None:
+        raise ValueError(f"{text[:_LONGEST_WORD]!r} is not a region's code (ISO 3166-2), such as CA of US-CA")
+    return found[1]
+
+
+def _address(text: str) -> str:
+    found = plain_address(text)
+    if not found:
+        raise ValueError(f"{text[:_LONGEST_WORD]!r} is not an IP address")
+    return found
+
+
 def _readers(zone: tzinfo) -> dict[str, values.Reader]:
     return {
         **dict.fromkeys(("hash", "group_hash", "legacy_id"), values.key),
@@ -90,7 +131,14 @@ def _readers(zone: tzinfo) -> dict[str, values.Reader]:
         "referrer": values.text(MAX_REFERRER),
         "host": values.text(MAX_HOST),
         **dict.fromkeys(("fetch_dest", "fetch_user"), values.text(MAX_FETCH)),
-        **dict.fromkeys((*_WORDS, "ip"), values.text(_LONGEST_WORD)),
+        **dict.fromkeys(_FACTS, values.fact(_LONGEST_WORD)),
+        "country_code": values.fact(_LONGEST_WORD, _country),
+        "region_code": values.fact(_LONGEST_WORD, _region),
+        "device_os": values.fact(_LONGEST_WORD, partial(device_words.ours, "os")),
+        "device_type": values.fact(_LONGEST_WORD, normalise.device_type),
+        "platform": values.fact(_LONGEST_WORD, normalise.platform),
+        "browser": values.fact(_LONGEST_WORD, partial(device_words.ours, "browser")),
+        "ip": values.fact(_LONGEST_WORD, _address),
         "requested_link": values.text(MAX_REQUESTED_LINK),
         "redirected_link": values.text(MAX_TARGET),
         **dict.fromkeys((*_DERIVED, "has_conversions"), values.ignored),
@@ -122,7 +170,8 @@ class ClickReader(NamedTuple):
                 found[name] = value
         found.setdefault("requested_offer_id", found["offer_id"])
         found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # nobody else's
-        return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id)
+        named = _compared(tuple(fields))
+        return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id, named)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that it is known by."""
@@ -150,6 +199,12 @@ class ClickReader(NamedTuple):
         if offer is None or errors:
             raise RowError(errors)
         return {"advertiser_id": offer.advertiser_id, "brand_id": offer.brand_id, "aff_group_id": group_id}
+
+
+@lru_cache(64)  # the rows of a file mostly have the same
+def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that the table must have as the file has them."""
+    return tuple(name for name in fields if name in _COMPARED)
 
 
 def _check_time(hash_: str, millis: int | None) -> None:

@@ -2,55 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tracker.clickhash import hash_for, is_click_hash, millis_of
-from tracker.conversion import ADV_SUBS, read_status
+from tracker.conversion import ADV_SUBS, DEFAULT_WORDS, no_status
+from tracker.domain.normalise import amount, given, trim, word
 from tracker.edge.link import MAX_VALUE
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
-from tracker.money import read_amount, read_currency
-from tracker.store.imported_conversions import ImportedConversion
+from tracker.money import read_currency
+from tracker.store.imported_conversions import COMPARED, ImportedConversion
 
 _CURRENCIES = ("sale_currency", "payout_currency", "revenue_currency")
+_GOALS = ("goal", "goal_code", "goal_name", "event")
 _REQUIRED = ("click_hash", "status", "created_at")
+REQUIRED = tuple((name,) for name in _REQUIRED)
+"""Columns that a file must have."""
 _DERIVED = (
-    *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "goal_name", "advertiser_id"),
+    *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
     *("browser", "affiliate_source", "is_test", "click_created_at"),
 )
 
 
-def _amount(value: Any) -> Decimal:
-    return read_amount(str(value))
+def _amount(value: Any) -> Decimal | None:
+    text = given(str(value))
+    return amount(text) if text else None
 
 
-def _currency(value: Any) -> str:
-    return read_currency(str(value))
+def _currency(value: Any) -> str | None:
+    text = given(str(value))
+    return read_currency(text) if text else None
 
 
-def _status(value: Any) -> str:
-    return read_status(str(value))
+def _status(words: Collection[str]) -> values.Reader:
+    def read(value: Any) -> str:
+        text = word(given(str(value)))
+        if text and text not in words:
+            raise ValueError(no_status())
+        return text
+
+    return read
 
 
 def _click(value: Any) -> str:
-    """A hash as it is kept, or an earlier id as it is."""
-    name = values.key(value)
-    plain = name.replace("-", "").lower()
+    """A hash as it is kept, or an earlier id as it was written."""
+    name = values.written_key(value)
+    plain = trim(name).replace("-", "").lower()
     return plain if is_click_hash(plain) else name
 
 
-def _readers(zone: tzinfo) -> dict[str, values.Reader]:
+def _goal(value: Any) -> str:
+    return trim(values.written_key(value))
+
+
+def _goal_id(value: Any) -> int | None:
+    text = given(str(value))
+    return values.id_(text) if text else None
+
+
+def _readers(zone: tzinfo, words: Collection[str]) -> dict[str, values.Reader]:
     return {
         "click_hash": _click,
-        **dict.fromkeys(("hash", "legacy_id", "order_id"), values.key),
-        "goal_id": values.id_,
-        "status": _status,
+        **dict.fromkeys(("hash", "legacy_id"), values.key),
+        "order_id": values.written_key,
+        "goal_id": _goal_id,
+        **dict.fromkeys(_GOALS, _goal),
+        "status": _status({*words, *DEFAULT_WORDS}),
         "is_over_cap": values.flag,
-        **dict.fromkeys(("payout", "revenue", "sale_amount"), _amount),
+        **dict.fromkeys(("payout", "revenue", "sale_amount", "refunded"), _amount),
         **dict.fromkeys(("currency", *_CURRENCIES), _currency),
         **dict.fromkeys(("sale_status", "advertiser_external_id", *ADV_SUBS), values.text(MAX_VALUE)),
         **dict.fromkeys(("created_at", "updated_at"), values.moment(zone)),
@@ -65,8 +89,9 @@ class ConversionReader(NamedTuple):
     readers: Mapping[str, values.Reader]
 
     @classmethod
-    def of(cls, source: str, zone: tzinfo) -> ConversionReader:
-        return cls(source, _readers(zone))
+    def of(cls, source: str, zone: tzinfo, words: Collection[str] = ()) -> ConversionReader:
+        """`words`: what the operator's tables know, beside what other platforms call a status."""
+        return cls(source, _readers(zone, words))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedConversion:
         """One row.
@@ -74,7 +99,8 @@ class ConversionReader(NamedTuple):
         Raises:
             RowError: naming each field that is wrong.
         """
-        found = read_all(fields, self.readers)
+        read = read_all(fields, self.readers)
+        found = {name: value for name, value in read.items() if value not in (None, "")}
         missing = [name for name in _REQUIRED if name not in found]
         if missing:
             raise RowError(dict.fromkeys(missing, "is missing"))
@@ -84,12 +110,14 @@ class ConversionReader(NamedTuple):
             hash=hash_,
             click=found["click_hash"],
             goal_id=found.get("goal_id"),
-            order_id=found.get("order_id"),
-            status=found["status"],
+            goal=_named_goal(found),
+            order_id=trim(found.get("order_id", "")) or None,
+            word=found["status"],
             is_over_cap=found.get("is_over_cap", False),
             sale_status=found.get("sale_status", ""),
             sale_amount=found.get("sale_amount"),
             sale_currency=found.get("sale_currency", currency),
+            refunded=found.get("refunded", Decimal(0)),
             payout=found.get("payout", Decimal(0)),
             payout_currency=found.get("payout_currency", currency),
             revenue=found.get("revenue", Decimal(0)),
@@ -97,6 +125,7 @@ class ConversionReader(NamedTuple):
             own=tuple(found.get(name, "") for name in ("advertiser_external_id", *ADV_SUBS)),
             created_at=_time(millis_of(hash_)),
             updated_at=_time(found.get("updated_at", millis_of(hash_))),
+            named=_compared(tuple(fields)),
         )
 
     def _hash(self, found: Mapping[str, Any]) -> str:
@@ -106,8 +135,20 @@ class ConversionReader(NamedTuple):
             if millis // 1000 != millis_of(own) // 1000:
                 raise RowError({"created_at": "is not the time in its hash: is --tz that of the export?"})
             return str(own)
-        about = "\0".join(str(found.get(name, "")) for name in ("click_hash", "goal_id", "order_id"))
+        goal = found.get("goal_id") or _named_goal(found)
+        about = "\0".join((found["click_hash"], str(goal), found.get("order_id", "")))
         return hash_for(millis, f"{self.source}\0conversion\0{found.get('legacy_id') or own or about}")
+
+
+@lru_cache(64)  # the rows of a file mostly have the same
+def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that the table must have as the file has them."""
+    currencies = _CURRENCIES if "currency" in fields else ()
+    return tuple(name for name in COMPARED if name in fields or name in currencies)
+
+
+def _named_goal(found: Mapping[str, Any]) -> str:
+    return next((found[name] for name in _GOALS if name in found), "")
 
 
 def _time(millis: int) -> datetime:

@@ -14,6 +14,7 @@ import orjson
 
 from tracker.api.resource import Resource
 from tracker.complaint import Complaint
+from tracker.domain.csv_rows import Columns
 from tracker.importing import yaml_file
 from tracker.importing.files import RowFile
 
@@ -101,7 +102,7 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
     if resource is None:
         raise Complaint(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
     properties = resource.fields.model_json_schema()["properties"]
-    file, values = RowFile(path, {}), 0
+    file, values = RowFile(path, Columns()), 0
     for line in file.lines():
         values += len(line.fields)
         if values > yaml_file.MOST_VALUES or file.taken > yaml_file.LARGEST:

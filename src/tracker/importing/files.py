@@ -6,38 +6,39 @@ in memory than LONGEST bytes, compressed or not.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
 import re
 import shutil
 import zlib
-from codecs import getincrementaldecoder
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
-from io import BufferedReader
+from io import BufferedReader, TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import orjson
 
 from tracker.complaint import Complaint
+from tracker.domain import csv_rows
+from tracker.domain.csv_rows import LEFT_OUT, Columns, CsvError
 
 Fields = dict[str, Any]
-Names = Mapping[str, str]
-"""Their names of fields to ours; "" leaves a field out."""
 
 LONGEST = 8 << 20
 """Bytes of a line, a row of CSV, an item of a JSON list. An answer of the API with 1,000 clicks has 2 MB."""
 
 _BUFFER = 1 << 20  # bytes
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
-_DELIMITERS = ",;\t|"
-_LEFT_OUT = ""
+_NO_ROWS = {
+    b"PK\x03\x04": "is a spreadsheet or a ZIP archive: save it as CSV",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet: save it as CSV",
+    b"%PDF": "is a PDF document: save it as CSV",
+    b"PAR1": "is a Parquet file: save it as CSV or NDJSON",
+}
 _WHITE = re.compile(r"[ \t\r\n]*")
 _AFTER_ITEM = set(",] \t\r\n")
 _DECODER = json.JSONDecoder()
@@ -54,15 +55,12 @@ class Line(NamedTuple):
 class RowFile:
     """One file; read from its beginning as often as asked for."""
 
-    def __init__(
-        self, path: Path, names: Names, known: Collection[str] = (), unnamed: IO[bytes] | None = None
-    ) -> None:
-        """`known`: the fields that there are; none given: any may be named. `unnamed`: read for the path."""
+    def __init__(self, path: Path, columns: Columns, unnamed: IO[bytes] | None = None) -> None:
+        """`unnamed`: read for the path."""
         self.path = path
         self.taken = 0
-        """Bytes of the lines that have been read, uncompressed."""
-        self._names = names
-        self._known = known
+        """Bytes of the lines that have been read, uncompressed and as UTF-8."""
+        self._columns = columns
         self._unnamed = unnamed
         self._size = (os.fstat(unnamed.fileno()) if unnamed else path.stat()).st_size
         self._raw: BufferedReader | None = None
@@ -87,34 +85,40 @@ class RowFile:
         """
         self.taken = 0
         with self.open() as self._raw:
-            is_compressed = self._raw.read(len(_GZIP)) == _GZIP
+            start = self._raw.read(4)
             self._raw.seek(0)
+            if start in _NO_ROWS:
+                raise Complaint(f"{self.path} {_NO_ROWS[start]}")
             try:
-                with gzip.open(self._raw) if is_compressed else self._raw as content:
-                    yield from self._lines(content)
+                content = gzip.open(self._raw) if start.startswith(_GZIP) else self._raw  # noqa: SIM115
+                with csv_rows.open_text(cast(IO[bytes], content)) as text:
+                    yield from self._lines(text)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise Complaint(f"{self.path} is damaged: {error}") from None
 
-    def _lines(self, content: BufferedReader | gzip.GzipFile) -> Iterator[Line]:
-        first = content.readline(LONGEST + 1).removeprefix(_BYTE_ORDER_MARK)
+    def _lines(self, content: TextIOWrapper) -> Iterator[Line]:
+        above, first = 0, content.readline(LONGEST + 1)
+        while first and not first.strip():
+            above, first = above + 1, content.readline(LONGEST + 1)
         begins_with = first.lstrip()[:1]
-        if begins_with == b"[":
-            return self._list(chain([first], iter(partial(content.read, _BUFFER), b"")))
-        texts = self._bounded(chain([first], iter(partial(content.readline, LONGEST + 1), b"")))
-        if begins_with == b"{":
-            return self._ndjson(texts) if _is_json(first) else self._json(texts)
-        return self._csv(texts)
+        if begins_with == "[":
+            return self._list(chain([first], iter(partial(content.read, _BUFFER), "")))
+        texts = self._bounded(above, chain([first], iter(partial(content.readline, LONGEST + 1), "")))
+        if begins_with == "{":
+            return self._ndjson(above, texts) if _is_json(first) else self._json(texts)
+        return self._csv(above, texts, is_for_people=csv_rows.is_for_people(content))
 
-    def _bounded(self, texts: Iterable[bytes]) -> Iterator[bytes]:
-        for number, text in enumerate(texts, 1):
-            self.taken += len(text)
-            if len(text) > LONGEST:
+    def _bounded(self, above: int, texts: Iterable[str]) -> Iterator[str]:
+        for number, text in enumerate(texts, above + 1):
+            size = len(text) if text.isascii() else len(text.encode())
+            self.taken += size
+            if size > LONGEST:
                 raise Complaint(f"{self.path}:{number}: this line is longer than {LONGEST >> 20} MiB")
             yield text
 
-    def _json(self, texts: Iterable[bytes]) -> Iterator[Line]:
+    def _json(self, texts: Iterable[str]) -> Iterator[Line]:
         """The rows of one object over several lines."""
-        parts: list[bytes] = []
+        parts: list[str] = []
         for text in texts:
             parts.append(text)
             if self.taken > LONGEST:
@@ -123,13 +127,13 @@ class RowFile:
                     "write its rows as NDJSON, one object in a line"
                 )
         try:
-            rows = _rows(orjson.loads(b"".join(parts)))
+            rows = _rows(orjson.loads("".join(parts)))
         except orjson.JSONDecodeError as error:
             raise Complaint(f"{self.path} is not JSON: {error}") from None
         for number, row in enumerate(rows, 1):
             yield self._object(number, row)
 
-    def _list(self, blocks: Iterator[bytes]) -> Iterator[Line]:
+    def _list(self, blocks: Iterator[str]) -> Iterator[Line]:
         number = 0
         try:
             for number, text in enumerate(_Items(blocks), 1):
@@ -138,8 +142,8 @@ class RowFile:
         except (ValueError, RecursionError) as error:
             raise Complaint(f"{self.path} is not JSON after item {number}: {error}") from None
 
-    def _ndjson(self, texts: Iterator[bytes]) -> Iterator[Line]:
-        for number, text in enumerate(texts, 1):
+    def _ndjson(self, above: int, texts: Iterator[str]) -> Iterator[Line]:
+        for number, text in enumerate(texts, above + 1):
             if not text.strip():
                 continue
             try:
@@ -153,52 +157,33 @@ class RowFile:
     def _object(self, number: int, row: Any) -> Line:
         if not isinstance(row, dict):
             return Line(number, {}, "is not a JSON object")
-        if self._names:
-            row = {self._names.get(name, name): value for name, value in row.items()}
-            row.pop(_LEFT_OUT, None)
+        if self._columns.names:
+            row = {self._columns.names.get(name, name): value for name, value in row.items()}
+            row.pop(LEFT_OUT, None)
         return Line(number, row)
 
-    def _csv(self, texts: Iterator[bytes]) -> Iterator[Line]:
-        began = 0  # where the row that is read began
+    def _csv(self, above: int, texts: Iterator[str], *, is_for_people: bool) -> Iterator[Line]:
+        began, read, row = 0, above, above + 1  # bytes before a row, the lines read, the first one of the row
 
-        def decoded() -> Iterator[str]:
+        def bounded() -> Iterator[str]:
+            nonlocal read
             for text in texts:
+                read += 1
                 if self.taken - began > LONGEST:
                     raise Complaint(
-                        f"{self.path}:{before + 1}: this row is longer than {LONGEST >> 20} MiB: "
+                        f"{self.path}:{row}: this row is longer than {LONGEST >> 20} MiB: "
                         "is a quotation mark not closed?"
                     )
-                yield text.decode(errors="surrogateescape")
+                yield text
 
-        before = 0
-        lines = decoded()
-        first = next(lines)
-        delimiter = max(_DELIMITERS, key=first.count)
-        reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-        header = self._header(next(reader, []))
-        before, began = reader.line_num, self.taken
-        while (row := _next(reader)) is not None:
-            number, before, began = before + 1, reader.line_num, self.taken
-            if isinstance(row, str):
-                yield Line(number, {}, row)
-            elif len(row) == len(header):
-                fields: Fields = dict(zip(header, row, strict=True))
-                fields.pop(_LEFT_OUT, None)
-                yield Line(number, fields)
-            elif row:
-                yield Line(number, {}, f"has {len(row)} columns where the header has {len(header)}")
-
-    def _header(self, theirs: list[str]) -> list[str]:
-        header = [self._names.get(name.strip(), name.strip()) for name in theirs]
-        named = [name for name in header if name != _LEFT_OUT]
-        twice = sorted({name for name in named if named.count(name) > 1})
-        unknown = [name for name in named if self._known and name not in self._known]
-        if unknown:
-            which = ", ".join(map(repr, unknown))
-            raise Complaint(f"{self.path}: no field is called {which}: --map it to one, or to nothing")
-        if twice or not named:
-            raise Complaint(f"{self.path}: {f'two columns are {twice[0]}' if twice else 'names no columns'}")
-        return header
+        try:
+            rows = csv_rows.rows(bounded(), self._columns, is_for_people=is_for_people)
+            for number, fields, error in rows:
+                if fields or error:
+                    yield Line(above + number, fields, error)
+                began, row = self.taken, read + 1
+        except CsvError as error:
+            raise Complaint(f"{self.path}: {error}") from None
 
 
 def spooled(content: IO[bytes], directory: Path) -> IO[bytes]:
@@ -221,9 +206,8 @@ class _Items:
         RecursionError: an item is nested too deeply.
     """
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
+    def __init__(self, blocks: Iterator[str]) -> None:
         self._blocks = blocks
-        self._decode = getincrementaldecoder("utf-8")("surrogateescape").decode
         self._text, self._at = "", 0
 
     def __iter__(self) -> Iterator[str]:
@@ -264,9 +248,9 @@ class _Items:
                 return self._text[self._at : self._at + 1]
 
     def _read_on(self) -> bool:
-        block = next(self._blocks, b"")
+        block = next(self._blocks, "")
         if block:
-            self._text, self._at = self._text[self._at :] + self._decode(block), 0
+            self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)
 
 
@@ -285,17 +269,9 @@ def _rows(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _is_json(text: bytes) -> bool:
+def _is_json(text: str) -> bool:
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-def _next(reader: Iterator[list[str]]) -> list[str] | str | None:
-    """The next row, or what is wrong with it; None at the end."""
-    try:
-        return next(reader, None)
-    except csv.Error as error:
-        return f"is not CSV: {error}"

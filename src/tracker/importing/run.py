@@ -12,9 +12,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from hashlib import file_digest, sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +25,7 @@ import orjson
 from tracker.complaint import Complaint
 from tracker.importing.files import Line, RowFile
 from tracker.store import imports
-from tracker.store.imports import Batch, Run, Sums, added
+from tracker.store.imports import Batch, Comparison, Run, Sums, added
 from tracker.store.pool import Connection
 
 BATCH = 5_000
@@ -31,7 +33,8 @@ BATCH = 5_000
 BATCH_BYTES = 32 << 20
 """Bytes of a file that one has at most, and one row: two are in memory."""
 
-_MOST_NAMED = 20
+_MOST_NAMED = 10_000
+_MOST_DIFFERENCES = 20
 _SAY_SECONDS = 2.0
 
 
@@ -46,7 +49,9 @@ class Store(Protocol):
 
     async def prepare(self, items: Sequence[Any], /) -> None: ...
     async def store(self, items: Sequence[Any], /) -> Batch: ...
-    async def compare(self, items: Sequence[Any], /) -> tuple[Sums, Sums]: ...
+    async def begin_check(self) -> None: ...
+    async def check(self, items: Sequence[Any], /) -> dict[int, str]: ...
+    async def compare(self, items: Sequence[Any], /) -> Comparison: ...
 
 
 class Job(NamedTuple):
@@ -68,6 +73,8 @@ class Outcome(NamedTuple):
     run: Run
     expected: Sums
     found: Sums
+    differing: Counter[str]  # rows that are there otherwise, by field
+    rows_differing: int
 
     @property
     def is_proven(self) -> bool:
@@ -113,28 +120,39 @@ def _digest(job: Job) -> bytes:
 
 
 async def _check(job: Job) -> None:
-    named: list[str] = []
+    """See that all rows can be read and stored: each that cannot is named before anything is stored."""
     number = 0
+    await job.store.begin_check()
     async for rows in _batches(job, "checked"):
-        number += len(rows.bad)
-        named += [_named(job, line, why) for line, why in rows.bad[: _MOST_NAMED - len(named)]]
+        refused = [(rows.lines[place], why) for place, why in (await job.store.check(rows.items)).items()]
+        wrong = sorted([*rows.bad, *refused], key=lambda each: each[0].number)
+        _name(job, wrong[: max(_MOST_NAMED - number, 0)])
+        number += len(wrong)
     if number:
-        _refuse(job, named, number, "nothing is stored")
+        _refuse(job, number, "nothing is stored")
 
 
 async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
     """Store what is not `done` yet; and whatever is stored, look for it in the table."""
     expected: Sums = {}
     found: Sums = {}
-    number = 0
+    differing: Counter[str] = Counter()
+    number = rows_differing = 0
     async for rows in _batches(job, "compared" if job.is_dry else "stored"):
         number += rows.number
         if number > done and not job.is_dry:
             await _store(connection, job, digest, rows)
-        wanted, there = await job.store.compare(rows.items)
-        expected, found = added(expected, wanted), added(found, there)
+        compared = await job.store.compare(rows.items)
+        expected, found = added(expected, compared.expected), added(found, compared.found)
+        differing.update(chain.from_iterable(compared.differing.values()))
+        others = [
+            (rows.lines[place], f"is there with another {', '.join(names)}")
+            for place, names in compared.differing.items()
+        ]
+        _name(job, others[: max(_MOST_DIFFERENCES - rows_differing, 0)])
+        rows_differing += len(others)
     run = await imports.run_of(connection, digest) if not job.is_dry else None
-    return Outcome(run or Run(number, 0, 0, 0), expected, found)
+    return Outcome(run or Run(number, 0, 0, 0), expected, found, differing, rows_differing)
 
 
 async def _store(connection: Connection, job: Job, digest: bytes, rows: _Rows) -> None:
@@ -150,8 +168,8 @@ def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
     if not bad:
         return
     if job.bad_rows is None:
-        named = [_named(job, line, why) for line, why in bad[:_MOST_NAMED]]
-        _refuse(job, named, len(bad), "what was stored before them stays")
+        _name(job, bad[:_MOST_NAMED])
+        _refuse(job, len(bad), "what was stored before them stays")
     assert job.bad_rows
     with open(job.bad_rows, "ab", opener=_private) as file:
         file.writelines(_as_json({"line": line.number, "why": why, "row": line.fields}) for line, why in bad)
@@ -177,15 +195,15 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, str) else None
 
 
-def _refuse(job: Job, named: Sequence[str], number: int, state: str) -> None:
-    print(*named, sep="\n", file=sys.stderr)
-    more = f", of which these are the first {len(named)}" if number > len(named) else ""
+def _refuse(job: Job, number: int, state: str) -> None:
+    more = f", of which these are the first {_MOST_NAMED:,}" if number > _MOST_NAMED else ""
     are = "1 row is" if number == 1 else f"{number} rows are"
     raise Complaint(f"{job.file.path.name}: {are} wrong{more}; {state}")
 
 
-def _named(job: Job, line: Line, why: str) -> str:
-    return f"{job.file.path.name}:{line.number}: {why}"
+def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
+    for line, why in wrong:
+        print(f"{job.file.path.name}:{line.number}: {why}", file=sys.stderr)
 
 
 async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:

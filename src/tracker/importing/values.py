@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
@@ -9,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from tracker.api.times import first_second, read_local
+from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
 from tracker.model import MAX_ID
 
@@ -27,8 +29,11 @@ _FLAGS = {
     "no": False,
     "0": False,
 }
+_WHOLE = re.compile(r"([0-9]{1,19})(?:\.0+)?", re.ASCII)  # programs that know one kind of number write 513.0
+_NOT_KNOWN = frozenset({"-", "--", "?", "unk", "other", "(not set)", "not set", "not available", "na"})
 _EARLIEST = 946_684_800_000  # in 2000, Unix milliseconds
-_LOCAL = len("2024-07-08 13:40:00")
+_LONGEST_TIME = 100  # characters
+_LOCAL = (len("2024-07-08"), len("2024-07-08 13:40:00"))
 _UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # how many digits they have from 2001 to 2286
 
 
@@ -40,7 +45,7 @@ class RowError(ValueError):
 
 
 def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values that are there; null and empty text are absent.
+    """The values that are there; null, empty text and what a reader finds absent (None) are not.
 
     Raises:
         RowError: naming each field that is unknown or cannot be read.
@@ -53,7 +58,8 @@ def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[s
             errors[name] = "is no field here: --map it to one, or to nothing"
         elif value is not None and value != "" and reader is not ignored:
             try:
-                values[name] = reader(value)
+                if (found := reader(value)) is not None:
+                    values[name] = found
             except ValueError as error:
                 errors[name] = str(error)
     if errors:
@@ -63,7 +69,9 @@ def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[s
 
 def whole(low: int, high: int) -> Reader:
     def read(value: Any) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        if isinstance(value, str) and (digits := _WHOLE.fullmatch(trim(value))):
+            value = int(digits[1])
+        elif isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not low <= value <= high:
             raise ValueError(f"is not a whole number from {low} to {high}")
@@ -86,26 +94,51 @@ def text(limit: int) -> Reader:
 
 
 def key(value: Any) -> str:
-    value = _text(value)
-    if len(value) > MAX_KEY or not value.isprintable():
+    """An id, trimmed."""
+    text = trim(_text(value))
+    if not 0 < len(text) <= MAX_KEY or not text.isprintable():
         raise ValueError(f"is not a text of 1 to {MAX_KEY} printable characters")
-    return value  # type: ignore[no-any-return]
+    return text
+
+
+def written_key(value: Any) -> str:
+    """An id as it was written, as earlier rows may have it; "" for one that is absent."""
+    text = _text(value)
+    if not given(text):
+        return ""
+    key(text)
+    return crop(text, len(text))
 
 
 def choice(*allowed: str) -> Reader:
     def read(value: Any) -> str:
-        if value not in allowed:
+        found = word(value) if isinstance(value, str) else value
+        if found not in allowed:
             raise ValueError(f"is none of {', '.join(allowed)}")
-        return value  # type: ignore[no-any-return]
+        return found
 
     return read
 
 
 def flag(value: Any) -> bool:
-    found = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    found = value if isinstance(value, bool) else _FLAGS.get(word(str(value)))
     if found is None:
         raise ValueError("is neither true nor false")
     return found
+
+
+def fact(limit: int, normal: Callable[[str], str] = str) -> Reader:
+    """What somebody found out about the visitor, in our words; None if they say that they do not know."""
+
+    @lru_cache(4096)
+    def read_text(value: str) -> str | None:
+        text = given(value)
+        return (crop(normal(text), limit) or None) if text and text.casefold() not in _NOT_KNOWN else None
+
+    def read(value: Any) -> str | None:
+        return read_text(_text(value)[: 4 * limit])  # what is remembered is short
+
+    return read
 
 
 def ignored(value: Any) -> None:
@@ -117,14 +150,15 @@ def moment(zone: tzinfo) -> Reader:
 
     @lru_cache(4096)
     def read_text(value: str) -> int:
+        value = trim(value)
         if value.isascii() and value.isdigit():
             return _unix(value)
-        if len(value) <= _LOCAL:
+        if len(value) in _LOCAL or not value[:1].isdigit():
             return first_second(read_local(value, is_end=False), zone) * 1000
         return _iso(value, zone)
 
     def read(value: Any) -> int:
-        return past(read_text(_text(value)))
+        return past(read_text(_text(value)[:_LONGEST_TIME]))
 
     return read
 

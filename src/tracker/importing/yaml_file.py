@@ -21,6 +21,10 @@ _SCALARS = (
 )
 _MOST_DIGITS = 100
 
+# A character beyond U+FFFF is two escapes in JSON (RFC 8259, section 7). YAML has one, and refuses these.
+_STRING = re.compile(rb'"(?:[^"\\\n]|\\.)*"')
+_PAIR = re.compile(rb"((?<!\\)(?:\\\\)*)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+
 
 class Mapping(dict[str, Any]):
     """An object that knows the line it begins on."""
@@ -72,11 +76,23 @@ def read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
+        if b"\\u" in content:
+            content = _STRING.sub(_with_pairs_joined, content)
         _check_size(path, content)
         return yaml.load(content, _Loader)  # noqa: S506 - it is a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
         raise Complaint(f"{path}: {why}") from None
+
+
+def _with_pairs_joined(string: re.Match[bytes]) -> bytes:
+    """A string in quotation marks, with its surrogate pairs as the characters that they stand for."""
+    return _PAIR.sub(_joined, string[0]) if b"\\u" in string[0] else string[0]
+
+
+def _joined(pair: re.Match[bytes]) -> bytes:
+    code_units = bytes.fromhex((pair[2] + pair[3]).decode())
+    return pair[1] + code_units.decode("utf-16-be").encode()
 
 
 def too_large(path: Path) -> Complaint:

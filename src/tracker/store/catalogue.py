@@ -46,7 +46,8 @@ _MILLIS = f"""CASE {{0}} WHEN 'infinity' THEN {_FAR} WHEN '-infinity' THEN 0
 
 _CAPS = """coalesce((
         SELECT jsonb_agg(jsonb_build_object(
-            'affiliate_id', affiliate_id, 'counts', counts, 'period', period, 'amount', amount) ORDER BY id)
+            'affiliate_id', affiliate_id, 'counts', counts, 'period', period, 'amount', amount,
+            'series', series) ORDER BY id)
         FROM cap WHERE counts IN ('clicks', 'uniques') AND {}), '[]')"""
 
 _FREE = """(SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
@@ -100,6 +101,8 @@ _SECRET = f"""jsonb_build_object(
     'expires', {_MILLIS.format("expires_at")}
 )::text"""
 
+_STATUS_WORD = "jsonb_build_object('advertiser_id', advertiser_id, 'word', word)::text"
+
 _NETWORK = """SELECT 'true', jsonb_build_object(
     'fallback_url', fallback_url, 'fallback_offer_id', fallback_offer_id)::text FROM deployment"""
 
@@ -112,6 +115,7 @@ _QUERIES: Mapping[str, _Query] = {
     "bot_rule": _by_id("to_jsonb(bot_rule)::text", "bot_rule"),
     "network": _Query(_NETWORK, f"{_NETWORK} WHERE $1::text[] IS NOT NULL"),
     "secret": _by_id(_SECRET, "advertiser_secret"),
+    "status_word": _by_id(_STATUS_WORD, "status_word"),
     "tracking_host": _Query(_HOST, f"{_HOST} WHERE host = ANY ($1)"),
 }
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _FOR_GOOD = datetime(9999, 12, 31, tzinfo=UTC)
 
 _CAPS = """
-SELECT affiliate_id, counts, period, amount, on_reached = 'close', currency,
+SELECT affiliate_id, counts, period, amount, on_reached = 'close', currency, counts_after,
        (SELECT time_zone FROM offer WHERE id = offer_id)
 FROM cap WHERE offer_id = $1 AND counts IN ('conversions', 'payout', 'revenue')
     AND (affiliate_id IS NULL OR affiliate_id IN (0, $2))
@@ -30,7 +30,7 @@ SELECT CASE $5
     WHEN 'payout' THEN coalesce(sum(payout) FILTER (WHERE payout_currency = $6), 0)
     ELSE coalesce(sum(revenue) FILTER (WHERE revenue_currency = $6), 0) END
 FROM conversion WHERE offer_id = $1 AND ($2::bigint IS NULL OR affiliate_id = $2)
-    AND created_at >= $3 AND created_at < $4 AND status <> 'rejected' AND NOT is_test
+    AND created_at >= $3 AND created_at < $4 AND id > $7 AND status <> 'rejected' AND NOT is_test
 """
 _CLOSE_OFFER = """
 UPDATE offer SET closed_until = $2 WHERE id = $1 AND coalesce(closed_until, '-infinity') < $2 RETURNING true
@@ -51,6 +51,7 @@ class _Cap(NamedTuple):
     amount: int
     closes: bool
     currency: str | None
+    counts_after: int  # id of the last conversion that was stored before it
     time_zone: str
 
 
@@ -63,6 +64,7 @@ class _Count(NamedTuple):
     end: datetime
     counts: str
     currency: str | None
+    after: int
 
 
 class CapBook:
@@ -80,13 +82,15 @@ class CapBook:
         if status is ConversionStatus.REJECTED:
             return False
         caps = await self._caps_of(click.offer_id, click.affiliate_id)
-        return any([await self._add(cap, _count(cap, click, millis), _worth(cap, money)) for cap in caps])
+        place = click.offer_id, click.affiliate_id, millis
+        return any([await self._add(cap, _count(cap, *place), _worth(cap, money)) for cap in caps])
 
     async def grow(self, click: ConvertedClick, before: Amounts, after: Amounts, millis: int) -> bool:
         """Count what a conversion that was counted comes to now; whether that goes beyond a cap."""
         caps = await self._caps_of(click.offer_id, click.affiliate_id)
         more = [(cap, _worth(cap, after) - _worth(cap, before)) for cap in caps]
-        return any([await self._add(cap, _count(cap, click, millis), by) for cap, by in more if by])
+        place = click.offer_id, click.affiliate_id, millis
+        return any([await self._add(cap, _count(cap, *place), by) for cap, by in more if by])
 
     async def _add(self, cap: _Cap, count: _Count, worth: Decimal) -> bool:
         used = await self._used_of(count) + worth
@@ -94,6 +98,19 @@ class CapBook:
         if used >= cap.amount and cap.closes:
             await self._close(count)
         return used > cap.amount and worth > 0
+
+    async def close_full(self, conversions: Iterable[tuple[int, int, datetime]]) -> None:
+        """Close what is full, in the periods of conversions that count now: of (offer, affiliate, time)."""
+        self.forget()
+        counts = {
+            _count(cap, offer_id, affiliate_id, int(at.timestamp() * 1000)): cap.amount
+            for offer_id, affiliate_id, at in conversions
+            for cap in await self._caps_of(offer_id, affiliate_id)
+            if cap.closes
+        }
+        for count, amount in counts.items():
+            if await self._used_of(count) >= amount:
+                await self._close(count)
 
     def forget(self) -> None:
         """Count anew: a conversion that had been counted may count no longer."""
@@ -131,9 +148,9 @@ def _in_force(caps: Iterable[_Cap]) -> list[_Cap]:
     return [cap for cap in caps if cap.affiliate_id != 0 or (cap.counts, cap.period) not in own]
 
 
-def _count(cap: _Cap, click: ConvertedClick, millis: int) -> _Count:
-    whose = None if cap.affiliate_id is None else click.affiliate_id
-    return _Count(click.offer_id, whose, *_period(cap, millis), cap.counts, cap.currency)
+def _count(cap: _Cap, offer_id: int, affiliate_id: int, millis: int) -> _Count:
+    whose = None if cap.affiliate_id is None else affiliate_id
+    return _Count(offer_id, whose, *_period(cap, millis), cap.counts, cap.currency, cap.counts_after)
 
 
 def _period(cap: _Cap, millis: int) -> tuple[datetime, datetime]:

@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from tracker.clickhash import first_hash_at, millis_of
+from tracker.domain.normalise import trim
 from tracker.money import show
 from tracker.store import walk
 from tracker.store.blocks import Block, blocks_of
@@ -70,6 +71,7 @@ _COLUMNS: Final[dict[str, str]] = {
     "sale_status": "sale_status",
     "sale_amount": "sale_amount",
     "sale_currency": "sale_currency",
+    "refunded": "refunded",
     "payout": "payout",
     "payout_currency": "payout_currency",
     "revenue": "revenue",
@@ -197,8 +199,9 @@ def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
     for column, value in conversions.equals:
         if column not in FILTERS:
             raise ValueError(f"no filter {column}")
-        values.append(value)
-        conditions.append(f"{column} = ${len(values)}")
+        is_order = column == "order_id"  # which may stand there as it is asked for, or trimmed
+        values.append(list(dict.fromkeys((str(value), trim(str(value))))) if is_order else value)
+        conditions.append(f"{column} {'= ANY' if is_order else '='} (${len(values)})")
     return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
 
 

@@ -49,6 +49,8 @@ FROM generate_series(501, 520) AS id;
 INSERT INTO affiliate (id, name, is_test) VALUES (599, 'Test affiliate', true);
 INSERT INTO affiliate (id, name, status) VALUES (598, 'Blocked affiliate', 'blocked');
 
+UPDATE goal SET is_priced = true;  -- they pay nothing, until somebody sets what
+
 SELECT setval(pg_get_serial_sequence(name, 'id'), 1000)
 FROM unnest(ARRAY['advertiser', 'offer', 'offer_url', 'affiliate']) AS name;
 """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from tracker.model import ClickRow
 from tracker.store import clicks, partitions
-from tracker.store.imports import Batch, Sums, day_of, summed
+from tracker.store.click_row import ADV_SUBS
+from tracker.store.imports import Batch, Comparison, day_of, summed
 from tracker.store.pool import Connection
 
 _ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
@@ -22,13 +24,30 @@ ON CONFLICT DO NOTHING
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 # The bounds say what the list does; they rule partitions out.
 _FOUND = """
-SELECT hash, offer_id, affiliate_id FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
+SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
+FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """
+
+# What was checked of a file so far: an earlier id is of the click that names it first.
+_CHECKED = """
+CREATE TEMP TABLE IF NOT EXISTS checked_legacy (legacy_id text PRIMARY KEY, hash uuid NOT NULL)
+"""
+_CHECK_LEGACY = """
+WITH wanted AS (SELECT * FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS new (legacy_id, hash, place)),
+noted AS (
+    INSERT INTO checked_legacy SELECT legacy_id, hash FROM wanted ORDER BY place ON CONFLICT DO NOTHING
+    RETURNING legacy_id, hash
+)
+SELECT legacy_id, hash FROM noted
+UNION SELECT legacy_id, checked_legacy.hash FROM wanted JOIN checked_legacy USING (legacy_id)
+"""
+_FORGET_CHECKED = "TRUNCATE checked_legacy"
 
 
 class ImportedClick(NamedTuple):
     row: ClickRow
     legacy_id: str | None
+    named: tuple[str, ...]  # the fields of the row that the file has
 
 
 class ClickStore:
@@ -55,24 +74,54 @@ class ClickStore:
         stored = len({row.hash for row in taken}) - len(passed_over)
         return Batch(stored, len(taken) - stored, refused)
 
-    async def compare(self, items: Sequence[ImportedClick]) -> tuple[Sums, Sums]:
+    async def begin_check(self) -> None:
+        """Forget what was checked of another file."""
+        await self._connection.execute(_CHECKED)
+        await self._connection.execute(_FORGET_CHECKED)
+
+    async def check(self, items: Sequence[ImportedClick]) -> dict[int, str]:
+        """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        wanted = [(item.legacy_id, item.row.hash) for item in items if item.legacy_id is not None]
+        if not wanted:
+            return {}
+        noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True))
+        return _other_than(items, {row["legacy_id"]: row["hash"].hex for row in noted}) | (
+            await self._of_others(items)
+        )
+
+    async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
         """What the table should have of some clicks, and what it has."""
         refused = await self._of_others(items)
-        rows: dict[str, ClickRow] = {}
-        for place, item in enumerate(items):
-            if place not in refused:
-                rows.setdefault(item.row.hash, item.row)
-        hashes = sorted(rows)
-        found = await self._connection.fetch(_FOUND, hashes, hashes[0], hashes[-1]) if hashes else []
-        expected = summed((row.hash, row.offer_id, row.affiliate_id) for row in rows.values())
-        return expected, summed((row["hash"].hex, row["offer_id"], row["affiliate_id"]) for row in found)
+        taken = {place: item for place, item in enumerate(items) if place not in refused}
+        columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
+        found = await self._rows({item.row.hash for item in taken.values()}, columns)
+        wanted, there, differing = [], [], {}
+        for place, (row, _, named) in taken.items():
+            stored = found.get(row.hash)
+            if stored and stored["is_converted"]:  # exports show its conversions' adv_sub… for its own
+                named = tuple(name for name in named if name not in ADV_SUBS)
+            wanted.append((row.hash, *(getattr(row, name) for name in named)))
+            if stored is None:
+                continue
+            there.append((row.hash, *(stored[name] for name in named)))
+            if wanted[-1] != there[-1]:
+                differing[place] = tuple(name for name in named if getattr(row, name) != stored[name])
+        return Comparison(summed(wanted), summed(there), differing)
+
+    async def _rows(self, hashes: Collection[str], columns: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The columns of the clicks that there are, by their hashes."""
+        if not hashes:
+            return {}
+        query = _FOUND.format(", ".join(columns))
+        rows = await self._connection.fetch(query, list(hashes), min(hashes), max(hashes))
+        return {row["hash"].hex: _as_read(row) for row in rows}
 
     async def _note_legacy(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         """Note earlier ids; refuses those that are of other clicks."""
         wanted: dict[str, str] = {}
-        for row, legacy_id in items:
-            if legacy_id is not None:
-                wanted.setdefault(legacy_id, row.hash)
+        for item in items:
+            if item.legacy_id is not None:
+                wanted.setdefault(item.legacy_id, item.row.hash)
         if wanted:
             await self._connection.execute(_NOTE_LEGACY, list(wanted), list(wanted.values()))
         return await self._of_others(items)
@@ -80,9 +129,18 @@ class ClickStore:
     async def _of_others(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         wanted = [item.legacy_id for item in items if item.legacy_id is not None]
         rows = await self._connection.fetch(_LEGACY, wanted) if wanted else []
-        noted = {row["legacy_id"]: row["hash"].hex for row in rows}
-        return {
-            place: f"legacy_id {legacy_id} is the earlier id of another click"
-            for place, (row, legacy_id) in enumerate(items)
-            if legacy_id is not None and noted.get(legacy_id, row.hash) != row.hash
-        }
+        return _other_than(items, {row["legacy_id"]: row["hash"].hex for row in rows})
+
+
+def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dict[int, str]:
+    """The clicks whose earlier ids are noted as another's, by their place."""
+    return {
+        place: f"legacy_id {item.legacy_id} is the earlier id of another click"
+        for place, item in enumerate(items)
+        if item.legacy_id is not None and noted.get(item.legacy_id, item.row.hash) != item.row.hash
+    }
+
+
+def _as_read(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a click as a file has them."""
+    return {name: value.hex if isinstance(value, UUID) else value for name, value in row.items()}

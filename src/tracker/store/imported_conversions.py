@@ -5,23 +5,35 @@ What was decided there stands: no window, cap or price is held against it, and n
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from tracker.clickhash import is_click_hash
-from tracker.conversion import ADV_SUBS, Amounts, ConversionStatus, ConvertedClick
+from tracker.conversion import (
+    ADV_SUBS,
+    STATUSES,
+    Amounts,
+    ConversionStatus,
+    ConvertedClick,
+    StatusWords,
+    goals_named,
+    meaning,
+)
+from tracker.domain.normalise import trim
 from tracker.money import show
-from tracker.store import conversions
-from tracker.store.imports import Batch, Sums, summed
+from tracker.store import booking, conversions, status_words
+from tracker.store.imports import Batch, Comparison, summed
 from tracker.store.pool import Connection
 
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
     *("hash", "click_hash", "click_id", "goal_id", "order_id", "is_repeatable", "status", "is_over_cap"),
-    *("sale_status", *Amounts._fields, *_OWN, "created_at", "updated_at", *_OF_CLICK),
+    *("sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at", *_OF_CLICK),
 )
 _NAMES = ", ".join(_COLUMNS)
 
@@ -35,7 +47,7 @@ _CLICKS = f"""
 SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_OF_CLICK)}
 FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """  # noqa: S608
-_GOALS = "SELECT id, offer_id, is_base, multiple, currency FROM goal"
+_GOALS = "SELECT id, offer_id, name, code, is_base, is_archived, multiple, currency FROM goal"
 
 # Of those that exclude each other the first is stored: `incoming_conversion.id` is the place in the batch.
 # Their history begins here, and is told to nobody.
@@ -51,10 +63,23 @@ WITH inserted AS (
 )
 SELECT id, status FROM inserted
 """  # noqa: S608
-_FOUND = """
-SELECT hash, click_hash, goal_id, order_id, payout, payout_currency, revenue, revenue_currency
-FROM conversion WHERE hash = ANY ($1::uuid[])
-"""
+# What changed since its first status is not what was imported: of that only what never changes is compared.
+_FOUND = f"""
+SELECT {_NAMES}, first_status, updated_at > first_at AS is_changed
+FROM conversion CROSS JOIN LATERAL (
+    SELECT status_after AS first_status, at AS first_at FROM conversion_change
+    WHERE conversion_id = conversion.id
+    ORDER BY id LIMIT 1
+) AS first
+WHERE hash = ANY ($1::uuid[])
+"""  # noqa: S608
+_FIXED = ("click_hash", "goal_id", "order_id")
+_CHANGING = (
+    *("is_over_cap", "sale_status", "sale_amount", "sale_currency", "refunded", "payout", "payout_currency"),
+    *("revenue", "revenue_currency", *_OWN),
+)
+COMPARED = (*_FIXED, *_CHANGING, "status")
+"""The columns that the table must have as a file has them."""
 _IN_THE_WAY = """
 SELECT wanted.hash FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
     AS wanted (hash, click_hash, advertiser_id, goal_id, order_id)
@@ -67,6 +92,42 @@ WHERE NOT EXISTS (SELECT FROM conversion WHERE hash = wanted.hash) AND (EXISTS (
 ))
 """
 
+# What was checked of a file so far: of those that exclude each other the first is stored.
+_CHECKED = """
+CREATE TEMP TABLE IF NOT EXISTS checked_conversion (
+    hash uuid PRIMARY KEY, click_hash uuid NOT NULL, advertiser_id bigint NOT NULL, goal_id bigint NOT NULL,
+    order_id text, is_repeatable boolean NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS checked_conversion_order
+    ON checked_conversion (advertiser_id, goal_id, order_id) WHERE order_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS checked_conversion_once
+    ON checked_conversion (click_hash, goal_id) WHERE NOT is_repeatable;
+TRUNCATE checked_conversion
+"""
+_CHECK = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::boolean[])
+        WITH ORDINALITY AS new (hash, click_hash, advertiser_id, goal_id, order_id, is_repeatable, place)
+), free AS (
+    INSERT INTO checked_conversion
+    SELECT hash, click_hash, advertiser_id, goal_id, order_id, is_repeatable FROM wanted
+    WHERE NOT EXISTS (
+        SELECT FROM conversion WHERE hash <> wanted.hash
+        AND (advertiser_id, goal_id, order_id) = (wanted.advertiser_id, wanted.goal_id, wanted.order_id)
+    ) AND (is_repeatable OR NOT EXISTS (
+        SELECT FROM conversion WHERE hash <> wanted.hash
+        AND (click_hash, goal_id) = (wanted.click_hash, wanted.goal_id) AND NOT is_repeatable
+    ))
+    ORDER BY place
+    ON CONFLICT DO NOTHING
+    RETURNING hash
+)
+SELECT hash FROM wanted
+EXCEPT SELECT hash FROM free
+EXCEPT SELECT hash FROM checked_conversion
+EXCEPT SELECT hash FROM conversion WHERE hash = ANY ($1::uuid[])
+"""
+
 _SECOND = "is of an order, or a click and goal, that another conversion is of already"
 
 
@@ -74,14 +135,16 @@ class ImportedConversion(NamedTuple):
     """A conversion as a file has it. What it does not say is None, or ""."""
 
     hash: str
-    click: str  # its hash, or its earlier id
-    goal_id: int | None  # None: the base goal
+    click: str  # its hash, or its earlier id as it was written
+    goal_id: int | None
+    goal: str  # code or name of the goal, if it has no id here; without either it is the base goal
     order_id: str | None
-    status: ConversionStatus
+    word: str  # for the status
     is_over_cap: bool
     sale_status: str
     sale_amount: Decimal | None
     sale_currency: str | None
+    refunded: Decimal
     payout: Decimal
     payout_currency: str | None
     revenue: Decimal
@@ -89,12 +152,16 @@ class ImportedConversion(NamedTuple):
     own: tuple[str, ...]  # advertiser_external_id, adv_sub …
     created_at: datetime
     updated_at: datetime
+    named: tuple[str, ...]  # what the file has of COMPARED
 
 
 class _Goal(NamedTuple):
     id: int
     offer_id: int
+    name: str
+    code: str | None
     is_base: bool
+    is_archived: bool
     multiple: bool
     currency: str
 
@@ -109,6 +176,7 @@ class ConversionStore:
         self._connection = connection
         self._goals: dict[int, _Goal] = {}
         self._base_goals: dict[int, _Goal] = {}
+        self._goals_of: dict[int, list[_Goal]] = {}
 
     async def prepare(self, items: Sequence[ImportedConversion]) -> None:
         """Have the staging table; before the transaction that stores them."""
@@ -127,54 +195,82 @@ class ConversionStore:
         )
         stored = await self._connection.fetch(_INSERT)
         approved = [id_ for id_, status in stored if status == ConversionStatus.APPROVED]
-        await conversions.book(self._connection, approved)
+        await booking.approve(self._connection, approved)
         in_the_way = await self._in_the_way(rows.values())
         refused |= {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
         return Batch(len(stored), len(items) - len(stored) - len(refused), refused)
 
-    async def compare(self, items: Sequence[ImportedConversion]) -> tuple[Sums, Sums]:
+    async def begin_check(self) -> None:
+        """Forget what was checked of another file."""
+        await self._connection.execute(_CHECKED)
+
+    async def check(self, items: Sequence[ImportedConversion]) -> dict[int, str]:
+        """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        rows, refused = await self._rows(items)
+        names = ("hash", "click_hash", "advertiser_id", "goal_id", "order_id", "is_repeatable")
+        columns = [[row[name] for row in rows.values()] for name in names]
+        in_the_way = {row["hash"].hex for row in await self._connection.fetch(_CHECK, *columns)}
+        return refused | {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
+
+    async def compare(self, items: Sequence[ImportedConversion]) -> Comparison:
         """What the table should have of some conversions, and what it has."""
         rows, _ = await self._rows(items)
         in_the_way = await self._in_the_way(rows.values())
-        wanted = [row for row in _each_once(rows.values()) if row["hash"] not in in_the_way]
-        found = await self._connection.fetch(_FOUND, [row["hash"] for row in wanted])
-        return summed(map(_told, wanted)), summed(
-            _told({**row, "hash": row["hash"].hex, "click_hash": row["click_hash"].hex}) for row in found
-        )
+        taken = {place: row for place, row in rows.items() if row["hash"] not in in_the_way}
+        records = await self._connection.fetch(_FOUND, [row["hash"] for row in taken.values()])
+        found = {record["hash"].hex: record for record in records}
+        wanted, there, differing = [], [], {}
+        for place, row in taken.items():
+            stored = found.get(row["hash"])
+            names = _comparable(items[place].named, stored)
+            expected = [_shown(row[name]) for name in names]
+            wanted.append((row["hash"], *expected))
+            if stored is None:
+                continue
+            there.append((row["hash"], *(_shown(_stored(name, stored, row)) for name in names)))
+            if wanted[-1] != there[-1]:
+                pairs = zip(names, expected, there[-1][1:], strict=True)
+                differing[place] = tuple(name for name, one, other in pairs if one != other)
+        return Comparison(summed(wanted), summed(there), differing)
 
     async def _rows(self, items: Sequence[ImportedConversion]) -> tuple[dict[int, _Row], dict[int, str]]:
         """The rows of the table by their places, and why others make none."""
         if not self._goals:
             await self._read_goals()
         clicks = await self._clicks({item.click for item in items})
+        words = await status_words.read(self._connection, {item.word for item in items})
         rows: dict[int, _Row] = {}
         refused = {}
         for place, item in enumerate(items):
-            click = clicks.get(item.click)
+            click = clicks.get(item.click) or clicks.get(trim(item.click))
             goal = click and self._goal(item, click)
-            if click and goal:
-                rows[place] = _row(item, click, goal)
+            status = click and _status(item, click, words)
+            if click and goal and status:
+                rows[place] = _row(item, click, goal, status)
             else:
-                refused[place] = (
-                    f"goal_id {item.goal_id} is of no goal of its click's offer"
-                    if click
-                    else (f"click_hash {item.click} is of no click")
-                )
+                refused[place] = _why_not(item, click, goal)
         return rows, refused
 
     async def _read_goals(self) -> None:
         goals = [_Goal(*row) for row in await self._connection.fetch(_GOALS)]
         self._goals = {goal.id: goal for goal in goals}
         self._base_goals = {goal.offer_id: goal for goal in goals if goal.is_base}
+        self._goals_of = defaultdict(list)
+        for goal in goals:
+            self._goals_of[goal.offer_id].append(goal)
 
     def _goal(self, item: ImportedConversion, click: ConvertedClick) -> _Goal | None:
+        if item.goal_id is None and item.goal:
+            named = goals_named(item.goal, self._goals_of.get(click.offer_id, ()))
+            return named[0] if len(named) == 1 else None
         if item.goal_id is None:
             return self._base_goals.get(click.offer_id)
         goal = self._goals.get(item.goal_id)
         return goal if goal and goal.offer_id == click.offer_id else None
 
     async def _clicks(self, names: Collection[str]) -> Mapping[str, ConvertedClick]:
-        """The clicks of hashes and earlier ids."""
+        """The clicks of hashes and earlier ids, as they were written or trimmed."""
+        names = {*names, *map(trim, names)}
         hashes = {name: name for name in names if is_click_hash(name)}
         earlier = await self._connection.fetch(_LEGACY, [name for name in names if name not in hashes])
         hashes |= {legacy_id: hash_.hex for legacy_id, hash_ in earlier}
@@ -194,9 +290,27 @@ class ConversionStore:
         return {row["hash"].hex for row in await self._connection.fetch(_IN_THE_WAY, *columns)}
 
 
-def _row(item: ImportedConversion, click: ConvertedClick, goal: _Goal) -> _Row:
+def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords) -> ConversionStatus | None:
+    """What its word means. A status' own name is no advertiser's word here: exports have it."""
+    if item.word in STATUSES:
+        return ConversionStatus(item.word)
+    return meaning(item.word, click.advertiser_id, words)
+
+
+def _why_not(item: ImportedConversion, click: ConvertedClick | None, goal: _Goal | None) -> str:
+    if click is None:
+        return f"click_hash {item.click} is of no click"
+    if goal is not None:
+        return f"status {item.word} is no word of advertiser {click.advertiser_id}"
+    if item.goal_id is not None:
+        return f"goal_id {item.goal_id} is of no goal of its click's offer"
+    return f"goal {item.goal} is of no goal of its click's offer, or of several"
+
+
+def _row(item: ImportedConversion, click: ConvertedClick, goal: _Goal, status: ConversionStatus) -> _Row:
     return {
         **item._asdict(),
+        "status": status,
         "click_hash": click.hash,
         "click_id": click.id,
         "goal_id": goal.id,
@@ -217,6 +331,19 @@ def _each_once(rows: Iterable[_Row]) -> list[_Row]:
     return list(first.values())
 
 
-def _told(row: Mapping[str, Any]) -> tuple[object, ...]:
-    money = (show(row["payout"]), row["payout_currency"], show(row["revenue"]), row["revenue_currency"])
-    return (row["hash"], row["click_hash"], row["goal_id"], row["order_id"], *money)
+def _comparable(named: Iterable[str], stored: Mapping[str, Any] | None) -> list[str]:
+    """What the table must have as a file has it."""
+    left_out = _CHANGING if stored and stored["is_changed"] else ()
+    return [name for name in named if name not in left_out]
+
+
+def _stored(name: str, stored: Mapping[str, Any], row: _Row) -> object:
+    """A column of a conversion; of its status the first or the last, whichever the file has."""
+    return row["status"] if name == "status" and row["status"] == stored["first_status"] else stored[name]
+
+
+def _shown(value: object) -> str | None:
+    """A value, the same from a file and from the table."""
+    if isinstance(value, Decimal):
+        return show(value)
+    return value.hex if isinstance(value, UUID) else value if value is None else str(value)

@@ -89,6 +89,14 @@ Sums = dict[date, Sum]
 """By the day (UTC)."""
 
 
+class Comparison(NamedTuple):
+    """Some rows of a file, held against the table."""
+
+    expected: Sums
+    found: Sums
+    differing: dict[int, tuple[str, ...]]  # by their place: the fields that the table has otherwise
+
+
 async def begin(connection: Connection) -> bool:
     """Prepare a connection to import; False: another one imports."""
     await clicks.prepare(connection)

@@ -59,7 +59,8 @@ class Table(NamedTuple):
     minted: tuple[str, ...] = ()  # columns that are written once, when a row is made, and never shown
     money: tuple[str, ...] = ()  # columns that hold amounts
     references: tuple[Reference, ...] = ()
-    unique: tuple[str, ...] = ()  # columns that no two rows have alike
+    unique: tuple[str, ...] = ()  # columns that no two rows have alike, and what a row is known by
+    exclusive: tuple[str, ...] = ()  # columns that no two rows have alike, if they have them
     uses: str = ""  # statement: who still needs the row with the id $1, so that it cannot be archived
     is_log: bool = False  # only grows, newest first, no versions
 
@@ -202,6 +203,9 @@ async def delete(connection: Connection, table: Table, place: Equals) -> None:
     await connection.execute(f"DELETE FROM {table.name} WHERE {where}", *values)  # noqa: S608
 
 
+_ARCHIVED_WITH = {"goal": "AND EXISTS (SELECT FROM offer WHERE id = goal.offer_id AND NOT is_archived)"}
+
+
 async def exists(
     source: Pool | Connection,
     table: str,
@@ -210,9 +214,9 @@ async def exists(
     within: Equals | None = None,
     or_archived: bool = False,
 ) -> bool:
-    """Whether there is an offer, affiliate, advertiser or goal of this id."""
+    """Whether there is an offer, affiliate, advertiser or goal of this id. Goals go with their offer."""
     where, values = _where({"id": id_, **(within or {})})
-    unless = "" if or_archived else "AND NOT is_archived"
+    unless = "" if or_archived else f"AND NOT is_archived {_ARCHIVED_WITH.get(table, '')}"
     return bool(await source.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {where} {unless})", *values))  # noqa: S608
 
 

@@ -6,8 +6,10 @@ import logging
 from contextlib import suppress
 from importlib.resources import files
 
+import asyncpg
+
 from tracker.store import partitions
-from tracker.store.pool import REFUSED, Connection, connect
+from tracker.store.pool import REFUSED, Connection, Pool, connect
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +67,15 @@ async def migrate(dsn: str) -> list[str]:
         return applied
     finally:
         await connection.close()
+
+
+async def is_behind(source: Pool | Connection) -> bool:
+    """Whether a database lacks migrations that this version has."""
+    try:
+        done = {name for (name,) in await source.fetch("SELECT name FROM migration")}
+    except asyncpg.UndefinedTableError:
+        return True
+    return not done.issuperset(_names())
 
 
 async def _lock(connection: Connection) -> None:

@@ -2,6 +2,9 @@
 
 A postback that is taken is not due again for a while, which is all its lease: a worker that is killed
 meanwhile leaves it to the next one, and it may then be sent twice, under the same key.
+
+Of one conversion and one URL a later change waits until the earlier one is sent or given up. What a blocked
+or archived affiliate is not told is held.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ LONGEST_PAUSE = timedelta(hours=2)
 """Longest that the next attempt is put off."""
 KEPT = timedelta(days=90)
 """How long the log remembers."""
+NOT_TOLD = "its affiliate is blocked or archived"
+"""Why nothing is sent."""
 _FORGOTTEN_AT_ONCE = 10_000
 
 _LOCK_UNANNOUNCED = """
@@ -37,7 +42,11 @@ SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR
 _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
 # Once for each postback that wants to hear of a change: not of tests, imports, and what changed no status.
 _FACTS = f"""
-SELECT change.id AS change_id, change.status_after, asked.id AS affiliate_postback_id, asked.url,
+SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
+    (SELECT count(*) FROM conversion_change AS earlier
+     WHERE earlier.conversion_id = conversion.id AND earlier.id <= change.id) AS change_number,
+    affiliate.status = 'blocked' OR affiliate.is_archived AS is_held,
+    asked.id AS affiliate_postback_id, asked.url,
     conversion.id, conversion.hash, conversion.click_hash, conversion.offer_id, conversion.goal_id,
     conversion.affiliate_id, conversion.payout, conversion.payout_currency, conversion.created_at,
     offer.name AS offer_name, goal.name AS goal_name, affiliate.name AS affiliate_name,
@@ -60,13 +69,24 @@ _MAKE = """
 INSERT INTO sent_postback
     (change_id, conversion_id, affiliate_postback_id, affiliate_id, url, host, last_error, state,
      next_attempt_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, CASE $7 WHEN '' THEN 'waiting' ELSE 'failed' END,
-    CASE $7 WHEN '' THEN now() END)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE $8 WHEN 'waiting' THEN now() END)
 ON CONFLICT DO NOTHING
 """
 
+# The same goes for a change whose postbacks another worker is about to make.
+_IS_BEHIND = """(
+    EXISTS (
+        SELECT FROM sent_postback AS earlier
+        WHERE (earlier.conversion_id, earlier.affiliate_postback_id)
+                = (sent_postback.conversion_id, sent_postback.affiliate_postback_id)
+            AND earlier.change_id < sent_postback.change_id AND earlier.state = 'waiting')
+    OR EXISTS (
+        SELECT FROM conversion_change AS earlier
+        WHERE earlier.conversion_id = sent_postback.conversion_id AND earlier.id < sent_postback.change_id
+            AND NOT earlier.is_announced)
+)"""
 # From host to host by the index, however many postbacks wait for each.
-_DUE_HOSTS = """
+_DUE_HOSTS = f"""
 WITH RECURSIVE waiting (host) AS (
     SELECT min(host) FROM sent_postback WHERE state = 'waiting'
     UNION ALL
@@ -75,17 +95,25 @@ WITH RECURSIVE waiting (host) AS (
 )
 SELECT host FROM waiting WHERE host IS NOT NULL AND EXISTS (
     SELECT FROM sent_postback
-    WHERE state = 'waiting' AND sent_postback.host = waiting.host AND next_attempt_at <= now())
+    WHERE state = 'waiting' AND sent_postback.host = waiting.host AND next_attempt_at <= now()
+        AND NOT {_IS_BEHIND})
+"""  # noqa: S608
+_HOLD_BLOCKED = """
+UPDATE sent_postback SET state = 'held', next_attempt_at = NULL
+WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now() AND affiliate_id IN (
+    SELECT id FROM affiliate WHERE status = 'blocked' OR is_archived)
 """
-# A copy of a database takes none, however late it becomes one.
-_TAKE = """
+# A copy of a database takes none, however late it becomes one. What had to wait is tried as long as others.
+_TAKE = f"""
 UPDATE sent_postback
-SET attempts = attempts + 1, last_attempt_at = now(), next_attempt_at = now() + $3::interval
+SET attempts = attempts + 1, last_attempt_at = now(), next_attempt_at = now() + $3::interval,
+    give_up_at = CASE attempts WHEN 0 THEN now() + interval '24 hours' ELSE give_up_at END
 WHERE NOT EXISTS (SELECT FROM deployment WHERE copy_of IS NOT NULL) AND id IN (
-    SELECT id FROM sent_postback WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now()
+    SELECT id FROM sent_postback
+    WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now() AND NOT {_IS_BEHIND}
     ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id, key, url, attempts, give_up_at - now()
-"""
+"""  # noqa: S608
 # What another attempt has brought about stays.
 _SETTLE = """
 UPDATE sent_postback
@@ -101,18 +129,38 @@ UPDATE sent_postback
 SET state = 'waiting', attempts = 0, next_attempt_at = now(), give_up_at = now() + interval '24 hours'
 WHERE id = $1
 """
+_IS_TOLD = "SELECT status <> 'blocked' AND NOT is_archived FROM affiliate WHERE id = $1"
+# An older status is not told after a newer one.
+_HELD = """
+FROM sent_postback AS held WHERE state = 'held' AND affiliate_id = $1 AND NOT EXISTS (
+    SELECT FROM sent_postback AS later
+    WHERE (later.conversion_id, later.affiliate_postback_id)
+            = (held.conversion_id, held.affiliate_postback_id)
+        AND later.change_id > held.change_id AND later.state IN ('waiting', 'sent'))
+"""
+_SEND_HELD = f"""
+UPDATE sent_postback
+SET state = 'waiting', attempts = 0, next_attempt_at = now(), give_up_at = now() + interval '24 hours'
+WHERE id IN (SELECT id {_HELD})
+"""  # noqa: S608
+_COUNT_HELD = f"""
+SELECT (SELECT count(*) {_HELD}),
+    (SELECT count(*) FROM sent_postback WHERE state = 'held' AND affiliate_id = $1)
+"""  # noqa: S608
 _FORGET = """
 DELETE FROM sent_postback WHERE id IN (
     SELECT id FROM sent_postback WHERE created_at < now() - $1::interval AND state <> 'waiting' LIMIT $2)
 """
-_COUNT = """
+_COUNT = f"""
 SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
-    count(*) FILTER (WHERE state = 'waiting' AND next_attempt_at < now() - interval '1 minute') AS overdue,
+    count(*) FILTER (
+        WHERE state = 'waiting' AND next_attempt_at < now() - interval '1 minute' AND NOT {_IS_BEHIND}
+    ) AS overdue,
     count(*) FILTER (WHERE state = 'failed') AS failed
 FROM sent_postback
 WHERE state = 'waiting'
     OR (state = 'failed' AND coalesce(last_attempt_at, created_at) > now() - interval '1 day')
-"""
+"""  # noqa: S608
 
 _COLUMNS = (
     *("id", "key", "conversion_id", "change_id", "affiliate_id", "affiliate_postback_id", "url", "state"),
@@ -122,7 +170,9 @@ _COLUMNS = (
 FILTERS = ("affiliate_id", "affiliate_postback_id", "conversion_id", "state", "host")
 """Columns that the log is filtered by."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM sent_postback"  # noqa: S608
-SENT = Table("sent_postback", ("state", "attempts", "last_status", "last_error"), is_log=True)
+SENT = Table(
+    "sent_postback", ("state", "attempts", "last_status", "last_error"), facts=("affiliate_id",), is_log=True
+)
 
 
 class Due(NamedTuple):
@@ -160,7 +210,11 @@ async def due_hosts(pool: Pool) -> set[str]:
 
 
 async def take(pool: Pool, host: str, most: int) -> list[Due]:
-    """Take what is to be sent to a host; it is due again after LEASE unless it is settled."""
+    """Take what is to be sent to a host; it is due again after LEASE unless it is settled.
+
+    What is due for blocked and archived affiliates is held instead.
+    """
+    await pool.execute(_HOLD_BLOCKED, host)
     rows = await pool.fetch(_TAKE, host, most, LEASE)
     return [Due(id_, key.hex, *rest) for id_, key, *rest in rows]
 
@@ -182,7 +236,7 @@ async def fire_again(pool: Pool, author: Author, id_: int) -> None:
 
     Raises:
         LookupError: there is none.
-        ValueError: it never had an address that it could be sent to.
+        ValueError: it never had an address that it could be sent to, or its affiliate is not told anything.
     """
     async with managed.changing(pool) as connection:
         before = await managed.locked(connection, SENT, {"id": id_})
@@ -190,9 +244,32 @@ async def fire_again(pool: Pool, author: Author, id_: int) -> None:
             raise LookupError(id_)
         if before["state"] == "failed" and not before["attempts"]:
             raise ValueError(before["last_error"])
+        if not await connection.fetchval(_IS_TOLD, before["affiliate_id"]):
+            raise ValueError(NOT_TOLD)
         await connection.execute(_FIRE_AGAIN, id_)
         after = await managed.one(connection, SENT, {"id": id_})
         await managed.note(connection, author, SENT, f"sent-postbacks/{id_}", before, after)
+
+
+async def count_held(connection: Connection, affiliate_id: int) -> tuple[int, int]:
+    """How many postbacks of an affiliate send_held would send, and how many are held.
+
+    Raises:
+        LookupError: there is no such affiliate.
+        ValueError: it is blocked or archived.
+    """
+    is_told = await connection.fetchval(_IS_TOLD, affiliate_id)
+    if is_told is None:
+        raise LookupError(affiliate_id)
+    if not is_told:
+        raise ValueError(NOT_TOLD)
+    sent, held = await connection.fetchrow(_COUNT_HELD, affiliate_id)
+    return sent, held
+
+
+async def send_held(connection: Connection, affiliate_id: int) -> None:
+    """Have an affiliate be told what was held while it was blocked, except old statuses: see count_held."""
+    await connection.execute(_SEND_HELD, affiliate_id)
 
 
 async def page(
@@ -241,13 +318,13 @@ def _where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:
 
 def _made(facts: Mapping[str, Any]) -> tuple[Any, ...]:
     """A postback as it is stored; where its URL cannot be filled, it has failed before it was sent."""
-    url, error = facts["url"], ""
+    url, error, state = facts["url"], "", "held" if facts["is_held"] else "waiting"
     try:
         url = postback_macros.fill(_compiled(url), facts)
     except ValueError as why:
-        error = why.rule if isinstance(why, TemplateError) else str(why)
+        error, state = why.rule if isinstance(why, TemplateError) else str(why), "failed"
     named = (facts[name] for name in ("change_id", "id", "affiliate_postback_id", "affiliate_id"))
-    return (*named, url, _host(url), error)
+    return (*named, url, _host(url), error, state)
 
 
 def _host(url: str) -> str:

@@ -26,8 +26,8 @@ class Owner(NamedTuple):
 
     @property
     def offers(self) -> str:
-        """A condition in SQL: which rows of `offer` it may see."""
-        return _OFFERS[self.kind].format(id=int(self.id))
+        """A condition in SQL: which rows of `offer` it may see. Nobody outside sees drafts."""
+        return f"offer.status <> 'draft' AND {_OFFERS[self.kind].format(id=int(self.id))}"
 
 
 def visible_offers(owner: Owner | None) -> str:

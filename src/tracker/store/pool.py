@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeAlias
 
 import asyncpg
@@ -13,6 +14,9 @@ a backup takes it alone, and then nothing is stored that still waits on the stre
 STATEMENT_TIMEOUT_SECONDS = 30
 """Longest statement of a pool's connections, so that one bad query cannot hold the readers up."""
 
+TOO_MANY_CONNECTIONS: type[Exception] = asyncpg.TooManyConnectionsError
+"""The server has as many connections as it takes."""
+
 UNREACHABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -22,7 +26,7 @@ UNREACHABLE: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    TOO_MANY_CONNECTIONS,
 )
 """What asyncpg raises while Postgres is down, starting or stopping: worth waiting for."""
 
@@ -33,12 +37,50 @@ Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
 
 
-async def open_pool(dsn: str, *, size: int = 5) -> Pool:
-    """A pool of at most `size` connections; the first is opened when it is asked for."""
-    return await asyncpg.create_pool(
+class PoolIsBusyError(TimeoutError):
+    """All connections of a pool were in use for too long. Postgres itself may be well."""
+
+
+class _PoolWithLimit(asyncpg.Pool):  # type: ignore[misc]
+    """A pool whose connections are waited for a limited time."""
+
+    def __init__(self, dsn: str, *, size: int, longest_wait: float | None, **options: object) -> None:
+        super().__init__(
+            dsn,
+            min_size=0,
+            max_size=size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            **options,
+        )
+        self._longest_wait = longest_wait
+
+    async def _acquire(self, timeout: float | None) -> Connection:  # noqa: ASYNC109 - asyncpg's own
+        """What each way to take a connection goes through."""
+        if self._longest_wait is None or self.get_idle_size() or self.get_size() < self.get_max_size():
+            return await super()._acquire(timeout)
+        try:
+            async with asyncio.timeout(self._longest_wait):
+                return await super()._acquire(timeout)
+        except TimeoutError:
+            size, seconds = self.get_max_size(), self._longest_wait
+            raise PoolIsBusyError(
+                f"all {size} connections to Postgres were in use for {seconds:g} s"
+            ) from None
+
+
+async def open_pool(dsn: str, *, size: int = 5, longest_wait: float | None = None) -> Pool:
+    """A pool of at most `size` connections; the first is opened when it is asked for.
+
+    `longest_wait`: seconds after which PoolIsBusyError is raised if all of them are in use.
+    """
+    return await _PoolWithLimit(
         dsn,
-        min_size=0,
-        max_size=size,
+        size=size,
+        longest_wait=longest_wait,
         timeout=5,
         server_settings={
             "application_name": "tracker",

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import asyncpg
 import orjson
 
-from tracker.clickhash import first_hash_at, millis_of
+from tracker.clickhash import first_hash_at, is_click_hash, millis_of
+from tracker.domain.normalise import trim
 from tracker.store import walk
 from tracker.store.click_counts import ALL_TIME, Span
 from tracker.store.click_list import Order, Page, Value
@@ -23,12 +24,13 @@ FILTERS: Final = {
     "source": "source",
     "advertiser_id": "advertiser_id",
     "conversion_id": "conversion_id",
-    "click_id": "told_click(parameters)",
+    "click_id": "coalesce(click, told_click(parameters))",
 }
 """What the log is filtered by, and how that is found."""
 
 _SELECT = """
-hash, source, ip, advertiser_id, told_click(parameters) AS click_id, parameters, result, reason, conversion_id
+hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id, parameters, result,
+    reason, conversion_id, request
 """
 
 
@@ -60,13 +62,21 @@ def _walked(postbacks: PostbackFilter, order: Order) -> Walked:
     conditions = ["true"]
     values: list[object] = []
     for name, value in postbacks.equals:
-        values.append(value)
-        conditions.append(f"{FILTERS[name]} = ${len(values)}")
+        values.append(_written(str(value)) if name == "click_id" else value)
+        is_any = "= ANY" if name == "click_id" else "="
+        conditions.append(f"{FILTERS[name]} {is_any} (${len(values)})")
     for operator, millis, everything in zip((">=", "<"), postbacks.span, ALL_TIME, strict=True):
         if millis != everything:
             values.append(first_hash_at(millis))
             conditions.append(f"hash {operator} ${len(values)}")
     return Walked("postback", _SELECT, ("hash",), order.newest_first, " AND ".join(conditions), tuple(values))
+
+
+def _written(click_id: str) -> list[str]:
+    """How a click id may stand in the log: as it is asked for, trimmed, and as a hash."""
+    plain = trim(click_id)
+    hash_ = plain.replace("-", "").lower()
+    return list(dict.fromkeys((click_id, plain, *((hash_,) if is_click_hash(hash_) else ()))))
 
 
 def _page(part: Part, zone: tzinfo) -> Page:

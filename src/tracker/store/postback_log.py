@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,19 +12,34 @@ from tracker.conversion import Postback, Source, read_postback
 from tracker.store.pool import Connection, Pool
 
 _PARKED = """
+SELECT arrival, hash, source, ip, advertiser_id, parameters FROM postback
+WHERE result = 'parked' AND arrival > $1 ORDER BY arrival LIMIT $2
+"""
+_HELD_REFUNDS = """
 SELECT hash, source, ip, advertiser_id, parameters FROM postback
-WHERE result = 'parked' AND hash > $1 ORDER BY hash LIMIT $2
+WHERE result = 'held' AND click_hash = ANY ($1) AND parameters ->> 'refund_amount' <> '' ORDER BY arrival
+"""
+# What was held when there were fewer goals or words than now.
+_HELD = """
+SELECT hash, source, ip, advertiser_id, parameters FROM postback
+WHERE result = 'held'
+    AND held_at < greatest((SELECT max(version) FROM goal), (SELECT max(version) FROM status_word))
+ORDER BY arrival LIMIT $1
 """
 _COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked' AND hash < $1"
+_COUNT_HELD = "SELECT count(*) FROM postback WHERE result = 'held'"
+_REFUSED = """
+SELECT reason, count(*) AS times FROM postback WHERE result = 'refused' AND hash >= $1
+GROUP BY reason ORDER BY times DESC, reason
+"""
 _LATEST = """
-SELECT hash, source, ip, advertiser_id, parameters, result, reason, conversion_id FROM postback
+SELECT hash, source, ip, advertiser_id, parameters, result, reason, conversion_id, request FROM postback
 WHERE hash >= $1 AND ($2::text IS NULL OR result = $2) ORDER BY hash DESC LIMIT $3
 """
 _FORGET = """
 DELETE FROM postback WHERE hash IN (
     SELECT hash FROM postback WHERE conversion_id IS NULL AND hash < $1 AND result <> 'parked' LIMIT $2)
 """
-_FIRST = "0" * 32
 _FORGOTTEN_AT_ONCE = 10_000
 
 
@@ -38,11 +54,31 @@ class Logged(NamedTuple):
     result: str
     reason: str
     conversion_id: int | None
+    request: str = ""  # method and path, if an edge refused it
 
 
-async def parked(connection: Connection, after: str | None, count: int) -> list[Postback]:
-    """Those that wait for their clicks, oldest first, after one of them."""
-    return [_postback(row) for row in await connection.fetch(_PARKED, after or _FIRST, count)]
+async def parked(connection: Connection, after: int, count: int) -> list[tuple[int, Postback]]:
+    """Those that wait for their clicks, in the order of the stream, each with its place; after a place."""
+    return [(place, postback_of(row)) for place, *row in await connection.fetch(_PARKED, after, count)]
+
+
+async def held_refunds(connection: Connection, click_hashes: Collection[str]) -> list[Postback]:
+    """Refunds of some clicks' orders that could not be applied so far, in the order of the stream."""
+    return [postback_of(row) for row in await connection.fetch(_HELD_REFUNDS, list(click_hashes))]
+
+
+async def held(connection: Connection, count: int) -> list[Postback]:
+    """Those that are held and were not tried with the goals and words that there are now, in stream order."""
+    return [postback_of(row) for row in await connection.fetch(_HELD, count)]
+
+
+async def count_held(source: Connection | Pool) -> int:
+    return int(await source.fetchval(_COUNT_HELD))
+
+
+async def refused_since(connection: Connection, millis: int) -> list[tuple[str, int]]:
+    """How many edges have refused since a time (Unix milliseconds) by reason, the most frequent first."""
+    return [tuple(row) for row in await connection.fetch(_REFUSED, first_hash_at(millis))]
 
 
 async def count_parked(source: Connection | Pool, before: int) -> int:
@@ -62,7 +98,8 @@ async def forget(connection: Connection, before: int) -> None:
         pass
 
 
-def _postback(row: Any) -> Postback:
+def postback_of(row: Any) -> Postback:
+    """The postback of a row: hash, source, ip, advertiser_id, parameters."""
     hash_, source, ip, advertiser_id, parameters = row
     return read_postback(hash_.hex, Source(source), ip, advertiser_id, orjson.loads(parameters))
 

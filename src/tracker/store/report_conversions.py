@@ -37,6 +37,17 @@ _FROZEN = {
 
 def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
     """A query of the conversions of some clicks; `keys` are columns of the clicks by their names in it."""
+    named = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
+    told = f"{named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"
+    return f"SELECT {told} {_rest(clicks, basis, set(keys.values()), values)}"
+
+
+def ids_part(clicks: ClickFilter, basis: Basis, values: list[object]) -> str:
+    """A query of the ids of the conversions of some clicks, and of their times."""
+    return f"SELECT conversion_id, created_at {_rest(clicks, basis, set(), values)}"
+
+
+def _rest(clicks: ClickFilter, basis: Basis, columns: set[str], values: list[object]) -> str:
     own, span = clicks._replace(has_conversions=None), clicks.span
     if basis == "conversion":
         own = own._replace(span=ALL_TIME)
@@ -46,12 +57,8 @@ def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str],
         condition += bounds(span, basis, values)
     if clicks.has_conversions is False:
         condition += " AND false"
-    named = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
-    source = _source({*keys.values(), *(column for column, _ in clicks.equals)} - {"hash"})
-    return (
-        f"SELECT {named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"  # noqa: S608
-        f" FROM {source} WHERE {condition}"
-    )
+    source = _source({*columns, *(column for column, _ in clicks.equals)} - {"hash"})
+    return f"FROM {source} WHERE {condition}"
 
 
 def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
@@ -76,7 +83,8 @@ def money_part(keys: Sequence[str]) -> str:
 
 def _source(columns: set[str]) -> str:
     """Conversions with some columns of their clicks, for which these are read only if they must be."""
-    told = f"created_at, click_second, conversion.status AS outcome, is_over_cap, {', '.join(_AMOUNTS)}"
+    own_columns = "conversion.id AS conversion_id, created_at, click_second, conversion.status AS outcome"
+    told = f"{own_columns}, is_over_cap, {', '.join(_AMOUNTS)}"
     if columns <= _FROZEN:
         own = "".join(f"{column}, " for column in sorted(columns))
         return f"(SELECT click_hash AS hash, {own}{told} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608

@@ -22,6 +22,7 @@ from tracker.store.click_list import ClickFilter, reading, where
 from tracker.store.conversion_list import Basis
 from tracker.store.owner import visible_offers
 from tracker.store.pool import Connection, Pool
+from tracker.store.report_closes import ChangedSinceClose, changed_since_close
 from tracker.store.report_conversions import COUNTS, conversions_part, money_part, summed_part
 
 MOST_ROWS = 10_000
@@ -101,6 +102,7 @@ class Report(NamedTuple):
     groups: list[Group]
     totals: Sums
     names: Mapping[str, Mapping[str, str]]  # of offers and affiliates, by dimension and key
+    changed: ChangedSinceClose | None  # None: no period of it is closed
 
 
 async def extent(pool: Pool, basis: Basis) -> Span:
@@ -125,7 +127,8 @@ async def read(pool: Pool, asked: Asked) -> Report:
         names = {
             name: await _names(connection, name, asked, groups) for name in _NAMED if name in asked.groups
         }
-    return Report(groups, totals, names)
+        changed = await changed_since_close(connection, asked.clicks, asked.basis)
+    return Report(groups, totals, names, changed)
 
 
 async def _groups(connection: Connection, asked: Asked) -> list[Group]:

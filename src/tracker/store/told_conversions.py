@@ -9,8 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from tracker.conversion import ConversionStatus, Postback, Source
-from tracker.store import conversions
+from tracker.conversion import DEFAULT_WORDS, ConversionStatus, Postback, Source, meaning, no_status
+from tracker.store import conversions, status_words
 from tracker.store.conversions import Taken
 from tracker.store.created import Conflict
 from tracker.store.pool import Connection, Pool
@@ -26,11 +26,12 @@ _FIND = """
 SELECT id, encode(uuid_send(click_hash), 'hex') AS click_hash, goal_id, status, sale_amount, sale_currency
 FROM conversion WHERE {column} = $1
 """
-# A hash is a conversion's or a click's; an order id means one conversion within an advertiser's goal.
+# A hash is a conversion's or a click's; an order id means one conversion within an advertiser's goal. It is
+# looked for as it was written, then in its normal form.
 _MATCH = """
 WITH told AS MATERIALIZED (
-    SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[])
-        AS told (line, hash, order_id, goal_id, advertiser_id)
+    SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
+        AS told (line, hash, order_id, order_text, goal_id, advertiser_id)
 ), found AS (
     SELECT line, conversion.id, told.goal_id, told.advertiser_id
     FROM told JOIN conversion ON conversion.hash = told.hash
@@ -39,9 +40,13 @@ WITH told AS MATERIALIZED (
     FROM told JOIN conversion ON conversion.click_hash = told.hash
     UNION
     SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.order_id = told.order_text
+    UNION
+    SELECT line, conversion.id, told.goal_id, told.advertiser_id
     FROM told JOIN conversion ON conversion.order_id = told.order_id
+    WHERE NOT EXISTS (SELECT FROM conversion WHERE conversion.order_id = told.order_text)
 )
-SELECT line, min(id) AS id, count(*) AS ids
+SELECT line, min(id) AS id, count(*) AS ids, min(conversion.advertiser_id) AS advertiser_id
 FROM found JOIN conversion USING (id)
 WHERE (found.goal_id IS NULL OR found.goal_id = conversion.goal_id)
     AND (found.advertiser_id IS NULL OR found.advertiser_id = conversion.advertiser_id)
@@ -69,9 +74,10 @@ class Line(NamedTuple):
     number: int
     hash: str | None
     order_id: str | None
+    order_text: str | None  # the same as it was written
     goal_id: int | None
     advertiser_id: int | None
-    status: ConversionStatus
+    word: str  # for the status
     sale_status: str | None
 
 
@@ -173,18 +179,24 @@ async def _reserve(connection: Connection, request: Request) -> Sequence[Postbac
 
 
 async def _set_statuses(connection: Connection, lines: Sequence[Line], author: str) -> list[LineResult]:
-    named = [line[:5] for line in lines]
-    columns = zip(*named, strict=True) if named else [()] * 5
+    named = [line[:6] for line in lines]
+    columns = zip(*named, strict=True) if named else [()] * 6
     found = {row["line"]: row for row in await connection.fetch(_MATCH, *columns)}
-    ids: dict[int, Line] = {}  # by conversion, the line that is to be done
+    words = await status_words.read(connection, {line.word for line in lines})
+    known = {word for _, word in words} | DEFAULT_WORDS.keys()
+    ids: dict[int, _Wanted] = {}  # by conversion, the line that is to be done
     refused: dict[int, str] = {}
     for line in lines:
         match = found.get(line.number)
-        reason = _why_not(match and match["ids"])
+        reason = "" if line.word in known else f"status {no_status()}"
+        reason = reason or _why_not(match and match["ids"])
+        status = meaning(line.word, match and match["advertiser_id"], words)
         if match and not reason and match["id"] in ids:
-            reason = f"is of the same conversion as line {ids[match['id']].number}"
-        if match and not reason:
-            ids[match["id"]] = line
+            reason = f"is of the same conversion as line {ids[match['id']].line.number}"
+        if not reason and status is None:
+            reason = f"status {line.word!r} is no word of its advertiser"
+        if match and status and not reason:
+            ids[match["id"]] = _Wanted(line, status)
         refused[line.number] = reason
     done = await _set_each(connection, ids, author)
     return [
@@ -204,11 +216,20 @@ def _why_not(matches: int | None) -> str:
 NO_CONVERSION = "is of no conversion"
 
 
-async def _set_each(connection: Connection, lines: Mapping[int, Line], author: str) -> dict[int, LineResult]:
+class _Wanted(NamedTuple):
+    """What is to become of a conversion, and the line that says so."""
+
+    line: Line
+    status: ConversionStatus
+
+
+async def _set_each(
+    connection: Connection, wanted: Mapping[int, _Wanted], author: str
+) -> dict[int, LineResult]:
     alike: dict[ConversionStatus, list[int]] = defaultdict(list)
-    for id_, line in lines.items():
-        alike[line.status].append(id_)
-    said = {id_: line.sale_status for id_, line in lines.items() if line.sale_status is not None}
+    for id_, (_, status) in wanted.items():
+        alike[status].append(id_)
+    said = {id_: line.sale_status for id_, (line, _) in wanted.items() if line.sale_status is not None}
     results = {}
     for status, ids in alike.items():
         changed = await conversions.set_status(
@@ -217,6 +238,6 @@ async def _set_each(connection: Connection, lines: Mapping[int, Line], author: s
         for id_, before, after, doubt in changed:
             reason = "" if after is status else f"it stays {after}"
             reason = conversions.held(before, after, doubt) if doubt else reason
-            number = lines[id_].number
+            number = wanted[id_].line.number
             results[number] = LineResult(number, id_, before, after, reason)
     return results

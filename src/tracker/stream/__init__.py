@@ -10,7 +10,8 @@ Keys of one partition share a hash tag, so that they live on one node of a clust
     remembered:{p}:parts             the same by the hour in which it is free again, and by network
     cap:{p}:<counter>                what a cap has counted in a period (tracker.caps names it)
     ledger:{p}:<hour>                what has become of the clicks of each minute of an hour, counted
-    edges:{p}                        each edge's word up to when its clicks are here, and what is in its spool
+    edges:{p}                        by <slot>/<run id>, each edge's word: up to when its clicks are here, and
+                                     what is in its spool
     rate:{0}:<whose>                 when the API has room again for a token or an address; expires then
     postbacks:{0}                    postbacks on their way into the database
     postback-bytes:{0}               what they weigh

@@ -105,7 +105,7 @@ class Appender:
         self,
         url: str,
         partition: int = 0,
-        slot: int | None = None,
+        edge: str = "",
         memory: VisitorMemory = VisitorMemory(),  # noqa: B008 — it is a value
     ) -> None:
         self._connection = Connection(url)
@@ -117,7 +117,7 @@ class Appender:
         self._remembered = b"remembered:{%d}" % partition
         self._cap = b"cap:{%d}:" % partition
         self._prefixes = (b"unique:{%d}:" % partition, self._cap, b"ledger:{%d}:" % partition)
-        self._slot = b"" if slot is None else b"%d" % slot
+        self._edge = edge.encode()
         self._busy = asyncio.Lock()
         self._has_sent = False
 
@@ -233,7 +233,7 @@ class Appender:
             mode.encode(),
             b"%d" % lane_seconds,
             *self._prefixes,
-            b"" if word is None else self._slot,
+            b"" if word is None else self._edge,
             word or b"",
             answered,
             self._room,

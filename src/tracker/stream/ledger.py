@@ -53,9 +53,20 @@ class Word(NamedTuple):
 
     partition: int
     slot: str
+    run: str  # of the edge's spool; "" of a version before run ids
     until: int  # Unix milliseconds
     said: int  # when, Unix milliseconds of the stream server
     spooled: Mapping[int, int]  # clicks still in the edge's spools, by minute
+
+    @property
+    def field(self) -> str:
+        """What it is kept under."""
+        return f"{self.slot}/{self.run}" if self.run else self.slot
+
+    @property
+    def edge(self) -> str:
+        """Whose it is, for people."""
+        return f"{self.slot} (run {self.run})" if self.run else self.slot
 
 
 class Snapshot(NamedTuple):
@@ -136,7 +147,11 @@ class StreamLedger:
     async def forget(self, words: Iterable[Word]) -> None:
         """Take back words that nobody will renew."""
         for word in words:
-            await self._client.hdel(b"edges:{%d}" % word.partition, word.slot)
+            await self._client.hdel(b"edges:{%d}" % word.partition, word.field)
+
+    async def words_here(self, partition: int) -> list[Word]:
+        """The words of all edges on one partition."""
+        return _words(partition, await self._client.hgetall(b"edges:{%d}" % partition))
 
     async def words(self) -> tuple[int, list[Word]]:
         """The stream server's clock, and the words of all edges."""
@@ -197,13 +212,14 @@ def _counts(hours: Iterable[tuple[int, dict[bytes, bytes]]]) -> dict[int, Counts
 
 
 def _words(partition: int, edges: dict[bytes, bytes]) -> list[Word]:
-    return [_word(partition, slot.decode(), said) for slot, said in edges.items()]
+    return [_word(partition, edge.decode(), said) for edge, said in edges.items()]
 
 
-def _word(partition: int, slot: str, text: bytes) -> Word:
+def _word(partition: int, edge: str, text: bytes) -> Word:
+    slot, _, run = edge.partition("/")
     until, said, spooled = text.split(b" ", 2)
     by_minute = {int(minute): count for minute, count in json.loads(spooled).items()}
-    return Word(partition, slot, int(until), int(said), by_minute)
+    return Word(partition, slot, run, int(until), int(said), by_minute)
 
 
 def _fields(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterable[dict[bytes, bytes]]:

@@ -18,7 +18,7 @@
 -- ARGV[4] prefix                of uniqueness buckets, unique:{p}:
 -- ARGV[5] prefix                of the counts of caps, cap:{p}:
 -- ARGV[6] prefix                of the ledger, ledger:{p}:
--- ARGV[7] edge's slot           whose word ARGV[8] is; empty = nobody's
+-- ARGV[7] edge                  whose word ARGV[8] is, as <slot>/<run id>; empty = nobody's
 -- ARGV[8] word                  "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = farewell
 -- ARGV[9] answered              clicks that were answered since the last call: minute (4 bytes), clicks (4); repeated
 -- ARGV[10] room                 most bytes that this partition's visitors may take

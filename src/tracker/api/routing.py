@@ -1,0 +1,67 @@
+"""Chooses the path first and the method then, so that each path has methods of its own.
+
+Starlette asks route by route, and goes on to the next one where the method does not fit. So a PATCH of
+`…/conversions/status-uploads` was one of the conversion of that name, and Allow told of its methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import groupby
+from typing import NamedTuple
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route, Router
+from starlette.types import Receive, Scope, Send
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class _Path(NamedTuple):
+    route: Route  # one of its routes: they match the same paths
+    methods: Sequence[str]
+
+
+class PathRouter(Router):
+    """Fixed segments of a path go before parameters. Other methods than its own are 405 with Allow.
+
+    Allow lists the methods of the path that was asked, and no others (RFC 9110, section 10.2.1).
+    """
+
+    def __init__(
+        self, routes: Iterable[BaseRoute], lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]
+    ) -> None:
+        ordered = sorted((route for route in routes if isinstance(route, Route)), key=_order)
+        # No slashes are redirected: the Location would repeat whatever Host a client sends.
+        super().__init__(ordered, redirect_slashes=False, lifespan=lifespan)
+        self._paths = [_path(list(group)) for _, group in groupby(ordered, key=lambda route: route.path)]
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            _check(self._paths, scope)
+        await super().app(scope, receive, send)
+
+
+def _order(route: Route) -> tuple[list[bool], str]:
+    return [segment.startswith("{") for segment in route.path.split("/")], route.path
+
+
+def _path(routes: Sequence[Route]) -> _Path:
+    named = {method for route in routes for method in route.methods or _of_class(route.endpoint)}
+    return _Path(routes[0], [method for method in _METHODS if method in named])
+
+
+def _of_class(endpoint: object) -> set[str]:
+    """The methods of an HTTPEndpoint, which answers HEAD as GET."""
+    named = {method for method in _METHODS if hasattr(endpoint, method.lower())}
+    return named | ({"HEAD"} if "GET" in named else set())
+
+
+def _check(paths: Sequence[_Path], scope: Scope) -> None:
+    for route, methods in paths:
+        if route.matches(scope)[0] is not Match.NONE:
+            if scope["method"] not in methods:
+                raise HTTPException(405, headers={"Allow": ", ".join(methods)})
+            return

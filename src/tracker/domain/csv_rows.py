@@ -1,0 +1,216 @@
+"""Reads CSV as people's programs write it: one reader for imports and uploads.
+
+Cells are separated by commas, semicolons, tabs or bars. Lines end with LF, CR or both. The text is UTF-8,
+UTF-16 or UTF-32, with or without a byte order mark. Excel's first line `sep=;` is understood.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from io import TextIOWrapper
+from itertools import chain
+from typing import IO, NamedTuple
+
+from tracker.domain.normalise import PERCENT, trim
+from tracker.domain.spreadsheet import original
+
+MOST_COLUMNS = 1_000
+LEFT_OUT = ""
+"""Our name of a column that nobody wants."""
+
+_DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
+_NO_LETTERS = re.compile(r"[\W_]+")
+_MOST_NAMED = 10
+_LONGEST_NAMED = 40
+_NOT_CLOSED = "is a quotation mark not closed?"
+
+
+class CsvError(ValueError):
+    """Why a file has no rows that could be read; the message is one line."""
+
+
+class Columns(NamedTuple):
+    """The columns that a file may have."""
+
+    known: Collection[str] = ()  # none: any
+    required: Sequence[Sequence[str]] = ()  # one of each
+    names: Mapping[str, str] = {}  # their names to ours, LEFT_OUT for none; nobody changes it
+    advice: str = "rename it or take it out"  # what to do with an unknown column
+
+    def ours(self, theirs: str) -> str:
+        """Our name of a column. Case, spaces, hyphens and underscores of theirs do not matter."""
+        theirs = trim(theirs)
+        if theirs in self.names:
+            return self.names[theirs]
+        if theirs in self.known or not self.known:
+            return theirs
+        plain = _plain(theirs)
+        meant = {_plain(name): name for name in self.known} | {_plain(t): o for t, o in self.names.items()}
+        return meant.get(plain, theirs) if plain else theirs
+
+    def check(self, named: Sequence[str]) -> None:
+        """See that a header names what it must, and each column once.
+
+        Raises:
+            CsvError: saying which columns are wrong, and which are wanted.
+        """
+        unknown = [name for name in named if self.known and name not in self.known]
+        missing = [" or ".join(names) for names in self.required if not {*names} & {*named}]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if not named:
+            raise CsvError("it names no columns")
+        wrong = [f"there is no column {names}" for names in missing]
+        if unknown:
+            wrong.append(f"no field is called {_listed(unknown)}: {self.advice}")
+        if twice:
+            wrong.append(f"two columns are {twice[0]}")
+        if wrong:
+            wanted = f" (of {', '.join(self.known)})" if unknown and len(self.known) <= _MOST_NAMED else ""
+            raise CsvError("; ".join(wrong) + wanted)
+
+
+class Header(NamedTuple):
+    """The delimiter of a file, and our name of each of its columns."""
+
+    delimiter: str
+    columns: Sequence[str]
+    is_for_people: bool  # cells may have an apostrophe before what looks like a formula
+
+    @property
+    def width(self) -> int:
+        """How many columns a row must have: what stands right of the last named column may be missing."""
+        return max(place for place, name in enumerate(self.columns, 1) if name)
+
+    def fields(self, cells: list[str]) -> dict[str, str]:
+        """The cells of a row by name, {} if it is empty.
+
+        Raises:
+            ValueError: it has more or fewer columns than the header.
+        """
+        if not any(cells) or not any(map(trim, cells)):
+            return {}
+        if len(cells) < self.width or any(cells[len(self.columns) :]):
+            raise ValueError(f"has {len(cells)} columns where the header has {len(self.columns)}")
+        read = map(original, cells) if self.is_for_people else cells
+        fields = dict(zip(self.columns, read, strict=False))
+        fields.pop(LEFT_OUT, None)
+        return fields
+
+    def line(self, text: str) -> dict[str, str]:
+        """The fields of a row that is one line; see fields.
+
+        Raises:
+            ValueError: it is not CSV, or has more or fewer columns than the header.
+        """
+        try:
+            return self.fields(next(csv.reader([text], delimiter=self.delimiter, strict=True), []))
+        except csv.Error as error:
+            raise ValueError(f"is not CSV: {error}") from None
+
+
+class Row(NamedTuple):
+    """A row of a file, or what is wrong with it."""
+
+    number: int  # of the line that it begins on, from 1
+    fields: dict[str, str]
+    error: str = ""
+
+
+def is_for_people(text: TextIOWrapper) -> bool:
+    """Whether a text of open_text has a byte order mark, as exports for people have, and files of Excel."""
+    return text.encoding in ("utf-8-sig", "utf-16", "utf-32")
+
+
+def open_text(content: IO[bytes]) -> TextIOWrapper:
+    """The text of a seekable file. Bytes that are not of its encoding stay percent-encoded.
+
+    RFC 4180 says nothing of the encoding; Excel writes UTF-16 as "Unicode text". The first bytes tell them
+    apart, as all that we read begins with ASCII.
+    """
+    start = content.read(4)
+    content.seek(0)
+    return TextIOWrapper(content, json.detect_encoding(start), PERCENT, newline="")
+
+
+def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> tuple[Header, int]:
+    """The header of a file, and how many lines it takes.
+
+    Raises:
+        CsvError: it is not CSV, or it has not the columns that are wanted.
+    """
+    number, text = _first(lines)
+    delimiter = ""
+    if said := _SEPARATOR.fullmatch(text):
+        delimiter = said[1]
+        more, text = _first(lines)
+        number += more
+    delimiter = delimiter or max(_DELIMITERS, key=_fitting(text, columns))
+    reader = csv.reader(chain([text], lines), delimiter=delimiter, strict=True)
+    try:
+        theirs = next(reader, [])
+    except csv.Error as error:
+        raise CsvError(f"its header is not CSV: {error}: {_NOT_CLOSED}") from None
+    if len(theirs) > MOST_COLUMNS:
+        raise CsvError(f"it has more than {MOST_COLUMNS:,} columns: {_NOT_CLOSED}")
+    header = Header(delimiter, [columns.ours(name) for name in theirs], is_for_people)
+    try:
+        columns.check([name for name in header.columns if name])
+    except CsvError as error:
+        raise CsvError(f"{error}: {_NOT_CLOSED}" if reader.line_num > 1 else str(error)) from None
+    return header, number + reader.line_num - 1
+
+
+def rows(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> Iterator[Row]:
+    """The rows of a file. A cell may have line breaks; a row of nothing has no fields.
+
+    Raises:
+        CsvError: its header is wrong.
+    """
+    header, above = read_header(lines, columns, is_for_people=is_for_people)
+    reader = csv.reader(lines, delimiter=header.delimiter, strict=True)
+    while True:
+        number = above + reader.line_num + 1
+        try:
+            cells = next(reader, None)
+            fields = header.fields(cells) if cells is not None else None
+        except csv.Error as error:
+            yield Row(number, {}, f"is not CSV: {error}")
+        except ValueError as error:
+            yield Row(number, {}, str(error))
+        else:
+            if fields is None:
+                return
+            yield Row(number, fields)
+
+
+def _first(lines: Iterator[str]) -> tuple[int, str]:
+    """The number and text of the first line that is not blank."""
+    number = 0
+    for number, text in enumerate(lines, 1):
+        if trim(text):
+            return number, text
+    return max(number, 1), ""
+
+
+def _fitting(text: str, columns: Columns) -> Callable[[str], tuple[int, int]]:
+    """How well a header fits a delimiter: the number of known columns, then that of all."""
+
+    def fitting(delimiter: str) -> tuple[int, int]:
+        names = text.split(delimiter, MOST_COLUMNS)
+        return sum(columns.ours(name.replace('"', "")) in columns.known for name in names), len(names)
+
+    return fitting
+
+
+def _plain(name: str) -> str:
+    return _NO_LETTERS.sub("", name.casefold())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    listed = ", ".join(repr(name[:_LONGEST_NAMED]) for name in names[:_MOST_NAMED])
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -1,0 +1,269 @@
+"""Brings what comes from outside into one form: one function a kind of value, for every door alike.
+
+A door is where values come in: links, postbacks, pixels, the API, imports, uploads, the command line. What
+identifies or decides goes through here. What is opaque (sub ids, source, external_id) stays as it came.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from urllib.parse import unquote_to_bytes
+
+from tracker.domain import countries, devices, languages
+
+MAX_DIGITS = 14
+"""Most digits of an amount before its point: what numeric(20, 6) holds."""
+
+_CONTROLS = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+_WHITE_SPACE = " \xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+AT_ENDS = _CONTROLS + _WHITE_SPACE + _INVISIBLE
+"""What trim takes off, for str.strip: a pattern that looks for the end of a text takes quadratic time."""
+_NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
+_MACRO = re.compile(
+    rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
+)
+_NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+_NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+_LONGEST_NUMBER = 60
+_MICRO = Decimal("0.000001")
+_WIDE = Context(prec=100)
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
+_BYTES = re.compile(rb"(?:%[89A-F][0-9A-F])+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID_WITHOUT_HYPHENS = re.compile(r"[0-9a-fA-F]{32}")
+_SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the categories of Unicode that have a glyph
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # of these, and blank
+_BETWEEN = re.compile(r"[\s\-_./]+")
+_ALPHA_2, _ALPHA_3 = 2, 3
+_LONGEST_SHOWN = 50
+_NIL = "00000000-0000-0000-0000-000000000000"
+
+PERCENT = "tracker.percent"
+"""The error handler of text_of, for bytes.decode."""
+
+AMOUNT = "must be an amount like 12.50"
+
+
+def trim(text: str) -> str:
+    """Without white space, invisible characters and controls at both ends; the inside is not changed."""
+    return text.strip(AT_ENDS)
+
+
+def given(text: str) -> str:
+    """A value that identifies or decides, trimmed; "" where it is absent.
+
+    Absent is an unfilled macro as the whole value, as `{order_id}` or `%%ORDER%%`, and a word for nothing.
+    """
+    text = trim(text)
+    return "" if is_unfilled(text) or text.lower() in _NOTHING else text
+
+
+def is_unfilled(text: str) -> bool:
+    """Whether a whole value is a macro that nobody filled: a bracketed name."""
+    return _MACRO.fullmatch(text) is not None
+
+
+def amount(text: str) -> Decimal:
+    """An amount in its plain form: `.5`, `1E1` and `59.970000000000006` are 0.5, 10 and 59.97.
+
+    Rounded half away from zero to six decimals, which is what the columns hold.
+
+    Raises:
+        ValueError: it is not an amount, and why.
+    """
+    text = trim(text)
+    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+        raise ValueError(f"{AMOUNT}: digits, with a point before decimals, and nothing else")
+    try:
+        found = Decimal(text).quantize(_MICRO, rounding=ROUND_HALF_UP, context=_WIDE)
+    except InvalidOperation:
+        raise ValueError(f"{AMOUNT}: at most {MAX_DIGITS} digits before the point") from None
+    if found >= 10**MAX_DIGITS:
+        raise ValueError(f"{AMOUNT}: at most {MAX_DIGITS} digits before the point")
+    return found
+
+
+def word(text: str) -> str:
+    """A word such as a status: trimmed, its case folded."""
+    return trim(text).casefold()
+
+
+def name(text: str) -> str:
+    """A name of somebody or something: trimmed, in Unicode's composed form (NFC).
+
+    Raises:
+        ValueError: nothing of it can be seen.
+    """
+    text = composed(text)
+    if not any(unicodedata.category(character)[0] in _SEEN and character not in _BLANK for character in text):
+        raise ValueError("must have a character that can be seen")
+    return text
+
+
+def composed(text: str) -> str:
+    """What the ways to write a name have in common, letter case aside: trimmed, in Unicode's form NFC."""
+    return unicodedata.normalize("NFC", trim(text))
+
+
+def name_key(text: str) -> str:
+    """What two names that are the same have alike: case and Unicode's forms aside."""
+    return composed(text).casefold()
+
+
+def country(text: str) -> str:
+    """A country as its code of ISO 3166-1 (alpha-2), or XK.
+
+    It may be written as that code, UK or EL, the alpha-3 code, or an English name of this country alone. ISO
+    gives each of its codes one meaning, so alpha-3 leaves no doubt. A number does: it may be anything.
+
+    Raises:
+        ValueError: it is not one country, and which may be meant.
+    """
+    text = trim(unicodedata.normalize("NFKC", text))
+    known, code = countries.known(), text.replace(".", "").upper()
+    code = countries.ALIASES.get(code, code)
+    found = code if code in known.names else known.codes.get(code) or countries.named(text)
+    if found:
+        return found
+    if several := countries.candidates(text):
+        raise ValueError(f"{text!r} may be {several}: write the code")
+    near = countries.nearest(text)
+    hint = f"is {near} ({known.names[near]}) meant?" if near else "write its code of ISO 3166-1, such as DE"
+    raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a country: {hint}")
+
+
+def region(text: str) -> str:
+    """A part of a country as in ISO 3166-2, such as US-CA. Only its country is checked and put right.
+
+    Raises:
+        ValueError: the part before the hyphen is not the code of a country.
+    """
+    code, hyphen, part = trim(text).partition("-")
+    if len(code) != _ALPHA_2:
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a region with its country, such as US-CA")
+    return country(code) + hyphen + part.upper()
+
+
+def language(text: str) -> str:
+    """A language tag (RFC 5646) that a browser may ask for. German and deu are de, and pt_BR is pt-BR.
+
+    Raises:
+        ValueError: it does not begin with a language.
+    """
+    text = trim(text).replace("_", "-")
+    known = languages.known()
+    if text.casefold() in known:
+        return known[text.casefold()]
+    primary, hyphen, rest = text.partition("-")
+    code = known.get(primary.casefold(), "")
+    if not code and len(primary) == _ALPHA_3 and primary.isascii() and primary.isalpha():
+        code = primary.lower()  # a language without a code of two letters, such as fil
+    if not code:
+        raise ValueError(
+            f"{text[:_LONGEST_SHOWN]!r} is not a language: write its code of ISO 639-1, such as de"
+        )
+    return code + hyphen + rest
+
+
+def system(text: str) -> str:
+    """The name by which an operating system is known here: macOS is "Mac OS X"; others as they came."""
+    return devices.SYSTEMS.get(_bare(text), trim(text))
+
+
+def browser(text: str) -> str:
+    """The name by which a browser is known here: "Google Chrome" is Chrome; others as they came."""
+    return devices.BROWSERS.get(_bare(text), trim(text))
+
+
+def device_type(text: str) -> str:
+    """A type of device: mobile is phone, and PC is desktop.
+
+    Raises:
+        ValueError: it is none; the message names them all.
+    """
+    return _listed(text, devices.TYPES, "a type of device")
+
+
+def platform(text: str) -> str:
+    """The architecture of a processor: x86_64 is x64, and aarch64 is ARM.
+
+    Raises:
+        ValueError: it is none; the message names them all.
+    """
+    return _listed(text, devices.PLATFORMS, "an architecture")
+
+
+def _listed(text: str, words: Mapping[str, str], kind: str) -> str:
+    found = words.get(_bare(text))
+    if found is None:
+        named = ", ".join(dict.fromkeys(words.values()))
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not {kind}, which are {named}")
+    return found
+
+
+def _bare(text: str) -> str:
+    return _BETWEEN.sub("", trim(text).casefold())
+
+
+def device_id(text: str) -> str:
+    """An advertising id (gaid, idfa) in lower case and with hyphens, "" where it has not the form of one.
+
+    It is a UUID, and not the nil one, which says that the person lets nobody track them.
+    """
+    if not _UUID.fullmatch(text):
+        text = trim(text)
+        if _UUID_WITHOUT_HYPHENS.fullmatch(text):
+            text = "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+        elif not _UUID.fullmatch(text):
+            return ""
+    text = text.lower()
+    return text if text != _NIL else ""
+
+
+def text_of(value: bytes) -> str:
+    """Bytes as UTF-8. Those that are not UTF-8 stay percent-encoded, as `%EE`: nothing is lost."""
+    return value.decode("utf-8", PERCENT)
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes that text_of made a text of. A `%EE` that was sent as these three characters becomes one."""
+    return _BYTES.sub(_as_bytes, text.encode())
+
+
+def unquoted(text: str) -> str:
+    """A percent-decoded value of a query, in which `+` is a space; see text_of."""
+    return text_of(unquote_to_bytes(text.replace("+", " ")))
+
+
+def pairs(query: bytes) -> list[tuple[str, str]]:
+    """The names and values of a query or form in their order, decoded; see unquoted."""
+    split = (pair.partition("=") for pair in text_of(query).split("&") if pair)
+    return [(unquoted(name), unquoted(value)) for name, _, value in split]
+
+
+def cut(text: str, limit: int) -> str:
+    """The first `limit` characters, or one or two less: an escape such as `%EE` is never split."""
+    if len(text) <= limit:
+        return text
+    for start in range(max(limit - 2, 0), limit):
+        if _ESCAPE.match(text, start):
+            return text[:start]
+    return text[:limit]
+
+
+def _as_escapes(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
+
+
+def _as_bytes(escapes: re.Match[bytes]) -> bytes:
+    decoded = unquote_to_bytes(escapes[0])
+    return decoded if text_of(decoded).encode() == escapes[0] else escapes[0]  # else they were never bytes
+
+
+codecs.register_error(PERCENT, _as_escapes)

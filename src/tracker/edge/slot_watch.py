@@ -1,0 +1,119 @@
+"""Looks whether another edge has this one's slot, on another machine perhaps.
+
+Each edge has a heartbeat of its own, so Complete-Until waits for both. But what goes by the slot, such as
+metrics, is then about two, and an operator who takes one of them for lost may forget the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+
+from tracker.children import CannotStart
+from tracker.edge.identity import EdgeId
+from tracker.stream.ledger import StreamLedger, Word
+from tracker.stream.reader import UNREACHABLE
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""How often a running edge looks."""
+_WORD_SECONDS = 2.0
+"""Within which an edge that runs says a word: it does so once a second."""
+_PARTITION = 0  # which every edge has
+_RIVAL = (
+    "edge %d: another edge has this slot (run %s; this one is %s): give one of them another --slot. "
+    "Complete-Until waits for both"
+)
+_NO_RUN = ""  # of an edge of a version before run ids
+_AWAY_SECONDS = 2.0  # that a start waits for a stream server that gives no answer
+
+
+class SlotWatch:
+    """One edge's look at the heartbeats of its slot."""
+
+    def __init__(self, url: str, edge: EdgeId) -> None:
+        self._edge = edge
+        self._stream = StreamLedger(url)
+        self._heard: Mapping[str, int] = {}  # when other runs of this slot were heard of at the last look
+        self._rivals: frozenset[str] = frozenset()  # of these, those that run
+        self._elders: set[str] = set()  # that ran when this edge came, or came back
+        self._younger: set[str] = set()
+        self._unjudged: set[str] = set()
+        self._was_away = True
+
+    @property
+    def is_second(self) -> bool:
+        """Whether another edge has this slot, and had it before this one."""
+        return not self._rivals.isdisjoint(self._elders)
+
+    async def check(self) -> None:
+        """See, before this edge starts, that no other has its slot. A stream that is away says nothing.
+
+        Raises:
+            CannotStart: another edge has it.
+        """
+        with suppress(*UNREACHABLE):
+            async with asyncio.timeout(_AWAY_SECONDS):
+                self._heard = _others(await self._stream.words_here(_PARTITION), self._edge)
+            if not self._heard:
+                return
+            await asyncio.sleep(_WORD_SECONDS)
+            async with asyncio.timeout(_AWAY_SECONDS):
+                alive = _went_on(self._heard, _others(await self._stream.words_here(_PARTITION), self._edge))
+            if alive:
+                raise CannotStart(
+                    f"edge {self._edge.slot} runs on another machine (run {min(alive)}): "
+                    "give this one another --slot"
+                )
+
+    async def run(self) -> None:
+        """Look now and then, for ever."""
+        while True:
+            try:
+                await self.look()
+            except UNREACHABLE:
+                self._was_away = True
+            except Exception:  # it ends nothing: clicks do not depend on it
+                logger.exception("edge %d: the heartbeats of its slot cannot be read", self._edge.slot)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """See which other edges of this slot have said a word since the last look, and log who is new.
+
+        Raises:
+            UNREACHABLE: the stream server is away.
+        """
+        words = await self._stream.words_here(_PARTITION)
+        before, self._heard = self._heard, _others(words, self._edge)
+        if self._was_away:  # who runs is seen at the next look
+            self._was_away, self._unjudged = False, set(self._heard) - self._younger
+            return
+        alive = _went_on(before, self._heard)
+        if _NO_RUN in self._unjudged - alive:  # of this edge, before it was upgraded
+            _, everywhere = await self._stream.words()
+            await self._stream.forget(word for word in everywhere if word.field == str(self._edge.slot))
+        self._elders |= alive & self._unjudged
+        self._younger |= alive - self._elders
+        self._unjudged = set()
+        for run in alive - self._rivals:
+            logger.error(_RIVAL, self._edge.slot, run, self._edge.run)
+        self._rivals = alive
+
+    async def close(self) -> None:
+        await self._stream.close()
+
+
+def _others(words: list[Word], edge: EdgeId) -> dict[str, int]:
+    """When other runs of an edge's slot were last heard of, by the stream server's clock."""
+    heard: dict[str, int] = {}
+    for word in words:
+        if word.slot == str(edge.slot) and word.run != edge.run:
+            heard[word.run] = max(word.said, heard.get(word.run, 0))
+    return heard
+
+
+def _went_on(before: Mapping[str, int], heard: Mapping[str, int]) -> frozenset[str]:
+    return frozenset(run for run, said in heard.items() if said > before.get(run, 0))

@@ -1,0 +1,35 @@
+"""What a loop says while it cannot use Postgres."""
+
+from __future__ import annotations
+
+from logging import Logger
+
+import asyncpg
+
+NOT_MIGRATED: tuple[type[Exception], ...] = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+)
+"""What a database answers that was never migrated, or not since this version was installed."""
+
+MIGRATE = "the database is not up to date: run `tracker migrate`"
+
+
+class Outages:
+    """Warns of errors: each time, but only once of a database that has to be migrated first."""
+
+    def __init__(self, logger: Logger, who: str) -> None:
+        self._logger = logger
+        self._who = who
+        self._is_waiting = False  # for a migration
+
+    def warn(self, error: BaseException, then: str = "") -> None:
+        """Say what is wrong, and what happens then."""
+        was_waiting, self._is_waiting = self._is_waiting, isinstance(error, NOT_MIGRATED)
+        if not self._is_waiting:
+            self._logger.warning(
+                "%s: %s: %s%s", self._who, type(error).__name__, error, f"; {then}" if then else ""
+            )
+        elif not was_waiting:
+            self._logger.warning("%s: %s; waiting for it (%s)", self._who, MIGRATE, error)

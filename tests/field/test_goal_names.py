@@ -1,0 +1,173 @@
+"""Goals as advertisers name them: by id, code or name, never paid as another; unknown ones are held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.field.advertiser import Advertiser, advertiser_of
+from tests.integration.api_client import api_of
+from tests.integration.importing import Importer, importer
+from tracker.api.conversions import PATH as CONVERSIONS
+from tracker.settings import Settings
+
+__all__ = ["importer"]
+pytestmark = pytest.mark.anyio
+
+USERS = "/backend/open-api/v1/users"
+
+NAMED: list[tuple[str, int, str]] = [
+    ("goal=Deposit", 32, "by its name"),
+    ("goal=DEPOSIT", 32, "in any case"),
+    ("goal_name=%20deposit%C2%A0", 32, "trimmed"),
+    ("event=deposit", 32, "what app networks call it"),
+    ("event_name=Level%20up", 31, "so here"),
+    ("event=LVL", 31, "by its code"),
+    ("goal_code=lvl", 31, "so by its own name"),
+    ("goal=32", 32, "by its id"),
+    ("goal_id=Deposit", 32, "where an id is expected"),
+    ("goal_id=%2032", 32, "an id, trimmed"),
+    ("goal_id=32&goal=lvl", 32, "goal_id goes before goal"),
+    ("goal_id=&event=lvl", 31, "an empty one is not said"),
+    ("amp;goal=Deposit", 32, "as a page has it"),
+    ("goal=Conversion", 30, "the base goal has a name, too"),
+]
+
+UNKNOWN = ["goal=Refill", "event=purchase", "goal_id=99", "goal_id=0", "goal=Depo", "/api/v3/goal/Refill?x="]
+
+
+async def test_goal_goes_by_id_code_or_name(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        for query, goal_id, why in NAMED:
+            click = await advertiser.click()
+            told = await advertiser.calls(f"click_id={click}&{query}")
+            assert told.result == "stored", (query, told.reason)
+            assert await advertiser.conversions("goal_id", click) == [(goal_id,)], (query, why)
+
+
+async def test_unknown_goal_is_held_and_pays_nothing(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        for query in UNKNOWN:
+            click = await advertiser.click()
+            told = await advertiser.calls(f"{query}&click_id={click}")
+            assert (told.status, told.result, told.reason) == (200, "held", "unknown goal"), query
+            assert await advertiser.conversions("id", click) == []
+            told = await advertiser.calls(f"click_id={click}")  # it holds nothing else up
+            assert told.result == "stored"
+
+
+async def test_stranger_holds_nothing(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        click = await advertiser.click()
+        await advertiser.edge.get(f"/postback?click_id={click}&goal=Refill")
+        told = await advertiser.calls("click_id=")
+        assert told[1:3] == ("rejected", "neither a secret nor an address of the advertiser")
+
+
+async def rename(advertiser: Advertiser) -> None:
+    await advertiser.connection.execute("UPDATE goal SET name = ' refill ' WHERE id = 34")
+
+
+async def add_code(advertiser: Advertiser) -> None:
+    async with api_of(advertiser.settings, scopes=("offers:write", "money:write")) as client:
+        answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": " Refill "})
+        assert (answer.status_code, answer.json()["code"]) == (200, "Refill")
+
+
+async def add_goal(advertiser: Advertiser) -> None:
+    async with api_of(advertiser.settings, scopes=("offers:write", "money:write")) as client:
+        assert (
+            await client.post(f"{USERS}/offers/3/goals", json={"name": "REFILL", "payout": "0"})
+        ).status_code == 201
+
+
+async def put_one_away(advertiser: Advertiser) -> None:
+    await advertiser.connection.execute("UPDATE goal SET is_archived = true WHERE id = 34")
+
+
+LATER: list[tuple[str, Any, str]] = [
+    ("", rename, "unknown goal"),
+    ("", add_code, "unknown goal"),
+    ("", add_goal, "unknown goal"),
+    (
+        "UPDATE goal SET name = 'Refill' WHERE id IN (33, 34)",
+        put_one_away,
+        "several goals of the offer have this code or name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "change", "why"), LATER)
+async def test_held_postback_is_done_once_its_goal_is_known(
+    database: Settings, before: str, change: Any, why: str
+) -> None:
+    async with advertiser_of(database) as advertiser:
+        await advertiser.connection.execute(before or "SELECT 1")
+        click = await advertiser.click()
+        for status in ("pending", "approved"):
+            told = await advertiser.calls(f"click_id={click}&goal=Refill&status={status}&sale_amount=5")
+            assert (told.result, told.reason) == ("held", why)
+        await change(advertiser)
+        await advertiser.calls("click_id=")
+        assert await advertiser.conversions("status", click) == [("approved",)]
+        results = await advertiser.fetch("SELECT result, held_at FROM postback ORDER BY hash")
+        assert results == [("stored", None), ("updated", None)]
+
+
+async def test_held_postback_is_tried_again_only_if_something_changed(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        click = await advertiser.click()
+        await advertiser.calls(f"click_id={click}&goal=Refill")
+        before = await advertiser.fetch("SELECT held_at, xmin::text FROM postback")
+        await advertiser.calls("click_id=")
+        assert await advertiser.fetch("SELECT held_at, xmin::text FROM postback") == before
+        await advertiser.connection.execute("UPDATE goal SET payout = 3 WHERE id = 34")
+        await advertiser.calls("click_id=")
+        ((held_at, _),) = await advertiser.fetch("SELECT held_at, xmin::text FROM postback")
+        assert held_at > before[0][0]
+
+
+async def test_two_goals_never_have_one_code(database: Settings) -> None:
+    async with (
+        advertiser_of(database),
+        api_of(database, scopes=("offers:write", "offers:read")) as client,
+    ):
+        answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": "LVL"})
+        assert (answer.status_code, answer.json()["errors"]) == (409, {"code": ["is taken"]})
+        assert (
+            await client.post(f"{USERS}/offers/4/goals", json={"name": "x", "code": "lvl"})
+        ).status_code == 201
+        listed = (await client.get(f"{USERS}/offers/3/goals", params={"code": "lvl"})).json()
+        assert [goal["id"] for goal in listed["data"]] == [31]
+
+
+async def test_api_takes_a_goal_by_its_name(database: Settings) -> None:
+    async with (
+        advertiser_of(database) as advertiser,
+        api_of(database, scopes=("conversions:write",)) as client,
+    ):
+        for body, result, goals in (
+            ({"goal": "deposit"}, "stored", [(32,)]),
+            ({"goal": " LVL "}, "stored", [(31,)]),
+            ({"goal": "{goal}"}, "stored", [(30,)]),
+            ({"goal_id": 32, "goal": "lvl"}, "stored", [(32,)]),
+            ({"goal": "Refill"}, "held", []),
+        ):
+            click = await advertiser.click()
+            answer = await client.post(CONVERSIONS, json={"click_id": click, **body})
+            assert answer.json()["result"] == result, body
+            assert await advertiser.conversions("goal_id", click) == goals, body
+
+
+async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Importer) -> None:
+    async with advertiser_of(database) as advertiser:
+        for goal, goal_id in ((" deposit ", 32), ("LVL", 31), ("null", 30), ("", 30), ("Refill", None)):
+            click = await advertiser.click()
+            row = f"click_hash,status,created_at,goal_name\n{click},paid,2026-01-02 03:04:05,{goal}\n"
+            done = await importer.run("conversions", importer.file("c.csv", row))
+            assert done.code == (goal_id is None), done.err
+            if goal_id is None:
+                assert "goal Refill is of no goal of its click's offer, or of several" in done.err
+            found = await advertiser.conversions("goal_id", click)
+            assert found == ([] if goal_id is None else [(goal_id,)]), goal

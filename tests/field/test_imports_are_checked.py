@@ -1,0 +1,242 @@
+"""Imports: what can be known is checked before the first write, and the proof covers what a file says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.importing import Importer, importer
+from tracker.importing import run
+
+__all__ = ["importer"]
+pytestmark = pytest.mark.anyio
+
+_CLICKS = """\
+legacy_id,offer_id,affiliate_id,created_at
+c1,3,513,2024-07-08 13:40:00
+c2,3,514,2024-07-08 13:41:00
+c3,4,514,2024-07-08 13:42:00
+"""
+_HEAD = "click_hash,status,created_at,order_id,goal_id,legacy_id"
+_AT = "2024-07-09 10:00:00"
+
+
+async def _moved(importer: Importer) -> dict[int, int]:
+    """The base goals of offers 3 and 4."""
+    await importer.catalogue()
+    done = await importer.run("clicks", importer.file("clicks.csv", _CLICKS))
+    assert done.code == 0, done.err
+    return dict(await importer.fetch("SELECT offer_id, id FROM goal"))  # type: ignore[arg-type]
+
+
+def _csv(*rows: str, head: str = _HEAD) -> str:
+    return "\n".join([head, *rows, ""])
+
+
+def _good(number: int) -> list[str]:
+    """Rows that say the same: they are right, and make one conversion."""
+    return [f"c2,paid,{_AT},good,,"] * number
+
+
+WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of which line
+    ([*_good(12), f"nobody,paid,{_AT},,,"], {14: "click_hash nobody is of no click"}),
+    (
+        [f"nobody,paid,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
+        {2: "is of no click", 15: "is of no click"},
+    ),
+    ([*_good(12), f"c1,paid,{_AT},,999,"], {14: "goal_id 999 is of no goal"}),
+    (
+        [f"c1,paid,{_AT},,{{3}},", *_good(12), f"c1,paid,{_AT},,{{4}},"],
+        {15: "is of no goal of its click's offer"},
+    ),
+    # The first of two that exclude each other is stored, so the second is wrong, in whatever batch it is.
+    (
+        [f"c1,paid,{_AT},o1,,a", *_good(12), f"c1,paid,{_AT},o2,,b"],
+        {15: "that another conversion is of already"},
+    ),
+    (
+        [f"c1,paid,{_AT},o1,,a", *_good(12), f"c2,paid,{_AT},o1,,b"],
+        {15: "that another conversion is of already"},
+    ),
+    ([f"c1,paid,{_AT},o1,,a", f"c2,paid,{_AT},o1,,b"], {3: "that another conversion is of already"}),
+    # One that is wrong takes nothing: the third is right.
+    (
+        [f"c1,paid,{_AT},o1,,a", f"c1,paid,{_AT},o2,,b", f"c2,paid,{_AT},o2,,c"],
+        {3: "that another conversion is of already"},
+    ),
+    ([*_good(12), f"c1,great,{_AT},,,"], {14: "status must be one of"}),
+    ([*_good(12), "c1"], {14: "has 1 columns where the header has 6"}),
+    (
+        [f"nobody,paid,{_AT},,,", "c1", f"c1,great,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
+        {2: "is of no click", 3: "has 1 columns", 4: "status must be", 17: "is of no click"},
+    ),
+]
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
+async def test_every_wrong_row_is_named_before_the_first_write(
+    importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BATCH", 5)
+    goals = await _moved(importer)
+    for rows, wrong in WRONG:
+        text = _csv(*rows).replace("{3}", str(goals[3])).replace("{4}", str(goals[4]))
+        done = await importer.run("conversions", importer.file("some.csv", text), *words)
+        *named, last = done.err.splitlines()
+        assert done.code == 1, rows
+        assert {
+            int(line.split(":")[1]): why in line for line, why in zip(named, wrong.values(), strict=True)
+        } == (dict.fromkeys(wrong, True)), named
+        assert f"{len(wrong)} row" in last, last
+        assert "; nothing is stored" in last, last
+    assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
+    done = await importer.run("conversions", importer.file("good.csv", _csv(*_good(12))), *words)
+    assert (done.code, done.err) == (0, "")  # what was checked of other files is forgotten
+
+
+async def test_rows_that_the_table_has_already_exclude_others(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BATCH", 5)
+    await _moved(importer)
+    assert (await importer.run("conversions", importer.file("a.csv", _csv(f"c1,paid,{_AT},o1,,a")))).code == 0
+    rows = [*_good(12), f"c1,paid,{_AT},o1,,a", f"c2,paid,{_AT},o1,,b", f"c1,paid,{_AT},o9,,c"]
+    done = await importer.run("conversions", importer.file("b.csv", _csv(*rows)), "--dry-run")
+    assert [line.split(":")[1] for line in done.err.splitlines()[:-1]] == ["15", "16"]
+
+
+CLICKS = [  # rows whose last is wrong
+    ["a,3,513,2024-07-08 13:40:00", "a,3,513,2024-07-09 13:40:00"],  # one id, two clicks
+    ["a,3,513,2024-07-08 13:40:00", *["b,3,513,2024-07-08 13:40:00"] * 12, "a,3,514,2024-07-08 13:40:01"],
+    ["c1,3,513,2024-07-08 13:40:07"],  # the earlier id of one that is there
+    ["a,3,513,2024-07-08 13:40:00", "b,9,513,2024-07-08 13:40:00"],
+]
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
+async def test_a_wrong_click_is_named_before_the_first_write(
+    importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BATCH", 5)
+    await _moved(importer)
+    for rows in CLICKS:
+        text = _csv(*rows, head=_CLICKS.partition("\n")[0])
+        done = await importer.run("clicks", importer.file("some.csv", text), *words)
+        assert done.code == 1
+        assert done.err.startswith(f"some.csv:{len(rows) + 1}: "), done.err
+        assert done.err.count("some.csv:") == 2, done.err  # and the last line, which counts
+    assert await importer.fetch("SELECT count(*) FROM click") == [(3,)]
+
+
+async def test_thousands_of_rows_and_the_last_is_wrong(importer: Importer) -> None:
+    await _moved(importer)
+    await importer.fetch("UPDATE goal SET multiple = true")
+    rows = [f"c1,paid,{_AT},,,{number}" for number in range(5_200)]
+    path = importer.file("many.csv", _csv(*rows, f"nobody,paid,{_AT},,,"))
+    for words in (["--dry-run"], []):
+        done = await importer.run("conversions", path, *words)
+        assert (done.code, done.err.splitlines()[0]) == (1, "many.csv:5202: click_hash nobody is of no click")
+    assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
+
+
+# The proof
+
+MENDED: list[tuple[str, str, list[str]]] = [  # of the file that was imported, of the mended one, what differs
+    ("country_code", "US", ["country_code"]),
+    ("country_code", "", ["country_code"]),
+    ("aff_sub", "banner-8", ["aff_sub"]),
+    ("user_agent", "Opera", ["user_agent"]),
+    ("is_bot", "true", ["is_bot"]),
+    ("status", "rejected", ["status"]),
+    ("affiliate_id", "514", ["affiliate_id"]),
+    ("adv_sub3", "x", ["adv_sub3"]),
+]
+_ROW = {
+    "legacy_id": "d1",
+    "offer_id": "3",
+    "affiliate_id": "513",
+    "created_at": "2024-07-08 13:40:00",
+    "country_code": "DE",
+    "aff_sub": "banner-7",
+    "user_agent": "Mozilla",
+    "is_bot": "false",
+    "status": "accepted",
+    "adv_sub3": "",
+}
+
+
+def _file(row: dict[str, str]) -> str:
+    return f"{','.join(row)}\n{','.join(row.values())}\n"
+
+
+async def test_a_mended_file_of_clicks_is_not_proven(importer: Importer) -> None:
+    await importer.catalogue()
+    assert (await importer.run("clicks", importer.file("a.csv", _file(_ROW)))).code == 0
+    for field, value, differing in MENDED:
+        path = importer.file("b.csv", _file(_ROW | {field: value}))
+        dry = await importer.run("clicks", path, "--dry-run")
+        assert (dry.code, f"b.csv:2: is there with another {field}" in dry.err) == (0, True), dry.err
+        done = await importer.run("clicks", path, "--json")
+        assert (done.code, done.json["is_proven"]) == (1, False), field
+        assert list(done.json["proof"]["fields_that_differ"]) == differing
+        told = await importer.run("clicks", path)
+        assert f"1 are there with other values ({field} of 1), which stay" in told.out
+    fewer = {name: text for name, text in _ROW.items() if name not in ("country_code", "aff_sub")}
+    done = await importer.run("clicks", importer.file("fewer.csv", _file(fewer)))
+    assert (done.code, done.err) == (0, "")  # what it does not name, it does not deny
+
+
+_CONVERSION: dict[str, str] = {
+    "click_hash": "c1",
+    "status": "pending",
+    "created_at": _AT,
+    "order_id": "o1",
+    "payout": "2.50",
+    "revenue": "4",
+    "currency": "EUR",
+    "sale_amount": "40",
+    "sale_status": "new",
+    "legacy_id": "a",
+}
+MENDED_CONVERSIONS: list[tuple[dict[str, str], list[str]]] = [
+    ({"status": "approved"}, ["status"]),
+    ({"payout": "2.51"}, ["payout"]),
+    ({"currency": "USD"}, ["payout_currency", "revenue_currency", "sale_currency"]),
+    ({"sale_amount": ""}, ["sale_amount", "sale_currency"]),
+    ({"sale_status": "paid"}, ["sale_status"]),
+    ({"order_id": "o2"}, ["order_id"]),
+    ({"click_hash": "c2"}, ["click_hash"]),
+]
+
+
+async def test_a_mended_file_of_conversions_is_not_proven(importer: Importer) -> None:
+    await _moved(importer)
+    first = importer.file("a.csv", _file(_CONVERSION))
+    assert (await importer.run("conversions", first)).code == 0
+    for changes, differing in MENDED_CONVERSIONS:
+        path = importer.file("b.csv", _file(_CONVERSION | changes))
+        done = await importer.run("conversions", path, "--json")
+        assert (done.code, sorted(done.json["proof"]["fields_that_differ"])) == (1, differing), done.err
+    again = importer.file(
+        "c.csv", _file({**_CONVERSION, "payout": "2.5", "status": "new", "revenue": "4.000000"})
+    )
+    assert (await importer.run("conversions", again)).code == 0
+
+
+async def test_what_changed_since_an_import_is_no_difference(importer: Importer) -> None:
+    await _moved(importer)
+    first = importer.file("a.csv", _file(_CONVERSION))
+    assert (await importer.run("conversions", first)).code == 0
+    await importer.fetch(
+        "UPDATE conversion SET status = 'approved', payout = 3, sale_status = 'paid', updated_at = now()"
+    )
+    for changes, code in (
+        ({}, 0),
+        ({"status": "approved"}, 0),
+        ({"status": "rejected"}, 1),
+        ({"order_id": "x"}, 1),
+    ):
+        content: dict[str, Any] = _CONVERSION | changes
+        path = importer.file("again.csv", _file(content) + "\n" * len(changes))
+        assert (await importer.run("conversions", path)).code == code, changes

@@ -1,0 +1,53 @@
+"""Puts what edges refused into the log of postbacks.
+
+Every worker may do it: each is logged once, by its hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tracker.settings import Settings
+from tracker.store import pool, refused
+from tracker.store.outages import Outages
+from tracker.stream.reader import UNREACHABLE
+from tracker.stream.refused import RefusedStream
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 1.0
+BATCH = 200
+"""Most that are logged at a time: strangers may send as much as they like."""
+_RETRY_SECONDS = 10.0
+
+
+async def run(settings: Settings) -> None:
+    """Log until cancelled; an outage only delays it."""
+    assert settings.redis_url
+    outages = Outages(logger, "refused postbacks")
+    async with RefusedStream(settings.redis_url) as stream:
+        while True:
+            try:
+                await once(settings, stream)
+                await asyncio.sleep(EVERY_SECONDS)
+            except (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED) as error:
+                outages.warn(error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:  # a log never ends the writers that it is kept beside
+                logger.exception("refused postbacks cannot be logged")
+                await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def once(settings: Settings, stream: RefusedStream) -> None:
+    """Log some, and take them off the stream."""
+    assert settings.postgres_dsn
+    entries = await stream.oldest(BATCH)
+    if not entries:
+        return
+    connection = await pool.connect(settings.postgres_dsn)
+    try:
+        await refused.log(connection, [one for _, one in entries if one])
+    finally:
+        await connection.close()
+    await stream.remove([id_ for id_, _ in entries])
