@@ -54,6 +54,12 @@ _FREE = """(SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
         FROM generate_series(1, 10) AS place (n)
         LEFT JOIN offer_free_value AS own ON {} AND own.n = place.n)"""
 
+_FORMER_UNIQUENESS = f"""coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'window', unique_window, 'scope', unique_scope, 'until', {_MILLIS.format("until")})
+            ORDER BY until DESC)
+        FROM former_uniqueness WHERE offer_id = offer.id AND until > now()), '[]')"""  # noqa: S608
+
 _OFFER = f"""jsonb_build_object(
     'id', id, 'name', name, 'advertiser_id', advertiser_id, 'brand_id', brand_id, 'status', status,
     'starts', {_MILLIS.format("starts_at")}, 'ends', {_MILLIS.format("ends_at")},
@@ -62,7 +68,7 @@ _OFFER = f"""jsonb_build_object(
     'unique_window', unique_window, 'unique_scope', unique_scope, 'visitor_cookie', visitor_cookie,
     'duplicates', duplicates, 'duplicates_forced', duplicates_forced,
     'redirect_status', redirect_status, 'referrer_policy', referrer_policy,
-    'deep_link_hosts', deep_link_hosts,
+    'deep_link_hosts', deep_link_hosts, 'former_uniqueness', {_FORMER_UNIQUENESS},
     'urls', coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', id, 'name', name, 'url', url, 'weight', weight, 'targeting', targeting,
