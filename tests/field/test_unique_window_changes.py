@@ -155,6 +155,10 @@ async def test_offers_that_were_not_changed_carry_nothing_of_it(database: Settin
     for seconds in range(60, 66):
         await update(database, unique_window=seconds)
     assert len(await kept(database)) == 4
+    await run_sql(
+        database, "UPDATE former_uniqueness SET changed_at = changed_at - interval '1 hour 70 seconds'"
+    )
+    assert await kept(database) == [], "whom they remember is out of the present window"
     await run_sql(database, "UPDATE former_uniqueness SET until = now()")
     await update(database, unique_window=66)
     assert await kept(database) == [(65, "offer")], "what remembers nobody is gone"

@@ -5,6 +5,7 @@ CREATE TABLE former_uniqueness (
     offer_id       bigint      NOT NULL REFERENCES offer ON DELETE CASCADE,
     unique_window  integer     NOT NULL,  -- seconds
     unique_scope   text        NOT NULL,
+    changed_at     timestamptz NOT NULL,  -- when it became a former one
     until          timestamptz NOT NULL,  -- from then on it remembers nobody
     PRIMARY KEY (offer_id, unique_window, unique_scope)
 );
@@ -17,9 +18,9 @@ BEGIN
         AND (until <= now() OR (unique_window, unique_scope) = (NEW.unique_window, NEW.unique_scope));
     -- What a window remembers is gone after two windows and an hour: record_clicks.lua.
     INSERT INTO former_uniqueness VALUES (
-        NEW.id, OLD.unique_window, OLD.unique_scope, now() + make_interval(hours => 1, secs => 2 * OLD.unique_window))
-    ON CONFLICT (offer_id, unique_window, unique_scope) DO UPDATE SET until = excluded.until;
-    DELETE FROM former_uniqueness AS former
+        NEW.id, OLD.unique_window, OLD.unique_scope, now(),
+        now() + make_interval(hours => 1, secs => 2 * OLD.unique_window));
+    DELETE FROM former_uniqueness
     WHERE offer_id = NEW.id AND (unique_window, unique_scope) IN (
         SELECT unique_window, unique_scope FROM former_uniqueness
         WHERE offer_id = NEW.id ORDER BY until DESC OFFSET 4);
