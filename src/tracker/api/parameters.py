@@ -106,6 +106,17 @@ def choice(*known: str) -> Any:
     return Annotated[str | None, BeforeValidator(_one_of(*known)), _schema("string", enum=list(known))]
 
 
+def words(*known: str) -> Any:
+    """The type of a parameter that is some words of a few, separated by commas."""
+    read = _one_of(*known)
+    pattern = f"^({'|'.join(known)})(,({'|'.join(known)}))*$"
+    return Annotated[
+        list[str] | None,
+        BeforeValidator(lambda text: [read(word) for word in text.split(",")]),
+        _schema("string", pattern=pattern, examples=[known[0]]),
+    ]
+
+
 def _schema(type_: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": type_, **more})
 

@@ -40,6 +40,14 @@ async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) 
     return []
 
 
+Asks = Callable[[Connection, Row, Row], Awaitable[Errors]]
+"""Says what a change would do that cannot be undone, by the fields that do it."""
+
+
+async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Errors:
+    return {}
+
+
 class Resource(NamedTuple):
     """What there is to say about one kind of object."""
 
@@ -55,6 +63,8 @@ class Resource(NamedTuple):
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
     implies: Callable[[Row, Row], Row] = lambda before, given: {}  # fields that go with those that are given
     warns: Warns = _never_warns
+    asks: Asks = _never_asks
+    confirmable: tuple[str, ...] = ()  # the fields that it may ask about
 
     @property
     def can_warn(self) -> bool:
@@ -99,6 +109,7 @@ class Editor(NamedTuple):
     author: Author
     if_match: str | None = None  # as in RFC 9110, section 13.1.1
     is_trial: bool = False  # it is only to be found out what would happen
+    confirmed: frozenset[str] = frozenset()  # fields whose change is made whatever it does; see Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # the command line may do everything
 
 
@@ -150,6 +161,7 @@ async def change_row(
             return before
         _check_rights(editor, resource, writable, fields, given)
         await _check_change(connection, resource, before, fields)
+        await _check_confirmed(connection, editor, resource, before, fields)
         try:
             after = await managed.update(connection, table, place, fields)
         except TakenError:
@@ -268,6 +280,27 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
         if users:
             detail = f"It is still needed by {', '.join(users)}."
             raise Problem(409, detail, errors={"is_archived": [f"is needed by {', '.join(users)}"]})
+
+
+async def _check_confirmed(
+    connection: Connection, editor: Editor, resource: Resource, before: Row, fields: Row
+) -> None:
+    """What cannot be undone is said before it is done.
+
+    Raises:
+        Problem: 409 naming the fields that are not confirmed, and what their change would do.
+    """
+    asked = await resource.asks(connection, before, fields)
+    errors = {
+        field: [f"{' and '.join(whys)}. {_HOW_TO_CONFIRM.format(field)}"]
+        for field, whys in asked.items()
+        if field not in editor.confirmed
+    }
+    if errors:
+        raise conflict(errors)
+
+
+_HOW_TO_CONFIRM = "To change it all the same, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
 
 
 async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tracker.domain.normalise import text_of
 
@@ -39,6 +39,17 @@ def add_slot(parser: ArgumentParser, others: str) -> None:
 def add_fd(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fd", type=whole(0, 1 << 20), metavar="N", help="serve this inherited listening socket"
+    )
+
+
+def add_confirm(parser: ArgumentParser, fields: Sequence[str]) -> None:
+    parser.add_argument(
+        "--confirm",
+        action="append",
+        default=[],
+        choices=fields,
+        metavar="FIELD",
+        help=f"repeatable: change it though it was refused until confirmed ({', '.join(fields)})",
     )
 
 

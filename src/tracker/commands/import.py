@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.api.times import zone_named
-from tracker.commands.arguments import add_json
+from tracker.commands.arguments import add_confirm, add_json
 from tracker.complaint import Complaint
 from tracker.domain.csv_rows import Columns
 from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
@@ -106,6 +106,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     listed = _add(kinds, "catalogue", "advertisers, offers and what belongs to them, affiliates", _CATALOGUE)
     listed.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    add_confirm(listed, [field for resource in catalogue.RESOURCES for field in resource.confirmable])
     _add_row_arguments(_add(kinds, "clicks", "historic clicks, with the ids they had", _CLICKS))
     _add_row_arguments(_add(kinds, "conversions", "historic conversions", _CONVERSIONS))
 
@@ -184,7 +185,8 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     kinds = entries.Kinds(catalogue.RESOURCES)
     wanted = [entry for path in arguments.files for entry in entries.read(path, kinds)]
     async with _importing(settings) as connection:
-        result = await catalogue.bring(connection, wanted, is_dry=arguments.dry_run)
+        confirmed = frozenset(arguments.confirm)
+        result = await catalogue.bring(connection, wanted, is_dry=arguments.dry_run, confirmed=confirmed)
     for line in result.errors[:_MOST_ERRORS]:
         print(line, file=sys.stderr)
     if result.errors:

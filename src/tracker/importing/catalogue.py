@@ -65,10 +65,15 @@ RESOURCES = tuple(
 """What a catalogue consists of."""
 
 
-async def bring(connection: Connection, entries: Sequence[Entry], *, is_dry: bool) -> Result:
-    """Create and change what the entries say; with errors, and in a dry run, nothing is kept."""
+async def bring(
+    connection: Connection, entries: Sequence[Entry], *, is_dry: bool, confirmed: frozenset[str]
+) -> Result:
+    """Create and change what the entries say; with errors, and in a dry run, nothing is kept.
+
+    `confirmed`: fields whose change is made though Resource.asks has something to say.
+    """
     pool = cast(Pool, _OneConnection(connection))
-    bringing = _Bringing(connection, Editor(pool, _AUTHOR), entries)
+    bringing = _Bringing(connection, Editor(pool, _AUTHOR, confirmed=confirmed), entries)
     with suppress(_UndoneError):
         async with managed.changing(pool):
             await bringing.keep_ids_free()
