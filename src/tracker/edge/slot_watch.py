@@ -27,6 +27,10 @@ _RIVAL = (
     "edge %d: another edge has this slot (run %s; this one is %s): give one of them another --slot. "
     "Complete-Until waits for both"
 )
+_RUNS = (
+    "edge {slot} runs already, on another machine or with another TRACKER_DATA_DIR (run {run}): "
+    "give this one another --slot"
+)
 _NO_RUN = ""  # of an edge of a version before run ids
 _AWAY_SECONDS = 2.0  # that a start waits for a stream server that gives no answer
 
@@ -57,17 +61,15 @@ class SlotWatch:
         """
         with suppress(*UNREACHABLE):
             async with asyncio.timeout(_AWAY_SECONDS):
-                self._heard = _others(await self._stream.words_here(_PARTITION), self._edge)
-            if not self._heard:
+                now, words = await self._stream.words_here(_PARTITION)
+            heard = _others(words, self._edge)
+            if not any(now - said < _WORD_SECONDS * 1000 for said in heard.values()):
                 return
             await asyncio.sleep(_WORD_SECONDS)
             async with asyncio.timeout(_AWAY_SECONDS):
-                alive = _went_on(self._heard, _others(await self._stream.words_here(_PARTITION), self._edge))
-            if alive:
-                raise CannotStart(
-                    f"edge {self._edge.slot} runs on another machine (run {min(alive)}): "
-                    "give this one another --slot"
-                )
+                _, words = await self._stream.words_here(_PARTITION)
+            if alive := _went_on(heard, _others(words, self._edge)):
+                raise CannotStart(_RUNS.format(slot=self._edge.slot, run=_named(min(alive))))
 
     async def run(self) -> None:
         """Look now and then, for ever."""
@@ -86,20 +88,20 @@ class SlotWatch:
         Raises:
             UNREACHABLE: the stream server is away.
         """
-        words = await self._stream.words_here(_PARTITION)
+        _, words = await self._stream.words_here(_PARTITION)
         before, self._heard = self._heard, _others(words, self._edge)
         if self._was_away:  # who runs is seen at the next look
             self._was_away, self._unjudged = False, set(self._heard) - self._younger
             return
         alive = _went_on(before, self._heard)
-        if _NO_RUN in self._unjudged - alive:  # of this edge, before it was upgraded
+        if self._edge.has_elder and _NO_RUN in self._unjudged - alive:  # this edge, before it was upgraded
             _, everywhere = await self._stream.words()
             await self._stream.forget(word for word in everywhere if word.field == str(self._edge.slot))
         self._elders |= alive & self._unjudged
         self._younger |= alive - self._elders
         self._unjudged = set()
         for run in alive - self._rivals:
-            logger.error(_RIVAL, self._edge.slot, run, self._edge.run)
+            logger.error(_RIVAL, self._edge.slot, _named(run), self._edge.run)
         self._rivals = alive
 
     async def close(self) -> None:
@@ -113,6 +115,11 @@ def _others(words: list[Word], edge: EdgeId) -> dict[str, int]:
         if word.slot == str(edge.slot) and word.run != edge.run:
             heard[word.run] = max(word.said, heard.get(word.run, 0))
     return heard
+
+
+def _named(run: str) -> str:
+    """For people."""
+    return run or "of a version before run ids"
 
 
 def _went_on(before: Mapping[str, int], heard: Mapping[str, int]) -> frozenset[str]:

@@ -149,16 +149,20 @@ class StreamLedger:
         for word in words:
             await self._client.hdel(b"edges:{%d}" % word.partition, word.field)
 
-    async def words_here(self, partition: int) -> list[Word]:
-        """The words of all edges on one partition."""
-        return _words(partition, await self._client.hgetall(b"edges:{%d}" % partition))
+    async def words_here(self, partition: int) -> tuple[int, list[Word]]:
+        """The stream server's clock, and the words of all edges on one partition."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(b"edges:{%d}" % partition)
+            time, edges = await pipe.execute()
+        return _millis_of_time(time), _words(partition, edges)
 
     async def words(self) -> tuple[int, list[Word]]:
         """The stream server's clock, and the words of all edges."""
-        seconds, micros = await self._client.time()
+        now = _millis_of_time(await self._client.time())
         edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
         words = [word for partition in _PARTITIONS for word in _words(partition, edges[partition])]
-        return seconds * 1000 + micros // 1000, words
+        return now, words
 
     async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
         """The start of the first minute before a time that has anything in flight, if one has."""
@@ -220,6 +224,11 @@ def _word(partition: int, edge: str, text: bytes) -> Word:
     until, said, spooled = text.split(b" ", 2)
     by_minute = {int(minute): count for minute, count in json.loads(spooled).items()}
     return Word(partition, slot, run, int(until), int(said), by_minute)
+
+
+def _millis_of_time(time: tuple[int, int]) -> int:
+    seconds, micros = time
+    return seconds * 1000 + micros // 1000
 
 
 def _fields(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterable[dict[bytes, bytes]]:
