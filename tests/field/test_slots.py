@@ -145,6 +145,30 @@ async def test_complete_until_waits_for_the_edge_that_is_cut_off(
         assert "another edge has this slot" in caplog.text
 
 
+async def test_one_of_two_that_started_without_the_stream_stays_ready(database: Settings) -> None:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    cable = Cable(str(database.redis_url), database.data_dir / "cable.sock")
+    first, second = (
+        replace(database, data_dir=database.data_dir / name, redis_url=cable.url) for name in ("a", "b")
+    )
+    async with edge_of(first, demo=False, wait=False) as a, edge_of(second, demo=False, wait=False) as b:
+        await asyncio.gather(click(a), click(b))
+        await cable.mend()
+
+        async def are_judged() -> bool:
+            return 503 in {await ready(a), await ready(b)} and await _both_heard(database)
+
+        await until(are_judged)
+        await asyncio.sleep(2 * slot_watch.LOOK_SECONDS)  # both have looked
+        assert {await ready(a), await ready(b)} == {200, 503}
+        await cable.cut()
+
+
+async def _both_heard(settings: Settings) -> bool:
+    return len(await _words(settings)) == 2
+
+
 async def _is(answer: Awaitable[int], wanted: int) -> bool:
     return await answer == wanted
 

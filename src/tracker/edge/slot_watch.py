@@ -41,17 +41,15 @@ class SlotWatch:
     def __init__(self, url: str, edge: EdgeId) -> None:
         self._edge = edge
         self._stream = StreamLedger(url)
-        self._heard: Mapping[str, int] = {}  # when other runs of this slot were heard of at the last look
-        self._rivals: frozenset[str] = frozenset()  # of these, those that run
-        self._elders: set[str] = set()  # that ran when this edge came, or came back
-        self._younger: set[str] = set()
-        self._unjudged: set[str] = set()
-        self._was_away = True
+        self._heard: Mapping[str, int] | None = None  # when other runs were heard of; None: it was away
+        self._rivals: frozenset[str] = frozenset()  # other runs of this slot that are alive
+        self._met: set[str] = set()  # runs that ever were
+        self._owner = edge.run
 
     @property
     def is_second(self) -> bool:
-        """Whether another edge has this slot, and had it before this one."""
-        return not self._rivals.isdisjoint(self._elders)
+        """Whether another edge has this slot, and had it before this one: of two that run, only one is."""
+        return self._owner in self._rivals or _NO_RUN in self._rivals
 
     async def check(self) -> None:
         """See, before this edge starts, that no other has its slot. A stream that is away says nothing.
@@ -77,7 +75,7 @@ class SlotWatch:
             try:
                 await self.look()
             except UNREACHABLE:
-                self._was_away = True
+                self._heard = None
             except Exception:  # it ends nothing: clicks do not depend on it
                 logger.exception("edge %d: the heartbeats of its slot cannot be read", self._edge.slot)
             await asyncio.sleep(LOOK_SECONDS)
@@ -90,19 +88,24 @@ class SlotWatch:
         """
         _, words = await self._stream.words_here(_PARTITION)
         before, self._heard = self._heard, _others(words, self._edge)
-        if self._was_away:  # who runs is seen at the next look
-            self._was_away, self._unjudged = False, set(self._heard) - self._younger
+        owner = await self._stream.owner(self._edge.slot, self._edge.run)
+        if before is None:  # who runs is seen at the next look
             return
         alive = _went_on(before, self._heard)
-        if self._edge.has_elder and _NO_RUN in self._unjudged - alive:  # this edge, before it was upgraded
-            _, everywhere = await self._stream.words()
-            await self._stream.forget(word for word in everywhere if word.field == str(self._edge.slot))
-        self._elders |= alive & self._unjudged
-        self._younger |= alive - self._elders
-        self._unjudged = set()
+        if owner not in (alive | {self._edge.run}):
+            owner = self._edge.run
+            await self._stream.take_slot(self._edge.slot, owner)
         for run in alive - self._rivals:
             logger.error(_RIVAL, self._edge.slot, _named(run), self._edge.run)
-        self._rivals = alive
+        self._owner, self._rivals = owner, alive
+        self._met |= alive
+        if self._edge.has_elder and _NO_RUN in before and _NO_RUN not in self._met:
+            await self._take_back_elder()
+
+    async def _take_back_elder(self) -> None:
+        """Take back what this edge said before it was upgraded."""
+        _, words = await self._stream.words()
+        await self._stream.forget(word for word in words if word.field == str(self._edge.slot))
 
     async def close(self) -> None:
         await self._stream.close()

@@ -24,6 +24,7 @@ LEDGER_HOURS = 40 * 24
 UNKNOWN = 0
 """The minute under which entries are counted whose hash cannot be read."""
 
+_SLOTS = b"slots:{0}"  # the run id of the edge that a slot belongs to
 _LOOKED_AT = 1_000  # entries from the stream's beginning
 _CHUNK = 1_000  # entries of a recount that are read at a time
 _PARTITIONS = range(MAX_PARTITIONS)  # one that was given up may have counts, and clicks, still
@@ -156,6 +157,18 @@ class StreamLedger:
             pipe.hgetall(b"edges:{%d}" % partition)
             time, edges = await pipe.execute()
         return _millis_of_time(time), _words(partition, edges)
+
+    async def owner(self, slot: int, run: str) -> str:
+        """The run id of the edge that a slot belongs to: this one, if it belonged to nobody."""
+        owner: bytes | None = await self._client.hget(_SLOTS, slot)
+        if owner is None:
+            await self._client.hsetnx(_SLOTS, slot, run)
+            owner = await self._client.hget(_SLOTS, slot)
+        return owner.decode() if owner else run
+
+    async def take_slot(self, slot: int, run: str) -> None:
+        """Let a slot belong to another edge: the one that it belonged to is dead."""
+        await self._client.hset(_SLOTS, slot, run)
 
     async def words(self) -> tuple[int, list[Word]]:
         """The stream server's clock, and the words of all edges."""
