@@ -6,7 +6,8 @@ its id, and another machine's edge has neither. Backups copy both.
 
 A copied data directory, of an image or of another disk, would bring the id along: then two edges would renew
 one heartbeat, and nobody would wait for the one that is cut off. So the file names its own inode, and a file
-that names another one is a copy. That edge gets an id of its own.
+that names another one is a copy. That edge gets an id of its own. A copy of a whole disk has the same inodes,
+and a file system whose inodes change at each mount, as some of FUSE do, looks like a copy at each start.
 """
 
 from __future__ import annotations
