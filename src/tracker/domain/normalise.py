@@ -43,6 +43,9 @@ _ALPHA_2, _ALPHA_3 = 2, 3
 _LONGEST_SHOWN = 50
 _NIL = "00000000-0000-0000-0000-000000000000"
 
+ESCAPED_MARKS = re.compile(r"\A(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
+"""What stands before a name where a page's `&amp;`, or `&#038;`, was taken for `&`."""
+
 PERCENT = "tracker.percent"
 """The error handler of text_of, for bytes.decode."""
 
