@@ -127,8 +127,8 @@ _REAL_SYSTEMS = (
     ("Andr0id", "Android", re.compile(r"Andr0id (\d+[\d.]*)")),
 )
 # https://developer.huawei.com/consumer/en/doc/harmonyos-guides/web-default-useragent
-_HARMONY_TYPE = re.compile(r"\((Phone|Tablet|PC|TV|Car|Wearable); OpenHarmony")
-_HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "TV": "tv"}
+_HARMONY_TYPE = re.compile(r"\((\w+); OpenHarmony", re.ASCII)
+_HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "2in1": "desktop", "TV": "tv"}
 
 # Looked for in the lower-cased string; plain words first, which cost a tenth of a search by pattern.
 _TV_WORDS = (
@@ -422,7 +422,7 @@ def _model(device: ua_parser.Device) -> str:
 def _type(judge: _Judge, lowered: str) -> str:
     if judge.is_bot:
         return "bot"
-    if told := _told_type(judge.ua_string):
+    if (told := _told_type(judge.ua_string)) is not None:
         return told
     if _holds(lowered, _CONSOLE_WORDS):  # before TV: the PlayStation calls itself one
         return "console"
@@ -437,12 +437,12 @@ def _type(judge: _Judge, lowered: str) -> str:
     return "desktop" if judge.is_pc else ""
 
 
-def _told_type(user_agent: str) -> str:
-    """The type that an app or a system tells in so many words."""
+def _told_type(user_agent: str) -> str | None:
+    """The type that an app or a system tells in so many words; "" for one without a name here, as a car."""
     if "OpenHarmony" in user_agent and (said := _HARMONY_TYPE.search(user_agent)):
         return _HARMONY_TYPES.get(said[1], "")
     said = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None
-    return said[1] if said else ""
+    return said[1] if said else None
 
 
 def _architecture(lowered: str, hints: _Hints) -> str:
