@@ -141,10 +141,10 @@ def _marked(url: str, known: Container[str]) -> Iterator[str]:
         name = (found[1] or found[2]).lower()
         if name in known:
             yield f"{found[0]} is sent as it stands: write {{{name}}} to have it filled"
-    if found := _ENTITY.search(url):
-        yield f"{found[0]} is how HTML writes a character: write the character itself"
-    if found := _QUOTES.search(url):
-        yield f"{found[0]} is sent as it stands: an editor may have put it in"
+    if entity := _ENTITY.search(url):
+        yield f"{entity[0]} is how HTML writes a character: write the character itself"
+    if quote := _QUOTES.search(url):
+        yield f"{quote[0]} is sent as it stands: an editor may have put it in"
 
 
 def _misplaced(url: str) -> Iterator[str]:

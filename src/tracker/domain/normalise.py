@@ -195,6 +195,11 @@ def browser(text: str) -> str:
     return devices.BROWSERS.get(_bare(text), trim(text))
 
 
+def near_word(text: str) -> str:
+    """The name of a system or browser that is near a word with another meaning: iPhone is near iOS. Or ""."""
+    return devices.NEAREST.get(_bare(text), "")
+
+
 def device_type(text: str) -> str:
     """A type of device: mobile is phone, and PC is desktop.
 
