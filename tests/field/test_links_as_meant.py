@@ -117,6 +117,7 @@ LENIENT = [
     ("/offer/3?affiliate_id=3D513=&aff_sub=x", "x", "quoted-printable, broken at a line's end"),
     ("/offer/3?affiliate_id=3d3D513", "", "quoted-printable twice"),
     ("/offer/3?affiliate_id=%3D513", "", "the mark itself"),
+    ("/offer/3?affiliate_id=%253D513%2520", "", "percent-encoded twice, as what is around an id"),
     ("/offer/3?affiliate_id=513%23top", "", "a fragment that was percent-encoded"),
     ("/offer/3?affiliate_id=513%3Faff_sub=x", "x", "a second question mark, percent-encoded"),
     ("/offer/3?affiliate_id=513%26aff_sub=a%2526b", "a&b", "an ampersand, percent-encoded"),

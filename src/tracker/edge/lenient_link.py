@@ -26,7 +26,7 @@ _SECOND_MARK = re.compile(r"\?(?=[A-Za-z_][\w.-]*=)", re.ASCII)  # none that is 
 _AFTER_AN_ID = re.compile(r"[?;](?=[A-Za-z_][\w.-]*=)", re.ASCII)
 _END_OF_OFFER = re.compile(r"[?&;#]|%(?:3F|26|3B|23)", re.IGNORECASE)
 _ENCODED_EQUALS = re.compile(r"%(?:25)*3D", re.IGNORECASE)
-_ENCODED_MARK = re.compile(r"%(?:25)*(?:3F|26|3B)", re.IGNORECASE)
+_ENCODED_MARK = re.compile(r"%(?:25|3F|26|3B|3D|23)", re.IGNORECASE)
 _MOST_OPENED = 3  # times that a link was percent-encoded once more
 _MOST_PARTS = 200  # of a query that are looked at: what has more is no link of ours
 
