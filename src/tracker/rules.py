@@ -55,6 +55,8 @@ _WORDS: Mapping[str, Callable[[str], str]] = {
     "country": normalise.country,
     "region": normalise.region,
     "os": normalise.system,
+    "platform": normalise.platform,
+    "device_type": normalise.device_type,
     "browser": normalise.browser,
     "language": normalise.language,
 }
@@ -85,7 +87,7 @@ def kept(specification: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     """A specification as it is saved: rules that are not as they were `before` in the words that clicks have.
 
     Raises:
-        RuleError: as of compile, or a value is not a country or not a language.
+        RuleError: as of compile, or a value is not a country, language, type of device or architecture.
     """
     before = before if isinstance(before, Mapping) else {}
     found = {
@@ -100,7 +102,7 @@ def in_our_words(name: str, demand: Any) -> Any:
     """What a rule asks for, in the words that clicks have: UK is GB, and macOS is Mac OS X.
 
     Raises:
-        RuleError: a value is not a country or not a language.
+        RuleError: a value is not a country, language, type of device or architecture.
     """
     if isinstance(demand, Mapping) and demand.keys() == {"not"}:
         return {"not": in_our_words(name, demand["not"])}

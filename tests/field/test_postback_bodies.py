@@ -17,6 +17,8 @@ AMP = [
     ("click_id=CLICK&amp;status=pending", "pending", "a page's markup"),
     ("amp;status=pending&click_id=CLICK", "pending", "at the beginning"),
     ("click_id=CLICK&amp;amp;status=pending", "pending", "escaped twice"),
+    ("click_id=CLICK&%23038;status=pending", "pending", "as a number"),
+    ("click_id=CLICK&AMP;status=pending", "pending", "in capitals"),
     ("click_id=CLICK&amp;amp;amp;amp;status=pending", "pending", "any number of times"),
     ("click_id=CLICK&amp%3Bstatus=pending", "pending", "percent-encoded"),
     ("amp;click_id=CLICK&amp;status=pending", "pending", "the click, too"),

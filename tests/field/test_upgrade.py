@@ -128,6 +128,7 @@ async def test_doctor_lists_rows_of_clicks_and_conversions(tracker: Tracker, dat
                 (UUID.upper().replace("-", ""), "DE", "phone"),
                 ("00000000-0000-0000-0000-000000000000", "DE", "phone"),
                 ("", "DE", "phone"),
+                ("9F89C84A559F573636A47FF8DAED0D33", "DE", "phone"),
             ]
         )
     ]
@@ -147,6 +148,7 @@ async def test_doctor_lists_rows_of_clicks_and_conversions(tracker: Tracker, dat
     assert [text.partition(",")[0].partition("have ")[2] for text in texts["device-ids"]] == [
         "gaid='{gaid}'",
         "gaid='00000000-0000-0000-0000-000000000000'",
+        "gaid='9F89C84A559F573636A47FF8DAED0D33'",
         "gaid='null'",
     ]
     assert "1 have the country 'Germany', which is 'DE' in all others" in texts["words"]

@@ -41,7 +41,22 @@ _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # of these, and 
 _BETWEEN = re.compile(r"[\s\-_./]+")
 _ALPHA_2, _ALPHA_3 = 2, 3
 _LONGEST_SHOWN = 50
-_NIL = "00000000-0000-0000-0000-000000000000"
+
+NO_DEVICES = frozenset(
+    {
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "d41d8cd9-8f00-b204-e980-0998ecf8427e",
+        "9f89c84a-559f-5736-36a4-7ff8daed0d33",
+    }
+)
+"""UUIDs that many devices send: nil and max (RFC 9562, sections 5.9 and 5.10), and MD5 of nothing and of nil.
+
+Some networks send the MD5 of an advertising id, also where there was none.
+"""
+
+ESCAPED_MARKS = re.compile(r"\A(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
+"""What stands before a name where a page's `&amp;`, or `&#038;`, was taken for `&`."""
 
 PERCENT = "tracker.percent"
 """The error handler of text_of, for bytes.decode."""
@@ -180,6 +195,11 @@ def browser(text: str) -> str:
     return devices.BROWSERS.get(_bare(text), trim(text))
 
 
+def near_word(text: str) -> str:
+    """The name of a system or browser that is near a word with another meaning: iPhone is near iOS. Or ""."""
+    return devices.NEAREST.get(_bare(text), "")
+
+
 def device_type(text: str) -> str:
     """A type of device: mobile is phone, and PC is desktop.
 
@@ -213,7 +233,7 @@ def _bare(text: str) -> str:
 def device_id(text: str) -> str:
     """An advertising id (gaid, idfa) in lower case and with hyphens, "" where it has not the form of one.
 
-    It is a UUID, and not the nil one, which says that the person lets nobody track them.
+    It is a UUID, and not one of those that say that a device has none or that nobody may track it.
     """
     if not _UUID.fullmatch(text):
         text = trim(text)
@@ -222,7 +242,7 @@ def device_id(text: str) -> str:
         elif not _UUID.fullmatch(text):
             return ""
     text = text.lower()
-    return text if text != _NIL else ""
+    return "" if text in NO_DEVICES else text
 
 
 def text_of(value: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tracker.domain.normalise import AT_ENDS
+from tracker.domain.normalise import AT_ENDS, NO_DEVICES
 from tracker.store.pool import Connection
 
 MOST = 1_000
@@ -30,13 +30,14 @@ WHERE goal.status = 'active' AND NOT goal.is_archived AND NOT offer.is_archived 
 ORDER BY goal.id LIMIT $1
 """
 
-# A UUID with hyphens or without them, and not the nil one: the form of an advertising id.
-_DEVICE_ID = "^(?!0{8}-?(0{4}-?){3}0{12}$)([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+# A UUID with hyphens or without them: the form of an advertising id.
+_DEVICE_ID = "^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
 _DEVICE_IDS = """
 SELECT affiliate_id, name, value, count(*) AS clicks
 FROM click CROSS JOIN LATERAL (VALUES ('gaid', gaid), ('idfa', idfa)) AS sent (name, value)
-WHERE hash >= $1::uuid AND value <> '' AND btrim(value, $2) !~* $3
-GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $4
+WHERE hash >= $1::uuid AND value <> ''
+    AND (btrim(value, $2) !~* $3 OR translate(lower(btrim(value, $2)), '-', '') = ANY ($4))
+GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $5
 """
 
 _WORDS = """
@@ -84,7 +85,8 @@ async def goals_without_price(connection: Connection) -> list[UnpricedGoal]:
 
 async def device_ids(connection: Connection, first_hash: str) -> list[DeviceId]:
     """Of clicks from a hash on."""
-    rows = await connection.fetch(_DEVICE_IDS, first_hash, _AT_ENDS, _DEVICE_ID, MOST)
+    none = [id_.replace("-", "") for id_ in NO_DEVICES]
+    rows = await connection.fetch(_DEVICE_IDS, first_hash, _AT_ENDS, _DEVICE_ID, none, MOST)
     return [DeviceId(*row) for row in rows]
 
 
