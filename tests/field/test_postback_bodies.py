@@ -99,6 +99,10 @@ def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
         ("JSON with a byte order mark", labelled("application/json", b"\xef\xbb\xbf" + text.encode())),
         ("JSON of Windows", labelled("application/json", text.encode("utf-16"))),
         ("JSON with white space before it", labelled("text/plain", f"\r\n  {text}")),
+        (
+            "JSON that says it twice: the first counts, as in a query",
+            labelled("application/json", f'{text[:-1]}, "status": "approved", "click_id": "another"}}'),
+        ),
         ("a form as JSON", labelled("application/json", form)),
         ("a form as a text", labelled("text/plain", form)),
         ("a form without a label", labelled(None, form)),

@@ -61,12 +61,20 @@ def _read_json(body: bytes) -> list[tuple[str, str]]:
     """Of an object of texts and numbers; those as they are written, for no amount is a float."""
     text = body if body.startswith(_UTF_16_AND_32) else text_of(body.removeprefix(_BOM))
     try:
-        said = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        said = json.loads(text, object_pairs_hook=_first, parse_float=str, parse_int=str, parse_constant=str)
         if not isinstance(said, dict):
             raise UnreadableBody(422, "body is not a JSON object", "body")
         return [(_clean(name), _text(name, value)) for name, value in said.items() if value is not None]
     except (ValueError, RecursionError):
         raise UnreadableBody(422, "body is not JSON", "body") from None
+
+
+def _first(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The first of members that are named alike counts, as in a query."""
+    first: dict[str, Any] = {}
+    for name, value in members:
+        first.setdefault(name, value)
+    return first
 
 
 def _text(name: str, value: Any) -> str:
