@@ -81,6 +81,25 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]], list[str]]
         [("stored", ""), (UNCHANGED, "0.00 of it is refunded already")],
         ["10"],
     ),
+    "nothing of what is pending, which is declined": (
+        [{**SOLD, "status": "pending"}, refund("0.00"), {**SOLD, "status": "approved"}],
+        [("stored", ""), UPDATED, (UNCHANGED, "it stays rejected")],
+        [],
+    ),
+    "nothing of what is on hold, which is approved": (
+        [{**SOLD, "status": "hold"}, refund("0", status="approved")],
+        [("stored", ""), UPDATED],
+        ["10"],
+    ),
+    "nothing, as each sale says": ([{**SOLD, "refund_amount": "0"}], [("stored", "")], ["10"]),
+    "nothing of what is not there, which is declined": (
+        [refund("0", "r1"), SOLD],
+        [
+            ("stored", "a percentage of no sale_amount"),
+            (UNCHANGED, "sale_amount 100.00 EUR changes nothing: it is rejected with none"),
+        ],
+        [],
+    ),
     "steps": (
         [SOLD, refund("40", "r1"), refund("20", "r2"), refund("40", "r1"), refund("40", "r3")],
         [("stored", ""), UPDATED, UPDATED, (UNCHANGED, "refund r1 was applied before"), UPDATED],
