@@ -652,6 +652,8 @@ class _Taker(NamedTuple):
         money = self._amounts_after(goal, price, found, told)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
+        if money is not found.amounts and (money.sale_amount or 0) < found.refunded:
+            return self._rejected(f"{show(found.refunded)} of it is refunded, which is more")
         is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
         is_unpriced = found.is_unpriced and self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
@@ -754,7 +756,9 @@ class _Taker(NamedTuple):
             return found.amounts
         before = None if self._replaces(found) else found.amounts
         is_unpriced = found.is_unpriced and price.is_set
-        return amounts(self.postback.without_faults(), goal, price, before, is_unpriced=is_unpriced)
+        money = amounts(self.postback.without_faults(), goal, price, before, is_unpriced=is_unpriced)
+        has_refund = 0 < found.refunded <= (money.sale_amount or 0)
+        return refunded(money, price, Decimal(0), found.refunded) if has_refund else money
 
     def _is_settled(self, found: _Existing, told: ConversionStatus | None) -> bool:
         """Amounts change until it is decided, and once more when the operator revives it."""
