@@ -29,6 +29,13 @@ WHERE goal_id = $1 AND NOT is_archived
 LIMIT 5
 """
 
+# A text that is the id of one goal and the code of another means the first, and the second is never meant.
+_TAKEN_FOR = """
+SELECT meant.id, meant.name, other.id AS code_of FROM goal AS meant JOIN goal AS other
+    ON other.offer_id = meant.offer_id AND other.code = meant.id::text AND other.id <> meant.id
+WHERE meant.offer_id = $1 AND (other.id = $2 AND other.code = $3 OR meant.id = $2) AND NOT meant.is_archived
+    AND NOT other.is_archived
+"""
 _GOAL_OF_TERMS = "SELECT payout_type, revenue_type, currency FROM goal WHERE id = $1"
 _PRICE = ("payout_type", "payout", "revenue_type", "revenue", "currency")
 _MONEY_FIELDS = frozenset(
@@ -146,9 +153,17 @@ def _too_fine(goal: Row, amounts: Row) -> list[str]:
     return [text for text in found if text]
 
 
-async def _warns(_connection: Connection, before: Row | None, goal: Row) -> list[str]:
-    is_new = before is None or any(goal[name] != before[name] for name in _PRICE)
-    return _too_fine(goal, goal) if is_new else []
+async def _warns(connection: Connection, before: Row | None, goal: Row) -> list[str]:
+    has_new_price = before is None or any(goal[name] != before[name] for name in _PRICE)
+    has_new_code = before is None or goal["code"] != before["code"]
+    others = await connection.fetch(_TAKEN_FOR, *(goal[name] for name in ("offer_id", "id", "code")))
+    return [
+        *(_too_fine(goal, goal) if has_new_price else []),
+        *(
+            f"a postback that says {id_} means goal {id_} ({name}) by its id, not goal {code_of} by its code"
+            for id_, name, code_of in (others if has_new_code else [])
+        ),
+    ]
 
 
 async def _terms_warn(connection: Connection, before: Row | None, terms: Row) -> list[str]:
