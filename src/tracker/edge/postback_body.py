@@ -20,6 +20,8 @@ _TEXTS = {*IDS, *GOALS, "status", "token"}
 """What JSON must say by a text or a number."""
 _BOM, _UTF_16_AND_32 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _WHITE_SPACE = b" \t\r\n"
+_NOTHING: tuple[Any, ...] = (None, [])
+"""How senders write an object without members: [] is PHP's."""
 
 
 class UnreadableBody(Exception):  # noqa: N818 - says what it is
@@ -47,7 +49,8 @@ def read_body(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str, st
         raise UnreadableBody(
             415, f"Send a body of {FORM}, {MULTIPART} or {JSON}, and say so in Content-Type."
         )
-    return _read_json(body) if _is_json(type_, body) else pairs(body.removeprefix(_BOM).strip(_WHITE_SPACE))
+    text = body.removeprefix(_BOM).strip(_WHITE_SPACE)
+    return _read_json(body) if text and _is_json(type_, body) else pairs(text)
 
 
 def _is_json(type_: str, body: bytes) -> bool:
@@ -62,6 +65,8 @@ def _read_json(body: bytes) -> list[tuple[str, str]]:
     text = body if body.startswith(_UTF_16_AND_32) else text_of(body.removeprefix(_BOM))
     try:
         said = json.loads(text, object_pairs_hook=_first, parse_float=str, parse_int=str, parse_constant=str)
+        if said in _NOTHING:
+            return []
         if not isinstance(said, dict):
             raise UnreadableBody(422, "body is not a JSON object", "body")
         return [(_clean(name), _text(name, value)) for name, value in said.items() if value is not None]
