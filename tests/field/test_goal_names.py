@@ -128,6 +128,34 @@ async def test_held_postback_is_tried_again_only_if_something_changed(database: 
         assert held_at > before[0][0]
 
 
+@pytest.mark.parametrize("code", ["null", " N/A ", "{goal}", "%%EVENT%%", "%7Bgoal%7D"])
+async def test_code_that_no_postback_can_say_is_refused(database: Settings, code: str) -> None:
+    async with (
+        advertiser_of(database),
+        api_of(database, scopes=("offers:read", "offers:write")) as client,
+    ):
+        answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": code})
+        assert answer.status_code == 422
+        assert answer.json()["errors"]["code"][0].startswith("is read as no goal at all"), answer.text
+
+
+async def test_code_that_is_the_id_of_another_goal_warns(database: Settings) -> None:
+    async with (
+        advertiser_of(database) as advertiser,
+        api_of(database, scopes=("offers:read", "offers:write")) as client,
+    ):
+        for code, warnings in (
+            ("33", ["a postback that says 33 means goal 33 (Share) by its id, not goal 32 by its code"]),
+            ("32", []),
+            ("033", []),
+            (None, []),
+        ):
+            answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": code})
+            assert answer.json().get("warnings", []) == warnings, code
+        assert (await advertiser.calls(f"click_id={await advertiser.click()}&event=33")).result == "stored"
+        assert await advertiser.fetch("SELECT goal_id FROM conversion") == [(33,)]
+
+
 async def test_two_goals_never_have_one_code(database: Settings) -> None:
     async with (
         advertiser_of(database),

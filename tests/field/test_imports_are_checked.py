@@ -74,6 +74,28 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of w
 ]
 
 
+@pytest.mark.parametrize(
+    ("sale", "refunded", "why"),
+    [
+        ("100", "100.01", "refunded is more than the sale_amount"),
+        ("", "5", "refunded is more than the sale_amount"),
+        ("0", "1E-2", "refunded is more than the sale_amount"),
+        ("100", "100", ""),
+        ("", "0.00", ""),
+        ("null", "null", ""),
+    ],
+)
+async def test_no_more_is_refunded_than_was_sold(
+    importer: Importer, sale: str, refunded: str, why: str
+) -> None:
+    await _moved(importer)
+    head = "click_hash,status,created_at,order_id,sale_amount,refunded"
+    file = importer.file("c.csv", _csv(f"c1,paid,{_AT},o,{sale},{refunded}", head=head))
+    done = await importer.run("conversions", file)
+    assert (done.code, why in done.err) == (1 if why else 0, True), done.err
+    assert await importer.fetch("SELECT count(*) FROM conversion") == [(0 if why else 1,)]
+
+
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
 async def test_every_wrong_row_is_named_before_the_first_write(
     importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,18 @@ def labelled(label: str | None, body: str | bytes) -> dict[str, Any]:
     return {"content": body, "headers": {} if label is None else {"content-type": label}}
 
 
+@pytest.mark.parametrize(
+    "body", [b"[]", b" [ ] ", b"null", b"{}", b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"]
+)
+async def test_body_that_says_nothing_leaves_what_the_query_says(database: Settings, body: bytes) -> None:
+    async with advertiser_of(database) as advertiser:
+        for label in ("application/json", FORM, None):
+            click = await advertiser.click()
+            told = await advertiser.calls(f"click_id={click}&status=pending", **labelled(label, body))
+            assert (told.status, told.result) == (200, "stored"), (label, told.reason)
+            assert await advertiser.conversions("status", click) == [("pending",)], label
+
+
 def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
     """What says that a click is pending."""
     said = {"click_id": click, "status": "pending"}
@@ -101,6 +113,10 @@ def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
         ("JSON with a byte order mark", labelled("application/json", b"\xef\xbb\xbf" + text.encode())),
         ("JSON of Windows", labelled("application/json", text.encode("utf-16"))),
         ("JSON with white space before it", labelled("text/plain", f"\r\n  {text}")),
+        (
+            "JSON that says it twice: the first counts, as in a query",
+            labelled("application/json", f'{text[:-1]}, "status": "approved", "click_id": "another"}}'),
+        ),
         ("a form as JSON", labelled("application/json", form)),
         ("a form as a text", labelled("text/plain", form)),
         ("a form without a label", labelled(None, form)),

@@ -53,7 +53,7 @@ CHANGE: dict[str, dict[str, Any]] = {
     "offers/3/free-values": {"value": "autumn"},
     "offers/3/caps": {"amount": 6},
     "offers/3/goals": {"parent_goal_id": 3, "payout_type": "percent", "payout": "7", "code": "dep"},
-    "goals/3/terms": {"affiliate_id": 513, "payout": None, "revenue": "3.000001"},
+    "goals/3/terms": {"affiliate_id": 513, "payout": None, "revenue": "3.25"},
     "advertisers/1/postback-secrets": {"expires_at": "2026-12-01T00:00:00+01:00"},
     "status-words": {"advertiser_id": 1, "status": "pending"},
     "affiliates/513/postbacks": {"offer_id": 3, "goal_id": 3, "statuses": ["pending", "approved"]},

@@ -117,6 +117,8 @@ def _amount(text: str) -> str:
 
 def _code(text: str) -> str:
     _no_control(text := normalise.name(text))
+    if not normalise.given(text):
+        raise ValueError("is read as no goal at all: it is a word for nothing, or a macro nobody filled")
     return text
 
 

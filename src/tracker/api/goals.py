@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -13,7 +14,9 @@ from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
 from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
+from tracker.money import finer_than_unit
 from tracker.store.managed import Reference, Row, Table
+from tracker.store.pool import Connection
 
 _USUAL_WINDOW = 30 * 86_400
 _LONGEST_WINDOW = 2**31 - 1  # 68 years
@@ -26,9 +29,19 @@ WHERE goal_id = $1 AND NOT is_archived
 LIMIT 5
 """
 
+# A text that is the id of one goal and the code of another means the first, and the second is never meant.
+_TAKEN_FOR = """
+SELECT meant.id, meant.name, other.id AS code_of FROM goal AS meant JOIN goal AS other
+    ON other.offer_id = meant.offer_id AND other.code = meant.id::text AND other.id <> meant.id
+WHERE meant.offer_id = $1 AND (other.id = $2 AND other.code = $3 OR meant.id = $2) AND NOT meant.is_archived
+    AND NOT other.is_archived
+"""
+_GOAL_OF_TERMS = "SELECT payout_type, revenue_type, currency FROM goal WHERE id = $1"
+_PRICE = ("payout_type", "payout", "revenue_type", "revenue", "currency")
 _MONEY_FIELDS = frozenset(
     {
-        *("payout_type", "payout", "revenue_type", "revenue", "currency", "takes_payout", "takes_revenue"),
+        *_PRICE,
+        *("takes_payout", "takes_revenue"),
         "is_priced",
         *("initial_status", "pixel"),  # whether somebody looks at it before it is paid, and whom to believe
     }
@@ -130,6 +143,35 @@ def _refuses(before: Row, fields: Row) -> Errors:
     return {field: ["does not go with the offer's base goal"] for field, is_so in wanted.items() if is_so}
 
 
+def _too_fine(goal: Row, amounts: Row) -> list[str]:
+    """What is to be said of fixed amounts: they are booked as they are, and nobody can pay them."""
+    found = [
+        finer_than_unit(name, Decimal(amounts[name]), goal["currency"])
+        for name in ("payout", "revenue")
+        if goal[f"{name}_type"] == "fixed" and amounts[name] is not None
+    ]
+    return [text for text in found if text]
+
+
+async def _warns(connection: Connection, before: Row | None, goal: Row) -> list[str]:
+    has_new_price = before is None or any(goal[name] != before[name] for name in _PRICE)
+    has_new_code = before is None or goal["code"] != before["code"]
+    others = await connection.fetch(_TAKEN_FOR, *(goal[name] for name in ("offer_id", "id", "code")))
+    return [
+        *(_too_fine(goal, goal) if has_new_price else []),
+        *(
+            f"a postback that says {id_} means goal {id_} ({name}) by its id, not goal {code_of} by its code"
+            for id_, name, code_of in (others if has_new_code else [])
+        ),
+    ]
+
+
+async def _terms_warn(connection: Connection, before: Row | None, terms: Row) -> list[str]:
+    is_new = before is None or any(terms[name] != before[name] for name in ("payout", "revenue"))
+    goal = await connection.fetchrow(_GOAL_OF_TERMS, terms["goal_id"])
+    return _too_fine(goal, terms) if is_new and goal else []
+
+
 RESOURCES = (
     Resource(
         "offers/{offer_id}/goals",
@@ -157,6 +199,7 @@ RESOURCES = (
         refuses=_refuses,
         implies=_implies,
         money=_MONEY_FIELDS,
+        warns=_warns,
     ),
     Resource(
         "goals/{goal_id}/terms",
@@ -172,6 +215,7 @@ RESOURCES = (
         GoalTerms,
         {"affiliate_id": parameters.Id, "country_code": parameters.Country},
         scope=MONEY,
+        warns=_terms_warn,
     ),
 )
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from tracker.api.problems import invalid
 from tracker.api.times import first_second, last_second, read_local, zone_named
 from tracker.domain import normalise
-from tracker.domain.normalise import pairs, trim
+from tracker.domain.normalise import hash_digits, pairs, trim
 from tracker.edge.text import crop
 from tracker.model import MAX_ID
 from tracker.store.click_counts import END_OF_TIME, Span
@@ -32,7 +32,6 @@ _LONGEST_NAME_NAMED = 50
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ID = re.compile(r"[1-9][0-9]{0,17}")
-_HASH = re.compile(r"[0-9a-fA-F]{32}")
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -56,10 +55,9 @@ def _id(text: str) -> int:
 
 
 def _hash(text: str) -> str:
-    text = trim(text)
-    if not _HASH.fullmatch(text):
+    if not (digits := hash_digits(text)):
         raise ValueError("is not a hash: 32 hexadecimal digits")
-    return text.lower()
+    return digits
 
 
 def _boolean(text: str) -> bool:

@@ -27,7 +27,7 @@ from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import no_status
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
-from tracker.domain.normalise import given, trim, word
+from tracker.domain.normalise import given, hash_digits, trim, word
 from tracker.edge.text import crop
 from tracker.store import told_conversions
 from tracker.store.told_conversions import NO_CONVERSION, Line, LineResult
@@ -51,7 +51,6 @@ _OTHER_NAMES = {
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
 }
 _CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
-_HASH = re.compile(r"[0-9a-fA-F]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -182,13 +181,14 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     said = {name: given(text) for name, text in written.items()}
     if bool(said["hash"]) == bool(said["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
-    if said["hash"] and not _HASH.fullmatch(said["hash"]):
+    hash_ = hash_digits(said["hash"])
+    if said["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")
     if not said["status"]:
         raise ValueError(f"status {no_status()}")
     return Line(
         number,
-        said["hash"].lower() or None,
+        hash_ or None,
         said["order_id"] or None,
         written["order_id"] if said["order_id"] else None,
         _id("goal_id", said["goal_id"]),

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from tracker.domain import countries, devices, languages
 
@@ -35,6 +35,7 @@ _WIDE = Context(prec=100)
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _BYTES = re.compile(rb"(?:%[89A-F][0-9A-F])+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_HASH = re.compile(r"[0-9a-f]{32}")
 _UUID_WITHOUT_HYPHENS = re.compile(r"[0-9a-fA-F]{32}")
 _SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the categories of Unicode that have a glyph
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # of these, and blank
@@ -79,8 +80,20 @@ def given(text: str) -> str:
 
 
 def is_unfilled(text: str) -> bool:
-    """Whether a whole value is a macro that nobody filled: a bracketed name."""
-    return _MACRO.fullmatch(text) is not None
+    """Whether a whole value is a macro that nobody filled: a bracketed name.
+
+    Its brackets may still be percent-encoded: some senders encode a template that is encoded already.
+    """
+    return bool(_MACRO.fullmatch(text) or ("%" in text and _MACRO.fullmatch(unquote(text))))
+
+
+def hash_digits(text: str) -> str:
+    """A hash as it is kept: 32 hexadecimal digits in lower case. "" if it is not one.
+
+    Hyphens do not count: other programs write it as a UUID (RFC 9562, section 4).
+    """
+    text = trim(text).replace("-", "").lower()
+    return text if _HASH.fullmatch(text) else ""
 
 
 def amount(text: str) -> Decimal:

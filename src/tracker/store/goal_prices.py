@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tracker.clickhash import millis_of
 from tracker.conversion import Amounts, ConvertedClick, Goal, Price
-from tracker.money import show, unit
+from tracker.money import finer_than_unit
 from tracker.store.pool import Connection, Pool
 
 _NAMES = tuple(name for name in Price._fields if name != "is_set")
@@ -122,11 +122,7 @@ async def without_price(source: Connection | Pool) -> list[Unpriced]:
 
 async def finer_than_units(source: Connection | Pool) -> list[str]:
     """Fixed amounts that have more decimals than their currency."""
-    return [
-        f"{what} is {show(amount)} {currency}: finer than the currency's unit of {unit(currency)}"
-        for what, amount, currency in await source.fetch(_FIXED)
-        if amount % unit(currency)
-    ]
+    return [text for row in await source.fetch(_FIXED) if (text := finer_than_unit(*row))]
 
 
 def _price(row: tuple[object, ...], currency: str) -> Price:
