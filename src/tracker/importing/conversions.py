@@ -105,13 +105,16 @@ class ConversionReader(NamedTuple):
         if missing:
             raise RowError(dict.fromkeys(missing, "is missing"))
         hash_ = self._hash(found)
+        order_text = found.get("order_id", "")
+        legacy_text = fields.get("legacy_id")
         currency = found.get("currency")
         return ImportedConversion(
             hash=hash_,
             click=found["click_hash"],
             goal_id=found.get("goal_id"),
             goal=_named_goal(found),
-            order_id=trim(found.get("order_id", "")) or None,
+            order_id=trim(order_text) or None,
+            order_text=order_text or None,
             word=found["status"],
             is_over_cap=found.get("is_over_cap", False),
             sale_status=found.get("sale_status", ""),
@@ -126,6 +129,9 @@ class ConversionReader(NamedTuple):
             created_at=_time(millis_of(hash_)),
             updated_at=_time(found.get("updated_at", millis_of(hash_))),
             named=_compared(tuple(fields)),
+            written_hash=self._hash(found | {"legacy_id": legacy_text})
+            if found.get("legacy_id") not in (None, legacy_text)
+            else hash_,
         )
 
     def _hash(self, found: Mapping[str, Any]) -> str:
