@@ -175,7 +175,7 @@ async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Imp
             assert found == ([] if goal_id is None else [(goal_id,)]), goal
 
 
-# What a line of a file of statuses says of its order's goal, and which of two conversions changes; or why none.
+# What a line of a file of statuses says of its order's goal, and which conversion changes; or why none does.
 LINES: list[tuple[dict[str, str], int | str]] = [
     ({"goal": "Deposit"}, 32),
     ({"goal": "DEPOSIT"}, 32),

@@ -243,7 +243,7 @@ async def test_doctor_names_goals_without_a_price(database: Settings) -> None:
             "set one, 0 counts: tracker goals set 3 3 payout=…; then approve them",
         ),
         (
-            "goal 4 payout is 1.005 USD: finer than the currency's unit of 0.01",
+            "goal 4: payout 1.005 USD is finer than the currency's unit of 0.01",
             "set an amount that its currency has; what was booked stays",
         ),
     ]

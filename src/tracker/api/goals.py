@@ -13,7 +13,9 @@ from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
 from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
+from tracker.store import goal_prices
 from tracker.store.managed import Reference, Row, Table
+from tracker.store.pool import Connection
 
 _USUAL_WINDOW = 30 * 86_400
 _LONGEST_WINDOW = 2**31 - 1  # 68 years
@@ -130,6 +132,28 @@ def _refuses(before: Row, fields: Row) -> Errors:
     return {field: ["does not go with the offer's base goal"] for field, is_so in wanted.items() if is_so}
 
 
+_PRICED = ("payout_type", "payout", "revenue_type", "revenue", "currency")
+
+
+async def _warns_of_goal(connection: Connection, before: Row | None, goal: Row) -> list[str]:
+    """What nobody can pay out exactly: amounts finer than the unit of their currency (ISO 4217)."""
+    if before and all(goal[field] == before[field] for field in _PRICED):
+        return []
+    return [
+        f"{fine.side}{f' of terms {fine.terms_id}' if fine.terms_id else ''}: {fine.text}"
+        for fine in await goal_prices.finer_than_units(connection, goal["id"])
+    ]
+
+
+async def _warns_of_terms(connection: Connection, before: Row | None, terms: Row) -> list[str]:
+    """The same of terms, whose currency is their goal's."""
+    return [
+        f"{fine.side}: {fine.text}"
+        for fine in await goal_prices.finer_than_units(connection, terms["goal_id"])
+        if fine.terms_id == terms["id"] and (before is None or terms[fine.side] != before[fine.side])
+    ]
+
+
 RESOURCES = (
     Resource(
         "offers/{offer_id}/goals",
@@ -156,6 +180,7 @@ RESOURCES = (
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
         implies=_implies,
+        warns=_warns_of_goal,
         money=_MONEY_FIELDS,
     ),
     Resource(
@@ -172,6 +197,7 @@ RESOURCES = (
         GoalTerms,
         {"affiliate_id": parameters.Id, "country_code": parameters.Country},
         scope=MONEY,
+        warns=_warns_of_terms,
     ),
 )
 

@@ -117,8 +117,9 @@ async def upload_statuses(request: Request) -> Response:
     A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
     separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
     Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
-    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of other platforms, or one of
-    status-words) and, unless it is left out or empty, a `sale_status`. Everything is done in one transaction.
+    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
+    other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
+    is done in one transaction.
     What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
     sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
     beforehand what would come of it.
@@ -168,14 +169,14 @@ def _csv_reader(texts: TextIOWrapper) -> tuple[int, Callable[[str], Mapping[str,
 
 def _json_fields(text: str) -> Mapping[str, Any]:
     try:
-        given = orjson.loads(text)
+        given: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
         given = None
     if not isinstance(given, dict) or not given:
         raise ValueError("is not a JSON object with fields")
     if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    fields = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
+    fields: dict[str, Any] = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
     if len(fields) < len(given):
         raise ValueError("has a field by two of its names")
     return fields

@@ -62,18 +62,20 @@ ORDER BY 5 DESC, offer.id, goal.id
 """
 
 
+# Every unit divides 1, so whole amounts are never finer.
 _FIXED = """
-SELECT 'goal ' || goal.id || ' ' || side.name, side.amount, currency
+SELECT offer_id, goal.id, NULL, side.name, side.amount, currency
 FROM goal, LATERAL (VALUES
     ('payout', payout, payout_type), ('revenue', revenue, revenue_type)
 ) AS side (name, amount, kind)
-WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount)
+WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount) AND ($1::bigint IS NULL OR goal.id = $1)
 UNION ALL
-SELECT 'terms ' || terms.id || ' of goal ' || goal.id || ' ' || side.name, side.amount, currency
+SELECT offer_id, goal.id, terms.id, side.name, side.amount, currency
 FROM goal_terms AS terms JOIN goal ON goal.id = goal_id, LATERAL (VALUES
     ('payout', terms.payout, payout_type), ('revenue', terms.revenue, revenue_type)
 ) AS side (name, amount, kind)
-WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount)
+WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount) AND ($1::bigint IS NULL OR goal.id = $1)
+ORDER BY 1, 2, 3 NULLS FIRST, 4
 """
 
 
@@ -84,6 +86,23 @@ class OpenAmounts(NamedTuple):
     is_unpriced: bool
     money: Amounts
     price: Price
+
+
+class FineAmount(NamedTuple):
+    """A fixed amount that has more decimals than its currency."""
+
+    offer_id: int
+    goal_id: int
+    terms_id: int | None  # None: the goal's own
+    side: str  # payout or revenue
+    amount: Decimal
+    currency: str
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{show(self.amount)} {self.currency} is finer than the currency's unit of {unit(self.currency)}"
+        )
 
 
 class Unpriced(NamedTuple):
@@ -120,13 +139,10 @@ async def without_price(source: Connection | Pool) -> list[Unpriced]:
     return [Unpriced._make(row) for row in await source.fetch(_WITHOUT)]
 
 
-async def finer_than_units(source: Connection | Pool) -> list[str]:
-    """Fixed amounts that have more decimals than their currency."""
-    return [
-        f"{what} is {show(amount)} {currency}: finer than the currency's unit of {unit(currency)}"
-        for what, amount, currency in await source.fetch(_FIXED)
-        if amount % unit(currency)
-    ]
+async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
+    """Fixed amounts of a goal and its terms, or of all goals, that are no multiple of their currency's unit."""
+    found = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
+    return [fine for fine in found if fine.amount % unit(fine.currency)]
 
 
 def _price(row: tuple[object, ...], currency: str) -> Price:

@@ -127,7 +127,7 @@ class ClickStore:
         return Comparison(summed(wanted), summed(there), differing)
 
     async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
-        """Look for earlier ids as they were written first, where that is another text than the trimmed one."""
+        """Look for earlier ids as they were written first, then trimmed."""
         texts = [item.written.legacy_id for item in items if item.written]
         if not texts:
             return items

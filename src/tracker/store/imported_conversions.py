@@ -264,7 +264,7 @@ class ConversionStore:
         return rows, refused
 
     async def _find_as_written(self, rows: Mapping[int, _Row]) -> None:
-        """Look for ids as they were written first, where that is another text than the trimmed one."""
+        """Look for ids as they were written first, then trimmed."""
         others = [
             (place, row["written_hash"], row["advertiser_id"], row["goal_id"], row["order_text"])
             for place, row in rows.items()
