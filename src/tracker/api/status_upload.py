@@ -46,7 +46,7 @@ _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
 # As a postback calls them; transaction_id may be either.
-_OTHER_NAMES = {
+_OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
     **dict.fromkeys(GOALS[2:], "goal"),
@@ -176,7 +176,7 @@ def _json_fields(text: str) -> Mapping[str, Any]:
         raise ValueError("is not a JSON object with fields")
     if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    fields: dict[str, Any] = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
+    fields = {_OTHER_NAMES[name] if name in _OTHER_NAMES else name: value for name, value in given.items()}
     if len(fields) < len(given):
         raise ValueError("has a field by two of its names")
     return fields

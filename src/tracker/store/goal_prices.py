@@ -140,7 +140,7 @@ async def without_price(source: Connection | Pool) -> list[Unpriced]:
 
 
 async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
-    """Fixed amounts of a goal and its terms, or of all goals, that are no multiple of their currency's unit."""
+    """Fixed amounts of a goal and its terms, or of all goals, that nobody can pay out exactly."""
     found = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
     return [fine for fine in found if fine.amount % unit(fine.currency)]
 
