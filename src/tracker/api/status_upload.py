@@ -176,7 +176,7 @@ def _json_fields(text: str) -> Mapping[str, Any]:
         raise ValueError("is not a JSON object with fields")
     if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    fields = {_OTHER_NAMES[name] if name in _OTHER_NAMES else name: value for name, value in given.items()}
+    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
     if len(fields) < len(given):
         raise ValueError("has a field by two of its names")
     return fields

@@ -24,10 +24,11 @@ _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 AT_ENDS = _CONTROLS + _WHITE_SPACE + _INVISIBLE
 """What trim takes off, for str.strip: a pattern that looks for the end of a text takes quadratic time."""
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
-_MACRO = re.compile(
-    rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
-)
-_NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+MACRO = rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
+"""A macro that nobody filled, for a search of stored rows: PostgreSQL reads the pattern alike."""
+_MACRO = re.compile(MACRO)
+NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+"""Words for nothing, in lower case."""
 _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LONGEST_NUMBER = 60
 _MICRO = Decimal("0.000001")
@@ -60,7 +61,7 @@ def given(text: str) -> str:
     Absent is an unfilled macro as the whole value, as `{order_id}` or `%%ORDER%%`, and a word for nothing.
     """
     text = trim(text)
-    return "" if is_unfilled(text) or text.lower() in _NOTHING else text
+    return "" if is_unfilled(text) or text.lower() in NOTHING else text
 
 
 def is_unfilled(text: str) -> bool:

@@ -17,7 +17,7 @@ _NOTHING = Decimal(0)
 
 # The terms that were in force when the click was followed, the most specific ones that pay. A click from
 # before the first price that was set for it gets that price, and not a later one.
-_PRICE_OF = f"""
+PRICE_OF = f"""
 SELECT {", ".join(_NAMES)} FROM (
     SELECT DISTINCT ON (affiliate_id, country_code) noted.*
     FROM goal_price AS noted, (
@@ -31,14 +31,15 @@ SELECT {", ".join(_NAMES)} FROM (
 ) AS held WHERE payout IS NOT NULL
 ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
 """  # noqa: S608
-_PRICE = _PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
+"""To be formatted with expressions for goal, affiliate, country and time (at)."""
+_PRICE = PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
 
 # Only these have an amount that an approval changes or puts in doubt.
 _OPEN = f"""
 SELECT sold.id, sold.is_unpriced, {", ".join(f"sold.{name}" for name in Amounts._fields)},
     {", ".join(f"price.{name}" for name in _NAMES)}
 FROM conversion AS sold LEFT JOIN LATERAL ({
-    _PRICE_OF.format(
+    PRICE_OF.format(
         goal="sold.goal_id",
         affiliate="sold.affiliate_id",
         country="sold.country_code",
