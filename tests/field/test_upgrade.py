@@ -179,10 +179,10 @@ EARLIER: list[tuple[str, str, str, str]] = [
         "pays 0, and nothing tells whether somebody set it",
     ),
     (
-        "INSERT INTO goal (id, offer_id, name, payout) VALUES (91, 3, ' Sale', 1), (92, 3, 'sale', 1)",
+        "INSERT INTO goal (id, offer_id, name, payout) VALUES (91, 3, 'Sale', 1), (92, 3, 'sale', 1)",
         "goal-names",
         "offers/3/goals/91",
-        "name ' Sale' is of goals 91, 92: postbacks with it are held",
+        "name 'Sale' is of goals 91, 92: postbacks with it are held",
     ),
     ("", "goal-names", "offers/3/goals/92", "is of goals 91, 92"),
     (
@@ -215,7 +215,8 @@ EARLIER: list[tuple[str, str, str, str]] = [
 QUIET = """
 INSERT INTO goal (id, offer_id, name, takes_payout) VALUES (70, 3, 'Told', true);
 INSERT INTO goal (id, offer_id, name, is_archived) VALUES (71, 3, 'Gone', true), (72, 4, 'Gone', true);
-INSERT INTO goal (id, offer_id, name, payout, parent_goal_id, click_window) VALUES (73, 3, 'Child', 1, 3, NULL);
+INSERT INTO goal (id, offer_id, name, payout, parent_goal_id, click_window)
+    VALUES (73, 3, 'Child', 1, 3, NULL);
 INSERT INTO goal (id, offer_id, name, payout, currency) VALUES (74, 3, 'Dinar', 1.005, 'KWD');
 INSERT INTO goal (id, offer_id, name, payout_type, payout) VALUES (75, 3, 'Share', 'percent', 12.345)
 """
