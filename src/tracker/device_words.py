@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from tracker import rules
+from tracker.domain.normalise import trim
 from tracker.edge import device
 
 _MOST_NAMED = 5
@@ -35,9 +36,7 @@ def ours(rule: str, word: str) -> str:
 def _unknown(targeting: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for rule in ("os", "browser"):
         known = _known(rule)
-        yield from (
-            (rule, word) for word in rules.words(targeting, rule) if word.strip().lower() not in known
-        )
+        yield from ((rule, word) for word in rules.words(targeting, rule) if trim(word).lower() not in known)
 
 
 @cache

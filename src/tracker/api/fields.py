@@ -68,6 +68,7 @@ def _no_control(text: str) -> None:
 
 
 def _moment(text: str) -> str:
+    text = normalise.trim(text)
     if text == "infinity":
         return text
     try:

@@ -26,6 +26,7 @@ from tracker.api.problems import invalid
 from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import GOALS, no_status
+from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
 from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
@@ -52,7 +53,6 @@ _OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(GOALS[2:], "goal"),
 }
 _CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
-_HASH = re.compile(r"[0-9a-fA-F]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -187,13 +187,14 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     said = {name: given(text) for name, text in written.items()}
     if bool(said["hash"]) == bool(said["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
-    if said["hash"] and not _HASH.fullmatch(said["hash"]):
+    hash_ = normalise.hash_(said["hash"])
+    if said["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")
     if not said["status"]:
         raise ValueError(f"status {no_status()}")
     return Line(
         number,
-        said["hash"].lower() or None,
+        hash_ or None,
         said["order_id"] or None,
         written["order_id"] if said["order_id"] else None,
         said["goal_id"] or said["goal"],

@@ -31,6 +31,7 @@ NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unkno
 """Words for nothing, in lower case."""
 _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LONGEST_NUMBER = 60
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 _MICRO = Decimal("0.000001")
 _WIDE = Context(prec=100)
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
@@ -62,6 +63,18 @@ def given(text: str) -> str:
     """
     text = trim(text)
     return "" if is_unfilled(text) or text.lower() in NOTHING else text
+
+
+def id_(text: str) -> int | None:
+    """An id of this tracker, 1 to 18 digits without leading zeros; None where it has not the form of one."""
+    return int(text) if _ID.fullmatch(text := trim(text)) else None
+
+
+def hash_(text: str) -> str:
+    """A hash as 32 lowercase hexadecimal digits; it may come with a UUID's hyphens. "" where it is none."""
+    text = trim(text)
+    plain = text.replace("-", "") if _UUID.fullmatch(text) else text
+    return plain.lower() if _UUID_WITHOUT_HYPHENS.fullmatch(plain) else ""
 
 
 def is_unfilled(text: str) -> bool:

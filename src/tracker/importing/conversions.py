@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tracker.clickhash import hash_for, is_click_hash, millis_of
 from tracker.conversion import ADV_SUBS, DEFAULT_WORDS, no_status
-from tracker.domain.normalise import amount, given, trim, word
+from tracker.domain.normalise import amount, given, hash_, trim, word
 from tracker.edge.link import MAX_VALUE
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
@@ -52,7 +52,7 @@ def _status(words: Collection[str]) -> values.Reader:
 def _click(value: Any) -> str:
     """A hash as it is kept, or an earlier id as it was written."""
     name = values.written_key(value)
-    plain = trim(name).replace("-", "").lower()
+    plain = hash_(name)
     return plain if is_click_hash(plain) else name
 
 
