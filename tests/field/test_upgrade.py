@@ -104,6 +104,11 @@ async def test_doctor_lists_what_earlier_versions_saved_and_fixes_what_is_safe(
         "fixed",
         done["goal-terms", f"goals/3/terms/{ids['el']}"][0]["done"],
     }
+    trail_of = "SELECT count(*) FROM audit"
+    entries = await connection.fetchval(trail_of)
+    twice = await listed(tracker, "--fix")
+    assert "fixed" not in {line["done"] for lines in twice.values() for line in lines}
+    assert await connection.fetchval(trail_of) == entries
     again = await listed(tracker, "--upgrade")
     left = {(check, where.format_map(ids)) for check, where, _ in LEFT}
     assert again.keys() & {(check, where) for check, where in found if check in upgrade.OF_CATALOGUE} == left

@@ -17,7 +17,7 @@ MOST = 1_000
 """Rows of each kind that are named at most."""
 CLICKS = 1_000_000
 """Clicks that are looked at: the latest."""
-IMPORTED_CLICKS = 200_000
+IMPORTED_CLICKS = 100_000
 """Clicks with an earlier id that are looked at."""
 BOOKED = 200_000
 """Conversions at 0 that are held against their prices: the latest."""
@@ -113,10 +113,12 @@ WHERE value <> '' AND btrim(value, $2) !~* $3
 GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $4
 """
 
-# An IPv4 address is judged here: most are one.
+# An IPv4 address is judged here: most are one. The inner LIMIT has each click looked up by itself: a join may
+# read the whole table.
 _IPV4 = "^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\\.|$)){4}$"
 _IMPORTED_IPS = """
-SELECT ip, count(*) FROM (SELECT hash FROM legacy_click LIMIT $1) AS imported JOIN click USING (hash)
+SELECT ip, count(*) FROM (SELECT hash FROM legacy_click LIMIT $1) AS imported
+CROSS JOIN LATERAL (SELECT ip FROM click WHERE hash = imported.hash LIMIT 1) AS found
 WHERE ip <> '' AND ip !~ $2 GROUP BY ip ORDER BY 2 DESC, 1
 """
 
