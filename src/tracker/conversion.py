@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple, Protocol, TypeVar
 
 from tracker.clickhash import is_click_hash, millis_of
-from tracker.domain.normalise import amount, given, hash_digits, name_key, word
+from tracker.domain.normalise import amount, given, hash_, name_key, word
 from tracker.model import Status
 from tracker.money import of_percent, read_currency, unit
 
@@ -130,7 +130,7 @@ class Postback(NamedTuple):
     @property
     def click_hash(self) -> str | None:
         """The hash that its click id is; None where it may be an earlier tracker's id."""
-        text = hash_digits(self.click_id)
+        text = hash_(self.click_id)
         return text if is_click_hash(text) else None
 
     @property

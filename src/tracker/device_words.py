@@ -38,7 +38,7 @@ def _unknown(targeting: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for rule in ("os", "browser"):
         known = _known(rule)
         yield from (
-            (rule, word) for word in rules.words(targeting, rule) if word.strip().lower() not in known
+            (rule, word) for word in rules.words(targeting, rule) if normalise.trim(word).lower() not in known
         )
 
 

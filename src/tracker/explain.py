@@ -15,7 +15,7 @@ from tracker import macros, targeting
 from tracker.catalogue_part import add_touched, put
 from tracker.clickhash import first_hash_at
 from tracker.complaint import Complaint
-from tracker.domain.normalise import text_of
+from tracker.domain.normalise import text_of, trim
 from tracker.edge import answer
 from tracker.edge.address import plain_address
 from tracker.edge.catalog import Catalog
@@ -112,7 +112,7 @@ def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
     if len(question.url) > MAX_TARGET:
         raise UnreadableUrl(f"a link is at most {MAX_TARGET} bytes")
     visitor = Visitor(
-        plain_address(question.ip),
+        plain_address(trim(question.ip)),
         crop(question.user_agent, MAX_USER_AGENT),
         "",
         crop(question.language, MAX_LANGUAGE),

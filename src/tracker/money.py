@@ -42,13 +42,6 @@ def of_percent(percentage: Decimal, amount: Decimal, currency: str) -> Decimal:
     return product.quantize(unit(currency), rounding=ROUND_HALF_UP, context=_WIDE)
 
 
-def finer_than_unit(name: str, amount: Decimal, currency: str) -> str:
-    """What is to be said of an amount that its currency cannot pay; "" if it can."""
-    if not amount % unit(currency):
-        return ""
-    return f"{name} is {show(amount)} {currency}: finer than the currency's unit of {unit(currency)}"
-
-
 def show(amount: Decimal) -> str:
     """An amount with all its decimals, and two of them at least: "12.50", "0.123456"."""
     whole, _, decimals = f"{amount:.6f}".partition(".")

@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tracker.domain import normalise
+from tracker.domain.normalise import trim
 from tracker.model import Click, Rule, Rules
 
 _Holds = Callable[[Click], bool]
@@ -142,7 +143,7 @@ def _rule(name: str, demand: object, zone: str) -> Rule:
 
 def _checked(name: str, value: object) -> str:
     form, meaning = _FORMS[name]
-    text = value.strip().lower() if isinstance(value, str) else ""
+    text = trim(value).lower() if isinstance(value, str) else ""
     if not form.fullmatch(text):
         raise RuleError(f"{name}: {value!r} is not {meaning}")
     return text

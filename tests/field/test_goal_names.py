@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.field.advertiser import Advertiser, advertiser_of
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
 from tracker.api.conversions import PATH as CONVERSIONS
+from tracker.api.status_upload import UPLOADS
 from tracker.settings import Settings
 
 __all__ = ["importer"]
@@ -199,3 +201,44 @@ async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Imp
                 assert "goal Refill is of no goal of its click's offer, or of several" in done.err
             found = await advertiser.conversions("goal_id", click)
             assert found == ([] if goal_id is None else [(goal_id,)]), goal
+
+
+# What a line of a file of statuses says of its order's goal, and which conversion changes; or why none does.
+LINES: list[tuple[dict[str, str], int | str]] = [
+    ({"goal": "Deposit"}, 32),
+    ({"goal": "DEPOSIT"}, 32),
+    ({"goal_name": " deposit\u00a0"}, 32),
+    ({"event": "lvl"}, 31),
+    ({"goal_code": "LVL"}, 31),
+    ({"event_name": "level up"}, 31),
+    ({"goal": "32"}, 32),
+    ({"goal_id": "Deposit"}, 32),
+    ({"goal_id": "32", "goal": "lvl"}, 32),
+    ({"goal_id": "{goal}", "goal": "lvl"}, 31),
+    ({"goal": "Refill"}, "goal 'Refill' is the code or name of no goal of its offer"),
+    ({"goal": "Twin"}, "goal 'Twin' is the code or name of several: give its id"),
+    ({"goal": "Conversion"}, "is of no conversion"),
+    ({"goal": "99"}, "is of no conversion"),
+    ({"goal": "null"}, "is of 2 conversions: give goal_id or advertiser_id too"),
+]
+
+
+async def test_upload_takes_a_goal_by_its_name(database: Settings) -> None:
+    async with (
+        advertiser_of(database) as advertiser,
+        api_of(database, scopes=("conversions:write",)) as client,
+    ):
+        await advertiser.connection.execute("UPDATE goal SET name = 'twin' WHERE id IN (33, 34)")
+        click = await advertiser.click()
+        for goal_id in (31, 32):
+            await advertiser.calls(f"click_id={click}&order_id=A&goal_id={goal_id}&status=pending")
+        ids = dict(await advertiser.conversions("id, goal_id", click))
+        for said, expected in LINES:
+            line = {"order_id": "A", "status": "approved", **said}
+            as_csv = f"{','.join(line)}\n{','.join(line.values())}\n".encode()
+            for type_, body in (("text/csv", as_csv), ("application/x-ndjson", orjson.dumps(line))):
+                headers = {"content-type": type_}
+                answer = await client.post(f"{UPLOADS}?dry_run=true", content=body, headers=headers)
+                changed = [ids[row["conversion_id"]] for row in answer.json()["changes"]]
+                reasons = [row["reason"] for row in answer.json()["problems"]]
+                assert [*changed, *reasons] == [expected], (said, type_, answer.text)

@@ -182,6 +182,7 @@ FILTERS: list[tuple[str, str, dict[str, str], int]] = [
     ("conversions", "an older row", {"order_id": "C1 "}, 1),
     ("conversions", "not an older row", {"order_id": "C1"}, 0),
     ("conversions", "a hash", {"click_hash": " CLICK\t"}, 2),
+    ("conversions", "a hash with hyphens", {"click_hash": "HYPHENS "}, 2),
     ("conversions", "an id", {"goal_id": " 31"}, 2),
     ("conversions", "a status", {"status": "Approved "}, 2),
     ("conversions", "a click as a UUID", {"click_hash": "UUID"}, 2),
@@ -200,9 +201,10 @@ async def test_filters_and_paths_take_ids_as_doors_do(database: Settings) -> Non
         await advertiser.connection.execute("UPDATE conversion SET order_id = 'C1 ' WHERE order_id = 'C1'")
         for kind, why, query, total in FILTERS:
             path = CONVERSIONS if kind == "conversions" else POSTBACKS
-            uuid = str(UUID(click)).upper()
+            hyphens = str(UUID(click)).upper()
             asked = {
-                name: value.replace("CLICK", click).replace("UUID", uuid) for name, value in query.items()
+                name: value.replace("CLICK", click).replace("HYPHENS", hyphens)
+                for name, value in query.items()
             }
             answer = await api.get(path, params=asked)
             assert (answer.status_code, answer.json()["total"]) == (200, total), (why, answer.text)
@@ -210,8 +212,10 @@ async def test_filters_and_paths_take_ids_as_doors_do(database: Settings) -> Non
             "SELECT encode(uuid_send(min(hash::text)::uuid), 'hex') FROM conversion"
         )
         for path in (
-            *(f"{CLICKS}/{click}%20", f"{CLICKS}/%20{click.upper()}", f"{CLICKS}/{UUID(click)}"),
-            *(f"{CONVERSIONS}/{hash_}%20", f"{CONVERSIONS}/{UUID(hash_)}"),
+            f"{CLICKS}/{UUID(click)}",
+            f"{CLICKS}/{click}%20",
+            f"{CLICKS}/%20{click.upper()}",
+            f"{CONVERSIONS}/{hash_}%20",
         ):
             assert (await api.get(path)).status_code == 200, path
         logged = (await api.get(POSTBACKS)).json()["data"]
@@ -262,3 +266,29 @@ async def test_api_takes_ids_as_doors_do(database: Settings) -> None:
         ((id_,),) = await advertiser.conversions("id", click)
         answer = await api.patch(f"{CONVERSIONS}/{id_}%20", json={"status": " Rejected"})
         assert (answer.status_code, answer.json()["status"]) == (200, "rejected")
+
+
+async def test_upload_takes_a_hash_with_hyphens(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser, api_of(database, scopes=("conversions:write",)) as api:
+        click = await advertiser.click()
+        await advertiser.calls(f"click_id={click}&status=pending")
+        content = f"hash,status\n{str(UUID(click)).upper()} ,approved\n".encode()
+        answer = await api.post(UPLOADS, content=content, headers={"content-type": "text/csv"})
+        assert answer.json()["changed"] == 1, answer.text
+
+
+async def test_words_of_the_catalogue_are_trimmed_and_folded(database: Settings) -> None:
+    offers = "/backend/open-api/v1/users/offers"
+    scopes = ("offers:read", "offers:write", "money:write")
+    async with advertiser_of(database), api_of(database, scopes=scopes) as api:
+        for path, field, text, kept in (
+            ("3", "status", " Paused\u200b", "paused"),
+            ("3", "visibility", "PUBLIC", "public"),
+            ("3", "referrer_policy", "\u00a0Origin", "origin"),
+            ("3/goals/31", "payout_type", "Percent ", "percent"),
+            ("3/goals/31", "initial_status", "\ufeffHold", "hold"),
+        ):
+            answer = await api.patch(f"{offers}/{path}", json={field: text})
+            assert answer.status_code == 200, answer.text
+            assert answer.json()[field] == kept, text
+        assert (await api.patch(f"{offers}/3", json={"status": "paus ed"})).status_code == 422

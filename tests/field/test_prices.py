@@ -163,12 +163,12 @@ async def test_price_is_set_by_whoever_gives_an_amount(database: Settings) -> No
 
 # What is saved of a goal in EUR, and what is too fine of it.
 TOO_FINE: list[tuple[dict[str, Any], list[str]]] = [
-    ({"payout": "1.005"}, ["payout is 1.005 EUR: finer than the currency's unit of 0.01"]),
-    ({"payout": "1.5", "currency": "JPY"}, ["payout is 1.50 JPY: finer than the currency's unit of 1"]),
+    ({"payout": "1.005"}, ["payout: 1.005 EUR is finer than the currency's unit of 0.01"]),
+    ({"payout": "1.5", "currency": "JPY"}, ["payout: 1.50 JPY is finer than the currency's unit of 1"]),
     ({"payout": "1.005", "currency": "KWD"}, []),
     (
         {"revenue": "0.0001", "currency": "KWD"},
-        ["revenue is 0.0001 KWD: finer than the currency's unit of 0.001"],
+        ["revenue: 0.0001 KWD is finer than the currency's unit of 0.001"],
     ),
     ({"payout": "7.125", "payout_type": "percent"}, []),
     ({"payout": "2.50"}, []),
@@ -276,7 +276,7 @@ async def test_doctor_names_goals_without_a_price(database: Settings) -> None:
             "set one, 0 counts: tracker goals set 3 3 payout=…; then approve them",
         ),
         (
-            "goal 4 payout is 1.005 USD: finer than the currency's unit of 0.01",
+            "goal 4: payout 1.005 USD is finer than the currency's unit of 0.01",
             "set an amount that its currency has; what was booked stays",
         ),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,7 +13,7 @@ from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
 from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
-from tracker.money import finer_than_unit
+from tracker.store import goal_prices
 from tracker.store.managed import Reference, Row, Table
 from tracker.store.pool import Connection
 
@@ -36,7 +35,6 @@ SELECT meant.id, meant.name, other.id AS code_of FROM goal AS meant JOIN goal AS
 WHERE meant.offer_id = $1 AND (other.id = $2 AND other.code = $3 OR meant.id = $2) AND NOT meant.is_archived
     AND NOT other.is_archived
 """
-_GOAL_OF_TERMS = "SELECT payout_type, revenue_type, currency FROM goal WHERE id = $1"
 _PRICE = ("payout_type", "payout", "revenue_type", "revenue", "currency")
 _MONEY_FIELDS = frozenset(
     {
@@ -143,33 +141,29 @@ def _refuses(before: Row, fields: Row) -> Errors:
     return {field: ["does not go with the offer's base goal"] for field, is_so in wanted.items() if is_so}
 
 
-def _too_fine(goal: Row, amounts: Row) -> list[str]:
-    """What is to be said of fixed amounts: they are booked as they are, and nobody can pay them."""
-    found = [
-        finer_than_unit(name, Decimal(amounts[name]), goal["currency"])
-        for name in ("payout", "revenue")
-        if goal[f"{name}_type"] == "fixed" and amounts[name] is not None
-    ]
-    return [text for text in found if text]
-
-
-async def _warns(connection: Connection, before: Row | None, goal: Row) -> list[str]:
-    has_new_price = before is None or any(goal[name] != before[name] for name in _PRICE)
-    has_new_code = before is None or goal["code"] != before["code"]
-    others = await connection.fetch(_TAKEN_FOR, *(goal[name] for name in ("offer_id", "id", "code")))
-    return [
-        *(_too_fine(goal, goal) if has_new_price else []),
-        *(
+async def _warns_of_goal(connection: Connection, before: Row | None, goal: Row) -> list[str]:
+    warnings = []
+    if before is None or any(goal[field] != before[field] for field in _PRICE):
+        warnings = [
+            f"{fine.side}{f' of terms {fine.terms_id}' if fine.terms_id else ''}: {fine.text}"
+            for fine in await goal_prices.finer_than_units(connection, goal["id"])
+        ]
+    if before is None or goal["code"] != before["code"]:
+        others = await connection.fetch(_TAKEN_FOR, goal["offer_id"], goal["id"], goal["code"])
+        warnings += [
             f"a postback that says {id_} means goal {id_} ({name}) by its id, not goal {code_of} by its code"
-            for id_, name, code_of in (others if has_new_code else [])
-        ),
+            for id_, name, code_of in others
+        ]
+    return warnings
+
+
+async def _warns_of_terms(connection: Connection, before: Row | None, terms: Row) -> list[str]:
+    """The same of terms, whose currency is their goal's."""
+    return [
+        f"{fine.side}: {fine.text}"
+        for fine in await goal_prices.finer_than_units(connection, terms["goal_id"])
+        if fine.terms_id == terms["id"] and (before is None or terms[fine.side] != before[fine.side])
     ]
-
-
-async def _terms_warn(connection: Connection, before: Row | None, terms: Row) -> list[str]:
-    is_new = before is None or any(terms[name] != before[name] for name in ("payout", "revenue"))
-    goal = await connection.fetchrow(_GOAL_OF_TERMS, terms["goal_id"])
-    return _too_fine(goal, terms) if is_new and goal else []
 
 
 RESOURCES = (
@@ -198,8 +192,8 @@ RESOURCES = (
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
         implies=_implies,
+        warns=_warns_of_goal,
         money=_MONEY_FIELDS,
-        warns=_warns,
     ),
     Resource(
         "goals/{goal_id}/terms",
@@ -215,7 +209,7 @@ RESOURCES = (
         GoalTerms,
         {"affiliate_id": parameters.Id, "country_code": parameters.Country},
         scope=MONEY,
-        warns=_terms_warn,
+        warns=_warns_of_terms,
     ),
 )
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from tracker.api.problems import invalid
 from tracker.api.times import first_second, last_second, read_local, zone_named
 from tracker.domain import normalise
-from tracker.domain.normalise import hash_digits, pairs, trim
+from tracker.domain.normalise import pairs, trim
 from tracker.edge.text import crop
 from tracker.model import MAX_ID
 from tracker.store.click_counts import END_OF_TIME, Span
@@ -31,11 +31,11 @@ _LONGEST_NAME_NAMED = 50
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
+        text = trim(text)
         if (
             not (text.isascii() and text.isdigit())
             or len(text) > len(str(high))
@@ -48,20 +48,21 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _id(text: str) -> int:
-    text = trim(text)
-    if not _ID.fullmatch(text):
+    found = normalise.id_(text)
+    if found is None:
         raise ValueError(f"is not a whole number from 1 to {MAX_ID}, written without leading zeros")
-    return int(text)
+    return found
 
 
 def _hash(text: str) -> str:
-    if not (digits := hash_digits(text)):
+    found = normalise.hash_(text)
+    if not found:
         raise ValueError("is not a hash: 32 hexadecimal digits")
-    return digits
+    return found
 
 
 def _boolean(text: str) -> bool:
-    if text not in _BOOLEANS:
+    if (text := normalise.word(text)) not in _BOOLEANS:
         raise ValueError("is neither true nor false")
     return _BOOLEANS[text]
 
@@ -87,7 +88,7 @@ def _names(text: str) -> list[str]:
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         text = trim(text)
-        text = text if text in known else text.casefold()
+        text = text if text in known else normalise.word(text)
         if text not in known:
             raise ValueError(f"is none of: {', '.join(known)}")
         return text

@@ -14,7 +14,7 @@ from tracker.api.auth import lacking
 from tracker.api.fields import Fields, is_host
 from tracker.api.json_body import check_storable, merged, validated
 from tracker.api.problems import Errors, Problem, conflict, invalid
-from tracker.domain.normalise import trim
+from tracker.domain import normalise
 from tracker.store import managed
 from tracker.store.managed import Author, Reference, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
@@ -27,7 +27,6 @@ READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
 WARNINGS = "warnings"
 """In an answer, beside the object's fields: what it will not do as it is kept. Only where there is any."""
 
-_ID = re.compile(r"[1-9][0-9]{0,17}")
 # Possessive: nothing is tried twice, however long the header is.
 _LISTED_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)")?[ \t]*+(?:,|\Z)')
 
@@ -389,4 +388,4 @@ def etag(row: Row) -> str:
 
 def read_id(text: str) -> int | None:
     """An id in a path; None where it is none."""
-    return int(text) if _ID.fullmatch(text := trim(text)) else None
+    return normalise.id_(text)

@@ -25,9 +25,10 @@ from tracker.api.parameters import Bool, Query, about, read_query
 from tracker.api.problems import invalid
 from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
-from tracker.conversion import no_status
+from tracker.conversion import GOALS, no_status
+from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
-from tracker.domain.normalise import given, hash_digits, trim, word
+from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
 from tracker.store import told_conversions
 from tracker.store.told_conversions import NO_CONVERSION, Line, LineResult
@@ -44,11 +45,12 @@ MOST_LISTED = 1_000
 _LONGEST_LINE = 4_096  # characters
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
-_COLUMNS = ("hash", "order_id", "goal_id", "advertiser_id", "status", "sale_status")
+_COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
 # As a postback calls them; transaction_id may be either.
-_OTHER_NAMES = {
+_OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
+    **dict.fromkeys(GOALS[2:], "goal"),
 }
 _CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -115,8 +117,9 @@ async def upload_statuses(request: Request) -> Response:
     A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
     separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
     Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
-    with `goal_id` or `advertiser_id`, and gives it a `status` (also a name of other platforms, or one of
-    status-words) and, unless it is left out or empty, a `sale_status`. Everything is done in one transaction.
+    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
+    other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
+    is done in one transaction.
     What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
     sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
     beforehand what would come of it.
@@ -166,14 +169,17 @@ def _csv_reader(texts: TextIOWrapper) -> tuple[int, Callable[[str], Mapping[str,
 
 def _json_fields(text: str) -> Mapping[str, Any]:
     try:
-        given = orjson.loads(text)
+        given: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
         given = None
     if not isinstance(given, dict) or not given:
         raise ValueError("is not a JSON object with fields")
-    if not given.keys() <= set(_COLUMNS):
+    if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    return given
+    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
+    if len(fields) < len(given):
+        raise ValueError("has a field by two of its names")
+    return fields
 
 
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
@@ -181,7 +187,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     said = {name: given(text) for name, text in written.items()}
     if bool(said["hash"]) == bool(said["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
-    hash_ = hash_digits(said["hash"])
+    hash_ = normalise.hash_(said["hash"])
     if said["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")
     if not said["status"]:
@@ -191,7 +197,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
         hash_ or None,
         said["order_id"] or None,
         written["order_id"] if said["order_id"] else None,
-        _id("goal_id", said["goal_id"]),
+        said["goal_id"] or said["goal"],
         _id("advertiser_id", said["advertiser_id"]),
         word(said["status"]),
         trim(written["sale_status"]) or None,

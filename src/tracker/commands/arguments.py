@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 
-from tracker.domain.normalise import text_of
+from tracker.domain.normalise import text_of, trim
 
 ELSEWHERE = """\
 A part on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN: without them it
@@ -23,6 +23,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """Reads whole numbers of a range."""
 
     def read(text: str) -> int:
+        text = trim(text)
         if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
             raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return int(text)

@@ -24,12 +24,14 @@ _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 AT_ENDS = _CONTROLS + _WHITE_SPACE + _INVISIBLE
 """What trim takes off, for str.strip: a pattern that looks for the end of a text takes quadratic time."""
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
-_MACRO = re.compile(
-    rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
-)
-_NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+MACRO = rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
+"""A macro that nobody filled, for a search of stored rows: PostgreSQL reads the pattern alike."""
+_MACRO = re.compile(MACRO)
+NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+"""Words for nothing, in lower case."""
 _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LONGEST_NUMBER = 60
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 _MICRO = Decimal("0.000001")
 _WIDE = Context(prec=100)
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
@@ -76,7 +78,21 @@ def given(text: str) -> str:
     Absent is an unfilled macro as the whole value, as `{order_id}` or `%%ORDER%%`, and a word for nothing.
     """
     text = trim(text)
-    return "" if is_unfilled(text) or text.lower() in _NOTHING else text
+    return "" if is_unfilled(text) or text.lower() in NOTHING else text
+
+
+def id_(text: str) -> int | None:
+    """An id of this tracker, 1 to 18 digits without leading zeros; None where it has not the form of one."""
+    return int(text) if _ID.fullmatch(text := trim(text)) else None
+
+
+def hash_(text: str) -> str:
+    """A hash as it is kept: 32 hexadecimal digits in lower case. "" if it is not one.
+
+    Hyphens do not count: other programs write it as a UUID (RFC 9562, section 4).
+    """
+    text = trim(text).replace("-", "").lower()
+    return text if _HASH.fullmatch(text) else ""
 
 
 def is_unfilled(text: str) -> bool:
@@ -85,15 +101,6 @@ def is_unfilled(text: str) -> bool:
     Its brackets may still be percent-encoded: some senders encode a template that is encoded already.
     """
     return bool(_MACRO.fullmatch(text) or ("%" in text and _MACRO.fullmatch(unquote(text))))
-
-
-def hash_digits(text: str) -> str:
-    """A hash as it is kept: 32 hexadecimal digits in lower case. "" if it is not one.
-
-    Hyphens do not count: other programs write it as a UUID (RFC 9562, section 4).
-    """
-    text = trim(text).replace("-", "").lower()
-    return text if _HASH.fullmatch(text) else ""
 
 
 def amount(text: str) -> Decimal:
