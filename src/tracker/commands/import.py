@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from tracker.api.times import zone_named
 from tracker.commands.arguments import add_json
 from tracker.complaint import Complaint
 from tracker.domain.csv_rows import Columns
+from tracker.domain.normalise import text_of
 from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
@@ -126,6 +128,7 @@ def _add(kinds: Any, name: str, purpose: str, about: str) -> ArgumentParser:
 def _add_row_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source",
+        type=_text,
         default="earlier",
         metavar="NAME",
         help="the earlier tracker's name, where there are several: with an id it makes the hash (earlier)",
@@ -226,6 +229,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     async with _importing(settings) as connection:
         reader, store = await _means(connection, arguments, zone)
         for given in arguments.files:
+            _see_that_they_differ(given, arguments.skip_bad)
             columns = Columns(
                 reader.readers, _REQUIRED[arguments.kind], names, "--map it to one, or to nothing"
             )
@@ -248,6 +252,12 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     return 0 if proven else 1
 
 
+def _see_that_they_differ(given: Path, bad_rows: Path | None) -> None:
+    """A file to which its own bad rows are appended has no end."""
+    if bad_rows is not None and bad_rows.exists() and given.exists() and given.samefile(bad_rows):
+        raise Complaint(f"{given}: --skip-bad needs another file than the one that is read")
+
+
 async def _means(
     connection: Connection, arguments: Namespace, zone: tzinfo
 ) -> tuple[ClickReader, ClickStore] | tuple[ConversionReader, ConversionStore]:
@@ -268,8 +278,14 @@ def _names(arguments: Namespace) -> dict[str, str]:
 @contextmanager
 def _opened(given: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
     if given != _STDIN:
-        yield RowFile(given, columns)
+        if given.is_file():
+            yield RowFile(given, columns)
+            return
+        with given.open("rb") as pipe, spooled(pipe, data_dir) as content:
+            yield RowFile(given, columns, content)
         return
+    if sys.stdin is None:
+        raise Complaint("stdin is closed")
     with spooled(sys.stdin.buffer, data_dir) as content:
         yield RowFile(Path("stdin"), columns, content)
 
@@ -278,7 +294,12 @@ def _pair(text: str) -> tuple[str, str]:
     theirs, separator, ours = text.rpartition("=")
     if not separator or not theirs:
         raise ArgumentTypeError(f"{text!r} is not THEIRS=OURS")
-    return theirs, ours
+    return _text(theirs), ours
+
+
+def _text(word: str) -> str:
+    """A word of the command line in the form that texts of files have."""
+    return text_of(os.fsencode(word))
 
 
 def _zone(text: str) -> tzinfo:

@@ -27,6 +27,17 @@ _NO_LETTERS = re.compile(r"[\W_]+")
 _MOST_NAMED = 10
 _LONGEST_NAMED = 40
 _NOT_CLOSED = "is a quotation mark not closed?"
+_NO_TEXT = {
+    b"PK\x03\x04": "a spreadsheet or a ZIP archive: save it as CSV",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
+    b"%PDF": "a PDF document: save it as CSV",
+    b"PAR1": "a Parquet file: save it as CSV or NDJSON",
+    b"\x1f\x8b": "compressed: unpack it",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zX": "compressed by xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard: unpack it",
+    b"7z\xbc\xaf": "a 7-Zip archive: unpack it",
+}
 
 
 class CsvError(ValueError):
@@ -100,17 +111,6 @@ class Header(NamedTuple):
         fields.pop(LEFT_OUT, None)
         return fields
 
-    def line(self, text: str) -> dict[str, str]:
-        """The fields of a row that is one line; see fields.
-
-        Raises:
-            ValueError: it is not CSV, or has more or fewer columns than the header.
-        """
-        try:
-            return self.fields(next(csv.reader([text], delimiter=self.delimiter, strict=True), []))
-        except csv.Error as error:
-            raise ValueError(f"is not CSV: {error}") from None
-
 
 class Row(NamedTuple):
     """A row of a file, or what is wrong with it."""
@@ -125,15 +125,22 @@ def is_for_people(text: TextIOWrapper) -> bool:
     return text.encoding in ("utf-8-sig", "utf-16", "utf-32")
 
 
-def open_text(content: IO[bytes]) -> TextIOWrapper:
+def open_text(content: IO[bytes], errors: str = PERCENT) -> TextIOWrapper:
     """The text of a seekable file. Bytes that are not of its encoding stay percent-encoded.
+
+    `errors`: what else becomes of these, as for bytes.decode.
 
     RFC 4180 says nothing of the encoding; Excel writes UTF-16 as "Unicode text". The first bytes tell them
     apart, as all that we read begins with ASCII.
+
+    Raises:
+        CsvError: it is no text, and what it is.
     """
     start = content.read(4)
     content.seek(0)
-    return TextIOWrapper(content, json.detect_encoding(start), PERCENT, newline="")
+    if kind := next((kind for first, kind in _NO_TEXT.items() if start.startswith(first)), ""):
+        raise CsvError(f"it is {kind}")
+    return TextIOWrapper(content, json.detect_encoding(start), errors, newline="")
 
 
 def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> tuple[Header, int]:
@@ -178,7 +185,7 @@ def rows(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> Iter
             cells = next(reader, None)
             fields = header.fields(cells) if cells is not None else None
         except csv.Error as error:
-            yield Row(number, {}, f"is not CSV: {error}")
+            yield Row(number, {}, f"is not CSV: {error}: {_NOT_CLOSED}")
         except ValueError as error:
             yield Row(number, {}, str(error))
         else:
