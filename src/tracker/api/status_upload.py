@@ -28,7 +28,7 @@ from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import no_status
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, rows
 from tracker.domain.normalise import given, trim, word
-from tracker.domain.spreadsheet import id_in
+from tracker.domain.spreadsheet import checked_id
 from tracker.edge.text import crop
 from tracker.store import told_conversions
 from tracker.store.told_conversions import NO_CONVERSION, Line, LineResult
@@ -52,7 +52,9 @@ _OTHER_NAMES = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
 }
-_CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
+_CSV_COLUMNS = Columns(
+    _COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES, opaque=frozenset({"sale_status"})
+)
 _HASH = re.compile(r"[0-9a-fA-F]{32}")
 _WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -213,7 +215,7 @@ def _cell(name: str, value: object) -> str:
     text = "" if value is None else str(value)
     if name in _IDS:
         try:
-            text = id_in(text)
+            text = checked_id(text)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
     if len(trim(text)) > _LONGEST_TEXT or _CONTROL.search(trim(text)):

@@ -33,7 +33,7 @@ from tracker.store.pool import Connection
 
 _STDIN = Path("-")
 _MOST_ERRORS = 50
-_REQUIRED = {"clicks": clicks.REQUIRED, "conversions": conversions.REQUIRED}
+_MODULES: dict[str, Any] = {"clicks": clicks, "conversions": conversions}
 
 _ABOUT = """\
 First the catalogue, then clicks, then conversions: each names what was imported before it. All of it may be
@@ -231,7 +231,11 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
         for given in arguments.files:
             _see_that_they_differ(given, arguments.skip_bad)
             columns = Columns(
-                reader.readers, _REQUIRED[arguments.kind], names, "--map it to one, or to nothing"
+                reader.readers,
+                _MODULES[arguments.kind].REQUIRED,
+                names,
+                "--map it to one, or to nothing",
+                _MODULES[arguments.kind].OPAQUE,
             )
             with _opened(given, settings.data_dir, columns) as file:
                 job = Job(

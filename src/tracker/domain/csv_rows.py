@@ -15,7 +15,7 @@ from itertools import chain
 from typing import IO, NamedTuple
 
 from tracker.domain.normalise import PERCENT, trim
-from tracker.domain.spreadsheet import original
+from tracker.domain.spreadsheet import meant, original
 
 MOST_COLUMNS = 1_000
 LEFT_OUT = ""
@@ -51,6 +51,7 @@ class Columns(NamedTuple):
     required: Sequence[Sequence[str]] = ()  # one of each
     names: Mapping[str, str] = {}  # their names to ours, LEFT_OUT for none; nobody changes it
     advice: str = "rename it or take it out"  # what to do with an unknown column
+    opaque: Collection[str] = ()  # those whose cells stay as they are, whatever they look like
 
     def ours(self, theirs: str) -> str:
         """Our name of a column. Case, spaces, hyphens and underscores of theirs do not matter."""
@@ -90,6 +91,7 @@ class Header(NamedTuple):
     delimiter: str
     columns: Sequence[str]
     is_for_people: bool  # cells may have an apostrophe before what looks like a formula
+    opaque: Collection[str] = ()
 
     @property
     def width(self) -> int:
@@ -107,7 +109,10 @@ class Header(NamedTuple):
         if len(cells) < self.width or any(cells[len(self.columns) :]):
             raise ValueError(f"has {len(cells)} columns where the header has {len(self.columns)}")
         read = map(original, cells) if self.is_for_people else cells
-        fields = dict(zip(self.columns, read, strict=False))
+        fields = {
+            name: meant(cell) if cell.startswith("=") and name not in self.opaque else cell
+            for name, cell in zip(self.columns, read, strict=False)
+        }
         fields.pop(LEFT_OUT, None)
         return fields
 
@@ -163,7 +168,8 @@ def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) 
         raise CsvError(f"its header is not CSV: {error}: {_NOT_CLOSED}") from None
     if len(theirs) > MOST_COLUMNS:
         raise CsvError(f"it has more than {MOST_COLUMNS:,} columns: {_NOT_CLOSED}")
-    header = Header(delimiter, [columns.ours(name) for name in theirs], is_for_people)
+    names = [columns.ours(meant(name)) for name in theirs]
+    header = Header(delimiter, names, is_for_people, columns.opaque)
     try:
         columns.check([name for name in header.columns if name])
     except CsvError as error:

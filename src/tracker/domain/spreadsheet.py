@@ -4,7 +4,7 @@ They are those of OWASP's "CSV Injection": a cell that begins with a tab, a line
 also count in full width and behind blanks. An apostrophe before it makes it a text. A cell that already looks
 so gets one more. So every text comes back as it was.
 
-The other way round, `id_in` reads an id out of a cell as spreadsheets and programs for them write it.
+The other way round, `meant` and `checked_id` know what spreadsheets, and programs for them, make of a value.
 """
 
 from __future__ import annotations
@@ -30,16 +30,21 @@ def original(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def id_in(cell: str) -> str:
-    """An id out of a cell: `="0123"` is how programs keep a spreadsheet from making 123 of 0123.
+def meant(cell: str) -> str:
+    """What a cell means: `="0123"` is how programs keep a spreadsheet from making 123 of 0123."""
+    written = _TEXT.fullmatch(cell)
+    return written[1] if written else cell
+
+
+def checked_id(cell: str) -> str:
+    """An id, if a spreadsheet has left it as it was.
 
     Raises:
-        ValueError: a spreadsheet has made a number of it, and its last digits are lost.
+        ValueError: it is a number now, such as 1.23E+17, and its last digits are lost.
     """
     if _SHORTENED.fullmatch(cell):
         raise ValueError(
             f"is {cell.strip()}, which a spreadsheet has made of a longer one: "
             "give the column the format of a text there"
         )
-    written = _TEXT.fullmatch(cell)
-    return written[1] if written else cell
+    return cell
