@@ -28,7 +28,6 @@ from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import no_status
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, rows
 from tracker.domain.normalise import given, trim, word
-from tracker.domain.spreadsheet import checked_id
 from tracker.edge.text import crop
 from tracker.store import told_conversions
 from tracker.store.told_conversions import NO_CONVERSION, Line, LineResult
@@ -46,14 +45,17 @@ _LONGEST_LINE = 4_096  # characters
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "advertiser_id", "status", "sale_status")
-_IDS = ("hash", "order_id", "goal_id", "advertiser_id")
 # As a postback calls them; transaction_id may be either.
 _OTHER_NAMES = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
 }
 _CSV_COLUMNS = Columns(
-    _COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES, opaque=frozenset({"sale_status"})
+    _COLUMNS,
+    (("hash", "order_id"), ("status",)),
+    _OTHER_NAMES,
+    opaque=frozenset({"sale_status"}),
+    ids=frozenset({"hash", "order_id"}),
 )
 _HASH = re.compile(r"[0-9a-fA-F]{32}")
 _WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
@@ -213,11 +215,6 @@ def _cell(name: str, value: object) -> str:
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f"{name} is not a text")
     text = "" if value is None else str(value)
-    if name in _IDS:
-        try:
-            text = checked_id(text)
-        except ValueError as error:
-            raise ValueError(f"{name} {error}") from None
     if len(trim(text)) > _LONGEST_TEXT or _CONTROL.search(trim(text)):
         raise ValueError(f"{name} is longer than {_LONGEST_TEXT} characters or has control characters")
     return crop(text, len(text))

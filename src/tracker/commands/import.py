@@ -223,7 +223,7 @@ def _plan_in_words(result: Result, is_dry: bool) -> str:
 
 
 async def _import_rows(settings: Settings, arguments: Namespace) -> int:
-    names = _names(arguments)
+    names, rows = _names(arguments), _MODULES[arguments.kind]
     zone = arguments.tz or zone_named(settings.time_zone)
     proven = True
     async with _importing(settings) as connection:
@@ -232,10 +232,11 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
             _see_that_they_differ(given, arguments.skip_bad)
             columns = Columns(
                 reader.readers,
-                _MODULES[arguments.kind].REQUIRED,
+                rows.REQUIRED,
                 names,
                 "--map it to one, or to nothing",
-                _MODULES[arguments.kind].OPAQUE,
+                rows.OPAQUE,
+                rows.IDS,
             )
             with _opened(given, settings.data_dir, columns) as file:
                 job = Job(

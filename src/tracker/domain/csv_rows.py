@@ -15,7 +15,7 @@ from itertools import chain
 from typing import IO, NamedTuple
 
 from tracker.domain.normalise import PERCENT, trim
-from tracker.domain.spreadsheet import meant, original
+from tracker.domain.spreadsheet import is_shortened, meant, original
 
 MOST_COLUMNS = 1_000
 LEFT_OUT = ""
@@ -52,6 +52,7 @@ class Columns(NamedTuple):
     names: Mapping[str, str] = {}  # their names to ours, LEFT_OUT for none; nobody changes it
     advice: str = "rename it or take it out"  # what to do with an unknown column
     opaque: Collection[str] = ()  # those whose cells stay as they are, whatever they look like
+    ids: Collection[str] = ()  # those that a spreadsheet must not have made numbers of
 
     def ours(self, theirs: str) -> str:
         """Our name of a column. Case, spaces, hyphens and underscores of theirs do not matter."""
@@ -91,7 +92,8 @@ class Header(NamedTuple):
     delimiter: str
     columns: Sequence[str]
     is_for_people: bool  # cells may have an apostrophe before what looks like a formula
-    opaque: Collection[str] = ()
+    opaque: Collection[str]
+    ids: Collection[str]
 
     @property
     def width(self) -> int:
@@ -102,7 +104,7 @@ class Header(NamedTuple):
         """The cells of a row by name, {} if it is empty.
 
         Raises:
-            ValueError: it has more or fewer columns than the header.
+            ValueError: it has more or fewer columns than the header, or an id has lost digits.
         """
         if not any(cells) or not any(map(trim, cells)):
             return {}
@@ -114,6 +116,12 @@ class Header(NamedTuple):
             for name, cell in zip(self.columns, read, strict=False)
         }
         fields.pop(LEFT_OUT, None)
+        for name in self.ids:
+            if is_shortened(fields.get(name, "")):
+                raise ValueError(
+                    f"{name} is {trim(fields[name])}, of which a spreadsheet has cut off digits: "
+                    "give the column the format of a text there"
+                )
         return fields
 
 
@@ -169,7 +177,7 @@ def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) 
     if len(theirs) > MOST_COLUMNS:
         raise CsvError(f"it has more than {MOST_COLUMNS:,} columns: {_NOT_CLOSED}")
     names = [columns.ours(meant(name)) for name in theirs]
-    header = Header(delimiter, names, is_for_people, columns.opaque)
+    header = Header(delimiter, names, is_for_people, columns.opaque, columns.ids)
     try:
         columns.check([name for name in header.columns if name])
     except CsvError as error:

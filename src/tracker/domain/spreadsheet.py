@@ -4,7 +4,7 @@ They are those of OWASP's "CSV Injection": a cell that begins with a tab, a line
 also count in full width and behind blanks. An apostrophe before it makes it a text. A cell that already looks
 so gets one more. So every text comes back as it was.
 
-The other way round, `meant` and `checked_id` know what spreadsheets, and programs for them, make of a value.
+The other way round, `meant` and `is_shortened` know what spreadsheets and programs for them make of a value.
 """
 
 from __future__ import annotations
@@ -36,15 +36,6 @@ def meant(cell: str) -> str:
     return written[1] if written else cell
 
 
-def checked_id(cell: str) -> str:
-    """An id, if a spreadsheet has left it as it was.
-
-    Raises:
-        ValueError: it is a number now, such as 1.23E+17, and its last digits are lost.
-    """
-    if _SHORTENED.fullmatch(cell):
-        raise ValueError(
-            f"is {cell.strip()}, which a spreadsheet has made of a longer one: "
-            "give the column the format of a text there"
-        )
-    return cell
+def is_shortened(cell: str) -> bool:
+    """Whether a spreadsheet has made a number of a longer one, as 1.23E+17: its last digits are lost."""
+    return "E+" in cell and _SHORTENED.fullmatch(cell) is not None

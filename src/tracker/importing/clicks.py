@@ -64,6 +64,9 @@ OPAQUE = frozenset(
 )
 """Columns whose values stay as visitors and affiliates have sent them."""
 
+IDS = frozenset({"hash", "group_hash", "legacy_id"})
+"""Columns of ids that may have many digits."""
+
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(ClickRow._fields, ""),
     **dict.fromkeys(("requested_url_id", "offer_url_id", "brand_id", "aff_group_id", "bot_reason")),

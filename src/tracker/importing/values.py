@@ -11,7 +11,7 @@ from typing import Any
 
 from tracker.api.times import first_second, read_local
 from tracker.domain.normalise import given, trim, word
-from tracker.domain.spreadsheet import checked_id
+from tracker.edge.link import MAX_VALUE
 from tracker.edge.text import crop
 from tracker.model import MAX_ID
 
@@ -74,7 +74,7 @@ def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[s
 
 def whole(low: int, high: int) -> Reader:
     def read(value: Any) -> int:
-        if isinstance(value, str) and (digits := _WHOLE.fullmatch(trim(checked_id(value)))):
+        if isinstance(value, str) and (digits := _WHOLE.fullmatch(trim(value))):
             value = int(digits[1])
         elif isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -100,18 +100,20 @@ def text(limit: int) -> Reader:
 
 def key(value: Any) -> str:
     """An id, trimmed."""
-    text = trim(checked_id(_text(value)))
+    text = trim(_text(value))
     if not 0 < len(text) <= MAX_KEY or not text.isprintable():
         raise ValueError(f"is not a text of 1 to {MAX_KEY} printable characters")
     return text
 
 
 def written_key(value: Any) -> str:
-    """An id as it was written, as earlier rows may have it; "" for one that is absent."""
-    text = checked_id(_text(value))
+    """An id as it was written, as live postbacks may bring it; "" for one that is absent."""
+    text = _text(value)
     if not given(text):
         return ""
-    key(text)
+    inner = trim(text)
+    if len(inner) > MAX_VALUE or crop(inner, len(inner)) != inner:
+        raise ValueError(f"is longer than {MAX_VALUE} characters, or has control characters")
     return crop(text, len(text))
 
 
