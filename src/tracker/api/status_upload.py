@@ -27,6 +27,7 @@ from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import no_status
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, rows
+from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
 from tracker.store import told_conversions
@@ -184,6 +185,8 @@ def _json_fields(text: str) -> Mapping[str, Any]:
         given = None
     if not isinstance(given, dict) or not given:
         raise ValueError("is not a JSON object with fields")
+    if name := field_there_twice(given, text):
+        raise ValueError(f"has two fields {name}")
     if not given.keys() <= set(_COLUMNS):
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
     return given

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader, TextIOWrapper
@@ -26,6 +26,7 @@ import orjson
 from tracker.complaint import Complaint
 from tracker.domain import csv_rows
 from tracker.domain.csv_rows import LEFT_OUT, Columns, CsvError
+from tracker.domain.json_object import field_there_twice, twice
 from tracker.domain.normalise import PERCENT
 
 Fields = dict[str, Any]
@@ -150,13 +151,13 @@ class RowFile:
         """One row; `text`: what it was read of, where that is known."""
         if not isinstance(row, dict):
             return Line(number, {}, "is not a JSON object")
-        if twice := _there_twice(row, text):
-            return Line(number, {}, f"two fields are {twice!r}")
+        if text and (name := field_there_twice(row, text)):
+            return Line(number, {}, f"two fields are {name!r}")
         if self._columns.names:
             ours = [(self._columns.names.get(name, name), value) for name, value in row.items()]
             row = dict(ours)
-            if twice := _twice([name for name, _ in ours if name != LEFT_OUT]):
-                return Line(number, {}, f"two fields are {twice!r}")
+            if name := twice([name for name, _ in ours if name != LEFT_OUT]):
+                return Line(number, {}, f"two fields are {name!r}")
             row.pop(LEFT_OUT, None)
         return Line(number, row)
 
@@ -291,26 +292,6 @@ def _rows(content: Any) -> list[Any]:
 def _is_ndjson(first: str, second: str) -> bool:
     """Whether each line is an object: the first is one, or it is a broken one above a whole one."""
     return _is_json(first) or (first.rstrip().endswith("}") and _is_json(second))
-
-
-def _there_twice(row: Fields, text: str) -> str:
-    """A field that stands twice in an object; "" where none does.
-
-    Most objects have as many `":` as fields: then nobody has to read the text once more.
-    """
-    if not text or text.count('":') == len(row):
-        return ""
-    found: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        found[:] = [name for name, _ in pairs]  # of the outermost last
-
-    json.loads(text, object_pairs_hook=note)
-    return _twice(found)
-
-
-def _twice(names: Sequence[str]) -> str:
-    return next((name for name in names if names.count(name) > 1), "")
 
 
 def _is_json(text: str) -> bool:
