@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import asyncpg
+
 from tracker.api.problems import Problem
 from tracker.api.resource import Editor, Resource, change_row, path_of
 from tracker.store import managed
@@ -39,6 +41,8 @@ def of_row(resource: Resource, row: Row, text: str, patch: Row | None = None) ->
             await change_row(editor, resource, place, {**patch, "version": now["version"]})
         except Problem as problem:
             return problem.detail
+        except asyncpg.IntegrityConstraintViolationError as error:  # the row is wrong in another place, too
+            return str(error).partition("\n")[0]
         return ""
 
     return Concern(path_of(resource, row), text, fix if patch else None)
