@@ -41,8 +41,8 @@ done while the tracker runs, and done again: what is there already is left as it
 """
 
 _CATALOGUE = """\
-A FILE is YAML, JSON, or CSV that is named by what it lists, as offers.csv or offer_urls.csv. Objects have the
-fields of the management API, and whatever else they name may be named by its name in place of its id:
+A FILE is YAML, JSON, or CSV that is named by what it lists, as offers.csv or offer_urls.csv; gzip is seen
+through. Objects have the fields of the management API, and whatever else they name may be named by its name in place of its id:
 
   advertisers:
     - name: PlayGames
@@ -63,7 +63,8 @@ done, or, where anything is wrong, nothing, and every defect is named.
 
 _ROWS = """\
 A FILE is CSV with a header, NDJSON, a JSON list, or answers of the API; gzip is seen through, and "-" is
-stdin. Times are local in --tz, or have their offset, or are Unix seconds or milliseconds.
+stdin. Times are local in --tz, or have their offset, or are Unix seconds or milliseconds. In CSV ="0123" is
+0123, and an id such as 1.23E+17, which a spreadsheet has made of a longer one, is wrong.
 
 The file is checked whole before anything is stored. What is there already stays as it is, so the same file,
 or one that overlaps, may be imported again; an import that was killed goes on where it was. In the end every
