@@ -80,6 +80,11 @@ REFUSED: list[tuple[str | bytes, str]] = [  # a file, what the 422 says
     (b"\x00\x01\x02\xff\xfe\n", "there is no column hash or order_id"),
     ("," * 5_000 + "\n", "it has more than 1,000 columns"),
     (";;\n;;\n", "it names no columns"),
+    (
+        'order_id,status\n"one,rejected\ntwo,approved\n',
+        "the row that begins on line 2 is not CSV: unexpected end of data: is a quotation mark not closed?",
+    ),
+    ('order_id,status\n"one,rejected\n' + "two,approved\n" * 20_000, "line 2 is not CSV: field larger"),
     (b"PK\x03\x04\x14\x00", "it is a spreadsheet or a ZIP archive: save it as CSV"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is a spreadsheet: save it as CSV"),
     (gzip.compress(b"order_id,status\none,rejected\n"), "it is compressed: unpack it"),
@@ -122,7 +127,7 @@ IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file
         'order_id,status,sale_status\none,rejected,"a\none,approved,b"\n',
         [(2, "sale_status is longer than 500 characters or has control")],
     ),
-    ("text/csv", 'order_id,status\n"one,rejected\none,approved\n', [(2, "is a quotation mark not closed?")]),
+    ("text/csv", 'order_id,status\n"one" x,rejected\n', [(2, "is a quotation mark not closed?")]),
     (
         "application/x-ndjson",
         '{"order_id": "one", "status": "rejected", "status": "approved"}',
@@ -319,6 +324,23 @@ async def test_bad_rows_go_to_another_file(importer: Importer) -> None:
     done = await importer.run("clicks", path, "--skip-bad", path)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "--skip-bad needs another file" in done.err
+
+
+async def test_bad_row_is_kept_as_it_was_and_hides_no_others(importer: Importer) -> None:
+    await importer.catalogue()
+    bad_rows = importer.tmp_path / "bad.ndjson"
+    wrong = {"clicks.csv": ["c3,3", 'c4,"3"x,513,1720446000,'], "clicks.ndjson": ["{'legacy_id': 'c3'}", "?"]}
+    for (name, texts), lines in zip(wrong.items(), (_LINES, _OBJECTS), strict=True):
+        path = importer.file(name, "\n".join([*lines, *texts, ""]))
+        done = await importer.run("clicks", path, "--skip-bad", bad_rows)
+        assert (done.code, done.err) == (0, "")
+        kept = [json.loads(line) for line in bad_rows.read_text().splitlines()]
+        assert [row["row"][""].strip() for row in kept] == texts
+        bad_rows.unlink()
+    path = importer.file("open.csv", "\n".join([_HEAD, 'c5,3,513,1720446000,"x', *_LINES[1:]]))
+    done = await importer.run("clicks", path, "--skip-bad", bad_rows)
+    assert (done.code, "the row that begins on line 2 is not CSV" in done.err) == (1, True)
+    assert not bad_rows.exists()
 
 
 async def test_words_that_are_not_utf_8_are_read_as_files_are(importer: Importer) -> None:

@@ -42,7 +42,8 @@ done while the tracker runs, and done again: what is there already is left as it
 
 _CATALOGUE = """\
 A FILE is YAML, JSON, or CSV that is named by what it lists, as offers.csv or offer_urls.csv; gzip is seen
-through. Objects have the fields of the management API, and whatever else they name may be named by its name in place of its id:
+through. Objects have the fields of the management API, and whatever else they name may be named by its name
+in place of its id:
 
   advertisers:
     - name: PlayGames

@@ -129,7 +129,7 @@ class Row(NamedTuple):
     """A row of a file, or what is wrong with it."""
 
     number: int  # of the line that it begins on, from 1
-    fields: dict[str, str]
+    fields: dict[str, str]  # of one that is wrong: its text, as LEFT_OUT
     error: str = ""
 
 
@@ -189,23 +189,34 @@ def rows(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> Iter
     """The rows of a file. A cell may have line breaks; a row of nothing has no fields.
 
     Raises:
-        CsvError: its header is wrong.
+        CsvError: its header is wrong, or a quotation mark has swallowed nobody knows how many rows.
     """
     header, above = read_header(lines, columns, is_for_people=is_for_people)
-    reader = csv.reader(lines, delimiter=header.delimiter, strict=True)
+    last = ""
+
+    def noted() -> Iterator[str]:
+        nonlocal last
+        for line in lines:
+            last = line
+            yield line
+
+    reader = csv.reader(noted(), delimiter=header.delimiter, strict=True)
     while True:
-        number = above + reader.line_num + 1
+        read = reader.line_num
+        number = above + read + 1
+        cells: list[str] | None = None
         try:
             cells = next(reader, None)
-            fields = header.fields(cells) if cells is not None else None
-        except csv.Error as error:
-            yield Row(number, {}, f"is not CSV: {error}: {_NOT_CLOSED}")
-        except ValueError as error:
-            yield Row(number, {}, str(error))
-        else:
-            if fields is None:
+            if cells is None:
                 return
-            yield Row(number, fields)
+            yield Row(number, header.fields(cells))
+        except csv.Error as error:
+            why = f"is not CSV: {error}: {_NOT_CLOSED}"
+            if reader.line_num > read + 1:
+                raise CsvError(f"the row that begins on line {number} {why}") from None
+            yield Row(number, {LEFT_OUT: last}, why)
+        except ValueError as error:
+            yield Row(number, {LEFT_OUT: header.delimiter.join(cells or ())}, str(error))
 
 
 def _first(lines: Iterator[str]) -> tuple[int, str]:

@@ -45,7 +45,7 @@ class Line(NamedTuple):
     """A row of a file, or why it is none."""
 
     number: int  # of the line that it begins on, from 1; in one JSON list: of the item
-    fields: Fields
+    fields: Fields  # of one that cannot be read: its text, as LEFT_OUT
     error: str = ""
 
 
@@ -142,7 +142,7 @@ class RowFile:
             try:
                 rows = _rows(orjson.loads(text))
             except orjson.JSONDecodeError as error:
-                yield Line(number, {}, f"is not JSON: {error}")
+                yield Line(number, {LEFT_OUT: text.strip()}, f"is not JSON: {error}")
                 continue
             for row in rows:
                 yield self._object(number, row, text if len(rows) == 1 else "")
