@@ -80,18 +80,6 @@ REFUSED: list[tuple[str | bytes, str]] = [  # a file, what the 422 says
     (b"\x00\x01\x02\xff\xfe\n", "there is no column hash or order_id"),
     ("," * 5_000 + "\n", "it has more than 1,000 columns"),
     (";;\n;;\n", "it names no columns"),
-    (
-        'order_id,status\n"one,rejected\ntwo,approved\n',
-        "the row that begins on line 2 is not CSV: unexpected end of data: is a quotation mark not closed?",
-    ),
-    ('order_id,status\n"one,rejected\n' + "two,approved\n" * 20_000, "line 2 is not CSV: field larger"),
-    (b"PK\x03\x04\x14\x00", "it is a spreadsheet or a ZIP archive: save it as CSV"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is a spreadsheet: save it as CSV"),
-    (gzip.compress(b"order_id,status\none,rejected\n"), "it is compressed: unpack it"),
-    (
-        "transaction_id,status\none,rejected\n",
-        "no field is called 'transaction_id'",
-    ),  # of a click or an order?
 ]
 
 
@@ -125,7 +113,7 @@ IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file
     (
         "text/csv",
         'order_id,status,sale_status\none,rejected,"a\none,approved,b"\n',
-        [(2, "sale_status is longer than 500 characters or has control")],
+        [(2, "is a part of a cell"), (3, "is a part of a cell")],
     ),
     ("text/csv", 'order_id,status\n"one" x,rejected\n', [(2, "is a quotation mark not closed?")]),
     (

@@ -26,7 +26,7 @@ from tracker.api.problems import invalid
 from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import no_status
-from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, rows
+from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
 from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
@@ -164,8 +164,24 @@ def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
 
 
 def _csv_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """A row a line: a cell with a line break is refused, with all lines that it goes over."""
     text = open_text(BytesIO(body))
-    return rows(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
+    header, above = read_header(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
+    lines = list(text)
+    odd = [place for place, line in enumerate(lines) if line.count('"') % 2]
+    broken = {
+        place for first, last in zip(odd[::2], odd[1::2], strict=False) for place in range(first, last + 1)
+    }
+    for place, line in enumerate(lines):
+        number = above + place + 1
+        try:
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            if place in broken:
+                raise ValueError("is a part of a cell with a line break")
+            yield number, header.line(line), ""
+        except ValueError as error:
+            yield number, {}, str(error)
 
 
 def _json_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:

@@ -124,6 +124,17 @@ class Header(NamedTuple):
                 )
         return fields
 
+    def line(self, text: str) -> dict[str, str]:
+        """The fields of a row that is one line; see fields.
+
+        Raises:
+            ValueError: it is not CSV, or has more or fewer columns than the header.
+        """
+        try:
+            return self.fields(next(csv.reader([text], delimiter=self.delimiter, strict=True), []))
+        except csv.Error as error:
+            raise ValueError(f"is not CSV: {error}: {_NOT_CLOSED}") from None
+
 
 class Row(NamedTuple):
     """A row of a file, or what is wrong with it."""

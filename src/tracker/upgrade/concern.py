@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-import asyncpg
-
 from tracker.api.problems import Problem
 from tracker.api.resource import Editor, Resource, change_row, path_of
 from tracker.store import managed
 from tracker.store.managed import Author, Row
-from tracker.store.pool import Pool
+from tracker.store.pool import REFUSED, Pool
 
 Fix = Callable[[Pool, bool], Awaitable[str]]
 """Makes a change, or in a trial (True) only sees whether it can be made; "" or why it cannot."""
@@ -41,7 +39,7 @@ def of_row(resource: Resource, row: Row, text: str, patch: Row | None = None) ->
             await change_row(editor, resource, place, {**patch, "version": now["version"]})
         except Problem as problem:
             return problem.detail
-        except asyncpg.IntegrityConstraintViolationError as error:  # the row is wrong in another place, too
+        except REFUSED as error:  # the row is wrong in another place, too
             return str(error).partition("\n")[0]
         return ""
 
