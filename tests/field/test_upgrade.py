@@ -348,6 +348,21 @@ async def test_row_that_was_changed_meanwhile_is_left_alone(tracker: Tracker, da
     await connection.close()
 
 
+async def test_row_that_cannot_be_changed_stops_no_other(tracker: Tracker, database: Settings) -> None:
+    await fill(database)
+    await run_sql(
+        database,
+        "UPDATE offer SET targeting = 'null'::jsonb, fallback_url = 'https://f.example/?a=1&amp;b={hash}'"
+        " WHERE id = (SELECT max(id) FROM offer)",
+    )
+    done = await listed(tracker, "--fix")
+    said = [line["done"] for lines in done.values() for line in lines if line["can_fix"]]
+    assert "fixed" in said
+    assert any(text.startswith('not fixed: null value in column "targeting"') for text in said)
+    dry = await listed(tracker, "--fix", "--dry-run")
+    assert "would be fixed" not in [line["done"] for lines in dry.values() for line in lines]
+
+
 class _One:
     """A connection in place of a pool."""
 

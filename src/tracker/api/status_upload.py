@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from asyncio import to_thread
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO, TextIOWrapper
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any, Literal
 
 import orjson
@@ -28,6 +28,7 @@ from tracker.api.tell_conversions import SCOPE
 from tracker.conversion import GOALS, no_status
 from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
+from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
 from tracker.store import told_conversions
@@ -52,7 +53,14 @@ _OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
     **dict.fromkeys(GOALS[2:], "goal"),
 }
-_CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
+_CSV_COLUMNS = Columns(
+    _COLUMNS,
+    (("hash", "order_id"), ("status",)),
+    _OTHER_NAMES,
+    opaque=frozenset({"sale_status"}),
+    ids=frozenset({"hash", "order_id"}),
+)
+_WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -138,33 +146,54 @@ routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
 def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
-    """The lines of a file, and those that cannot be read, with why."""
-    texts = open_text(BytesIO(body))
-    above, fields = (0, _json_fields) if not is_csv or not body.strip() else _csv_reader(texts)
+    """The rows of a file, and those that cannot be read, with why."""
     lines: list[Line] = []
     unreadable: list[LineResult] = []
-    for number, text in enumerate(texts, above + 1):
-        if not text.strip():
-            continue
-        if len(lines) + len(unreadable) == MAX_LINES:
-            raise too_long(f"The file has more than {MAX_LINES:,} lines.")
-        try:
-            if len(text) > _LONGEST_LINE:
-                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
-            if said := fields(text):
-                lines.append(_line(number, said))
-        except ValueError as error:
-            unreadable.append(LineResult(number, None, None, None, str(error)))
+    try:
+        for number, fields, error in _csv_rows(body) if is_csv and body.strip() else _json_rows(body):
+            if len(lines) + len(unreadable) == MAX_LINES and (fields or error):
+                raise too_long(f"The file has more than {MAX_LINES:,} lines.")
+            try:
+                if error:
+                    raise ValueError(error)
+                if fields:
+                    lines.append(_line(number, fields))
+            except ValueError as wrong:
+                unreadable.append(LineResult(number, None, None, None, str(wrong)))
+    except CsvError as wrong:
+        raise invalid({"body": [str(wrong)]}) from None
     return lines, unreadable
 
 
-def _csv_reader(texts: TextIOWrapper) -> tuple[int, Callable[[str], Mapping[str, Any]]]:
-    """How many lines the header takes, and what reads the others."""
-    try:
-        header, number = read_header(texts, _CSV_COLUMNS, is_for_people=is_for_people(texts))
-    except CsvError as error:
-        raise invalid({"body": [str(error)]}) from None
-    return number, header.line
+def _csv_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """A row a line: a cell with a line break is refused, with all lines that it goes over."""
+    text = open_text(BytesIO(body))
+    header, above = read_header(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
+    lines = list(text)
+    odd = [place for place, line in enumerate(lines) if line.count('"') % 2]
+    broken = {
+        place for first, last in zip(odd[::2], odd[1::2], strict=False) for place in range(first, last + 1)
+    }
+    for place, line in enumerate(lines):
+        number = above + place + 1
+        try:
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            if place in broken:
+                raise ValueError("is a part of a cell with a line break")
+            yield number, header.line(line), ""
+        except ValueError as error:
+            yield number, {}, str(error)
+
+
+def _json_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    for number, text in enumerate(open_text(BytesIO(body)), 1):
+        try:
+            if len(text) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            yield number, _json_fields(text) if text.strip() else {}, ""
+        except ValueError as error:
+            yield number, {}, str(error)
 
 
 def _json_fields(text: str) -> Mapping[str, Any]:
@@ -174,6 +203,8 @@ def _json_fields(text: str) -> Mapping[str, Any]:
         given = None
     if not isinstance(given, dict) or not given:
         raise ValueError("is not a JSON object with fields")
+    if name := field_there_twice(given, text):
+        raise ValueError(f"has two fields {name}")
     if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
     fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
@@ -206,18 +237,19 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
 
 def _cell(name: str, value: object) -> str:
     """A cell as it was written, but for controls at its ends."""
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if value is not None and not isinstance(value, str | int):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f"{name} is not a text")
+    text = "" if value is None else str(value)
     if len(trim(text)) > _LONGEST_TEXT or _CONTROL.search(trim(text)):
         raise ValueError(f"{name} is longer than {_LONGEST_TEXT} characters or has control characters")
     return crop(text, len(text))
 
 
 def _id(name: str, text: str) -> int | None:
-    if text and read_id(text) is None:
+    plain = _WHOLE.sub("", text)
+    if text and read_id(plain) is None:
         raise ValueError(f"{name} is not an id")
-    return read_id(text)
+    return read_id(plain)
 
 
 def _summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) -> dict[str, object]:

@@ -111,7 +111,9 @@ NEAREST = {
 
 TYPES = {
     **{name: name for name in ("desktop", "phone", "tablet", "tv", "console", "bot")},
-    **dict.fromkeys(("mobile", "mobilephone", "smartphone", "featurephone", "cellphone", "handset"), "phone"),
+    **dict.fromkeys(
+        ("mobile", "mobilephone", "smartphone", "featurephone", "cellphone", "handset", "phablet"), "phone"
+    ),
     **dict.fromkeys(("pc", "computer", "personalcomputer", "laptop", "notebook"), "desktop"),
     **dict.fromkeys(("ctv", "connectedtv", "smarttv", "television", "settopbox"), "tv"),
     **dict.fromkeys(("gameconsole", "gamingconsole", "gamesconsole"), "console"),

@@ -55,6 +55,18 @@ REQUIRED = (("offer_id",), ("affiliate_id",), ("legacy_id", "hash"), ("created_a
 
 _COMPARED = frozenset(ClickRow._fields) - {"hash"}
 
+OPAQUE = frozenset(
+    {
+        *(*AFF_SUBS, *_ADV_SUBS, "affiliate_source", "external_id", "gaid", "idfa"),
+        *("user_agent", "client_hints", "language", "referrer", "host", "fetch_dest", "fetch_user"),
+        *("requested_link", "redirected_link"),
+    }
+)
+"""Columns whose values stay as visitors and affiliates have sent them."""
+
+IDS = frozenset({"hash", "group_hash", "legacy_id"})
+"""Columns of ids that may have many digits."""
+
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(ClickRow._fields, ""),
     **dict.fromkeys(("requested_url_id", "offer_url_id", "brand_id", "aff_group_id", "bot_reason")),

@@ -22,6 +22,10 @@ _GOALS = ("goal", "goal_code", "goal_name", "event")
 _REQUIRED = ("click_hash", "status", "created_at")
 REQUIRED = tuple((name,) for name in _REQUIRED)
 """Columns that a file must have."""
+OPAQUE = frozenset({"sale_status", "advertiser_external_id", *ADV_SUBS})
+"""Columns whose values stay as advertisers have sent them."""
+IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
+"""Columns of ids that may have many digits."""
 _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
