@@ -20,9 +20,9 @@ import uvloop
 from redis.asyncio import Redis
 
 from loadtests.bench import cpu_of, cpu_of_family
-from loadtests.contenders import CannotMeasure, House, open_house, resident
 from loadtests.memory import first_clicks
-from tracker.children import CannotStart
+from loadtests.subjects import CannotMeasure, House, open_house, resident
+from tracker.errors import CannotStart
 from tracker.stream.appender import Appender, Lane
 
 MOST_GROWTH = 16 << 20

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from loadtests.contenders import (
+from loadtests.subjects import (
     BARE,
     BIG,
     DISTINCT,
@@ -40,7 +40,7 @@ from loadtests.contenders import (
     open_house,
     pin,
 )
-from tracker.children import CannotStart
+from tracker.errors import CannotStart
 
 CONNECTIONS = 64
 MOST_NOISE = 0.25
@@ -159,7 +159,7 @@ async def _drain(house: House, load: Load, seconds: float) -> float:
 
 
 class Load:
-    """Sends requests at full speed, with wrk or with generate.py, in a process of its own."""
+    """Sends requests at full speed, with wrk or with load_generator.py, in a process of its own."""
 
     def __init__(self, generator: str, cores: Cores) -> None:
         self._run = self._with_wrk if generator == "wrk" else self._with_own
@@ -203,7 +203,7 @@ class Load:
     async def _with_own(self, contender: Contender, seconds: float) -> dict[str, float]:
         words = map(str, (contender.port, CONNECTIONS, seconds, contender.requests, self._first))
         told: dict[str, float] = json.loads(
-            await self._said([sys.executable, "-m", "loadtests.generate", *words])
+            await self._said([sys.executable, "-m", "loadtests.load_generator", *words])
         )
         return told
 

@@ -20,9 +20,9 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from loadtests import history
-from loadtests.contenders import CannotMeasure, open_house, resident
-from tracker.children import CannotStart
+from loadtests import fill_history
+from loadtests.subjects import CannotMeasure, open_house, resident
+from tracker.errors import CannotStart
 from tracker.store.tokens import create_token
 
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
@@ -119,7 +119,7 @@ async def _measure(clicks: int, rounds: int) -> Size:
         print(f"filling a database with {clicks:,} clicks …", flush=True)
         begun = perf_counter()
         dsn = await house.create_database("history")
-        await history.fill(dsn, clicks)
+        await fill_history.fill(dsn, clicks)
         filled = perf_counter() - begun
         token = await create_token(dsn, ["admin"], "bench")
         port, pid = await house.start_api("history")

@@ -17,7 +17,7 @@ from statistics import median
 from typing import NamedTuple
 
 from loadtests.bench import Load, cpu_of
-from loadtests.contenders import (
+from loadtests.subjects import (
     CannotMeasure,
     Contender,
     Cores,
@@ -27,8 +27,8 @@ from loadtests.contenders import (
     write_requests,
 )
 from loadtests.traffic import AFFILIATES, OFFERS
-from tracker.children import CannotStart
-from tracker.sockets import listen
+from tracker.errors import CannotStart
+from tracker.processes.sockets import listen
 
 _SECONDS = 4.0
 

@@ -21,8 +21,8 @@ import asyncpg
 
 from loadtests import sizing
 from loadtests.bench import MOST_NOISE, Load, cpu_of, cpu_of_family
-from loadtests.contenders import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House, open_house
-from tracker.children import CannotStart
+from loadtests.subjects import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House, open_house
+from tracker.errors import CannotStart
 
 BUDGET = 0.4
 SHARES = (0.5, 0.7, 0.9)
@@ -53,7 +53,7 @@ class Run(NamedTuple):
     """A while of constant load."""
 
     rate: float  # asked for, clicks a second
-    told: dict[str, float]  # as loadtests.steady prints it
+    told: dict[str, float]  # as loadtests.constant_rate prints it
     left: int  # clicks on the stream at its end
     cpu: dict[str, float]  # µs a click, by process
 
@@ -206,7 +206,7 @@ class Trial:
         self._first += 10_000_000
         words = map(str, (contender.port, rate, seconds, contender.requests, self._first))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "loadtests.steady", *words),
+            *(sys.executable, "-m", "loadtests.constant_rate", *words),
             stdout=asyncio.subprocess.PIPE,
             cwd=HERE.parent,
         )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.bench import Load
-from loadtests.contenders import (
+from loadtests.subjects import (
     BARE,
     DISTINCT,
     OURS,
@@ -27,7 +27,7 @@ from loadtests.contenders import (
     write_requests,
 )
 from loadtests.traffic import AFFILIATES, OFFERS
-from tracker.children import CannotStart
+from tracker.errors import CannotStart
 
 _CALLGRIND = (
     "valgrind",

@@ -23,7 +23,8 @@ import uvloop
 from redis.asyncio import Redis
 
 from loadtests.bench import Load
-from loadtests.contenders import (
+from loadtests.load_generator import END
+from loadtests.subjects import (
     DISTINCT,
     CannotMeasure,
     Contender,
@@ -33,11 +34,10 @@ from loadtests.contenders import (
     resident,
     write_requests,
 )
-from loadtests.generate import END
 from loadtests.traffic import AFFILIATES, OFFERS
-from tests.clicks import a_click, outcomes_of
-from tracker.children import CannotStart
-from tracker.clickhash import first_hash_at
+from tests.factories.clicks import a_click, outcomes_of
+from tracker.domain.click_id import first_hash_at
+from tracker.errors import CannotStart
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory, in_use

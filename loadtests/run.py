@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from loadtests import check
+from loadtests import verify_run
 from loadtests.traffic import UNUSED_SUB
 from tracker.settings import Settings, SettingsError
 
@@ -75,12 +75,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         begun = time.monotonic()
         answers = _load(profile, name, arguments.url, arguments.clicks)
         seconds = time.monotonic() - begun
-        expected = sum(map(check.is_recorded, answers))
+        expected = sum(map(verify_run.is_recorded, answers))
         wanted = {UNUSED_SUB: name, "created_from": f"{since:%Y-%m-%d %H:%M:%S}", "tz": "UTC"}
         print(f"\n{len(answers):,} requests, {expected:,} redirects to be stored; waiting for them")
         _await_stored(api, wanted, expected)
         rows = _export(api, wanted)
-    faults = check.problems(answers, rows) + _over_threshold(profile, answers, seconds, arguments.clicks)
+    faults = verify_run.problems(answers, rows) + _over_threshold(profile, answers, seconds, arguments.clicks)
     _report(answers, rows, seconds, faults)
     return 1 if faults or not answers else 0
 
@@ -125,7 +125,7 @@ def _check_reachable(api: httpx.Client, url: str) -> None:
         raise CannotRun(f"the read API answers {listed.status_code}: {listed.text[:200]}")
 
 
-def _load(profile: Profile, name: str, url: str, clicks: int) -> list[check.Answer]:
+def _load(profile: Profile, name: str, url: str, clicks: int) -> list[verify_run.Answer]:
     """Run locust in a process of its own: it replaces the standard library's sockets."""
     with tempfile.TemporaryDirectory(prefix="tracker-load-") as directory:
         answers = Path(directory) / "answers.ndjson"
@@ -165,13 +165,15 @@ def _await_stored(api: httpx.Client, wanted: dict[str, str], expected: int) -> N
         time.sleep(0.25)
 
 
-def _export(api: httpx.Client, wanted: dict[str, str]) -> list[check.Row]:
+def _export(api: httpx.Client, wanted: dict[str, str]) -> list[verify_run.Row]:
     with api.stream("GET", f"{CLICKS}/export", params=wanted | {"format": "ndjson"}) as export:
         export.raise_for_status()
         return [json.loads(line) for line in export.iter_lines() if line]
 
 
-def _over_threshold(profile: Profile, answers: list[check.Answer], seconds: float, clicks: int) -> list[str]:
+def _over_threshold(
+    profile: Profile, answers: list[verify_run.Answer], seconds: float, clicks: int
+) -> list[str]:
     if not answers:
         return ["no request was sent"]
     failed = sum(not answer["right"] for answer in answers) / len(answers)
@@ -187,12 +189,14 @@ def _over_threshold(profile: Profile, answers: list[check.Answer], seconds: floa
     ]
 
 
-def _quantile(answers: Sequence[check.Answer], share: float) -> float:
+def _quantile(answers: Sequence[verify_run.Answer], share: float) -> float:
     times: list[Any] = sorted(answer["ms"] for answer in answers)
     return float(times[int(share * (len(times) - 1))])
 
 
-def _report(answers: list[check.Answer], rows: list[check.Row], seconds: float, faults: list[str]) -> None:
+def _report(
+    answers: list[verify_run.Answer], rows: list[verify_run.Row], seconds: float, faults: list[str]
+) -> None:
     if answers:
         print(
             f"{len(answers) / seconds:,.0f} requests/s, p50 {_quantile(answers, 0.5):.1f} ms, "
@@ -202,7 +206,7 @@ def _report(answers: list[check.Answer], rows: list[check.Row], seconds: float, 
     for fault in faults:
         print(f"FAILED: {fault}")
     if not faults:
-        print(_verdict(are_addresses_believed=check.are_addresses_believed(answers, rows)))
+        print(_verdict(are_addresses_believed=verify_run.are_addresses_believed(answers, rows)))
 
 
 def _verdict(*, are_addresses_believed: bool) -> str:

@@ -20,10 +20,12 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from tracker import embedded
-from tracker.children import Claim
-from tracker.cluster import ADMIN, ROLE
-from tracker.embedded import Engine, resolve, start_postgres, start_valkey
+from tracker.processes.children import Claim
+from tracker.processes.engines import postgres as engines_postgres
+from tracker.processes.engines.cluster import ADMIN, ROLE
+from tracker.processes.engines.engine import Engine, resolve
+from tracker.processes.engines.postgres import start_postgres
+from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.store.migrate import migrate
 
@@ -113,7 +115,7 @@ async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) ->
     claim = await Claim.take(settings.data_dir)
     with pytest.MonkeyPatch.context() as patch:
         # Nobody cuts its power, and each test makes and drops a database: half a second of syncing.
-        patch.setitem(embedded._POSTGRES_OPTIONS, "fsync", "off")
+        patch.setitem(engines_postgres._POSTGRES_OPTIONS, "fsync", "off")
         valkey = await start_valkey(settings, claim)
         postgres = await start_postgres(settings, claim)
     yield Engines(settings, valkey, postgres)

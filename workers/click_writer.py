@@ -12,8 +12,9 @@ from contextlib import suppress
 from time import monotonic
 
 from tracker.settings import Settings
-from tracker.store import clicks, pool
-from tracker.store.clicks import Arrival, Writer
+from tracker.store import db
+from tracker.store.clicks import insert as clicks
+from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.outages import Outages
 from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
@@ -35,8 +36,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 _AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,
-    *pool.UNREACHABLE,
-    pool.REFUSED,
+    *db.UNREACHABLE,
+    db.REFUSED,
     RuntimeError,  # uvloop's, of a socket that was closed meanwhile
 )
 
@@ -101,7 +102,7 @@ class ClickWriter:
         self._next_takeover = 0.0  # monotonic seconds
         self._pause = _FIRST_PAUSE  # seconds to wait at the next outage
         self._outages = Outages(logger, "writer")
-        self._connection: pool.Connection | None = None
+        self._connection: db.Connection | None = None
 
     async def run(self) -> None:
         """Work, and after every outage begin anew: what was unacknowledged is then this slot's backlog."""
@@ -230,9 +231,9 @@ class ClickWriter:
         except UNREACHABLE as error:  # it stays in the backlog, and must not hold up the others
             logger.error("writer: entry %s cannot be buried either: %s", delivery.id.decode(), error)
 
-    async def _connected(self) -> pool.Connection:
+    async def _connected(self) -> db.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await pool.connect(self._dsn)
+            self._connection = await db.connect(self._dsn)
             await clicks.prepare(self._connection)
         return self._connection
 

@@ -12,11 +12,14 @@ import logging
 from contextlib import suppress
 from time import monotonic
 
-from tracker import ledger
-from tracker.conversion import Postback
+from tracker.domain.postback import Postback
+from tracker.ops import ledger
 from tracker.settings import Settings
-from tracker.store import conversions, pool, postback_log
-from tracker.store.clicks import BAD_ROW
+from tracker.store import db
+from tracker.store.clicks.insert import BAD_ROW
+from tracker.store.conversions import apply_postback
+from tracker.store.conversions import lock as conversion_lock
+from tracker.store.conversions import postbacks as postback_log
 from tracker.store.outages import Outages
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
@@ -36,8 +39,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 _AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,
-    *pool.UNREACHABLE,
-    pool.REFUSED,
+    *db.UNREACHABLE,
+    db.REFUSED,
     RuntimeError,  # uvloop's, of a socket that was closed meanwhile
 )
 
@@ -88,7 +91,7 @@ class ConversionWriter:
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     async def _work(self) -> None:
-        connection = await pool.connect(self._dsn)
+        connection = await db.connect(self._dsn)
         try:
             if not await self._take_turn(connection):
                 return
@@ -106,9 +109,9 @@ class ConversionWriter:
         finally:
             connection.terminate()
 
-    async def _take_turn(self, connection: pool.Connection) -> bool:
+    async def _take_turn(self, connection: db.Connection) -> bool:
         """Wait until no other worker writes; False where we are told to stop meanwhile."""
-        while not await conversions.begin_writing(connection):
+        while not await conversion_lock.begin_writing(connection):
             await self._sleep(_STAND_BY_SECONDS)
             if self._stopping.is_set():
                 return False
@@ -119,7 +122,7 @@ class ConversionWriter:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    async def _look_at_parked(self, connection: pool.Connection) -> None:
+    async def _look_at_parked(self, connection: db.Connection) -> None:
         """Some of those that wait for their clicks; after the next batch of new ones, those that follow.
 
         Only the end of a round is a time to rest: strangers may have thousands parked before one that counts.
@@ -134,13 +137,13 @@ class ConversionWriter:
         self._complete_until = await ledger.complete_until(self._books, self._data_dir, self._complete_until)
         await self._take(connection, [postback for _, postback in parked])
 
-    async def _look_at_held(self, connection: pool.Connection) -> None:
+    async def _look_at_held(self, connection: db.Connection) -> None:
         """Try some of the held ones again, if goals or status words were added."""
         held = await postback_log.held(connection, BATCH)
         if held:
             await self._take(connection, held)
 
-    async def _store(self, connection: pool.Connection, batch: list[Delivery]) -> None:
+    async def _store(self, connection: db.Connection, batch: list[Delivery]) -> None:
         """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
         read: list[tuple[Delivery, Postback]] = []
         for delivery in batch:
@@ -148,14 +151,14 @@ class ConversionWriter:
                 read.append((delivery, decode(delivery.record)))
             except Undecodable as error:
                 await self._bury(delivery, str(error))
-        async with conversions.no_backup(connection):
+        async with conversion_lock.no_backup(connection):
             lost = await self._take(connection, [postback for _, postback in read])
             for delivery, postback in read:
                 if any(postback is one for one in lost):
                     await self._bury(delivery, "not even the log can take it")
             await self._stream.remove([delivery.id for delivery in batch])
 
-    async def _take(self, connection: pool.Connection, postbacks: list[Postback]) -> list[Postback]:
+    async def _take(self, connection: db.Connection, postbacks: list[Postback]) -> list[Postback]:
         """One transaction; where the tables cannot take one of them, one each.
 
         Returns those that they cannot even log.
@@ -163,7 +166,7 @@ class ConversionWriter:
         watchdog = asyncio.get_running_loop().call_later(_STORE_SECONDS, connection.terminate)
         try:
             async with connection.transaction():
-                await conversions.take(connection, postbacks, self._complete_until)
+                await apply_postback.take(connection, postbacks, self._complete_until)
             return []
         except Exception as error:
             if _is_outage(error):
@@ -175,11 +178,11 @@ class ConversionWriter:
             watchdog.cancel()
 
     async def _give_up(
-        self, connection: pool.Connection, postback: Postback, error: Exception
+        self, connection: db.Connection, postback: Postback, error: Exception
     ) -> list[Postback]:
         logger.error("postback %s cannot be stored", postback.hash, exc_info=error)
         try:
-            await conversions.give_up(connection, postback, f"{type(error).__name__}: {error}")
+            await apply_postback.give_up(connection, postback, f"{type(error).__name__}: {error}")
         except Exception as another:
             if _is_outage(another):
                 raise

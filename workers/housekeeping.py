@@ -7,7 +7,10 @@ import logging
 import time
 
 from tracker.settings import Settings
-from tracker.store import outgoing, partitions, pool, postback_log
+from tracker.store import db
+from tracker.store.clicks import partitions
+from tracker.store.conversions import affiliate_postbacks
+from tracker.store.conversions import postbacks as postback_log
 from tracker.store.outages import Outages
 
 logger = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ async def run(settings: Settings) -> None:
         try:
             await once(settings)
             await asyncio.sleep(EVERY_SECONDS)
-        except (*pool.UNREACHABLE, pool.REFUSED) as error:
+        except (*db.UNREACHABLE, db.REFUSED) as error:
             outages.warn(error)
             await asyncio.sleep(_RETRY_SECONDS)
         except Exception:  # a chore never ends the writer that it is done beside
@@ -39,12 +42,12 @@ async def once(settings: Settings) -> list[str]:
     And forget old postbacks, and see that none waits for longer than one may.
     """
     assert settings.postgres_dsn
-    connection = await pool.connect(settings.postgres_dsn)
+    connection = await db.connect(settings.postgres_dsn)
     try:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
         await postback_log.forget(connection, old)
-        await outgoing.forget(connection)
-        await outgoing.bring_forward(connection)
+        await affiliate_postbacks.forget(connection)
+        await affiliate_postbacks.bring_forward(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

@@ -15,11 +15,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.metadata import version
 
-from tracker.caller import Answer, Caller
+from tracker.outbound_http import Answer, Caller
 from tracker.settings import Settings
-from tracker.store import outgoing, pool, sending
+from tracker.store import db
+from tracker.store.conversions import affiliate_postbacks, sending
+from tracker.store.conversions.affiliate_postbacks import Due
 from tracker.store.outages import Outages
-from tracker.store.outgoing import Due
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ _CLOSE_SECONDS = 5.0
 _PASSING = frozenset({408, 425, 429})
 _USER_AGENT = f"Tracker/{version('tracker')}"
 
-_AWAY: tuple[type[Exception], ...] = (*pool.UNREACHABLE, pool.REFUSED)
+_AWAY: tuple[type[Exception], ...] = (*db.UNREACHABLE, db.REFUSED)
 
 
 async def run(
@@ -54,7 +55,7 @@ async def run(
 ) -> None:
     """Send until `stopping` is set, then finish what is under way; with `burst` until nothing is due."""
     assert settings.postgres_dsn
-    database = await pool.open_pool(settings.postgres_dsn)
+    database = await db.open_pool(settings.postgres_dsn)
     try:
         async with caller or Caller(settings.postback_networks) as caller:
             await PostbackSender(database, caller, stopping or asyncio.Event(), burst=burst).run()
@@ -66,7 +67,7 @@ async def run(
 class PostbackSender:
     """The loop of one worker."""
 
-    def __init__(self, database: pool.Pool, caller: Caller, stopping: asyncio.Event, *, burst: bool) -> None:
+    def __init__(self, database: db.Pool, caller: Caller, stopping: asyncio.Event, *, burst: bool) -> None:
         self._pool = database
         self._caller = caller
         self._stopping = stopping
@@ -97,16 +98,16 @@ class PostbackSender:
     async def _look(self, hosts: asyncio.TaskGroup) -> bool:
         """See what is to be done, and begin it; returns whether there was anything."""
         async with self._pool.acquire() as connection:
-            announced = await outgoing.announce(connection, _ANNOUNCED_AT_ONCE)
+            announced = await affiliate_postbacks.announce(connection, _ANNOUNCED_AT_ONCE)
             if await self._is_held(connection):
                 return bool(announced)
-        waiting = await outgoing.due_hosts(self._pool) - self._served
+        waiting = await affiliate_postbacks.due_hosts(self._pool) - self._served
         for host in sorted(waiting, key=self._silent.__contains__)[: HOSTS_AT_ONCE - len(self._served)]:
             self._served.add(host)
             hosts.create_task(self._serve(host))
         return bool(announced or self._served)
 
-    async def _is_held(self, connection: pool.Connection) -> bool:
+    async def _is_held(self, connection: db.Connection) -> bool:
         """Whether this database is a copy, which sends nothing; says so once."""
         made_at = await sending.copy_of(connection)
         if made_at is not None and self._held_at != made_at:
@@ -143,7 +144,7 @@ class PostbackSender:
         more = 0 if host in self._silent else min(AT_ONCE_TO_HOST - 1, self._more)
         self._more -= more
         try:
-            taken = await outgoing.take(self._pool, host, 1 + more)
+            taken = await affiliate_postbacks.take(self._pool, host, 1 + more)
             unused = more - max(len(taken) - 1, 0)
             self._more, more = self._more + unused, more - unused
             return await asyncio.gather(*map(self._send, taken))
@@ -157,7 +158,7 @@ class PostbackSender:
         state, pause = outcome(answer, due)
         if state == "failed":
             logger.warning("postback %d is given up: %s", due.id, answer.error or f"status {answer.status}")
-        await outgoing.settle(self._pool, due.id, state, pause, answer.status, answer.error)
+        await affiliate_postbacks.settle(self._pool, due.id, state, pause, answer.status, answer.error)
         return answer.status is not None
 
     async def _wait(self, seconds: float) -> None:
@@ -187,6 +188,6 @@ def _is_refusal(answer: Answer) -> bool:
 
 def _pause(answer: Answer, attempts: int) -> float:
     """Exponential with full jitter, so that what failed together does not come again together."""
-    most = min(outgoing.LONGEST_PAUSE.total_seconds(), FIRST_PAUSE * 2 ** (attempts - 1))
+    most = min(affiliate_postbacks.LONGEST_PAUSE.total_seconds(), FIRST_PAUSE * 2 ** (attempts - 1))
     wanted = min(answer.retry_after or 0.0, _LONGEST_RETRY_AFTER)
     return max(_LEAST_PAUSE, random.uniform(0.0, most), wanted)  # noqa: S311 - no secret

@@ -9,10 +9,11 @@ import asyncio
 import logging
 
 from tracker.settings import Settings
-from tracker.store import pool, refused
+from tracker.store import db
+from tracker.store.conversions import refused
 from tracker.store.outages import Outages
 from tracker.stream.reader import UNREACHABLE
-from tracker.stream.refused import RefusedStream
+from tracker.stream.refused_postbacks import RefusedStream
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ async def run(settings: Settings) -> None:
             try:
                 await once(settings, stream)
                 await asyncio.sleep(EVERY_SECONDS)
-            except (*UNREACHABLE, *pool.UNREACHABLE, pool.REFUSED) as error:
+            except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED) as error:
                 outages.warn(error)
                 await asyncio.sleep(_RETRY_SECONDS)
             except Exception:  # a log never ends the writers that it is kept beside
@@ -45,7 +46,7 @@ async def once(settings: Settings, stream: RefusedStream) -> None:
     entries = await stream.oldest(BATCH)
     if not entries:
         return
-    connection = await pool.connect(settings.postgres_dsn)
+    connection = await db.connect(settings.postgres_dsn)
     try:
         await refused.log(connection, [one for _, one in entries if one])
     finally:

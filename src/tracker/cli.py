@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module, metadata
 
-from tracker import logs
-from tracker.children import first_error
-from tracker.complaint import Complaint, complain
-from tracker.embedded import resolve
+from tracker.errors import Complaint, complain
+from tracker.processes import logs
+from tracker.processes.children import first_error
+from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings, SettingsError
-from tracker.store import pool
+from tracker.store import db
 from tracker.stream.reader import UNREACHABLE
 
 COMMANDS = {
@@ -184,14 +184,14 @@ def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
     if isinstance(error, Complaint):
         return str(error)
-    if isinstance(error, pool.UNREACHABLE):
+    if isinstance(error, db.UNREACHABLE):
         why = str(error) or "it does not answer"
         if settings.postgres_dsn is None:
             return f"PostgreSQL cannot be reached ({why}); is `tracker up` running on this TRACKER_DATA_DIR?"
         return f"PostgreSQL cannot be reached ({why}); is TRACKER_POSTGRES_DSN right, and its server running?"
     if isinstance(error, UNREACHABLE):
         return f"the stream server cannot be reached ({error}); `tracker doctor` says more"
-    if isinstance(error, pool.REFUSED):
+    if isinstance(error, db.REFUSED):
         whose = "" if settings.postgres_dsn is None else " on the database of TRACKER_POSTGRES_DSN"
         return f"PostgreSQL refuses: {error}; has `tracker migrate` been run{whose}?"
     return None

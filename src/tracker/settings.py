@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tracker.rates import Rate, read_rate
+from tracker.domain.rates import Rate, read_rate
 
 Network = IPv4Network | IPv6Network
 OnLoss = Literal["refuse", "redirect"]

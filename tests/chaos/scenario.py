@@ -21,7 +21,7 @@ import asyncpg
 
 from tests.chaos.load import Load
 from tests.e2e.running import PATIENCE, Up
-from tracker.embedded import resolve
+from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings
 from tracker.stream.reader import Reader
 

@@ -13,9 +13,9 @@ import pytest
 from tests.chaos.load import Load
 from tests.chaos.scenario import House
 from tests.e2e.running import PATIENCE
-from tracker.embedded import resolve
+from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings
-from tracker.store.pool import UNREACHABLE
+from tracker.store.db import UNREACHABLE
 from tracker.stream.postbacks import PostbackStream
 
 SEED = 5

@@ -16,9 +16,10 @@ import pytest
 
 from tests.conftest import open_directory
 from tests.e2e.running import Up, up, wait_until
-from tracker.accounts import ENGINES, SERVICES
-from tracker.cluster import ADMIN, ROLE
-from tracker.embedded import postgres_tool, socket_dir
+from tracker.processes.engines.accounts import ENGINES, SERVICES
+from tracker.processes.engines.cluster import ADMIN, ROLE
+from tracker.processes.engines.engine import socket_dir
+from tracker.processes.engines.postgres import postgres_tool
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root alone has processes of several users")
 

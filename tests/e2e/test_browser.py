@@ -19,8 +19,8 @@ import pytest
 
 from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, clicks_of, up, wait_until
-from tracker.embedded import postgres_dsn
-from tracker.store.pool import connect
+from tracker.processes.engines.engine import postgres_dsn
+from tracker.store.db import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

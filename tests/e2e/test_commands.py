@@ -21,11 +21,11 @@ import pytest
 from tests.conftest import Furnish
 from tests.e2e.running import Up, up, wait_until
 from tracker import cli
-from tracker.children import CannotStart
-from tracker.edge.link import read_link
-from tracker.embedded import postgres_dsn
-from tracker.signature import is_valid
-from tracker.store.catalogue import visitor_secret
+from tracker.domain.test_links import is_valid
+from tracker.edge.read.link import read_link
+from tracker.errors import CannotStart
+from tracker.processes.engines.engine import postgres_dsn
+from tracker.store.catalogue.read import visitor_secret
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
         connection.sendall(b"no request\r\n\r\n")
         connection.recv(1)
-    wait_until(lambda: "\nWARNING tracker.protocol: a request was refused" in running.output)
+    wait_until(lambda: "\nWARNING tracker.edge.http.bounds: a request was refused" in running.output)
 
 
 @pytest.mark.parametrize(

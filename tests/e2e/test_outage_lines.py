@@ -20,8 +20,8 @@ import pytest
 from httpx import AsyncClient, HTTPError
 
 from tests.e2e.running import PATIENCE, free_port
-from tests.integration.house import House, until
-from tracker.store.demo import load_demo
+from tests.integration.engines import House, until
+from tracker.store.catalogue.demo import load_demo
 from tracker.store.tokens import create_token
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -135,6 +135,8 @@ async def test_an_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> N
     for role in ROLES:
         written = Counter((line.level, line.logger) for line in tracker.lines(role))
         assert max(written.values()) <= seconds + 1, (role, written)
-    told = sum(1 + line.left_out for line in tracker.lines("api") if line.logger == "tracker.api.problems")
+    told = sum(
+        1 + line.left_out for line in tracker.lines("api") if line.logger == "tracker.api.http.problems"
+    )
     assert readers.refused <= told <= readers.refused + READERS, "each refusal is written or counted"
     assert visitors.refused > 100 * len(tracker.lines("edge")) / seconds

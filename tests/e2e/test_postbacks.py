@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from tests.e2e.running import Up, command, up, wait_until
-from tracker.embedded import resolve
+from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings
 
 _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -19,9 +19,9 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from tests.conftest import Furnish
 from tests.e2e.running import Up, up
-from tracker.api.application import create_api
-from tracker.api.openapi import document
-from tracker.embedded import postgres_dsn
+from tracker.api.app import create_api
+from tracker.api.openapi.document import document
+from tracker.processes.engines.engine import postgres_dsn
 from tracker.settings import Settings
 from tracker.store.tokens import SCOPES, create_token
 

@@ -29,7 +29,7 @@ from tests.e2e.running import (
     up,
     wait_until,
 )
-from tracker.embedded import postgres_dsn
+from tracker.processes.engines.engine import postgres_dsn
 from tracker.settings import Settings
 
 CLICKS = "/backend/open-api/v1/users/clicks"

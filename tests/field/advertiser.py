@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import asyncpg
 from httpx import AsyncClient, Response
 
-from tests.clicks import a_click, a_row
+from tests.factories.clicks import a_click, a_row
 from tests.integration.api_client import store
 from tests.integration.edge_client import edge_of
-from tracker.clickhash import Mint
+from tracker.domain.click_id import Mint
 from tracker.settings import Settings
 from workers import conversion_writer
 

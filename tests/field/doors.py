@@ -12,13 +12,13 @@ from urllib.parse import quote, urlencode
 
 from httpx import AsyncClient, Response
 
-from tests.clicks import a_click, a_row
+from tests.factories.clicks import a_click, a_row
 from tests.field.advertiser import Advertiser
 from tests.integration.api_client import hash_at, store
 from tests.integration.importing import Importer
 from tests.integration.test_create_clicks import writing
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.api.status_upload import UPLOADS
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.status_upload import UPLOADS
 from workers import click_writer
 
 USERS = "/backend/open-api/v1/users"

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from tests.clicks import HASH
+from tests.factories.clicks import HASH
+from tests.factories.postbacks import AN_HOUR, a_postback
 from tests.integration.test_conversions import (
     OTHER_HASH,
     connection,
@@ -16,11 +17,10 @@ from tests.integration.test_conversions import (
     history,
     taken,
 )
-from tests.postbacks import AN_HOUR, a_postback
-from tracker.conversion import Postback, Source
-from tracker.store import postback_log
-from tracker.store.conversions import take
-from tracker.store.pool import Connection
+from tracker.domain.postback import Postback, Source
+from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.apply_postback import take
+from tracker.store.db import Connection
 
 __all__ = [
     "AN_HOUR",

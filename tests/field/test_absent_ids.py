@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.clicks import a_click, a_row
+from tests.factories.clicks import a_click, a_row
 from tests.field.advertiser import Advertiser, advertiser_of
 from tests.integration.api_client import api_of, store
-from tracker import doctor
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.clickhash import Mint
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.domain.click_id import Mint
+from tracker.ops import doctor
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

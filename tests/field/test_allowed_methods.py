@@ -7,9 +7,9 @@ from httpx import ASGITransport, AsyncClient
 
 from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of
-from tracker.api.application import create_api
-from tracker.api.openapi import document
-from tracker.metrics_listener import create_metrics
+from tracker.api.app import create_api
+from tracker.api.openapi.document import document
+from tracker.processes.metrics_listener import create_metrics
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

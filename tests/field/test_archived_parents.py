@@ -12,7 +12,7 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.importing import Importer, importer
 from tests.integration.test_api_management import CREATE
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio

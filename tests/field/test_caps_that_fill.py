@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import HASH, an_offer, outcomes_of
+from tests.factories.clicks import HASH, an_offer, outcomes_of
 from tests.field.money_stories import OTHER_HASH, Book, connection, dsn
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.stream_client import NOON, click_at
 from tests.integration.test_caps import outcomes
-from tests.integration.test_tell_conversions import clicks
-from tracker import caps
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.api.status_upload import UPLOADS
-from tracker.conversion import ConversionStatus, Source
-from tracker.edge import rows
-from tracker.model import NO_TERMS
+from tests.integration.test_manual_conversions import clicks
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.status_upload import UPLOADS
+from tracker.domain import caps
+from tracker.domain.model import NO_TERMS
+from tracker.domain.postback import ConversionStatus, Source
+from tracker.edge.catalogue import build
 from tracker.settings import Settings
-from tracker.store import catalogue
-from tracker.store.conversions import set_status
-from tracker.store.demo import load_demo
-from tracker.store.pool import Connection, connect
+from tracker.store.catalogue import read as stored_catalogue
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.conversions.status import set_status
+from tracker.store.db import Connection, connect
 from tracker.stream.record import encode
 
 __all__ = ["clicks", "connection", "dsn"]
@@ -120,8 +120,8 @@ async def test_cap_on_clicks_that_is_made_again_counts_anew(database: Settings) 
     connection = await connect(database.postgres_dsn)
 
     async def refused(n: int) -> bool:
-        ((_, row),) = await catalogue.read_some(connection, "offer", ["3"])
-        offer = an_offer(caps=rows._caps(row["caps"]))
+        ((_, row),) = await stored_catalogue.read_some(connection, "offer", ["3"])
+        offer = an_offer(caps=build._caps(row["caps"]))
         click = click_at(
             NOON, n, offer=offer, visitor_key=n, counters=caps.counters(offer, NO_TERMS, 513, NOON)
         )

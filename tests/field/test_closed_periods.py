@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
+from tests.factories.postbacks import AN_HOUR, a_postback
 from tests.integration.api_client import api_of, run_sql
-from tests.integration.test_api_views import OWNER
-from tests.integration.test_tell_conversions import OTHER_HASH, clicks
-from tests.postbacks import AN_HOUR, a_postback
-from tracker.api.auth import VIEWS
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.api.period_closes import PATH as CLOSES
+from tests.integration.test_manual_conversions import OTHER_HASH, clicks
+from tests.integration.test_partner_access import OWNER
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.period_closes import PATH as CLOSES
+from tracker.api.http.auth import VIEWS
 from tracker.api.reports import PATH as REPORTS
 from tracker.settings import Settings
-from tracker.store.conversions import take
-from tracker.store.pool import connect
+from tracker.store.conversions.apply_postback import take
+from tracker.store.db import connect
 from tracker.store.tokens import create_token
 
 __all__ = ["clicks"]

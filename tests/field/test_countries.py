@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_click, a_row
+from tests.factories.clicks import a_click, a_row
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker import rules
-from tracker.domain import countries, normalise
+from tracker.domain import countries, normalise, rules
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 __all__ = ["importer", "tracker"]
 pytestmark = pytest.mark.anyio

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
-from tests.integration.test_tell_conversions import SCOPES, UPLOADS, clicks, varied
-from tracker.complaint import Complaint
+from tests.integration.test_manual_conversions import SCOPES, UPLOADS, clicks, varied
 from tracker.domain.csv_rows import Columns
+from tracker.errors import Complaint
 from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import REQUIRED

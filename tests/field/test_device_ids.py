@@ -8,7 +8,7 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
 from tests.integration.importing import Importer, importer
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio

@@ -14,9 +14,9 @@ from tests.integration.edge_client import edge_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
 from tracker.domain import devices, languages, normalise
-from tracker.edge import device
+from tracker.edge.enrich import device
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 __all__ = ["importer", "tracker"]
 pytestmark = pytest.mark.anyio

@@ -30,11 +30,12 @@ from tests.field.doors import (
 )
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
-from tracker.api import goals, link_places, offers, partners, tokens, traffic
-from tracker.api.application import create_api
-from tracker.api.resource import ROOT
+from tracker.api import tokens
+from tracker.api.app import create_api
+from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.resource import ROOT
 from tracker.cli import CATALOGUE, COMMANDS
-from tracker.edge.link import PATHS as LINK_PATHS
+from tracker.edge.read.link import PATHS as LINK_PATHS
 from tracker.settings import Settings
 
 __all__ = ["importer"]
@@ -100,7 +101,7 @@ _LISTS = "lists"
 _NOTHING = "it takes no value of these kinds"
 RESOURCES = tuple(
     resource
-    for module in (partners, offers, goals, traffic, link_places, tokens)
+    for module in (advertisers_affiliates, offers, goals, traffic, links, tokens)
     for resource in getattr(module, "RESOURCES", ())
 )
 ROUTES: Mapping[str, str] = {
@@ -191,10 +192,10 @@ def test_each_command_has_a_door() -> None:
 
 def test_each_path_of_an_edge_has_a_door() -> None:
     assert set(LINK_PATHS) == {"/offer/", "/backend/api/v3/offer/"}
-    from tracker.edge import postback
+    from tracker.edge import postbacks
 
-    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postback._PATHS
-    assert postback._GOAL == "/api/v3/goal/"
+    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postbacks._PATHS
+    assert postbacks._GOAL == "/api/v3/goal/"
 
 
 def _texts(kind: str, pair: Pair) -> Iterator[tuple[str, str]]:

@@ -13,10 +13,10 @@ from httpx import AsyncClient
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
 from tests.integration.importing import Importer, importer
-from tracker.api.auth import VIEWS
-from tracker.links import make_link
+from tracker.api.http.auth import VIEWS
+from tracker.catalogue.tracking_links import make_link
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 from tracker.store.tokens import create_token
 
 __all__ = ["importer"]

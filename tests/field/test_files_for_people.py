@@ -11,7 +11,7 @@ from httpx import AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.clicks import a_row
+from tests.factories.clicks import a_row
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tests.integration.importing import Importer, importer
 from tracker.domain.spreadsheet import defused, original

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.importing import Importer, importer
-from tracker.clickhash import hash_for
+from tracker.domain.click_id import hash_for
 from tracker.importing import run
 
 __all__ = ["importer"]

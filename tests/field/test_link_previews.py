@@ -10,7 +10,7 @@ import pytest
 from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of, recorded
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from tests.integration.edge_client import edge_of, raw, recorded
 from tests.integration.importing import Importer, importer
 from tests.integration.metrics_client import metrics_of
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio

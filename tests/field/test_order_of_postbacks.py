@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_click, a_row
-from tests.clicks import store as store_rows
+from tests.factories.clicks import a_click, a_row
+from tests.factories.clicks import store as store_rows
+from tests.factories.postbacks import a_postback
 from tests.field.money_stories import (
     A_BROWSER,
     A_STRANGER,
@@ -21,13 +22,12 @@ from tests.field.money_stories import (
     dsn,
 )
 from tests.integration.test_conversion_writer import append, connected, left, results
-from tests.postbacks import a_postback
-from tracker.clickhash import Mint, millis_of
-from tracker.conversion import Postback, Source, read_postback
+from tracker.domain.click_id import Mint, millis_of
+from tracker.domain.postback import Postback, Source, read_postback
 from tracker.settings import Settings
-from tracker.store import postback_line
-from tracker.store.conversions import WAITS, take
-from tracker.store.pool import Connection
+from tracker.store.conversions import postback_line
+from tracker.store.conversions.apply_postback import WAITS, take
+from tracker.store.db import Connection
 from workers import conversion_writer
 
 __all__ = ["connection", "dsn"]

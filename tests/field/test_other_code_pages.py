@@ -14,19 +14,19 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.clicks import HASH, a_click, a_row, store
+from tests.factories.clicks import HASH, a_click, a_row, store
 from tests.integration.api_client import CLICKS, api_of, run_sql
 from tests.integration.edge_client import edge_of, raw, recorded
+from tests.integration.fake_affiliate import Partner
 from tests.integration.importing import Importer, importer
-from tests.integration.partner import Partner
 from tests.integration.test_edge_postbacks import received
 from tests.integration.test_postback_sender import asks, client, converts, partner, send
-from tracker.api.create_schema import NewClick
+from tracker.api.clicks.create_schema import NewClick
 from tracker.domain.normalise import unquoted
 from tracker.settings import Settings
-from tracker.store import clicks
-from tracker.store.demo import load_demo
-from tracker.store.pool import connect
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.clicks import insert as clicks
+from tracker.store.db import connect
 from workers import click_writer
 
 __all__ = ["client", "importer", "partner"]

@@ -9,22 +9,23 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.clicks import a_click, a_row
 from tests.conftest import Engines
+from tests.factories.clicks import a_click, a_row
 from tests.field.money_stories import HASH, Book, connection, dsn, entries
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.importing import Importer, importer
 from tests.integration.test_api_conversions import listed
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker import doctor
 from tracker import store as package
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.conversion import NO_PRICE, ConversionStatus, Source
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.domain.conversion import NO_PRICE
+from tracker.domain.postback import ConversionStatus, Source
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store.conversions import set_status
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.conversions.status import set_status
+from tracker.store.db import Connection, connect
 from tracker.store.migrate import migrate
-from tracker.store.pool import Connection, connect
 
 __all__ = ["connection", "dsn", "importer", "tracker"]
 pytestmark = pytest.mark.anyio

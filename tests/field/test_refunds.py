@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.clicks import HASH, a_click, a_row
+from tests.factories.clicks import HASH, a_click, a_row
 from tests.field.money_stories import (
     A_BROWSER,
     BY_API,
@@ -23,13 +23,13 @@ from tests.field.money_stories import (
 )
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.test_api_conversions import listed
-from tests.integration.test_tell_conversions import clicks
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.api.status_upload import UPLOADS
-from tracker.conversion import ConversionStatus, Source
+from tests.integration.test_manual_conversions import clicks
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.status_upload import UPLOADS
+from tracker.domain.postback import ConversionStatus, Source
 from tracker.settings import Settings
-from tracker.store.conversions import set_status
-from tracker.store.pool import Connection
+from tracker.store.conversions.status import set_status
+from tracker.store.db import Connection
 
 __all__ = ["clicks", "connection", "dsn"]
 pytestmark = pytest.mark.anyio

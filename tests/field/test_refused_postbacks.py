@@ -14,13 +14,14 @@ import redis.asyncio
 
 from tests.field.advertiser import SECRET, Advertiser, advertiser_of
 from tests.integration.api_client import api_of
-from tracker import cli, doctor
-from tracker.api.postbacks import PATH as POSTBACKS
-from tracker.conversion import PARAMETERS
-from tracker.edge.advertiser_secrets import AdvertiserSecrets
+from tracker import cli
+from tracker.api.conversions.postbacks import PATH as POSTBACKS
+from tracker.domain.postback import PARAMETERS
+from tracker.edge.catalogue.advertiser_secrets import AdvertiserSecrets
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store import refused
-from tracker.stream.refused import RefusedStream
+from tracker.store.conversions import refused
+from tracker.stream.refused_postbacks import RefusedStream
 from workers import refused_log
 
 pytestmark = pytest.mark.anyio

@@ -13,11 +13,11 @@ from tests.field.money_stories import Book, connection, dsn, entries
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker.conversion import ConversionStatus, Source
-from tracker.money import CURRENCIES, of_percent, unit
+from tracker.domain.money import CURRENCIES, of_percent, unit
+from tracker.domain.postback import ConversionStatus, Source
 from tracker.settings import Settings
-from tracker.store.conversions import set_status
-from tracker.store.pool import Connection
+from tracker.store.conversions.status import set_status
+from tracker.store.db import Connection
 
 __all__ = ["connection", "dsn", "importer", "tracker"]
 pytestmark = pytest.mark.anyio

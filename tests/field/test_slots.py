@@ -20,13 +20,13 @@ from httpx import AsyncClient
 
 from tests.e2e.running import free_port
 from tests.integration.edge_client import PATIENCE, edge_of
-from tracker import doctor, ledger
-from tracker.clickhash import millis_of
-from tracker.edge import identity, slot_watch
-from tracker.edge.identity import EdgeId
-from tracker.edge.spool import segments
+from tracker.domain.click_id import millis_of
+from tracker.edge.record import identity, slot_watch
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.spool import segments
+from tracker.ops import doctor, ledger
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 from tracker.stream.ledger import StreamLedger, Word
 from workers import click_writer
 

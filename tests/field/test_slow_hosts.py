@@ -9,11 +9,11 @@ from httpx import AsyncClient
 
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE
-from tests.integration.partner import SILENCE, Partner
+from tests.integration.fake_affiliate import SILENCE, Partner
 from tests.integration.test_postback_sender import HERE, asks, client, converts
-from tracker.caller import Caller
+from tracker.outbound_http import Caller
 from tracker.settings import Settings
-from tracker.store.pool import connect
+from tracker.store.db import connect
 from workers import postback_sender
 
 __all__ = ["client"]

@@ -9,8 +9,8 @@ import pytest
 from tests.field.advertiser import Advertiser, advertiser_of
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.api.status_upload import UPLOADS
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.status_upload import UPLOADS
 from tracker.settings import Settings
 
 __all__ = ["importer"]

@@ -12,7 +12,7 @@ import pytest
 from httpx import AsyncClient
 
 from tests.integration.api_client import run_sql
-from tests.integration.partner import RESET, SILENCE, Partner, status
+from tests.integration.fake_affiliate import RESET, SILENCE, Partner, status
 from tests.integration.test_postback_sender import (
     LOG,
     asks,
@@ -25,11 +25,12 @@ from tests.integration.test_postback_sender import (
     send,
     targets,
 )
-from tracker import cli, doctor
-from tracker.conversion import ConversionStatus
+from tracker import cli
+from tracker.domain.postback import ConversionStatus
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store import outgoing
-from tracker.store.pool import connect, open_pool
+from tracker.store.conversions import affiliate_postbacks
+from tracker.store.db import connect, open_pool
 
 __all__ = ["client", "partner"]
 pytestmark = pytest.mark.anyio
@@ -122,10 +123,10 @@ async def test_change_that_nobody_has_announced_is_waited_for(
     slow, quick = [await connect(database.postgres_dsn) for _ in range(2)]
     pool = await open_pool(database.postgres_dsn)
     async with slow.transaction():
-        assert await outgoing.announce(slow, 1) == 1
-        assert await outgoing.announce(quick, 10) == 1
-        assert await outgoing.due_hosts(pool) == set()
-        assert await outgoing.take(pool, "p.example", 8) == []
+        assert await affiliate_postbacks.announce(slow, 1) == 1
+        assert await affiliate_postbacks.announce(quick, 10) == 1
+        assert await affiliate_postbacks.due_hosts(pool) == set()
+        assert await affiliate_postbacks.take(pool, "p.example", 8) == []
     await send(database)
     assert heard(partner) == ["pending", "approved"]
     await slow.close()

@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import HASH
+from tests.factories.clicks import HASH
 from tests.field.money_stories import A_BROWSER, AN_HOUR, BY_API, Book, connection, dsn, entries
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.importing import Importer, importer
 from tests.integration.test_api_conversions import listed
-from tests.integration.test_tell_conversions import clicks
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.conversion import NO_PRICE, NO_SALE, ConversionStatus, Source
+from tests.integration.test_manual_conversions import clicks
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.domain.conversion import NO_PRICE, NO_SALE
+from tracker.domain.postback import ConversionStatus, Source
 from tracker.settings import Settings
-from tracker.store.conversions import set_status
-from tracker.store.demo import load_demo
-from tracker.store.pool import Connection
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.conversions.status import set_status
+from tracker.store.db import Connection
 
 __all__ = ["clicks", "connection", "dsn", "importer"]
 pytestmark = pytest.mark.anyio

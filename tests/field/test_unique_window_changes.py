@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_click, an_offer, outcomes_of
+from tests.factories.clicks import a_click, an_offer, outcomes_of
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of, recorded
 from tests.integration.importing import Importer, importer
 from tests.integration.stream_client import DAY, NOON, append, append_entries, click_at, stored
 from tests.integration.test_create_clicks import CLICK, create_one, writing
-from tracker.clickhash import Mint
-from tracker.model import FormerUniqueness, Offer
+from tracker.domain.click_id import Mint
+from tracker.domain.model import FormerUniqueness, Offer
 from tracker.settings import Settings
-from tracker.store import catalogue
-from tracker.store.demo import load_demo
-from tracker.store.pool import connect
+from tracker.store.catalogue import read as stored_catalogue
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.db import connect
 from tracker.stream.appender import Appender, AppendError
 from tracker.stream.record import Answer, decode, encode
 from tracker.stream.visitor_memory import VisitorMemory
@@ -412,7 +412,7 @@ async def kept(settings: Settings) -> list[tuple[int, str]]:
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)
     try:
-        ((_, row),) = await catalogue.read_some(connection, "offer", ["3"])
+        ((_, row),) = await stored_catalogue.read_some(connection, "offer", ["3"])
     finally:
         await connection.close()
     return [(former["window"], former["scope"]) for former in row["former_uniqueness"]]

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_row
-from tests.conversions import a_conversion, store_conversions
+from tests.factories.clicks import a_row
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker import upgrade
+from tracker.ops.upgrade import checks as upgrade
+from tracker.ops.upgrade import device_ids
+from tracker.ops.upgrade.concern import Concern
 from tracker.settings import Settings
 from tracker.store import doubtful_rows
-from tracker.store.pool import connect
-from tracker.upgrade import device_ids
-from tracker.upgrade.concern import Concern
+from tracker.store.db import connect
 
 __all__ = ["tracker"]
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,9 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker import doctor
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 __all__ = ["importer", "tracker"]
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import pytest
 
 from tests.integration.api_client import CLICKS, api_of
 from tests.integration.edge_client import PATIENCE
-from tracker.api import application
+from tracker.api import app
 from tracker.settings import Settings
-from tracker.store.pool import connect
+from tracker.store.db import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ SIZE = 5  # connections of a pool
 async def test_a_pool_that_is_waited_for_is_named(
     database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(application, "_LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(app, "_LONGEST_WAIT_SECONDS", 0.2)
     assert database.postgres_dsn
     locking = await connect(database.postgres_dsn)
     async with api_of(database, scopes=("clicks:read", "offers:read", "offers:write")) as client:
@@ -47,7 +47,7 @@ async def test_a_pool_that_is_waited_for_is_named(
         await transaction.rollback()
         assert {answer.status_code for answer in await asyncio.gather(*held)} == {200}
     await locking.close()
-    said = [record.getMessage() for record in caplog.records if record.name == "tracker.api.problems"]
+    said = [record.getMessage() for record in caplog.records if record.name == "tracker.api.http.problems"]
     assert len(said) == len(requests)
     assert all("all 5 connections to Postgres were in use for 0.2 s" in line for line in said), said
     assert "unavailable" not in caplog.text

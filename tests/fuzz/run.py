@@ -19,8 +19,8 @@ from tests.fuzz.judge import fault
 from tests.fuzz.pipelines import Leave, Pipeline
 from tests.fuzz.rfc9112 import read
 from tests.fuzz.server import PROTOCOLS, Ways, ask, served
-from tracker import protocol
-from tracker.protocol import BoundedProtocol
+from tracker.edge.http import bounds
+from tracker.edge.http.bounds import BoundedProtocol
 
 _AT_ONCE = 500
 _SECONDS = 2.0  # that a head or a body may take here: what is cut is waited for so long
@@ -49,7 +49,7 @@ async def fuzz(kind: type[BoundedProtocol], seeds: range) -> tuple[Counter[str],
             if wrong and not has_left:
                 faults.append(f"{kind.__name__}, seed {seed} ({reading.end.name}): {wrong}")
 
-    with patch.multiple(protocol, HEAD_SECONDS=_SECONDS, BODY_SECONDS=_SECONDS, LINGER_SECONDS=0.1):
+    with patch.multiple(bounds, HEAD_SECONDS=_SECONDS, BODY_SECONDS=_SECONDS, LINGER_SECONDS=0.1):
         async with served(kind, ways) as port, asyncio.TaskGroup() as group:
             for _ in range(min(_AT_ONCE, len(seeds))):
                 group.create_task(ask_in_turn(port))

@@ -13,9 +13,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from tests.fuzz.pipelines import Leave
-from tracker.edge.answer import Answer
-from tracker.edge.http import Hit, LinkProtocol
-from tracker.protocol import BoundedProtocol
+from tracker.edge.http.bounds import BoundedProtocol
+from tracker.edge.http.fast_path import Hit, LinkProtocol
+from tracker.edge.http.response import Answer
 
 PROTOCOLS = (LinkProtocol, BoundedProtocol)
 

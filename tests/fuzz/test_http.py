@@ -18,9 +18,9 @@ from tests.fuzz.pipelines import HOST, Leave
 from tests.fuzz.rfc9112 import End, Reading, read
 from tests.fuzz.run import fuzz
 from tests.fuzz.server import PROTOCOLS, Ways, ask, served
-from tracker import protocol
-from tracker.edge.http import LinkProtocol
-from tracker.protocol import BoundedProtocol
+from tracker.edge.http import bounds
+from tracker.edge.http.bounds import BoundedProtocol
+from tracker.edge.http.fast_path import LinkProtocol
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_request_beyond_its_bounds_is_refused_in_its_turn(
 ) -> None:
     request, status = next((request, status) for name, request, status in BOUNDS if name == case)
     before = b"GET /late/7 HTTP/1.1\r\n" + HOST + b"\r\n"
-    with patch.multiple(protocol, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
+    with patch.multiple(bounds, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
         async with served(kind) as port:
             received = await ask(port, [before + request])
     assert received is not None
@@ -91,11 +91,11 @@ async def test_request_beyond_its_bounds_is_refused_in_its_turn(
 
 @both
 async def test_long_body_behind_an_early_answer_brings_no_second_one(kind: type[BoundedProtocol]) -> None:
-    for size, is_kept in ((protocol.HEAD_BYTES * 3, True), (protocol.DISCARDED_BYTES * 2, False)):
+    for size, is_kept in ((bounds.HEAD_BYTES * 3, True), (bounds.DISCARDED_BYTES * 2, False)):
         for way in (b"early", b"late", b"offer"):
             head = EARLY.replace(b"early", way) + b"Content-Length: %d\r\n\r\n" % size
             pieces = [head, *[b"x" * 65_536] * (size // 65_536), CLOSE]
-            with patch.multiple(protocol, LINGER_SECONDS=0.1):
+            with patch.multiple(bounds, LINGER_SECONDS=0.1):
                 async with served(kind) as port:
                     received = await ask(port, pieces)
             assert received is not None
@@ -155,7 +155,7 @@ async def test_trailer_is_no_header(kind: type[BoundedProtocol]) -> None:
 
 @both
 async def test_half_head_behind_a_request_is_not_waited_for(kind: type[BoundedProtocol]) -> None:
-    with patch.multiple(protocol, HEAD_SECONDS=0.3, LINGER_SECONDS=0.1):
+    with patch.multiple(bounds, HEAD_SECONDS=0.3, LINGER_SECONDS=0.1):
         async with served(kind) as port:
             for is_answered_before in (False, True):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -177,7 +177,7 @@ async def test_request_behind_a_close_is_not_carried_out(kind: type[BoundedProto
             ways = Ways()
             async with served(kind, ways) as port:
                 filled = late + last + HOST
-                filled += padding % (b"y" * (protocol._PIECE - len(filled + padding % b"")))
+                filled += padding % (b"y" * (bounds._PIECE - len(filled + padding % b"")))
                 received = await ask(port, [filled + behind + HOST + padding % (b"y" * 3_000)])
             assert received is not None
             assert statuses(received) == [200, 200]
@@ -295,7 +295,7 @@ async def test_offer_to_speak_otherwise_is_declined(kind: type[BoundedProtocol],
     """Java's client makes it with every first request, whatever its method and body."""
     lines, wanted = next((lines, wanted) for name, lines, wanted in OFFERS if name == case)
     data = READ + H2C + lines + (b"" if "cut" in case else EARLY + b"\r\n")
-    with patch.multiple(protocol, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
+    with patch.multiple(bounds, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
         async with served(kind) as port:
             for pieces in ([data], [data[:-80], data[-80:]]):
                 received = await ask(port, pieces)
@@ -359,7 +359,7 @@ async def test_client_that_still_sends_gets_the_last_answer(kind: type[BoundedPr
 
 @both
 async def test_client_that_stays_behind_its_last_answer_is_cut(kind: type[BoundedProtocol]) -> None:
-    with patch.multiple(protocol, LINGER_SECONDS=0.1):
+    with patch.multiple(bounds, LINGER_SECONDS=0.1):
         async with served(kind) as port:
             for request in (
                 b"\0",
@@ -385,7 +385,7 @@ async def test_client_that_leaves_behind_a_refusal_is_not_waited_for(kind: type[
             super().connection_lost(exc)
             lost.set()
 
-    with patch.multiple(protocol, LINGER_SECONDS=3_600.0):
+    with patch.multiple(bounds, LINGER_SECONDS=3_600.0):
         async with served(Told) as port:
             await ask(port, [(LATE + b"\r\n") * 2 + b"\0"])
             async with asyncio.timeout(10):
@@ -415,7 +415,7 @@ async def test_client_that_never_reads_is_cut(kind: type[BoundedProtocol], case:
             super().connection_lost(exc)
             lost.set()
 
-    with patch.multiple(protocol, SEND_SECONDS=0.2):
+    with patch.multiple(bounds, SEND_SECONDS=0.2):
         async with served(Told) as port:
             client = socket.socket()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -486,7 +486,7 @@ async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> 
 async def test_slow_body_that_comes_on_is_waited_for() -> None:
     body = b"x" * 40_000
     head = b"POST /read/1 HTTP/1.1\r\n" + HOST + b"Connection: close\r\nContent-Length: 40000\r\n\r\n"
-    with patch.multiple(protocol, BODY_SECONDS=0.2, BODY_BYTES=100):
+    with patch.multiple(bounds, BODY_SECONDS=0.2, BODY_BYTES=100):
         async with served(BoundedProtocol) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head)

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager, suppress
 
 from httpx import ASGITransport, AsyncClient, HTTPError
 
-from tests.clicks import store as store_rows
+from tests.factories.clicks import store as store_rows
 from tests.integration.edge_client import PATIENCE
-from tracker.api.application import create_api
-from tracker.clickhash import first_hash_at
-from tracker.model import ClickRow
+from tracker.api.app import create_api
+from tracker.domain.click_id import first_hash_at
+from tracker.domain.model import ClickRow
 from tracker.settings import Settings
-from tracker.store import clicks
-from tracker.store.pool import connect
+from tracker.store.clicks import insert as clicks
+from tracker.store.db import connect
 from tracker.store.tokens import create_token
 
 CLICKS = "/backend/open-api/v1/users/clicks"

@@ -11,11 +11,11 @@ from dataclasses import replace
 import uvicorn
 from httpx import AsyncClient
 
-from tracker.app import create_edge
-from tracker.edge.http import LinkProtocol
-from tracker.model import ClickRow
+from tracker.domain.model import ClickRow
+from tracker.edge.http.fast_path import LinkProtocol
+from tracker.processes.edge import create_edge
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 from tracker.stream.reader import Reader
 from tracker.stream.record import decode
 

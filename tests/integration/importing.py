@@ -13,7 +13,7 @@ import pytest
 
 from tracker import cli
 from tracker.settings import Settings
-from tracker.store.blocks import Block
+from tracker.store.json_chunks import Block
 
 CATALOGUE = """
 advertisers:

@@ -9,9 +9,9 @@ from typing import Any
 
 import redis.asyncio
 
-from tests.clicks import a_click, outcomes_of
+from tests.factories.clicks import a_click, outcomes_of
 from tests.integration.api_client import run_sql
-from tracker.clickhash import millis_of
+from tracker.domain.click_id import millis_of
 from tracker.settings import Settings
 from tracker.stream.record import encode
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from httpx import ASGITransport, AsyncClient, Response
 
-from tracker.metrics_listener import create_metrics
+from tracker.processes.metrics_listener import create_metrics
 from tracker.settings import Settings
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.clicks import a_click, outcomes_of
-from tracker.clickhash import first_hash_at
-from tracker.model import Click
+from tests.factories.clicks import a_click, outcomes_of
+from tracker.domain.click_id import first_hash_at
+from tracker.domain.model import Click
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Delivery, Reader

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from loadtests import history
+from loadtests import fill_history
 from tests.e2e.running import free_port
 from tests.integration.api_client import api_process, run_sql
 from tests.integration.edge_client import PATIENCE
-from tracker.api.exporting import MOST_OF_A_TOKEN
+from tracker.api.http.exports import MOST_OF_A_TOKEN
 from tracker.settings import Settings
-from tracker.store.pool import connect
+from tracker.store.db import connect
 from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
@@ -40,21 +40,23 @@ MOST_GROWTH = 16 << 20
 ROWS = 6_000
 """Some 10 MB of clicks: four times what the kernel takes of an answer that nobody reads."""
 SMALL_CHUNKS = (
-    "from tracker.store import click_export, walk; click_export.CHUNK_ROWS = walk._CHUNK_ROWS = 300"
+    "from tracker.store.clicks import export as click_export; "
+    "from tracker.store import table_pages; "
+    "click_export.CHUNK_ROWS = table_pages._CHUNK_ROWS = 300"
 )
 """Several chunks are left in the table when a client leaves. Chunks of 5,000 would take the test minutes."""
 POOL = 5
 """Connections of the API's pool."""
 NO_COLLECTOR = "import gc; gc.disable()"
-NO_TIMEOUT = "from tracker.store import pool; pool.STATEMENT_TIMEOUT_SECONDS = 600"
+NO_TIMEOUT = "from tracker.store import db; db.STATEMENT_TIMEOUT_SECONDS = 600"
 
 
 @pytest.fixture
 async def filled(database: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A history in which all clicks are one affiliate's, and each that was accepted has a conversion."""
-    monkeypatch.setattr(history, "CONVERTED_OF", 1)
+    monkeypatch.setattr(fill_history, "CONVERTED_OF", 1)
     assert database.postgres_dsn
-    await history.fill(database.postgres_dsn, ROWS, days=1)
+    await fill_history.fill(database.postgres_dsn, ROWS, days=1)
     await run_sql(database, "UPDATE click SET affiliate_id = 1, advertiser_id = 1")
     await run_sql(database, "UPDATE conversion SET affiliate_id = 1, advertiser_id = 1")
     return database
@@ -213,7 +215,7 @@ async def test_a_token_has_so_many_exports_at_once_and_another_when_one_has_ende
 
 async def test_an_export_that_is_not_read_is_cut_off(filled: Settings) -> None:
     token = await token_of(filled, {})
-    async with api(filled, "from tracker import protocol; protocol.SEND_SECONDS = 1.0") as (port, _):
+    async with api(filled, "from tracker.edge.http import bounds; bounds.SEND_SECONDS = 1.0") as (port, _):
         stalled = [await begun(port, CLICKS, token) for _ in range(MOST_OF_A_TOKEN)]
         in_their_places = [await begun(port, CLICKS, token) for _ in stalled]
         for client in stalled:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import open_directory
-from tests.integration.house import House
-from tracker import accounts, launcher
-from tracker.accounts import ENGINES, SERVICES, engines, own, services
-from tracker.children import Account, CannotStart, first_closed
+from tests.integration.engines import House
+from tracker.errors import CannotStart
+from tracker.processes.children import Account, first_closed
+from tracker.processes.engines import accounts, launcher
+from tracker.processes.engines.accounts import ENGINES, SERVICES, engines, own, services
 
 pytestmark = [
     pytest.mark.anyio,

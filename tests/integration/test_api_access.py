@@ -8,10 +8,10 @@ import pytest
 from starlette.routing import Route
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
-from tracker.api.application import create_api
-from tracker.api.openapi import document
+from tracker.api.app import create_api
+from tracker.api.openapi.document import document
 from tracker.settings import Settings
-from tracker.store.pool import connect
+from tracker.store.db import connect
 from tracker.store.tokens import BOUND_SCOPES, SCOPES, create_token
 
 pytestmark = pytest.mark.anyio

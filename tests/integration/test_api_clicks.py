@@ -12,17 +12,19 @@ import orjson
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_row
+from tests.factories.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
-from tracker.api.paging import Cursor, write_cursor
-from tracker.clickhash import millis_of
-from tracker.model import ClickRow
+from tracker.api.http.paging import Cursor, write_cursor
+from tracker.domain.click_id import millis_of
+from tracker.domain.model import ClickRow
 from tracker.settings import Settings
-from tracker.store import click_counts
-from tracker.store.click_counts import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span, Tally
-from tracker.store.click_list import ClickFilter, reading
-from tracker.store.click_row import KEYS
-from tracker.store.pool import connect, open_pool
+from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks.columns import KEYS
+from tracker.store.clicks.counts import Tally
+from tracker.store.clicks.list import ClickFilter
+from tracker.store.db import connect, open_pool
+from tracker.store.paging import reading
+from tracker.store.time_span import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,12 @@ import orjson
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_row
-from tests.conversions import a_conversion, store_conversions
+from tests.factories.clicks import a_row
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
-from tracker.api.conversions import PATH as CONVERSIONS
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.settings import Settings
-from tracker.store.conversion_list import KEYS
+from tracker.store.conversions.list import KEYS
 
 pytestmark = pytest.mark.anyio
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_row
-from tests.clicks import store as store_rows
+from tests.factories.clicks import a_row
+from tests.factories.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
-from tracker.model import ClickRow
+from tracker.domain.model import ClickRow
 from tracker.settings import Settings
-from tracker.store import clicks
-from tracker.store.pool import Connection, connect
+from tracker.store.clicks import insert as clicks
+from tracker.store.db import Connection, connect
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,8 @@ import pytest
 from tests.integration.api_client import api_of
 from tests.integration.ledger_entries import set_stored, streams_of
 from tests.integration.test_ledger import MILLIS, MINUTE, Case, in_flight, lost, stored
-from tracker import cli, doctor, ledger
+from tracker import cli
+from tracker.ops import doctor, ledger
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -18,13 +18,13 @@ from httpx import AsyncClient
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
 from tests.integration.metrics_client import metrics_of
-from tracker.api import limits as api_limits
-from tracker.api.limits import AFTER_FAILURE_SECONDS, MOST_SLOWED_OF_ONE, WRONG_TOKENS, Limits
-from tracker.api.problems import Problem
-from tracker.rates import read_rate
+from tracker.api.http import rate_limits as api_limits
+from tracker.api.http.problems import Problem
+from tracker.api.http.rate_limits import AFTER_FAILURE_SECONDS, MOST_SLOWED_OF_ONE, WRONG_TOKENS, Limits
+from tracker.domain.rates import read_rate
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
-from tracker.stream.limits import Limiter
+from tracker.stream.rate_limits import Limiter
 
 pytestmark = pytest.mark.anyio
 

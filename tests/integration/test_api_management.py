@@ -13,11 +13,12 @@ from httpx import AsyncClient, Response
 
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of
-from tracker.edge.catalog import Catalog
+from tracker.edge.catalogue.catalogue import Catalog
 from tracker.settings import Settings
-from tracker.store import catalogue, managed
-from tracker.store.demo import load_demo
-from tracker.store.pool import connect
+from tracker.store.catalogue import edit
+from tracker.store.catalogue import read as stored_catalogue
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.db import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -97,7 +98,7 @@ async def catalog_of(settings: Settings) -> Catalog:
     connection = await connect(settings.postgres_dsn)
     try:
         catalog = Catalog()
-        await catalog.load(b"secret", catalogue.read_all(connection))
+        await catalog.load(b"secret", stored_catalogue.read_all(connection))
         return catalog
     finally:
         await connection.close()
@@ -331,7 +332,7 @@ async def test_a_stale_change_is_refused_naming_what_is_current(
 async def test_what_somebody_else_holds_is_503_and_nothing_is_left_half_done(
     client: AsyncClient, database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(managed, "_LONGEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(edit, "_LONGEST_WAIT_SECONDS", 0.05)
     place = f"{USERS}/offers/3"
     before = (await client.get(place)).json()
     assert database.postgres_dsn

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_row
-from tests.conversions import a_conversion, store_conversions
+from tests.factories.clicks import a_row
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, run_sql, store
-from tracker import doctor
-from tracker.api.conversions import PATH as CONVERSIONS
-from tracker.api.period_closes import PATH as CLOSES
-from tracker.api.sent_postbacks import PATH as SENT
-from tracker.api.status_upload import UPLOADS
+from tracker.api.conversions.affiliate_postbacks import PATH as SENT
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.period_closes import PATH as CLOSES
+from tracker.api.conversions.status_upload import UPLOADS
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.db import connect
 from tracker.store.migrate import migrate
-from tracker.store.pool import connect
 from tracker.store.tokens import SCOPES, create_token
 
 pytestmark = pytest.mark.anyio

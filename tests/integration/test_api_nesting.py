@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.integration.api_client import api_of, run_sql
-from tracker.rates import Rate
+from tracker.domain.rates import Rate
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -6,33 +6,33 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_row
+from tests.factories.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tests.integration.metrics_client import metrics_of
-from tracker.api.application import create_api
-from tracker.api.click_query import ExportQuery, ListQuery
-from tracker.api.conversion_query import ConversionExportQuery, ConversionListQuery
-from tracker.api.conversions import PATH as CONVERSIONS
+from tracker.api.app import create_api
+from tracker.api.catalogue import PageQuery
+from tracker.api.clicks.query import ExportQuery, ListQuery
+from tracker.api.conversions.affiliate_postbacks import PATH as SENT
+from tracker.api.conversions.affiliate_postbacks import SentPostbackQuery
+from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.period_closes import PATH as CLOSES
+from tracker.api.conversions.postbacks import PATH as POSTBACKS
+from tracker.api.conversions.postbacks import PostbackLogQuery
+from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
+from tracker.api.conversions.status_upload import UPLOADS
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
+from tracker.api.http.query import ZoneQuery
 from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
-from tracker.api.offers import LINK_PATH as LINK
-from tracker.api.offers import LinkQuery
-from tracker.api.parameters import ZoneQuery
-from tracker.api.period_closes import PATH as CLOSES
-from tracker.api.postbacks import PATH as POSTBACKS
-from tracker.api.postbacks import PostbackLogQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
-from tracker.api.resource_endpoints import PageQuery
-from tracker.api.sent_postbacks import PATH as SENT
-from tracker.api.sent_postbacks import SentPostbackQuery
-from tracker.api.status_upload import UPLOADS
+from tracker.catalogue.offers import LINK_PATH as LINK
+from tracker.catalogue.offers import LinkQuery
 from tracker.settings import Settings
-from tracker.store.click_export import CHUNK_ROWS
-from tracker.store.click_row import KEYS
-from tracker.store.pool import connect
+from tracker.store.clicks.columns import KEYS
+from tracker.store.clicks.export import CHUNK_ROWS
+from tracker.store.db import connect
 from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio

@@ -15,15 +15,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_row
-from tests.conversions import a_conversion, store_conversions
+from tests.factories.clicks import a_row
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tracker.api.reports import PATH as REPORTS
-from tracker.clickhash import millis_of
-from tracker.model import ClickRow
-from tracker.money import show
+from tracker.domain.click_id import millis_of
+from tracker.domain.model import ClickRow
+from tracker.domain.money import show
 from tracker.settings import Settings
-from tracker.store import reports
+from tracker.store.reports import report as reports
 
 pytestmark = pytest.mark.anyio
 
@@ -432,7 +432,7 @@ async def test_what_takes_too_long_says_what_to_narrow(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "IS_CLICK", "pg_sleep(60) IS NULL")
-    monkeypatch.setattr("tracker.store.pool.STATEMENT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("tracker.store.db.STATEMENT_TIMEOUT_SECONDS", 0.2)
     await store(database, [a_row(hash=hash_at(NOON))])
     async with api_of(database, scopes=SCOPES) as client:
         answer = await client.get(REPORTS, params={"group_by": "offer,country"})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clicks import outcomes_of
+from tests.factories.clicks import outcomes_of
 from tests.integration.stream_client import NOON, SECOND, click_at
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.record import encode

@@ -19,21 +19,23 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from tests.clicks import a_row
-from tests.clicks import store as store_rows
 from tests.conftest import Engines
-from tracker.backup import append_only, files, make
-from tracker.backup.files import BackupError, check
-from tracker.backup.make import back_up
-from tracker.backup.restore import restore
-from tracker.children import Claim
-from tracker.edge import identity
-from tracker.embedded import append_only_dir, start_postgres, start_valkey
+from tests.factories.clicks import a_row
+from tests.factories.clicks import store as store_rows
+from tracker.edge.record import identity
+from tracker.ops.backup import append_only, files, make
+from tracker.ops.backup.files import BackupError, check
+from tracker.ops.backup.make import back_up
+from tracker.ops.backup.restore import restore
+from tracker.processes.children import Claim
+from tracker.processes.engines.postgres import start_postgres
+from tracker.processes.engines.valkey import append_only_dir, start_valkey
 from tracker.settings import Settings
-from tracker.store import clicks, pool
+from tracker.store import db
+from tracker.store.clicks import insert as clicks
+from tracker.store.db import BACKUP_GATE
 from tracker.store.migrate import migrate
-from tracker.store.pool import BACKUP_GATE
-from tracker.stream import server
+from tracker.stream import server_info
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +53,7 @@ async def source(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIter
     `maintenance` first: it makes the template of other tests' databases out of the same one.
     """
     await migrate(engines.postgres_dsn)
-    connection = await pool.connect(engines.postgres_dsn)
+    connection = await db.connect(engines.postgres_dsn)
     await clicks.prepare(connection)
     await store_rows(connection, [a_row()])
     await connection.close()
@@ -119,7 +121,7 @@ async def test_what_is_restored_is_what_was_there(source: Settings, backup: Path
 async def test_a_backup_of_an_earlier_version_is_restored_as_a_copy(
     source: Settings, engines: Engines, tmp_path: Path
 ) -> None:
-    connection = await pool.connect(engines.postgres_dsn)
+    connection = await db.connect(engines.postgres_dsn)
     try:
         await connection.execute(
             "ALTER TABLE deployment DROP copy_of; DELETE FROM migration WHERE name LIKE '0022%'"
@@ -264,13 +266,13 @@ async def test_a_full_disk_is_named_and_nothing_is_left(
 async def test_a_dump_that_fails_says_why(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make.snapshot, "export", _no_view)
+    monkeypatch.setattr(make.backup, "export", _no_view)
     with pytest.raises(BackupError, match=r"^pg_dump: error: .*snapshot"):
         await back_up(source, tmp_path / "new")
     assert names_in(tmp_path) == set()
 
 
-async def _no_view(_: pool.Connection) -> str:
+async def _no_view(_: db.Connection) -> str:
     return "00000000-00000000-1"
 
 
@@ -278,12 +280,12 @@ async def test_a_valkey_that_was_started_anew_meanwhile_is_noticed(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = iter(range(2))
-    ask = server.ask
+    ask = server_info.ask
 
-    async def ask_another(url: str) -> server.StreamFacts:
+    async def ask_another(url: str) -> server_info.StreamFacts:
         return (await ask(url))._replace(run_id=str(next(starts)))
 
-    monkeypatch.setattr(server, "ask", ask_another)
+    monkeypatch.setattr(server_info, "ask", ask_another)
     with pytest.raises(BackupError, match="Valkey was started anew meanwhile"):
         await back_up(source, tmp_path / "new")
 

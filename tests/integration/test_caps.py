@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from tests.clicks import an_offer, outcomes_of
+from tests.factories.clicks import an_offer, outcomes_of
 from tests.integration.stream_client import DAY, NOON, SECOND, append_entries, click_at, hash_at, stored
-from tracker import caps
-from tracker.children import Claim
-from tracker.embedded import resolve, start_valkey
-from tracker.model import NO_TERMS, Cap, Click, Counter, Offer, Outcomes, Period, Reason, Status
+from tracker.domain import caps
+from tracker.domain.model import NO_TERMS, Cap, Click, Counter, Offer, Outcomes, Period, Reason, Status
+from tracker.processes.children import Claim
+from tracker.processes.engines.engine import resolve
+from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.record import Answer, Entry, decode, encode

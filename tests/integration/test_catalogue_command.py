@@ -12,7 +12,7 @@ import pytest
 from tests.integration.api_client import api_of, run_sql
 from tracker import cli
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 
 pytestmark = pytest.mark.anyio
 

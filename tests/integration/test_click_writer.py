@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from tests.clicks import a_click, a_row, outcomes_of
-from tests.clicks import store as store_rows
+from tests.factories.clicks import a_click, a_row, outcomes_of
+from tests.factories.clicks import store as store_rows
 from tests.integration.edge_client import PATIENCE
-from tracker import doctor
-from tracker.clickhash import Mint
-from tracker.model import Click
+from tracker.domain.click_id import Mint
+from tracker.domain.model import Click
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store import clicks as store
-from tracker.store.clicks import Arrival, Writer
-from tracker.store.pool import connect
+from tracker.store.clicks import insert as store
+from tracker.store.clicks.insert import Arrival, Writer
+from tracker.store.db import connect
 from tracker.stream import partitions
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Reader

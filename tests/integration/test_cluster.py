@@ -16,12 +16,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.integration.house import PATIENCE
-from tracker import accounts, children
-from tracker.backup import programs
-from tracker.children import CannotStart, Claim
-from tracker.cluster import ADMIN, ROLE
-from tracker.embedded import Engine, postgres_tool, socket_dir, start_postgres
+from tests.integration.engines import PATIENCE
+from tracker.errors import CannotStart
+from tracker.ops.backup import programs
+from tracker.processes import children
+from tracker.processes.children import Claim
+from tracker.processes.engines import accounts
+from tracker.processes.engines.cluster import ADMIN, ROLE
+from tracker.processes.engines.engine import Engine, socket_dir
+from tracker.processes.engines.postgres import postgres_tool, start_postgres
 from tracker.settings import Settings
 from tracker.store.migrate import migrate
 
@@ -163,11 +166,11 @@ async def _check_converted(data_dir: Path) -> None:
 
 
 async def test_an_earlier_cluster_is_converted_once(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "tracker.cluster")
+    caplog.set_level("INFO", "tracker.processes.engines.cluster")
     await _check_converted(data_dir)
     async with started(data_dir):
         pass
-    assert [record.name for record in caplog.records] == ["tracker.cluster"]
+    assert [record.name for record in caplog.records] == ["tracker.processes.engines.cluster"]
 
 
 async def test_a_dump_of_an_earlier_cluster_is_loaded(old: Path, tmp_path: Path) -> None:
@@ -180,9 +183,10 @@ async def test_a_dump_of_an_earlier_cluster_is_loaded(old: Path, tmp_path: Path)
 _START = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from tracker import accounts, cluster
-from tracker.children import Claim
-from tracker.embedded import start_postgres
+from tracker.processes.engines import accounts
+from tracker.processes.engines import cluster
+from tracker.processes.children import Claim
+from tracker.processes.engines.postgres import start_postgres
 from tracker.settings import Settings
 
 def die(*_, **__):

@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import a_row
-from tests.clicks import store as store_rows
+from tests.factories.clicks import a_row
+from tests.factories.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tests.integration.ledger_entries import Streams, streams_of
-from tracker.api import completeness
-from tracker.clickhash import millis_of
-from tracker.ledger import complete_until
+from tracker.api.http import complete_until as completeness
+from tracker.domain.click_id import millis_of
+from tracker.ops.ledger import complete_until
 from tracker.settings import Settings
-from tracker.store import clicks
-from tracker.store.pool import connect
+from tracker.store.clicks import insert as clicks
+from tracker.store.db import connect
 from tracker.stream import ledger
 from tracker.stream.ledger import HOUR, StreamLedger
 from workers import click_writer

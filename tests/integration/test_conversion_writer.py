@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from tests.clicks import a_click, a_row
-from tests.clicks import store as store_rows
+from tests.factories.clicks import a_click, a_row
+from tests.factories.clicks import store as store_rows
+from tests.factories.postbacks import AN_HOUR, a_postback
 from tests.integration.edge_client import PATIENCE
 from tests.integration.ledger_entries import streams_of
-from tests.postbacks import AN_HOUR, a_postback
-from tracker import doctor
-from tracker.clickhash import Mint, hash_at, millis_of
-from tracker.conversion import Postback, Source, read_postback
+from tracker.domain.click_id import Mint, hash_at, millis_of
+from tracker.domain.postback import Postback, Source, read_postback
+from tracker.ops import doctor
 from tracker.settings import Settings
-from tracker.store import catalogue, clicks, postback_log
-from tracker.store.conversions import take
-from tracker.store.demo import load_demo
-from tracker.store.pool import BACKUP_GATE, Connection, connect
+from tracker.store.catalogue import read as stored_catalogue
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.clicks import insert as clicks
+from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.apply_postback import take
+from tracker.store.db import BACKUP_GATE, Connection, connect
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
@@ -201,7 +203,7 @@ async def test_one_writes_and_another_takes_over(database: Settings, monkeypatch
         await store_rows(connection, [a_row(a_click(hash=click))])
         await append(database, of_click(click))
         await until(lambda n=number: is_logged(connection, ["stored"] * n))  # type: ignore[misc]
-        held = await connection.fetch(holder, conversion_writer.conversions.WRITER)
+        held = await connection.fetch(holder, conversion_writer.conversion_lock.WRITER)
         assert len(held) == 1
         pids.add(held[0]["pid"])
         await connection.execute("SELECT pg_terminate_backend($1)", held[0]["pid"])
@@ -306,8 +308,8 @@ async def test_edges_know_of_no_caps_on_conversions(database: Settings) -> None:
         " (3, NULL, 'conversions', 'day', 1, NULL), (3, 513, 'payout', 'day', 1, 'EUR'),"
         " (3, 513, 'clicks', 'day', 7, NULL)"
     )
-    ((_, offer),) = await catalogue.read_some(connection, "offer", ["3"])
-    ((_, terms),) = await catalogue.read_some(connection, "terms", ["3:513"])
+    ((_, offer),) = await stored_catalogue.read_some(connection, "offer", ["3"])
+    ((_, terms),) = await stored_catalogue.read_some(connection, "terms", ["3:513"])
     assert offer["caps"] == []
     assert [cap["counts"] for cap in terms["caps"]] == ["clicks"]
     await connection.close()

@@ -12,19 +12,21 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.clicks import HASH, a_click, a_row
-from tests.clicks import store as store_rows
 from tests.conftest import Engines
-from tests.postbacks import AN_HOUR, a_postback, hash_after
+from tests.factories.clicks import HASH, a_click, a_row
+from tests.factories.clicks import store as store_rows
+from tests.factories.postbacks import AN_HOUR, a_postback, hash_after
 from tracker import store
-from tracker.clickhash import millis_of
-from tracker.conversion import BROWSERS_SALE, ConversionStatus, Postback, Refusal, Source
+from tracker.domain.click_id import millis_of
+from tracker.domain.conversion import BROWSERS_SALE, Refusal
+from tracker.domain.postback import ConversionStatus, Postback, Source
 from tracker.settings import Settings
-from tracker.store import clicks
-from tracker.store import conversions as store_conversions
-from tracker.store.conversions import Changed, Result, Taken, set_status, take
-from tracker.store.demo import load_demo
-from tracker.store.pool import Connection, connect
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.clicks import insert as clicks
+from tracker.store.conversions import lock as conversion_lock
+from tracker.store.conversions.apply_postback import Result, Taken, take
+from tracker.store.conversions.status import Changed, set_status
+from tracker.store.db import Connection, connect
 
 pytestmark = pytest.mark.anyio
 
@@ -704,7 +706,7 @@ async def test_two_at_once_make_one_conversion(database: Settings) -> None:
 async def test_who_is_frozen_while_it_changes_conversions_holds_up_the_others_for_a_while_only(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_conversions, "HOLDER_IDLES", "100ms")
+    monkeypatch.setattr(conversion_lock, "HOLDER_IDLES", "100ms")
     assert database.postgres_dsn
     await prepare(database.postgres_dsn)
     frozen, working = [await connect(database.postgres_dsn) for _ in range(2)]

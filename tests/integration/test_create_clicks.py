@@ -17,12 +17,14 @@ from httpx import AsyncClient, HTTPError, Response
 from tests.e2e.running import free_port
 from tests.integration.api_client import CLICKS, api_of, api_process, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of
-from tracker import creation, ledger
-from tracker.api.create_schema import CREATED_EXAMPLE, NewClick
-from tracker.clickhash import millis_of
+from tracker.api.clicks import creator
+from tracker.api.clicks.create_schema import CREATED_EXAMPLE, NewClick
+from tracker.domain.click_id import millis_of
+from tracker.ops import ledger
 from tracker.settings import Settings
-from tracker.store import partitions, pool
-from tracker.store.demo import load_demo
+from tracker.store import db
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.clicks import partitions
 from tracker.store.tokens import create_token
 from workers import click_writer
 
@@ -219,7 +221,7 @@ async def test_a_backfilled_click_is_one_of_its_own_time(demo: Settings) -> None
             2024, 7, 8, 11, 40, tzinfo=UTC
         )
         assert now["hash"] == now["group_hash"]
-        connection = await pool.connect(demo.postgres_dsn or "")
+        connection = await db.connect(demo.postgres_dsn or "")
         assert "click_20240708" in {partitions.name_of(day) for day in await partitions.days(connection)}
         await partitions.create_ahead(connection)
         assert await connection.fetchval("SELECT count(*) FROM ONLY click_20240708") == 2
@@ -361,7 +363,7 @@ async def test_a_click_is_the_same_under_its_own_key(demo: Settings) -> None:
             answer = await client.post(CLICKS, json={"clicks": [CLICK, CLICK | changes]})
             assert_problem(answer, 422, f"clicks.1.{field}")
         assert len(await listed(client)) == 3
-    connection = await pool.connect(demo.postgres_dsn or "")
+    connection = await db.connect(demo.postgres_dsn or "")
     rows = await connection.fetch("SELECT legacy_id, hash FROM legacy_click")
     await connection.close()
     assert [(row["legacy_id"], row["hash"].hex) for row in rows] == [("old", old["hash"])]
@@ -408,12 +410,12 @@ async def test_without_a_worker_the_repeated_request_has_the_answer(
 ) -> None:
     click = CLICK | {"dedupe_key": "k"}
     async with api_of(demo, scopes=SCOPES) as client:
-        monkeypatch.setattr(creation, "_STORED_SECONDS", 0.1)
+        monkeypatch.setattr(creator, "_STORED_SECONDS", 0.1)
         for _ in range(3):
             answer = await client.post(CLICKS, json=click)
             assert_problem(answer, 503)
             assert answer.headers["retry-after"] == "1"
-        monkeypatch.setattr(creation, "_STORED_SECONDS", PATIENCE)
+        monkeypatch.setattr(creator, "_STORED_SECONDS", PATIENCE)
         async with writing(demo):
             first, again = await create(client, click), await create(client, click)
             assert [first[0]["is_unique"], first[0]["duplicate"]] == [True, False]
@@ -434,7 +436,7 @@ async def held(client: Any, *, hold: bool) -> AsyncIterator[None]:
 
 
 async def reserved(settings: Settings, _: Any) -> bool:
-    connection = await pool.connect(settings.postgres_dsn or "")
+    connection = await db.connect(settings.postgres_dsn or "")
     try:
         return bool(await connection.fetchval("SELECT count(*) FROM create_request"))
     finally:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from tests.clicks import outcomes_of
+from tests.factories.clicks import outcomes_of
 from tests.integration.stream_client import NOON, append, append_entries, click_at
 from tracker import cli
-from tracker.model import Click
+from tracker.domain.model import Click
 from tracker.settings import Settings
 from tracker.stream.dead_letters import DeadLetters
 from tracker.stream.reader import Delivery, Reader

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clicks import a_row
+from tests.factories.clicks import a_row
 from tests.integration.api_client import run_sql, store
 from tracker.settings import Settings
-from tracker.store.demo import has_demo, load_demo
-from tracker.store.pool import connect
+from tracker.store.catalogue.demo import has_demo, load_demo
+from tracker.store.db import connect
 from tracker.store.tokens import SCOPES, create_token, works
 
 pytestmark = pytest.mark.anyio

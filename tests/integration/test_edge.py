@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.factories.rows import affiliate_row
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE, edge_of, recorded
 from tests.integration.metrics_client import metrics_of
-from tests.rows import affiliate_row
-from tracker.clickhash import ZERO_HASH, is_click_hash
-from tracker.edge.catalog import Catalog, Chunk
+from tracker.domain.click_id import ZERO_HASH, is_click_hash
+from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.snapshot import Chunk
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ import pytest
 from httpx import AsyncClient
 
 from tests.integration.edge_client import PATIENCE, edge_of, raw, recorded
-from tracker import protocol
-from tracker.clickhash import ZERO_HASH
+from tracker.domain.click_id import ZERO_HASH
+from tracker.edge.http import bounds
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -266,7 +266,7 @@ async def test_hostile_bytes_are_values_and_nothing_else(database: Settings) -> 
 async def test_a_head_beyond_its_bounds_is_refused(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(bounds, "HEAD_SECONDS", 0.3)
     async with edge_of(database) as client:
         flood = b"GET " + LINK + b" HTTP/1.1\r\nHost: t\r\n" + b"X: y\r\n" * 12_000
         assert (await raw(client, flood)).startswith(b"HTTP/1.1 431 ")
@@ -287,8 +287,8 @@ HELD = [
 async def test_nobody_holds_a_connection_with_half_a_request(
     database: Settings, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(bounds, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(bounds, "BODY_SECONDS", 0.3)
     request, status = next((request, status) for name, request, status in HELD if name == case)
     async with edge_of(database) as client, connect(client) as connection:
         await connection.send(request)

@@ -10,12 +10,12 @@ import pytest
 import redis.asyncio
 from httpx import AsyncClient, Response
 
-from tests.clicks import HASH
+from tests.factories.clicks import HASH
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import edge_of, raw
 from tests.integration.metrics_client import metrics_of
-from tracker.conversion import ADV_SUBS, Postback, Source
-from tracker.edge import postback as edge_postback
+from tracker.domain.postback import ADV_SUBS, Postback, Source
+from tracker.edge import postbacks as edge_postback
 from tracker.settings import Settings
 from tracker.stream import postbacks as stream_postbacks
 from tracker.stream.postbacks import PostbackStream, decode

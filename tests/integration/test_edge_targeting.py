@@ -15,13 +15,13 @@ from httpx import AsyncClient, Response
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE, edge_of, recorded
 from tests.integration.metrics_client import ask_listener, metrics_of
-from tracker.clickhash import is_click_hash
-from tracker.model import ClickRow
+from tracker.domain.click_id import is_click_hash
+from tracker.domain.model import ClickRow
+from tracker.domain.test_links import sign
 from tracker.settings import Settings
-from tracker.signature import sign
-from tracker.store.catalogue import visitor_secret
-from tracker.store.pool import connect
-from tracker.stream import orphans
+from tracker.store.catalogue.read import visitor_secret
+from tracker.store.db import connect
+from tracker.stream import unmatched
 
 pytestmark = pytest.mark.anyio
 
@@ -419,7 +419,7 @@ async def test_orphans_are_kept_in_their_log(database: Settings) -> None:
         await client.get("/offer/3?affiliate_id=99")
         await client.head("/offer/98?affiliate_id=1")
         base = str(client.base_url)
-    newest, oldest = await orphans.read(database.redis_url, 10)
+    newest, oldest = await unmatched.read(database.redis_url, 10)
     assert (oldest.why, oldest.requested_link) == (
         "unknown offer",
         f"{base}/offer/99?affiliate_id=513&aff_sub=a",

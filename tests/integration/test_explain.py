@@ -10,11 +10,11 @@ import pytest
 
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
-from tracker.edge.geo import GeoReader
-from tracker.explain import Question, UnreadableUrl, explain, in_words
+from tracker.edge.enrich.geo import GeoReader
+from tracker.ops.explain import Question, UnreadableUrl, explain, in_words
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
-from tracker.stream import partitions, server
+from tracker.store.catalogue.demo import load_demo
+from tracker.stream import partitions, server_info
 
 pytestmark = pytest.mark.anyio
 
@@ -247,7 +247,7 @@ async def test_the_stream_may_be_away(demo: Settings) -> None:
 async def test_it_leaves_nothing_on_the_stream(demo: Settings) -> None:
     assert demo.redis_url
     await told_of(demo, LINK)
-    assert (await server.ask(demo.redis_url)).server == "valkey"
+    assert (await server_info.ask(demo.redis_url)).server == "valkey"
     assert await recorded(demo) == []
 
 

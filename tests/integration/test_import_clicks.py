@@ -14,15 +14,21 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_row, store
-from tests.integration.house import until
+from tests.factories.clicks import a_row, store
+from tests.integration.engines import until
 from tests.integration.importing import Importer, importer, rows_of
 from tracker import cli
-from tracker.clickhash import hash_at, hash_for
-from tracker.ledger import ask, minutes_between
-from tracker.store import click_export, clicks, imports, ledger, partitions, pool
-from tracker.store.click_list import ClickFilter, Order
-from tracker.store.click_row import KEYS
+from tracker.domain.click_id import hash_at, hash_for
+from tracker.ops.ledger import ask, minutes_between
+from tracker.store import db
+from tracker.store.clicks import export as click_export
+from tracker.store.clicks import insert as clicks
+from tracker.store.clicks import ledger as clicks_ledger
+from tracker.store.clicks import partitions
+from tracker.store.clicks.columns import KEYS
+from tracker.store.clicks.list import ClickFilter
+from tracker.store.imports import progress as imports
+from tracker.store.paging import Order
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio
@@ -181,14 +187,14 @@ async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
 async def test_a_minute_with_recorded_clicks_too(importer: Importer) -> None:
     await importer.catalogue()
     minute = _MILLIS // 60_000
-    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    connection = await db.connect(str(importer.settings.postgres_dsn))
     await clicks.prepare(connection)
     await store(connection, [a_row()._replace(hash=hash_at(_MILLIS))])
     assert (await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))).code == 0
     both = ({minute: 1}, {minute: 1})
-    assert await ledger.stored_and_rows(connection, range(minute, minute + 1)) == both
+    assert await clicks_ledger.stored_and_rows(connection, range(minute, minute + 1)) == both
     await connection.execute("DELETE FROM click WHERE hash = $1", _HASH)
-    assert await ledger.stored_and_rows(connection, range(minute, minute + 1)) == ({minute: 1}, {})
+    assert await clicks_ledger.stored_and_rows(connection, range(minute, minute + 1)) == ({minute: 1}, {})
     await connection.close()
 
 
@@ -202,7 +208,7 @@ _PLACES = [
 
 async def test_history_gets_a_partition_a_month(importer: Importer) -> None:
     await importer.catalogue()
-    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    connection = await db.connect(str(importer.settings.postgres_dsn))
     await partitions.create_ahead(connection, date(2024, 3, 4))
     today = datetime.now(UTC).date()
     rows = [f"{day},3,513,{day} 00:00:00" for day in (*(day for day, _ in _PLACES), str(today))]
@@ -215,7 +221,7 @@ async def test_history_gets_a_partition_a_month(importer: Importer) -> None:
 
 
 async def _export(importer: Importer) -> list[dict[str, Any]]:
-    async with await pool.open_pool(str(importer.settings.postgres_dsn)) as source:
+    async with await db.open_pool(str(importer.settings.postgres_dsn)) as source:
         chunks = click_export.export(source, ClickFilter(), Order(False, UTC), KEYS)
         return [{**row, "id": 0} for row in await rows_of(chunks, KEYS)]
 
@@ -253,7 +259,7 @@ async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
         for n, hash_ in enumerate(hashes)
     ]
     async with (
-        await pool.open_pool(str(importer.settings.postgres_dsn)) as source,
+        await db.open_pool(str(importer.settings.postgres_dsn)) as source,
         source.acquire() as connection,
     ):
         await clicks.prepare(connection)
@@ -302,7 +308,7 @@ async def test_an_import_that_is_killed_goes_on_where_it_was(importer: Importer)
 async def test_one_import_at_a_time(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
     await importer.catalogue()
     monkeypatch.setattr(imports, "LONGEST_WAIT", "50ms")
-    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    connection = await db.connect(str(importer.settings.postgres_dsn))
     await connection.execute(f"SELECT pg_advisory_lock({0x7C1C_0012})")
     done = await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
     await connection.close()

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from tests.integration.importing import Importer, importer, rows_of
-from tracker.clickhash import Mint, hash_for
-from tracker.conversion import Source, read_postback
-from tracker.store import conversion_list, conversions, pool
-from tracker.store.click_list import Order
-from tracker.store.conversion_list import KEYS, ConversionFilter
-from tracker.store.conversions import Result
+from tracker.domain.click_id import Mint, hash_for
+from tracker.domain.postback import Source, read_postback
+from tracker.store import db
+from tracker.store.conversions import apply_postback
+from tracker.store.conversions import list as conversion_list
+from tracker.store.conversions.apply_postback import Result
+from tracker.store.conversions.list import KEYS, ConversionFilter
+from tracker.store.paging import Order
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio
@@ -99,7 +101,7 @@ async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
 
 
 async def _export(importer: Importer) -> list[dict[str, Any]]:
-    async with await pool.open_pool(str(importer.settings.postgres_dsn)) as source:
+    async with await db.open_pool(str(importer.settings.postgres_dsn)) as source:
         chunks = conversion_list.export(source, ConversionFilter(), Order(False, UTC), KEYS)
         return await rows_of(chunks, KEYS)
 
@@ -148,10 +150,10 @@ async def test_a_late_postback_with_an_old_id_finds_its_click(importer: Importer
 
 async def _take(importer: Importer, parameters: dict[str, str]) -> Any:
     postback = read_postback(Mint().hash(), Source.API, "", None, parameters)
-    connection = await pool.connect(str(importer.settings.postgres_dsn))
+    connection = await db.connect(str(importer.settings.postgres_dsn))
     try:
         async with connection.transaction():
-            (taken,) = await conversions.take(connection, [postback], None)
+            (taken,) = await apply_postback.take(connection, [postback], None)
     finally:
         await connection.close()
     return taken

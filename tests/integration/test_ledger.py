@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.clicks import a_row
+from tests.factories.clicks import a_row
 from tests.integration.api_client import hash_at, store
 from tests.integration.ledger_entries import Streams, set_stored, streams_of
-from tracker import ledger
+from tracker.ops import ledger
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

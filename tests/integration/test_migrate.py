@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import Engines
-from tests.integration.house import until
+from tests.integration.engines import until
 from tracker.settings import Settings
 from tracker.store import migrate as module
 from tracker.store.migrate import migrate

@@ -15,19 +15,20 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.clicks import HASH, a_click, a_row
+from tests.factories.clicks import HASH, a_click, a_row
+from tests.factories.postbacks import AN_HOUR, a_postback
 from tests.integration.api_client import api_of, run_sql, store
+from tests.integration.fake_affiliate import RESET, SILENCE, Partner, status
 from tests.integration.metrics_client import metrics_of
-from tests.integration.partner import RESET, SILENCE, Partner, status
-from tests.postbacks import AN_HOUR, a_postback
-from tracker import doctor
-from tracker.caller import Caller
-from tracker.clickhash import millis_of
-from tracker.conversion import ConversionStatus, Source
+from tracker.domain.click_id import millis_of
+from tracker.domain.postback import ConversionStatus, Source
+from tracker.ops import doctor
+from tracker.outbound_http import Caller
 from tracker.settings import Settings
-from tracker.store import conversions, outgoing, sending
-from tracker.store.demo import load_demo
-from tracker.store.pool import connect, open_pool
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.conversions import affiliate_postbacks, apply_postback, sending
+from tracker.store.conversions import status as conversion_status
+from tracker.store.db import connect, open_pool
 from workers import housekeeping, postback_sender
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,9 @@ async def converts(database: Settings, n: int = 0, after: int = AN_HOUR, **param
     connection = await connect(database.postgres_dsn)
     try:
         async with connection.transaction():
-            (taken,) = await conversions.take(connection, [a_postback(n=n, after=after, **parameters)], None)
+            (taken,) = await apply_postback.take(
+                connection, [a_postback(n=n, after=after, **parameters)], None
+            )
         assert taken.conversion_id, taken
         return taken.conversion_id
     finally:
@@ -81,7 +84,9 @@ async def becomes(database: Settings, conversion_id: int, name: ConversionStatus
     connection = await connect(database.postgres_dsn)
     try:
         async with connection.transaction():
-            await conversions.set_status(connection, [conversion_id], name, source=Source.API, author="me")
+            await conversion_status.set_status(
+                connection, [conversion_id], name, source=Source.API, author="me"
+            )
     finally:
         await connection.close()
 
@@ -321,12 +326,12 @@ async def test_the_log_forgets_what_is_old(client: AsyncClient, database: Settin
     assert database.postgres_dsn
     connection = await connect(database.postgres_dsn)
     try:
-        await outgoing.forget(connection)
+        await affiliate_postbacks.forget(connection)
         assert len(await log(client)) == 1
         await connection.execute(
             "UPDATE sent_postback SET created_at = now() - $1::interval", timedelta(days=91)
         )
-        await outgoing.forget(connection)
+        await affiliate_postbacks.forget(connection)
     finally:
         await connection.close()
     assert await log(client) == []
@@ -342,14 +347,14 @@ async def test_what_waits_and_what_failed_is_counted(
     assert database.postgres_dsn
     pool = await open_pool(database.postgres_dsn)
     try:
-        assert await outgoing.counts(pool) == (1, 0, 0)
+        assert await affiliate_postbacks.counts(pool) == (1, 0, 0)
         await run_sql(database, "UPDATE sent_postback SET next_attempt_at = now() - interval '2 minutes'")
-        assert await outgoing.counts(pool) == (1, 1, 0)
+        assert await affiliate_postbacks.counts(pool) == (1, 1, 0)
         (finding, warning) = await doctor.examine(database, "affiliates")
         assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that nobody sends: 1")
         assert 'tracker_affiliate_postbacks{state="overdue"} 1' in await metrics_of(database)
         await run_sql(database, "UPDATE sent_postback SET state = 'failed'")
-        assert await outgoing.counts(pool) == (0, 0, 1)
+        assert await affiliate_postbacks.counts(pool) == (0, 0, 1)
     finally:
         pool.terminate()
 
@@ -463,11 +468,13 @@ async def test_a_worker_that_already_sends_takes_nothing_more_once_it_is_a_copy(
     assert copy.postgres_dsn
     pool = await open_pool(copy.postgres_dsn)
     try:
-        assert await outgoing.take(pool, "p.example", 8) == []
+        assert await affiliate_postbacks.take(pool, "p.example", 8) == []
         await resume_sending(copy)
-        (earlier,) = await outgoing.take(pool, "p.example", 8)
-        await outgoing.settle(pool, earlier.id, "sent", None, 200, "")
-        assert len(await outgoing.take(pool, "p.example", 8)) == 1, "a later status waits for the earlier one"
+        (earlier,) = await affiliate_postbacks.take(pool, "p.example", 8)
+        await affiliate_postbacks.settle(pool, earlier.id, "sent", None, 200, "")
+        assert len(await affiliate_postbacks.take(pool, "p.example", 8)) == 1, (
+            "a later status waits for the earlier one"
+        )
     finally:
         pool.terminate()
 

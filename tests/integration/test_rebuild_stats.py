@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_row
-from tests.clicks import store as store_rows
+from tests.factories.clicks import a_row
+from tests.factories.clicks import store as store_rows
 from tests.integration.stream_client import DAY, NOON, hash_at
 from tracker import cli
 from tracker.settings import Settings
-from tracker.store import clicks, recount
-from tracker.store.pool import Connection, connect
+from tracker.store.clicks import insert as clicks
+from tracker.store.clicks import recount
+from tracker.store.db import Connection, connect
 from workers import housekeeping
 
 pytestmark = pytest.mark.anyio

@@ -15,17 +15,18 @@ import pytest
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
-from tests.clicks import a_click, an_offer, outcomes_of
 from tests.e2e.running import PATIENCE
+from tests.factories.clicks import a_click, an_offer, outcomes_of
 from tests.integration.stream_client import stored
-from tracker.children import Claim
-from tracker.clickhash import Mint, millis_of
-from tracker.edge.identity import EdgeId
-from tracker.edge.recorder import NotRecorded
-from tracker.edge.recorders import Recorders
-from tracker.edge.spool import segments
-from tracker.embedded import Engine, resolve, start_valkey
-from tracker.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
+from tracker.domain.click_id import Mint, millis_of
+from tracker.domain.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.recorder import NotRecorded
+from tracker.edge.record.spool import segments
+from tracker.processes.children import Claim
+from tracker.processes.engines.engine import Engine, resolve
+from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import MAX_BATCH_BYTES, Appender, Lane
 from tracker.stream.record import Entry, decode

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_row
+from tests.factories.clicks import a_row
 from tests.integration.stream_client import NOON, hash_at
 from tracker.settings import Settings
-from tracker.store import clicks, recount
-from tracker.store.clicks import Arrival, Writer
-from tracker.store.pool import BACKUP_GATE, Connection, connect
+from tracker.store.clicks import insert as clicks
+from tracker.store.clicks import recount
+from tracker.store.clicks.insert import Arrival, Writer
+from tracker.store.db import BACKUP_GATE, Connection, connect
 
 pytestmark = pytest.mark.anyio
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import outcomes_of
+from tests.factories.clicks import outcomes_of
 from tests.integration.stream_client import NOON, SECOND, append, click_at, stored
-from tracker.model import Affiliate, Counter, Outcomes, Reason, Status
+from tracker.domain.model import Affiliate, Counter, Outcomes, Reason, Status
 from tracker.settings import Settings
 from tracker.stream import reader as stream_reader
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.reader import Reader
 from tracker.stream.record import Answer, Entry, Undecodable, decode, encode
-from tracker.stream.server import ask
+from tracker.stream.server_info import ask
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,8 @@ import pytest
 from httpx import AsyncClient
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
-from tracker import cli, doctor
+from tracker import cli
+from tracker.ops import doctor
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio

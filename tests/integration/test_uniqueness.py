@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from tests.clicks import an_offer, outcomes_of
+from tests.factories.clicks import an_offer, outcomes_of
 from tests.integration.stream_client import (
     DAY,
     NOON,
@@ -21,9 +21,10 @@ from tests.integration.stream_client import (
     hash_at,
     stored,
 )
-from tracker.children import Claim
-from tracker.embedded import resolve, start_valkey
-from tracker.model import Click, Outcomes, Reason, Status
+from tracker.domain.model import Click, Outcomes, Reason, Status
+from tracker.processes.children import Claim
+from tracker.processes.engines.engine import resolve
+from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import Lane
 from tracker.stream.record import Answer, Entry, decode, encode

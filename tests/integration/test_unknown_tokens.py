@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.api_client import run_sql
 from tracker.settings import Settings
-from tracker.store import pool
+from tracker.store import db
 from tracker.store.tokens import create_token, digest, find_token
 from tracker.store.unknown_tokens import UnknownTokens
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def opened(database: Settings) -> AsyncIterator[pool.Pool]:
-    async with await pool.open_pool(database.postgres_dsn or "") as connections:
+async def opened(database: Settings) -> AsyncIterator[db.Pool]:
+    async with await db.open_pool(database.postgres_dsn or "") as connections:
         yield connections
 
 

@@ -14,26 +14,27 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from tests.clicks import a_click, an_offer, outcomes_of
 from tests.e2e.running import PATIENCE
+from tests.factories.clicks import a_click, an_offer, outcomes_of
 from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of, recorded
 from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import NOON, hash_at, stored
 from tests.integration.test_uniqueness import with_refused_duplicates
-from tracker import doctor
-from tracker.children import Claim
-from tracker.clickhash import Mint
-from tracker.clickhash import hash_at as some_hash_at
-from tracker.edge.geo import GeoReader
-from tracker.edge.identity import EdgeId
-from tracker.edge.recorders import Recorders
-from tracker.edge.spool import segments
-from tracker.embedded import resolve, start_valkey
-from tracker.explain import Question, explain
-from tracker.model import Click, ClickRow, Counter, Reason, Status
+from tracker.domain.click_id import Mint
+from tracker.domain.click_id import hash_at as some_hash_at
+from tracker.domain.model import Click, ClickRow, Counter, Reason, Status
+from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.spool import segments
+from tracker.ops import doctor
+from tracker.ops.explain import Question, explain
+from tracker.processes.children import Claim
+from tracker.processes.engines.engine import resolve
+from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
-from tracker.store.demo import load_demo
+from tracker.store.catalogue.demo import load_demo
 from tracker.stream import visitor_memory
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.record import Answer, Entry, decode, encode, network_number

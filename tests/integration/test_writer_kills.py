@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Furnish
-from tests.integration.house import House, until
+from tests.integration.engines import House, until
 from workers import click_writer
 
 pytestmark = pytest.mark.anyio

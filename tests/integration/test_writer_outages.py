@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import Furnish
-from tests.integration.house import House, until
+from tests.integration.engines import House, until
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from tracker.edge.advertiser_secrets import HIDDEN, AdvertiserSecrets
+from tracker.edge.catalogue.advertiser_secrets import HIDDEN, AdvertiserSecrets
 
 
 def row(secret: str, advertiser_id: int, expires: int | None = None) -> dict[str, Any]:

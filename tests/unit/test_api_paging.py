@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.api.paging import Cursor, read_cursor, write_cursor
-from tracker.store.click_counts import Span
-from tracker.store.click_list import ClickFilter
+from tracker.api.http.paging import Cursor, read_cursor, write_cursor
+from tracker.store.clicks.list import ClickFilter
+from tracker.store.time_span import Span
 
 CLICKS = ClickFilter(equals=(("offer_id", 3),))
 CURSOR = Cursor("0192f1c0" * 4, 2, None)

@@ -3,8 +3,8 @@ from itertools import islice
 import pytest
 
 from loadtests.bench import _refuse_noise, _verdict, read_wrk
-from loadtests.contenders import CannotMeasure
-from loadtests.generate import requests
+from loadtests.load_generator import requests
+from loadtests.subjects import CannotMeasure
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:8000

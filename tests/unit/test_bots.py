@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ua_parser_rs import UserAgentExtractor
 
-from tracker.edge import bots
-from tracker.edge.bots import CACHE_SIZE, MAX_NAME, MAX_REASON, NAMELESS, OperatorBots, read
+from tracker.edge.catalogue.bot_rules import OperatorBots
+from tracker.edge.enrich import bots
+from tracker.edge.enrich.bots import CACHE_SIZE, MAX_NAME, MAX_REASON, NAMELESS, read
 
 HERE = Path(__file__).parent
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"

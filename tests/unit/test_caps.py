@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clicks import an_offer
-from tracker.caps import counters, lowered
-from tracker.model import NO_TERMS, Cap, Counter, Period
+from tests.factories.clicks import an_offer
+from tracker.domain.caps import counters, lowered
+from tracker.domain.model import NO_TERMS, Cap, Counter, Period
 
 MOMENT = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 DAY = 1_767_225_600, 1_767_312_000

@@ -9,27 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.clicks import HASH
-from tests.postbacks import AN_HOUR, a_postback
-from tracker.conversion import (
+from tests.factories.clicks import HASH
+from tests.factories.postbacks import AN_HOUR, a_postback
+from tracker.domain.conversion import (
     BROWSERS_SALE,
-    PARAMETERS,
     Amounts,
-    ConversionStatus,
     ConvertedClick,
     Goal,
     Named,
     Price,
     Refusal,
-    Source,
     Trust,
-    Unreadable,
     amounts,
     next_status,
-    read_postback,
     refusal,
     refusal_of_new,
 )
+from tracker.domain.postback import PARAMETERS, ConversionStatus, Source, Unreadable, read_postback
 
 PENDING, HOLD, APPROVED, REJECTED = ConversionStatus
 CLICK = ConvertedClick(HASH, 1, "accepted", 3, 132, 1, 513, "NL", "desktop", "Windows", "Chrome", "", False)

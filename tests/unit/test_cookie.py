@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.edge import cookie
+from tracker.edge.read import cookie
 
 SECRET = b"k" * 32
 KEY = 0x0123456789ABCDEF

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tracker import doctor
+from tracker.ops import doctor
 from tracker.settings import Settings, packaged_geoip
 
 

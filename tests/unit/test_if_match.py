@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.api.resource import if_match_holds
+from tracker.catalogue.resource import if_match_holds
 
 _HOLD = [
     '"6"',

@@ -12,16 +12,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tracker.clickhash import hash_at, hash_for, is_click_hash, millis_of
-from tracker.complaint import Complaint
+from tracker.domain.click_id import hash_at, hash_for, is_click_hash, millis_of
 from tracker.domain.csv_rows import Columns
+from tracker.errors import Complaint
 from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import REQUIRED, ClickReader
 from tracker.importing.conversions import ConversionReader
 from tracker.importing.files import LONGEST, RowFile, _Items
 from tracker.importing.values import RowError
-from tracker.store.imports import Known, KnownOffer
+from tracker.store.imports.progress import Known, KnownOffer
 
 _KNOWN = Known({3: KnownOffer(1, 9)}, {513: 7})
 _HEAD = "legacy_id,offer_id,affiliate_id,created_at"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.ledger import LONGEST, Seen, State, judge, minutes_between
+from tracker.ops.ledger import LONGEST, Seen, State, judge, minutes_between
 from tracker.stream.ledger import UNKNOWN, Counts
 
 MINUTE = 29_000_000

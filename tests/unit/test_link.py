@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.edge.link import MAX_DEEP_LINK, MAX_TEST, MAX_VALUE, read_link
+from tracker.edge.read.link import MAX_DEEP_LINK, MAX_TEST, MAX_VALUE, read_link
 
 IDS = [
     ("/offer/3", b"affiliate_id=513", 3, 513),

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.edge.link import MAX_VALUE, read_link
-from tracker.edge.link_forms import MAX_SEGMENTS, LinkForms
-from tracker.model import Link
+from tracker.domain.model import Link
+from tracker.edge.catalogue.link_forms import MAX_SEGMENTS, LinkForms
+from tracker.edge.read.link import MAX_VALUE, read_link
 
 
 def a_row(path: str, **changes: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtests import run
-from tests.unit.test_load_check import ANSWERS, ROWS
+from tests.unit.test_verify_run import ANSWERS, ROWS
 from tracker.settings import Settings
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tracker.logs import MOST_KINDS, OneASecond
+from tracker.processes.logs import MOST_KINDS, OneASecond
 
 
 class Log:

@@ -10,11 +10,11 @@ from urllib.parse import quote, unquote
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tests.clicks import a_click
-from tracker import macros
-from tracker.edge.text import crop
-from tracker.macros import MAX_LOCATION, TemplateError
-from tracker.model import Choice, OfferUrl
+from tests.factories.clicks import a_click
+from tracker.domain import macros
+from tracker.domain.macros import MAX_LOCATION, TemplateError
+from tracker.domain.model import Choice, OfferUrl
+from tracker.edge.read.text import crop
 
 T = TypeVar("T")
 

@@ -2,12 +2,12 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.clicks import a_click, an_offer, free_texts
-from tracker import macros
-from tracker.edge import device
-from tracker.edge.geo import NOWHERE
-from tracker.macros import TemplateError
-from tracker.model import NO_TERMS, NO_URL_ID, Choice, Click, OfferUrl
+from tests.factories.clicks import a_click, an_offer, free_texts
+from tracker.domain import macros
+from tracker.domain.macros import TemplateError
+from tracker.domain.model import NO_TERMS, NO_URL_ID, Choice, Click, OfferUrl
+from tracker.edge.enrich import device
+from tracker.edge.enrich.geo import NOWHERE
 
 
 def a_choice(click: Click, **changes: object) -> Choice:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.metrics_client import ask_listener, metrics_of
-from tracker.metrics_listener import merge
 from tracker.metrics_socket import answering
+from tracker.processes.metrics_listener import merge
 from tracker.settings import Settings
 
 ONE = """\

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker.domain.money import read_currency, show
 from tracker.domain.normalise import amount
-from tracker.money import read_currency, show
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.edge.address import plain_address
-from tracker.edge.networks import Networks
+from tracker.edge.catalogue.networks import Networks
+from tracker.edge.read.client_address import plain_address
 
 NOT_ONE = r"^no IP address or CIDR|^an address with a zone"
 

@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tracker.api.application import create_api
-from tracker.api.openapi import document
+from tracker.api.app import create_api
+from tracker.api.openapi.document import document
 from tracker.settings import Settings
 
 Spec = dict[str, Any]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.model import Period
-from tracker.periods import bounds
+from tracker.domain.caps import bounds
+from tracker.domain.model import Period
 
 HOUR, DAY, MONTH, TOTAL = Period.HOUR, Period.DAY, Period.MONTH, Period.TOTAL
 _MOMENTS = st.integers(  # since zones change on quarter-hours

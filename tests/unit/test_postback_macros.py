@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from tracker import postback_macros
-from tracker.macros import MAX_LOCATION, TemplateError
-from tracker.postback_macros import CLICK_COLUMNS, MACROS
+from tracker.domain import postback_macros
+from tracker.domain.macros import MAX_LOCATION, TemplateError
+from tracker.domain.postback_macros import CLICK_COLUMNS, MACROS
 
 FACTS: dict[str, Any] = {
     **dict.fromkeys(CLICK_COLUMNS, ""),

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tracker.caller import Answer
-from tracker.store.outgoing import Due
+from tracker.outbound_http import Answer
+from tracker.store.conversions.affiliate_postbacks import Due
 from workers.postback_sender import FIRST_PAUSE, MOST_REFUSALS, outcome
 
 FIRST, LAST = 1, MOST_REFUSALS

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.rates import read_rate
+from tracker.domain.rates import read_rate
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.clicks import a_click
-from tracker import rules
-from tracker.model import Click, Device, Geo
-from tracker.rules import RuleError, preferred_language
+from tests.factories.clicks import a_click
+from tracker.domain import rules
+from tracker.domain.model import Click, Device, Geo
+from tracker.domain.rules import RuleError, preferred_language
 
 BERLIN = "Europe/Berlin"
 

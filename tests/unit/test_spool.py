@@ -11,19 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.clicks import a_click, outcomes_of
-from tracker.clickhash import first_hash_at
-from tracker.edge.spool import (
-    SEGMENT_BYTES,
-    Call,
-    Group,
-    Segment,
-    Spool,
-    SpoolError,
-    first_millis,
-    segments,
-    size_of,
-)
+from tests.factories.clicks import a_click, outcomes_of
+from tracker.domain.click_id import first_hash_at
+from tracker.edge.record.spool import SEGMENT_BYTES, Spool, first_millis, segments, size_of
+from tracker.edge.record.spool_file import Call, Group, Segment, SpoolError
 from tracker.stream.record import Entry, encode
 
 MINUTE = 60_000

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.clicks import a_click, an_affiliate, an_offer
-from tracker import rules, targeting
-from tracker.model import NO_TERMS, Choice, Click, Offer, OfferUrl, Reason, Standing, Terms
+from tests.factories.clicks import a_click, an_affiliate, an_offer
+from tracker.domain import rules, targeting
+from tracker.domain.model import NO_TERMS, Choice, Click, Offer, OfferUrl, Reason, Standing, Terms
 
 NOW = 1_800_000_000_000
 

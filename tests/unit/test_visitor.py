@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.clicks import a_click
-from tracker.edge import visitor
-from tracker.edge.address import Proxies, plain_address
-from tracker.edge.request import Request
-from tracker.edge.visitor import Identity, identify, is_speculative, read_visitor
+from tests.factories.clicks import a_click
+from tracker.edge.http.request import Request
+from tracker.edge.read import visitor
+from tracker.edge.read.client_address import Proxies, plain_address
+from tracker.edge.read.visitor import Identity, identify, is_speculative, read_visitor
 
 TRUSTED = tuple(map(ip_network, ("10.0.0.0/8", "2001:db8:ffff::/48", "fe80::/64", "::ffff:172.16.0.0/108")))
 

@@ -9,24 +9,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api import goals, link_places, offers, partners, period_closes, sent_postbacks, traffic
-from tracker.api.auth import authorize
-from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import Id, Text, choice, read_query
-from tracker.api.resource import READ, ROOT
-from tracker.api.resource_endpoints import PageQuery, list_rows, listed
-from tracker.store import outgoing
-from tracker.store.managed import AUDIT
+from tracker.api.catalogue import PageQuery, list_rows, listed
+from tracker.api.conversions import affiliate_postbacks, period_closes
+from tracker.api.http.auth import authorize
+from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.query import Id, Text, choice, read_query
+from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.resource import READ, ROOT
+from tracker.store.catalogue.edit import AUDIT
+from tracker.store.conversions import affiliate_postbacks as outgoing
 
 _ALL_SCOPE = "admin"
 _SCOPES = {
     **{
         resource.table.name: READ
-        for module in (goals, link_places, offers, partners, traffic)
+        for module in (goals, links, offers, advertisers_affiliates, traffic)
         for resource in module.RESOURCES
     },
     period_closes.TABLE.name: period_closes.READ_SCOPE,
-    outgoing.SENT.name: sent_postbacks.READ_SCOPE,
+    outgoing.SENT.name: affiliate_postbacks.READ_SCOPE,
 }
 """Who sees changes of a kind of object; of any other kind, as tokens, only who may do everything."""
 

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api.auth import authorize
-from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import From, ZoneQuery, read_query
-from tracker.api.problems import SECURITY_HEADERS, invalid
-from tracker.api.times import first_second
-from tracker.explain import MAX_MILLIS, Question, UnreadableUrl, explain
+from tracker.api.http.auth import authorize
+from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.problems import SECURITY_HEADERS, invalid
+from tracker.api.http.query import From, ZoneQuery, read_query
+from tracker.domain.local_time import first_second
+from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrl, explain
 
 PATH = "/backend/open-api/v1/explain"
 

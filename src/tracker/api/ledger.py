@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker import ledger
-from tracker.api.auth import authorize
-from tracker.api.completeness import header
-from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import From, To, ZoneQuery, read_query
-from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.times import first_second, last_second
+from tracker.api.http.auth import authorize
+from tracker.api.http.complete_until import header
+from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
+from tracker.api.http.query import From, To, ZoneQuery, read_query
+from tracker.domain.local_time import first_second, last_second
+from tracker.ops import ledger
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"

@@ -14,22 +14,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api.auth import authorize
-from tracker.api.click_query import FilterQuery
-from tracker.api.completeness import complete_until
-from tracker.api.exporting import CSV, csv_file, excel_file
-from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import EXCEL, SeparatorQuery, choice, read_query
-from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.sight import Sight
-from tracker.api.times import offsets
-from tracker.money import show
-from tracker.store import reports
-from tracker.store.click_counts import Span
-from tracker.store.click_list import TOO_SLOW, ClickFilter
-from tracker.store.report_closes import ChangedSinceClose
-from tracker.store.report_conversions import COUNTS, KINDS
-from tracker.store.reports import Asked, Group, Offset, Report, Sums
+from tracker.api.clicks.query import FilterQuery
+from tracker.api.http.auth import authorize
+from tracker.api.http.complete_until import complete_until
+from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.exports import CSV, csv_file, excel_file
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
+from tracker.api.http.query import EXCEL, SeparatorQuery, choice, read_query
+from tracker.api.http.visibility import Sight
+from tracker.domain.local_time import offsets
+from tracker.domain.money import show
+from tracker.store.clicks.list import ClickFilter
+from tracker.store.paging import TOO_SLOW
+from tracker.store.reports import report as reports
+from tracker.store.reports.closes import ChangedSinceClose
+from tracker.store.reports.conversions import COUNTS, KINDS
+from tracker.store.reports.report import Asked, Group, Offset, Report, Sums
+from tracker.store.time_span import Span
 
 PATH = "/backend/open-api/v1/users/reports"
 

@@ -12,18 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api import parameters
-from tracker.api.auth import authorize
-from tracker.api.fields import Fields, Id, Moment, NameOrNone, RateText
-from tracker.api.json_body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.openapi import answers, documented, needs
-from tracker.api.parameters import Bool, Query, read_query
-from tracker.api.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.resource import ROOT, Resource, change_row, etag, found, place_of
-from tracker.api.resource_endpoints import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
-from tracker.store import managed, tokens
-from tracker.store.managed import Author, Row
-from tracker.store.pool import Connection
+from tracker.api.catalogue import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
+from tracker.api.http import query
+from tracker.api.http.auth import authorize
+from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
+from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
+from tracker.api.http.query import Bool, Query, read_query
+from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
+from tracker.catalogue.resource import ROOT, Resource, change_row, etag, found, place_of
+from tracker.store import tokens
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author, Row
+from tracker.store.db import Connection
 from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, Issued, NewToken
 
 PATH = f"{ROOT}/tokens"
@@ -105,9 +106,9 @@ class IssuedTokenShown(TokenShown):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: parameters.Name = Field(None, description="Those with this name.")
-    affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
+    name: query.Name = Field(None, description="Those with this name.")
+    affiliate_id: query.Id = Field(None, description="Those of this affiliate.")
+    advertiser_id: query.Id = Field(None, description="Those of this advertiser.")
     is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
 
 
@@ -155,7 +156,7 @@ class Tokens(HTTPEndpoint):
         fields = await _read(request, TokenFields)
         if clashes := fields.clashes():
             raise invalid({field: [message] for field, message in clashes.items()})
-        async with managed.changing(request.app.state.pool) as connection:
+        async with edit.changing(request.app.state.pool) as connection:
             await _check_owner(connection, fields)
             issued = await tokens.issue(connection, author, NewToken(**fields.model_dump()))
         return _answer(issued, 201, {"Location": f"{PATH}/{issued.row['id']}"})
@@ -173,7 +174,7 @@ class OneToken(HTTPEndpoint):
         await authorize(request, _SCOPE)
         read_query(request, Query)
         row = found(
-            await managed.one(request.app.state.pool, TOKENS, place_of(request.path_params, "id")), _CHANGED
+            await edit.one(request.app.state.pool, TOKENS, place_of(request.path_params, "id")), _CHANGED
         )
         return as_json(row, headers={"ETag": etag(row)})
 
@@ -198,7 +199,7 @@ class OneToken(HTTPEndpoint):
         """
         author = await _author(request)
         read_query(request, Query)
-        async with managed.changing(request.app.state.pool) as connection:
+        async with edit.changing(request.app.state.pool) as connection:
             await tokens.revoke(connection, author, await _locked(connection, request))
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
@@ -215,7 +216,7 @@ async def rotate_token(request: Request) -> Response:
     author = await _author(request)
     read_query(request, Query)
     rotation = await _read(request, Rotation)
-    async with managed.changing(request.app.state.pool) as connection:
+    async with edit.changing(request.app.state.pool) as connection:
         row = await _locked(connection, request)
         if row["is_revoked"]:
             raise Problem(409, "It has been revoked.", errors={"id": ["has been revoked"]})
@@ -247,12 +248,12 @@ async def _read(request: Request, model: Any) -> Any:
 async def _check_owner(connection: Connection, fields: TokenFields) -> None:
     for kind in tokens.BOUND_SCOPES:
         id_ = getattr(fields, f"{kind}_id")
-        if id_ is not None and not await managed.exists(connection, kind, id_):
+        if id_ is not None and not await edit.exists(connection, kind, id_):
             raise invalid({f"{kind}_id": [f"is of no {kind}"]})
 
 
 async def _locked(connection: Connection, request: Request) -> Row:
-    return found(await managed.locked(connection, TOKENS, place_of(request.path_params, "id")), _CHANGED)
+    return found(await edit.locked(connection, TOKENS, place_of(request.path_params, "id")), _CHANGED)
 
 
 def _answer(issued: Issued, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from tracker.api import create_api
+from tracker.api.app import create_api
 from tracker.commands.arguments import ELSEWHERE, add_fd
-from tracker.commands.garbage import collect_as_api
-from tracker.commands.serving import serve
+from tracker.processes.garbage import collect_as_api
+from tracker.processes.serving import serve
 from tracker.settings import Settings
 
 

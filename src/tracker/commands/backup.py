@@ -6,7 +6,7 @@ import asyncio
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tracker.backup.make import back_up
+from tracker.ops.backup.make import back_up
 from tracker.settings import Settings
 
 _ABOUT = """\

@@ -15,10 +15,11 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tracker.api import goals, link_places, offers, partners, traffic
-from tracker.api.json_body import validated
-from tracker.api.problems import Problem
-from tracker.api.resource import (
+from tracker.api.catalogue import PageQuery, query_model
+from tracker.api.http.body import validated
+from tracker.api.http.problems import Problem
+from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.resource import (
     WARNINGS,
     Editor,
     Resource,
@@ -30,14 +31,13 @@ from tracker.api.resource import (
     path_of,
     place_of,
 )
-from tracker.api.resource_endpoints import PageQuery, query_model
 from tracker.commands.arguments import add_confirm, add_json, whole
-from tracker.complaint import Complaint
-from tracker.model import MAX_ID
+from tracker.domain.model import MAX_ID
+from tracker.errors import Complaint
 from tracker.settings import Settings
-from tracker.store import managed
-from tracker.store.managed import Author, Row
-from tracker.store.pool import Pool, open_pool
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author, Row
+from tracker.store.db import Pool, open_pool
 
 _PATHS = {
     "postback-secrets": "advertisers/{advertiser_id}/postback-secrets",
@@ -52,7 +52,7 @@ _PATHS = {
 """Where the API has what a command is about, unless under the command's own name."""
 _RESOURCES: dict[str, Resource] = {
     resource.path: resource
-    for module in (offers, partners, goals, traffic, link_places)
+    for module in (offers, advertisers_affiliates, goals, traffic, links)
     for resource in module.RESOURCES
 }
 _READ_AT_ONCE = 1000
@@ -168,7 +168,7 @@ async def _list(asked: Asked) -> None:
     equals = {**place, **query.model_dump(exclude={"page", "per_page"}, exclude_none=True)}
     rows: list[Row] = []
     while True:
-        page = await managed.page(asked.pool, table, equals, len(rows) // _READ_AT_ONCE + 1, _READ_AT_ONCE)
+        page = await edit.page(asked.pool, table, equals, len(rows) // _READ_AT_ONCE + 1, _READ_AT_ONCE)
         rows += page.rows
         if not page.has_more:
             break
@@ -181,7 +181,7 @@ async def _list(asked: Asked) -> None:
 async def _show(asked: Asked) -> None:
     table = asked.resource.table
     place = asked.place(*table.fixed)
-    _print_row(asked, found(await managed.one(asked.pool, table, place), asked.resource))
+    _print_row(asked, found(await edit.one(asked.pool, table, place), asked.resource))
 
 
 async def _add(asked: Asked) -> None:

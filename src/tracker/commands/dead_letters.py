@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from tracker.clickhash import millis_of
 from tracker.commands.arguments import add_json
+from tracker.domain.click_id import millis_of
 from tracker.settings import Settings
 from tracker.stream.dead_letters import DeadLetter, DeadLetters
 from tracker.stream.record import Undecodable, decode, read_answer

@@ -7,12 +7,13 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
-from tracker import doctor, upgrade
 from tracker.commands.arguments import add_json
-from tracker.complaint import Complaint
+from tracker.errors import Complaint
+from tracker.ops import doctor
+from tracker.ops.upgrade import checks as upgrade
+from tracker.ops.upgrade.concern import Concern
 from tracker.settings import Settings
-from tracker.store.pool import Pool, connect, open_pool
-from tracker.upgrade.concern import Concern
+from tracker.store.db import Pool, connect, open_pool
 
 _FIXED, _WOULD_BE_FIXED = "fixed", "would be fixed"
 

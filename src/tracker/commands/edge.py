@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from argparse import ArgumentParser, Namespace
 
-from tracker.app import create_edge
 from tracker.commands.arguments import ELSEWHERE, add_fd, add_slot
-from tracker.commands.garbage import collect_rarely
-from tracker.commands.serving import serve
-from tracker.edge import identity
-from tracker.edge.http import LinkProtocol
-from tracker.edge.identity import EdgeId
-from tracker.edge.slot_watch import SlotWatch
+from tracker.edge.http.fast_path import LinkProtocol
+from tracker.edge.record import identity
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.slot_watch import SlotWatch
+from tracker.processes.edge import create_edge
+from tracker.processes.garbage import collect_rarely
+from tracker.processes.serving import serve
 from tracker.settings import Settings
 
 _SLOT = """\

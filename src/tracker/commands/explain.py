@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from tracker.commands.arguments import add_json, text
 from tracker.domain.normalise import trim
-from tracker.edge.geo import GeoReader
-from tracker.explain import Question, explain, in_words
+from tracker.edge.enrich.geo import GeoReader
+from tracker.ops.explain import Question, explain, in_words
 from tracker.settings import Settings
 
 

@@ -13,11 +13,11 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
-from tracker.api.times import zone_named
 from tracker.commands.arguments import add_confirm, add_json
-from tracker.complaint import Complaint
 from tracker.domain.csv_rows import Columns
+from tracker.domain.local_time import zone_named
 from tracker.domain.normalise import text_of
+from tracker.errors import Complaint
 from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
@@ -26,10 +26,12 @@ from tracker.importing.conversions import ConversionReader
 from tracker.importing.files import RowFile, spooled
 from tracker.importing.run import Job, Outcome
 from tracker.settings import Settings
-from tracker.store import imports, pool, status_words
-from tracker.store.imported_clicks import ClickStore
-from tracker.store.imported_conversions import ConversionStore
-from tracker.store.pool import Connection
+from tracker.store import db
+from tracker.store.conversions import status_words
+from tracker.store.db import Connection
+from tracker.store.imports import progress as imports
+from tracker.store.imports.clicks import ClickStore
+from tracker.store.imports.conversions import ConversionStore
 
 _STDIN = Path("-")
 _MOST_ERRORS = 50
@@ -174,7 +176,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 @asynccontextmanager
 async def _importing(settings: Settings) -> AsyncIterator[Connection]:
     assert settings.postgres_dsn
-    connection = await pool.connect(settings.postgres_dsn)
+    connection = await db.connect(settings.postgres_dsn)
     try:
         if not await imports.begin(connection):
             raise Complaint("another import is running")

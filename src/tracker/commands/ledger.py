@@ -8,10 +8,10 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import tzinfo
 
-from tracker import ledger
-from tracker.api.times import first_second, last_second, read_local, zone_named
 from tracker.commands.arguments import add_json
-from tracker.complaint import complain
+from tracker.domain.local_time import first_second, last_second, read_local, zone_named
+from tracker.errors import complain
+from tracker.ops import ledger
 from tracker.settings import Settings
 
 

@@ -7,9 +7,9 @@ import json
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime, timedelta
 
+from tracker.catalogue.tracking_links import make_link
 from tracker.commands.arguments import add_json, whole
-from tracker.links import make_link
-from tracker.model import MAX_ID
+from tracker.domain.model import MAX_ID
 from tracker.settings import Settings
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from tracker.commands.arguments import add_fd
-from tracker.commands.serving import serve
-from tracker.metrics_listener import create_metrics
+from tracker.processes.metrics_listener import create_metrics
+from tracker.processes.serving import serve
 from tracker.settings import Settings
 
 _ELSEWHERE = """\

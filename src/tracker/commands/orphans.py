@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 
 from tracker.commands.arguments import whole
 from tracker.settings import Settings
-from tracker.stream import orphans
+from tracker.stream import unmatched
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--count", type=whole(1, orphans.KEPT), default=50, metavar="N", help="the latest so many (50)"
+        "--count", type=whole(1, unmatched.KEPT), default=50, metavar="N", help="the latest so many (50)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     assert settings.redis_url
-    for orphan in asyncio.run(orphans.read(settings.redis_url, arguments.count)):
+    for orphan in asyncio.run(unmatched.read(settings.redis_url, arguments.count)):
         if arguments.json:
             print(json.dumps(orphan._asdict()))
         else:

@@ -8,13 +8,14 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime, tzinfo
 from typing import Any
 
-from tracker.api.times import first_second, read_local, zone_named
-from tracker.clickhash import millis_of
 from tracker.commands.arguments import add_json, whole
+from tracker.domain.click_id import millis_of
+from tracker.domain.local_time import first_second, read_local, zone_named
 from tracker.settings import Settings
-from tracker.store import pool, postback_log
-from tracker.store.conversions import Result
-from tracker.store.postback_log import Logged
+from tracker.store import db
+from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.apply_postback import Result
+from tracker.store.conversions.postbacks import Logged
 from tracker.stream.postbacks import PostbackStream
 
 _ABOUT = """\
@@ -55,7 +56,7 @@ async def _logged(settings: Settings, zone: tzinfo, arguments: Namespace) -> lis
     since = 0
     if arguments.since:
         since = first_second(read_local(arguments.since, is_end=False), zone) * 1000
-    connection = await pool.connect(settings.postgres_dsn)
+    connection = await db.connect(settings.postgres_dsn)
     try:
         return await postback_log.latest(connection, since, arguments.result, arguments.count)
     finally:

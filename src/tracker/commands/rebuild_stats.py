@@ -12,8 +12,9 @@ from datetime import UTC, date, datetime
 
 from tracker.commands.arguments import add_json
 from tracker.settings import Settings
-from tracker.store import pool, recount
-from tracker.store.recount import Difference
+from tracker.store import db
+from tracker.store.clicks import recount
+from tracker.store.clicks.recount import Difference
 
 _ABOUT = """\
 The counts per quarter-hour and minute are made in the transaction that stores a click; this makes them anew
@@ -85,8 +86,8 @@ async def rebuild(dsn: str, first: date, last: date, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _connected(dsn: str) -> AsyncIterator[pool.Connection]:
-    connection = await pool.connect(dsn)
+async def _connected(dsn: str) -> AsyncIterator[db.Connection]:
+    connection = await db.connect(dsn)
     try:
         await recount.begin(connection)
         yield connection

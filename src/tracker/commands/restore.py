@@ -7,8 +7,8 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tracker.backup.files import check
-from tracker.backup.restore import restore
+from tracker.ops.backup.files import check
+from tracker.ops.backup.restore import restore
 from tracker.settings import Settings
 
 _ABOUT = """\

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tracker.commands.arguments import whole
-from tracker.complaint import Complaint
+from tracker.errors import Complaint
 from tracker.settings import Settings
-from tracker.store import managed, outgoing, sending
-from tracker.store.managed import Author
-from tracker.store.sending import Backlog
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author
+from tracker.store.conversions import affiliate_postbacks, sending
+from tracker.store.conversions.sending import Backlog
 
 _AUTHOR = Author(None, "resume-sending")
 
@@ -65,15 +66,17 @@ async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> lis
     id_, dry_run = arguments.affiliate, arguments.dry_run
     async with sending.resuming(settings.postgres_dsn, dry_run=dry_run) as connection:
         try:
-            number, held = await outgoing.count_held(connection, id_)
+            number, held = await affiliate_postbacks.count_held(connection, id_)
         except LookupError:
             raise Complaint(f"there is no affiliate {id_}") from None
         except ValueError:
             advice = f"tracker affiliates set {id_} status=active is_archived=false"
             raise Complaint(f"affiliate {id_} is blocked or archived; first: {advice}") from None
-        await outgoing.send_held(connection, id_)
+        await affiliate_postbacks.send_held(connection, id_)
         after = {"held": held - number}
-        await managed.note(connection, _AUTHOR, outgoing.SENT, f"affiliates/{id_}", {"held": held}, after)
+        await edit.note(
+            connection, _AUTHOR, affiliate_postbacks.SENT, f"affiliates/{id_}", {"held": held}, after
+        )
     lines = [f"{held:,} postbacks to affiliate {id_} are held"]
     if held > number:
         lines.append(f"{held - number:,} of them stay held: a later status was sent since")

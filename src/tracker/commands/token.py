@@ -9,14 +9,15 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from tracker.commands.arguments import add_json, whole
-from tracker.complaint import Complaint
 from tracker.domain import normalise
-from tracker.model import MAX_ID
-from tracker.rates import read_rate
+from tracker.domain.model import MAX_ID
+from tracker.domain.rates import read_rate
+from tracker.errors import Complaint
 from tracker.settings import Settings
-from tracker.store import managed, tokens
-from tracker.store.managed import Author, Row
-from tracker.store.pool import Connection, Pool, open_pool
+from tracker.store import tokens
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author, Row
+from tracker.store.db import Connection, Pool, open_pool
 from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, NewToken
 
 _AUTHOR = Author(0, "tracker token")
@@ -105,16 +106,16 @@ async def _create(pool: Pool, arguments: Namespace) -> None:
     )
     for field, message in new.clashes().items():
         raise Complaint(f"{field}: {message}")
-    async with managed.changing(pool) as connection:
+    async with edit.changing(pool) as connection:
         for kind, id_ in (("affiliate", new.affiliate_id), ("advertiser", new.advertiser_id)):
-            if id_ is not None and not await managed.exists(connection, kind, id_):
+            if id_ is not None and not await edit.exists(connection, kind, id_):
                 raise Complaint(f"there is no {kind} {id_}")
         issued = await tokens.issue(connection, _AUTHOR, new)
     print(issued.secret)
 
 
 async def _list(pool: Pool, arguments: Namespace) -> None:
-    page = await managed.page(pool, TOKENS, {"is_revoked": arguments.revoked}, 1, _MOST_LISTED)
+    page = await edit.page(pool, TOKENS, {"is_revoked": arguments.revoked}, 1, _MOST_LISTED)
     if arguments.json:
         print(json.dumps(page.rows))
         return
@@ -123,7 +124,7 @@ async def _list(pool: Pool, arguments: Namespace) -> None:
 
 
 async def _show(pool: Pool, arguments: Namespace) -> None:
-    row = _there(await managed.one(pool, TOKENS, {"id": arguments.id}), arguments.id)
+    row = _there(await edit.one(pool, TOKENS, {"id": arguments.id}), arguments.id)
     if arguments.json:
         print(json.dumps(row))
         return
@@ -132,7 +133,7 @@ async def _show(pool: Pool, arguments: Namespace) -> None:
 
 
 async def _rotate(pool: Pool, arguments: Namespace) -> None:
-    async with managed.changing(pool) as connection:
+    async with edit.changing(pool) as connection:
         row = await _locked(connection, arguments.id)
         if row["is_revoked"]:
             raise Complaint(f"token {arguments.id} has been revoked")
@@ -144,13 +145,13 @@ async def _rotate(pool: Pool, arguments: Namespace) -> None:
 
 
 async def _revoke(pool: Pool, arguments: Namespace) -> None:
-    async with managed.changing(pool) as connection:
+    async with edit.changing(pool) as connection:
         await tokens.revoke(connection, _AUTHOR, await _locked(connection, arguments.id))
     print(f"token {arguments.id} is revoked")
 
 
 async def _locked(connection: Connection, id_: int) -> Row:
-    return _there(await managed.locked(connection, TOKENS, {"id": id_}), id_)
+    return _there(await edit.locked(connection, TOKENS, {"id": id_}), id_)
 
 
 def _there(row: Row | None, id_: int) -> Row:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
-from tracker import supervisor
 from tracker.commands.arguments import whole
+from tracker.processes import up
 from tracker.settings import Settings
 
 
@@ -22,5 +22,5 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    asyncio.run(supervisor.up(settings, edges=arguments.edges, demo=arguments.demo))
+    asyncio.run(up.up(settings, edges=arguments.edges, demo=arguments.demo))
     return 0

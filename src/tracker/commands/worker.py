@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 import uvloop
 
 from tracker.commands.arguments import ELSEWHERE, add_slot
-from tracker.commands.garbage import collect_rarely
+from tracker.processes.garbage import collect_rarely
 from tracker.settings import Settings
 from workers import worker
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tracker import caps, signature
-from tracker.clickhash import millis_of
-from tracker.edge import bots, device
-from tracker.edge.catalog import Catalog
-from tracker.edge.geo import GeoReader
-from tracker.edge.visitor import identify
-from tracker.model import NO_TERMS, Click, Link, Visitor, fast
+from tracker.domain import caps, test_links
+from tracker.domain.click_id import millis_of
+from tracker.domain.model import NO_TERMS, Click, Link, Visitor, fast
+from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.enrich import bots, device
+from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.read.visitor import identify
 
 
 def assemble(
@@ -38,7 +38,7 @@ def assemble(
         device.read(visitor.user_agent, visitor.client_hints),
         geo.locate(visitor.ip),
         terms,
-        affiliate.is_test or (link.test != "" and signature.is_valid(secret, link, millis)),
+        affiliate.is_test or (link.test != "" and test_links.is_valid(secret, link, millis)),
         bots.read(visitor.user_agent)
         if catalog.operator_bots.is_empty
         else catalog.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),

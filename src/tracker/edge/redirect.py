@@ -12,23 +12,24 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tracker.clickhash import ZERO_HASH, Mint
-from tracker.edge import answer, cookie
-from tracker.edge.address import Proxies
-from tracker.edge.answer import Answer, Send
-from tracker.edge.catalog import Catalog
+from tracker.domain.click_id import ZERO_HASH, Mint
+from tracker.domain.model import Click, Link, Outcome, Outcomes, Reason, Status, Visitor
+from tracker.edge.catalogue.catalogue import Catalog
 from tracker.edge.click import assemble
-from tracker.edge.geo import GeoReader
-from tracker.edge.lenient_link import read_leniently
-from tracker.edge.link import MAX_TARGET, is_tracking_path, read_link
+from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.http import response
+from tracker.edge.http.request import Request
+from tracker.edge.http.response import Answer, Send
 from tracker.edge.metrics import Metrics
-from tracker.edge.orphans import OrphanLog
-from tracker.edge.recorder import NotRecorded
-from tracker.edge.recorders import Part, Recorders
-from tracker.edge.request import Request
-from tracker.edge.verdict import prepare
-from tracker.edge.visitor import is_speculative, read_visitor
-from tracker.model import Click, Link, Outcome, Outcomes, Reason, Status, Visitor
+from tracker.edge.outcome import prepare
+from tracker.edge.read import cookie
+from tracker.edge.read.client_address import Proxies
+from tracker.edge.read.lenient_link import read_leniently
+from tracker.edge.read.link import MAX_TARGET, is_tracking_path, read_link
+from tracker.edge.read.visitor import is_speculative, read_visitor
+from tracker.edge.record.partitioned import Part, Recorders
+from tracker.edge.record.recorder import NotRecorded
+from tracker.edge.unmatched import OrphanLog
 from tracker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Redirect:
     ) -> None:
         self._proxies = Proxies(settings.trusted_proxies)
         self._on_loss = settings.on_loss
-        self._prefetched = answer.page(
+        self._prefetched = response.page(
             settings.prefetch_status, "Not followed yet", "This link is counted when it is followed."
         )
         self._cookie_name, self._cookie_seconds = settings.cookie_name.encode(), settings.cookie_days * 86_400
@@ -98,8 +99,8 @@ class Redirect:
         if request.method == "GET":
             await self.follow([hit])
         else:
-            hit.give(self._refusal(answer.NOT_ALLOWED) if request.method != "HEAD" else self._head(request))
-        await answer.send_as_messages(send, hit.given, without_body=request.method == "HEAD")
+            hit.give(self._refusal(response.NOT_ALLOWED) if request.method != "HEAD" else self._head(request))
+        await response.send_as_messages(send, hit.given, without_body=request.method == "HEAD")
 
     async def follow(self, hits: Sequence[Hit]) -> None:
         """Answer GETs of links; one that cannot be answered, whyever, is no other's fate."""
@@ -123,7 +124,7 @@ class Redirect:
         """Answer what is no click, before anything of it is read."""
         request = hit.request
         if len(request.raw_path) + len(request.query) > MAX_TARGET:
-            hit.give(self._refusal(answer.TOO_LONG))
+            hit.give(self._refusal(response.TOO_LONG))
         elif is_speculative(request.headers):
             self._metrics.count("speculative_requests")
             hit.give(self._prefetched)
@@ -185,7 +186,7 @@ class Redirect:
     def _give(self, hit: Hit, click: Click, outcome: Outcome) -> None:
         given = self._answer(click, outcome)
         if click.offer.visitor_cookie and self._cookie_key(hit.request) is None:
-            given = answer.with_header(given, b"set-cookie", self._new_cookie(click))
+            given = response.with_header(given, b"set-cookie", self._new_cookie(click))
         hit.give(given)
         self._count(click, outcome)
 
@@ -228,11 +229,11 @@ class Redirect:
 
     def _answer(self, click: Click, outcome: Outcome) -> Answer:
         if outcome.status is _REJECTED:
-            return answer.refusal(outcome.reason)
+            return response.refusal(outcome.reason)
         taker = click.offer
         if outcome.offer_id != taker.id:
             taker = self._catalog.offers.get(outcome.offer_id, taker)
-        return answer.redirect(taker.redirect_status, outcome.location, taker.referrer_policy)
+        return response.redirect(taker.redirect_status, outcome.location, taker.referrer_policy)
 
     def _new_cookie(self, click: Click) -> bytes:
         is_https = click.visitor.requested_link.startswith("https:")
@@ -242,16 +243,16 @@ class Redirect:
     def _orphan(self, link: Link, visitor: Visitor, *, is_click: bool) -> Answer:
         """What a hit gets that names no known offer or affiliate: the network's fallback, else a page."""
         if not self._catalog.loaded.is_set():
-            return answer.UNAVAILABLE
+            return response.UNAVAILABLE
         self._metrics.count("orphans")
         if is_click:
             self._orphans.note(link, visitor, is_offer_known=link.offer_id in self._catalog.offers)
         location = self._catalog.orphan_location()
-        return answer.redirect(302, location, "") if location else answer.NOT_FOUND
+        return response.redirect(302, location, "") if location else response.NOT_FOUND
 
     def _lost(self, click: Click, outcome: Outcome) -> Answer:
         self._metrics.count("clicks_not_recorded", f'answer="{self._on_loss}"')
-        return self._answer(click, outcome) if self._on_loss == "redirect" else answer.UNAVAILABLE
+        return self._answer(click, outcome) if self._on_loss == "redirect" else response.UNAVAILABLE
 
     def _refusal(self, refusal: Answer) -> Answer:
         self._metrics.count("bad_requests", f'status="{refusal.status}"')
@@ -275,7 +276,7 @@ class _Asked:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.given = answer.FAILED
+        self.given = response.FAILED
 
     def give(self, answer: Answer) -> None:
         self.given = answer
@@ -283,7 +284,7 @@ class _Asked:
 
 def _fail(hit: Hit) -> None:
     logger.exception("a hit could not be answered")
-    hit.give(answer.FAILED)
+    hit.give(response.FAILED)
 
 
 _REJECTED, _NOTHING = Status.REJECTED, Reason.NONE  # Enum attributes are slow

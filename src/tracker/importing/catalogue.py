@@ -17,16 +17,16 @@ from typing import Annotated, Any, NamedTuple, TypeGuard, cast
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tracker.api import goals, link_places, offers, partners, traffic
-from tracker.api.fields import Fields
-from tracker.api.problems import Problem
-from tracker.api.resource import Editor, Resource, change_row, create_row, implied, path_of
+from tracker.api.http.problems import Problem
+from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.fields import Fields
+from tracker.catalogue.resource import Editor, Resource, change_row, create_row, implied, path_of
+from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
-from tracker.model import MAX_ID
-from tracker.store import managed
-from tracker.store.managed import Author, Reference, Row
-from tracker.store.pool import Connection, Pool
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author, Reference, Row
+from tracker.store.db import Connection, Pool
 
 _AUTHOR = Author(None, "import")
 
@@ -59,7 +59,7 @@ class _UndoneError(Exception):
 
 RESOURCES = tuple(
     resource
-    for module in (partners, offers, goals, traffic, link_places)
+    for module in (advertisers_affiliates, offers, goals, traffic, links)
     for resource in module.RESOURCES
     if not resource.mint  # secrets are made here, and shown once
 )
@@ -76,7 +76,7 @@ async def bring(
     pool = cast(Pool, _OneConnection(connection))
     bringing = _Bringing(connection, Editor(pool, _AUTHOR, confirmed=confirmed), entries)
     with suppress(_UndoneError):
-        async with managed.changing(pool):
+        async with edit.changing(pool):
             await bringing.keep_ids_free()
             for resource in _in_order():
                 await bringing.run(resource)
@@ -177,20 +177,20 @@ class _Bringing:
     async def keep_ids_free(self) -> None:
         """Have offers' base goals, which come with them, leave those ids alone that the files say."""
         said = max(self._said_ids("goal"), default=0)
-        if said > await managed.last_id(self._connection, "goal"):
-            await managed.pass_id(self._connection, "goal", said)
+        if said > await edit.last_id(self._connection, "goal"):
+            await edit.pass_id(self._connection, "goal", said)
 
     async def pass_ids(self) -> None:
         """Have ids that are given from now on come after those of the files."""
         for table, rows in self._loaded.items():
             if rows.last_id:
-                await managed.pass_id(self._connection, table, rows.last_id)
+                await edit.pass_id(self._connection, table, rows.last_id)
 
     async def _rows(self, name: str) -> _Rows:
         if name not in self._loaded:
             table = next(resource.table for resource in RESOURCES if resource.table.name == name)
-            rows = await managed.every(self._connection, table)
-            last_id = await managed.last_id(self._connection, name) if table.key == "id" else 0
+            rows = await edit.every(self._connection, table)
+            last_id = await edit.last_id(self._connection, name) if table.key == "id" else 0
             self._loaded[name] = _Rows(rows, max([last_id, *self._said_ids(name)]))
         return self._loaded[name]
 

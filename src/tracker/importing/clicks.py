@@ -8,12 +8,13 @@ from datetime import tzinfo
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from tracker import device_words
-from tracker.clickhash import hash_for, is_click_hash, millis_of
 from tracker.domain import normalise
-from tracker.edge.address import plain_address
-from tracker.edge.link import MAX_TARGET, MAX_VALUE
-from tracker.edge.visitor import (
+from tracker.domain.click_id import hash_for, is_click_hash, millis_of
+from tracker.domain.model import ClickRow, Reason, Status
+from tracker.edge.enrich import device_words
+from tracker.edge.read.client_address import plain_address
+from tracker.edge.read.link import MAX_TARGET, MAX_VALUE
+from tracker.edge.read.visitor import (
     MAX_CLIENT_HINTS,
     MAX_FETCH,
     MAX_HOST,
@@ -24,10 +25,9 @@ from tracker.edge.visitor import (
 )
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
-from tracker.model import ClickRow, Reason, Status
-from tracker.store.click_row import AFF_SUBS
-from tracker.store.imported_clicks import ImportedClick, Written
-from tracker.store.imports import MISSING, Known
+from tracker.store.clicks.columns import AFF_SUBS
+from tracker.store.imports.clicks import ImportedClick, Written
+from tracker.store.imports.progress import MISSING, Known
 
 _LONGEST_WORD = 100
 

@@ -8,14 +8,14 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from tracker.clickhash import hash_for, is_click_hash, millis_of
-from tracker.conversion import ADV_SUBS, DEFAULT_WORDS, no_status
+from tracker.domain.click_id import hash_for, is_click_hash, millis_of
+from tracker.domain.money import read_currency
 from tracker.domain.normalise import amount, given, hash_, trim, word
-from tracker.edge.link import MAX_VALUE
+from tracker.domain.postback import ADV_SUBS, DEFAULT_WORDS, no_status
+from tracker.edge.read.link import MAX_VALUE
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
-from tracker.money import read_currency
-from tracker.store.imported_conversions import COMPARED, ImportedConversion
+from tracker.store.imports.conversions import COMPARED, ImportedConversion
 
 _CURRENCIES = ("sale_currency", "payout_currency", "revenue_currency")
 _GOALS = ("goal", "goal_code", "goal_name", "event")

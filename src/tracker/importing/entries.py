@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tracker.api.resource import Resource
-from tracker.complaint import Complaint
+from tracker.catalogue.resource import Resource
 from tracker.domain.csv_rows import Columns
+from tracker.domain.model import MAX_ID
+from tracker.errors import Complaint
 from tracker.importing import yaml_file
 from tracker.importing.files import RowFile
 from tracker.importing.values import flag, whole
-from tracker.model import MAX_ID
 
 Fields = dict[str, Any]
 

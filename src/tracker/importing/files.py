@@ -23,11 +23,11 @@ from typing import IO, Any, NamedTuple, cast
 
 import orjson
 
-from tracker.complaint import Complaint
 from tracker.domain import csv_rows
 from tracker.domain.csv_rows import LEFT_OUT, Columns, CsvError
 from tracker.domain.json_object import field_there_twice, twice
 from tracker.domain.normalise import PERCENT
+from tracker.errors import Complaint
 
 Fields = dict[str, Any]
 

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from tracker.complaint import Complaint
+from tracker.errors import Complaint
 from tracker.importing.files import Line, RowFile
-from tracker.store import imports
-from tracker.store.imports import Batch, Comparison, Run, Sums, added
-from tracker.store.pool import Connection
+from tracker.store.db import Connection
+from tracker.store.imports import progress as imports
+from tracker.store.imports.progress import Batch, Comparison, Run, Sums, added
 
 BATCH = 5_000
 """Rows of one transaction: writers of the same quarter-hours wait for so many."""

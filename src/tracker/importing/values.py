@@ -9,11 +9,11 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 
-from tracker.api.times import first_second, read_local
+from tracker.domain.local_time import first_second, read_local
+from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import given, trim, word
-from tracker.edge.link import MAX_VALUE
-from tracker.edge.text import crop
-from tracker.model import MAX_ID
+from tracker.edge.read.link import MAX_VALUE
+from tracker.edge.read.text import crop
 
 Reader = Callable[[Any], Any]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tracker.complaint import Complaint
+from tracker.errors import Complaint
 from tracker.importing.files import unpacked
 
 _SCALARS = (

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from tracker.domain.normalise import AT_ENDS, MACRO, NO_DEVICES, NOTHING
-from tracker.store.goal_prices import PRICE_OF
-from tracker.store.pool import Connection
+from tracker.store.conversions.goal_prices import PRICE_OF
+from tracker.store.db import Connection
 
 MOST = 1_000
 """Rows of each kind that are named at most."""

@@ -8,8 +8,8 @@ from importlib.resources import files
 
 import asyncpg
 
-from tracker.store import partitions
-from tracker.store.pool import REFUSED, Connection, Pool, connect
+from tracker.store.clicks import partitions
+from tracker.store.db import REFUSED, Connection, Pool, connect
 
 _log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
-from tracker.rates import Rate, read_rate
-from tracker.store import managed
-from tracker.store.managed import Author, Row, Table
-from tracker.store.owner import Owner
-from tracker.store.pool import Connection, Pool, connect
+from tracker.domain.rates import Rate, read_rate
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author, Row, Table
+from tracker.store.db import Connection, Pool, connect
+from tracker.store.token_owner import Owner
 
 MEANINGS = {
     "clicks:read": "look at clicks",
@@ -194,7 +194,7 @@ async def create_token(
 async def issue(connection: Connection, author: Author, new: NewToken) -> Issued:
     """Make a token."""
     issued = await _insert(connection, new)
-    await managed.note(connection, author, TOKENS, f"tokens/{issued.row['id']}", None, issued.row)
+    await edit.note(connection, author, TOKENS, f"tokens/{issued.row['id']}", None, issued.row)
     return issued
 
 
@@ -225,7 +225,7 @@ async def rotate(connection: Connection, author: Author, before: Row, overlap: t
     secret = _new_secret()
     await connection.execute(_ROTATE, before["id"], overlap, digest(secret), _hint(secret))
     row = await _read(connection, before["id"])
-    await managed.note(connection, author, TOKENS, f"tokens/{row['id']}", before, row)
+    await edit.note(connection, author, TOKENS, f"tokens/{row['id']}", before, row)
     return Issued(secret, row)
 
 
@@ -235,7 +235,7 @@ async def revoke(connection: Connection, author: Author, before: Row) -> Row:
         return before
     await connection.execute(_REVOKE, before["id"])
     row = await _read(connection, before["id"])
-    await managed.note(connection, author, TOKENS, f"tokens/{row['id']}", before, row)
+    await edit.note(connection, author, TOKENS, f"tokens/{row['id']}", before, row)
     return row
 
 
@@ -320,7 +320,7 @@ def digest(token: str) -> bytes:
 
 
 async def _read(connection: Connection, id_: int) -> Row:
-    row = await managed.one(connection, TOKENS, {"id": id_})
+    row = await edit.one(connection, TOKENS, {"id": id_})
     assert row is not None
     return row
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from tracker.conversion import ADV_SUBS
 from tracker.domain.normalise import is_unfilled, trim
-from tracker.store.click_row import AFF_SUBS
-from tracker.store.pool import Connection
+from tracker.domain.postback import ADV_SUBS
+from tracker.store.clicks.columns import AFF_SUBS
+from tracker.store.db import Connection
 
 LATEST = 20_000
 """How many rows are looked at: the last ones, so that what was put right is not told of for ever."""

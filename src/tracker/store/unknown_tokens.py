@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tracker.store.pool import Pool
+from tracker.store.db import Pool
 from tracker.store.tokens import Found, Token, digest, find_all, note_use
 
 _MOST_TOGETHER = 500

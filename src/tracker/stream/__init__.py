@@ -8,7 +8,7 @@ Keys of one partition share a hash tag, so that they live on one node of a clust
     unique:{p}:<window>:<slice>:<n>  buckets of visitors seen (record_clicks.lua)
     remembered:{p}                   memory that these buckets take, and networks that get no more of it
     remembered:{p}:parts             the same by the hour in which it is free again, and by network
-    cap:{p}:<counter>                what a cap has counted in a period (tracker.caps names it)
+    cap:{p}:<counter>                what a cap has counted in a period (tracker.domain.caps names it)
     ledger:{p}:<hour>                what has become of the clicks of each minute of an hour, counted
     edges:{p}                        by <slot>/<run id>, each edge's word: up to when its clicks are here, and
                                      what is in its spool

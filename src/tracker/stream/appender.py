@@ -10,9 +10,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from tracker.domain import caps
+from tracker.domain.model import Click
 from tracker.stream.connection import Connection, RefusedError, Script
+from tracker.stream.partitions import partition_of
 from tracker.stream.record import (
     ANSWER_BYTES,
     OUTCOME_PLACES,
@@ -34,7 +37,7 @@ MAX_BATCH_BYTES = 1 << 20
 OWN_LANE_SECONDS = 86_400
 """How long the lane of one click is: later, a repeated call makes a second entry, which the writer drops."""
 
-_SCRIPT = Script(files(__package__).joinpath("record_clicks.lua").read_bytes())
+_SCRIPT = Script(files(__package__).joinpath("lua", "record_clicks.lua").read_bytes())
 _ANSWERED = struct.Struct(">II")  # minute, clicks
 
 
@@ -298,3 +301,36 @@ class Appender:
 
 def _is_refusal(error: Exception) -> bool:
     return isinstance(error, RefusedError) and error.kind in _REFUSALS
+
+
+class Counted(NamedTuple):
+    """A click whose caps are lowered by what other partitions have counted, and what all have together."""
+
+    click: Click
+    counts: list[int]
+
+
+class Appenders:
+    """Finds the appender of a visitor's partition, and asks the others for what they know."""
+
+    def __init__(self, url: str, memory: VisitorMemory) -> None:
+        self._appenders = [Appender(url, number, memory=memory) for number in range(memory.partitions)]
+
+    def of(self, click: Click) -> Appender:
+        return self._appenders[partition_of(click.visitor_key, len(self._appenders))]
+
+    async def counted(self, click: Click, within: float) -> Counted:
+        """Ask what all partitions have counted for a click's caps, each within so many seconds.
+
+        Raises:
+            AppendError: one of them did not say.
+        """
+        names = [counter.name for counter in click.counters]
+        counted = [await appender.counts(names, within) for appender in self._appenders]
+        sums = [sum(counts) for counts in zip(*counted, strict=True)]
+        own = counted[partition_of(click.visitor_key, len(counted))]
+        elsewhere = [total - here for total, here in zip(sums, own, strict=True)]
+        return Counted(click._replace(counters=caps.lowered(click.counters, elsewhere)), sums)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(appender.close() for appender in self._appenders))

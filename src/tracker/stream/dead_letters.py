@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 
 import redis.asyncio
 
-from tracker.complaint import Complaint
+from tracker.errors import Complaint
 from tracker.settings import MAX_PARTITIONS
-from tracker.stream import counting
+from tracker.stream import ledger_scripts
 from tracker.stream.record import hash_of
 
 _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
@@ -56,8 +56,8 @@ class DeadLetters:
     def __init__(self, url: str) -> None:
         # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
         self._client: Any = redis.asyncio.Redis.from_url(url, protocol=2, socket_connect_timeout=2)
-        self._replay = self._client.register_script(counting.script("replay.lua"))
-        self._drop = self._client.register_script(counting.script("drop.lua"))
+        self._replay = self._client.register_script(ledger_scripts.script("replay.lua"))
+        self._drop = self._client.register_script(ledger_scripts.script("drop.lua"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,4 +115,8 @@ def _fits(place: bytes) -> bool:
 
 
 def _arguments(letter: DeadLetter) -> list[Any]:
-    return [*counting.first_arguments(letter.partition), letter.place, counting.minute_of(letter.fields)]
+    return [
+        *ledger_scripts.first_arguments(letter.partition),
+        letter.place,
+        ledger_scripts.minute_of(letter.fields),
+    ]

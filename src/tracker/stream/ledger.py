@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import redis.asyncio
 
-from tracker.clickhash import is_click_hash, millis_of
+from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.settings import MAX_PARTITIONS
 
 MINUTE = 60_000

@@ -14,7 +14,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tracker.conversion import Postback, Source, read_postback
+from tracker.domain.postback import Postback, Source, read_postback
 from tracker.stream.record import Undecodable
 
 VERSION = b"\x01"

@@ -17,8 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from tracker.model import fast
-from tracker.stream import counting
+from tracker.domain.model import fast
+from tracker.stream import ledger_scripts
 from tracker.stream.connection import Connection, RefusedError, Script, Word
 
 GROUP = b"writers"
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 5.0
 _PAGE = 1000  # entries of one call: more would hold up the edges' calls for milliseconds
 _ENOUGH_BYTES = 8 << 20  # of records, after which no more is read at once: hostile ones have 30 KB each
 _CONSUMER, _NEW = b"writer-", b">"
-_ACKNOWLEDGE = Script(counting.script("acknowledge.lua").encode())
+_ACKNOWLEDGE = Script(ledger_scripts.script("acknowledge.lua").encode())
 
 
 class Delivery(NamedTuple):
@@ -71,10 +71,10 @@ class Reader:
         self._lock = self._locks + b"%d" % slot
         self._consumer = _CONSUMER + b"%d" % slot
         self._token = secrets.token_hex(8)
-        self._first_arguments = counting.first_arguments(partition)
-        self._bury = self._client.register_script(counting.script("bury.lua"))
+        self._first_arguments = ledger_scripts.first_arguments(partition)
+        self._bury = self._client.register_script(ledger_scripts.script("bury.lua"))
         self._take_over = self._client.register_script(
-            files(__package__).joinpath("take_over.lua").read_text()
+            files(__package__).joinpath("lua", "take_over.lua").read_text()
         )
 
     async def __aenter__(self) -> Self:
@@ -173,8 +173,12 @@ class Reader:
     async def _acknowledge_page(self, deliveries: Iterable[Delivery], duplicates: AbstractSet[int]) -> None:
         ids: dict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         for delivery in deliveries:
-            kind = counting.DUPLICATE if duplicates and delivery.number in duplicates else counting.STORED
-            ids[counting.minute_of_sound(delivery.fields), kind].append(delivery.id)
+            kind = (
+                ledger_scripts.DUPLICATE
+                if duplicates and delivery.number in duplicates
+                else ledger_scripts.STORED
+            )
+            ids[ledger_scripts.minute_of_sound(delivery.fields), kind].append(delivery.id)
         arguments: list[Word] = [1, self._stream, *self._first_arguments, GROUP]
         for (minute, kind), those in ids.items():
             arguments += (minute, kind, len(those), *those)
@@ -189,7 +193,7 @@ class Reader:
         """
         await self._bury(
             [self._stream, self._dead],
-            [*self._first_arguments, GROUP, delivery.id, reason, counting.minute_of(delivery.fields)],
+            [*self._first_arguments, GROUP, delivery.id, reason, ledger_scripts.minute_of(delivery.fields)],
         )
 
     async def waiting(self) -> int:

@@ -10,8 +10,8 @@ from zlib import crc32
 
 import orjson
 
-from tracker.clickhash import is_click_hash, millis_of
-from tracker.model import Click, ClickRow, Counter, Link, Outcomes, Reason, Status, fast
+from tracker.domain.click_id import is_click_hash, millis_of
+from tracker.domain.model import Click, ClickRow, Counter, Link, Outcomes, Reason, Status, fast
 
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""

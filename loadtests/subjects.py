@@ -1,0 +1,330 @@
+"""What the benchmarks measure: servers of several kinds, their engines, and the requests they get."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from urllib.parse import quote
+
+import asyncpg
+from redis.asyncio import Redis
+
+from loadtests.traffic import AFFILIATES, OFFERS, USER_AGENTS
+from tracker.processes.children import Claim
+from tracker.processes.engines.cluster import ADMIN, ROLE
+from tracker.processes.engines.engine import Engine, resolve
+from tracker.processes.engines.postgres import start_postgres
+from tracker.processes.engines.valkey import start_valkey
+from tracker.settings import Settings
+from tracker.store.catalogue.demo import load_demo
+from tracker.store.migrate import migrate
+
+HERE = Path(__file__).parent
+BIG_OFFERS, BIG_AFFILIATES = 10_000, 100_000
+
+_STREAM = "clicks:{0}"
+_START_SECONDS = 60.0
+_POOL = 1_000
+_BIG_CATALOGUE = """
+INSERT INTO advertiser (id, name) VALUES (1, 'Big');
+INSERT INTO offer (id, name, advertiser_id)
+SELECT id, 'Offer ' || id, 1 FROM generate_series(1, {offers}) AS id;
+INSERT INTO offer_url (offer_id, url)
+SELECT id, 'https://ad.example/land?click_id={{hash}}&aff_id={{affiliate_id}}&sub={{aff_sub}}'
+FROM generate_series(1, {offers}) AS id;
+INSERT INTO affiliate (id, name) SELECT id, 'Affiliate ' || id FROM generate_series(1, {affiliates}) AS id;
+"""
+
+BARE, ROUTE, NAIVE, OURS, DISTINCT, BIG = (
+    "bare uvicorn ASGI 302",
+    "Starlette Route, empty Response",
+    "naive SET + XADD",
+    "tracker edge",
+    "tracker edge, every agent and IP new",
+    f"tracker edge, {BIG_OFFERS:,} offers x {BIG_AFFILIATES:,} affiliates",
+)
+SMALL = "tracker edge, the same requests, 10 offers x 10 affiliates"
+
+
+class CannotMeasure(Exception):  # noqa: N818 - one line that says what stands in the way
+    """The benchmark cannot be run, or tells nothing; the message is one line for the operator."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    port: int
+    pid: int
+    requests: Path
+    engine: Engine | None
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Where what runs; None: on any of them."""
+
+    server: int | None = None
+    generator: int | None = None
+
+    @classmethod
+    def of_this_machine(cls) -> Cores:
+        usable = sorted(os.sched_getaffinity(0))
+        return cls(usable[0], usable[-1]) if len(usable) > 1 else cls()
+
+
+class House:
+    """The engines and servers of one benchmark: see open_house."""
+
+    def __init__(self, stack: AsyncExitStack, directory: Path, cores: Cores, under: Sequence[str]) -> None:
+        self._stack = stack
+        self.directory = directory
+        self._cores = cores
+        self._under = under
+        self.contenders: list[Contender] = []
+
+    async def empty_stream(self) -> None:
+        async with Redis.from_url(self.valkey.url) as client:
+            await client.xtrim(_STREAM, maxlen=0, approximate=False)
+
+    async def backlog(self) -> int:
+        """How many clicks wait on the stream."""
+        async with Redis.from_url(self.valkey.url) as client:
+            return int(await client.xlen(_STREAM))
+
+    async def stream_bytes(self) -> float:
+        """Bytes of memory that a click on the stream takes."""
+        async with Redis.from_url(self.valkey.url) as client:
+            size = await client.memory_usage(_STREAM, samples=0)
+            return (size or 0) / max(await client.xlen(_STREAM), 1)
+
+    async def start_engines(self) -> None:
+        """Start Valkey and PostgreSQL, the latter with the demo catalogue."""
+        self.valkey, self.postgres = await self._engines("ours", "valkey", "postgres")
+        await migrate(self.postgres.url)
+        await load_demo(self.postgres.url)
+        (self._naive_valkey,) = await self._engines("naive", "valkey")
+        async with Redis.from_url(self._naive_valkey.url) as client:
+            await client.config_set("appendfsync", "everysec")  # as such services run
+
+    async def _engines(self, name: str, *kinds: str) -> list[Engine]:
+        settings = resolve(Settings(data_dir=self.directory / name))
+        claim = await Claim.take(settings.data_dir)
+        self._stack.push_async_callback(claim.release)
+        starters = {"valkey": start_valkey, "postgres": start_postgres}
+        engines = []
+        for kind in kinds:
+            engine = await starters[kind](settings, claim)
+            self._stack.push_async_callback(engine.stop)
+            if kind == "valkey":
+                pin(engine.process.pid, self._cores.server)
+            engines.append(engine)
+        return engines
+
+    async def _fill_databases(self) -> None:
+        for name, offers, affiliates in (("small", 10, 10), ("big", BIG_OFFERS, BIG_AFFILIATES)):
+            await migrate(await self.create_database(name))
+            await _execute(self.dsn(name), _BIG_CATALOGUE.format(offers=offers, affiliates=affiliates))
+
+    async def start_all(self) -> None:
+        """Start every contender."""
+        await self._fill_databases()
+        requests = self.directory / "requests"
+        requests.mkdir()
+        demo = write_requests(requests / "demo", tuple(OFFERS), tuple(AFFILIATES))
+        new = write_requests(requests / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
+        small = write_requests(requests / "small", range(1, 11), range(1, 11))
+        big = write_requests(requests / "big", range(1, BIG_OFFERS + 1), range(1, BIG_AFFILIATES + 1))
+        await self.start_server(BARE, "bare", requests=demo)
+        await self.start_server(ROUTE, "route", requests=demo)
+        await self.start_server(
+            NAIVE, "naive", self._naive_valkey.url, requests=demo, engine=self._naive_valkey
+        )
+        await self.start_edge(OURS, "tracker", demo)
+        edge = self.contenders[-1]
+        self.contenders.append(Contender(DISTINCT, edge.port, edge.pid, new, edge.engine))
+        await self.start_edge(SMALL, "small", small)
+        await self.start_edge(BIG, "big", big)
+
+    async def start_pair(self) -> None:
+        """Start the bare server, an edge and its worker."""
+        requests = write_requests(self.directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
+        await self.start_server(BARE, "bare", requests=requests)
+        await self.start_edge(OURS, "tracker", requests)
+        self.worker_pid = (await self.spawn("tracker", "worker", env=self.environ("tracker"))).pid
+
+    async def start_server(
+        self, name: str, *words: str, requests: Path, engine: Engine | None = None
+    ) -> None:
+        port = _free_port()
+        process = await self.spawn("loadtests.servers", words[0], str(port), *words[1:], env=_clean_environ())
+        await self._add(Contender(name, port, process.pid, requests, engine), process, "/")
+
+    async def create_database(self, name: str) -> str:
+        """An empty database; returns its DSN."""
+        admin = self.postgres.url.replace(ROLE, ADMIN, 1)
+        await _execute(admin, f"CREATE DATABASE {name} OWNER {ROLE}")
+        return self.dsn(name)
+
+    async def start_api(self, database: str) -> tuple[int, int]:
+        """Start an API that refuses nobody for asking often; returns its port and process."""
+        port = _free_port()
+        environ = self.environ(database) | {
+            "TRACKER_API_PORT": str(port),
+            "TRACKER_API_RATE": "1000000/second",
+        }
+        process = await self.spawn("tracker", "api", env=environ)
+        await until_answering(port, "/health/ready", process)
+        return port, process.pid
+
+    async def start_edge(self, name: str, database: str, requests: Path) -> None:
+        port = _free_port()
+        environ = self.environ(database) | {"TRACKER_PORT": str(port)}
+        process = await self.spawn("tracker", "edge", env=environ)
+        await self._add(Contender(name, port, process.pid, requests, self.valkey), process, "/health/ready")
+
+    async def _add(self, contender: Contender, process: asyncio.subprocess.Process, path: str) -> None:
+        await until_answering(contender.port, path, process)
+        self.contenders.append(contender)
+
+    async def spawn(
+        self,
+        module: str,
+        *words: str,
+        env: Mapping[str, str],
+        stdout: int | None = None,
+        fds: Sequence[int] = (),
+    ) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            *(*self._under, sys.executable, "-m", module, *words),
+            env=env,
+            stdout=stdout,
+            pass_fds=fds,
+            cwd=HERE.parent,
+            start_new_session=True,
+        )
+        self._stack.push_async_callback(end, process)
+        pin(process.pid, self._cores.server)
+        return process
+
+    def environ(self, database: str) -> dict[str, str]:
+        data_dir = self.directory / f"edge-{database}"
+        data_dir.mkdir(exist_ok=True)
+        return _clean_environ() | {
+            "TRACKER_REDIS_URL": self.valkey.url,
+            "TRACKER_POSTGRES_DSN": self.dsn(database),
+            "TRACKER_DATA_DIR": str(data_dir),
+            "TRACKER_TRUSTED_PROXIES": "127.0.0.1/32",
+            "TRACKER_APPEND_TIMEOUT_MS": "10000",
+        }
+
+    def dsn(self, database: str) -> str:
+        return self.postgres.url.replace("/tracker?", f"/{quote(database)}?", 1)
+
+
+@asynccontextmanager
+async def open_house(cores: Cores = Cores(), under: Sequence[str] = ()) -> AsyncIterator[House]:
+    """Engines in a temporary directory, and what is started beside them: it all ends with the block.
+
+    `under`: the command that servers are run under, such as valgrind with its options; "{directory}" in it is
+    the house's own.
+    """
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
+        os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
+        house = House(stack, Path(directory), cores, [word.format(directory=directory) for word in under])
+        await house.start_engines()
+        yield house
+
+
+def write_requests(
+    path: Path, offers: Sequence[int], affiliates: Sequence[int], *, distinct: bool = False
+) -> Path:
+    """A file of ready requests; `distinct` leaves places for the generator to make agent and address new."""
+    chance = Random(2)
+    agents = [line.split("\t")[4] for line in USER_AGENTS.read_text().splitlines()[1:]]
+    requests = []
+    for number in range(_POOL):
+        agent, address = chance.choice(agents), f"24.0.{number // 250}.{number % 250}"
+        if distinct:
+            agent, address = f"{agent} @N@", "@IP@"
+        query = (
+            f"affiliate_id={chance.choice(affiliates)}&aff_sub=s{number % 40}&source=bench&gclid={number:x}"
+        )
+        requests.append(
+            f"GET /offer/{chance.choice(offers)}?{query} HTTP/1.1\r\nHost: links.example\r\n"
+            f"User-Agent: {agent}\r\nX-Forwarded-For: {address}\r\n"
+            "Accept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
+        )
+    path.write_bytes("\x1e".join(requests).encode())
+    return path
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process that are in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def pin(pid: int, core: int | None) -> None:
+    if core is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, {core})
+
+
+def _clean_environ() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _execute(dsn: str, statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
+
+
+async def until_answering(port: int, path: str, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(_START_SECONDS):
+        while not await _answers(port, path):
+            if process.returncode is not None:
+                raise CannotMeasure("a server ended before it answered, see above")
+            await asyncio.sleep(0.05)
+
+
+async def _answers(port: int, path: str) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    status = (await reader.readline()).split(b" ")
+    writer.close()
+    return len(status) > 1 and status[1] != b"503"
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(10):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

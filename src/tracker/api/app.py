@@ -1,0 +1,114 @@
+"""The API as one application: routes, errors, and the connections it opens and closes."""
+
+from __future__ import annotations
+
+from asyncio import wait_for
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ExceptionHandler
+
+from tracker.api import audit, explain, health, ledger, reports, tokens
+from tracker.api.clicks import create as create_clicks
+from tracker.api.clicks import endpoints as clicks
+from tracker.api.clicks.creator import Creator
+from tracker.api.conversions import affiliate_postbacks, period_closes, postbacks, status_upload
+from tracker.api.conversions import endpoints as conversions
+from tracker.api.conversions import manual as manual_conversions
+from tracker.api.http.complete_until import CompleteUntil
+from tracker.api.http.exports import RunningExports
+from tracker.api.http.problems import answer_defect, answer_not_migrated, answer_problem, answer_unavailable
+from tracker.api.http.rate_limits import Limits, TellLimits
+from tracker.api.http.routing import PathRouter
+from tracker.api.partner_access import endpoints as partner_access
+from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.domain.click_id import Mint
+from tracker.edge.enrich.geo import GeoReader
+from tracker.metrics_socket import answering
+from tracker.settings import Settings
+from tracker.store.catalogue.edit import BUSY
+from tracker.store.db import UNREACHABLE, open_pool
+from tracker.store.outages import NOT_MIGRATED
+from tracker.store.paging import TOO_SLOW
+from tracker.store.unknown_tokens import UnknownTokens
+from tracker.stream.ledger import StreamLedger
+from tracker.stream.postbacks import PostbackStream
+
+_CLOSE_SECONDS = 5
+_LONGEST_WAIT_SECONDS = 10.0  # for a connection to Postgres that another request has
+
+_RESOURCES = (
+    clicks,
+    create_clicks,
+    conversions,
+    manual_conversions,
+    status_upload,
+    postbacks,
+    period_closes,
+    explain,
+    goals,
+    ledger,
+    reports,
+    affiliate_postbacks,
+    offers,
+    advertisers_affiliates,
+    traffic,
+    links,
+    tokens,
+    partner_access,
+    audit,
+    health,
+)
+
+_EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
+    HTTPException: answer_problem,
+    Exception: answer_defect,
+    **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
+    **dict.fromkeys(NOT_MIGRATED, answer_not_migrated),
+}
+
+
+def create_api(settings: Settings) -> Starlette:
+    """The API's application; the engines' addresses must be set. It starts also while they are away."""
+    answers: Counter[int] = Counter()
+    app = Starlette(
+        middleware=[Middleware(health.CountAnswers, answers), Middleware(TellLimits)],
+        exception_handlers=_EXCEPTION_HANDLERS,
+    )
+    app.router = PathRouter([route for resource in _RESOURCES for route in resource.routes], _opened)
+    app.state.settings = settings
+    app.state.answers = answers
+    app.state.exports = RunningExports()
+    return app
+
+
+@asynccontextmanager
+async def _opened(app: Starlette) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    assert settings.postgres_dsn is not None
+    assert settings.redis_url is not None
+    app.state.pool = await open_pool(settings.postgres_dsn, longest_wait=_LONGEST_WAIT_SECONDS)
+    app.state.mint = Mint()
+    app.state.geo = GeoReader(settings.geoip_db)
+    app.state.creator = Creator(settings, app.state.pool, app.state.geo)
+    app.state.limits = Limits(settings)
+    app.state.unknown_tokens = UnknownTokens(app.state.pool)
+    app.state.stream = StreamLedger(settings.redis_url)
+    app.state.postbacks = PostbackStream(settings.redis_url)
+    app.state.complete_until = CompleteUntil(app.state.stream, settings.data_dir)
+    try:
+        async with answering(settings.data_dir, f"api-{settings.api_port}", health.answers(app)):
+            yield
+    finally:
+        await app.state.creator.close()
+        app.state.geo.close()
+        await app.state.complete_until.close()
+        await app.state.limits.close()
+        await app.state.stream.close()
+        await app.state.postbacks.close()
+        with suppress(TimeoutError):  # then close() has ended the connections all the same
+            await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

@@ -1,0 +1,262 @@
+"""What a create request may say of its clicks, and what it is answered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
+
+from tracker.api.clicks.creator import MAX_CLICKS, Described
+from tracker.domain.local_time import first_second, read_local
+from tracker.domain.model import MAX_ID, Visitor
+from tracker.domain.normalise import trim
+from tracker.edge.read.client_address import plain_address
+from tracker.edge.read.link import MAX_VALUE, read_link
+from tracker.edge.read.text import crop
+from tracker.edge.read.visitor import MAX_REFERRER, MAX_USER_AGENT
+from tracker.store.clicks.columns import ADV_SUBS, AFF_SUBS
+
+MAX_KEY = 200
+"""Longest dedupe_key, legacy_id and Idempotency-Key, in characters."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_IN_QUERY = {"affiliate_id", "url_id", "affiliate_source", "external_id", *AFF_SUBS, *ADV_SUBS}
+
+
+def read_key(value: object) -> str:
+    """A key that clicks or requests are known by."""
+    text = _text(value)
+    if not 1 <= len(text) <= MAX_KEY or _CONTROL.search(text):
+        raise ValueError(f"is not a text of 1 to {MAX_KEY} characters without control characters")
+    return text
+
+
+def _legacy_id(value: object) -> str:
+    return read_key(trim(_text(value)))
+
+
+def _id(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_ID:
+        raise ValueError(f"is not a whole number from 1 to {MAX_ID}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is not a text")
+    return value
+
+
+def _address(value: object) -> str:
+    address = plain_address(trim(_text(value)))
+    if not address:
+        raise ValueError("is not an IP address")
+    return address
+
+
+def _local(value: object) -> datetime:
+    return read_local(_text(value), is_end=False)
+
+
+def _may_be_null(read: Callable[[object], object]) -> BeforeValidator:
+    return BeforeValidator(lambda value: None if value is None else read(value))
+
+
+def _schema(type_: str, **more: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": type_, **more})
+
+
+def _about(text: str) -> Any:
+    return Field(default=None, description=text)
+
+
+_ID_BOUNDS: dict[str, object] = {"minimum": 1, "maximum": MAX_ID}
+_TEXT = "Kept as a link's: without control characters, cut to {} characters."
+
+Id = Annotated[int, BeforeValidator(_id), _schema("integer", **_ID_BOUNDS)]
+MaybeId = Annotated[
+    int | None, _may_be_null(_id), WithJsonSchema({"type": ["integer", "null"], **_ID_BOUNDS})
+]
+Text = Annotated[str | None, _may_be_null(_text), WithJsonSchema({"type": ["string", "null"]})]
+Key = Annotated[
+    str | None,
+    _may_be_null(read_key),
+    WithJsonSchema({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_KEY}),
+]
+LegacyId = Annotated[
+    str | None,
+    _may_be_null(_legacy_id),
+    WithJsonSchema({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_KEY}),
+]
+Address = Annotated[str | None, _may_be_null(_address), WithJsonSchema({"type": ["string", "null"]})]
+Local = Annotated[datetime | None, _may_be_null(_local), WithJsonSchema({"type": ["string", "null"]})]
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+def _of_new_click(schema: dict[str, Any]) -> None:
+    _without_defaults(schema)
+    schema["examples"] = [NEW_CLICK_EXAMPLE]
+
+
+NEW_CLICK_EXAMPLE: dict[str, Any] = {
+    "offer_id": 3,
+    "affiliate_id": 513,
+    "ip": "198.51.100.7",
+    "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/129.0.0.0 Safari/537.36",
+    "aff_sub": "newsletter",
+    "dedupe_key": "newsletter-2024-07-08-17",
+}
+
+
+class NewClick(BaseModel):
+    """A click to be created. What is left out or null is not known of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_of_new_click)
+
+    offer_id: Id = Field(description="The offer that was clicked.")
+    affiliate_id: Id = Field(description="The affiliate that sent the visitor.")
+    url_id: MaybeId = _about("The URL of the offer that was asked for.")
+    ip: Address = _about("The visitor's address, which tells where it is.")
+    user_agent: Text = _about(
+        "The visitor's User-Agent. Left out, the device is unknown and no bot is suspected; with neither "
+        f"this nor ip, the click is a visitor's first. {_TEXT.format(MAX_USER_AGENT)}"
+    )
+    referrer: Text = _about(f"The page that the link stood on. {_TEXT.format(MAX_REFERRER)}")
+    affiliate_source: Text = _about(_TEXT.format(MAX_VALUE))
+    external_id: Text = _about("As affiliate_source.")
+    aff_sub: Text = _about("As affiliate_source.")
+    aff_sub2: Text = _about("As affiliate_source.")
+    aff_sub3: Text = _about("As affiliate_source.")
+    aff_sub4: Text = _about("As affiliate_source.")
+    aff_sub5: Text = _about("As affiliate_source.")
+    aff_sub6: Text = _about("As affiliate_source.")
+    aff_sub7: Text = _about("As affiliate_source.")
+    aff_sub8: Text = _about("As affiliate_source.")
+    aff_sub9: Text = _about("As affiliate_source.")
+    aff_sub10: Text = _about("As affiliate_source.")
+    aff_sub11: Text = _about("As affiliate_source.")
+    aff_sub12: Text = _about("As affiliate_source.")
+    aff_sub13: Text = _about("As affiliate_source.")
+    aff_sub14: Text = _about("As affiliate_source.")
+    aff_sub15: Text = _about("As affiliate_source.")
+    aff_sub16: Text = _about("As affiliate_source.")
+    aff_sub17: Text = _about("As affiliate_source.")
+    aff_sub18: Text = _about("As affiliate_source.")
+    aff_sub19: Text = _about("As affiliate_source.")
+    aff_sub20: Text = _about("As affiliate_source.")
+    adv_sub: Text = _about("As affiliate_source.")
+    adv_sub2: Text = _about("As affiliate_source.")
+    adv_sub3: Text = _about("As affiliate_source.")
+    adv_sub4: Text = _about("As affiliate_source.")
+    adv_sub5: Text = _about("As affiliate_source.")
+    created_at: Local = _about(
+        "When it was clicked: a local time in `tz`, as 2024-07-08 13:40:00, from 2000 on and not in the "
+        "future; now unless given. Needs the scope clicks:backfill too."
+    )
+    legacy_id: LegacyId = _about("Its id in an earlier tracker, which late postbacks may still bring.")
+    dedupe_key: Key = _about(
+        "Stands for this click for good: asked for again under it, the click is not created again."
+    )
+
+    def second(self, zone: tzinfo) -> int | None:
+        """When it was clicked, Unix seconds; None = now."""
+        return None if self.created_at is None else first_second(self.created_at, zone)
+
+    def described(self, zone: tzinfo) -> Described:
+        second = self.second(zone)
+        said = self.model_dump(exclude_none=True, exclude={"created_at"})
+        query = urlencode({name: value for name, value in said.items() if name in _IN_QUERY})
+        return Described(
+            read_link(f"/offer/{self.offer_id}", query.encode()),
+            self._visitor(),
+            self.user_agent is not None,
+            second,
+            self.dedupe_key,
+            self.legacy_id,
+            sha256(orjson.dumps([said, second], option=orjson.OPT_SORT_KEYS)).digest(),
+        )
+
+    def _visitor(self) -> Visitor:
+        user_agent = crop(self.user_agent or "", MAX_USER_AGENT)
+        return Visitor(
+            self.ip or "", user_agent, "", "", crop(self.referrer or "", MAX_REFERRER), "", "", "", ""
+        )
+
+
+class NewClicks(BaseModel):
+    """Clicks to be created together: all of them are valid, or none is created."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"clicks": [NEW_CLICK_EXAMPLE]}]}
+    )
+
+    clicks: list[NewClick] = Field(min_length=1, max_length=MAX_CLICKS)
+
+
+class CreateClicks(RootModel[NewClick | NewClicks]):
+    """One click, or up to a hundred."""
+
+
+class CreateHeaders(BaseModel):
+    """What a create request may say of itself."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    idempotency_key: str = Field(
+        "",
+        alias="Idempotency-Key",
+        description="Stands for this request for good: repeated under it, the request creates what is "
+        "missing yet and gets the answer of the first time.",
+        min_length=1,
+        max_length=MAX_KEY,
+        examples=["2024-07-08/17"],
+    )
+
+
+CREATED_EXAMPLE: dict[str, Any] = {
+    "id": 184568,
+    "hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
+    "group_hash": "01927632a6c87d3f9b1c5e8a4f60d2b7",
+    "is_unique": True,
+    "status": "accepted",
+    "reason": 0,
+    "redirected_link": "https://second.example.net/?click=01927632a6c87d3f9b1c5e8a4f60d2b7",
+    "created_at": "2024-10-10 11:24:09",
+    "duplicate": False,
+}
+
+
+class CreatedClick(BaseModel):
+    """A click that is stored."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CREATED_EXAMPLE]})
+
+    id: int
+    hash: str = Field(description="The public click id: 32 hexadecimal digits (UUIDv7).")
+    group_hash: str | None = Field(description="Hash of the visitor's first click in the offer's window.")
+    is_unique: bool
+    status: Literal["accepted", "forwarded", "rejected"] = Field(description="A refusal, too, is a result.")
+    reason: int = Field(description="Why it was not simply accepted; 0 where it was.")
+    redirected_link: str | None = Field(description="Where its visitor is to be sent; null where nowhere.")
+    created_at: str = Field(description="YYYY-MM-DD HH:MM:SS in tz.")
+    duplicate: bool = Field(description="Another request had created it, under the same key or legacy_id.")
+
+
+class CreatedClicks(BaseModel):
+    """The clicks of a list, in its order."""
+
+    data: list[CreatedClick]
+
+
+class Created(RootModel[CreatedClick | CreatedClicks]):
+    """Of one click that click, of a list `data`."""

@@ -1,0 +1,62 @@
+"""The parameters of the conversions' endpoints."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tracker.api.http.query import (
+    Bool,
+    Country,
+    FeedQuery,
+    FormatQuery,
+    Hash,
+    Id,
+    Ident,
+    SpanQuery,
+    Text,
+    about,
+    choice,
+)
+from tracker.store.conversions.list import FILTERS, ConversionFilter
+
+
+class ConversionFilterQuery(SpanQuery):
+    """Which conversions."""
+
+    date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]
+        default="conversion",
+        description="Whether created_from and created_to are about conversions or about their clicks.",
+    )
+    id: Id = about("The conversion with this id.")
+    hash: Hash = about("The conversion with this hash.")
+    click_id: Id = about("Conversions of the click with this id.")
+    click_hash: Hash = about("Conversions of the click with this hash.")
+    offer_id: Id = about("Conversions of this offer.")
+    goal_id: Id = about("Conversions of this goal.")
+    advertiser_id: Id = about("Conversions of this advertiser's offers.")
+    affiliate_id: Id = about("Conversions of this affiliate.")
+    order_id: Ident = about("Conversions with this order id of the advertiser, white space around it aside.")
+    status: choice("pending", "hold", "approved", "rejected") = about("Conversions with this status.")  # type: ignore[valid-type]
+    is_over_cap: Bool = about("Conversions beyond a cap that only marks them, or only the others.")
+    is_test: Bool = about("Conversions of test clicks, or only the others.")
+    sale_status: Text = about("Conversions of which the advertiser's last text is exactly this.")
+    advertiser_external_id: Text = about("Conversions with exactly this external id; empty: without one.")
+    country_code: Country = about("Conversions of clicks from this country (ISO 3166-1 alpha-2).")
+    affiliate_source: Text = about("Conversions of clicks with exactly this source; empty: without one.")
+
+    def conversions(self, network_zone: str) -> ConversionFilter:
+        """The filter that is meant.
+
+        Raises:
+            Problem: 422 where two parameters contradict each other.
+        """
+        equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
+        return ConversionFilter(self.span(network_zone), self.date_basis, equals)
+
+
+class ConversionExportQuery(ConversionFilterQuery, FormatQuery):
+    """An export: which conversions, in which order and format."""
+
+
+class ConversionListQuery(ConversionFilterQuery, FeedQuery):
+    """A list: which conversions, in which order, and which part of them."""

@@ -1,0 +1,285 @@
+"""Statuses of many conversions at once: a file as an advertiser sends it at the end of a month."""
+
+from __future__ import annotations
+
+import re
+from asyncio import to_thread
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tracker.api.conversions.endpoints import PATH, READ_SCOPE
+from tracker.api.conversions.manual import SCOPE
+from tracker.api.conversions.schema import Status
+from tracker.api.http.auth import authorize
+from tracker.api.http.body import check_type, read_chunks, too_long
+from tracker.api.http.endpoint import FILES, answers, documented, needs
+from tracker.api.http.listing import as_json
+from tracker.api.http.problems import invalid
+from tracker.api.http.query import Bool, Query, about, read_query
+from tracker.catalogue.resource import read_id
+from tracker.domain import normalise
+from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
+from tracker.domain.json_object import field_there_twice
+from tracker.domain.normalise import given, trim, word
+from tracker.domain.postback import GOALS, no_status
+from tracker.edge.read.text import crop
+from tracker.store.conversions import manual
+from tracker.store.conversions.manual import NO_CONVERSION, Line, LineResult
+
+UPLOADS = f"{PATH}/status-uploads"
+
+MAX_LINES = 100_000
+MAX_BODY = 32 << 20
+"""Longest file, in bytes."""
+
+MOST_LISTED = 1_000
+"""Lines that an answer lists of a kind."""
+
+_LONGEST_LINE = 4_096  # characters
+_LONGEST_TEXT = 500
+_CSV, _NDJSON = "text/csv", "application/x-ndjson"
+_COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
+# As a postback calls them; transaction_id may be either.
+_OTHER_NAMES: dict[str, str] = {
+    **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
+    **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
+    **dict.fromkeys(GOALS[2:], "goal"),
+}
+_CSV_COLUMNS = Columns(
+    _COLUMNS,
+    (("hash", "order_id"), ("status",)),
+    _OTHER_NAMES,
+    opaque=frozenset({"sale_status"}),
+    ids=frozenset({"hash", "order_id"}),
+)
+_WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+_EXAMPLES = {
+    _CSV: "order_id,goal_id,status,sale_status\r\nA-1001,,approved,paid\r\nA-1002,3,rejected,returned\r\n",
+    _NDJSON: '{"hash":"01927632a6c87d3f9b1c5e8a4f60d2b7","status":"approved"}\n',
+}
+FILES["upload_statuses"] = {
+    media_type: {"schema": {"type": "string"}, "example": example}
+    for media_type, example in _EXAMPLES.items()
+}
+
+
+class UploadQuery(Query):
+    """How a file is taken."""
+
+    dry_run: Bool = about("Do it all, say what came of it, and take it back.")
+
+
+class ChangedLine(BaseModel):
+    """A line that changed its conversion's status."""
+
+    line: int = Field(description="From 1; the header of CSV is a line, too.", examples=[2])
+    conversion_id: int = Field(examples=[902])
+    status_before: Status | None = Field(description="null without the scope conversions:read.")
+    status_after: Status
+
+
+class ProblemLine(BaseModel):
+    """A line that is of no conversion, or says what cannot be."""
+
+    line: int = Field(examples=[3])
+    result: Literal["unmatched", "refused"]
+    reason: str = Field(examples=[NO_CONVERSION])
+
+
+class UploadAnswer(BaseModel):
+    """What came of a file: matched = changed + unchanged; lines = matched + unmatched + refused."""
+
+    dry_run: bool
+    lines: int = Field(description="Without the header and empty ones.", examples=[100])
+    matched: int = Field(examples=[97])
+    changed: int = Field(description="Of these, those that got another status.", examples=[95])
+    unchanged: int = Field(description="Of these, those that had their status already.", examples=[2])
+    unmatched: int = Field(description="Of no conversion.", examples=[2])
+    refused: int = Field(description="That cannot be read, or say what cannot be.", examples=[1])
+    changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,}.")
+    problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused ones.")
+
+
+@documented.validate(
+    query=UploadQuery,
+    resp=answers(UploadAnswer, 400, 401, 403, 413, 415, 422, 503),
+    security=needs(SCOPE),
+    tags=["Conversions"],
+    operation_id="upload_statuses",
+    skip_validation=True,
+)
+async def upload_statuses(request: Request) -> Response:
+    """Upload statuses
+
+    A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
+    separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
+    Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
+    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
+    other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
+    is done in one transaction.
+    What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
+    sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
+    beforehand what would come of it.
+    """
+    token = await authorize(request, SCOPE)
+    is_dry = bool(read_query(request, UploadQuery).dry_run)
+    is_csv = check_type(request, _CSV, _NDJSON) == _CSV
+    body = b"".join([chunk async for chunk in read_chunks(request, MAX_BODY)])
+    lines, unreadable = await to_thread(_read, body, is_csv)
+    results = await manual.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
+    results = sorted([*results, *unreadable])
+    return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
+
+
+routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
+
+
+def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
+    """The rows of a file, and those that cannot be read, with why."""
+    lines: list[Line] = []
+    unreadable: list[LineResult] = []
+    try:
+        for number, fields, error in _csv_rows(body) if is_csv and body.strip() else _json_rows(body):
+            if len(lines) + len(unreadable) == MAX_LINES and (fields or error):
+                raise too_long(f"The file has more than {MAX_LINES:,} lines.")
+            try:
+                if error:
+                    raise ValueError(error)
+                if fields:
+                    lines.append(_line(number, fields))
+            except ValueError as wrong:
+                unreadable.append(LineResult(number, None, None, None, str(wrong)))
+    except CsvError as wrong:
+        raise invalid({"body": [str(wrong)]}) from None
+    return lines, unreadable
+
+
+def _csv_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """A row a line: a cell with a line break is refused, with all lines that it goes over."""
+    text = open_text(BytesIO(body))
+    header, above = read_header(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
+    lines = list(text)
+    odd = [place for place, line in enumerate(lines) if line.count('"') % 2]
+    broken = {
+        place for first, last in zip(odd[::2], odd[1::2], strict=False) for place in range(first, last + 1)
+    }
+    for place, line in enumerate(lines):
+        number = above + place + 1
+        try:
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            if place in broken:
+                raise ValueError("is a part of a cell with a line break")
+            yield number, header.line(line), ""
+        except ValueError as error:
+            yield number, {}, str(error)
+
+
+def _json_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    for number, text in enumerate(open_text(BytesIO(body)), 1):
+        try:
+            if len(text) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            yield number, _json_fields(text) if text.strip() else {}, ""
+        except ValueError as error:
+            yield number, {}, str(error)
+
+
+def _json_fields(text: str) -> Mapping[str, Any]:
+    try:
+        given: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict) or not given:
+        raise ValueError("is not a JSON object with fields")
+    if name := field_there_twice(given, text):
+        raise ValueError(f"has two fields {name}")
+    if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
+        raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
+    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
+    if len(fields) < len(given):
+        raise ValueError("has a field by two of its names")
+    return fields
+
+
+def _line(number: int, fields: Mapping[str, Any]) -> Line:
+    written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
+    said = {name: given(text) for name, text in written.items()}
+    if bool(said["hash"]) == bool(said["order_id"]):
+        raise ValueError("names its conversion by neither or both of hash and order_id")
+    hash_ = normalise.hash_(said["hash"])
+    if said["hash"] and not hash_:
+        raise ValueError("hash is not 32 hexadecimal digits")
+    if not said["status"]:
+        raise ValueError(f"status {no_status()}")
+    return Line(
+        number,
+        hash_ or None,
+        said["order_id"] or None,
+        written["order_id"] if said["order_id"] else None,
+        said["goal_id"] or said["goal"],
+        _id("advertiser_id", said["advertiser_id"]),
+        word(said["status"]),
+        trim(written["sale_status"]) or None,
+    )
+
+
+def _cell(name: str, value: object) -> str:
+    """A cell as it was written, but for controls at its ends."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+        raise ValueError(f"{name} is not a text")
+    text = "" if value is None else str(value)
+    if len(trim(text)) > _LONGEST_TEXT or _CONTROL.search(trim(text)):
+        raise ValueError(f"{name} is longer than {_LONGEST_TEXT} characters or has control characters")
+    return crop(text, len(text))
+
+
+def _id(name: str, text: str) -> int | None:
+    plain = _WHOLE.sub("", text)
+    if text and read_id(plain) is None:
+        raise ValueError(f"{name} is not an id")
+    return read_id(plain)
+
+
+def _summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) -> dict[str, object]:
+    counts = Counter(map(_result, results))
+    changes = [each for each in results if _result(each) == "changed"]
+    problems = [each for each in results if each.reason]
+    return {
+        "dry_run": is_dry,
+        "lines": len(results),
+        "matched": counts["changed"] + counts["unchanged"],
+        **{name: counts[name] for name in ("changed", "unchanged", "unmatched", "refused")},
+        "changes": [_change(each, shows_before=shows_before) for each in changes[:MOST_LISTED]],
+        "problems": [
+            {"line": each.number, "result": _result(each), "reason": each.reason}
+            for each in problems[:MOST_LISTED]
+        ],
+    }
+
+
+def _result(result: LineResult) -> str:
+    if result.reason:
+        return "unmatched" if result.reason == NO_CONVERSION else "refused"
+    return "unchanged" if result.before is result.after else "changed"
+
+
+def _change(result: LineResult, *, shows_before: bool) -> dict[str, object]:
+    number, conversion_id, before, after, _ = result
+    return {
+        "line": number,
+        "conversion_id": conversion_id,
+        "status_before": before if shows_before else None,
+        "status_after": after,
+    }

@@ -1,0 +1,206 @@
+"""What is asked for without a token: health, the document and its page; and over its socket, the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from functools import cache
+from importlib.resources import files
+
+import orjson
+from starlette.applications import Starlette
+from starlette.datastructures import State
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.api.http.problems import SECURITY_HEADERS, Problem
+from tracker.api.http.rate_limits import Limits
+from tracker.api.openapi.document import document
+from tracker.metrics_socket import Answers
+from tracker.store import db
+from tracker.store.clicks.list import is_ready
+from tracker.store.conversions import affiliate_postbacks
+from tracker.store.conversions.postbacks import count_parked
+from tracker.stream import visitor_memory
+from tracker.stream.reader import UNREACHABLE
+from tracker.stream.visitor_memory import VisitorMemory
+
+_ENGINE_SECONDS = 2.0  # what is counted here is shown also while an engine is mute
+
+# Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_DOCS_PAGE = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tracker API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_DOCS_START = b"""SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  validatorUrl: null,
+  persistAuthorization: false,
+});
+"""
+
+
+class CountAnswers:
+    """Counts the answers by status, for the metrics."""
+
+    def __init__(self, app: ASGIApp, answers: Counter[int]) -> None:
+        self._app = app
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answers[message["status"]] += 1
+            await send(message)
+
+        try:
+            await self._app(scope, receive, count)
+        except Exception:
+            self._answers[500] += 1  # answered outside of this, or cut off
+            raise
+
+
+async def live(_request: Request) -> Response:
+    return _text(b"alive\n")
+
+
+async def ready(request: Request) -> Response:
+    """Whether clicks can be read. What Postgres raises while it is away is answered as everywhere."""
+    if not await is_ready(request.app.state.pool):
+        raise Problem(503, "The database has not been migrated, or does not answer queries.")
+    return _text(b"ready\n")
+
+
+def answers(app: Starlette) -> Answers:
+    """What the metrics' listener asks the API."""
+
+    async def metrics(_: str) -> str:
+        return "\n".join([*_own(app.state), *await _visitors(app.state), *await _postbacks(app.state), ""])
+
+    return {"metrics": metrics}
+
+
+def _own(state: State) -> list[str]:
+    """What this process counts. Its port tells it from others on the machine."""
+    by_status: Counter[int] = state.answers
+    limits: Limits = state.limits
+    api = f'api="{state.settings.api_port}"'
+    return [
+        "# HELP tracker_api_answers_total Answers of the API, by HTTP status.",
+        "# TYPE tracker_api_answers_total counter",
+        *(
+            f'tracker_api_answers_total{{{api},status="{status}"}} {by_status[status]}'
+            for status in sorted(by_status)
+        ),
+        "# HELP tracker_api_limited_total Answers 429: by a token's rate, or to an address' wrong tokens.",
+        "# TYPE tracker_api_limited_total counter",
+        *(
+            f'tracker_api_limited_total{{{api},by="{by}"}} {limits.refused[by]}'
+            for by in ("token", "address")
+        ),
+        "# HELP tracker_api_wrong_tokens_total Tokens presented that are unknown, revoked or expired.",
+        "# TYPE tracker_api_wrong_tokens_total counter",
+        f"tracker_api_wrong_tokens_total{{{api}}} {limits.wrong_tokens}",
+    ]
+
+
+async def _visitors(state: State) -> list[str]:
+    """What they take of the stream server's memory; nothing while it is away."""
+    settings = state.settings
+    try:
+        async with asyncio.timeout(_ENGINE_SECONDS):
+            visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
+    except UNREACHABLE:
+        return []
+    return [
+        "# HELP tracker_unique_bytes Memory of the stream server that says who is unique.",
+        "# TYPE tracker_unique_bytes gauge",
+        f"tracker_unique_bytes {visitors.bytes}",
+        "# HELP tracker_unique_allowed_bytes The most it may be; then new visitors count as not unique.",
+        "# TYPE tracker_unique_allowed_bytes gauge",
+        f"tracker_unique_allowed_bytes {visitors.allowed}",
+    ]
+
+
+async def _postbacks(state: State) -> list[str]:
+    """How many are where, which is the same for every API; nothing of them while an engine is away."""
+    try:
+        async with asyncio.timeout(_ENGINE_SECONDS):
+            waiting, unreadable = await state.postbacks.waiting()
+            parked = await count_parked(state.pool, int(time.time() * 1000))
+            outgoing_counts = await affiliate_postbacks.counts(state.pool)
+    except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
+        return []
+    return [
+        "# HELP tracker_postbacks Postbacks that are not dealt with, by where they are.",
+        "# TYPE tracker_postbacks gauge",
+        f'tracker_postbacks{{place="stream"}} {waiting}',
+        f'tracker_postbacks{{place="parked"}} {parked}',
+        f'tracker_postbacks{{place="unreadable"}} {unreadable}',
+        "# HELP tracker_affiliate_postbacks Postbacks to affiliates; failed ones of a day.",
+        "# TYPE tracker_affiliate_postbacks gauge",
+        *(
+            f'tracker_affiliate_postbacks{{state="{state}"}} {number}'
+            for state, number in outgoing_counts._asdict().items()
+        ),
+    ]
+
+
+async def openapi(request: Request) -> Response:
+    body = orjson.dumps(document(request.app))
+    return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
+
+
+async def docs(_request: Request) -> Response:
+    headers = {**SECURITY_HEADERS, "Content-Security-Policy": _DOCS_POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(_DOCS_PAGE, headers=headers, media_type="text/html")
+
+
+async def docs_asset(request: Request) -> Response:
+    asset = _docs_assets().get(request.path_params["name"])
+    if asset is None:
+        raise Problem(404, "Not Found")
+    return Response(asset[0], headers=SECURITY_HEADERS, media_type=asset[1])
+
+
+routes: list[BaseRoute] = [
+    Route("/health/live", live),
+    Route("/health/ready", ready),
+    Route("/openapi.json", openapi),
+    Route("/docs", docs),
+    Route("/docs/{name}", docs_asset),
+]
+
+
+@cache
+def _docs_assets() -> dict[str, tuple[bytes, str]]:
+    packaged = files("offapi")
+    return {
+        "swagger-ui.js": ((packaged / "swagger_bundle.js").read_bytes(), "text/javascript"),
+        "swagger-ui.css": ((packaged / "swagger_style.css").read_bytes(), "text/css"),
+        "start.js": (_DOCS_START, "text/javascript"),
+    }
+
+
+def _text(body: bytes, media_type: str = "text/plain") -> Response:
+    return Response(body, headers=SECURITY_HEADERS, media_type=media_type)

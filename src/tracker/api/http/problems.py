@@ -1,0 +1,133 @@
+"""Errors as RFC 9457 problem details, with `message` and `errors` for clients that look there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import orjson
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tracker.store.catalogue.edit import BUSY
+from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError
+from tracker.store.migrate import is_behind
+from tracker.store.outages import MIGRATE, NOT_MIGRATED
+from tracker.store.paging import TOO_SLOW
+
+
+class ProblemDetails(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["per_page is not a whole number from 1 to 1000"])
+    message: str = Field(description="The same as detail.")
+    errors: dict[str, list[str]] = Field(
+        description="What is wrong with which parameter.",
+        examples=[{"per_page": ["is not a whole number from 1 to 1000"]}],
+    )
+
+
+MEDIA_TYPE = "application/problem+json"
+
+SECURITY_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""On every answer of the API."""
+
+RETRY_AFTER = {"Retry-After": "1"}
+"""On every 503."""
+
+_log = logging.getLogger(__name__)
+
+Errors = Mapping[str, Sequence[str]]
+
+
+class Problem(HTTPException):
+    """An answer that is an error; `errors` says what is wrong with which parameter."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Errors | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.errors = errors or {}
+
+
+def invalid(errors: Errors) -> Problem:
+    """422 naming each parameter that cannot be read."""
+    return Problem(422, _told(errors), errors=errors)
+
+
+def conflict(errors: Errors) -> Problem:
+    """409 naming each field that does not go with what is there."""
+    return Problem(409, _told(errors), errors=errors)
+
+
+def _told(errors: Errors) -> str:
+    return "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
+
+
+async def answer_problem(_request: Request, error: Exception) -> Response:
+    """Problems of ours, and Starlette's own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    errors = error.errors if isinstance(error, Problem) else {}
+    return _response(error.status_code, error.detail, errors, error.headers)
+
+
+async def answer_unavailable(request: Request, error: Exception) -> Response:
+    """503 for what passes: Postgres is away, or too busy to answer in time. The log says which."""
+    _log.warning("%r: %s", request.url.path, _short(error))
+    detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
+    return _response(503, detail, headers=RETRY_AFTER)
+
+
+async def answer_not_migrated(request: Request, error: Exception) -> Response:
+    """503 on a database that lacks migrations; on one that has them all it is a fault of ours."""
+    if not await is_behind(request.app.state.pool):
+        raise error
+    return await answer_unavailable(request, error)
+
+
+def _short(error: Exception) -> str:
+    """What is short, for the operator."""
+    if isinstance(error, PoolIsBusyError):
+        return f"{error}: requests are slow, or there are too many at once"
+    if isinstance(error, TOO_SLOW):
+        return f"a query took longer than {STATEMENT_TIMEOUT_SECONDS} s"
+    if isinstance(error, BUSY):
+        return "what is to be changed is locked for too long by somebody else's transaction"
+    if isinstance(error, TOO_MANY_CONNECTIONS):
+        return "Postgres has no connection left (max_connections)"
+    if isinstance(error, NOT_MIGRATED):
+        return f"{MIGRATE} ({error})"
+    if isinstance(error, TimeoutError):
+        return "Postgres gave no answer in time"
+    return f"Postgres is unavailable: {type(error).__name__}"
+
+
+async def answer_defect(_request: Request, _error: Exception) -> Response:
+    """500; Starlette raises the error on, for the server to log it."""
+    return _response(500, "The server failed at this request; its log says why.")
+
+
+def _response(
+    status: int, detail: str, errors: Errors | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    title = HTTPStatus(status).phrase
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "message": detail,
+        "errors": errors or {},
+    }
+    return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, MEDIA_TYPE)

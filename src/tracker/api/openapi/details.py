@@ -1,0 +1,141 @@
+"""The last touch to the API's document: what holds for all operations alike, and is said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from tracker.api.http.problems import MEDIA_TYPE
+from tracker.api.openapi.examples import example
+from tracker.domain.model import MAX_ID
+
+_METHODS = ("get", "post", "put", "patch", "delete")
+_TAGS = {
+    "Clicks": "The raw log: every click once, each flagged; and clicks that came over no link.",
+    "Conversions": "What clicks became: their statuses, their money, their history.",
+    "Links": "Tracking links, and what one would do.",
+    "Ledger": "Whether every click that was recorded is stored, or where it is.",
+    "Reports": "Clicks and conversions added up.",
+    "Management": "Offers, affiliates, advertisers and what is theirs. Edges take changes within a second.",
+    "Postbacks to affiliates": "What affiliates were told of conversions, and how often it was tried.",
+    "Affiliates": "What an affiliate sees, with a token bound to it: its own, reduced.",
+    "Advertisers": "What an advertiser sees, with a token bound to it: its own, reduced.",
+    "Tokens": "Who may ask for what, until when and how often.",
+}
+
+
+def _header(description: str, example: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", "examples": [example]}}
+
+
+_CHALLENGE = {"WWW-Authenticate": _header("Why, for clients (RFC 6750).", 'Bearer realm="tracker"')}
+_NOW = {"ETag": _header("The version that it has now, where that is what is wrong.", '"17"')}
+_LATER = {"Retry-After": _header("Seconds to wait.", "1")}
+_PROBLEM_HEADERS = {
+    401: _CHALLENGE,
+    403: _CHALLENGE,
+    409: _NOW,
+    412: _NOW,
+    415: {"Accept": _header("What is taken.", "application/json")},
+    429: _LATER,
+    503: _LATER,
+}
+
+_ID = {"type": "integer", "minimum": 1, "maximum": MAX_ID, "examples": [3]}
+_CLICK_KEYS = {"Clicks", "Conversions"}  # are named by a hash as well
+_LINES = {
+    "application/x-ndjson": '{"id":184568,"hash":"01927632a6c87d3f9b1c5e8a4f60d2b7"}\n',
+    "text/csv": 'id,hash\r\n184568,"01927632a6c87d3f9b1c5e8a4f60d2b7"\r\n',
+}
+
+
+def complete(spec: dict[str, Any]) -> None:
+    """Type and exemplify all that is asked and answered; say errors once; leave out what is not used."""
+    named = spec["components"]["schemas"]
+    # In an order of ours: spectree's is another one in each process.
+    spec["paths"] = {path: _in_order(methods) for path, methods in spec["paths"].items()}
+    operations = [operation for path in spec["paths"].values() for operation in path.values()]
+    for operation in operations:
+        _describe_parameters(operation)
+        for media_type, content in _contents(operation):
+            if media_type in _LINES and "examples" not in content["schema"]:
+                content.setdefault("example", _LINES[media_type])
+            content.setdefault("example", example(content["schema"], named))
+        _tell_of_problems(operation["responses"])
+    spec["components"]["responses"] = _shared_problems(operations)
+    spec["components"]["schemas"] = _used(spec, named)
+    spec["tags"] = [{**tag, "description": _TAGS.get(tag["name"], "")} for tag in spec["tags"]]
+
+
+def _in_order(methods: dict[str, Any]) -> dict[str, Any]:
+    return {method: methods[method] for method in _METHODS if method in methods}
+
+
+def _describe_parameters(operation: dict[str, Any]) -> None:
+    for parameter in operation.get("parameters", ()):
+        is_id = parameter["name"].endswith("id") and _CLICK_KEYS.isdisjoint(operation["tags"])
+        if parameter["in"] == "path" and is_id:
+            parameter["schema"] = _ID
+        # Not beside the schema: the docs page would fill every filter in.
+        parameter["schema"].setdefault("examples", [example(parameter["schema"], {})])
+
+
+def _contents(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The bodies that are asked for and answered, but for errors."""
+    good = [answer for status, answer in operation["responses"].items() if int(status) < 400]
+    for body in (operation.get("requestBody", {}), *good):
+        yield from body.get("content", {}).items()
+
+
+def _tell_of_problems(responses: dict[str, Any]) -> None:
+    for status, response in responses.items():
+        if int(status) < 400:
+            continue
+        headers = {**response.get("headers", {}), **_PROBLEM_HEADERS.get(int(status), {})}
+        if headers:
+            response["headers"] = headers
+        response["content"][MEDIA_TYPE]["example"] = _problem(int(status), response["description"])
+
+
+def _problem(status: int, detail: str) -> dict[str, Any]:
+    told = {"detail": f"{detail}.", "message": f"{detail}."}
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        told = dict.fromkeys(told, "per_page is not a whole number from 1 to 1000")
+    errors = {"per_page": ["is not a whole number from 1 to 1000"]} if status == 422 else {}
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        **told,
+        "errors": errors,
+    }
+
+
+def _shared_problems(operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Errors by name; an operation whose own differ keeps them."""
+    shared: dict[str, Any] = {}
+    for operation in operations:
+        responses = operation["responses"]
+        for status in [status for status in responses if int(status) >= 400]:
+            name = f"Problem{status}"
+            if shared.setdefault(name, responses[status]) == responses[status]:
+                responses[status] = {"$ref": f"#/components/responses/{name}"}
+    return shared
+
+
+def _used(spec: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    """The schemas that something refers to: those of parameters stand at their operations."""
+    used: set[str] = set()
+    new = _referred([spec["paths"], spec["components"]["responses"]])
+    while new:
+        used |= new
+        new = _referred([named[name] for name in new]) - used
+    return {name: schema for name, schema in named.items() if name in used}
+
+
+def _referred(part: object) -> set[str]:
+    return set(re.findall(r'"#/components/schemas/([^"]+)"', orjson.dumps(part).decode()))

@@ -1,0 +1,167 @@
+"""Whom the network deals with: advertisers and affiliates; and what each tells the other by postback."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from secrets import token_urlsafe
+from typing import Annotated, Literal
+
+from pydantic import Field
+from starlette.routing import BaseRoute
+
+from tracker.api.catalogue import routes_of
+from tracker.api.http import query
+from tracker.api.http.query import Bool, choice
+from tracker.catalogue import fields
+from tracker.catalogue.fields import Addresses, Doubts, Fields, Id, Moment, Name, NameOrNone, PostbackTemplate
+from tracker.catalogue.resource import MONEY, Resource
+from tracker.domain import postback_macros, useless_urls
+from tracker.store.catalogue.edit import Reference, Row, Table
+
+SECRET_PREFIX = "trs_"  # noqa: S105
+_SECRET_BYTES = 32
+
+_NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT is_archived LIMIT 5"
+
+
+class Advertiser(Fields):
+    """Who pays for conversions."""
+
+    name: Name
+    postback_check: Annotated[
+        Literal["required", "none"],
+        Field(
+            description="required: postbacks need a secret, or come from an address of postback_addresses."
+        ),
+    ] = "required"
+    postback_addresses: Addresses = Field(default_factory=list)
+    is_archived: bool = False
+
+
+class Affiliate(Fields):
+    """Who brings clicks."""
+
+    name: Name
+    group_id: Id | None = None
+    status: Literal["active", "pending", "blocked"] = "active"
+    is_test: bool = False
+    is_archived: bool = False
+
+
+_Status = Literal["pending", "hold", "approved", "rejected"]
+
+
+class PostbackSecret(Fields):
+    """What an advertiser's postbacks prove with that they are its own, in their parameter `token`."""
+
+    name: NameOrNone = ""
+    expires_at: Annotated[
+        Moment | None, Field(description="Until then it holds beside the one that takes its place.")
+    ] = None
+
+
+class AffiliatePostback(Fields):
+    """Where an affiliate wants to be told of its conversions."""
+
+    offer_id: Id | None = Field(None, description="null: of every offer.")
+    goal_id: Id | None = Field(None, description="null: of every goal.")
+    url: PostbackTemplate
+    statuses: Annotated[
+        list[_Status],
+        Field(min_length=1, max_length=4, description="Told when a conversion becomes one of these."),
+    ] = ["approved"]  # noqa: RUF012 - pydantic copies it
+    status: Literal["active", "paused"] = "active"
+    is_archived: bool = False
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {"url": useless_urls.of_postback(row["url"], postback_macros.MACROS)}
+
+
+class StatusWord(Fields):
+    """What a word means that advertisers have for a status. An advertiser's own goes before the network's."""
+
+    advertiser_id: Annotated[Id | None, Field(description="null: of every advertiser without its own.")] = (
+        None
+    )
+    word: fields.StatusWord
+    status: _Status
+
+
+def _mint_secret() -> tuple[Row, Row]:
+    """What is kept of a new secret, and what is shown of it, once."""
+    secret = SECRET_PREFIX + token_urlsafe(_SECRET_BYTES)
+    return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": secret}
+
+
+RESOURCES = (
+    Resource(
+        "advertisers",
+        "advertiser",
+        Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
+        Advertiser,
+        {"name": query.Name},
+        money=frozenset({"postback_check", "postback_addresses"}),
+    ),
+    Resource(
+        "advertisers/{advertiser_id}/postback-secrets",
+        "postback secret",
+        Table(
+            "advertiser_secret",
+            tuple(PostbackSecret.model_fields),
+            parent="advertiser_id",
+            facts=("created_at",),
+            minted=("secret_hash",),
+        ),
+        PostbackSecret,
+        facts={"created_at": (str, Field(examples=["2026-11-25T16:00:00.123456+00:00"]))},
+        scope=MONEY,
+        mint=_mint_secret,
+    ),
+    Resource(
+        "status-words",
+        "status word",
+        Table(
+            "status_word",
+            tuple(StatusWord.model_fields),
+            references=(Reference("advertiser_id", "advertiser"),),
+            unique=("advertiser_id", "word"),
+        ),
+        StatusWord,
+        {
+            "advertiser_id": query.Id,
+            "word": query.Text,
+            "status": choice("pending", "hold", "approved", "rejected"),
+        },
+        scope=MONEY,
+    ),
+    Resource(
+        "affiliates/{affiliate_id}/postbacks",
+        "affiliate postback",
+        Table(
+            "affiliate_postback",
+            tuple(AffiliatePostback.model_fields),
+            parent="affiliate_id",
+            references=(
+                Reference("offer_id", "offer"),
+                Reference("goal_id", "goal", within="offer_id"),
+            ),
+        ),
+        AffiliatePostback,
+        {"status": choice("active", "paused"), "offer_id": query.Id, "goal_id": query.Id},
+    ),
+    Resource(
+        "affiliates",
+        "affiliate",
+        Table("affiliate", tuple(Affiliate.model_fields)),
+        Affiliate,
+        {
+            "name": query.Name,
+            "group_id": query.Id,
+            "status": choice("active", "pending", "blocked"),
+            "is_test": Bool,
+        },
+    ),
+)
+
+routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

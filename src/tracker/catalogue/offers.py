@@ -1,0 +1,374 @@
+"""Offers and what belongs to them: URLs, affiliates' terms, free values, caps; and their tracking links."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from tracker.api.catalogue import as_json, routes_of
+from tracker.api.http import query as parameters
+from tracker.api.http.auth import authorize
+from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.problems import Errors, Problem
+from tracker.api.http.query import Query, choice, read_query
+from tracker.catalogue.fields import (
+    Currency,
+    DeepLinkHosts,
+    Doubts,
+    Fields,
+    FreeText,
+    Id,
+    Moment,
+    Name,
+    NameOrNone,
+    OfferTargeting,
+    UrlTargeting,
+    UrlTemplate,
+    Zone,
+    doubts_of_url,
+    one_fallback,
+)
+from tracker.catalogue.resource import READ, ROOT, Resource, read_id
+from tracker.catalogue.tracking_links import LinkError, read_link
+from tracker.domain import useless_urls
+from tracker.edge.enrich import device_words
+from tracker.store.catalogue import former_uniqueness, unpriced_goals
+from tracker.store.catalogue.edit import Reference, Row, Table
+from tracker.store.catalogue.former_uniqueness import Uniqueness
+from tracker.store.db import Connection
+
+LINK_PATH = f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link"
+
+_MOST_CLICKS = 10**12
+
+_NEEDED_BY = """
+SELECT 'offers/' || id FROM offer WHERE fallback_offer_id = $1 AND NOT is_archived
+UNION ALL
+SELECT 'offers/' || offer_id || '/urls/' || id FROM offer_url WHERE fallback_offer_id = $1 AND NOT is_archived
+UNION ALL
+SELECT 'network' FROM deployment WHERE fallback_offer_id = $1
+LIMIT 5
+"""
+
+_OF_AFFILIATE = "0: of every affiliate."
+
+
+class Offer(Fields):
+    """An offer; README, "How to steer traffic", says what each field does."""
+
+    name: Name
+    advertiser_id: Id
+    brand_id: Id | None = None
+    status: Annotated[
+        Literal["active", "paused", "draft"],
+        Field(description="draft: not ready yet. Explain and test links work, other clicks are refused."),
+    ] = "active"
+    starts_at: Moment | None = None
+    ends_at: Moment | None = Field(None, description="The first moment that is refused.")
+    closed_until: Moment | None = None
+    visibility: Literal["public", "approval", "private"] = "public"
+    time_zone: Zone = "UTC"
+    targeting: OfferTargeting = Field(default_factory=dict)
+    fallback_url: UrlTemplate | None = None
+    fallback_offer_id: Id | None = None
+    unique_window: Annotated[int, Field(ge=60, le=31_622_400, description="Seconds.")] = 86_400
+    unique_scope: Annotated[
+        Literal["offer", "offer_affiliate"],
+        Field(description="From offer_affiliate to offer: a change that must be confirmed."),
+    ] = "offer"
+    visitor_cookie: bool = False
+    duplicates: Literal["redirect", "block", "fallback"] = "redirect"
+    duplicates_forced: bool = False
+    redirect_status: Literal[302, 303, 307] = 302
+    referrer_policy: Literal[
+        "",
+        "no-referrer",
+        "no-referrer-when-downgrade",
+        "origin",
+        "origin-when-cross-origin",
+        "same-origin",
+        "strict-origin",
+        "strict-origin-when-cross-origin",
+        "unsafe-url",
+    ] = ""
+    deep_link_hosts: DeepLinkHosts = Field(default_factory=list)
+    is_archived: bool = False
+
+    def clashes(self) -> dict[str, str]:
+        wrong = one_fallback(self.fallback_url, self.fallback_offer_id)
+        # Both were made UTC and ISO 8601, which sort as they follow each other.
+        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
+            wrong["ends_at"] = "is not after starts_at"
+        return wrong
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {
+            "targeting": device_words.doubts(row["targeting"]),
+            "fallback_url": doubts_of_url(row["fallback_url"]),
+        }
+
+
+class OfferUrl(Fields):
+    """A URL of an offer."""
+
+    name: NameOrNone = ""
+    url: UrlTemplate
+    weight: Annotated[int, Field(ge=0, le=1_000_000, description="0: reached by url_id only.")] = 1
+    status: Literal["active", "paused"] = "active"
+    targeting: UrlTargeting = Field(default_factory=dict)
+    fallback_url: UrlTemplate | None = None
+    fallback_offer_id: Id | None = None
+    is_archived: bool = False
+
+    def clashes(self) -> dict[str, str]:
+        return one_fallback(self.fallback_url, self.fallback_offer_id)
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {
+            "url": doubts_of_url(row["url"]),
+            "targeting": device_words.doubts(row["targeting"]),
+            "fallback_url": doubts_of_url(row["fallback_url"]),
+        }
+
+
+class OfferAffiliate(Fields):
+    """What holds between an offer and an affiliate."""
+
+    affiliate_id: Id
+    status: Literal["approved", "pending", "rejected"] = "approved"
+    closed_until: Moment | None = None
+
+
+class FreeValue(Fields):
+    """The text of a macro `{free_1}` … `{free_10}`."""
+
+    affiliate_id: Annotated[int, Field(ge=0, le=parameters.MAX_ID, description=_OF_AFFILIATE)] = 0
+    n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
+    value: FreeText
+
+    @classmethod
+    def doubts(cls, row: Row) -> Doubts:
+        return {"value": useless_urls.of_free_text(row["value"])}
+
+
+class Cap(Fields):
+    """How many clicks or conversions are taken in a period, or what may be paid or earned in it.
+
+    A full cap on clicks or uniques refuses further ones. One on conversions or money closes the offer, or the
+    offer for the affiliate, until the period ends; or only marks the conversions that are beyond it.
+    """
+
+    affiliate_id: Annotated[
+        int | None, Field(ge=0, le=parameters.MAX_ID, description="null: all together; 0: each affiliate.")
+    ] = None
+    counts: Literal["clicks", "uniques", "conversions", "payout", "revenue"] = "clicks"
+    period: Literal["hour", "day", "month", "total"]
+    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS, description="Of money: whole units of the currency.")]
+    on_reached: Annotated[
+        Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
+    ] = "close"
+    currency: Currency | None = Field(None, description="Of payout and revenue: whose amounts are counted.")
+
+    def clashes(self) -> dict[str, str]:
+        is_money = self.counts in ("payout", "revenue")
+        wrong = {}
+        if is_money and self.currency is None:
+            wrong["currency"] = f"is needed for {self.counts}"
+        if not is_money and self.currency is not None:
+            wrong["currency"] = f"is not of {self.counts}"
+        if self.on_reached == "mark" and self.counts in ("clicks", "uniques"):
+            wrong["on_reached"] = f"is not of {self.counts}: those that are too many are refused"
+        return wrong
+
+
+async def _warns(connection: Connection, before: Row | None, offer: Row) -> list[str]:
+    """What a change of who is unique cannot do, and what is missing when an offer becomes active."""
+    warnings = _doubts_of_uniqueness(_uniqueness(before), _uniqueness(offer)) if before is not None else []
+    if not _is_live(offer) or (before is not None and _is_live(before)):
+        return warnings
+    return warnings + [
+        f"goal {id_} ({name}) has no price yet: set its payout and revenue"
+        for id_, name in await unpriced_goals.of_offer(connection, offer["id"])
+    ]
+
+
+async def _asks(connection: Connection, before: Row, offer: Row) -> Errors:
+    """Which visitors a change would make unique once more, since what remembers them cannot be read."""
+    was, becomes = _uniqueness(before), _uniqueness(offer)
+    if was == becomes:
+        return {}
+    asked: dict[str, list[str]] = {}
+    if (was.scope, becomes.scope) == ("offer_affiliate", "offer"):
+        asked["unique_scope"] = [_OTHER_AFFILIATES]
+    if forgotten := await former_uniqueness.forgotten_by(connection, before["id"], was, becomes):
+        settings = " and ".join(f"{window} s by {scope}" for window, scope in forgotten)
+        field = "unique_window" if was.window != becomes.window else "unique_scope"
+        asked.setdefault(field, []).append(_TOO_MANY_SETTINGS.format(settings))
+    return asked
+
+
+_OTHER_AFFILIATES = (
+    "makes visitors unique once more who come through another affiliate than before, also where duplicates "
+    "are blocked: until now they are remembered for one affiliate each"
+)
+_TOO_MANY_SETTINGS = (
+    "makes visitors unique once more, also where duplicates are blocked: of the settings before this one "
+    "four are kept, and not those of {}"
+)
+
+
+def _doubts_of_uniqueness(was: Uniqueness, becomes: Uniqueness) -> list[str]:
+    doubts = []
+    if becomes.window > was.window:
+        doubts.append(
+            f"unique_window: visitors of up to {was.window} s ago are remembered; older ones may be unique"
+        )
+    if (was.scope, becomes.scope) == ("offer", "offer_affiliate"):
+        doubts.append("unique_scope: visitors who are remembered stay duplicates for every affiliate")
+    return doubts
+
+
+def _uniqueness(offer: Row) -> Uniqueness:
+    return Uniqueness(offer["unique_window"], offer["unique_scope"])
+
+
+def _is_live(offer: Row) -> bool:
+    return offer["status"] == "active" and not offer["is_archived"]
+
+
+_AFFILIATE = Reference("affiliate_id", "affiliate")
+
+OFFERS = Resource(
+    "offers",
+    "offer",
+    Table(
+        "offer",
+        tuple(Offer.model_fields),
+        references=(
+            Reference("advertiser_id", "advertiser"),
+            Reference("fallback_offer_id", "offer", other_than="id"),
+        ),
+        uses=_NEEDED_BY,
+    ),
+    Offer,
+    {
+        "name": parameters.Name,
+        "advertiser_id": parameters.Id,
+        "brand_id": parameters.Id,
+        "status": choice("active", "paused", "draft"),
+        "visibility": choice("public", "approval", "private"),
+    },
+    # Another advertiser pays for it from then on, and has other checks of postbacks.
+    money=frozenset({"advertiser_id"}),
+    warns=_warns,
+    asks=_asks,
+    confirmable=("unique_window", "unique_scope"),
+)
+
+RESOURCES = (
+    OFFERS,
+    Resource(
+        "offers/{offer_id}/urls",
+        "offer URL",
+        Table(
+            "offer_url",
+            tuple(OfferUrl.model_fields),
+            parent="offer_id",
+            references=(Reference("fallback_offer_id", "offer", other_than="offer_id"),),
+        ),
+        OfferUrl,
+        {"name": parameters.Name, "status": choice("active", "paused")},
+    ),
+    Resource(
+        "offers/{offer_id}/affiliates",
+        "affiliate of an offer",
+        Table(
+            "offer_affiliate",
+            tuple(OfferAffiliate.model_fields),
+            key="affiliate_id",
+            parent="offer_id",
+            references=(_AFFILIATE,),
+            unique=("affiliate_id",),
+        ),
+        OfferAffiliate,
+        {"status": choice("approved", "pending", "rejected")},
+    ),
+    Resource(
+        "offers/{offer_id}/free-values",
+        "free value",
+        Table(
+            "offer_free_value",
+            tuple(FreeValue.model_fields),
+            parent="offer_id",
+            references=(_AFFILIATE,),
+            unique=("affiliate_id", "n"),
+        ),
+        FreeValue,
+        {"affiliate_id": parameters.Id},
+    ),
+    Resource(
+        "offers/{offer_id}/caps",
+        "cap",
+        Table(
+            "cap",
+            tuple(Cap.model_fields),
+            parent="offer_id",
+            references=(_AFFILIATE,),
+            unique=("affiliate_id", "counts", "period"),
+        ),
+        Cap,
+        {"affiliate_id": parameters.Id, "period": choice("hour", "day", "month", "total")},
+    ),
+)
+
+
+class LinkQuery(Query):
+    """Which link."""
+
+    offer_url_id: parameters.Id = Field(None, description="To this URL of the offer.")
+
+
+class TrackingLink(BaseModel):
+    """A tracking link."""
+
+    link: str = Field(examples=["https://go.example/offer/3?affiliate_id=513"])
+
+
+@documented.validate(
+    query=LinkQuery,
+    resp=answers(TrackingLink, 401, 403, 404, 422, 503),
+    security=needs(READ),
+    tags=["Links"],
+    operation_id="get_link",
+    path_parameter_descriptions={"offer_id": "The offer's id.", "affiliate_id": "The affiliate's id."},
+    skip_validation=True,
+)
+async def get_link(request: Request) -> Response:
+    """Get a tracking link
+
+    With the host that is the affiliate's, else the brand's, else everybody's. 404 names what is not there.
+    """
+    await authorize(request, READ)
+    query = read_query(request, LinkQuery)
+    offer_id, affiliate_id = (read_id(request.path_params[name]) for name in ("offer_id", "affiliate_id"))
+    if offer_id is None or affiliate_id is None:
+        raise Problem(404, "There is no such offer or affiliate.")
+    state = request.app.state
+    async with state.pool.acquire() as connection:
+        try:
+            link = await read_link(connection, state.settings, offer_id, affiliate_id, query.offer_url_id)
+        except LinkError as error:
+            raise Problem(404, f"{str(error).capitalize()}.") from None
+    return as_json({"link": link})
+
+
+routes: list[BaseRoute] = [
+    *(route for resource in RESOURCES for route in routes_of(resource)),
+    Route(LINK_PATH, get_link),
+]

@@ -1,0 +1,95 @@
+"""Makes tracking links: with the host that is theirs, and signed where they are for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from urllib.parse import urlencode
+
+from tracker.domain.test_links import sign
+from tracker.errors import Complaint
+from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.catalogue import link_hosts
+from tracker.store.catalogue.read import visitor_secret
+
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+class LinkError(Complaint):
+    """The link would lead nowhere; the message says why."""
+
+
+async def make_link(
+    settings: Settings,
+    offer_id: int,
+    affiliate_id: int,
+    offer_url_id: int | None = None,
+    test_until: datetime | None = None,
+) -> str:
+    """The tracking link of an offer and affiliate, to one of the offer's URLs where that is named.
+
+    Until `test_until` its clicks are test clicks; None makes no test link.
+
+    Raises:
+        LinkError: one of them does not exist.
+    """
+    assert settings.postgres_dsn
+    connection = await db.connect(settings.postgres_dsn)
+    try:
+        return await read_link(connection, settings, offer_id, affiliate_id, offer_url_id, test_until)
+    finally:
+        await connection.close()
+
+
+async def read_link(
+    connection: db.Connection,
+    settings: Settings,
+    offer_id: int,
+    affiliate_id: int,
+    offer_url_id: int | None = None,
+    test_until: datetime | None = None,
+) -> str:
+    """The same over a connection that is there."""
+    named = await link_hosts.read_named(connection, offer_id, affiliate_id, offer_url_id)
+    _check(named, offer_id, affiliate_id, offer_url_id)
+    base = await link_hosts.link_base(connection, named.brand_id, affiliate_id)
+    query = {"affiliate_id": str(affiliate_id)}
+    if offer_url_id is not None:
+        query["url_id"] = str(offer_url_id)
+    if test_until is not None:
+        secret = await visitor_secret(connection)
+        query["test"] = sign(secret, offer_id, affiliate_id, int(test_until.timestamp()))
+    return _link(base, settings, offer_id, query)
+
+
+async def read_links(
+    connection: db.Connection, settings: Settings, affiliate_id: int, brands: Mapping[int, int | None]
+) -> dict[int, str]:
+    """An affiliate's links of several offers, whose brands are given."""
+    bases = {
+        brand_id: await link_hosts.link_base(connection, brand_id, affiliate_id)
+        for brand_id in set(brands.values())
+    }
+    return {
+        offer_id: _link(bases[brand_id], settings, offer_id, {"affiliate_id": str(affiliate_id)})
+        for offer_id, brand_id in brands.items()
+    }
+
+
+def _link(base: str | None, settings: Settings, offer_id: int, query: Mapping[str, str]) -> str:
+    return f"{base or _own_base(settings)}/offer/{offer_id}?{urlencode(query)}"
+
+
+def _check(named: link_hosts.Named, offer_id: int, affiliate_id: int, offer_url_id: int | None) -> None:
+    if not named.has_offer:
+        raise LinkError(f"there is no offer {offer_id}")
+    if not named.has_affiliate:
+        raise LinkError(f"there is no affiliate {affiliate_id}")
+    if not named.has_url:
+        raise LinkError(f"offer {offer_id} has no URL {offer_url_id}")
+
+
+def _own_base(settings: Settings) -> str:
+    host = _ANY_HOST.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -1,0 +1,94 @@
+"""Deep links: the visitor names the page (`url=`), the offer its hosts, and the click's hash goes along.
+
+The check reads less than a browser does: what is not plainly https, a known host and a path is not followed.
+So there is nothing that a browser could read otherwise, and no open redirect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+from tracker.domain.macros import MAX_LOCATION, TemplateError, literal
+
+_MAX_PARAMETERS = 100  # of a deep link: each is compared
+_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
+_ADDRESS = r"(?:[0-9]+|0x[0-9a-f]*)(?![a-z0-9-])"  # what browsers read as one, as a last label
+_NAME = rf"(?:{_LABEL}\.){{1,126}}(?!{_ADDRESS}){_LABEL}"
+_HOST = re.compile(rf"(?=.{{,253}}\Z)\.?{_NAME}", re.ASCII | re.IGNORECASE)
+_DEEP_LINK = re.compile(rf"https://(?P<host>{_NAME})(?::443)?(?=[/?#]|\Z)", re.ASCII | re.IGNORECASE)
+
+
+def hosts(texts: Sequence[str]) -> frozenset[str]:
+    """An offer's deep link hosts, lower-cased: "shop.test" is that host, ".shop.test" any one below it.
+
+    Raises:
+        ValueError: what is no ASCII host name (RFC 1123, section 2.1) of two labels or more; an address.
+    """
+    bad = next((text for text in texts if not _HOST.fullmatch(text)), None)
+    if bad is not None:
+        raise ValueError(f"{bad!r} is no host name such as shop.test, or .shop.test for those below it")
+    return frozenset(text.lower() for text in texts)
+
+
+def follow(deep_link: str, hosts: frozenset[str], location: str) -> str | None:
+    """The page that a visitor asked for, with the query of `location`, the offer URL as filled for the click.
+
+    None where it may not be followed: another scheme, host or port, credentials, white space, control
+    characters or a backslash, more than 100 parameters, or over MAX_LOCATION. A parameter that `location`
+    has too is taken from there alone, however the link spells it: no link brings a click's hash of its own.
+    """
+    asked = _DEEP_LINK.match(deep_link)
+    if not asked or not _is_among(asked["host"].lower(), hosts):
+        return None
+    try:
+        address, mark, fragment = literal(deep_link).partition("#")
+    except TemplateError:
+        return None
+    page, _, own = address.partition("?")
+    if own.count("&") >= _MAX_PARAMETERS:
+        return None
+    query = _joined(own, location.partition("#")[0].partition("?")[2])
+    followed = f"{page}{query and '?' + query}{mark}{fragment}"
+    return followed if len(followed) <= MAX_LOCATION else None
+
+
+def _joined(own: str, added: str) -> str:
+    """Two query strings as one. A name in the second is left out of the first."""
+    if not added:
+        return own
+    taken = frozenset[str]().union(*map(_names, added.split("&")))
+    kept = [_without(taken, pair) for pair in own.split("&")]
+    return "&".join([*filter(None, kept), added])
+
+
+def _without(taken: frozenset[str], pair: str) -> str:
+    """What is left of a pair. Some servers separate by ";", too (HTML 4.01, B.2.2): it may hold several."""
+    return ";".join(each for each in pair.split(";") if taken.isdisjoint(_names(each)))
+
+
+def _names(pair: str) -> frozenset[str]:
+    return _readings(pair.partition("=")[0])
+
+
+@lru_cache(256)  # a few names make up most links
+def _readings(name: str) -> frozenset[str]:
+    """The letters and digits of a name, in one case: as a whole, and up to a bracket.
+
+    No server tells apart more than that. ASP.NET folds case, PHP takes "click.id", "click id" and "click[id"
+    for "click_id", and PHP, Rails and qs read "click_id[]" and "[click_id]" as "click_id".
+    """
+    whole = unquote_plus(name).upper().casefold()  # upper() makes a dotless i one with a dot
+    first = whole.replace("]", "[").strip("[ ").partition("[")[0]
+    return frozenset("".join(filter(str.isalnum, text)) or text for text in (whole, first))
+
+
+def _is_among(host: str, hosts: frozenset[str]) -> bool:
+    if host in hosts:
+        return True
+    dot = host.find(".", 1)
+    while dot > 0 and host[dot:] not in hosts:
+        dot = host.find(".", dot + 1)
+    return dot > 0

@@ -1,0 +1,248 @@
+"""What a postback says: how it is read, who sent it, and which status it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+from tracker.domain.click_id import is_click_hash, millis_of
+from tracker.domain.money import read_currency
+from tracker.domain.normalise import amount, given, hash_, word
+
+FUTURE_MILLIS = 300_000
+"""How far ahead of a postback its click may be minted, by an edge whose clock is ahead."""
+
+CLICK_IDS = ("hash", "click_id", "clickid")
+"""Parameters that name the click, the first first; transaction_id where none of them is given."""
+ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
+"""Parameters that name the order, the first first; transaction_id where another one names the click."""
+GOALS = ("goal_id", "goal", "goal_name", "goal_code", "event", "event_name")
+"""Parameters that name the goal, the first first: by its id, its code or its name."""
+ADV_SUBS = ("adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")
+IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id", "refund_id"))
+PARAMETERS = frozenset(
+    (
+        *IDS,
+        *GOALS,
+        *ADV_SUBS,
+        "status",
+        "sale_status",
+        "payout",
+        "revenue",
+        "sale_amount",
+        "currency",
+        "external_id",
+        "refund_amount",
+    )
+)
+"""What a postback may say, beside its secret."""
+
+_LONGEST_ID = 18  # digits
+AMOUNT_LIMIT = Decimal(10**14)
+NOTHING = Decimal(0)
+MICRO = Decimal("0.000001")
+MAPPED_PREFIX = 96  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
+
+
+class ConversionStatus(StrEnum):
+    PENDING = "pending"
+    HOLD = "hold"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+STATUSES = frozenset(ConversionStatus)
+
+
+class Source(StrEnum):
+    """Who tells of a conversion, or changes it."""
+
+    POSTBACK = "postback"  # an advertiser's server
+    PIXEL = "pixel"  # a visitor's browser
+    API = "api"
+    UPLOAD = "upload"  # a file of statuses; makes no conversions
+    IMPORT = "import"
+
+
+DEFAULT_WORDS: Mapping[str, ConversionStatus] = {
+    **{status.value: status for status in ConversionStatus},
+    **dict.fromkeys(("confirmed", "accepted", "paid", "sale"), ConversionStatus.APPROVED),
+    **dict.fromkeys(("declined", "cancelled", "canceled"), ConversionStatus.REJECTED),
+    **dict.fromkeys(("chargeback", "refunded", "reversed", "void", "trash"), ConversionStatus.REJECTED),
+    **dict.fromkeys(("new", "open"), ConversionStatus.PENDING),
+}
+"""Words of one meaning only: `lead` and numbers mean something else on each platform."""
+
+StatusWords = Mapping[tuple[int | None, str], ConversionStatus]
+"""What words mean, by advertiser and word; None: of every advertiser that says nothing else."""
+
+UNDECIDED = {ConversionStatus.PENDING, ConversionStatus.HOLD}
+
+
+class Unreadable(ValueError):  # noqa: N818 - says what it is
+    """A parameter without which a postback says nothing; the message says why."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class Postback(NamedTuple):
+    """What was said of one click. What was not said is None, or ""."""
+
+    hash: str  # minted when it came in; a conversion that it makes has the same
+    source: Source
+    ip: str
+    advertiser_id: int | None  # whose secret it carried
+    parameters: Mapping[str, str]  # as they came, without the secret: all below is read from them
+    click_id: str
+    click_text: str  # the same as it was written
+    goal: str  # id, code or name
+    order_id: str | None
+    order_text: str  # the same as it was written; "" if none was sent
+    word: str  # for the status
+    status: ConversionStatus | None  # what the word means
+    sale_status: str
+    payout: Decimal | None
+    revenue: Decimal | None
+    sale_amount: Decimal | None
+    currency: str | None
+    external_id: str
+    adv_subs: tuple[str, ...]
+    faults: tuple[tuple[str, str], ...]  # amounts and currency that cannot be read, and why
+    refund_amount: Decimal | None = None  # refunded of the order so far; with a refund_id by that refund
+    refund_id: str | None = None
+
+    @property
+    def is_refund(self) -> bool:
+        """Whether it refunds a part of a sale. A browser refunds nothing."""
+        return self.refund_amount is not None and self.source is not Source.PIXEL
+
+    @property
+    def millis(self) -> int:
+        """When it came in, Unix milliseconds."""
+        return millis_of(self.hash)
+
+    @property
+    def click_hash(self) -> str | None:
+        """The hash that its click id is; None where it may be an earlier tracker's id."""
+        text = hash_(self.click_id)
+        return text if is_click_hash(text) else None
+
+    @property
+    def is_order_absent(self) -> bool:
+        """Whether an order id was sent that is a macro nobody filled, or a word for nothing."""
+        return self.order_id is None and self.order_text != ""
+
+    @property
+    def order_texts(self) -> list[str]:
+        """What a conversion's order id is looked for by: as it was written, then in its normal form."""
+        return list(dict.fromkeys(filter(None, (self.order_text, self.order_id))))
+
+    @property
+    def goal_id(self) -> int | None:
+        """The goal's id, if the parameter for ids names it."""
+        text = given(self.parameters.get("goal_id", ""))
+        is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_ID
+        return int(text) if is_number and text == self.goal else None
+
+    def without_faults(self) -> Postback:
+        """As if what cannot be read had not been said. Without a currency the sale_amount says nothing."""
+        return self._replace(sale_amount=None) if "currency" in dict(self.faults) else self
+
+
+class RefusedPostback(NamedTuple):
+    """What was called, without secrets, and why it was refused. Every text is cut."""
+
+    hash: str  # minted when it came in
+    source: str
+    ip: str
+    advertiser_id: int | None  # whose secret it carried
+    click_id: str
+    request: str  # method and path
+    parameters: Mapping[str, str]
+    reason: str
+
+
+def read_postback(
+    hash_: str, source: Source, ip: str, advertiser_id: int | None, parameters: Mapping[str, str]
+) -> Postback:
+    """A postback out of its parameters, all of which are in PARAMETERS.
+
+    Raises:
+        Unreadable: no click is named.
+    """
+    click_id, click_text = _read_name(parameters, CLICK_IDS)
+    order_id, order_text = _read_name(parameters, (*ORDER_IDS, "transaction_id") if click_id else ORDER_IDS)
+    if not click_id:
+        click_id, click_text = _read_name(parameters, ("transaction_id",))
+    if not click_id:
+        raise Unreadable("click_id", f"is missing: give {', '.join(CLICK_IDS)} or transaction_id")
+    status_word = word(given(parameters.get("status", "")))
+    faults: dict[str, str] = {}
+    payout, revenue, sale_amount, refund_amount = (
+        _read_amount(parameters, name, faults)
+        for name in ("payout", "revenue", "sale_amount", "refund_amount")
+    )
+    return Postback(
+        hash_,
+        source,
+        ip,
+        advertiser_id,
+        parameters,
+        click_id,
+        click_text,
+        _read_name(parameters, GOALS)[0],
+        order_id or None,
+        order_text,
+        status_word,
+        DEFAULT_WORDS.get(status_word),
+        parameters.get("sale_status", ""),
+        payout,
+        revenue,
+        sale_amount,
+        _read_currency(parameters, faults),
+        parameters.get("external_id", ""),
+        tuple(parameters.get(name, "") for name in ADV_SUBS),
+        tuple(faults.items()),
+        refund_amount,
+        given(parameters.get("refund_id", "")) or None,
+    )
+
+
+def meaning(status_word: str, advertiser_id: int | None, words: StatusWords) -> ConversionStatus | None:
+    """What an advertiser calls something by a word: its own table, the network's, then the defaults."""
+    own = words.get((advertiser_id, status_word)) or words.get((None, status_word))
+    return own or DEFAULT_WORDS.get(status_word)
+
+
+def no_status() -> str:
+    """What is wrong with a word that no table knows."""
+    return f"must be one of {', '.join(DEFAULT_WORDS)}, or a word of status-words"
+
+
+def _read_name(parameters: Mapping[str, str], names: Sequence[str]) -> tuple[str, str]:
+    """The first that is given, and the same as it was written; ("", what was sent) if none is."""
+    sent = [text for name in names if (text := parameters.get(name, ""))]
+    first = next(((plain, text) for text in sent if (plain := given(text))), None)
+    return first or ("", sent[0] if sent else "")
+
+
+def _read_amount(parameters: Mapping[str, str], name: str, faults: dict[str, str]) -> Decimal | None:
+    text = given(parameters.get(name, ""))
+    try:
+        return amount(text) if text else None
+    except ValueError as error:
+        faults[name] = str(error)
+        return None
+
+
+def _read_currency(parameters: Mapping[str, str], faults: dict[str, str]) -> str | None:
+    text = given(parameters.get("currency", ""))
+    try:
+        return read_currency(text) if text else None
+    except ValueError as error:
+        faults["currency"] = str(error)
+        return None

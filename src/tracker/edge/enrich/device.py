@@ -1,0 +1,480 @@
+"""Reads a device from a User-Agent and its client hints.
+
+ua-parser's Rust resolver finds the families (about 25 µs for a new string), the `user-agents` classes judge
+from its result whether that is a phone, a tablet, a PC or a bot, and one bounded cache answers repeats.
+A hint that was sent wins over the string it repeats; what a browser has frozen or left out stays unknown:
+nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from sys import intern
+from typing import Any, NamedTuple
+
+import ua_parser
+from ua_parser import load_lazy_builtins
+from ua_parser.regex import Resolver
+from user_agents.parsers import Browser, OperatingSystem
+from user_agents.parsers import UserAgent as Judge
+
+from tracker.domain.model import Device
+
+CACHE_SIZE = 16_384
+"""Distinct (User-Agent, hints) pairs remembered: about 10 MB of usual ones, 100 MB of the longest."""
+MAX_FIELD = 100
+"""Longest value kept in any field of a Device, in characters."""
+
+UNKNOWN = Device("UNK", "UNK", "", "", "", "", "", "")
+"""What nothing is known about."""
+
+_HINTED_OS = {
+    "Android": "Android",
+    "Chrome OS": "Chrome OS",
+    "Chromium OS": "Chrome OS",
+    "Linux": "Linux",
+    "Windows": "Windows",
+    "iOS": "iOS",
+    "macOS": "Mac OS X",
+}
+_COARSE_OS = frozenset(_HINTED_OS.values()) | {""}  # a distribution or Fire OS says more than the hint
+
+_OS_NAMES = {"Other": "", "ATV OS X": "tvOS", "WatchOS": "watchOS", "Web0S": "webOS"}
+_TV_OS = frozenset({"Android", "Linux", "Tizen", "webOS"})
+
+# What Sec-CH-UA-Platform-Version means on Windows, by its first number:
+# https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
+_OLD_WINDOWS = {"0.1": "7", "0.2": "8", "0.3": "8.1"}
+_FIRST_WINDOWS_11 = 13
+_FIRST_BUILD_OF_11 = 22_000
+
+# Browsers that send Chrome's User-Agent and name themselves only in the hints.
+_HINTED_BROWSERS = ("Brave", "DuckDuckGo", "Opera GX", "Vivaldi")
+_FULL_VERSION_OF = {
+    "Chrome": "Chromium",
+    "Chrome Mobile": "Chromium",
+    "Chrome Mobile WebView": "Chromium",
+    "Chromium": "Chromium",
+    "Edge": "Microsoft Edge",
+    "Edge Mobile": "Microsoft Edge",
+    "Opera": "Opera",
+    "Opera Mobile": "Opera Mobile",
+    "Samsung Internet": "Samsung Internet",
+    "Yandex Browser": "YaBrowser",
+}
+# Apps whose web view ua-parser takes for a bare one.
+_WEB_VIEWS = frozenset({"Chrome Mobile WebView", "Mobile Safari UI/WKWebView"})
+_APPS = {"LinkedInApp": "LinkedIn", "MicroMessenger": "WeChat Browser", "KAKAOTALK": "KakaoTalk"}
+_APP = re.compile(rf"\b({'|'.join(_APPS)})\b\]?[/ ]?([\d.]*)")
+_BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
+
+# Placeholders of ua-parser; "Browser" is the end of "HuaweiBrowser".
+_NO_MODELS = frozenset({"Browser", "Feature Phone", "Smartphone", "Tablet", "iOS-Device"})
+_BRAND_NAMES = {"SonyEricsson": "Sony", "XiaoMi": "Xiaomi"}
+# Makers that ua-parser does not know by some of their models.
+_MAKERS = (
+    (re.compile(r"SM-[A-Z]\d"), "Samsung"),
+    (re.compile(r"AFT[A-Z]|KF[A-Z]{3}"), "Amazon"),
+    (re.compile(r"BRAVIA"), "Sony"),
+    (re.compile(r"M2\d{3}[CJKLS]\d|2[0-9]\d{2}[0-9A-Z]{4,7}[ACGIJLY]$|(?:Redmi|POCO|Mi) "), "Xiaomi"),
+    (re.compile(r"RMX\d{4}"), "Realme"),
+    (re.compile(r"CPH\d{4}"), "Oppo"),
+)
+
+# Where Huawei's browsers name the device.
+_HUAWEI_MODEL = re.compile(r"; HarmonyOS; ([^;()]+)[;)]|; ([^;()]+); HMSCore")
+
+# Chrome's reduced User-Agent names every Android device so, whatever it is; ending in "; wv)" in a web view.
+_REDUCED_ANDROID = ("Android 10; K)", "Android 10; K;")
+_ANDROID_NAMED = "Mozilla/5.0 (Linux; Android 10; {}) AppleWebKit/537.36 Chrome/99.0 Mobile Safari/537.36"
+# Every macOS from 10.15 on says one of the first two, in Safari, Chrome and Firefox. 10.16 is 11 or later.
+_FROZEN_MACOS = frozenset({"10.15.7", "10.15", "10.16"})
+# Windows 11 says "NT 10.0", too. It came without these two browsers.
+_WINDOWS_10 = ("Trident/", " Edge/")
+_FROZEN_CHROME_OS = "14541"  # of Chrome's reduced User-Agent
+# WebKit froze the iOS version at these (https://github.com/whatwg/compat/issues/283), Firefox at 18.7 on all.
+# Safari's own version has always been that of its iOS. Chrome and Google's app name the true one.
+_FROZEN_IOS = re.compile(r" OS 18_[67] like ")
+_SAFARI = re.compile(r" Version/((?:18\.[67]|2[6-9]|[3-9]\d)(?:\.\d{1,3})*) ")
+_NAMES_TRUE_IOS = re.compile(r" (?:CriOS|GSA)/")
+
+# Apps that say on which system they run, behind a string that hides it: Meta's, other iPhone apps', Telegram.
+_APP_WORDS = ("FBSV/", "; iOS ", "; iPadOS ", "; iPhone OS ", " for iOS/", " Android (", "-Android/")
+_APP_SAYS = re.compile(
+    r"(?:FBSN/(?P<system>[^;\]]+);)?FBSV/(?P<meta>\d+[\d.]*)"
+    r"|\((?:iPhone|iPad|iPod)[\d,]*; (?:(?:iOS|iPadOS|iPhone OS) )?(?P<ios>\d+[\d._]*)"
+    r"| Android \(\d+/(?P<android>\d+[\d.]*);"
+    r"|-Android/[\d.]+ \([^;()]*; Android (?P<telegram>\d+[\d.]*)"
+)
+_APP_SYSTEMS = {
+    "Android": "Android",
+    "Windows": "Windows",
+    "iOS": "iOS",
+    "iPadOS": "iOS",
+    "iPhone OS": "iOS",
+    "macOS": "Mac OS X",
+}
+_APP_TYPE = re.compile(r";FBID/(phone|tablet|desktop)")
+
+# Systems that also name one that pages know better, and Android where a TV hides it from them.
+_REAL_SYSTEMS = (
+    ("HarmonyOS", "HarmonyOS", re.compile(r"HarmonyOS(?: NEXT)?[ /](\d+[\d.]*)")),
+    ("OpenHarmony", "HarmonyOS", re.compile(r"OpenHarmony ?(\d+[\d.]*)")),
+    ("Sailfish", "Sailfish", re.compile(r"Sailfish (\d+[\d.]*)")),
+    ("KAIOS/", "KaiOS", re.compile(r"KAIOS/(\d+[\d.]*)")),
+    ("; Tizen ", "Tizen", re.compile(r"; Tizen (\d+[\d.]*)")),
+    ("(Linux; Ubuntu ", "Ubuntu", re.compile(r"Ubuntu (\d+[\d.]*)")),
+    ("Andr0id", "Android", re.compile(r"Andr0id (\d+[\d.]*)")),
+)
+# https://developer.huawei.com/consumer/en/doc/harmonyos-guides/web-default-useragent
+_HARMONY_TYPE = re.compile(r"\((\w+); OpenHarmony", re.ASCII)
+_HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "2in1": "desktop", "TV": "tv"}
+
+# Looked for in the lower-cased string; plain words first, which cost a tenth of a search by pattern.
+_TV_WORDS = (
+    "tv",
+    "; aft",
+    "bravia",
+    "ce-html",
+    "chromecast",
+    "crkey",
+    "large screen",
+    "mibox",
+    "netcast",
+    "omi/",
+    "roku",
+    "tivoos",
+    "vidaa",
+    "viera",
+    "vizio",
+    "web0s",
+    "webos",
+)
+_TV = re.compile(
+    r"tv\b|\btv|appletv|; aft[a-z0-9]+\b|bravia|ce-html|chromecast|\bcrkey\b|large screen|mibox|netcast"
+    r"|\broku|\bomi/|tivoos|vidaa|viera|vizio|web0s|webos\.tv"
+)
+_CONSOLE_WORDS = ("playstation", "nintendo", "; xbox")
+_TABLET_MODEL = re.compile(
+    r"\b(?:SM-[TPX]\d|GT-P\d|GT-N[58]|Tab\b|Tablet|iPad|Pad\b|MediaPad|MatePad|Lenovo (?:TB|YT)|TB-?[XJ8]"
+    r"|KF[A-Z]{2,5}\b|Nexus (?:7|9|10)\b|Pixel (?:C|Tablet)\b)"
+)
+
+_ARM = re.compile(r"\barm(?:v\d\w*|_?64|hf)?\b|\baarch64\b")
+_X64_WORDS = ("x64", "wow64", "win64", "amd64", "x86_64", "x86-64")
+_X86_WORDS = ("i386", "i486", "i586", "i686", "x86", "win32")
+
+# Of a pattern: groups that capture nothing, what the first one captures, and alternatives that are names.
+_NESTED = re.compile(r"\(\?:[^()]*\)")
+_CAPTURED = re.compile(r"\(([^()?][^()]*)\)")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 !._-]*")
+_OTHER_SYSTEMS = frozenset({"BSD", "NetBSD", "OpenBSD"})  # of a group within a group
+
+_resolver = Resolver(load_lazy_builtins())
+_NO_BROWSER = ua_parser.UserAgent()
+_NO_OS = ua_parser.OS()
+_NO_DEVICE = ua_parser.Device()
+_SPIDER = ua_parser.Device("Spider")
+
+
+class _Hints(NamedTuple):
+    """Client hints, without the quotes of structured-field strings (RFC 9651) where they are one."""
+
+    brands: str = ""
+    mobile: bool | None = None
+    platform: str = ""
+    platform_version: str = ""
+    model: str = ""
+    arch: str = ""
+    bitness: str = ""
+    full_versions: str = ""
+
+    @classmethod
+    def split(cls, client_hints: str) -> _Hints:
+        if not client_hints:
+            return _NO_HINTS
+        brands, mobile, *texts, full_versions = (_well_formed(client_hints).split("\n", 7) + [""] * 7)[:8]
+        platform, version, model, arch, bitness = (text.strip().strip('"').strip() for text in texts)
+        is_mobile = {"?1": True, "?0": False}.get(mobile.strip())
+        return cls(brands, is_mobile, platform, version, model, arch, bitness, full_versions)
+
+
+_NO_HINTS = _Hints()
+
+
+class _Judge(Judge):  # type: ignore[misc]
+    """The `user-agents` judgements on a result that is there: its own constructor would parse once more."""
+
+    def __init__(
+        self,
+        user_agent: str,
+        os: OperatingSystem,
+        browser: str,
+        device: ua_parser.Device,
+        mobile: bool | None,
+    ):
+        self.ua_string = user_agent
+        self.os = os
+        self.browser = Browser(browser, (), "")
+        self.device = device
+        self.mobile = mobile
+
+    def _is_android_tablet(self) -> bool:
+        # The rule of user-agents ("no Mobile Safari") takes every app and every older phone for a tablet.
+        # Browsers on tablets leave out "Mobile"; apps do not say, so there only the model decides.
+        if self.mobile is not None:
+            return not self.mobile
+        if _TABLET_MODEL.search(self.device.model or self.device.family):
+            return True
+        return self.ua_string.startswith("Mozilla/") and "Mobi" not in self.ua_string
+
+
+@lru_cache(CACHE_SIZE)
+def read(user_agent: str, client_hints: str) -> Device:
+    """The device that a User-Agent and the hints tell of; never raises, whatever the strings hold.
+
+    `client_hints`: the values of Sec-CH-UA, -Mobile, -Platform, -Platform-Version, -Model, -Arch, -Bitness
+    and -Full-Version-List, in this order, joined by newlines; "" where none was sent.
+    """
+    user_agent = _well_formed(user_agent)
+    hints = _Hints.split(client_hints)
+    if not user_agent and hints is _NO_HINTS:
+        return UNKNOWN
+    device = _device(user_agent, hints)
+    model = _model(device)
+    os, os_version = _os(user_agent, hints)
+    browser, browser_version = _browser(user_agent, hints)
+    lowered = user_agent.lower()
+    family = "Android" if os == "HarmonyOS" else os  # which the rules of user-agents do not know
+    judge = _Judge(user_agent, OperatingSystem(family, (), os_version), browser, device, hints.mobile)
+    found = (
+        os or UNKNOWN.os,
+        os_version or UNKNOWN.os_version,
+        _maker(device, model),
+        model,
+        _type(judge, lowered),
+        _architecture(lowered, hints),
+        browser,
+        browser_version,
+    )
+    return Device._make([intern(value[:MAX_FIELD]) for value in found])
+
+
+@cache
+def systems() -> frozenset[str]:
+    """The names of operating systems that read() may tell."""
+    ours = {*_HINTED_OS.values(), *_APP_SYSTEMS.values(), *(name for _, name, _ in _REAL_SYSTEMS), UNKNOWN.os}
+    families = _families(load_lazy_builtins()[1]) | _OTHER_SYSTEMS
+    return frozenset({_OS_NAMES.get(family, family) for family in families} | ours) - {""}
+
+
+@cache
+def browsers() -> frozenset[str]:
+    """The names of browsers that read() may tell; of bots and programs only those that ua-parser lists."""
+    return frozenset({*_families(load_lazy_builtins()[0]), *_HINTED_BROWSERS, *_APPS.values()}) - {"Other"}
+
+
+def _families(matchers: Iterable[Any]) -> set[str]:
+    """What the patterns of ua-parser may find: the names that they set, and those that they capture."""
+    found: set[str] = set()
+    for matcher in matchers:
+        if matcher.family and "$" not in matcher.family:
+            found.add(matcher.family)
+        elif captured := _CAPTURED.search(_NESTED.sub("?", matcher.regex)):
+            found |= {name for name in captured[1].split("|") if _PLAIN.fullmatch(name)}
+    return found
+
+
+def _well_formed(text: str) -> str:
+    """Without lone surrogates, which the Rust side refuses."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
+    parsed = _resolver.os.extract(user_agent) or _NO_OS
+    said = _OS_NAMES.get(parsed.family, parsed.family)
+    if "HbbTV" in user_agent and said not in _TV_OS:
+        said = ""  # ua-parser takes the maker's name for an OS there
+    if named := _real_system(user_agent) or _told_by_app(user_agent, said):
+        return named
+    hinted = _HINTED_OS.get(hints.platform, "")
+    os = hinted if hinted and said in _COARSE_OS else said
+    if hinted == os and hints.platform_version:
+        given = hints.platform_version
+        return os, _windows_version(given) if os == "Windows" else _trimmed(given)
+    if os != said or _holds(user_agent, _REDUCED_ANDROID):
+        return os, ""
+    return os, _thawed(os, _version(parsed.major, parsed.minor, parsed.patch), user_agent)
+
+
+def _real_system(user_agent: str) -> tuple[str, str] | None:
+    """The system that names another one for compatibility, and its own version, "" where it is not said."""
+    named = ""
+    for word, name, pattern in _REAL_SYSTEMS:
+        if word in user_agent and named in ("", name):
+            if said := pattern.search(user_agent):
+                return name, _trimmed(said[1])
+            named = name
+    return (named, "") if named else None
+
+
+def _told_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
+    """The system and version that an app names; None where it names none."""
+    said = _APP_SAYS.search(user_agent) if _holds(user_agent, _APP_WORDS) else None
+    if said is None:
+        return None
+    if said["meta"]:
+        os, version = _APP_SYSTEMS.get(said["system"], system), said["meta"]
+    elif said["ios"]:
+        os, version = "iOS", said["ios"].replace("_", ".")
+    else:
+        os, version = "Android", said["android"] or said["telegram"]
+    return os, _windows_of(version) if os == "Windows" else _trimmed(version)
+
+
+def _thawed(os: str, version: str, user_agent: str) -> str:
+    """What a version that browsers have frozen is known to be; "" where it may be any later one."""
+    if os == "iOS" and _FROZEN_IOS.search(user_agent) and not _NAMES_TRUE_IOS.search(user_agent):
+        safari = _SAFARI.search(user_agent)
+        return _trimmed(safari[1]) if safari else ""
+    is_frozen = (
+        (os == "Mac OS X" and version in _FROZEN_MACOS)
+        or (os == "Windows" and version == "10" and not _holds(user_agent, _WINDOWS_10))
+        or (os == "Chrome OS" and version == _FROZEN_CHROME_OS)
+    )
+    return "" if is_frozen else version
+
+
+def _windows_of(version: str) -> str:
+    """The Windows of a full version such as 10.0.22621: 11 begins with build 22000."""
+    major, _, rest = version.partition(".")
+    build = rest.partition(".")[2].partition(".")[0]
+    return "11" if major == "10" and build.isdigit() and int(build) >= _FIRST_BUILD_OF_11 else _trimmed(major)
+
+
+def _windows_version(hinted: str) -> str:
+    major, _, rest = hinted.partition(".")
+    if not (major.isascii() and major.isdigit()) or len(major) > 4:
+        return ""
+    if int(major) == 0:
+        return _OLD_WINDOWS.get(f"0.{rest[:1]}", "")
+    return "11" if int(major) >= _FIRST_WINDOWS_11 else "10"
+
+
+def _browser(user_agent: str, hints: _Hints) -> tuple[str, str]:
+    parsed = _resolver.ua.extract(user_agent) or _NO_BROWSER
+    family = "" if parsed.family == "Other" else parsed.family
+    if family == "Apple Mail" and "Macintosh" not in user_agent:
+        return "", ""  # ua-parser's guess for any bare WebKit, such as the PlayStation 4
+    if family in _WEB_VIEWS and (app := _APP.search(user_agent)):
+        return _APPS[app[1]], _trimmed(app[2])
+    said = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
+    return (family, said) if hints is _NO_HINTS else _hinted_browser(family, said, hints)
+
+
+def _hinted_browser(family: str, said: str, hints: _Hints) -> tuple[str, str]:
+    versions: dict[str, str] = dict(_BRAND.findall(hints.full_versions or hints.brands))
+    if family in ("Chrome", "Chrome Mobile"):
+        for brand in _HINTED_BROWSERS:
+            if brand in versions:
+                return brand, _trimmed(versions[brand])
+    if hints.full_versions:
+        said = _trimmed(versions.get(_FULL_VERSION_OF.get(family, ""), said))
+    return family, said
+
+
+def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
+    """The device as the hint names it, else the string; ua-parser knows whose model that is."""
+    found = _resolver.de.extract(user_agent) or _NO_DEVICE
+    if found.family == "Spider":
+        return _SPIDER
+    if hints.model:
+        return _known(hints.model)
+    if model := _huawei_model(user_agent):
+        known = _known(model)
+        return ua_parser.Device(known.family, _maker(known, model) or found.brand, model)
+    if _holds(user_agent, _REDUCED_ANDROID):
+        return _NO_DEVICE
+    return ua_parser.Device(found.family, found.brand, found.model)
+
+
+def _known(model: str) -> ua_parser.Device:
+    found = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
+    return ua_parser.Device(found.family, found.brand, model)
+
+
+def _huawei_model(user_agent: str) -> str:
+    if "HMSCore" not in user_agent and "HarmonyOS;" not in user_agent:
+        return ""
+    named = _HUAWEI_MODEL.search(user_agent)
+    return named[1] or named[2] if named else ""
+
+
+def _maker(device: ua_parser.Device, model: str) -> str:
+    if device.brand and not device.brand.startswith("Generic"):
+        return _BRAND_NAMES.get(device.brand, device.brand)
+    return next((maker for models, maker in _MAKERS if models.match(model)), "") if model else ""
+
+
+def _model(device: ua_parser.Device) -> str:
+    model = device.model or ""
+    return "" if model in _NO_MODELS else model
+
+
+def _type(judge: _Judge, lowered: str) -> str:
+    if judge.is_bot:
+        return "bot"
+    if (told := _told_type(judge.ua_string)) is not None:
+        return told
+    if _holds(lowered, _CONSOLE_WORDS):  # before TV: the PlayStation calls itself one
+        return "console"
+    if _holds(lowered, _TV_WORDS) and _TV.search(lowered):
+        return "tv"
+    if judge.is_tablet:
+        return "tablet"
+    if judge.is_mobile or judge.os.family == "KaiOS":  # user-agents does not know the latter, nor the next
+        return "phone"
+    if judge.os.family == "Tizen" and " mobile " in lowered:
+        return "phone"
+    return "desktop" if judge.is_pc else ""
+
+
+def _told_type(user_agent: str) -> str | None:
+    """The type that an app or a system tells in so many words; "" for one without a name here, as a car."""
+    if "OpenHarmony" in user_agent and (said := _HARMONY_TYPE.search(user_agent)):
+        return _HARMONY_TYPES.get(said[1], "")
+    said = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None
+    return said[1] if said else None
+
+
+def _architecture(lowered: str, hints: _Hints) -> str:
+    hinted = hints.arch.lower()
+    if hinted.startswith("arm"):
+        return "ARM"
+    if hinted == "x86":
+        return "x64" if hints.bitness == "64" else "x86"
+    if ("arm" in lowered or "aarch64" in lowered) and _ARM.search(lowered):
+        return "ARM"
+    if _holds(lowered, _X64_WORDS):
+        return "x64"
+    return "x86" if _holds(lowered, _X86_WORDS) else ""
+
+
+def _holds(text: str, words: tuple[str, ...]) -> bool:
+    for word in words:  # noqa: SIM110 (any() with a generator costs twice as much)
+        if word in text:
+            return True
+    return False
+
+
+def _version(*parts: str | None) -> str:
+    return _trimmed(".".join(filter(None, parts)))
+
+
+def _trimmed(version: str) -> str:
+    """Without zeros at its end: a reduced "124.0.0.0" says no more than "124"."""
+    while version.endswith(".0"):
+        version = version[:-2]
+    return version

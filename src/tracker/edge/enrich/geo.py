@@ -1,0 +1,269 @@
+"""Locates addresses in mmdb databases: MaxMind's nested records, DB-IP's, and the flat ones of others.
+
+The C reader's plain `get` costs 4 µs an address, geoip2's models on top of it 11 µs, so the few fields needed
+are picked from the record itself. That reader can only map its file into memory, and a mapped file that
+somebody truncates in place kills the process (SIGBUS): hence every database is mapped from a private copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import NamedTuple
+
+import maxminddb
+
+from tracker.domain.model import Geo
+
+CACHE_SIZE = 65_536
+"""Addresses remembered, and networks."""
+MAX_FIELD = 100
+"""Longest name kept, in characters."""
+
+NOWHERE = Geo(None, None, None, None, "UNK")
+"""Where an unknown address is."""
+
+_log = logging.getLogger(__name__)
+_Record = Mapping[str, object]
+_NONE: _Record = {}
+_ISP_NAMES = ("isp", "organization", "autonomous_system_organization", "as_name")
+_MAPPED_IPV4 = "::ffff:"
+_BITS_OF_NETWORK, _ALL_BITS = 24, 128
+
+
+class Database(NamedTuple):
+    """One configured database, as it is served now."""
+
+    path: Path
+    type: str  # as the file names itself, such as GeoLite2-City; "" where it is not served
+    built: datetime | None  # None where it is not served
+    problem: str  # why the file, or its newer version, is not served; "" where all is well
+
+
+class _Source:
+    """One file: its reader, and the version of the file it was opened from."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem = ""
+        self._reader: maxminddb.Reader | None = None
+        self._version: tuple[int, int, int] | None = None
+        self._tried = False
+        self._told_damaged = False
+
+    def open_if_changed(self) -> bool:
+        """Open the file if it is another than last time; on failure what was open goes on serving."""
+        version = self._version_on_disk()
+        if self._tried and version == self._version:
+            return False
+        self._tried = True
+        self._version = version
+        try:
+            self._reader = _open_copy(self.path)
+        except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+            self.problem = _with_path(error, self.path)
+            _log.warning("geo database not read: %s", self.problem)
+            return False
+        self.problem = ""
+        self._told_damaged = False
+        return True
+
+    def find(self, ip: str) -> tuple[_Record, int]:
+        """What is known of an address, and of how many bits of it."""
+        if self._reader is None:
+            return _NONE, 0
+        try:
+            record, bits = self._reader.get_with_prefix_len(ip)
+        except (
+            ValueError,
+            TypeError,
+        ):  # no address (a NUL is a TypeError), or an IPv6 one in a database of IPv4
+            return _NONE, _ALL_BITS
+        except maxminddb.InvalidDatabaseError as error:
+            self._tell_damaged(error)
+            return _NONE, _ALL_BITS
+        return (record if isinstance(record, dict) else _NONE), bits
+
+    def describe(self) -> Database:
+        if self._reader is None:
+            return Database(self.path, "", None, self.problem)
+        metadata = self._reader.metadata()
+        built = datetime.fromtimestamp(metadata.build_epoch, UTC)
+        return Database(self.path, metadata.database_type, built, self.problem)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _version_on_disk(self) -> tuple[int, int, int] | None:
+        with suppress(OSError):
+            found = self.path.stat()
+            return found.st_mtime_ns, found.st_ino, found.st_size
+        return None
+
+    def _tell_damaged(self, error: Exception) -> None:
+        self.problem = _with_path(error, self.path)
+        if not self._told_damaged:
+            _log.warning("geo database is damaged: %s", self.problem)
+        self._told_damaged = True
+
+
+class GeoReader:
+    """Looks addresses up in all databases; the first one that knows a field fills it.
+
+    What cannot be read is a warning that names the path; the others serve.
+    """
+
+    locate: Callable[[str], Geo]
+    """Where an address is; never raises, whatever the string holds."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._sources = [_Source(path) for path in paths]
+        if not paths:
+            _log.warning("no geo database: country, region, city and ISP of clicks stay unknown")
+        for source in self._sources:
+            source.open_if_changed()
+        self._forget()
+
+    @property
+    def databases(self) -> tuple[Database, ...]:
+        return tuple(source.describe() for source in self._sources)
+
+    def reload_changed(self) -> bool:
+        """Open databases whose file changed; whether any did. Blocks while it copies: call it in a thread."""
+        changed = [source.open_if_changed() for source in self._sources]
+        if any(changed):
+            self._forget()
+        return any(changed)
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._networks: dict[str, Geo] = {}
+        self.locate = lru_cache(CACHE_SIZE)(self._locate)
+
+    def _locate(self, ip: str) -> Geo:
+        """Most databases know no more of an IPv4 address than of the 256 around it: these are remembered."""
+        address = ip.removeprefix(_MAPPED_IPV4) if "." in ip else ip
+        networks = self._networks  # these: another thread may have them forgotten meanwhile
+        network, _, _ = address.rpartition(".")
+        if network in networks:
+            return networks[network]
+        found = [source.find(address) for source in self._sources]
+        geo = _put_together([record for record, _ in found if record])
+        if network and max((bits for _, bits in found), default=0) <= _BITS_OF_NETWORK:
+            if len(networks) >= CACHE_SIZE:
+                networks.clear()
+            networks[network] = geo
+        return geo
+
+
+def _put_together(records: Sequence[_Record]) -> Geo:
+    if not records:
+        return NOWHERE
+    found = _read(records[0])
+    for record in records[1:]:
+        found = found.completed_by(_read(record))
+    carrier = found.carrier or (found.isp if found.is_mobile else None) or NOWHERE.mobile_carrier
+    return Geo(found.country, found.region, found.city, found.isp, carrier)
+
+
+def _open_copy(path: Path) -> maxminddb.Reader:
+    with path.open("rb") as original, NamedTemporaryFile(prefix="tracker-geo-", suffix=".mmdb") as copy:
+        shutil.copyfileobj(original, copy, 1 << 20)
+        copy.flush()
+        try:
+            return maxminddb.open_database(copy.name)
+        except maxminddb.InvalidDatabaseError as error:
+            raise maxminddb.InvalidDatabaseError(str(error).replace(copy.name, str(path))) from error
+
+
+def _with_path(error: Exception, path: Path) -> str:
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
+
+
+class _Found(NamedTuple):
+    """What one record knows."""
+
+    country: str | None
+    region: str | None
+    city: str | None
+    isp: str | None
+    carrier: str | None
+    is_mobile: bool
+    """Whether the address is a mobile network's, so that its ISP is the carrier."""
+
+    def completed_by(self, more: _Found) -> _Found:
+        return _Found(
+            self.country or more.country,
+            self.region or more.region,
+            self.city or more.city,
+            self.isp or more.isp,
+            self.carrier or more.carrier,
+            self.is_mobile or more.is_mobile,
+        )
+
+
+def _read(record: _Record) -> _Found:
+    traits = _inside(record, "traits") or record
+    return _Found(
+        country=_country(record),
+        region=_region(record),
+        city=_city(record),
+        isp=_isp(traits),
+        carrier=_carrier(record),
+        is_mobile="mobile_network_code" in traits or traits.get("connection_type") == "Cellular",
+    )
+
+
+def _country(record: _Record) -> str | None:
+    return (
+        _text(_inside(record, "country").get("iso_code"))
+        or _text(record.get("country_code"))
+        or _text(_inside(record, "registered_country").get("iso_code"))
+    )
+
+
+def _region(record: _Record) -> str | None:
+    """The code of the widest subdivision; DB-IP Lite names it without one."""
+    subdivisions = record.get("subdivisions")
+    if isinstance(subdivisions, list) and subdivisions and isinstance(subdivisions[0], dict):
+        return _text(subdivisions[0].get("iso_code"))
+    return _text(record.get("region_code"))
+
+
+def _city(record: _Record) -> str | None:
+    return _text(_inside(_inside(record, "city"), "names").get("en")) or _text(record.get("city"))
+
+
+def _isp(traits: _Record) -> str | None:
+    for name in _ISP_NAMES:
+        if name in traits:
+            return _text(traits[name])
+    return None
+
+
+def _carrier(record: _Record) -> str | None:
+    return _text(record.get("mobile_carrier")) or _text(_inside(record, "carrier").get("name"))
+
+
+def _inside(record: _Record, name: str) -> _Record:
+    value = record.get(name)
+    return value if isinstance(value, dict) else _NONE
+
+
+def _text(value: object) -> str | None:
+    """A name fit for a column: text, without the NUL that Postgres refuses."""
+    if not isinstance(value, str):
+        return None
+    return (value.replace("\0", "") if "\0" in value else value)[:MAX_FIELD] or None

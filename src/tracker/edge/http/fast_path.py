@@ -1,0 +1,149 @@
+"""The short way through HTTP for tracking links: one write a hit, no task, no timer, no ASGI messages.
+
+uvicorn's own way (a scope, an event, a task, two messages, a timer set and cancelled) is a large part of what
+a click costs. So a GET of a tracking link is answered here; whatever else comes, and whatever comes while an
+answer is awaited, goes uvicorn's way, and finds the same Redirect there.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from tracker.domain.model import fast
+from tracker.edge.http.bounds import BODY, HEAD, VERSIONS, BoundedProtocol
+from tracker.edge.http.request import Headers, Request, add_header
+from tracker.edge.http.response import FAILED, Answer
+
+_Lines = list[tuple[bytes, bytes]]
+
+
+class Links(Protocol):
+    """What an edge's application says of tracking links."""
+
+    def is_link(self, path: str) -> bool: ...
+
+    def take(self, hit: Hit) -> None: ...
+
+
+class LinkProtocol(BoundedProtocol):
+    """One connection of an edge."""
+
+    app: Links
+    half_closed_wait = True
+    cycle: RequestResponseCycle | Hit | None  # type: ignore[assignment]
+    _default: ClassVar[_Lines] = []  # uvicorn makes a new one each second, with the date
+    _default_head: ClassVar[bytes] = b""
+
+    def on_message_begin(self) -> None:
+        self._place = HEAD
+        self._silent_bytes = 0
+        self._body_bytes = -1
+        self.url = b""
+        self.lines: _Lines = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value))
+
+    def _head_lines(self) -> _Lines:
+        return self.lines
+
+    def on_headers_complete(self) -> None:
+        request = self._read_hit() if self.cycle is None or self.cycle.response_complete else None
+        if request is None:
+            self._go_uvicorns_way()
+            return
+        hit = Hit(request, self, self.parser.should_keep_alive())
+        if not hit.keep_alive and self.parser.get_http_version() not in VERSIONS:
+            self._go_uvicorns_way()
+            return
+        self.cycle = hit
+        self._place = BODY
+        self.app.take(hit)
+
+    def on_body(self, body: bytes) -> None:
+        if isinstance(self.cycle, Hit):
+            self._silent_bytes = 0  # a hit's body is read and thrown away
+        else:
+            super().on_body(body)
+
+    def _gives_up(self) -> bool:
+        if not isinstance(self.cycle, Hit):
+            return super()._gives_up()
+        self.cycle.keep_alive = False  # its answer is given, or on the way
+        return False
+
+    def _read_hit(self) -> Request | None:
+        """The request, where it is a plain GET of a tracking link."""
+        url = self.url
+        if self.parser.get_method() != b"GET" or url[:1] != b"/" or b"#" in url or self.flow.write_paused:
+            return None
+        raw_path, _, query = url.partition(b"?")
+        if b"%" in raw_path or not self.app.is_link(path := raw_path.decode("ascii")):
+            return None
+        headers: Headers = {}
+        for name, value in self.lines:
+            if (name := name.lower()) in headers:
+                if name == b"host":
+                    return None  # which BoundedProtocol refuses
+                add_header(headers, name, value)
+            else:
+                headers[name] = value
+        if b"host" not in headers or b"expect" in headers or b"transfer-encoding" in headers:
+            return None
+        if b"connection" in headers and (self.parser.get_http_version() != "1.1" or b"upgrade" in headers):
+            return None
+        client = self.client
+        peer = client[0] if client else ""
+        return fast(Request, ("GET", self.scheme or "http", peer, path, raw_path, query, headers))
+
+    def _go_uvicorns_way(self) -> None:
+        url = self.url
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in self.lines:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def head_of(self, answer: Answer) -> bytes:
+        default = self.server_state.default_headers
+        if default is not LinkProtocol._default:
+            LinkProtocol._default = default
+            LinkProtocol._default_head = b"".join(b"%b: %b\r\n" % line for line in default)
+        return STATUS_LINE[answer.status] + LinkProtocol._default_head + answer.head
+
+
+class _Nobody:
+    def set(self) -> None:
+        """Nobody waits for more of a hit."""
+
+
+class Hit:
+    """A hit under way. It is to uvicorn's protocol what its RequestResponseCycle is, as far as that looks."""
+
+    __slots__ = ("_protocol", "disconnected", "keep_alive", "more_body", "request", "response_complete")
+    message_event = _Nobody()
+
+    def __init__(self, request: Request, protocol: LinkProtocol, keep_alive: bool) -> None:
+        self.request = request
+        self._protocol = protocol
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+
+    def give(self, answer: Answer) -> None:
+        if self.response_complete:
+            return
+        self.response_complete = True
+        if answer is FAILED:
+            self.keep_alive = False
+        if self.disconnected:
+            return
+        protocol = self._protocol
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        protocol.transport.write(protocol.head_of(answer) + end + answer.body)
+        if not self.keep_alive:
+            protocol.end()
+        protocol.on_response_complete()

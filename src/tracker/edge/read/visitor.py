@@ -1,0 +1,108 @@
+"""Reads who follows a link from one request, cropping every string."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+from tracker.domain.model import Link, Visitor, fast
+from tracker.domain.normalise import device_id
+from tracker.edge.http.request import Headers, Request
+from tracker.edge.read.client_address import Proxies, network_of, plain_address
+from tracker.edge.read.text import Texts, crop
+
+MAX_USER_AGENT = 500
+MAX_CLIENT_HINTS = 1000
+MAX_REFERRER = 2000
+MAX_HOST = 255
+MAX_LANGUAGE = 200
+MAX_FETCH = 50
+MAX_REQUESTED_LINK = 8192 + MAX_HOST + len("https://")
+
+_HINTS = (
+    b"sec-ch-ua",
+    b"sec-ch-ua-mobile",
+    b"sec-ch-ua-platform",
+    b"sec-ch-ua-platform-version",
+    b"sec-ch-ua-model",
+    b"sec-ch-ua-arch",
+    b"sec-ch-ua-bitness",
+    b"sec-ch-ua-full-version-list",
+)
+_HOSTS, _USER_AGENTS, _LANGUAGES = Texts(MAX_HOST), Texts(MAX_USER_AGENT), Texts(MAX_LANGUAGE)
+_REFERRERS, _FETCHES, _HINT_TEXTS = (
+    Texts(MAX_REFERRER),
+    Texts(MAX_FETCH),
+    Texts(MAX_CLIENT_HINTS // len(_HINTS)),
+)
+# What looks ahead says so in one of these. Sec-Purpose is that of the Fetch standard, once Sec-Fetch-Purpose.
+# Purpose and X-Purpose are those of WebKit, Chrome and Meta's apps, X-Moz and Moz-Purpose those of Firefox.
+_LOOKS_AHEAD = frozenset(
+    {b"sec-purpose", b"sec-fetch-purpose", b"purpose", b"x-purpose", b"x-moz", b"moz-purpose"}
+)
+_SPECULATION = re.compile(rb"\b(?:prefetch|prerender|preview|instant)\b", re.IGNORECASE)
+
+
+def is_speculative(headers: Headers) -> bool:
+    """Whether a browser, app or mail program only looks ahead: nobody has clicked yet."""
+    if _LOOKS_AHEAD.isdisjoint(headers):
+        return False
+    return any(_SPECULATION.search(headers[name]) for name in _LOOKS_AHEAD & headers.keys())
+
+
+def read_visitor(request: Request, proxies: Proxies) -> Visitor:
+    """The visitor of a request. Forwarding headers count only when the peer is a trusted proxy."""
+    _, scheme, peer, _, target, query, headers = request
+    given = headers.get
+    host = _HOSTS[given(b"host", b"")]
+    if proxies.trusts(peer):
+        ip, said_scheme, said_host = proxies.origin(peer, headers)
+        scheme, host = said_scheme or scheme, said_host[:MAX_HOST] or host
+    else:
+        ip = plain_address(peer)
+    if query:
+        target = b"%b?%b" % (target, query)
+    told = (
+        ip,
+        _USER_AGENTS[given(b"user-agent", b"")],
+        _client_hints(headers) if b"sec-ch-ua" in headers else "",
+        _LANGUAGES[given(b"accept-language", b"")],
+        _REFERRERS[given(b"referer", b"")],
+        host,
+        f"{scheme}://{host}{crop(target.decode('utf-8', 'replace'), MAX_REQUESTED_LINK)}",
+        _FETCHES[given(b"sec-fetch-dest", b"")],
+        _FETCHES[given(b"sec-fetch-user", b"")],
+    )
+    return fast(Visitor, told)
+
+
+class Identity(NamedTuple):
+    """Whom a visitor is taken for."""
+
+    key: int  # 64 bits
+    is_certain: bool  # by a cookie or device id; behind one address and User-Agent there may be thousands
+
+
+def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None) -> Identity:
+    """By the visitor's cookie, else by the device's advertising id, else by address and agent.
+
+    Keyed, so that nobody without the deployment's key can tell an address from a stored visitor key.
+    """
+    if cookie_key is not None:
+        return Identity(cookie_key, True)
+    device = device_id(link.gaid) or device_id(link.idfa) if link.gaid or link.idfa else ""
+    ip = visitor.ip
+    keyed = _keyed(secret).copy()
+    keyed.update((device or f"{network_of(ip) if ':' in ip else ip} {visitor.user_agent}").encode())
+    return fast(Identity, (int.from_bytes(keyed.digest(), "big"), device != ""))
+
+
+@lru_cache(8)
+def _keyed(secret: bytes) -> blake2b:
+    return blake2b(digest_size=8, key=secret)  # copied for each visitor: the key is half the work
+
+
+def _client_hints(headers: Headers) -> str:
+    return "\n".join([_HINT_TEXTS[headers.get(name, b"")] for name in _HINTS])

@@ -1,0 +1,111 @@
+"""A recorder for each partition of the stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+from tracker.domain.click_id import Mint
+from tracker.domain.model import Click, Outcomes
+from tracker.edge.record import spool
+from tracker.edge.record.cap_totals import CapSums
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.recorder import Recorder
+from tracker.edge.record.slot_watch import SlotWatch
+from tracker.edge.record.spool_drain import Drain
+from tracker.settings import Settings
+from tracker.stream.partitions import partition_of
+from tracker.stream.record import Entry, encode
+from tracker.stream.visitor_memory import VisitorMemory
+
+
+class Part(NamedTuple):
+    """Those of some clicks that one recorder takes."""
+
+    recorder: Recorder
+    places: list[int]  # of the clicks among all
+    entries: list[Entry]
+
+
+class Recorders:
+    """Hands each click to the recorder of its visitor's partition."""
+
+    def __init__(self, settings: Settings, edge: EdgeId, mint: Mint) -> None:
+        assert settings.redis_url
+        self._partitions = settings.partitions
+        self._spool_dir = settings.data_dir / "spool"
+        self._drain = Drain(settings.redis_url, self._spool_dir, VisitorMemory.of(settings))
+        each = replace(settings, max_waiting=-(-settings.max_waiting // settings.partitions))
+        self._recorders = [
+            Recorder(each, edge, partition, mint, self._drain) for partition in range(settings.partitions)
+        ]
+        self._first = self._recorders[0]
+        self._cap_sums = CapSums(settings) if settings.partitions > 1 else None
+        self._slot_watch = SlotWatch(settings.redis_url, edge)
+        self._beside: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self._drain.start()  # first: what an edge says of itself counts what its last life left behind
+        await asyncio.gather(*(recorder.start() for recorder in self._recorders))
+        self._beside = [asyncio.create_task(self._slot_watch.run(), name="slot watch")]
+        if self._cap_sums:
+            self._beside.append(asyncio.create_task(self._cap_sums.run(), name="cap sums"))
+
+    async def stop(self) -> None:
+        """Finish what is waiting, then close. Nothing may be recorded any more."""
+        await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
+        await self._drain.stop()
+        for task in self._beside:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._slot_watch.close()
+        if self._cap_sums:
+            await self._cap_sums.close()
+
+    def parts(self, clicks: Sequence[Click], outcomes: Sequence[Outcomes]) -> list[Part]:
+        """Who records which of some clicks: usually one all of them."""
+        if not clicks:
+            return []
+        if self._cap_sums is None:
+            return [Part(self._first, list(range(len(clicks))), list(map(encode, clicks, outcomes)))]
+        parts: dict[int, Part] = {}
+        for place, (click, prepared) in enumerate(zip(clicks, outcomes, strict=True)):
+            partition = partition_of(click.visitor_key, self._partitions)
+            if click.counters:
+                click = click._replace(counters=self._cap_sums.lowered(click.counters, partition))
+            _, places, entries = parts.setdefault(partition, Part(self._recorders[partition], [], []))
+            places.append(place)
+            entries.append(encode(click, prepared))
+        return list(parts.values())
+
+    @property
+    def has_been_up(self) -> bool:
+        """Whether every partition was reached once."""
+        return all(recorder.has_been_up for recorder in self._recorders)
+
+    @property
+    def is_second(self) -> bool:
+        """Whether another edge has this one's slot, and had it before."""
+        return self._slot_watch.is_second
+
+    @property
+    def spooled(self) -> int:
+        """Clicks put into the spool since the start."""
+        return sum(recorder.spooled for recorder in self._recorders)
+
+    @property
+    def unknown(self) -> int:
+        """Clicks since the start whose visitors the stream had no room to remember."""
+        return sum(recorder.unknown for recorder in self._recorders)
+
+    def gauges(self) -> dict[str, float]:
+        """What metrics.GAUGES says of the stream and the spool, as it is now."""
+        return {
+            "stream_up": int(all(recorder.is_up for recorder in self._recorders)),
+            "spool_bytes": spool.size_of(self._spool_dir),
+            "clock_skew_seconds": max((recorder.skew for recorder in self._recorders), key=abs),
+        }

@@ -1,0 +1,265 @@
+"""A file of the spool: calls of clicks in frames, with checksums."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+from zlib import crc32
+
+from tracker.stream.record import Entry, millis_of_entry
+
+logger = logging.getLogger(__name__)
+
+ROOM_BYTES = 1 << 20  # written between looks at how much the directory has: many may write at once
+_VERSION = b"\x01"  # a reader knows this one and the one before
+_MAGIC = b"\xabK"
+_FRAME = struct.Struct(">2scII")  # magic, kind, length of what follows, its checksum
+_HEAD, _GROUP, _CLICK = b"H", b"G", b"C"
+_GROUP_FIELDS = struct.Struct(">16sQ?I")  # lane, sequence, is it uncertain, clicks; then what was answered
+_CONTROL_LENGTH = struct.Struct(">I")
+
+
+class SpoolError(Exception):
+    """A group could not be put on disk; the message is the cause."""
+
+
+class Call(NamedTuple):
+    """What an append call is known by."""
+
+    lane: bytes  # 16 hex digits
+    sequence: int
+
+
+class Group(NamedTuple):
+    """Clicks that are appended by one call."""
+
+    call: Call
+    is_uncertain: bool  # the call before this one was made of the same clicks, and may have been done
+    answered: bytes  # see record_clicks.lua
+    entries: list[Entry]
+
+
+class Segment:
+    """One file of a spool, and the lock that says whose it is."""
+
+    def __init__(self, path: Path, fd: int, partition: int, lane: bytes) -> None:
+        self.path = path
+        self.partition = partition
+        self.minutes: Counter[int] = Counter()  # clicks not drained yet, by the minute of their hash
+        self.drained_groups = 0
+        self.size = 0
+        self._fd = fd
+        self._lane = lane
+        self._sequence = 0
+
+    @classmethod
+    def create(cls, directory: Path, slot: int, partition: int, first_millis: int) -> Self:
+        """Begin a segment; no click in it will be older than the first one.
+
+        Raises:
+            OSError: it cannot be created.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lane = secrets.token_hex(8).encode()
+        path = directory / f"{first_millis:012x}-{slot}-{partition}-{lane.decode()}.spool"
+        # It gets its name when it is locked: else another might adopt, and delete, what is to be written to.
+        unnamed = path.with_suffix(".new")
+        segment = cls(path, os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), partition, lane)
+        try:
+            fcntl.flock(segment._fd, fcntl.LOCK_EX)
+            os.rename(unnamed, path)
+            segment._write(_frame(_HEAD, _VERSION))
+            _sync_directory(directory)
+            _sync_directory(directory.parent)  # which may have had no spool yet
+        except BaseException:
+            unnamed.unlink(missing_ok=True)
+            segment.delete()
+            raise
+        return segment
+
+    @classmethod
+    def adopt(cls, path: Path) -> Self | None:
+        """Take over a segment that nobody holds, and count what is in it; None where somebody does.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: its name or its version is none of ours.
+        """
+        _, _, partition, lane = path.stem.split("-")
+        try:
+            fd = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return None  # drained meanwhile
+        segment = cls(path, fd, int(partition), lane.encode())
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            segment._count()
+        except BaseException as error:
+            os.close(fd)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        return segment
+
+    def append(
+        self, entries: Sequence[Entry], answered: bytes = b"", uncertain_call: Call | None = None
+    ) -> int:
+        """Put a group on disk, and say how many bytes it takes; what has not got there whole is taken back.
+
+        Raises:
+            OSError: it could not be written or synced. The segment is not to be written to again.
+        """
+        self._sequence += 1
+        lane, sequence = uncertain_call or (self._lane, self._sequence)
+        fields = _GROUP_FIELDS.pack(lane, sequence, uncertain_call is not None, len(entries))
+        frames = [_frame(_GROUP, fields + answered)]
+        for control, record in entries:
+            frames.append(_frame(_CLICK, _CONTROL_LENGTH.pack(len(control)) + control + record))
+        group = b"".join(frames)
+        try:
+            self._write(group)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self.size)
+            raise
+        self.minutes.update(_minutes_of(entries))
+        return len(group)
+
+    def groups(self) -> Iterator[Group]:
+        """What stands in it, oldest first. Damage is passed over, and logged; a torn end is no damage."""
+        reading = _Reading(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
+        yield from _groups(reading, self._lane)
+        if reading.damaged:
+            logger.error("spool: %s: %d bytes are damaged and passed over", self.path, reading.damaged)
+
+    def drained(self, group: Group) -> None:
+        """Note that a group is on the stream."""
+        self.minutes -= _minutes_of(group.entries)
+        self.drained_groups += 1
+
+    def delete(self) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def close(self) -> None:
+        """Leave it to whoever adopts it."""
+        os.close(self._fd)
+
+    def _count(self) -> None:
+        self.size = os.fstat(self._fd).st_size
+        head = next(iter(_Reading(os.pread(self._fd, _FRAME.size + len(_VERSION), 0))), None)
+        if head and (head.kind, head.payload) != (_HEAD, _VERSION):
+            raise ValueError(f"{self.path} is of version {head.payload!r}, which is unknown here")
+        for group in self.groups():
+            self.minutes.update(_minutes_of(group.entries))
+
+    def _write(self, data: bytes) -> None:
+        view, written = memoryview(data), 0
+        while written < len(data):
+            written += os.pwrite(self._fd, view[written:], self.size + written)
+        os.fdatasync(self._fd)
+        self.size += written
+
+
+class _Frame(NamedTuple):
+    at: int  # where it begins
+    kind: bytes
+    payload: bytes
+
+
+class _Reading:
+    """The frames of a segment that are whole."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self.damaged = 0  # bytes passed over, with a whole frame after them
+
+    def __iter__(self) -> Iterator[_Frame]:
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def _next(self) -> _Frame | None:
+        at = self._at
+        while at >= 0 and not (frame := self._frame_at(at)):
+            at = self._data.find(_MAGIC, at + 1)
+        if at < 0 or frame is None:
+            return None
+        self.damaged += at - self._at
+        self._at = at + _FRAME.size + len(frame.payload)
+        return frame
+
+    def _frame_at(self, at: int) -> _Frame | None:
+        if at + _FRAME.size > len(self._data):
+            return None
+        magic, kind, length, checksum = _FRAME.unpack_from(self._data, at)
+        start = at + _FRAME.size
+        payload = self._data[start : start + length]
+        is_whole = magic == _MAGIC and len(payload) == length and crc32(payload, crc32(kind)) == checksum
+        return _Frame(at, kind, payload) if is_whole else None
+
+
+def _groups(frames: Iterable[_Frame], lane: bytes) -> Iterator[Group]:
+    """Clicks by their groups; those whose group's frame is damaged make groups of their own."""
+    group, wanted, entries = None, 0, list[Entry]()
+    for frame in frames:
+        if frame.kind != _CLICK:
+            if entries:
+                yield _group(group, entries, lane)
+            group, wanted, entries = frame, _clicks_of(frame), []
+            continue
+        group = group or frame
+        entries.append(_entry(frame.payload))
+        if len(entries) == wanted:
+            yield _group(group, entries, lane)
+            group, wanted, entries = None, 0, []
+    if entries:
+        yield _group(group, entries, lane)
+
+
+def _group(frame: _Frame | None, entries: list[Entry], lane: bytes) -> Group:
+    """A group by its frame, or where that is damaged, by the first click of it.
+
+    What is not whole is no more the call that it was, and gets a name of its own: the same at each reading.
+    """
+    assert frame
+    if frame.kind != _GROUP:
+        return Group(Call(lane + b"-orphans", frame.at), False, b"", entries)
+    lane, sequence, is_uncertain, clicks = _GROUP_FIELDS.unpack_from(frame.payload)
+    if is_uncertain and clicks != len(entries):
+        return Group(Call(lane + b"-damaged", sequence), False, b"", entries)
+    return Group(Call(lane, sequence), is_uncertain, frame.payload[_GROUP_FIELDS.size :], entries)
+
+
+def _clicks_of(frame: _Frame) -> int:
+    return int(_GROUP_FIELDS.unpack_from(frame.payload)[3]) if frame.kind == _GROUP else 0
+
+
+def _entry(payload: bytes) -> Entry:
+    start = _CONTROL_LENGTH.size
+    end = start + _CONTROL_LENGTH.unpack_from(payload)[0]
+    return payload[start:end], payload[end:]
+
+
+def _frame(kind: bytes, payload: bytes) -> bytes:
+    return _FRAME.pack(_MAGIC, kind, len(payload), crc32(payload, crc32(kind))) + payload
+
+
+def _minutes_of(entries: Sequence[Entry]) -> Counter[int]:
+    return Counter(millis_of_entry(entry) // 60_000 for entry in entries)
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,75 @@
+"""Postbacks that an edge refuses, on their way to the log: as they came, but without secrets.
+
+A secret may stand in any place of a call that went wrong. So secrets are hidden by their value (see
+AdvertiserSecrets.hide), where a name says that it is one, and of what nobody knows only the length is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tracker.domain.normalise import cut
+from tracker.domain.postback import PARAMETERS, RefusedPostback
+from tracker.edge.catalogue.advertiser_secrets import HIDDEN, PIECE, AdvertiserSecrets
+from tracker.edge.read.text import crop
+from tracker.edge.record.later_log import LaterLog
+from tracker.settings import Settings
+from tracker.stream.refused_postbacks import RefusedStream
+
+MAX_NAMES, MAX_NAME, MAX_TEXT = 30, 50, 200
+"""Most parameters that are kept, and longest name and value, in characters."""
+MAX_PARAMETERS = 2_000
+"""Most bytes of all names and values; so a record is not longer than the stream takes."""
+
+_LOOKED_AT = 2_000  # characters
+_SECRET_NAME = re.compile(r"token|secret|passw|pwd|auth|key|sign|cred", re.IGNORECASE)
+_LONG = re.compile(r"[A-Za-z0-9._~+/=%\\-]{16,}")
+"""16 and more token characters: longer than most words, and as long as most secrets."""
+
+
+class RefusedLog(LaterLog[RefusedPostback]):
+    """Collects refused postbacks, and has them logged every second."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.redis_url
+        stream = RefusedStream(settings.redis_url)
+        super().__init__("refused postbacks", stream.append, stream.close)
+
+
+def shown_parameters(said: Mapping[str, str], secrets: AdvertiserSecrets) -> dict[str, str]:
+    """Parameters as the log may have them, those that are known first."""
+    shown: dict[str, str] = {}
+    size = 0
+    for name, text in sorted(said.items(), key=lambda one: one[0] not in PARAMETERS):
+        name, text = _shown(name, text, secrets)
+        size += len(name.encode()) + len(text.encode())
+        if len(shown) == MAX_NAMES or size > MAX_PARAMETERS:
+            break
+        shown.setdefault(name, text)
+    return shown
+
+
+def shown_text(text: str, secrets: AdvertiserSecrets) -> str:
+    """A text of a place that is known, such as the path, or the value of a known parameter."""
+    return cut(secrets.hide(_beginning(text)), MAX_TEXT)
+
+
+def _shown(name: str, text: str, secrets: AdvertiserSecrets) -> tuple[str, str]:
+    if name in PARAMETERS:
+        return name, shown_text(text, secrets)
+    is_secret = text != "" and _SECRET_NAME.search(name)
+    name = cut(_lengths(secrets.hide(_beginning(name))), MAX_NAME)
+    return name, HIDDEN if is_secret else cut(_lengths(secrets.hide(_beginning(text))), MAX_TEXT)
+
+
+def _lengths(text: str) -> str:
+    return _LONG.sub(lambda found: f"({len(found[0])} characters)", text)
+
+
+def _beginning(text: str) -> str:
+    """As much of a text as is looked at: up to the end of a word, for half a secret is not known as one."""
+    if len(text) > _LOOKED_AT:
+        end = PIECE.match(text, _LOOKED_AT)
+        text = text[: end.end() if end else _LOOKED_AT]
+    return crop(text, len(text))

@@ -1,0 +1,19 @@
+"""What the operator is told, in one line, of what went wrong and can be put right."""
+
+from __future__ import annotations
+
+import sys
+
+
+class Complaint(Exception):  # noqa: N818 - not always an error
+    """Something that the operator can put right; the message is the line that says what."""
+
+
+def complain(line: str, code: int = 1) -> int:
+    """Say it; returns the exit code that goes with it."""
+    print(f"tracker: {' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+class CannotStart(Complaint):
+    """Something cannot be started; the message is one line for the operator."""

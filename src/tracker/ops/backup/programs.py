@@ -1,0 +1,52 @@
+"""PostgreSQL's own programs, and for which servers a backup runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import suppress
+
+from tracker.ops.backup.files import BackupError
+from tracker.processes.engines import postgres
+from tracker.settings import Settings
+
+
+def check_embedded(settings: Settings) -> None:
+    """Refuse servers that are not ours.
+
+    Raises:
+        BackupError: one of them is not.
+    """
+    if settings.redis_url is not None or settings.postgres_dsn is not None:
+        raise BackupError(
+            "backup and restore are for the embedded engines: with servers of your own copy, in this order, "
+            "the edges' spools, then Redis by its own means, then PostgreSQL with pg_dump or pg_basebackup: "
+            "so a click that moves on meanwhile is copied twice, and never not at all; see README, backup"
+        )
+
+
+async def run(name: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs to its end.
+
+    Raises:
+        BackupError: it failed; the message says what it said.
+    """
+    program = postgres.postgres_tool(name)
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+    )
+    try:
+        _, said = await process.communicate()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise BackupError(_complaint(said.decode(errors="replace")) or f"{name} failed")
+
+
+def _complaint(said: str) -> str:
+    """The first line that names an error; the details come after it."""
+    lines = said.strip().splitlines()
+    return next((line for line in lines if "error:" in line), lines[-1] if lines else "")

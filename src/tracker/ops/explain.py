@@ -1,0 +1,362 @@
+"""What a tracking link would do now, step by step, without recording anything.
+
+The steps are the hot path's own (edge.click, edge.outcome, the stream's script as a dry run), on the part of
+the catalogue that the link touches, read from Postgres at this moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from tracker.domain import macros, targeting
+from tracker.domain.click_id import first_hash_at
+from tracker.domain.model import (
+    Choice,
+    Click,
+    Fallback,
+    Link,
+    Outcome,
+    Outcomes,
+    Reason,
+    Rules,
+    Status,
+    Visitor,
+)
+from tracker.domain.normalise import text_of, trim
+from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.click import assemble
+from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.http import response
+from tracker.edge.outcome import choose, fall_back, prepare
+from tracker.edge.read.client_address import plain_address
+from tracker.edge.read.lenient_link import read_leniently
+from tracker.edge.read.link import MAX_TARGET, is_tracking_path, read_link
+from tracker.edge.read.text import crop
+from tracker.edge.read.visitor import MAX_LANGUAGE, MAX_REFERRER, MAX_USER_AGENT
+from tracker.errors import Complaint
+from tracker.ops.partial_catalogue import add_touched, put
+from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.catalogue import read as stored_catalogue
+from tracker.stream.appender import AppendError, Appenders
+from tracker.stream.record import Answer, encode
+from tracker.stream.visitor_memory import VisitorMemory
+
+Explanation = dict[str, Any]
+
+MAX_MILLIS = 253_402_300_799_999
+"""The last moment that can be asked about: the end of the year 9999."""
+
+_STREAM_SECONDS = 2.0
+_COLUMNS = {name: f"device_{name}" for name in ("os", "os_version", "brand", "model", "type")}
+
+
+class Question(NamedTuple):
+    """A hit to be explained; what is not given is as an unknown visitor sends it."""
+
+    url: str
+    ip: str
+    user_agent: str
+    language: str
+    referrer: str
+    millis: int  # when it is followed, Unix milliseconds
+
+
+class UnreadableUrl(Complaint):
+    """The URL asked about is no address of a tracking link; the message says why."""
+
+
+async def explain(settings: Settings, geo: GeoReader, question: Question) -> Explanation:
+    """What the link would do, as an object ready for JSON.
+
+    Raises:
+        UnreadableUrl: not an http(s) URL, or too long.
+        pool.UNREACHABLE: Postgres is away.
+    """
+    assert settings.postgres_dsn
+    visitor, raw_path, query = _visitor(question)
+    connection = await db.connect(settings.postgres_dsn)
+    try:
+        catalog, link, second = await _catalog(connection, visitor.host, raw_path, query)
+    finally:
+        await connection.close()
+    hash_ = first_hash_at(question.millis)
+    strict = assemble(hash_, link, visitor, None, catalog, geo)
+    click = assemble(hash_, second, visitor, None, catalog, geo) if second and strict is None else strict
+    if click is None:
+        return _orphan(link, catalog)
+    decided = await _decided(settings, click, catalog)
+    return {
+        "at": _time(click.millis),
+        "link": _link(click.link),
+        **({"read_leniently": True} if click is not strict else {}),
+        "offer": {"id": click.offer.id, "name": click.offer.name, "rules": _rules(click.offer.rules, click)},
+        "affiliate": {
+            "id": click.affiliate.id,
+            "name": click.affiliate.name,
+            "status": click.affiliate.status,
+        },
+        "visitor": _described(click),
+        "is_test": click.is_test,
+        "bot_reason": click.bot_reason,
+        "urls": _urls(click),
+        "fallbacks": _fallbacks(click, catalog),
+        **decided,
+        **_if_active(click, catalog),
+        "problems": [
+            f"{table} {key}: {why}" for (table, key), whys in catalog.problems.items() for why in whys
+        ],
+    }
+
+
+def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
+    """Who asks, and the path and query as they would be sent."""
+    try:
+        parts = urlsplit(question.url)
+    except ValueError as error:
+        raise UnreadableUrl(f"{error}") from error
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UnreadableUrl("give the whole tracking link, from http:// or https:// on")
+    if len(question.url) > MAX_TARGET:
+        raise UnreadableUrl(f"a link is at most {MAX_TARGET} bytes")
+    visitor = Visitor(
+        plain_address(trim(question.ip)),
+        crop(question.user_agent, MAX_USER_AGENT),
+        "",
+        crop(question.language, MAX_LANGUAGE),
+        crop(question.referrer, MAX_REFERRER),
+        parts.netloc.rpartition("@")[2],
+        question.url,
+        "",
+        "",
+    )
+    return visitor, parts.path.encode(), parts.query.encode()
+
+
+async def _catalog(
+    connection: db.Connection, host: str, raw_path: bytes, query: bytes
+) -> tuple[Catalog, Link, Link | None]:
+    """As much of the catalogue as this link touches, and what the link says, strictly and leniently read."""
+    catalog, path = Catalog(), text_of(unquote_to_bytes(raw_path))
+    await put(catalog, "link_form", stored_catalogue.read_link_forms(connection, path))
+    form = None if is_tracking_path(path) else catalog.link_forms.find(host, path)
+    link = read_link(path, query, form)
+    second = read_leniently(raw_path, query) if form is None else None
+    await add_touched(connection, catalog, [link, *([second] if second else [])])
+    return catalog, link, second
+
+
+def _orphan(link: Link, catalog: Catalog) -> Explanation:
+    unknown = [
+        *([] if link.offer_id in catalog.offers else ["offer"]),
+        *([] if link.affiliate_id in catalog.affiliates else ["affiliate"]),
+    ]
+    location = catalog.orphan_location()
+    return {
+        "link": _link(link),
+        "unknown": unknown,
+        "answer": {"http_status": 302 if location else 404, "location": location, "recorded": False},
+    }
+
+
+async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explanation:
+    """What the stream would choose; where it cannot be asked, all that may come of the click."""
+    assert settings.redis_url
+    outcomes = prepare(click, catalog)
+    prepared = {name: _outcome(click, catalog, outcome) for name, outcome in outcomes._asdict().items()}
+    appenders = Appenders(settings.redis_url, VisitorMemory.of(settings))
+    try:
+        looked, counts = await _look(appenders, click, outcomes)
+    except AppendError as error:
+        return {"stream": f"cannot be asked: {error}", "outcomes": prepared}
+    finally:
+        await appenders.close()
+    chosen = outcomes[looked.outcome]
+    if looked.is_unknown:
+        chosen = chosen._replace(reason=Reason.VISITOR_UNKNOWN)
+    takes = outcomes.unique.status == "accepted" and not click.is_test and click.bot_reason is None
+    return {
+        "caps": _caps(click, counts),
+        "first_click": looked.first_hash if looked.first_hash != click.hash else None,
+        "is_unique": takes and looked.first_hash == click.hash,
+        **({"outcomes": prepared} if len(set(outcomes)) > 1 else {}),
+        "answer": _outcome(click, catalog, chosen),
+        "macros": _macros(click, catalog, chosen),
+    }
+
+
+async def _look(appenders: Appenders, click: Click, outcomes: Outcomes) -> tuple[Answer, list[int]]:
+    """What the visitor's partition would decide, and what all of them have counted for each cap."""
+    click, counts = await appenders.counted(click, _STREAM_SECONDS)
+    (looked,) = (await appenders.of(click).look([encode(click, outcomes)], _STREAM_SECONDS)).answers
+    return looked, counts
+
+
+def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:
+    return [
+        {
+            "cap": counter.name,
+            "counts": "uniques" if counter.uniques_only else "clicks",
+            "count": count,
+            "limit": counter.limit,
+            "until": _time(counter.expires * 1000) if counter.expires else None,
+        }
+        for counter, count in zip(click.counters, counts, strict=True)
+    ]
+
+
+def _outcome(click: Click, catalog: Catalog, outcome: Outcome) -> Explanation:
+    told: Explanation = {
+        "http_status": _http_status(catalog, outcome),
+        "status": outcome.status.value,
+        "reason": outcome.reason.value,
+        "reason_name": outcome.reason.name.lower(),
+        "offer_id": outcome.offer_id,
+        "offer_url_id": outcome.offer_url_id,
+        "location": outcome.location,
+    }
+    if outcome.reason is Reason.OFFER_MISCONFIGURED:
+        told["problem"] = click.offer.problem
+    return told
+
+
+def _http_status(catalog: Catalog, outcome: Outcome) -> int:
+    if outcome.status is Status.REJECTED:
+        return response.refusal(outcome.reason).status
+    return catalog.offers[outcome.offer_id].redirect_status
+
+
+def _if_active(click: Click, catalog: Catalog) -> Explanation:
+    """What a draft would do with a visitor's first click if it were active."""
+    if not click.offer.is_draft or click.is_test:
+        return {}
+    live = click._replace(offer=click.offer._replace(is_active=True))
+    return {"if_active": _outcome(live, catalog, prepare(live, catalog).unique)}
+
+
+def _macros(click: Click, catalog: Catalog, outcome: Outcome) -> dict[str, str]:
+    """What each macro of the URL that is sent was filled with, before it was percent-encoded."""
+    choices = (choice for _, _, choice in _asked(click, catalog) if isinstance(choice, Choice))
+    if outcome.status is Status.ACCEPTED:
+        choices = (Choice(click.offer, click.terms, url) for url in click.offer.urls)
+    for choice in choices:
+        if (choice.offer.id, choice.url.id or None) == (outcome.offer_id, outcome.offer_url_id):
+            return {name: macros.MACROS[name](click, choice) for name in choice.url.template[1::2]}
+    return {}
+
+
+def _fallbacks(click: Click, catalog: Catalog) -> list[Explanation]:
+    """The chain that a refused click goes, each link with what it would say of this one."""
+    return [
+        {
+            "of": whose,
+            "to": macros.text(fallback.url.template) if fallback.url else f"offer {fallback.offer_id}",
+            "takes": isinstance(choice, Choice),
+            **({} if isinstance(choice, Choice) else {"reason_name": choice.name.lower()}),
+        }
+        for whose, fallback, choice in _asked(click, catalog)
+    ]
+
+
+def _asked(click: Click, catalog: Catalog) -> list[tuple[str, Fallback, Choice | Reason]]:
+    offer = click.offer
+    choice = choose(click, offer, click.terms, catalog, is_new=True)
+    url = choice.url if isinstance(choice, Choice) else targeting.requested_url(offer, click.link)
+    chain = {"url": url and url.fallback, "offer": offer.fallback, "network": catalog.fallback}
+    return [
+        (whose, fallback, fall_back(click, catalog, fallback))
+        for whose, fallback in chain.items()
+        if fallback
+    ]
+
+
+def _urls(click: Click) -> list[Explanation]:
+    return [
+        {
+            "id": url.id,
+            "name": url.name,
+            "weight": url.weight,
+            "asked_for": url.id == click.link.url_id,
+            "may_take": targeting.may_take(url, click, is_new=True),
+            "unique_only": url.unique_only,
+            "rules": _rules(url.rules, click),
+        }
+        for url in click.offer.urls
+    ]
+
+
+def _rules(rules: Rules, click: Click) -> list[Explanation]:
+    return [{"rule": rule.text, "holds": rule.holds(click)} for rule in rules]
+
+
+def _described(click: Click) -> Explanation:
+    return {
+        "ip": click.visitor.ip,
+        "user_agent": click.visitor.user_agent,
+        "known_by": "device id" if click.is_certain else "address and User-Agent",
+        "key": f"{click.visitor_key:016x}",
+        **{_COLUMNS.get(name, name): value for name, value in click.device._asdict().items()},
+        **click.geo._asdict(),
+    }
+
+
+def _link(link: Link) -> Explanation:
+    told: Mapping[str, Any] = link._asdict()
+    subs = {f"aff_sub{n or ''}": sub for n, sub in _numbered(link.aff_subs)}
+    subs |= {f"adv_sub{n or ''}": sub for n, sub in _numbered(link.adv_subs)}
+    plain = {name: value for name, value in told.items() if value and name not in ("aff_subs", "adv_subs")}
+    return plain | subs
+
+
+def _numbered(subs: Sequence[str]) -> list[tuple[int, str]]:
+    return [(n if n > 1 else 0, sub) for n, sub in enumerate(subs, 1) if sub]
+
+
+def _time(millis: int) -> str:
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds")
+
+
+def in_words(told: Explanation) -> str:
+    """An explanation for a terminal, a line for each fact."""
+    lines: list[str] = []
+    for topic, value in told.items():
+        lines += _lines(topic, value, 0)
+    return "\n".join(lines)
+
+
+def _lines(name: str, value: Any, depth: int) -> list[str]:
+    indent = "  " * depth
+    if isinstance(value, dict):
+        return [
+            f"{indent}{name}:",
+            *(line for key, item in value.items() for line in _lines(key, item, depth + 1)),
+        ]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [
+            f"{indent}{name}:",
+            *(f"{indent}  - {', '.join(_pair(key, each) for key, each in item.items())}" for item in value),
+        ]
+    return [f"{indent}{_pair(name, value)}"]
+
+
+def _pair(name: str, value: Any) -> str:
+    return f"{name}: {_word(value)}"
+
+
+def _word(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(_rule_word(item) for item in value)
+    return str(value)
+
+
+def _rule_word(item: Any) -> str:
+    if isinstance(item, dict):
+        return f"{item['rule']} ({'holds' if item['holds'] else 'does not hold'})"
+    return str(item)

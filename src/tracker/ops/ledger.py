@@ -1,0 +1,397 @@
+"""The ledger: is every click that was recorded somewhere? Minute by minute of the clicks' hashes.
+
+recorded = stored + in flight + spooled + dead + given up + duplicates. `stored` is counted by Postgres in the
+transactions that store, all else by the stream server together with each entry, so a click that one of them
+lost, or has twice, is a difference between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tracker.edge.record import spool
+from tracker.settings import Settings
+from tracker.store.clicks import ledger as store
+from tracker.store.db import Connection, connect
+from tracker.stream.ledger import UNKNOWN, Counts, Recount, Snapshot, StreamLedger, Word
+
+LONGEST = 31 * 1440
+"""Most minutes that are asked for at once."""
+MOST_RECOUNTED = 200_000
+"""Entries on the streams up to which they are counted one by one where the counts do not explain them."""
+ALIVE_MILLIS = 10_000
+"""An edge heard of within this time is running: it says its word once a second."""
+
+_LAST = 2**31 - 1  # as Postgres counts them: in the year 6053
+_READINGS = 3
+_PAUSE = 0.2  # seconds between them
+
+Json = dict[str, Any]
+
+
+class State(StrEnum):
+    """What can be said of a minute."""
+
+    BALANCED = "balanced"
+    SETTLING = "settling"  # something is in flight, and may be stored and not yet taken off the stream
+    UNBALANCED = "unbalanced"  # clicks are lost (difference above 0), or there twice (below)
+    UNCOUNTED = "uncounted"  # the stream server has no counts of this hour: too long ago, or it lost them
+
+
+class Seen(NamedTuple):
+    """What was read of one minute, in this order."""
+
+    before: Counts
+    stored: int
+    rows: int | None  # in the click table itself; None: not asked
+    found: tuple[int, int] | None  # entries on the streams, and dead letters, one by one; None: not asked
+    after: Counts
+    spooled: int
+    is_hour_counted: bool
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no entry came or went while all this was read, so that it fits together exactly."""
+        return self.before._replace(answered=0) == self.after._replace(answered=0)
+
+
+class Minute(NamedTuple):
+    """One minute's balance."""
+
+    number: int  # Unix minutes; UNKNOWN: of entries whose hash cannot be read
+    recorded: int
+    answered: int
+    late: int
+    stored: int
+    rows: int | None
+    in_flight: int
+    spooled: int
+    dead: int
+    given_up: int
+    duplicates: int
+    difference: int  # recorded and nowhere to be found; below 0: found and not recorded
+    state: State
+
+    @property
+    def not_known_answered(self) -> int:
+        """An edge that was killed takes the knowledge of its last answers with it."""
+        return max(self.recorded - self.answered, 0)
+
+
+COUNTS = (
+    *("recorded", "answered", "not_known_answered", "late", "stored", "in_flight", "spooled", "dead"),
+    *("given_up", "duplicates", "difference"),
+)
+"""What is counted of a minute, in the order in which it is shown."""
+
+_HEADS = {"not_known_answered": "unconfirmed"} | {
+    name: name.replace("_", " ") for name in ("in_flight", "given_up")
+}
+
+
+class Ledger(NamedTuple):
+    """The minutes asked for in which there was anything."""
+
+    minutes: list[Minute]
+    words: list[Word]
+    buried: int  # dead letters of all times
+    is_cross_checked: bool  # whether the counts were held against what the streams have
+
+    @property
+    def unbalanced(self) -> list[Minute]:
+        return [minute for minute in self.minutes if minute.state is State.UNBALANCED]
+
+
+def minutes_between(first: int, last: int) -> range:
+    """The minutes from one Unix second to another, both included.
+
+    Raises:
+        ValueError: there is none, or there are more than LONGEST; the message says which of the first second.
+    """
+    minutes = range(max(first, 0) // 60, min(last // 60, _LAST) + 1)
+    if not minutes:
+        raise ValueError("is after to, which is now unless given")
+    if len(minutes) > LONGEST:
+        raise ValueError(f"is more than {LONGEST // 1440} days before to, which is now unless given")
+    return minutes
+
+
+async def read(
+    stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool = False
+) -> Ledger:
+    """The balance of some minutes; with `verify` the clicks' rows are counted too.
+
+    Raises:
+        UNREACHABLE: of the stream or of Postgres, whichever is away.
+    """
+    for _ in range(_READINGS - 1):
+        ledger = await _read_once(stream, connection, minutes, verify=verify)
+        if not ledger.unbalanced:
+            return ledger
+        await asyncio.sleep(_PAUSE)
+    return await _read_once(stream, connection, minutes, verify=verify)
+
+
+async def complete_until(stream: StreamLedger, data_dir: Path, since: int | None = None) -> int | None:
+    """The time before which every click is stored, also by what lies in the spools of this machine.
+
+    Their edge's word says it too, unless it has never reached the stream. Spools first: what leaves them
+    meanwhile is found on the stream, or is stored. `since` and the answer: as StreamLedger.complete_until.
+    """
+    spooled = await asyncio.to_thread(spool.segments, data_dir / "spool")
+    found = await stream.complete_until(since)
+    return None if found is None else min((found, *map(spool.first_millis, spooled)))
+
+
+async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tuple[Ledger, int | None]:
+    """The balance of some minutes, and the time before which every click is stored."""
+    assert settings.redis_url
+    assert settings.postgres_dsn
+    async with StreamLedger(settings.redis_url) as stream:
+        complete = await complete_until(stream, settings.data_dir)
+        connection = await connect(settings.postgres_dsn)
+        try:
+            return await read(stream, connection, minutes, verify=verify), complete
+        finally:
+            await connection.close()
+
+
+async def forget_edge(settings: Settings, edge: str) -> int:
+    """Take back the words of an edge that will never run again, or no more on partitions given up since.
+
+    `edge` is a slot, or <slot>/<run id> if several have it; <slot>/ is one of a version before run ids.
+    Returns the clicks that its words say to be in its spool.
+
+    Raises:
+        LookupError: there is no such edge, it is running, or there are several; the message says which.
+    """
+    assert settings.redis_url
+    async with StreamLedger(settings.redis_url) as stream:
+        now, words = await stream.words()
+        words = [word for word in words if edge in (word.slot, f"{word.slot}/{word.run}")]
+        if not words:
+            raise LookupError(f"edge {edge} is not known: `tracker ledger` shows those that are")
+        silent = [word for word in words if now - word.said >= ALIVE_MILLIS]
+        if not silent:
+            raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
+        several = sorted({f"{word.slot}/{word.run}" for word in silent})
+        if len(several) > 1:
+            raise LookupError(f"edge {edge} is one of {', '.join(several)}: say which")
+        await stream.forget(silent)
+    return sum(sum(word.spooled.values()) for word in silent)
+
+
+async def _read_once(stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool) -> Ledger:
+    hours = sorted({UNKNOWN, *range(minutes.start // 60, -(-minutes.stop // 60))})
+    before = await stream.snapshot(hours)
+    stored, rows = await _stored(connection, minutes, verify=verify)
+    is_explained = _explains(before)
+    is_recounted = not is_explained and before.waiting <= MOST_RECOUNTED
+    recount = await stream.recount() if is_recounted else None
+    after = await stream.snapshot(hours)
+    counted = {minute // 60 for minute in after.counts}
+    readings = _Readings(before, stored, rows, recount, after, _spooled(after.words), counted)
+    judged = [judge(number, readings.of(number)) for number in readings.numbers(minutes)]
+    return Ledger(judged, after.words, after.buried, is_explained or is_recounted)
+
+
+class _Readings(NamedTuple):
+    """What was read of all minutes, in this order."""
+
+    before: Snapshot
+    stored: Mapping[int, int]
+    rows: Mapping[int, int] | None
+    recount: Recount | None
+    after: Snapshot
+    spooled: Mapping[int, int]
+    hours: Set[int]  # of which the stream server has counts
+
+    def numbers(self, minutes: range) -> list[int]:
+        """The minutes in which there is anything."""
+        found = self.recount.waiting if self.recount else {}
+        anything = {*self.after.counts, *self.stored, *(self.rows or {}), *found, *self.spooled}
+        return sorted(number for number in anything if number in minutes or number == UNKNOWN)
+
+    def of(self, number: int) -> Seen:
+        return Seen(
+            before=self.before.counts.get(number, Counts()),
+            stored=self.stored.get(number, 0),
+            rows=None if self.rows is None else self.rows.get(number, 0),
+            found=self._found(number),
+            after=self.after.counts.get(number, Counts()),
+            spooled=self.spooled.get(number, 0),
+            is_hour_counted=number // 60 in self.hours,
+        )
+
+    def _found(self, number: int) -> tuple[int, int] | None:
+        if self.recount is None:
+            return None
+        return self.recount.waiting.get(number, 0), self.recount.buried.get(number, 0)
+
+
+async def _stored(
+    connection: Connection, minutes: range, *, verify: bool
+) -> tuple[dict[int, int], dict[int, int] | None]:
+    if verify:
+        return await store.stored_and_rows(connection, minutes)
+    return await store.stored(connection, minutes), None
+
+
+def _explains(snapshot: Snapshot) -> bool:
+    """Whether the counts account for every entry on the streams, and for no other."""
+    in_flight = sum(counts.in_flight for minute, counts in snapshot.counts.items() if minute != UNKNOWN)
+    dead = sum(counts.dead for counts in snapshot.counts.values())
+    return (snapshot.waiting, snapshot.buried) == (in_flight, dead)
+
+
+def _spooled(words: list[Word]) -> Counter[int]:
+    spooled: Counter[int] = Counter()
+    for word in words:
+        spooled.update(word.spooled)
+    return spooled
+
+
+def judge(number: int, seen: Seen) -> Minute:
+    """The balance of a minute out of what was read of it."""
+    counts = seen.after
+    in_flight, dead, recorded = counts.in_flight, counts.dead, counts.recorded
+    if seen.is_still and seen.found is not None:
+        in_flight, dead = seen.found
+    if number == UNKNOWN:  # in which minutes these were recorded, nobody can tell
+        in_flight = seen.found[0] if seen.found else 0
+        recorded = in_flight + dead + counts.given_up
+    difference = recorded - (seen.stored + in_flight + dead + counts.given_up + counts.duplicates)
+    return Minute(
+        number=number,
+        recorded=recorded + seen.spooled,
+        answered=counts.answered,
+        late=counts.late,
+        stored=seen.stored,
+        rows=seen.rows,
+        in_flight=in_flight,
+        spooled=seen.spooled,
+        dead=dead,
+        given_up=counts.given_up,
+        duplicates=counts.duplicates,
+        difference=difference,
+        state=_state(number, seen, difference),
+    )
+
+
+def _state(number: int, seen: Seen, difference: int) -> State:
+    if seen.rows is not None and seen.rows != seen.stored:
+        return State.UNBALANCED
+    if number == UNKNOWN:
+        return State.BALANCED
+    if seen.stored and not seen.is_hour_counted:
+        return State.UNCOUNTED
+    counts = seen.after
+    if seen.is_still and seen.found not in (None, (counts.in_flight, counts.dead)):
+        return State.UNBALANCED
+    # Stored by now is all that was off the stream before, and at most what has not gone another way since.
+    if not seen.before.stored <= seen.stored <= counts.stored + counts.in_flight:
+        return State.UNBALANCED
+    return State.SETTLING if difference else State.BALANCED
+
+
+def as_json(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> Json:
+    """The answer of the API, and of `tracker ledger --json`."""
+    return {
+        "data": [_minute(minute, zone) for minute in ledger.minutes],
+        "totals": totals(ledger),
+        "unbalanced": [_name(minute, zone) for minute in ledger.unbalanced],
+        "edges": [_edge(word) for word in ledger.words],
+        "complete_until": None if complete_until is None else rfc3339(complete_until),
+        "is_cross_checked": ledger.is_cross_checked,
+    }
+
+
+def totals(ledger: Ledger) -> dict[str, int]:
+    return {name: sum(getattr(minute, name) for minute in ledger.minutes) for name in COUNTS}
+
+
+def amiss(minute: Minute) -> str:
+    """What is wrong with a minute that does not balance."""
+    if minute.rows not in (None, minute.stored):
+        return f"{minute.rows} rows are in the table, {minute.stored} were counted"
+    if minute.difference:
+        return f"{abs(minute.difference)} {'missing' if minute.difference > 0 else 'too many'}"
+    return "its counts contradict each other"
+
+
+def rfc3339(millis: int) -> str:
+    """UTC with milliseconds, as 2026-11-25T16:00:00.123Z."""
+    seconds, rest = divmod(millis, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+def _minute(minute: Minute, zone: tzinfo) -> Json:
+    told: Json = {"minute": _name(minute, zone)} | {name: getattr(minute, name) for name in COUNTS}
+    return told | ({} if minute.rows is None else {"rows": minute.rows}) | {"state": minute.state}
+
+
+def _name(minute: Minute, zone: tzinfo) -> str | None:
+    """When it begins, with its offset; None: nobody can tell."""
+    if minute.number == UNKNOWN:
+        return None
+    return datetime.fromtimestamp(minute.number * 60, zone).isoformat()
+
+
+def _edge(word: Word) -> Json:
+    return {
+        "slot": word.slot,
+        "run": word.run,
+        "partition": word.partition,
+        "until": rfc3339(word.until),
+        "heard": rfc3339(word.said),
+        "spooled": sum(word.spooled.values()),
+    }
+
+
+def in_words(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> str:
+    """For a terminal: a line a minute, the sum, the edges, and what does not balance."""
+    told = as_json(ledger, zone, complete_until)
+    columns = [*COUNTS, *(["rows"] if any(minute.rows is not None for minute in ledger.minutes) else [])]
+    table = [
+        _line("minute", [_HEADS.get(name, name) for name in columns], "state"),
+        *(
+            _line(row["minute"] or "unknown", [row[name] for name in columns], row["state"])
+            for row in told["data"]
+        ),
+        _line("all", [sum(row[name] for row in told["data"]) for name in columns], ""),
+    ]
+    edges = [
+        f"edge {_named(edge)}, partition {edge['partition']}: all before {edge['until']} is on the stream; "
+        f"{edge['spooled']} in its spool; heard of at {edge['heard']}"
+        for edge in told["edges"]
+    ]
+    return "\n".join([*table, "", *edges, *_verdict(ledger, told)])
+
+
+def _named(edge: Json) -> str:
+    return f"{edge['slot']} (run {edge['run']})" if edge["run"] else str(edge["slot"])
+
+
+def _line(first: str, columns: list[Any], last: str) -> str:
+    return f"{first:26}" + "".join(f"{column:>12}" for column in columns) + f"  {last}".rstrip()
+
+
+def _verdict(ledger: Ledger, told: Json) -> list[str]:
+    unbalanced = [
+        f"does not balance: {name or 'unknown'}: {amiss(minute)}"
+        for name, minute in zip(told["unbalanced"], ledger.unbalanced, strict=True)
+    ]
+    unchecked = (
+        [] if ledger.is_cross_checked else ["too much waits on the stream to hold the counts against it"]
+    )
+    return [
+        f"complete until {told['complete_until'] or 'nobody knows when: no edge has been heard of'}",
+        *unchecked,
+        *(unbalanced or ["every minute balances"]),
+    ]

@@ -1,0 +1,196 @@
+"""Requests to addresses that others have chosen: only to public ones, unhurried by any of them.
+
+A name is resolved here, its addresses are checked, and the connection goes to one that was: what the name
+says a moment later changes nothing. Redirects are not followed, cookies not kept, proxies not asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import NamedTuple
+
+import aiohttp
+import certifi
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from tracker.domain.public_addresses import Network, refusal
+
+ANSWER_SECONDS = 10.0
+"""How long one request may take, from resolving its name on."""
+_LOOK_UPS = 1024  # names resolved at a time, each once: a slow name server holds up its own only
+_MOST_READ = 4096  # bytes of a body; enough to let the other side finish
+
+LookUp = Callable[[str, int], Awaitable[Collection[str]]]
+"""The addresses of a host, for a port."""
+
+
+class Answer(NamedTuple):
+    """What came of a request."""
+
+    status: int | None = None  # of HTTP; None: no answer
+    error: str = ""  # why there is none
+    is_barred: bool = False  # the address may not be asked
+    retry_after: float | None = None  # seconds
+
+
+class BarredError(OSError):
+    """None of a host's addresses may be asked."""
+
+
+class Caller:
+    """Asks others; each request has a connection of its own."""
+
+    def __init__(
+        self,
+        allowed: Collection[Network] = (),
+        *,
+        look_up: LookUp | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._allowed = allowed
+        self._threads = ThreadPoolExecutor(_LOOK_UPS, "look-up")
+        self._looking: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+        self._look_up = look_up or self._ask_system
+        self._seconds = answer_seconds
+
+    async def __aenter__(self) -> Caller:
+        trusted = ssl.create_default_context()
+        trusted.load_verify_locations(certifi.where())  # where the system has none of its own
+        connector = aiohttp.TCPConnector(
+            resolver=_Resolver(self.addresses), use_dns_cache=False, force_close=True, limit=0, ssl=trusted
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self._seconds),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """The answer to a GET; never raises for what others do."""
+        try:
+            target = URL(url, encoded=True)
+            if _is_address(target.host):
+                await self.addresses(target.host or "", target.port or 0)
+            return await self._ask(target, headers)
+        except BarredError as error:
+            return Answer(error=str(error), is_barred=True)
+        except aiohttp.ClientConnectorDNSError as error:
+            barred = isinstance(error.os_error, BarredError)
+            return Answer(
+                error=str(error.os_error) if barred else "its name has no address", is_barred=barred
+            )
+        except TimeoutError:
+            return Answer(error=f"no answer within {self._seconds:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Answer(error=_reason(error))
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Those of a host that may be asked.
+
+        Raises:
+            BarredError: none may.
+            OSError: there are none.
+        """
+        found = [host] if _is_address(host) else await self._look_up(host, port)
+        refused = {address: refusal(address, port, self._allowed) for address in found}
+        fine = [address for address, why in refused.items() if not why]
+        if not fine:
+            raise BarredError("; ".join(refused.values()) or "its name has no address")
+        return fine
+
+    async def _ask(self, target: URL, headers: Mapping[str, str]) -> Answer:
+        async with self._session.get(target, headers=headers, allow_redirects=False) as response:
+            with suppress(aiohttp.ClientError, TimeoutError):  # the answer is its status
+                await response.content.read(_MOST_READ)
+            return Answer(response.status, retry_after=_seconds(response.headers.get("Retry-After", "")))
+
+    async def _ask_system(self, host: str, port: int) -> list[str]:
+        """By one thread for each name, which goes on when whoever asked has given up."""
+        looking = self._looking.get((host, port))
+        if looking is None:
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, _system_addresses, host, port)
+            self._looking[host, port] = looking
+            looking.add_done_callback(lambda done: self._looked_up(host, port, done))
+        return await asyncio.shield(looking)
+
+    def _looked_up(self, host: str, port: int, done: asyncio.Future[list[str]]) -> None:
+        del self._looking[host, port]
+        if not done.cancelled():
+            done.exception()  # which nobody may be left to hear of
+
+
+class _Resolver(AbstractResolver):
+    """What aiohttp asks for a host's addresses: it connects to these, and to no others."""
+
+    def __init__(self, addresses: Callable[[str, int], Awaitable[list[str]]]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self._addresses(host, port)
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _system_addresses(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _is_address(host: str | None) -> bool:
+    """Whether aiohttp connects to a host as it stands, without asking for its addresses."""
+    return host is not None and (":" in host or host.replace(".", "").isdigit())
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address: its query may hold what is not for our logs."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not trusted"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS failed"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "cannot be connected to" if error.errno is None else f"cannot be connected to ({error.errno})"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
+        return "the connection was closed before an answer"
+    return type(error).__name__
+
+
+def _seconds(text: str) -> float | None:
+    """Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); None where it is neither."""
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # the latter of a year, hour or offset beyond all calendars
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

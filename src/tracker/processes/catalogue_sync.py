@@ -1,0 +1,74 @@
+"""Keeps an edge's catalogue as Postgres has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.snapshot import keep
+from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.catalogue import read as stored_catalogue
+from tracker.store.outages import Outages
+
+logger = logging.getLogger(__name__)
+
+_RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
+_REBUILT_AT_ONCE = 200
+_RETRY_SECONDS = 1
+
+
+async def follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path) -> None:
+    """Keep an edge's catalogue equal to Postgres: object by object as told, whole now and then, for ever."""
+    assert settings.postgres_dsn
+    outages = Outages(logger, "catalogue")
+    while True:
+        try:
+            connection = await db.connect(settings.postgres_dsn)
+            try:
+                await _follow(connection, catalog, snapshot)
+            finally:
+                connection.terminate()
+        except (*db.UNREACHABLE, db.REFUSED) as error:
+            outages.warn(error, "serving what is in memory")
+        except Exception:
+            logger.exception("catalogue: cannot be read; serving what is in memory")
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _follow(connection: db.Connection, catalog: Catalog, snapshot: Path) -> None:
+    changed: asyncio.Queue[str] = asyncio.Queue()
+    await connection.add_listener(stored_catalogue.CHANNEL, lambda *told: changed.put_nowait(told[3]))
+    connection.add_termination_listener(lambda _: changed.put_nowait(""))
+    while True:
+        secret = await stored_catalogue.visitor_secret(connection)
+        await catalog.load(secret, keep(snapshot, secret, stored_catalogue.read_all(connection)))
+        try:
+            async with asyncio.timeout(_RELOAD_SECONDS):
+                while True:
+                    await _rebuild(connection, catalog, await _next(changed))
+        except TimeoutError:
+            continue
+
+
+async def _next(changed: asyncio.Queue[str]) -> set[str]:
+    """What has changed since last asked, at most so many objects: an import may change them all."""
+    told = {await changed.get()}
+    while len(told) < _REBUILT_AT_ONCE and not changed.empty():
+        told.add(changed.get_nowait())
+    return told
+
+
+async def _rebuild(connection: db.Connection, catalog: Catalog, told: set[str]) -> None:
+    if "" in told:
+        raise ConnectionError("the connection was closed")
+    keys: dict[str, list[str]] = {}
+    for object_ in told:
+        table, _, key = object_.partition(":")
+        keys.setdefault(table, []).append(key)
+    for table in stored_catalogue.TABLES:
+        if table in keys:
+            found = dict(await stored_catalogue.read_some(connection, table, keys[table]))
+            await catalog.put_some(table, [(key, found.get(key)) for key in keys[table]])

@@ -1,0 +1,146 @@
+"""Composes the edge; the API composes itself (api.app)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tracker.domain.click_id import Mint
+from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.metrics import Metrics
+from tracker.edge.postbacks import Postbacks, is_postback_path
+from tracker.edge.read.lenient_link import is_nearly_tracking_path
+from tracker.edge.read.link import is_tracking_path
+from tracker.edge.record import identity
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.partitioned import Recorders
+from tracker.edge.redirect import Redirect
+from tracker.edge.refused_postbacks import RefusedLog
+from tracker.edge.unmatched import OrphanLog
+from tracker.metrics_socket import Answers, answering
+from tracker.processes.catalogue_sync import follow_catalogue
+from tracker.settings import Settings
+
+_GEO_SECONDS = 60
+_FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
+
+
+def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
+    """The public side: tracking links, postbacks and health. It is edge 0 unless it is told who it is."""
+    edge = edge or identity.read(settings.data_dir, 0)
+    slot = edge.slot
+    mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
+    recorders, orphans = Recorders(settings, edge, mint), OrphanLog(settings)
+    refused = RefusedLog(settings)
+    postbacks = Postbacks(settings, mint, catalog, refused, metrics)
+    redirect = Redirect(settings, mint, catalog, geo, recorders, orphans, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        snapshot = settings.data_dir / "catalogue" / f"{slot}.ndjson"
+        await catalog.restore(snapshot)
+        await recorders.start()
+        tasks = [
+            asyncio.create_task(follow_catalogue(settings, catalog, snapshot)),
+            asyncio.create_task(_reload_geo(geo)),
+            asyncio.create_task(orphans.run()),
+            asyncio.create_task(refused.run()),
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
+                await catalog.loaded.wait()
+        _freeze()
+        async with answering(settings.data_dir, f"edge-{slot}", _answers(catalog, recorders, metrics)):
+            yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await recorders.stop()
+        await postbacks.close()
+        geo.close()
+
+    rest = Starlette(routes=_health(catalog, recorders), lifespan=lifespan)
+
+    return Edge(catalog, redirect, postbacks, rest)
+
+
+class Edge:
+    """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
+
+    def __init__(self, catalog: Catalog, redirect: Redirect, postbacks: Postbacks, rest: Starlette) -> None:
+        self.take = redirect.take
+        self._claims = catalog.link_forms.claims
+        self._redirect = redirect
+        self._postbacks = postbacks
+        self._rest = rest
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and (
+            self.is_link(scope["path"]) or is_nearly_tracking_path(scope["path"])
+        ):
+            await self._redirect(scope, receive, send)
+        elif scope["type"] == "http" and is_postback_path(scope["path"]):
+            await self._postbacks(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+
+    def is_link(self, path: str) -> bool:
+        return is_tracking_path(path) or self._claims(path)
+
+
+def _health(catalog: Catalog, recorders: Recorders) -> list[Route]:
+    """What operators and proxies ask an edge."""
+
+    async def live(_: Request) -> Response:
+        return PlainTextResponse("live\n")
+
+    async def ready(_: Request) -> Response:
+        if recorders.is_second:
+            return PlainTextResponse("another edge has this slot: give this one another --slot\n", 503)
+        missing = [
+            *(["catalogue"] if not catalog.loaded.is_set() else []),
+            *(["stream"] if not recorders.has_been_up else []),
+        ]
+        return PlainTextResponse(
+            f"waiting for: {', '.join(missing)}\n" if missing else "ready\n", 503 if missing else 200
+        )
+
+    return [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+def _answers(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> Answers:
+    """What the metrics' listener asks an edge."""
+
+    async def show_metrics(_: str) -> str:
+        gauges = await asyncio.to_thread(recorders.gauges)
+        metrics.set("clicks_spooled", recorders.spooled)
+        metrics.set("visitors_unknown", recorders.unknown)
+        return metrics.text(catalogue_problems=len(catalog.problems), **gauges)
+
+    async def serves(domain: str) -> str:
+        if not catalog.loaded.is_set():
+            return ""
+        return "ours" if catalog.hosts.serves(domain) else "not ours"
+
+    return {"metrics": show_metrics, "serves": serves}
+
+
+def _freeze() -> None:
+    """Let no collection look for garbage in what is there from the start."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _reload_geo(geo: GeoReader) -> None:
+    while True:
+        await asyncio.sleep(_GEO_SECONDS)
+        await asyncio.to_thread(geo.reload_changed)

@@ -1,0 +1,170 @@
+"""The embedded PostgreSQL's cluster: made where it is missing, open to its own users alone.
+
+Roles go to users of the machine, whom the kernel names (`peer`). There are no passwords. The services get
+`tracker`, which owns the database and nothing else. Root, or the user who runs the tracker, gets
+`tracker_admin`, the superuser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from tracker.errors import CannotStart
+from tracker.processes.children import Account
+from tracker.processes.engines import accounts
+from tracker.processes.engines.launcher import Launcher
+
+ROLE, ADMIN = "tracker", "tracker_admin"
+
+_log = logging.getLogger(__name__)
+
+_ACCESS = """\
+# Of the tracker: users of this machine have the roles of pg_ident.conf. There is no other way in.
+local all all peer map=tracker
+"""
+_ROLES = "# Of the tracker, written at each start: which user of this machine may have which role."
+
+_CREATE = f"CREATE ROLE {ROLE} LOGIN;\n\nCREATE DATABASE {ROLE} OWNER {ROLE};\n\n"
+
+# Our earlier clusters were made with the role `tracker`, and such a role never ceases to be superuser. So it
+# gets another name, for which another role's session is needed, and all that it owns goes to a new `tracker`;
+# REASSIGN OWNED does not do that for the first role. One transaction: it is done whole or not at all.
+_CONVERT = f"""\
+DO $$ DECLARE object record; BEGIN
+    IF (SELECT rolname <> '{ROLE}' FROM pg_authid WHERE oid = 10) THEN RETURN; END IF;
+    CREATE ROLE tracker_interim SUPERUSER;
+    SET SESSION AUTHORIZATION tracker_interim;
+    ALTER ROLE {ROLE} RENAME TO {ADMIN};
+    SET SESSION AUTHORIZATION {ADMIN};
+    DROP ROLE tracker_interim;
+    CREATE ROLE {ROLE} LOGIN;
+    ALTER DATABASE {ROLE} OWNER TO {ROLE};
+    FOR object IN
+        WITH space AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'),
+        made (catalog, oid, owner, name) AS (
+            SELECT tableoid, oid, nspowner, format('SCHEMA %I', nspname)
+            FROM pg_namespace WHERE oid IN (TABLE space)
+            UNION ALL
+            SELECT pg_class.tableoid, pg_class.oid, relowner, format('%s %s', kind, pg_class.oid::regclass)
+            FROM pg_class JOIN (VALUES
+                ('r', 'TABLE'), ('p', 'TABLE'), ('f', 'FOREIGN TABLE'), ('v', 'VIEW'),
+                ('m', 'MATERIALIZED VIEW'), ('S', 'SEQUENCE'), ('c', 'TYPE')
+            ) AS kinds (letter, kind) ON letter = relkind
+            WHERE relnamespace IN (TABLE space) AND NOT (relkind = 'S' AND EXISTS (
+                SELECT FROM pg_depend
+                WHERE classid = pg_class.tableoid AND objid = pg_class.oid AND deptype IN ('a', 'i')
+            ))
+            UNION ALL
+            SELECT tableoid, oid, proowner, format('ROUTINE %s', oid::regprocedure)
+            FROM pg_proc WHERE pronamespace IN (TABLE space)
+            UNION ALL
+            SELECT tableoid, oid, typowner, format('TYPE %s', oid::regtype)
+            FROM pg_type WHERE typnamespace IN (TABLE space) AND typtype IN ('d', 'e', 'r')
+            UNION ALL
+            SELECT tableoid, oid, stxowner, format('STATISTICS %s.%I', stxnamespace::regnamespace, stxname)
+            FROM pg_statistic_ext WHERE stxnamespace IN (TABLE space)
+        )
+        SELECT name FROM made WHERE owner = 10 AND NOT EXISTS (
+            SELECT FROM pg_depend WHERE classid = catalog AND objid = made.oid AND deptype = 'e'
+        )
+    LOOP
+        EXECUTE format('ALTER %s OWNER TO {ROLE}', object.name);
+    END LOOP;
+END $$;
+
+"""  # noqa: S608 - of our own names
+
+# -j: statements end with a blank line. One of them locks every table, with years of daily partitions.
+_SINGLE = ("--single", "-j", "-c", "exit_on_error=on", "-c", "max_locks_per_transaction=512")
+
+
+async def prepare(postgres: Path, cluster: Path, launcher: Launcher) -> None:
+    """Make a cluster ready to be started; `postgres` is the server's program.
+
+    Raises:
+        CannotStart: it cannot be made or used, or is another version's or another user's.
+    """
+    if not await asyncio.to_thread(cluster.exists):
+        await _make(postgres, cluster, launcher)
+    await _check_version(postgres, cluster)
+    accounts.own(cluster, launcher.account)
+    # No process of ours is left that runs here, see Launcher. Its number may be another program's by now.
+    (cluster / "postmaster.pid").unlink(missing_ok=True)
+    if not _is_converted(cluster):
+        _log.info("the cluster's role %s becomes an ordinary one, and only this machine's users get in", ROLE)
+        await _single(postgres, cluster, launcher, ROLE, _CONVERT)
+    _write(cluster / "pg_ident.conf", _users(launcher.account), launcher.account)
+    _write(cluster / "pg_hba.conf", _ACCESS, launcher.account)  # last: by this it is known as converted
+
+
+async def _make(postgres: Path, cluster: Path, launcher: Launcher) -> None:
+    """Make a cluster with its database beside its place and move it there: it is whole or absent."""
+    new = cluster.with_name("postgres.new")
+    shutil.rmtree(new, ignore_errors=True)
+    accounts.own(new, launcher.account)
+    initdb = [str(postgres.with_name("initdb")), "-D", launcher.path_of(new), "-U", ADMIN, "--auth=peer"]
+    await launcher.run([*initdb, "--encoding=UTF8", "--locale=C"], new)
+    await _single(postgres, new, launcher, "postgres", _CREATE)
+    _write(new / "pg_hba.conf", _ACCESS, launcher.account)
+    new.rename(cluster)
+
+
+async def _single(postgres: Path, cluster: Path, launcher: Launcher, database: str, statements: str) -> None:
+    """Carry statements out, while no server runs, as the role that the cluster was made with."""
+    argv = [str(postgres), *_SINGLE, "-D", launcher.path_of(cluster), database]
+    await launcher.run(argv, cluster, statements)
+
+
+async def _check_version(postgres: Path, cluster: Path) -> None:
+    asking = await asyncio.create_subprocess_exec(postgres, "--version", stdout=asyncio.subprocess.PIPE)
+    said, _ = await asking.communicate()
+    ours = said.decode().split()[-1].partition(".")[0]
+    try:
+        theirs = (cluster / "PG_VERSION").read_text().strip()
+    except OSError as error:
+        raise CannotStart(f"{cluster} is no PostgreSQL cluster: {error.strerror}: PG_VERSION") from error
+    if theirs != ours:
+        raise CannotStart(
+            f"{cluster} is a cluster of PostgreSQL {theirs}, the embedded server is {ours}: "
+            "upgrade it with pg_upgrade, or set TRACKER_DATA_DIR elsewhere"
+        )
+
+
+def _is_converted(cluster: Path) -> bool:
+    with suppress(OSError):
+        return (cluster / "pg_hba.conf").read_text().startswith(_ACCESS.splitlines()[0])
+    return False
+
+
+def _users(account: Account | None) -> str:
+    """pg_ident.conf: root may have both roles, for whatever is left to do by hand."""
+    try:
+        ours = accounts.SERVICES if account is not None else pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise CannotStart(
+            f"the user {os.geteuid()} has no name, by which PostgreSQL knows users: add it to /etc/passwd"
+        ) from None
+    having = [("root", ROLE), ("root", ADMIN)]
+    if ours != "root":
+        having += [(ours, ROLE), *([(ours, ADMIN)] if account is None else [])]
+    return "\n".join([_ROLES, *(f'tracker "{user}" {role}' for user, role in having), ""])
+
+
+def _write(path: Path, text: str, account: Account | None) -> None:
+    """Replace a file of the engines' user: whose links to elsewhere are not followed."""
+    with suppress(OSError):
+        if path.read_text() == text:
+            return
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        if account is not None:
+            os.fchown(file.fileno(), account.uid, account.gid)
+    fresh.replace(path)

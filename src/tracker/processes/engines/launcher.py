@@ -1,0 +1,178 @@
+"""Starts the programs of an engine: as the engines' user, with what that user needs and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from tracker.errors import CannotStart
+from tracker.processes.children import Account, Claim, first_closed, spawn
+from tracker.processes.engines import accounts
+from tracker.settings import environment
+
+_COPIES = Path("/var/cache/tracker")
+"""Where root puts the engines' programs where it has installed them behind a closed door, such as /root."""
+
+_HERE = Path("/proc/self/cwd")
+_VARIABLES = ("PATH", "LD_LIBRARY_PATH")  # of ours; the others may hold secrets
+_ERROR = re.compile(r"\b(ERROR|FATAL|PANIC):")
+_LAST_LINES = 100  # details, and the statement, come after the error
+_NOT_TO_RUN = shutil.ignore_patterns("include", "__pycache__", "*.py", "*.a")
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """How the programs of one engine are started in a data directory: see launcher_of()."""
+
+    claim: Claim
+    account: Account | None
+    log: Path
+    is_closed: bool
+    """Whether the data directory lies in one that the account may not enter, such as /root. Programs are then
+    started in their own directory, and go to it and what lies beside it from there, not from above."""
+    fds: tuple[int, ...] = ()
+    """What they inherit."""
+
+    def path_of(self, directory: Path) -> str:
+        """A directory of the engine, as a program calls it that is started there."""
+        return str(_HERE if self.is_closed else directory)
+
+    def path_beside(self, directory: Path) -> str:
+        """Another directory, as a program calls it that is started beside it."""
+        is_beside = directory.parent == self.claim.data_dir
+        return os.path.join("..", directory.name) if self.is_closed and is_beside else str(directory)
+
+    async def spawn(
+        self, argv: Sequence[str], directory: Path, death_signal: signal.Signals, stdin: int = DEVNULL
+    ) -> Process:
+        """Start a program in a directory of the engine.
+
+        Raises:
+            CannotStart: it cannot be started.
+        """
+        return await spawn(
+            argv,
+            self.claim,
+            death_signal,
+            account=self.account,
+            directory=directory,
+            environment=environment(_VARIABLES),
+            log=self.log,
+            stdin=stdin,
+            fds=self.fds,
+        )
+
+    async def run(self, argv: Sequence[str], directory: Path, text: str = "") -> None:
+        """Run a program that reads a short text, until it has ended.
+
+        Raises:
+            CannotStart: it failed; the message holds the last line of the log.
+        """
+        reading, writing = os.pipe()
+        try:
+            os.write(writing, text.encode())
+            os.close(writing)
+            process = await self.spawn(argv, directory, signal.SIGTERM, reading)
+        finally:
+            os.close(reading)
+        if await process.wait() != 0:
+            raise CannotStart(f"{Path(argv[0]).name} failed: {last_line(self.log)} (see {self.log})")
+
+
+def launcher_of(engine: str, claim: Claim, *fds: int) -> Launcher:
+    """How an engine is started here.
+
+    Raises:
+        CannotStart: there is no user to run it, or no way for that user into the data directory.
+    """
+    account = accounts.engines()
+    closed = None
+    if account is not None:
+        accounts.let_through(claim.data_dir)
+        closed = first_closed(account, [claim.data_dir])
+        if closed and not _HERE.exists():
+            raise CannotStart(
+                f"{closed} is closed to user {account.name}, who runs the engines for root: "
+                "set TRACKER_DATA_DIR elsewhere"
+            )
+    return Launcher(claim, account, claim.data_dir / f"{engine}.log", closed is not None, fds)
+
+
+def installed(package: str, pattern: str) -> Path:
+    """A program out of a wheel.
+
+    Raises:
+        CannotStart: there is none for this machine.
+    """
+    spec = find_spec(package)
+    if spec is not None and spec.origin is not None:
+        for path in Path(spec.origin).resolve().parent.glob(pattern):
+            return path
+    raise CannotStart(
+        f"{package} has no server for this machine: set TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"
+    )
+
+
+def program(package: str, pattern: str, account: Account | None) -> Path:
+    """A program out of a wheel, or where an account cannot read that, its copy.
+
+    Raises:
+        CannotStart: there is none for this machine, or a copy cannot be made or read.
+    """
+    path = installed(package, pattern)
+    if account is None or not (closed := first_closed(account, [path])):
+        return path
+    package_dir = next(parent for parent in path.parents if parent.name == package)
+    try:
+        copy = _copied(package_dir) / path.relative_to(package_dir.parent)
+    except OSError as error:
+        raise CannotStart(
+            f"{closed} is closed to {account.name}, the user of root's engines, and a copy cannot be made "
+            f"in {_COPIES} ({error.strerror}): install the tracker where others may read it"
+        ) from error
+    if closed := first_closed(account, [copy]):
+        raise CannotStart(
+            f"{closed} is closed to user {account.name}, who runs the engines for root: open it"
+        )
+    return copy
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says anything; one of the last few, where that names PostgreSQL's error."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").split("\n") if line.strip()]
+    except OSError:
+        return "no log"
+    errors = [line for line in lines[-_LAST_LINES:] if _ERROR.search(line)]
+    return next(reversed(errors or lines), "nothing logged")
+
+
+def _copied(package_dir: Path) -> Path:
+    """A copy of a package's programs and libraries: whole or absent, and for all trackers of this version."""
+    package = package_dir.name
+    copies = _COPIES / f"{package}-{metadata.version(package)}"
+    if copies.exists():
+        return copies
+    _COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=_COPIES) as directory:
+        unfinished = Path(directory) / package
+        for part in (package_dir, package_dir.with_name(f"{package}.libs")):
+            if part.exists():
+                shutil.copytree(part, unfinished / part.name, ignore=_NOT_TO_RUN, symlinks=True)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        os.sync()
+        with suppress(FileExistsError):  # another tracker's start was faster
+            unfinished.rename(copies)
+    return copies

@@ -1,0 +1,60 @@
+"""Serving HTTP until SIGTERM, as edges, the API and the metrics do."""
+
+from __future__ import annotations
+
+import logging
+from socket import socket
+from typing import Any
+
+import uvicorn
+
+from tracker.edge.http.bounds import BoundedProtocol
+from tracker.processes.sockets import inherited, listen
+
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may idle: longer than a proxy keeps its own (60 s as a rule), so that it never writes
+into one that is being closed."""
+DRAIN_SECONDS = 10
+"""How long an edge or the API may take to answer what it has accepted before it stops."""
+
+
+class _Server(uvicorn.Server):
+    """Ends by the signal that stopped it, so nothing is done at the exit of the process."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        logging.shutdown()
+
+
+def serve(
+    app: Any,
+    variable: str,
+    host: str,
+    port: int,
+    fd: int | None,
+    http: type[BoundedProtocol] = BoundedProtocol,
+    *,
+    host_variable: str = "TRACKER_HOST",
+) -> int:
+    """Serve on the socket inherited as `fd`, or on host and port, which `host_variable` and `variable` name.
+
+    Raises:
+        CannotStart: there is nothing to listen on.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=http,
+        lifespan="on",
+        proxy_headers=False,  # whom to believe is TRACKER_TRUSTED_PROXIES
+        server_header=False,
+        access_log=False,
+        log_config=None,  # its lines go where ours go, and look like them
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    listening = listen(variable, host, port, host_variable=host_variable) if fd is None else inherited(fd)
+    server = _Server(config)
+    server.run(sockets=[listening])
+    return 0 if server.started else 1

@@ -1,0 +1,276 @@
+"""The catalogue's rows as the management API reads and changes them: the same few statements for every table.
+
+Rows are JSON objects in both directions, and PostgreSQL turns them into columns and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from tracker.domain import money
+from tracker.store.db import Connection, Pool
+from tracker.store.paging import Page
+
+_ONE_AT_A_TIME = 0x7C1C_0005
+"""Advisory lock of a change: changes are few, and in a row none waits for another's rows in a circle."""
+
+_LONGEST_WAIT_SECONDS = 5
+
+BUSY: type[Exception] = asyncpg.LockNotAvailableError
+"""Somebody, by SQL perhaps, holds what is to be changed for too long."""
+
+Row = dict[str, Any]
+Equals = Mapping[str, Any]
+"""Columns and their values, a list for any of several: which rows are meant."""
+
+
+class TakenError(Exception):
+    """There is another row with the values that must be unique."""
+
+
+class _TrialIsOverError(Exception):
+    pass
+
+
+class Reference(NamedTuple):
+    """A column that names a row of another table."""
+
+    column: str
+    table: str
+    other_than: str = ""  # column of the same row that must not say the same
+    within: str = ""  # column that both rows must have alike, where this row has it at all
+    is_chain: bool = False  # rows of one table that name each other: never in a circle
+
+
+class Table(NamedTuple):
+    """A table of the catalogue, and what of it is shown and may be written."""
+
+    name: str
+    columns: tuple[str, ...]  # those that are written
+    key: str = "id"  # what names a row, within its parent where it has one; "": there is one row only
+    parent: str = ""  # the column that says whose row it is: the table's name and _id
+    facts: tuple[str, ...] = ()  # columns that are shown, and not written like the others
+    minted: tuple[str, ...] = ()  # columns that are written once, when a row is made, and never shown
+    money: tuple[str, ...] = ()  # columns that hold amounts
+    references: tuple[Reference, ...] = ()
+    unique: tuple[str, ...] = ()  # columns that no two rows have alike, and what a row is known by
+    exclusive: tuple[str, ...] = ()  # columns that no two rows have alike, if they have them
+    uses: str = ""  # statement: who still needs the row with the id $1, so that it cannot be archived
+    is_log: bool = False  # only grows, newest first, no versions
+
+    @property
+    def parent_table(self) -> str:
+        return self.parent.removesuffix("_id")
+
+    @property
+    def can_archive(self) -> bool:
+        return "is_archived" in self.columns
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """What names a row: never changed."""
+        return tuple(filter(None, (self.parent, self.key)))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        version = () if self.is_log else ("version",)
+        return tuple(dict.fromkeys((*self.fixed, *self.columns, *self.facts, *version)))
+
+
+class Author(NamedTuple):
+    """Who changes something: a token, or the command line, which has none."""
+
+    token_id: int | None
+    token_name: str
+
+
+AUDIT = Table(
+    "audit",
+    ("at", "token_id", "token_name", "action", "resource", "path", "before", "after"),
+    is_log=True,
+)
+_WRITE_AUDIT = """
+INSERT INTO audit (token_id, token_name, action, resource, path, before, after)
+VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
+"""
+
+
+@asynccontextmanager
+async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Connection]:
+    """A transaction in which nobody else changes the catalogue through here; an exception undoes it.
+
+    So does the end of a trial, which only finds out what would happen.
+    """
+    async with pool.acquire() as connection:
+        with suppress(_TrialIsOverError):
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
+                yield connection
+                if is_trial:
+                    raise _TrialIsOverError
+
+
+async def page(pool: Pool, table: Table, equals: Equals, number: int, per_page: int) -> Page:
+    """A page of rows by their key, and how many there are in all."""
+    where, values = _where(equals)
+    order = f"{table.key} {'DESC' if table.is_log else 'ASC'}"
+    offset = (number - 1) * per_page
+    statement = f"""
+SELECT {_object(table)} FROM {table.name} WHERE {where}
+ORDER BY {order} LIMIT {int(per_page)} OFFSET {int(offset)}"""  # noqa: S608
+    async with (
+        pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        total = await connection.fetchval(f"SELECT count(*) FROM {table.name} WHERE {where}", *values)  # noqa: S608
+        rows = [_read(table, text) for (text,) in await connection.fetch(statement, *values)]
+    return Page(rows, total, offset + len(rows) < total)
+
+
+async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | None:
+    """The row of a place, archived or not."""
+    where, values = _where(place)
+    text = await source.fetchval(f"SELECT {_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
+    return None if text is None else _read(table, text)
+
+
+async def every(connection: Connection, table: Table) -> list[Row]:
+    """All rows, archived or not."""
+    rows = await connection.fetch(f"SELECT {_object(table)} FROM {table.name}")  # noqa: S608
+    return [_read(table, text) for (text,) in rows]
+
+
+async def last_id(connection: Connection, table: str) -> int:
+    """The highest id that there is or was."""
+    sequence = "pg_sequence_last_value(pg_get_serial_sequence($1, 'id'))"
+    statement = f"SELECT greatest((SELECT max(id) FROM {table}), {sequence}, 0)"  # noqa: S608
+    return int(await connection.fetchval(statement, table))
+
+
+async def pass_id(connection: Connection, table: str, id_: int) -> None:
+    """Have ids that are given from now on be higher than one."""
+    await connection.execute("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)", table, id_)
+
+
+async def locked(connection: Connection, table: Table, place: Equals) -> Row | None:
+    """The row of a place, which nobody changes from now on until the transaction ends, not even by SQL."""
+    where, values = _where(place)
+    statement = f"SELECT {_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
+    text = await connection.fetchval(statement, *values)
+    return None if text is None else _read(table, text)
+
+
+async def insert(connection: Connection, table: Table, row: Row) -> Row:
+    """Add a row and return it as it is stored.
+
+    Raises:
+        TakenError: another has what must be unique.
+    """
+    given = [column for column in (table.key, table.parent) if column in row]
+    written = (*given, *table.columns, *table.minted)
+    columns = ", ".join(dict.fromkeys(written))
+    statement = f"""
+INSERT INTO {table.name} ({columns})
+SELECT {columns} FROM jsonb_populate_record(NULL::{table.name}, $1::jsonb)
+RETURNING {_object(table)}"""  # noqa: S608
+    return await _written(connection, table, statement, _json(row))
+
+
+async def update(connection: Connection, table: Table, place: Equals, row: Row) -> Row:
+    """Write all columns of a row and return it as it is stored.
+
+    Raises:
+        TakenError: another has what must be unique.
+    """
+    where, values = _where(place)
+    columns = ", ".join(table.columns)
+    new = f"jsonb_populate_record(NULL::{table.name}, ${len(values) + 1}::jsonb)"
+    statement = f"""
+UPDATE {table.name} SET ({columns}) = (SELECT {columns} FROM {new})
+WHERE {where} RETURNING {_object(table)}"""  # noqa: S608
+    return await _written(connection, table, statement, *values, _json(row))
+
+
+async def delete(connection: Connection, table: Table, place: Equals) -> None:
+    where, values = _where(place)
+    await connection.execute(f"DELETE FROM {table.name} WHERE {where}", *values)  # noqa: S608
+
+
+_ARCHIVED_WITH = {"goal": "AND EXISTS (SELECT FROM offer WHERE id = goal.offer_id AND NOT is_archived)"}
+
+
+async def exists(
+    source: Pool | Connection,
+    table: str,
+    id_: int,
+    *,
+    within: Equals | None = None,
+    or_archived: bool = False,
+) -> bool:
+    """Whether there is an offer, affiliate, advertiser or goal of this id. Goals go with their offer."""
+    where, values = _where({"id": id_, **(within or {})})
+    unless = "" if or_archived else f"AND NOT is_archived {_ARCHIVED_WITH.get(table, '')}"
+    return bool(await source.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {where} {unless})", *values))  # noqa: S608
+
+
+async def leads_to(connection: Connection, reference: Reference, start: int, id_: int) -> bool:
+    """Whether who starts with one row, and goes on to the row that each names, comes by another."""
+    statement = f"""
+WITH RECURSIVE way (id) AS (
+    SELECT $1::bigint UNION SELECT {reference.column} FROM {reference.table} JOIN way USING (id))
+SELECT EXISTS (SELECT FROM way WHERE id = $2)"""  # noqa: S608
+    return bool(await connection.fetchval(statement, start, id_))
+
+
+async def users(connection: Connection, table: Table, id_: int) -> list[str]:
+    """Who still needs a row: paths of the API."""
+    return [path for (path,) in await connection.fetch(table.uses, id_)] if table.uses else []
+
+
+async def note(
+    connection: Connection, author: Author, table: Table, path: str, before: Row | None, after: Row | None
+) -> None:
+    """Write a change down, in its own transaction."""
+    action = "create" if before is None else "delete" if after is None else "update"
+    both = (None if row is None else _json(row) for row in (before, after))
+    await connection.execute(_WRITE_AUDIT, *author, action, table.name, path, *both)
+
+
+def _object(table: Table) -> str:
+    # As text, or an amount would be read as a float.
+    pairs = ", ".join(f"'{name}', {name}{'::text' if name in table.money else ''}" for name in table.shown)
+    return f"json_build_object({pairs})::text"
+
+
+def _where(equals: Equals) -> tuple[str, list[Any]]:
+    conditions = [
+        f"{column} = {f'ANY (${n})' if isinstance(value, list) else f'${n}'}"
+        for n, (column, value) in enumerate(equals.items(), 1)
+    ]
+    return " AND ".join(conditions) or "true", list(equals.values())
+
+
+async def _written(connection: Connection, table: Table, statement: str, *values: object) -> Row:
+    try:
+        return _read(table, await connection.fetchval(statement, *values))
+    except asyncpg.UniqueViolationError:
+        raise TakenError from None
+
+
+def _read(table: Table, text: str) -> Row:
+    row: Row = orjson.loads(text)
+    for column in table.money:
+        if row[column] is not None:
+            row[column] = money.show(Decimal(row[column]))
+    return row
+
+
+def _json(row: Row) -> str:
+    return orjson.dumps(row).decode()

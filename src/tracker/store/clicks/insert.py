@@ -1,0 +1,289 @@
+"""Storing clicks, each exactly once: COPY to staging, ordered insert, counts of the rows really inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from operator import itemgetter
+from typing import NamedTuple
+
+import asyncpg
+
+from tracker.domain.model import ClickRow
+from tracker.store import time_span
+from tracker.store.clicks import counts as click_counts
+from tracker.store.db import BACKUP_GATE, Connection
+
+FEED_LOCK = 0x7C1C << 48
+"""Advisory-lock namespace of the after_id feed: FEED_LOCK | n is held, shared, by a transaction that may
+still commit ids above n, and by no other."""
+
+BAD_ROW: tuple[type[Exception], ...] = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What Postgres, or asyncpg encoding for it, says of a row that can never be stored."""
+
+
+class Writer(NamedTuple):
+    """Who stores: a slot, on one partition of the stream."""
+
+    partition: int
+    slot: int
+
+
+class Arrival(NamedTuple):
+    """A click as an entry of the stream brought it."""
+
+    entry: int  # its id: milliseconds << 20 | sequence
+    row: ClickRow
+
+
+_OFTEN_BLANK = frozenset(
+    (
+        *("external_id", "gaid", "idfa", "client_hints", "referrer", "fetch_dest", "fetch_user"),
+        *(name for name in ClickRow._fields if name.startswith(("aff_sub", "adv_sub"))),
+    )
+)
+# A server whose own defaults are laxer loses what is acknowledged, or refuses what another writer has stored.
+# The counts of a day are every writer's: one that is frozen in its transaction must not hold up the others.
+_SESSION = f"""
+CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
+ALTER TABLE incoming ALTER id DROP NOT NULL;
+ALTER TABLE incoming {", ".join(f"ALTER {name} SET DEFAULT ''" for name in _OFTEN_BLANK)};
+SET default_transaction_isolation = 'read committed';
+SET idle_in_transaction_session_timeout = '60s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+_ANNOUNCE = "SELECT pg_advisory_lock_shared($2), pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
+
+_COLUMNS = ", ".join(ClickRow._fields)
+_HASH = ClickRow._fields.index("hash")
+
+
+def inserting(imported: str, on_conflict: str = "ON CONFLICT (hash) DO NOTHING") -> str:
+    """CTEs that insert what is in `incoming` and count it; `imported`: how many of the `stored` are.
+
+    The counts are of the rows that are really inserted, so a batch stored twice counts once; ordered by key,
+    so that two writers with overlapping batches wait for each other instead of deadlocking. So are the
+    clicks: `stage` has put them in order, and a temporary table is read as it was written.
+    """
+    return f"""
+WITH inserted AS (
+    INSERT INTO click ({_COLUMNS})
+    SELECT {_COLUMNS} FROM incoming
+    {on_conflict}
+    RETURNING {click_counts.COUNTED}
+), counted AS (
+    INSERT INTO click_count (dimension, key, slot, clicks)
+    {click_counts.counts_of("inserted")}
+    ORDER BY dimension, key, slot
+    ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
+), minutes AS (
+    INSERT INTO click_minute (minute, stored, imported)
+    SELECT minute, stored, {imported} FROM ({click_counts.minutes_of("inserted")}) AS each
+    ORDER BY minute
+    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored,
+        imported = click_minute.imported + excluded.imported
+), reported AS (
+    INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
+    {click_counts.reports_of("inserted")}
+    ORDER BY quarters, dimension, slot, key
+    ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
+        clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
+)"""  # noqa: S608
+
+
+PASSED_OVER = """
+SELECT DISTINCT hash FROM incoming
+WHERE (SELECT count(*) FROM incoming) > (SELECT count(*) FROM inserted)
+    AND hash NOT IN (SELECT hash FROM inserted)
+"""
+"""What `inserting` found stored already."""
+
+_NOTE = """
+INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
+ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries"""
+# To be ready for a conflict costs an insert a tenth, and there is none but after a kill or an outage.
+_INSERT_NEW = inserting("0", on_conflict="") + _NOTE
+_INSERT = f"{inserting('0')}, noted AS ({_NOTE}) {PASSED_OVER}"
+
+_ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"
+
+# Counts go down here and up again in _INSERT, each in order, but not both together: others would deadlock.
+_KEEP_OTHERS_OUT = "LOCK TABLE click_count IN SHARE ROW EXCLUSIVE MODE"
+_ANSWER = ("status", "reason", "offer_id", "offer_url_id", "redirected_link", "is_unique", "group_hash")
+_TAKE_BACK = f"""
+WITH taken AS (
+    DELETE FROM click USING incoming
+    WHERE click.hash = incoming.hash AND incoming.verdict_late AND NOT click.verdict_late
+        AND ({", ".join(f"click.{column}" for column in _ANSWER)})
+        IS DISTINCT FROM ({", ".join(f"incoming.{column}" for column in _ANSWER)})
+    RETURNING {click_counts.COUNTED}
+), counted AS (
+    UPDATE click_count SET clicks = click_count.clicks - gone.clicks
+    FROM ({click_counts.counts_of("taken")}) AS gone
+    WHERE (click_count.dimension, click_count.key, click_count.slot) = (gone.dimension, gone.key, gone.slot)
+), minutes AS (
+    UPDATE click_minute SET stored = click_minute.stored - gone.stored
+    FROM ({click_counts.minutes_of("taken")}) AS gone WHERE click_minute.minute = gone.minute
+), reported AS (
+    UPDATE report_count SET gross = report_count.gross - gone.gross,
+        clicks = report_count.clicks - gone.clicks, uniques = report_count.uniques - gone.uniques
+    FROM ({click_counts.reports_of("taken")}) AS gone
+    WHERE (report_count.quarters, report_count.dimension, report_count.slot, report_count.key)
+        = (gone.quarters, gone.dimension, gone.slot, gone.key)
+)
+SELECT hash FROM taken
+"""  # noqa: S608
+_FORGET_EMPTY = f"""
+WITH quarters AS (SELECT DISTINCT click_slot(hash) AS slot FROM incoming), touched AS (
+    SELECT slot FROM quarters
+    UNION SELECT slot / {time_span.SLOTS_A_DAY} * {time_span.SLOTS_A_DAY} FROM quarters
+), reports AS (
+    DELETE FROM report_count WHERE gross = 0 AND slot IN (SELECT slot FROM touched)
+)
+DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
+"""  # noqa: S608
+
+
+async def prepare(connection: Connection) -> None:
+    """Give a connection its staging table; once, before the first `store`."""
+    await connection.execute(_SESSION)
+
+
+async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arrival]) -> set[int]:
+    """Store clicks in one transaction; returns the duplicates: entries whose click came with another entry.
+
+    Every other entry's click was stored by that entry, now or by a transaction whose acknowledgement was
+    lost. On any error nothing of the batch is stored. Holds the backup gate from then on: see `open_gate`.
+
+    A row stands as it was stored first, unless a late one differs: that tells what the visitor really got.
+
+    Raises:
+        BAD_ROW: a value that the table cannot take; storing halves of the batch finds it.
+    """
+    arrivals = list(arrivals)
+    wanted, left_over = _one_a_click(arrivals)
+    known: AbstractSet[str] = frozenset()
+    stored_before: set[int] = set()
+    are_new = True
+    while _is_anything_to_do(wanted, known):
+        try:
+            await _store(connection, writer, wanted, known, stored_before, are_new=are_new)
+            break
+        except asyncpg.UniqueViolationError:
+            if not are_new:
+                raise
+            are_new = False
+        except _StoredAlready as error:
+            # Whoever stored these has committed, and notes its next batch only once this is acknowledged;
+            # or notes this with it, as we do, should an acknowledgement fail again.
+            noted = await _entries_stored(connection, writer.partition)
+            stored_before |= noted & {arrival.entry for arrival in arrivals}
+            wanted = [arrival for arrival in wanted if arrival.entry not in stored_before]
+            known = error.hashes & {arrival.row.hash for arrival in wanted}
+    passed_over = {arrival.entry for arrival in wanted if arrival.row.hash in known}
+    return (left_over | passed_over) - stored_before
+
+
+async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
+    """COPY rows into `incoming`, in the order of their hashes.
+
+    Without the columns that none fills: each costs, and most sub ids are blank.
+    """
+    if not rows:
+        return
+    rows = sorted(rows, key=itemgetter(_HASH))
+    filled = [
+        place
+        for place, (name, values) in enumerate(zip(ClickRow._fields, zip(*rows, strict=True), strict=True))
+        if name not in _OFTEN_BLANK or values.count("") < len(rows)
+    ]
+    columns = itemgetter(*filled)
+    await connection.copy_records_to_table(
+        "incoming", records=map(columns, rows), columns=columns(ClickRow._fields)
+    )
+
+
+async def open_gate(connection: Connection) -> None:
+    """Let backups begin: what was stored is acknowledged, or the transaction has failed."""
+    if not connection.is_closed():
+        await connection.execute("SELECT pg_advisory_unlock_all()")
+
+
+class _StoredAlready(Exception):  # noqa: N818 - undoes a transaction, and is nobody's error
+    def __init__(self, hashes: AbstractSet[str]) -> None:
+        self.hashes = hashes
+
+
+async def _store(
+    connection: Connection,
+    writer: Writer,
+    arrivals: Sequence[Arrival],
+    known: AbstractSet[str],
+    stored_before: AbstractSet[int],
+    *,
+    are_new: bool,
+) -> None:
+    """One attempt.
+
+    Raises:
+        UniqueViolationError: they are not `are_new`, or not all of them; nothing is stored.
+        _StoredAlready: other hashes than the `known` ones were there; nothing is stored.
+    """
+    entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
+    rows = [arrival.row for arrival in arrivals]
+    async with connection.transaction():
+        await stage(connection, rows)
+        await connection.execute(_ANNOUNCE, FEED_LOCK, BACKUP_GATE)
+        if are_new:
+            await connection.execute(_INSERT_NEW, *writer, entries)
+            return
+        replaced = await _take_back(connection) if _may_correct(rows, known) else set()
+        passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced
+        if passed_over != known:
+            raise _StoredAlready(passed_over)
+        if replaced:
+            await connection.execute(_FORGET_EMPTY)
+
+
+def _one_a_click(arrivals: Iterable[Arrival]) -> tuple[list[Arrival], set[int]]:
+    """One arrival of each click, and the entries left over: the first stays, or a late one instead."""
+    kept: dict[str, Arrival] = {}
+    left_over = set()
+    for arrival in arrivals:
+        other = kept.setdefault(arrival.row.hash, arrival)
+        if other is arrival:
+            continue
+        if arrival.row.verdict_late and not other.row.verdict_late:
+            kept[arrival.row.hash], arrival = arrival, other
+        left_over.add(arrival.entry)
+    return list(kept.values()), left_over
+
+
+def _is_anything_to_do(arrivals: Iterable[Arrival], known: Collection[str]) -> bool:
+    return any(arrival.row.hash not in known or arrival.row.verdict_late for arrival in arrivals)
+
+
+def _may_correct(rows: Iterable[ClickRow], known: Collection[str]) -> bool:
+    return bool(known) and any(row.verdict_late and row.hash in known for row in rows)
+
+
+async def _take_back(connection: Connection) -> set[str]:
+    """Remove what late rows are to replace, with its counts, and name it."""
+    await connection.execute(_KEEP_OTHERS_OUT)
+    return _hashes(await connection.fetch(_TAKE_BACK))
+
+
+async def _entries_stored(connection: Connection, partition: int) -> set[int]:
+    rows = await connection.fetch(_ENTRIES_STORED, partition)
+    return {entry for row in rows for entry in row["entries"]}
+
+
+def _hashes(rows: Iterable[asyncpg.Record]) -> set[str]:
+    return {row["hash"].hex for row in rows}

@@ -1,0 +1,35 @@
+"""What the ledger knows of Postgres: clicks stored, by the minute of their hash.
+
+Imported clicks were never recorded by an edge, and are left out.
+"""
+
+from __future__ import annotations
+
+from tracker.domain.click_id import first_hash_at
+from tracker.store.db import Connection
+
+_STORED = """
+SELECT minute, stored - imported FROM click_minute
+WHERE minute >= $1 AND minute < $2 AND stored <> imported
+"""
+_ROWS = """
+SELECT minute, coalesce(rows, 0) - coalesce(imported, 0)
+FROM (SELECT click_millis(hash) / 60000 AS minute, count(*) AS rows
+      FROM click WHERE hash >= $1 AND hash < $2 GROUP BY 1) AS found
+FULL JOIN (SELECT minute, imported FROM click_minute
+           WHERE minute >= $3 AND minute < $4 AND imported > 0) AS moved USING (minute)
+WHERE rows IS DISTINCT FROM imported
+"""
+
+
+async def stored(connection: Connection, minutes: range) -> dict[int, int]:
+    """Clicks stored in each of these minutes, as counted by the transactions that stored them."""
+    return dict(await connection.fetch(_STORED, minutes.start, minutes.stop))
+
+
+async def stored_and_rows(connection: Connection, minutes: range) -> tuple[dict[int, int], dict[int, int]]:
+    """The same, and what the click table itself has: both as of one moment."""
+    bounds = (first_hash_at(minutes.start * 60_000), first_hash_at(minutes.stop * 60_000))
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        counted = await stored(connection, minutes)
+        return counted, dict(await connection.fetch(_ROWS, *bounds, minutes.start, minutes.stop))

@@ -1,0 +1,307 @@
+"""Reading clicks: filters to SQL, pages, the walk by cursor, the feed by id.
+
+Every list is in the order of the hash, which is the order of time, and starts from a place in it; only
+shallow pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
+"""
+
+from __future__ import annotations
+
+from asyncio import timeout
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from tracker.domain.click_id import first_hash_at, millis_of
+from tracker.store.clicks import columns as click_columns
+from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks.columns import AFF_SUBS, Viewer
+from tracker.store.clicks.counts import Tally
+from tracker.store.clicks.insert import FEED_LOCK
+from tracker.store.db import Connection, Pool
+from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, Value, reading
+from tracker.store.time_span import ALL_TIME, Span
+from tracker.store.token_owner import Owner
+
+FILTERS: Final = frozenset(
+    {
+        *(
+            "id",
+            "hash",
+            "offer_id",
+            "affiliate_id",
+            "offer_url_id",
+            "advertiser_id",
+            "country_code",
+            "status",
+        ),
+        *("affiliate_source", "external_id", "is_unique", "is_bot", "is_test", *AFF_SUBS),
+    }
+)
+_TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
+
+# Found one by one from conversions, which are few: OFFSET 0 keeps the planner from going through all clicks.
+_CONVERTED = """
+(SELECT click.*, click_hash
+ FROM (SELECT DISTINCT click_hash FROM conversion) AS converted
+      CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
+_FROZEN = frozenset(
+    (
+        *("offer_id", "offer_url_id", "advertiser_id", "affiliate_id", "country_code", "affiliate_source"),
+        "is_test",
+    )
+)
+"""Columns that a conversion has from its click."""
+
+_HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
+
+
+class ClickFilter(NamedTuple):
+    """Which clicks are asked for."""
+
+    span: Span = ALL_TIME
+    equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
+    has_conversions: bool | None = None  # None: either way
+    owner: Owner | None = None  # who sees them, reduced; None: the network
+
+    @property
+    def tally(self) -> Tally | None:
+        """What counts these clicks ahead, if anything does."""
+        if self.has_conversions is not None or len(self.equals) > 1:
+            return None
+        for column, value in self.equals:
+            return Tally(_TALLIES[column], int(value)) if column in _TALLIES else None
+        return click_counts.ALL_CLICKS
+
+    @property
+    def place(self) -> str:
+        """The column that time and order are told by."""
+        return "click_hash" if self.has_conversions else "hash"
+
+    @property
+    def is_of_conversions(self) -> bool:
+        """Whether conversions alone tell which clicks these are, so that no other click need be looked up."""
+        return bool(self.has_conversions) and all(column in _FROZEN for column, _ in self.equals)
+
+    @property
+    def source(self) -> str:
+        """What the condition is about: the clicks, or those that conversions lead to."""
+        return _CONVERTED if self.has_conversions else "click"
+
+
+class Chosen(NamedTuple):
+    """Some clicks, in SQL: a query of them, their order, the values of its parameters, and for whom."""
+
+    clicks: str
+    sort: str
+    values: Sequence[object]
+    viewer: Viewer | None  # as whom; None: as the network
+
+
+class Feed(NamedTuple):
+    """Clicks by id; `upto` falls short of `given` while a writer's transaction holds the feed back."""
+
+    rows: list[Row]
+    given: int  # the highest id given when the feed was read
+    upto: int  # no click with an id up to this one will be stored any more
+
+
+_FIRSTS = "SELECT DISTINCT group_hash FROM ({}) AS c WHERE group_hash <> hash"
+_OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = $2"
+_HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
+GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
+# A transaction that holds the lock of n may still commit ids above n. Before the first id ever, last_value is
+# 1 although no id was given, so that n = 1 may also stand for ids above 0.
+_LOWEST_ANNOUNCED = """
+SELECT min(CASE WHEN announced = 1 THEN 0 ELSE announced END)
+FROM (SELECT (classid::bigint & 65535) << 32 | objid::bigint AS announced FROM pg_locks
+      WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 16 = $1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS writers
+"""
+
+
+async def is_ready(pool: Pool) -> bool:
+    """Whether Postgres answers and is migrated."""
+    try:
+        async with timeout(5):
+            await pool.fetchval("SELECT last_value FROM click_id")
+    except asyncpg.PostgresError:
+        return False
+    return True
+
+
+async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_page: int) -> Page:
+    """Page `number`, from 1.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep and nothing counts its clicks ahead.
+    """
+    offset = (number - 1) * per_page
+    if clicks.tally is None and offset > MAX_OFFSET:
+        raise TooDeepError(f"these filters allow pages only up to {MAX_OFFSET:,} rows deep")
+    async with reading(pool, "repeatable_read") as connection:
+        if clicks.tally is None:
+            total = await _count(connection, clicks)
+        else:
+            counted = await click_counts.days(connection, clicks.tally, clicks.span)
+            total = sum(day.clicks for day in counted)
+        numbers = range(offset, min(offset + per_page, total))
+        if not numbers:
+            return Page([], total, False)
+        if clicks.tally is not None:
+            span, offset = await click_counts.locate(
+                connection, clicks.tally, counted, numbers, newest_first=order.newest_first
+            )
+            clicks = clicks._replace(span=span)
+        chosen = await choose(connection, clicks, order, len(numbers), offset=offset)
+        found = await rows(connection, chosen, order.zone)
+    return Page(found, total, numbers.stop < total)
+
+
+async def page_after(
+    pool: Pool, clicks: ClickFilter, order: Order, last_hash: str, per_page: int, total: int | None
+) -> Page:
+    """The page that follows the click `last_hash`; counts the clicks unless their total is known."""
+    async with reading(pool, "repeatable_read") as connection:
+        if clicks.tally is not None:
+            counted = await click_counts.days(connection, clicks.tally, clicks.span)
+            total = sum(day.clicks for day in counted)
+            span = click_counts.reach(
+                clicks.span, counted, millis_of(last_hash), per_page + 1, newest_first=order.newest_first
+            )
+            clicks = clicks._replace(span=span)
+        elif total is None:
+            total = await _count(connection, clicks)
+        chosen = await choose(connection, clicks, order, per_page + 1, after=last_hash)
+        found = await rows(connection, chosen, order.zone)
+    return Page(found[:per_page], total, len(found) > per_page)
+
+
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
+) -> Row | None:
+    """The click with an id or a hash, if the narrowed filter has it."""
+    async with reading(pool, "repeatable_read") as connection:
+        hash_ = await _hash_of(connection, key) if isinstance(key, int) else key
+        if hash_ is None:
+            return None
+        clicks = narrow(ClickFilter(equals=(("hash", hash_),)))
+        chosen = await choose(connection, clicks, Order(True, zone), 1)
+        found = await rows(connection, chosen, zone)
+    return found[0] if found else None
+
+
+async def _hash_of(connection: Connection, id_: int) -> str | None:
+    # An id tells no partition: to plan anew for all of them takes several times as long as to look into each.
+    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
+    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+    return hash_
+
+
+async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> Feed:
+    """Clicks with ids above `after_id`, in the order of ids, below the lowest id that may still commit.
+
+    The order of the three statements matters, and that each sees what was committed before it: a writer that
+    the second does not see took its ids after the first (they are higher), or committed before the third.
+    """
+    async with reading(pool, "read_committed") as connection:
+        given = await connection.fetchval(GIVEN_IDS)
+        announced = await connection.fetchval(_LOWEST_ANNOUNCED, FEED_LOCK >> 48)
+        upto = given if announced is None else min(given, announced)
+        condition, values = where(clicks)
+        values += [after_id, upto]
+        condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
+        some = _some(f"SELECT * FROM {clicks.source}", condition, "id ASC", values, limit)  # noqa: S608
+        chosen = await _seen(connection, clicks, some, "id ASC", values)
+        return Feed(await rows(connection, chosen, zone), given, upto)
+
+
+async def _count(connection: Connection, clicks: ClickFilter) -> int:
+    if clicks.tally is not None:
+        return await click_counts.count(connection, clicks.tally, clicks.span)
+    if clicks.has_conversions is False:
+        everything = await _count(connection, clicks._replace(has_conversions=None))
+        return everything - await _count(connection, clicks._replace(has_conversions=True))
+    condition, values = where(clicks)
+    counted = (
+        "count(DISTINCT click_hash) FROM conversion"
+        if clicks.is_of_conversions
+        else (f"count(*) FROM {clicks.source}")
+    )
+    statement = f"SELECT {counted} WHERE {condition}"
+    return int(await connection.fetchval(statement, *values))
+
+
+async def choose(
+    connection: Connection,
+    clicks: ClickFilter,
+    order: Order,
+    limit: int,
+    *,
+    offset: int = 0,
+    after: str | None = None,
+    newest_id: int | None = None,
+) -> Chosen:
+    """Clicks from a place on; `after`: a hash, `newest_id`: the highest id taken."""
+    condition, values = where(clicks)
+    if after is not None:
+        values.append(after)
+        condition += f" AND {clicks.place} {'<' if order.newest_first else '>'} ${len(values)}"
+    if newest_id is not None:
+        values.append(newest_id)
+        condition += f" AND {'click_id' if clicks.is_of_conversions else 'id'} <= ${len(values)}"
+    sort = f"{clicks.place} {'DESC' if order.newest_first else 'ASC'}"
+    if clicks.is_of_conversions:
+        told = _some("SELECT DISTINCT click_hash FROM conversion", condition, sort, values, limit, offset)
+        values = [[row["click_hash"] for row in await connection.fetch(told, *values)]]
+        some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
+    else:
+        some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608
+    return await _seen(connection, clicks, some, sort, values)
+
+
+async def _seen(
+    connection: Connection, clicks: ClickFilter, some: str, sort: str, values: list[object]
+) -> Chosen:
+    """Some clicks for whom they are; with an owner's own among their visitors' first clicks.
+
+    Those are looked up ahead: a subquery could not rule any partition out, and would be planned for all.
+    """
+    owner = clicks.owner
+    if owner is None:
+        return Chosen(some, sort, values, None)
+    firsts = [row["group_hash"] for row in await connection.fetch(_FIRSTS.format(some), *values)]
+    own = await connection.fetch(_OWN_FIRSTS.format(owner.column), firsts, owner.id)
+    values = [*values, [row["hash"] for row in own]]
+    return Chosen(some, sort, values, Viewer(owner, f"${len(values)}::uuid[]"))
+
+
+async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row]:
+    records = await connection.fetch(
+        click_columns.select(chosen.clicks, chosen.sort, chosen.viewer), *chosen.values
+    )
+    return [click_columns.row(record, zone) for record in records]
+
+
+def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
+    """The condition of a filter, and the values of its parameters, which come after others."""
+    conditions = [_HAS_NO_CONVERSION if clicks.has_conversions is False else "true"]
+    values: list[object] = []
+    for column, value in clicks.equals:
+        if column not in FILTERS:
+            raise ValueError(f"no filter {column}")
+        values.append(value)
+        conditions.append(f"{column} = ${before + len(values)}")
+    for operator, bound, everything in zip((">=", "<"), clicks.span, ALL_TIME, strict=True):
+        if bound != everything:
+            values.append(first_hash_at(bound))
+            conditions.append(f"{clicks.place} {operator} ${before + len(values)}")
+    return " AND ".join(conditions), values
+
+
+def _some(select: str, where: str, sort: str, values: list[object], limit: int, offset: int = 0) -> str:
+    """The statement of some rows; adds to the values of its parameters."""
+    values += [limit, offset]
+    return f"{select} WHERE {where} ORDER BY {sort} LIMIT ${len(values) - 1} OFFSET ${len(values)}"

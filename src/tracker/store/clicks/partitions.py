@@ -1,0 +1,129 @@
+"""Daily partitions of the click table, as ranges of the hash; imported history has one a month.
+
+A query that cannot rule any out looks into each of them, so years of days would make it slow.
+A day's partition exists before its clicks do. What falls outside every range (a clock ahead, a backfill, a
+spool drained late) lands in click_default; its rows are moved out as their day's partition is created,
+because Postgres refuses a range whose rows already lie in the DEFAULT partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, time, timedelta
+
+from tracker.domain.click_id import first_hash_at
+from tracker.store.db import Connection
+
+DAYS_AHEAD = 7
+
+_DAY = "click_%Y%m%d"
+_MONTH = "click_%Y%m"
+_LOCK = 0x7C1C_0002  # one creates at a time
+
+_EXISTING = """
+SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+WHERE inhparent = 'click'::regclass
+"""
+_STRAY_DAYS = "SELECT DISTINCT (click_time(hash) AT TIME ZONE 'UTC')::date FROM click_default"
+
+
+async def create_ahead(connection: Connection, today: date | None = None) -> list[str]:
+    """Create what is missing from yesterday to DAYS_AHEAD days from now, and for rows in click_default.
+
+    Returns the names of the partitions created.
+    """
+    today = today or datetime.now(UTC).date()
+    days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
+    async with _creating(connection):
+        return await _create_missing(connection, days | await _stray_days(connection))
+
+
+async def create_history(connection: Connection, days: Collection[date]) -> None:
+    """Create what is missing of some days; not within a transaction.
+
+    A month that is over, and of which no day has a partition, gets one for the whole of it.
+    """
+    this_month = datetime.now(UTC).date().replace(day=1)
+    async with _creating(connection):
+        there = await _days_there(connection)
+        begun = {day.replace(day=1) for day in there}
+        months = {day.replace(day=1) for day in days} - begun
+        for month in sorted(month for month in months if month < this_month):
+            await _create(connection, month.strftime(_MONTH), month, _next_month(month))
+        await _create_missing(connection, days)
+
+
+async def keep(connection: Connection) -> None:
+    """Have none created until this connection is closed.
+
+    Creating one would wait for whoever has read click_default in a transaction that goes on, and every reader
+    who comes later would wait behind it.
+    """
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+
+
+@asynccontextmanager
+async def _creating(connection: Connection) -> AsyncIterator[None]:
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    try:
+        yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+
+async def _stray_days(connection: Connection) -> set[date]:
+    return {row[0] for row in await connection.fetch(_STRAY_DAYS)}
+
+
+async def _create_missing(connection: Connection, days: Collection[date]) -> list[str]:
+    missing = sorted(set(days) - await _days_there(connection))
+    for day in missing:
+        await _create(connection, name_of(day), day, day + timedelta(days=1))
+    return [name_of(day) for day in missing]
+
+
+async def days(connection: Connection) -> set[date]:
+    """The days that have a partition, and those of the rows that have none."""
+    return await _days_there(connection) | await _stray_days(connection)
+
+
+def name_of(day: date) -> str:
+    return day.strftime(_DAY)
+
+
+async def _days_there(connection: Connection) -> set[date]:
+    """The days that have a partition, of their own or of their month."""
+    names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
+    return {day for name in names for day in _days_of(name)}
+
+
+def _days_of(name: str) -> list[date]:
+    if len(name) == len("click_YYYYMMDD"):
+        return [datetime.strptime(name, _DAY).replace(tzinfo=UTC).date()]
+    month = datetime.strptime(name, _MONTH).replace(tzinfo=UTC).date()
+    return [month + timedelta(days=number) for number in range((_next_month(month) - month).days)]
+
+
+def _next_month(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
+
+
+async def _create(connection: Connection, name: str, first: date, end: date) -> None:
+    low, high = _midnight_hash(first), _midnight_hash(end)
+    async with connection.transaction():
+        # Writers wait here for the short time in which rows are in neither partition.
+        await connection.execute("LOCK TABLE click_default IN SHARE ROW EXCLUSIVE MODE")
+        await connection.execute(f"CREATE TABLE {name} (LIKE click INCLUDING DEFAULTS INCLUDING INDEXES)")
+        await connection.execute(
+            f"WITH moved AS (DELETE FROM click_default WHERE hash >= '{low}' AND hash < '{high}' RETURNING *)"  # noqa: S608
+            f" INSERT INTO {name} SELECT * FROM moved"
+        )
+        await connection.execute(
+            f"ALTER TABLE click ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
+        )
+
+
+def _midnight_hash(day: date) -> str:
+    midnight = datetime.combine(day, time(), UTC)
+    return first_hash_at(int(midnight.timestamp() * 1000))

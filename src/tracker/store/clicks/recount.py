@@ -1,0 +1,167 @@
+"""The counts anew, out of the clicks: what click_count, click_minute and report_count should say, day by day.
+
+Clicks and their counts are committed together, so they agree in every view of the database: what differs in
+one is wrong, however many writers are at work, and by the same number whatever they add meanwhile. Hence a
+wrong count is mended by its difference, and writers wait only while the wrong ones of a day are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import date
+from typing import NamedTuple
+
+from tracker.domain.click_id import first_hash_at
+from tracker.store import time_span
+from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks import partitions
+from tracker.store.db import Connection
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_LAST_NUMBER = date.max.toordinal() - _EPOCH
+_DAY_MILLIS = 86_400_000
+_SLOTS_A_DAY = time_span.SLOTS_A_DAY
+_MINUTES_A_DAY = 1440
+_LOCK = 0x7C1C_0004  # one mends at a time
+
+_DAYS = f"""
+SELECT DISTINCT slot / {_SLOTS_A_DAY} AS day FROM click_count
+UNION SELECT minute / {_MINUTES_A_DAY} FROM click_minute
+UNION SELECT slot / {_SLOTS_A_DAY} FROM report_count
+"""  # noqa: S608
+
+_WRONG = f"""
+WITH clicks AS NOT MATERIALIZED (
+    SELECT {click_counts.COUNTED} FROM click WHERE hash >= $1 AND hash < $2
+), wrong_counts AS (
+    SELECT dimension, key, slot, stored.clicks AS said, recounted.clicks AS found
+    FROM ({click_counts.counts_of("clicks")}) AS recounted
+    FULL JOIN (SELECT * FROM click_count WHERE slot >= $3 AND slot < $4) AS stored
+        USING (dimension, key, slot)
+    WHERE stored.clicks IS DISTINCT FROM recounted.clicks
+), wrong_minutes AS (
+    SELECT minute, stored.stored AS said, recounted.stored AS found
+    FROM ({click_counts.minutes_of("clicks")}) AS recounted
+    FULL JOIN (SELECT * FROM click_minute WHERE minute >= $5 AND minute < $6) AS stored USING (minute)
+    WHERE stored.stored IS DISTINCT FROM recounted.stored
+), wrong_reports AS (
+    SELECT quarters, dimension, key, slot, measure, said, found
+    FROM ({click_counts.reports_of("clicks")}) AS recounted
+    FULL JOIN (SELECT * FROM report_count WHERE slot >= $3 AND slot < $4) AS stored
+        USING (quarters, dimension, key, slot)
+    CROSS JOIN LATERAL (VALUES
+        ('gross', stored.gross, recounted.gross),
+        ('clicks', stored.clicks, recounted.clicks),
+        ('uniques', stored.uniques, recounted.uniques)
+    ) AS of (measure, said, found)
+    WHERE said IS DISTINCT FROM found
+)"""  # noqa: S608
+
+_COMPARE = f"""{_WRONG}
+SELECT replace(dimension, '{click_counts.A_DAY}', ', a day') AS dimension, key,
+       slot * {time_span.SLOT_MILLIS}::bigint AS millis, said, found
+FROM wrong_counts
+UNION ALL SELECT 'minute', 0, minute * 60000, said, found FROM wrong_minutes
+ORDER BY millis, dimension, key
+"""  # noqa: S608
+_COMPARE_REPORTS = f"""{_WRONG}
+SELECT measure || ' by ' || dimension || CASE quarters WHEN 1 THEN '' ELSE ', a day' END AS dimension, key,
+       slot * {time_span.SLOT_MILLIS}::bigint AS millis, said, found
+FROM wrong_reports ORDER BY millis, 1, key
+"""  # noqa: S608
+
+
+def _by_how_much(measure: str) -> str:
+    wrong_by = "coalesce(found, 0) - coalesce(said, 0)"
+    return f"coalesce(sum({wrong_by}) FILTER (WHERE measure = '{measure}'), 0)::bigint"
+
+
+# Of the same shape as the writers' statement: Postgres then changes the tables in the same order, and neither
+# deadlocks with the other.
+_MEND = f"""{_WRONG}, counted AS (
+    INSERT INTO click_count (dimension, key, slot, clicks)
+    SELECT dimension, key, slot, coalesce(found, 0) - coalesce(said, 0) FROM wrong_counts
+    ORDER BY dimension, key, slot
+    ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
+), minutes AS (
+    INSERT INTO click_minute (minute, stored)
+    SELECT minute, coalesce(found, 0) - coalesce(said, 0) FROM wrong_minutes
+    ORDER BY minute
+    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored
+), reported AS (
+    INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
+    SELECT quarters, dimension, key, slot, {_by_how_much("gross")}, {_by_how_much("clicks")},
+           {_by_how_much("uniques")}
+    FROM wrong_reports GROUP BY quarters, dimension, key, slot
+    ORDER BY quarters, dimension, slot, key
+    ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
+        clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
+)
+SELECT (SELECT count(*) FROM wrong_counts) + (SELECT count(*) FROM wrong_minutes)
+    + (SELECT count(*) FROM wrong_reports)
+"""  # noqa: S608
+_FORGET_EMPTY_MINUTES = "DELETE FROM click_minute WHERE stored = 0 AND minute >= $1 AND minute < $2"
+_FORGET_EMPTY_REPORTS = "DELETE FROM report_count WHERE gross = 0 AND slot >= $1 AND slot < $2"
+_FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot >= $1 AND slot < $2"
+
+
+class Difference(NamedTuple):
+    """A count that is not what the clicks come to."""
+
+    dimension: str
+    """all, offer, affiliate, minute, or a report's, as "uniques by country", and "…, a day" of days."""
+    key: int | str  # the offer's or affiliate's id, else 0; a report's key
+    millis: int  # where its time begins
+    said: int | None  # None = no row
+    found: int | None
+
+
+async def begin(connection: Connection) -> None:
+    """Have nobody else mend, and no rows move between partitions, until this connection is closed."""
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await partitions.keep(connection)
+
+
+async def days(connection: Connection, first: date = date.min, last: date = date.max) -> list[date]:
+    """The days, of those from `first` to `last`, that may have clicks or counts."""
+    numbers = (row["day"] for row in await connection.fetch(_DAYS))
+    counted = {date.fromordinal(_EPOCH + number) for number in numbers if 0 <= number <= _LAST_NUMBER}
+    found = counted | await partitions.days(connection)
+    return sorted(day for day in found if first <= day <= last)
+
+
+async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:
+    """The counts of a day that are wrong."""
+    async with connection.transaction():
+        for compare in (_COMPARE, _COMPARE_REPORTS):
+            async for row in connection.cursor(compare, *_hashes(day), *_slots(day), *_minutes(day)):
+                yield Difference(*row)
+
+
+async def mend(connection: Connection, day: date) -> int:
+    """Make the counts of a day what its clicks come to; returns how many were wrong."""
+    async with connection.transaction():
+        wrong = int(await connection.fetchval(_MEND, *_hashes(day), *_slots(day), *_minutes(day)))
+        if wrong:
+            await connection.execute(_FORGET_EMPTY_MINUTES, *_minutes(day))
+            await connection.execute(_FORGET_EMPTY_REPORTS, *_slots(day))
+            await connection.execute(_FORGET_EMPTY, *_slots(day))
+        return wrong
+
+
+def _hashes(day: date) -> tuple[str, str]:
+    low, high = _span(day, 1)
+    return first_hash_at(low * _DAY_MILLIS), first_hash_at(high * _DAY_MILLIS)
+
+
+def _slots(day: date) -> tuple[int, int]:
+    return _span(day, _SLOTS_A_DAY)
+
+
+def _minutes(day: date) -> tuple[int, int]:
+    return _span(day, _MINUTES_A_DAY)
+
+
+def _span(day: date, parts: int) -> tuple[int, int]:
+    number = day.toordinal() - _EPOCH
+    return number * parts, (number + 1) * parts

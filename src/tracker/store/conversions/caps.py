@@ -1,0 +1,174 @@
+"""Caps on conversions, payout and revenue: counted as conversions are made; a full one closes the offer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+from zoneinfo import ZoneInfoNotFoundError
+
+from tracker.domain.caps import bounds
+from tracker.domain.conversion import Amounts, ConvertedClick
+from tracker.domain.model import Period
+from tracker.domain.postback import ConversionStatus
+from tracker.store.db import Connection
+
+logger = logging.getLogger(__name__)
+
+_FOR_GOOD = datetime(9999, 12, 31, tzinfo=UTC)
+
+_CAPS = """
+SELECT affiliate_id, counts, period, amount, on_reached = 'close', currency, counts_after,
+       (SELECT time_zone FROM offer WHERE id = offer_id)
+FROM cap WHERE offer_id = $1 AND counts IN ('conversions', 'payout', 'revenue')
+    AND (affiliate_id IS NULL OR affiliate_id IN (0, $2))
+"""
+_USED = """
+SELECT CASE $5
+    WHEN 'conversions' THEN count(*)
+    WHEN 'payout' THEN coalesce(sum(payout) FILTER (WHERE payout_currency = $6), 0)
+    ELSE coalesce(sum(revenue) FILTER (WHERE revenue_currency = $6), 0) END
+FROM conversion WHERE offer_id = $1 AND ($2::bigint IS NULL OR affiliate_id = $2)
+    AND created_at >= $3 AND created_at < $4 AND id > $7 AND status <> 'rejected' AND NOT is_test
+"""
+_CLOSE_OFFER = """
+UPDATE offer SET closed_until = $2 WHERE id = $1 AND coalesce(closed_until, '-infinity') < $2 RETURNING true
+"""
+# Who had no terms was approved for nothing, and stays so: 'pending'.
+_CLOSE_AFFILIATE = """
+INSERT INTO offer_affiliate AS agreed (offer_id, affiliate_id, status, closed_until)
+VALUES ($1, $2, 'pending', $3)
+ON CONFLICT (offer_id, affiliate_id) DO UPDATE SET closed_until = excluded.closed_until
+WHERE coalesce(agreed.closed_until, '-infinity') < excluded.closed_until RETURNING true
+"""
+
+
+class _Cap(NamedTuple):
+    affiliate_id: int | None  # None: everybody's conversions together; 0: each affiliate's
+    counts: str
+    period: str
+    amount: int
+    closes: bool
+    currency: str | None
+    counts_after: int  # id of the last conversion that was stored before it
+    time_zone: str
+
+
+class _Count(NamedTuple):
+    """What a cap counts together in a period."""
+
+    offer_id: int
+    affiliate_id: int | None
+    start: datetime
+    end: datetime
+    counts: str
+    currency: str | None
+    after: int
+
+
+class CapBook:
+    """The caps' counts in one transaction that nobody else's conversions come between."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._caps: dict[tuple[int, int], list[_Cap]] = {}
+        self._used: dict[_Count, Decimal] = {}
+
+    async def count(
+        self, click: ConvertedClick, status: ConversionStatus, money: Amounts, millis: int
+    ) -> bool:
+        """Count a conversion that is about to be made of a click; whether it goes beyond a cap."""
+        if status is ConversionStatus.REJECTED:
+            return False
+        caps = await self._caps_of(click.offer_id, click.affiliate_id)
+        place = click.offer_id, click.affiliate_id, millis
+        return any([await self._add(cap, _count(cap, *place), _worth(cap, money)) for cap in caps])
+
+    async def grow(self, click: ConvertedClick, before: Amounts, after: Amounts, millis: int) -> bool:
+        """Count what a conversion that was counted comes to now; whether that goes beyond a cap."""
+        caps = await self._caps_of(click.offer_id, click.affiliate_id)
+        more = [(cap, _worth(cap, after) - _worth(cap, before)) for cap in caps]
+        place = click.offer_id, click.affiliate_id, millis
+        return any([await self._add(cap, _count(cap, *place), by) for cap, by in more if by])
+
+    async def _add(self, cap: _Cap, count: _Count, worth: Decimal) -> bool:
+        used = await self._used_of(count) + worth
+        self._used[count] = used
+        if used >= cap.amount and cap.closes:
+            await self._close(count)
+        return used > cap.amount and worth > 0
+
+    async def close_full(self, conversions: Iterable[tuple[int, int, datetime]]) -> None:
+        """Close what is full, in the periods of conversions that count now: of (offer, affiliate, time)."""
+        self.forget()
+        counts = {
+            _count(cap, offer_id, affiliate_id, int(at.timestamp() * 1000)): cap.amount
+            for offer_id, affiliate_id, at in conversions
+            for cap in await self._caps_of(offer_id, affiliate_id)
+            if cap.closes
+        }
+        for count, amount in counts.items():
+            if await self._used_of(count) >= amount:
+                await self._close(count)
+
+    def forget(self) -> None:
+        """Count anew: a conversion that had been counted may count no longer."""
+        self._used.clear()
+
+    async def _caps_of(self, offer_id: int, affiliate_id: int) -> list[_Cap]:
+        key = offer_id, affiliate_id
+        if key not in self._caps:
+            rows = await self._connection.fetch(_CAPS, offer_id, affiliate_id)
+            self._caps[key] = _in_force(map(_Cap._make, rows))
+        return self._caps[key]
+
+    async def _used_of(self, count: _Count) -> Decimal:
+        if count not in self._used:
+            self._used[count] = Decimal(await self._connection.fetchval(_USED, *count))
+        return self._used[count]
+
+    async def _close(self, count: _Count) -> None:
+        if count.affiliate_id is None:
+            closed = await self._connection.fetchval(_CLOSE_OFFER, count.offer_id, count.end)
+        else:
+            place = count.offer_id, count.affiliate_id
+            closed = await self._connection.fetchval(_CLOSE_AFFILIATE, *place, count.end)
+        if closed:
+            whom = "" if count.affiliate_id is None else f" for affiliate {count.affiliate_id}"
+            logger.info(
+                "offer %s is closed%s until %s: %s cap", count.offer_id, whom, count.end, count.counts
+            )
+
+
+def _in_force(caps: Iterable[_Cap]) -> list[_Cap]:
+    """An affiliate's own cap takes the place of each affiliate's of the same kind and period."""
+    caps = list(caps)
+    own = {(cap.counts, cap.period) for cap in caps if cap.affiliate_id}
+    return [cap for cap in caps if cap.affiliate_id != 0 or (cap.counts, cap.period) not in own]
+
+
+def _count(cap: _Cap, offer_id: int, affiliate_id: int, millis: int) -> _Count:
+    whose = None if cap.affiliate_id is None else affiliate_id
+    return _Count(offer_id, whose, *_period(cap, millis), cap.counts, cap.currency, cap.counts_after)
+
+
+def _period(cap: _Cap, millis: int) -> tuple[datetime, datetime]:
+    period = Period(cap.period)
+    try:
+        start, end = bounds(period, cap.time_zone, millis)
+    except (ValueError, ZoneInfoNotFoundError):  # saved by hand; the offer is closed anyway
+        start, end = bounds(period, "UTC", millis)
+    return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC) if end else _FOR_GOOD
+
+
+def _worth(cap: _Cap, money: Amounts) -> Decimal:
+    if cap.counts == "conversions":
+        return Decimal(1)
+    amount, currency = (
+        (money.payout, money.payout_currency)
+        if cap.counts == "payout"
+        else (money.revenue, money.revenue_currency)
+    )
+    return amount if currency == cap.currency else Decimal(0)

@@ -1,0 +1,152 @@
+"""What goals pay: the price that held when a click was followed, and goals whose price nobody has set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from tracker.domain.click_id import millis_of
+from tracker.domain.conversion import Amounts, ConvertedClick, Goal, Price
+from tracker.domain.money import show, unit
+from tracker.store.db import Connection, Pool
+
+_NAMES = tuple(name for name in Price._fields if name != "is_set")
+_NOTHING = Decimal(0)
+
+# The terms that were in force when the click was followed, the most specific ones that pay. A click from
+# before the first price that was set for it gets that price, and not a later one.
+PRICE_OF = f"""
+SELECT {", ".join(_NAMES)} FROM (
+    SELECT DISTINCT ON (affiliate_id, country_code) noted.*
+    FROM goal_price AS noted, (
+        SELECT greatest({{at}}, min(valid_from)) AS at FROM goal_price
+        WHERE goal_id = {{goal}} AND (affiliate_id IS NULL OR affiliate_id = {{affiliate}})
+            AND (country_code IS NULL OR country_code = {{country}}) AND payout IS NOT NULL
+    ) AS followed
+    WHERE goal_id = {{goal}} AND (affiliate_id IS NULL OR affiliate_id = {{affiliate}})
+        AND (country_code IS NULL OR country_code = {{country}}) AND valid_from <= followed.at
+    ORDER BY affiliate_id, country_code, valid_from DESC, id DESC
+) AS held WHERE payout IS NOT NULL
+ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
+"""  # noqa: S608
+"""To be formatted with expressions for goal, affiliate, country and time (at)."""
+_PRICE = PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
+
+# Only these have an amount that an approval changes or puts in doubt.
+_OPEN = f"""
+SELECT sold.id, sold.is_unpriced, {", ".join(f"sold.{name}" for name in Amounts._fields)},
+    {", ".join(f"price.{name}" for name in _NAMES)}
+FROM conversion AS sold LEFT JOIN LATERAL ({
+    PRICE_OF.format(
+        goal="sold.goal_id",
+        affiliate="sold.affiliate_id",
+        country="sold.country_code",
+        at="to_timestamp(click_millis(sold.click_hash) / 1000.0)",
+    )
+}) AS price ON true
+WHERE sold.id = ANY ($1) AND sold.status IN ('pending', 'hold', 'rejected') AND (
+    sold.is_unpriced OR sold.sale_by_browser OR EXISTS (
+        SELECT FROM goal_price
+        WHERE goal_id = sold.goal_id AND 'percent' IN (payout_type, revenue_type)
+    ))
+"""  # noqa: S608
+_WITHOUT = """
+SELECT goal.id, goal.name, offer.id, offer.name, (
+    SELECT count(*) FROM conversion
+    WHERE offer_id = offer.id AND goal_id = goal.id AND is_unpriced AND status IN ('pending', 'hold'))
+FROM goal JOIN offer ON offer.id = goal.offer_id
+WHERE NOT goal.is_priced AND NOT goal.is_archived AND goal.status = 'active'
+    AND NOT offer.is_archived AND offer.status = 'active'
+ORDER BY 5 DESC, offer.id, goal.id
+"""
+
+
+# Every unit divides 1, so whole amounts are never finer.
+_FIXED = """
+SELECT offer_id, goal.id, NULL, side.name, side.amount, currency
+FROM goal, LATERAL (VALUES
+    ('payout', payout, payout_type), ('revenue', revenue, revenue_type)
+) AS side (name, amount, kind)
+WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount) AND ($1::bigint IS NULL OR goal.id = $1)
+UNION ALL
+SELECT offer_id, goal.id, terms.id, side.name, side.amount, currency
+FROM goal_terms AS terms JOIN goal ON goal.id = goal_id, LATERAL (VALUES
+    ('payout', terms.payout, payout_type), ('revenue', terms.revenue, revenue_type)
+) AS side (name, amount, kind)
+WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount) AND ($1::bigint IS NULL OR goal.id = $1)
+ORDER BY 1, 2, 3 NULLS FIRST, 4
+"""
+
+
+class OpenAmounts(NamedTuple):
+    """The money of a conversion that is not approved, and the price that it is held against."""
+
+    id: int
+    is_unpriced: bool
+    money: Amounts
+    price: Price
+
+
+class FineAmount(NamedTuple):
+    """A fixed amount that has more decimals than its currency."""
+
+    offer_id: int
+    goal_id: int
+    terms_id: int | None  # None: the goal's own
+    side: str  # payout or revenue
+    amount: Decimal
+    currency: str
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{show(self.amount)} {self.currency} is finer than the currency's unit of {unit(self.currency)}"
+        )
+
+
+class Unpriced(NamedTuple):
+    """An active goal of an active offer whose price nobody has set."""
+
+    goal_id: int
+    goal_name: str
+    offer_id: int
+    offer_name: str
+    on_hold: int  # conversions that wait for a price
+
+
+async def price_of(connection: Connection, click: ConvertedClick, goal: Goal) -> Price:
+    """What a goal paid when a click was followed; a price of 0 that is not set where there is none."""
+    at = datetime.fromtimestamp(millis_of(click.hash) / 1000, UTC)
+    row = await connection.fetchrow(_PRICE, goal.id, click.affiliate_id, click.country_code, at)
+    return _price(tuple(row) if row else (None,) * len(_NAMES), goal.currency)
+
+
+async def open_amounts(connection: Connection, conversion_ids: Collection[int]) -> list[OpenAmounts]:
+    """The conversions of these whose amounts are no simple matter of their status."""
+    end = 2 + len(Amounts._fields)
+    rows = [tuple(row) for row in await connection.fetch(_OPEN, list(conversion_ids))]
+    return [
+        OpenAmounts(
+            row[0], row[1], money := Amounts._make(row[2:end]), _price(row[end:], money.payout_currency)
+        )
+        for row in rows
+    ]
+
+
+async def without_price(source: Connection | Pool) -> list[Unpriced]:
+    """Active goals of active offers whose price nobody has set. Those with most on hold come first."""
+    return [Unpriced._make(row) for row in await source.fetch(_WITHOUT)]
+
+
+async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
+    """Fixed amounts of a goal and its terms, or of all goals, that nobody can pay out exactly."""
+    found = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
+    return [fine for fine in found if fine.amount % unit(fine.currency)]
+
+
+def _price(row: tuple[object, ...], currency: str) -> Price:
+    if row[0] is None:
+        return Price("fixed", _NOTHING, "fixed", _NOTHING, currency, is_set=False)
+    return Price._make((*row, True))

@@ -1,0 +1,242 @@
+"""Reading conversions: filters to SQL, pages, the walk by cursor, the feed, the export, one with its history.
+
+They are in the order of (created_at, id). Ids are in the order of commits, so that a feed by id misses none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from typing import Final, Literal, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from tracker.domain.click_id import first_hash_at, millis_of
+from tracker.domain.money import show
+from tracker.domain.normalise import trim
+from tracker.store import table_pages
+from tracker.store.clicks.columns import ADV_SUBS, local_second
+from tracker.store.db import Pool
+from tracker.store.json_chunks import Block, blocks_of
+from tracker.store.paging import Order, Page, Row, Value, reading
+from tracker.store.table_pages import Walked
+from tracker.store.time_span import ALL_TIME, Span
+from tracker.store.token_owner import Owner
+
+Basis = Literal["click", "conversion"]
+"""Whose time a range of time is about."""
+
+FILTERS: Final = (
+    *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
+    *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
+    *("country_code", "affiliate_source"),
+)
+"""Columns that conversions are filtered by."""
+
+
+class ConversionFilter(NamedTuple):
+    """Which conversions are asked for."""
+
+    span: Span = ALL_TIME
+    basis: Basis = "conversion"
+    equals: tuple[tuple[str, Value], ...] = ()  # (column of FILTERS, value), each column once
+    owner: Owner | None = None  # who sees them, reduced; None: the network
+
+
+def _name(table: str) -> str:
+    # A look-up for each row of the page: the planner cannot turn it into a scan of all affiliates.
+    return f"(SELECT name FROM {table} WHERE {table}.id = c.{table}_id)"  # noqa: S608
+
+
+_COLUMNS: Final[dict[str, str]] = {
+    "id": "id",
+    "hash": "hash",
+    "click_id": "click_id",
+    "click_hash": "click_hash",
+    "offer_id": "offer_id",
+    "offer_name": _name("offer"),
+    "offer_url_id": "offer_url_id",
+    "goal_id": "goal_id",
+    "goal_name": _name("goal"),
+    "advertiser_id": "advertiser_id",
+    "advertiser_name": _name("advertiser"),
+    "affiliate_id": "affiliate_id",
+    "affiliate_name": _name("affiliate"),
+    "order_id": "order_id",
+    "status": "status",
+    "is_over_cap": "is_over_cap",
+    "sale_status": "sale_status",
+    "sale_amount": "sale_amount",
+    "sale_currency": "sale_currency",
+    "refunded": "refunded",
+    "payout": "payout",
+    "payout_currency": "payout_currency",
+    "revenue": "revenue",
+    "revenue_currency": "revenue_currency",
+    "advertiser_external_id": "NULLIF(advertiser_external_id, '')",
+    **{name: f"NULLIF({name}, '')" for name in ADV_SUBS},
+    "country_code": "country_code",
+    "device_type": "NULLIF(device_type, '')",
+    "device_os": "device_os",
+    "browser": "NULLIF(browser, '')",
+    "affiliate_source": "affiliate_source",
+    "is_test": "is_test",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "click_created_at": "NULL::text",  # the time in the click's hash
+}
+
+KEYS = tuple(_COLUMNS)
+"""The keys of a row, in their order."""
+
+_NAMES_OF_OFFER = ("offer_name", "goal_name")
+"""Keys that are null for those who may not see the offer."""
+_SEES_OFFER = "EXISTS (SELECT FROM offer WHERE offer.id = c.offer_id AND {})"
+
+_INSTANT = "to_timestamp(${}::bigint / 1000.0)"
+_NEWEST = "SELECT coalesce(max(id), 0) FROM conversion"
+_CHANGES = """
+SELECT at, status_before, status_after, source, author, postback_hash
+FROM conversion_change WHERE conversion_id = $1 ORDER BY id
+"""
+_ENTRIES = """
+SELECT id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, revenue_currency
+FROM conversion_entry WHERE conversion_id = $1 ORDER BY id
+"""
+
+
+async def page(pool: Pool, conversions: ConversionFilter, order: Order, number: int, per_page: int) -> Page:
+    """Page `number`, from 1.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep.
+    """
+    part = await table_pages.page(pool, _walked(conversions, order), number, per_page)
+    return Page(_rows(part.records, order.zone), part.total, part.has_more)
+
+
+async def page_after(
+    pool: Pool,
+    conversions: ConversionFilter,
+    order: Order,
+    last_hash: str,
+    per_page: int,
+    total: int | None,
+) -> Page:
+    """The page that follows the conversion `last_hash`; counts them unless their total is known."""
+    part = await table_pages.page_after(pool, _walked(conversions, order), last_hash, per_page, total)
+    return Page(_rows(part.records, order.zone), part.total, part.has_more)
+
+
+async def one(
+    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
+) -> Row | None:
+    """The conversion with an id or a hash, if the narrowed filter has it; with history and entries."""
+    conversions = narrow(ConversionFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
+    walked = _walked(conversions, Order(True, zone))
+    async with reading(pool, "repeatable_read") as connection:
+        rows = _rows(await table_pages.read(connection, walked, 1), zone)
+        if not rows:
+            return None
+        changes = await connection.fetch(_CHANGES, rows[0]["id"])
+        entries = await connection.fetch(_ENTRIES, rows[0]["id"])
+    return {
+        **rows[0],
+        "changes": [shown(change, zone) for change in changes],
+        "entries": [shown(entry, zone) for entry in entries],
+    }
+
+
+async def feed(
+    pool: Pool, conversions: ConversionFilter, zone: tzinfo, after_id: int, limit: int
+) -> list[Row]:
+    """Conversions with ids above `after_id`, in the order of ids."""
+    walked = _walked(conversions, Order(False, zone), f"id > {int(after_id)}")._replace(place=("id",))
+    async with reading(pool, "read_committed") as connection:
+        return _rows(await table_pages.read(connection, walked, limit), zone)
+
+
+async def export(
+    pool: Pool, conversions: ConversionFilter, order: Order, keys: Sequence[str]
+) -> AsyncGenerator[Iterable[Block], None]:
+    """All conversions of a filter that are stored when the first chunk is asked for, in chunks."""
+    async with reading(pool, "read_committed") as connection:
+        newest_id = await connection.fetchval(_NEWEST)
+    async with aclosing(
+        table_pages.chunks(pool, _walked(conversions, order, f"id <= {newest_id}"))
+    ) as chunks:
+        async for records in chunks:
+            yield blocks_of(_rows(records, order.zone), keys)
+
+
+def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> Walked:
+    condition, values = where(conversions)
+    place = ("created_at", "id")
+    return Walked(
+        "conversion",
+        _select(conversions.owner),
+        place,
+        order.newest_first,
+        f"{condition} AND {further}",
+        tuple(values),
+    )
+
+
+def _select(owner: Owner | None) -> str:
+    columns = _COLUMNS
+    if owner is not None:
+        seen = _SEES_OFFER.format(owner.offers)
+        own = {key: f"CASE WHEN {seen} THEN {_COLUMNS[key]} END" for key in _NAMES_OF_OFFER}
+        columns = {**_COLUMNS, **own}
+    return ", ".join(f"{expression} AS {key}" for key, expression in columns.items())
+
+
+def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
+    """The condition of a filter, and the values of its parameters, from $1 on."""
+    conditions = ["true"]
+    values: list[object] = []
+    for column, value in conversions.equals:
+        if column not in FILTERS:
+            raise ValueError(f"no filter {column}")
+        is_order = column == "order_id"  # which may stand there as it is asked for, or trimmed
+        values.append(list(dict.fromkeys((str(value), trim(str(value))))) if is_order else value)
+        conditions.append(f"{column} {'= ANY' if is_order else '='} (${len(values)})")
+    return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
+
+
+def bounds(span: Span, basis: Basis, values: list[object]) -> str:
+    """Further conditions: that conversions, or their clicks, are of a span; adds the values of parameters."""
+    conditions = ""
+    for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
+        if millis != everything:
+            is_click = basis == "click"
+            values.append(first_hash_at(millis) if is_click else millis)
+            column, bound = ("click_hash", "${}") if is_click else ("created_at", _INSTANT)
+            conditions += f" AND {column} {operator} {bound.format(len(values))}"
+    return conditions
+
+
+def _rows(records: Iterable[asyncpg.Record], zone: tzinfo) -> list[Row]:
+    return [_row(record, zone) for record in records]
+
+
+def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
+    row = shown(record, zone)
+    row["click_created_at"] = local_second(millis_of(str(row["click_hash"])) // 1000, zone)
+    return row
+
+
+def shown(record: asyncpg.Record, zone: tzinfo) -> Row:
+    """A record as it is answered: hashes, times and money as texts."""
+    return {name: _shown(value, zone) for name, value in record.items()}
+
+
+def _shown(value: object, zone: tzinfo) -> object:
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, Decimal):
+        return show(value)
+    return local_second(value.timestamp(), zone) if isinstance(value, datetime) else value

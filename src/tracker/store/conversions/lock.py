@@ -1,0 +1,50 @@
+"""The lock that whoever changes conversions holds, and that of the one worker that takes postbacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tracker.store.db import BACKUP_GATE, Connection
+
+LOCK = 0x7C1C_0006
+"""Advisory lock of the transaction that changes conversions, or closes their periods."""
+
+WRITER = 0x7C1C_0007
+"""Advisory lock of the worker that takes postbacks off the stream."""
+
+HOLDER_IDLES = "60s"
+"""How long who changes conversions may say nothing: one that is frozen must not keep the others from it."""
+
+_LOCK_IT = """
+SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock($1)
+"""
+# One writer, however many run; one that is frozen must not keep the others from it for long.
+_SESSION = """
+SET default_transaction_isolation = 'read committed';
+SET idle_in_transaction_session_timeout = '60s';
+SET idle_session_timeout = '60s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+
+async def lock(connection: Connection) -> None:
+    """Be the one who changes conversions, until the end of this transaction."""
+    await connection.execute(_LOCK_IT, LOCK, HOLDER_IDLES)
+
+
+async def begin_writing(connection: Connection) -> bool:
+    """Become the writer of postbacks, as long as this connection lasts; False while another is."""
+    await connection.execute(_SESSION)
+    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER))
+
+
+@asynccontextmanager
+async def no_backup(connection: Connection) -> AsyncIterator[None]:
+    """What is done meanwhile a backup finds done as a whole, or not at all."""
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)

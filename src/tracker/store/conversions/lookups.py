@@ -1,0 +1,140 @@
+"""What a batch of postbacks needs to know, read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tracker.domain.conversion import (
+    Amounts,
+    ConvertedClick,
+    Goal,
+    Refusal,
+    Trust,
+    goals_named,
+)
+from tracker.domain.postback import STATUSES, ConversionStatus, Postback, Source, StatusWords, meaning
+from tracker.store.conversions import status_words
+from tracker.store.conversions.postback_line import Queued
+from tracker.store.conversions.sql import CLICKS, GOALS, LEGACY, TRUST, VERSION
+from tracker.store.db import Connection
+
+
+class Existing(NamedTuple):
+    """The conversion that a postback speaks of."""
+
+    id: int
+    click_hash: str
+    created_at: datetime
+    refunded: Decimal
+    order_id: str | None
+    status: ConversionStatus
+    is_over_cap: bool
+    told_by_browser: bool  # and by nobody else
+    is_unpriced: bool
+    sale_status: str
+    amounts: Amounts
+    own: tuple[str, ...]  # advertiser_external_id, adv_sub …
+
+    @property
+    def is_decided(self) -> bool:
+        return self.status in (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
+
+    @property
+    def is_approved(self) -> bool:
+        return self.status is ConversionStatus.APPROVED
+
+    @classmethod
+    def of(cls, row: Any) -> Existing:
+        id_, click_hash, created_at, refunded_, order_id, status, *rest = row
+        flags, rest = rest[:4], rest[4:]
+        money, own = Amounts._make(rest[: len(Amounts._fields)]), tuple(rest[len(Amounts._fields) :])
+        facts = click_hash.hex, created_at, refunded_, order_id, ConversionStatus(status)
+        return cls._make((id_, *facts, *flags, money, own))
+
+
+class Facts(NamedTuple):
+    """What is known of the clicks that some postbacks name; none of it changes while they are taken."""
+
+    version: int  # of goals and words
+    hashes: Mapping[str, str]  # of earlier trackers' ids
+    clicks: Mapping[str, ConvertedClick]
+    goals: Mapping[int, Goal]  # those of the clicks' offers, and those that are named by their ids
+    base_goals: Mapping[int, Goal]  # by offer
+    words: StatusWords
+    trust: Mapping[int, Trust]  # by advertiser
+
+    @classmethod
+    async def read(cls, connection: Connection, postbacks: Collection[Postback]) -> Facts:
+        version = await connection.fetchval(VERSION)
+        others = [postback for postback in postbacks if postback.click_hash is None]
+        legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
+        legacy = {id_: hash_.hex for id_, hash_ in await connection.fetch(LEGACY, list(legacy_ids))}
+        hashes = {_hash_of(postback, legacy) for postback in postbacks} - {None}
+        found = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
+        goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]
+        rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in found}))
+        goals = [(_goal(row), row["is_base"]) for row in rows]
+        words = await status_words.read(connection, {postback.word for postback in postbacks})
+        trust = await connection.fetch(TRUST, list({click.advertiser_id for click in found}))
+        return cls(
+            version,
+            legacy,
+            {click.hash: click for click in found},
+            {goal.id: goal for goal, _ in goals},
+            {goal.offer_id: goal for goal, is_base in goals if is_base},
+            words,
+            {id_: Trust(*rest) for id_, *rest in trust},
+        )
+
+    def plus(self, others: Facts) -> Facts:
+        return Facts(
+            self.version,
+            {**self.hashes, **others.hashes},
+            {**self.clicks, **others.clicks},
+            {**self.goals, **others.goals},
+            {**self.base_goals, **others.base_goals},
+            {**self.words, **others.words},
+            {**self.trust, **others.trust},
+        )
+
+    def clicks_of(self, queue: Iterable[Queued]) -> dict[str, ConvertedClick | None]:
+        """The clicks that are stored, by the postbacks that name them."""
+        return {one.postback.hash: self.clicks.get(self.hash_of(one.postback) or "") for one in queue}
+
+    def hash_of(self, postback: Postback) -> str | None:
+        return _hash_of(postback, self.hashes)
+
+    def goal_of(self, postback: Postback, click: ConvertedClick) -> tuple[Goal | None, Refusal]:
+        """The goal that is meant; without one, why not."""
+        if not postback.goal:
+            return self.base_goals.get(click.offer_id), Refusal.UNKNOWN_GOAL
+        own = [goal for goal in self.goals.values() if goal.offer_id == click.offer_id]
+        named = goals_named(postback.goal, own)
+        if len(named) > 1:
+            return None, Refusal.AMBIGUOUS_GOAL
+        return (named[0] if named else self.goals.get(postback.goal_id or 0)), Refusal.UNKNOWN_GOAL
+
+    def status_of(self, postback: Postback, click: ConvertedClick) -> ConversionStatus | None:
+        """What its word means. What the API is told by a status' own name is no advertiser's word."""
+        if postback.source is Source.API and postback.word in STATUSES:
+            return postback.status
+        return meaning(postback.word, click.advertiser_id, self.words)
+
+    def trust_of(self, click: ConvertedClick) -> Trust:
+        return self.trust.get(click.advertiser_id, _NO_TRUST)
+
+
+_NO_TRUST = Trust(True, ())
+
+
+def _hash_of(postback: Postback, legacy: Mapping[str, str]) -> str | None:
+    """The hash of the click that is named. An earlier tracker's id counts as it was written, then trimmed."""
+    return postback.click_hash or legacy.get(postback.click_text) or legacy.get(postback.click_id)
+
+
+def _goal(row: Any) -> Goal:
+    goal = Goal._make(tuple(row)[:-1])
+    return goal._replace(initial_status=ConversionStatus(goal.initial_status))

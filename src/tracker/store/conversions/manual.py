@@ -1,0 +1,297 @@
+"""What the network says of conversions: of each by itself, or of many in a file of statuses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from tracker.domain.conversion import goals_named
+from tracker.domain.postback import DEFAULT_WORDS, ConversionStatus, Postback, Source, meaning, no_status
+from tracker.store.clicks.idempotency import Conflict
+from tracker.store.conversions import apply_postback, status_words
+from tracker.store.conversions import lock as conversion_lock
+from tracker.store.conversions import status as conversion_status
+from tracker.store.conversions.apply_postback import Taken
+from tracker.store.db import Connection, Pool
+
+_PATIENCE = "10s"  # longest wait for somebody else's changes
+_UPLOAD_SECONDS = "120s"  # longest statement of a file
+
+_REQUEST = "SELECT digest, hashes FROM conversion_request WHERE (token_id, key) = ($1, $2)"
+_NOTE_REQUEST = (
+    "INSERT INTO conversion_request (token_id, key, digest, hashes) VALUES ($1, $2, $3, $4::uuid[])"
+)
+_FIND = """
+SELECT id, encode(uuid_send(click_hash), 'hex') AS click_hash, goal_id, status, sale_amount, sale_currency
+FROM conversion WHERE {column} = $1
+"""
+# A hash is a conversion's or a click's; an order id means one conversion within an advertiser's goal. It is
+# looked for as it was written, then in its normal form.
+_MATCH = """
+WITH told AS MATERIALIZED (
+    SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
+        AS told (line, hash, order_id, order_text, advertiser_id)
+), found AS (
+    SELECT line, conversion.id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.hash = told.hash
+    UNION
+    SELECT line, conversion.id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.click_hash = told.hash
+    UNION
+    SELECT line, conversion.id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.order_id = told.order_text
+    UNION
+    SELECT line, conversion.id, told.advertiser_id
+    FROM told JOIN conversion ON conversion.order_id = told.order_id
+    WHERE NOT EXISTS (SELECT FROM conversion WHERE conversion.order_id = told.order_text)
+)
+SELECT line, id, conversion.advertiser_id, offer_id, goal_id
+FROM found JOIN conversion USING (id)
+WHERE found.advertiser_id IS NULL OR found.advertiser_id = conversion.advertiser_id
+ORDER BY line, id
+"""
+_GOALS = "SELECT id, offer_id, name, code, is_archived FROM goal WHERE offer_id = ANY ($1)"
+_LAST_CLOSE = "SELECT max(until) FROM period_close"
+_CLOSE = """
+INSERT INTO period_close (until, author) VALUES ($1, $2)
+RETURNING json_build_object('id', id, 'until', until, 'closed_at', closed_at, 'author', author)::text
+"""
+
+
+class Request(NamedTuple):
+    """Conversions told of together, and what the request is known by when it is repeated."""
+
+    token_id: int
+    key: str | None
+    digest: bytes
+    postbacks: Sequence[Postback]
+
+
+class Line(NamedTuple):
+    """What a line of a file says. It names a conversion by a hash or an order id."""
+
+    number: int
+    hash: str | None
+    order_id: str | None
+    order_text: str | None  # the same as it was written
+    goal: str  # id, code or name; "" if none is named
+    advertiser_id: int | None
+    word: str  # for the status
+    sale_status: str | None
+
+
+class Found(NamedTuple):
+    """A conversion that the operator is about to change."""
+
+    id: int
+    click_hash: str
+    goal_id: int
+    status: ConversionStatus
+    sale_amount: Decimal | None
+    sale_currency: str | None
+
+
+class LineResult(NamedTuple):
+    """What became of a line; a reason where it is none of a conversion, or did not get its status."""
+
+    number: int
+    conversion_id: int | None
+    before: ConversionStatus | None
+    after: ConversionStatus | None
+    reason: str = ""
+
+
+class NotLater(ValueError):  # noqa: N818 - says what it is
+    """The books are closed up to that time already."""
+
+
+@asynccontextmanager
+async def changing(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction in which nobody else changes conversions; an exception undoes it."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+        await conversion_lock.lock(connection)
+        yield connection
+
+
+async def tell(pool: Pool, request: Request, complete_until: int | None) -> list[Taken]:
+    """Do what a request says, once, however often it is repeated under its key.
+
+    Raises:
+        Conflict: the key was used with another body.
+    """
+    async with changing(pool) as connection:
+        postbacks = await _reserve(connection, request)
+        return await apply_postback.take(connection, postbacks, complete_until)
+
+
+async def find(connection: Connection, key: int | str) -> Found | None:
+    """The conversion with an id or a hash."""
+    statement = _FIND.format(column="id" if isinstance(key, int) else "hash")
+    row = await connection.fetchrow(statement, key)
+    return row and Found(*row)._replace(status=ConversionStatus(row["status"]))
+
+
+async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_run: bool) -> list[LineResult]:
+    """Set the status that each line says, all in one transaction, which a dry run takes back."""
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute(
+                f"SET LOCAL lock_timeout = '{_PATIENCE}'; SET LOCAL statement_timeout = '{_UPLOAD_SECONDS}'"
+            )
+            await conversion_lock.lock(connection)
+            results = await _set_statuses(connection, lines, author)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+    return results
+
+
+async def close_period(connection: Connection, until: datetime, author: str) -> str:
+    """Close the books up to a time, for ever; returns the row as JSON.
+
+    Raises:
+        NotLater: they are closed up to then, or to a later time.
+    """
+    last = await connection.fetchval(_LAST_CLOSE)
+    if last is not None and until <= last:
+        raise NotLater(f"is not later than {last.isoformat()}, up to which the books are closed")
+    return str(await connection.fetchval(_CLOSE, until, author))
+
+
+async def _reserve(connection: Connection, request: Request) -> Sequence[Postback]:
+    """The request's postbacks, by the hashes that they got when it came first."""
+    if request.key is None:
+        return request.postbacks
+    row = await connection.fetchrow(_REQUEST, request.token_id, request.key)
+    if row is None:
+        hashes = [postback.hash for postback in request.postbacks]
+        await connection.execute(_NOTE_REQUEST, request.token_id, request.key, request.digest, hashes)
+        return request.postbacks
+    if row["digest"] != request.digest:
+        raise Conflict(None, "Idempotency-Key", "was used with another body")
+    pairs = zip(request.postbacks, row["hashes"], strict=True)
+    return [postback._replace(hash=hash_.hex) for postback, hash_ in pairs]
+
+
+async def _set_statuses(connection: Connection, lines: Sequence[Line], author: str) -> list[LineResult]:
+    found = await _find_all(connection, lines)
+    words = await status_words.read(connection, {line.word for line in lines})
+    known = {word for _, word in words} | DEFAULT_WORDS.keys()
+    ids: dict[int, _Wanted] = {}  # by conversion, the line that is to be done
+    refused: dict[int, str] = {}
+    for line in lines:
+        match = found[line.number]
+        reason = "" if line.word in known else f"status {no_status()}"
+        reason = reason or match.reason
+        status = meaning(line.word, match.advertiser_id, words)
+        if not reason and match.id in ids:
+            reason = f"is of the same conversion as line {ids[match.id].line.number}"
+        if not reason and status is None:
+            reason = f"status {line.word!r} is no word of its advertiser"
+        if status and not reason:
+            ids[match.id] = _Wanted(line, status)
+        refused[line.number] = reason
+    done = await _set_each(connection, ids, author)
+    return [
+        LineResult(line.number, None, None, None, refused[line.number])
+        if refused[line.number]
+        else done[line.number]
+        for line in lines
+    ]
+
+
+async def _find_all(connection: Connection, lines: Sequence[Line]) -> dict[int, _Match]:
+    """The one conversion of each line, or why it has none."""
+    named = [(line.number, line.hash, line.order_id, line.order_text, line.advertiser_id) for line in lines]
+    columns = zip(*named, strict=True) if named else [()] * 5
+    found: defaultdict[int, list[_Candidate]] = defaultdict(list)
+    for number, *candidate in await connection.fetch(_MATCH, *columns):
+        found[number].append(_Candidate(*candidate))
+    goals: defaultdict[int, list[_Goal]] = defaultdict(list)
+    of_offers = {each.offer_id for line in lines if line.goal for each in found.get(line.number, ())}
+    for goal in await connection.fetch(_GOALS, list(of_offers)) if of_offers else ():
+        goals[goal["offer_id"]].append(_Goal(*goal))
+    return {line.number: _match(line, found.get(line.number, []), goals) for line in lines}
+
+
+def _match(line: Line, candidates: Sequence[_Candidate], goals: Mapping[int, Sequence[_Goal]]) -> _Match:
+    if not candidates:
+        return _Match(reason=NO_CONVERSION)
+    if line.goal:
+        by_id = [each for each in candidates if str(each.goal_id) == line.goal]
+        named = {each.offer_id: goals_named(line.goal, goals.get(each.offer_id, ())) for each in candidates}
+        if not by_id and any(len(own) > 1 for own in named.values()):
+            return _Match(reason=f"goal {line.goal!r} is the code or name of several: give its id")
+        if not by_id and not any(named.values()) and not line.goal.isdecimal():
+            return _Match(reason=f"goal {line.goal!r} is the code or name of no goal of its offer")
+        candidates = by_id or [
+            each for each in candidates if each.goal_id in (goal.id for goal in named[each.offer_id])
+        ]
+    if not candidates:
+        return _Match(reason=NO_CONVERSION)
+    if len(candidates) > 1:
+        return _Match(reason=f"is of {len(candidates)} conversions: give goal_id or advertiser_id too")
+    return _Match(candidates[0].id, candidates[0].advertiser_id)
+
+
+NO_CONVERSION = "is of no conversion"
+
+
+class _Candidate(NamedTuple):
+    """A conversion that a line's hash or order id may mean."""
+
+    id: int
+    advertiser_id: int
+    offer_id: int
+    goal_id: int
+
+
+class _Goal(NamedTuple):
+    id: int
+    offer_id: int
+    name: str
+    code: str | None
+    is_archived: bool
+
+
+class _Match(NamedTuple):
+    """The conversion of a line, or why there is none."""
+
+    id: int = 0
+    advertiser_id: int | None = None
+    reason: str = ""
+
+
+class _Wanted(NamedTuple):
+    """What is to become of a conversion, and the line that says so."""
+
+    line: Line
+    status: ConversionStatus
+
+
+async def _set_each(
+    connection: Connection, wanted: Mapping[int, _Wanted], author: str
+) -> dict[int, LineResult]:
+    alike: dict[ConversionStatus, list[int]] = defaultdict(list)
+    for id_, (_, status) in wanted.items():
+        alike[status].append(id_)
+    said = {id_: line.sale_status for id_, (line, _) in wanted.items() if line.sale_status is not None}
+    results = {}
+    for status, ids in alike.items():
+        changed = await conversion_status.set_status(
+            connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=said
+        )
+        for id_, before, after, doubt in changed:
+            reason = "" if after is status else f"it stays {after}"
+            reason = apply_postback.held(before, after, doubt) if doubt else reason
+            number = wanted[id_].line.number
+            results[number] = LineResult(number, id_, before, after, reason)
+    return results

@@ -1,0 +1,190 @@
+"""The log of postbacks: workers keep it, commands show it, and the API lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import tzinfo
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import orjson
+
+from tracker.domain.click_id import first_hash_at, is_click_hash, millis_of
+from tracker.domain.normalise import hash_, trim
+from tracker.domain.postback import Postback, Source, read_postback
+from tracker.store import table_pages
+from tracker.store.clicks.columns import local_second
+from tracker.store.conversions.list import shown
+from tracker.store.db import Connection, Pool
+from tracker.store.paging import Order, Page, Row, Value
+from tracker.store.table_pages import Part, Walked
+from tracker.store.time_span import ALL_TIME, Span
+
+_PARKED = """
+SELECT arrival, hash, source, ip, advertiser_id, parameters FROM postback
+WHERE result = 'parked' AND arrival > $1 ORDER BY arrival LIMIT $2
+"""
+_HELD_REFUNDS = """
+SELECT hash, source, ip, advertiser_id, parameters FROM postback
+WHERE result = 'held' AND click_hash = ANY ($1) AND parameters ->> 'refund_amount' <> '' ORDER BY arrival
+"""
+# What was held when there were fewer goals or words than now.
+_HELD = """
+SELECT hash, source, ip, advertiser_id, parameters FROM postback
+WHERE result = 'held'
+    AND held_at < greatest((SELECT max(version) FROM goal), (SELECT max(version) FROM status_word))
+ORDER BY arrival LIMIT $1
+"""
+_COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked' AND hash < $1"
+_COUNT_HELD = "SELECT count(*) FROM postback WHERE result = 'held'"
+_REFUSED = """
+SELECT reason, count(*) AS times FROM postback WHERE result = 'refused' AND hash >= $1
+GROUP BY reason ORDER BY times DESC, reason
+"""
+_LATEST = """
+SELECT hash, source, ip, advertiser_id, parameters, result, reason, conversion_id, request FROM postback
+WHERE hash >= $1 AND ($2::text IS NULL OR result = $2) ORDER BY hash DESC LIMIT $3
+"""
+_FORGET = """
+DELETE FROM postback WHERE hash IN (
+    SELECT hash FROM postback WHERE conversion_id IS NULL AND hash < $1 AND result <> 'parked' LIMIT $2)
+"""
+_FORGOTTEN_AT_ONCE = 10_000
+
+
+class Logged(NamedTuple):
+    """A postback, and what became of it."""
+
+    hash: str
+    source: str
+    ip: str
+    advertiser_id: int | None
+    parameters: dict[str, str]
+    result: str
+    reason: str
+    conversion_id: int | None
+    request: str = ""  # method and path, if an edge refused it
+
+
+async def parked(connection: Connection, after: int, count: int) -> list[tuple[int, Postback]]:
+    """Those that wait for their clicks, in the order of the stream, each with its place; after a place."""
+    return [(place, postback_of(row)) for place, *row in await connection.fetch(_PARKED, after, count)]
+
+
+async def held_refunds(connection: Connection, click_hashes: Collection[str]) -> list[Postback]:
+    """Refunds of some clicks' orders that could not be applied so far, in the order of the stream."""
+    return [postback_of(row) for row in await connection.fetch(_HELD_REFUNDS, list(click_hashes))]
+
+
+async def held(connection: Connection, count: int) -> list[Postback]:
+    """Those that are held and were not tried with the goals and words that there are now, in stream order."""
+    return [postback_of(row) for row in await connection.fetch(_HELD, count)]
+
+
+async def count_held(source: Connection | Pool) -> int:
+    return int(await source.fetchval(_COUNT_HELD))
+
+
+async def refused_since(connection: Connection, millis: int) -> list[tuple[str, int]]:
+    """How many edges have refused since a time (Unix milliseconds) by reason, the most frequent first."""
+    return [tuple(row) for row in await connection.fetch(_REFUSED, first_hash_at(millis))]
+
+
+async def count_parked(source: Connection | Pool, before: int) -> int:
+    """How many wait for their clicks that came before a time (Unix milliseconds)."""
+    return int(await source.fetchval(_COUNT_PARKED, first_hash_at(before)))
+
+
+async def latest(connection: Connection, since: int, result: str | None, count: int) -> list[Logged]:
+    """The last so many since a time (Unix milliseconds), newest first."""
+    return [_logged(row) for row in await connection.fetch(_LATEST, first_hash_at(since), result, count)]
+
+
+async def forget(connection: Connection, before: int) -> None:
+    """Delete those from before a time (Unix milliseconds) that came to nothing; those of conversions stay."""
+    first_kept = first_hash_at(before)
+    while await connection.execute(_FORGET, first_kept, _FORGOTTEN_AT_ONCE) == f"DELETE {_FORGOTTEN_AT_ONCE}":
+        pass
+
+
+def postback_of(row: Any) -> Postback:
+    """The postback of a row: hash, source, ip, advertiser_id, parameters."""
+    hash_, source, ip, advertiser_id, parameters = row
+    return read_postback(hash_.hex, Source(source), ip, advertiser_id, orjson.loads(parameters))
+
+
+def _logged(row: Any) -> Logged:
+    hash_, source, ip, advertiser_id, parameters, *rest = row
+    return Logged(hash_.hex, source, ip, advertiser_id, orjson.loads(parameters), *rest)
+
+
+FILTERS: Final = {
+    "hash": "hash",
+    "result": "result",
+    "source": "source",
+    "advertiser_id": "advertiser_id",
+    "conversion_id": "conversion_id",
+    "click_id": "coalesce(click, told_click(parameters))",
+}
+"""What the log is filtered by, and how that is found."""
+
+_SELECT = """
+hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id, parameters, result,
+    reason, conversion_id, request
+"""
+
+
+class PostbackFilter(NamedTuple):
+    """Which postbacks are asked for."""
+
+    span: Span = ALL_TIME
+    equals: tuple[tuple[str, Value], ...] = ()  # (one of FILTERS, value), each once
+
+
+async def page(pool: Pool, postbacks: PostbackFilter, order: Order, number: int, per_page: int) -> Page:
+    """Page `number`, from 1.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep.
+    """
+    return _page(await table_pages.page(pool, _walked(postbacks, order), number, per_page), order.zone)
+
+
+async def page_after(
+    pool: Pool, postbacks: PostbackFilter, order: Order, last_hash: str, per_page: int, total: int | None
+) -> Page:
+    """The page that follows the postback `last_hash`; counts them unless their total is known."""
+    part = await table_pages.page_after(pool, _walked(postbacks, order), last_hash, per_page, total)
+    return _page(part, order.zone)
+
+
+def _walked(postbacks: PostbackFilter, order: Order) -> Walked:
+    conditions = ["true"]
+    values: list[object] = []
+    for name, value in postbacks.equals:
+        values.append(_written(str(value)) if name == "click_id" else value)
+        is_any = "= ANY" if name == "click_id" else "="
+        conditions.append(f"{FILTERS[name]} {is_any} (${len(values)})")
+    for operator, millis, everything in zip((">=", "<"), postbacks.span, ALL_TIME, strict=True):
+        if millis != everything:
+            values.append(first_hash_at(millis))
+            conditions.append(f"hash {operator} ${len(values)}")
+    return Walked("postback", _SELECT, ("hash",), order.newest_first, " AND ".join(conditions), tuple(values))
+
+
+def _written(click_id: str) -> list[str]:
+    """How a click id may stand in the log: as it is asked for, trimmed, and as a hash."""
+    plain = trim(click_id)
+    hashes = [hash_(plain)] if is_click_hash(hash_(plain)) else []
+    return list(dict.fromkeys((click_id, plain, *hashes)))
+
+
+def _page(part: Part, zone: tzinfo) -> Page:
+    return Page([_row(record, zone) for record in part.records], part.total, part.has_more)
+
+
+def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
+    row = shown(record, zone)
+    row["parameters"] = orjson.loads(record["parameters"])
+    row["created_at"] = local_second(millis_of(str(row["hash"])) // 1000, zone)
+    return row

@@ -1,0 +1,51 @@
+"""Postbacks that edges refused, in the log beside those that were taken: the latest so many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from tracker.domain.click_id import is_click_hash
+from tracker.domain.postback import RefusedPostback
+from tracker.store.db import Connection
+
+KEPT = 10_000
+"""How many the log holds."""
+
+# Whose they are, by the secret; else by the click, which an earlier tracker's id may name.
+_LOG = """
+INSERT INTO postback (hash, source, ip, advertiser_id, click, request, parameters, result, reason)
+SELECT hash, source, ip,
+    coalesce(told.advertiser_id, (SELECT click.advertiser_id FROM click WHERE click.hash = coalesce(
+        click_hash, (SELECT legacy_click.hash FROM legacy_click WHERE legacy_id = named)))),
+    nullif(named, ''), request, parameters, 'refused', reason
+FROM unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::jsonb[], $8::text[],
+        $9::uuid[]
+    ) AS told (hash, source, ip, advertiser_id, named, request, parameters, reason, click_hash)
+ON CONFLICT (hash) DO NOTHING
+"""
+_FORGET = f"""
+DELETE FROM postback WHERE result = 'refused' AND hash <= (
+    SELECT hash FROM postback WHERE result = 'refused' ORDER BY hash DESC OFFSET {KEPT} LIMIT 1)
+"""  # noqa: S608
+
+
+async def log(connection: Connection, refused: Sequence[RefusedPostback]) -> None:
+    """Log some more, each once; the oldest make room for them."""
+    if not refused:
+        return
+    rows = [
+        (
+            *(one.hash, one.source, one.ip, one.advertiser_id, one.click_id, one.request),
+            *(orjson.dumps(one.parameters).decode(), one.reason, _hash_of(one.click_id)),
+        )
+        for one in refused
+    ]
+    await connection.execute(_LOG, *(list(column) for column in zip(*rows, strict=True)))
+    await connection.execute(_FORGET)
+
+
+def _hash_of(click_id: str) -> str | None:
+    return click_id if is_click_hash(click_id) else None

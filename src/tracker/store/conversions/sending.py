@@ -1,0 +1,89 @@
+"""Whether this database sends anything to others. A restored one is a copy, and sends nothing at first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+from tracker.store.conversions import affiliate_postbacks
+from tracker.store.db import Connection, connect
+
+_ANNOUNCED_AT_ONCE = 500
+_COPY_OF = "SELECT copy_of FROM deployment"
+# A copy of a copy that never sent anything: all since the first backup is still unsent.
+_HOLD = "UPDATE deployment SET copy_of = coalesce(copy_of, $1)"
+_RESUME = "UPDATE deployment SET copy_of = NULL"
+# What an advertiser told before the backup has its time in the hash of that postback, though it may have been
+# stored only since.
+_IS_EARLIER = """
+coalesce(to_timestamp(click_millis(change.postback_hash) / 1000.0), change.at)
+    <= (SELECT copy_of FROM deployment)
+"""
+_BACKLOG = f"""
+SELECT count(*), count(*) FILTER (WHERE {_IS_EARLIER}), count(DISTINCT host), min(change.at), max(change.at)
+FROM sent_postback JOIN conversion_change AS change ON change.id = change_id
+WHERE sent_postback.state = 'waiting'
+"""  # noqa: S608
+_DROP_EARLIER = f"""
+UPDATE sent_postback
+SET state = 'failed', next_attempt_at = NULL,
+    last_error = 'dropped by resume-sending: the tracker that was backed up may have sent it'
+FROM conversion_change AS change
+WHERE change.id = change_id AND sent_postback.state = 'waiting' AND {_IS_EARLIER}
+"""  # noqa: S608
+# As if they were made now: nothing was tried while they were held.
+_RENEW = """
+UPDATE sent_postback SET next_attempt_at = now(), give_up_at = now() + interval '24 hours'
+WHERE state = 'waiting'
+"""
+
+
+class Backlog(NamedTuple):
+    """Postbacks to affiliates that wait in a copy."""
+
+    waiting: int
+    earlier: int  # of these: told before the backup, so that the original may have sent them since
+    hosts: int
+    oldest: datetime | None  # when their conversions changed
+    newest: datetime | None
+
+
+async def copy_of(connection: Connection) -> datetime | None:
+    """The time of the backup that this database is a copy of; None if it sends."""
+    made_at: datetime | None = await connection.fetchval(_COPY_OF)
+    return made_at
+
+
+async def hold(connection: Connection, made_at: datetime) -> None:
+    """Mark this database as restored from a backup: it sends nothing until `resume`."""
+    await connection.execute(_HOLD, made_at)
+
+
+@asynccontextmanager
+async def resuming(dsn: str, *, dry_run: bool) -> AsyncIterator[Connection]:
+    """A transaction in which a copy begins to send. A dry run takes it back."""
+    connection = await connect(dsn)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        yield connection
+        await (transaction.rollback() if dry_run else transaction.commit())
+    finally:
+        await connection.close()
+
+
+async def backlog(connection: Connection) -> Backlog:
+    """What waits to be sent. Makes the postbacks of changes that no worker has come to."""
+    while await affiliate_postbacks.announce(connection, _ANNOUNCED_AT_ONCE):
+        pass
+    return Backlog(*await connection.fetchrow(_BACKLOG))
+
+
+async def resume(connection: Connection, *, drops_earlier: bool) -> None:
+    """Send from now on; what may have been sent already is given up if it is to be dropped."""
+    if drops_earlier:
+        await connection.execute(_DROP_EARLIER)
+    await connection.execute(_RENEW)
+    await connection.execute(_RESUME)

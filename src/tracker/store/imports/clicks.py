@@ -1,0 +1,175 @@
+"""Storing imported clicks: past the stream, with their counts, and the ids that they had before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from tracker.domain.model import ClickRow
+from tracker.store.clicks import insert as clicks
+from tracker.store.clicks import partitions
+from tracker.store.clicks.columns import ADV_SUBS
+from tracker.store.db import Connection
+from tracker.store.imports.progress import Batch, Comparison, day_of, summed
+
+_ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
+_INSERT_CLICKS = clicks.inserting("stored") + clicks.PASSED_OVER
+# In order, so that others who note ids wait instead of deadlocking.
+_NOTE_LEGACY = """
+INSERT INTO legacy_click (legacy_id, hash)
+SELECT legacy_id, hash FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash) ORDER BY legacy_id
+ON CONFLICT DO NOTHING
+"""
+_LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
+# The bounds say what the list does; they rule partitions out.
+_FOUND = """
+SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
+FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
+"""
+
+# What was checked of a file so far: an earlier id is of the click that names it first.
+_CHECKED = """
+CREATE TEMP TABLE IF NOT EXISTS checked_legacy (legacy_id text PRIMARY KEY, hash uuid NOT NULL)
+"""
+_CHECK_LEGACY = """
+WITH wanted AS (SELECT * FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS new (legacy_id, hash, place)),
+noted AS (
+    INSERT INTO checked_legacy SELECT legacy_id, hash FROM wanted ORDER BY place ON CONFLICT DO NOTHING
+    RETURNING legacy_id, hash
+)
+SELECT legacy_id, hash FROM noted
+UNION SELECT legacy_id, checked_legacy.hash FROM wanted JOIN checked_legacy USING (legacy_id)
+"""
+_FORGET_CHECKED = "TRUNCATE checked_legacy"
+
+
+class Written(NamedTuple):
+    """The earlier id as it was written, and the hash that earlier versions made of it."""
+
+    legacy_id: str
+    hash: str
+
+
+class ImportedClick(NamedTuple):
+    row: ClickRow
+    legacy_id: str | None
+    named: tuple[str, ...]  # the fields of the row that the file has
+    written: Written | None = None  # None: as it is
+
+    def as_written(self) -> ImportedClick:
+        """The same under its earlier id as it was written."""
+        assert self.written
+        group_hash = self.written.hash if self.row.group_hash == self.row.hash else self.row.group_hash
+        row = self.row._replace(hash=self.written.hash, group_hash=group_hash)
+        return ImportedClick(row, self.written.legacy_id, self.named)
+
+
+class ClickStore:
+    """Stores imported clicks over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._days: set[date] = set()
+
+    async def prepare(self, items: Sequence[ImportedClick]) -> None:
+        """Create the partitions of the clicks; before the transaction that stores them."""
+        days = {day_of(item.row.hash) for item in items} - self._days
+        if days:
+            await partitions.create_history(self._connection, days)
+            self._days |= days
+
+    async def store(self, items: Sequence[ImportedClick]) -> Batch:
+        """Store clicks, in a transaction of the caller's; they stand as they were stored first."""
+        items = await self._as_known(items)
+        refused = await self._note_legacy(items)
+        taken = [item.row for place, item in enumerate(items) if place not in refused]
+        await clicks.stage(self._connection, taken)
+        await self._connection.execute(_ANNOUNCE, clicks.FEED_LOCK)
+        passed_over = await self._connection.fetch(_INSERT_CLICKS)
+        stored = len({row.hash for row in taken}) - len(passed_over)
+        return Batch(stored, len(taken) - stored, refused)
+
+    async def begin_check(self) -> None:
+        """Forget what was checked of another file."""
+        await self._connection.execute(_CHECKED)
+        await self._connection.execute(_FORGET_CHECKED)
+
+    async def check(self, items: Sequence[ImportedClick]) -> dict[int, str]:
+        """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        items = await self._as_known(items)
+        wanted = [(item.legacy_id, item.row.hash) for item in items if item.legacy_id is not None]
+        if not wanted:
+            return {}
+        noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True))
+        return _other_than(items, {row["legacy_id"]: row["hash"].hex for row in noted}) | (
+            await self._of_others(items)
+        )
+
+    async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
+        """What the table should have of some clicks, and what it has."""
+        items = await self._as_known(items)
+        refused = await self._of_others(items)
+        taken = {place: item for place, item in enumerate(items) if place not in refused}
+        columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
+        found = await self._rows({item.row.hash for item in taken.values()}, columns)
+        wanted, there, differing = [], [], {}
+        for place, (row, _, named, _) in taken.items():
+            stored = found.get(row.hash)
+            if stored and stored["is_converted"]:  # exports show its conversions' adv_sub… for its own
+                named = tuple(name for name in named if name not in ADV_SUBS)
+            wanted.append((row.hash, *(getattr(row, name) for name in named)))
+            if stored is None:
+                continue
+            there.append((row.hash, *(stored[name] for name in named)))
+            if wanted[-1] != there[-1]:
+                differing[place] = tuple(name for name in named if getattr(row, name) != stored[name])
+        return Comparison(summed(wanted), summed(there), differing)
+
+    async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
+        """Look for earlier ids as they were written first, then trimmed."""
+        texts = [item.written.legacy_id for item in items if item.written]
+        if not texts:
+            return items
+        known = {legacy_id for legacy_id, _ in await self._connection.fetch(_LEGACY, texts)}
+        return [
+            item.as_written() if item.written and item.written.legacy_id in known else item for item in items
+        ]
+
+    async def _rows(self, hashes: Collection[str], columns: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The columns of the clicks that there are, by their hashes."""
+        if not hashes:
+            return {}
+        query = _FOUND.format(", ".join(columns))
+        rows = await self._connection.fetch(query, list(hashes), min(hashes), max(hashes))
+        return {row["hash"].hex: _as_read(row) for row in rows}
+
+    async def _note_legacy(self, items: Sequence[ImportedClick]) -> dict[int, str]:
+        """Note earlier ids; refuses those that are of other clicks."""
+        wanted: dict[str, str] = {}
+        for item in items:
+            if item.legacy_id is not None:
+                wanted.setdefault(item.legacy_id, item.row.hash)
+        if wanted:
+            await self._connection.execute(_NOTE_LEGACY, list(wanted), list(wanted.values()))
+        return await self._of_others(items)
+
+    async def _of_others(self, items: Sequence[ImportedClick]) -> dict[int, str]:
+        wanted = [item.legacy_id for item in items if item.legacy_id is not None]
+        rows = await self._connection.fetch(_LEGACY, wanted) if wanted else []
+        return _other_than(items, {row["legacy_id"]: row["hash"].hex for row in rows})
+
+
+def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dict[int, str]:
+    """The clicks whose earlier ids are noted as another's, by their place."""
+    return {
+        place: f"legacy_id {item.legacy_id} is the earlier id of another click"
+        for place, item in enumerate(items)
+        if item.legacy_id is not None and noted.get(item.legacy_id, item.row.hash) != item.row.hash
+    }
+
+
+def _as_read(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a click as a file has them."""
+    return {name: value.hex if isinstance(value, UUID) else value for name, value in row.items()}

@@ -1,0 +1,369 @@
+"""Storing imported conversions: as the earlier tracker had them, with their history and their money.
+
+What was decided there stands: no window, cap or price is held against it, and no affiliate is told of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from tracker.domain.click_id import is_click_hash
+from tracker.domain.conversion import Amounts, ConvertedClick, goals_named
+from tracker.domain.money import show
+from tracker.domain.normalise import trim
+from tracker.domain.postback import ADV_SUBS, STATUSES, ConversionStatus, StatusWords, meaning
+from tracker.store.conversions import booking, status_words
+from tracker.store.conversions import lock as conversion_lock
+from tracker.store.db import Connection
+from tracker.store.imports.progress import Batch, Comparison, summed
+
+_OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
+_OWN = ("advertiser_external_id", *ADV_SUBS)
+_COLUMNS = (
+    *("hash", "click_hash", "click_id", "goal_id", "order_id", "is_repeatable", "status", "is_over_cap"),
+    *("sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at", *_OF_CLICK),
+)
+_NAMES = ", ".join(_COLUMNS)
+
+_SESSION = """
+CREATE TEMP TABLE IF NOT EXISTS incoming_conversion
+    (LIKE conversion INCLUDING DEFAULTS INCLUDING GENERATED) ON COMMIT DELETE ROWS
+"""
+_LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
+# The bounds say what the list does; they rule partitions out.
+_CLICKS = f"""
+SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_OF_CLICK)}
+FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
+"""  # noqa: S608
+_GOALS = "SELECT id, offer_id, name, code, is_base, is_archived, multiple, currency FROM goal"
+
+# Of those that exclude each other the first is stored: `incoming_conversion.id` is the place in the batch.
+# Their history begins here, and is told to nobody.
+_INSERT = f"""
+WITH inserted AS (
+    INSERT INTO conversion ({_NAMES})
+    SELECT {_NAMES} FROM incoming_conversion ORDER BY id
+    ON CONFLICT DO NOTHING
+    RETURNING id, status
+), noted AS (
+    INSERT INTO conversion_change (conversion_id, status_after, source, is_announced)
+    SELECT id, status, 'import', true FROM inserted ORDER BY id
+)
+SELECT id, status FROM inserted
+"""  # noqa: S608
+# What changed since its first status is not what was imported: of that only what never changes is compared.
+_FOUND = f"""
+SELECT {_NAMES}, first_status, updated_at > first_at AS is_changed
+FROM conversion CROSS JOIN LATERAL (
+    SELECT status_after AS first_status, at AS first_at FROM conversion_change
+    WHERE conversion_id = conversion.id
+    ORDER BY id LIMIT 1
+) AS first
+WHERE hash = ANY ($1::uuid[])
+"""  # noqa: S608
+_FIXED = ("click_hash", "goal_id", "order_id")
+_CHANGING = (
+    *("is_over_cap", "sale_status", "sale_amount", "sale_currency", "refunded", "payout", "payout_currency"),
+    *("revenue", "revenue_currency", *_OWN),
+)
+COMPARED = (*_FIXED, *_CHANGING, "status")
+"""The columns that the table must have as a file has them."""
+# Earlier versions kept ids as they were written. A row that is there so is the one that is meant.
+_AS_WRITTEN = """
+SELECT place, by_hash.id IS NOT NULL, by_order.id IS NOT NULL
+FROM unnest($1::integer[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
+    AS wanted (place, hash, advertiser_id, goal_id, order_id)
+LEFT JOIN conversion AS by_hash ON by_hash.hash = wanted.hash
+LEFT JOIN conversion AS by_order ON (by_order.advertiser_id, by_order.goal_id, by_order.order_id)
+    = (wanted.advertiser_id, wanted.goal_id, wanted.order_id)
+"""
+_IN_THE_WAY = """
+SELECT wanted.hash FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
+    AS wanted (hash, click_hash, advertiser_id, goal_id, order_id)
+WHERE NOT EXISTS (SELECT FROM conversion WHERE hash = wanted.hash) AND (EXISTS (
+    SELECT FROM conversion
+    WHERE (advertiser_id, goal_id, order_id) = (wanted.advertiser_id, wanted.goal_id, wanted.order_id)
+) OR EXISTS (
+    SELECT FROM conversion
+    WHERE (click_hash, goal_id) = (wanted.click_hash, wanted.goal_id) AND NOT is_repeatable
+))
+"""
+
+# What was checked of a file so far: of those that exclude each other the first is stored.
+_CHECKED = """
+CREATE TEMP TABLE IF NOT EXISTS checked_conversion (
+    hash uuid PRIMARY KEY, click_hash uuid NOT NULL, advertiser_id bigint NOT NULL, goal_id bigint NOT NULL,
+    order_id text, is_repeatable boolean NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS checked_conversion_order
+    ON checked_conversion (advertiser_id, goal_id, order_id) WHERE order_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS checked_conversion_once
+    ON checked_conversion (click_hash, goal_id) WHERE NOT is_repeatable;
+TRUNCATE checked_conversion
+"""
+_CHECK = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::boolean[])
+        WITH ORDINALITY AS new (hash, click_hash, advertiser_id, goal_id, order_id, is_repeatable, place)
+), free AS (
+    INSERT INTO checked_conversion
+    SELECT hash, click_hash, advertiser_id, goal_id, order_id, is_repeatable FROM wanted
+    WHERE NOT EXISTS (
+        SELECT FROM conversion WHERE hash <> wanted.hash
+        AND (advertiser_id, goal_id, order_id) = (wanted.advertiser_id, wanted.goal_id, wanted.order_id)
+    ) AND (is_repeatable OR NOT EXISTS (
+        SELECT FROM conversion WHERE hash <> wanted.hash
+        AND (click_hash, goal_id) = (wanted.click_hash, wanted.goal_id) AND NOT is_repeatable
+    ))
+    ORDER BY place
+    ON CONFLICT DO NOTHING
+    RETURNING hash
+)
+SELECT hash FROM wanted
+EXCEPT SELECT hash FROM free
+EXCEPT SELECT hash FROM checked_conversion
+EXCEPT SELECT hash FROM conversion WHERE hash = ANY ($1::uuid[])
+"""
+
+_SECOND = "is of an order, or a click and goal, that another conversion is of already"
+
+
+class ImportedConversion(NamedTuple):
+    """A conversion as a file has it. What it does not say is None, or ""."""
+
+    hash: str
+    click: str  # its hash, or its earlier id as it was written
+    goal_id: int | None
+    goal: str  # code or name of the goal, if it has no id here; without either it is the base goal
+    order_id: str | None
+    order_text: str | None  # the same as it was written
+    word: str  # for the status
+    is_over_cap: bool
+    sale_status: str
+    sale_amount: Decimal | None
+    sale_currency: str | None
+    refunded: Decimal
+    payout: Decimal
+    payout_currency: str | None
+    revenue: Decimal
+    revenue_currency: str | None
+    own: tuple[str, ...]  # advertiser_external_id, adv_sub …
+    created_at: datetime
+    updated_at: datetime
+    named: tuple[str, ...]  # what the file has of COMPARED
+    written_hash: str  # made of its earlier id as it was written, as earlier versions did
+
+
+class _Goal(NamedTuple):
+    id: int
+    offer_id: int
+    name: str
+    code: str | None
+    is_base: bool
+    is_archived: bool
+    multiple: bool
+    currency: str
+
+
+_Row = dict[str, Any]
+
+
+class ConversionStore:
+    """Stores imported conversions over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._goals: dict[int, _Goal] = {}
+        self._base_goals: dict[int, _Goal] = {}
+        self._goals_of: dict[int, list[_Goal]] = {}
+
+    async def prepare(self, items: Sequence[ImportedConversion]) -> None:
+        """Have the staging table; before the transaction that stores them."""
+        await self._connection.execute(_SESSION)
+
+    async def store(self, items: Sequence[ImportedConversion]) -> Batch:
+        """Store conversions, in a transaction of the caller's; they stand as they were stored first."""
+        await conversion_lock.lock(self._connection)
+        rows, refused = await self._rows(items)
+        records = [
+            (place, *(row[column] for column in _COLUMNS))
+            for place, row in enumerate(_each_once(rows.values()))
+        ]
+        await self._connection.copy_records_to_table(
+            "incoming_conversion", records=records, columns=("id", *_COLUMNS)
+        )
+        stored = await self._connection.fetch(_INSERT)
+        approved = [id_ for id_, status in stored if status == ConversionStatus.APPROVED]
+        await booking.approve(self._connection, approved)
+        in_the_way = await self._in_the_way(rows.values())
+        refused |= {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
+        return Batch(len(stored), len(items) - len(stored) - len(refused), refused)
+
+    async def begin_check(self) -> None:
+        """Forget what was checked of another file."""
+        await self._connection.execute(_CHECKED)
+
+    async def check(self, items: Sequence[ImportedConversion]) -> dict[int, str]:
+        """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        rows, refused = await self._rows(items)
+        names = ("hash", "click_hash", "advertiser_id", "goal_id", "order_id", "is_repeatable")
+        columns = [[row[name] for row in rows.values()] for name in names]
+        in_the_way = {row["hash"].hex for row in await self._connection.fetch(_CHECK, *columns)}
+        return refused | {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
+
+    async def compare(self, items: Sequence[ImportedConversion]) -> Comparison:
+        """What the table should have of some conversions, and what it has."""
+        rows, _ = await self._rows(items)
+        in_the_way = await self._in_the_way(rows.values())
+        taken = {place: row for place, row in rows.items() if row["hash"] not in in_the_way}
+        records = await self._connection.fetch(_FOUND, [row["hash"] for row in taken.values()])
+        found = {record["hash"].hex: record for record in records}
+        wanted, there, differing = [], [], {}
+        for place, row in taken.items():
+            stored = found.get(row["hash"])
+            names = _comparable(items[place].named, stored)
+            expected = [_shown(row[name]) for name in names]
+            wanted.append((row["hash"], *expected))
+            if stored is None:
+                continue
+            there.append((row["hash"], *(_shown(_stored(name, stored, row)) for name in names)))
+            if wanted[-1] != there[-1]:
+                pairs = zip(names, expected, there[-1][1:], strict=True)
+                differing[place] = tuple(name for name, one, other in pairs if one != other)
+        return Comparison(summed(wanted), summed(there), differing)
+
+    async def _rows(self, items: Sequence[ImportedConversion]) -> tuple[dict[int, _Row], dict[int, str]]:
+        """The rows of the table by their places, and why others make none."""
+        if not self._goals:
+            await self._read_goals()
+        clicks = await self._clicks({item.click for item in items})
+        words = await status_words.read(self._connection, {item.word for item in items})
+        rows: dict[int, _Row] = {}
+        refused = {}
+        for place, item in enumerate(items):
+            click = clicks.get(item.click) or clicks.get(trim(item.click))
+            goal = click and self._goal(item, click)
+            status = click and _status(item, click, words)
+            if click and goal and status:
+                rows[place] = _row(item, click, goal, status)
+            else:
+                refused[place] = _why_not(item, click, goal)
+        await self._find_as_written(rows)
+        return rows, refused
+
+    async def _find_as_written(self, rows: Mapping[int, _Row]) -> None:
+        """Look for ids as they were written first, then trimmed."""
+        others = [
+            (place, row["written_hash"], row["advertiser_id"], row["goal_id"], row["order_text"])
+            for place, row in rows.items()
+            if (row["written_hash"], row["order_text"]) != (row["hash"], row["order_id"])
+        ]
+        if not others:
+            return
+        columns = zip(*others, strict=True)
+        for place, has_hash, has_order in await self._connection.fetch(_AS_WRITTEN, *columns):
+            row = rows[place]
+            row["hash"] = row["written_hash"] if has_hash else row["hash"]
+            row["order_id"] = row["order_text"] if has_order else row["order_id"]
+
+    async def _read_goals(self) -> None:
+        goals = [_Goal(*row) for row in await self._connection.fetch(_GOALS)]
+        self._goals = {goal.id: goal for goal in goals}
+        self._base_goals = {goal.offer_id: goal for goal in goals if goal.is_base}
+        self._goals_of = defaultdict(list)
+        for goal in goals:
+            self._goals_of[goal.offer_id].append(goal)
+
+    def _goal(self, item: ImportedConversion, click: ConvertedClick) -> _Goal | None:
+        if item.goal_id is None and item.goal:
+            named = goals_named(item.goal, self._goals_of.get(click.offer_id, ()))
+            return named[0] if len(named) == 1 else None
+        if item.goal_id is None:
+            return self._base_goals.get(click.offer_id)
+        goal = self._goals.get(item.goal_id)
+        return goal if goal and goal.offer_id == click.offer_id else None
+
+    async def _clicks(self, names: Collection[str]) -> Mapping[str, ConvertedClick]:
+        """The clicks of hashes and earlier ids, as they were written or trimmed."""
+        names = {*names, *map(trim, names)}
+        hashes = {name: name for name in names if is_click_hash(name)}
+        earlier = await self._connection.fetch(_LEGACY, [name for name in names if name not in hashes])
+        hashes |= {legacy_id: hash_.hex for legacy_id, hash_ in earlier}
+        if not hashes:
+            return {}
+        wanted = sorted(set(hashes.values()))
+        rows = await self._connection.fetch(_CLICKS, wanted, wanted[0], wanted[-1])
+        found = {row["hash"]: ConvertedClick._make(row) for row in rows}
+        return {name: found[hash_] for name, hash_ in hashes.items() if hash_ in found}
+
+    async def _in_the_way(self, rows: Collection[_Row]) -> set[str]:
+        """Those that cannot be stored, as another one is what they would be."""
+        columns = [
+            [row[column] for row in rows]
+            for column in ("hash", "click_hash", "advertiser_id", "goal_id", "order_id")
+        ]
+        return {row["hash"].hex for row in await self._connection.fetch(_IN_THE_WAY, *columns)}
+
+
+def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords) -> ConversionStatus | None:
+    """What its word means. A status' own name is no advertiser's word here: exports have it."""
+    if item.word in STATUSES:
+        return ConversionStatus(item.word)
+    return meaning(item.word, click.advertiser_id, words)
+
+
+def _why_not(item: ImportedConversion, click: ConvertedClick | None, goal: _Goal | None) -> str:
+    if click is None:
+        return f"click_hash {item.click} is of no click"
+    if goal is not None:
+        return f"status {item.word} is no word of advertiser {click.advertiser_id}"
+    if item.goal_id is not None:
+        return f"goal_id {item.goal_id} is of no goal of its click's offer"
+    return f"goal {item.goal} is of no goal of its click's offer, or of several"
+
+
+def _row(item: ImportedConversion, click: ConvertedClick, goal: _Goal, status: ConversionStatus) -> _Row:
+    return {
+        **item._asdict(),
+        "status": status,
+        "click_hash": click.hash,
+        "click_id": click.id,
+        "goal_id": goal.id,
+        "is_repeatable": goal.multiple,
+        "sale_by_browser": False,
+        "sale_currency": None if item.sale_amount is None else item.sale_currency or goal.currency,
+        "payout_currency": item.payout_currency or goal.currency,
+        "revenue_currency": item.revenue_currency or goal.currency,
+        **dict(zip(_OWN, item.own, strict=True)),
+        **dict(zip(_OF_CLICK, click[3:], strict=True)),
+    }
+
+
+def _each_once(rows: Iterable[_Row]) -> list[_Row]:
+    first: dict[str, _Row] = {}
+    for row in rows:
+        first.setdefault(row["hash"], row)
+    return list(first.values())
+
+
+def _comparable(named: Iterable[str], stored: Mapping[str, Any] | None) -> list[str]:
+    """What the table must have as a file has it."""
+    left_out = _CHANGING if stored and stored["is_changed"] else ()
+    return [name for name in named if name not in left_out]
+
+
+def _stored(name: str, stored: Mapping[str, Any], row: _Row) -> object:
+    """A column of a conversion; of its status the first or the last, whichever the file has."""
+    return row["status"] if name == "status" and row["status"] == stored["first_status"] else stored[name]
+
+
+def _shown(value: object) -> str | None:
+    """A value, the same from a file and from the table."""
+    if isinstance(value, Decimal):
+        return show(value)
+    return value.hex if isinstance(value, UUID) else value if value is None else str(value)

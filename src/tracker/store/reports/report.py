@@ -1,0 +1,293 @@
+"""Reports: clicks and their conversions added up by one or two groups.
+
+Clicks come out of report_count or, where that cannot tell, are read one by one; conversions always are.
+
+report_count tells of one dimension, by itself or by time, of all clicks or of those with one key in it. A
+time span is then cut into whole days, whole quarter-hours at their ends, and the clicks of what is left; one
+statement adds them all up, so that they fit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import reduce
+from typing import NamedTuple
+
+import orjson
+
+from tracker.domain.click_id import first_hash_at
+from tracker.store.clicks.counts import IS_CLICK, REPORTED
+from tracker.store.clicks.list import ClickFilter, where
+from tracker.store.conversions.list import Basis
+from tracker.store.db import Connection, Pool
+from tracker.store.paging import reading
+from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
+from tracker.store.reports.conversions import COUNTS, conversions_part, money_part, summed_part
+from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
+from tracker.store.token_owner import visible_offers
+
+MOST_ROWS = 10_000
+"""Groups that a report shows, those with the most clicks first; it has totals of all."""
+
+DIMENSIONS = {**REPORTED, "affiliate_source": "affiliate_source"}
+"""What clicks can be grouped by, and the column; a key is its text, '' for null."""
+
+TIMES = {
+    "day": ("(second + ahead) / 86400",),
+    "hour": ("(second + ahead) / 3600", "ahead"),
+}
+"""The groups of time, and what tells one: the local days or hours since 1970, and an hour's offset."""
+
+_DIMENSION_OF = {
+    "offer_id": "offer",
+    "offer_url_id": "offer_url",
+    "affiliate_id": "affiliate",
+    "country_code": "country",
+    "status": "status",
+}
+_NAMED = ("offer", "affiliate")
+_NOTHING = Decimal(0)
+_SLOT_SECONDS = SLOT_MILLIS // 1000
+_DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
+
+
+class Offset(NamedTuple):
+    """How far a zone's clocks are ahead of UTC for a while (Unix seconds, without the end)."""
+
+    low: int
+    high: int
+    seconds: int
+
+
+class Asked(NamedTuple):
+    """A report that is asked for."""
+
+    clicks: ClickFilter
+    groups: Sequence[str]  # of DIMENSIONS and TIMES
+    offsets: Sequence[Offset] = ()  # all of the span's, if it is grouped by time
+    basis: Basis = "click"  # whose time tells which conversions they are, and in which group of time
+
+    @property
+    def dimensions(self) -> list[str]:
+        return [group for group in self.groups if group in DIMENSIONS]
+
+
+Money = Mapping[tuple[str, str], Decimal]
+"""Sums by kind and currency."""
+
+
+class Sums(NamedTuple):
+    gross: int = 0
+    clicks: int = 0  # accepted, of people
+    uniques: int = 0
+    approved: int = 0
+    pending: int = 0
+    hold: int = 0
+    rejected: int = 0
+    over_cap: int = 0
+    money: Money = {}  # noqa: RUF012 - a mapping, which nobody changes
+
+    def plus(self, other: Sums, times: int = 1) -> Sums:
+        counts = (one + times * more for one, more in zip(self[:-1], other[:-1], strict=True))
+        keys = self.money.keys() | other.money.keys()
+        money = {key: self.money.get(key, _NOTHING) + times * other.money.get(key, _NOTHING) for key in keys}
+        return Sums._make((*counts, money))
+
+
+class Group(NamedTuple):
+    keys: tuple[str | int, ...]  # in the order of the groups; an hour is two numbers
+    sums: Sums
+
+
+class Report(NamedTuple):
+    groups: list[Group]
+    totals: Sums
+    names: Mapping[str, Mapping[str, str]]  # of offers and affiliates, by dimension and key
+    changed: ChangedSinceClose | None  # None: no period of it is closed
+
+
+async def extent(pool: Pool, basis: Basis) -> Span:
+    """From the first day (UTC) with a click to report of, or a conversion, to the last."""
+    async with reading(pool, "read_committed") as connection:
+        first, last = await connection.fetchrow(_EXTENT if basis == "click" else _EXTENT_OF_CONVERSIONS)
+    return Span(first * SLOT_MILLIS, last * SLOT_MILLIS)
+
+
+async def read(pool: Pool, asked: Asked) -> Report:
+    """The report.
+
+    Raises:
+        TOO_SLOW: too many clicks had to be read one by one; never where `is_kept`.
+    """
+    async with reading(pool, "repeatable_read") as connection:
+        groups = await _groups(connection, asked)
+        if len(groups) < MOST_ROWS:
+            totals = reduce(Sums.plus, (group.sums for group in groups), Sums())
+        else:
+            ((_, totals),) = await _groups(connection, asked._replace(groups=(), offsets=()))
+        names = {
+            name: await _names(connection, name, asked, groups) for name in _NAMED if name in asked.groups
+        }
+        changed = await changed_since_close(connection, asked.clicks, asked.basis)
+    return Report(groups, totals, names, changed)
+
+
+async def _groups(connection: Connection, asked: Asked) -> list[Group]:
+    statement, values = _statement(asked)
+    rows = [tuple(row) for row in await connection.fetch(statement, *values)]
+    width = len(Sums._fields)
+    return [Group(row[:-width], Sums._make((*row[-width:-1], _money(row[-1])))) for row in rows]
+
+
+def _money(text: str | None) -> Money:
+    told = [] if text is None else orjson.loads(text)
+    return {(kind, currency): Decimal(amount) for kind, currency, amount in told}
+
+
+def is_kept(asked: Asked) -> bool:
+    """Whether report_count tells, so that more clicks take hardly longer."""
+    return _kept_dimension(asked) is not None
+
+
+_EXTENT = f"""
+SELECT coalesce(min(slot), 0), coalesce(max(slot) + {SLOTS_A_DAY}, 0)
+FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+"""  # noqa: S608
+_EXTENT_OF_CONVERSIONS = f"""
+WITH of_clicks (low, high) AS (
+    SELECT min(slot), max(slot) + {SLOTS_A_DAY}
+    FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+), of_conversions (low, high) AS (
+    SELECT extract(epoch FROM min(created_at)), extract(epoch FROM max(created_at)) FROM conversion
+), either (low, high) AS (
+    SELECT low, high FROM of_clicks
+    UNION ALL
+    SELECT floor(low / {_SLOT_SECONDS})::integer, floor(high / {_SLOT_SECONDS})::integer + 1
+    FROM of_conversions
+)
+SELECT coalesce(min(low), 0), coalesce(max(high), 0) FROM either
+"""  # noqa: S608
+
+
+def _kept_dimension(asked: Asked) -> str | None:
+    equals = asked.clicks.equals
+    if asked.clicks.has_conversions is not None or len(equals) > 1 or not _are_of_quarters(asked.offsets):
+        return None
+    wanted = {*asked.dimensions, *(_DIMENSION_OF.get(column, column) for column, _ in equals)} or {"all"}
+    return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
+
+
+def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
+    """Long ago clocks were also off by, and changed at, other times than quarter-hours."""
+    changes = [offset.low for offset in offsets[1:]]
+    return not any(n % _SLOT_SECONDS for n in (*changes, *(offset.seconds for offset in offsets)))
+
+
+def _statement(asked: Asked) -> tuple[str, list[object]]:
+    values: list[object] = []
+    dimension = _kept_dimension(asked)
+    parts = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
+    named = {name: DIMENSIONS[name] for name in asked.dimensions}
+    conversions = conversions_part(asked.clicks, asked.basis, named, values)
+    told = [key for group in asked.groups for key in TIMES.get(group, (group,))]
+    keys = [f"key{n}" for n in range(len(told))]
+    named_keys = "".join(f"{expression} AS {key}, " for expression, key in zip(told, keys, strict=True))
+    shown = "".join(f"{key}, " for key in keys)
+    zone = _zone(asked.offsets)
+    of_conversions = ", ".join(f"sum(conversions) FILTER (WHERE {which})" for which in COUNTS.values())
+    counts = Sums._fields[:-1]
+    return (
+        f"""
+WITH converted AS ({summed_part(named_keys, keys, f"({conversions}) AS conversion {zone}")}
+), counted ({shown}{", ".join(counts)}) AS (
+    SELECT {named_keys}sum(gross), sum(clicks), sum(uniques){", 0" * len(COUNTS)}
+    FROM ({" UNION ALL ".join(parts)}) AS part {zone} GROUP BY {_list(keys)}
+    UNION ALL
+    SELECT {shown}0, 0, 0, {of_conversions} FROM converted GROUP BY {_list(keys)}
+), summed AS (
+    SELECT {shown}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
+    FROM counted GROUP BY {_list(keys)}
+), money AS ({money_part(keys)}
+), told AS (
+    SELECT {shown}json_agg(json_build_array(kind, currency, amount::text))::text AS money
+    FROM money GROUP BY {_list(keys)}
+)
+SELECT {"".join(f"summed.{key}, " for key in keys)}{", ".join(counts)}, money
+FROM summed LEFT JOIN told ON {" AND ".join(f"summed.{key} = told.{key}" for key in keys) or "true"}
+ORDER BY gross DESC, approved DESC{"".join(f", summed.{key}" for key in keys)} LIMIT {MOST_ROWS}
+""",  # noqa: S608
+        values,
+    )
+
+
+def _list(keys: Sequence[str]) -> str:
+    return ", ".join(keys) or "()"
+
+
+def _zone(offsets: Sequence[Offset]) -> str:
+    """What joins `ahead` to rows that have a `second`."""
+    if not offsets:
+        return ""
+    *earlier, last = offsets
+    cases = "".join(f"WHEN second < {offset.high} THEN {offset.seconds} " for offset in earlier)
+    ahead = f"CASE {cases}ELSE {last.seconds} END" if cases else f"{last.seconds}"
+    return f"CROSS JOIN LATERAL (SELECT {ahead} AS ahead) AS zone"
+
+
+def _parts(asked: Asked, dimension: str, values: list[object]) -> list[str]:
+    """Whole days where they will do, quarter-hours before and after them, clicks before and after these."""
+    span = asked.clicks.span
+    quarters = _whole(span, SLOT_MILLIS)
+    days = _whole(quarters, _DAY_MILLIS) if _may_read_days(asked) else Span(quarters.high, quarters.high)
+    kept = [(1, Span(quarters.low, days.low)), (SLOTS_A_DAY, days), (1, Span(days.high, quarters.high))]
+    parts = []
+    if quarters != span:
+        outside = f"(hash < '{first_hash_at(quarters.low)}' OR hash >= '{first_hash_at(quarters.high)}')"
+        parts.append(_clicks_part(asked, values, outside))
+    condition = f"dimension = '{dimension}'"
+    if asked.clicks.equals:
+        values.append(str(asked.clicks.equals[0][1]))
+        condition += f" AND key = ${len(values)}"
+    return [*parts, *(_kept_part(asked, condition, *each) for each in kept)]
+
+
+def _may_read_days(asked: Asked) -> bool:
+    return TIMES.keys().isdisjoint(asked.groups) or (
+        "hour" not in asked.groups and not any(offset.seconds for offset in asked.offsets)
+    )
+
+
+def _whole(span: Span, unit: int) -> Span:
+    """The whole units of a span, of milliseconds; nothing at its end where it has none."""
+    low, high = -(-span.low // unit) * unit, span.high // unit * unit
+    return Span(low, high) if low < high else Span(span.high, span.high)
+
+
+def _kept_part(asked: Asked, condition: str, quarters: int, span: Span) -> str:
+    keys = "".join(f"key AS {name}, " for name in asked.dimensions)
+    return (
+        f"SELECT {keys}slot * {_SLOT_SECONDS}::bigint AS second, gross, clicks, uniques FROM report_count"  # noqa: S608
+        f" WHERE quarters = {quarters} AND {condition}"
+        f" AND slot >= {span.low // SLOT_MILLIS} AND slot < {span.high // SLOT_MILLIS}"
+    )
+
+
+def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str:
+    condition, given = where(asked.clicks)
+    values += given
+    keys = "".join(f"coalesce({DIMENSIONS[name]}::text, '') AS {name}, " for name in asked.dimensions)
+    return (
+        f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, ({IS_CLICK})::int AS clicks,"  # noqa: S608
+        f" ({IS_CLICK} AND is_unique)::int AS uniques"
+        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND NOT is_test"
+    )
+
+
+async def _names(connection: Connection, table: str, asked: Asked, groups: Iterable[Group]) -> dict[str, str]:
+    place = [key for group in asked.groups for key in TIMES.get(group, (group,))].index(table)
+    ids = {int(group.keys[place]) for group in groups}
+    seen = visible_offers(asked.clicks.owner) if table == "offer" else "true"
+    statement = f"SELECT id, name FROM {table} WHERE id = ANY ($1::bigint[]) AND {seen}"  # noqa: S608
+    rows = await connection.fetch(statement, ids)
+    return {str(row["id"]): row["name"] for row in rows}

@@ -1,0 +1,101 @@
+"""Going through a table: pages, the walk by cursor, chunks; each row's place is told by some columns.
+
+A walk goes on after a row, by its hash, which is unique; a row's place never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+import asyncpg
+
+from tracker.store.db import Connection, Pool
+from tracker.store.paging import MAX_OFFSET, TooDeepError, reading
+
+_CHUNK_ROWS = 1_000
+
+
+class Walked(NamedTuple):
+    """Rows of a table, in order."""
+
+    table: str
+    select: str  # what is shown of a row of `c`
+    place: tuple[str, ...]  # columns that no two rows have alike: their order
+    newest_first: bool
+    condition: str
+    values: tuple[object, ...]  # of the condition's parameters, from $1 on
+
+
+class Part(NamedTuple):
+    """A page of records."""
+
+    records: list[asyncpg.Record]
+    total: int
+    has_more: bool
+
+
+async def page(pool: Pool, walked: Walked, number: int, per_page: int) -> Part:
+    """Page `number`, from 1.
+
+    Raises:
+        TooDeepError: the page is more than MAX_OFFSET rows deep.
+    """
+    offset = (number - 1) * per_page
+    if offset > MAX_OFFSET:
+        raise TooDeepError(f"pages lead only up to {MAX_OFFSET:,} rows deep")
+    async with reading(pool, "repeatable_read") as connection:
+        total = await _count(connection, walked)
+        records = await read(connection, walked, per_page, offset=offset)
+    return Part(records, total, offset + len(records) < total)
+
+
+async def page_after(pool: Pool, walked: Walked, last_hash: str, per_page: int, total: int | None) -> Part:
+    """The page that follows the row `last_hash`; counts the rows unless their total is known."""
+    async with reading(pool, "repeatable_read") as connection:
+        if total is None:
+            total = await _count(connection, walked)
+        records = await read(connection, walked, per_page + 1, after=last_hash)
+    return Part(records[:per_page], total, len(records) > per_page)
+
+
+async def chunks(pool: Pool, walked: Walked) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """All rows, in chunks; between them it holds neither a connection nor a snapshot."""
+    last_hash: str | None = None
+    while True:
+        async with reading(pool, "read_committed") as connection:
+            records = await read(connection, walked, _CHUNK_ROWS, after=last_hash)
+        if records:
+            yield records
+        if len(records) < _CHUNK_ROWS:
+            return
+        last_hash = records[-1]["hash"].hex
+
+
+async def read(
+    connection: Connection, walked: Walked, limit: int, *, offset: int = 0, after: str | None = None
+) -> list[asyncpg.Record]:
+    condition, values = walked.condition, walked.values
+    if after is not None:
+        values = (*values, after)
+        last = ", ".join(
+            f"(SELECT {column} FROM {walked.table} WHERE hash = ${len(values)})"  # noqa: S608
+            for column in walked.place
+        )
+        condition += f" AND ({', '.join(walked.place)}) {'<' if walked.newest_first else '>'} ({last})"
+    direction = "DESC" if walked.newest_first else "ASC"
+    order = ", ".join(f"{column} {direction}" for column in walked.place)
+    # LIMIT and OFFSET stand in the text: they are whole numbers of ours, and the planner must know them.
+    statement = f"""
+SELECT {walked.select}
+FROM (SELECT * FROM {walked.table} WHERE {condition}
+      ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}) AS c
+ORDER BY {order}
+"""  # noqa: S608
+    records: list[asyncpg.Record] = await connection.fetch(statement, *values)
+    return records
+
+
+async def _count(connection: Connection, walked: Walked) -> int:
+    statement = f"SELECT count(*) FROM {walked.table} WHERE {walked.condition}"  # noqa: S608
+    return int(await connection.fetchval(statement, *walked.values))

@@ -1,0 +1,51 @@
+"""Rate limits, counted for all API processes together (GCRA, by the server's clock, one call a request)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from throttled.asyncio import RedisStoreBackend
+from throttled.asyncio.rate_limiter.gcra import RedisLimitAtomicAction
+from throttled.exceptions import StoreUnavailableError
+
+from tracker.domain.rates import Rate
+
+UNREACHABLE: tuple[type[Exception], ...] = (StoreUnavailableError, OSError, TimeoutError)
+"""What taking a turn raises while the server cannot count: it is away, too slow, or full."""
+
+_PATIENCE = 0.25  # seconds
+
+
+class Turn(NamedTuple):
+    """What became of one request."""
+
+    is_refused: bool
+    remaining: int  # requests that would be taken at once
+    reset_after: float  # seconds until all of them would be
+    retry_after: float  # seconds until one is; 0 if this one was
+
+
+class Limiter:
+    """Counts by key; a key expires as soon as all of its rate is free again."""
+
+    def __init__(self, url: str) -> None:
+        timeouts = {"protocol": 2, "socket_connect_timeout": 2, "socket_timeout": 2}
+        backend = RedisStoreBackend(url, {"CONNECTION_POOL_KWARGS": timeouts})
+        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
+        self._client: Any = backend.get_client()
+        self._action = RedisLimitAtomicAction(backend)
+
+    async def take(self, whose: str, rate: Rate) -> Turn:
+        """Take a turn out of a rate.
+
+        Raises:
+            UNREACHABLE: nothing was counted, or it is not known.
+        """
+        interval = rate.seconds / rate.requests
+        async with asyncio.timeout(_PATIENCE):
+            refused, *left = await self._action.do([f"rate:{{0}}:{whose}"], [interval, rate.requests, 1])
+        return Turn(bool(refused), int(left[0]), left[1], left[2])
+
+    async def close(self) -> None:
+        await self._client.connection_pool.disconnect()

@@ -1,0 +1,158 @@
+"""Hits that come in together: each gets its own answer, whatever the others are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.factories.rows import affiliate_row, offer_row, url_row
+from tests.integration.edge_client import PATIENCE, recorded
+from tracker.domain.click_id import Mint
+from tracker.domain.model import Click, Outcomes
+from tracker.edge import redirect as hot_path
+from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.http.request import Request
+from tracker.edge.http.response import Answer
+from tracker.edge.metrics import Metrics
+from tracker.edge.record.identity import EdgeId
+from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.recorder import Recorder
+from tracker.edge.redirect import MAX_TOGETHER, Redirect
+from tracker.edge.unmatched import OrphanLog
+from tracker.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+class Hit:
+    def __init__(self, query: str, **headers: str) -> None:
+        named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+        headers_ = {b"host": b"t", b"user-agent": b"Mozilla/5.0", **named}
+        self.request = Request("GET", "http", "127.0.0.1", "/offer/3", b"/offer/3", query.encode(), headers_)
+        self.given: list[Answer] = []
+
+    def give(self, answer: Answer) -> None:
+        self.given.append(answer)
+
+    @property
+    def sub(self) -> str | None:
+        """The sub id that its Location carries."""
+        _, is_there, rest = self.given[0].head.partition(b"&sub=")
+        return rest.partition(b"\r\n")[0].decode() if is_there else None
+
+
+@asynccontextmanager
+async def redirecting(settings: Settings) -> AsyncIterator[tuple[Redirect, Metrics]]:
+    mint, catalog, metrics = Mint(), Catalog(), Metrics(0)
+    catalog.visitor_secret = b"x" * 32
+    url = "https://ad.test/?c={hash}&sub={aff_sub}"
+    catalog.put("offer", "3", offer_row(urls=[url_row(30, url)]))
+    catalog.put("affiliate", "513", affiliate_row(id=513))
+    catalog.loaded.set()
+    recorders = Recorders(settings, EdgeId(0, "0" * 16), mint)
+    await recorders.start()
+    yield Redirect(settings, mint, catalog, GeoReader([]), recorders, OrphanLog(settings), metrics), metrics
+    await recorders.stop()
+
+
+async def taken(redirect: Redirect, hits: list[Hit]) -> None:
+    for hit in hits:
+        redirect.take(hit)
+    async with asyncio.timeout(PATIENCE):
+        while not all(hit.given for hit in hits):
+            await asyncio.sleep(0.01)
+    assert all(len(hit.given) == 1 for hit in hits)
+
+
+def several(number: int) -> list[Hit]:
+    return [Hit(f"affiliate_id=513&aff_sub=s{n}") for n in range(number)]
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+@pytest.mark.parametrize("number", [1, 2, MAX_TOGETHER, MAX_TOGETHER + 1, 5 * MAX_TOGETHER])
+async def test_each_gets_its_own_answer(database: Settings, number: int, partitions: int) -> None:
+    async with redirecting(replace(database, partitions=partitions, append_timeout=PATIENCE)) as (
+        redirect,
+        _,
+    ):
+        hits = [Hit(f"affiliate_id=513&aff_sub=s{n}&gaid=device{n}") for n in range(number)]
+        await taken(redirect, hits)
+    assert [hit.sub for hit in hits] == [f"s{n}" for n in range(number)]
+    if partitions == 1:
+        assert [row.aff_sub for row in await recorded(database)] == [f"s{n}" for n in range(number)]
+
+
+async def test_what_is_no_click_is_answered_among_clicks(database: Settings) -> None:
+    orphan, prefetch = Hit("affiliate_id=7"), Hit("affiliate_id=513", sec_purpose="prefetch")
+    long, first, last = Hit("affiliate_id=513&x=" + "x" * 9000), *several(2)
+    async with redirecting(database) as (redirect, metrics):
+        await taken(redirect, [first, orphan, prefetch, long, last])
+        assert 'tracker_orphans_total{edge="0"} 1\n' in metrics.text()
+    statuses = [hit.given[0].status for hit in (first, orphan, prefetch, long, last)]
+    assert statuses == [302, 404, 503, 414, 302]
+    assert [row.aff_sub for row in await recorded(database)] == ["s0", "s1"]
+
+
+async def test_only_no_clicks(database: Settings) -> None:
+    async with redirecting(database) as (redirect, _):
+        await taken(redirect, [Hit("affiliate_id=7"), Hit("affiliate_id=8")])
+        await taken(redirect, [Hit("affiliate_id=513", purpose="prefetch")])
+    assert await recorded(database) == []
+
+
+async def test_one_that_cannot_be_prepared_is_no_others_fate(
+    database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare = hot_path.prepare
+
+    def failing(click: Click, catalog: Any) -> Outcomes:
+        if click.link.aff_subs[0] == "s1":
+            raise RuntimeError("it fails")
+        return prepare(click, catalog)
+
+    monkeypatch.setattr(hot_path, "prepare", failing)
+    hits = [*several(3), Hit("affiliate_id=7")]
+    async with redirecting(database) as (redirect, metrics):
+        await taken(redirect, hits)
+        assert 'tracker_orphans_total{edge="0"} 1\n' in metrics.text()
+    assert [hit.given[0].status for hit in hits] == [302, 500, 302, 404]
+    assert sorted(row.aff_sub for row in await recorded(database)) == ["s0", "s2"]
+    assert "it fails" in caplog.text
+
+
+async def test_what_nobody_foresaw_leaves_nobody_waiting(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError("what nobody foresaw")
+
+    monkeypatch.setattr(Recorder, "record", fail)
+    hits = several(3)
+    async with redirecting(database) as (redirect, _):
+        await taken(redirect, hits)
+    assert [hit.given[0].status for hit in hits] == [500] * 3
+
+
+async def test_one_that_cannot_be_answered_is_no_others_fate(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = several(3)
+    give, told = hits[1].give, list[Answer]()
+
+    def failing(answer: Answer) -> None:
+        told.append(answer)
+        if len(told) == 1:
+            raise RuntimeError("it fails")
+        give(answer)
+
+    monkeypatch.setattr(hits[1], "give", failing)
+    async with redirecting(database) as (redirect, _):
+        await taken(redirect, hits)
+    assert [hit.given[0].status for hit in hits] == [302, 500, 302]
+    assert [row.aff_sub for row in await recorded(database)] == ["s0", "s1", "s2"]
