@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from loadtests.bench import cpu_of, cpu_of_family
 from loadtests.memory import first_clicks
 from loadtests.subjects import CannotMeasure, House, open_house, resident
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.stream.appender import Appender, Lane
 
 MOST_GROWTH = 16 << 20
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             grown = runner.run(_measure(max(parser.parse_args(argv).clicks, _PARTS * _BATCH)))
-    except (CannotMeasure, CannotStart, KeyboardInterrupt) as error:
+    except (CannotMeasure, CannotStartError, KeyboardInterrupt) as error:
         print(f"backlog: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     print(f"after the first tenth the worker grew by {grown / _MIB:.1f} MiB (at most {MOST_GROWTH // _MIB})")

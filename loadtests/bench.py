@@ -40,7 +40,7 @@ from loadtests.subjects import (
     open_house,
     pin,
 )
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 
 CONNECTIONS = 64
 MOST_NOISE = 0.25
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         asyncio.run(_bench(arguments.rounds, arguments.seconds, arguments.generator))
-    except (CannotMeasure, CannotStart, TimeoutError, asyncio.CancelledError) as error:
+    except (CannotMeasure, CannotStartError, TimeoutError, asyncio.CancelledError) as error:
         print(f"bench: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return 0

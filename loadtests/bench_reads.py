@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from loadtests import fill_history
 from loadtests.subjects import CannotMeasure, open_house, resident
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.store.tokens import create_token
 
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check_room(max(SIZES[name] for name in arguments.sizes))
         sizes = [asyncio.run(_measure(SIZES[name], arguments.rounds)) for name in arguments.sizes]
-    except (CannotMeasure, CannotStart, TimeoutError, KeyboardInterrupt) as error:
+    except (CannotMeasure, CannotStartError, TimeoutError, KeyboardInterrupt) as error:
         print(f"bench-reads: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     print(report(sizes))

@@ -27,7 +27,7 @@ from loadtests.subjects import (
     write_requests,
 )
 from loadtests.traffic import AFFILIATES, OFFERS
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.sockets import listen
 
 _SECONDS = 4.0
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
     try:
         print(asyncio.run(_measure(max(parser.parse_args(argv).rounds, 1))))
-    except (CannotMeasure, CannotStart, TimeoutError, KeyboardInterrupt) as error:
+    except (CannotMeasure, CannotStartError, TimeoutError, KeyboardInterrupt) as error:
         print(f"edges: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return 0

@@ -22,7 +22,7 @@ import asyncpg
 from loadtests import sizing
 from loadtests.bench import MOST_NOISE, Load, cpu_of, cpu_of_family
 from loadtests.subjects import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House, open_house
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 
 BUDGET = 0.4
 SHARES = (0.5, 0.7, 0.9)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="that a load has to last (%(default)s)")
     try:
         print(asyncio.run(_measure(parser.parse_args(argv).seconds)))
-    except (CannotMeasure, CannotStart, KeyboardInterrupt) as error:
+    except (CannotMeasure, CannotStartError, KeyboardInterrupt) as error:
         print(f"end-to-end: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return 0

@@ -21,18 +21,18 @@ from uvicorn.server import ServerState
 from loadtests.subjects import CannotMeasure, open_house, write_requests
 from loadtests.traffic import AFFILIATES, OFFERS
 from tracker.domain.click_id import Mint
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http import response
 from tracker.edge.http.fast_path import Hit, LinkProtocol
-from tracker.edge.outcome import prepare
+from tracker.edge.outcome import prepare_outcomes
 from tracker.edge.read import cookie
 from tracker.edge.read.client_address import Proxies
 from tracker.edge.read.link import read_link
 from tracker.edge.read.visitor import identify, is_speculative, read_visitor
 from tracker.edge.redirect import MAX_TOGETHER
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.settings import packaged_geoip
 from tracker.store.catalogue import read as stored_catalogue
 from tracker.store.db import connect
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=400, help="of 32 hits each (%(default)s)")
     try:
         asyncio.run(_measure(parser.parse_args(argv).rounds))
-    except (CannotMeasure, CannotStart) as error:
+    except (CannotMeasure, CannotStartError) as error:
         print(f"steps: {error}", file=sys.stderr)
         return 2
     return 0
@@ -56,32 +56,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _measure(rounds: int) -> None:
     async with open_house() as house:
-        catalog = await catalog_of(house.postgres.url)
+        catalogue = await catalogue_of(house.postgres.url)
         file = write_requests(house.directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
         requests = file.read_bytes().split(b"\x1e")
     taken: dict[str, list[float]] = {}
-    edge = Edge(catalog, requests)
+    edge = Edge(catalogue, requests)
     for _ in range(rounds):
         for name, seconds in edge.round():
             taken.setdefault(name, []).append(seconds / MAX_TOGETHER * 1e6)
     print(report({name: median(each) for name, each in taken.items()}))
 
 
-async def catalog_of(dsn: str) -> Catalog:
-    catalog, connection = Catalog(), await connect(dsn)
+async def catalogue_of(dsn: str) -> Catalogue:
+    catalogue, connection = Catalogue(), await connect(dsn)
     try:
         secret = await stored_catalogue.visitor_secret(connection)
-        await catalog.load(secret, stored_catalogue.read_all(connection))
+        await catalogue.load(secret, stored_catalogue.read_all(connection))
     finally:
         await connection.close()
-    return catalog
+    return catalogue
 
 
 class Edge:
     """The steps, on the next hits of a pool of requests, over and over."""
 
-    def __init__(self, catalog: Catalog, requests: Sequence[bytes]) -> None:
-        self._catalog, self._mint = catalog, Mint()
+    def __init__(self, catalogue: Catalogue, requests: Sequence[bytes]) -> None:
+        self._catalogue, self._mint = catalogue, Mint()
         self._geo = GeoReader(packaged_geoip())
         self._proxies = Proxies((ip_network("127.0.0.1/32"),))
         self._requests, self._at = requests, 0
@@ -104,19 +104,21 @@ class Edge:
             taken.append((name, perf_counter() - begun))
             return done
 
-        catalog, proxies, geo = self._catalog, self._proxies, self._geo
+        catalogue, proxies, geo = self._catalogue, self._proxies, self._geo
         hits: list[Hit] = step("HTTP: read", self._read)
         requests = [hit.request for hit in hits]
         step("is it a prefetch", lambda: [is_speculative(request.headers) for request in requests])
         visitors = step("visitor", lambda: [read_visitor(request, proxies) for request in requests])
         links = step("link", lambda: [read_link(request.path, request.query) for request in requests])
-        secret = catalog.visitor_secret
+        secret = catalogue.visitor_secret
         keys = step("cookie", lambda: [cookie.read(each.headers, b"tv", secret) for each in requests])
         hashes = step("hash", lambda: [self._mint.hash() for _ in hits])
         told = list(zip(hashes, links, visitors, keys, strict=True))
-        clicks = step("click", lambda: [assemble(*each, catalog, geo) for each in told])
+        clicks = step("click", lambda: [assemble(*each, catalogue, geo) for each in told])
         step("  of it: visitor key", lambda: [identify(*each[1:3], secret, None) for each in told])
-        outcomes = step("verdict, URL, Location", lambda: [prepare(click, catalog) for click in clicks])
+        outcomes = step(
+            "verdict, URL, Location", lambda: [prepare_outcomes(click, catalogue) for click in clicks]
+        )
         step("record", lambda: list(map(encode, clicks, outcomes)))
         answers = step(
             "answer",
@@ -128,7 +130,7 @@ class Edge:
         step("HTTP: write", lambda: self._give(hits, answers))
         return taken
 
-    def _give(self, hits: Sequence[Hit], answers: Sequence[response.Answer]) -> Sequence[Hit]:
+    def _give(self, hits: Sequence[Hit], answers: Sequence[response.Response]) -> Sequence[Hit]:
         for hit, given in zip(hits, answers, strict=True):
             hit.give(given)
         return hits

@@ -27,7 +27,7 @@ from loadtests.subjects import (
     write_requests,
 )
 from loadtests.traffic import AFFILIATES, OFFERS
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 
 _CALLGRIND = (
     "valgrind",
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="of counting, each (%(default)s)")
     try:
         asyncio.run(_count_all(parser.parse_args(argv).seconds))
-    except (CannotMeasure, CannotStart, TimeoutError) as error:
+    except (CannotMeasure, CannotStartError, TimeoutError) as error:
         print(f"instructions: {str(error) or 'a server was not ready in time'}", file=sys.stderr)
         return 2
     return 0

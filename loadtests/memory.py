@@ -37,7 +37,7 @@ from loadtests.subjects import (
 from loadtests.traffic import AFFILIATES, OFFERS
 from tests.factories.clicks import a_click, outcomes_of
 from tracker.domain.click_id import first_hash_at
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory, in_use
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             each = runner.run(_measure(max(parser.parse_args(argv).visitors, 1)))
-    except (CannotMeasure, CannotStart, TimeoutError, KeyboardInterrupt) as error:
+    except (CannotMeasure, CannotStartError, TimeoutError, KeyboardInterrupt) as error:
         print(f"memory: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
     return int(each > BUDGET)

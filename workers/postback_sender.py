@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.metadata import version
 
-from tracker.outbound_http import Answer, Caller
+from tracker.outbound_http import Caller, Delivery
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.conversions import affiliate_postbacks, sending
@@ -167,7 +167,7 @@ class PostbackSender:
                 await self._stopping.wait()
 
 
-def outcome(answer: Answer, due: Due) -> tuple[str, timedelta | None]:
+def outcome(answer: Delivery, due: Due) -> tuple[str, timedelta | None]:
     """The state of a postback after an attempt, and the pause before the next one.
 
     What time it is, the database alone says: workers may not agree on that.
@@ -180,13 +180,13 @@ def outcome(answer: Answer, due: Due) -> tuple[str, timedelta | None]:
     return "waiting", pause
 
 
-def _is_refusal(answer: Answer) -> bool:
+def _is_refusal(answer: Delivery) -> bool:
     """Whether the same will be answered again: the request is wrong, or leads elsewhere."""
     status = answer.status
     return answer.is_barred or (status is not None and 300 <= status < 500 and status not in _PASSING)
 
 
-def _pause(answer: Answer, attempts: int) -> float:
+def _pause(answer: Delivery, attempts: int) -> float:
     """Exponential with full jitter, so that what failed together does not come again together."""
     most = min(affiliate_postbacks.LONGEST_PAUSE.total_seconds(), FIRST_PAUSE * 2 ** (attempts - 1))
     wanted = min(answer.retry_after or 0.0, _LONGEST_RETRY_AFTER)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module, metadata
 
-from tracker.errors import Complaint, complain
+from tracker.errors import UserError, print_error
 from tracker.processes import logs
 from tracker.processes.children import first_error
 from tracker.processes.engines.engine import resolve
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # what is left goes nowhere
-        return complain(f"cannot write: {error.strerror}")
+        return print_error(f"cannot write: {error.strerror}")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -131,12 +131,12 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
-        return complain(str(error), os.EX_CONFIG)
+        return print_error(str(error), os.EX_CONFIG)
     run: Callable[[Settings, argparse.Namespace], int] = arguments.run
     try:
         return run(settings if arguments.command in _TELLS_ENGINES_APART else resolve(settings), arguments)
     except KeyboardInterrupt:
-        return complain("interrupted")
+        return print_error("interrupted")
     except Exception as error:
         first = first_error(error)
         is_ours = isinstance(first, BrokenPipeError) and _is_cut_off()
@@ -145,7 +145,7 @@ def _run(argv: Sequence[str] | None) -> int:
         line = _explained(first, settings)
         if line is None:
             raise
-        return complain(line)
+        return print_error(line)
 
 
 def _is_cut_off() -> bool:
@@ -182,7 +182,7 @@ def module_of(command: str) -> str:
 
 def _explained(error: BaseException, settings: Settings) -> str | None:
     """One line for the operator; None where it is a fault of ours, whose traceback we want to see."""
-    if isinstance(error, Complaint):
+    if isinstance(error, UserError):
         return str(error)
     if isinstance(error, db.UNREACHABLE):
         why = str(error) or "it does not answer"

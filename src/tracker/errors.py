@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 
 
-class Complaint(Exception):  # noqa: N818 - not always an error
+class UserError(Exception):
     """Something that the operator can put right; the message is the line that says what."""
 
 
-def complain(line: str, code: int = 1) -> int:
+def print_error(line: str, code: int = 1) -> int:
     """Say it; returns the exit code that goes with it."""
     print(f"tracker: {' '.join(line.split())}", file=sys.stderr)
     return code
 
 
-class CannotStart(Complaint):
+class CannotStartError(UserError):
     """Something cannot be started; the message is one line for the operator."""

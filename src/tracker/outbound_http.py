@@ -33,7 +33,7 @@ LookUp = Callable[[str, int], Awaitable[Collection[str]]]
 """The addresses of a host, for a port."""
 
 
-class Answer(NamedTuple):
+class Delivery(NamedTuple):
     """What came of a request."""
 
     status: int | None = None  # of HTTP; None: no answer
@@ -83,7 +83,7 @@ class Caller:
         await self._session.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+    async def get(self, url: str, headers: Mapping[str, str]) -> Delivery:
         """The answer to a GET; never raises for what others do."""
         try:
             target = URL(url, encoded=True)
@@ -91,16 +91,16 @@ class Caller:
                 await self.addresses(target.host or "", target.port or 0)
             return await self._ask(target, headers)
         except BarredError as error:
-            return Answer(error=str(error), is_barred=True)
+            return Delivery(error=str(error), is_barred=True)
         except aiohttp.ClientConnectorDNSError as error:
             barred = isinstance(error.os_error, BarredError)
-            return Answer(
+            return Delivery(
                 error=str(error.os_error) if barred else "its name has no address", is_barred=barred
             )
         except TimeoutError:
-            return Answer(error=f"no answer within {self._seconds:g} s")
+            return Delivery(error=f"no answer within {self._seconds:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(error=_reason(error))
+            return Delivery(error=_reason(error))
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Those of a host that may be asked.
@@ -116,11 +116,11 @@ class Caller:
             raise BarredError("; ".join(refused.values()) or "its name has no address")
         return fine
 
-    async def _ask(self, target: URL, headers: Mapping[str, str]) -> Answer:
+    async def _ask(self, target: URL, headers: Mapping[str, str]) -> Delivery:
         async with self._session.get(target, headers=headers, allow_redirects=False) as response:
             with suppress(aiohttp.ClientError, TimeoutError):  # the answer is its status
                 await response.content.read(_MOST_READ)
-            return Answer(response.status, retry_after=_seconds(response.headers.get("Retry-After", "")))
+            return Delivery(response.status, retry_after=_seconds(response.headers.get("Retry-After", "")))
 
     async def _ask_system(self, host: str, port: int) -> list[str]:
         """By one thread for each name, which goes on when whoever asked has given up."""

@@ -23,7 +23,7 @@ from tests.e2e.running import Up, up, wait_until
 from tracker import cli
 from tracker.domain.test_links import is_valid
 from tracker.edge.read.link import read_link
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.store.catalogue.read import visitor_secret
 
@@ -266,7 +266,7 @@ def test_a_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (CannotStart("no"), "tracker: no\n"),
+        (CannotStartError("no"), "tracker: no\n"),
         (OSError("gone"), "tracker: PostgreSQL cannot be reached (gone); "),
         (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password; "),
     ],

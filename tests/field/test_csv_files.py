@@ -19,7 +19,7 @@ from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_manual_conversions import SCOPES, UPLOADS, clicks, varied
 from tracker.domain.csv_rows import Columns
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import REQUIRED
@@ -384,5 +384,5 @@ def test_no_file_is_a_fault_of_ours(tmp_path: Path, content: bytes, is_gzip: boo
     for name, read in readings.items():
         path = tmp_path / name
         path.write_bytes(gzip.compress(content) if is_gzip else content)
-        with suppress(Complaint):
+        with suppress(UserError):
             list(read(path))

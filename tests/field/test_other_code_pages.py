@@ -17,7 +17,7 @@ import pytest
 from tests.factories.clicks import HASH, a_click, a_row, store
 from tests.integration.api_client import CLICKS, api_of, run_sql
 from tests.integration.edge_client import edge_of, raw, recorded
-from tests.integration.fake_affiliate import Partner
+from tests.integration.fake_affiliate import FakeAffiliate
 from tests.integration.importing import Importer, importer
 from tests.integration.test_edge_postbacks import received
 from tests.integration.test_postback_sender import asks, client, converts, partner, send
@@ -137,7 +137,7 @@ async def test_a_postback_keeps_bytes_as_escapes(database: Settings) -> None:
 
 
 async def test_the_affiliates_own_postback_gets_the_bytes(
-    client: object, database: Settings, partner: Partner
+    client: object, database: Settings, partner: FakeAffiliate
 ) -> None:
     wanted = {  # the text that is stored, to what is sent
         "%EE%EA%F0%E1": "%EE%EA%F0%E1",

@@ -27,7 +27,7 @@ from tracker.edge.record.spool import segments
 from tracker.ops import doctor, ledger
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
-from tracker.stream.ledger import StreamLedger, Word
+from tracker.stream.ledger import Heartbeat, StreamLedger
 from workers import click_writer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -132,7 +132,7 @@ async def test_complete_until_waits_for_the_edge_that_is_cut_off(
             await click_writer.run(database, burst=True)
             assert await complete_until(database) <= spooled < later
             await asyncio.sleep(0.1)
-        (word,) = [edge for edge in (await _words(database)) if edge.spooled or edge.until <= spooled]
+        (word,) = [edge for edge in (await _words(database)) if edge.spooled or edge.low_watermark <= spooled]
         assert word.run == identity.read(other.data_dir, 0).run
         await cable.mend()
 
@@ -173,10 +173,10 @@ async def _is(answer: Awaitable[int], wanted: int) -> bool:
     return await answer == wanted
 
 
-async def _words(settings: Settings) -> list[Word]:
+async def _words(settings: Settings) -> list[Heartbeat]:
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
-        return (await stream.words())[1]
+        return (await stream.heartbeats())[1]
 
 
 @pytest.mark.parametrize("starts_cut_off", [False, True])
@@ -432,7 +432,7 @@ async def test_an_edge_of_a_copied_data_directory_is_another_one(database: Setti
 
 
 async def _heard(settings: Settings, run: str) -> int:
-    return max(word.said for word in await _words(settings) if word.run == run)
+    return max(word.sent_at for word in await _words(settings) if word.run == run)
 
 
 async def test_an_edge_starts_without_a_stream(database: Settings, tmp_path: Path) -> None:

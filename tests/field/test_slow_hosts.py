@@ -9,7 +9,7 @@ from httpx import AsyncClient
 
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE
-from tests.integration.fake_affiliate import SILENCE, Partner
+from tests.integration.fake_affiliate import SILENCE, FakeAffiliate
 from tests.integration.test_postback_sender import HERE, asks, client, converts
 from tracker.outbound_http import Caller
 from tracker.settings import Settings
@@ -46,7 +46,7 @@ async def _until(condition: object) -> None:
 
 
 async def test_hosts_without_an_answer_delay_only_their_own(client: AsyncClient, database: Settings) -> None:
-    silent, prompt = Partner(), Partner()
+    silent, prompt = FakeAffiliate(), FakeAffiliate()
     silent.answers = _NeverAnswers()  # type: ignore[assignment]
     async with silent.listening(), prompt.listening():
         await run_sql(database, _MANY_HOSTS.format(port=silent.port, hosts=SILENT))

@@ -12,7 +12,7 @@ import pytest
 from httpx import AsyncClient
 
 from tests.integration.api_client import run_sql
-from tests.integration.fake_affiliate import RESET, SILENCE, Partner, status
+from tests.integration.fake_affiliate import RESET, SILENCE, FakeAffiliate, status
 from tests.integration.test_postback_sender import (
     LOG,
     asks,
@@ -40,7 +40,7 @@ EVERY = [str(one) for one in ConversionStatus]
 HEARD = "s={status}&n={change_number}&at={changed_at}"
 
 
-def heard(partner: Partner) -> list[str]:
+def heard(partner: FakeAffiliate) -> list[str]:
     """The statuses, in the order in which they came."""
     return [re.findall(r"s=(\w+)", asked.target)[0] for asked in partner.asked]
 
@@ -57,7 +57,7 @@ def heard(partner: Partner) -> list[str]:
     ],
 )
 async def test_status_is_never_told_before_an_earlier_one(
-    client: AsyncClient, database: Settings, partner: Partner, answers: list[bytes], rounds: int
+    client: AsyncClient, database: Settings, partner: FakeAffiliate, answers: list[bytes], rounds: int
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
     conversion = await converts(database, status="pending")
@@ -78,7 +78,7 @@ async def test_status_is_never_told_before_an_earlier_one(
 
 
 async def test_what_is_given_up_holds_up_no_later_status(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
     conversion = await converts(database, status="pending")
@@ -98,7 +98,7 @@ async def test_what_is_given_up_holds_up_no_later_status(
 
 
 async def test_only_the_same_conversion_and_url_wait(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
     await asks(client, partner, query=f"u=1&{HEARD}", statuses=EVERY)
@@ -113,7 +113,7 @@ async def test_only_the_same_conversion_and_url_wait(
 
 
 async def test_change_that_nobody_has_announced_is_waited_for(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     """Another worker may be about to make the postback of an earlier change."""
     await asks(client, partner, query=HEARD, statuses=EVERY)
@@ -135,7 +135,7 @@ async def test_change_that_nobody_has_announced_is_waited_for(
 
 
 async def test_several_workers_keep_the_order(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
     await asks(client, partner, query="c={conversion_id}&s={status}", statuses=EVERY)
@@ -160,7 +160,7 @@ def heard_of(target: str) -> str:
 
 
 async def test_what_waits_for_another_is_not_overdue(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
     conversion = await converts(database, status="pending")
@@ -193,7 +193,7 @@ AFFILIATE = "/backend/open-api/v1/users/affiliates/513"
 
 @pytest.mark.parametrize("change", BLOCKED, ids=["blocked", "archived"])
 async def test_affiliate_is_not_told_while_it_is_blocked(
-    client: AsyncClient, database: Settings, partner: Partner, change: dict[str, Any]
+    client: AsyncClient, database: Settings, partner: FakeAffiliate, change: dict[str, Any]
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
     conversion = await converts(database, status="pending")
@@ -230,7 +230,7 @@ async def test_affiliate_is_not_told_while_it_is_blocked(
 
 
 async def test_old_status_is_not_told_after_a_newer_one(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
     await client.patch(AFFILIATE, json=BLOCKED[0])

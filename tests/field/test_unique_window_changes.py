@@ -24,7 +24,7 @@ from tracker.store.catalogue import read as stored_catalogue
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.db import connect
 from tracker.stream.appender import Appender, AppendError
-from tracker.stream.record import Answer, decode, encode
+from tracker.stream.record import Decision, decode, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
 __all__ = ["importer"]
@@ -189,27 +189,27 @@ async def test_visitor_who_clicks_after_the_change_is_remembered_for_the_window_
     later = [NOON + 22 * HOUR, NOON + 5 * DAY, NOON + 30 * DAY - 1, NOON + 30 * DAY]
     clicks = [click_at(at, n, offer=AFTER) for n, at in enumerate(later, 2)]
     answers = await append(database, first, *clicks)
-    assert answers == [Answer(0, first.hash), *[Answer(1, first.hash)] * 3, Answer(0, clicks[-1].hash)]
+    assert answers == [Decision(0, first.hash), *[Decision(1, first.hash)] * 3, Decision(0, clicks[-1].hash)]
 
 
 async def test_visitor_whom_nothing_remembers_any_more_is_new(database: Settings) -> None:
     first, later = click_at(NOON, 1, offer=offer_of(DAILY)), click_at(NOON + 5 * DAY, 2, offer=AFTER)
-    assert await append(database, first, later) == [Answer(0, first.hash), Answer(0, later.hash)]
+    assert await append(database, first, later) == [Decision(0, first.hash), Decision(0, later.hash)]
 
 
 async def test_former_setting_is_not_asked_once_its_time_is_over(database: Settings) -> None:
     over = an_offer(unique_window=MONTHLY, former_uniqueness=(FormerUniqueness(DAILY, False, NOON + HOUR),))
     first = click_at(NOON, 1, offer=offer_of(DAILY))
     later, in_time = click_at(NOON + HOUR, 2, offer=over), click_at(NOON + HOUR - 1, 3, offer=over)
-    assert await append(database, first, later) == [Answer(0, first.hash), Answer(0, later.hash)]
-    assert await append(database, in_time) == [Answer(1, later.hash)]
+    assert await append(database, first, later) == [Decision(0, first.hash), Decision(0, later.hash)]
+    assert await append(database, in_time) == [Decision(1, later.hash)]
 
 
 async def test_edge_that_knows_the_change_later_than_others_is_read(database: Settings) -> None:
     late = click_at(NOON, 1, offer=offer_of(DAILY))
     assert await append(database, late, click_at(NOON + 1, 2, offer=AFTER)) == [
-        Answer(0, late.hash),
-        Answer(1, late.hash),
+        Decision(0, late.hash),
+        Decision(1, late.hash),
     ]
 
 
@@ -219,14 +219,14 @@ async def test_scopes_are_read_where_they_were_kept(database: Settings) -> None:
     same = click_at(NOON + 1, 2, offer=whole)
     other = click_at(NOON + 2, 3, offer=whole, affiliate_id=514)
     answers = await append(database, first, same, other)
-    assert answers == [Answer(0, first.hash), Answer(1, first.hash), Answer(1, first.hash)]
+    assert answers == [Decision(0, first.hash), Decision(1, first.hash), Decision(1, first.hash)]
 
     split = offer_of(DAILY, (DAILY, False), per_affiliate=True)
     first, other = (
         click_at(NOON, 4, offer=offer_of(DAILY), visitor_key=9),
         click_at(NOON + 1, 5, offer=split, affiliate_id=514, visitor_key=9),
     )
-    assert await append(database, first, other) == [Answer(0, first.hash), Answer(1, first.hash)]
+    assert await append(database, first, other) == [Decision(0, first.hash), Decision(1, first.hash)]
 
 
 async def test_spooled_clicks_know_visitors_of_before_the_change(database: Settings) -> None:
@@ -254,7 +254,7 @@ async def test_visitor_of_before_the_change_is_known_without_room_for_it(databas
     receipt = await appender.look(entries, PATIENCE)
     await appender.close()
     known, unknown = receipt.answers
-    assert (known, unknown.is_unknown) == (Answer(1, first.hash), True)
+    assert (known, unknown.is_unknown) == (Decision(1, first.hash), True)
 
 
 async def test_look_changes_nothing(database: Settings) -> None:
@@ -265,9 +265,9 @@ async def test_look_changes_nothing(database: Settings) -> None:
     click = click_at(NOON + 22 * HOUR, 2, offer=AFTER)
     looked = await appender.look([encode(click, outcomes_of(click))], PATIENCE)
     await appender.close()
-    assert looked.answers == [Answer(1, first.hash)]
+    assert looked.answers == [Decision(1, first.hash)]
     later = click_at(NOON + 5 * DAY, 3, offer=AFTER)
-    assert await append(database, later) == [Answer(0, later.hash)]
+    assert await append(database, later) == [Decision(0, later.hash)]
 
 
 MALFORMED = [

@@ -19,21 +19,21 @@ def status(code: int, *headers: str) -> bytes:
     return "\r\n".join((f"HTTP/1.1 {code} Said", *headers, "Content-Length: 0", "", "")).encode()
 
 
-class Asked(NamedTuple):
+class ReceivedRequest(NamedTuple):
     target: str
     headers: dict[str, str]
 
 
-class Partner:
+class FakeAffiliate:
     """Answers in the order of `answers`, and then with OK."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.asked: list[ReceivedRequest] = []
         self.answers: deque[bytes | None] = deque()
         self.port = 0
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Partner]:
+    async def listening(self) -> AsyncIterator[FakeAffiliate]:
         server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -44,7 +44,7 @@ class Partner:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-            self.asked.append(Asked(first.split()[1], dict(line.split(": ", 1) for line in lines)))
+            self.asked.append(ReceivedRequest(first.split()[1], dict(line.split(": ", 1) for line in lines)))
             answer = self.answers.popleft() if self.answers else OK
             if answer is SILENCE:
                 await reader.read()  # until the other side gives up

@@ -10,7 +10,7 @@ from tracker.domain.model import Click
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Delivery, Reader
-from tracker.stream.record import Answer, Entry, encode
+from tracker.stream.record import Decision, Entry, encode
 
 DAY = 86_400_000
 NOON = 1_800_000_000_000 // DAY * DAY + DAY // 2
@@ -27,14 +27,14 @@ def click_at(millis: int, n: int = 1, **changes: Any) -> Click:
 
 async def append(
     settings: Settings, *clicks: Click, lane: Lane | None = None, partition: int = 0
-) -> list[Answer]:
+) -> list[Decision]:
     entries = [encode(click, outcomes_of(click)) for click in clicks]
     return await append_entries(settings, entries, lane=lane, partition=partition)
 
 
 async def append_entries(
     settings: Settings, entries: list[Entry], *, lane: Lane | None = None, partition: int = 0
-) -> list[Answer]:
+) -> list[Decision]:
     assert settings.redis_url
     appender = Appender(settings.redis_url, partition)
     try:

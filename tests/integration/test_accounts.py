@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import open_directory
 from tests.integration.engines import House
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Account, first_closed
 from tracker.processes.engines import accounts, launcher
 from tracker.processes.engines.accounts import ENGINES, SERVICES, engines, own, services
@@ -72,7 +72,7 @@ def test_directory_of_a_person_is_refused(
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: {PERSON: person}[uid])
     (tmp_path / "postgres").mkdir()
     os.chown(tmp_path / "postgres", PERSON, PERSON)
-    with pytest.raises(CannotStart, match=r"postgres is another user's \(alice\): run as that user"):
+    with pytest.raises(CannotStartError, match=r"postgres is another user's \(alice\): run as that user"):
         own(tmp_path / "postgres", account)
 
 
@@ -123,7 +123,7 @@ def test_services_whose_code_is_another_users_alone_cannot_be_started(open_dir: 
     (open_dir / "code").mkdir(mode=0o700)
     os.chown(open_dir / "code", SYSTEM_USER, SYSTEM_USER)
     with pytest.raises(
-        CannotStart, match=rf"^{open_dir}/code is closed to root without capabilities: run as "
+        CannotStartError, match=rf"^{open_dir}/code is closed to root without capabilities: run as "
     ):
         services([open_dir / "code"], open_dir)
 
@@ -131,7 +131,9 @@ def test_services_whose_code_is_another_users_alone_cannot_be_started(open_dir: 
 def test_user_who_cannot_be_made_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "ENGINES", "tracker-nowhere")
     monkeypatch.setattr(accounts, "_SYSTEM_PATH", "/nowhere")
-    with pytest.raises(CannotStart, match=r"^root's tracker needs a user tracker-nowhere.*see to `useradd "):
+    with pytest.raises(
+        CannotStartError, match=r"^root's tracker needs a user tracker-nowhere.*see to `useradd "
+    ):
         engines()
 
 

@@ -20,7 +20,7 @@ from tracker.domain.model import ClickRow
 from tracker.settings import Settings
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import KEYS
-from tracker.store.clicks.counts import Tally
+from tracker.store.clicks.counts import CountScope
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.db import connect, open_pool
 from tracker.store.paging import reading
@@ -409,7 +409,7 @@ async def test_a_page_at_any_depth_skips_less_than_a_quarter_hour(database: Sett
     connection = await connect(database.postgres_dsn)
     low, high = NOON + 777_000, NOON + 2 * 86_400_000 + 1000
     try:
-        for tally, span in [(Tally("all", 0), ALL_TIME), (Tally("offer", 3), Span(low, high))]:
+        for tally, span in [(CountScope("all", 0), ALL_TIME), (CountScope("offer", 3), Span(low, high))]:
             of_tally = [row for row in rows if tally.dimension == "all" or row.offer_id == tally.key]
             hashes = sorted(row.hash for row in of_tally if span.low <= millis_of(row.hash) < span.high)
             counted = await click_counts.days(connection, tally, span)

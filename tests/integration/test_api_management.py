@@ -13,7 +13,7 @@ from httpx import AsyncClient, Response
 
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import PATIENCE, edge_of
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue import read as stored_catalogue
@@ -92,14 +92,14 @@ def problem(answer: Response, status: int) -> dict[str, Any]:
     return errors
 
 
-async def catalog_of(settings: Settings) -> Catalog:
+async def catalogue_of(settings: Settings) -> Catalogue:
     """What an edge makes of the catalogue."""
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)
     try:
-        catalog = Catalog()
-        await catalog.load(b"secret", stored_catalogue.read_all(connection))
-        return catalog
+        catalogue = Catalogue()
+        await catalogue.load(b"secret", stored_catalogue.read_all(connection))
+        return catalogue
     finally:
         await connection.close()
 
@@ -126,7 +126,7 @@ async def test_an_object_is_created_read_changed_and_deleted(
     changed.pop("warnings", None)
     assert changed["version"] > row["version"]
     assert (await client.get(place)).json() == changed
-    assert (await catalog_of(database)).problems == {}
+    assert (await catalogue_of(database)).problems == {}
 
     assert (await client.delete(place)).status_code == 204
     assert row["version"] not in [
@@ -152,7 +152,7 @@ async def test_the_network_has_a_fallback(client: AsyncClient, database: Setting
         "version": int(answer.headers["etag"].strip('"')),
     }
     assert (await client.get(f"{USERS}/network")).json() == answer.json()
-    assert (await catalog_of(database)).fallback is not None
+    assert (await catalogue_of(database)).fallback is not None
     assert (await client.post(f"{USERS}/network", json={})).headers["allow"] == "GET, HEAD, PATCH"
 
 

@@ -15,13 +15,13 @@ from tests.integration.edge_client import PATIENCE, recorded
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Outcomes
 from tracker.edge import redirect as hot_path
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http.request import Request
-from tracker.edge.http.response import Answer
+from tracker.edge.http.response import Response
 from tracker.edge.metrics import Metrics
 from tracker.edge.record.identity import EdgeId
-from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.recorder import Recorder
 from tracker.edge.redirect import MAX_TOGETHER, Redirect
 from tracker.edge.unmatched import OrphanLog
@@ -35,9 +35,9 @@ class Hit:
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         headers_ = {b"host": b"t", b"user-agent": b"Mozilla/5.0", **named}
         self.request = Request("GET", "http", "127.0.0.1", "/offer/3", b"/offer/3", query.encode(), headers_)
-        self.given: list[Answer] = []
+        self.given: list[Response] = []
 
-    def give(self, answer: Answer) -> None:
+    def give(self, answer: Response) -> None:
         self.given.append(answer)
 
     @property
@@ -49,15 +49,15 @@ class Hit:
 
 @asynccontextmanager
 async def redirecting(settings: Settings) -> AsyncIterator[tuple[Redirect, Metrics]]:
-    mint, catalog, metrics = Mint(), Catalog(), Metrics(0)
-    catalog.visitor_secret = b"x" * 32
+    mint, catalogue, metrics = Mint(), Catalogue(), Metrics(0)
+    catalogue.visitor_secret = b"x" * 32
     url = "https://ad.test/?c={hash}&sub={aff_sub}"
-    catalog.put("offer", "3", offer_row(urls=[url_row(30, url)]))
-    catalog.put("affiliate", "513", affiliate_row(id=513))
-    catalog.loaded.set()
-    recorders = Recorders(settings, EdgeId(0, "0" * 16), mint)
+    catalogue.put("offer", "3", offer_row(urls=[url_row(30, url)]))
+    catalogue.put("affiliate", "513", affiliate_row(id=513))
+    catalogue.loaded.set()
+    recorders = PartitionedRecorder(settings, EdgeId(0, "0" * 16), mint)
     await recorders.start()
-    yield Redirect(settings, mint, catalog, GeoReader([]), recorders, OrphanLog(settings), metrics), metrics
+    yield Redirect(settings, mint, catalogue, GeoReader([]), recorders, OrphanLog(settings), metrics), metrics
     await recorders.stop()
 
 
@@ -111,10 +111,10 @@ async def test_one_that_cannot_be_prepared_is_no_others_fate(
 ) -> None:
     prepare = hot_path.prepare
 
-    def failing(click: Click, catalog: Any) -> Outcomes:
+    def failing(click: Click, catalogue: Any) -> Outcomes:
         if click.link.aff_subs[0] == "s1":
             raise RuntimeError("it fails")
-        return prepare(click, catalog)
+        return prepare(click, catalogue)
 
     monkeypatch.setattr(hot_path, "prepare", failing)
     hits = [*several(3), Hit("affiliate_id=7")]
@@ -143,9 +143,9 @@ async def test_one_that_cannot_be_answered_is_no_others_fate(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hits = several(3)
-    give, told = hits[1].give, list[Answer]()
+    give, told = hits[1].give, list[Response]()
 
-    def failing(answer: Answer) -> None:
+    def failing(answer: Response) -> None:
         told.append(answer)
         if len(told) == 1:
             raise RuntimeError("it fails")

@@ -20,7 +20,7 @@ from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, AppendError, Lane
-from tracker.stream.record import Answer, Entry, decode, encode
+from tracker.stream.record import Decision, Entry, decode, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -219,12 +219,12 @@ async def test_a_look_decides_the_same_and_leaves_no_trace(database: Settings) -
     ]
     seen = await appender.look(entries, SECOND)
     assert seen.answers == [
-        Answer(1, hash_at(NOON, 1)),
-        Answer(0, hash_at(NOON, 4)),
-        Answer(0, hash_at(NOON, 5)),
-        Answer(2, hash_at(NOON, 1)),
-        Answer(1, hash_at(NOON, 2)),
-        Answer(0, None),
+        Decision(1, hash_at(NOON, 1)),
+        Decision(0, hash_at(NOON, 4)),
+        Decision(0, hash_at(NOON, 5)),
+        Decision(2, hash_at(NOON, 1)),
+        Decision(1, hash_at(NOON, 2)),
+        Decision(0, None),
     ]
     await appender.close()
     assert await everything(database) == before
@@ -280,4 +280,4 @@ async def test_a_batch_with_a_malformed_control_writes_nothing(database: Setting
 async def test_a_control_that_takes_nothing_needs_no_window(database: Settings) -> None:
     control, record = entry(1)
     nothing = b"N" + bytes(4) + control[5:]
-    assert await append_entries(database, [(nothing, record)]) == [Answer(0, None)]
+    assert await append_entries(database, [(nothing, record)]) == [Decision(0, None)]

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from tests.integration.engines import PATIENCE
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.ops.backup import programs
 from tracker.processes import children
 from tracker.processes.children import Claim
@@ -273,7 +273,7 @@ async def test_a_server_is_not_started_beside_what_is_left_of_the_last(
     await first.kill()
     with monkeypatch.context() as patch:
         patch.setattr(children, "LEFTOVER_SECONDS", 0.2)
-        with pytest.raises(CannotStart, match=r"a process of the last postgres has not ended yet$"):
+        with pytest.raises(CannotStartError, match=r"a process of the last postgres has not ended yet$"):
             await start_postgres(settings, claim)
     os.kill(backend, signal.SIGCONT)
     connection.terminate()

@@ -24,7 +24,7 @@ from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import insert as clicks
 from tracker.store.conversions import lock as conversion_lock
-from tracker.store.conversions.apply_postback import Result, Taken, take
+from tracker.store.conversions.apply_postback import Applied, Result, take
 from tracker.store.conversions.status import Changed, set_status
 from tracker.store.db import Connection, connect
 
@@ -86,7 +86,7 @@ async def connection(dsn: str) -> AsyncIterator[Connection]:
 
 async def taken(
     connection: Connection, *postbacks: Postback, complete_until: int | None = None
-) -> list[Taken]:
+) -> list[Applied]:
     async with connection.transaction():
         return await take(connection, postbacks, complete_until)
 
@@ -125,7 +125,7 @@ async def test_a_postback_makes_a_conversion_out_of_its_click(connection: Connec
     )
     (done,) = await taken(connection, postback)
     (conversion,) = await conversions(connection)
-    assert done == Taken(postback.hash, Result.STORED, "", conversion["id"])
+    assert done == Applied(postback.hash, Result.STORED, "", conversion["id"])
     expected = {
         "hash": postback.hash,
         "click_hash": HASH,

@@ -17,7 +17,7 @@ from tests.integration.api_client import run_sql
 from tests.integration.edge_client import PATIENCE, edge_of, recorded
 from tests.integration.metrics_client import metrics_of
 from tracker.domain.click_id import ZERO_HASH, is_click_hash
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.catalogue.snapshot import Chunk
 from tracker.settings import Settings
 
@@ -281,13 +281,13 @@ async def test_a_snapshot_that_cannot_be_written_costs_the_snapshot_alone(
 async def test_no_click_is_keyed_without_the_secret_while_the_catalogue_loads() -> None:
     async def rows() -> AsyncIterator[Chunk]:
         yield "affiliate", [("1", affiliate_row(1))]
-        assert catalog.affiliates
-        assert catalog.visitor_secret == b"secret"
-        assert not catalog.loaded.is_set()
+        assert catalogue.affiliates
+        assert catalogue.visitor_secret == b"secret"
+        assert not catalogue.loaded.is_set()
 
-    catalog = Catalog()
-    await catalog.load(b"secret", rows())
-    assert catalog.loaded.is_set()
+    catalogue = Catalogue()
+    await catalogue.load(b"secret", rows())
+    assert catalogue.loaded.is_set()
 
 
 async def test_a_visitor_who_goes_away_changes_nothing(database: Settings) -> None:

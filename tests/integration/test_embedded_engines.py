@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from tests.conftest import Engines
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes import children
 from tracker.processes.children import Child, Claim
 from tracker.processes.engines.engine import (
@@ -121,7 +121,7 @@ async def test_what_was_written_survives_a_kill(data_dir: Path) -> None:
 async def test_one_claim_at_a_time(tmp_path: Path) -> None:
     async with claimed(tmp_path):
         with pytest.raises(
-            CannotStart, match=rf"^TRACKER_DATA_DIR: {tmp_path} is in use .* \(pid {os.getpid()}\)$"
+            CannotStartError, match=rf"^TRACKER_DATA_DIR: {tmp_path} is in use .* \(pid {os.getpid()}\)$"
         ):
             await Claim.take(tmp_path)
     async with claimed(tmp_path):
@@ -150,7 +150,7 @@ async def test_a_foreign_cluster_is_refused(tmp_path: Path, version: str | None,
     if version:
         (tmp_path / "postgres" / "PG_VERSION").write_text(f"{version}\n")
     async with claimed(tmp_path) as claim:
-        with pytest.raises(CannotStart, match=message):
+        with pytest.raises(CannotStartError, match=message):
             await start_postgres(Settings(data_dir=tmp_path), claim)
 
 
@@ -158,7 +158,7 @@ async def test_an_engine_that_cannot_read_its_data_says_why(tmp_path: Path) -> N
     (tmp_path / "valkey" / "appendonlydir").mkdir(parents=True)
     (tmp_path / "valkey" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     async with claimed(tmp_path) as claim:
-        with pytest.raises(CannotStart, match=r"^Valkey does not start: .*manifest"):
+        with pytest.raises(CannotStartError, match=r"^Valkey does not start: .*manifest"):
             await start_valkey(Settings(data_dir=tmp_path), claim)
 
 
@@ -176,7 +176,7 @@ def test_a_strangers_socket_directory_is_refused(tmp_path: Path) -> None:
     stranger = socket_dir(tmp_path)
     stranger.mkdir()
     os.chown(stranger, 4242, 4242)
-    with pytest.raises(CannotStart, match="is another user's"):
+    with pytest.raises(CannotStartError, match="is another user's"):
         resolve(Settings(data_dir=tmp_path))
 
 
@@ -195,7 +195,7 @@ def test_a_strangers_socket_directory_is_refused(tmp_path: Path) -> None:
 )
 def test_servers_too_old_are_refused(server: str, version: str, is_refused: bool) -> None:
     if is_refused:
-        with pytest.raises(CannotStart, match=f"^TRACKER_X: {server} {version} is too old"):
+        with pytest.raises(CannotStartError, match=f"^TRACKER_X: {server} {version} is too old"):
             check_version("TRACKER_X", server, version)
     else:
         check_version("TRACKER_X", server, version)

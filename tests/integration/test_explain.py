@@ -11,7 +11,7 @@ import pytest
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
 from tracker.edge.enrich.geo import GeoReader
-from tracker.ops.explain import Question, UnreadableUrl, explain, in_words
+from tracker.ops.explain import Question, UnreadableUrlError, explain, in_words
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream import partitions, server_info
@@ -232,7 +232,7 @@ async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
     "url", ["", "offer/3", "ftp://x.test/", "http://", "http://[x/", f"http://x/{'a' * 9000}"]
 )
 async def test_a_url_that_is_none_is_refused(demo: Settings, url: str) -> None:
-    with pytest.raises(UnreadableUrl):
+    with pytest.raises(UnreadableUrlError):
         await told_of(demo, url)
 
 

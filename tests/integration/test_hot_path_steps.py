@@ -20,7 +20,7 @@ async def test_every_step_is_taken_and_told(database: Settings, tmp_path: Path) 
     await load_demo(database.postgres_dsn)
     file = write_requests(tmp_path / "requests", tuple(OFFERS), tuple(AFFILIATES))
     edge = hot_path_steps.Edge(
-        await hot_path_steps.catalog_of(database.postgres_dsn), file.read_bytes().split(b"\x1e")
+        await hot_path_steps.catalogue_of(database.postgres_dsn), file.read_bytes().split(b"\x1e")
     )
     edge.round()
     taken = dict(edge.round())

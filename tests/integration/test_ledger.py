@@ -190,7 +190,7 @@ async def test_an_edge_is_forgotten_that_runs_no_more(
         return
     assert await ledger.forget_edge(database, slot) == 4
     told, complete_until = await ledger.ask(database, SHOWN)
-    assert (told.words, complete_until) == ([], None)
+    assert (told.heartbeats, complete_until) == ([], None)
 
 
 async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_runs(
@@ -202,7 +202,7 @@ async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_ru
         await given_up.say("3", now - 3_600_000, spooled={MINUTE: 2})
     assert await ledger.forget_edge(database, "3") == 2
     told, complete_until = await ledger.ask(database, SHOWN)
-    assert ([word.partition for word in told.words], complete_until) == ([0], now)
+    assert ([word.partition for word in told.heartbeats], complete_until) == ([0], now)
 
 
 async def test_a_stream_server_that_is_away_is_no_balance(database: Settings) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.fake_affiliate import OK, RESET, SILENCE, Partner, status
+from tests.integration.fake_affiliate import OK, RESET, SILENCE, FakeAffiliate, status
 from tests.unit.test_public_addresses import NOT_PUBLIC
 from tracker import outbound_http
-from tracker.outbound_http import Answer, Caller
+from tracker.outbound_http import Caller, Delivery
 
 pytestmark = pytest.mark.anyio
 
@@ -22,8 +22,8 @@ HERE = (ip_network("127.0.0.1/32"),)
 
 
 @pytest.fixture
-async def partner() -> AsyncIterator[Partner]:
-    async with Partner().listening() as partner:
+async def partner() -> AsyncIterator[FakeAffiliate]:
+    async with FakeAffiliate().listening() as partner:
         yield partner
 
 
@@ -31,24 +31,24 @@ async def here(_host: str, _port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
-ANSWERS: list[tuple[bytes | None, Answer]] = [
-    (OK, Answer(200)),
-    (status(404), Answer(404)),
-    (status(302, "Location: http://127.0.0.1/"), Answer(302)),
-    (status(503, "Retry-After: 7"), Answer(503, retry_after=7.0)),
-    (status(503, "Retry-After: soon"), Answer(503)),
-    (status(429, "Retry-After: Mon, 01 Jan 2024 00:00:00 GMT"), Answer(429, retry_after=0.0)),
-    (status(429, "Retry-After: Mon, 01 Jan 99999999999999 00:00:00 GMT"), Answer(429)),
-    (status(200, "Set-Cookie: a=b"), Answer(200)),
-    (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz", Answer(200)),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut off", Answer(200)),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 9_999_999, Answer(200)),
-    (b"SSH-2.0-OpenSSH\r\n\r\n", Answer(error="ClientResponseError")),
-    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", Answer(error="ClientResponseError")),
+ANSWERS: list[tuple[bytes | None, Delivery]] = [
+    (OK, Delivery(200)),
+    (status(404), Delivery(404)),
+    (status(302, "Location: http://127.0.0.1/"), Delivery(302)),
+    (status(503, "Retry-After: 7"), Delivery(503, retry_after=7.0)),
+    (status(503, "Retry-After: soon"), Delivery(503)),
+    (status(429, "Retry-After: Mon, 01 Jan 2024 00:00:00 GMT"), Delivery(429, retry_after=0.0)),
+    (status(429, "Retry-After: Mon, 01 Jan 99999999999999 00:00:00 GMT"), Delivery(429)),
+    (status(200, "Set-Cookie: a=b"), Delivery(200)),
+    (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz", Delivery(200)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut off", Delivery(200)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 9_999_999, Delivery(200)),
+    (b"SSH-2.0-OpenSSH\r\n\r\n", Delivery(error="ClientResponseError")),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", Delivery(error="ClientResponseError")),
 ]
 
 
-async def test_what_others_answer(partner: Partner) -> None:
+async def test_what_others_answer(partner: FakeAffiliate) -> None:
     async with Caller(HERE, look_up=here) as caller:
         for said, understood in ANSWERS:
             partner.answers.append(said)
@@ -62,19 +62,19 @@ async def test_what_others_answer(partner: Partner) -> None:
         assert "Cookie" not in asked.headers
 
 
-async def test_who_hangs_up_is_asked_once_more(partner: Partner) -> None:
+async def test_who_hangs_up_is_asked_once_more(partner: FakeAffiliate) -> None:
     partner.answers += [RESET, RESET]
     async with Caller(HERE, look_up=here) as caller:
         answer = await caller.get(f"http://partner.example:{partner.port}/", {})
-    assert answer == Answer(error="the connection was closed before an answer")
+    assert answer == Delivery(error="the connection was closed before an answer")
     assert len(partner.asked) == 2
 
 
-async def test_who_says_nothing_is_given_up(partner: Partner) -> None:
+async def test_who_says_nothing_is_given_up(partner: FakeAffiliate) -> None:
     partner.answers.append(SILENCE)
     async with Caller(HERE, look_up=here, answer_seconds=0.2) as caller:
         answer = await caller.get(f"http://partner.example:{partner.port}/", {})
-    assert answer == Answer(error="no answer within 0.2 s")
+    assert answer == Delivery(error="no answer within 0.2 s")
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ async def test_who_says_nothing_is_given_up(partner: Partner) -> None:
     ],
 )
 async def test_what_is_within_is_not_asked(
-    partner: Partner, host: str, addresses: list[str], why: str
+    partner: FakeAffiliate, host: str, addresses: list[str], why: str
 ) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
         return addresses
 
     async with Caller(look_up=look_up) as caller:
         answer = await caller.get(f"http://{host}:{partner.port}/", {})
-    assert answer == Answer(error=why.format(partner.port), is_barred=True)
+    assert answer == Delivery(error=why.format(partner.port), is_barred=True)
     assert partner.asked == []
 
 
@@ -166,12 +166,12 @@ async def test_another_spelling_of_a_barred_address_is_refused(
         return ["169.254.169.254" if host.startswith("metadata") else "127.0.0.1"]
 
     async with Caller(look_up=look_up) as caller:
-        assert await caller.get(f"http://{host}/", {}) == Answer(error=why, is_barred=True)
+        assert await caller.get(f"http://{host}/", {}) == Delivery(error=why, is_barred=True)
     assert tried == []
 
 
 async def test_only_addresses_that_were_checked_are_connected_to(
-    partner: Partner, tried: list[object]
+    partner: FakeAffiliate, tried: list[object]
 ) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
         return ["169.254.169.254", "168.63.129.16", "127.0.0.1", "::ffff:10.0.0.1"]
@@ -181,7 +181,7 @@ async def test_only_addresses_that_were_checked_are_connected_to(
     assert tried == [("127.0.0.1", partner.port)]
 
 
-async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partner: Partner) -> None:
+async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partner: FakeAffiliate) -> None:
     said = iter([["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1", "127.0.0.1"]])
 
     async def look_up(_host: str, _port: int) -> list[str]:
@@ -197,7 +197,7 @@ async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partne
 
 
 async def test_a_name_that_nobody_knows_holds_up_no_other(
-    partner: Partner, monkeypatch: pytest.MonkeyPatch
+    partner: FakeAffiliate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, asked = threading.Event(), list[str]()
 
@@ -222,8 +222,8 @@ async def test_a_name_that_nobody_knows_holds_up_no_other(
             await asyncio.sleep(0.01)
 
 
-async def test_the_system_is_asked_for_names(partner: Partner) -> None:
+async def test_the_system_is_asked_for_names(partner: FakeAffiliate) -> None:
     async with Caller(HERE) as caller:
         assert (await caller.get(f"http://localhost:{partner.port}/", {})).status == 200
         nowhere = await caller.get("http://nowhere.invalid/", {})
-        assert nowhere == Answer(error="its name has no address")
+        assert nowhere == Delivery(error="its name has no address")

@@ -17,7 +17,7 @@ from tests.integration.stream_client import SECOND, stored
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Counter
 from tracker.edge.record.identity import EdgeId
-from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.settings import Settings
 from tracker.stream.appender import Appender
 from tracker.stream.record import decode
@@ -33,10 +33,10 @@ new_visitor = count(1_000_000)
 
 
 @asynccontextmanager
-async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterator[list[Recorders]]:
+async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterator[list[PartitionedRecorder]]:
     """What so many edges record with."""
     patient = replace(settings, partitions=partitions, append_timeout=PATIENCE)
-    several = [Recorders(patient, EdgeId(slot, f"{slot:016x}"), mint) for slot in range(number)]
+    several = [PartitionedRecorder(patient, EdgeId(slot, f"{slot:016x}"), mint) for slot in range(number)]
     for recorders in several:
         await recorders.start()
     try:
@@ -46,14 +46,14 @@ async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterat
             await recorders.stop()
 
 
-async def record(edge: Recorders, visitor_key: int, *counters: Counter) -> int:
+async def record(edge: PartitionedRecorder, visitor_key: int, *counters: Counter) -> int:
     click = a_click(hash=mint.hash(), visitor_key=visitor_key, counters=counters)
     (part,) = edge.parts([click], [outcomes_of(click)])
     (place,) = await part.recorder.record(part.entries)
     return place
 
 
-async def accepted(several: list[Recorders], clicks: int) -> int:
+async def accepted(several: list[PartitionedRecorder], clicks: int) -> int:
     """How many of so many simultaneous clicks of new visitors the cap takes."""
     outcomes = await asyncio.gather(
         *(record(several[n % len(several)], next(new_visitor), CAP) for n in range(clicks))
@@ -115,7 +115,7 @@ async def test_on_several_a_cap_is_never_short_and_over_only_by_what_came_before
         assert sum(await counted(database, PARTITIONS)) == total
 
 
-async def full(several: list[Recorders]) -> None:
+async def full(several: list[PartitionedRecorder]) -> None:
     """Wait until each edge refuses in each partition."""
     async with asyncio.timeout(PATIENCE):
         for edge in several:

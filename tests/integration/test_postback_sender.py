@@ -18,7 +18,7 @@ from httpx import AsyncClient
 from tests.factories.clicks import HASH, a_click, a_row
 from tests.factories.postbacks import AN_HOUR, a_postback
 from tests.integration.api_client import api_of, run_sql, store
-from tests.integration.fake_affiliate import RESET, SILENCE, Partner, status
+from tests.integration.fake_affiliate import RESET, SILENCE, FakeAffiliate, status
 from tests.integration.metrics_client import metrics_of
 from tracker.domain.click_id import millis_of
 from tracker.domain.postback import ConversionStatus, Source
@@ -40,8 +40,8 @@ HERE = (ip_network("127.0.0.1/32"),)
 
 
 @pytest.fixture
-async def partner() -> AsyncIterator[Partner]:
-    async with Partner().listening() as partner:
+async def partner() -> AsyncIterator[FakeAffiliate]:
+    async with FakeAffiliate().listening() as partner:
         yield partner
 
 
@@ -56,7 +56,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def asks(client: AsyncClient, partner: Partner, host: str = "p.example", **fields: Any) -> int:
+async def asks(client: AsyncClient, partner: FakeAffiliate, host: str = "p.example", **fields: Any) -> int:
     """Affiliate 513 wants to be told; its host is wherever the look-up says."""
     url = f"http://{host}:{partner.port}/in?{fields.pop('query', 'c={hash}&s={status}')}"
     answer = await client.post(f"{USERS}/affiliates/513/postbacks", json={"url": url, **fields})
@@ -113,12 +113,12 @@ async def log(client: AsyncClient, **filters: object) -> list[dict[str, Any]]:
     return rows
 
 
-def targets(partner: Partner) -> list[str]:
+def targets(partner: FakeAffiliate) -> list[str]:
     return sorted(asked.target for asked in partner.asked)
 
 
 async def test_an_affiliate_is_told_of_each_status_that_it_asks_for(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, statuses=["pending", "rejected"])
     await asks(client, partner, query="p={payout}{currency}&a={aff_sub}&g={goal_id}")
@@ -137,7 +137,7 @@ async def test_an_affiliate_is_told_of_each_status_that_it_asks_for(
 
 
 async def test_only_who_asks_for_it_is_told(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     base = (await client.get(f"{USERS}/offers/3/goals")).json()["data"][0]["id"]
     other = (await client.post(f"{USERS}/offers/3/goals", json={"name": "Other"})).json()["id"]
@@ -161,7 +161,7 @@ async def test_only_who_asks_for_it_is_told(
 
 
 async def test_imported_conversions_are_not_told_of(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
     await converts(database)
@@ -171,7 +171,7 @@ async def test_imported_conversions_are_not_told_of(
 
 
 async def test_it_is_tried_again_under_the_same_key_until_it_is_taken(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
     await converts(database)
@@ -205,10 +205,10 @@ async def test_it_is_tried_again_under_the_same_key_until_it_is_taken(
 
 
 async def test_a_dead_host_holds_up_no_other(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     """While one host is silent to all that it is sent, another is served."""
-    async with Partner().listening() as dead:
+    async with FakeAffiliate().listening() as dead:
         dead.answers.extend([SILENCE] * 99)
         await run_sql(database, "UPDATE goal SET multiple = true")
         await asks(client, dead, host="dead.example")
@@ -225,7 +225,7 @@ async def test_a_dead_host_holds_up_no_other(
 
 
 async def test_a_silent_host_gets_one_request_at_a_time(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
     await asks(client, partner)
@@ -237,7 +237,7 @@ async def test_a_silent_host_gets_one_request_at_a_time(
 
 
 async def test_several_workers_send_each_postback_once(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
     await asks(client, partner)
@@ -249,7 +249,7 @@ async def test_several_workers_send_each_postback_once(
 
 
 async def test_what_leads_within_is_not_sent(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, host="inner.example")
     await converts(database)
@@ -262,7 +262,7 @@ async def test_what_leads_within_is_not_sent(
 
 
 async def test_what_cannot_be_filled_has_failed_before_it_was_sent(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
     await run_sql(database, "UPDATE affiliate_postback SET url = 'http://p.example/{nonsense}'")
@@ -274,7 +274,7 @@ async def test_what_cannot_be_filled_has_failed_before_it_was_sent(
 
 
 async def test_an_operator_reads_the_log_and_fires_again(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     wants = await asks(client, partner)
     conversion = await converts(database)
@@ -306,7 +306,7 @@ async def test_an_operator_reads_the_log_and_fires_again(
 
 
 async def test_a_clock_that_was_ahead_puts_off_nothing_for_long(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
     await converts(database)
@@ -319,7 +319,9 @@ async def test_a_clock_that_was_ahead_puts_off_nothing_for_long(
         assert [row["state"] for row in await log(client)] == ["sent" if is_due else "waiting"]
 
 
-async def test_the_log_forgets_what_is_old(client: AsyncClient, database: Settings, partner: Partner) -> None:
+async def test_the_log_forgets_what_is_old(
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
+) -> None:
     await asks(client, partner)
     await converts(database)
     await send(database)
@@ -338,7 +340,7 @@ async def test_the_log_forgets_what_is_old(client: AsyncClient, database: Settin
 
 
 async def test_what_waits_and_what_failed_is_counted(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
     await converts(database)
@@ -385,7 +387,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_worker_killed_while_it_sends_leaves_it_to_the_next(
-    client: AsyncClient, database: Settings, partner: Partner
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, host="localhost")
     await converts(database)
@@ -433,7 +435,7 @@ async def resume_sending(database: Settings, *options: str) -> list[str]:
 
 
 @pytest.fixture
-async def copy(client: AsyncClient, database: Settings, partner: Partner) -> Settings:
+async def copy(client: AsyncClient, database: Settings, partner: FakeAffiliate) -> Settings:
     """A copy in which a postback of before the backup waits, and one of a later change."""
     await asks(client, partner, statuses=["pending", "rejected"])
     await converts(database, status="pending")
@@ -447,7 +449,7 @@ async def copy(client: AsyncClient, database: Settings, partner: Partner) -> Set
 
 
 async def test_a_restored_copy_sends_nothing(
-    client: AsyncClient, copy: Settings, partner: Partner, caplog: pytest.LogCaptureFixture
+    client: AsyncClient, copy: Settings, partner: FakeAffiliate, caplog: pytest.LogCaptureFixture
 ) -> None:
     await send(copy)
     (fired, _) = await log(client, state="waiting")
@@ -487,7 +489,12 @@ async def test_a_worker_that_already_sends_takes_nothing_more_once_it_is_a_copy(
     ],
 )
 async def test_sending_is_resumed(
-    client: AsyncClient, copy: Settings, partner: Partner, options: list[str], fate: str, sent: list[str]
+    client: AsyncClient,
+    copy: Settings,
+    partner: FakeAffiliate,
+    options: list[str],
+    fate: str,
+    sent: list[str],
 ) -> None:
     await run_sql(copy, "UPDATE sent_postback SET give_up_at = now() - interval '1 day'")
     for end in ("nothing was changed", "sending is resumed"):

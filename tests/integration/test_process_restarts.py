@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Child, Claim, spawn
 from tracker.processes.up import Part
 
@@ -31,7 +31,7 @@ async def test_a_part_that_cannot_start_is_given_up(
     claim = await Claim.take(tmp_path)
     part = Part("the part", _running(f"echo up; {script}", claim))
     await part.start()
-    with pytest.raises(CannotStart, match=f"^{line}$"):
+    with pytest.raises(CannotStartError, match=f"^{line}$"):
         await part.keep()
     await claim.release()
     assert (tmp_path / "log").read_text() == "up\n" * starts

@@ -21,7 +21,7 @@ from tests.integration.stream_client import stored
 from tracker.domain.click_id import Mint, millis_of
 from tracker.domain.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
 from tracker.edge.record.identity import EdgeId
-from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.recorder import NotRecorded
 from tracker.edge.record.spool import segments
 from tracker.processes.children import Claim
@@ -79,17 +79,17 @@ def a_visit(visitor_key: int = 1, **changes: Any) -> Click:
     return a_click(hash=mint.hash(), visitor_key=visitor_key, **changes)
 
 
-async def started(settings: Settings, slot: int = SLOT) -> Recorders:
-    recorders = Recorders(settings, EdgeId(slot, RUN), mint)
+async def started(settings: Settings, slot: int = SLOT) -> PartitionedRecorder:
+    recorders = PartitionedRecorder(settings, EdgeId(slot, RUN), mint)
     await recorders.start()
     return recorders
 
 
-def record(recorders: Recorders, *clicks: Click) -> asyncio.Future[list[int]]:
+def record(recorders: PartitionedRecorder, *clicks: Click) -> asyncio.Future[list[int]]:
     return asyncio.gather(*(record_one(recorders, click, outcomes_of(click)) for click in clicks))
 
 
-def record_one(recorders: Recorders, click: Click, outcomes: Outcomes) -> Awaitable[int]:
+def record_one(recorders: PartitionedRecorder, click: Click, outcomes: Outcomes) -> Awaitable[int]:
     """Put a click on disk that came alone, and learn the place of its outcome."""
     (part,) = recorders.parts([click], [outcomes])
     return only(part.recorder.record(part.entries))
@@ -352,10 +352,10 @@ async def test_a_word_holds_back_what_is_spooled(stream: Stream) -> None:
     clicks = [a_visit(n) for n in range(3)]
     await record(recorders, *clicks)
     recorder = recorders._recorders[0]
-    until_millis, spooled = recorder._word().split(b" ", 1)
+    until_millis, spooled = recorder._heartbeat().split(b" ", 1)
     assert int(until_millis) <= millis_of(clicks[0].hash)
     assert spooled == b'{"%d":3}' % (clicks[0].millis // 60_000)
     await recorders.stop()
     heir = await started(stream.settings, slot=5)
-    assert int(heir._recorders[0]._word().split(b" ")[0]) <= millis_of(clicks[0].hash)
+    assert int(heir._recorders[0]._heartbeat().split(b" ")[0]) <= millis_of(clicks[0].hash)
     await heir.stop()

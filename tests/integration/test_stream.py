@@ -13,7 +13,7 @@ from tracker.settings import Settings
 from tracker.stream import reader as stream_reader
 from tracker.stream.appender import Appender, AppendError, Lane
 from tracker.stream.reader import Reader
-from tracker.stream.record import Answer, Entry, Undecodable, decode, encode
+from tracker.stream.record import Decision, Entry, Undecodable, decode, encode
 from tracker.stream.server_info import ask
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def test_tests_bots_and_refused_clicks_take_nothing_and_see_the_first(data
     appender = Appender(database.redis_url)
     answers = (await appender.append(Lane(), entries, SECOND)).answers
     await appender.close()
-    assert answers == [Answer(0, None)] * 3 + [Answer(0, human.hash), Answer(0, human.hash)]
+    assert answers == [Decision(0, None)] * 3 + [Decision(0, human.hash), Decision(0, human.hash)]
     rows = [decode(delivery.fields) for delivery in await stored(database)]
     assert [row.is_unique for row in rows] == [False, False, False, True, False]
     assert [row.group_hash for row in rows] == [None, None, None, human.hash, human.hash]

@@ -27,7 +27,7 @@ from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.stream.appender import Lane
-from tracker.stream.record import Answer, Entry, decode, encode
+from tracker.stream.record import Decision, Entry, decode, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -55,8 +55,8 @@ async def test_the_window_is_fixed_from_the_first_click(database: Settings, star
     for visitor_key, (case, later, is_unique) in enumerate(LATER):
         clicks = [click_at(start, 1), click_at(start + later, 2)]
         answers = await append(database, *(click._replace(visitor_key=visitor_key) for click in clicks))
-        second = Answer(0, clicks[1].hash) if is_unique else Answer(1, clicks[0].hash)
-        assert answers == [Answer(0, clicks[0].hash), second], case
+        second = Decision(0, clicks[1].hash) if is_unique else Decision(1, clicks[0].hash)
+        assert answers == [Decision(0, clicks[0].hash), second], case
 
 
 @pytest.mark.parametrize("start", [start for _, start in STARTS], ids=[name for name, _ in STARTS])
@@ -140,8 +140,8 @@ async def test_clicks_that_waited_for_days_are_judged_too(database: Settings, wi
     offer = an_offer(unique_window=window)
     long_ago = 1_700_000_000_000
     first, second = click_at(long_ago, 1, offer=offer), click_at(long_ago + 1000, 2, offer=offer)
-    assert await append(database, first) == [Answer(0, first.hash)]
-    assert await append(database, second) == [Answer(1, first.hash)]
+    assert await append(database, first) == [Decision(0, first.hash)]
+    assert await append(database, second) == [Decision(1, first.hash)]
 
 
 @pytest.mark.parametrize("start", [start for _, start in STARTS], ids=[name for name, _ in STARTS])
@@ -163,7 +163,7 @@ def with_refused_duplicates(click: Click) -> Entry:
 async def test_refused_duplicates_are_duplicates_like_others(database: Settings) -> None:
     clicks = [click_at(NOON, 1), click_at(NOON + 5, 2), click_at(NOON + DAY, 3)]
     answers = await append_entries(database, [with_refused_duplicates(click) for click in clicks])
-    assert answers == [Answer(0, clicks[0].hash), Answer(1, clicks[0].hash), Answer(0, clicks[2].hash)]
+    assert answers == [Decision(0, clicks[0].hash), Decision(1, clicks[0].hash), Decision(0, clicks[2].hash)]
     rows = [decode(delivery.fields) for delivery in await stored(database)]
     assert [(row.is_unique, row.reason) for row in rows] == [(True, 0), (False, Reason.DUPLICATE), (True, 0)]
 
@@ -179,7 +179,7 @@ async def test_a_killed_server_remembers_visitors_and_answers(tmp_path: Path) ->
         await valkey.process.wait()
         valkey = await start_valkey(settings, claim)
         assert await append(settings, *clicks, lane=lane) == answers
-        assert await append(settings, click_at(NOON + MINUTE, 3)) == [Answer(1, clicks[0].hash)]
+        assert await append(settings, click_at(NOON + MINUTE, 3)) == [Decision(1, clicks[0].hash)]
         assert len(await stored(settings)) == 3
     finally:
         await valkey.stop()

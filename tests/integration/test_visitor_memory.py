@@ -26,7 +26,7 @@ from tracker.domain.click_id import hash_at as some_hash_at
 from tracker.domain.model import Click, ClickRow, Counter, Reason, Status
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.record.identity import EdgeId
-from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.spool import segments
 from tracker.ops import doctor
 from tracker.ops.explain import Question, explain
@@ -37,7 +37,7 @@ from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream import visitor_memory
 from tracker.stream.appender import Appender, Lane
-from tracker.stream.record import Answer, Entry, decode, encode, network_number
+from tracker.stream.record import Decision, Entry, decode, encode, network_number
 from tracker.stream.visitor_memory import VisitorMemory
 
 pytestmark = pytest.mark.anyio
@@ -69,11 +69,11 @@ class Stream:
         self.url = settings.redis_url
         self._appender, self._lane = Appender(self.url, memory=memory), Lane()
 
-    async def append(self, clicks: Sequence[Click]) -> list[Answer]:
+    async def append(self, clicks: Sequence[Click]) -> list[Decision]:
         return await self.append_entries([encode(click, outcomes_of(click)) for click in clicks])
 
-    async def append_entries(self, entries: Sequence[Entry]) -> list[Answer]:
-        answers: list[Answer] = []
+    async def append_entries(self, entries: Sequence[Entry]) -> list[Decision]:
+        answers: list[Decision] = []
         for start in range(0, len(entries), 512):
             receipt = await self._appender.append(self._lane, entries[start : start + 512], PATIENCE)
             self._lane.next()
@@ -83,7 +83,7 @@ class Stream:
     async def append_late(self, entries: Sequence[Entry]) -> None:
         await self._appender.append_late(Lane().id, 1, entries, PATIENCE, is_uncertain=False)
 
-    async def look(self, click: Click) -> Answer:
+    async def look(self, click: Click) -> Decision:
         (answer,) = (await self._appender.look([encode(click, outcomes_of(click))], PATIENCE)).answers
         return answer
 
@@ -127,7 +127,7 @@ async def stream_of(settings: Settings, memory: VisitorMemory) -> AsyncIterator[
             await stream.close()
 
 
-def unknown(answers: Sequence[Answer]) -> int:
+def unknown(answers: Sequence[Decision]) -> int:
     return sum(answer.is_unknown for answer in answers)
 
 
@@ -135,7 +135,7 @@ async def test_invented_visitors_leave_clicks_their_room(tmp_path: Path) -> None
     settings = resolve(Settings(data_dir=tmp_path / "var", stream_bytes=8 * MIB, append_timeout=PATIENCE))
     claim = await Claim.take(settings.data_dir)
     valkey = await start_valkey(settings, claim)
-    recorders = Recorders(settings, EdgeId(0, "0" * 16), Mint())
+    recorders = PartitionedRecorder(settings, EdgeId(0, "0" * 16), Mint())
     await recorders.start()
     try:
         async with stream_of(settings, VisitorMemory()) as stream:
@@ -169,7 +169,7 @@ async def test_invented_visitors_leave_clicks_their_room(tmp_path: Path) -> None
     assert segments(settings.data_dir / "spool") == []
 
 
-async def record(recorders: Recorders, clicks: list[Click]) -> list[int]:
+async def record(recorders: PartitionedRecorder, clicks: list[Click]) -> list[int]:
     (part,) = recorders.parts(clicks, [outcomes_of(click) for click in clicks])
     return await part.recorder.record(part.entries)
 
@@ -260,7 +260,7 @@ async def test_a_visitor_without_room_is_sent_on_as_new_and_counts_as_not(databa
         click = a_click(hash=hash_at(NOON))
         assert (
             await stream.append_entries([with_refused_duplicates(click)] * 2)
-            == [Answer(0, None, is_unknown=True)] * 2
+            == [Decision(0, None, is_unknown=True)] * 2
         )
         await stream.append_late([encode(click, outcomes_of(click))])
         rows = await stream.rows()
@@ -289,7 +289,7 @@ async def test_a_visitor_without_room_counts_for_clicks_and_not_for_uniques(data
         assert await stream.client.mget("cap:{0}:clicks", "cap:{0}:uniques") == ["2", None]
         await stream.client.set("cap:{0}:uniques", 1)
         (full,) = await stream.append([counted[0]._replace(counters=(uniques,))])
-        assert full == Answer(2, None), "a full cap takes no visitor who may be new"
+        assert full == Decision(2, None), "a full cap takes no visitor who may be new"
 
 
 async def test_a_call_of_unknown_fate_that_had_no_room_is_not_done_again(database: Settings) -> None:
@@ -307,7 +307,7 @@ async def test_a_call_of_unknown_fate_that_had_no_room_is_not_done_again(databas
 
 async def test_a_look_at_full_memory_writes_nothing(database: Settings) -> None:
     async with stream_of(database, NOBODYS) as stream:
-        assert await stream.look(a_click()) == Answer(0, None, is_unknown=True)
+        assert await stream.look(a_click()) == Decision(0, None, is_unknown=True)
         assert await stream.client.keys("*") == []
 
 
@@ -319,7 +319,7 @@ async def test_entries_of_spools_before_the_bound_are_read(database: Settings) -
         window = (86_400).to_bytes(4)
         assert control[1:5] != window
         await stream.append_late([(control[:1] + window + control[5:], record)])
-        assert await stream.append([click._replace(hash=hash_at(NOON + 1))]) == [Answer(1, click.hash)]
+        assert await stream.append([click._replace(hash=hash_at(NOON + 1))]) == [Decision(1, click.hash)]
 
 
 async def test_a_server_that_keeps_its_memory_to_itself_is_given_the_usual_bound(database: Settings) -> None:

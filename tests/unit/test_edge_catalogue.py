@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from tests.factories.rows import affiliate_row
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.catalogue.snapshot import Chunk
 
 
@@ -12,9 +12,9 @@ async def chunks(*ids: int) -> AsyncIterator[Chunk]:
     yield "affiliate", [(str(id_), affiliate_row(id_)) for id_ in ids]
 
 
-async def turns_of_others(catalog: Catalog, *ids: int) -> int:
+async def turns_of_others(catalogue: Catalogue, *ids: int) -> int:
     """How often the loop goes round for others while a catalogue is loaded."""
-    loading = asyncio.create_task(catalog.load(b"secret", chunks(*ids)))
+    loading = asyncio.create_task(catalogue.load(b"secret", chunks(*ids)))
     turns = 0
     while not loading.done():
         await asyncio.sleep(0)
@@ -23,11 +23,11 @@ async def turns_of_others(catalog: Catalog, *ids: int) -> int:
 
 
 async def loaded_and_dropped() -> None:
-    catalog = Catalog()
-    assert await turns_of_others(catalog, *range(1, 1001)) >= 50
-    assert len(catalog.affiliates) == 1000
-    assert await turns_of_others(catalog, 7) >= 49
-    assert list(catalog.affiliates) == [7]
+    catalogue = Catalogue()
+    assert await turns_of_others(catalogue, *range(1, 1001)) >= 50
+    assert len(catalogue.affiliates) == 1000
+    assert await turns_of_others(catalogue, 7) >= 49
+    assert list(catalogue.affiliates) == [7]
 
 
 def test_clicks_go_between_when_a_whole_catalogue_comes_or_goes() -> None:
@@ -35,11 +35,11 @@ def test_clicks_go_between_when_a_whole_catalogue_comes_or_goes() -> None:
 
 
 def test_a_row_that_cannot_be_read_is_left_out_and_told() -> None:
-    catalog = Catalog()
-    catalog.put("affiliate", "513", affiliate_row())
-    catalog.put("affiliate", "513", {"unreadable": "depth limit exceeded"})
-    assert catalog.affiliates == {}
-    assert catalog.problems == {("affiliate", "513"): ["left out: depth limit exceeded"]}
-    catalog.put("affiliate", "513", affiliate_row())
-    assert list(catalog.affiliates) == [513]
-    assert catalog.problems == {}
+    catalogue = Catalogue()
+    catalogue.put("affiliate", "513", affiliate_row())
+    catalogue.put("affiliate", "513", {"unreadable": "depth limit exceeded"})
+    assert catalogue.affiliates == {}
+    assert catalogue.problems == {("affiliate", "513"): ["left out: depth limit exceeded"]}
+    catalogue.put("affiliate", "513", affiliate_row())
+    assert list(catalogue.affiliates) == [513]
+    assert catalogue.problems == {}

@@ -14,7 +14,7 @@ import pytest
 
 from tracker.domain.click_id import hash_at, hash_for, is_click_hash, millis_of
 from tracker.domain.csv_rows import Columns
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import REQUIRED, ClickReader
@@ -130,7 +130,7 @@ def test_items_of_a_list_are_the_same_however_it_is_cut(text: str, size: int) ->
 
 @pytest.mark.parametrize(("content", "why"), _NO_FILES, ids=range(len(_NO_FILES)))
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str | bytes, why: str) -> None:
-    with pytest.raises(Complaint, match=why):
+    with pytest.raises(UserError, match=why):
         list(_file(tmp_path, content).lines())
 
 
@@ -248,7 +248,7 @@ _UNREADABLE = [
 def test_a_catalogue_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, why: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    with pytest.raises(Complaint, match=why):
+    with pytest.raises(UserError, match=why):
         list(entries.read(path, entries.Kinds(RESOURCES)))
 
 

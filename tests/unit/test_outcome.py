@@ -9,8 +9,8 @@ from tests.factories.rows import affiliate_row, block_row, cap_row, offer_row, t
 from tracker.domain import caps
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import NO_TERMS, Click, Outcome, Reason, Status
-from tracker.edge.catalogue.catalogue import Catalog
-from tracker.edge.outcome import prepare
+from tracker.edge.catalogue.catalogue import Catalogue
+from tracker.edge.outcome import prepare_outcomes
 
 NOW = millis_of(HASH)
 NOWHERE = {"country": ["XK"]}
@@ -18,18 +18,18 @@ OTHER = "https://other.test/?c={hash}&o={offer_id}&u={offer_url_id}"
 SENT_ON = f"https://other.test/?c={HASH}&o=3&u="
 
 
-def catalog_of(**offers: Any) -> Catalog:
+def catalogue_of(**offers: Any) -> Catalogue:
     """Offer 3 with these changes, offer 4 beside it, and affiliate 513."""
-    catalog = Catalog()
-    catalog.put("offer", "3", offer_row(3, **offers))
-    catalog.put("offer", "4", offer_row(4))
-    catalog.put("affiliate", "513", affiliate_row())
-    return catalog
+    catalogue = Catalogue()
+    catalogue.put("offer", "3", offer_row(3, **offers))
+    catalogue.put("offer", "4", offer_row(4))
+    catalogue.put("affiliate", "513", affiliate_row())
+    return catalogue
 
 
-def click_on(catalog: Catalog, **changes: Any) -> Click:
-    offer, affiliate = catalog.offers[3], catalog.affiliates[513]
-    terms = catalog.terms.get((3, 513), NO_TERMS)
+def click_on(catalogue: Catalogue, **changes: Any) -> Click:
+    offer, affiliate = catalogue.offers[3], catalogue.affiliates[513]
+    terms = catalogue.terms.get((3, 513), NO_TERMS)
     click = a_click(offer=offer, affiliate=affiliate, terms=terms, millis=NOW)
     link = click.link._replace(
         **{name: changes.pop(name) for name in list(changes) if name in click.link._fields}
@@ -71,8 +71,8 @@ REASONS: list[tuple[Reason, dict[str, Any], dict[str, Any]]] = [
 def test_each_reason_is_rejected_where_there_is_no_fallback(
     reason: Reason, offer: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    catalog = catalog_of(**offer)
-    outcomes = prepare(click_on(catalog, **changes), catalog)
+    catalogue = catalogue_of(**offer)
+    outcomes = prepare_outcomes(click_on(catalogue, **changes), catalogue)
     assert told(outcomes.unique) == ("rejected", reason, 3, None, "")
     assert outcomes.unique is outcomes.duplicate is outcomes.capped
 
@@ -81,8 +81,8 @@ def test_each_reason_is_rejected_where_there_is_no_fallback(
 def test_each_reason_is_forwarded_where_the_offer_has_a_fallback(
     reason: Reason, offer: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    catalog = catalog_of(fallback_url=OTHER, **offer)
-    assert told(prepare(click_on(catalog, **changes), catalog).unique) == (
+    catalogue = catalogue_of(fallback_url=OTHER, **offer)
+    assert told(prepare_outcomes(click_on(catalogue, **changes), catalogue).unique) == (
         "forwarded",
         reason,
         3,
@@ -111,48 +111,50 @@ BLOCKS: list[tuple[dict[str, Any], dict[str, Any], Reason]] = [
 
 @pytest.mark.parametrize(("block", "changes", "reason"), BLOCKS)
 def test_block_lists(block: dict[str, Any], changes: dict[str, Any], reason: Reason) -> None:
-    catalog = catalog_of()
-    catalog.put("block", "1", block)
-    click = click_on(catalog, **changes)
-    assert prepare(click, catalog).unique.reason is reason
-    assert prepare(click._replace(is_test=True), catalog).unique.reason is Reason.NONE
-    catalog.put("block", "1", None)
-    assert prepare(click, catalog).unique.reason is Reason.NONE
+    catalogue = catalogue_of()
+    catalogue.put("block", "1", block)
+    click = click_on(catalogue, **changes)
+    assert prepare_outcomes(click, catalogue).unique.reason is reason
+    assert prepare_outcomes(click._replace(is_test=True), catalogue).unique.reason is Reason.NONE
+    catalogue.put("block", "1", None)
+    assert prepare_outcomes(click, catalogue).unique.reason is Reason.NONE
 
 
 def test_two_rows_that_block_the_same_are_both_needed_to_go() -> None:
-    catalog = catalog_of()
+    catalogue = catalogue_of()
     for id_ in (1, 2):
-        catalog.put("block", str(id_), block_row(id_, "source", "spam"))
-    catalog.put("block", "1", None)
-    assert prepare(click_on(catalog, source="spam"), catalog).unique.reason is Reason.SOURCE_BLOCKED
+        catalogue.put("block", str(id_), block_row(id_, "source", "spam"))
+    catalogue.put("block", "1", None)
+    assert (
+        prepare_outcomes(click_on(catalogue, source="spam"), catalogue).unique.reason is Reason.SOURCE_BLOCKED
+    )
 
 
 def test_a_block_that_cannot_be_read_is_told_and_left_out() -> None:
-    catalog = catalog_of()
-    catalog.put("block", "1", block_row(1, "ip", "nonsense"))
-    assert "nonsense" in catalog.problems["block", "1"][0]
-    assert prepare(click_on(catalog), catalog).unique.status is Status.ACCEPTED
+    catalogue = catalogue_of()
+    catalogue.put("block", "1", block_row(1, "ip", "nonsense"))
+    assert "nonsense" in catalogue.problems["block", "1"][0]
+    assert prepare_outcomes(click_on(catalogue), catalogue).unique.status is Status.ACCEPTED
 
 
 @pytest.mark.parametrize(("status", "reason"), [("blocked", 20), ("pending", 21)])
 def test_an_affiliates_status(status: str, reason: int) -> None:
-    catalog = catalog_of(fallback_url=OTHER)
-    catalog.put("affiliate", "513", affiliate_row(status=status))
-    outcome = prepare(click_on(catalog), catalog).unique
+    catalogue = catalogue_of(fallback_url=OTHER)
+    catalogue.put("affiliate", "513", affiliate_row(status=status))
+    outcome = prepare_outcomes(click_on(catalogue), catalogue).unique
     # A blocked affiliate's clicks go nowhere, whatever fallback there is.
     assert told(outcome)[:2] == ("rejected" if status == "blocked" else "forwarded", reason)
 
 
 def test_terms_approve_and_close() -> None:
-    catalog = catalog_of(visibility="approval")
-    catalog.put("terms", "3:513", terms_row())
-    assert prepare(click_on(catalog), catalog).unique.status is Status.ACCEPTED
+    catalogue = catalogue_of(visibility="approval")
+    catalogue.put("terms", "3:513", terms_row())
+    assert prepare_outcomes(click_on(catalogue), catalogue).unique.status is Status.ACCEPTED
     for status in ("pending", "rejected", None):
-        catalog.put("terms", "3:513", terms_row(status=status))
-        assert prepare(click_on(catalog), catalog).unique.reason is Reason.AFFILIATE_NOT_APPROVED
-    catalog.put("terms", "3:513", terms_row(closed_until=NOW + 1))
-    assert prepare(click_on(catalog), catalog).unique.reason is Reason.OFFER_CLOSED
+        catalogue.put("terms", "3:513", terms_row(status=status))
+        assert prepare_outcomes(click_on(catalogue), catalogue).unique.reason is Reason.AFFILIATE_NOT_APPROVED
+    catalogue.put("terms", "3:513", terms_row(closed_until=NOW + 1))
+    assert prepare_outcomes(click_on(catalogue), catalogue).unique.reason is Reason.OFFER_CLOSED
 
 
 CHAINS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, int, int | None, str]]] = [
@@ -230,17 +232,17 @@ CHAINS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], tuple[st
 def test_the_chain_of_fallbacks(
     offer: dict[str, Any], other: dict[str, Any], network: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    catalog = catalog_of(**offer)
-    catalog.put("offer", "4", offer_row(4, **other))
-    catalog.put("network", "true", {"fallback_url": None, "fallback_offer_id": None} | network)
-    status, _, offer_id, url_id, location = told(prepare(click_on(catalog), catalog).capped)
+    catalogue = catalogue_of(**offer)
+    catalogue.put("offer", "4", offer_row(4, **other))
+    catalogue.put("network", "true", {"fallback_url": None, "fallback_offer_id": None} | network)
+    status, _, offer_id, url_id, location = told(prepare_outcomes(click_on(catalogue), catalogue).capped)
     assert (status, offer_id, url_id, location) == expected
 
 
 def test_the_url_asked_for_has_its_fallback_also_where_the_offer_is_refused() -> None:
-    catalog = catalog_of(status="paused", urls=[url_row(30), url_row(31, fallback_url=OTHER)])
-    assert prepare(click_on(catalog, url_id=31), catalog).unique.location == SENT_ON
-    assert prepare(click_on(catalog, url_id=30), catalog).unique.status is Status.REJECTED
+    catalogue = catalogue_of(status="paused", urls=[url_row(30), url_row(31, fallback_url=OTHER)])
+    assert prepare_outcomes(click_on(catalogue, url_id=31), catalogue).unique.location == SENT_ON
+    assert prepare_outcomes(click_on(catalogue, url_id=30), catalogue).unique.status is Status.REJECTED
 
 
 DUPLICATES: list[tuple[dict[str, Any], bool, tuple[str, int]]] = [
@@ -259,39 +261,44 @@ DUPLICATES: list[tuple[dict[str, Any], bool, tuple[str, int]]] = [
 def test_the_duplicate_policy_and_its_certainty(
     offer: dict[str, Any], is_certain: bool, expected: tuple[str, int]
 ) -> None:
-    catalog = catalog_of(**offer)
-    outcomes = prepare(click_on(catalog, is_certain=is_certain), catalog)
+    catalogue = catalogue_of(**offer)
+    outcomes = prepare_outcomes(click_on(catalogue, is_certain=is_certain), catalogue)
     assert told(outcomes.unique)[:2] == ("accepted", 0)
     assert told(outcomes.duplicate)[:2] == expected
 
 
 def test_a_url_for_first_clicks_only_leaves_duplicates_to_the_others() -> None:
-    catalog = catalog_of(urls=[url_row(30, targeting={"unique": True}, weight=10**6), url_row(31)])
-    unique, duplicate, _ = prepare(click_on(catalog, visitor_key=1), catalog)
+    catalogue = catalogue_of(urls=[url_row(30, targeting={"unique": True}, weight=10**6), url_row(31)])
+    unique, duplicate, _ = prepare_outcomes(click_on(catalogue, visitor_key=1), catalogue)
     assert (unique.offer_url_id, duplicate.offer_url_id) == (30, 31)
 
 
 def test_only_a_capped_offer_has_a_capped_outcome() -> None:
-    plain, capped = catalog_of(), catalog_of(caps=[cap_row(5)])
-    unique, _, same = prepare(click_on(plain), plain)
+    plain, capped = catalogue_of(), catalogue_of(caps=[cap_row(5)])
+    unique, _, same = prepare_outcomes(click_on(plain), plain)
     assert unique is same
-    assert told(prepare(click_on(capped), capped).capped)[:2] == ("rejected", Reason.CAPPED)
+    assert told(prepare_outcomes(click_on(capped), capped).capped)[:2] == ("rejected", Reason.CAPPED)
     for changes in ({"is_test": True}, {"bot_reason": "crawler: X"}):
-        outcomes = prepare(click_on(capped, **changes), capped)
+        outcomes = prepare_outcomes(click_on(capped, **changes), capped)
         assert outcomes.capped is outcomes.unique, "neither counts"
 
 
 def test_deep_links_go_to_the_offers_hosts_only() -> None:
-    catalog = catalog_of(deep_link_hosts=["shop.test"], urls=[url_row(30, "https://shop.test/?c={hash}")])
-    asked = click_on(catalog, deep_link="https://shop.test/shoes?color=red#top")
-    assert prepare(asked, catalog).unique.location == f"https://shop.test/shoes?color=red&c={HASH}#top"
+    catalogue = catalogue_of(deep_link_hosts=["shop.test"], urls=[url_row(30, "https://shop.test/?c={hash}")])
+    asked = click_on(catalogue, deep_link="https://shop.test/shoes?color=red#top")
+    assert (
+        prepare_outcomes(asked, catalogue).unique.location
+        == f"https://shop.test/shoes?color=red&c={HASH}#top"
+    )
     for evil in ("https://evil.test/", "http://shop.test/", "https://shop.test@evil.test/", "//evil.test"):
-        outcome = prepare(click_on(catalog, deep_link=evil), catalog).unique
+        outcome = prepare_outcomes(click_on(catalogue, deep_link=evil), catalogue).unique
         assert outcome.location == f"https://shop.test/?c={HASH}"
-    closed = catalog_of()
+    closed = catalogue_of()
     assert (
         "shoes"
-        not in prepare(click_on(closed, deep_link="https://offer3.test/shoes"), closed).unique.location
+        not in prepare_outcomes(
+            click_on(closed, deep_link="https://offer3.test/shoes"), closed
+        ).unique.location
     )
 
 
@@ -310,15 +317,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "complaint"), WRONG)
 def test_a_part_that_is_wrong_is_told_and_the_rest_serves(changes: dict[str, Any], complaint: str) -> None:
-    catalog = catalog_of(**changes)
-    (why,) = catalog.problems["offer", "3"]
+    catalogue = catalogue_of(**changes)
+    (why,) = catalogue.problems["offer", "3"]
     assert why.startswith(complaint)
-    assert prepare(click_on(catalog), catalog).unique.status is Status.ACCEPTED
-    catalog.put("offer", "3", offer_row(3))
-    assert not catalog.problems
+    assert prepare_outcomes(click_on(catalogue), catalogue).unique.status is Status.ACCEPTED
+    catalogue.put("offer", "3", offer_row(3))
+    assert not catalogue.problems
 
 
 def test_an_offer_that_cannot_be_served_as_saved_says_why() -> None:
-    catalog = catalog_of(targeting={"unique": True})
-    assert catalog.offers[3].problem == "targeting: unique is a rule of offer URLs"
-    assert catalog.problems["offer", "3"]
+    catalogue = catalogue_of(targeting={"unique": True})
+    assert catalogue.offers[3].problem == "targeting: unique is a rule of offer URLs"
+    assert catalogue.problems["offer", "3"]

@@ -22,7 +22,7 @@ from tracker.api.conversions import manual as manual_conversions
 from tracker.api.http.complete_until import CompleteUntil
 from tracker.api.http.exports import RunningExports
 from tracker.api.http.problems import answer_defect, answer_not_migrated, answer_problem, answer_unavailable
-from tracker.api.http.rate_limits import Limits, TellLimits
+from tracker.api.http.rate_limits import Limits, RateLimitHeaders
 from tracker.api.http.routing import PathRouter
 from tracker.api.partner_access import endpoints as partner_access
 from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
@@ -76,7 +76,7 @@ def create_api(settings: Settings) -> Starlette:
     """The API's application; the engines' addresses must be set. It starts also while they are away."""
     answers: Counter[int] = Counter()
     app = Starlette(
-        middleware=[Middleware(health.CountAnswers, answers), Middleware(TellLimits)],
+        middleware=[Middleware(health.CountAnswers, answers), Middleware(RateLimitHeaders)],
         exception_handlers=_EXCEPTION_HANDLERS,
     )
     app.router = PathRouter([route for resource in _RESOURCES for route in resource.routes], _opened)

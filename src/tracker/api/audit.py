@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.catalogue import PageQuery, list_rows, listed
 from tracker.api.conversions import affiliate_postbacks, period_closes
 from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.query import Id, Text, choice, read_query
 from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
 from tracker.catalogue.resource import READ, ROOT
@@ -57,7 +57,7 @@ class Change(BaseModel):
 
 @documented.validate(
     query=AuditQuery,
-    resp=answers(listed("ChangeList", Change), 401, 403, 422, 503),
+    resp=responses(listed("ChangeList", Change), 401, 403, 422, 503),
     security=needs(READ),
     tags=["Management"],
     operation_id="list_changes",

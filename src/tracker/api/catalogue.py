@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MERGE_PATCH, read_object
-from tracker.api.http.endpoint import SHOWN, answers, documented, needs
+from tracker.api.http.endpoint import SHOWN, documented, needs, responses
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import SECURITY_HEADERS
 from tracker.api.http.query import (
@@ -263,7 +263,7 @@ def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
         await check_parent(request.app.state.pool, resource.table, place, or_archived=True)
         return await list_rows(request, resource.table, query, place)
 
-    answer = answers(_list_model(resource, shown), 401, 403, 404, 422, 503)
+    answer = responses(_list_model(resource, shown), 401, 403, 404, 422, 503)
     return _document(
         resource,
         "get",
@@ -287,7 +287,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
         return as_json(row, 201, {"Location": location, "ETag": etag(row)})
 
     errors = tuple(status for status in _CHANGES if status != 412)
-    answer = answers(_made_model(resource, shown), *errors, status=201)
+    answer = responses(_made_model(resource, shown), *errors, status=201)
     return _document(
         resource,
         "post",
@@ -308,7 +308,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
         row = found(await edit.one(request.app.state.pool, resource.table, place), resource)
         return as_json(row, headers={"ETag": etag(row)})
 
-    answer = answers(shown, 401, 403, 404, 422, 503)
+    answer = responses(shown, 401, 403, 404, 422, 503)
     text = f"Get: {resource.noun}\n\n{_HOW_GOT}"
     return _document(resource, "get", "get", text, get, scopes=(READ,), resp=answer)
 
@@ -335,7 +335,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         json=_patch_model(resource),
         headers=IfMatch,
         **({"query": parameters} if resource.confirmable else {}),
-        resp=answers(_changed_model(resource, shown), *_CHANGES),
+        resp=responses(_changed_model(resource, shown), *_CHANGES),
     )
 
 
@@ -363,5 +363,5 @@ def _delete(resource: Resource) -> _Handler:
         delete,
         scopes=(resource.scope,),
         headers=IfMatch,
-        resp=answers(None, 401, 403, 404, 409, 412, 422, 503, status=204),
+        resp=responses(None, 401, 403, 404, 409, 412, 422, 503, status=204),
     )

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import SECURITY_HEADERS, invalid
 from tracker.api.http.query import From, ZoneQuery, read_query
 from tracker.domain.local_time import first_second
-from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrl, explain
+from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
 
 PATH = "/backend/open-api/v1/explain"
 
@@ -95,7 +95,7 @@ class Explained(BaseModel):
 
 @documented.validate(
     query=ExplainQuery,
-    resp=answers(Explained, 401, 403, 422, 503),
+    resp=responses(Explained, 401, 403, 422, 503),
     security=needs(_SCOPE),
     tags=["Links"],
     operation_id="explain_link",
@@ -113,7 +113,7 @@ async def explain_link(request: Request) -> Response:
     await to_thread(state.geo.reload_changed)
     try:
         told = await explain(state.settings, state.geo, query.question(state.settings.time_zone))
-    except UnreadableUrl as error:
+    except UnreadableUrlError as error:
         raise invalid({"url": [str(error)]}) from None
     return Response(orjson.dumps(told), headers=SECURITY_HEADERS, media_type="application/json")
 

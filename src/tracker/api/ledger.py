@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.http.auth import authorize
 from tracker.api.http.complete_until import header
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.http.query import From, To, ZoneQuery, read_query
 from tracker.domain.local_time import first_second, last_second
@@ -135,7 +135,7 @@ class LedgerAnswer(BaseModel):
 
 @documented.validate(
     query=LedgerQuery,
-    resp=answers(LedgerAnswer, 401, 403, 422, 503),
+    resp=responses(LedgerAnswer, 401, 403, 422, 503),
     security=needs(_SCOPE),
     tags=["Ledger"],
     operation_id="read_ledger",

@@ -17,11 +17,11 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.clicks.query import FilterQuery
 from tracker.api.http.auth import authorize
 from tracker.api.http.complete_until import complete_until
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.http.query import EXCEL, SeparatorQuery, choice, read_query
-from tracker.api.http.visibility import Sight
+from tracker.api.http.visibility import Visibility
 from tracker.domain.local_time import offsets
 from tracker.domain.money import show
 from tracker.store.clicks.list import ClickFilter
@@ -29,7 +29,7 @@ from tracker.store.paging import TOO_SLOW
 from tracker.store.reports import report as reports
 from tracker.store.reports.closes import ChangedSinceClose
 from tracker.store.reports.conversions import COUNTS, KINDS
-from tracker.store.reports.report import Asked, Group, Offset, Report, Sums
+from tracker.store.reports.report import Group, Offset, Report, ReportRequest, Sums
 from tracker.store.time_span import Span
 
 PATH = "/backend/open-api/v1/users/reports"
@@ -172,12 +172,12 @@ class ReportAnswer(BaseModel):
     )
 
 
-_ALL = Sight(tuple(ReportRow.model_fields))
+_ALL = Visibility(tuple(ReportRow.model_fields))
 
 
 @documented.validate(
     query=ReportQuery,
-    resp=answers(ReportAnswer, 401, 403, 422, 503),
+    resp=responses(ReportAnswer, 401, 403, 422, 503),
     security=needs(_SCOPE),
     tags=["Reports"],
     operation_id="read_report",
@@ -200,7 +200,7 @@ async def read_report(request: Request) -> Response:
 routes: list[BaseRoute] = [Route(PATH, read_report)]
 
 
-async def answer_report(request: Request, query: ReportQuery, sight: Sight) -> Response:
+async def answer_report(request: Request, query: ReportQuery, sight: Visibility) -> Response:
     """What is seen of a report."""
     query.check_separator()
     complete = await complete_until(request)
@@ -214,17 +214,17 @@ async def answer_report(request: Request, query: ReportQuery, sight: Sight) -> R
     return answer
 
 
-async def _asked(request: Request, query: ReportQuery, sight: Sight) -> Asked:
+async def _asked(request: Request, query: ReportQuery, sight: Visibility) -> ReportRequest:
     network_zone, basis = request.app.state.settings.time_zone, query.date_basis
     clicks = sight.narrow(query.clicks(network_zone))
     if reports.TIMES.keys().isdisjoint(query.group_by):
-        return Asked(clicks, query.group_by, basis=basis)
+        return ReportRequest(clicks, query.group_by, basis=basis)
     clicks = _clamped(clicks, await reports.extent(request.app.state.pool, basis))
     low, high = clicks.span.low // 1000, -(-clicks.span.high // 1000)
     if high - low > _MOST_DAYS * 86_400:
         raise invalid({"created_from": [f"leaves more than {_MOST_DAYS} days to go through by day or hour"]})
     changes = offsets(low, high, query.zone(network_zone))
-    return Asked(clicks, query.group_by, [Offset(*offset) for offset in changes], basis)
+    return ReportRequest(clicks, query.group_by, [Offset(*offset) for offset in changes], basis)
 
 
 def _clamped(clicks: ClickFilter, to: Span) -> ClickFilter:
@@ -232,7 +232,7 @@ def _clamped(clicks: ClickFilter, to: Span) -> ClickFilter:
     return clicks._replace(span=Span(low, max(low, min(clicks.span.high, to.high))))
 
 
-async def _read(request: Request, asked: Asked) -> Report:
+async def _read(request: Request, asked: ReportRequest) -> Report:
     try:
         return await reports.read(request.app.state.pool, asked)
     except TOO_SLOW:
@@ -243,7 +243,7 @@ async def _read(request: Request, asked: Asked) -> Report:
         raise Problem(503, detail, errors=errors) from None
 
 
-def _json(groups: Sequence[str], report: Report, sight: Sight) -> Response:
+def _json(groups: Sequence[str], report: Report, sight: Visibility) -> Response:
     other = _other(report)
     body = {
         "data": list(_rows(groups, report, sight)),
@@ -254,7 +254,7 @@ def _json(groups: Sequence[str], report: Report, sight: Sight) -> Response:
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 
 
-def _file(query: ReportQuery, groups: Sequence[str], report: Report, sight: Sight) -> Response:
+def _file(query: ReportQuery, groups: Sequence[str], report: Report, sight: Visibility) -> Response:
     names = [name for group in groups for name in (FIELDS[group], _NAMES.get(group)) if name in sight.keys]
     rows: list[dict[str, object]] = list(_rows(groups, report, sight))
     other = _other(report)
@@ -274,7 +274,7 @@ def _file(query: ReportQuery, groups: Sequence[str], report: Report, sight: Sigh
     return Response(body, headers=headers, media_type=CSV)
 
 
-def changes_of(changed: ChangedSinceClose, sight: Sight) -> dict[str, object]:
+def changes_of(changed: ChangedSinceClose, sight: Visibility) -> dict[str, object]:
     """What is seen of what changed, and the line that says it."""
     kinds = [kind for kind in ("payout", "revenue") if kind in sight.keys]
     money = {
@@ -306,7 +306,7 @@ def _flat(row: dict[str, Any], money: Sequence[tuple[str, str]]) -> dict[str, ob
     return {**counts, **{f"{kind}_{currency}": row[kind].get(currency, "0.00") for kind, currency in money}}
 
 
-def _rows(groups: Sequence[str], report: Report, sight: Sight) -> Iterator[dict[str, object]]:
+def _rows(groups: Sequence[str], report: Report, sight: Visibility) -> Iterator[dict[str, object]]:
     for group in sorted(report.groups, key=lambda group: _time(groups, group)):
         row: dict[str, object] = {}
         for name, key in zip(groups, _keys(groups, group), strict=True):
@@ -345,7 +345,7 @@ def _key(group: str, told: list[Any]) -> object:
     return told[0] or (None if group in _NULLABLE else "")
 
 
-def _sums(sums: Sums, sight: Sight) -> dict[str, object]:
+def _sums(sums: Sums, sight: Visibility) -> dict[str, object]:
     money = {
         kind: {currency: show(sums.money[kind, currency]) for currency in sorted(_currencies(sums, kind))}
         for kind in KINDS

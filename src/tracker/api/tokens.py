@@ -16,7 +16,7 @@ from tracker.api.catalogue import IfMatch, PageQuery, as_json, editor_of, list_r
 from tracker.api.http import query
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.http.query import Bool, Query, read_query
 from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
@@ -131,7 +131,9 @@ def _documented(action: str, **more: Any) -> Callable[[Handler], Handler]:
 class Tokens(HTTPEndpoint):
     """All tokens."""
 
-    @_documented("list", query=TokenQuery, resp=answers(listed("TokenList", TokenShown), 401, 403, 422, 503))
+    @_documented(
+        "list", query=TokenQuery, resp=responses(listed("TokenList", TokenShown), 401, 403, 422, 503)
+    )
     async def get(self, request: Request) -> Response:
         """List tokens
 
@@ -143,7 +145,7 @@ class Tokens(HTTPEndpoint):
     @_documented(
         "create",
         json=TokenFields,
-        resp=answers(IssuedTokenShown, 400, 401, 403, 413, 415, 422, 503, status=201),
+        resp=responses(IssuedTokenShown, 400, 401, 403, 413, 415, 422, 503, status=201),
     )
     async def post(self, request: Request) -> Response:
         """Make a token
@@ -165,7 +167,7 @@ class Tokens(HTTPEndpoint):
 class OneToken(HTTPEndpoint):
     """One token."""
 
-    @_documented("get", resp=answers(TokenShown, 401, 403, 404, 422, 503))
+    @_documented("get", resp=responses(TokenShown, 401, 403, 404, 422, 503))
     async def get(self, request: Request) -> Response:
         """Get a token
 
@@ -178,7 +180,7 @@ class OneToken(HTTPEndpoint):
         )
         return as_json(row, headers={"ETag": etag(row)})
 
-    @_documented("change", json=TokenPatch, headers=IfMatch, resp=answers(TokenShown, *_CHANGES))
+    @_documented("change", json=TokenPatch, headers=IfMatch, resp=responses(TokenShown, *_CHANGES))
     async def patch(self, request: Request) -> Response:
         """Change a token
 
@@ -191,7 +193,7 @@ class OneToken(HTTPEndpoint):
         row = await change_row(editor_of(request, token), _CHANGED, place, given)
         return as_json(row, headers={"ETag": etag(row)})
 
-    @_documented("revoke", resp=answers(None, 401, 403, 404, 422, 503, status=204))
+    @_documented("revoke", resp=responses(None, 401, 403, 404, 422, 503, status=204))
     async def delete(self, request: Request) -> Response:
         """Revoke a token
 
@@ -205,7 +207,7 @@ class OneToken(HTTPEndpoint):
 
 
 @_documented(
-    "rotate", json=Rotation, resp=answers(IssuedTokenShown, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+    "rotate", json=Rotation, resp=responses(IssuedTokenShown, 400, 401, 403, 404, 409, 413, 415, 422, 503)
 )
 async def rotate_token(request: Request) -> Response:
     """Give a token another secret

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.catalogue import as_json, routes_of
 from tracker.api.http import query as parameters
 from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import Errors, Problem
 from tracker.api.http.query import Query, choice, read_query
 from tracker.catalogue.fields import (
@@ -342,7 +342,7 @@ class TrackingLink(BaseModel):
 
 @documented.validate(
     query=LinkQuery,
-    resp=answers(TrackingLink, 401, 403, 404, 422, 503),
+    resp=responses(TrackingLink, 401, 403, 404, 422, 503),
     security=needs(READ),
     tags=["Links"],
     operation_id="get_link",

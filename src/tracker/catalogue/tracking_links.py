@@ -7,7 +7,7 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from tracker.domain.test_links import sign
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.catalogue import link_hosts
@@ -16,7 +16,7 @@ from tracker.store.catalogue.read import visitor_secret
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
-class LinkError(Complaint):
+class LinkError(UserError):
     """The link would lead nowhere; the message says why."""
 
 

@@ -33,7 +33,7 @@ from tracker.catalogue.resource import (
 )
 from tracker.commands.arguments import add_confirm, add_json, whole
 from tracker.domain.model import MAX_ID
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row
@@ -129,7 +129,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     try:
         asyncio.run(_run(settings, _resource(arguments.command), arguments))
     except Problem as problem:
-        raise Complaint(problem.detail) from None
+        raise UserError(problem.detail) from None
     return 0
 
 
@@ -137,12 +137,12 @@ async def _run(settings: Settings, resource: Resource, arguments: Namespace) -> 
     assert settings.postgres_dsn
     pool = await open_pool(settings.postgres_dsn)
     try:
-        await _DOES[arguments.action](Asked(pool, resource, arguments))
+        await _DOES[arguments.action](CatalogueRequest(pool, resource, arguments))
     finally:
         pool.terminate()
 
 
-class Asked(NamedTuple):
+class CatalogueRequest(NamedTuple):
     """What is to be done, and to what."""
 
     pool: Pool
@@ -159,7 +159,7 @@ class Asked(NamedTuple):
         return Editor(self.pool, _author(), if_match, self.arguments.dry_run, confirmed)
 
 
-async def _list(asked: Asked) -> None:
+async def _list(asked: CatalogueRequest) -> None:
     table = asked.resource.table
     place = asked.place(table.parent)
     await check_parent(asked.pool, table, place, or_archived=True)
@@ -178,23 +178,23 @@ async def _list(asked: Asked) -> None:
         _print_table(list(dict.fromkeys((*table.fixed, *asked.resource.filters))), rows)
 
 
-async def _show(asked: Asked) -> None:
+async def _show(asked: CatalogueRequest) -> None:
     table = asked.resource.table
     place = asked.place(*table.fixed)
     _print_row(asked, found(await edit.one(asked.pool, table, place), asked.resource))
 
 
-async def _add(asked: Asked) -> None:
+async def _add(asked: CatalogueRequest) -> None:
     place = asked.place(asked.resource.table.parent)
     _print_row(asked, await create_row(asked.editor(), asked.resource, place, _given(asked)))
 
 
-async def _set(asked: Asked) -> None:
+async def _set(asked: CatalogueRequest) -> None:
     place = asked.place(*asked.resource.table.fixed)
     _print_row(asked, await change_row(asked.editor(), asked.resource, place, _given(asked)))
 
 
-async def _rm(asked: Asked) -> None:
+async def _rm(asked: CatalogueRequest) -> None:
     table = asked.resource.table
     place = asked.place(*table.fixed)
     await delete_row(asked.editor(), asked.resource, place)
@@ -206,7 +206,7 @@ async def _rm(asked: Asked) -> None:
         print(f"{path}: {'would be ' if asked.arguments.dry_run else ''}{done}")
 
 
-_DOES: Mapping[str, Callable[[Asked], Awaitable[None]]] = {
+_DOES: Mapping[str, Callable[[CatalogueRequest], Awaitable[None]]] = {
     "list": _list,
     "show": _show,
     "add": _add,
@@ -225,11 +225,11 @@ def _assignment(word: str) -> Assignment:
     return Assignment(field.removesuffix(":"), text, field.endswith(":"))
 
 
-def _given(asked: Asked) -> Row:
+def _given(asked: CatalogueRequest) -> Row:
     given: Row = {}
     for assignment in asked.arguments.assignments:
         if assignment.field in given:
-            raise Complaint(f"{assignment.field} is given more than once")
+            raise UserError(f"{assignment.field} is given more than once")
         given[assignment.field] = _value(assignment, asked.resource.fields.model_fields)
     return given
 
@@ -243,7 +243,7 @@ def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:
         value: object = orjson.loads(text)
     except orjson.JSONDecodeError:
         if assignment.is_json:
-            raise Complaint(f"{assignment.field} is not JSON") from None
+            raise UserError(f"{assignment.field} is not JSON") from None
         return text
     is_text = field is not None and field.annotation is str and not assignment.is_json
     return text if is_text else value
@@ -281,7 +281,7 @@ def _about(named: tuple[str, FieldInfo]) -> str:
     return f"  {name:20} {' '.join(part for part in parts if part)}".rstrip()
 
 
-def _print_row(asked: Asked, row: Row) -> None:
+def _print_row(asked: CatalogueRequest, row: Row) -> None:
     warnings = row.get(WARNINGS, [])
     if asked.arguments.json:
         print(orjson.dumps(row).decode())

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
 from tracker.commands.arguments import add_json
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.ops import doctor
 from tracker.ops.upgrade import checks as upgrade
 from tracker.ops.upgrade.concern import Concern
@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: Namespace) -> int:
     if arguments.dry_run and not arguments.fix:
-        raise Complaint("--dry-run goes with --fix")
+        raise UserError("--dry-run goes with --fix")
     if arguments.upgrade or arguments.fix:
         return asyncio.run(_upgrade(settings, arguments))
     findings = asyncio.run(doctor.examine(settings, arguments.only))

@@ -39,7 +39,7 @@ async def _check_slot(settings: Settings, edge: EdgeId) -> None:
     """See that no edge on another machine has the slot.
 
     Raises:
-        CannotStart: one has.
+        CannotStartError: one has.
     """
     assert settings.redis_url
     watch = SlotWatch(settings.redis_url, edge)

@@ -17,7 +17,7 @@ from tracker.commands.arguments import add_confirm, add_json
 from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
 from tracker.domain.normalise import text_of
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
@@ -170,7 +170,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     except OSError as error:
         if error.filename is None:  # it is no file, but a server
             raise
-        raise Complaint(f"{error.filename}: {(error.strerror or str(error)).lower()}") from None
+        raise UserError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from None
 
 
 @asynccontextmanager
@@ -179,7 +179,7 @@ async def _importing(settings: Settings) -> AsyncIterator[Connection]:
     connection = await db.connect(settings.postgres_dsn)
     try:
         if not await imports.begin(connection):
-            raise Complaint("another import is running")
+            raise UserError("another import is running")
         yield connection
     finally:
         await connection.close()
@@ -197,7 +197,7 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     for line in result.errors[:_MOST_ERRORS]:
         print(line, file=sys.stderr)
     if result.errors:
-        raise Complaint(f"{len(result.errors)} things are wrong; nothing is changed")
+        raise UserError(f"{len(result.errors)} things are wrong; nothing is changed")
     for line in result.warnings[:_MOST_ERRORS]:
         print(f"tracker: warning: {line}", file=sys.stderr)
     print(json.dumps(_plan(result)) if arguments.json else _plan_in_words(result, arguments.dry_run))
@@ -266,7 +266,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
 def _see_that_they_differ(given: Path, bad_rows: Path | None) -> None:
     """A file to which its own bad rows are appended has no end."""
     if bad_rows is not None and bad_rows.exists() and given.exists() and given.samefile(bad_rows):
-        raise Complaint(f"{given}: --skip-bad needs another file than the one that is read")
+        raise UserError(f"{given}: --skip-bad needs another file than the one that is read")
 
 
 async def _means(
@@ -282,7 +282,7 @@ async def _means(
 def _names(arguments: Namespace) -> dict[str, str]:
     given = yaml_file.read(arguments.map_file) if arguments.map_file else {}
     if not isinstance(given, dict):
-        raise Complaint(f"{arguments.map_file} is not an object of their names and ours")
+        raise UserError(f"{arguments.map_file} is not an object of their names and ours")
     return {str(theirs): str(ours or "") for theirs, ours in given.items()} | dict(arguments.map)
 
 
@@ -296,7 +296,7 @@ def _opened(given: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
             yield RowFile(given, columns, content)
         return
     if sys.stdin is None:
-        raise Complaint("stdin is closed")
+        raise UserError("stdin is closed")
     with spooled(sys.stdin.buffer, data_dir) as content:
         yield RowFile(Path("stdin"), columns, content)
 

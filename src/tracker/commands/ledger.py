@@ -10,7 +10,7 @@ from datetime import tzinfo
 
 from tracker.commands.arguments import add_json
 from tracker.domain.local_time import first_second, last_second, read_local, zone_named
-from tracker.errors import complain
+from tracker.errors import print_error
 from tracker.ops import ledger
 from tracker.settings import Settings
 
@@ -43,14 +43,14 @@ def run(settings: Settings, arguments: Namespace) -> int:
         return _forget_edge(settings, arguments.forget_edge)
     zone = arguments.tz or zone_named(settings.time_zone)
     if arguments.verify and (getattr(arguments, "from") or arguments.to):
-        return complain("--verify has a FROM and a TO of its own: leave --from and --to out", 2)
+        return print_error("--verify has a FROM and a TO of its own: leave --from and --to out", 2)
     first, last = arguments.verify or (getattr(arguments, "from"), arguments.to)
     end = int(time.time()) if last is None else last_second(read_local(last, is_end=True), zone)
     start = end - 3600 if first is None else first_second(read_local(first, is_end=False), zone)
     try:
         minutes = ledger.minutes_between(start, end)
     except ValueError as error:
-        return complain(f"{first or last} {error}")
+        return print_error(f"{first or last} {error}")
     told, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
     if arguments.json:
         print(json.dumps(ledger.as_json(told, zone, complete_until)))
@@ -63,7 +63,7 @@ def _forget_edge(settings: Settings, slot: str) -> int:
     try:
         spooled = asyncio.run(ledger.forget_edge(settings, slot))
     except LookupError as error:
-        return complain(str(error))
+        return print_error(str(error))
     lost = f"; {spooled} clicks in its spool are lost unless it runs again" if spooled else ""
     print(f"edge {slot} is forgotten{lost}")
     return 0

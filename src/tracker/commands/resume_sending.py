@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tracker.commands.arguments import whole
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author
@@ -68,10 +68,10 @@ async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> lis
         try:
             number, held = await affiliate_postbacks.count_held(connection, id_)
         except LookupError:
-            raise Complaint(f"there is no affiliate {id_}") from None
+            raise UserError(f"there is no affiliate {id_}") from None
         except ValueError:
             advice = f"tracker affiliates set {id_} status=active is_archived=false"
-            raise Complaint(f"affiliate {id_} is blocked or archived; first: {advice}") from None
+            raise UserError(f"affiliate {id_} is blocked or archived; first: {advice}") from None
         await affiliate_postbacks.send_held(connection, id_)
         after = {"held": held - number}
         await edit.note(

@@ -12,7 +12,7 @@ from tracker.commands.arguments import add_json, whole
 from tracker.domain import normalise
 from tracker.domain.model import MAX_ID
 from tracker.domain.rates import read_rate
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.settings import Settings
 from tracker.store import tokens
 from tracker.store.catalogue import edit
@@ -100,16 +100,16 @@ async def _create(pool: Pool, arguments: Namespace) -> None:
     try:
         name = normalise.name(arguments.name) if arguments.name else ""
     except ValueError as error:
-        raise Complaint(f"--name {error}") from None
+        raise UserError(f"--name {error}") from None
     new = NewToken(
         arguments.scope, name, expires_at, arguments.rate, arguments.affiliate, arguments.advertiser
     )
     for field, message in new.clashes().items():
-        raise Complaint(f"{field}: {message}")
+        raise UserError(f"{field}: {message}")
     async with edit.changing(pool) as connection:
         for kind, id_ in (("affiliate", new.affiliate_id), ("advertiser", new.advertiser_id)):
             if id_ is not None and not await edit.exists(connection, kind, id_):
-                raise Complaint(f"there is no {kind} {id_}")
+                raise UserError(f"there is no {kind} {id_}")
         issued = await tokens.issue(connection, _AUTHOR, new)
     print(issued.secret)
 
@@ -136,11 +136,11 @@ async def _rotate(pool: Pool, arguments: Namespace) -> None:
     async with edit.changing(pool) as connection:
         row = await _locked(connection, arguments.id)
         if row["is_revoked"]:
-            raise Complaint(f"token {arguments.id} has been revoked")
+            raise UserError(f"token {arguments.id} has been revoked")
         try:
             issued = await tokens.rotate(connection, _AUTHOR, row, arguments.overlap_hours * _HOUR)
         except tokens.OverlapError as error:
-            raise Complaint(f"{error}; --overlap-hours 0 ends it, and the one in use now") from None
+            raise UserError(f"{error}; --overlap-hours 0 ends it, and the one in use now") from None
     print(issued.secret)
 
 
@@ -156,7 +156,7 @@ async def _locked(connection: Connection, id_: int) -> Row:
 
 def _there(row: Row | None, id_: int) -> Row:
     if row is None:
-        raise Complaint(f"there is no token {id_}")
+        raise UserError(f"there is no token {id_}")
     return row
 
 

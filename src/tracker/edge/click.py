@@ -5,26 +5,26 @@ from __future__ import annotations
 from tracker.domain import caps, test_links
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import NO_TERMS, Click, Link, Visitor, fast
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich import bots, device
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.read.visitor import identify
 
 
 def assemble(
-    hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalog: Catalog, geo: GeoReader
+    hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalogue: Catalogue, geo: GeoReader
 ) -> Click | None:
     """The click of a hit; None where its link names no known offer or affiliate.
 
     `hash_` says when it was followed, `cookie_key` is the visitor key that the browser's cookie carries.
     """
-    offer = catalog.offers.get(link.offer_id)
-    affiliate = catalog.affiliates.get(link.affiliate_id)
+    offer = catalogue.offers.get(link.offer_id)
+    affiliate = catalogue.affiliates.get(link.affiliate_id)
     if offer is None or affiliate is None:
         return None
     millis = millis_of(hash_)
-    secret = catalog.visitor_secret
-    terms = catalog.terms.get((offer.id, affiliate.id), NO_TERMS)
+    secret = catalogue.visitor_secret
+    terms = catalogue.terms.get((offer.id, affiliate.id), NO_TERMS)
     visitor_key, is_certain = identify(link, visitor, secret, cookie_key if offer.visitor_cookie else None)
     known = (
         hash_,
@@ -40,8 +40,8 @@ def assemble(
         terms,
         affiliate.is_test or (link.test != "" and test_links.is_valid(secret, link, millis)),
         bots.read(visitor.user_agent)
-        if catalog.operator_bots.is_empty
-        else catalog.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
+        if catalogue.operator_bots.is_empty
+        else catalogue.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
         caps.counters(offer, terms, affiliate.id, millis) if offer.caps or terms.caps else (),
     )
     return fast(Click, known)

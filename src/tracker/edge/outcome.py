@@ -19,42 +19,44 @@ from tracker.domain.model import (
     Terms,
     fast,
 )
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 
 
-def prepare(click: Click, catalog: Catalog) -> Outcomes:
+def prepare_outcomes(click: Click, catalogue: Catalogue) -> Outcomes:
     """The answers for whatever the stream decides; usually one and the same three times."""
-    unique = _outcome(click, catalog, is_new=True)
+    unique = _outcome(click, catalogue, is_new=True)
     if unique.status is not _ACCEPTED or click.is_test or click.bot_reason is not None:
         return Outcomes(unique, unique, unique)  # the stream only looks up whose click it is
     offer = click.offer
     duplicate = capped = unique
     if offer.duplicates is not _REDIRECT and (click.is_certain or offer.duplicates_forced):
-        duplicate = _refused(click, catalog, Reason.DUPLICATE, _url_of(offer, unique))
+        duplicate = _refused(click, catalogue, Reason.DUPLICATE, _url_of(offer, unique))
     elif targeting.wants_uniques(offer):
-        duplicate = _outcome(click, catalog, is_new=False)
+        duplicate = _outcome(click, catalogue, is_new=False)
     if click.counters:
-        capped = _refused(click, catalog, Reason.CAPPED, _url_of(offer, unique))
+        capped = _refused(click, catalogue, Reason.CAPPED, _url_of(offer, unique))
     return fast(Outcomes, (unique, duplicate, capped))
 
 
-def _outcome(click: Click, catalog: Catalog, *, is_new: bool) -> Outcome:
-    choice = choose(click, click.offer, click.terms, catalog, is_new=is_new)
+def _outcome(click: Click, catalogue: Catalogue, *, is_new: bool) -> Outcome:
+    choice = choose_offer_url(click, click.offer, click.terms, catalogue, is_new=is_new)
     if not isinstance(choice, Choice):
-        return _refused(click, catalog, choice, targeting.requested_url(click.offer, click.link))
+        return _refused(click, catalogue, choice, targeting.requested_url(click.offer, click.link))
     offer, _, url = choice
     location = _location(click, choice)
     if location is None:
-        return _refused(click, catalog, Reason.LOCATION_UNSENDABLE, url)
+        return _refused(click, catalogue, Reason.LOCATION_UNSENDABLE, url)
     advertiser_id, brand_id = offer.advertiser_id, offer.brand_id
     return fast(Outcome, (_ACCEPTED, _NOTHING, offer.id, url.id, advertiser_id, brand_id, location))
 
 
-def choose(click: Click, offer: Offer, terms: Terms, catalog: Catalog, *, is_new: bool) -> Choice | Reason:
+def choose_offer_url(
+    click: Click, offer: Offer, terms: Terms, catalogue: Catalogue, *, is_new: bool
+) -> Choice | Reason:
     """The URL of an offer that takes a click, or why none does."""
     reason = targeting.refusal(click, offer, terms)
-    if reason is _NOTHING and catalog.blocks and not click.is_test:
-        reason = catalog.blocks.reason(click, offer.id)
+    if reason is _NOTHING and catalogue.blocks and not click.is_test:
+        reason = catalogue.blocks.reason(click, offer.id)
     return targeting.choose(click, offer, terms, is_new=is_new) if reason is _NOTHING else reason
 
 
@@ -68,28 +70,28 @@ def _location(click: Click, choice: Choice) -> str | None:
     return location
 
 
-def _refused(click: Click, catalog: Catalog, reason: Reason, url: OfferUrl | None) -> Outcome:
+def _refused(click: Click, catalogue: Catalogue, reason: Reason, url: OfferUrl | None) -> Outcome:
     """The first fallback that takes the click, of the URL, the offer, the network; else nobody does."""
     offer = click.offer
     if reason is Reason.DUPLICATE and offer.duplicates is DuplicatePolicy.BLOCK:
         return _rejected(offer, reason)
     if reason is not Reason.AFFILIATE_BLOCKED:
-        for fallback in (url and url.fallback, offer.fallback, catalog.fallback):
-            choice = fall_back(click, catalog, fallback) if fallback else None
+        for fallback in (url and url.fallback, offer.fallback, catalogue.fallback):
+            choice = resolve_fallback(click, catalogue, fallback) if fallback else None
             if isinstance(choice, Choice) and (location := _location(click, choice)):
                 return _forwarded(reason, choice, location)
     return _rejected(offer, reason)
 
 
-def fall_back(click: Click, catalog: Catalog, fallback: Fallback) -> Choice | Reason:
+def resolve_fallback(click: Click, catalogue: Catalogue, fallback: Fallback) -> Choice | Reason:
     """Who a fallback hands the click to, or why to nobody. An offer is asked once: its own do not count."""
     if fallback.url:
         return Choice(click.offer, click.terms, fallback.url)
-    offer = catalog.offers.get(fallback.offer_id or 0)
+    offer = catalogue.offers.get(fallback.offer_id or 0)
     if offer is None or offer.id == click.offer.id:
         return Reason.OFFER_MISCONFIGURED
-    terms = catalog.terms.get((offer.id, click.affiliate.id), NO_TERMS)
-    return choose(click, offer, terms, catalog, is_new=True)
+    terms = catalogue.terms.get((offer.id, click.affiliate.id), NO_TERMS)
+    return choose_offer_url(click, offer, terms, catalogue, is_new=True)
 
 
 def _forwarded(reason: Reason, choice: Choice, location: str) -> Outcome:

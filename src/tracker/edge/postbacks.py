@@ -26,9 +26,9 @@ from tracker.domain.postback import (
     no_status,
     read_postback,
 )
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.http.request import headers_of
-from tracker.edge.http.response import Answer, Send, content, send_as_messages
+from tracker.edge.http.response import Response, Send, content, send_as_messages
 from tracker.edge.metrics import Metrics
 from tracker.edge.read.client_address import Proxies, plain_address
 from tracker.edge.read.link import MAX_TARGET, MAX_VALUE
@@ -74,12 +74,12 @@ class Postbacks:
     """Takes postbacks: an ASGI application for the paths that is_postback_path names."""
 
     def __init__(
-        self, settings: Settings, mint: Mint, catalog: Catalog, refused: RefusedLog, metrics: Metrics
+        self, settings: Settings, mint: Mint, catalogue: Catalogue, refused: RefusedLog, metrics: Metrics
     ) -> None:
         assert settings.redis_url
         self._proxies = Proxies(settings.trusted_proxies)
         self._mint = mint
-        self._catalog = catalog
+        self._catalogue = catalogue
         self._refused = refused
         self._metrics = metrics
         self._stream = PostbackStream(settings.redis_url)
@@ -99,7 +99,7 @@ class Postbacks:
     async def close(self) -> None:
         await self._stream.close()
 
-    async def _take(self, scope: Scope, receive: Any, said: list[tuple[str, str]]) -> Answer:
+    async def _take(self, scope: Scope, receive: Any, said: list[tuple[str, str]]) -> Response:
         """Take a postback; what it says is added to `said` as far as it is read."""
         said += _of_target(scope)
         is_pixel = scope["path"].startswith(_PIXEL)
@@ -120,7 +120,7 @@ class Postbacks:
     def _read(self, said: Mapping[str, str], ip: str, source: Source) -> Postback:
         secret = trim(said.get(_SECRET_NAME, "")) if source is Source.POSTBACK else ""
         owner = self._owner(secret) if secret else None
-        hide = self._catalog.secrets.hide
+        hide = self._catalogue.secrets.hide
         parameters = {name: hide(text) for name, text in said.items() if name in PARAMETERS}
         try:
             postback = read_postback(self._mint.hash(), source, ip, owner, parameters)
@@ -131,15 +131,15 @@ class Postbacks:
         return postback
 
     def _check_word(self, postback: Postback) -> None:
-        is_known = not postback.word or self._catalog.status_words.knows(
+        is_known = not postback.word or self._catalogue.status_words.knows(
             postback.word, postback.advertiser_id
         )
-        if not is_known and self._catalog.loaded.is_set():
+        if not is_known and self._catalogue.loaded.is_set():
             raise _Refused(422, f"status {no_status()}", field="status")
 
     def _logged(self, scope: Scope, said: Pairs, refused: _Refused) -> RefusedPostback:
         """What is kept of a call that is refused."""
-        secrets = self._catalog.secrets
+        secrets = self._catalogue.secrets
         first = _by_name(said)
         parameters = shown_parameters(first, secrets)
         path = text_of(unquote_to_bytes(scope["raw_path"]))
@@ -155,9 +155,9 @@ class Postbacks:
         )
 
     def _owner(self, secret: str) -> int:
-        if not self._catalog.loaded.is_set():
+        if not self._catalogue.loaded.is_set():
             raise _Refused(503, "Not ready yet.", _RETRY)
-        owner = self._catalog.secrets.owner(secret, time_ns() // 1_000_000)
+        owner = self._catalogue.secrets.owner(secret, time_ns() // 1_000_000)
         if owner is None:
             raise _Refused(403, "token is no advertiser's, or has expired", field="token")
         return owner
@@ -270,7 +270,7 @@ async def _receive(receive: Any, body: bytearray) -> None:
         raise _Refused(408, "The body did not arrive in time.", _CLOSE) from None
 
 
-def _json(status: int, body: Mapping[str, Any], extra: bytes = b"") -> Answer:
+def _json(status: int, body: Mapping[str, Any], extra: bytes = b"") -> Response:
     return content(status, orjson.dumps(body), b"application/json", extra)
 
 

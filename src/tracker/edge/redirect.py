@@ -14,20 +14,20 @@ from typing import Any, Protocol
 
 from tracker.domain.click_id import ZERO_HASH, Mint
 from tracker.domain.model import Click, Link, Outcome, Outcomes, Reason, Status, Visitor
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http import response
 from tracker.edge.http.request import Request
-from tracker.edge.http.response import Answer, Send
+from tracker.edge.http.response import Response, Send
 from tracker.edge.metrics import Metrics
-from tracker.edge.outcome import prepare
+from tracker.edge.outcome import prepare_outcomes
 from tracker.edge.read import cookie
 from tracker.edge.read.client_address import Proxies
 from tracker.edge.read.lenient_link import read_leniently
 from tracker.edge.read.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.read.visitor import is_speculative, read_visitor
-from tracker.edge.record.partitioned import Part, Recorders
+from tracker.edge.record.partitioned import Part, PartitionedRecorder
 from tracker.edge.record.recorder import NotRecorded
 from tracker.edge.unmatched import OrphanLog
 from tracker.settings import Settings
@@ -46,7 +46,7 @@ class Hit(Protocol):
 
     request: Request
 
-    def give(self, answer: Answer) -> None: ...
+    def give(self, answer: Response) -> None: ...
 
 
 class Redirect:
@@ -56,9 +56,9 @@ class Redirect:
         self,
         settings: Settings,
         mint: Mint,
-        catalog: Catalog,
+        catalogue: Catalogue,
         geo: GeoReader,
-        recorders: Recorders,
+        recorders: PartitionedRecorder,
         orphans: OrphanLog,
         metrics: Metrics,
     ) -> None:
@@ -69,7 +69,7 @@ class Redirect:
         )
         self._cookie_name, self._cookie_seconds = settings.cookie_name.encode(), settings.cookie_days * 86_400
         self._mint = mint
-        self._catalog = catalog
+        self._catalogue = catalogue
         self._geo = geo
         self._recorders = recorders
         self._orphans = orphans
@@ -136,13 +136,13 @@ class Redirect:
         self, hits: Sequence[Hit]
     ) -> tuple[Sequence[Hit], Sequence[Click], Sequence[Outcomes], Sequence[Part]]:
         """The hits that are clicks, these, what each is answered, and who records them."""
-        catalog, mint, geo, proxies = self._catalog, self._mint, self._geo, self._proxies
+        catalogue, mint, geo, proxies = self._catalogue, self._mint, self._geo, self._proxies
         requests = [hit.request for hit in hits]
         visitors = [read_visitor(request, proxies) for request in requests]
         links = [self._link(request, visitor) for request, visitor in zip(requests, visitors, strict=True)]
         keys = [self._cookie_key(request) for request in requests]
         found = [
-            assemble(mint.hash(), link, visitor, key, catalog, geo)
+            assemble(mint.hash(), link, visitor, key, catalogue, geo)
             for link, visitor, key in zip(links, visitors, keys, strict=True)
         ]
         clicks = [click for click in found if click is not None]
@@ -152,7 +152,7 @@ class Redirect:
                 for click, request, visitor, key in zip(found, requests, visitors, keys, strict=True)
             ]
             clicks = [click for click in found if click is not None]
-        outcomes = [prepare(click, catalog) for click in clicks]
+        outcomes = [prepare_outcomes(click, catalogue) for click in clicks]
         parts = self._recorders.parts(clicks, outcomes)
         if len(clicks) < len(hits):
             for hit, click, link, visitor in zip(hits, found, links, visitors, strict=True):
@@ -190,7 +190,7 @@ class Redirect:
         hit.give(given)
         self._count(click, outcome)
 
-    def _head(self, request: Request) -> Answer:
+    def _head(self, request: Request) -> Response:
         """What a GET would get; nothing is recorded, and nothing used up."""
         asked = _Asked(request)
         if self._turn_away(asked):
@@ -198,17 +198,17 @@ class Redirect:
         visitor = read_visitor(request, self._proxies)
         link = self._link(request, visitor)
         key = self._cookie_key(request)
-        click = assemble(self._mint.hash(), link, visitor, key, self._catalog, self._geo)
+        click = assemble(self._mint.hash(), link, visitor, key, self._catalogue, self._geo)
         click = click or self._second_reading(request, visitor, key, is_click=False)
         if click is None:
             return self._orphan(link, visitor, is_click=False)
         self._metrics.count("head_requests")
         click = click._replace(hash=ZERO_HASH)
-        return self._answer(click, prepare(click, self._catalog).unique)
+        return self._answer(click, prepare_outcomes(click, self._catalogue).unique)
 
     def _link(self, request: Request, visitor: Visitor) -> Link:
         path = request.path
-        form = None if is_tracking_path(path) else self._catalog.link_forms.find(visitor.host, path)
+        form = None if is_tracking_path(path) else self._catalogue.link_forms.find(visitor.host, path)
         return read_link(path, request.query, form)
 
     def _second_reading(
@@ -216,45 +216,45 @@ class Redirect:
     ) -> Click | None:
         """The click of a link that leads nowhere as it is written, but names an offer and an affiliate."""
         path = request.path
-        if not is_tracking_path(path) and self._catalog.link_forms.find(visitor.host, path):
+        if not is_tracking_path(path) and self._catalogue.link_forms.find(visitor.host, path):
             return None
         link = read_leniently(request.raw_path, request.query)
-        click = assemble(self._mint.hash(), link, visitor, key, self._catalog, self._geo) if link else None
+        click = assemble(self._mint.hash(), link, visitor, key, self._catalogue, self._geo) if link else None
         if click is not None and is_click:
             self._metrics.count("lenient_links")
         return click
 
     def _cookie_key(self, request: Request) -> int | None:
-        return cookie.read(request.headers, self._cookie_name, self._catalog.visitor_secret)
+        return cookie.read(request.headers, self._cookie_name, self._catalogue.visitor_secret)
 
-    def _answer(self, click: Click, outcome: Outcome) -> Answer:
+    def _answer(self, click: Click, outcome: Outcome) -> Response:
         if outcome.status is _REJECTED:
             return response.refusal(outcome.reason)
         taker = click.offer
         if outcome.offer_id != taker.id:
-            taker = self._catalog.offers.get(outcome.offer_id, taker)
+            taker = self._catalogue.offers.get(outcome.offer_id, taker)
         return response.redirect(taker.redirect_status, outcome.location, taker.referrer_policy)
 
     def _new_cookie(self, click: Click) -> bytes:
         is_https = click.visitor.requested_link.startswith("https:")
-        secret = self._catalog.visitor_secret
+        secret = self._catalogue.visitor_secret
         return cookie.header(self._cookie_name, click.visitor_key, secret, self._cookie_seconds, is_https)
 
-    def _orphan(self, link: Link, visitor: Visitor, *, is_click: bool) -> Answer:
+    def _orphan(self, link: Link, visitor: Visitor, *, is_click: bool) -> Response:
         """What a hit gets that names no known offer or affiliate: the network's fallback, else a page."""
-        if not self._catalog.loaded.is_set():
+        if not self._catalogue.loaded.is_set():
             return response.UNAVAILABLE
         self._metrics.count("orphans")
         if is_click:
-            self._orphans.note(link, visitor, is_offer_known=link.offer_id in self._catalog.offers)
-        location = self._catalog.orphan_location()
+            self._orphans.note(link, visitor, is_offer_known=link.offer_id in self._catalogue.offers)
+        location = self._catalogue.orphan_location()
         return response.redirect(302, location, "") if location else response.NOT_FOUND
 
-    def _lost(self, click: Click, outcome: Outcome) -> Answer:
+    def _lost(self, click: Click, outcome: Outcome) -> Response:
         self._metrics.count("clicks_not_recorded", f'answer="{self._on_loss}"')
         return self._answer(click, outcome) if self._on_loss == "redirect" else response.UNAVAILABLE
 
-    def _refusal(self, refusal: Answer) -> Answer:
+    def _refusal(self, refusal: Response) -> Response:
         self._metrics.count("bad_requests", f'status="{refusal.status}"')
         return refusal
 
@@ -278,7 +278,7 @@ class _Asked:
         self.request = request
         self.given = response.FAILED
 
-    def give(self, answer: Answer) -> None:
+    def give(self, answer: Response) -> None:
         self.given = answer
 
 

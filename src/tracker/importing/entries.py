@@ -16,7 +16,7 @@ import orjson
 from tracker.catalogue.resource import Resource
 from tracker.domain.csv_rows import Columns
 from tracker.domain.model import MAX_ID
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.importing import yaml_file
 from tracker.importing.files import RowFile
 from tracker.importing.values import flag, whole
@@ -59,13 +59,13 @@ def read(path: Path, kinds: Kinds) -> Iterator[Entry]:
     """All that a file says, an object before what stands within it.
 
     Raises:
-        Complaint: it cannot be read, or names a kind that there is none of.
+        UserError: it cannot be read, or names a kind that there is none of.
     """
     if path.name.lower().endswith(_CSV):
         return _csv(path, kinds)
     content = yaml_file.read(path)
     if not isinstance(content, dict):
-        raise Complaint(f"{path} is not an object of {', '.join(kinds.top)}")
+        raise UserError(f"{path} is not an object of {', '.join(kinds.top)}")
     return _members(path, content, kinds.top, kinds, "", None)
 
 
@@ -79,12 +79,12 @@ def _members(
 ) -> Iterator[Entry]:
     for name, members in content.items():
         if name not in known:
-            raise Complaint(f"{path}: {where}{name} is none of {', '.join(known)}")
+            raise UserError(f"{path}: {where}{name} is none of {', '.join(known)}")
         listed = members if isinstance(members, list) else [members]
         for place, member in enumerate(listed):
             own = f"{where}{name}" + (f"[{place}]" if isinstance(members, list) else "")
             if not isinstance(member, yaml_file.Mapping):
-                raise Complaint(f"{path}: {own} is not an object")
+                raise UserError(f"{path}: {own} is not an object")
             yield from _member(path, member, known[name], kinds, own, parent)
 
 
@@ -108,7 +108,7 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
     kind = path.name.partition(".")[0].lower()
     resource = kinds.top.get(kind)
     if resource is None:
-        raise Complaint(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
+        raise UserError(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
     properties = resource.fields.model_json_schema()["properties"]
     ids = {*resource.table.fixed} - {*properties}
     columns = Columns(_names(resource, properties))
@@ -118,7 +118,7 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
         if values > yaml_file.MOST_VALUES or file.taken > yaml_file.LARGEST:
             raise yaml_file.too_large(path)
         if line.error:
-            raise Complaint(f"{path}:{line.number}: {line.error}")
+            raise UserError(f"{path}:{line.number}: {line.error}")
         cells = {name: text for name, text in line.fields.items() if text != ""}
         given = {
             name: _value(text, _ID if name in ids else properties.get(name, _NAME))

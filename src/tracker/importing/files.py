@@ -27,7 +27,7 @@ from tracker.domain import csv_rows
 from tracker.domain.csv_rows import LEFT_OUT, Columns, CsvError
 from tracker.domain.json_object import field_there_twice, twice
 from tracker.domain.normalise import PERCENT
-from tracker.errors import Complaint
+from tracker.errors import UserError
 
 Fields = dict[str, Any]
 
@@ -81,7 +81,7 @@ class RowFile:
         """All rows.
 
         Raises:
-            Complaint: it cannot be read, or one of them is longer than LONGEST.
+            UserError: it cannot be read, or one of them is longer than LONGEST.
         """
         self.taken = 0
         with self.open() as self._raw, unpacked(self.path, self._raw, self._errors) as text:
@@ -106,7 +106,7 @@ class RowFile:
             size = len(text) if text.isascii() else len(text.encode())
             self.taken += size
             if size > LONGEST:
-                raise Complaint(f"{self.path}:{number}: this line is longer than {LONGEST >> 20} MiB")
+                raise UserError(f"{self.path}:{number}: this line is longer than {LONGEST >> 20} MiB")
             yield text
 
     def _json(self, texts: Iterable[str]) -> Iterator[Line]:
@@ -115,14 +115,14 @@ class RowFile:
         for text in texts:
             parts.append(text)
             if self.taken > LONGEST:
-                raise Complaint(
+                raise UserError(
                     f"{self.path}: its JSON object is longer than {LONGEST >> 20} MiB: "
                     "write its rows as NDJSON, one object in a line"
                 )
         try:
             rows = _rows(orjson.loads("".join(parts)))
         except orjson.JSONDecodeError as error:
-            raise Complaint(f"{self.path} is not JSON: {error}") from None
+            raise UserError(f"{self.path} is not JSON: {error}") from None
         for number, row in enumerate(rows, 1):
             yield self._object(number, row)
 
@@ -133,7 +133,7 @@ class RowFile:
                 self.taken += len(text)
                 yield self._object(number, orjson.loads(text), text)
         except (ValueError, RecursionError) as error:
-            raise Complaint(f"{self.path} is not JSON after item {number}: {error}") from None
+            raise UserError(f"{self.path} is not JSON after item {number}: {error}") from None
 
     def _ndjson(self, above: int, texts: Iterator[str]) -> Iterator[Line]:
         for number, text in enumerate(texts, above + 1):
@@ -169,7 +169,7 @@ class RowFile:
             for text in texts:
                 read += 1
                 if self.taken - began > LONGEST:
-                    raise Complaint(
+                    raise UserError(
                         f"{self.path}:{row}: this row is longer than {LONGEST >> 20} MiB: "
                         "is a quotation mark not closed?"
                     )
@@ -182,7 +182,7 @@ class RowFile:
                     yield Line(above + number, fields, error)
                 began, row = self.taken, read + 1
         except CsvError as error:
-            raise Complaint(f"{self.path}: {error}") from None
+            raise UserError(f"{self.path}: {error}") from None
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def unpacked(path: Path, raw: IO[bytes], errors: str) -> Iterator[TextIOWrapper]
     """The text of a seekable file, gzip seen through; `errors`: see csv_rows.open_text.
 
     Raises:
-        Complaint: it is damaged, or no text.
+        UserError: it is damaged, or no text.
     """
     is_gzip = raw.read(len(_GZIP)) == _GZIP
     raw.seek(0)
@@ -199,11 +199,11 @@ def unpacked(path: Path, raw: IO[bytes], errors: str) -> Iterator[TextIOWrapper]
         with csv_rows.open_text(cast(IO[bytes], content), errors) as text:
             yield text
     except CsvError as error:
-        raise Complaint(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise Complaint(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error}") from None
     except UnicodeDecodeError as error:
-        raise Complaint(f"{path} is not {error.encoding.upper()}: save it as UTF-8") from None
+        raise UserError(f"{path} is not {error.encoding.upper()}: save it as UTF-8") from None
 
 
 def spooled(content: IO[bytes], directory: Path) -> IO[bytes]:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.importing.files import Line, RowFile
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
@@ -99,7 +99,7 @@ async def run(connection: Connection, job: Job) -> Outcome:
     """Import a file.
 
     Raises:
-        Complaint: rows are bad, and named; of a file that was checked none was stored.
+        UserError: rows are bad, and named; of a file that was checked none was stored.
     """
     digest = await asyncio.to_thread(_digest, job)
     so_far = await imports.run_of(connection, digest)
@@ -198,7 +198,7 @@ def _shown(value: Any) -> Any:
 def _refuse(job: Job, number: int, state: str) -> None:
     more = f", of which these are the first {_MOST_NAMED:,}" if number > _MOST_NAMED else ""
     are = "1 row is" if number == 1 else f"{number} rows are"
-    raise Complaint(f"{job.file.path.name}: {are} wrong{more}; {state}")
+    raise UserError(f"{job.file.path.name}: {are} wrong{more}; {state}")
 
 
 def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.importing.files import unpacked
 
 _SCALARS = (
@@ -73,7 +73,7 @@ def read(path: Path) -> Any:
     """What a file says.
 
     Raises:
-        Complaint: it is no YAML, or is larger than a catalogue is, which 500 bytes of aliases can be.
+        UserError: it is no YAML, or is larger than a catalogue is, which 500 bytes of aliases can be.
     """
     try:
         with path.open("rb") as file:
@@ -86,7 +86,7 @@ def read(path: Path) -> Any:
         return yaml.load(content, _Loader)  # noqa: S506 - it is a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
-        raise Complaint(f"{path}: {why}") from None
+        raise UserError(f"{path}: {why}") from None
 
 
 def _with_pairs_joined(string: re.Match[bytes]) -> bytes:
@@ -99,9 +99,9 @@ def _joined(pair: re.Match[bytes]) -> bytes:
     return pair[1] + code_units.decode("utf-16-be").encode()
 
 
-def too_large(path: Path) -> Complaint:
+def too_large(path: Path) -> UserError:
     """What is said of a file of a catalogue that goes beyond MOST_VALUES or LARGEST."""
-    return Complaint(
+    return UserError(
         f"{path} has more than {MOST_VALUES:,} values or {LARGEST >> 20} MiB: split it into several files"
     )
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.record import spool
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.ops import ledger
 from tracker.ops.ledger import Ledger, Minute
 from tracker.ops.upgrade import checks as upgrade
@@ -31,7 +31,7 @@ from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.goal_prices import FineAmount, Unpriced
 from tracker.store.unfilled import Unfilled
 from tracker.stream import partitions, server_info, visitor_memory
-from tracker.stream.ledger import Word
+from tracker.stream.ledger import Heartbeat
 from tracker.stream.postbacks import PostbackStream
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.server_info import StreamFacts
@@ -89,14 +89,14 @@ async def examine(settings: Settings, only: str | None = None) -> list[Finding]:
     return found
 
 
-class _Asked(NamedTuple):
+class _StreamState(NamedTuple):
     facts: StreamFacts
     skew: float  # seconds between its clock and ours
     waiting: Mapping[int, int]  # clicks, by partition
     visitors: InUse
 
 
-_Facts = _Asked | Exception
+_Facts = _StreamState | Exception
 _Check = Callable[[Settings], list[Finding]]
 _ServerCheck = Callable[[Settings, _Facts], Awaitable[list[Finding]]]
 
@@ -109,7 +109,7 @@ async def _ask_stream(settings: Settings) -> _Facts:
             skew = abs(time.time() - facts.millis / 1000)
             waiting = await partitions.waiting(settings.redis_url)
             visitors = await visitor_memory.in_use(settings.redis_url, VisitorMemory.of(settings))
-            return _Asked(facts, skew, waiting, visitors)
+            return _StreamState(facts, skew, waiting, visitors)
     except _UNASKABLE as error:
         return error
 
@@ -158,7 +158,7 @@ def _unreachable(variable: str, where: str, error: Exception) -> Finding:
 def _versioned(variable: str, server: str, version: str, where: str) -> Finding:
     try:
         check_version(variable, server, version)
-    except CannotStart as error:
+    except CannotStartError as error:
         return Finding("engines", "fail", str(error), "upgrade it")
     return Finding("engines", "ok", f"{server} {version} at {where}")
 
@@ -318,12 +318,12 @@ async def _clock(_: Settings, asked: _Facts) -> list[Finding]:
 async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
     """What edges would leave out of the catalogue as it is saved now, and what it pays nothing for yet."""
     assert settings.postgres_dsn
-    catalog = Catalog()
+    catalogue = Catalogue()
     try:
         connection = await db.connect(settings.postgres_dsn)
         try:
             secret = await stored_catalogue.visitor_secret(connection)
-            await catalog.load(secret, stored_catalogue.read_all(connection))
+            await catalogue.load(secret, stored_catalogue.read_all(connection))
             concerns = await upgrade.concerns(connection, *upgrade.OF_CATALOGUE)
             unpriced = await goal_prices.without_price(connection)
             fine = await goal_prices.finer_than_units(connection)
@@ -341,10 +341,10 @@ async def _catalogue(settings: Settings, _: _Facts) -> list[Finding]:
     advice = "correct the row; edges take it within a second"
     found = [
         Finding("catalogue", "fail", f"{table} {key}: {why}", advice)
-        for (table, key), whys in catalog.problems.items()
+        for (table, key), whys in catalogue.problems.items()
         for why in whys
     ]
-    sound = f"{len(catalog.offers)} offers, {len(catalog.affiliates)} affiliates"
+    sound = f"{len(catalogue.offers)} offers, {len(catalogue.affiliates)} affiliates"
     return [*(found or [Finding("catalogue", "ok", sound)]), *_prices(unpriced, fine), *_strange(concerns)]
 
 
@@ -474,9 +474,9 @@ def _uncounted(told: Ledger) -> list[Finding]:
 def _sharing(told: Ledger, now: int) -> list[Finding]:
     """Slots that several running edges have."""
     runs: defaultdict[str, set[str]] = defaultdict(set)
-    for word in told.words:
-        if now - word.said < ledger.ALIVE_MILLIS:
-            runs[word.slot].add(word.run)
+    for heartbeat in told.heartbeats:
+        if now - heartbeat.sent_at < ledger.ALIVE_MILLIS:
+            runs[heartbeat.slot].add(heartbeat.run)
     advice = "start each edge with a --slot of its own, among all machines"
     return [
         Finding(
@@ -488,19 +488,19 @@ def _sharing(told: Ledger, now: int) -> list[Finding]:
 
 
 def _holding_back(told: Ledger, now: int) -> list[Finding]:
-    late = [word for word in told.words if now - word.until > _LATE_MILLIS]
-    return [Finding("ledger", "warn", *_held_back(word, now)) for word in late]
+    late = [heartbeat for heartbeat in told.heartbeats if now - heartbeat.low_watermark > _LATE_MILLIS]
+    return [Finding("ledger", "warn", *_held_back(heartbeat, now)) for heartbeat in late]
 
 
-def _held_back(word: Word, now: int) -> tuple[str, str]:
-    until, spooled = ledger.rfc3339(word.until), sum(word.spooled.values())
-    text = f"edge {word.edge} holds Complete-Until back at {until}, with {spooled} clicks in its spool"
-    if now - word.said <= _LATE_MILLIS:
+def _held_back(heartbeat: Heartbeat, now: int) -> tuple[str, str]:
+    until, spooled = ledger.rfc3339(heartbeat.low_watermark), sum(heartbeat.spooled.values())
+    text = f"edge {heartbeat.edge} holds Complete-Until back at {until}, with {spooled} clicks in its spool"
+    if now - heartbeat.sent_at <= _LATE_MILLIS:
         return text, "see whether the stream server is well; the edge empties its spool by itself"
     return (
-        f"{text}; last heard of at {ledger.rfc3339(word.said)}",
-        f"start it again: tracker edge --slot {word.slot}; "
-        f"if its disk is lost: tracker ledger --forget-edge {word.field}",
+        f"{text}; last heard of at {ledger.rfc3339(heartbeat.sent_at)}",
+        f"start it again: tracker edge --slot {heartbeat.slot}; "
+        f"if its disk is lost: tracker ledger --forget-edge {heartbeat.field}",
     )
 
 

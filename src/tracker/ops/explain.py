@@ -26,23 +26,23 @@ from tracker.domain.model import (
     Visitor,
 )
 from tracker.domain.normalise import text_of, trim
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http import response
-from tracker.edge.outcome import choose, fall_back, prepare
+from tracker.edge.outcome import choose_offer_url, prepare_outcomes, resolve_fallback
 from tracker.edge.read.client_address import plain_address
 from tracker.edge.read.lenient_link import read_leniently
 from tracker.edge.read.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.read.text import crop
 from tracker.edge.read.visitor import MAX_LANGUAGE, MAX_REFERRER, MAX_USER_AGENT
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.ops.partial_catalogue import add_touched, put
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.catalogue import read as stored_catalogue
-from tracker.stream.appender import AppendError, Appenders
-from tracker.stream.record import Answer, encode
+from tracker.stream.appender import AppenderPool, AppendError
+from tracker.stream.record import Decision, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
 Explanation = dict[str, Any]
@@ -65,7 +65,7 @@ class Question(NamedTuple):
     millis: int  # when it is followed, Unix milliseconds
 
 
-class UnreadableUrl(Complaint):
+class UnreadableUrlError(UserError):
     """The URL asked about is no address of a tracking link; the message says why."""
 
 
@@ -73,22 +73,22 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
     """What the link would do, as an object ready for JSON.
 
     Raises:
-        UnreadableUrl: not an http(s) URL, or too long.
+        UnreadableUrlError: not an http(s) URL, or too long.
         pool.UNREACHABLE: Postgres is away.
     """
     assert settings.postgres_dsn
     visitor, raw_path, query = _visitor(question)
     connection = await db.connect(settings.postgres_dsn)
     try:
-        catalog, link, second = await _catalog(connection, visitor.host, raw_path, query)
+        catalogue, link, second = await _catalogue(connection, visitor.host, raw_path, query)
     finally:
         await connection.close()
     hash_ = first_hash_at(question.millis)
-    strict = assemble(hash_, link, visitor, None, catalog, geo)
-    click = assemble(hash_, second, visitor, None, catalog, geo) if second and strict is None else strict
+    strict = assemble(hash_, link, visitor, None, catalogue, geo)
+    click = assemble(hash_, second, visitor, None, catalogue, geo) if second and strict is None else strict
     if click is None:
-        return _orphan(link, catalog)
-    decided = await _decided(settings, click, catalog)
+        return _orphan(link, catalogue)
+    decided = await _decided(settings, click, catalogue)
     return {
         "at": _time(click.millis),
         "link": _link(click.link),
@@ -103,11 +103,11 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
         "is_test": click.is_test,
         "bot_reason": click.bot_reason,
         "urls": _urls(click),
-        "fallbacks": _fallbacks(click, catalog),
+        "fallbacks": _fallbacks(click, catalogue),
         **decided,
-        **_if_active(click, catalog),
+        **_if_active(click, catalogue),
         "problems": [
-            f"{table} {key}: {why}" for (table, key), whys in catalog.problems.items() for why in whys
+            f"{table} {key}: {why}" for (table, key), whys in catalogue.problems.items() for why in whys
         ],
     }
 
@@ -117,11 +117,11 @@ def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
     try:
         parts = urlsplit(question.url)
     except ValueError as error:
-        raise UnreadableUrl(f"{error}") from error
+        raise UnreadableUrlError(f"{error}") from error
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UnreadableUrl("give the whole tracking link, from http:// or https:// on")
+        raise UnreadableUrlError("give the whole tracking link, from http:// or https:// on")
     if len(question.url) > MAX_TARGET:
-        raise UnreadableUrl(f"a link is at most {MAX_TARGET} bytes")
+        raise UnreadableUrlError(f"a link is at most {MAX_TARGET} bytes")
     visitor = Visitor(
         plain_address(trim(question.ip)),
         crop(question.user_agent, MAX_USER_AGENT),
@@ -136,25 +136,25 @@ def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
     return visitor, parts.path.encode(), parts.query.encode()
 
 
-async def _catalog(
+async def _catalogue(
     connection: db.Connection, host: str, raw_path: bytes, query: bytes
-) -> tuple[Catalog, Link, Link | None]:
+) -> tuple[Catalogue, Link, Link | None]:
     """As much of the catalogue as this link touches, and what the link says, strictly and leniently read."""
-    catalog, path = Catalog(), text_of(unquote_to_bytes(raw_path))
-    await put(catalog, "link_form", stored_catalogue.read_link_forms(connection, path))
-    form = None if is_tracking_path(path) else catalog.link_forms.find(host, path)
+    catalogue, path = Catalogue(), text_of(unquote_to_bytes(raw_path))
+    await put(catalogue, "link_form", stored_catalogue.read_link_forms(connection, path))
+    form = None if is_tracking_path(path) else catalogue.link_forms.find(host, path)
     link = read_link(path, query, form)
     second = read_leniently(raw_path, query) if form is None else None
-    await add_touched(connection, catalog, [link, *([second] if second else [])])
-    return catalog, link, second
+    await add_touched(connection, catalogue, [link, *([second] if second else [])])
+    return catalogue, link, second
 
 
-def _orphan(link: Link, catalog: Catalog) -> Explanation:
+def _orphan(link: Link, catalogue: Catalogue) -> Explanation:
     unknown = [
-        *([] if link.offer_id in catalog.offers else ["offer"]),
-        *([] if link.affiliate_id in catalog.affiliates else ["affiliate"]),
+        *([] if link.offer_id in catalogue.offers else ["offer"]),
+        *([] if link.affiliate_id in catalogue.affiliates else ["affiliate"]),
     ]
-    location = catalog.orphan_location()
+    location = catalogue.orphan_location()
     return {
         "link": _link(link),
         "unknown": unknown,
@@ -162,12 +162,12 @@ def _orphan(link: Link, catalog: Catalog) -> Explanation:
     }
 
 
-async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explanation:
+async def _decided(settings: Settings, click: Click, catalogue: Catalogue) -> Explanation:
     """What the stream would choose; where it cannot be asked, all that may come of the click."""
     assert settings.redis_url
-    outcomes = prepare(click, catalog)
-    prepared = {name: _outcome(click, catalog, outcome) for name, outcome in outcomes._asdict().items()}
-    appenders = Appenders(settings.redis_url, VisitorMemory.of(settings))
+    outcomes = prepare_outcomes(click, catalogue)
+    prepared = {name: _outcome(click, catalogue, outcome) for name, outcome in outcomes._asdict().items()}
+    appenders = AppenderPool(settings.redis_url, VisitorMemory.of(settings))
     try:
         looked, counts = await _look(appenders, click, outcomes)
     except AppendError as error:
@@ -183,12 +183,12 @@ async def _decided(settings: Settings, click: Click, catalog: Catalog) -> Explan
         "first_click": looked.first_hash if looked.first_hash != click.hash else None,
         "is_unique": takes and looked.first_hash == click.hash,
         **({"outcomes": prepared} if len(set(outcomes)) > 1 else {}),
-        "answer": _outcome(click, catalog, chosen),
-        "macros": _macros(click, catalog, chosen),
+        "answer": _outcome(click, catalogue, chosen),
+        "macros": _macros(click, catalogue, chosen),
     }
 
 
-async def _look(appenders: Appenders, click: Click, outcomes: Outcomes) -> tuple[Answer, list[int]]:
+async def _look(appenders: AppenderPool, click: Click, outcomes: Outcomes) -> tuple[Decision, list[int]]:
     """What the visitor's partition would decide, and what all of them have counted for each cap."""
     click, counts = await appenders.counted(click, _STREAM_SECONDS)
     (looked,) = (await appenders.of(click).look([encode(click, outcomes)], _STREAM_SECONDS)).answers
@@ -208,9 +208,9 @@ def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:
     ]
 
 
-def _outcome(click: Click, catalog: Catalog, outcome: Outcome) -> Explanation:
+def _outcome(click: Click, catalogue: Catalogue, outcome: Outcome) -> Explanation:
     told: Explanation = {
-        "http_status": _http_status(catalog, outcome),
+        "http_status": _http_status(catalogue, outcome),
         "status": outcome.status.value,
         "reason": outcome.reason.value,
         "reason_name": outcome.reason.name.lower(),
@@ -223,23 +223,23 @@ def _outcome(click: Click, catalog: Catalog, outcome: Outcome) -> Explanation:
     return told
 
 
-def _http_status(catalog: Catalog, outcome: Outcome) -> int:
+def _http_status(catalogue: Catalogue, outcome: Outcome) -> int:
     if outcome.status is Status.REJECTED:
         return response.refusal(outcome.reason).status
-    return catalog.offers[outcome.offer_id].redirect_status
+    return catalogue.offers[outcome.offer_id].redirect_status
 
 
-def _if_active(click: Click, catalog: Catalog) -> Explanation:
+def _if_active(click: Click, catalogue: Catalogue) -> Explanation:
     """What a draft would do with a visitor's first click if it were active."""
     if not click.offer.is_draft or click.is_test:
         return {}
     live = click._replace(offer=click.offer._replace(is_active=True))
-    return {"if_active": _outcome(live, catalog, prepare(live, catalog).unique)}
+    return {"if_active": _outcome(live, catalogue, prepare_outcomes(live, catalogue).unique)}
 
 
-def _macros(click: Click, catalog: Catalog, outcome: Outcome) -> dict[str, str]:
+def _macros(click: Click, catalogue: Catalogue, outcome: Outcome) -> dict[str, str]:
     """What each macro of the URL that is sent was filled with, before it was percent-encoded."""
-    choices = (choice for _, _, choice in _asked(click, catalog) if isinstance(choice, Choice))
+    choices = (choice for _, _, choice in _asked(click, catalogue) if isinstance(choice, Choice))
     if outcome.status is Status.ACCEPTED:
         choices = (Choice(click.offer, click.terms, url) for url in click.offer.urls)
     for choice in choices:
@@ -248,7 +248,7 @@ def _macros(click: Click, catalog: Catalog, outcome: Outcome) -> dict[str, str]:
     return {}
 
 
-def _fallbacks(click: Click, catalog: Catalog) -> list[Explanation]:
+def _fallbacks(click: Click, catalogue: Catalogue) -> list[Explanation]:
     """The chain that a refused click goes, each link with what it would say of this one."""
     return [
         {
@@ -257,17 +257,17 @@ def _fallbacks(click: Click, catalog: Catalog) -> list[Explanation]:
             "takes": isinstance(choice, Choice),
             **({} if isinstance(choice, Choice) else {"reason_name": choice.name.lower()}),
         }
-        for whose, fallback, choice in _asked(click, catalog)
+        for whose, fallback, choice in _asked(click, catalogue)
     ]
 
 
-def _asked(click: Click, catalog: Catalog) -> list[tuple[str, Fallback, Choice | Reason]]:
+def _asked(click: Click, catalogue: Catalogue) -> list[tuple[str, Fallback, Choice | Reason]]:
     offer = click.offer
-    choice = choose(click, offer, click.terms, catalog, is_new=True)
+    choice = choose_offer_url(click, offer, click.terms, catalogue, is_new=True)
     url = choice.url if isinstance(choice, Choice) else targeting.requested_url(offer, click.link)
-    chain = {"url": url and url.fallback, "offer": offer.fallback, "network": catalog.fallback}
+    chain = {"url": url and url.fallback, "offer": offer.fallback, "network": catalogue.fallback}
     return [
-        (whose, fallback, fall_back(click, catalog, fallback))
+        (whose, fallback, resolve_fallback(click, catalogue, fallback))
         for whose, fallback in chain.items()
         if fallback
     ]

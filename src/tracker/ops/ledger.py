@@ -19,7 +19,7 @@ from tracker.edge.record import spool
 from tracker.settings import Settings
 from tracker.store.clicks import ledger as store
 from tracker.store.db import Connection, connect
-from tracker.stream.ledger import UNKNOWN, Counts, Recount, Snapshot, StreamLedger, Word
+from tracker.stream.ledger import UNKNOWN, Counts, Heartbeat, Recount, Snapshot, StreamLedger
 
 LONGEST = 31 * 1440
 """Most minutes that are asked for at once."""
@@ -99,7 +99,7 @@ class Ledger(NamedTuple):
     """The minutes asked for in which there was anything."""
 
     minutes: list[Minute]
-    words: list[Word]
+    heartbeats: list[Heartbeat]
     buried: int  # dead letters of all times
     is_cross_checked: bool  # whether the counts were held against what the streams have
 
@@ -173,18 +173,22 @@ async def forget_edge(settings: Settings, edge: str) -> int:
     """
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
-        now, words = await stream.words()
-        words = [word for word in words if edge in (word.slot, f"{word.slot}/{word.run}")]
-        if not words:
+        now, heartbeats = await stream.heartbeats()
+        heartbeats = [
+            heartbeat
+            for heartbeat in heartbeats
+            if edge in (heartbeat.slot, f"{heartbeat.slot}/{heartbeat.run}")
+        ]
+        if not heartbeats:
             raise LookupError(f"edge {edge} is not known: `tracker ledger` shows those that are")
-        silent = [word for word in words if now - word.said >= ALIVE_MILLIS]
+        silent = [heartbeat for heartbeat in heartbeats if now - heartbeat.sent_at >= ALIVE_MILLIS]
         if not silent:
             raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
-        several = sorted({f"{word.slot}/{word.run}" for word in silent})
+        several = sorted({f"{heartbeat.slot}/{heartbeat.run}" for heartbeat in silent})
         if len(several) > 1:
             raise LookupError(f"edge {edge} is one of {', '.join(several)}: say which")
         await stream.forget(silent)
-    return sum(sum(word.spooled.values()) for word in silent)
+    return sum(sum(heartbeat.spooled.values()) for heartbeat in silent)
 
 
 async def _read_once(stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool) -> Ledger:
@@ -196,9 +200,9 @@ async def _read_once(stream: StreamLedger, connection: Connection, minutes: rang
     recount = await stream.recount() if is_recounted else None
     after = await stream.snapshot(hours)
     counted = {minute // 60 for minute in after.counts}
-    readings = _Readings(before, stored, rows, recount, after, _spooled(after.words), counted)
+    readings = _Readings(before, stored, rows, recount, after, _spooled(after.heartbeats), counted)
     judged = [judge(number, readings.of(number)) for number in readings.numbers(minutes)]
-    return Ledger(judged, after.words, after.buried, is_explained or is_recounted)
+    return Ledger(judged, after.heartbeats, after.buried, is_explained or is_recounted)
 
 
 class _Readings(NamedTuple):
@@ -250,10 +254,10 @@ def _explains(snapshot: Snapshot) -> bool:
     return (snapshot.waiting, snapshot.buried) == (in_flight, dead)
 
 
-def _spooled(words: list[Word]) -> Counter[int]:
+def _spooled(heartbeats: list[Heartbeat]) -> Counter[int]:
     spooled: Counter[int] = Counter()
-    for word in words:
-        spooled.update(word.spooled)
+    for heartbeat in heartbeats:
+        spooled.update(heartbeat.spooled)
     return spooled
 
 
@@ -306,7 +310,7 @@ def as_json(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> Json:
         "data": [_minute(minute, zone) for minute in ledger.minutes],
         "totals": totals(ledger),
         "unbalanced": [_name(minute, zone) for minute in ledger.unbalanced],
-        "edges": [_edge(word) for word in ledger.words],
+        "edges": [_edge(heartbeat) for heartbeat in ledger.heartbeats],
         "complete_until": None if complete_until is None else rfc3339(complete_until),
         "is_cross_checked": ledger.is_cross_checked,
     }
@@ -343,14 +347,14 @@ def _name(minute: Minute, zone: tzinfo) -> str | None:
     return datetime.fromtimestamp(minute.number * 60, zone).isoformat()
 
 
-def _edge(word: Word) -> Json:
+def _edge(heartbeat: Heartbeat) -> Json:
     return {
-        "slot": word.slot,
-        "run": word.run,
-        "partition": word.partition,
-        "until": rfc3339(word.until),
-        "heard": rfc3339(word.said),
-        "spooled": sum(word.spooled.values()),
+        "slot": heartbeat.slot,
+        "run": heartbeat.run,
+        "partition": heartbeat.partition,
+        "until": rfc3339(heartbeat.low_watermark),
+        "heard": rfc3339(heartbeat.sent_at),
+        "spooled": sum(heartbeat.spooled.values()),
     }
 
 

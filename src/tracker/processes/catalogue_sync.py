@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.catalogue.snapshot import keep
 from tracker.settings import Settings
 from tracker.store import db
@@ -20,7 +20,7 @@ _REBUILT_AT_ONCE = 200
 _RETRY_SECONDS = 1
 
 
-async def follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path) -> None:
+async def follow_catalogue(settings: Settings, catalogue: Catalogue, snapshot: Path) -> None:
     """Keep an edge's catalogue equal to Postgres: object by object as told, whole now and then, for ever."""
     assert settings.postgres_dsn
     outages = Outages(logger, "catalogue")
@@ -28,7 +28,7 @@ async def follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path)
         try:
             connection = await db.connect(settings.postgres_dsn)
             try:
-                await _follow(connection, catalog, snapshot)
+                await _follow(connection, catalogue, snapshot)
             finally:
                 connection.terminate()
         except (*db.UNREACHABLE, db.REFUSED) as error:
@@ -38,17 +38,17 @@ async def follow_catalogue(settings: Settings, catalog: Catalog, snapshot: Path)
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _follow(connection: db.Connection, catalog: Catalog, snapshot: Path) -> None:
+async def _follow(connection: db.Connection, catalogue: Catalogue, snapshot: Path) -> None:
     changed: asyncio.Queue[str] = asyncio.Queue()
     await connection.add_listener(stored_catalogue.CHANNEL, lambda *told: changed.put_nowait(told[3]))
     connection.add_termination_listener(lambda _: changed.put_nowait(""))
     while True:
         secret = await stored_catalogue.visitor_secret(connection)
-        await catalog.load(secret, keep(snapshot, secret, stored_catalogue.read_all(connection)))
+        await catalogue.load(secret, keep(snapshot, secret, stored_catalogue.read_all(connection)))
         try:
             async with asyncio.timeout(_RELOAD_SECONDS):
                 while True:
-                    await _rebuild(connection, catalog, await _next(changed))
+                    await _rebuild(connection, catalogue, await _next(changed))
         except TimeoutError:
             continue
 
@@ -61,7 +61,7 @@ async def _next(changed: asyncio.Queue[str]) -> set[str]:
     return told
 
 
-async def _rebuild(connection: db.Connection, catalog: Catalog, told: set[str]) -> None:
+async def _rebuild(connection: db.Connection, catalogue: Catalogue, told: set[str]) -> None:
     if "" in told:
         raise ConnectionError("the connection was closed")
     keys: dict[str, list[str]] = {}
@@ -71,4 +71,4 @@ async def _rebuild(connection: db.Connection, catalog: Catalog, told: set[str]) 
     for table in stored_catalogue.TABLES:
         if table in keys:
             found = dict(await stored_catalogue.read_some(connection, table, keys[table]))
-            await catalog.put_some(table, [(key, found.get(key)) for key in keys[table]])
+            await catalogue.put_some(table, [(key, found.get(key)) for key in keys[table]])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 
 LEFTOVER_SECONDS = 10.0
 """How long the processes of a killed start may take to end by themselves; then they are killed."""
@@ -62,7 +62,7 @@ class Claim:
         """Claim `data_dir` (created where missing) and end what a killed start has left running there.
 
         Raises:
-            CannotStart: another process has it, or it cannot be used.
+            CannotStartError: another process has it, or it cannot be used.
         """
         claim = cls(*_open_locks(data_dir))
         try:
@@ -82,12 +82,12 @@ class Claim:
         """A lock for all processes of an engine to inherit: once it is had, none of an earlier start is left.
 
         Raises:
-            CannotStart: one is.
+            CannotStartError: one is.
         """
         lock = _open_lock(self.data_dir / f"{engine}.lock")
         try:
             if not await _locked_within(lock, LEFTOVER_SECONDS):
-                raise CannotStart(f"{self.data_dir}: a process of the last {engine} has not ended yet")
+                raise CannotStartError(f"{self.data_dir}: a process of the last {engine} has not ended yet")
             yield lock
         finally:
             os.close(lock)
@@ -151,7 +151,7 @@ async def spawn(
     `log`, or goes where ours goes.
 
     Raises:
-        CannotStart: the program cannot be started.
+        CannotStartError: the program cannot be started.
     """
     output = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -166,7 +166,7 @@ async def spawn(
             preexec_fn=_before_exec(account, directory, death_signal),
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:  # the last two: of what precedes exec
-        raise CannotStart(f"{argv[0]} cannot be started: {error}") from error
+        raise CannotStartError(f"{argv[0]} cannot be started: {error}") from error
     finally:
         if output is not None:
             os.close(output)
@@ -180,7 +180,7 @@ def first_closed(account: Account, paths: Iterable[Path]) -> Path | None:
     Asked of the system, in a process of that account: access control lists count as well.
 
     Raises:
-        CannotStart: we cannot become that account.
+        CannotStartError: we cannot become that account.
     """
     there = [step for path in paths for step in (*reversed(path.parents), path)]
     try:
@@ -193,7 +193,7 @@ def first_closed(account: Account, paths: Iterable[Path]) -> Path | None:
             preexec_fn=_before_exec(account, Path("/")),
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise CannotStart(
+        raise CannotStartError(
             f"root may not start processes of user {account.name} here: run as another user than root"
         ) from error
     closed = os.fsdecode(asked.stdout).rstrip("\n")
@@ -243,12 +243,12 @@ def _open_locks(data_dir: Path) -> tuple[Path, int, int]:
         data_dir.mkdir(parents=True, exist_ok=True)
         own, inherited = _open_lock(data_dir / "lock"), _open_lock(data_dir / "children")
     except OSError as error:
-        raise CannotStart(f"TRACKER_DATA_DIR: {data_dir} cannot be used: {error.strerror}") from error
+        raise CannotStartError(f"TRACKER_DATA_DIR: {data_dir} cannot be used: {error.strerror}") from error
     if not _try_lock(own):
         holder = os.pread(own, 20, 0).decode(errors="replace").strip()
         os.close(inherited)
         os.close(own)
-        raise CannotStart(f"TRACKER_DATA_DIR: {data_dir} is in use by another tracker (pid {holder})")
+        raise CannotStartError(f"TRACKER_DATA_DIR: {data_dir} is in use by another tracker (pid {holder})")
     os.truncate(own, 0)
     os.write(own, f"{os.getpid()}\n".encode())
     return data_dir, own, inherited
@@ -276,7 +276,7 @@ async def _end_leftovers(inherited: int, data_dir: Path) -> None:
         return
     _signal_noted(noted, signal.SIGKILL)
     if not await _locked_within(inherited, LEFTOVER_SECONDS):
-        raise CannotStart(f"TRACKER_DATA_DIR: processes that run in {data_dir} cannot be ended")
+        raise CannotStartError(f"TRACKER_DATA_DIR: processes that run in {data_dir} cannot be ended")
 
 
 def _signal_noted(noted: Sequence[str], number: signal.Signals | None) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tracker.domain.click_id import Mint
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.metrics import Metrics
 from tracker.edge.postbacks import Postbacks, is_postback_path
@@ -22,7 +22,7 @@ from tracker.edge.read.lenient_link import is_nearly_tracking_path
 from tracker.edge.read.link import is_tracking_path
 from tracker.edge.record import identity
 from tracker.edge.record.identity import EdgeId
-from tracker.edge.record.partitioned import Recorders
+from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.redirect import Redirect
 from tracker.edge.refused_postbacks import RefusedLog
 from tracker.edge.unmatched import OrphanLog
@@ -38,28 +38,28 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
     """The public side: tracking links, postbacks and health. It is edge 0 unless it is told who it is."""
     edge = edge or identity.read(settings.data_dir, 0)
     slot = edge.slot
-    mint, catalog, metrics, geo = Mint(), Catalog(), Metrics(slot), GeoReader(settings.geoip_db)
-    recorders, orphans = Recorders(settings, edge, mint), OrphanLog(settings)
+    mint, catalogue, metrics, geo = Mint(), Catalogue(), Metrics(slot), GeoReader(settings.geoip_db)
+    recorders, orphans = PartitionedRecorder(settings, edge, mint), OrphanLog(settings)
     refused = RefusedLog(settings)
-    postbacks = Postbacks(settings, mint, catalog, refused, metrics)
-    redirect = Redirect(settings, mint, catalog, geo, recorders, orphans, metrics)
+    postbacks = Postbacks(settings, mint, catalogue, refused, metrics)
+    redirect = Redirect(settings, mint, catalogue, geo, recorders, orphans, metrics)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         snapshot = settings.data_dir / "catalogue" / f"{slot}.ndjson"
-        await catalog.restore(snapshot)
+        await catalogue.restore(snapshot)
         await recorders.start()
         tasks = [
-            asyncio.create_task(follow_catalogue(settings, catalog, snapshot)),
+            asyncio.create_task(follow_catalogue(settings, catalogue, snapshot)),
             asyncio.create_task(_reload_geo(geo)),
             asyncio.create_task(orphans.run()),
             asyncio.create_task(refused.run()),
         ]
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CATALOGUE_SECONDS):
-                await catalog.loaded.wait()
+                await catalogue.loaded.wait()
         _freeze()
-        async with answering(settings.data_dir, f"edge-{slot}", _answers(catalog, recorders, metrics)):
+        async with answering(settings.data_dir, f"edge-{slot}", _answers(catalogue, recorders, metrics)):
             yield
         for task in tasks:
             task.cancel()
@@ -68,17 +68,19 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
         await postbacks.close()
         geo.close()
 
-    rest = Starlette(routes=_health(catalog, recorders), lifespan=lifespan)
+    rest = Starlette(routes=_health(catalogue, recorders), lifespan=lifespan)
 
-    return Edge(catalog, redirect, postbacks, rest)
+    return Edge(catalogue, redirect, postbacks, rest)
 
 
 class Edge:
     """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
 
-    def __init__(self, catalog: Catalog, redirect: Redirect, postbacks: Postbacks, rest: Starlette) -> None:
+    def __init__(
+        self, catalogue: Catalogue, redirect: Redirect, postbacks: Postbacks, rest: Starlette
+    ) -> None:
         self.take = redirect.take
-        self._claims = catalog.link_forms.claims
+        self._claims = catalogue.link_forms.claims
         self._redirect = redirect
         self._postbacks = postbacks
         self._rest = rest
@@ -97,7 +99,7 @@ class Edge:
         return is_tracking_path(path) or self._claims(path)
 
 
-def _health(catalog: Catalog, recorders: Recorders) -> list[Route]:
+def _health(catalogue: Catalogue, recorders: PartitionedRecorder) -> list[Route]:
     """What operators and proxies ask an edge."""
 
     async def live(_: Request) -> Response:
@@ -107,7 +109,7 @@ def _health(catalog: Catalog, recorders: Recorders) -> list[Route]:
         if recorders.is_second:
             return PlainTextResponse("another edge has this slot: give this one another --slot\n", 503)
         missing = [
-            *(["catalogue"] if not catalog.loaded.is_set() else []),
+            *(["catalogue"] if not catalogue.loaded.is_set() else []),
             *(["stream"] if not recorders.has_been_up else []),
         ]
         return PlainTextResponse(
@@ -117,19 +119,19 @@ def _health(catalog: Catalog, recorders: Recorders) -> list[Route]:
     return [Route("/health/live", live), Route("/health/ready", ready)]
 
 
-def _answers(catalog: Catalog, recorders: Recorders, metrics: Metrics) -> Answers:
+def _answers(catalogue: Catalogue, recorders: PartitionedRecorder, metrics: Metrics) -> Answers:
     """What the metrics' listener asks an edge."""
 
     async def show_metrics(_: str) -> str:
         gauges = await asyncio.to_thread(recorders.gauges)
         metrics.set("clicks_spooled", recorders.spooled)
         metrics.set("visitors_unknown", recorders.unknown)
-        return metrics.text(catalogue_problems=len(catalog.problems), **gauges)
+        return metrics.text(catalogue_problems=len(catalogue.problems), **gauges)
 
     async def serves(domain: str) -> str:
-        if not catalog.loaded.is_set():
+        if not catalogue.loaded.is_set():
             return ""
-        return "ours" if catalog.hosts.serves(domain) else "not ours"
+        return "ours" if catalogue.hosts.serves(domain) else "not ours"
 
     return {"metrics": show_metrics, "serves": serves}
 

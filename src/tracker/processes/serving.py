@@ -39,7 +39,7 @@ def serve(
     """Serve on the socket inherited as `fd`, or on host and port, which `host_variable` and `variable` name.
 
     Raises:
-        CannotStart: there is nothing to listen on.
+        CannotStartError: there is nothing to listen on.
     """
     config = uvicorn.Config(
         app,

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, TextIO
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Account, Child, Claim, first_error, spawn
 from tracker.processes.engines import accounts, engine
 from tracker.processes.engines import postgres as engines_postgres
@@ -49,7 +49,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
     """Run a whole tracker until SIGTERM or SIGINT; `demo` None: with demo data on embedded engines only.
 
     Raises:
-        CannotStart: a part cannot be started; nothing is left running.
+        CannotStartError: a part cannot be started; nothing is left running.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,9 +57,11 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
     claim = await Claim.take(settings.data_dir)
     try:
         if (claim.data_dir / engine.RESTORING).exists():
-            raise CannotStart(f"a restore into {claim.data_dir} was cut off: empty it, and restore again")
-        house = _House(settings, claim)
-        running = asyncio.create_task(house.run(edges, demo))
+            raise CannotStartError(
+                f"a restore into {claim.data_dir} was cut off: empty it, and restore again"
+            )
+        tracker = _Tracker(settings, claim)
+        running = asyncio.create_task(tracker.run(edges, demo))
         told = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,7 +70,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
         finally:
             told.cancel()
             await _cancelled(running)
-            await house.stop()
+            await tracker.stop()
     finally:
         await claim.release()
 
@@ -89,7 +91,7 @@ class Part:
         self._child = await self._start()
 
     async def keep(self) -> None:
-        """Start it again whenever it ends, for ever; CannotStart where that is pointless."""
+        """Start it again whenever it ends, for ever; CannotStartError where that is pointless."""
         while self._child is not None:
             begun = asyncio.get_running_loop().time()
             code = await self._child.process.wait()
@@ -105,9 +107,11 @@ class Part:
     def _give_up_if_pointless(self, code: int) -> None:
         self._failures += 1
         if code == os.EX_CONFIG:
-            raise CannotStart(f"{self._name} refuses its settings, see above")
+            raise CannotStartError(f"{self._name} refuses its settings, see above")
         if self._failures >= _FAILURES_AT_START and not self.all_up:
-            raise CannotStart(f"{self._name} cannot start: {_fate(code)} {self._failures} times, see above")
+            raise CannotStartError(
+                f"{self._name} cannot start: {_fate(code)} {self._failures} times, see above"
+            )
 
     async def _start_again(self, fate: str) -> None:
         while True:
@@ -116,13 +120,13 @@ class Part:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             try:
                 return await self.start()
-            except CannotStart as error:
+            except CannotStartError as error:
                 if not self.all_up:
                     raise
                 fate = f"cannot be started ({error})"
 
 
-class _House:
+class _Tracker:
     """The parts of one tracker."""
 
     def __init__(self, settings: Settings, claim: Claim) -> None:
@@ -188,7 +192,7 @@ class _House:
             await migrate(dsn)
             shown = await self._demo(dsn, demo)
         except Exception as error:  # whatever a database can say against it
-            raise CannotStart(f"the database cannot be prepared: {error}") from error
+            raise CannotStartError(f"the database cannot be prepared: {error}") from error
         # Before anything can be ready: who waits for that finds the links printed.
         _say(_banner(self._given, shown))
 
@@ -227,7 +231,7 @@ class _House:
         try:
             version = await db.version(self._settings.postgres_dsn)
         except db.UNREACHABLE as error:
-            raise CannotStart(f"TRACKER_POSTGRES_DSN: {error}") from error
+            raise CannotStartError(f"TRACKER_POSTGRES_DSN: {error}") from error
         engine.check_version("TRACKER_POSTGRES_DSN", "postgresql", version)
 
     async def _start_parts(
@@ -305,7 +309,7 @@ async def _until_ready(name: str, host: str, port: int) -> None:
                 said = await _missing(_reachable(host), port) or ""
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        raise CannotStart(f"the {name} is not ready after {READY_SECONDS:.0f} s: {said}") from None
+        raise CannotStartError(f"the {name} is not ready after {READY_SECONDS:.0f} s: {said}") from None
 
 
 async def _missing(host: str, port: int) -> str:

@@ -16,7 +16,7 @@ from tracker.store.paging import MAX_OFFSET, TooDeepError, reading
 _CHUNK_ROWS = 1_000
 
 
-class Walked(NamedTuple):
+class PagedTable(NamedTuple):
     """Rows of a table, in order."""
 
     table: str
@@ -27,7 +27,7 @@ class Walked(NamedTuple):
     values: tuple[object, ...]  # of the condition's parameters, from $1 on
 
 
-class Part(NamedTuple):
+class PageQuery(NamedTuple):
     """A page of records."""
 
     records: list[asyncpg.Record]
@@ -35,7 +35,7 @@ class Part(NamedTuple):
     has_more: bool
 
 
-async def page(pool: Pool, walked: Walked, number: int, per_page: int) -> Part:
+async def page(pool: Pool, walked: PagedTable, number: int, per_page: int) -> PageQuery:
     """Page `number`, from 1.
 
     Raises:
@@ -47,19 +47,21 @@ async def page(pool: Pool, walked: Walked, number: int, per_page: int) -> Part:
     async with reading(pool, "repeatable_read") as connection:
         total = await _count(connection, walked)
         records = await read(connection, walked, per_page, offset=offset)
-    return Part(records, total, offset + len(records) < total)
+    return PageQuery(records, total, offset + len(records) < total)
 
 
-async def page_after(pool: Pool, walked: Walked, last_hash: str, per_page: int, total: int | None) -> Part:
+async def page_after(
+    pool: Pool, walked: PagedTable, last_hash: str, per_page: int, total: int | None
+) -> PageQuery:
     """The page that follows the row `last_hash`; counts the rows unless their total is known."""
     async with reading(pool, "repeatable_read") as connection:
         if total is None:
             total = await _count(connection, walked)
         records = await read(connection, walked, per_page + 1, after=last_hash)
-    return Part(records[:per_page], total, len(records) > per_page)
+    return PageQuery(records[:per_page], total, len(records) > per_page)
 
 
-async def chunks(pool: Pool, walked: Walked) -> AsyncGenerator[list[asyncpg.Record], None]:
+async def chunks(pool: Pool, walked: PagedTable) -> AsyncGenerator[list[asyncpg.Record], None]:
     """All rows, in chunks; between them it holds neither a connection nor a snapshot."""
     last_hash: str | None = None
     while True:
@@ -73,7 +75,7 @@ async def chunks(pool: Pool, walked: Walked) -> AsyncGenerator[list[asyncpg.Reco
 
 
 async def read(
-    connection: Connection, walked: Walked, limit: int, *, offset: int = 0, after: str | None = None
+    connection: Connection, walked: PagedTable, limit: int, *, offset: int = 0, after: str | None = None
 ) -> list[asyncpg.Record]:
     condition, values = walked.condition, walked.values
     if after is not None:
@@ -96,6 +98,6 @@ ORDER BY {order}
     return records
 
 
-async def _count(connection: Connection, walked: Walked) -> int:
+async def _count(connection: Connection, walked: PagedTable) -> int:
     statement = f"SELECT count(*) FROM {walked.table} WHERE {walked.condition}"  # noqa: S608
     return int(await connection.fetchval(statement, *walked.values))

@@ -20,7 +20,7 @@ from tracker.stream.record import (
     ANSWER_BYTES,
     OUTCOME_PLACES,
     UNKNOWN_LIVE,
-    Answer,
+    Decision,
     Entry,
     hash_of_entry,
     millis_of_entry,
@@ -68,7 +68,7 @@ class Receipt:
         return self._packed[::ANSWER_BYTES].count(UNKNOWN_LIVE)
 
     @property
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Decision]:
         packed = self._packed
         return [read_answer(packed[at : at + ANSWER_BYTES]) for at in range(0, len(packed), ANSWER_BYTES)]
 
@@ -130,7 +130,7 @@ class Appender:
         entries: Sequence[Entry],
         within: float,
         *,
-        word: bytes | None = None,
+        heartbeat: bytes | None = None,
         answered: bytes = b"",
     ) -> Receipt:
         """Append a batch of clicks that wait for their answer.
@@ -142,7 +142,9 @@ class Appender:
             AppendError: refused, or no answer within so many seconds. Where that is not certain, repeat the
                 same call under the same lane and sequence, or abandon the lane.
         """
-        call = partial(self._arguments, "live", lane.id, lane.sequence, entries, word, answered, LANE_SECONDS)
+        call = partial(
+            self._arguments, "live", lane.id, lane.sequence, entries, heartbeat, answered, LANE_SECONDS
+        )
         receipt = await self._run(call, within)
         if len(receipt.outcomes) != len(entries):
             raise AppendError(f"{len(entries)} clicks got {len(receipt.outcomes)} answers", is_certain=False)
@@ -222,7 +224,7 @@ class Appender:
         lane: bytes,
         sequence: int,
         entries: Sequence[Entry],
-        word: bytes | None,
+        heartbeat: bytes | None,
         answered: bytes,
         lane_seconds: int,
     ) -> list[bytes]:
@@ -236,8 +238,8 @@ class Appender:
             mode.encode(),
             b"%d" % lane_seconds,
             *self._prefixes,
-            b"" if word is None else self._edge,
-            word or b"",
+            b"" if heartbeat is None else self._edge,
+            heartbeat or b"",
             answered,
             self._room,
         ]
@@ -310,7 +312,7 @@ class Counted(NamedTuple):
     counts: list[int]
 
 
-class Appenders:
+class AppenderPool:
     """Finds the appender of a visitor's partition, and asks the others for what they know."""
 
     def __init__(self, url: str, memory: VisitorMemory) -> None:

@@ -24,7 +24,7 @@ class RefusedError(Exception):
         return str(self).partition(" ")[0]
 
 
-Word = bytes | int
+Argument = bytes | int
 """Of a command."""
 
 
@@ -55,7 +55,7 @@ class Connection:
         self._replies = _Replies(self._transport.get_protocol())
         self._transport.set_protocol(self._replies)
 
-    async def run(self, script: Script, arguments: Sequence[Word], within: float) -> Any:
+    async def run(self, script: Script, arguments: Sequence[Argument], within: float) -> Any:
         """The reply to a script, of which the server is told the text where it does not know it.
 
         `arguments` begin with the number of keys. Raises what `ask` raises.
@@ -69,7 +69,7 @@ class Connection:
             (reply,) = await self.ask([(b"EVAL", script.text, *arguments)], until - monotonic())
         return reply
 
-    async def ask(self, commands: Sequence[Sequence[Word]], within: float) -> list[Any]:
+    async def ask(self, commands: Sequence[Sequence[Argument]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.
 
         Raises:

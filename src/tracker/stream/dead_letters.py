@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import redis.asyncio
 
-from tracker.errors import Complaint
+from tracker.errors import UserError
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import ledger_scripts
 from tracker.stream.record import hash_of
@@ -17,7 +17,7 @@ _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
 _CHUNK = 500
 
 
-class NoSuchLetter(Complaint):
+class NoSuchLetterError(UserError):
     """There is no dead letter of an id; the message says so."""
 
 
@@ -85,15 +85,15 @@ class DeadLetters:
         """The one of this id.
 
         Raises:
-            NoSuchLetter: there is none.
+            NoSuchLetterError: there is none.
         """
         match = _ID.fullmatch(id_)
         if match is None:
-            raise NoSuchLetter(f"{id_!r} is no id of a dead letter: those look like 0:1764086401234-0")
+            raise NoSuchLetterError(f"{id_!r} is no id of a dead letter: those look like 0:1764086401234-0")
         partition, place = int(match[1]), match[2].encode()
         entries = await self._client.xrange(_stream(partition), place, place) if _fits(place) else []
         if not entries:
-            raise NoSuchLetter(f"there is no dead letter {id_}: replayed or dropped already?")
+            raise NoSuchLetterError(f"there is no dead letter {id_}: replayed or dropped already?")
         return DeadLetter(partition, *entries[0])
 
     async def replay(self, letter: DeadLetter) -> bool:

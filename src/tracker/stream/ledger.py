@@ -49,14 +49,15 @@ class Counts(NamedTuple):
 _KINDS = dict(zip("rlnxudg", Counts._fields, strict=True))
 
 
-class Word(NamedTuple):
-    """An edge's word: every click of it before `until` is on the partition's stream, or further."""
+class Heartbeat(NamedTuple):
+    """An edge's heartbeat: every click of it before `low_watermark` is on the partition's stream, or
+    further."""
 
     partition: int
     slot: str
     run: str  # of the edge's spool; "" of a version before run ids
-    until: int  # Unix milliseconds
-    said: int  # when, Unix milliseconds of the stream server
+    low_watermark: int  # Unix milliseconds
+    sent_at: int  # Unix milliseconds of the stream server
     spooled: Mapping[int, int]  # clicks still in the edge's spools, by minute
 
     @property
@@ -76,7 +77,7 @@ class Snapshot(NamedTuple):
     counts: Mapping[int, Counts]  # by minute; of whole hours
     waiting: int  # entries on the streams
     buried: int  # entries on the dead-letter streams
-    words: list[Word]
+    heartbeats: list[Heartbeat]
 
 
 class Recount(NamedTuple):
@@ -107,7 +108,7 @@ class StreamLedger:
     async def snapshot(self, hours: Collection[int]) -> Snapshot:
         """The counts of these hours; of one partition all as of one moment."""
         waiting, buried = 0, 0
-        words: list[Word] = []
+        heartbeats: list[Heartbeat] = []
         fields: list[tuple[int, dict[bytes, bytes]]] = []
         for partition in await self._with_anything(hours):
             async with self._client.pipeline(transaction=True) as pipe:
@@ -118,9 +119,9 @@ class StreamLedger:
                     pipe.hgetall(_ledger(partition, hour))
                 clicks, dead, edges, *counted = await pipe.execute()
             waiting, buried = waiting + clicks, buried + dead
-            words += _words(partition, edges)
+            heartbeats += _heartbeats(partition, edges)
             fields += zip(hours, counted, strict=True)
-        return Snapshot(_counts(fields), waiting, buried, words)
+        return Snapshot(_counts(fields), waiting, buried, heartbeats)
 
     async def recount(self) -> Recount:
         """Count the entries on the streams themselves, one by one."""
@@ -139,24 +140,27 @@ class StreamLedger:
         bounds: list[int] = []
         for partition, entries in enumerate(firsts):
             # An edge whose clock is ahead of the server's may one day mint behind what it said by that.
-            bounds += (min(word.until, word.said) for word in _words(partition, edges[partition]))
+            bounds += (
+                min(heartbeat.low_watermark, heartbeat.sent_at)
+                for heartbeat in _heartbeats(partition, edges[partition])
+            )
             bounds += (millis for fields in _fields(entries) if (millis := _millis(fields)) is not None)
             if len(entries) == _LOOKED_AT and bounds:
                 bounds += await self._lowest_in_flight(partition, since, min(bounds))
         return min(bounds, default=None)
 
-    async def forget(self, words: Iterable[Word]) -> None:
+    async def forget(self, heartbeats: Iterable[Heartbeat]) -> None:
         """Take back words that nobody will renew."""
-        for word in words:
-            await self._client.hdel(b"edges:{%d}" % word.partition, word.field)
+        for heartbeat in heartbeats:
+            await self._client.hdel(b"edges:{%d}" % heartbeat.partition, heartbeat.field)
 
-    async def words_here(self, partition: int) -> tuple[int, list[Word]]:
+    async def heartbeats_here(self, partition: int) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the words of all edges on one partition."""
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hgetall(b"edges:{%d}" % partition)
             time, edges = await pipe.execute()
-        return _millis_of_time(time), _words(partition, edges)
+        return _millis_of_time(time), _heartbeats(partition, edges)
 
     async def owner(self, slot: int, run: str) -> str:
         """The run id of the edge that a slot belongs to: this one, if it belonged to nobody."""
@@ -170,12 +174,14 @@ class StreamLedger:
         """Let a slot belong to another edge: the one that it belonged to is dead."""
         await self._client.hset(_SLOTS, slot, run)
 
-    async def words(self) -> tuple[int, list[Word]]:
+    async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the words of all edges."""
         now = _millis_of_time(await self._client.time())
         edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
-        words = [word for partition in _PARTITIONS for word in _words(partition, edges[partition])]
-        return now, words
+        heartbeats = [
+            heartbeat for partition in _PARTITIONS for heartbeat in _heartbeats(partition, edges[partition])
+        ]
+        return now, heartbeats
 
     async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
         """The start of the first minute before a time that has anything in flight, if one has."""
@@ -228,15 +234,15 @@ def _counts(hours: Iterable[tuple[int, dict[bytes, bytes]]]) -> dict[int, Counts
     return {minute: Counts(**counted) for minute, counted in minutes.items()}
 
 
-def _words(partition: int, edges: dict[bytes, bytes]) -> list[Word]:
-    return [_word(partition, edge.decode(), said) for edge, said in edges.items()]
+def _heartbeats(partition: int, edges: dict[bytes, bytes]) -> list[Heartbeat]:
+    return [_heartbeat(partition, edge.decode(), said) for edge, said in edges.items()]
 
 
-def _word(partition: int, edge: str, text: bytes) -> Word:
+def _heartbeat(partition: int, edge: str, text: bytes) -> Heartbeat:
     slot, _, run = edge.partition("/")
     until, said, spooled = text.split(b" ", 2)
     by_minute = {int(minute): count for minute, count in json.loads(spooled).items()}
-    return Word(partition, slot, run, int(until), int(said), by_minute)
+    return Heartbeat(partition, slot, run, int(until), int(said), by_minute)
 
 
 def _millis_of_time(time: tuple[int, int]) -> int:

@@ -19,7 +19,7 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from tracker.domain.model import fast
 from tracker.stream import ledger_scripts
-from tracker.stream.connection import Connection, RefusedError, Script, Word
+from tracker.stream.connection import Argument, Connection, RefusedError, Script
 
 GROUP = b"writers"
 PATIENCE_SECONDS = 5.0
@@ -139,7 +139,7 @@ class Reader:
         return read
 
     async def _read_page(self, count: int, after: bytes, block: int | None) -> list[Delivery]:
-        words: list[Word] = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", count]
+        words: list[Argument] = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", count]
         if block is not None:
             words += (b"BLOCK", block)
         patience = PATIENCE_SECONDS + (block or 0) / 1000
@@ -179,7 +179,7 @@ class Reader:
                 else ledger_scripts.STORED
             )
             ids[ledger_scripts.minute_of_sound(delivery.fields), kind].append(delivery.id)
-        arguments: list[Word] = [1, self._stream, *self._first_arguments, GROUP]
+        arguments: list[Argument] = [1, self._stream, *self._first_arguments, GROUP]
         for (minute, kind), those in ids.items():
             arguments += (minute, kind, len(those), *those)
         async with self._connected() as connection:

@@ -55,7 +55,7 @@ class Undecodable(ValueError):  # noqa: N818 - says what the entry is
     """An entry of the stream that is no click; the message says why."""
 
 
-class Answer(NamedTuple):
+class Decision(NamedTuple):
     """What the stream decided of one click."""
 
     outcome: int  # place in Outcomes
@@ -164,7 +164,7 @@ def decode(fields: dict[bytes, bytes]) -> ClickRow:
         raise Undecodable(f"{type(error).__name__}: {error}") from error
 
 
-def _row(answer: Answer, record: list[Any]) -> ClickRow:
+def _row(answer: Decision, record: list[Any]) -> ClickRow:
     (
         hash_,
         bot_reason,
@@ -241,12 +241,12 @@ def _row(answer: Answer, record: list[Any]) -> ClickRow:
     return ClickRow._make(row)  # raises TypeError where a list in it is too short or too long
 
 
-def read_answer(packed: bytes) -> Answer:
+def read_answer(packed: bytes) -> Decision:
     first, meaning = packed[1:ANSWER_BYTES], _MEANINGS.get(packed[0])
     if meaning is None:
         raise ValueError(f"outcome {packed[:1]!r} is unknown")
     outcome, is_late, is_unknown = meaning
-    return fast(Answer, (outcome, None if first == _NO_HASH else first.hex(), is_late, is_unknown))
+    return fast(Decision, (outcome, None if first == _NO_HASH else first.hex(), is_late, is_unknown))
 
 
 def millis_of_entry(entry: Entry) -> int:

@@ -27,7 +27,7 @@ from tracker.api.clicks.creator import CreatedClick, Creator, NotStoredYet, Unkn
 from tracker.api.clicks.endpoints import PATH
 from tracker.api.http.auth import authorize, require
 from tracker.api.http.body import JSON, read_object, validated
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
 from tracker.api.http.query import ZoneQuery, read_query
 from tracker.domain.click_id import millis_of
@@ -59,7 +59,7 @@ _NOT_STORED = (
     query=ZoneQuery,
     headers=CreateHeaders,
     json=CreateClicks,
-    resp=answers(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
+    resp=responses(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
     security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="create_clicks",
@@ -93,7 +93,7 @@ async def create_clicks(request: Request) -> Response:
 routes: list[BaseRoute] = [Route(PATH, create_clicks, methods=["POST"])]
 
 
-class _Asked(NamedTuple):
+class _ClicksRequest(NamedTuple):
     """The clicks of a body: one by itself, or a list."""
 
     clicks: Sequence[NewClick]
@@ -103,10 +103,10 @@ class _Asked(NamedTuple):
         return f"clicks.{place}.{field}" if self.is_list else field
 
 
-def _read_asked(body: dict[str, object]) -> _Asked:
+def _read_asked(body: dict[str, object]) -> _ClicksRequest:
     if "clicks" in body:
-        return _Asked(validated(body, NewClicks).clicks, True)
-    return _Asked([validated(body, NewClick)], False)
+        return _ClicksRequest(validated(body, NewClicks).clicks, True)
+    return _ClicksRequest([validated(body, NewClick)], False)
 
 
 def request_key(request: Request) -> str | None:
@@ -124,7 +124,7 @@ def request_key(request: Request) -> str | None:
         raise invalid({_KEY_HEADER: [str(error)]}) from None
 
 
-def _check(asked: _Asked, zone: tzinfo) -> None:
+def _check(asked: _ClicksRequest, zone: tzinfo) -> None:
     """See that each click has a time that can be, and keys of its own.
 
     Raises:
@@ -150,7 +150,7 @@ def _wrong_time(second: int | None) -> str:
     return "is before 2000" if second < EARLIEST else "is in the future"
 
 
-async def _create(creator: Creator, wanted: creation.Request, asked: _Asked) -> list[CreatedClick]:
+async def _create(creator: Creator, wanted: creation.Request, asked: _ClicksRequest) -> list[CreatedClick]:
     try:
         return await creator.create(wanted)
     except Unknown as error:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
 
-from tracker.api.clicks.creator import MAX_CLICKS, Described
+from tracker.api.clicks.creator import MAX_CLICKS, ClickRequest
 from tracker.domain.local_time import first_second, read_local
 from tracker.domain.model import MAX_ID, Visitor
 from tracker.domain.normalise import trim
@@ -172,11 +172,11 @@ class NewClick(BaseModel):
         """When it was clicked, Unix seconds; None = now."""
         return None if self.created_at is None else first_second(self.created_at, zone)
 
-    def described(self, zone: tzinfo) -> Described:
+    def described(self, zone: tzinfo) -> ClickRequest:
         second = self.second(zone)
         said = self.model_dump(exclude_none=True, exclude={"created_at"})
         query = urlencode({name: value for name, value in said.items() if name in _IN_QUERY})
-        return Described(
+        return ClickRequest(
             read_link(f"/offer/{self.offer_id}", query.encode()),
             self._visitor(),
             self.user_agent is not None,

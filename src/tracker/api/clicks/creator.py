@@ -17,16 +17,16 @@ from typing import NamedTuple
 
 from tracker.domain.click_id import Mint, hash_at
 from tracker.domain.model import Click, Link, Outcomes, Visitor
-from tracker.edge.catalogue.catalogue import Catalog
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
-from tracker.edge.outcome import prepare
+from tracker.edge.outcome import prepare_outcomes
 from tracker.ops.partial_catalogue import add_touched
 from tracker.settings import Settings
 from tracker.store.clicks import idempotency
-from tracker.store.clicks.idempotency import Claim, Reserved, StoredClick
+from tracker.store.clicks.idempotency import Claim, Reservation, StoredClick
 from tracker.store.db import Pool
-from tracker.stream.appender import Appender, AppendError, Appenders
+from tracker.stream.appender import Appender, AppenderPool, AppendError
 from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
@@ -38,7 +38,7 @@ _STORED_SECONDS = 10.0  # how long the writer is waited for
 _LOOK_SECONDS = 0.05  # between looks
 
 
-class Described(NamedTuple):
+class ClickRequest(NamedTuple):
     """A click as a client tells of it."""
 
     link: Link
@@ -56,7 +56,7 @@ class Request(NamedTuple):
     token_id: int
     key: str | None
     digest: bytes
-    clicks: Sequence[Described]
+    clicks: Sequence[ClickRequest]
 
 
 class CreatedClick(NamedTuple):
@@ -87,7 +87,7 @@ class Creator:
 
     def __init__(self, settings: Settings, pool: Pool, geo: GeoReader) -> None:
         assert settings.redis_url
-        self._appenders = Appenders(settings.redis_url, VisitorMemory.of(settings))
+        self._appenders = AppenderPool(settings.redis_url, VisitorMemory.of(settings))
         self._is_divided = settings.partitions > 1
         self._pool = pool
         self._geo = geo
@@ -110,7 +110,7 @@ class Creator:
         stored = await self._stored({click.hash for click in reserved})
         return [CreatedClick(stored[click.hash], click.is_duplicate) for click in reserved]
 
-    async def _reserve(self, request: Request) -> tuple[list[Reserved], list[Prepared]]:
+    async def _reserve(self, request: Request) -> tuple[list[Reservation], list[Prepared]]:
         """Which clicks are meant, and those of them that are not in the table; all or nothing."""
         claims = [self._claim(described, place) for place, described in enumerate(request.clicks)]
         async with self._pool.acquire() as connection, connection.transaction():
@@ -120,28 +120,28 @@ class Creator:
             stored = await idempotency.stored(connection, [click.hash for click in reserved])
             missing = {place: click.hash for place, click in enumerate(reserved) if click.hash not in stored}
             links = {place: request.clicks[place].link for place in missing}
-            catalog = Catalog()
+            catalogue = Catalogue()
             if links:
-                await add_touched(connection, catalog, links.values())
-            _check_known(catalog, links)
+                await add_touched(connection, catalogue, links.values())
+            _check_known(catalogue, links)
         described = ((hash_, request.clicks[place]) for place, hash_ in missing.items())
-        return reserved, [self._prepared(hash_, each, catalog) for hash_, each in described]
+        return reserved, [self._prepared(hash_, each, catalogue) for hash_, each in described]
 
-    def _claim(self, described: Described, place: int) -> Claim:
+    def _claim(self, described: ClickRequest, place: int) -> Claim:
         second = described.second
         hash_ = self._mint.hash() if second is None else hash_at(second * 1000, place)
         return Claim(hash_, described.digest, described.dedupe_key, described.legacy_id)
 
-    def _prepared(self, hash_: str, described: Described, catalog: Catalog) -> Prepared:
+    def _prepared(self, hash_: str, described: ClickRequest, catalogue: Catalogue) -> Prepared:
         """A click by the hot path's steps; of what was not told of its visitor nothing is concluded."""
         visitor = described.visitor
-        click = assemble(hash_, described.link, visitor, None, catalog, self._geo)
+        click = assemble(hash_, described.link, visitor, None, catalogue, self._geo)
         assert click
         if not described.has_agent:
-            click = click._replace(bot_reason=catalog.operator_bots.reason("", visitor.ip))
+            click = click._replace(bot_reason=catalogue.operator_bots.reason("", visitor.ip))
         if not described.has_agent and not visitor.ip:
             click = click._replace(visitor_key=_key_of_its_own(hash_))
-        return click, prepare(click, catalog)
+        return click, prepare_outcomes(click, catalogue)
 
     async def _append(self, prepared: Iterable[Prepared]) -> None:
         entries: dict[Appender, list[Entry]] = defaultdict(list)
@@ -173,11 +173,11 @@ async def _append_each(appender: Appender, entries: list[Entry]) -> None:
         await appender.append_each(entries, _APPEND_SECONDS)
 
 
-def _check_known(catalog: Catalog, links: Mapping[int, Link]) -> None:
+def _check_known(catalogue: Catalogue, links: Mapping[int, Link]) -> None:
     unknown = [
         (place, field)
         for place, link in links.items()
-        for field, known in (("offer_id", catalog.offers), ("affiliate_id", catalog.affiliates))
+        for field, known in (("offer_id", catalogue.offers), ("affiliate_id", catalogue.affiliates))
         if getattr(link, field) not in known
     ]
     if unknown:

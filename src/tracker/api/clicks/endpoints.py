@@ -12,12 +12,12 @@ from tracker.api.clicks.query import ExportQuery, ListQuery
 from tracker.api.clicks.schema import ClickList
 from tracker.api.http.auth import authorize
 from tracker.api.http.complete_until import complete_until, header
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.exports import answer_export
 from tracker.api.http.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
 from tracker.api.http.problems import Problem
 from tracker.api.http.query import ZoneQuery, read_query
-from tracker.api.http.visibility import Sight
+from tracker.api.http.visibility import Visibility
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import KEYS
@@ -25,12 +25,12 @@ from tracker.store.clicks.columns import KEYS
 PATH = "/backend/open-api/v1/users/clicks"
 
 _SCOPE = "clicks:read"
-_ALL = Sight(KEYS)
+_ALL = Visibility(KEYS)
 
 
 @documented.validate(
     query=ListQuery,
-    resp=answers(ClickList, 401, 403, 422, 503),
+    resp=responses(ClickList, 401, 403, 422, 503),
     security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="list_clicks",
@@ -50,7 +50,7 @@ async def list_clicks(request: Request) -> Response:
 
 @documented.validate(
     query=ZoneQuery,
-    resp=answers(ClickList, 401, 403, 404, 422, 503),
+    resp=responses(ClickList, 401, 403, 404, 422, 503),
     security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="get_click",
@@ -68,7 +68,7 @@ async def get_click(request: Request) -> Response:
 
 @documented.validate(
     query=ExportQuery,
-    resp=answers(None, 401, 403, 422, 503),
+    resp=responses(None, 401, 403, 422, 503),
     security=needs(_SCOPE),
     tags=["Clicks"],
     operation_id="export_clicks",
@@ -94,7 +94,7 @@ routes: list[BaseRoute] = [
 ]
 
 
-async def answer_clicks(request: Request, query: ListQuery, sight: Sight) -> Response:
+async def answer_clicks(request: Request, query: ListQuery, sight: Visibility) -> Response:
     """A page of the clicks that are seen, or their feed."""
     query.check_paging()
     if query.after_id is not None:
@@ -105,7 +105,7 @@ async def answer_clicks(request: Request, query: ListQuery, sight: Sight) -> Res
     return answer
 
 
-async def answer_click(request: Request, sight: Sight) -> Response:
+async def answer_click(request: Request, sight: Visibility) -> Response:
     """The click that a path names, if it is seen."""
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
     complete = await complete_until(request)
@@ -119,7 +119,7 @@ async def answer_click(request: Request, sight: Sight) -> Response:
     return answer
 
 
-async def answer_click_export(request: Request, query: ExportQuery, sight: Sight) -> Response:
+async def answer_click_export(request: Request, query: ExportQuery, sight: Visibility) -> Response:
     """All clicks of the filters that are seen."""
     network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
     complete = await complete_until(request)
@@ -128,7 +128,7 @@ async def answer_click_export(request: Request, query: ExportQuery, sight: Sight
     return await answer_export(request, chunks, name="clicks", keys=sight.keys, query=query, headers=complete)
 
 
-def _walk(request: Request, query: ListQuery, sight: Sight) -> Walk:
+def _walk(request: Request, query: ListQuery, sight: Visibility) -> Walk:
     network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
     clicks, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
     return Walk(
@@ -140,7 +140,7 @@ def _walk(request: Request, query: ListQuery, sight: Sight) -> Walk:
     )
 
 
-async def _feed(request: Request, query: ListQuery, sight: Sight, after_id: int) -> Response:
+async def _feed(request: Request, query: ListQuery, sight: Visibility, after_id: int) -> Response:
     network_zone, tracked = request.app.state.settings.time_zone, request.app.state.complete_until
     clicks, zone = sight.narrow(query.clicks(network_zone)), query.zone(network_zone)
     millis = await tracked.millis()

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.catalogue import listed
 from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import Problem, conflict, invalid
@@ -83,7 +83,7 @@ class FiredAgain(RootModel[SentPostback | FiredPostback]):
 
 @documented.validate(
     query=SentPostbackQuery,
-    resp=answers(listed("SentPostbackList", SentPostback), 401, 403, 422, 503),
+    resp=responses(listed("SentPostbackList", SentPostback), 401, 403, 422, 503),
     security=needs(READ_SCOPE),
     tags=[_TAG],
     operation_id="list_sent_postbacks",
@@ -112,7 +112,7 @@ async def list_sent_postbacks(request: Request) -> Response:
 
 @documented.validate(
     query=ZoneQuery,
-    resp=answers(SentPostback, 401, 403, 404, 422, 503),
+    resp=responses(SentPostback, 401, 403, 404, 422, 503),
     security=needs(READ_SCOPE),
     tags=[_TAG],
     operation_id="get_sent_postback",
@@ -130,7 +130,7 @@ async def get_sent_postback(request: Request) -> Response:
 
 @documented.validate(
     query=ZoneQuery,
-    resp=answers(FiredAgain, 401, 403, 404, 409, 422, 503),
+    resp=responses(FiredAgain, 401, 403, 404, 409, 422, 503),
     security=needs(_WRITE),
     tags=[_TAG],
     operation_id="fire_sent_postback_again",

@@ -12,12 +12,12 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.schema import ConversionList, OneConversion
 from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.exports import answer_export
 from tracker.api.http.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
 from tracker.api.http.problems import Problem
 from tracker.api.http.query import ZoneQuery, read_query
-from tracker.api.http.visibility import Sight
+from tracker.api.http.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS
 from tracker.store.paging import Row
@@ -26,12 +26,12 @@ from tracker.store.tokens import Token
 PATH = "/backend/open-api/v1/users/conversions"
 
 READ_SCOPE, BOOK_SCOPE = "conversions:read", "money:read"
-ALL = Sight(KEYS)
+ALL = Visibility(KEYS)
 
 
 @documented.validate(
     query=ConversionListQuery,
-    resp=answers(ConversionList, 401, 403, 422, 503),
+    resp=responses(ConversionList, 401, 403, 422, 503),
     security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="list_conversions",
@@ -50,7 +50,7 @@ async def list_conversions(request: Request) -> Response:
 
 @documented.validate(
     query=ZoneQuery,
-    resp=answers(OneConversion, 401, 403, 404, 422, 503),
+    resp=responses(OneConversion, 401, 403, 404, 422, 503),
     security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="get_conversion",
@@ -70,7 +70,7 @@ async def get_conversion(request: Request) -> Response:
 
 @documented.validate(
     query=ConversionExportQuery,
-    resp=answers(None, 401, 403, 422, 503),
+    resp=responses(None, 401, 403, 422, 503),
     security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="export_conversions",
@@ -86,7 +86,7 @@ async def export_conversions(request: Request) -> Response:
     return await answer_conversion_export(request, read_query(request, ConversionExportQuery), ALL)
 
 
-async def answer_conversions(request: Request, query: ConversionListQuery, sight: Sight) -> Response:
+async def answer_conversions(request: Request, query: ConversionListQuery, sight: Visibility) -> Response:
     """A page of the conversions that are seen, or their feed."""
     query.check_paging()
     pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
@@ -103,13 +103,13 @@ async def answer_conversions(request: Request, query: ConversionListQuery, sight
     return await answer_list(query, walk)
 
 
-async def answer_conversion(request: Request, sight: Sight) -> Response:
+async def answer_conversion(request: Request, sight: Visibility) -> Response:
     """The conversion that a path names, if it is seen."""
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
     return answer_one(*sight.show([await found_conversion(request, zone, sight)]))
 
 
-async def found_conversion(request: Request, zone: tzinfo, sight: Sight) -> Row:
+async def found_conversion(request: Request, zone: tzinfo, sight: Visibility) -> Row:
     """The conversion that a path names, with its history and its money.
 
     Raises:
@@ -128,7 +128,9 @@ def as_read(token: Token, row: Row) -> Row:
     return row if token.allows(BOOK_SCOPE) else {**row, "entries": None}
 
 
-async def answer_conversion_export(request: Request, query: ConversionExportQuery, sight: Sight) -> Response:
+async def answer_conversion_export(
+    request: Request, query: ConversionExportQuery, sight: Visibility
+) -> Response:
     """All conversions of the filters that are seen."""
     network_zone = request.app.state.settings.time_zone
     conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)

@@ -24,7 +24,7 @@ from tracker.api.conversions.endpoints import (
 from tracker.api.conversions.schema import ChangedConversion, Status
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import answer_one, as_json, id_or_hash
 from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.query import Query, ZoneQuery, read_query
@@ -45,7 +45,7 @@ from tracker.domain.postback import (
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status
-from tracker.store.conversions.apply_postback import Result, Taken
+from tracker.store.conversions.apply_postback import Applied, Result
 from tracker.store.conversions.manual import Found
 from tracker.store.db import Connection
 
@@ -204,7 +204,7 @@ class ConversionPatch(Fields):
 @documented.validate(
     headers=CreateHeaders,
     json=TellConversions,
-    resp=answers(ToldAnswer, 400, 401, 403, 413, 415, 422, 503),
+    resp=responses(ToldAnswer, 400, 401, 403, 413, 415, 422, 503),
     security=needs(SCOPE),
     tags=["Conversions"],
     operation_id="tell_conversions",
@@ -242,7 +242,7 @@ async def tell_conversions(request: Request) -> Response:
 @documented.validate(
     query=ZoneQuery,
     json=ConversionPatch,
-    resp=answers(ChangedConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
+    resp=responses(ChangedConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
     security=needs(SCOPE),
     tags=["Conversions"],
     operation_id="change_conversion",
@@ -279,7 +279,7 @@ routes: list[BaseRoute] = [
 ]
 
 
-class _Asked(NamedTuple):
+class _ConversionsRequest(NamedTuple):
     """The conversions of a body: one by itself, or a list."""
 
     conversions: list[NewConversion]
@@ -289,13 +289,13 @@ class _Asked(NamedTuple):
         return f"conversions.{place}.{field}" if self.is_list else field
 
 
-def _read_asked(body: dict[str, Any]) -> _Asked:
+def _read_asked(body: dict[str, Any]) -> _ConversionsRequest:
     if "conversions" in body:
-        return _Asked(validated(body, NewConversions).conversions, True)
-    return _Asked([validated(_without_nulls(body), NewConversion)], False)
+        return _ConversionsRequest(validated(body, NewConversions).conversions, True)
+    return _ConversionsRequest([validated(_without_nulls(body), NewConversion)], False)
 
 
-def _postback(request: Request, asked: _Asked, place: int) -> Postback:
+def _postback(request: Request, asked: _ConversionsRequest, place: int) -> Postback:
     mint: Mint = request.app.state.mint
     try:
         return read_postback(
@@ -305,7 +305,7 @@ def _postback(request: Request, asked: _Asked, place: int) -> Postback:
         raise invalid({asked.named(place, error.field): [str(error)]}) from None
 
 
-async def _check_words(request: Request, asked: _Asked) -> None:
+async def _check_words(request: Request, asked: _ConversionsRequest) -> None:
     """See that somebody knows each status; what it means is its advertiser's.
 
     Raises:
@@ -321,7 +321,7 @@ async def _check_words(request: Request, asked: _Asked) -> None:
         raise invalid(wrong)
 
 
-def _row(taken: Taken) -> dict[str, object]:
+def _row(taken: Applied) -> dict[str, object]:
     return {name: value for name, value in taken._asdict().items() if name != "held_at"}
 
 

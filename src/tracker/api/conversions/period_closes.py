@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.catalogue import PageQuery, list_rows, listed
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, read_object, validated
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.query import Query, read_query
@@ -47,7 +47,7 @@ class PeriodClose(BaseModel):
 
 @documented.validate(
     query=PageQuery,
-    resp=answers(listed("PeriodCloseList", PeriodClose), 401, 403, 422, 503),
+    resp=responses(listed("PeriodCloseList", PeriodClose), 401, 403, 422, 503),
     security=needs(READ_SCOPE),
     tags=["Conversions"],
     operation_id="list_period_closes",
@@ -64,7 +64,7 @@ async def list_period_closes(request: Request) -> Response:
 
 @documented.validate(
     json=NewPeriodClose,
-    resp=answers(PeriodClose, 400, 401, 403, 409, 413, 415, 422, 503, status=201),
+    resp=responses(PeriodClose, 400, 401, 403, 409, 413, 415, 422, 503, status=201),
     security=needs(_CLOSE_SCOPE),
     tags=["Conversions"],
     operation_id="close_period",

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import Walk, answer_list
 from tracker.api.http.query import Hash, Id, Ident, PartQuery, SpanQuery, about, choice, read_query
 from tracker.catalogue.resource import ROOT
@@ -82,7 +82,7 @@ class PostbackLog(BaseModel):
 
 @documented.validate(
     query=PostbackLogQuery,
-    resp=answers(PostbackLog, 401, 403, 422, 503),
+    resp=responses(PostbackLog, 401, 403, 422, 503),
     security=needs(_SCOPE),
     tags=["Conversions"],
     operation_id="list_postbacks",

@@ -20,7 +20,7 @@ from tracker.api.conversions.manual import SCOPE
 from tracker.api.conversions.schema import Status
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import check_type, read_chunks, too_long
-from tracker.api.http.endpoint import FILES, answers, documented, needs
+from tracker.api.http.endpoint import FILES, documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import invalid
 from tracker.api.http.query import Bool, Query, about, read_query
@@ -113,7 +113,7 @@ class UploadAnswer(BaseModel):
 
 @documented.validate(
     query=UploadQuery,
-    resp=answers(UploadAnswer, 400, 401, 403, 413, 415, 422, 503),
+    resp=responses(UploadAnswer, 400, 401, 403, 413, 415, 422, 503),
     security=needs(SCOPE),
     tags=["Conversions"],
     operation_id="upload_statuses",

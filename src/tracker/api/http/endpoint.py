@@ -65,7 +65,7 @@ documented = SpecTree(
 """Endpoints register here; each reads its own parameters."""
 
 
-def answers(model: type[BaseModel] | None, *errors: int, status: int = 200) -> Response:
+def responses(model: type[BaseModel] | None, *errors: int, status: int = 200) -> Response:
     """What an endpoint answers: a model (None: its docstring says it) or one of some errors."""
     limited = (429,) if 401 in errors else ()
     problems = {f"HTTP_{error}": (ProblemDetails, _STATUSES[error]) for error in sorted((*errors, *limited))}

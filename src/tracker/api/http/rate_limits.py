@@ -140,7 +140,7 @@ class Limits:
         await self._limiter.close()
 
 
-class TellLimits:
+class RateLimitHeaders:
     """Writes what is left of a token's rate into its answers."""
 
     def __init__(self, app: ASGIApp) -> None:

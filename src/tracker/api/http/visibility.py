@@ -13,7 +13,7 @@ from tracker.store.token_owner import Owner
 SomeFilter = TypeVar("SomeFilter", ClickFilter, ConversionFilter)
 
 
-class Sight(NamedTuple):
+class Visibility(NamedTuple):
     """What the network, an affiliate or an advertiser sees."""
 
     keys: tuple[str, ...]  # of a row, in their order

@@ -21,11 +21,11 @@ from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.schema import Conversion
 from tracker.api.http.auth import VIEWS, authorize_owner
-from tracker.api.http.endpoint import answers, documented, needs
+from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.http.query import Query, ZoneQuery, read_query
-from tracker.api.http.visibility import Sight
+from tracker.api.http.visibility import Visibility
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
     FIELDS,
@@ -47,7 +47,7 @@ SomeQuery = TypeVar("SomeQuery", bound=Query)
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Viewed(NamedTuple):
+class PartnerView(NamedTuple):
     """One kind of rows, as the network reads them."""
 
     noun: str  # in the path, and in the scope
@@ -56,13 +56,13 @@ class Viewed(NamedTuple):
     columns: Collection[str]  # that a parameter may be about
     list_query: type[Query]
     export_query: type[Query]
-    answer_list: Callable[[Request, Any, Sight], Awaitable[Response]]
-    answer_one: Callable[[Request, Sight], Awaitable[Response]]
-    answer_export: Callable[[Request, Any, Sight], Awaitable[Response]]
+    answer_list: Callable[[Request, Any, Visibility], Awaitable[Response]]
+    answer_one: Callable[[Request, Visibility], Awaitable[Response]]
+    answer_export: Callable[[Request, Any, Visibility], Awaitable[Response]]
 
 
-_VIEWED = (
-    Viewed(
+_PARTNER_VIEWS = (
+    PartnerView(
         "clicks",
         Click,
         CLICKS,
@@ -73,7 +73,7 @@ _VIEWED = (
         clicks.answer_click,
         clicks.answer_click_export,
     ),
-    Viewed(
+    PartnerView(
         "conversions",
         Conversion,
         CONVERSIONS,
@@ -103,7 +103,7 @@ class OfferOfAffiliate(BaseModel):
 
 @documented.validate(
     query=PageQuery,
-    resp=answers(listed("OfferOfAffiliateList", OfferOfAffiliate), 401, 403, 422, 503),
+    resp=responses(listed("OfferOfAffiliateList", OfferOfAffiliate), 401, 403, 422, 503),
     security=needs("offers:read"),
     tags=["Affiliates"],
     operation_id="list_affiliate_offers",
@@ -133,7 +133,9 @@ def _report(kind: str) -> _Endpoint:
 
     async def report(request: Request) -> Response:
         owner = await authorize_owner(request, kind, "reports:read")
-        return await answer_report(request, _read(request, reduced, ReportQuery), Sight(REPORTS[kind], owner))
+        return await answer_report(
+            request, _read(request, reduced, ReportQuery), Visibility(REPORTS[kind], owner)
+        )
 
     row: Any = row_model(kind, ReportRow, REPORTS[kind])
     sums = row_model(kind, ReportSums, REPORTS[kind])
@@ -147,11 +149,11 @@ def _report(kind: str) -> _Endpoint:
     }
     answer = create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields)
     text = f"Add one's clicks and conversions up\n\nThe {kind}'s own, as the network's report goes."
-    resp = answers(answer, 401, 403, 422, 503)
+    resp = responses(answer, 401, 403, 422, 503)
     return _document(kind, "reports", "read", text, report, query=reduced, resp=resp)
 
 
-def _routes_of(kind: str, viewed: Viewed) -> list[BaseRoute]:
+def _routes_of(kind: str, viewed: PartnerView) -> list[BaseRoute]:
     path = f"{VIEWS[kind]}/{viewed.noun}"
     return [
         Route(path, _list(kind, viewed)),
@@ -160,28 +162,28 @@ def _routes_of(kind: str, viewed: Viewed) -> list[BaseRoute]:
     ]
 
 
-def _list(kind: str, viewed: Viewed) -> _Endpoint:
+def _list(kind: str, viewed: PartnerView) -> _Endpoint:
     reduced = query_model(kind, viewed.list_query, viewed.columns, viewed.keys[kind])
 
     async def list_(request: Request) -> Response:
         sight = await _sight(request, kind, viewed)
         return await viewed.answer_list(request, _read(request, reduced, viewed.list_query), sight)
 
-    answer = answers(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 422, 503)
+    answer = responses(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 422, 503)
     text = f"List one's {viewed.noun}\n\nThe {kind}'s own, as the network's list goes; also as a feed."
     return _document(kind, viewed.noun, "list", text, list_, query=reduced, resp=answer)
 
 
-def _one(kind: str, viewed: Viewed) -> _Endpoint:
+def _one(kind: str, viewed: PartnerView) -> _Endpoint:
     async def get(request: Request) -> Response:
         return await viewed.answer_one(request, await _sight(request, kind, viewed))
 
-    answer = answers(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 404, 422, 503)
+    answer = responses(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 404, 422, 503)
     text = f"Get one of one's {viewed.noun}\n\nBy its id or its hash; one of somebody else is 404."
     return _document(kind, viewed.noun, "get", text, get, query=ZoneQuery, resp=answer)
 
 
-def _export(kind: str, viewed: Viewed) -> _Endpoint:
+def _export(kind: str, viewed: PartnerView) -> _Endpoint:
     reduced = query_model(kind, viewed.export_query, viewed.columns, viewed.keys[kind])
 
     async def export(request: Request) -> Response:
@@ -189,13 +191,13 @@ def _export(kind: str, viewed: Viewed) -> _Endpoint:
         return await viewed.answer_export(request, _read(request, reduced, viewed.export_query), sight)
 
     text = f"Export one's {viewed.noun}\n\nAll of the {kind}'s own, as a stream: NDJSON or CSV."
-    answer = answers(None, 401, 403, 422, 503)
+    answer = responses(None, 401, 403, 422, 503)
     return _document(kind, viewed.noun, "export", text, export, query=reduced, resp=answer)
 
 
-async def _sight(request: Request, kind: str, viewed: Viewed) -> Sight:
+async def _sight(request: Request, kind: str, viewed: PartnerView) -> Visibility:
     owner = await authorize_owner(request, kind, f"{viewed.noun}:read")
-    return Sight(viewed.keys[kind], owner)
+    return Visibility(viewed.keys[kind], owner)
 
 
 def _read(request: Request, reduced: type[Query], model: type[SomeQuery]) -> SomeQuery:
@@ -219,7 +221,7 @@ def _document(kind: str, noun: str, action: str, text: str, endpoint: _Endpoint,
 
 
 routes: list[BaseRoute] = [
-    *(route for kind in VIEWS for viewed in _VIEWED for route in _routes_of(kind, viewed)),
+    *(route for kind in VIEWS for viewed in _PARTNER_VIEWS for route in _routes_of(kind, viewed)),
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
     Route(f"{VIEWS['affiliate']}/offers", list_offers),
 ]

@@ -31,7 +31,7 @@ _AT_ONCE = 20  # objects; offers with rules hold clicks up for about 0.2 ms each
 _Put = Callable[[str, Row | None], None]
 
 
-class Catalog:
+class Catalogue:
     def __init__(self) -> None:
         self.offers: dict[int, Offer] = {}
         self.affiliates: dict[int, Affiliate] = {}

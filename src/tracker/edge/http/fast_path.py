@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from tracker.domain.model import fast
 from tracker.edge.http.bounds import BODY, HEAD, VERSIONS, BoundedProtocol
 from tracker.edge.http.request import Headers, Request, add_header
-from tracker.edge.http.response import FAILED, Answer
+from tracker.edge.http.response import FAILED, Response
 
 _Lines = list[tuple[bytes, bytes]]
 
@@ -106,7 +106,7 @@ class LinkProtocol(BoundedProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
 
-    def head_of(self, answer: Answer) -> bytes:
+    def head_of(self, answer: Response) -> bytes:
         default = self.server_state.default_headers
         if default is not LinkProtocol._default:
             LinkProtocol._default = default
@@ -133,7 +133,7 @@ class Hit:
         self.disconnected = False
         self.response_complete = False
 
-    def give(self, answer: Answer) -> None:
+    def give(self, answer: Response) -> None:
         if self.response_complete:
             return
         self.response_complete = True

@@ -23,7 +23,7 @@ _PAGE = """<!doctype html>
 """
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What is sent: `head` holds the lines of the header as they go over the wire."""
 
     status: int
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def send_as_messages(send: Send, answer: Answer, *, without_body: bool = False) -> None:
+async def send_as_messages(send: Send, answer: Response, *, without_body: bool = False) -> None:
     """Send an answer the ASGI way."""
     lines = answer.head.removesuffix(b"\r\n").split(b"\r\n")
     headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
@@ -39,18 +39,18 @@ async def send_as_messages(send: Send, answer: Answer, *, without_body: bool = F
     await send({"type": "http.response.body", "body": b"" if without_body else answer.body})
 
 
-def redirect(status: int, location: str, referrer_policy: str) -> Answer:
+def redirect(status: int, location: str, referrer_policy: str) -> Response:
     """A redirect that no cache keeps and no crawler follows (RFC 9110, section 15.4)."""
     head = b"location: " + location.encode("ascii") + _HEADS[referrer_policy]
-    return fast(Answer, (status, head, b""))
+    return fast(Response, (status, head, b""))
 
 
-def refusal(reason: Reason) -> Answer:
+def refusal(reason: Reason) -> Response:
     """What a visitor gets whose click nobody takes."""
     return GONE if reason in (Reason.OFFER_PAUSED, Reason.OFFER_EXPIRED) else REFUSED
 
 
-def with_header(answer: Answer, name: bytes, value: bytes) -> Answer:
+def with_header(answer: Response, name: bytes, value: bytes) -> Response:
     return answer._replace(head=b"%b%b: %b\r\n" % (answer.head, name, value))
 
 
@@ -65,14 +65,14 @@ class _Heads(dict[str, bytes]):
 _HEADS = _Heads()
 
 
-def page(status: int, title: str, text: str, extra: bytes = b"") -> Answer:
+def page(status: int, title: str, text: str, extra: bytes = b"") -> Response:
     return content(status, _PAGE.format(title=title, text=text).encode(), b"text/html; charset=utf-8", extra)
 
 
-def content(status: int, body: bytes, kind: bytes, extra: bytes = b"") -> Answer:
+def content(status: int, body: bytes, kind: bytes, extra: bytes = b"") -> Response:
     """An answer of some media type; `extra`: further lines of its header."""
     head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b" % (_ALWAYS, kind, len(body), extra)
-    return Answer(status, head, body)
+    return Response(status, head, body)
 
 
 NOT_FOUND = page(404, "Link not found", "This link does not lead anywhere. Please check its address.")

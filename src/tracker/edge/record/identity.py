@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracker.edge.record.spool import segments
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def held(data_dir: Path, slot: int) -> Iterator[EdgeId]:
     """The same; meanwhile no other process has it.
 
     Raises:
-        CannotStart: another process has it.
+        CannotStartError: another process has it.
     """
     try:
         fd = _open(data_dir, slot)
@@ -94,7 +94,7 @@ def _lock(fd: int, data_dir: Path, slot: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CannotStart(
+        raise CannotStartError(
             f"edge {slot} runs in {data_dir} already: give this one another --slot, or a TRACKER_DATA_DIR"
         ) from None
 

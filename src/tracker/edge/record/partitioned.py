@@ -30,7 +30,7 @@ class Part(NamedTuple):
     entries: list[Entry]
 
 
-class Recorders:
+class PartitionedRecorder:
     """Hands each click to the recorder of its visitor's partition."""
 
     def __init__(self, settings: Settings, edge: EdgeId, mint: Mint) -> None:

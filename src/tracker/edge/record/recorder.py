@@ -37,7 +37,7 @@ from tracker.stream.visitor_memory import VisitorMemory
 
 logger = logging.getLogger(__name__)
 
-WORD_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 """How often an idle edge says how far it has come."""
 MOST_SKEW_SECONDS = 1.0
 """How far the clocks of edge and stream server may be apart before that is an alarm."""
@@ -101,7 +101,7 @@ class Recorder:
             self._probing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._probing
-        await self._say_farewell()
+        await self._deregister()
         self._seal()
         await self._appender.close()
 
@@ -131,7 +131,7 @@ class Recorder:
         """Wake the recorder now and then: an idle edge, too, says how far it has come."""
         if not self._stopping:
             self._arrived.set()
-            self._loop.call_later(WORD_SECONDS, self._tick)
+            self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
 
     async def _run(self) -> None:
         while not self._stopping or self._waiting:
@@ -182,7 +182,7 @@ class Recorder:
         is_certain, deadline = True, monotonic() + self._timeout
         while True:
             try:
-                receipt = await self._call(entries, answered, deadline - monotonic(), self._word())
+                receipt = await self._call(entries, answered, deadline - monotonic(), self._heartbeat())
             except AppendError as error:
                 is_certain = is_certain and error.is_certain
                 if error.is_certain or monotonic() + _RETRY_SECONDS >= deadline:
@@ -194,16 +194,16 @@ class Recorder:
                 return receipt
 
     async def _call(
-        self, entries: list[Entry], answered: Counter[int], within: float, word: bytes
+        self, entries: list[Entry], answered: Counter[int], within: float, heartbeat: bytes
     ) -> Receipt:
         before = time()
         receipt = await self._appender.append(
-            self._lane, entries, within, word=word, answered=pack_answered(answered)
+            self._lane, entries, within, heartbeat=heartbeat, answered=pack_answered(answered)
         )
         self._compare_clocks(before, receipt.millis / 1000, time())
         return receipt
 
-    def _word(self) -> bytes:
+    def _heartbeat(self) -> bytes:
         """The time before which every click of this edge is on the stream, once this call is done; and those
         that wait in spools, by minute."""
         until = millis_of_entry(self._waiting[0].entries[0]) if self._waiting else self._mint.now()
@@ -259,12 +259,14 @@ class Recorder:
         logger.warning("stream: back after %.1f s", monotonic() - since)
         self._arrived.set()
 
-    async def _say_farewell(self) -> None:
+    async def _deregister(self) -> None:
         """Tell the last answers; where nothing is left behind also that nobody has to wait for this edge."""
         if self.is_up:
             leaves_nothing = self._drain.first_millis() is None and self._spool.open is None
             with suppress(AppendError):
-                await self._call([], self._answered, self._timeout, b"" if leaves_nothing else self._word())
+                await self._call(
+                    [], self._answered, self._timeout, b"" if leaves_nothing else self._heartbeat()
+                )
 
     def _compare_clocks(self, before: float, servers: float, after: float) -> None:
         skew = min(servers - before, 0) or max(servers - after, 0)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from tracker.edge.record.identity import EdgeId
-from tracker.errors import CannotStart
-from tracker.stream.ledger import StreamLedger, Word
+from tracker.errors import CannotStartError
+from tracker.stream.ledger import Heartbeat, StreamLedger
 from tracker.stream.reader import UNREACHABLE
 
 logger = logging.getLogger(__name__)
@@ -55,19 +55,19 @@ class SlotWatch:
         """See, before this edge starts, that no other has its slot. A stream that is away says nothing.
 
         Raises:
-            CannotStart: another edge has it.
+            CannotStartError: another edge has it.
         """
         with suppress(*UNREACHABLE):
             async with asyncio.timeout(_AWAY_SECONDS):
-                now, words = await self._stream.words_here(_PARTITION)
-            heard = _others(words, self._edge)
+                now, heartbeats = await self._stream.heartbeats_here(_PARTITION)
+            heard = _others(heartbeats, self._edge)
             if not any(now - said < _WORD_SECONDS * 1000 for said in heard.values()):
                 return
             await asyncio.sleep(_WORD_SECONDS)
             async with asyncio.timeout(_AWAY_SECONDS):
-                _, words = await self._stream.words_here(_PARTITION)
-            if alive := _went_on(heard, _others(words, self._edge)):
-                raise CannotStart(_RUNS.format(slot=self._edge.slot, run=_named(min(alive))))
+                _, heartbeats = await self._stream.heartbeats_here(_PARTITION)
+            if alive := _went_on(heard, _others(heartbeats, self._edge)):
+                raise CannotStartError(_RUNS.format(slot=self._edge.slot, run=_named(min(alive))))
 
     async def run(self) -> None:
         """Look now and then, for ever."""
@@ -86,8 +86,8 @@ class SlotWatch:
         Raises:
             UNREACHABLE: the stream server is away.
         """
-        _, words = await self._stream.words_here(_PARTITION)
-        before, self._heard = self._heard, _others(words, self._edge)
+        _, heartbeats = await self._stream.heartbeats_here(_PARTITION)
+        before, self._heard = self._heard, _others(heartbeats, self._edge)
         owner = await self._stream.owner(self._edge.slot, self._edge.run)
         if before is None:  # who runs is seen at the next look
             return
@@ -104,19 +104,21 @@ class SlotWatch:
 
     async def _take_back_elder(self) -> None:
         """Take back what this edge said before it was upgraded."""
-        _, words = await self._stream.words()
-        await self._stream.forget(word for word in words if word.field == str(self._edge.slot))
+        _, heartbeats = await self._stream.heartbeats()
+        await self._stream.forget(
+            heartbeat for heartbeat in heartbeats if heartbeat.field == str(self._edge.slot)
+        )
 
     async def close(self) -> None:
         await self._stream.close()
 
 
-def _others(words: list[Word], edge: EdgeId) -> dict[str, int]:
+def _others(heartbeats: list[Heartbeat], edge: EdgeId) -> dict[str, int]:
     """When other runs of an edge's slot were last heard of, by the stream server's clock."""
     heard: dict[str, int] = {}
-    for word in words:
-        if word.slot == str(edge.slot) and word.run != edge.run:
-            heard[word.run] = max(word.said, heard.get(word.run, 0))
+    for heartbeat in heartbeats:
+        if heartbeat.slot == str(edge.slot) and heartbeat.run != edge.run:
+            heard[heartbeat.run] = max(heartbeat.sent_at, heard.get(heartbeat.run, 0))
     return heard
 
 

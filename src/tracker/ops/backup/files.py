@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from tracker.errors import Complaint
+from tracker.errors import UserError
 
 MANIFEST = "manifest.json"
 DUMP = "postgres.dump"
@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 _PATH = re.compile(rf"{re.escape(DUMP)}|(valkey|spool|edges)/[^/.][^/]*")
 
 
-class BackupError(Complaint):
+class BackupError(UserError):
     """A backup cannot be made or used; the message is one line for the operator."""
 
 

@@ -27,7 +27,7 @@ async def restore(settings: Settings, source: Path) -> Manifest:
 
     Raises:
         BackupError: the backup is not whole, or the directory is in use; that is as it was.
-        CannotStart: the database server cannot be started on it.
+        CannotStartError: the database server cannot be started on it.
     """
     programs.check_embedded(settings)
     data_dir = settings.data_dir.resolve()

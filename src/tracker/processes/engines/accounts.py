@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Account, first_closed
 
 ENGINES, SERVICES = "tracker-engines", "tracker-services"
@@ -29,7 +29,7 @@ def engines() -> Account | None:
     """Whom the engines run as; None: as ourselves, who are not root.
 
     Raises:
-        CannotStart: root has no such user, and cannot make one.
+        CannotStartError: root has no such user, and cannot make one.
     """
     return None if os.geteuid() != 0 else _account(ENGINES)
 
@@ -41,7 +41,7 @@ def services(code: Sequence[Path], data_dir: Path) -> tuple[Account | None, Path
     capabilities. The second value says what is closed: a file, or the first directory on the way to it.
 
     Raises:
-        CannotStart: root has no such user, and cannot make one; or the code is closed to root, too.
+        CannotStartError: root has no such user, and cannot make one; or the code is closed to root, too.
     """
     if os.geteuid() != 0:
         return None, None
@@ -54,7 +54,7 @@ def services(code: Sequence[Path], data_dir: Path) -> tuple[Account | None, Path
         return account, None
     root = Account("root", 0, 0, (sockets,), pwd.getpwuid(0).pw_dir)
     if closed_to_root := first_closed(root, needed):
-        raise CannotStart(
+        raise CannotStartError(
             f"{closed_to_root} is closed to root without capabilities: run as its owner, or move it elsewhere"
         )
     return root, closed
@@ -85,13 +85,13 @@ def own(path: Path, account: Account | None, mode: int = 0o700, *, all_of_it: bo
     does so also where the directory is the account's already.
 
     Raises:
-        CannotStart: it is a person's.
+        CannotStartError: it is a person's.
     """
     try:
         path.mkdir(mode=mode, exist_ok=True)
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode) or not _may_have(account, status.st_uid):
-            raise CannotStart(
+            raise CannotStartError(
                 f"{path} is another user's ({_name(status.st_uid)}): run as that user, "
                 "or set TRACKER_DATA_DIR elsewhere"
             )
@@ -99,7 +99,7 @@ def own(path: Path, account: Account | None, mode: int = 0o700, *, all_of_it: bo
             _give(path, account)
         path.chmod(mode)
     except OSError as error:
-        raise CannotStart(f"{path} cannot be used: {error.strerror}") from error
+        raise CannotStartError(f"{path} cannot be used: {error.strerror}") from error
     return path
 
 
@@ -139,7 +139,7 @@ def _account(name: str, *options: str) -> Account:
         _make(name, *options)
         user = pwd.getpwnam(name)
     if user.pw_uid == 0:
-        raise CannotStart(f"the user {name} is root by another name: make it a system user")
+        raise CannotStartError(f"the user {name} is root by another name: make it a system user")
     return Account(name, user.pw_uid, user.pw_gid, (), user.pw_dir)
 
 
@@ -155,7 +155,7 @@ def _make(name: str, *options: str) -> None:
         subprocess.run(command, env={"PATH": _SYSTEM_PATH}, capture_output=True, check=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-        raise CannotStart(
+        raise CannotStartError(
             f"root's tracker needs a user {name}, who cannot be made ({said}): see to `{' '.join(command)}`, "
             "or run as another user than root"
         ) from error

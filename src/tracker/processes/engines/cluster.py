@@ -15,7 +15,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Account
 from tracker.processes.engines import accounts
 from tracker.processes.engines.launcher import Launcher
@@ -88,7 +88,7 @@ async def prepare(postgres: Path, cluster: Path, launcher: Launcher) -> None:
     """Make a cluster ready to be started; `postgres` is the server's program.
 
     Raises:
-        CannotStart: it cannot be made or used, or is another version's or another user's.
+        CannotStartError: it cannot be made or used, or is another version's or another user's.
     """
     if not await asyncio.to_thread(cluster.exists):
         await _make(postgres, cluster, launcher)
@@ -128,9 +128,9 @@ async def _check_version(postgres: Path, cluster: Path) -> None:
     try:
         theirs = (cluster / "PG_VERSION").read_text().strip()
     except OSError as error:
-        raise CannotStart(f"{cluster} is no PostgreSQL cluster: {error.strerror}: PG_VERSION") from error
+        raise CannotStartError(f"{cluster} is no PostgreSQL cluster: {error.strerror}: PG_VERSION") from error
     if theirs != ours:
-        raise CannotStart(
+        raise CannotStartError(
             f"{cluster} is a cluster of PostgreSQL {theirs}, the embedded server is {ours}: "
             "upgrade it with pg_upgrade, or set TRACKER_DATA_DIR elsewhere"
         )
@@ -147,7 +147,7 @@ def _users(account: Account | None) -> str:
     try:
         ours = accounts.SERVICES if account is not None else pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        raise CannotStart(
+        raise CannotStartError(
             f"the user {os.geteuid()} has no name, by which PostgreSQL knows users: add it to /etc/passwd"
         ) from None
     having = [("root", ROLE), ("root", ADMIN)]

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Account, Child
 from tracker.processes.engines import accounts, cluster
 from tracker.processes.engines.launcher import last_line
@@ -49,7 +49,7 @@ def resolve(settings: Settings) -> Settings:
     """Fill what is unset with the addresses of the embedded engines of this data directory.
 
     Raises:
-        CannotStart: somebody else owns the directory of their sockets.
+        CannotStartError: somebody else owns the directory of their sockets.
     """
     if settings.redis_url is None or settings.postgres_dsn is None:
         _check_owner(settings.data_dir.resolve())
@@ -64,12 +64,12 @@ def check_version(variable: str, server: str, version: str) -> None:
     """Refuse a server older than we can work with; `variable` is the setting that names it.
 
     Raises:
-        CannotStart: it is too old.
+        CannotStartError: it is too old.
     """
     oldest = OLDEST[server]
     if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < oldest:
         wanted = ".".join(map(str, oldest))
-        raise CannotStart(f"{variable}: {server} {version} is too old: {wanted} or later is needed")
+        raise CannotStartError(f"{variable}: {server} {version} is too old: {wanted} or later is needed")
 
 
 def socket_dir(data_dir: Path) -> Path:
@@ -107,7 +107,7 @@ def _check_owner(data_dir: Path) -> None:
     sockets = socket_dir(data_dir)
     with suppress(FileNotFoundError):
         if sockets.lstat().st_uid not in accounts.owners(data_dir):
-            raise CannotStart(
+            raise CannotStartError(
                 f"{sockets} is another user's: run as that user, or set TRACKER_DATA_DIR elsewhere"
             )
 
@@ -123,11 +123,11 @@ async def until_ready(engine: Engine, ask: Callable[[], Awaitable[bool | None]],
                 if heard is False:
                     patience.reschedule(asyncio.get_running_loop().time() + START_SECONDS)
                 if engine.process.returncode is not None:
-                    raise CannotStart(f"{engine.name} does not start: {last_line(log)} (see {log})")
+                    raise CannotStartError(f"{engine.name} does not start: {last_line(log)} (see {log})")
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         await engine.kill()
-        raise CannotStart(f"{engine.name} does not answer (see {log})") from None
+        raise CannotStartError(f"{engine.name} does not answer (see {log})") from None
     except BaseException:
         await engine.stop()
         raise

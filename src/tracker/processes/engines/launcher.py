@@ -15,7 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from tracker.errors import CannotStart
+from tracker.errors import CannotStartError
 from tracker.processes.children import Account, Claim, first_closed, spawn
 from tracker.processes.engines import accounts
 from tracker.settings import environment
@@ -58,7 +58,7 @@ class Launcher:
         """Start a program in a directory of the engine.
 
         Raises:
-            CannotStart: it cannot be started.
+            CannotStartError: it cannot be started.
         """
         return await spawn(
             argv,
@@ -76,7 +76,7 @@ class Launcher:
         """Run a program that reads a short text, until it has ended.
 
         Raises:
-            CannotStart: it failed; the message holds the last line of the log.
+            CannotStartError: it failed; the message holds the last line of the log.
         """
         reading, writing = os.pipe()
         try:
@@ -86,14 +86,14 @@ class Launcher:
         finally:
             os.close(reading)
         if await process.wait() != 0:
-            raise CannotStart(f"{Path(argv[0]).name} failed: {last_line(self.log)} (see {self.log})")
+            raise CannotStartError(f"{Path(argv[0]).name} failed: {last_line(self.log)} (see {self.log})")
 
 
 def launcher_of(engine: str, claim: Claim, *fds: int) -> Launcher:
     """How an engine is started here.
 
     Raises:
-        CannotStart: there is no user to run it, or no way for that user into the data directory.
+        CannotStartError: there is no user to run it, or no way for that user into the data directory.
     """
     account = accounts.engines()
     closed = None
@@ -101,7 +101,7 @@ def launcher_of(engine: str, claim: Claim, *fds: int) -> Launcher:
         accounts.let_through(claim.data_dir)
         closed = first_closed(account, [claim.data_dir])
         if closed and not _HERE.exists():
-            raise CannotStart(
+            raise CannotStartError(
                 f"{closed} is closed to user {account.name}, who runs the engines for root: "
                 "set TRACKER_DATA_DIR elsewhere"
             )
@@ -112,13 +112,13 @@ def installed(package: str, pattern: str) -> Path:
     """A program out of a wheel.
 
     Raises:
-        CannotStart: there is none for this machine.
+        CannotStartError: there is none for this machine.
     """
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
         for path in Path(spec.origin).resolve().parent.glob(pattern):
             return path
-    raise CannotStart(
+    raise CannotStartError(
         f"{package} has no server for this machine: set TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"
     )
 
@@ -127,7 +127,7 @@ def program(package: str, pattern: str, account: Account | None) -> Path:
     """A program out of a wheel, or where an account cannot read that, its copy.
 
     Raises:
-        CannotStart: there is none for this machine, or a copy cannot be made or read.
+        CannotStartError: there is none for this machine, or a copy cannot be made or read.
     """
     path = installed(package, pattern)
     if account is None or not (closed := first_closed(account, [path])):
@@ -136,12 +136,12 @@ def program(package: str, pattern: str, account: Account | None) -> Path:
     try:
         copy = _copied(package_dir) / path.relative_to(package_dir.parent)
     except OSError as error:
-        raise CannotStart(
+        raise CannotStartError(
             f"{closed} is closed to {account.name}, the user of root's engines, and a copy cannot be made "
             f"in {_COPIES} ({error.strerror}): install the tracker where others may read it"
         ) from error
     if closed := first_closed(account, [copy]):
-        raise CannotStart(
+        raise CannotStartError(
             f"{closed} is closed to user {account.name}, who runs the engines for root: open it"
         )
     return copy

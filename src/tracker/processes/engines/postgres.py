@@ -40,7 +40,7 @@ async def start_postgres(settings: Settings, claim: Claim) -> Engine:
     """Start PostgreSQL, its cluster made where there is none, and wait until it takes connections.
 
     Raises:
-        CannotStart: it ends or stays silent, or the cluster is another version's or another user's.
+        CannotStartError: it ends or stays silent, or the cluster is another version's or another user's.
     """
     data_dir, directory = claim.data_dir, claim.data_dir / "postgres"
     async with claim.alone("postgres") as lock:

@@ -46,7 +46,7 @@ async def start_valkey(settings: Settings, claim: Claim) -> Engine:
     """Start Valkey and wait until it answers, its append-only file replayed.
 
     Raises:
-        CannotStart: it ends or stays silent; the message holds the last line of its log.
+        CannotStartError: it ends or stays silent; the message holds the last line of its log.
     """
     data_dir, socket = claim.data_dir, valkey_socket(claim.data_dir)
     launcher = launcher_of("valkey", claim)

@@ -96,17 +96,17 @@ def reports_of(clicks: str) -> str:
     FROM quarter GROUP BY dimension, key, slot / {SLOTS_A_DAY}"""  # noqa: S608
 
 
-class Tally(NamedTuple):
+class CountScope(NamedTuple):
     """Whose clicks are counted: everybody's, an offer's or an affiliate's."""
 
     dimension: str  # all, offer or affiliate
     key: int  # 0 for all
 
 
-ALL_CLICKS = Tally("all", 0)
+ALL_CLICKS = CountScope("all", 0)
 
 
-class Stretch(NamedTuple):
+class Bucket(NamedTuple):
     """How many clicks a span has."""
 
     span: Span
@@ -125,15 +125,15 @@ _SUMS = f"SELECT slot / $5 AS step, sum(clicks)::bigint AS clicks {_SLOTS} GROUP
 _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}
 
 
-async def count(connection: Connection, tally: Tally, span: Span) -> int:
+async def count(connection: Connection, tally: CountScope, span: Span) -> int:
     """How many clicks a span has; at most two quarter-hours of the click table are read."""
     return sum([stretch.clicks for stretch in await days(connection, tally, span)])
 
 
-async def days(connection: Connection, tally: Tally, span: Span) -> list[Stretch]:
+async def days(connection: Connection, tally: CountScope, span: Span) -> list[Bucket]:
     """The days (UTC) of a span that have clicks, in order, and what is left of quarter-hours at its ends."""
     head, slots, tail = _parts(span)
-    ends = [Stretch(end, await _count_rows(connection, tally, end)) for end in (head, tail)]
+    ends = [Bucket(end, await _count_rows(connection, tally, end)) for end in (head, tail)]
     whole = _whole_days(slots)
     counted = [
         *await _sums(connection, tally, range(slots.start, whole.start), SLOTS_A_DAY),
@@ -144,7 +144,7 @@ async def days(connection: Connection, tally: Tally, span: Span) -> list[Stretch
 
 
 async def locate(
-    connection: Connection, tally: Tally, counted: Sequence[Stretch], rows: range, *, newest_first: bool
+    connection: Connection, tally: CountScope, counted: Sequence[Bucket], rows: range, *, newest_first: bool
 ) -> tuple[Span, int]:
     """Where some rows of counted days are, by their numbers from 0, all less than the total.
 
@@ -162,7 +162,7 @@ async def locate(
     return (Span(far.low, near.high) if newest_first else Span(near.low, far.high)), skipped
 
 
-def reach(span: Span, counted: Sequence[Stretch], millis: int, rows: int, *, newest_first: bool) -> Span:
+def reach(span: Span, counted: Sequence[Bucket], millis: int, rows: int, *, newest_first: bool) -> Span:
     """The span, cut off where it surely has enough rows after those of the millisecond.
 
     A bound on both sides spares the planner the partitions beyond.
@@ -175,7 +175,7 @@ def reach(span: Span, counted: Sequence[Stretch], millis: int, rows: int, *, new
     return span
 
 
-def cut(span: Span, counted: Iterable[Stretch], rows: int) -> list[Span]:
+def cut(span: Span, counted: Iterable[Bucket], rows: int) -> list[Span]:
     """The whole span, in pieces that have so many rows and less than a day more, except the last."""
     pieces, low, clicks = [], span.low, 0
     for day in counted:
@@ -186,11 +186,11 @@ def cut(span: Span, counted: Iterable[Stretch], rows: int) -> list[Span]:
     return [*pieces, Span(low, span.high)]
 
 
-def _ordered(stretches: Sequence[Stretch], newest_first: bool) -> Sequence[Stretch]:
+def _ordered(stretches: Sequence[Bucket], newest_first: bool) -> Sequence[Bucket]:
     return stretches[::-1] if newest_first else stretches
 
 
-def _find(stretches: Sequence[Stretch], number: int) -> tuple[int, int]:
+def _find(stretches: Sequence[Bucket], number: int) -> tuple[int, int]:
     """Which of some stretches has a row, and the row's number in it."""
     place = 0
     while number >= stretches[place].clicks:
@@ -199,11 +199,11 @@ def _find(stretches: Sequence[Stretch], number: int) -> tuple[int, int]:
     return place, number
 
 
-async def _sums(connection: Connection, tally: Tally, slots: range, step: int) -> list[Stretch]:
+async def _sums(connection: Connection, tally: CountScope, slots: range, step: int) -> list[Bucket]:
     if not slots:
         return []
     rows = await connection.fetch(_SUMS, *tally, slots.start, slots.stop, step)
-    return [Stretch(_span(range(n * step, (n + 1) * step), slots), clicks) for n, clicks in rows]
+    return [Bucket(_span(range(n * step, (n + 1) * step), slots), clicks) for n, clicks in rows]
 
 
 def _span(wanted: range, within: range) -> Span:
@@ -224,7 +224,7 @@ def _parts(span: Span) -> _Parts:
     return _Parts(head, range(first, end), Span(end * SLOT_MILLIS, span.high))
 
 
-async def _count_rows(connection: Connection, tally: Tally, span: Span) -> int:
+async def _count_rows(connection: Connection, tally: CountScope, span: Span) -> int:
     if span.low >= span.high:
         return 0
     statement = (

@@ -27,7 +27,7 @@ class Claim(NamedTuple):
         return "legacy_id" if self.dedupe_key is None else "dedupe_key"
 
 
-class Reserved(NamedTuple):
+class Reservation(NamedTuple):
     """The click that a claim means."""
 
     hash: str
@@ -82,7 +82,7 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 
 async def reserve(
     connection: Connection, token_id: int, request_key: str | None, digest: bytes, claims: Sequence[Claim]
-) -> list[Reserved]:
+) -> list[Reservation]:
     """Find or note the click of each claim; within a transaction, which other requests of the token wait for.
 
     Raises:
@@ -92,7 +92,7 @@ async def reserve(
     if request_key is not None and (row := await connection.fetchrow(_REQUEST, token_id, request_key)):
         if row["digest"] != digest:
             raise Conflict(None, "Idempotency-Key", "was used with another body")
-        return [Reserved(*pair) for pair in zip(_hexes(row["hashes"]), row["duplicates"], strict=True)]
+        return [Reservation(*pair) for pair in zip(_hexes(row["hashes"]), row["duplicates"], strict=True)]
     reserved = await _reserve_keys(connection, token_id, claims)
     await _reserve_legacy_ids(connection, claims, reserved)
     if request_key is not None:
@@ -109,7 +109,7 @@ async def stored(source: Connection | Pool, hashes: Collection[str]) -> dict[str
     return {click.hash: click for click in map(StoredClick._make, rows)}
 
 
-async def _reserve_keys(connection: Connection, token_id: int, claims: Sequence[Claim]) -> list[Reserved]:
+async def _reserve_keys(connection: Connection, token_id: int, claims: Sequence[Claim]) -> list[Reservation]:
     keys = [claim.key for claim in claims if claim.key is not None]
     known = {row["key"]: row for row in await connection.fetch(_KNOWN, token_id, keys)}
     for place, claim in enumerate(claims):
@@ -121,11 +121,11 @@ async def _reserve_keys(connection: Connection, token_id: int, claims: Sequence[
         await connection.execute(_NOTE, token_id, *columns)
     hashes = [known[claim.key]["hash"].hex if claim.key in known else claim.hash for claim in claims]
     there = await stored(connection, hashes)
-    return [Reserved(hash_, hash_ in there) for hash_ in hashes]
+    return [Reservation(hash_, hash_ in there) for hash_ in hashes]
 
 
 async def _reserve_legacy_ids(
-    connection: Connection, claims: Sequence[Claim], reserved: Sequence[Reserved]
+    connection: Connection, claims: Sequence[Claim], reserved: Sequence[Reservation]
 ) -> None:
     wanted = {
         claim.legacy_id: (place, click.hash)

@@ -17,7 +17,7 @@ from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import AFF_SUBS, Viewer
-from tracker.store.clicks.counts import Tally
+from tracker.store.clicks.counts import CountScope
 from tracker.store.clicks.insert import FEED_LOCK
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, Value, reading
@@ -66,12 +66,12 @@ class ClickFilter(NamedTuple):
     owner: Owner | None = None  # who sees them, reduced; None: the network
 
     @property
-    def tally(self) -> Tally | None:
+    def tally(self) -> CountScope | None:
         """What counts these clicks ahead, if anything does."""
         if self.has_conversions is not None or len(self.equals) > 1:
             return None
         for column, value in self.equals:
-            return Tally(_TALLIES[column], int(value)) if column in _TALLIES else None
+            return CountScope(_TALLIES[column], int(value)) if column in _TALLIES else None
         return click_counts.ALL_CLICKS
 
     @property

@@ -77,7 +77,7 @@ WAITS = "an earlier postback of its click or order waits"
 """Why a postback of a stored click is parked."""
 
 
-class Taken(NamedTuple):
+class Applied(NamedTuple):
     """What became of a postback, and why, where it was not simply stored."""
 
     hash: str
@@ -89,7 +89,7 @@ class Taken(NamedTuple):
 
 async def take(
     connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
-) -> list[Taken]:
+) -> list[Applied]:
     """Do what postbacks say, each once, in the order of the stream, and log it; within a transaction.
 
     Those that were parked before them, and that have to be done first, are done too. `complete_until` (Unix
@@ -107,15 +107,15 @@ async def take(
 
 async def _take_in_line(
     connection: Connection, queue: list[Queued], complete_until: int | None
-) -> dict[str, Taken]:
+) -> dict[str, Applied]:
     line, caps = Line(connection), CapBook(connection)
     facts = await Facts.read(connection, [one.postback for one in queue])
     while beside := await line.beside(queue, facts.clicks_of(queue)):
         queue = [*queue, *beside]
         facts = facts.plus(await Facts.read(connection, [one.postback for one in beside]))
-    done: dict[str, Taken] = {}
+    done: dict[str, Applied] = {}
     for one in sorted(queue, key=lambda one: one.arrival):
-        taker = _Taker(connection, facts, caps, one.postback)
+        taker = _PostbackApplier(connection, facts, caps, one.postback)
         is_held_up = taker.has_say and (click := taker.click) is not None and line.holds(one, click)
         taken = taker.parked(WAITS) if is_held_up else await taker.take(complete_until)
         if taken.result is Result.PARKED:
@@ -127,7 +127,7 @@ async def _take_in_line(
 
 
 async def _refund_what_is_held(
-    connection: Connection, facts: Facts, caps: CapBook, done: Iterable[Taken]
+    connection: Connection, facts: Facts, caps: CapBook, done: Iterable[Applied]
 ) -> None:
     """Apply refunds that came before their order was approved."""
     changed = [taken.conversion_id for taken in done if taken.result in (Result.STORED, Result.UPDATED)]
@@ -142,7 +142,9 @@ async def refund(connection: Connection, conversion_ids: Collection[int], caps: 
     if not held:
         return
     facts = await Facts.read(connection, held)
-    done = [(postback, await _Taker(connection, facts, caps, postback).take(None)) for postback in held]
+    done = [
+        (postback, await _PostbackApplier(connection, facts, caps, postback).take(None)) for postback in held
+    ]
     await _log(
         connection, facts, [(postback, taken) for postback, taken in done if taken.result != Result.HELD]
     )
@@ -150,23 +152,23 @@ async def refund(connection: Connection, conversion_ids: Collection[int], caps: 
 
 async def give_up(connection: Connection, postback: Postback, why: str) -> None:
     """Log one that the tables cannot take."""
-    taken = Taken(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
+    taken = Applied(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
     await connection.execute(LOG, *_logged(postback, taken, postback.click_hash))
 
 
-async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Taken:
+async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Applied:
     """Do what the operator says of one conversion, whichever order it names, and log it; in a transaction."""
     await lock(connection)
     facts = await Facts.read(connection, [postback])
     caps = CapBook(connection)
-    taker = _Taker(connection, facts, caps, postback, author, by_operator=True)
+    taker = _PostbackApplier(connection, facts, caps, postback, author, by_operator=True)
     taken = await taker.take_of(Existing.of(await connection.fetchrow(ONE, conversion_id)))
     await _log(connection, facts, [(postback, taken)])
     await _refund_what_is_held(connection, facts, caps, [taken])
     return taken
 
 
-class _Taker(NamedTuple):
+class _PostbackApplier(NamedTuple):
     """One postback on its way into the tables."""
 
     connection: Connection
@@ -190,7 +192,7 @@ class _Taker(NamedTuple):
         why = refusal(self.postback, click, goal, self.facts.trust_of(click))
         return goal is not None and why is None
 
-    async def take_of(self, found: Existing) -> Taken:
+    async def take_of(self, found: Existing) -> Applied:
         """Do what a postback says of a conversion that was found by its id."""
         click = self.facts.clicks.get(found.click_hash)
         goal = self.facts.goal_of(self.postback, click)[0] if click else None
@@ -198,7 +200,7 @@ class _Taker(NamedTuple):
             return self._rejected(Refusal.UNKNOWN_CLICK if click is None else Refusal.UNKNOWN_GOAL)
         return await self._amend(click, goal, found)
 
-    async def take(self, complete_until: int | None) -> Taken:
+    async def take(self, complete_until: int | None) -> Applied:
         click = self.click
         if click is None:
             return self._without_click(complete_until)
@@ -216,7 +218,7 @@ class _Taker(NamedTuple):
         taken = await (meant._refund(click, goal) if meant.postback.is_refund else meant._settle(click, goal))
         return taken if taken.result is Result.REJECTED else _noting(taken, self.postback)
 
-    async def _settle(self, click: ConvertedClick, goal: Goal) -> Taken:
+    async def _settle(self, click: ConvertedClick, goal: Goal) -> Applied:
         found = await self._find(click, goal)
         if found is None:
             return await self._create(click, goal)
@@ -228,7 +230,7 @@ class _Taker(NamedTuple):
             return self._rejected(why)
         return await self._amend(click, goal, found)
 
-    def _without_click(self, complete_until: int | None) -> Taken:
+    def _without_click(self, complete_until: int | None) -> Applied:
         hash_ = self.facts.hash_of(self.postback)
         if hash_ is None or millis_of(hash_) > self.postback.millis + FUTURE_MILLIS:
             return self._rejected(Refusal.UNKNOWN_CLICK)
@@ -236,14 +238,14 @@ class _Taker(NamedTuple):
             return self._rejected(Refusal.UNKNOWN_CLICK)
         return self.parked("its click is not stored yet")
 
-    def parked(self, why: str) -> Taken:
-        return Taken(self.postback.hash, Result.PARKED, why)
+    def parked(self, why: str) -> Applied:
+        return Applied(self.postback.hash, Result.PARKED, why)
 
-    def _rejected(self, why: str) -> Taken:
-        return Taken(self.postback.hash, Result.REJECTED, why)
+    def _rejected(self, why: str) -> Applied:
+        return Applied(self.postback.hash, Result.REJECTED, why)
 
-    def _held(self, why: Refusal) -> Taken:
-        return Taken(self.postback.hash, Result.HELD, why, held_at=self.facts.version)
+    def _held(self, why: Refusal) -> Applied:
+        return Applied(self.postback.hash, Result.HELD, why, held_at=self.facts.version)
 
     async def _find(self, click: ConvertedClick, goal: Goal) -> Existing | None:
         postback = self.postback
@@ -260,7 +262,7 @@ class _Taker(NamedTuple):
         """Whether it is of an order that a browser knew nothing of, which its own made room for."""
         return self._outranks(found) and self.postback.order_id not in (None, found.order_id)
 
-    async def _take_order(self, click: ConvertedClick, goal: Goal, found: Existing) -> Taken:
+    async def _take_order(self, click: ConvertedClick, goal: Goal, found: Existing) -> Applied:
         """Do what a postback says of an order that is another click's so far."""
         if not self._outranks(found):
             return self._rejected(Refusal.OTHER_CLICK)
@@ -285,7 +287,7 @@ class _Taker(NamedTuple):
         has_parent = parent is not None and await self.connection.fetchval(HAS_CONVERSION, click.hash, parent)
         return refusal_of_new(self.postback, click, goal, has_parent=has_parent)
 
-    async def _create(self, click: ConvertedClick, goal: Goal) -> Taken:
+    async def _create(self, click: ConvertedClick, goal: Goal) -> Applied:
         postback, connection = self.postback, self.connection
         if why := await self._refusal_of_new(click, goal):
             return self._rejected(why)
@@ -303,7 +305,7 @@ class _Taker(NamedTuple):
             status = ConversionStatus.HOLD
         id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
         await self._change(id_, None, status)
-        return Taken(postback.hash, Result.STORED, doubt, id_)
+        return Applied(postback.hash, Result.STORED, doubt, id_)
 
     def _is_unpriced(self, goal: Goal, price: Price) -> bool:
         """Whether nobody says what it pays: neither the goal nor the postback."""
@@ -332,10 +334,10 @@ class _Taker(NamedTuple):
         )
         return id_
 
-    async def _amend(self, click: ConvertedClick, goal: Goal, found: Existing) -> Taken:
+    async def _amend(self, click: ConvertedClick, goal: Goal, found: Existing) -> Applied:
         postback = self.postback
         if postback.source is Source.PIXEL:
-            return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
+            return Applied(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
         price = await goal_prices.price_of(self.connection, click, goal)
         told = self._told_status(goal, found)
         is_unpaid = told is ConversionStatus.REJECTED or self._is_settled(found, told)
@@ -363,21 +365,21 @@ class _Taker(NamedTuple):
         late = "" if money is not found.amounts else _too_late(postback, counting(postback, goal), found)
         reason = "; ".join(filter(None, (_reason(told, found, after, doubt, is_held=is_held), late)))
         if after == found:
-            return Taken(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
+            return Applied(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
         said = [getattr(after, name) for name in AMENDED if name in Existing._fields]
         await self.connection.execute(AMEND, found.id, *said, *after.amounts, *after.own)
         if after.status is not found.status:
             await self._change(found.id, found.status, after.status)
             self.caps.forget()
             await self._close_full(click, found)
-        return Taken(postback.hash, Result.UPDATED, reason, found.id)
+        return Applied(postback.hash, Result.UPDATED, reason, found.id)
 
     async def _close_full(self, click: ConvertedClick, found: Existing) -> None:
         """One that was rejected counts once more: nobody has looked at the caps since."""
         if found.status is ConversionStatus.REJECTED and not click.is_test:
             await self.caps.close_full([(click.offer_id, click.affiliate_id, found.created_at)])
 
-    async def _refund(self, click: ConvertedClick, goal: Goal) -> Taken:
+    async def _refund(self, click: ConvertedClick, goal: Goal) -> Applied:
         """Do what a postback says besides a refund of a part; then apply the refund, or hold it.
 
         A refund of nothing is one of an approved order only: elsewhere its sender always names that amount.
@@ -395,7 +397,7 @@ class _Taker(NamedTuple):
         row = await self.connection.fetchrow(ONE, told.conversion_id)
         return await self._apply(click, goal, Existing.of(row), told)
 
-    async def _apply(self, click: ConvertedClick, goal: Goal, found: Existing, told: Taken) -> Taken:
+    async def _apply(self, click: ConvertedClick, goal: Goal, found: Existing, told: Applied) -> Applied:
         id_, amount, refund_id = found.id, self.postback.refund_amount, self.postback.refund_id
         assert amount is not None
         if found.status is ConversionStatus.REJECTED:
@@ -425,8 +427,8 @@ class _Taker(NamedTuple):
         else:
             await booking.correct(self.connection, [found.id])
 
-    def _hold_refund(self, why: str, conversion_id: int | None) -> Taken:
-        return Taken(self.postback.hash, Result.HELD, why, conversion_id)
+    def _hold_refund(self, why: str, conversion_id: int | None) -> Applied:
+        return Applied(self.postback.hash, Result.HELD, why, conversion_id)
 
     async def _grows_over_cap(self, click: ConvertedClick, found: Existing, money: Amounts) -> bool:
         if click.is_test or money == found.amounts or self.postback.status is ConversionStatus.REJECTED:
@@ -485,11 +487,11 @@ class _Taker(NamedTuple):
 
 async def _known(
     connection: Connection, postbacks: Iterable[Postback]
-) -> tuple[dict[str, Taken], dict[str, int]]:
+) -> tuple[dict[str, Applied], dict[str, int]]:
     """Those that were taken before, except those that wait for something; and the places of these."""
     rows = await connection.fetch(KNOWN, [postback.hash for postback in postbacks])
     known = {
-        hash_.hex: (arrival, Taken(hash_.hex, Result(result), reason, id_))
+        hash_.hex: (arrival, Applied(hash_.hex, Result(result), reason, id_))
         for arrival, hash_, result, reason, id_ in rows
     }
     waiting = (Result.PARKED, Result.HELD)
@@ -557,7 +559,7 @@ def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:
     return postback.status or goal.initial_status
 
 
-def _noting(taken: Taken, postback: Postback) -> Taken:
+def _noting(taken: Applied, postback: Postback) -> Applied:
     """With what it said that cannot be read, and did not count."""
     left_out = told_faults((name, f"is left out: {why}") for name, why in postback.faults)
     return taken._replace(reason="; ".join(filter(None, (taken.reason, left_out))))
@@ -567,12 +569,12 @@ def _told(new: Sequence[str], old: Sequence[str]) -> tuple[str, ...]:
     return tuple(told or known for told, known in zip(new, old, strict=True))
 
 
-async def _log(connection: Connection, facts: Facts, done: Iterable[tuple[Postback, Taken]]) -> None:
+async def _log(connection: Connection, facts: Facts, done: Iterable[tuple[Postback, Applied]]) -> None:
     rows = [_logged(postback, taken, facts.hash_of(postback)) for postback, taken in done]
     await connection.executemany(LOG, rows)
 
 
-def _logged(postback: Postback, taken: Taken, click_hash: str | None) -> tuple[Any, ...]:
+def _logged(postback: Postback, taken: Applied, click_hash: str | None) -> tuple[Any, ...]:
     parameters = orjson.dumps(dict(postback.parameters)).decode()
     return (
         *(postback.hash, postback.source, postback.ip, postback.advertiser_id, parameters),

@@ -22,7 +22,7 @@ from tracker.store.clicks.columns import ADV_SUBS, local_second
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
 from tracker.store.paging import Order, Page, Row, Value, reading
-from tracker.store.table_pages import Walked
+from tracker.store.table_pages import PagedTable
 from tracker.store.time_span import ALL_TIME, Span
 from tracker.store.token_owner import Owner
 
@@ -172,10 +172,10 @@ async def export(
             yield blocks_of(_rows(records, order.zone), keys)
 
 
-def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> Walked:
+def _walked(conversions: ConversionFilter, order: Order, further: str = "true") -> PagedTable:
     condition, values = where(conversions)
     place = ("created_at", "id")
-    return Walked(
+    return PagedTable(
         "conversion",
         _select(conversions.owner),
         place,

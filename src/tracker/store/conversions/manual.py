@@ -15,7 +15,7 @@ from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import status as conversion_status
-from tracker.store.conversions.apply_postback import Taken
+from tracker.store.conversions.apply_postback import Applied
 from tracker.store.db import Connection, Pool
 
 _PATIENCE = "10s"  # longest wait for somebody else's changes
@@ -118,7 +118,7 @@ async def changing(pool: Pool) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def tell(pool: Pool, request: Request, complete_until: int | None) -> list[Taken]:
+async def tell(pool: Pool, request: Request, complete_until: int | None) -> list[Applied]:
     """Do what a request says, once, however often it is repeated under its key.
 
     Raises:

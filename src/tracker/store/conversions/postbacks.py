@@ -17,7 +17,7 @@ from tracker.store.clicks.columns import local_second
 from tracker.store.conversions.list import shown
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import Order, Page, Row, Value
-from tracker.store.table_pages import Part, Walked
+from tracker.store.table_pages import PagedTable, PageQuery
 from tracker.store.time_span import ALL_TIME, Span
 
 _PARKED = """
@@ -158,7 +158,7 @@ async def page_after(
     return _page(part, order.zone)
 
 
-def _walked(postbacks: PostbackFilter, order: Order) -> Walked:
+def _walked(postbacks: PostbackFilter, order: Order) -> PagedTable:
     conditions = ["true"]
     values: list[object] = []
     for name, value in postbacks.equals:
@@ -169,7 +169,9 @@ def _walked(postbacks: PostbackFilter, order: Order) -> Walked:
         if millis != everything:
             values.append(first_hash_at(millis))
             conditions.append(f"hash {operator} ${len(values)}")
-    return Walked("postback", _SELECT, ("hash",), order.newest_first, " AND ".join(conditions), tuple(values))
+    return PagedTable(
+        "postback", _SELECT, ("hash",), order.newest_first, " AND ".join(conditions), tuple(values)
+    )
 
 
 def _written(click_id: str) -> list[str]:
@@ -179,7 +181,7 @@ def _written(click_id: str) -> list[str]:
     return list(dict.fromkeys((click_id, plain, *hashes)))
 
 
-def _page(part: Part, zone: tzinfo) -> Page:
+def _page(part: PageQuery, zone: tzinfo) -> Page:
     return Page([_row(record, zone) for record in part.records], part.total, part.has_more)
 
 

@@ -60,7 +60,7 @@ class Offset(NamedTuple):
     seconds: int
 
 
-class Asked(NamedTuple):
+class ReportRequest(NamedTuple):
     """A report that is asked for."""
 
     clicks: ClickFilter
@@ -114,7 +114,7 @@ async def extent(pool: Pool, basis: Basis) -> Span:
     return Span(first * SLOT_MILLIS, last * SLOT_MILLIS)
 
 
-async def read(pool: Pool, asked: Asked) -> Report:
+async def read(pool: Pool, asked: ReportRequest) -> Report:
     """The report.
 
     Raises:
@@ -133,7 +133,7 @@ async def read(pool: Pool, asked: Asked) -> Report:
     return Report(groups, totals, names, changed)
 
 
-async def _groups(connection: Connection, asked: Asked) -> list[Group]:
+async def _groups(connection: Connection, asked: ReportRequest) -> list[Group]:
     statement, values = _statement(asked)
     rows = [tuple(row) for row in await connection.fetch(statement, *values)]
     width = len(Sums._fields)
@@ -145,7 +145,7 @@ def _money(text: str | None) -> Money:
     return {(kind, currency): Decimal(amount) for kind, currency, amount in told}
 
 
-def is_kept(asked: Asked) -> bool:
+def is_kept(asked: ReportRequest) -> bool:
     """Whether report_count tells, so that more clicks take hardly longer."""
     return _kept_dimension(asked) is not None
 
@@ -170,7 +170,7 @@ SELECT coalesce(min(low), 0), coalesce(max(high), 0) FROM either
 """  # noqa: S608
 
 
-def _kept_dimension(asked: Asked) -> str | None:
+def _kept_dimension(asked: ReportRequest) -> str | None:
     equals = asked.clicks.equals
     if asked.clicks.has_conversions is not None or len(equals) > 1 or not _are_of_quarters(asked.offsets):
         return None
@@ -184,7 +184,7 @@ def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
     return not any(n % _SLOT_SECONDS for n in (*changes, *(offset.seconds for offset in offsets)))
 
 
-def _statement(asked: Asked) -> tuple[str, list[object]]:
+def _statement(asked: ReportRequest) -> tuple[str, list[object]]:
     values: list[object] = []
     dimension = _kept_dimension(asked)
     parts = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
@@ -235,7 +235,7 @@ def _zone(offsets: Sequence[Offset]) -> str:
     return f"CROSS JOIN LATERAL (SELECT {ahead} AS ahead) AS zone"
 
 
-def _parts(asked: Asked, dimension: str, values: list[object]) -> list[str]:
+def _parts(asked: ReportRequest, dimension: str, values: list[object]) -> list[str]:
     """Whole days where they will do, quarter-hours before and after them, clicks before and after these."""
     span = asked.clicks.span
     quarters = _whole(span, SLOT_MILLIS)
@@ -252,7 +252,7 @@ def _parts(asked: Asked, dimension: str, values: list[object]) -> list[str]:
     return [*parts, *(_kept_part(asked, condition, *each) for each in kept)]
 
 
-def _may_read_days(asked: Asked) -> bool:
+def _may_read_days(asked: ReportRequest) -> bool:
     return TIMES.keys().isdisjoint(asked.groups) or (
         "hour" not in asked.groups and not any(offset.seconds for offset in asked.offsets)
     )
@@ -264,7 +264,7 @@ def _whole(span: Span, unit: int) -> Span:
     return Span(low, high) if low < high else Span(span.high, span.high)
 
 
-def _kept_part(asked: Asked, condition: str, quarters: int, span: Span) -> str:
+def _kept_part(asked: ReportRequest, condition: str, quarters: int, span: Span) -> str:
     keys = "".join(f"key AS {name}, " for name in asked.dimensions)
     return (
         f"SELECT {keys}slot * {_SLOT_SECONDS}::bigint AS second, gross, clicks, uniques FROM report_count"  # noqa: S608
@@ -273,7 +273,7 @@ def _kept_part(asked: Asked, condition: str, quarters: int, span: Span) -> str:
     )
 
 
-def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str:
+def _clicks_part(asked: ReportRequest, values: list[object], which: str = "true") -> str:
     condition, given = where(asked.clicks)
     values += given
     keys = "".join(f"coalesce({DIMENSIONS[name]}::text, '') AS {name}, " for name in asked.dimensions)
@@ -284,7 +284,9 @@ def _clicks_part(asked: Asked, values: list[object], which: str = "true") -> str
     )
 
 
-async def _names(connection: Connection, table: str, asked: Asked, groups: Iterable[Group]) -> dict[str, str]:
+async def _names(
+    connection: Connection, table: str, asked: ReportRequest, groups: Iterable[Group]
+) -> dict[str, str]:
     place = [key for group in asked.groups for key in TIMES.get(group, (group,))].index(table)
     ids = {int(group.keys[place]) for group in groups}
     seen = visible_offers(asked.clicks.owner) if table == "offer" else "true"
