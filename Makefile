@@ -1,11 +1,12 @@
 # `make` prints what there is. Everything lives in .venv and var/; nothing outside this directory is touched, but by
-# root's `make run` and `make test`: they make two system users (README, users and rights).
+# root's `make run` and `make test`: they make two system users (docs/operations/users-and-rights.md).
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS_STAMP := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit check fuzz bench bench-load bench-reads load chaos geoip clean
+.PHONY: help install run test test-unit check fuzz bench bench-load bench-reads load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,5 +58,13 @@ chaos: install ## Kill every part under load, ten times over, and compare what w
 geoip: install ## Show which geo databases are in use, and how old they are
 	@$(BIN)/tracker doctor --only geo
 
+# Its site loads nothing from elsewhere, and its search works from the file system too.
+docs: $(DOCS_STAMP) ## Build the site of docs/ into site/; a broken link or anchor fails
+	$(BIN)/zensical build --clean --strict
+
+$(DOCS_STAMP): requirements-docs.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.txt
+	@touch $@
+
 clean: ## Remove .venv and caches; var/, which holds your data, stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site
