@@ -18,7 +18,9 @@ from tracker.embedded import postgres_tool, resolve
 from tracker.settings import Settings
 
 _START = re.compile(r"(?P<variables>(?:\w+=\S+ )*)(?:make run|tracker up)(?P<options>(?: --\S+)*)")
-_READS = re.compile(r"curl (?!.*(?: -d| -X|--data|-i |/offer/)).*|tracker (?:postbacks|ledger)\b.*", re.DOTALL)
+_READS = re.compile(
+    r"curl (?!.*(?: -d| -X|--data|-i |/offer/)).*|tracker (?:postbacks|ledger)\b.*", re.DOTALL
+)
 """Commands that change nothing. What they show may take a moment: clicks are stored in batches."""
 
 _VARIES = (  # what the page shows of a value that is another one each time

@@ -14,9 +14,7 @@ from tests.docs.running import matches, reader
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="the examples call curl")
 
 _RUN = {"console", "sql"}
-WITH_EXAMPLES = [
-    page for page in PAGES if any(b.language in _RUN and not b.reason for b in blocks(page))
-]
+WITH_EXAMPLES = [page for page in PAGES if any(b.language in _RUN and not b.reason for b in blocks(page))]
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)

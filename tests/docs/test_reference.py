@@ -132,5 +132,3 @@ def test_metrics_that_any_page_names_exist(tracker: Up) -> None:
     for page in sorted(Path(ROOT / "docs").rglob("*.md")):
         for name in re.findall(r"`(tracker_[a-z_]+)`", page.read_text()):
             assert name in known or name == "tracker_admin", (page, name)
-
-
