@@ -11,7 +11,10 @@ from tests.conftest import Furnish
 from tests.docs.pages import PAGES, blocks, name_of
 from tests.docs.running import matches, reader
 
-pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="the examples call curl")
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("curl"), reason="the examples call curl"),
+    pytest.mark.timeout(600),  # a page has up to thirty commands, each a process of its own
+]
 
 _RUN = {"console", "sql"}
 WITH_EXAMPLES = [page for page in PAGES if any(b.language in _RUN and not b.reason for b in blocks(page))]
