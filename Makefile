@@ -58,9 +58,11 @@ chaos: install ## Kill every part under load, ten times over, and compare what w
 geoip: install ## Show which geo databases are in use, and how old they are
 	@$(BIN)/tracker doctor --only geo
 
-# Its site loads nothing from elsewhere, and its search works from the file system too.
+# Its pages load nothing from elsewhere. They open as files; their search needs a server: python -m http.server -d site
 docs: $(DOCS_STAMP) ## Build the site of docs/ into site/; a broken link or anchor fails
 	$(BIN)/zensical build --clean --strict
+	@! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="(https?:)?//' site --include='*.html' \
+		|| { echo "these pages load something from elsewhere"; exit 1; }
 
 $(DOCS_STAMP): requirements-docs.txt $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.txt
