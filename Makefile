@@ -30,7 +30,7 @@ test: install ## Run every test (real engines, real processes; a browser where o
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-unit: install ## Run the tests that need no engine: a few seconds
-	$(BIN)/python -m pytest tests/unit tests/test_layers.py
+	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py
 
 check: install ## Lint, formatting and strict types
 	$(BIN)/ruff check src workers tests loadtests
