@@ -66,8 +66,8 @@ LEVELS = [
         "tracker.caller",
     },
     {"tracker.device_words"},
-    {"tracker.edge.spool", "tracker.edge.identity"},
-    {"tracker.edge.drain"},
+    {"tracker.edge.spool"},
+    {"tracker.edge.drain", "tracker.edge.identity"},
     {
         "tracker.edge.recorder",
         "tracker.edge.slot_watch",

@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple, Protocol, TypeVar
 
 from tracker.clickhash import is_click_hash, millis_of
-from tracker.domain.normalise import amount, given, name_key, word
+from tracker.domain.normalise import amount, given, hash_, name_key, word
 from tracker.model import Status
 from tracker.money import of_percent, read_currency, unit
 
@@ -130,7 +130,7 @@ class Postback(NamedTuple):
     @property
     def click_hash(self) -> str | None:
         """The hash that its click id is; None where it may be an earlier tracker's id."""
-        text = self.click_id.replace("-", "").lower()
+        text = hash_(self.click_id)
         return text if is_click_hash(text) else None
 
     @property
@@ -583,14 +583,15 @@ def counting(postback: Postback, goal: Goal) -> Named:
     )
 
 
-def unreadable(postback: Postback, goal: Goal, price: Price, *, is_settled: bool) -> str:
+def unreadable(postback: Postback, goal: Goal, price: Price, *, is_unpaid: bool) -> str:
     """What cannot be read and would count; "" if there is nothing.
 
     What would be ignored if it were well-formed is ignored: amounts that the goal or the sender's kind does
-    not let count, a sale_amount that nothing is a percentage of, and all of them once the money is settled.
+    not let count, a sale_amount that nothing is a percentage of, and all of them where nothing is paid for
+    it: the conversion is rejected by it, or its money is settled.
     """
     faults = dict(postback.faults)
-    if not faults or is_settled:
+    if not faults or is_unpaid:
         return ""
     own_word = postback.source in (Source.API, Source.IMPORT)
     is_server = postback.source is Source.POSTBACK

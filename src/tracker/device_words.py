@@ -1,4 +1,4 @@
-"""Names of systems and browsers: those that clicks have, and those in targeting that match nobody."""
+"""Names of systems, browsers and languages: those that clicks have, and those that match nobody."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from tracker import rules
+from tracker.domain import languages, normalise
 from tracker.edge import device
 
 _MOST_NAMED = 5
@@ -20,10 +21,11 @@ def doubts(targeting: Mapping[str, Any]) -> list[str]:
 
     Apps bring names of their own as their browser: these are not known before.
     """
-    return [
+    names = [
         f"{rule}: {word[:_LONGEST]!r} is not a name that is known here{_hint(rule, word)}"
         for rule, word in list(_unknown(targeting))[:_MOST_NAMED]
     ]
+    return names + list(_hardly_asked_for(targeting))
 
 
 def ours(rule: str, word: str) -> str:
@@ -36,8 +38,16 @@ def _unknown(targeting: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for rule in ("os", "browser"):
         known = _known(rule)
         yield from (
-            (rule, word) for word in rules.words(targeting, rule) if word.strip().lower() not in known
+            (rule, word) for word in rules.words(targeting, rule) if normalise.trim(word).lower() not in known
         )
+
+
+def _hardly_asked_for(targeting: Mapping[str, Any]) -> Iterator[str]:
+    codes = {word.lower().partition("-")[0] for word in rules.words(targeting, "language")}
+    for code in sorted(codes & languages.ASKED_AS.keys()):
+        today = languages.ASKED_AS[code]
+        if today not in codes:
+            yield f"language: {code!r}: browsers of today ask for {today}"
 
 
 @cache
@@ -50,6 +60,8 @@ def _known(rule: str) -> Mapping[str, str]:
 def _hint(rule: str, word: str) -> str:
     """The nearest known word: its alias, one that it begins with as "Windows 10", or one spelt almost so."""
     (alias,) = rules.in_our_words(rule, [word[:_LONGEST]])
+    if near_by := normalise.near_word(alias):
+        return f": the nearest is {near_by!r}"
     word, known = alias.lower(), _known(rule)
     begun = [name for name in known if word == name or word.startswith(f"{name} ")]
     near = [max(begun, key=len)] if begun else get_close_matches(word, known, 1, _ALMOST)

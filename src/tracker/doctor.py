@@ -23,7 +23,7 @@ from tracker.embedded import check_version
 from tracker.ledger import Ledger, Minute
 from tracker.settings import Settings, packaged_geoip
 from tracker.store import catalogue, goal_prices, outgoing, pool, postback_log, sending, tokens, unfilled
-from tracker.store.goal_prices import Unpriced
+from tracker.store.goal_prices import FineAmount, Unpriced
 from tracker.store.unfilled import Unfilled
 from tracker.stream import partitions, server, visitor_memory
 from tracker.stream.ledger import Word
@@ -357,14 +357,20 @@ def _strange(concerns: Mapping[str, Sequence[Concern]]) -> list[Finding]:
     return found
 
 
-def _prices(unpriced: Sequence[Unpriced], fine: Sequence[str]) -> list[Finding]:
+def _prices(unpriced: Sequence[Unpriced], fine: Sequence[FineAmount]) -> list[Finding]:
     """Goals that pay nothing yet, as nobody has set what; and amounts that nobody can pay out."""
     found = [_unpriced(goal) for goal in unpriced[:_MOST_GOALS_NAMED]]
     if len(unpriced) > _MOST_GOALS_NAMED:
         more = len(unpriced) - _MOST_GOALS_NAMED
         found.append(Finding("catalogue", "warn", f"and {more} more goals without a price"))
     advice = "set an amount that its currency has; what was booked stays"
-    return found + [Finding("catalogue", "warn", text, advice) for text in fine[:_MOST_GOALS_NAMED]]
+    return found + [_fine(amount, advice) for amount in fine[:_MOST_GOALS_NAMED]]
+
+
+def _fine(fine: FineAmount, advice: str) -> Finding:
+    of_terms = f"terms {fine.terms_id} of " if fine.terms_id else ""
+    text = f"{of_terms}goal {fine.goal_id}: {fine.side} {fine.text}"
+    return Finding("catalogue", "warn", text, advice)
 
 
 def _unpriced(goal: Unpriced) -> Finding:

@@ -15,7 +15,7 @@ from tracker import macros, targeting
 from tracker.catalogue_part import add_touched, put
 from tracker.clickhash import first_hash_at
 from tracker.complaint import Complaint
-from tracker.domain.normalise import text_of
+from tracker.domain.normalise import text_of, trim
 from tracker.edge import answer
 from tracker.edge.address import plain_address
 from tracker.edge.catalog import Catalog
@@ -66,10 +66,10 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
         pool.UNREACHABLE: Postgres is away.
     """
     assert settings.postgres_dsn
-    visitor, path, query = _visitor(question)
+    visitor, raw_path, query = _visitor(question)
     connection = await pool.connect(settings.postgres_dsn)
     try:
-        catalog, link, second = await _catalog(connection, visitor.host, path, query)
+        catalog, link, second = await _catalog(connection, visitor.host, raw_path, query)
     finally:
         await connection.close()
     hash_ = first_hash_at(question.millis)
@@ -101,8 +101,8 @@ async def explain(settings: Settings, geo: GeoReader, question: Question) -> Exp
     }
 
 
-def _visitor(question: Question) -> tuple[Visitor, str, bytes]:
-    """Who asks, and the path and query, as an edge would read them from a request."""
+def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
+    """Who asks, and the path and query as they would be sent."""
     try:
         parts = urlsplit(question.url)
     except ValueError as error:
@@ -112,7 +112,7 @@ def _visitor(question: Question) -> tuple[Visitor, str, bytes]:
     if len(question.url) > MAX_TARGET:
         raise UnreadableUrl(f"a link is at most {MAX_TARGET} bytes")
     visitor = Visitor(
-        plain_address(question.ip),
+        plain_address(trim(question.ip)),
         crop(question.user_agent, MAX_USER_AGENT),
         "",
         crop(question.language, MAX_LANGUAGE),
@@ -122,18 +122,18 @@ def _visitor(question: Question) -> tuple[Visitor, str, bytes]:
         "",
         "",
     )
-    return visitor, text_of(unquote_to_bytes(parts.path)), parts.query.encode()
+    return visitor, parts.path.encode(), parts.query.encode()
 
 
 async def _catalog(
-    connection: pool.Connection, host: str, path: str, query: bytes
+    connection: pool.Connection, host: str, raw_path: bytes, query: bytes
 ) -> tuple[Catalog, Link, Link | None]:
     """As much of the catalogue as this link touches, and what the link says, strictly and leniently read."""
-    catalog = Catalog()
+    catalog, path = Catalog(), text_of(unquote_to_bytes(raw_path))
     await put(catalog, "link_form", catalogue.read_link_forms(connection, path))
     form = None if is_tracking_path(path) else catalog.link_forms.find(host, path)
     link = read_link(path, query, form)
-    second = read_leniently(path, query) if form is None else None
+    second = read_leniently(raw_path, query) if form is None else None
     await add_touched(connection, catalog, [link, *([second] if second else [])])
     return catalog, link, second
 

@@ -165,8 +165,8 @@ async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tu
 async def forget_edge(settings: Settings, edge: str) -> int:
     """Take back the words of an edge that will never run again, or no more on partitions given up since.
 
-    `edge` is a slot, or <slot>/<run id> if several have it. Returns the clicks that its words say to be in
-    its spool.
+    `edge` is a slot, or <slot>/<run id> if several have it; <slot>/ is one of a version before run ids.
+    Returns the clicks that its words say to be in its spool.
 
     Raises:
         LookupError: there is no such edge, it is running, or there are several; the message says which.
@@ -174,13 +174,13 @@ async def forget_edge(settings: Settings, edge: str) -> int:
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
         now, words = await stream.words()
-        words = [word for word in words if edge in (word.slot, word.field)]
+        words = [word for word in words if edge in (word.slot, f"{word.slot}/{word.run}")]
         if not words:
             raise LookupError(f"edge {edge} is not known: `tracker ledger` shows those that are")
         silent = [word for word in words if now - word.said >= ALIVE_MILLIS]
         if not silent:
             raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
-        several = sorted({word.field for word in silent})
+        several = sorted({f"{word.slot}/{word.run}" for word in silent})
         if len(several) > 1:
             raise LookupError(f"edge {edge} is one of {', '.join(several)}: say which")
         await stream.forget(silent)

@@ -113,6 +113,14 @@ class DuplicatePolicy(StrEnum):
     FALLBACK = "fallback"
 
 
+class FormerUniqueness(NamedTuple):
+    """How an offer told who is unique before it was changed."""
+
+    window: int  # seconds
+    per_affiliate: bool
+    until: int  # Unix milliseconds; from then on it remembers nobody
+
+
 class Offer(NamedTuple):
     id: int
     name: str
@@ -139,6 +147,7 @@ class Offer(NamedTuple):
     deep_link_hosts: frozenset[str]  # lower case; ".shop.test" = its subdomains
     free: tuple[str, ...]  # free_1 … free_10 for every affiliate
     is_draft: bool = False  # not active yet: only test clicks are served
+    former_uniqueness: tuple[FormerUniqueness, ...] = ()  # the longest kept first
 
 
 FOREVER = 1 << 62

@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tracker.domain import normalise
+from tracker.domain.normalise import trim
 from tracker.model import Click, Rule, Rules
 
 _Holds = Callable[[Click], bool]
@@ -55,6 +56,8 @@ _WORDS: Mapping[str, Callable[[str], str]] = {
     "country": normalise.country,
     "region": normalise.region,
     "os": normalise.system,
+    "platform": normalise.platform,
+    "device_type": normalise.device_type,
     "browser": normalise.browser,
     "language": normalise.language,
 }
@@ -85,7 +88,7 @@ def kept(specification: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     """A specification as it is saved: rules that are not as they were `before` in the words that clicks have.
 
     Raises:
-        RuleError: as of compile, or a value is not a country or not a language.
+        RuleError: as of compile, or a value is not a country, language, type of device or architecture.
     """
     before = before if isinstance(before, Mapping) else {}
     found = {
@@ -100,7 +103,7 @@ def in_our_words(name: str, demand: Any) -> Any:
     """What a rule asks for, in the words that clicks have: UK is GB, and macOS is Mac OS X.
 
     Raises:
-        RuleError: a value is not a country or not a language.
+        RuleError: a value is not a country, language, type of device or architecture.
     """
     if isinstance(demand, Mapping) and demand.keys() == {"not"}:
         return {"not": in_our_words(name, demand["not"])}
@@ -140,7 +143,7 @@ def _rule(name: str, demand: object, zone: str) -> Rule:
 
 def _checked(name: str, value: object) -> str:
     form, meaning = _FORMS[name]
-    text = value.strip().lower() if isinstance(value, str) else ""
+    text = trim(value).lower() if isinstance(value, str) else ""
     if not form.fullmatch(text):
         raise RuleError(f"{name}: {value!r} is not {meaning}")
     return text

@@ -23,10 +23,22 @@ _FOREIGN = re.compile(
 )
 _OURS = re.compile(rf"\{{({_NAME})\}}")
 _AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:quot|apos|lt|gt|nbsp|#[0-9]+|#x[0-9a-f]+);", re.IGNORECASE)
+# Those that no word of any script and no emoji needs: they are copied along from a chat or a document.
+_INVISIBLE = re.compile(r"[\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_QUOTES = re.compile(r"[\u2018-\u201f\u2026\u2039\u203a\xab\xbb]")
+# A value that is a name between marks of no system in particular, or behind one, as in SQL and PHP.
+_MARKED = re.compile(rf"(?<==)(?:[(@|*~!^]{{1,2}}({_NAME})[)@|*~!^]{{1,2}}|[:@$]({_NAME}))(?=[&#]|$)")
+_SECOND_MARK = re.compile(r"\?(?=([A-Za-z_][\w.-]*)=)", re.ASCII)
+_WITHOUT_MARK = re.compile(r"&([A-Za-z_][\w.-]*)=", re.ASCII)
 _BETWEEN_PARTS = re.compile(r"[/?&=#]")
 _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-# RFC 6761, RFC 6762, RFC 8375 and ICANN's resolution of 2024-07-29: names that lead to no public server.
-_LOCAL = (".localhost", ".local", ".internal", ".invalid", ".home.arpa")
+# Names that lead to no public server: RFC 6761, RFC 6762 (and its appendix G), RFC 7686, RFC 8375, RFC 9476,
+# and ICANN's resolutions of 2018-02-04 and 2024-07-29.
+_LOCAL = (
+    *(".localhost", ".localdomain", ".local", ".internal", ".intranet", ".private", ".invalid", ".home.arpa"),
+    *(".home", ".lan", ".corp", ".onion", ".alt"),
+)
 _SOMEWHERE = "host.example"
 _USUAL_PORTS = {"http": 80, "https": 443}
 
@@ -35,8 +47,16 @@ def refuse(url: str, known: Container[str]) -> None:
     """See that a URL with some known macros has no mistake of which it is clear what is meant.
 
     Raises:
-        TemplateError: an ampersand in HTML's form, or a known macro in another system's brackets.
+        TemplateError: an ampersand in HTML's form, an invisible character, a known macro in another system's
+            brackets, or a host or port that nothing can have.
     """
+    host, port = _place(url)
+    if ".." in host:
+        raise TemplateError(url, url.index(".."), "the host has two points with nothing between them")
+    if port == 0:
+        raise TemplateError(url, url.index(":0"), "there is no port 0")
+    if found := _INVISIBLE.search(url):
+        raise TemplateError(url, found.start(), f"an invisible character (U+{ord(found[0]):04X})")
     if found := _AMPERSAND.search(url):
         raise TemplateError(url, found.start(), f"{found[0]} is how HTML writes &: write & itself")
     for position, written, name in _foreign(url):
@@ -56,7 +76,8 @@ def refuse_host(url: str) -> None:
 
 
 def mended(url: str, known: Container[str]) -> str:
-    """A URL without what `refuse` refuses."""
+    """A URL without what `refuse` refuses, except a host or port that nothing can have."""
+    url = _INVISIBLE.sub("", url)
     while found := _AMPERSAND.search(url):
         url = url[: found.start()] + "&" + url[found.end() :]
     for position, written, name in reversed(list(_foreign(url))):
@@ -68,7 +89,7 @@ def mended(url: str, known: Container[str]) -> str:
 def of_url(url: str, known: Container[str]) -> list[str]:
     """What is strange in a URL with some known macros."""
     foreign = [f"{written} is sent as it stands: it is not a macro here" for _, written, _ in _foreign(url)]
-    return [*foreign, *_escaped(url, known)]
+    return [*foreign, *_escaped(url, known), *_marked(url, known), *_misplaced(url)]
 
 
 def of_offer_url(url: str, known: Container[str]) -> list[str]:
@@ -114,6 +135,29 @@ def _escaped(url: str, known: Container[str]) -> Iterator[str]:
         yield f"{part} is sent as it stands{hint}"
 
 
+def _marked(url: str, known: Container[str]) -> Iterator[str]:
+    """Names of macros between marks, and marks that a page or an editor put in."""
+    for found in _MARKED.finditer(url):
+        name = (found[1] or found[2]).lower()
+        if name in known:
+            yield f"{found[0]} is sent as it stands: write {{{name}}} to have it filled"
+    if entity := _ENTITY.search(url):
+        yield f"{entity[0]} is how HTML writes a character: write the character itself"
+    if quote := _QUOTES.search(url):
+        yield f"{quote[0]} is sent as it stands: an editor may have put it in"
+
+
+def _misplaced(url: str) -> Iterator[str]:
+    """Parameters that are none, since the mark before them is another one."""
+    before, _, query = url[_path_at(url) :].partition("#")[0].partition("?")
+    if not query and (found := _WITHOUT_MARK.search(before)):
+        yield f"{found[1]} is a part of the path: write ? before it"
+    for part in query.split("&"):
+        found = _SECOND_MARK.search(part)
+        if found and "://" not in part[: found.start()]:
+            yield f"{found[1]} is a part of the value before it: write & before it"
+
+
 def _path_at(url: str) -> int:
     """Where the path begins: names of hosts, and addresses in brackets, come before it."""
     begins = re.compile(r"[/?#]").search(url, url.find("//") + 2)
@@ -124,7 +168,8 @@ def _place(url: str) -> tuple[str, int]:
     """The host and port of a URL; of one that an edge leaves out, which is said elsewhere, a public place."""
     try:
         parts = urlsplit(url)
-        return parts.hostname or _SOMEWHERE, parts.port or _USUAL_PORTS[parts.scheme]
+        port = _USUAL_PORTS[parts.scheme] if parts.port is None else parts.port
+        return parts.hostname or _SOMEWHERE, port
     except (ValueError, KeyError):
         return _SOMEWHERE, PORTS[0]
 

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -190,7 +191,7 @@ def test_a_link_that_a_browser_looked_ahead_at_is_counted_once_when_it_is_follow
     tracker: Up, site: Site, link: str, tmp_path: Path, kind: str
 ) -> None:
     name = kind.replace(" ", "-")
-    link += f"&source={name}&gaid={name}"  # a visitor of its own
+    link += f"&source={name}&gaid={uuid4()}"  # a visitor of its own
     site.publisher = PUBLISHER.format(
         ahead=AHEAD[kind].format(link=link, rule=RULE.format(link=link)), link=link
     )

@@ -27,6 +27,9 @@ ABSENT = [
     ("__ORDER_ID__", "some Asian DSPs"),
     ("<ORDER_ID>", "documentation that was copied"),
     (" {order_id} ", "trimmed first"),
+    ("%7Border_id%7D", "encoded twice, by the template's form and by the sender"),
+    ("%24%7Border.id%7D", "so here"),
+    ("%5BORDER_ID%5D", "so here"),
     ("null", "JavaScript and JSON"),
     ("undefined", "JavaScript"),
     ("None", "Python"),
@@ -39,6 +42,8 @@ ABSENT = [
 GIVEN = [
     ("{123}", "digits alone are an id that somebody uses"),
     ("[12]", "so here"),
+    ("%7B123%7D", "so here"),
+    ("50%", "a percent sign encodes nothing here"),
     ("nullable", "no word for nothing"),
     ("a{order_id}", "a macro is the whole value"),
     ("None-1", "so here"),

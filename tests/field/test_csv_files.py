@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +56,11 @@ UPLOADED: list[
     ("tid;status\none;rejected\n", "as a postback may call it"),
     ("conversion_unique_id\tstatus\none\trejected\n", "as another tracker calls it"),
     ("status;order_id;sale_status\nrejected;one;a,b,c,d,e\n", "more commas than semicolons"),
+    ('order_id,status\n="one",="rejected"\n', "as programs keep a spreadsheet from reading numbers"),
+    ('"=""order_id""",status\n"=""one""",rejected\n', "the same, quoted"),
+    ("order_id\u00a0;STATUS\none;rejected\n", "a no-break space"),
+    ("order_id,status\rone,rejected\r\n\n", "all line ends"),
+    ("order_id,status\none\0,rejected\n", "a NUL at the end"),
     ("order_id;status\n  one  ;\u00a0rejected \n", "white space around values"),
 ]
 
@@ -72,10 +80,6 @@ REFUSED: list[tuple[str | bytes, str]] = [  # a file, what the 422 says
     (b"\x00\x01\x02\xff\xfe\n", "there is no column hash or order_id"),
     ("," * 5_000 + "\n", "it has more than 1,000 columns"),
     (";;\n;;\n", "it names no columns"),
-    (
-        "transaction_id,status\none,rejected\n",
-        "no field is called 'transaction_id'",
-    ),  # of a click or an order?
 ]
 
 
@@ -103,6 +107,35 @@ async def test_uploads_that_cannot_be_read_say_which_column_is_wanted(clicks: Se
             assert why in answer.json()["errors"]["body"][0], (content, answer.text)
 
 
+IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file, what is said of which line
+    ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, of which a")]),
+    ("text/csv", "order_id;status\n1,23457E+19;rejected\n", [(2, "has cut off digits")]),
+    (
+        "text/csv",
+        'order_id,status,sale_status\none,rejected,"a\none,approved,b"\n',
+        [(2, "is a part of a cell"), (3, "is a part of a cell")],
+    ),
+    ("text/csv", 'order_id,status\n"one" x,rejected\n', [(2, "is a quotation mark not closed?")]),
+    (
+        "application/x-ndjson",
+        '{"order_id": "one", "status": "rejected", "status": "approved"}',
+        [(1, "has two fields status")],
+    ),
+    ("application/x-ndjson", '{"order_id": true, "status": "rejected"}', [(1, "order_id is not a text")]),
+]
+
+
+async def test_lines_of_uploads_mean_one_thing_or_nothing(clicks: Settings) -> None:
+    await varied(clicks)
+    async with api_of(clicks, scopes=SCOPES) as client:
+        for media_type, content, wrong in IN_LINES:
+            answer = await client.post(UPLOADS, content=content, headers={"Content-Type": media_type})
+            body = answer.json()
+            assert (body["changed"], body["refused"]) == (0, len(wrong)), (content, body)
+            for problem, (line, reason) in zip(body["problems"], wrong, strict=True):
+                assert (problem["line"], reason in problem["reason"]) == (line, True), body
+
+
 _HEAD = "legacy_id,offer_id,affiliate_id,created_at,aff_sub"
 _LINES = [_HEAD, "c1,3,513,2024-07-08 13:40:00,ä", "c2,3,514,2024-07-08 13:41:00,"]
 _OBJECTS = [
@@ -122,6 +155,15 @@ IMPORTED: list[tuple[str | bytes, str]] = [
     ("\n".join(['"legacy_id",' + _HEAD.partition(",")[2], *_LINES[1:]]), "quotation marks"),
     ("\ufeff" + "\r".join(_OBJECTS), "NDJSON with a mark and CR"),
     (f"\n[{','.join(_OBJECTS)}]", "JSON after a blank line"),
+    ("\n".join(_LINES).replace("c1,", '="c1",').replace("c2,3", 'c2,="3"'), "cells that stay texts"),
+    ("\n".join(_LINES).replace("2024-07-08 13:40:00", "1720446000.0"), "Unix seconds of a program"),
+    ("\n".join(_OBJECTS).replace("1720446000", "1720446000.0"), "the same in JSON"),
+    ("\n".join(_LINES).replace(":00,", ":00 UTC,"), "the zone in words"),
+    ("\n".join(_LINES).replace(":00,", ":00 +0000,"), "an offset after a blank"),
+    (
+        gzip.compress(_HEAD.encode()) + gzip.compress("\n".join(["", *_LINES[1:]]).encode()),
+        "gzip in two parts",
+    ),
 ]
 NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("clicks", f'"{_HEAD}\n{_LINES[1]}\n', "its header is not CSV: unexpected end of data"),
@@ -143,6 +185,21 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
         "is a spreadsheet or a ZIP archive: save it as CSV",
     ),
     ("clicks", b"\x1f\x8b\x08nothing", "is damaged"),
+    ("clicks", gzip.compress(_HEAD.encode())[:-9], "is damaged"),
+    ("clicks", gzip.compress(b"PK\x03\x04 and so on"), "is a spreadsheet or a ZIP archive"),
+    ("clicks", b"BZh91AY&SY", "is compressed by bzip2: unpack it"),
+    ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, of which a spreadsheet"),
+    ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at is neither Unix seconds nor milliseconds"),
+    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at is no time such as"),
+    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at is no time such as"),
+    ("clicks", _OBJECTS[0].replace("{", '{"offer_id": 4, '), ":1: two fields are 'offer_id'"),
+    (
+        "clicks",
+        f"[{_OBJECTS[1]}, {_OBJECTS[0]}]".replace("ä", 'ä", "aff_sub": "'),
+        ":2: two fields are",
+    ),
+    ("clicks", _OBJECTS[0].replace("c1", "\\ud83d"), "is not JSON: "),
+    ("clicks", '{"offer_id": NaN}\n' + _OBJECTS[0], ":1: is not JSON: "),
     ("clicks", "", "names no columns"),
     ("clicks", "\r\r\r", "names no columns"),
     ("clicks", b"\xff\xfe", "names no columns"),
@@ -150,6 +207,11 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("conversions", "click_hash\tstatus\nc1\tpaid\n", "there is no column created_at"),
     ("conversions", "order_id,status\rA,paid\r", "there is no column click_hash"),
     ("catalogue", 'name,"status\nPuzzle,active\n', "its header is not CSV"),
+    ("catalogue", "name,Kommentar\nPuzzle,\n", "no field is called 'Kommentar': rename it or take it out"),
+    ("catalogue", "name,Name\nPuzzle,Puzzle\n", "two columns are name"),
+    ("catalogue", "name\nCaf\u00e9\n".encode("cp1252"), "is not UTF-8: save it as UTF-8"),
+    ("catalogue", "id,name\n1.23E+17,Puzzle\n", ":2: id is not a whole number from 1 to "),
+    ("catalogue", "id,name\n-3,Puzzle\n", ":2: id is not a whole number from 1 to "),
     ("catalogue", "name\rPuzzle\r", "advertiser_id is missing"),
 ]
 
@@ -187,6 +249,117 @@ async def test_what_is_not_a_file_is_said(importer: Importer) -> None:
     ):
         done = await importer.run(*words)
         assert (done.code, len(done.err.splitlines())) == (1, 1), done.err
+
+
+_OFFER = """\
+{"offers": [{"id": 7, "name": "Caf\\u00e9", "advertiser_id": 1,
+\t"visitor_cookie": true, "unique_window": 60}]}"""
+_OFFERS = "id,name,advertiser_id,visitor_cookie,unique_window\n7.0,Café,1.0,1,60\n"
+CATALOGUES: list[tuple[str, str | bytes]] = [  # each makes offer 7, with a cookie and a window of 60 seconds
+    ("offers.csv", "id,name,advertiser_id,visitor_cookie,unique_window\n7,Café,1,true,60\n"),
+    ("Offers.CSV", "\ufeffID;Name;Advertiser\u00a0ID;Visitor cookie;UNIQUE-WINDOW\r\n7;Café;1;TRUE;60\r\n"),
+    ("offers.csv", 'id,name,advertiser,visitor_cookie,unique_window\n="7","=""Café""",PlayGames,yes,60.0\n'),
+    ("offers.tsv", _OFFERS.replace(",", "\t").encode("utf-16")),
+    ("all.json", _OFFER),
+    ("all.json", _OFFER.encode("utf-16")),
+    ("all.json", _OFFER.encode("utf-16-le")),
+    ("all.json", _OFFER.encode("utf-8-sig")),
+    ("all.json", gzip.compress(_OFFER.encode())),
+]
+
+
+async def test_catalogues_are_read_however_they_are_written(importer: Importer) -> None:
+    await importer.catalogue()
+    for name, content in CATALOGUES:
+        done = await importer.run("catalogue", importer.file(name, _bytes(content)))
+        assert done.code == 0, (name, content, done.err)
+        rows = await importer.fetch("SELECT name, visitor_cookie, unique_window FROM offer WHERE id = 7")
+        assert rows == [("Café", True, 60)], (name, content)
+        await importer.fetch("DELETE FROM goal WHERE offer_id = 7")
+        await importer.fetch("DELETE FROM offer WHERE id = 7")
+
+
+@pytest.mark.parametrize("id_", ["NaN", "1e400", "0", "-1", "1.5", '"7"', "true", "null", "[7]", str(10**18)])
+async def test_id_of_a_catalogue_is_checked(importer: Importer, id_: str) -> None:
+    await importer.catalogue()
+    path = importer.file("all.json", f'{{"affiliates": [{{"id": {id_}, "name": "Ann"}}]}}')
+    done = await importer.run("catalogue", path)
+    assert (done.code, "id is not a whole number from 1 to" in done.err) == (1, True), done.err
+
+
+async def test_a_pipe_is_read_as_a_file(importer: Importer) -> None:
+    await importer.catalogue()
+    path = importer.tmp_path / "pipe"
+    os.mkfifo(path)
+    writing = asyncio.create_task(asyncio.to_thread(path.write_text, "\n".join(_LINES)))
+    done = await importer.run("clicks", path)
+    await writing
+    assert (done.code, done.err) == (0, "")
+    assert await importer.fetch("SELECT count(*) FROM click") == [(2,)]
+
+
+async def test_two_columns_are_not_mapped_to_one(importer: Importer) -> None:
+    await importer.catalogue()
+    for content in ("\n".join(_LINES), "\n".join(_OBJECTS)):
+        path = importer.file("file", content)
+        done = await importer.run("clicks", path, "--map", "affiliate_id=offer_id", "--dry-run")
+        assert (done.code, "two " in done.err) == (1, True), done.err
+
+
+async def test_bad_rows_go_to_another_file(importer: Importer) -> None:
+    await importer.catalogue()
+    path = importer.file("clicks.csv", "\n".join([*_LINES, "bad"]))
+    done = await importer.run("clicks", path, "--skip-bad", path)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "--skip-bad needs another file" in done.err
+
+
+async def test_bad_row_is_kept_as_it_was_and_hides_no_others(importer: Importer) -> None:
+    await importer.catalogue()
+    bad_rows = importer.tmp_path / "bad.ndjson"
+    wrong = {"clicks.csv": ["c3,3", 'c4,"3"x,513,1720446000,'], "clicks.ndjson": ["{'legacy_id': 'c3'}", "?"]}
+    for (name, texts), lines in zip(wrong.items(), (_LINES, _OBJECTS), strict=True):
+        path = importer.file(name, "\n".join([*lines, *texts, ""]))
+        done = await importer.run("clicks", path, "--skip-bad", bad_rows)
+        assert (done.code, done.err) == (0, "")
+        kept = [json.loads(line) for line in bad_rows.read_text().splitlines()]
+        assert [row["row"][""].strip() for row in kept] == texts
+        bad_rows.unlink()
+    path = importer.file("open.csv", "\n".join([_HEAD, 'c5,3,513,1720446000,"x', *_LINES[1:]]))
+    done = await importer.run("clicks", path, "--skip-bad", bad_rows)
+    assert (done.code, "the row that begins on line 2 is not CSV" in done.err) == (1, True)
+    assert not bad_rows.exists()
+
+
+async def test_words_that_are_not_utf_8_are_read_as_files_are(importer: Importer) -> None:
+    await importer.catalogue()
+    head, *rows = _LINES
+    path = importer.file(
+        "clicks.csv", "\n".join([head.replace("aff_sub", "caf\u00e9"), *rows]).encode("cp1252")
+    )
+    done = await importer.run("clicks", path, "--map", "caf\udce9=aff_sub", "--source", "\udce9")
+    assert (done.code, done.err) == (0, "")
+    assert await importer.fetch("SELECT aff_sub FROM click ORDER BY affiliate_id") == [("%E4",), ("",)]
+
+
+ORDERS = ["a\u00a0b", "a\u00adb", "\u202ea", "a\u200db", "o" * 300, '="1"x', "=1+1", "'=1"]
+
+
+async def test_order_ids_of_live_postbacks_come_back(importer: Importer) -> None:
+    await importer.catalogue()
+    assert (await importer.run("clicks", importer.file("clicks.csv", "\n".join(_LINES)))).code == 0
+    await importer.fetch("UPDATE goal SET multiple = true")
+    head, row = ("click_hash", "status", "created_at", "order_id"), ("c1", "paid", "1720446060")
+    for order_id in ORDERS:
+        quoted = order_id.replace('"', '""')
+        for content in (
+            json.dumps(dict(zip(head, (*row, order_id), strict=True))),
+            f'{",".join(head)}\n{",".join(row)},"{quoted}"\n',
+        ):
+            done = await importer.run("conversions", importer.file("file", content))
+            assert (done.code, done.err) == (0, ""), (order_id, done.err)
+    stored = await importer.fetch("SELECT order_id FROM conversion")
+    assert {order_id for (order_id,) in stored} == set(ORDERS)
 
 
 _PIECES = (

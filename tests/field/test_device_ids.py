@@ -29,6 +29,13 @@ NO_IDS = [
     ("aebe52e7-03ee-455a-b3c4-e57283966239x", "one character too many"),
     ("38400000-8cf0-11bd-b23e10b96e40000d", "hyphens here and there"),
     ("g8400000-8cf0-11bd-b23e-10b96e40000d", "no hexadecimal digit"),
+    ("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "the max UUID of RFC 9562"),
+    ("d41d8cd98f00b204e9800998ecf8427e", "the MD5 of nothing"),
+    ("9F89C84A559F573636A47FF8DAED0D33", "the MD5 of the nil UUID"),
+    ("da39a3ee5e6b4b0d3255bfef95601890afd80709", "the SHA-1 of nothing, which has not the form"),
+    ("%7B38400000-8cf0-11bd-b23e-10b96e40000d%7D", "braces, as Windows writes another kind of id"),
+    ("0000-0000", "some zeros"),
+    ("limit_ad_tracking", "a word"),
     ("d41d8cd98f00b204e9800998ecf8427e%00a", "a hash with more behind it"),
 ]
 SAME_ID = [

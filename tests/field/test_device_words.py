@@ -42,6 +42,11 @@ SAME = [
     ("browser", "iOS Safari", "Mobile Safari", "as caniuse has it"),
     ("browser", "Chrome for Android", "Chrome Mobile", "as caniuse has it"),
     ("browser", "Mozilla Firefox", "Firefox", "with its maker"),
+    ("device_type", "mobile", "phone", "what Google calls it"),
+    ("device_type", "Smart TV", "tv", "what shops call it"),
+    ("device_type", "PC", "desktop", "what everybody calls it"),
+    ("platform", "x86_64", "x64", "as Linux writes it"),
+    ("platform", "aarch64", "ARM", "as Linux writes it"),
     ("language", "German", "de", "the English name"),
     ("language", "deu", "de", "ISO 639-2"),
     ("language", "ger", "de", "ISO 639-2, bibliographic"),
@@ -54,13 +59,20 @@ WARNED = [
     ("os", "Windoze", "'Windows'", "a slip"),
     ("os", "iPadOS", "'iOS'", "an iPad is read as iOS, and so is a phone: no alias"),
     ("os", "Andriod", "'Android'", "a slip"),
+    ("os", "iPhone", "'iOS'", "a device, not a system"),
+    ("os", "Fire TV", "'Android'", "a device, not a system"),
+    ("browser", "WebView", "'Chrome Mobile WebView'", "no browser, but how apps show pages"),
     ("browser", "Chrom", "'Chrome'", "a slip"),
     ("browser", "Firefox 132", "'Firefox'", "the version is no part of the name"),
     ("browser", "Netscape Navigator", "'Netscape'", "the first word is one"),
     ("browser", "Zzyzx", "is not a name", "nothing is near"),
 ]
 REFUSED = [
+    ("device_type", "watch", "not a type that is told apart"),
+    ("platform", "Intel", "one maker, two architectures"),
     ("language", "jp", "a country's code"),
+    ("language", "en-", "nothing behind the hyphen"),
+    ("language", "de-DE;q=0.8", "a whole header"),
     ("language", "Deutsch", "not English"),
     ("language", "klingon", "no browser asks for it"),
     ("region", "XX-1", "nobody's country"),
@@ -105,6 +117,21 @@ async def test_words_that_no_device_is_read_as_are_warned_of(client: AsyncClient
         assert "warnings" not in (await client.get(place)).json()  # they are of the change
         again = await client.patch(place, json={"name": "other"})
         assert "warnings" not in again.json()
+
+
+async def test_languages_that_browsers_ask_for_by_another_code_are_warned_of(client: AsyncClient) -> None:
+    for written, asked in (
+        ("Norwegian", "nb"),
+        ("iw-IL", "he"),
+        ("in", "id"),
+        ("Tagalog", "fil"),
+        ("mo", "ro"),
+    ):
+        for targeting, warned in (({"language": [written]}, 1), ({"language": {"not": [written, asked]}}, 0)):
+            await client.patch(f"{USERS}/offers/3", json={"targeting": None})
+            answer = await client.patch(f"{USERS}/offers/3", json={"targeting": targeting})
+            warnings = answer.json().get("warnings", [])
+            assert [f"browsers of today ask for {asked}" in text for text in warnings] == [True] * warned
 
 
 async def test_words_that_mean_nothing_are_refused(client: AsyncClient) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.field.advertiser import Advertiser, advertiser_of
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
 from tracker.api.conversions import PATH as CONVERSIONS
+from tracker.api.status_upload import UPLOADS
 from tracker.settings import Settings
 
 __all__ = ["importer"]
@@ -128,6 +130,34 @@ async def test_held_postback_is_tried_again_only_if_something_changed(database: 
         assert held_at > before[0][0]
 
 
+@pytest.mark.parametrize("code", ["null", " N/A ", "{goal}", "%%EVENT%%", "%7Bgoal%7D"])
+async def test_code_that_no_postback_can_say_is_refused(database: Settings, code: str) -> None:
+    async with (
+        advertiser_of(database),
+        api_of(database, scopes=("offers:read", "offers:write")) as client,
+    ):
+        answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": code})
+        assert answer.status_code == 422
+        assert answer.json()["errors"]["code"][0].startswith("is read as no goal at all"), answer.text
+
+
+async def test_code_that_is_the_id_of_another_goal_warns(database: Settings) -> None:
+    async with (
+        advertiser_of(database) as advertiser,
+        api_of(database, scopes=("offers:read", "offers:write")) as client,
+    ):
+        for code, warnings in (
+            ("33", ["a postback that says 33 means goal 33 (Share) by its id, not goal 32 by its code"]),
+            ("32", []),
+            ("033", []),
+            (None, []),
+        ):
+            answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": code})
+            assert answer.json().get("warnings", []) == warnings, code
+        assert (await advertiser.calls(f"click_id={await advertiser.click()}&event=33")).result == "stored"
+        assert await advertiser.fetch("SELECT goal_id FROM conversion") == [(33,)]
+
+
 async def test_two_goals_never_have_one_code(database: Settings) -> None:
     async with (
         advertiser_of(database),
@@ -171,3 +201,44 @@ async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Imp
                 assert "goal Refill is of no goal of its click's offer, or of several" in done.err
             found = await advertiser.conversions("goal_id", click)
             assert found == ([] if goal_id is None else [(goal_id,)]), goal
+
+
+# What a line of a file of statuses says of its order's goal, and which conversion changes; or why none does.
+LINES: list[tuple[dict[str, str], int | str]] = [
+    ({"goal": "Deposit"}, 32),
+    ({"goal": "DEPOSIT"}, 32),
+    ({"goal_name": " deposit\u00a0"}, 32),
+    ({"event": "lvl"}, 31),
+    ({"goal_code": "LVL"}, 31),
+    ({"event_name": "level up"}, 31),
+    ({"goal": "32"}, 32),
+    ({"goal_id": "Deposit"}, 32),
+    ({"goal_id": "32", "goal": "lvl"}, 32),
+    ({"goal_id": "{goal}", "goal": "lvl"}, 31),
+    ({"goal": "Refill"}, "goal 'Refill' is the code or name of no goal of its offer"),
+    ({"goal": "Twin"}, "goal 'Twin' is the code or name of several: give its id"),
+    ({"goal": "Conversion"}, "is of no conversion"),
+    ({"goal": "99"}, "is of no conversion"),
+    ({"goal": "null"}, "is of 2 conversions: give goal_id or advertiser_id too"),
+]
+
+
+async def test_upload_takes_a_goal_by_its_name(database: Settings) -> None:
+    async with (
+        advertiser_of(database) as advertiser,
+        api_of(database, scopes=("conversions:write",)) as client,
+    ):
+        await advertiser.connection.execute("UPDATE goal SET name = 'twin' WHERE id IN (33, 34)")
+        click = await advertiser.click()
+        for goal_id in (31, 32):
+            await advertiser.calls(f"click_id={click}&order_id=A&goal_id={goal_id}&status=pending")
+        ids = dict(await advertiser.conversions("id, goal_id", click))
+        for said, expected in LINES:
+            line = {"order_id": "A", "status": "approved", **said}
+            as_csv = f"{','.join(line)}\n{','.join(line.values())}\n".encode()
+            for type_, body in (("text/csv", as_csv), ("application/x-ndjson", orjson.dumps(line))):
+                headers = {"content-type": type_}
+                answer = await client.post(f"{UPLOADS}?dry_run=true", content=body, headers=headers)
+                changed = [ids[row["conversion_id"]] for row in answer.json()["changes"]]
+                reasons = [row["reason"] for row in answer.json()["problems"]]
+                assert [*changed, *reasons] == [expected], (said, type_, answer.text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from tests.integration.importing import Importer, importer
+from tracker.clickhash import hash_for
 from tracker.importing import run
 
 __all__ = ["importer"]
@@ -72,6 +74,28 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of w
         {2: "is of no click", 3: "has 1 columns", 4: "status must be", 17: "is of no click"},
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("sale", "refunded", "why"),
+    [
+        ("100", "100.01", "refunded is more than the sale_amount"),
+        ("", "5", "refunded is more than the sale_amount"),
+        ("0", "1E-2", "refunded is more than the sale_amount"),
+        ("100", "100", ""),
+        ("", "0.00", ""),
+        ("null", "null", ""),
+    ],
+)
+async def test_no_more_is_refunded_than_was_sold(
+    importer: Importer, sale: str, refunded: str, why: str
+) -> None:
+    await _moved(importer)
+    head = "click_hash,status,created_at,order_id,sale_amount,refunded"
+    file = importer.file("c.csv", _csv(f"c1,paid,{_AT},o,{sale},{refunded}", head=head))
+    done = await importer.run("conversions", file)
+    assert (done.code, why in done.err) == (1 if why else 0, True), done.err
+    assert await importer.fetch("SELECT count(*) FROM conversion") == [(0 if why else 1,)]
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
@@ -240,3 +264,51 @@ async def test_what_changed_since_an_import_is_no_difference(importer: Importer)
         content: dict[str, Any] = _CONVERSION | changes
         path = importer.file("again.csv", _file(content) + "\n" * len(changes))
         assert (await importer.run("conversions", path)).code == code, changes
+
+
+# What earlier versions stored: ids with a space at an end, and hashes that were made of them.
+
+
+def _millis(at: str) -> int:
+    return int(datetime.fromisoformat(f"{at}+00:00").timestamp() * 1000)
+
+
+async def test_clicks_of_an_earlier_version_are_found_by_the_id_as_it_was_written(importer: Importer) -> None:
+    await importer.catalogue()
+    at = "2024-07-08 13:40:00"
+    head = "legacy_id,offer_id,affiliate_id,created_at"
+    file = importer.file("clicks.csv", _csv(f"c ,3,513,{at}", head=head))
+    assert (await importer.run("clicks", file)).code == 0
+    earlier = hash_for(_millis(at), "earlier\0c ")
+    await importer.fetch("UPDATE click SET hash = $1, group_hash = $1", earlier)
+    await importer.fetch("UPDATE legacy_click SET legacy_id = 'c ', hash = $1", earlier)
+    await importer.fetch("DELETE FROM import_run")
+    for _ in range(2):
+        done = await importer.run("clicks", file, "--json")
+        assert (done.code, done.json["is_proven"], done.json["stored"]) == (0, True, 0), done
+    other = importer.file("b.csv", _csv(f"c,3,513,{at}", head=head))
+    assert (await importer.run("clicks", other)).code == 0
+    assert await importer.fetch("SELECT legacy_id FROM legacy_click ORDER BY 1") == [("c",), ("c ",)]
+
+
+async def test_conversions_of_an_earlier_version_are_found_by_the_ids_as_they_were_written(
+    importer: Importer,
+) -> None:
+    await _moved(importer)
+    await importer.fetch("UPDATE goal SET multiple = true")
+    file = importer.file("conversions.csv", _csv(f"c1,paid,{_AT},o1 ,,a ", f"c1,paid,{_AT},o2 ,,"))
+    assert (await importer.run("conversions", file)).code == 0
+    await importer.fetch(
+        "UPDATE conversion SET hash = $1, order_id = 'o1 ' WHERE order_id = 'o1'",
+        hash_for(_millis(_AT), "earlier\0conversion\0a "),
+    )
+    await importer.fetch("UPDATE conversion SET order_id = 'o2 ' WHERE order_id = 'o2'")
+    await importer.fetch("DELETE FROM import_run")
+    for _ in range(2):
+        done = await importer.run("conversions", file, "--json")
+        assert (done.code, done.json["is_proven"], done.json["stored"]) == (0, True, 0), done
+    orders = await importer.fetch("SELECT order_id FROM conversion ORDER BY 1")
+    assert orders == [("o1 ",), ("o2 ",)]
+    second = importer.file("second.csv", _csv(f"c2,paid,{_AT},o1 ,,z"))
+    done = await importer.run("conversions", second)
+    assert (done.code, "that another conversion is of already" in done.err) == (1, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import pytest
 
@@ -100,6 +101,21 @@ async def test_reversal_with_an_unreadable_amount_is_a_reversal(database: Settin
         assert await advertiser.conversions("status, sale_amount", click) == [("rejected", 100)]
 
 
+async def test_refusal_of_an_order_needs_no_readable_amount(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        for amount in ("-100", "100,00", "EUR 100"):
+            for before in ("&sale_amount=100&status=pending", "&sale_amount=100&status=hold", ""):
+                click = await advertiser.click()
+                call = f"click_id={click}&goal_id=33"
+                if before:
+                    await advertiser.calls(f"{call}{before}")
+                told = await advertiser.calls(f"{call}&status=declined&sale_amount={quote(amount)}")
+                assert told.result == ("updated" if before else "stored"), told.reason
+                assert "sale_amount is left out: must be an amount" in told.reason, told.reason
+                sale = 100 if before else None
+                assert await advertiser.conversions("status, sale_amount", click) == [("rejected", sale)]
+
+
 async def test_ids_are_trimmed_and_not_otherwise_changed(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for n, space in enumerate(SPACES):
@@ -166,9 +182,12 @@ FILTERS: list[tuple[str, str, dict[str, str], int]] = [
     ("conversions", "an older row", {"order_id": "C1 "}, 1),
     ("conversions", "not an older row", {"order_id": "C1"}, 0),
     ("conversions", "a hash", {"click_hash": " CLICK\t"}, 2),
+    ("conversions", "a hash with hyphens", {"click_hash": "HYPHENS "}, 2),
     ("conversions", "an id", {"goal_id": " 31"}, 2),
     ("conversions", "a status", {"status": "Approved "}, 2),
+    ("conversions", "a click as a UUID", {"click_hash": "UUID"}, 2),
     ("postbacks", "a click", {"click_id": " CLICK"}, 2),
+    ("postbacks", "a click as a UUID", {"click_id": "UUID"}, 2),
     ("postbacks", "another click", {"click_id": "click"}, 0),
 ]
 
@@ -182,13 +201,22 @@ async def test_filters_and_paths_take_ids_as_doors_do(database: Settings) -> Non
         await advertiser.connection.execute("UPDATE conversion SET order_id = 'C1 ' WHERE order_id = 'C1'")
         for kind, why, query, total in FILTERS:
             path = CONVERSIONS if kind == "conversions" else POSTBACKS
-            asked = {name: value.replace("CLICK", click) for name, value in query.items()}
+            hyphens = str(UUID(click)).upper()
+            asked = {
+                name: value.replace("CLICK", click).replace("HYPHENS", hyphens)
+                for name, value in query.items()
+            }
             answer = await api.get(path, params=asked)
             assert (answer.status_code, answer.json()["total"]) == (200, total), (why, answer.text)
         ((hash_,),) = await advertiser.fetch(
             "SELECT encode(uuid_send(min(hash::text)::uuid), 'hex') FROM conversion"
         )
-        for path in (f"{CLICKS}/{click}%20", f"{CLICKS}/%20{click.upper()}", f"{CONVERSIONS}/{hash_}%20"):
+        for path in (
+            f"{CLICKS}/{UUID(click)}",
+            f"{CLICKS}/{click}%20",
+            f"{CLICKS}/%20{click.upper()}",
+            f"{CONVERSIONS}/{hash_}%20",
+        ):
             assert (await api.get(path)).status_code == 200, path
         logged = (await api.get(POSTBACKS)).json()["data"]
         assert {row["click_id"] for row in logged} == {click}
@@ -203,7 +231,11 @@ async def test_uploads_and_imports_take_ids_as_doors_do(database: Settings, impo
         file = "order_id,goal_id,status\nB1 ,31 ,approved\nB1, 31,hold\n B3\u200b,,Approved \n{order},,paid\n"
         async with api_of(database, scopes=("conversions:write",)) as api:
             answer = await api.post(UPLOADS, content=file.encode(), headers={"content-type": "text/csv"})
+            hash_ = (await advertiser.conversions("encode(uuid_send(hash), 'hex')", click))[0][0]
+            file = f"hash,status\n{str(UUID(hash_)).upper()},hold\n"
+            uuid = await api.post(UPLOADS, content=file.encode(), headers={"content-type": "text/csv"})
         assert {name: answer.json()[name] for name in ("changed", "refused")} == {"changed": 3, "refused": 1}
+        assert uuid.json()["matched"] == 1, uuid.text
         assert await advertiser.conversions("order_id, status", click) == [
             ("B1", "hold"),
             ("B1 ", "approved"),
@@ -234,3 +266,29 @@ async def test_api_takes_ids_as_doors_do(database: Settings) -> None:
         ((id_,),) = await advertiser.conversions("id", click)
         answer = await api.patch(f"{CONVERSIONS}/{id_}%20", json={"status": " Rejected"})
         assert (answer.status_code, answer.json()["status"]) == (200, "rejected")
+
+
+async def test_upload_takes_a_hash_with_hyphens(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser, api_of(database, scopes=("conversions:write",)) as api:
+        click = await advertiser.click()
+        await advertiser.calls(f"click_id={click}&status=pending")
+        content = f"hash,status\n{str(UUID(click)).upper()} ,approved\n".encode()
+        answer = await api.post(UPLOADS, content=content, headers={"content-type": "text/csv"})
+        assert answer.json()["changed"] == 1, answer.text
+
+
+async def test_words_of_the_catalogue_are_trimmed_and_folded(database: Settings) -> None:
+    offers = "/backend/open-api/v1/users/offers"
+    scopes = ("offers:read", "offers:write", "money:write")
+    async with advertiser_of(database), api_of(database, scopes=scopes) as api:
+        for path, field, text, kept in (
+            ("3", "status", " Paused\u200b", "paused"),
+            ("3", "visibility", "PUBLIC", "public"),
+            ("3", "referrer_policy", "\u00a0Origin", "origin"),
+            ("3/goals/31", "payout_type", "Percent ", "percent"),
+            ("3/goals/31", "initial_status", "\ufeffHold", "hold"),
+        ):
+            answer = await api.patch(f"{offers}/{path}", json={field: text})
+            assert answer.status_code == 200, answer.text
+            assert answer.json()[field] == kept, text
+        assert (await api.patch(f"{offers}/3", json={"status": "paus ed"})).status_code == 422

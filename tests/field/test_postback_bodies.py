@@ -17,6 +17,8 @@ AMP = [
     ("click_id=CLICK&amp;status=pending", "pending", "a page's markup"),
     ("amp;status=pending&click_id=CLICK", "pending", "at the beginning"),
     ("click_id=CLICK&amp;amp;status=pending", "pending", "escaped twice"),
+    ("click_id=CLICK&%23038;status=pending", "pending", "as a number"),
+    ("click_id=CLICK&AMP;status=pending", "pending", "in capitals"),
     ("click_id=CLICK&amp;amp;amp;amp;status=pending", "pending", "any number of times"),
     ("click_id=CLICK&amp%3Bstatus=pending", "pending", "percent-encoded"),
     ("amp;click_id=CLICK&amp;status=pending", "pending", "the click, too"),
@@ -63,6 +65,18 @@ def labelled(label: str | None, body: str | bytes) -> dict[str, Any]:
     return {"content": body, "headers": {} if label is None else {"content-type": label}}
 
 
+@pytest.mark.parametrize(
+    "body", [b"[]", b" [ ] ", b"null", b"{}", b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"]
+)
+async def test_body_that_says_nothing_leaves_what_the_query_says(database: Settings, body: bytes) -> None:
+    async with advertiser_of(database) as advertiser:
+        for label in ("application/json", FORM, None):
+            click = await advertiser.click()
+            told = await advertiser.calls(f"click_id={click}&status=pending", **labelled(label, body))
+            assert (told.status, told.result) == (200, "stored"), (label, told.reason)
+            assert await advertiser.conversions("status", click) == [("pending",)], label
+
+
 def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
     """What says that a click is pending."""
     said = {"click_id": click, "status": "pending"}
@@ -99,6 +113,10 @@ def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
         ("JSON with a byte order mark", labelled("application/json", b"\xef\xbb\xbf" + text.encode())),
         ("JSON of Windows", labelled("application/json", text.encode("utf-16"))),
         ("JSON with white space before it", labelled("text/plain", f"\r\n  {text}")),
+        (
+            "JSON that says it twice: the first counts, as in a query",
+            labelled("application/json", f'{text[:-1]}, "status": "approved", "click_id": "another"}}'),
+        ),
         ("a form as JSON", labelled("application/json", form)),
         ("a form as a text", labelled("text/plain", form)),
         ("a form without a label", labelled(None, form)),

@@ -161,6 +161,39 @@ async def test_price_is_set_by_whoever_gives_an_amount(database: Settings) -> No
             assert again.json() == goal, "what was read may be sent back"
 
 
+# What is saved of a goal in EUR, and what is too fine of it.
+TOO_FINE: list[tuple[dict[str, Any], list[str]]] = [
+    ({"payout": "1.005"}, ["payout: 1.005 EUR is finer than the currency's unit of 0.01"]),
+    ({"payout": "1.5", "currency": "JPY"}, ["payout: 1.50 JPY is finer than the currency's unit of 1"]),
+    ({"payout": "1.005", "currency": "KWD"}, []),
+    (
+        {"revenue": "0.0001", "currency": "KWD"},
+        ["revenue: 0.0001 KWD is finer than the currency's unit of 0.001"],
+    ),
+    ({"payout": "7.125", "payout_type": "percent"}, []),
+    ({"payout": "2.50"}, []),
+]
+
+
+async def test_saving_an_amount_that_nobody_can_pay_warns(database: Settings) -> None:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    async with api_of(database, scopes=SCOPES) as client:
+        for n, (price, warnings) in enumerate(TOO_FINE):
+            new = {"name": f"Goal {n}", "currency": "EUR"}
+            made = (await client.post(GOALS, json={**new, **price})).json()
+            assert made.get("warnings", []) == warnings, price
+            plain = (await client.post(GOALS, json={**new, "name": f"Plain {n}"})).json()
+            changed = (await client.patch(f"{GOALS}/{plain['id']}", json=price)).json()
+            assert changed.get("warnings", []) == warnings, price
+            named = await client.patch(f"{GOALS}/{made['id']}", json={"name": f"Other {n}"})
+            assert "warnings" not in named.json(), "a change of something else"
+            terms = f"/backend/open-api/v1/users/goals/{made['id']}/terms"
+            amounts = {name: price[name] for name in ("payout", "revenue") if name in price}
+            of_terms = await client.post(terms, json={"country_code": "DE", **amounts})
+            assert of_terms.json().get("warnings", []) == warnings, of_terms.text
+
+
 async def test_scope_of_offers_sets_no_price(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
@@ -243,7 +276,7 @@ async def test_doctor_names_goals_without_a_price(database: Settings) -> None:
             "set one, 0 counts: tracker goals set 3 3 payout=…; then approve them",
         ),
         (
-            "goal 4 payout is 1.005 USD: finer than the currency's unit of 0.01",
+            "goal 4: payout 1.005 USD is finer than the currency's unit of 0.01",
             "set an amount that its currency has; what was booked stays",
         ),
     ]

@@ -81,6 +81,25 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]], list[str]]
         [("stored", ""), (UNCHANGED, "0.00 of it is refunded already")],
         ["10"],
     ),
+    "nothing of what is pending, which is declined": (
+        [{**SOLD, "status": "pending"}, refund("0.00"), {**SOLD, "status": "approved"}],
+        [("stored", ""), UPDATED, (UNCHANGED, "it stays rejected")],
+        [],
+    ),
+    "nothing of what is on hold, which is approved": (
+        [{**SOLD, "status": "hold"}, refund("0", status="approved")],
+        [("stored", ""), UPDATED],
+        ["10"],
+    ),
+    "nothing, as each sale says": ([{**SOLD, "refund_amount": "0"}], [("stored", "")], ["10"]),
+    "nothing of what is not there, which is declined": (
+        [refund("0", "r1"), SOLD],
+        [
+            ("stored", "a percentage of no sale_amount"),
+            (UNCHANGED, "sale_amount 100.00 EUR changes nothing: it is rejected with none"),
+        ],
+        [],
+    ),
     "steps": (
         [SOLD, refund("40", "r1"), refund("20", "r2"), refund("40", "r1"), refund("40", "r3")],
         [("stored", ""), UPDATED, UPDATED, (UNCHANGED, "refund r1 was applied before"), UPDATED],
@@ -310,6 +329,28 @@ async def test_refund_at_the_doors_of_the_api(clicks: Settings) -> None:
         assert (await client.post(CONVERSIONS, json=back)).json()["reason"] == "refund r was applied before"
         refused = await client.post(CONVERSIONS, json={**back, "refund_amount": "-1"})
         assert refused.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("sale", "status", "payout"),
+    [("120", 200, "8.00"), ("100", 200, "6.00"), ("40", 200, "0.00"), ("39.99", 409, "6.00")],
+)
+async def test_sale_that_the_operator_names_is_less_what_was_refunded(
+    clicks: Settings, sale: str, status: int, payout: str
+) -> None:
+    await run_sql(clicks, "UPDATE goal_price SET (payout_type, payout) = ('percent', 10)")
+    async with api_of(clicks, scopes=("conversions:read", "conversions:write", "money:read")) as client:
+        order = {"click_id": HASH, "order_id": "o"}
+        steps = ({"sale_amount": "100"}, {"refund_amount": "40"}, {"status": "chargeback"})
+        await client.post(CONVERSIONS, json={"conversions": [order | step for step in steps]})
+        patch = {"status": "approved", "sale_amount": sale}
+        answer = await client.patch(f"{CONVERSIONS}/1", json=patch)
+        assert answer.status_code == status, answer.text
+        assert status == 200 or "40.00 of it is refunded, which is more" in answer.json()["message"]
+        (row,) = (await listed(client, f"{CONVERSIONS}/1"))["data"]
+        assert (row["payout"], row["refunded"]) == (payout, "40.00")
+        owed = sum(Decimal(entry["payout"]) for entry in row["entries"])
+        assert owed == (Decimal(payout) if status == 200 else 0)
 
 
 async def test_clicks_of_tests_book_no_refund(clicks: Settings) -> None:

@@ -10,12 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.field.money_stories import Book, connection, dsn, entries
+from tests.integration.api_client import api_of
+from tests.integration.importing import Importer, importer
+from tests.integration.test_catalogue_command import Tracker, tracker
 from tracker.conversion import ConversionStatus, Source
 from tracker.money import CURRENCIES, of_percent, unit
+from tracker.settings import Settings
 from tracker.store.conversions import set_status
 from tracker.store.pool import Connection
 
-__all__ = ["connection", "dsn"]
+__all__ = ["connection", "dsn", "importer", "tracker"]
 pytestmark = pytest.mark.anyio
 
 
@@ -114,3 +118,59 @@ async def test_product_of_an_earlier_version_is_rounded_when_it_is_booked(
         (Decimal("3.4797"), Decimal("4.971")),
     ]
     assert [payout for _, payout in await entries(connection)][-1] == Decimal("3.48")
+
+
+GOALS = "/backend/open-api/v1/users/offers/3/goals"
+TERMS = "/backend/open-api/v1/users/goals/3/terms"
+
+# Changes of a goal one after the other, and what each warns of.
+SAVED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"payout": "3.4797"}, ["payout: 3.4797 USD is finer than the currency's unit of 0.01"]),
+    ({"name": "Sale"}, []),
+    ({"payout": "3.48"}, []),
+    ({"revenue": "4.005"}, ["revenue: 4.005 USD is finer than the currency's unit of 0.01"]),
+    ({"currency": "KWD"}, []),
+    (
+        {"currency": "JPY"},
+        [
+            "payout: 3.48 JPY is finer than the currency's unit of 1",
+            "revenue: 4.005 JPY is finer than the currency's unit of 1",
+        ],
+    ),
+    ({"payout_type": "percent", "revenue": "4"}, []),
+    ({"payout_type": "fixed"}, ["payout: 3.48 JPY is finer than the currency's unit of 1"]),
+    ({"payout": "0.00000049"}, []),
+    ({"payout": "1E3"}, []),
+]
+
+
+async def test_saving_an_amount_finer_than_its_unit_warns(tracker: Tracker, database: Settings) -> None:
+    async with api_of(database, scopes=("offers:read", "offers:write", "money:write")) as client:
+        for change, warnings in SAVED:
+            answer = await client.patch(f"{GOALS}/3", json=change)
+            assert (answer.status_code, answer.json().get("warnings", [])) == (200, warnings), change
+        goal = {"name": "Fine", "payout": "0.5", "currency": "ISK"}
+        answer = await client.post(GOALS, json=goal)
+        assert answer.json()["warnings"] == ["payout: 0.50 ISK is finer than the currency's unit of 1"]
+        await client.patch(f"{GOALS}/3", json={"currency": "BHD"})
+        answer = await client.post(TERMS, json={"country_code": "DE", "payout": "7.0001", "revenue": "7.001"})
+        assert answer.json()["warnings"] == ["payout: 7.0001 BHD is finer than the currency's unit of 0.001"]
+        terms = answer.json()["id"]
+        answer = await client.patch(f"{TERMS}/{terms}", json={"affiliate_id": 513})
+        assert "warnings" not in answer.json()
+        answer = await client.patch(f"{GOALS}/3", json={"currency": "EUR"})
+        assert [text.partition(":")[0] for text in answer.json()["warnings"]] == [
+            *(f"payout of terms {terms}", f"revenue of terms {terms}"),
+        ]
+    done = await tracker("goals", "set", "4", "4", "payout=1.001")
+    assert "tracker: warning: payout: 1.001 USD is finer" in done.err
+
+
+async def test_importing_an_amount_finer_than_its_unit_warns(importer: Importer) -> None:
+    await importer.catalogue()
+    goal = "{name: Sale, payout: '2.505', currency: EUR, terms: [{country_code: DE, payout: '3.333'}]}"
+    file = importer.file("c.yaml", f"offers:\n  - {{id: 3, goals: [{goal}]}}\n")
+    done = await importer.run("catalogue", file)
+    assert done.code == 0, done.err
+    assert "payout: 2.505 EUR is finer than the currency's unit of 0.01" in done.err
+    assert "payout: 3.333 EUR is finer than the currency's unit of 0.01" in done.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +27,7 @@ from tracker.edge.identity import EdgeId
 from tracker.edge.spool import segments
 from tracker.settings import Settings
 from tracker.store.demo import load_demo
-from tracker.stream.ledger import StreamLedger
+from tracker.stream.ledger import StreamLedger, Word
 from workers import click_writer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -144,11 +145,35 @@ async def test_complete_until_waits_for_the_edge_that_is_cut_off(
         assert "another edge has this slot" in caplog.text
 
 
+async def test_one_of_two_that_started_without_the_stream_stays_ready(database: Settings) -> None:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    cable = Cable(str(database.redis_url), database.data_dir / "cable.sock")
+    first, second = (
+        replace(database, data_dir=database.data_dir / name, redis_url=cable.url) for name in ("a", "b")
+    )
+    async with edge_of(first, demo=False, wait=False) as a, edge_of(second, demo=False, wait=False) as b:
+        await asyncio.gather(click(a), click(b))
+        await cable.mend()
+
+        async def are_judged() -> bool:
+            return 503 in {await ready(a), await ready(b)} and await _both_heard(database)
+
+        await until(are_judged)
+        await asyncio.sleep(2 * slot_watch.LOOK_SECONDS)  # both have looked
+        assert {await ready(a), await ready(b)} == {200, 503}
+        await cable.cut()
+
+
+async def _both_heard(settings: Settings) -> bool:
+    return len(await _words(settings)) == 2
+
+
 async def _is(answer: Awaitable[int], wanted: int) -> bool:
     return await answer == wanted
 
 
-async def _words(settings: Settings) -> list[ledger.Word]:
+async def _words(settings: Settings) -> list[Word]:
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
         return (await stream.words())[1]
@@ -203,7 +228,22 @@ async def test_an_edge_that_starts_again_is_no_second_one(
     assert "another edge" not in caplog.text
 
 
-async def test_the_word_of_the_version_before_is_taken_back(database: Settings) -> None:
+def _catalogue(data_dir: Path) -> None:
+    (data_dir / "catalogue").mkdir()
+    (data_dir / "catalogue" / "0.ndjson").touch()
+
+
+def _segment(data_dir: Path) -> None:
+    (data_dir / "spool").mkdir()
+    (data_dir / "spool" / f"{1720446000000:012x}-0-0-{'a' * 16}.spool").touch()
+
+
+@pytest.mark.parametrize("left_behind", [_catalogue, _segment])
+async def test_the_word_of_the_version_before_is_taken_back(
+    database: Settings, left_behind: Callable[[Path], None]
+) -> None:
+    left_behind(database.data_dir)
+    identity.read(database.data_dir, 0)  # a first start, which was killed: the second one still knows
     async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
         await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
         await client.hset("edges:{0}", "1", "1720446000000 1720446000000 {}")
@@ -216,6 +256,28 @@ async def test_the_word_of_the_version_before_is_taken_back(database: Settings) 
             assert await client.hexists("edges:{0}", "1"), "it is another edge's"
 
 
+async def test_the_word_of_the_version_before_stays_if_its_spool_is_elsewhere(database: Settings) -> None:
+    assert database.redis_url
+    async with redis.asyncio.Redis.from_url(database.redis_url) as client:
+        await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
+        watch = slot_watch.SlotWatch(database.redis_url, identity.read(database.data_dir, 0))
+        await watch.look()
+        await watch.look()
+        await watch.close()
+        assert await client.hexists("edges:{0}", "0")
+    assert await complete_until(database) == 1720446000000
+
+
+async def test_an_edge_of_the_version_before_is_forgotten_beside_a_newer_one(database: Settings) -> None:
+    async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
+        for field in ("3", f"3/{'a' * 16}"):
+            await client.hset("edges:{0}", field, '1720446000000 1720446000000 {"1": 2}')
+    with pytest.raises(LookupError, match=f"is one of 3/, 3/{'a' * 16}"):
+        await ledger.forget_edge(database, "3")
+    assert await ledger.forget_edge(database, "3/") == 2
+    assert [word.run for word in await _words(database)] == ["a" * 16]
+
+
 async def test_an_edge_of_two_is_forgotten_by_its_run_id(database: Settings) -> None:
     async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
         for run in ("a" * 16, "b" * 16):
@@ -225,6 +287,40 @@ async def test_an_edge_of_two_is_forgotten_by_its_run_id(database: Settings) -> 
     assert await ledger.forget_edge(database, f"3/{'a' * 16}") == 2
     assert [word.run for word in await _words(database)] == ["b" * 16]
     assert await ledger.forget_edge(database, "3") == 2
+
+
+def _copy(data_dir: Path, target: Path) -> None:
+    shutil.copytree(data_dir, target, ignore=shutil.ignore_patterns("*.sock"))
+
+
+async def test_complete_until_waits_for_the_edge_that_was_copied_while_it_was_cut_off(
+    database: Settings,
+) -> None:
+    """`cp -r` of its data directory, run id and all, is started on another machine."""
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    cable = Cable(str(database.redis_url), database.data_dir / "cable.sock")
+    original = replace(database, data_dir=database.data_dir / "original", redis_url=cable.url)
+    copy = replace(database, data_dir=database.data_dir / "copy")
+    await cable.mend()
+    async with edge_of(original, demo=False) as first:
+        await click(first)
+        await cable.cut()
+        _copy(original.data_dir, copy.data_dir)
+        spooled = await click(first)
+        async with edge_of(copy, demo=False) as second:
+            for _ in range(10):
+                later = await click(second)
+                await click_writer.run(copy, burst=True)
+                assert await complete_until(copy) <= spooled < later
+                await asyncio.sleep(0.1)
+            await cable.mend()
+
+            async def has_passed() -> bool:
+                await click_writer.run(copy, burst=True)
+                return await complete_until(copy) > spooled
+
+            await until(has_passed)
 
 
 # As processes
@@ -263,7 +359,8 @@ async def test_a_second_edge_does_not_start(database: Settings, tmp_path: Path) 
         await until(says_its_word)
         line = await _refused(_edge(database, there))
         assert line.startswith(
-            f"tracker: edge 0 runs on another machine (run {identity.read(here, 0).run})"
+            "tracker: edge 0 runs already, on another machine or with another TRACKER_DATA_DIR "
+            f"(run {identity.read(here, 0).run})"
         ), line
         line = await _refused(_edge(database, here))
         assert line.startswith(f"tracker: edge 0 runs in {here} already: give this one another --slot"), line
@@ -293,6 +390,51 @@ async def test_a_second_edge_does_not_start(database: Settings, tmp_path: Path) 
             edge.communicate()
 
 
+async def test_an_edge_of_a_copied_data_directory_is_another_one(database: Settings, tmp_path: Path) -> None:
+    assert database.postgres_dsn
+    await load_demo(database.postgres_dsn)
+    here, there = tmp_path / "here", tmp_path / "there"
+    running = [_edge(database, here)]
+    try:
+
+        async def says_its_word() -> bool:
+            assert running[0].poll() is None
+            return bool(await _words(database))
+
+        await until(says_its_word)
+        _copy(here, there)
+        first = identity.read(here, 0).run
+        edge = _edge(database, there)
+        said = await asyncio.to_thread(edge.communicate, timeout=60)
+        assert edge.returncode == 1, said
+        warning, line = said[1].splitlines()
+        second = identity.read(there, 0).run
+        assert first != second
+        assert f"{there} is a copy of another edge's (run {first})" in warning
+        assert f"gets a run id of its own, {second}" in warning
+        assert warning.endswith(f"tracker ledger --forget-edge 0/{first}")
+        assert line.startswith("tracker: edge 0 runs already"), line
+        running[0].kill()
+        running[0].wait()
+        before = await _heard(database, first)
+        running.append(_edge(database, here))  # its own word is young: it is not locked out by it
+
+        async def goes_on() -> bool:
+            assert running[1].poll() is None
+            return await _heard(database, first) > before
+
+        await until(goes_on)
+        assert {word.run for word in await _words(database)} == {first}
+    finally:
+        for edge in running:
+            edge.kill()
+            edge.communicate()
+
+
+async def _heard(settings: Settings, run: str) -> int:
+    return max(word.said for word in await _words(settings) if word.run == run)
+
+
 async def test_an_edge_starts_without_a_stream(database: Settings, tmp_path: Path) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
@@ -315,8 +457,16 @@ def test_run_ids_stay_in_the_data_directory(tmp_path: Path) -> None:
     first = identity.read(tmp_path, 0)
     assert identity.read(tmp_path, 0) == first
     assert identity.read(tmp_path, 1).run != first.run
-    (tmp_path / "edges" / "0.run").write_text("damaged")
-    assert identity.read(tmp_path, 0).run != first.run
+    shutil.copytree(tmp_path / "edges", tmp_path / "copy" / "edges")
+    assert identity.read(tmp_path / "copy", 0).run != first.run
+    assert identity.read(tmp_path / "copy", 0) == identity.read(tmp_path / "copy", 0)
+    (tmp_path / "edges" / "0.run").write_text(first.run)  # as the version before wrote it, and backups do
+    for _ in range(2):
+        assert identity.read(tmp_path, 0) == first
+    (tmp_path / "edges" / "0.run").write_text("damaged, and longer than any that was ever written" * 4)
+    second = identity.read(tmp_path, 0)
+    assert second.run != first.run
+    assert identity.read(tmp_path, 0) == second
     with identity.held(tmp_path, 0) as held:
         assert held == identity.read(tmp_path, 0)
     unwritable = tmp_path / "file"

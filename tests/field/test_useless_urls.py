@@ -38,6 +38,10 @@ REFUSED = [
     (P + "?c=__hash__", "write {hash}", "as TikTok writes it"),
     (P + "?c=!!!sub1!!!", "write {sub1}", "as Awin writes it"),
     (P + "?c={{hash}}", "unknown macro", "two braces"),
+    (P + "?c={hash}\u200b", "(U+200B)", "a zero-width space, copied along"),
+    ("https://p.example/\u2066in", "(U+2066)", "a mark of direction"),
+    ("https://p..example/in", "two points", "a host with an empty part"),
+    ("https://p.example:0/in", "port 0", "a port that nothing has"),
 ]
 WARNED = [
     (P + "?c=#s1#", "#s1# is sent as it stands", "a macro of Cake that has no name here"),
@@ -58,6 +62,17 @@ WARNED = [
     ("http://tracker/in", "tracker", "a name without a dot"),
     ("http://tracker.internal/in", "tracker.internal", "a name for private use"),
     ("http://printer.local/in", "printer.local", "multicast DNS"),
+    ("http://nas.lan/in", "nas.lan", "a name of home networks"),
+    ("http://hidden.onion/in", "hidden.onion", "a name for one browser"),
+    (P + "?c=(hash)", "write {hash}", "round brackets"),
+    (P + "?c=@click_id@", "write {click_id}", "other marks"),
+    (P + "?c=||AFF_SUB||", "write {aff_sub}", "two of them, in capitals"),
+    (P + "?c=:source", "write {source}", "as SQL writes it"),
+    (P + "?c=$hash", "write {hash}", "as PHP writes it"),
+    (P + "?a=1&quot;", "&quot; is how HTML", "what is left of an attribute"),
+    (P + "?c=\u201c{hash}\u201d", "an editor", "typographic quotes"),
+    (P + "?a=1?c={hash}", "write & before it", "a second question mark"),
+    (P + "&c={hash}", "write ? before it", "none at all"),
 ]  # fmt: skip
 WARNED_OF_POSTBACKS = [
     (P + "?c={hash}#x", "what follows # is never sent", "a fragment stays with who asks"),
@@ -74,6 +89,10 @@ FINE = [
     (P + "?u=https%3A%2F%2Fm.example%2F%3Fc%3D%7Bhash%7D", "a macro for the next tracker, in a URL within"),
     (P + "?price=%24{source}", "a sign before an amount"),
     (P + "?t=100%25&n=a%20b", "escapes"),
+    (P + "?u=https://m.example/?c={hash}", "a URL within, as it stands"),
+    (P + "?sort=date&by=(name)&at=:9", "words that are no macros in marks"),
+    (P + "/caf\u00e9/\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "a word that needs its joiner"),
+    (P + ";v=1/x&y", "an ampersand in a path"),
     ("https://8.8.8.8/in?c={hash}", "a public address"),
     ("https://sub.p.example:443/in", "the usual port"),
 ]

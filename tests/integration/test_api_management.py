@@ -53,7 +53,7 @@ CHANGE: dict[str, dict[str, Any]] = {
     "offers/3/free-values": {"value": "autumn"},
     "offers/3/caps": {"amount": 6},
     "offers/3/goals": {"parent_goal_id": 3, "payout_type": "percent", "payout": "7", "code": "dep"},
-    "goals/3/terms": {"affiliate_id": 513, "payout": None, "revenue": "3.000001"},
+    "goals/3/terms": {"affiliate_id": 513, "payout": None, "revenue": "3.25"},
     "advertisers/1/postback-secrets": {"expires_at": "2026-12-01T00:00:00+01:00"},
     "status-words": {"advertiser_id": 1, "status": "pending"},
     "affiliates/513/postbacks": {"offer_id": 3, "goal_id": 3, "statuses": ["pending", "approved"]},
@@ -122,6 +122,7 @@ async def test_an_object_is_created_read_changed_and_deleted(
     answer = await client.patch(place, json=CHANGE[path], headers={"If-Match": answer.headers["etag"]})
     assert answer.status_code == 200, answer.text
     changed = answer.json()
+    changed.pop("warnings", None)
     assert changed["version"] > row["version"]
     assert (await client.get(place)).json() == changed
     assert (await catalog_of(database)).problems == {}

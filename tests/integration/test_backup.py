@@ -97,7 +97,7 @@ def test_its_manifest_names_all_that_is_in_it(backup: Path) -> None:
     assert {"postgres.dump", f"spool/{SEGMENT}", "valkey/appendonly.aof.manifest"} < there
 
 
-async def test_what_is_restored_is_what_was_there(backup: Path, tmp_path: Path) -> None:
+async def test_what_is_restored_is_what_was_there(source: Settings, backup: Path, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "deep" / "var")
     await restore(settings, backup)
     assert names_in(settings.data_dir) == {
@@ -106,6 +106,8 @@ async def test_what_is_restored_is_what_was_there(backup: Path, tmp_path: Path) 
     assert (settings.data_dir / "spool" / SEGMENT).read_bytes() == b"spooled"
     run_id = "edges/0.run"
     assert (settings.data_dir / run_id).read_bytes() == (backup / run_id).read_bytes()
+    goes_on = identity.read(source.data_dir, 0).run
+    assert [identity.read(settings.data_dir, 0).run for _ in range(2)] == [goes_on] * 2
     claim = await Claim.take(settings.data_dir)
     try:
         made_at = datetime.fromisoformat(check(backup).made_at)

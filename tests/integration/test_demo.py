@@ -21,6 +21,7 @@ OWN = [
     "INSERT INTO bot_rule (field, value) VALUES ('ip', '192.0.2.1')",
     "INSERT INTO tracking_host (host) VALUES ('go.example')",
     "INSERT INTO link_form (path, parameters) VALUES ('/click', '{\"o\": \"offer_id\"}')",
+    "INSERT INTO status_word (word, status) VALUES ('lead', 'pending')",
     "UPDATE deployment SET fallback_url = 'https://mine.example/'",
 ]
 

@@ -320,7 +320,7 @@ async def test_a_file_of_statuses(clicks: Settings, query: str) -> None:
         14: "has 1 columns where the header has 5",
         15: "is not CSV",
         16: "names its conversion by neither or both of hash and order_id",
-        17: "goal_id is not an id",
+        17: "goal 'x' is the code or name of no goal of its offer",
     }
     async with api_of(clicks, scopes=SCOPES) as client:
         body = (await upload(client, lines, query)).json()

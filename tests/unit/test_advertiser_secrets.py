@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from tracker.edge.advertiser_secrets import AdvertiserSecrets
+from tracker.edge.advertiser_secrets import HIDDEN, AdvertiserSecrets
 
 
 def row(secret: str, advertiser_id: int, expires: int | None = None) -> dict[str, Any]:
@@ -32,3 +32,11 @@ def test_one_takes_the_place_of_another() -> None:
     secrets.put(2, None)
     secrets.put(2, None)
     assert secrets.owner("other", 0) is None
+
+
+def test_secret_is_hidden_with_something_invisible_around_it() -> None:
+    secrets = AdvertiserSecrets()
+    secrets.put(1, row("one", 7))
+    for text in ("one", " one\u00a0", "\u200bone", "one\ufeff", "%E2%80%8Bone"):
+        assert secrets.hide(text) == HIDDEN, ascii(text)
+    assert secrets.hide("another") == "another"

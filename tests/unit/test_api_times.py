@@ -39,7 +39,6 @@ def test_a_local_time_is_read(text: str, is_end: bool, local: datetime) -> None:
             "2024-07-08 13:40:00.5",
             "2024-07-08 13:40:60",
             "0000-01-01",
-            "2024-07-08\n",
         ),
         "٢٠٢٤-07-08",
     ],

@@ -240,11 +240,7 @@ _UNREADABLE = [
     ("x.yaml", "a: &a " + "x" * 70_000 + "\nb: [" + "*a, " * 1_000 + "]", "x.yaml has more than"),
     ("x.yaml", "offers: [" + "1," * 1_000_000 + "]", "x.yaml has more than"),
     ("x.json", '{"offers": "' + "x" * (64 << 20), "x.json has more than"),
-    (
-        "offers.csv",
-        ",".join(map(str, range(1_000))) + ("\n" + "x," * 999) * 1_001,
-        "offers.csv has more than",
-    ),
+    ("offers.csv", "id,name" + "\n1,x" * 500_001, "offers.csv has more than"),
 ]
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, W
 
 from tracker.api.times import first_second, read_local
 from tracker.creation import MAX_CLICKS, Described
+from tracker.domain.normalise import trim
 from tracker.edge.address import plain_address
 from tracker.edge.link import MAX_VALUE, read_link
 from tracker.edge.text import crop
@@ -36,6 +37,10 @@ def read_key(value: object) -> str:
     return text
 
 
+def _legacy_id(value: object) -> str:
+    return read_key(trim(_text(value)))
+
+
 def _id(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_ID:
         raise ValueError(f"is not a whole number from 1 to {MAX_ID}")
@@ -49,7 +54,7 @@ def _text(value: object) -> str:
 
 
 def _address(value: object) -> str:
-    address = plain_address(_text(value))
+    address = plain_address(trim(_text(value)))
     if not address:
         raise ValueError("is not an IP address")
     return address
@@ -82,6 +87,11 @@ Text = Annotated[str | None, _may_be_null(_text), WithJsonSchema({"type": ["stri
 Key = Annotated[
     str | None,
     _may_be_null(read_key),
+    WithJsonSchema({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_KEY}),
+]
+LegacyId = Annotated[
+    str | None,
+    _may_be_null(_legacy_id),
     WithJsonSchema({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_KEY}),
 ]
 Address = Annotated[str | None, _may_be_null(_address), WithJsonSchema({"type": ["string", "null"]})]
@@ -153,7 +163,7 @@ class NewClick(BaseModel):
         "When it was clicked: a local time in `tz`, as 2024-07-08 13:40:00, from 2000 on and not in the "
         "future; now unless given. Needs the scope clicks:backfill too."
     )
-    legacy_id: Key = _about("Its id in an earlier tracker, which late postbacks may still bring.")
+    legacy_id: LegacyId = _about("Its id in an earlier tracker, which late postbacks may still bring.")
     dedupe_key: Key = _about(
         "Stands for this click for good: asked for again under it, the click is not created again."
     )

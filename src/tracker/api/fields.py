@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -42,7 +43,9 @@ class Fields(BaseModel):
     def _as_it_was(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         """A change is about what it changes: a field that stays is not held against today's rules."""
         name, before = info.field_name, info.context or {}
-        return before[name] if name in before and before[name] == value else check(value)
+        if name in before and before[name] == value:
+            return before[name]
+        return check(_chosen(cls, name or "", value) if isinstance(value, str) else value)
 
     def clashes(self) -> dict[str, str]:
         """What is wrong between fields, each right by itself."""
@@ -52,6 +55,18 @@ class Fields(BaseModel):
     def doubts(cls, row: dict[str, Any]) -> Doubts:
         """What an object will not do as it is kept, by field."""
         return {}
+
+
+@cache
+def _choices(fields: type[Fields], name: str) -> frozenset[object]:
+    annotation = fields.model_fields[name].annotation
+    return frozenset(get_args(annotation) if get_origin(annotation) is Literal else ())
+
+
+def _chosen(fields: type[Fields], name: str, text: str) -> str:
+    """A word as it stands among a field's words, if it is one of them once trimmed and folded."""
+    folded = normalise.word(text)
+    return folded if folded in _choices(fields, name) else text
 
 
 def _checked(check: Callable[[Any], object]) -> AfterValidator:
@@ -68,6 +83,7 @@ def _no_control(text: str) -> None:
 
 
 def _moment(text: str) -> str:
+    text = normalise.trim(text)
     if text == "infinity":
         return text
     try:
@@ -117,6 +133,8 @@ def _amount(text: str) -> str:
 
 def _code(text: str) -> str:
     _no_control(text := normalise.name(text))
+    if not normalise.given(text):
+        raise ValueError("is read as no goal at all: it is a word for nothing, or a macro nobody filled")
     return text
 
 

@@ -13,7 +13,9 @@ from tracker.api.parameters import Bool, choice
 from tracker.api.problems import Errors
 from tracker.api.resource import MONEY, Resource
 from tracker.api.resource_endpoints import routes_of
+from tracker.store import goal_prices
 from tracker.store.managed import Reference, Row, Table
+from tracker.store.pool import Connection
 
 _USUAL_WINDOW = 30 * 86_400
 _LONGEST_WINDOW = 2**31 - 1  # 68 years
@@ -26,9 +28,18 @@ WHERE goal_id = $1 AND NOT is_archived
 LIMIT 5
 """
 
+# A text that is the id of one goal and the code of another means the first, and the second is never meant.
+_TAKEN_FOR = """
+SELECT meant.id, meant.name, other.id AS code_of FROM goal AS meant JOIN goal AS other
+    ON other.offer_id = meant.offer_id AND other.code = meant.id::text AND other.id <> meant.id
+WHERE meant.offer_id = $1 AND (other.id = $2 AND other.code = $3 OR meant.id = $2) AND NOT meant.is_archived
+    AND NOT other.is_archived
+"""
+_PRICE = ("payout_type", "payout", "revenue_type", "revenue", "currency")
 _MONEY_FIELDS = frozenset(
     {
-        *("payout_type", "payout", "revenue_type", "revenue", "currency", "takes_payout", "takes_revenue"),
+        *_PRICE,
+        *("takes_payout", "takes_revenue"),
         "is_priced",
         *("initial_status", "pixel"),  # whether somebody looks at it before it is paid, and whom to believe
     }
@@ -130,6 +141,31 @@ def _refuses(before: Row, fields: Row) -> Errors:
     return {field: ["does not go with the offer's base goal"] for field, is_so in wanted.items() if is_so}
 
 
+async def _warns_of_goal(connection: Connection, before: Row | None, goal: Row) -> list[str]:
+    warnings = []
+    if before is None or any(goal[field] != before[field] for field in _PRICE):
+        warnings = [
+            f"{fine.side}{f' of terms {fine.terms_id}' if fine.terms_id else ''}: {fine.text}"
+            for fine in await goal_prices.finer_than_units(connection, goal["id"])
+        ]
+    if before is None or goal["code"] != before["code"]:
+        others = await connection.fetch(_TAKEN_FOR, goal["offer_id"], goal["id"], goal["code"])
+        warnings += [
+            f"a postback that says {id_} means goal {id_} ({name}) by its id, not goal {code_of} by its code"
+            for id_, name, code_of in others
+        ]
+    return warnings
+
+
+async def _warns_of_terms(connection: Connection, before: Row | None, terms: Row) -> list[str]:
+    """The same of terms, whose currency is their goal's."""
+    return [
+        f"{fine.side}: {fine.text}"
+        for fine in await goal_prices.finer_than_units(connection, terms["goal_id"])
+        if fine.terms_id == terms["id"] and (before is None or terms[fine.side] != before[fine.side])
+    ]
+
+
 RESOURCES = (
     Resource(
         "offers/{offer_id}/goals",
@@ -156,6 +192,7 @@ RESOURCES = (
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
         implies=_implies,
+        warns=_warns_of_goal,
         money=_MONEY_FIELDS,
     ),
     Resource(
@@ -172,6 +209,7 @@ RESOURCES = (
         GoalTerms,
         {"affiliate_id": parameters.Id, "country_code": parameters.Country},
         scope=MONEY,
+        warns=_warns_of_terms,
     ),
 )
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tracker.api.paging import Cursor, envelope_with_cursor, feed_envelope, read_cursor, write_cursor
 from tracker.api.parameters import FeedQuery, PartQuery
 from tracker.api.problems import SECURITY_HEADERS, invalid
-from tracker.clickhash import HASH_LENGTH
+from tracker.domain import normalise
 from tracker.domain.normalise import trim
 from tracker.model import MAX_ID
 from tracker.store.click_list import Page, TooDeepError
@@ -59,8 +59,8 @@ def as_json(body: object, status: int = 200) -> Response:
 def id_or_hash(key: str) -> int | str | None:
     """What a path names a row by: an id, a hash, or nothing that could be one."""
     key = trim(key)
-    if len(key) == HASH_LENGTH and all(digit in "0123456789abcdefABCDEF" for digit in key):
-        return key.lower()
+    if found := normalise.hash_(key):
+        return found
     return int(key) if key.isascii() and key.isdigit() and len(key) <= len(str(MAX_ID)) else None
 
 

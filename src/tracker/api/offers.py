@@ -31,11 +31,12 @@ from tracker.api.fields import (
 )
 from tracker.api.openapi import answers, documented, needs
 from tracker.api.parameters import Query, choice, read_query
-from tracker.api.problems import Problem
+from tracker.api.problems import Errors, Problem
 from tracker.api.resource import READ, ROOT, Resource, read_id
 from tracker.api.resource_endpoints import as_json, routes_of
 from tracker.links import LinkError, read_link
-from tracker.store import unpriced_goals
+from tracker.store import former_uniqueness, unpriced_goals
+from tracker.store.former_uniqueness import Uniqueness
 from tracker.store.managed import Reference, Row, Table
 from tracker.store.pool import Connection
 
@@ -74,7 +75,10 @@ class Offer(Fields):
     fallback_url: UrlTemplate | None = None
     fallback_offer_id: Id | None = None
     unique_window: Annotated[int, Field(ge=60, le=31_622_400, description="Seconds.")] = 86_400
-    unique_scope: Literal["offer", "offer_affiliate"] = "offer"
+    unique_scope: Annotated[
+        Literal["offer", "offer_affiliate"],
+        Field(description="From offer_affiliate to offer: a change that must be confirmed."),
+    ] = "offer"
     visitor_cookie: bool = False
     duplicates: Literal["redirect", "block", "fallback"] = "redirect"
     duplicates_forced: bool = False
@@ -183,13 +187,54 @@ class Cap(Fields):
 
 
 async def _warns(connection: Connection, before: Row | None, offer: Row) -> list[str]:
-    """What is missing when an offer becomes active."""
+    """What a change of who is unique cannot do, and what is missing when an offer becomes active."""
+    warnings = _doubts_of_uniqueness(_uniqueness(before), _uniqueness(offer)) if before is not None else []
     if not _is_live(offer) or (before is not None and _is_live(before)):
-        return []
-    return [
+        return warnings
+    return warnings + [
         f"goal {id_} ({name}) has no price yet: set its payout and revenue"
         for id_, name in await unpriced_goals.of_offer(connection, offer["id"])
     ]
+
+
+async def _asks(connection: Connection, before: Row, offer: Row) -> Errors:
+    """Which visitors a change would make unique once more, since what remembers them cannot be read."""
+    was, becomes = _uniqueness(before), _uniqueness(offer)
+    if was == becomes:
+        return {}
+    asked: dict[str, list[str]] = {}
+    if (was.scope, becomes.scope) == ("offer_affiliate", "offer"):
+        asked["unique_scope"] = [_OTHER_AFFILIATES]
+    if forgotten := await former_uniqueness.forgotten_by(connection, before["id"], was, becomes):
+        settings = " and ".join(f"{window} s by {scope}" for window, scope in forgotten)
+        field = "unique_window" if was.window != becomes.window else "unique_scope"
+        asked.setdefault(field, []).append(_TOO_MANY_SETTINGS.format(settings))
+    return asked
+
+
+_OTHER_AFFILIATES = (
+    "makes visitors unique once more who come through another affiliate than before, also where duplicates "
+    "are blocked: until now they are remembered for one affiliate each"
+)
+_TOO_MANY_SETTINGS = (
+    "makes visitors unique once more, also where duplicates are blocked: of the settings before this one "
+    "four are kept, and not those of {}"
+)
+
+
+def _doubts_of_uniqueness(was: Uniqueness, becomes: Uniqueness) -> list[str]:
+    doubts = []
+    if becomes.window > was.window:
+        doubts.append(
+            f"unique_window: visitors of up to {was.window} s ago are remembered; older ones may be unique"
+        )
+    if (was.scope, becomes.scope) == ("offer", "offer_affiliate"):
+        doubts.append("unique_scope: visitors who are remembered stay duplicates for every affiliate")
+    return doubts
+
+
+def _uniqueness(offer: Row) -> Uniqueness:
+    return Uniqueness(offer["unique_window"], offer["unique_scope"])
 
 
 def _is_live(offer: Row) -> bool:
@@ -221,6 +266,8 @@ OFFERS = Resource(
     # Another advertiser pays for it from then on, and has other checks of postbacks.
     money=frozenset({"advertiser_id"}),
     warns=_warns,
+    asks=_asks,
+    confirmable=("unique_window", "unique_scope"),
 )
 
 RESOURCES = (

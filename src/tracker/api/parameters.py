@@ -31,12 +31,11 @@ _LONGEST_NAME_NAMED = 50
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ID = re.compile(r"[1-9][0-9]{0,17}")
-_HASH = re.compile(r"[0-9a-fA-F]{32}")
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
+        text = trim(text)
         if (
             not (text.isascii() and text.isdigit())
             or len(text) > len(str(high))
@@ -49,21 +48,21 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _id(text: str) -> int:
-    text = trim(text)
-    if not _ID.fullmatch(text):
+    found = normalise.id_(text)
+    if found is None:
         raise ValueError(f"is not a whole number from 1 to {MAX_ID}, written without leading zeros")
-    return int(text)
+    return found
 
 
 def _hash(text: str) -> str:
-    text = trim(text)
-    if not _HASH.fullmatch(text):
+    found = normalise.hash_(text)
+    if not found:
         raise ValueError("is not a hash: 32 hexadecimal digits")
-    return text.lower()
+    return found
 
 
 def _boolean(text: str) -> bool:
-    if text not in _BOOLEANS:
+    if (text := normalise.word(text)) not in _BOOLEANS:
         raise ValueError("is neither true nor false")
     return _BOOLEANS[text]
 
@@ -89,7 +88,7 @@ def _names(text: str) -> list[str]:
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         text = trim(text)
-        text = text if text in known else text.casefold()
+        text = text if text in known else normalise.word(text)
         if text not in known:
             raise ValueError(f"is none of: {', '.join(known)}")
         return text
@@ -104,6 +103,17 @@ def _local(*, is_end: bool) -> Callable[[str], datetime]:
 def choice(*known: str) -> Any:
     """The type of a parameter that is one of some words."""
     return Annotated[str | None, BeforeValidator(_one_of(*known)), _schema("string", enum=list(known))]
+
+
+def words(*known: str) -> Any:
+    """The type of a parameter that is some words of a few, separated by commas."""
+    read = _one_of(*known)
+    pattern = f"^({'|'.join(known)})(,({'|'.join(known)}))*$"
+    return Annotated[
+        list[str] | None,
+        BeforeValidator(lambda text: [read(word) for word in text.split(",")]),
+        _schema("string", pattern=pattern, examples=[known[0]]),
+    ]
 
 
 def _schema(type_: str, **more: object) -> WithJsonSchema:

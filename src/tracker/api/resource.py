@@ -14,7 +14,7 @@ from tracker.api.auth import lacking
 from tracker.api.fields import Fields, is_host
 from tracker.api.json_body import check_storable, merged, validated
 from tracker.api.problems import Errors, Problem, conflict, invalid
-from tracker.domain.normalise import trim
+from tracker.domain import normalise
 from tracker.store import managed
 from tracker.store.managed import Author, Reference, Row, Table, TakenError
 from tracker.store.pool import Connection, Pool
@@ -27,7 +27,6 @@ READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
 WARNINGS = "warnings"
 """In an answer, beside the object's fields: what it will not do as it is kept. Only where there is any."""
 
-_ID = re.compile(r"[1-9][0-9]{0,17}")
 # Possessive: nothing is tried twice, however long the header is.
 _LISTED_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)")?[ \t]*+(?:,|\Z)')
 
@@ -38,6 +37,14 @@ Warns = Callable[[Connection, Row | None, Row], Awaitable[list[str]]]
 
 async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) -> list[str]:
     return []
+
+
+Asks = Callable[[Connection, Row, Row], Awaitable[Errors]]
+"""Says what a change would do that cannot be undone, by the fields that do it."""
+
+
+async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Errors:
+    return {}
 
 
 class Resource(NamedTuple):
@@ -55,6 +62,8 @@ class Resource(NamedTuple):
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
     implies: Callable[[Row, Row], Row] = lambda before, given: {}  # fields that go with those that are given
     warns: Warns = _never_warns
+    asks: Asks = _never_asks
+    confirmable: tuple[str, ...] = ()  # the fields that it may ask about
 
     @property
     def can_warn(self) -> bool:
@@ -99,6 +108,7 @@ class Editor(NamedTuple):
     author: Author
     if_match: str | None = None  # as in RFC 9110, section 13.1.1
     is_trial: bool = False  # it is only to be found out what would happen
+    confirmed: frozenset[str] = frozenset()  # fields whose change is made whatever it does; see Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # the command line may do everything
 
 
@@ -150,6 +160,7 @@ async def change_row(
             return before
         _check_rights(editor, resource, writable, fields, given)
         await _check_change(connection, resource, before, fields)
+        await _check_confirmed(connection, editor, resource, before, fields)
         try:
             after = await managed.update(connection, table, place, fields)
         except TakenError:
@@ -270,6 +281,27 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
             raise Problem(409, detail, errors={"is_archived": [f"is needed by {', '.join(users)}"]})
 
 
+async def _check_confirmed(
+    connection: Connection, editor: Editor, resource: Resource, before: Row, fields: Row
+) -> None:
+    """What cannot be undone is said before it is done.
+
+    Raises:
+        Problem: 409 naming the fields that are not confirmed, and what their change would do.
+    """
+    asked = await resource.asks(connection, before, fields)
+    errors = {
+        field: [f"{' and '.join(whys)}. {_HOW_TO_CONFIRM.format(field)}"]
+        for field, whys in asked.items()
+        if field not in editor.confirmed
+    }
+    if errors:
+        raise conflict(errors)
+
+
+_HOW_TO_CONFIRM = "To change it all the same, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
+
+
 async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
     """Whom a row names must be there, unless it named them before.
 
@@ -356,4 +388,4 @@ def etag(row: Row) -> str:
 
 def read_id(text: str) -> int | None:
     """An id in a path; None where it is none."""
-    return int(text) if _ID.fullmatch(text := trim(text)) else None
+    return normalise.id_(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -16,7 +16,15 @@ from tracker.api.auth import authorize
 from tracker.api.json_body import JSON, MERGE_PATCH, read_object
 from tracker.api.openapi import SHOWN, answers, documented, needs
 from tracker.api.paging import envelope
-from tracker.api.parameters import Bool, PageNumber, PerPage, Query, read_query, without_defaults_of_null
+from tracker.api.parameters import (
+    Bool,
+    PageNumber,
+    PerPage,
+    Query,
+    read_query,
+    without_defaults_of_null,
+    words,
+)
 from tracker.api.problems import SECURITY_HEADERS
 from tracker.api.resource import (
     MONEY,
@@ -95,6 +103,15 @@ def query_model(resource: Resource) -> type[PageQuery]:
     if resource.table.can_archive:
         named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
     return create_model(f"{resource.name}Query", __base__=PageQuery, **named)
+
+
+def _change_query(resource: Resource) -> type[Query]:
+    """The parameters of a change: what it may do that is asked about first."""
+    if not resource.confirmable:
+        return Query
+    text = "Fields, separated by commas, whose change is made though it was refused until confirmed."
+    confirm: Any = (words(*resource.confirmable), Field(None, description=text))
+    return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
 
 def _shown_model(resource: Resource) -> type[BaseModel]:
@@ -228,11 +245,12 @@ def _document(
     return method, decorate(handler)
 
 
-def editor_of(request: Request, token: Token) -> Editor:
+def editor_of(request: Request, token: Token, confirmed: Iterable[str] = ()) -> Editor:
     given = request.headers.getlist("if-match")
     author = Author(token.id, token.name)
     if_match = ", ".join(given) if given else None
-    return Editor(request.app.state.pool, author, if_match, may=token.allows)
+    pool = request.app.state.pool
+    return Editor(pool, author, if_match, confirmed=frozenset(confirmed), may=token.allows)
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
@@ -296,12 +314,14 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
 
 
 def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
+    parameters = _change_query(resource)
+
     async def change(_self: HTTPEndpoint, request: Request) -> Response:
         token = await authorize(request, *resource.scopes)
-        read_query(request, Query)
+        confirmed = getattr(read_query(request, parameters), "confirm", None) or ()
         given = await read_object(request, JSON, MERGE_PATCH)
         place = place_of(request.path_params, *resource.table.fixed)
-        row = await change_row(editor_of(request, token), resource, place, given)
+        row = await change_row(editor_of(request, token, confirmed), resource, place, given)
         seen = row if token.allows(READ) else _what_was_done(resource, row, given)
         return as_json(seen, headers={"ETag": etag(row)})
 
@@ -314,6 +334,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         scopes=resource.scopes,
         json=_patch_model(resource),
         headers=IfMatch,
+        **({"query": parameters} if resource.confirmable else {}),
         resp=answers(_changed_model(resource, shown), *_CHANGES),
     )
 

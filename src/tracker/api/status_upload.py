@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from asyncio import to_thread
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO, TextIOWrapper
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any, Literal
 
 import orjson
@@ -25,8 +25,10 @@ from tracker.api.parameters import Bool, Query, about, read_query
 from tracker.api.problems import invalid
 from tracker.api.resource import read_id
 from tracker.api.tell_conversions import SCOPE
-from tracker.conversion import no_status
+from tracker.conversion import GOALS, no_status
+from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
+from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import given, trim, word
 from tracker.edge.text import crop
 from tracker.store import told_conversions
@@ -44,14 +46,21 @@ MOST_LISTED = 1_000
 _LONGEST_LINE = 4_096  # characters
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
-_COLUMNS = ("hash", "order_id", "goal_id", "advertiser_id", "status", "sale_status")
+_COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
 # As a postback calls them; transaction_id may be either.
-_OTHER_NAMES = {
+_OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
+    **dict.fromkeys(GOALS[2:], "goal"),
 }
-_CSV_COLUMNS = Columns(_COLUMNS, (("hash", "order_id"), ("status",)), _OTHER_NAMES)
-_HASH = re.compile(r"[0-9a-fA-F]{32}")
+_CSV_COLUMNS = Columns(
+    _COLUMNS,
+    (("hash", "order_id"), ("status",)),
+    _OTHER_NAMES,
+    opaque=frozenset({"sale_status"}),
+    ids=frozenset({"hash", "order_id"}),
+)
+_WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -116,8 +125,9 @@ async def upload_statuses(request: Request) -> Response:
     A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
     separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
     Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
-    with `goal_id` or `advertiser_id`, and gives it a `status` (also a name of other platforms, or one of
-    status-words) and, unless it is left out or empty, a `sale_status`. Everything is done in one transaction.
+    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
+    other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
+    is done in one transaction.
     What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
     sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
     beforehand what would come of it.
@@ -136,45 +146,71 @@ routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
 def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
-    """The lines of a file, and those that cannot be read, with why."""
-    texts = open_text(BytesIO(body))
-    above, fields = (0, _json_fields) if not is_csv or not body.strip() else _csv_reader(texts)
+    """The rows of a file, and those that cannot be read, with why."""
     lines: list[Line] = []
     unreadable: list[LineResult] = []
-    for number, text in enumerate(texts, above + 1):
-        if not text.strip():
-            continue
-        if len(lines) + len(unreadable) == MAX_LINES:
-            raise too_long(f"The file has more than {MAX_LINES:,} lines.")
-        try:
-            if len(text) > _LONGEST_LINE:
-                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
-            if said := fields(text):
-                lines.append(_line(number, said))
-        except ValueError as error:
-            unreadable.append(LineResult(number, None, None, None, str(error)))
+    try:
+        for number, fields, error in _csv_rows(body) if is_csv and body.strip() else _json_rows(body):
+            if len(lines) + len(unreadable) == MAX_LINES and (fields or error):
+                raise too_long(f"The file has more than {MAX_LINES:,} lines.")
+            try:
+                if error:
+                    raise ValueError(error)
+                if fields:
+                    lines.append(_line(number, fields))
+            except ValueError as wrong:
+                unreadable.append(LineResult(number, None, None, None, str(wrong)))
+    except CsvError as wrong:
+        raise invalid({"body": [str(wrong)]}) from None
     return lines, unreadable
 
 
-def _csv_reader(texts: TextIOWrapper) -> tuple[int, Callable[[str], Mapping[str, Any]]]:
-    """How many lines the header takes, and what reads the others."""
-    try:
-        header, number = read_header(texts, _CSV_COLUMNS, is_for_people=is_for_people(texts))
-    except CsvError as error:
-        raise invalid({"body": [str(error)]}) from None
-    return number, header.line
+def _csv_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """A row a line: a cell with a line break is refused, with all lines that it goes over."""
+    text = open_text(BytesIO(body))
+    header, above = read_header(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
+    lines = list(text)
+    odd = [place for place, line in enumerate(lines) if line.count('"') % 2]
+    broken = {
+        place for first, last in zip(odd[::2], odd[1::2], strict=False) for place in range(first, last + 1)
+    }
+    for place, line in enumerate(lines):
+        number = above + place + 1
+        try:
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            if place in broken:
+                raise ValueError("is a part of a cell with a line break")
+            yield number, header.line(line), ""
+        except ValueError as error:
+            yield number, {}, str(error)
+
+
+def _json_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    for number, text in enumerate(open_text(BytesIO(body)), 1):
+        try:
+            if len(text) > _LONGEST_LINE:
+                raise ValueError(f"is longer than {_LONGEST_LINE} characters")
+            yield number, _json_fields(text) if text.strip() else {}, ""
+        except ValueError as error:
+            yield number, {}, str(error)
 
 
 def _json_fields(text: str) -> Mapping[str, Any]:
     try:
-        given = orjson.loads(text)
+        given: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
         given = None
     if not isinstance(given, dict) or not given:
         raise ValueError("is not a JSON object with fields")
-    if not given.keys() <= set(_COLUMNS):
+    if name := field_there_twice(given, text):
+        raise ValueError(f"has two fields {name}")
+    if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    return given
+    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
+    if len(fields) < len(given):
+        raise ValueError("has a field by two of its names")
+    return fields
 
 
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
@@ -182,16 +218,17 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     said = {name: given(text) for name, text in written.items()}
     if bool(said["hash"]) == bool(said["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
-    if said["hash"] and not _HASH.fullmatch(said["hash"]):
+    hash_ = normalise.hash_(said["hash"])
+    if said["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")
     if not said["status"]:
         raise ValueError(f"status {no_status()}")
     return Line(
         number,
-        said["hash"].lower() or None,
+        hash_ or None,
         said["order_id"] or None,
         written["order_id"] if said["order_id"] else None,
-        _id("goal_id", said["goal_id"]),
+        said["goal_id"] or said["goal"],
         _id("advertiser_id", said["advertiser_id"]),
         word(said["status"]),
         trim(written["sale_status"]) or None,
@@ -200,18 +237,19 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
 
 def _cell(name: str, value: object) -> str:
     """A cell as it was written, but for controls at its ends."""
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if value is not None and not isinstance(value, str | int):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f"{name} is not a text")
+    text = "" if value is None else str(value)
     if len(trim(text)) > _LONGEST_TEXT or _CONTROL.search(trim(text)):
         raise ValueError(f"{name} is longer than {_LONGEST_TEXT} characters or has control characters")
     return crop(text, len(text))
 
 
 def _id(name: str, text: str) -> int | None:
-    if text and read_id(text) is None:
+    plain = _WHOLE.sub("", text)
+    if text and read_id(plain) is None:
         raise ValueError(f"{name} is not an id")
-    return read_id(text)
+    return read_id(plain)
 
 
 def _summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) -> dict[str, object]:

@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tracker.domain.normalise import trim
+
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 — local times are naive until their zone is known
 _SECOND = timedelta(seconds=1)
 _DAY_SECONDS = 86_400
@@ -37,6 +39,7 @@ def read_local(text: str, *, is_end: bool) -> datetime:
     Raises:
         ValueError: neither YYYY-MM-DD nor YYYY-MM-DD HH:MM:SS (or with T between), or no such day or time.
     """
+    text = trim(text)
     if not (_DATE.fullmatch(text) or _DATE_TIME.fullmatch(text)):
         raise ValueError("is neither YYYY-MM-DD nor YYYY-MM-DD HH:MM:SS")
     try:

@@ -132,14 +132,14 @@ def _copy_spool(spool: Path, target: Path) -> None:
 
 
 def _copy_run_ids(edges: Path, target: Path) -> None:
-    """The edges' own ids, by which the copy's edges go on with the spools."""
+    """The edges' run ids alone, not where they stood: the copy's edges go on under them, with the spools."""
     if not edges.is_dir():
         return
     with explained(target):
         target.mkdir(mode=0o700)
         for path in sorted(edges.glob("*.run")):
             with path.open("rb") as file:
-                copy(file, target / path.name)
+                copy(file, target / path.name, identity.RUN_LENGTH)
     sync_directory(target)
 
 

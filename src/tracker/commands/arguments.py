@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tracker.domain.normalise import text_of
+from tracker.domain.normalise import text_of, trim
 
 ELSEWHERE = """\
 A part on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN: without them it
@@ -23,6 +23,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """Reads whole numbers of a range."""
 
     def read(text: str) -> int:
+        text = trim(text)
         if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
             raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return int(text)
@@ -39,6 +40,17 @@ def add_slot(parser: ArgumentParser, others: str) -> None:
 def add_fd(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fd", type=whole(0, 1 << 20), metavar="N", help="serve this inherited listening socket"
+    )
+
+
+def add_confirm(parser: ArgumentParser, fields: Sequence[str]) -> None:
+    parser.add_argument(
+        "--confirm",
+        action="append",
+        default=[],
+        choices=fields,
+        metavar="FIELD",
+        help=f"repeatable: change it though it was refused until confirmed ({', '.join(fields)})",
     )
 
 

@@ -31,7 +31,7 @@ from tracker.api.resource import (
     place_of,
 )
 from tracker.api.resource_endpoints import PageQuery, query_model
-from tracker.commands.arguments import add_json, whole
+from tracker.commands.arguments import add_confirm, add_json, whole
 from tracker.complaint import Complaint
 from tracker.model import MAX_ID
 from tracker.settings import Settings
@@ -112,6 +112,8 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
         action.add_argument(
             "--dry-run", action="store_true", help="say what would happen, and change nothing"
         )
+    if name == "set" and resource.confirmable:
+        add_confirm(action, resource.confirmable)
     if writes and has_key:
         action.add_argument(
             "--version", type=whole(1, MAX_ID), metavar="N", help="refuse where it is another by now"
@@ -153,7 +155,8 @@ class Asked(NamedTuple):
     def editor(self) -> Editor:
         version = getattr(self.arguments, "version", None)
         if_match = None if version is None else f'"{version}"'
-        return Editor(self.pool, _author(), if_match, self.arguments.dry_run)
+        confirmed = frozenset(getattr(self.arguments, "confirm", ()))
+        return Editor(self.pool, _author(), if_match, self.arguments.dry_run, confirmed)
 
 
 async def _list(asked: Asked) -> None:

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 
 from tracker.commands.arguments import add_json, text
+from tracker.domain.normalise import trim
 from tracker.edge.geo import GeoReader
 from tracker.explain import Question, explain, in_words
 from tracker.settings import Settings
@@ -49,7 +50,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(trim(text))
     except ValueError as error:
         raise ArgumentTypeError(f"{text!r} is no time such as 2026-12-24T18:00:00+01:00") from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import AsyncIterator, Iterator
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tracker.api.times import zone_named
-from tracker.commands.arguments import add_json
+from tracker.commands.arguments import add_confirm, add_json
 from tracker.complaint import Complaint
 from tracker.domain.csv_rows import Columns
+from tracker.domain.normalise import text_of
 from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
@@ -31,7 +33,7 @@ from tracker.store.pool import Connection
 
 _STDIN = Path("-")
 _MOST_ERRORS = 50
-_REQUIRED = {"clicks": clicks.REQUIRED, "conversions": conversions.REQUIRED}
+_MODULES: dict[str, Any] = {"clicks": clicks, "conversions": conversions}
 
 _ABOUT = """\
 First the catalogue, then clicks, then conversions: each names what was imported before it. All of it may be
@@ -39,8 +41,9 @@ done while the tracker runs, and done again: what is there already is left as it
 """
 
 _CATALOGUE = """\
-A FILE is YAML, JSON, or CSV that is named by what it lists, as offers.csv or offer_urls.csv. Objects have the
-fields of the management API, and whatever else they name may be named by its name in place of its id:
+A FILE is YAML, JSON, or CSV that is named by what it lists, as offers.csv or offer_urls.csv; gzip is seen
+through. Objects have the fields of the management API, and whatever else they name may be named by its name
+in place of its id:
 
   advertisers:
     - name: PlayGames
@@ -61,7 +64,8 @@ done, or, where anything is wrong, nothing, and every defect is named.
 
 _ROWS = """\
 A FILE is CSV with a header, NDJSON, a JSON list, or answers of the API; gzip is seen through, and "-" is
-stdin. Times are local in --tz, or have their offset, or are Unix seconds or milliseconds.
+stdin. Times are local in --tz, or have their offset, or are Unix seconds or milliseconds. In CSV ="0123" is
+0123, and an id such as 1.23E+17, which a spreadsheet has made of a longer one, is wrong.
 
 The file is checked whole before anything is stored. What is there already stays as it is, so the same file,
 or one that overlaps, may be imported again; an import that was killed goes on where it was. In the end every
@@ -106,6 +110,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     listed = _add(kinds, "catalogue", "advertisers, offers and what belongs to them, affiliates", _CATALOGUE)
     listed.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    add_confirm(listed, [field for resource in catalogue.RESOURCES for field in resource.confirmable])
     _add_row_arguments(_add(kinds, "clicks", "historic clicks, with the ids they had", _CLICKS))
     _add_row_arguments(_add(kinds, "conversions", "historic conversions", _CONVERSIONS))
 
@@ -126,6 +131,7 @@ def _add(kinds: Any, name: str, purpose: str, about: str) -> ArgumentParser:
 def _add_row_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source",
+        type=_text,
         default="earlier",
         metavar="NAME",
         help="the earlier tracker's name, where there are several: with an id it makes the hash (earlier)",
@@ -184,7 +190,8 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     kinds = entries.Kinds(catalogue.RESOURCES)
     wanted = [entry for path in arguments.files for entry in entries.read(path, kinds)]
     async with _importing(settings) as connection:
-        result = await catalogue.bring(connection, wanted, is_dry=arguments.dry_run)
+        confirmed = frozenset(arguments.confirm)
+        result = await catalogue.bring(connection, wanted, is_dry=arguments.dry_run, confirmed=confirmed)
     for line in result.errors[:_MOST_ERRORS]:
         print(line, file=sys.stderr)
     if result.errors:
@@ -220,14 +227,20 @@ def _plan_in_words(result: Result, is_dry: bool) -> str:
 
 
 async def _import_rows(settings: Settings, arguments: Namespace) -> int:
-    names = _names(arguments)
+    names, rows = _names(arguments), _MODULES[arguments.kind]
     zone = arguments.tz or zone_named(settings.time_zone)
     proven = True
     async with _importing(settings) as connection:
         reader, store = await _means(connection, arguments, zone)
         for given in arguments.files:
+            _see_that_they_differ(given, arguments.skip_bad)
             columns = Columns(
-                reader.readers, _REQUIRED[arguments.kind], names, "--map it to one, or to nothing"
+                reader.readers,
+                rows.REQUIRED,
+                names,
+                "--map it to one, or to nothing",
+                rows.OPAQUE,
+                rows.IDS,
             )
             with _opened(given, settings.data_dir, columns) as file:
                 job = Job(
@@ -246,6 +259,12 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
             )
             proven &= outcome.is_proven or job.is_dry
     return 0 if proven else 1
+
+
+def _see_that_they_differ(given: Path, bad_rows: Path | None) -> None:
+    """A file to which its own bad rows are appended has no end."""
+    if bad_rows is not None and bad_rows.exists() and given.exists() and given.samefile(bad_rows):
+        raise Complaint(f"{given}: --skip-bad needs another file than the one that is read")
 
 
 async def _means(
@@ -268,8 +287,14 @@ def _names(arguments: Namespace) -> dict[str, str]:
 @contextmanager
 def _opened(given: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
     if given != _STDIN:
-        yield RowFile(given, columns)
+        if given.is_file():
+            yield RowFile(given, columns)
+            return
+        with given.open("rb") as pipe, spooled(pipe, data_dir) as content:
+            yield RowFile(given, columns, content)
         return
+    if sys.stdin is None:
+        raise Complaint("stdin is closed")
     with spooled(sys.stdin.buffer, data_dir) as content:
         yield RowFile(Path("stdin"), columns, content)
 
@@ -278,7 +303,12 @@ def _pair(text: str) -> tuple[str, str]:
     theirs, separator, ours = text.rpartition("=")
     if not separator or not theirs:
         raise ArgumentTypeError(f"{text!r} is not THEIRS=OURS")
-    return theirs, ours
+    return _text(theirs), ours
+
+
+def _text(word: str) -> str:
+    """A word of the command line in the form that texts of files have."""
+    return text_of(os.fsencode(word))
 
 
 def _zone(text: str) -> tzinfo:

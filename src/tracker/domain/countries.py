@@ -201,7 +201,7 @@ KR KOR South Korea | Korea, Republic of
 KW KWT Kuwait | State of Kuwait
 KY CYM Cayman Islands
 KZ KAZ Kazakhstan | Republic of Kazakhstan
-LA LAO Laos | Lao People's Democratic Republic
+LA LAO Laos | Lao People's Democratic Republic | Lao PDR
 LB LBN Lebanon | Lebanese Republic
 LC LCA Saint Lucia
 LI LIE Liechtenstein | Principality of Liechtenstein
@@ -211,7 +211,7 @@ LS LSO Lesotho | Kingdom of Lesotho
 LT LTU Lithuania | Republic of Lithuania
 LU LUX Luxembourg | Grand Duchy of Luxembourg
 LV LVA Latvia | Republic of Latvia
-LY LBY Libya
+LY LBY Libya | Libyan Arab Jamahiriya
 MA MAR Morocco | Kingdom of Morocco
 MC MCO Monaco | Principality of Monaco
 MD MDA Moldova | Moldova, Republic of
@@ -258,7 +258,7 @@ PL POL Poland | Republic of Poland
 PM SPM Saint Pierre and Miquelon
 PN PCN Pitcairn | Pitcairn Islands
 PR PRI Puerto Rico
-PS PSE Palestine | Palestine, State of | Palestinian Territories
+PS PSE Palestine | Palestine, State of | Palestinian Territories | Palestinian Territory
 PT PRT Portugal | Portuguese Republic
 PW PLW Palau | Republic of Palau
 PY PRY Paraguay | Republic of Paraguay

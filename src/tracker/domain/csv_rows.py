@@ -15,7 +15,7 @@ from itertools import chain
 from typing import IO, NamedTuple
 
 from tracker.domain.normalise import PERCENT, trim
-from tracker.domain.spreadsheet import original
+from tracker.domain.spreadsheet import is_shortened, meant, original
 
 MOST_COLUMNS = 1_000
 LEFT_OUT = ""
@@ -27,6 +27,17 @@ _NO_LETTERS = re.compile(r"[\W_]+")
 _MOST_NAMED = 10
 _LONGEST_NAMED = 40
 _NOT_CLOSED = "is a quotation mark not closed?"
+_NO_TEXT = {
+    b"PK\x03\x04": "a spreadsheet or a ZIP archive: save it as CSV",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
+    b"%PDF": "a PDF document: save it as CSV",
+    b"PAR1": "a Parquet file: save it as CSV or NDJSON",
+    b"\x1f\x8b": "compressed: unpack it",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zX": "compressed by xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard: unpack it",
+    b"7z\xbc\xaf": "a 7-Zip archive: unpack it",
+}
 
 
 class CsvError(ValueError):
@@ -40,6 +51,8 @@ class Columns(NamedTuple):
     required: Sequence[Sequence[str]] = ()  # one of each
     names: Mapping[str, str] = {}  # their names to ours, LEFT_OUT for none; nobody changes it
     advice: str = "rename it or take it out"  # what to do with an unknown column
+    opaque: Collection[str] = ()  # those whose cells stay as they are, whatever they look like
+    ids: Collection[str] = ()  # those that a spreadsheet must not have made numbers of
 
     def ours(self, theirs: str) -> str:
         """Our name of a column. Case, spaces, hyphens and underscores of theirs do not matter."""
@@ -79,6 +92,8 @@ class Header(NamedTuple):
     delimiter: str
     columns: Sequence[str]
     is_for_people: bool  # cells may have an apostrophe before what looks like a formula
+    opaque: Collection[str]
+    ids: Collection[str]
 
     @property
     def width(self) -> int:
@@ -89,15 +104,24 @@ class Header(NamedTuple):
         """The cells of a row by name, {} if it is empty.
 
         Raises:
-            ValueError: it has more or fewer columns than the header.
+            ValueError: it has more or fewer columns than the header, or an id has lost digits.
         """
         if not any(cells) or not any(map(trim, cells)):
             return {}
         if len(cells) < self.width or any(cells[len(self.columns) :]):
             raise ValueError(f"has {len(cells)} columns where the header has {len(self.columns)}")
         read = map(original, cells) if self.is_for_people else cells
-        fields = dict(zip(self.columns, read, strict=False))
+        fields = {
+            name: meant(cell) if cell.startswith("=") and name not in self.opaque else cell
+            for name, cell in zip(self.columns, read, strict=False)
+        }
         fields.pop(LEFT_OUT, None)
+        for name in self.ids:
+            if is_shortened(fields.get(name, "")):
+                raise ValueError(
+                    f"{name} is {trim(fields[name])}, of which a spreadsheet has cut off digits: "
+                    "give the column the format of a text there"
+                )
         return fields
 
     def line(self, text: str) -> dict[str, str]:
@@ -109,14 +133,14 @@ class Header(NamedTuple):
         try:
             return self.fields(next(csv.reader([text], delimiter=self.delimiter, strict=True), []))
         except csv.Error as error:
-            raise ValueError(f"is not CSV: {error}") from None
+            raise ValueError(f"is not CSV: {error}: {_NOT_CLOSED}") from None
 
 
 class Row(NamedTuple):
     """A row of a file, or what is wrong with it."""
 
     number: int  # of the line that it begins on, from 1
-    fields: dict[str, str]
+    fields: dict[str, str]  # of one that is wrong: its text, as LEFT_OUT
     error: str = ""
 
 
@@ -125,15 +149,22 @@ def is_for_people(text: TextIOWrapper) -> bool:
     return text.encoding in ("utf-8-sig", "utf-16", "utf-32")
 
 
-def open_text(content: IO[bytes]) -> TextIOWrapper:
+def open_text(content: IO[bytes], errors: str = PERCENT) -> TextIOWrapper:
     """The text of a seekable file. Bytes that are not of its encoding stay percent-encoded.
+
+    `errors`: what else becomes of these, as for bytes.decode.
 
     RFC 4180 says nothing of the encoding; Excel writes UTF-16 as "Unicode text". The first bytes tell them
     apart, as all that we read begins with ASCII.
+
+    Raises:
+        CsvError: it is no text, and what it is.
     """
     start = content.read(4)
     content.seek(0)
-    return TextIOWrapper(content, json.detect_encoding(start), PERCENT, newline="")
+    if kind := next((kind for first, kind in _NO_TEXT.items() if start.startswith(first)), ""):
+        raise CsvError(f"it is {kind}")
+    return TextIOWrapper(content, json.detect_encoding(start), errors, newline="")
 
 
 def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> tuple[Header, int]:
@@ -156,7 +187,8 @@ def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) 
         raise CsvError(f"its header is not CSV: {error}: {_NOT_CLOSED}") from None
     if len(theirs) > MOST_COLUMNS:
         raise CsvError(f"it has more than {MOST_COLUMNS:,} columns: {_NOT_CLOSED}")
-    header = Header(delimiter, [columns.ours(name) for name in theirs], is_for_people)
+    names = [columns.ours(meant(name)) for name in theirs]
+    header = Header(delimiter, names, is_for_people, columns.opaque, columns.ids)
     try:
         columns.check([name for name in header.columns if name])
     except CsvError as error:
@@ -168,23 +200,34 @@ def rows(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> Iter
     """The rows of a file. A cell may have line breaks; a row of nothing has no fields.
 
     Raises:
-        CsvError: its header is wrong.
+        CsvError: its header is wrong, or a quotation mark has swallowed nobody knows how many rows.
     """
     header, above = read_header(lines, columns, is_for_people=is_for_people)
-    reader = csv.reader(lines, delimiter=header.delimiter, strict=True)
+    last = ""
+
+    def noted() -> Iterator[str]:
+        nonlocal last
+        for line in lines:
+            last = line
+            yield line
+
+    reader = csv.reader(noted(), delimiter=header.delimiter, strict=True)
     while True:
-        number = above + reader.line_num + 1
+        read = reader.line_num
+        number = above + read + 1
+        cells: list[str] | None = None
         try:
             cells = next(reader, None)
-            fields = header.fields(cells) if cells is not None else None
-        except csv.Error as error:
-            yield Row(number, {}, f"is not CSV: {error}")
-        except ValueError as error:
-            yield Row(number, {}, str(error))
-        else:
-            if fields is None:
+            if cells is None:
                 return
-            yield Row(number, fields)
+            yield Row(number, header.fields(cells))
+        except csv.Error as error:
+            why = f"is not CSV: {error}: {_NOT_CLOSED}"
+            if reader.line_num > read + 1:
+                raise CsvError(f"the row that begins on line {number} {why}") from None
+            yield Row(number, {LEFT_OUT: last}, why)
+        except ValueError as error:
+            yield Row(number, {LEFT_OUT: header.delimiter.join(cells or ())}, str(error))
 
 
 def _first(lines: Iterator[str]) -> tuple[int, str]:

@@ -89,9 +89,31 @@ BROWSERS = {
 }
 """As SYSTEMS."""
 
+NEAREST = {
+    "androidtv": "Android",
+    "appletv": "tvOS",
+    "fireos": "Android",
+    "firetv": "Android",
+    "ipad": "iOS",
+    "ipados": "iOS",
+    "iphone": "iOS",
+    "ipod": "iOS",
+    "win32": "Windows",
+    "win10": "Windows",
+    "win11": "Windows",
+    "androidwebview": "Chrome Mobile WebView",
+    "fb": "Facebook",
+    "gsa": "Google",
+    "qq": "QQ Browser",
+    "webview": "Chrome Mobile WebView",
+}
+"""Words with another meaning than a system or a browser, and the one that is near it; as SYSTEMS."""
+
 TYPES = {
     **{name: name for name in ("desktop", "phone", "tablet", "tv", "console", "bot")},
-    **dict.fromkeys(("mobile", "mobilephone", "smartphone", "featurephone", "cellphone", "handset"), "phone"),
+    **dict.fromkeys(
+        ("mobile", "mobilephone", "smartphone", "featurephone", "cellphone", "handset", "phablet"), "phone"
+    ),
     **dict.fromkeys(("pc", "computer", "personalcomputer", "laptop", "notebook"), "desktop"),
     **dict.fromkeys(("ctv", "connectedtv", "smarttv", "television", "settopbox"), "tv"),
     **dict.fromkeys(("gameconsole", "gamingconsole", "gamesconsole"), "console"),

@@ -11,6 +11,19 @@ from functools import cache
 FORMER = frozenset({"bh", "in", "iw", "ji", "jw", "mo"})
 """Withdrawn codes that old devices still ask for."""
 
+ASKED_AS = {
+    "cmn": "zh",
+    "in": "id",
+    "iw": "he",
+    "ji": "yi",
+    "jw": "jv",
+    "mo": "ro",
+    "no": "nb",
+    "sh": "sr",
+    "tl": "fil",
+}
+"""Codes that browsers of today hardly ask for, and the one that they use instead."""
+
 
 @cache
 def known() -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from tracker.domain import countries, devices, languages
 
@@ -24,24 +24,42 @@ _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 AT_ENDS = _CONTROLS + _WHITE_SPACE + _INVISIBLE
 """What trim takes off, for str.strip: a pattern that looks for the end of a text takes quadratic time."""
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
-_MACRO = re.compile(
-    rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
-)
-_NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+MACRO = rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
+"""A macro that nobody filled, for a search of stored rows: PostgreSQL reads the pattern alike."""
+_MACRO = re.compile(MACRO)
+NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
+"""Words for nothing, in lower case."""
 _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LONGEST_NUMBER = 60
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 _MICRO = Decimal("0.000001")
 _WIDE = Context(prec=100)
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _BYTES = re.compile(rb"(?:%[89A-F][0-9A-F])+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_HASH = re.compile(r"[0-9a-f]{32}")
 _UUID_WITHOUT_HYPHENS = re.compile(r"[0-9a-fA-F]{32}")
 _SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the categories of Unicode that have a glyph
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # of these, and blank
 _BETWEEN = re.compile(r"[\s\-_./]+")
 _ALPHA_2, _ALPHA_3 = 2, 3
 _LONGEST_SHOWN = 50
-_NIL = "00000000-0000-0000-0000-000000000000"
+
+NO_DEVICES = frozenset(
+    {
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "d41d8cd9-8f00-b204-e980-0998ecf8427e",
+        "9f89c84a-559f-5736-36a4-7ff8daed0d33",
+    }
+)
+"""UUIDs that many devices send: nil and max (RFC 9562, sections 5.9 and 5.10), and MD5 of nothing and of nil.
+
+Some networks send the MD5 of an advertising id, also where there was none.
+"""
+
+ESCAPED_MARKS = re.compile(r"\A(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
+"""What stands before a name where a page's `&amp;`, or `&#038;`, was taken for `&`."""
 
 PERCENT = "tracker.percent"
 """The error handler of text_of, for bytes.decode."""
@@ -60,12 +78,29 @@ def given(text: str) -> str:
     Absent is an unfilled macro as the whole value, as `{order_id}` or `%%ORDER%%`, and a word for nothing.
     """
     text = trim(text)
-    return "" if is_unfilled(text) or text.lower() in _NOTHING else text
+    return "" if is_unfilled(text) or text.lower() in NOTHING else text
+
+
+def id_(text: str) -> int | None:
+    """An id of this tracker, 1 to 18 digits without leading zeros; None where it has not the form of one."""
+    return int(text) if _ID.fullmatch(text := trim(text)) else None
+
+
+def hash_(text: str) -> str:
+    """A hash as it is kept: 32 hexadecimal digits in lower case. "" if it is not one.
+
+    Hyphens do not count: other programs write it as a UUID (RFC 9562, section 4).
+    """
+    text = trim(text).replace("-", "").lower()
+    return text if _HASH.fullmatch(text) else ""
 
 
 def is_unfilled(text: str) -> bool:
-    """Whether a whole value is a macro that nobody filled: a bracketed name."""
-    return _MACRO.fullmatch(text) is not None
+    """Whether a whole value is a macro that nobody filled: a bracketed name.
+
+    Its brackets may still be percent-encoded: some senders encode a template that is encoded already.
+    """
+    return bool(_MACRO.fullmatch(text) or ("%" in text and _MACRO.fullmatch(unquote(text))))
 
 
 def amount(text: str) -> Decimal:
@@ -180,6 +215,11 @@ def browser(text: str) -> str:
     return devices.BROWSERS.get(_bare(text), trim(text))
 
 
+def near_word(text: str) -> str:
+    """The name of a system or browser that is near a word with another meaning: iPhone is near iOS. Or ""."""
+    return devices.NEAREST.get(_bare(text), "")
+
+
 def device_type(text: str) -> str:
     """A type of device: mobile is phone, and PC is desktop.
 
@@ -213,7 +253,7 @@ def _bare(text: str) -> str:
 def device_id(text: str) -> str:
     """An advertising id (gaid, idfa) in lower case and with hyphens, "" where it has not the form of one.
 
-    It is a UUID, and not the nil one, which says that the person lets nobody track them.
+    It is a UUID, and not one of those that say that a device has none or that nobody may track it.
     """
     if not _UUID.fullmatch(text):
         text = trim(text)
@@ -222,7 +262,7 @@ def device_id(text: str) -> str:
         elif not _UUID.fullmatch(text):
             return ""
     text = text.lower()
-    return text if text != _NIL else ""
+    return "" if text in NO_DEVICES else text
 
 
 def text_of(value: bytes) -> str:

@@ -7,6 +7,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from tracker.domain.normalise import trim
+
 HIDDEN = "(secret)"
 """What stands in place of a secret."""
 
@@ -63,12 +65,12 @@ class AdvertiserSecrets:
             if (decoded := unquote(plain)) == plain:
                 break
             plain = decoded
-        if self.owner_ever(text.strip()) or (plain != text and self._hide(plain) != plain):
+        if self.owner_ever(trim(text)) or (plain != text and self._hide(plain) != plain):
             return HIDDEN
         return self._hide(text)
 
     def _hide(self, text: str) -> str:
-        if self.owner_ever(text.strip()):
+        if self.owner_ever(trim(text)):
             return HIDDEN
         return PIECE.sub(self._hide_piece, _MINTED.sub(HIDDEN, text))
 

@@ -56,7 +56,7 @@ _CHAT_SERVERS = "Conduit|Dendrite|matrix-media-repo|Matrix-Media-Repo|Rocket.Cha
 # What the list leaves out, or counts among the libraries; the first group is the name.
 _OURS = (
     ("headless", r"(?i)\b(headless\w*)"),
-    ("link preview", r"\b(Cardyb|kakaotalk-scrap|Guilded Image Caching Service)\b"),
+    ("link preview", r"\b(Cardyb|kakaotalk-scrap|Guilded Image Caching Service|LarkUrl2Meta)\b"),
     ("link preview", r"^(Pinterest)/0\.\d"),
     # Servers of the Fediverse and of Matrix look at the links that their people post.
     ("link preview", rf"^({_SOCIAL_SERVERS})(?:[/ (]|$)"),

@@ -101,10 +101,10 @@ _SAFARI = re.compile(r" Version/((?:18\.[67]|2[6-9]|[3-9]\d)(?:\.\d{1,3})*) ")
 _NAMES_TRUE_IOS = re.compile(r" (?:CriOS|GSA)/")
 
 # Apps that say on which system they run, behind a string that hides it: Meta's, other iPhone apps', Telegram.
-_APP_WORDS = ("FBSV/", "; iOS ", " for iOS/", " Android (", "-Android/")
+_APP_WORDS = ("FBSV/", "; iOS ", "; iPadOS ", "; iPhone OS ", " for iOS/", " Android (", "-Android/")
 _APP_SAYS = re.compile(
     r"(?:FBSN/(?P<system>[^;\]]+);)?FBSV/(?P<meta>\d+[\d.]*)"
-    r"|\((?:iPhone|iPad|iPod)[\d,]*; (?:iOS )?(?P<ios>\d+[\d._]*)"
+    r"|\((?:iPhone|iPad|iPod)[\d,]*; (?:(?:iOS|iPadOS|iPhone OS) )?(?P<ios>\d+[\d._]*)"
     r"| Android \(\d+/(?P<android>\d+[\d.]*);"
     r"|-Android/[\d.]+ \([^;()]*; Android (?P<telegram>\d+[\d.]*)"
 )
@@ -120,15 +120,17 @@ _APP_TYPE = re.compile(r";FBID/(phone|tablet|desktop)")
 
 # Systems that also name one that pages know better, and Android where a TV hides it from them.
 _REAL_SYSTEMS = (
-    ("HarmonyOS", "HarmonyOS", re.compile(r"HarmonyOS[ /](\d+[\d.]*)")),
+    ("HarmonyOS", "HarmonyOS", re.compile(r"HarmonyOS(?: NEXT)?[ /](\d+[\d.]*)")),
     ("OpenHarmony", "HarmonyOS", re.compile(r"OpenHarmony ?(\d+[\d.]*)")),
     ("Sailfish", "Sailfish", re.compile(r"Sailfish (\d+[\d.]*)")),
+    ("KAIOS/", "KaiOS", re.compile(r"KAIOS/(\d+[\d.]*)")),
+    ("; Tizen ", "Tizen", re.compile(r"; Tizen (\d+[\d.]*)")),
     ("(Linux; Ubuntu ", "Ubuntu", re.compile(r"Ubuntu (\d+[\d.]*)")),
     ("Andr0id", "Android", re.compile(r"Andr0id (\d+[\d.]*)")),
 )
 # https://developer.huawei.com/consumer/en/doc/harmonyos-guides/web-default-useragent
-_HARMONY_TYPE = re.compile(r"\((Phone|Tablet|PC|TV|Car|Wearable); OpenHarmony")
-_HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "TV": "tv"}
+_HARMONY_TYPE = re.compile(r"\((\w+); OpenHarmony", re.ASCII)
+_HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "2in1": "desktop", "TV": "tv"}
 
 # Looked for in the lower-cased string; plain words first, which cost a tenth of a search by pattern.
 _TV_WORDS = (
@@ -309,11 +311,13 @@ def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
 
 def _real_system(user_agent: str) -> tuple[str, str] | None:
     """The system that names another one for compatibility, and its own version, "" where it is not said."""
+    named = ""
     for word, name, pattern in _REAL_SYSTEMS:
-        if word in user_agent:
-            said = pattern.search(user_agent)
-            return name, _trimmed(said[1]) if said else ""
-    return None
+        if word in user_agent and named in ("", name):
+            if said := pattern.search(user_agent):
+                return name, _trimmed(said[1])
+            named = name
+    return (named, "") if named else None
 
 
 def _told_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
@@ -422,7 +426,7 @@ def _model(device: ua_parser.Device) -> str:
 def _type(judge: _Judge, lowered: str) -> str:
     if judge.is_bot:
         return "bot"
-    if told := _told_type(judge.ua_string):
+    if (told := _told_type(judge.ua_string)) is not None:
         return told
     if _holds(lowered, _CONSOLE_WORDS):  # before TV: the PlayStation calls itself one
         return "console"
@@ -437,12 +441,12 @@ def _type(judge: _Judge, lowered: str) -> str:
     return "desktop" if judge.is_pc else ""
 
 
-def _told_type(user_agent: str) -> str:
-    """The type that an app or a system tells in so many words."""
+def _told_type(user_agent: str) -> str | None:
+    """The type that an app or a system tells in so many words; "" for one without a name here, as a car."""
     if "OpenHarmony" in user_agent and (said := _HARMONY_TYPE.search(user_agent)):
         return _HARMONY_TYPES.get(said[1], "")
     said = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None
-    return said[1] if said else ""
+    return said[1] if said else None
 
 
 def _architecture(lowered: str, hints: _Hints) -> str:

@@ -3,27 +3,43 @@
 Mail programs, chats and editors change links a little: they take the full stop of a sentence for a part of
 the address, or write a second `?`. What is read here counts only where it names a known offer and a known
 affiliate. So it changes no click that the strict reading (edge.link) records.
+
+Around an id may stand what is neither a letter nor a digit, an opening bracket or a minus: that is part of
+another text. Inside an id nothing is removed. Gateways and shorteners also percent-encode the marks between
+the parts of a link. These are opened where an id or a name would hold them, never in other values.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from urllib.parse import quote
+from collections.abc import Iterator
+from itertools import islice
+from urllib.parse import quote, unquote_to_bytes
 
-from tracker.domain.normalise import AT_ENDS, text_of, unquoted
-from tracker.edge.link import ESCAPED_MARKS, IDS, IN_QUERY, NAMES, PATHS, PLACES, is_tracking_path, read_link
+from tracker.domain.normalise import ESCAPED_MARKS, text_of, trim, unquoted
+from tracker.edge.link import IDS, IN_QUERY, NAMES, PATHS, PLACES, is_tracking_path, read_link
 from tracker.model import Link
 
 _SLASHES = re.compile(r"/{2,}")
 _SECOND_MARK = re.compile(r"\?(?=[A-Za-z_][\w.-]*=)", re.ASCII)  # none that is part of a value, as in `why?`
-_AROUND = AT_ENDS + (
-    "\"'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u00ab\u00bb"  # quotes
-    ")]}\uff09\u3009\u300b\u300d\u300f\u3011"  # closing brackets
-    ".,;:/>\u3001\u3002\uff0c\uff0e\uff1a\uff1b"  # what ends a sentence, also a Chinese one
+_AFTER_AN_ID = re.compile(r"[?;](?=[A-Za-z_][\w.-]*=)", re.ASCII)
+_END_OF_OFFER = re.compile(r"[?&;#]|%(?:3F|26|3B|23)", re.IGNORECASE)
+_ENCODED_EQUALS = re.compile(r"%(?:25)*3D", re.IGNORECASE)
+_ENCODED_MARK = re.compile(r"%(?:25|3F|26|3B|3D|23)", re.IGNORECASE)
+_MOST_OPENED = 3  # times that a link was percent-encoded once more
+_MOST_PARTS = 200  # of a query that are looked at: what has more is no link of ours
+
+# Marks in Windows' code pages, which are not UTF-8: an ellipsis, quotes, dashes, the no-break space.
+_MARK_BYTES = r"%(?:8[245]|9[1-7]|A[0BD]|B[4B])"
+_AROUND = rf"""(?:[\s\x00-\x1f"'`)\]}}.,;:/>!*_~|\\=\x7f]|[^\w\x00-\x7f]|{_MARK_BYTES})*+"""
+_NOTHING = re.compile(_AROUND)
+# A mail writes `=` as `=3D` (RFC 2045, section 6.7). Behind an id may follow what was never part of it: a
+# second query, a fragment, the end of an element or a line of HTML.
+_ID = re.compile(
+    rf"{_AROUND}(?:3D{_AROUND})*(?P<id>[1-9][0-9]*){_AROUND}(?:[?#].*|<(?:/.*|br\b.*)?)?",
+    re.DOTALL | re.IGNORECASE,
 )
-_A0 = "%A0"  # the no-break space of Latin-1 and of Windows' code pages, which is not UTF-8
-_QUOTED_PRINTABLE = "3D"  # a mail writes `=` as `=3D` (RFC 2045, section 6.7)
 _ID_PLACES = frozenset(PLACES[name] for name in ("affiliate_id", "url_id"))
 _DEEP_LINK, _TEST = PLACES["url"], PLACES["test"]
 
@@ -33,33 +49,40 @@ def is_nearly_tracking_path(path: str) -> bool:
     return "//" in path and is_tracking_path(_SLASHES.sub("/", path))
 
 
-def read_leniently(path: str, query: bytes) -> Link | None:
+def read_leniently(raw_path: bytes, query: bytes) -> Link | None:
     """What a link of ours says, whatever stands around its ids, is doubled, or is written in capitals.
 
-    The path is percent-decoded, the query is as sent. None for a link that is signed as a test, for one that
-    gives two different ids by one name, and for a path that is no link's.
+    Path and query are as sent. None for a link that is signed as a test, for one that gives two different
+    ids by one name, and for a path that is no link's.
     """
-    path = _SLASHES.sub("/", path)
+    path, behind = _parted(text_of(raw_path))
     prefix = next((prefix for prefix in PATHS if path.startswith(prefix)), None)
-    values = _values(query)
+    values = _values(f"{behind}&{text_of(query)}")
     if prefix is None or _TEST in values or any(map(_has_two_ids, _ids(values))):
         return None
     said = [f"{NAMES[place]}={quote(first, safe='')}" for place, (first, *_) in values.items()]
     return read_link(prefix + _bare(path.removeprefix(prefix)), "&".join(said).encode())
 
 
-def _values(query: bytes) -> dict[int, list[str]]:
+def _parted(raw_path: str) -> tuple[str, str]:
+    """The path, percent-decoded, and what follows it in the place of a query, as sent."""
+    end = _END_OF_OFFER.search(raw_path)
+    path, behind = (raw_path[: end.start()], raw_path[end.end() :]) if end else (raw_path, "")
+    return _SLASHES.sub("/", text_of(unquote_to_bytes(path))), behind
+
+
+def _values(query: str) -> dict[int, list[str]]:
     """All that is said for each place of a link and is not empty, in the order in which it counts."""
     plain: dict[int, list[str]] = defaultdict(list)
     marked: dict[int, list[str]] = defaultdict(list)
-    for pair in _pairs(text_of(query)):
+    for pair in islice(_pairs(query), _MOST_PARTS):
         said, _, text = pair.partition("=")
-        name = unquoted(said).lower()
+        name = _name(said)
         bare_name = ESCAPED_MARKS.sub("", name)
         place = IN_QUERY.get(bare_name)
         if place is None:
             continue
-        value = _bare(unquoted(text).partition("?")[0]) if place in _ID_PLACES else unquoted(text)
+        value = _bare(unquoted(text)) if place in _ID_PLACES else unquoted(text)
         if value:
             (plain if name == bare_name else marked)[place].append(value)
     for place, texts in marked.items():
@@ -67,13 +90,33 @@ def _values(query: bytes) -> dict[int, list[str]]:
     return plain
 
 
-def _pairs(query: str) -> list[str]:
+def _pairs(query: str, opened: int = 0) -> Iterator[str]:
     """The parts of a query between `&` or a second `?`; an address keeps its own `?`."""
-    pairs: list[str] = []
     for part in query.split("&"):
-        is_address = IN_QUERY.get(part.partition("=")[0].lower()) == _DEEP_LINK
-        pairs += [part] if is_address else _SECOND_MARK.split(part)
-    return pairs
+        place = _place(part)
+        if place == _DEEP_LINK:
+            yield part
+            continue
+        for piece in (_AFTER_AN_ID if place in _ID_PLACES else _SECOND_MARK).split(part):
+            if opened < _MOST_OPENED and _is_encoded(piece):
+                yield from _pairs(text_of(unquote_to_bytes(piece)), opened + 1)
+            else:
+                yield piece
+
+
+def _is_encoded(piece: str) -> bool:
+    """Whether marks that part a link may be percent-encoded in it."""
+    name, _, value = piece.partition("=")
+    marks = _ENCODED_MARK.search(value) if _place(piece) in _ID_PLACES else _ENCODED_EQUALS.search(name)
+    return marks is not None
+
+
+def _place(pair: str) -> int | None:
+    return IN_QUERY.get(ESCAPED_MARKS.sub("", _name(pair.partition("=")[0])))
+
+
+def _name(said: str) -> str:
+    return trim(unquoted(said)).lower()
 
 
 def _ids(values: dict[int, list[str]]) -> list[list[str]]:
@@ -85,6 +128,7 @@ def _has_two_ids(texts: list[str]) -> bool:
 
 
 def _bare(text: str) -> str:
-    """An id without what may stand around it."""
-    text = text.replace(_A0, "\xa0").strip(_AROUND)
-    return text.removeprefix(_QUOTED_PRINTABLE).strip(_AROUND)
+    """An id without what may stand around it; "" where nothing else stands there."""
+    if found := _ID.fullmatch(text):
+        return found["id"]
+    return "" if _NOTHING.fullmatch(text) else text

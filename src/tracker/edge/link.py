@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
-from tracker.domain.normalise import PERCENT, unquoted
+from tracker.domain.normalise import ESCAPED_MARKS, PERCENT, unquoted
 from tracker.edge.text import crop
 from tracker.model import Link, fast
 
@@ -54,8 +53,6 @@ _FIRST_AFF_SUB = PLACES["aff_sub"]
 _FIRST_ADV_SUB = PLACES["adv_sub"]
 _DEEP_LINK = PLACES["url"]
 _TEST = PLACES["test"]
-ESCAPED_MARKS = re.compile(r"\A(?:amp;)+")
-"""What stands before a name where a page's `&amp;` was taken for `&`."""
 
 
 class LinkForm(NamedTuple):

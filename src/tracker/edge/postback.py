@@ -6,7 +6,6 @@ What depends on the database (is there such a click, has it converted before) is
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping
 from time import time_ns
 from typing import Any
@@ -26,7 +25,7 @@ from tracker.conversion import (
     no_status,
     read_postback,
 )
-from tracker.domain.normalise import cut, given, pairs, text_of, trim
+from tracker.domain.normalise import ESCAPED_MARKS, cut, given, pairs, text_of, trim
 from tracker.edge.address import Proxies, plain_address
 from tracker.edge.answer import Answer, Send, content, send_as_messages
 from tracker.edge.catalog import Catalog
@@ -53,8 +52,6 @@ _PATHS = {"/postback", "/postback/", _PIXEL, f"{_PIXEL}/"}
 _GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 _SECRET_NAME = "token"  # noqa: S105 - a parameter's name
 _NAMES = {*PARAMETERS, _SECRET_NAME}
-_MARKS = re.compile(r"\A(?:amp;)+")
-"""What stands before a name where a page's `&amp;` was taken for `&`."""
 _CUT_IDS = {*IDS, *GOALS}
 
 _AWAY: tuple[type[Exception], ...] = (*UNREACHABLE, RuntimeError)  # RuntimeError: uvloop's, of a closed one
@@ -230,7 +227,7 @@ def _by_name(said: Pairs) -> dict[str, str]:
     for name, text in said:
         first.setdefault(name, text)
     for name in [name for name in first if name not in _NAMES]:
-        plain = _MARKS.sub("", name)
+        plain = ESCAPED_MARKS.sub("", name)
         if plain in _NAMES and plain != name:
             text = first.pop(name)
             first.setdefault(plain, text)

@@ -20,6 +20,8 @@ _TEXTS = {*IDS, *GOALS, "status", "token"}
 """What JSON must say by a text or a number."""
 _BOM, _UTF_16_AND_32 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _WHITE_SPACE = b" \t\r\n"
+_NOTHING: tuple[Any, ...] = (None, [])
+"""How senders write an object without members: [] is PHP's."""
 
 
 class UnreadableBody(Exception):  # noqa: N818 - says what it is
@@ -47,7 +49,8 @@ def read_body(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str, st
         raise UnreadableBody(
             415, f"Send a body of {FORM}, {MULTIPART} or {JSON}, and say so in Content-Type."
         )
-    return _read_json(body) if _is_json(type_, body) else pairs(body.removeprefix(_BOM).strip(_WHITE_SPACE))
+    text = body.removeprefix(_BOM).strip(_WHITE_SPACE)
+    return _read_json(body) if text and _is_json(type_, body) else pairs(text)
 
 
 def _is_json(type_: str, body: bytes) -> bool:
@@ -61,12 +64,22 @@ def _read_json(body: bytes) -> list[tuple[str, str]]:
     """Of an object of texts and numbers; those as they are written, for no amount is a float."""
     text = body if body.startswith(_UTF_16_AND_32) else text_of(body.removeprefix(_BOM))
     try:
-        said = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        said = json.loads(text, object_pairs_hook=_first, parse_float=str, parse_int=str, parse_constant=str)
+        if said in _NOTHING:
+            return []
         if not isinstance(said, dict):
             raise UnreadableBody(422, "body is not a JSON object", "body")
         return [(_clean(name), _text(name, value)) for name, value in said.items() if value is not None]
     except (ValueError, RecursionError):
         raise UnreadableBody(422, "body is not JSON", "body") from None
+
+
+def _first(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The first of members that are named alike counts, as in a query."""
+    first: dict[str, Any] = {}
+    for name, value in members:
+        first.setdefault(name, value)
+    return first
 
 
 def _text(name: str, value: Any) -> str:

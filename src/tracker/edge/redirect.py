@@ -217,7 +217,7 @@ class Redirect:
         path = request.path
         if not is_tracking_path(path) and self._catalog.link_forms.find(visitor.host, path):
             return None
-        link = read_leniently(path, request.query)
+        link = read_leniently(request.raw_path, request.query)
         click = assemble(self._mint.hash(), link, visitor, key, self._catalog, self._geo) if link else None
         if click is not None and is_click:
             self._metrics.count("lenient_links")

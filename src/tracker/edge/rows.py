@@ -18,6 +18,7 @@ from tracker.model import (
     Cap,
     DuplicatePolicy,
     Fallback,
+    FormerUniqueness,
     Offer,
     OfferUrl,
     Period,
@@ -91,6 +92,14 @@ def offer(row: Row, complain: Complain) -> Offer:
         deep_link_hosts=_deep_link_hosts(row["deep_link_hosts"], complain),
         free=_free(row["free"], complain),
         is_draft=row["status"] == "draft",
+        former_uniqueness=_former_uniqueness(row),
+    )
+
+
+def _former_uniqueness(row: Row) -> tuple[FormerUniqueness, ...]:
+    return tuple(
+        FormerUniqueness(former["window"], former["scope"] == "offer_affiliate", former["until"])
+        for former in row.get("former_uniqueness", ())  # a snapshot may be from before there was any
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import cache
 from graphlib import TopologicalSorter
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, TypeGuard, cast
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ from tracker.api.problems import Problem
 from tracker.api.resource import Editor, Resource, change_row, create_row, implied, path_of
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
+from tracker.model import MAX_ID
 from tracker.store import managed
 from tracker.store.managed import Author, Reference, Row
 from tracker.store.pool import Connection, Pool
@@ -65,10 +66,15 @@ RESOURCES = tuple(
 """What a catalogue consists of."""
 
 
-async def bring(connection: Connection, entries: Sequence[Entry], *, is_dry: bool) -> Result:
-    """Create and change what the entries say; with errors, and in a dry run, nothing is kept."""
+async def bring(
+    connection: Connection, entries: Sequence[Entry], *, is_dry: bool, confirmed: frozenset[str]
+) -> Result:
+    """Create and change what the entries say; with errors, and in a dry run, nothing is kept.
+
+    `confirmed`: fields whose change is made though Resource.asks has something to say.
+    """
     pool = cast(Pool, _OneConnection(connection))
-    bringing = _Bringing(connection, Editor(pool, _AUTHOR), entries)
+    bringing = _Bringing(connection, Editor(pool, _AUTHOR, confirmed=confirmed), entries)
     with suppress(_UndoneError):
         async with managed.changing(pool):
             await bringing.keep_ids_free()
@@ -190,13 +196,15 @@ class _Bringing:
 
     def _said_ids(self, table: str) -> list[int]:
         own = (entry.given.get("id") for entry in self._entries if entry.resource.table.name == table)
-        return [id_ for id_ in own if isinstance(id_, int)]
+        return [id_ for id_ in own if _is_id(id_)]
 
     async def _find_or_create(self, place: int, entry: Entry) -> None:
         parent = await self._parent(entry)
         if parent is None:
             return  # it is wrong itself, and that is said
         table = entry.resource.table
+        if table.key == "id" and "id" in entry.given and not _is_id(entry.given["id"]):
+            raise _UnclearError(f"id is not a whole number from 1 to {MAX_ID}")
         to_others = [reference for reference in table.references if reference.table != table.name]
         given = parent | await self._resolved(entry, parent, to_others)
         rows = await self._rows(table.name)
@@ -331,6 +339,10 @@ def _type_of(fields: type[Fields], column: str) -> TypeAdapter[Any]:
     field = fields.model_fields[column]
     type_: Any = Annotated[field.annotation, Field(), *field.metadata]
     return TypeAdapter(type_)
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return type(value) is int and 1 <= value <= MAX_ID
 
 
 def _current(rows: Iterable[Row]) -> list[Row]:

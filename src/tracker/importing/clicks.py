@@ -26,7 +26,7 @@ from tracker.importing import values
 from tracker.importing.values import RowError, read_all
 from tracker.model import ClickRow, Reason, Status
 from tracker.store.click_row import AFF_SUBS
-from tracker.store.imported_clicks import ImportedClick
+from tracker.store.imported_clicks import ImportedClick, Written
 from tracker.store.imports import MISSING, Known
 
 _LONGEST_WORD = 100
@@ -54,6 +54,18 @@ REQUIRED = (("offer_id",), ("affiliate_id",), ("legacy_id", "hash"), ("created_a
 """Columns that a file must have: one of each."""
 
 _COMPARED = frozenset(ClickRow._fields) - {"hash"}
+
+OPAQUE = frozenset(
+    {
+        *(*AFF_SUBS, *_ADV_SUBS, "affiliate_source", "external_id", "gaid", "idfa"),
+        *("user_agent", "client_hints", "language", "referrer", "host", "fetch_dest", "fetch_user"),
+        *("requested_link", "redirected_link"),
+    }
+)
+"""Columns whose values stay as visitors and affiliates have sent them."""
+
+IDS = frozenset({"hash", "group_hash", "legacy_id"})
+"""Columns of ids that may have many digits."""
 
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(ClickRow._fields, ""),
@@ -164,6 +176,7 @@ class ClickReader(NamedTuple):
         """
         found = read_all(fields, self.readers)
         hash_, legacy_id = self._identity(found)
+        written = self._written(fields, found.get("hash"), hash_, legacy_id)
         found |= _grouped(found, hash_)
         for name, value in self._from_catalogue(found).items():
             if name not in fields:  # null says that there is none
@@ -171,7 +184,7 @@ class ClickReader(NamedTuple):
         found.setdefault("requested_offer_id", found["offer_id"])
         found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # nobody else's
         named = _compared(tuple(fields))
-        return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id, named)
+        return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id, named, written)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that it is known by."""
@@ -187,6 +200,15 @@ class ClickReader(NamedTuple):
         if millis is None:
             raise RowError({"created_at": "is missing"})
         return hash_for(millis, f"{self.source}\0{earlier}"), earlier
+
+    def _written(
+        self, fields: Mapping[str, Any], own: str | None, hash_: str, legacy_id: str | None
+    ) -> Written | None:
+        """The earlier id as the file has it, where that is another text."""
+        text = fields.get("legacy_id") or fields.get("hash")
+        if legacy_id is None or text == legacy_id or not isinstance(text, str):
+            return None
+        return Written(text, hash_ if own == hash_ else hash_for(millis_of(hash_), f"{self.source}\0{text}"))
 
     def _from_catalogue(self, found: Mapping[str, Any]) -> dict[str, Any]:
         offer = self.known.offers.get(found.get("offer_id", 0))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tracker.clickhash import hash_for, is_click_hash, millis_of
 from tracker.conversion import ADV_SUBS, DEFAULT_WORDS, no_status
-from tracker.domain.normalise import amount, given, trim, word
+from tracker.domain.normalise import amount, given, hash_, trim, word
 from tracker.edge.link import MAX_VALUE
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
@@ -22,6 +22,10 @@ _GOALS = ("goal", "goal_code", "goal_name", "event")
 _REQUIRED = ("click_hash", "status", "created_at")
 REQUIRED = tuple((name,) for name in _REQUIRED)
 """Columns that a file must have."""
+OPAQUE = frozenset({"sale_status", "advertiser_external_id", *ADV_SUBS})
+"""Columns whose values stay as advertisers have sent them."""
+IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
+"""Columns of ids that may have many digits."""
 _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
@@ -52,7 +56,7 @@ def _status(words: Collection[str]) -> values.Reader:
 def _click(value: Any) -> str:
     """A hash as it is kept, or an earlier id as it was written."""
     name = values.written_key(value)
-    plain = trim(name).replace("-", "").lower()
+    plain = hash_(name)
     return plain if is_click_hash(plain) else name
 
 
@@ -104,14 +108,19 @@ class ConversionReader(NamedTuple):
         missing = [name for name in _REQUIRED if name not in found]
         if missing:
             raise RowError(dict.fromkeys(missing, "is missing"))
+        if found.get("refunded", 0) > found.get("sale_amount", 0):
+            raise RowError({"refunded": "is more than the sale_amount"})
         hash_ = self._hash(found)
+        order_text = found.get("order_id", "")
+        legacy_text = fields.get("legacy_id")
         currency = found.get("currency")
         return ImportedConversion(
             hash=hash_,
             click=found["click_hash"],
             goal_id=found.get("goal_id"),
             goal=_named_goal(found),
-            order_id=trim(found.get("order_id", "")) or None,
+            order_id=trim(order_text) or None,
+            order_text=order_text or None,
             word=found["status"],
             is_over_cap=found.get("is_over_cap", False),
             sale_status=found.get("sale_status", ""),
@@ -126,6 +135,9 @@ class ConversionReader(NamedTuple):
             created_at=_time(millis_of(hash_)),
             updated_at=_time(found.get("updated_at", millis_of(hash_))),
             named=_compared(tuple(fields)),
+            written_hash=self._hash(found | {"legacy_id": legacy_text})
+            if found.get("legacy_id") not in (None, legacy_text)
+            else hash_,
         )
 
     def _hash(self, found: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ whose they are. The kinds are those of the management API.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,15 @@ from tracker.complaint import Complaint
 from tracker.domain.csv_rows import Columns
 from tracker.importing import yaml_file
 from tracker.importing.files import RowFile
+from tracker.importing.values import flag, whole
+from tracker.model import MAX_ID
 
 Fields = dict[str, Any]
+
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_ID = {"type": "integer"}
+_NAME = {"type": "string"}  # of what is referred to
+_SPREADSHEETS = {"boolean": flag, "integer": whole(0, MAX_ID)}  # TRUE, 513.0
 
 
 class Entry(NamedTuple):
@@ -53,7 +61,7 @@ def read(path: Path, kinds: Kinds) -> Iterator[Entry]:
     Raises:
         Complaint: it cannot be read, or names a kind that there is none of.
     """
-    if path.name.endswith((".csv", ".csv.gz")):
+    if path.name.lower().endswith(_CSV):
         return _csv(path, kinds)
     content = yaml_file.read(path)
     if not isinstance(content, dict):
@@ -97,12 +105,14 @@ def _member(
 
 
 def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
-    kind = path.name.partition(".")[0]
+    kind = path.name.partition(".")[0].lower()
     resource = kinds.top.get(kind)
     if resource is None:
         raise Complaint(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
     properties = resource.fields.model_json_schema()["properties"]
-    file, values = RowFile(path, Columns()), 0
+    ids = {*resource.table.fixed} - {*properties}
+    columns = Columns(_names(resource, properties))
+    file, values = RowFile(path, columns, errors="strict"), 0
     for line in file.lines():
         values += len(line.fields)
         if values > yaml_file.MOST_VALUES or file.taken > yaml_file.LARGEST:
@@ -110,14 +120,29 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
         if line.error:
             raise Complaint(f"{path}:{line.number}: {line.error}")
         cells = {name: text for name, text in line.fields.items() if text != ""}
-        given = {name: _value(text, properties.get(name)) for name, text in cells.items()}
+        given = {
+            name: _value(text, _ID if name in ids else properties.get(name, _NAME))
+            for name, text in cells.items()
+        }
         yield Entry(resource, given, f"{path}:{line.number}")
 
 
-def _value(text: str, schema: Fields | None) -> Any:
-    """A cell: as it is where the field is a text, else JSON."""
-    if "string" in _types(schema or {}):
+def _names(resource: Resource, properties: Iterable[str]) -> list[str]:
+    """What the columns of a kind may be called."""
+    table = resource.table
+    refer = (table.parent, *(reference.column for reference in table.references))
+    names = (*table.fixed, *properties, *refer, *(column.removesuffix("_id") for column in refer))
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def _value(text: str, schema: Fields) -> Any:
+    """A cell: as it is where the field is a text, else JSON, or as a spreadsheet writes that."""
+    types = _types(schema)
+    if "string" in types:
         return text
+    for type_ in types & _SPREADSHEETS.keys():
+        with suppress(ValueError):
+            return _SPREADSHEETS[type_](text)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -13,6 +13,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader, TextIOWrapper
 from itertools import chain
@@ -25,6 +26,8 @@ import orjson
 from tracker.complaint import Complaint
 from tracker.domain import csv_rows
 from tracker.domain.csv_rows import LEFT_OUT, Columns, CsvError
+from tracker.domain.json_object import field_there_twice, twice
+from tracker.domain.normalise import PERCENT
 
 Fields = dict[str, Any]
 
@@ -33,12 +36,6 @@ LONGEST = 8 << 20
 
 _BUFFER = 1 << 20  # bytes
 _GZIP = b"\x1f\x8b"
-_NO_ROWS = {
-    b"PK\x03\x04": "is a spreadsheet or a ZIP archive: save it as CSV",
-    b"\xd0\xcf\x11\xe0": "is a spreadsheet: save it as CSV",
-    b"%PDF": "is a PDF document: save it as CSV",
-    b"PAR1": "is a Parquet file: save it as CSV or NDJSON",
-}
 _WHITE = re.compile(r"[ \t\r\n]*")
 _AFTER_ITEM = set(",] \t\r\n")
 _DECODER = json.JSONDecoder()
@@ -48,20 +45,23 @@ class Line(NamedTuple):
     """A row of a file, or why it is none."""
 
     number: int  # of the line that it begins on, from 1; in one JSON list: of the item
-    fields: Fields
+    fields: Fields  # of one that cannot be read: its text, as LEFT_OUT
     error: str = ""
 
 
 class RowFile:
     """One file; read from its beginning as often as asked for."""
 
-    def __init__(self, path: Path, columns: Columns, unnamed: IO[bytes] | None = None) -> None:
-        """`unnamed`: read for the path."""
+    def __init__(
+        self, path: Path, columns: Columns, unnamed: IO[bytes] | None = None, *, errors: str = PERCENT
+    ) -> None:
+        """`unnamed`: read for the path. `errors`: what becomes of bytes that are not of its encoding."""
         self.path = path
         self.taken = 0
         """Bytes of the lines that have been read, uncompressed and as UTF-8."""
         self._columns = columns
         self._unnamed = unnamed
+        self._errors = errors
         self._size = (os.fstat(unnamed.fileno()) if unnamed else path.stat()).st_size
         self._raw: BufferedReader | None = None
 
@@ -84,17 +84,8 @@ class RowFile:
             Complaint: it cannot be read, or one of them is longer than LONGEST.
         """
         self.taken = 0
-        with self.open() as self._raw:
-            start = self._raw.read(4)
-            self._raw.seek(0)
-            if start in _NO_ROWS:
-                raise Complaint(f"{self.path} {_NO_ROWS[start]}")
-            try:
-                content = gzip.open(self._raw) if start.startswith(_GZIP) else self._raw  # noqa: SIM115
-                with csv_rows.open_text(cast(IO[bytes], content)) as text:
-                    yield from self._lines(text)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise Complaint(f"{self.path} is damaged: {error}") from None
+        with self.open() as self._raw, unpacked(self.path, self._raw, self._errors) as text:
+            yield from self._lines(text)
 
     def _lines(self, content: TextIOWrapper) -> Iterator[Line]:
         above, first = 0, content.readline(LONGEST + 1)
@@ -103,9 +94,11 @@ class RowFile:
         begins_with = first.lstrip()[:1]
         if begins_with == "[":
             return self._list(chain([first], iter(partial(content.read, _BUFFER), "")))
-        texts = self._bounded(above, chain([first], iter(partial(content.readline, LONGEST + 1), "")))
+        second = content.readline(LONGEST + 1)
+        begin = [first, second] if second else [first]
+        texts = self._bounded(above, chain(begin, iter(partial(content.readline, LONGEST + 1), "")))
         if begins_with == "{":
-            return self._ndjson(above, texts) if _is_json(first) else self._json(texts)
+            return self._ndjson(above, texts) if _is_ndjson(first, second) else self._json(texts)
         return self._csv(above, texts, is_for_people=csv_rows.is_for_people(content))
 
     def _bounded(self, above: int, texts: Iterable[str]) -> Iterator[str]:
@@ -138,7 +131,7 @@ class RowFile:
         try:
             for number, text in enumerate(_Items(blocks), 1):
                 self.taken += len(text)
-                yield self._object(number, orjson.loads(text))
+                yield self._object(number, orjson.loads(text), text)
         except (ValueError, RecursionError) as error:
             raise Complaint(f"{self.path} is not JSON after item {number}: {error}") from None
 
@@ -149,16 +142,22 @@ class RowFile:
             try:
                 rows = _rows(orjson.loads(text))
             except orjson.JSONDecodeError as error:
-                yield Line(number, {}, f"is not JSON: {error}")
+                yield Line(number, {LEFT_OUT: text.strip()}, f"is not JSON: {error}")
                 continue
             for row in rows:
-                yield self._object(number, row)
+                yield self._object(number, row, text if len(rows) == 1 else "")
 
-    def _object(self, number: int, row: Any) -> Line:
+    def _object(self, number: int, row: Any, text: str = "") -> Line:
+        """One row; `text`: what it was read of, where that is known."""
         if not isinstance(row, dict):
             return Line(number, {}, "is not a JSON object")
+        if text and (name := field_there_twice(row, text)):
+            return Line(number, {}, f"two fields are {name!r}")
         if self._columns.names:
-            row = {self._columns.names.get(name, name): value for name, value in row.items()}
+            ours = [(self._columns.names.get(name, name), value) for name, value in row.items()]
+            row = dict(ours)
+            if name := twice([name for name, _ in ours if name != LEFT_OUT]):
+                return Line(number, {}, f"two fields are {name!r}")
             row.pop(LEFT_OUT, None)
         return Line(number, row)
 
@@ -184,6 +183,27 @@ class RowFile:
                 began, row = self.taken, read + 1
         except CsvError as error:
             raise Complaint(f"{self.path}: {error}") from None
+
+
+@contextmanager
+def unpacked(path: Path, raw: IO[bytes], errors: str) -> Iterator[TextIOWrapper]:
+    """The text of a seekable file, gzip seen through; `errors`: see csv_rows.open_text.
+
+    Raises:
+        Complaint: it is damaged, or no text.
+    """
+    is_gzip = raw.read(len(_GZIP)) == _GZIP
+    raw.seek(0)
+    try:
+        content = gzip.open(raw) if is_gzip else raw  # noqa: SIM115
+        with csv_rows.open_text(cast(IO[bytes], content), errors) as text:
+            yield text
+    except CsvError as error:
+        raise Complaint(f"{path}: {error}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Complaint(f"{path} is damaged: {error}") from None
+    except UnicodeDecodeError as error:
+        raise Complaint(f"{path} is not {error.encoding.upper()}: save it as UTF-8") from None
 
 
 def spooled(content: IO[bytes], directory: Path) -> IO[bytes]:
@@ -267,6 +287,11 @@ def _rows(content: Any) -> list[Any]:
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         return content["data"]  # type: ignore[no-any-return]
     return content if isinstance(content, list) else [content]
+
+
+def _is_ndjson(first: str, second: str) -> bool:
+    """Whether each line is an object: the first is one, or it is a broken one above a whole one."""
+    return _is_json(first) or (first.rstrip().endswith("}") and _is_json(second))
 
 
 def _is_json(text: str) -> bool:

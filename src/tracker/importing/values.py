@@ -11,6 +11,7 @@ from typing import Any
 
 from tracker.api.times import first_second, read_local
 from tracker.domain.normalise import given, trim, word
+from tracker.edge.link import MAX_VALUE
 from tracker.edge.text import crop
 from tracker.model import MAX_ID
 
@@ -23,10 +24,12 @@ _FLAGS = {
     "true": True,
     "t": True,
     "yes": True,
+    "y": True,
     "1": True,
     "false": False,
     "f": False,
     "no": False,
+    "n": False,
     "0": False,
 }
 _WHOLE = re.compile(r"([0-9]{1,19})(?:\.0+)?", re.ASCII)  # programs that know one kind of number write 513.0
@@ -34,7 +37,9 @@ _NOT_KNOWN = frozenset({"-", "--", "?", "unk", "other", "(not set)", "not set", 
 _EARLIEST = 946_684_800_000  # in 2000, Unix milliseconds
 _LONGEST_TIME = 100  # characters
 _LOCAL = (len("2024-07-08"), len("2024-07-08 13:40:00"))
+_UNIX = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)  # a program may write 1720446000.0
 _UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # how many digits they have from 2001 to 2286
+_NO_OFFSET = re.compile(r" ?(?:UTC|GMT)$", re.IGNORECASE)
 
 
 class RowError(ValueError):
@@ -102,11 +107,13 @@ def key(value: Any) -> str:
 
 
 def written_key(value: Any) -> str:
-    """An id as it was written, as earlier rows may have it; "" for one that is absent."""
+    """An id as it was written, as live postbacks may bring it; "" for one that is absent."""
     text = _text(value)
     if not given(text):
         return ""
-    key(text)
+    inner = trim(text)
+    if len(inner) > MAX_VALUE or crop(inner, len(inner)) != inner:
+        raise ValueError(f"is longer than {MAX_VALUE} characters, or has control characters")
     return crop(text, len(text))
 
 
@@ -151,14 +158,15 @@ def moment(zone: tzinfo) -> Reader:
     @lru_cache(4096)
     def read_text(value: str) -> int:
         value = trim(value)
-        if value.isascii() and value.isdigit():
-            return _unix(value)
+        if number := _UNIX.fullmatch(value):
+            return _unix(number[1], number[2] or "")
+        value = _NO_OFFSET.sub("Z", value)
         if len(value) in _LOCAL or not value[:1].isdigit():
             return first_second(read_local(value, is_end=False), zone) * 1000
         return _iso(value, zone)
 
     def read(value: Any) -> int:
-        return past(read_text(_text(value)[:_LONGEST_TIME]))
+        return past(read_text(_text(str(value) if isinstance(value, float) else value)[:_LONGEST_TIME]))
 
     return read
 
@@ -187,12 +195,14 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _unix(digits: str) -> int:
+def _unix(digits: str, decimals: str) -> int:
     if len(digits) == _UNIX_MILLIS:
         return int(digits)
     if len(digits) == _UNIX_SECONDS:
-        return int(digits) * 1000
-    raise ValueError("is neither Unix seconds nor milliseconds")
+        return int(digits + f"{decimals:0<3.3}")
+    raise ValueError(
+        "is neither Unix seconds nor milliseconds: a spreadsheet's days need the format yyyy-mm-dd hh:mm:ss"
+    )
 
 
 def _iso(value: str, zone: tzinfo) -> int:

@@ -6,12 +6,14 @@ JSON is YAML, too.
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from tracker.complaint import Complaint
+from tracker.importing.files import unpacked
 
 _SCALARS = (
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN\0"),
@@ -75,7 +77,9 @@ def read(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+            packed = BytesIO(file.read(LARGEST + 1))  # it may be a pipe
+        with unpacked(path, packed, "strict") as text:
+            content = text.read(LARGEST + 1).encode()
         if b"\\u" in content:
             content = _STRING.sub(_with_pairs_joined, content)
         _check_size(path, content)

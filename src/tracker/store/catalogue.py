@@ -54,6 +54,18 @@ _FREE = """(SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
         FROM generate_series(1, 10) AS place (n)
         LEFT JOIN offer_free_value AS own ON {} AND own.n = place.n)"""
 
+# Whom a former setting remembers counts for the present window at most. The hour is for what comes late.
+_FORMER_UNIQUENESS = f"""coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'window', unique_window, 'scope', unique_scope, 'until', {_MILLIS.format("matters_until")})
+            ORDER BY matters_until DESC)
+        FROM (
+            SELECT *, least(until, changed_at + make_interval(hours => 1, secs => offer.unique_window))
+                AS matters_until
+            FROM former_uniqueness WHERE offer_id = offer.id
+        ) AS former
+        WHERE matters_until > now()), '[]')"""  # noqa: S608
+
 _OFFER = f"""jsonb_build_object(
     'id', id, 'name', name, 'advertiser_id', advertiser_id, 'brand_id', brand_id, 'status', status,
     'starts', {_MILLIS.format("starts_at")}, 'ends', {_MILLIS.format("ends_at")},
@@ -62,7 +74,7 @@ _OFFER = f"""jsonb_build_object(
     'unique_window', unique_window, 'unique_scope', unique_scope, 'visitor_cookie', visitor_cookie,
     'duplicates', duplicates, 'duplicates_forced', duplicates_forced,
     'redirect_status', redirect_status, 'referrer_policy', referrer_policy,
-    'deep_link_hosts', deep_link_hosts,
+    'deep_link_hosts', deep_link_hosts, 'former_uniqueness', {_FORMER_UNIQUENESS},
     'urls', coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', id, 'name', name, 'url', url, 'weight', weight, 'targeting', targeting,

@@ -223,6 +223,10 @@ class _Existing(NamedTuple):
     def is_decided(self) -> bool:
         return self.status in (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
 
+    @property
+    def is_approved(self) -> bool:
+        return self.status is ConversionStatus.APPROVED
+
     @classmethod
     def of(cls, row: Any) -> _Existing:
         id_, click_hash, created_at, refunded_, order_id, status, *rest = row
@@ -594,12 +598,12 @@ class _Taker(NamedTuple):
         if why := await self._refusal_of_new(click, goal):
             return self._rejected(why)
         price = await goal_prices.price_of(connection, click, goal)
-        if fault := unreadable(postback, goal, price, is_settled=False):
+        status = _first_status(postback, goal)
+        if fault := unreadable(postback, goal, price, is_unpaid=status is ConversionStatus.REJECTED):
             return self._rejected(fault)
         money = amounts(postback.without_faults(), goal, price)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
-        status = _first_status(postback, goal)
         is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
         is_unpriced = self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
@@ -642,11 +646,14 @@ class _Taker(NamedTuple):
             return Taken(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
         price = await goal_prices.price_of(self.connection, click, goal)
         told = self._told_status(goal, found)
-        if fault := unreadable(postback, goal, price, is_settled=self._is_settled(found, told)):
+        is_unpaid = told is ConversionStatus.REJECTED or self._is_settled(found, told)
+        if fault := unreadable(postback, goal, price, is_unpaid=is_unpaid):
             return self._rejected(fault)
         money = self._amounts_after(goal, price, found, told)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
+        if money is not found.amounts and (money.sale_amount or 0) < found.refunded:
+            return self._rejected(f"{show(found.refunded)} of it is refunded, which is more")
         is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
         is_unpriced = found.is_unpriced and self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
@@ -679,8 +686,14 @@ class _Taker(NamedTuple):
             await self.caps.close_full([(click.offer_id, click.affiliate_id, found.created_at)])
 
     async def _refund(self, click: ConvertedClick, goal: Goal) -> Taken:
-        """Do what a postback says besides a refund of a part; then apply the refund, or hold it."""
+        """Do what a postback says besides a refund of a part; then apply the refund, or hold it.
+
+        A refund of nothing is one of an approved order only: elsewhere its sender always names that amount.
+        """
         found = await self._find(click, goal)
+        if not self.postback.refund_amount and (found is None or not found.is_approved):
+            sale = self.postback._replace(refund_amount=None, refund_id=None)
+            return await self._replace(postback=sale)._settle(click, goal)
         is_sale = self.postback.status not in (None, ConversionStatus.REJECTED)
         if not is_sale and (found is None or found.told_by_browser):
             return self._hold_refund("its order is not there yet", None)
@@ -743,7 +756,9 @@ class _Taker(NamedTuple):
             return found.amounts
         before = None if self._replaces(found) else found.amounts
         is_unpriced = found.is_unpriced and price.is_set
-        return amounts(self.postback.without_faults(), goal, price, before, is_unpriced=is_unpriced)
+        money = amounts(self.postback.without_faults(), goal, price, before, is_unpriced=is_unpriced)
+        has_refund = 0 < found.refunded <= (money.sale_amount or 0)
+        return refunded(money, price, Decimal(0), found.refunded) if has_refund else money
 
     def _is_settled(self, found: _Existing, told: ConversionStatus | None) -> bool:
         """Amounts change until it is decided, and once more when the operator revives it."""

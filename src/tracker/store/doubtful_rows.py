@@ -1,47 +1,136 @@
-"""Rows of clicks, conversions and goals that an earlier version wrote, and this one would not."""
+"""Rows of clicks, conversions and goals that an earlier version wrote, and this one would not.
+
+Conversions are looked through as a whole, clicks only in part: there may be billions.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from decimal import Decimal
 from typing import NamedTuple
 
-from tracker.domain.normalise import AT_ENDS
+from tracker.domain.normalise import AT_ENDS, MACRO, NO_DEVICES, NOTHING
+from tracker.store.goal_prices import PRICE_OF
 from tracker.store.pool import Connection
 
 MOST = 1_000
 """Rows of each kind that are named at most."""
+CLICKS = 1_000_000
+"""Clicks that are looked at: the latest."""
+IMPORTED_CLICKS = 100_000
+"""Clicks with an earlier id that are looked at."""
+BOOKED = 200_000
+"""Conversions at 0 that are held against their prices: the latest."""
 
-# A conversion whose order id has something at its ends, and another with the same id without it.
+# A conversion whose order id has something at its ends, and another with the same id without it, or an older
+# one with something else there.
 _ORDER_ID_PAIRS = """
-SELECT spaced.advertiser_id, spaced.goal_id, spaced.order_id AS spaced, plain.order_id AS plain,
-    spaced.id AS spaced_id, plain.id AS plain_id
-FROM conversion AS spaced JOIN conversion AS plain
-    ON plain.advertiser_id = spaced.advertiser_id AND plain.goal_id = spaced.goal_id AND plain.id <> spaced.id
-    AND btrim(plain.order_id, $1) = btrim(spaced.order_id, $1)
-    AND (plain.order_id = btrim(plain.order_id, $1) OR plain.id < spaced.id)
-WHERE spaced.order_id <> btrim(spaced.order_id, $1)
-ORDER BY spaced.id LIMIT $2
+WITH spaced AS MATERIALIZED (
+    SELECT id, advertiser_id, goal_id, order_id, btrim(order_id, $1) AS trimmed FROM conversion
+    WHERE order_id <> btrim(order_id, $1)
+), pair AS (
+    SELECT spaced.*, plain.order_id AS plain, plain.id AS plain_id FROM spaced JOIN conversion AS plain
+        ON (plain.advertiser_id, plain.goal_id, plain.order_id)
+            = (spaced.advertiser_id, spaced.goal_id, spaced.trimmed)
+    UNION ALL
+    SELECT spaced.*, older.order_id, older.id FROM spaced JOIN spaced AS older
+        ON (older.advertiser_id, older.goal_id, older.trimmed)
+            = (spaced.advertiser_id, spaced.goal_id, spaced.trimmed) AND older.id < spaced.id
+)
+SELECT advertiser_id, goal_id, order_id, plain, id, plain_id FROM pair ORDER BY id, plain_id LIMIT $2
 """
 
-_GOALS_WITHOUT_PRICE = """
-SELECT goal.id, goal.name, offer.id AS offer_id, offer.name AS offer_name
-FROM goal JOIN offer ON offer.id = offer_id
-WHERE goal.status = 'active' AND NOT goal.is_archived AND NOT offer.is_archived AND NOT EXISTS (
-    SELECT FROM goal_price AS noted WHERE noted.goal_id = goal.id AND (payout > 0 OR revenue > 0))
+_ABSENT_ORDER_IDS = """
+SELECT order_id, min(id), count(*) FROM conversion
+WHERE order_id IS NOT NULL
+    AND (btrim(order_id, $1) ~ $2 OR lower(btrim(order_id, $1)) = ANY ($3) OR btrim(order_id, $1) = '')
+GROUP BY order_id ORDER BY 3 DESC, 2 LIMIT $4
+"""
+
+# What somebody has set since this version's migration is meant as it is.
+_SET_SINCE = """
+EXISTS (
+    SELECT FROM audit WHERE path = 'offers/' || goal.offer_id || '/goals/' || goal.id
+        AND at > (SELECT applied_at FROM migration WHERE name = '0032_money.sql')
+        AND (before IS NULL OR (before->>'{field}') IS DISTINCT FROM (after->>'{field}'))
+)
+"""
+
+# A base goal is judged by the migration. Other goals were made by somebody, whose price or default it may be.
+_GOALS_AT_0 = f"""
+SELECT goal.id, goal.name, offer.id, offer.name FROM goal JOIN offer ON offer.id = offer_id
+WHERE is_priced AND NOT is_base AND (payout, revenue) = (0, 0) AND NOT takes_payout
+    AND goal.status = 'active' AND NOT goal.is_archived AND offer.status = 'active' AND NOT offer.is_archived
+    AND NOT EXISTS (
+        SELECT FROM goal_price AS noted WHERE noted.goal_id = goal.id
+            AND (noted.payout > 0 OR noted.revenue > 0))
+    AND NOT {_SET_SINCE.format(field="is_priced")}
 ORDER BY goal.id LIMIT $1
-"""
+"""  # noqa: S608
 
-# A UUID with hyphens or without them, and not the nil one: the form of an advertising id.
-_DEVICE_ID = "^(?!0{8}-?(0{4}-?){3}0{12}$)([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+_CHILD_WINDOWS = f"""
+SELECT goal.id, goal.name, offer_id, parent_goal_id, click_window FROM goal
+WHERE parent_goal_id IS NOT NULL AND click_window IS NOT NULL AND NOT is_archived
+    AND NOT {_SET_SINCE.format(field="click_window")}
+ORDER BY goal.id LIMIT $1
+"""  # noqa: S608
+
+# Approved at nothing, though there is no price, or one that somebody set later. What an import says stands,
+# and so does a percentage: of no sale it is 0.
+_BOOKED_AT_0 = f"""
+SELECT offer_id, goal_id, count(*), min(id), max(payout) FILTER (WHERE payout_type = 'fixed'),
+    currency FROM (
+    SELECT sold.id, sold.offer_id, sold.goal_id, price.payout, price.revenue, price.currency,
+        price.payout_type, price.revenue_type
+    FROM (
+        SELECT * FROM conversion
+        WHERE status = 'approved' AND (payout, revenue, refunded) = (0, 0, 0) AND NOT is_over_cap
+            AND NOT is_test
+        ORDER BY id DESC LIMIT $1
+    ) AS sold LEFT JOIN LATERAL ({
+    PRICE_OF.format(
+        goal="sold.goal_id",
+        affiliate="sold.affiliate_id",
+        country="sold.country_code",
+        at="to_timestamp(click_millis(sold.click_hash) / 1000.0)",
+    )
+}) AS price ON true
+    WHERE NOT EXISTS (SELECT FROM conversion_change WHERE conversion_id = sold.id AND source = 'import')
+) AS booked
+WHERE payout_type IS NULL
+    OR (payout_type = 'fixed' AND payout > 0) OR (revenue_type = 'fixed' AND revenue > 0)
+GROUP BY offer_id, goal_id, currency ORDER BY 3 DESC, 2 LIMIT $2
+"""  # noqa: S608
+
+# A UUID with hyphens or without them: the form of an advertising id.
+_DEVICE_ID = "^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
 _DEVICE_IDS = """
 SELECT affiliate_id, name, value, count(*) AS clicks
-FROM click CROSS JOIN LATERAL (VALUES ('gaid', gaid), ('idfa', idfa)) AS sent (name, value)
-WHERE hash >= $1::uuid AND value <> '' AND btrim(value, $2) !~* $3
-GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $4
+FROM (
+    SELECT affiliate_id, gaid, idfa FROM click WHERE hash >= $1::uuid ORDER BY hash DESC LIMIT $6
+) AS latest CROSS JOIN LATERAL (VALUES ('gaid', gaid), ('idfa', idfa)) AS sent (name, value)
+WHERE value <> ''
+    AND (btrim(value, $2) !~* $3 OR translate(lower(btrim(value, $2)), '-', '') = ANY ($4))
+GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $5
+"""
+
+# An IPv4 address is judged here: most are one. The inner LIMIT has each click looked up by itself: a join may
+# read the whole table.
+_IPV4 = "^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\\.|$)){4}$"
+_IMPORTED_IPS = """
+SELECT ip, count(*) FROM (SELECT hash FROM legacy_click LIMIT $1) AS imported
+CROSS JOIN LATERAL (SELECT ip FROM click WHERE hash = imported.hash LIMIT 1) AS found
+WHERE ip <> '' AND ip !~ $2 GROUP BY ip ORDER BY 2 DESC, 1
 """
 
 _WORDS = """
 SELECT key, sum(gross)::bigint AS clicks FROM report_count
 WHERE quarters = 96 AND dimension = $1 AND key <> '' GROUP BY key ORDER BY clicks DESC
+"""
+_GOAL_NAMES = """
+SELECT goal.id, goal.offer_id, goal.name, goal.code, goal.is_archived
+FROM goal JOIN offer ON offer.id = offer_id WHERE NOT goal.is_archived AND NOT offer.is_archived
+ORDER BY offer_id, goal.id
 """
 
 
@@ -56,13 +145,42 @@ class OrderPair(NamedTuple):
     plain_id: int
 
 
-class UnpricedGoal(NamedTuple):
-    """A goal for which nobody has set a price above 0."""
+class AbsentOrderId(NamedTuple):
+    """An order id that is read as absent."""
+
+    order_id: str
+    first_id: int  # of a conversion that has it
+    conversions: int
+
+
+class GoalAt0(NamedTuple):
+    """A goal with the price 0, of which nobody can tell whether somebody set it."""
 
     id: int
     name: str
     offer_id: int
     offer_name: str
+
+
+class ChildWindow(NamedTuple):
+    """A goal with a parent and a window of its own."""
+
+    id: int
+    name: str
+    offer_id: int
+    parent_goal_id: int
+    click_window: int  # seconds
+
+
+class BookedAt0(NamedTuple):
+    """Conversions of a goal that were approved at 0."""
+
+    offer_id: int
+    goal_id: int
+    conversions: int
+    first_id: int
+    payout: Decimal | None  # the highest fixed one that holds for one of them
+    currency: str | None  # None: there is no price yet
 
 
 class DeviceId(NamedTuple):
@@ -74,23 +192,58 @@ class DeviceId(NamedTuple):
     clicks: int
 
 
+class NamedGoal(NamedTuple):
+    """A goal, and what postbacks may name it by."""
+
+    id: int
+    offer_id: int
+    name: str
+    code: str | None
+    is_archived: bool
+
+
 async def order_id_pairs(connection: Connection) -> list[OrderPair]:
     return [OrderPair(*row) for row in await connection.fetch(_ORDER_ID_PAIRS, _AT_ENDS, MOST)]
 
 
-async def goals_without_price(connection: Connection) -> list[UnpricedGoal]:
-    return [UnpricedGoal(*row) for row in await connection.fetch(_GOALS_WITHOUT_PRICE, MOST)]
+async def absent_order_ids(connection: Connection) -> list[AbsentOrderId]:
+    rows = await connection.fetch(_ABSENT_ORDER_IDS, _AT_ENDS, f"^({MACRO})$", list(NOTHING), MOST)
+    return [AbsentOrderId(*row) for row in rows]
+
+
+async def goals_at_0(connection: Connection) -> list[GoalAt0]:
+    return [GoalAt0(*row) for row in await connection.fetch(_GOALS_AT_0, MOST)]
+
+
+async def child_windows(connection: Connection) -> list[ChildWindow]:
+    return [ChildWindow(*row) for row in await connection.fetch(_CHILD_WINDOWS, MOST)]
+
+
+async def booked_at_0(connection: Connection) -> list[BookedAt0]:
+    """Of the latest conversions at 0, at most BOOKED."""
+    return [BookedAt0(*row) for row in await connection.fetch(_BOOKED_AT_0, BOOKED, MOST)]
 
 
 async def device_ids(connection: Connection, first_hash: str) -> list[DeviceId]:
-    """Of clicks from a hash on."""
-    rows = await connection.fetch(_DEVICE_IDS, first_hash, _AT_ENDS, _DEVICE_ID, MOST)
+    """Of clicks from a hash on, and at most of the latest CLICKS of them."""
+    none = [id_.replace("-", "") for id_ in NO_DEVICES]
+    rows = await connection.fetch(_DEVICE_IDS, first_hash, _AT_ENDS, _DEVICE_ID, none, MOST, CLICKS)
     return [DeviceId(*row) for row in rows]
+
+
+async def imported_ips(connection: Connection) -> Counter[str]:
+    """What clicks with an earlier id have for an address, if it is not one of IPv4."""
+    return Counter(dict(await connection.fetch(_IMPORTED_IPS, IMPORTED_CLICKS, _IPV4)))
 
 
 async def words(connection: Connection, dimension: str) -> list[tuple[str, int]]:
     """The words that clicks have in a dimension of reports, and how many clicks."""
     return [tuple(row) for row in await connection.fetch(_WORDS, dimension)]
+
+
+async def named_goals(connection: Connection) -> list[NamedGoal]:
+    """Those that postbacks may name. The goals of an offer follow each other."""
+    return [NamedGoal(*row) for row in await connection.fetch(_GOAL_NAMES)]
 
 
 _AT_ENDS = AT_ENDS.replace("\0", "")  # which PostgreSQL stores in no text

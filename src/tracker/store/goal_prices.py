@@ -17,7 +17,7 @@ _NOTHING = Decimal(0)
 
 # The terms that were in force when the click was followed, the most specific ones that pay. A click from
 # before the first price that was set for it gets that price, and not a later one.
-_PRICE_OF = f"""
+PRICE_OF = f"""
 SELECT {", ".join(_NAMES)} FROM (
     SELECT DISTINCT ON (affiliate_id, country_code) noted.*
     FROM goal_price AS noted, (
@@ -31,14 +31,15 @@ SELECT {", ".join(_NAMES)} FROM (
 ) AS held WHERE payout IS NOT NULL
 ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
 """  # noqa: S608
-_PRICE = _PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
+"""To be formatted with expressions for goal, affiliate, country and time (at)."""
+_PRICE = PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
 
 # Only these have an amount that an approval changes or puts in doubt.
 _OPEN = f"""
 SELECT sold.id, sold.is_unpriced, {", ".join(f"sold.{name}" for name in Amounts._fields)},
     {", ".join(f"price.{name}" for name in _NAMES)}
 FROM conversion AS sold LEFT JOIN LATERAL ({
-    _PRICE_OF.format(
+    PRICE_OF.format(
         goal="sold.goal_id",
         affiliate="sold.affiliate_id",
         country="sold.country_code",
@@ -62,18 +63,20 @@ ORDER BY 5 DESC, offer.id, goal.id
 """
 
 
+# Every unit divides 1, so whole amounts are never finer.
 _FIXED = """
-SELECT 'goal ' || goal.id || ' ' || side.name, side.amount, currency
+SELECT offer_id, goal.id, NULL, side.name, side.amount, currency
 FROM goal, LATERAL (VALUES
     ('payout', payout, payout_type), ('revenue', revenue, revenue_type)
 ) AS side (name, amount, kind)
-WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount)
+WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount) AND ($1::bigint IS NULL OR goal.id = $1)
 UNION ALL
-SELECT 'terms ' || terms.id || ' of goal ' || goal.id || ' ' || side.name, side.amount, currency
+SELECT offer_id, goal.id, terms.id, side.name, side.amount, currency
 FROM goal_terms AS terms JOIN goal ON goal.id = goal_id, LATERAL (VALUES
     ('payout', terms.payout, payout_type), ('revenue', terms.revenue, revenue_type)
 ) AS side (name, amount, kind)
-WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount)
+WHERE kind = 'fixed' AND NOT is_archived AND amount <> trunc(amount) AND ($1::bigint IS NULL OR goal.id = $1)
+ORDER BY 1, 2, 3 NULLS FIRST, 4
 """
 
 
@@ -84,6 +87,23 @@ class OpenAmounts(NamedTuple):
     is_unpriced: bool
     money: Amounts
     price: Price
+
+
+class FineAmount(NamedTuple):
+    """A fixed amount that has more decimals than its currency."""
+
+    offer_id: int
+    goal_id: int
+    terms_id: int | None  # None: the goal's own
+    side: str  # payout or revenue
+    amount: Decimal
+    currency: str
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{show(self.amount)} {self.currency} is finer than the currency's unit of {unit(self.currency)}"
+        )
 
 
 class Unpriced(NamedTuple):
@@ -120,13 +140,10 @@ async def without_price(source: Connection | Pool) -> list[Unpriced]:
     return [Unpriced._make(row) for row in await source.fetch(_WITHOUT)]
 
 
-async def finer_than_units(source: Connection | Pool) -> list[str]:
-    """Fixed amounts that have more decimals than their currency."""
-    return [
-        f"{what} is {show(amount)} {currency}: finer than the currency's unit of {unit(currency)}"
-        for what, amount, currency in await source.fetch(_FIXED)
-        if amount % unit(currency)
-    ]
+async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
+    """Fixed amounts of a goal and its terms, or of all goals, that nobody can pay out exactly."""
+    found = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
+    return [fine for fine in found if fine.amount % unit(fine.currency)]
 
 
 def _price(row: tuple[object, ...], currency: str) -> Price:

@@ -44,10 +44,25 @@ UNION SELECT legacy_id, checked_legacy.hash FROM wanted JOIN checked_legacy USIN
 _FORGET_CHECKED = "TRUNCATE checked_legacy"
 
 
+class Written(NamedTuple):
+    """The earlier id as it was written, and the hash that earlier versions made of it."""
+
+    legacy_id: str
+    hash: str
+
+
 class ImportedClick(NamedTuple):
     row: ClickRow
     legacy_id: str | None
     named: tuple[str, ...]  # the fields of the row that the file has
+    written: Written | None = None  # None: as it is
+
+    def as_written(self) -> ImportedClick:
+        """The same under its earlier id as it was written."""
+        assert self.written
+        group_hash = self.written.hash if self.row.group_hash == self.row.hash else self.row.group_hash
+        row = self.row._replace(hash=self.written.hash, group_hash=group_hash)
+        return ImportedClick(row, self.written.legacy_id, self.named)
 
 
 class ClickStore:
@@ -66,6 +81,7 @@ class ClickStore:
 
     async def store(self, items: Sequence[ImportedClick]) -> Batch:
         """Store clicks, in a transaction of the caller's; they stand as they were stored first."""
+        items = await self._as_known(items)
         refused = await self._note_legacy(items)
         taken = [item.row for place, item in enumerate(items) if place not in refused]
         await clicks.stage(self._connection, taken)
@@ -81,6 +97,7 @@ class ClickStore:
 
     async def check(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        items = await self._as_known(items)
         wanted = [(item.legacy_id, item.row.hash) for item in items if item.legacy_id is not None]
         if not wanted:
             return {}
@@ -91,12 +108,13 @@ class ClickStore:
 
     async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
         """What the table should have of some clicks, and what it has."""
+        items = await self._as_known(items)
         refused = await self._of_others(items)
         taken = {place: item for place, item in enumerate(items) if place not in refused}
         columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
         found = await self._rows({item.row.hash for item in taken.values()}, columns)
         wanted, there, differing = [], [], {}
-        for place, (row, _, named) in taken.items():
+        for place, (row, _, named, _) in taken.items():
             stored = found.get(row.hash)
             if stored and stored["is_converted"]:  # exports show its conversions' adv_sub… for its own
                 named = tuple(name for name in named if name not in ADV_SUBS)
@@ -107,6 +125,16 @@ class ClickStore:
             if wanted[-1] != there[-1]:
                 differing[place] = tuple(name for name in named if getattr(row, name) != stored[name])
         return Comparison(summed(wanted), summed(there), differing)
+
+    async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
+        """Look for earlier ids as they were written first, then trimmed."""
+        texts = [item.written.legacy_id for item in items if item.written]
+        if not texts:
+            return items
+        known = {legacy_id for legacy_id, _ in await self._connection.fetch(_LEGACY, texts)}
+        return [
+            item.as_written() if item.written and item.written.legacy_id in known else item for item in items
+        ]
 
     async def _rows(self, hashes: Collection[str], columns: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """The columns of the clicks that there are, by their hashes."""

@@ -80,6 +80,15 @@ _CHANGING = (
 )
 COMPARED = (*_FIXED, *_CHANGING, "status")
 """The columns that the table must have as a file has them."""
+# Earlier versions kept ids as they were written. A row that is there so is the one that is meant.
+_AS_WRITTEN = """
+SELECT place, by_hash.id IS NOT NULL, by_order.id IS NOT NULL
+FROM unnest($1::integer[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
+    AS wanted (place, hash, advertiser_id, goal_id, order_id)
+LEFT JOIN conversion AS by_hash ON by_hash.hash = wanted.hash
+LEFT JOIN conversion AS by_order ON (by_order.advertiser_id, by_order.goal_id, by_order.order_id)
+    = (wanted.advertiser_id, wanted.goal_id, wanted.order_id)
+"""
 _IN_THE_WAY = """
 SELECT wanted.hash FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
     AS wanted (hash, click_hash, advertiser_id, goal_id, order_id)
@@ -139,6 +148,7 @@ class ImportedConversion(NamedTuple):
     goal_id: int | None
     goal: str  # code or name of the goal, if it has no id here; without either it is the base goal
     order_id: str | None
+    order_text: str | None  # the same as it was written
     word: str  # for the status
     is_over_cap: bool
     sale_status: str
@@ -153,6 +163,7 @@ class ImportedConversion(NamedTuple):
     created_at: datetime
     updated_at: datetime
     named: tuple[str, ...]  # what the file has of COMPARED
+    written_hash: str  # made of its earlier id as it was written, as earlier versions did
 
 
 class _Goal(NamedTuple):
@@ -249,7 +260,23 @@ class ConversionStore:
                 rows[place] = _row(item, click, goal, status)
             else:
                 refused[place] = _why_not(item, click, goal)
+        await self._find_as_written(rows)
         return rows, refused
+
+    async def _find_as_written(self, rows: Mapping[int, _Row]) -> None:
+        """Look for ids as they were written first, then trimmed."""
+        others = [
+            (place, row["written_hash"], row["advertiser_id"], row["goal_id"], row["order_text"])
+            for place, row in rows.items()
+            if (row["written_hash"], row["order_text"]) != (row["hash"], row["order_id"])
+        ]
+        if not others:
+            return
+        columns = zip(*others, strict=True)
+        for place, has_hash, has_order in await self._connection.fetch(_AS_WRITTEN, *columns):
+            row = rows[place]
+            row["hash"] = row["written_hash"] if has_hash else row["hash"]
+            row["order_id"] = row["order_text"] if has_order else row["order_id"]
 
     async def _read_goals(self) -> None:
         goals = [_Goal(*row) for row in await self._connection.fetch(_GOALS)]

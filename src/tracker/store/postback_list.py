@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from tracker.clickhash import first_hash_at, is_click_hash, millis_of
-from tracker.domain.normalise import trim
+from tracker.domain.normalise import hash_, trim
 from tracker.store import walk
 from tracker.store.click_counts import ALL_TIME, Span
 from tracker.store.click_list import Order, Page, Value
@@ -75,8 +75,8 @@ def _walked(postbacks: PostbackFilter, order: Order) -> Walked:
 def _written(click_id: str) -> list[str]:
     """How a click id may stand in the log: as it is asked for, trimmed, and as a hash."""
     plain = trim(click_id)
-    hash_ = plain.replace("-", "").lower()
-    return list(dict.fromkeys((click_id, plain, *((hash_,) if is_click_hash(hash_) else ()))))
+    hashes = [hash_(plain)] if is_click_hash(hash_(plain)) else []
+    return list(dict.fromkeys((click_id, plain, *hashes)))
 
 
 def _page(part: Part, zone: tzinfo) -> Page:

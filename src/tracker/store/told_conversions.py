@@ -9,7 +9,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from tracker.conversion import DEFAULT_WORDS, ConversionStatus, Postback, Source, meaning, no_status
+from tracker.conversion import (
+    DEFAULT_WORDS,
+    ConversionStatus,
+    Postback,
+    Source,
+    goals_named,
+    meaning,
+    no_status,
+)
 from tracker.store import conversions, status_words
 from tracker.store.conversions import Taken
 from tracker.store.created import Conflict
@@ -30,28 +38,28 @@ FROM conversion WHERE {column} = $1
 # looked for as it was written, then in its normal form.
 _MATCH = """
 WITH told AS MATERIALIZED (
-    SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
-        AS told (line, hash, order_id, order_text, goal_id, advertiser_id)
+    SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
+        AS told (line, hash, order_id, order_text, advertiser_id)
 ), found AS (
-    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    SELECT line, conversion.id, told.advertiser_id
     FROM told JOIN conversion ON conversion.hash = told.hash
     UNION
-    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    SELECT line, conversion.id, told.advertiser_id
     FROM told JOIN conversion ON conversion.click_hash = told.hash
     UNION
-    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    SELECT line, conversion.id, told.advertiser_id
     FROM told JOIN conversion ON conversion.order_id = told.order_text
     UNION
-    SELECT line, conversion.id, told.goal_id, told.advertiser_id
+    SELECT line, conversion.id, told.advertiser_id
     FROM told JOIN conversion ON conversion.order_id = told.order_id
     WHERE NOT EXISTS (SELECT FROM conversion WHERE conversion.order_id = told.order_text)
 )
-SELECT line, min(id) AS id, count(*) AS ids, min(conversion.advertiser_id) AS advertiser_id
+SELECT line, id, conversion.advertiser_id, offer_id, goal_id
 FROM found JOIN conversion USING (id)
-WHERE (found.goal_id IS NULL OR found.goal_id = conversion.goal_id)
-    AND (found.advertiser_id IS NULL OR found.advertiser_id = conversion.advertiser_id)
-GROUP BY line
+WHERE found.advertiser_id IS NULL OR found.advertiser_id = conversion.advertiser_id
+ORDER BY line, id
 """
+_GOALS = "SELECT id, offer_id, name, code, is_archived FROM goal WHERE offer_id = ANY ($1)"
 _LAST_CLOSE = "SELECT max(until) FROM period_close"
 _CLOSE = """
 INSERT INTO period_close (until, author) VALUES ($1, $2)
@@ -75,7 +83,7 @@ class Line(NamedTuple):
     hash: str | None
     order_id: str | None
     order_text: str | None  # the same as it was written
-    goal_id: int | None
+    goal: str  # id, code or name; "" if none is named
     advertiser_id: int | None
     word: str  # for the status
     sale_status: str | None
@@ -179,24 +187,22 @@ async def _reserve(connection: Connection, request: Request) -> Sequence[Postbac
 
 
 async def _set_statuses(connection: Connection, lines: Sequence[Line], author: str) -> list[LineResult]:
-    named = [line[:6] for line in lines]
-    columns = zip(*named, strict=True) if named else [()] * 6
-    found = {row["line"]: row for row in await connection.fetch(_MATCH, *columns)}
+    found = await _find_all(connection, lines)
     words = await status_words.read(connection, {line.word for line in lines})
     known = {word for _, word in words} | DEFAULT_WORDS.keys()
     ids: dict[int, _Wanted] = {}  # by conversion, the line that is to be done
     refused: dict[int, str] = {}
     for line in lines:
-        match = found.get(line.number)
+        match = found[line.number]
         reason = "" if line.word in known else f"status {no_status()}"
-        reason = reason or _why_not(match and match["ids"])
-        status = meaning(line.word, match and match["advertiser_id"], words)
-        if match and not reason and match["id"] in ids:
-            reason = f"is of the same conversion as line {ids[match['id']].line.number}"
+        reason = reason or match.reason
+        status = meaning(line.word, match.advertiser_id, words)
+        if not reason and match.id in ids:
+            reason = f"is of the same conversion as line {ids[match.id].line.number}"
         if not reason and status is None:
             reason = f"status {line.word!r} is no word of its advertiser"
-        if match and status and not reason:
-            ids[match["id"]] = _Wanted(line, status)
+        if status and not reason:
+            ids[match.id] = _Wanted(line, status)
         refused[line.number] = reason
     done = await _set_each(connection, ids, author)
     return [
@@ -207,13 +213,66 @@ async def _set_statuses(connection: Connection, lines: Sequence[Line], author: s
     ]
 
 
-def _why_not(matches: int | None) -> str:
-    if not matches:
-        return NO_CONVERSION
-    return "" if matches == 1 else f"is of {matches} conversions: give goal_id or advertiser_id too"
+async def _find_all(connection: Connection, lines: Sequence[Line]) -> dict[int, _Match]:
+    """The one conversion of each line, or why it has none."""
+    named = [(line.number, line.hash, line.order_id, line.order_text, line.advertiser_id) for line in lines]
+    columns = zip(*named, strict=True) if named else [()] * 5
+    found: defaultdict[int, list[_Candidate]] = defaultdict(list)
+    for number, *candidate in await connection.fetch(_MATCH, *columns):
+        found[number].append(_Candidate(*candidate))
+    goals: defaultdict[int, list[_Goal]] = defaultdict(list)
+    of_offers = {each.offer_id for line in lines if line.goal for each in found.get(line.number, ())}
+    for goal in await connection.fetch(_GOALS, list(of_offers)) if of_offers else ():
+        goals[goal["offer_id"]].append(_Goal(*goal))
+    return {line.number: _match(line, found.get(line.number, []), goals) for line in lines}
+
+
+def _match(line: Line, candidates: Sequence[_Candidate], goals: Mapping[int, Sequence[_Goal]]) -> _Match:
+    if not candidates:
+        return _Match(reason=NO_CONVERSION)
+    if line.goal:
+        by_id = [each for each in candidates if str(each.goal_id) == line.goal]
+        named = {each.offer_id: goals_named(line.goal, goals.get(each.offer_id, ())) for each in candidates}
+        if not by_id and any(len(own) > 1 for own in named.values()):
+            return _Match(reason=f"goal {line.goal!r} is the code or name of several: give its id")
+        if not by_id and not any(named.values()) and not line.goal.isdecimal():
+            return _Match(reason=f"goal {line.goal!r} is the code or name of no goal of its offer")
+        candidates = by_id or [
+            each for each in candidates if each.goal_id in (goal.id for goal in named[each.offer_id])
+        ]
+    if not candidates:
+        return _Match(reason=NO_CONVERSION)
+    if len(candidates) > 1:
+        return _Match(reason=f"is of {len(candidates)} conversions: give goal_id or advertiser_id too")
+    return _Match(candidates[0].id, candidates[0].advertiser_id)
 
 
 NO_CONVERSION = "is of no conversion"
+
+
+class _Candidate(NamedTuple):
+    """A conversion that a line's hash or order id may mean."""
+
+    id: int
+    advertiser_id: int
+    offer_id: int
+    goal_id: int
+
+
+class _Goal(NamedTuple):
+    id: int
+    offer_id: int
+    name: str
+    code: str | None
+    is_archived: bool
+
+
+class _Match(NamedTuple):
+    """The conversion of a line, or why there is none."""
+
+    id: int = 0
+    advertiser_id: int | None = None
+    reason: str = ""
 
 
 class _Wanted(NamedTuple):

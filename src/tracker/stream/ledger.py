@@ -24,6 +24,7 @@ LEDGER_HOURS = 40 * 24
 UNKNOWN = 0
 """The minute under which entries are counted whose hash cannot be read."""
 
+_SLOTS = b"slots:{0}"  # the run id of the edge that a slot belongs to
 _LOOKED_AT = 1_000  # entries from the stream's beginning
 _CHUNK = 1_000  # entries of a recount that are read at a time
 _PARTITIONS = range(MAX_PARTITIONS)  # one that was given up may have counts, and clicks, still
@@ -149,16 +150,32 @@ class StreamLedger:
         for word in words:
             await self._client.hdel(b"edges:{%d}" % word.partition, word.field)
 
-    async def words_here(self, partition: int) -> list[Word]:
-        """The words of all edges on one partition."""
-        return _words(partition, await self._client.hgetall(b"edges:{%d}" % partition))
+    async def words_here(self, partition: int) -> tuple[int, list[Word]]:
+        """The stream server's clock, and the words of all edges on one partition."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(b"edges:{%d}" % partition)
+            time, edges = await pipe.execute()
+        return _millis_of_time(time), _words(partition, edges)
+
+    async def owner(self, slot: int, run: str) -> str:
+        """The run id of the edge that a slot belongs to: this one, if it belonged to nobody."""
+        owner: bytes | None = await self._client.hget(_SLOTS, slot)
+        if owner is None:
+            await self._client.hsetnx(_SLOTS, slot, run)
+            owner = await self._client.hget(_SLOTS, slot)
+        return owner.decode() if owner else run
+
+    async def take_slot(self, slot: int, run: str) -> None:
+        """Let a slot belong to another edge: the one that it belonged to is dead."""
+        await self._client.hset(_SLOTS, slot, run)
 
     async def words(self) -> tuple[int, list[Word]]:
         """The stream server's clock, and the words of all edges."""
-        seconds, micros = await self._client.time()
+        now = _millis_of_time(await self._client.time())
         edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
         words = [word for partition in _PARTITIONS for word in _words(partition, edges[partition])]
-        return seconds * 1000 + micros // 1000, words
+        return now, words
 
     async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
         """The start of the first minute before a time that has anything in flight, if one has."""
@@ -220,6 +237,11 @@ def _word(partition: int, edge: str, text: bytes) -> Word:
     until, said, spooled = text.split(b" ", 2)
     by_minute = {int(minute): count for minute, count in json.loads(spooled).items()}
     return Word(partition, slot, run, int(until), int(said), by_minute)
+
+
+def _millis_of_time(time: tuple[int, int]) -> int:
+    seconds, micros = time
+    return seconds * 1000 + micros // 1000
 
 
 def _fields(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterable[dict[bytes, bytes]]:

@@ -37,6 +37,7 @@ _HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quota
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
 _CONTROL = struct.Struct(">cIQ16s")
+_FORMER = struct.Struct(">cIQ")
 _BINARY_HASH_AT = slice(_CONTROL.size - 16, _CONTROL.size)  # in a control
 _MILLIS_AT = slice(_CONTROL.size - 16, _CONTROL.size - 10)  # in a control: the hash's first bytes
 _NETWORK_AT = 25  # in the control's word: above the window
@@ -90,7 +91,7 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
 def _control(click: Click, outcomes: Outcomes) -> bytes:
     """What record_clicks.lua needs to know of a click; its head says how that is laid out."""
     offer = click.offer
-    fingerprint = click.visitor_key ^ offer.id * _OFFER_SPREAD
+    fingerprint = of_offer = click.visitor_key ^ offer.id * _OFFER_SPREAD
     if offer.unique_per_affiliate:
         fingerprint ^= click.affiliate.id * _AFFILIATE_SPREAD
     if outcomes.unique.status is not _ACCEPTED or click.bot_reason is not None or click.is_test:
@@ -99,9 +100,23 @@ def _control(click: Click, outcomes: Outcomes) -> bytes:
         kind = _TAKES if outcomes.duplicate.status is _ACCEPTED else _TAKES_UNLESS_DUPLICATE
     word = network_number(click.visitor.ip) << _NETWORK_AT | offer.unique_window
     control = _CONTROL.pack(kind, word, fingerprint & _MASK, bytes.fromhex(click.hash))
+    if offer.former_uniqueness:
+        control += _former_places(click, of_offer)
     if not click.counters or kind is _LOOKS:
         return control
     return control + _packed(click.counters)
+
+
+def _former_places(click: Click, of_offer: int) -> bytes:
+    """Where settings of before the offer was changed may remember the visitor."""
+    of_affiliate = of_offer ^ click.affiliate.id * _AFFILIATE_SPREAD
+    return b"".join(
+        [
+            _FORMER.pack(b"f", window, (of_affiliate if per_affiliate else of_offer) & _MASK)
+            for window, per_affiliate, until in click.offer.former_uniqueness
+            if click.millis < until
+        ]
+    )
 
 
 @lru_cache(65_536)

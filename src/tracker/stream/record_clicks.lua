@@ -27,6 +27,8 @@
 --             'L' nothing, its first hash is looked up, 'N' nothing; number of the visitor's network (7 bits,
 --             0 = none) and window in seconds (25 bits), big-endian; fingerprint of (offer, visitor) (8);
 --             click hash (16).
+--             Then an item for each former setting of uniqueness that may remember the visitor: 'f'; window in
+--             seconds (4); fingerprint (8).
 --             Then an item for each cap: 'c' counts clicks, 'u' uniques; limit (6); when its period ends,
 --             Unix seconds, 0 = never (6); length of its name (1); name
 --   record    appended as it is
@@ -38,9 +40,11 @@
 --
 -- A script is not rolled back: all is checked before the first write.
 
-local FIRST, CONTROL, CAP, NO_HASH = 11, 29, 14, string.rep('\0', 16)
+local FIRST, CONTROL, FORMER, CAP, NO_HASH = 11, 29, 13, 14, string.rep('\0', 16)
 local NETWORK = 33554432     -- 2^25: the network's number stands above the window
+local FINGERPRINT = 6        -- where it is in a control
 local NEAR = {0, -1, 1}      -- slices to look in, seen from the click's own
+local KEPT = {0, -1, 1, -2}  -- the same of a former window: its slices may be there for longer than it
 local LATE = 3600000         -- ms that slices and counts outlive their time, or the call: clicks may be late
 local LEDGER = 40 * 86400    -- seconds that an hour of the ledger outlives its last new count: longer than a lane
 local byte, sub, floor = string.byte, string.sub, math.floor
@@ -55,8 +59,17 @@ local function six_bytes(text, at)
   return (a * 256 + b) * 4294967296 + four_bytes(text, at + 2)
 end
 
-local function read_caps(control)
-  local caps, at = {}, CONTROL + 1
+local function read_formers(control)
+  local formers, at = {}, CONTROL + 1
+  while sub(control, at, at) == 'f' and at + FORMER - 1 <= #control and four_bytes(control, at + 1) > 0 do
+    formers[#formers + 1] = {window = four_bytes(control, at + 1) * 1000, fingerprint = at + 5}
+    at = at + FORMER
+  end
+  return formers[1] and formers, at
+end
+
+local function read_caps(control, at)
+  local caps = {}
   while at <= #control do
     local kind, length = sub(control, at, at), byte(control, at + CAP - 1)
     if (kind ~= 'c' and kind ~= 'u') or not length or at + CAP + length - 1 > #control then return end
@@ -83,10 +96,13 @@ if not sequence or not MODES[mode] or not tonumber(ARGV[3]) or #KEYS ~= 4
   return redis.error_reply('BADBATCH wrong number of keys or arguments')
 end
 local is_look, is_late = mode == 'look', mode == 'spooled' or mode == 'uncertain'
-local caps = {}              -- of the clicks that have any, by their place in ARGV
+local formers, caps = {}, {} -- of the clicks that have any, by their place in ARGV
 for i = FIRST, #ARGV, 2 do
-  local control = ARGV[i]
-  if #control > CONTROL then caps[i] = read_caps(control) end
+  local control, at = ARGV[i], nil
+  if #control > CONTROL then
+    formers[i], at = read_formers(control)
+    caps[i] = read_caps(control, at)
+  end
   if #control < CONTROL or #control > CONTROL and not caps[i] or not is_sound(control) then
     return redis.error_reply('BADBATCH control ' .. i .. ' is malformed')
   end
@@ -116,21 +132,32 @@ local function expire(key, at) redis.call('PEXPIREAT', key, math.max(at, now) + 
 -- the next one only if another edge's clock is ahead.
 --
 -- What of a bucket's name stands before the slice, and after: numbers are slow to write, so once for all slices.
-local function bucket(window, control)
-  local high, low = byte(control, 6, 7)
+local function bucket(window, control, fingerprint)
+  local high, low = byte(control, fingerprint, fingerprint + 1)
   return ARGV[4] .. window .. ':', ':' .. high * 256 + low
 end
 
 -- The first click of the window that `at` falls into, or else of one that it comes too late to have begun.
-local function first_hash(window, at, before, after, field)
-  local slice, later = floor(at / window), nil
-  for i = 1, #NEAR do
-    local first = redis.call('HGET', before .. slice + NEAR[i] .. after, field)
+-- It is kept by slices of `slicing`: the window itself, or the one before the offer was changed.
+local function first_hash(near, slicing, window, at, before, after, field)
+  local slice, later = floor(at / slicing), nil
+  for i = 1, #near do
+    local first = redis.call('HGET', before .. slice + near[i] .. after, field)
     local age = first and at - six_bytes(first, 1)
     if age and age >= 0 and age < window then return first end
     if age and age < 0 and age > -window then later = later or first end
   end
   return later
+end
+
+-- The first click, by the window of now, of a visitor whom former settings remember.
+local function first_of_before(formers, window, at, control)
+  for _, former in ipairs(formers) do
+    local before, after = bucket(former.window, control, former.fingerprint)
+    local field = sub(control, former.fingerprint + 2, former.fingerprint + 7)
+    local first = first_hash(KEPT, former.window, window, at, before, after, field)
+    if first then return first end
+  end
 end
 
 -- The memory that visitors take is an estimate from one visitor in SAMPLE. All that it needs is in this one
@@ -229,14 +256,24 @@ local function add(caps, is_unique)
 end
 
 -- Late clicks were answered: nothing is refused to them any more, and a cap counts them though it is full.
-local function verdict(control, at, caps)
+local function verdict(control, at, caps, formers)
   local kind = sub(control, 1, 1)
   if kind == 'N' then return (is_late and '3' or '0') .. NO_HASH end
   local word = four_bytes(control, 2)
   local window, network = word % NETWORK * 1000, floor(word / NETWORK)
-  local before, after = bucket(window, control)
-  local field = sub(control, 8, 13)
-  local first = first_hash(window, at, before, after, field)
+  local before, after = bucket(window, control, FINGERPRINT)
+  local field = sub(control, FINGERPRINT + 2, FINGERPRINT + 7)
+  local first = first_hash(NEAR, window, window, at, before, after, field)
+  if formers and not first then
+    first = first_of_before(formers, window, at, control)
+    -- From now on it is remembered by the setting of now, for as long as that says.
+    if first and kind ~= 'L' and not is_look then
+      memory = memory or open_memory()
+      if memory.has_room(network) then
+        remember(window, six_bytes(first, 1), before, after, field, first, network)
+      end
+    end
+  end
   if kind == 'L' then return (is_late and '3' or '0') .. (first or NO_HASH) end
   if not is_late then
     if kind == 'D' and first then return '1' .. first end
@@ -265,7 +302,7 @@ for i = FIRST, #ARGV, 2 do
   if before ~= '0' and before ~= '4' then -- else it is recorded as it was answered
     local at = six_bytes(control, 14)
     local has_counted = before == '1' and sub(control, 1, 1) == 'U'
-    local answer = verdict(control, at, not has_counted and caps[i] or nil)
+    local answer = verdict(control, at, not has_counted and caps[i] or nil, formers[i])
     if not is_look then
       redis.call('XADD', KEYS[1], '*', 'a', answer, 'r', ARGV[i + 1])
       local minute = floor(at / 60000)

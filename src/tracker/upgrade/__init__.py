@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from tracker.store.pool import Connection
-from tracker.upgrade import device_ids, goals, names, order_ids, targeting, urls, words
+from tracker.upgrade import addresses, device_ids, goals, names, order_ids, targeting, urls, words
 from tracker.upgrade.concern import Concern
 
 Check = Callable[[Connection], Awaitable[list[Concern]]]
@@ -24,7 +24,12 @@ CHECKS: Mapping[str, Check] = {
     "names": names.find,
     "order-ids": order_ids.find,
     "goals": goals.find,
+    "goal-names": goals.find_names,
+    "windows": goals.find_windows,
+    "amounts": goals.find_amounts,
+    "booked-at-0": goals.find_booked,
     "device-ids": device_ids.find,
+    "addresses": addresses.find,
     "words": words.find,
 }
 """By what they are about. The first four are about the catalogue alone, and quick."""

@@ -9,7 +9,7 @@ from tracker.api.problems import Problem
 from tracker.api.resource import Editor, Resource, change_row, path_of
 from tracker.store import managed
 from tracker.store.managed import Author, Row
-from tracker.store.pool import Pool
+from tracker.store.pool import REFUSED, Pool
 
 Fix = Callable[[Pool, bool], Awaitable[str]]
 """Makes a change, or in a trial (True) only sees whether it can be made; "" or why it cannot."""
@@ -39,6 +39,8 @@ def of_row(resource: Resource, row: Row, text: str, patch: Row | None = None) ->
             await change_row(editor, resource, place, {**patch, "version": now["version"]})
         except Problem as problem:
             return problem.detail
+        except REFUSED as error:  # the row is wrong in another place, too
+            return str(error).partition("\n")[0]
         return ""
 
     return Concern(path_of(resource, row), text, fix if patch else None)

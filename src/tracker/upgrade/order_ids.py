@@ -1,16 +1,17 @@
-"""Conversions that were paid twice, as their order ids differ in what nobody sees: `B1` and `B1 `."""
+"""Order ids that differ in what nobody sees (`B1` and `B1 `), and those that are absent (`{order_id}`)."""
 
 from __future__ import annotations
 
 from tracker.store import doubtful_rows
-from tracker.store.doubtful_rows import OrderPair
+from tracker.store.doubtful_rows import AbsentOrderId, OrderPair
 from tracker.store.pool import Connection
 from tracker.upgrade.concern import Concern
 
 
 async def find(connection: Connection) -> list[Concern]:
-    """Pairs of one advertiser's goal. Which of the two counts is the operator's to say."""
-    return [_of_pair(pair) for pair in await doubtful_rows.order_id_pairs(connection)]
+    """Pairs of one advertiser's goal, and ids that are absent now. What to do is the operator's to say."""
+    pairs = [_of_pair(pair) for pair in await doubtful_rows.order_id_pairs(connection)]
+    return pairs + [_of_absent(absent) for absent in await doubtful_rows.absent_order_ids(connection)]
 
 
 def _of_pair(pair: OrderPair) -> Concern:
@@ -18,4 +19,12 @@ def _of_pair(pair: OrderPair) -> Concern:
         f"conversions/{pair.spaced_id}",
         f"order id {pair.spaced!a}, and {pair.plain!a} of conversion {pair.plain_id} (advertiser "
         f"{pair.advertiser_id}, goal {pair.goal_id}): one order now; reject one of them if both were paid",
+    )
+
+
+def _of_absent(absent: AbsentOrderId) -> Concern:
+    return Concern(
+        f"conversions/{absent.first_id}",
+        f"order id {absent.order_id!a} of {absent.conversions} conversions is read as absent now: other "
+        "clicks with it were refused, and make conversions from now on; ask the advertiser for real ids",
     )

@@ -70,7 +70,9 @@ def _folded(demand: Any) -> Any:
     """What a rule asks for as clicks are compared with it, in no order: case tells nothing apart."""
     if isinstance(demand, dict):
         return {key: _folded(value) for key, value in demand.items()}
-    return sorted({str(text).strip().lower() for text in demand}) if isinstance(demand, list) else demand
+    return (
+        sorted({normalise.trim(str(text)).lower() for text in demand}) if isinstance(demand, list) else demand
+    )
 
 
 def _of_terms(row: Row) -> Iterator[Concern]:

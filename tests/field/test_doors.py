@@ -1,0 +1,360 @@
+"""Every door reads a value of a kind alike, and no module reads one by itself."""
+
+from __future__ import annotations
+
+import ast
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import tracker
+from tests.field.advertiser import advertiser_of
+from tests.field.doors import (
+    AMOUNT,
+    COUNTRY,
+    CURRENCY,
+    DEVICE,
+    DOORS,
+    ID,
+    KINDS,
+    NAME,
+    SPELLINGS,
+    STATUS,
+    TIME,
+    Pair,
+    World,
+    fill_lists,
+)
+from tests.integration.api_client import api_of
+from tests.integration.importing import Importer, importer
+from tracker.api import goals, link_places, offers, partners, tokens, traffic
+from tracker.api.application import create_api
+from tracker.api.resource import ROOT
+from tracker.cli import CATALOGUE, COMMANDS
+from tracker.edge.link import PATHS as LINK_PATHS
+from tracker.settings import Settings
+
+__all__ = ["importer"]
+
+AROUND = (" {} ", "\u00a0{}\u200b", "\ufeff{}\u3000", "{}\u2060")
+"""What may stand around a value. Nothing of it is seen."""
+
+SCOPES = (
+    *("clicks:read", "clicks:write", "clicks:backfill", "conversions:read", "conversions:write"),
+    *("offers:read", "offers:write", "reports:read", "money:read", "money:write", "admin"),
+)
+
+_TELLS = "an advertiser tells this of no click"
+_OF_CONVERSION = "this is a matter of clicks, and its click has it"
+_NO_MONEY = "no money passes here"
+_NAMES_NOBODY = "what is meant goes by its id here"
+
+WITHOUT: Mapping[tuple[str, str], str] = {
+    **{
+        (door, kind): _TELLS
+        for door in DOORS
+        if door.startswith(("postback", "pixel")) or door == "create conversions"
+        for kind in (COUNTRY, TIME, DEVICE)
+    },
+    ("pixel", STATUS): "what a browser tells is pending",
+    **{("link", kind): _NO_MONEY for kind in (AMOUNT, CURRENCY)},
+    **{("link", kind): "a link says ids and opaque texts" for kind in (STATUS, NAME, COUNTRY, TIME)},
+    **{("import conversions", kind): _OF_CONVERSION for kind in (COUNTRY, DEVICE)},
+    **{("change a conversion", kind): _OF_CONVERSION for kind in (COUNTRY, TIME, DEVICE)},
+    ("change a conversion", NAME): _NAMES_NOBODY,
+    **{("status upload", kind): _OF_CONVERSION for kind in (COUNTRY, TIME, DEVICE)},
+    **{("status upload", kind): "a line says a status, no amount" for kind in (AMOUNT, CURRENCY)},
+    **{("create clicks", kind): _NO_MONEY for kind in (AMOUNT, CURRENCY)},
+    ("create clicks", STATUS): "the rules say what becomes of a click",
+    ("create clicks", NAME): _NAMES_NOBODY,
+    ("create clicks", COUNTRY): "it is found by the address",
+    ("create clicks", DEVICE): "a request has no such field",
+    **{("import clicks", kind): _NO_MONEY for kind in (AMOUNT, CURRENCY)},
+    ("import clicks", STATUS): "a click's status is one of three words of the product",
+    ("import clicks", NAME): _NAMES_NOBODY,
+    ("import clicks", DEVICE): "the column stays as it came, and makes no visitor here",
+    **{
+        (door, DEVICE): "no object of the catalogue has one"
+        for door in ("management", "catalogue commands", "import catalogue")
+    },
+    ("import catalogue", ID): "ids are numbers of JSON and YAML",
+    **{("lists", kind): "no list is filtered by it" for kind in (AMOUNT, CURRENCY, DEVICE)},
+    **{("reports", kind): "no report is filtered by it" for kind in (AMOUNT, CURRENCY, NAME, DEVICE)},
+    ("reports", STATUS): "a report's status is a click's, one of three words of the product",
+    **{
+        (door, kind): "a link says ids and opaque texts"
+        for door in ("explain", "explain command")
+        for kind in (AMOUNT, CURRENCY, STATUS, NAME, COUNTRY)
+    },
+    **{
+        ("other commands", kind): "no other command takes one"
+        for kind in (AMOUNT, CURRENCY, STATUS, NAME, COUNTRY, DEVICE)
+    },
+}
+"""Pairs that cannot be, and why."""
+
+_LISTS = "lists"
+_NOTHING = "it takes no value of these kinds"
+RESOURCES = tuple(
+    resource
+    for module in (partners, offers, goals, traffic, link_places, tokens)
+    for resource in getattr(module, "RESOURCES", ())
+)
+ROUTES: Mapping[str, str] = {
+    **{f"{ROOT}/{resource.path}": "management" for resource in RESOURCES},
+    **{
+        f"{ROOT}/{resource.path}/{{{resource.table.key}}}": "management"
+        for resource in RESOURCES
+        if resource.table.key
+    },
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/{what}{end}": _LISTS
+        for whose in ("users", "affiliates", "advertisers")
+        for what in ("clicks", "conversions")
+        for end in ("", "/export", "/{id}")
+    },
+    f"{ROOT}/clicks": "create clicks",
+    f"{ROOT}/conversions": "create conversions",
+    f"{ROOT}/conversions/{{id}}": "change a conversion",
+    f"{ROOT}/conversions/status-uploads": "status upload",
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/reports": "reports"
+        for whose in ("users", "affiliates", "advertisers")
+    },
+    **dict.fromkeys((f"{ROOT}/audit", f"{ROOT}/postbacks", f"{ROOT}/sent-postbacks"), _LISTS),
+    f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
+    f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
+    f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
+    f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
+    f"{ROOT}/period-closes": "management",  # until is a Moment, as starts_at is
+    f"{ROOT}/tokens": "management",
+    f"{ROOT}/tokens/{{id}}": "management",
+    f"{ROOT}/tokens/{{id}}/rotate": "management",
+    "/backend/open-api/v1/explain": "explain",
+    "/backend/open-api/v1/ledger": _LISTS,
+    **dict.fromkeys(("/docs", "/docs/{name}", "/openapi.json", "/health/live", "/health/ready"), _NOTHING),
+}
+"""The door of each path of the API. Of a path with several methods it is that of the one that writes."""
+
+WORDS: Mapping[str, str] = {
+    **dict.fromkeys(CATALOGUE, "catalogue commands"),
+    **dict.fromkeys(
+        ("link", "token", "postbacks", "ledger", "resume-sending", "rebuild-stats"), "other commands"
+    ),
+    "explain": "explain command",
+    "import": "import clicks",
+    **dict.fromkeys(
+        (
+            "up",
+            "edge",
+            "api",
+            "worker",
+            "metrics",
+            "migrate",
+            "doctor",
+            "backup",
+            "restore",
+            "demo",
+            "orphans",
+        ),
+        _NOTHING,
+    ),
+    "dead-letters": _NOTHING,
+}
+"""The door of each command."""
+
+
+def test_each_kind_goes_through_each_door_or_it_is_said_why_not() -> None:
+    pairs = {(door, kind) for door, kinds in DOORS.items() for kind in kinds}
+    assert not pairs & WITHOUT.keys()
+    assert pairs | WITHOUT.keys() == {(door, kind) for door in DOORS for kind in KINDS}
+
+
+def test_each_path_of_the_api_has_a_door() -> None:
+    settings = Settings.from_env({"TRACKER_REDIS_URL": "redis://x", "TRACKER_POSTGRES_DSN": "postgresql://x"})
+    paths = {route.path for route in create_api(settings).router.routes}  # type: ignore[attr-defined]
+    assert paths == ROUTES.keys()
+    assert set(ROUTES.values()) - {_NOTHING} <= DOORS.keys()
+
+
+def test_each_command_has_a_door() -> None:
+    assert WORDS.keys() == {*COMMANDS, *CATALOGUE}
+    assert set(WORDS.values()) - {_NOTHING} <= DOORS.keys()
+    parser = ArgumentParser()
+    import_module("tracker.commands.import").add_arguments(parser)
+    (kinds,) = (action for action in parser._actions if isinstance(action, _SubParsersAction))
+    assert {f"import {kind}" for kind in kinds.choices} == {door for door in DOORS if door[:7] == "import "}
+
+
+def test_each_path_of_an_edge_has_a_door() -> None:
+    assert set(LINK_PATHS) == {"/offer/", "/backend/api/v3/offer/"}
+    from tracker.edge import postback
+
+    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postback._PATHS
+    assert postback._GOAL == "/api/v3/goal/"
+
+
+def _texts(kind: str, pair: Pair) -> Iterator[tuple[str, str]]:
+    """The first spelling in all that may stand around it, the others in one each."""
+    (first, out), *others = pair.spellings or SPELLINGS[kind]
+    yield from ((around.format(first), out) for around in AROUND)
+    yield from ((AROUND[n % len(AROUND)].format(text), out) for n, (text, out) in enumerate(others))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("door", DOORS)
+async def test_value_comes_out_of_a_door_in_its_one_form(
+    door: str, database: Settings, importer: Importer
+) -> None:
+    async with advertiser_of(database) as advertiser, api_of(database, scopes=SCOPES) as api:
+        world = World(advertiser, api, importer)
+        await world.prepare()
+        if door in ("lists", "reports"):
+            await fill_lists(world)
+        for kind, pair in DOORS[door].items():
+            for text, out in _texts(kind, pair):
+                assert (door, kind, text, await pair.send(world, text)) == (door, kind, text, out)
+
+
+# By the code: who reads a text by itself
+
+
+METHODS = {"strip", "lstrip", "rstrip", "upper", "lower", "casefold", "title", "capitalize", "swapcase"}
+
+BY_ITSELF: Mapping[str, tuple[str, ...]] = {
+    "a header's or body's grammar says what white space is (RFC 9110, 5.6.3)": (
+        *("api/auth.py _presented", "api/json_body.py check_type", "api/resource.py if_match_holds"),
+        *("edge/address.py Proxies.origin", "edge/address.py Proxies._rfc7239", "edge/address.py _last"),
+        *("edge/address.py Proxies._right_most_stranger", "edge/address.py _pairs", "edge/address.py _node"),
+        *("edge/device.py _Hints.split", "edge/http.py LinkProtocol._read_hit", "edge/text.py read"),
+        *("edge/postback_body.py read_body", "edge/postback_body.py _is_json"),
+        *("edge/postback_body.py _Parts._end_header", "protocol.py BoundedProtocol._check_head"),
+        *("rules.py preferred_language", "rules.py _quality", "edge/hosts.py plain_host"),
+    ),
+    "a User-Agent is searched for what bots and devices write": (
+        *("edge/bots.py read", "edge/bots.py _tidy", "edge/bots.py OperatorBots._by_user_agent"),
+        *("edge/bots.py OperatorBots._add", "edge/bots.py OperatorBots._remove"),
+        *("edge/device.py read", "edge/device.py _architecture"),
+    ),
+    "words are compared in lower case, and were trimmed": (
+        *(
+            "device_words.py ours",
+            "device_words.py _unknown",
+            "device_words.py _known",
+            "device_words.py _hint",
+        ),
+        *("rules.py", "rules.py _checked", "upgrade/targeting.py _folded"),
+        *(
+            "importing/clicks.py _country",
+            "importing/clicks.py _region",
+            "importing/values.py fact.read_text",
+        ),
+    ),
+    "parts of a URL are no values of these kinds": (
+        *("deeplink.py hosts", "deeplink.py follow", "deeplink.py _readings"),
+        *("useless.py _foreign", "useless.py _escaped", "useless.py _is_local"),
+        "edge/postback.py _goal_in_path",  # the slash at the end of a path; the rest is trimmed
+    ),
+    "the lenient reading takes more away than any other": (
+        *("edge/lenient_link.py _values", "edge/lenient_link.py _pairs", "edge/lenient_link.py _bare"),
+    ),
+    "a line without content is no row": (
+        *("api/status_upload.py _read", "importing/files.py RowFile._lines"),
+        "importing/files.py RowFile._ndjson",
+    ),
+    "a text of our own, or of a program that we started": (
+        *("accounts.py _make", "backup/programs.py _complaint", "children.py first_closed"),
+        *(
+            "children.py _open_locks",
+            "children.py _started_at",
+            "cli.py _parser",
+            "cluster.py _check_version",
+        ),
+        *("commands/catalogue.py add_arguments", "commands/catalogue.py _add_words"),
+        *("commands/catalogue.py _about", "commands/catalogue.py _print_row"),
+        *("commands/catalogue.py _print_table", "commands/dead_letters.py add_arguments"),
+        *("commands/import.py run", "commands/token.py add_arguments.command", "launcher.py last_line"),
+        *("ledger.py _line", "metrics_socket.py _answer", "supervisor.py _House._demo"),
+        *("supervisor.py _missing", "api/offers.py get_link", "api/paging.py _bound"),
+        *(
+            "api/resource_endpoints.py _document",
+            "api/routing.py _of_class",
+            "api/view_schema.py query_model",
+        ),
+        *("api/view_schema.py row_model", "api/view_schema.py examples", "api/views.py _report"),
+        *("api/views.py _document", "explain.py _outcome", "explain.py _fallbacks"),
+        *("store/click_list.py reading", "store/conversions.py _too_late"),
+    ),
+    "a variable of the environment is the operator's, and has a reader of its own": (
+        *("settings.py Settings.from_env", "settings.py _networks", "settings.py _paths"),
+    ),
+    "a number of ours, or of a table": (
+        *("conversion.py", "importing/conversions.py ConversionReader.read", "store/goal_prices.py"),
+        *("store/conversion_caps.py CapBook._used_of", "store/conversion_caps.py _worth", "store/reports.py"),
+        *("store/reports.py _money", "store/managed.py _read", "store/report_closes.py changed_since_close"),
+        *("upgrade/goals.py _booked", "api/goals.py Goal._with_price"),
+    ),
+}
+"""Places that trim, fold or read a number without domain/normalise.py, and why they may."""
+
+SRC = Path(tracker.__file__).parent
+
+
+class _Readers(ast.NodeVisitor):
+    """The functions of a module that use one of METHODS, or make a Decimal."""
+
+    def __init__(self, module: str) -> None:
+        self._within = [module]
+        self.found: set[str] = set()
+
+    def _enter(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        self._within.append(node.name)
+        self.generic_visit(node)
+        self._within.pop()
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _enter  # noqa: N815
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr in METHODS:
+            self._note()
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id == "Decimal":
+            self._note()
+        self.generic_visit(node)
+
+    def _note(self) -> None:
+        module, *names = self._within
+        self.found.add(" ".join(filter(None, (module, ".".join(names)))))
+
+
+def readers_of(module: str, code: str) -> set[str]:
+    readers = _Readers(module)
+    readers.visit(ast.parse(code))
+    return readers.found
+
+
+def test_no_module_reads_a_value_by_itself() -> None:
+    found = set()
+    for path in sorted(SRC.rglob("*.py")):
+        module = str(path.relative_to(SRC))
+        if not module.startswith("domain/") and module != "money.py":
+            found |= readers_of(module, path.read_text())
+    assert found == {place for places in BY_ITSELF.values() for place in places}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("def f(text):\n    return text.strip()", {"m.py f"}),
+        ("x = list(map(str.lower, texts))", {"m.py"}),
+        ("class A:\n    async def f(self, text):\n        return Decimal(text)", {"m.py A.f"}),
+        ("def f(text):\n    return trim(text)", set()),
+    ],
+)
+def test_reader_is_found(code: str, found: set[str]) -> None:
+    assert readers_of("m.py", code) == found
