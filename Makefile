@@ -1,11 +1,12 @@
 # `make` prints what there is. Everything lives in .venv and var/; nothing outside this directory is touched, but by
-# root's `make run` and `make test`: they make two system users (README, users and rights).
+# root's `make run` and `make test`: they make two system users (docs/operations/users-and-rights.md).
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS_STAMP := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit check fuzz bench bench-load bench-reads load chaos geoip clean
+.PHONY: help install run test test-unit check fuzz bench bench-load bench-reads load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +30,7 @@ test: install ## Run every test (real engines, real processes; a browser where o
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-unit: install ## Run the tests that need no engine: a few seconds
-	$(BIN)/python -m pytest tests/unit tests/test_layers.py
+	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py
 
 check: install ## Lint, formatting and strict types
 	$(BIN)/ruff check src workers tests loadtests
@@ -57,5 +58,15 @@ chaos: install ## Kill every part under load, ten times over, and compare what w
 geoip: install ## Show which geo databases are in use, and how old they are
 	@$(BIN)/tracker doctor --only geo
 
+# Its pages load nothing from elsewhere. They open as files; their search needs a server: python -m http.server -d site
+docs: $(DOCS_STAMP) ## Build the site of docs/ into site/; a broken link or anchor fails
+	$(BIN)/zensical build --clean --strict
+	@! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="(https?:)?//' site --include='*.html' \
+		|| { echo "these pages load something from elsewhere"; exit 1; }
+
+$(DOCS_STAMP): requirements-docs.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.txt
+	@touch $@
+
 clean: ## Remove .venv and caches; var/, which holds your data, stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site

@@ -1,1 +1,1 @@
-"""Load tests and the benchmark; see README.md."""
+"""Load tests and the benchmark; see docs/benchmarks.md."""

@@ -91,7 +91,8 @@ examples:
                                                 what a file of offers and affiliates would change
   tracker dead-letters list                     clicks that could not be stored, and why
 
-Every setting is a variable TRACKER_…; see README.md. Commands find the engines of TRACKER_DATA_DIR (./var).
+Every setting is a variable TRACKER_…; see docs/reference/settings.md.
+Commands find the engines of TRACKER_DATA_DIR (./var).
 
 exit codes:
   0   done

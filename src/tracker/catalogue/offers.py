@@ -58,7 +58,7 @@ _OF_AFFILIATE = "0: of every affiliate."
 
 
 class Offer(Fields):
-    """An offer; README, "How to steer traffic", says what each field does."""
+    """An offer; docs/guides/steer-traffic.md says what each field does."""
 
     name: Name
     advertiser_id: Id

@@ -34,7 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--count", type=whole(1, 100_000), default=50, metavar="N", help="the latest so many (50)"
     )
     parser.add_argument(
-        "--unreadable", action="store_true", help="instead, what no worker can read, and why (README)"
+        "--unreadable",
+        action="store_true",
+        help="instead, what no worker can read, and why (docs/operations/health-and-failures.md)",
     )
     add_json(parser)
 

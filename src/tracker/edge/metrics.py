@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 HELP = {
-    "clicks_recorded": "Clicks on the stream and answered, by status and reason (the numbers of the README).",
+    "clicks_recorded": "Clicks on the stream and answered, by status and reason (numbers: see the docs).",
     "clicks_spooled": "Clicks put on local disk and answered while the stream was away.",
     "visitors_unknown": "Clicks whose visitors there was no room to remember: not unique, with reason 41.",
     "clicks_not_recorded": "Clicks that could be put nowhere in time; `answer` says what their visitors got.",

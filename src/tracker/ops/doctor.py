@@ -258,7 +258,7 @@ def _without_password(url: str) -> str:
 
 def _geo(settings: Settings) -> list[Finding]:
     if not settings.geoip_db:
-        advice = "set TRACKER_GEOIP_DB to an mmdb file; see geoip/README.md"
+        advice = "set TRACKER_GEOIP_DB to an mmdb file; see docs/guides/geoip.md"
         return [Finding("geo", "warn", "no database: country, region, city and ISP stay unknown", advice)]
     reader = GeoReader(settings.geoip_db)
     try:
@@ -276,7 +276,7 @@ def _database(path: object, kind: str, built: datetime | None, problem: str, *, 
     text = f"{path}{_PACKAGED if is_default else ''}: {kind}, built {built:%Y-%m-%d}"
     if datetime.now(UTC) - built > _OLD_GEO:
         return Finding(
-            "geo", "warn", f"{text}: old, and addresses move", "fetch a newer one; see geoip/README.md"
+            "geo", "warn", f"{text}: old, and addresses move", "fetch a newer one; see docs/guides/geoip.md"
         )
     return Finding("geo", "ok", text)
 

@@ -21,7 +21,8 @@ def check_embedded(settings: Settings) -> None:
         raise BackupError(
             "backup and restore are for the embedded engines: with servers of your own copy, in this order, "
             "the edges' spools, then Redis by its own means, then PostgreSQL with pg_dump or pg_basebackup: "
-            "so a click that moves on meanwhile is copied twice, and never not at all; see README, backup"
+            "so a click that moves on meanwhile is copied twice, and never not at all; "
+            "see docs/operations/backup.md"
         )
 
 

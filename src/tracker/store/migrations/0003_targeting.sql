@@ -7,7 +7,7 @@ ALTER TABLE offer
     ADD closed_until       timestamptz,  -- set by caps on conversions and budgets, or by hand
     ADD visibility         text    NOT NULL DEFAULT 'public' CHECK (visibility IN ('public', 'approval', 'private')),
     ADD time_zone          text    NOT NULL DEFAULT 'UTC',    -- IANA: of its caps and schedules
-    ADD targeting          jsonb   NOT NULL DEFAULT '{}',     -- see README, "Targeting"
+    ADD targeting          jsonb   NOT NULL DEFAULT '{}',     -- see docs/reference/targeting-and-urls.md
     ADD fallback_url       text,
     ADD fallback_offer_id  bigint  REFERENCES offer,
     ADD visitor_cookie     boolean NOT NULL DEFAULT false,    -- know visitors by a first-party cookie

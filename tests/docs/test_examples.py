@@ -1,0 +1,44 @@
+"""Every example works as it stands: the blocks of each page run in order, against a real tracker."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Furnish
+from tests.docs.pages import PAGES, blocks, name_of
+from tests.docs.running import matches, reader
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("curl"), reason="the examples call curl"),
+    pytest.mark.timeout(600),  # a page has up to thirty commands, each a process of its own
+]
+
+_RUN = {"console", "sql"}
+WITH_EXAMPLES = [page for page in PAGES if any(b.language in _RUN and not b.reason for b in blocks(page))]
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
+def test_examples_work_as_they_stand(page: Path, furnish: Furnish, tmp_path: Path) -> None:
+    with reader(tmp_path, furnish) as following:
+        for block in blocks(page):
+            if block.language in _RUN and not block.reason:
+                following.follow(block)
+
+
+OUTPUTS = [
+    ('{"id":1,…}', '{"id":1,"name":"x"}', True),
+    ('{"id":1}', '{"id":2}', False),
+    ('{"a":1,\n"b":2}', '{"a":1,"b":2}', True),
+    ("2026-11-26T01:49:27.939+00:00  stored", "2026-12-01T10:00:00.001+00:00 stored", True),
+    ("2026-11-26T01:49:27.939+00:00  stored", "2026-12-01T10:00:00.001+00:00 rejected", False),
+    ("hash 01a208af7a367000b9f9092c3348dab4", "hash 01a208af7a367000b9f9092c3348dab5", True),
+    ("", "a warning", False),
+]
+
+
+@pytest.mark.parametrize(("shown", "printed", "is_same"), OUTPUTS)
+def test_output_matches_what_a_page_shows(shown: str, printed: str, is_same: bool) -> None:
+    assert matches(shown, printed) is is_same
