@@ -185,9 +185,8 @@ FILTERS: list[tuple[str, str, dict[str, str], int]] = [
     ("conversions", "a hash with hyphens", {"click_hash": "HYPHENS "}, 2),
     ("conversions", "an id", {"goal_id": " 31"}, 2),
     ("conversions", "a status", {"status": "Approved "}, 2),
-    ("conversions", "a click as a UUID", {"click_hash": "UUID"}, 2),
     ("postbacks", "a click", {"click_id": " CLICK"}, 2),
-    ("postbacks", "a click as a UUID", {"click_id": "UUID"}, 2),
+    ("postbacks", "a click as a UUID", {"click_id": "HYPHENS"}, 2),
     ("postbacks", "another click", {"click_id": "click"}, 0),
 ]
 

@@ -118,7 +118,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     (f"/postback?{QUERY}&token=old", {}, 403, "token"),
     ("/postback", {"content": "{", "type": "json"}, 422, "body"),
     ("/postback", {"content": "[" * 60_000, "type": "json"}, 422, "body"),
-    ("/postback", {"content": "[]", "type": "json"}, 422, "body"),
+    ("/postback", {"content": "[]", "type": "json"}, 422, "click_id"),
     ("/postback", {"content": '{"click_id": {}}', "type": "json"}, 422, "click_id"),
     ("/postback", {"content": "x", "type": "text/plain"}, 422, "click_id"),
     ("/postback", {"content": "<x/>", "type": "text/xml"}, 415, ""),

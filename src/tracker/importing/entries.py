@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import TypeAdapter
 
 from tracker.catalogue.resource import Resource
 from tracker.domain.csv_rows import Columns
@@ -109,7 +110,8 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
     resource = kinds.top.get(kind)
     if resource is None:
         raise UserError(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
-    properties = resource.fields.model_json_schema()["properties"]
+    facts = {name: TypeAdapter(kind).json_schema() for name, (kind, _) in resource.facts.items()}
+    properties = resource.fields.model_json_schema()["properties"] | facts
     ids = {*resource.table.fixed} - {*properties}
     columns = Columns(_names(resource, properties))
     file, values = RowFile(path, columns, errors="strict"), 0
