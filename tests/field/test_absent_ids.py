@@ -84,7 +84,10 @@ MIXED: list[tuple[list[str], list[str], str]] = [
     (["order_id={o}&tid=A", "tid=A"], ["stored", "unchanged"], "the first that is given counts"),
     (["order_id={o}&transaction_id=A", "order_id=A"], ["stored", "unchanged"], "so here"),
     (["", ""], ["stored", "stored"], "none was sent: each makes one"),
-    (["order_id=", "order_id="], ["stored", "stored"], "an empty one was not sent"),
+    (["order_id=", "order_id="], ["stored", "unchanged"], "an empty one was sent, and is absent"),
+    (["order_id", "tid=&transaction_id="], ["stored", "unchanged"], "so by its bare name, and by others"),
+    (["order_id=&tid=A", "tid=A"], ["stored", "unchanged"], "the first that is given counts"),
+    (["order_id=", "", "order_id={o}"], ["stored", "stored", "unchanged"], "none was sent: another one"),
     (["", "order_id={o}", "order_id={o}"], ["stored", "stored", "unchanged"], "so many"),
     (
         ["order_id={o}&status=pending", "order_id={o}&status=approved", "order_id={o}&status=rejected"],
@@ -116,39 +119,56 @@ async def test_macro_stored_as_an_order_id_before_is_still_its_clicks(database: 
         )
 
 
-async def by_get(advertiser: Advertiser, click: str) -> None:
-    await advertiser.calls(f"click_id={click}&order_id={{order_id}}")
+async def by_get(advertiser: Advertiser, click: str, text: str) -> None:
+    await advertiser.calls(f"click_id={click}&goal_id=31&order_id={text}")
 
 
-async def by_form(advertiser: Advertiser, click: str) -> None:
-    await advertiser.calls("", data={"click_id": click, "order_id": "null"})
+async def by_form(advertiser: Advertiser, click: str, text: str) -> None:
+    await advertiser.calls("", data={"click_id": click, "goal_id": "31", "order_id": text})
 
 
-async def by_json(advertiser: Advertiser, click: str) -> None:
-    await advertiser.calls("", json={"click_id": click, "order_id": "[ORDER]"})
+async def by_json(advertiser: Advertiser, click: str, text: str) -> None:
+    await advertiser.calls("", json={"click_id": click, "goal_id": 31, "order_id": text or None})
 
 
-async def by_multipart(advertiser: Advertiser, click: str) -> None:
-    await advertiser.calls("", files={"click_id": (None, click), "tid": (None, "undefined")})
+async def by_json_text(advertiser: Advertiser, click: str, text: str) -> None:
+    await advertiser.calls("", json={"click_id": click, "goal_id": 31, "order_id": text})
 
 
-async def by_pixel(advertiser: Advertiser, click: str) -> None:
-    await advertiser.calls(f"/pixel?click_id={click}&order_id={{order_id}}")
+async def by_multipart(advertiser: Advertiser, click: str, text: str) -> None:
+    parts = {"click_id": (None, click), "goal_id": (None, "31"), "tid": (None, text)}
+    await advertiser.calls("", files=parts)
 
 
-async def by_api(advertiser: Advertiser, click: str) -> None:
+async def by_pixel(advertiser: Advertiser, click: str, text: str) -> None:
+    await advertiser.calls(f"/pixel?click_id={click}&goal_id=31&order_id={text}")
+
+
+async def by_api(advertiser: Advertiser, click: str, text: str) -> None:
     async with api_of(advertiser.settings, scopes=("conversions:write",)) as client:
-        body = {"click_id": click, "order_id": "{order_id}"}
-        assert (await client.post(CONVERSIONS, json=body)).json()["result"] == "stored"
+        body = {"click_id": click, "goal_id": 31, "order_id": text}
+        assert (await client.post(CONVERSIONS, json=body)).json()["result"] in ("stored", "unchanged")
+
+
+DOORS = (by_get, by_form, by_json, by_json_text, by_multipart, by_pixel, by_api)
 
 
 async def test_absent_order_id_at_every_door(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
-        for door in (by_get, by_form, by_json, by_multipart, by_pixel, by_api):
-            for _ in range(2):
+        for door in DOORS:
+            for text in ("{order_id}", "null", ""):
                 click = await advertiser.click()
-                await door(advertiser, click)
-                assert await advertiser.conversions("order_id, order_absent", click) == [(None, True)], door
+                for _ in range(2):
+                    await door(advertiser, click, text)
+                found = await advertiser.conversions("order_id, order_absent", click)
+                assert found == [(None, True)], (door, text)
+
+
+async def test_null_over_the_api_is_left_out(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser, api_of(database, scopes=("conversions:write",)) as api:
+        click = await advertiser.click()
+        body = {"click_id": click, "goal_id": 31, "order_id": None}
+        assert [(await api.post(CONVERSIONS, json=body)).json()["result"] for _ in range(2)] == ["stored"] * 2
 
 
 # What else identifies or decides: what is said, and what is stored of it.

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
+from tests.integration.test_api_conversions import listed
 from tests.integration.test_manual_conversions import SCOPES, UPLOADS, clicks, varied
 from tracker.domain.csv_rows import Columns
 from tracker.errors import UserError
@@ -134,6 +135,46 @@ async def test_lines_of_uploads_mean_one_thing_or_nothing(clicks: Settings) -> N
             assert (body["changed"], body["refused"]) == (0, len(wrong)), (content, body)
             for problem, (line, reason) in zip(body["problems"], wrong, strict=True):
                 assert (problem["line"], reason in problem["reason"]) == (line, True), body
+
+
+CHARSETS: list[tuple[str, bytes, str]] = [  # what Content-Type says, the file's sale_status, the text
+    ("windows-1252", b"\x80 caf\xe9", "€ café"),
+    ('"Windows-1252"', b"caf\xe9", "café"),
+    ("cp1252", b"\x93so\x94", "“so”"),
+    ("iso-8859-1", b"caf\xe9", "café"),
+    ("ISO-8859-1; header=present", b"caf\xe9 \x80", "café €"),
+    ("windows-1252", b"\x81\xe9", "%81é"),
+    ("windows-1252", b"\xef\xbb\xbf", "café"),  # a byte order mark goes first
+    ("utf-8", "café".encode(), "café"),
+    ("UTF8", b"caf\xe9", "caf%E9"),
+    ("us-ascii", b"paid", "paid"),
+    ("utf-16", b"\xff\xfe", "café"),
+    ("", "café".encode(), "café"),
+]
+
+
+async def test_upload_is_read_by_its_charset(clicks: Settings) -> None:
+    await varied(clicks)
+    async with api_of(clicks, scopes=SCOPES) as api:
+        for charset, said, text in CHARSETS:
+            content = b"order_id,status,sale_status\none,pending,%s\n" % said
+            if said in (b"\xff\xfe", b"\xef\xbb\xbf"):
+                encoding = "utf-16" if said == b"\xff\xfe" else "utf-8-sig"
+                content = f"order_id,status,sale_status\none,pending,{text}\n".encode(encoding)
+            headers = {"Content-Type": f"text/csv; charset={charset}" if charset else "text/csv"}
+            answer = await api.post(UPLOADS, content=content, headers=headers)
+            assert (answer.status_code, answer.json()["matched"]) == (200, 1), (charset, answer.text)
+            (row,) = (await listed(api, order_id="one"))["data"]
+            assert row["sale_status"] == text, charset
+        told = b'{"order_id":"one","status":"pending","sale_status":"\xe9"}'
+        headers = {"Content-Type": "application/x-ndjson;charset=latin1"}
+        assert (await api.post(UPLOADS, content=told, headers=headers)).json()["matched"] == 1
+        assert (await listed(api, order_id="one"))["data"][0]["sale_status"] == "é"
+        for charset in ("koi8-r", "utf-7", "base64", "x" * 100, "é"):
+            headers_ = [(b"content-type", f"text/csv; charset={charset}".encode("latin-1"))]
+            answer = await api.post(UPLOADS, content=b"order_id,status\none,approved\n", headers=headers_)
+            assert answer.status_code == 415, charset
+            assert f"charset {charset[:40]} is not read here" in answer.json()["detail"]
 
 
 _HEAD = "legacy_id,offer_id,affiliate_id,created_at,aff_sub"

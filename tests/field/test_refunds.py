@@ -28,6 +28,7 @@ from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.status_upload import UPLOADS
 from tracker.domain.postback import ConversionStatus, Source
 from tracker.settings import Settings
+from tracker.store.conversions.apply_postback import amend
 from tracker.store.conversions.status import set_status
 from tracker.store.db import Connection
 
@@ -240,9 +241,69 @@ async def test_what_is_no_percentage_stays_until_all_is_refunded(
         (*map(Decimal, after), Decimal(40), "approved")
     ], case
     await book.tell(refund("100"))
-    assert await book.shown("refunded", "status") == [(Decimal(100), "rejected")]
+    assert await book.shown("refunded", "status") == [(Decimal(40), "rejected")]
     assert sum(payout for _, payout in await entries(connection)) == 0
     assert [change[1] for change in await history(connection)] == ["approved", "rejected"]
+
+
+# What was told before the operator approves it again, what is told then, what is refunded, and the payouts.
+AGAIN: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], str, list[str]]] = {
+    "all, then a part": ([refund("100")], [refund("40")], "40", ["10", "-10", "10", "-4"]),
+    "all by its status": ([refund()], [refund("40")], "40", ["10", "-10", "10", "-4"]),
+    "a part, then all": ([refund("40"), refund("100")], [], "40", ["10", "-4", "-6", "6"]),
+    "a part, then all, then more": (
+        [refund("40"), refund("100")],
+        [refund("40"), refund("60")],
+        "60",
+        ["10", "-4", "-6", "6", "-2"],
+    ),
+    "in steps": (
+        [refund("40", "r1"), refund("60", "r2")],
+        [refund("60", "r2"), refund("20", "r3")],  # r2 is what the operator has decided about
+        "60",
+        ["10", "-4", "-6", "6", "-2"],
+    ),
+    "all once more": ([refund("100")], [refund("100")], "0", ["10", "-10", "10", "-10"]),
+}
+
+
+@pytest.mark.parametrize("by", ["its status", "its sale"])
+@pytest.mark.parametrize("story", AGAIN)
+async def test_refund_of_what_the_operator_approved_again(
+    connection: Connection, story: str, by: str
+) -> None:
+    before, then, refunded, booked = AGAIN[story]
+    await connection.execute(PERCENT)
+    book = Book(connection)
+    await book.tell(SOLD, *before)
+    await approve_again(book, by)
+    await book.tell(*then)
+    assert [payout for _, payout in await entries(connection)] == list(map(Decimal, booked))
+    assert await book.shown("refunded") == [(Decimal(refunded),)]
+
+
+@pytest.mark.parametrize("by", ["its status", "its sale"])
+async def test_imported_refund_of_all_is_forgotten_once_it_is_approved_again(
+    connection: Connection, by: str
+) -> None:
+    await connection.execute(PERCENT)
+    book = Book(connection)
+    await book.tell({**SOLD, "status": "rejected"})
+    await connection.execute("UPDATE conversion SET refunded = sale_amount")
+    await approve_again(book, by)
+    await book.tell(refund("40"))
+    assert [payout for _, payout in await entries(connection)] == [10, -4]
+
+
+async def approve_again(book: Book, by: str) -> None:
+    """What the operator does by PATCH, with a sale_amount or without."""
+    ((id_, status),) = await book.shown("id", "status")
+    assert status == "rejected"
+    if by == "its sale":
+        said = {"source": Source.API, "sale_amount": "100", "currency": "EUR", "status": "approved"}
+        await amend(book.connection, book.postback(**said, goal_id="30"), id_, "ann")
+    else:
+        await set_status(book.connection, [id_], ConversionStatus.APPROVED, source=Source.API, author="ann")
 
 
 _STEPS = st.one_of(

@@ -101,7 +101,7 @@ class Postback(NamedTuple):
     click_text: str  # the same as it was written
     goal: str  # id, code or name
     order_id: str | None
-    order_text: str  # the same as it was written; "" if none was sent
+    order_text: str  # the same as it was written
     word: str  # for the status
     status: ConversionStatus | None  # what the word means
     sale_status: str
@@ -114,6 +114,7 @@ class Postback(NamedTuple):
     faults: tuple[tuple[str, str], ...]  # amounts and currency that cannot be read, and why
     refund_amount: Decimal | None = None  # refunded of the order so far; with a refund_id by that refund
     refund_id: str | None = None
+    is_order_sent: bool = False  # by any of its names, also without a value
 
     @property
     def is_refund(self) -> bool:
@@ -133,8 +134,8 @@ class Postback(NamedTuple):
 
     @property
     def is_order_absent(self) -> bool:
-        """Whether an order id was sent that is a macro nobody filled, or a word for nothing."""
-        return self.order_id is None and self.order_text != ""
+        """Whether an order id was sent that is empty, a macro nobody filled, or a word for nothing."""
+        return self.order_id is None and self.is_order_sent
 
     @property
     def order_texts(self) -> list[str]:
@@ -175,7 +176,8 @@ def read_postback(
         Unreadable: no click is named.
     """
     click_id, click_text = _read_name(parameters, CLICK_IDS)
-    order_id, order_text = _read_name(parameters, (*ORDER_IDS, "transaction_id") if click_id else ORDER_IDS)
+    orders = (*ORDER_IDS, "transaction_id") if click_id else ORDER_IDS
+    order_id, order_text = _read_name(parameters, orders)
     if not click_id:
         click_id, click_text = _read_name(parameters, ("transaction_id",))
     if not click_id:
@@ -209,6 +211,7 @@ def read_postback(
         tuple(faults.items()),
         refund_amount,
         given(parameters.get("refund_id", "")) or None,
+        not parameters.keys().isdisjoint(orders),
     )
 
 

@@ -176,7 +176,7 @@ class ClickReader(NamedTuple):
         """
         found = read_all(fields, self.readers)
         hash_, legacy_id = self._identity(found)
-        written = self._written(fields, found.get("hash"), hash_, legacy_id)
+        written = self._written(fields, found, hash_, legacy_id)
         found |= _grouped(found, hash_)
         for name, value in self._from_catalogue(found).items():
             if name not in fields:  # null says that there is none
@@ -189,9 +189,10 @@ class ClickReader(NamedTuple):
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that it is known by."""
         hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
-        if hash_ is not None and is_click_hash(hash_):
-            _check_time(hash_, millis)
-            return hash_, legacy_id
+        own = normalise.hash_(hash_ or "")
+        if is_click_hash(own):
+            _check_time(own, millis)
+            return own, None if normalise.hash_(legacy_id or "") == own else legacy_id
         earlier = legacy_id if hash_ is None else hash_
         if earlier is None:
             raise RowError({"legacy_id": "is missing, and there is no hash either"})
@@ -202,13 +203,16 @@ class ClickReader(NamedTuple):
         return hash_for(millis, f"{self.source}\0{earlier}"), earlier
 
     def _written(
-        self, fields: Mapping[str, Any], own: str | None, hash_: str, legacy_id: str | None
+        self, fields: Mapping[str, Any], found: Mapping[str, Any], hash_: str, legacy_id: str | None
     ) -> Written | None:
-        """The earlier id as the file has it, where that is another text."""
-        text = fields.get("legacy_id") or fields.get("hash")
-        if legacy_id is None or text == legacy_id or not isinstance(text, str):
+        """The id as the file has it, where that is another text, an earlier id to earlier versions."""
+        millis, is_own = found.get("created_at"), normalise.hash_(found.get("hash") or "") == hash_
+        text = (legacy_id and fields.get("legacy_id")) or fields.get("hash")
+        if not isinstance(text, str) or text in (legacy_id, hash_) or millis is None:
             return None
-        return Written(text, hash_ if own == hash_ else hash_for(millis_of(hash_), f"{self.source}\0{text}"))
+        if legacy_id is not None and is_own:
+            return Written(text, hash_)
+        return Written(text, hash_for(millis, f"{self.source}\0{text}"))
 
     def _from_catalogue(self, found: Mapping[str, Any]) -> dict[str, Any]:
         offer = self.known.offers.get(found.get("offer_id", 0))
@@ -239,9 +243,11 @@ def _check_time(hash_: str, millis: int | None) -> None:
 def _grouped(found: dict[str, Any], hash_: str) -> dict[str, Any]:
     """Whether the click is its visitor's first, and which one is; earlier hashes of others lead nowhere."""
     first = found.get("group_hash")
+    if first and is_click_hash(plain := normalise.hash_(first)):
+        first = plain
     is_unique = found.get("is_unique")
     if is_unique is None:
-        is_unique = first in (None, found.get("hash")) and not found.get("is_bot")
+        is_unique = first in (None, found.get("hash"), hash_) and not found.get("is_bot")
     for name in ("legacy_id", "created_at"):
         found.pop(name, None)
     group_hash = hash_ if is_unique else first if first and is_click_hash(first) else None

@@ -13,6 +13,7 @@ from tracker.domain.money import read_currency
 from tracker.domain.normalise import amount, given, hash_, trim, word
 from tracker.domain.postback import ADV_SUBS, DEFAULT_WORDS, no_status
 from tracker.edge.read.link import MAX_VALUE
+from tracker.edge.read.text import crop
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
 from tracker.store.imports.conversions import COMPARED, ImportedConversion
@@ -53,9 +54,8 @@ def _status(words: Collection[str]) -> values.Reader:
     return read
 
 
-def _click(value: Any) -> str:
+def _click(name: str) -> str:
     """A hash as it is kept, or an earlier id as it was written."""
-    name = values.written_key(value)
     plain = hash_(name)
     return plain if is_click_hash(plain) else name
 
@@ -71,7 +71,7 @@ def _goal_id(value: Any) -> int | None:
 
 def _readers(zone: tzinfo, words: Collection[str]) -> dict[str, values.Reader]:
     return {
-        "click_hash": _click,
+        "click_hash": values.written_key,
         **dict.fromkeys(("hash", "legacy_id"), values.key),
         "order_id": values.written_key,
         "goal_id": _goal_id,
@@ -110,17 +110,23 @@ class ConversionReader(NamedTuple):
             raise RowError(dict.fromkeys(missing, "is missing"))
         if found.get("refunded", 0) > found.get("sale_amount", 0):
             raise RowError({"refunded": "is more than the sale_amount"})
+        order_text = found.get("order_id") or _as_written(fields.get("order_id"))
+        order_id = trim(found.get("order_id", "")) or None
+        click_text = found["click_hash"]
+        ids = {name: fields.get(name) for name in ("hash", "legacy_id")}
+        ids |= {"click_hash": click_text, "order_id": order_text}
+        found |= {name: _click(found[name]) for name in ("hash", "click_hash") if name in found}
         hash_ = self._hash(found)
-        order_text = found.get("order_id", "")
-        legacy_text = fields.get("legacy_id")
+        written = {name: text for name, text in ids.items() if text and text != found.get(name)}
         currency = found.get("currency")
         return ImportedConversion(
             hash=hash_,
-            click=found["click_hash"],
+            click=click_text,
             goal_id=found.get("goal_id"),
             goal=_named_goal(found),
-            order_id=trim(order_text) or None,
+            order_id=order_id,
             order_text=order_text or None,
+            order_absent=order_id is None and "order_id" in fields,
             word=found["status"],
             is_over_cap=found.get("is_over_cap", False),
             sale_status=found.get("sale_status", ""),
@@ -135,9 +141,7 @@ class ConversionReader(NamedTuple):
             created_at=_time(millis_of(hash_)),
             updated_at=_time(found.get("updated_at", millis_of(hash_))),
             named=_compared(tuple(fields)),
-            written_hash=self._hash(found | {"legacy_id": legacy_text})
-            if found.get("legacy_id") not in (None, legacy_text)
-            else hash_,
+            written_hash=self._hash(found | written) if written else hash_,
         )
 
     def _hash(self, found: Mapping[str, Any]) -> str:
@@ -157,6 +161,11 @@ def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
     """The columns that the table must have as the file has them."""
     currencies = _CURRENCIES if "currency" in fields else ()
     return tuple(name for name in COMPARED if name in fields or name in currencies)
+
+
+def _as_written(order_id: Any) -> str:
+    """An absent order id as earlier versions have stored it."""
+    return crop(order_id, MAX_VALUE) if isinstance(order_id, str) else ""
 
 
 def _named_goal(found: Mapping[str, Any]) -> str:

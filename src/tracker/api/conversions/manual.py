@@ -99,7 +99,10 @@ _Currency = Annotated[str, AfterValidator(_currency_or_none)]
 
 
 class NewConversion(Fields):
-    """What a postback would say. What is left out, empty or null is not said, nor is an unfilled macro."""
+    """What a postback would say. What is left out, empty or null is not said, nor is an unfilled macro.
+
+    An empty order_id is said to be absent, as an unfilled macro is.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -107,7 +110,9 @@ class NewConversion(Fields):
         description="The click's hash, or its id in an earlier tracker."
     )
     order_id: Ident | None = Field(
-        None, description="The advertiser's; tells its conversions of one goal apart."
+        None,
+        description="The advertiser's; tells its conversions of one goal apart. One that is empty or an "
+        "unfilled macro makes at most one of a click and goal.",
     )
     goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
     goal: Ident | None = Field(
@@ -139,7 +144,8 @@ class NewConversion(Fields):
 
     def parameters(self) -> dict[str, str]:
         """What is said, as a postback says it."""
-        return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
+        said = {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
+        return {"order_id": "", **said} if self.order_id == "" else said
 
 
 _NewConversion = Annotated[NewConversion, BeforeValidator(_without_nulls)]

@@ -72,7 +72,10 @@ class Conversion(BaseModel):
     sale_status: str = Field(description="The advertiser's last text.")
     sale_amount: str | None = Field(description=_AMOUNT)
     sale_currency: str | None
-    refunded: str = Field(description="Of sale_amount, so far; what is paid is of what is left.")
+    refunded: str = Field(
+        description="Of sale_amount, in parts so far; what is paid is of what is left. "
+        "Where all was refunded, the conversion is rejected."
+    )
     payout: str = Field(description=f"What the affiliate gets. {_AMOUNT}")
     payout_currency: str
     revenue: str = Field(description=f"What the advertiser pays. {_AMOUNT}")

@@ -6,6 +6,7 @@ import re
 from asyncio import to_thread
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from email.message import Message
 from io import BytesIO
 from typing import Any, Literal
 
@@ -22,13 +23,13 @@ from tracker.api.http.auth import authorize
 from tracker.api.http.body import check_type, read_chunks, too_long
 from tracker.api.http.endpoint import FILES, documented, needs, responses
 from tracker.api.http.listing import as_json
-from tracker.api.http.problems import invalid
+from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.query import Bool, Query, about, read_query
 from tracker.catalogue.resource import read_id
 from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
 from tracker.domain.json_object import field_there_twice
-from tracker.domain.normalise import given, trim, word
+from tracker.domain.normalise import PERCENT, given, trim, word
 from tracker.domain.postback import GOALS, no_status
 from tracker.edge.read.text import crop
 from tracker.store.conversions import manual
@@ -61,6 +62,15 @@ _CSV_COLUMNS = Columns(
     ids=frozenset({"hash", "order_id"}),
 )
 _WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
+_ENCODINGS = {
+    **dict.fromkeys(("utf-8", "utf8", "utf-16", "us-ascii", "ascii"), ""),
+    **dict.fromkeys(("iso-8859-1", "latin1", "windows-1252", "cp1252"), "cp1252"),
+}
+"""By a charset in lower case: iso-8859-1 is its superset, as in browsers (WHATWG Encoding, section 4.2)."""
+_CHARSETS = "utf-8, utf-16, us-ascii, iso-8859-1 or windows-1252"
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks: they tell the encoding, whatever is said."""
+_LONGEST_CHARSET = 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -123,7 +133,8 @@ async def upload_statuses(request: Request) -> Response:
     """Upload statuses
 
     A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
-    separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
+    separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16. The
+    `charset` of Content-Type may be utf-8, utf-16, us-ascii, iso-8859-1 or windows-1252.
     Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
     with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
     other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
@@ -135,8 +146,9 @@ async def upload_statuses(request: Request) -> Response:
     token = await authorize(request, SCOPE)
     is_dry = bool(read_query(request, UploadQuery).dry_run)
     is_csv = check_type(request, _CSV, _NDJSON) == _CSV
+    encoding = _encoding(request)
     body = b"".join([chunk async for chunk in read_chunks(request, MAX_BODY)])
-    lines, unreadable = await to_thread(_read, body, is_csv)
+    lines, unreadable = await to_thread(_read, body, encoding, is_csv)
     results = await manual.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
     results = sorted([*results, *unreadable])
     return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
@@ -145,8 +157,24 @@ async def upload_statuses(request: Request) -> Response:
 routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
-def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
+def _encoding(request: Request) -> str:
+    """Python's name of the encoding that the body is said to have; "" where its first bytes tell.
+
+    Raises:
+        Problem: 415 for another one than those that are read.
+    """
+    type_ = Message()
+    type_["Content-Type"] = request.headers["content-type"]
+    charset = str(type_.get_param("charset", "")).lower()
+    if charset and charset not in _ENCODINGS:
+        raise Problem(415, f"charset {charset[:_LONGEST_CHARSET]} is not read here: send {_CHARSETS}.")
+    return _ENCODINGS.get(charset, "")
+
+
+def _read(body: bytes, encoding: str, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
     """The rows of a file, and those that cannot be read, with why."""
+    if encoding and not body.startswith(_MARKS):
+        body = body.decode(encoding, PERCENT).encode()
     lines: list[Line] = []
     unreadable: list[LineResult] = []
     try:

@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from tracker.domain.normalise import pairs, text_of
-from tracker.domain.postback import GOALS, IDS
+from tracker.domain.postback import GOALS, IDS, ORDER_IDS
 
 FORM, MULTIPART, JSON = "application/x-www-form-urlencoded", "multipart/form-data", "application/json"
 
@@ -18,6 +18,7 @@ _SNIFFED = {FORM, JSON, "", "text/plain", "application/octet-stream", "text/json
 """Types of which the content decides: `curl -d '{…}'` calls JSON a form, other senders call it a text."""
 _TEXTS = {*IDS, *GOALS, "status", "token"}
 """What JSON must say by a text or a number."""
+_ORDERS = {*ORDER_IDS, "transaction_id"}
 _BOM, _UTF_16_AND_32 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _WHITE_SPACE = b" \t\r\n"
 _NOTHING: tuple[Any, ...] = (None, [])
@@ -69,7 +70,9 @@ def _read_json(body: bytes) -> list[tuple[str, str]]:
             return []
         if not isinstance(said, dict):
             raise UnreadableBody(422, "body is not a JSON object", "body")
-        return [(_clean(name), _text(name, value)) for name, value in said.items() if value is not None]
+        # An order id without a value was sent; of all else null says nothing.
+        said = {name: value for name, value in said.items() if value is not None or name in _ORDERS}
+        return [(_clean(name), _text(name, value)) for name, value in said.items()]
     except (ValueError, RecursionError):
         raise UnreadableBody(422, "body is not JSON", "body") from None
 
@@ -83,6 +86,8 @@ def _first(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, str):
         return _clean(value)
     if name in _TEXTS:

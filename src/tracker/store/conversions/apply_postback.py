@@ -58,6 +58,11 @@ from tracker.store.conversions.sql import (
 )
 from tracker.store.db import Connection
 
+# An earlier tracker's may say that all of it was refunded: what is approved again is not.
+SELL_AGAIN = """
+UPDATE conversion SET refunded = 0
+WHERE id = ANY ($1) AND status = 'rejected' AND refunded > 0 AND refunded = sale_amount
+"""
 _CLICKS_OF = "SELECT DISTINCT click_hash FROM conversion WHERE id = ANY ($1)"
 
 
@@ -159,6 +164,8 @@ async def give_up(connection: Connection, postback: Postback, why: str) -> None:
 async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Applied:
     """Do what the operator says of one conversion, whichever order it names, and log it; in a transaction."""
     await lock(connection)
+    if postback.status is ConversionStatus.APPROVED:
+        await connection.execute(SELL_AGAIN, [conversion_id])
     facts = await Facts.read(connection, [postback])
     caps = CapBook(connection)
     taker = _PostbackApplier(connection, facts, caps, postback, author, by_operator=True)
@@ -417,11 +424,15 @@ class _PostbackApplier(NamedTuple):
         return told._replace(result=Result.UPDATED, reason="")
 
     async def _book_refund(self, found: Existing, price: Price, total: Decimal) -> None:
-        """A refund of all takes everything back; one of a part leaves what the rest of the sale comes to."""
+        """A refund of all takes everything back; one of a part leaves what the rest of the sale comes to.
+
+        The former is a rejection: what was refunded before stays, for the operator may approve it again.
+        """
         is_whole = total == found.amounts.sale_amount
         status = ConversionStatus.REJECTED if is_whole else found.status
+        part = found.refunded if is_whole else total
         money = found.amounts if is_whole else refunded(found.amounts, price, found.refunded, total)
-        await self.connection.execute(REFUND, found.id, total, status, money.payout, money.revenue)
+        await self.connection.execute(REFUND, found.id, part, status, money.payout, money.revenue)
         if is_whole:
             await self._change(found.id, found.status, status)
         else:

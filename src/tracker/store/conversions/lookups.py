@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     @classmethod
     async def read(cls, connection: Connection, postbacks: Collection[Postback]) -> Facts:
         version = await connection.fetchval(VERSION)
-        others = [postback for postback in postbacks if postback.click_hash is None]
+        others = [postback for postback in postbacks if postback.click_hash != postback.click_text]
         legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
         legacy = {id_: hash_.hex for id_, hash_ in await connection.fetch(LEGACY, list(legacy_ids))}
         hashes = {_hash_of(postback, legacy) for postback in postbacks} - {None}
@@ -131,8 +131,11 @@ _NO_TRUST = Trust(True, ())
 
 
 def _hash_of(postback: Postback, legacy: Mapping[str, str]) -> str | None:
-    """The hash of the click that is named. An earlier tracker's id counts as it was written, then trimmed."""
-    return postback.click_hash or legacy.get(postback.click_text) or legacy.get(postback.click_id)
+    """The hash of the click that is named. An earlier tracker's id counts as it was written, then trimmed.
+
+    Earlier versions took a hash in another form than ours for such an id.
+    """
+    return legacy.get(postback.click_text) or postback.click_hash or legacy.get(postback.click_id)
 
 
 def _goal(row: Any) -> Goal:

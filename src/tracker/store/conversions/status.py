@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tracker.domain.conversion import NO_PRICE, next_status, settled
 from tracker.domain.postback import ConversionStatus, Source
 from tracker.store.conversions import booking, goal_prices
-from tracker.store.conversions.apply_postback import refund
+from tracker.store.conversions.apply_postback import SELL_AGAIN, refund
 from tracker.store.conversions.caps import CapBook
 from tracker.store.conversions.lock import lock
 from tracker.store.db import Connection
@@ -55,6 +55,8 @@ async def set_status(
     hold. Returns those of them that there are.
     """
     await lock(connection)
+    if status is ConversionStatus.APPROVED:
+        await connection.execute(SELL_AGAIN, list(conversion_ids))
     rows = await connection.fetch(_TO_CHANGE, list(conversion_ids))
     doubts = await _settle(connection, conversion_ids) if status is ConversionStatus.APPROVED else {}
     changed = [

@@ -12,6 +12,7 @@ from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import partitions
 from tracker.store.clicks.columns import ADV_SUBS
 from tracker.store.db import Connection
+from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, day_of, summed
 
 _ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
@@ -31,7 +32,8 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 
 # What was checked of a file so far: an earlier id is of the click that names it first.
 _CHECKED = """
-CREATE TEMP TABLE IF NOT EXISTS checked_legacy (legacy_id text PRIMARY KEY, hash uuid NOT NULL)
+CREATE TEMP TABLE IF NOT EXISTS checked_legacy (legacy_id text PRIMARY KEY, hash uuid NOT NULL);
+TRUNCATE checked_legacy
 """
 _CHECK_LEGACY = """
 WITH wanted AS (SELECT * FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS new (legacy_id, hash, place)),
@@ -42,7 +44,6 @@ noted AS (
 SELECT legacy_id, hash FROM noted
 UNION SELECT legacy_id, checked_legacy.hash FROM wanted JOIN checked_legacy USING (legacy_id)
 """
-_FORGET_CHECKED = "TRUNCATE checked_legacy"
 
 
 class Written(NamedTuple):
@@ -93,19 +94,22 @@ class ClickStore:
 
     async def begin_check(self) -> None:
         """Forget what was checked of another file."""
+        await imports.begin_check(self._connection)
         await self._connection.execute(_CHECKED)
-        await self._connection.execute(_FORGET_CHECKED)
 
     async def check(self, items: Sequence[ImportedClick]) -> dict[int, str]:
         """Why some would not be stored after those checked before, by their place; nothing is stored."""
         items = await self._as_known(items)
         wanted = [(item.legacy_id, item.row.hash) for item in items if item.legacy_id is not None]
-        if not wanted:
-            return {}
-        noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True))
-        return _other_than(items, {row["legacy_id"]: row["hash"].hex for row in noted}) | (
-            await self._of_others(items)
-        )
+        noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True)) if wanted else []
+        others = _other_than(items, {row["legacy_id"]: row["hash"].hex for row in noted})
+        others |= await self._of_others(items)
+        rows = [
+            (place, item.row.hash, item.named, item.row)
+            for place, item in enumerate(items)
+            if place not in others
+        ]
+        return others | await imports.check_again(self._connection, ClickRow._fields, rows)
 
     async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
         """What the table should have of some clicks, and what it has."""

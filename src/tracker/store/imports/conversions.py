@@ -15,18 +15,20 @@ from uuid import UUID
 from tracker.domain.click_id import is_click_hash
 from tracker.domain.conversion import Amounts, ConvertedClick, goals_named
 from tracker.domain.money import show
-from tracker.domain.normalise import trim
+from tracker.domain.normalise import hash_, trim
 from tracker.domain.postback import ADV_SUBS, STATUSES, ConversionStatus, StatusWords, meaning
 from tracker.store.conversions import booking, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection
+from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, summed
 
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
-    *("hash", "click_hash", "click_id", "goal_id", "order_id", "is_repeatable", "status", "is_over_cap"),
-    *("sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at", *_OF_CLICK),
+    *("hash", "click_hash", "click_id", "goal_id", "order_id", "order_absent", "is_repeatable", "status"),
+    *("is_over_cap", "sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at"),
+    *_OF_CLICK,
 )
 _NAMES = ", ".join(_COLUMNS)
 
@@ -73,14 +75,16 @@ _CHANGING = (
 )
 COMPARED = (*_FIXED, *_CHANGING, "status")
 """The columns that the table must have as a file has them."""
-# Earlier versions kept ids as they were written. A row that is there so is the one that is meant.
+# Earlier versions kept ids as they were written. A row that is there so is the one that is meant; what was
+# written for an absent order id ($6) means only its own click's.
 _AS_WRITTEN = """
 SELECT place, by_hash.id IS NOT NULL, by_order.id IS NOT NULL
-FROM unnest($1::integer[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
-    AS wanted (place, hash, advertiser_id, goal_id, order_id)
+FROM unnest($1::integer[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::uuid[])
+    AS wanted (place, hash, advertiser_id, goal_id, order_id, only_of)
 LEFT JOIN conversion AS by_hash ON by_hash.hash = wanted.hash
 LEFT JOIN conversion AS by_order ON (by_order.advertiser_id, by_order.goal_id, by_order.order_id)
     = (wanted.advertiser_id, wanted.goal_id, wanted.order_id)
+    AND by_order.click_hash = coalesce(wanted.only_of, by_order.click_hash)
 """
 _IN_THE_WAY = """
 SELECT wanted.hash FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[])
@@ -91,6 +95,18 @@ WHERE NOT EXISTS (SELECT FROM conversion WHERE hash = wanted.hash) AND (EXISTS (
 ) OR EXISTS (
     SELECT FROM conversion
     WHERE (click_hash, goal_id) = (wanted.click_hash, wanted.goal_id) AND NOT is_repeatable
+))
+"""
+# An absent order id that comes by a postback later is of one of them: the first that is stored.
+_ONE_ABSENT = """
+UPDATE incoming_conversion AS incoming SET order_absent = false
+FROM (
+    SELECT id, row_number() OVER (PARTITION BY click_hash, goal_id ORDER BY id) AS place
+    FROM incoming_conversion WHERE order_absent
+) AS absent
+WHERE incoming.id = absent.id AND (place > 1 OR EXISTS (
+    SELECT FROM conversion
+    WHERE (click_hash, goal_id) = (incoming.click_hash, incoming.goal_id) AND order_absent
 ))
 """
 
@@ -142,6 +158,7 @@ class ImportedConversion(NamedTuple):
     goal: str  # code or name of the goal, if it has no id here; without either it is the base goal
     order_id: str | None
     order_text: str | None  # the same as it was written
+    order_absent: bool  # the file has one that is empty, an unfilled macro or a word for nothing
     word: str  # for the status
     is_over_cap: bool
     sale_status: str
@@ -156,7 +173,7 @@ class ImportedConversion(NamedTuple):
     created_at: datetime
     updated_at: datetime
     named: tuple[str, ...]  # what the file has of COMPARED
-    written_hash: str  # made of its earlier id as it was written, as earlier versions did
+    written_hash: str  # made of its ids as they were written, as earlier versions did
 
 
 class _Goal(NamedTuple):
@@ -197,6 +214,7 @@ class ConversionStore:
         await self._connection.copy_records_to_table(
             "incoming_conversion", records=records, columns=("id", *_COLUMNS)
         )
+        await self._connection.execute(_ONE_ABSENT)
         stored = await self._connection.fetch(_INSERT)
         approved = [id_ for id_, status in stored if status == ConversionStatus.APPROVED]
         await booking.approve(self._connection, approved)
@@ -206,6 +224,7 @@ class ConversionStore:
 
     async def begin_check(self) -> None:
         """Forget what was checked of another file."""
+        await imports.begin_check(self._connection)
         await self._connection.execute(_CHECKED)
 
     async def check(self, items: Sequence[ImportedConversion]) -> dict[int, str]:
@@ -214,7 +233,13 @@ class ConversionStore:
         names = ("hash", "click_hash", "advertiser_id", "goal_id", "order_id", "is_repeatable")
         columns = [[row[name] for row in rows.values()] for name in names]
         in_the_way = {row["hash"].hex for row in await self._connection.fetch(_CHECK, *columns)}
-        return refused | {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
+        refused |= {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
+        taken = [
+            (place, row["hash"], row["named"], [_shown(row[name]) for name in COMPARED])
+            for place, row in rows.items()
+            if place not in refused
+        ]
+        return refused | await imports.check_again(self._connection, COMPARED, taken)
 
     async def compare(self, items: Sequence[ImportedConversion]) -> Comparison:
         """What the table should have of some conversions, and what it has."""
@@ -259,7 +284,10 @@ class ConversionStore:
     async def _find_as_written(self, rows: Mapping[int, _Row]) -> None:
         """Look for ids as they were written first, then trimmed."""
         others = [
-            (place, row["written_hash"], row["advertiser_id"], row["goal_id"], row["order_text"])
+            (
+                *(place, row["written_hash"], row["advertiser_id"], row["goal_id"], row["order_text"]),
+                row["click_hash"] if row["order_absent"] else None,
+            )
             for place, row in rows.items()
             if (row["written_hash"], row["order_text"]) != (row["hash"], row["order_id"])
         ]
@@ -289,17 +317,21 @@ class ConversionStore:
         return goal if goal and goal.offer_id == click.offer_id else None
 
     async def _clicks(self, names: Collection[str]) -> Mapping[str, ConvertedClick]:
-        """The clicks of hashes and earlier ids, as they were written or trimmed."""
+        """The clicks of hashes and earlier ids, as they were written or trimmed.
+
+        Earlier versions took a hash in another form than ours for an earlier id.
+        """
         names = {*names, *map(trim, names)}
-        hashes = {name: name for name in names if is_click_hash(name)}
-        earlier = await self._connection.fetch(_LEGACY, [name for name in names if name not in hashes])
-        hashes |= {legacy_id: hash_.hex for legacy_id, hash_ in earlier}
+        hashes = {name: plain for name in names if is_click_hash(plain := hash_(name))}
+        others = [name for name in names if hashes.get(name) != name]
+        earlier = await self._connection.fetch(_LEGACY, others)
+        hashes |= {legacy_id: found.hex for legacy_id, found in earlier}
         if not hashes:
             return {}
         wanted = sorted(set(hashes.values()))
         rows = await self._connection.fetch(_CLICKS, wanted, wanted[0], wanted[-1])
-        found = {row["hash"]: ConvertedClick._make(row) for row in rows}
-        return {name: found[hash_] for name, hash_ in hashes.items() if hash_ in found}
+        clicks = {row["hash"]: ConvertedClick._make(row) for row in rows}
+        return {name: clicks[plain] for name, plain in hashes.items() if plain in clicks}
 
     async def _in_the_way(self, rows: Collection[_Row]) -> set[str]:
         """Those that cannot be stored, as another one is what they would be."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import reduce
 from hashlib import sha256
@@ -22,6 +23,7 @@ LONGEST_WAIT = "15s"
 """For another import to end: what PostgreSQL still does for one that was killed a moment ago."""
 
 _ONE_AT_A_TIME = 0x7C1C_0012
+_MASK = 2**32 - 1
 _EPOCH = date(1970, 1, 1)
 _DAY_MILLIS = 86_400_000
 
@@ -37,6 +39,24 @@ UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present 
 WHERE digest = $1
 """
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
+
+
+# What was checked of a file so far. Of rows with one hash the first is stored.
+_CHECKED = """
+CREATE TEMP TABLE IF NOT EXISTS checked_row (hash uuid PRIMARY KEY, marks bytea NOT NULL);
+TRUNCATE checked_row
+"""
+_NOTE_CHECKED = """
+INSERT INTO checked_row
+SELECT hash, marks FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS new (hash, marks, place)
+ORDER BY place
+ON CONFLICT DO NOTHING
+"""
+_OTHERWISE = """
+SELECT place, checked_row.marks
+FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS new (hash, marks, place) JOIN checked_row USING (hash)
+WHERE checked_row.marks <> new.marks
+"""
 
 
 class KnownOffer(NamedTuple):
@@ -136,6 +156,39 @@ async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int
 async def forget(connection: Connection, digest: bytes) -> None:
     """Have a file begin anew."""
     await connection.execute(_FORGET, digest)
+
+
+async def begin_check(connection: Connection) -> None:
+    """Forget the rows that were checked of another file."""
+    await connection.execute(_CHECKED)
+
+
+async def check_again(
+    connection: Connection,
+    names: Sequence[str],
+    rows: Sequence[tuple[int, str, Sequence[str], Sequence[Hashable]]],
+) -> dict[int, str]:
+    """Which rows say otherwise than an earlier one of the file with the same hash, by their place: why.
+
+    Each is its place, its hash, the columns that the file has, and the values of `names`, which are all that
+    are compared. What a row does not name it does not deny. Only a hash of each value is kept, so a file of
+    any size is checked in the memory of its batches.
+    """
+    columns = [hash_ for _, hash_, _, _ in rows], [_marks(values) for *_, values in rows]
+    await connection.execute(_NOTE_CHECKED, *columns)
+    why = {}
+    for number, first in await connection.fetch(_OTHERWISE, *columns):
+        place, _, named, _ = rows[number - 1]
+        marks = zip(names, array("I", first), array("I", columns[1][number - 1]), strict=True)
+        others = [name for name, one, other in marks if one != other and name in named]
+        if others:
+            why[place] = f"is in the file before, with another {', '.join(others)}"
+    return why
+
+
+def _marks(values: Iterable[Hashable]) -> bytes:
+    """A few bytes for each value, the same in one process for values that are equal."""
+    return array("I", [hash(value) & _MASK for value in values]).tobytes()
 
 
 def day_of(hash_: str) -> date:
