@@ -44,7 +44,7 @@ class Export:
     async def run(self) -> None:
         scope = {"type": "http", "method": "GET", "headers": [], "app": self.app, "state": {"token_id": 7}}
         answer = await answer_export(
-            Request(scope), self.rows(), name="rows", keys=("a",), query=FormatQuery(), headers={}
+            Request(scope), self.rows(), name="rows", keys=("a",), query=FormatQuery()
         )
         answering = asyncio.create_task(answer(scope, self.receive, self.send))
         await self.reached.wait()

@@ -20,6 +20,7 @@ from tracker.api.conversions import affiliate_postbacks, period_closes, postback
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions import manual as manual_conversions
 from tracker.api.http.complete_until import CompleteUntil
+from tracker.api.http.endpoint import contract_of
 from tracker.api.http.exports import RunningExports
 from tracker.api.http.problems import answer_defect, answer_not_migrated, answer_problem, answer_unavailable
 from tracker.api.http.rate_limits import Limits, RateLimitHeaders
@@ -79,7 +80,10 @@ def create_api(settings: Settings) -> Starlette:
         middleware=[Middleware(health.CountAnswers, answers), Middleware(RateLimitHeaders)],
         exception_handlers=_EXCEPTION_HANDLERS,
     )
-    app.router = PathRouter([route for resource in _RESOURCES for route in resource.routes], _opened)
+    routes = [route for resource in _RESOURCES for route in resource.routes]
+    for route in routes:
+        contract_of(route)  # a route that authorises nobody stops the start
+    app.router = PathRouter(routes, _opened)
     app.state.settings = settings
     app.state.answers = answers
     app.state.exports = RunningExports()

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.catalogue import PageQuery, list_rows, listed
 from tracker.api.conversions import affiliate_postbacks, period_closes
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.query import Id, Text, choice, read_query
+from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.http.query import Id, Text, choice
 from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
 from tracker.catalogue.resource import READ, ROOT
 from tracker.store.catalogue.edit import AUDIT
@@ -55,30 +53,22 @@ class Change(BaseModel):
     after: dict[str, Any] | None = Field(description="null: it is gone.")
 
 
-@documented.validate(
-    query=AuditQuery,
-    resp=responses(listed("ChangeList", Change), 401, 403, 422, 503),
-    security=needs(READ),
-    tags=["Management"],
-    operation_id="list_changes",
-    skip_validation=True,
-)
-async def list_changes(request: Request) -> Response:
+@endpoint(scope=READ, query=AuditQuery, returns=listed("ChangeList", Change), tag="Management")
+async def list_changes(call: Call[AuditQuery]) -> Response:
     """List changes
 
     The audit trail, newest first: what was changed through the API, written in the transaction of the change.
     Seen with scopes of their own only: period closes (`money:read`), postbacks that were fired again
     (`conversions:read`), tokens (`admin`).
     """
-    token = await authorize(request, READ)
-    query = read_query(request, AuditQuery)
-    if token.allows(_ALL_SCOPE):
-        return await list_rows(request, AUDIT, query, {})
-    seen = {resource for resource, scope in _SCOPES.items() if token.allows(scope)}
+    query, pool = call.query, call.state.pool
+    if call.token.allows(_ALL_SCOPE):
+        return await list_rows(pool, AUDIT, query, {})
+    seen = {resource for resource, scope in _SCOPES.items() if call.token.allows(scope)}
     if query.resource is not None:
         seen &= {query.resource}
     place = {"resource": sorted(seen)}
-    return await list_rows(request, AUDIT, query.model_copy(update={"resource": None}), place)
+    return await list_rows(pool, AUDIT, query.model_copy(update={"resource": None}), place)
 
 
-routes: list[BaseRoute] = [Route(f"{ROOT}/audit", list_changes)]
+routes: list[Route] = [Route(f"{ROOT}/audit", list_changes)]

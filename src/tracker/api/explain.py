@@ -6,22 +6,19 @@ import time
 from asyncio import to_thread
 from typing import Annotated, Any
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.problems import SECURITY_HEADERS, invalid
-from tracker.api.http.query import From, ZoneQuery, read_query
+from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.http.listing import as_json
+from tracker.api.http.problems import invalid
+from tracker.api.http.query import From, ZoneQuery
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
 
 PATH = "/backend/open-api/v1/explain"
 
-_SCOPE = "offers:read"
 _LONGEST = 8192
 
 
@@ -93,29 +90,20 @@ class Explained(BaseModel):
     problems: list[str] | None = Field(None, description="What is wrong with the catalogue's rows read here.")
 
 
-@documented.validate(
-    query=ExplainQuery,
-    resp=responses(Explained, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Links"],
-    operation_id="explain_link",
-    skip_validation=True,
-)
-async def explain_link(request: Request) -> Response:
+@endpoint(scope="offers:read", query=ExplainQuery, returns=Explained, tag="Links")
+async def explain_link(call: Call[ExplainQuery]) -> Response:
     """Explain a link
 
     What it would do now (or `at` another time): offer, URL rule by rule, uniqueness, caps, bot verdict,
     fallbacks, reason, and the macros as filled. Nothing is recorded, counted or used up.
     """
-    await authorize(request, _SCOPE)
-    query = read_query(request, ExplainQuery)
-    state = request.app.state
+    state = call.state
     await to_thread(state.geo.reload_changed)
     try:
-        told = await explain(state.settings, state.geo, query.question(state.settings.time_zone))
+        steps = await explain(state.settings, state.geo, call.query.question(call.network_zone))
     except UnreadableUrlError as error:
         raise invalid({"url": [str(error)]}) from None
-    return Response(orjson.dumps(told), headers=SECURITY_HEADERS, media_type="application/json")
+    return as_json(steps)
 
 
-routes: list[BaseRoute] = [Route(PATH, explain_link)]
+routes: list[Route] = [Route(PATH, explain_link)]

@@ -13,9 +13,10 @@ from starlette.applications import Starlette
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
 from tracker.api.openapi.document import document
@@ -80,10 +81,12 @@ class CountAnswers:
             raise
 
 
+@public
 async def live(_request: Request) -> Response:
     return _text(b"alive\n")
 
 
+@public
 async def ready(request: Request) -> Response:
     """Whether clicks can be read. What Postgres raises while it is away is answered as everywhere."""
     if not await is_ready(request.app.state.pool):
@@ -166,16 +169,21 @@ async def _postbacks(state: State) -> list[str]:
     ]
 
 
+@public
 async def openapi(request: Request) -> Response:
-    body = orjson.dumps(document(request.app))
-    return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
+    state = request.app.state
+    if not hasattr(state, "document"):  # written once, for it takes a second of a core
+        state.document = await asyncio.to_thread(lambda: orjson.dumps(document(request.app)))
+    return Response(state.document, headers=SECURITY_HEADERS, media_type="application/json")
 
 
+@public
 async def docs(_request: Request) -> Response:
     headers = {**SECURITY_HEADERS, "Content-Security-Policy": _DOCS_POLICY, "Referrer-Policy": "no-referrer"}
     return Response(_DOCS_PAGE, headers=headers, media_type="text/html")
 
 
+@public
 async def docs_asset(request: Request) -> Response:
     asset = _docs_assets().get(request.path_params["name"])
     if asset is None:
@@ -183,7 +191,7 @@ async def docs_asset(request: Request) -> Response:
     return Response(asset[0], headers=SECURITY_HEADERS, media_type=asset[1])
 
 
-routes: list[BaseRoute] = [
+routes: list[Route] = [
     Route("/health/live", live),
     Route("/health/ready", ready),
     Route("/openapi.json", openapi),

@@ -6,24 +6,20 @@ import time
 from asyncio import timeout
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.http.auth import authorize
-from tracker.api.http.complete_until import header
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import From, To, ZoneQuery, read_query
+from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.http.listing import as_json
+from tracker.api.http.problems import Problem, invalid
+from tracker.api.http.query import From, To, ZoneQuery
 from tracker.domain.local_time import first_second, last_second
 from tracker.ops import ledger
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"
 
-_SCOPE = "reports:read"
 _DEADLINE_SECONDS = 30
 
 
@@ -133,29 +129,22 @@ class LedgerAnswer(BaseModel):
     )
 
 
-@documented.validate(
+@endpoint(
+    scope="reports:read",
     query=LedgerQuery,
-    resp=responses(LedgerAnswer, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Ledger"],
-    operation_id="read_ledger",
-    skip_validation=True,
+    returns=LedgerAnswer,
+    tag="Ledger",
+    has_complete_until=True,
 )
-async def read_ledger(request: Request) -> Response:
+async def read_ledger(call: Call[LedgerQuery]) -> Response:
     """Is every click there?
 
     Minute by minute of the clicks' hashes, at most 31 days: what was recorded, and where it is now. A minute
     that does not balance is named in `unbalanced`; in words, `tracker ledger` says the same.
     """
-    await authorize(request, _SCOPE)
-    query = read_query(request, LedgerQuery)
-    state = request.app.state
-    zone = query.zone(state.settings.time_zone)
-    minutes = query.minutes(state.settings.time_zone, time.time())
-    complete_until: int | None = await state.complete_until.millis()
-    told = ledger.as_json(await _read(state, minutes), zone, complete_until)
-    headers = {**SECURITY_HEADERS, **header(complete_until)}
-    return Response(orjson.dumps(told), headers=headers, media_type="application/json")
+    zone = call.query.zone(call.network_zone)
+    minutes = call.query.minutes(call.network_zone, time.time())
+    return as_json(ledger.as_json(await _read(call.state, minutes), zone, call.complete_until))
 
 
 async def _read(state: Any, minutes: range) -> ledger.Ledger:
@@ -167,4 +156,4 @@ async def _read(state: Any, minutes: range) -> ledger.Ledger:
         raise Problem(503, detail, headers={"Retry-After": "1"}) from error
 
 
-routes: list[BaseRoute] = [Route(PATH, read_ledger)]
+routes: list[Route] = [Route(PATH, read_ledger)]

@@ -12,15 +12,13 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.clicks.query import FilterQuery
-from tracker.api.http.auth import authorize
-from tracker.api.http.complete_until import complete_until
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import EXCEL, SeparatorQuery, choice, read_query
+from tracker.api.http.query import EXCEL, SeparatorQuery, choice
 from tracker.api.http.visibility import Visibility
 from tracker.domain.local_time import offsets
 from tracker.domain.money import show
@@ -34,7 +32,6 @@ from tracker.store.time_span import Span
 
 PATH = "/backend/open-api/v1/users/reports"
 
-_SCOPE = "reports:read"
 _MOST_DAYS = 20 * 366
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -175,15 +172,15 @@ class ReportAnswer(BaseModel):
 _ALL = Visibility(tuple(ReportRow.model_fields))
 
 
-@documented.validate(
+@endpoint(
+    scope="reports:read",
     query=ReportQuery,
-    resp=responses(ReportAnswer, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Reports"],
-    operation_id="read_report",
-    skip_validation=True,
+    returns=ReportAnswer,
+    files=("text/csv",),
+    tag="Reports",
+    has_complete_until=True,
 )
-async def read_report(request: Request) -> Response:
+async def read_report(call: Call[ReportQuery]) -> Response:
     """Add clicks and conversions up
 
     Test clicks are left out. Every number is exactly what the list of the same filters would come to. Where
@@ -193,25 +190,20 @@ async def read_report(request: Request) -> Response:
     Conversions are those of the same clicks: filters and groups are about these, also status and reason.
     Currencies are never added up; CSV has a column for each that occurs, as payout_EUR.
     """
-    await authorize(request, _SCOPE)
-    return await answer_report(request, read_query(request, ReportQuery), _ALL)
+    return await answer_report(call.request, call.query, _ALL)
 
 
-routes: list[BaseRoute] = [Route(PATH, read_report)]
+routes: list[Route] = [Route(PATH, read_report)]
 
 
 async def answer_report(request: Request, query: ReportQuery, sight: Visibility) -> Response:
     """What is seen of a report."""
     query.check_separator()
-    complete = await complete_until(request)
     asked = await _asked(request, query, sight)
     report = await _read(request, asked)
     if query.format == "json":
-        answer = _json(asked.groups, report, sight)
-    else:
-        answer = _file(query, asked.groups, report, sight)
-    answer.headers.update(complete)
-    return answer
+        return _json(asked.groups, report, sight)
+    return _file(query, asked.groups, report, sight)
 
 
 async def _asked(request: Request, query: ReportQuery, sight: Visibility) -> ReportRequest:

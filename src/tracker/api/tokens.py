@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
-from starlette.endpoints import HTTPEndpoint
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.catalogue import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
 from tracker.api.http import query
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, validated
+from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import Bool, Query, read_query
+from tracker.api.http.query import Bool, Query
 from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
 from tracker.catalogue.resource import ROOT, Resource, change_row, etag, found, place_of
 from tracker.store import tokens
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row
+from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
 from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, Issued, NewToken
 
 PATH = f"{ROOT}/tokens"
 
 _SCOPE = "admin"
+_TAG = "Tokens"
+_IN_PATH = {"id": "The token's id."}
 _SECOND = timedelta(seconds=1)
-_CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+
+SomeFields = TypeVar("SomeFields", bound=Fields)
 
 Expiry = Annotated[Moment | None, Field(description="When it ends; null: never.")]
 OwnRate = Annotated[RateText | None, Field(description="null: the deployment's TRACKER_API_RATE.")]
@@ -112,139 +111,132 @@ class TokenQuery(PageQuery):
     is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
 
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
 _CHANGED = Resource("tokens", "token", TOKENS, TokenChange, scope=_SCOPE)
 
 
-def _documented(action: str, **more: Any) -> Callable[[Handler], Handler]:
-    return documented.validate(
-        tags=["Tokens"],
-        operation_id=f"{action}_token",
-        path_parameter_descriptions={"id": "The token's id."},
-        security=needs(_SCOPE),
-        skip_validation=True,
-        **more,
-    )
-
-
-class Tokens(HTTPEndpoint):
-    """All tokens."""
-
-    @_documented(
-        "list", query=TokenQuery, resp=responses(listed("TokenList", TokenShown), 401, 403, 422, 503)
-    )
-    async def get(self, request: Request) -> Response:
-        """List tokens
-
-        Of each secret only how it begins.
-        """
-        await authorize(request, _SCOPE)
-        return await list_rows(request, TOKENS, read_query(request, TokenQuery), {})
-
-    @_documented(
-        "create",
-        json=TokenFields,
-        resp=responses(IssuedTokenShown, 400, 401, 403, 413, 415, 422, 503, status=201),
-    )
-    async def post(self, request: Request) -> Response:
-        """Make a token
-
-        This answer is the only place where its secret is ever seen. Bound to an affiliate or advertiser it
-        reads under `/affiliates` or `/advertisers` only, and may have no scope that writes.
-        """
-        author = await _author(request)
-        read_query(request, Query)
-        fields = await _read(request, TokenFields)
-        if clashes := fields.clashes():
-            raise invalid({field: [message] for field, message in clashes.items()})
-        async with edit.changing(request.app.state.pool) as connection:
-            await _check_owner(connection, fields)
-            issued = await tokens.issue(connection, author, NewToken(**fields.model_dump()))
-        return _answer(issued, 201, {"Location": f"{PATH}/{issued.row['id']}"})
-
-
-class OneToken(HTTPEndpoint):
-    """One token."""
-
-    @_documented("get", resp=responses(TokenShown, 401, 403, 404, 422, 503))
-    async def get(self, request: Request) -> Response:
-        """Get a token
-
-        What it may do, whose it is, and when it was used last; never its secret.
-        """
-        await authorize(request, _SCOPE)
-        read_query(request, Query)
-        row = found(
-            await edit.one(request.app.state.pool, TOKENS, place_of(request.path_params, "id")), _CHANGED
-        )
-        return as_json(row, headers={"ETag": etag(row)})
-
-    @_documented("change", json=TokenPatch, headers=IfMatch, resp=responses(TokenShown, *_CHANGES))
-    async def patch(self, request: Request) -> Response:
-        """Change a token
-
-        Its name, its end and its rate. What it may do and whose it is never changes: make another one.
-        """
-        token = await authorize(request, _SCOPE)
-        read_query(request, Query)
-        given = await read_object(request, JSON, MERGE_PATCH)
-        place = place_of(request.path_params, "id")
-        row = await change_row(editor_of(request, token), _CHANGED, place, given)
-        return as_json(row, headers={"ETag": etag(row)})
-
-    @_documented("revoke", resp=responses(None, 401, 403, 404, 422, 503, status=204))
-    async def delete(self, request: Request) -> Response:
-        """Revoke a token
-
-        For good, with all of its secrets. It is listed with `is_revoked=true`.
-        """
-        author = await _author(request)
-        read_query(request, Query)
-        async with edit.changing(request.app.state.pool) as connection:
-            await tokens.revoke(connection, author, await _locked(connection, request))
-        return Response(status_code=204, headers=SECURITY_HEADERS)
-
-
-@_documented(
-    "rotate", json=Rotation, resp=responses(IssuedTokenShown, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+@endpoint(
+    scope=_SCOPE,
+    query=TokenQuery,
+    returns=listed("TokenList", TokenShown),
+    tag=_TAG,
+    name="list_token",
 )
-async def rotate_token(request: Request) -> Response:
+async def list_tokens(call: Call[TokenQuery]) -> Response:
+    """List tokens
+
+    Of each secret only how it begins.
+    """
+    return await list_rows(call.state.pool, TOKENS, call.query, {})
+
+
+@endpoint(
+    scope=_SCOPE,
+    query=Query,
+    body=Body(TokenFields),
+    returns=IssuedTokenShown,
+    status=201,
+    has_etag=True,
+    tag=_TAG,
+)
+async def create_token(call: Call[Query]) -> Response:
+    """Make a token
+
+    This answer is the only place where its secret is ever seen. Bound to an affiliate or advertiser it
+    reads under `/affiliates` or `/advertisers` only, and may have no scope that writes.
+    """
+    fields = await _read(call, TokenFields)
+    if clashes := fields.clashes():
+        raise invalid({field: [message] for field, message in clashes.items()})
+    async with edit.changing(call.state.pool) as connection:
+        await _check_owner(connection, fields)
+        issued = await tokens.issue(connection, call.author, NewToken(**fields.model_dump()))
+    return _answer(issued, 201, {"Location": f"{PATH}/{issued.row['id']}"})
+
+
+@endpoint(scope=_SCOPE, query=Query, returns=TokenShown, has_etag=True, tag=_TAG, path=_IN_PATH)
+async def get_token(call: Call[Query]) -> Response:
+    """Get a token
+
+    What it may do, whose it is, and when it was used last; never its secret.
+    """
+    row = found(await edit.one(call.state.pool, TOKENS, place_of(call.path, "id")), _CHANGED)
+    return as_json(row, headers={"ETag": etag(row)})
+
+
+@endpoint(
+    scope=_SCOPE,
+    query=Query,
+    headers=IfMatch,
+    body=Body(TokenPatch, (JSON, MERGE_PATCH)),
+    returns=TokenShown,
+    may_fail=(409, 412),
+    has_etag=True,
+    tag=_TAG,
+    path=_IN_PATH,
+)
+async def change_token(call: Call[Query]) -> Response:
+    """Change a token
+
+    Its name, its end and its rate. What it may do and whose it is never changes: make another one.
+    """
+    patch = await call.object()
+    row = await change_row(editor_of(call), _CHANGED, place_of(call.path, "id"), patch)
+    return as_json(row, headers={"ETag": etag(row)})
+
+
+@endpoint(scope=_SCOPE, query=Query, returns=None, status=204, tag=_TAG, path=_IN_PATH)
+async def revoke_token(call: Call[Query]) -> Response:
+    """Revoke a token
+
+    For good, with all of its secrets. It is listed with `is_revoked=true`.
+    """
+    async with edit.changing(call.state.pool) as connection:
+        await tokens.revoke(connection, call.author, await _locked(connection, call))
+    return Response(status_code=204, headers=SECURITY_HEADERS)
+
+
+@endpoint(
+    scope=_SCOPE,
+    query=Query,
+    body=Body(Rotation),
+    returns=IssuedTokenShown,
+    may_fail=(409,),
+    has_etag=True,
+    tag=_TAG,
+    path=_IN_PATH,
+)
+async def rotate_token(call: Call[Query]) -> Response:
     """Give a token another secret
 
     This answer is the only place where it is ever seen. The secret before works until the overlap has passed;
     while one from before does, another rotation is 409, or ends both with an overlap of 0.
     """
-    author = await _author(request)
-    read_query(request, Query)
-    rotation = await _read(request, Rotation)
-    async with edit.changing(request.app.state.pool) as connection:
-        row = await _locked(connection, request)
+    rotation = await _read(call, Rotation)
+    async with edit.changing(call.state.pool) as connection:
+        row = await _locked(connection, call)
         if row["is_revoked"]:
             raise Problem(409, "It has been revoked.", errors={"id": ["has been revoked"]})
         try:
-            issued = await tokens.rotate(connection, author, row, rotation.overlap * _SECOND)
+            issued = await tokens.rotate(connection, call.author, row, rotation.overlap * _SECOND)
         except tokens.OverlapError as error:
             raise Problem(409, f"{error}.", errors={"overlap": [f"{error}; 0 ends both"]}) from None
     return _answer(issued)
 
 
-routes: list[BaseRoute] = [
-    Route(PATH, Tokens),
-    Route(f"{PATH}/{{id}}", OneToken),
+routes: list[Route] = [
+    Route(PATH, list_tokens),
+    Route(PATH, create_token, methods=["POST"]),
+    Route(f"{PATH}/{{id}}", get_token),
+    Route(f"{PATH}/{{id}}", change_token, methods=["PATCH"]),
+    Route(f"{PATH}/{{id}}", revoke_token, methods=["DELETE"]),
     Route(f"{PATH}/{{id}}/rotate", rotate_token, methods=["POST"]),
 ]
 
 
-async def _author(request: Request) -> Author:
-    token = await authorize(request, _SCOPE)
-    return Author(token.id, token.name)
-
-
-async def _read(request: Request, model: Any) -> Any:
-    given = await read_object(request, JSON)
-    check_storable(given)
-    return validated(given, model)
+async def _read(call: Call[Query], model: type[SomeFields]) -> SomeFields:
+    body = await call.object()
+    check_storable(body)
+    return validated(body, model)
 
 
 async def _check_owner(connection: Connection, fields: TokenFields) -> None:
@@ -254,8 +246,8 @@ async def _check_owner(connection: Connection, fields: TokenFields) -> None:
             raise invalid({f"{kind}_id": [f"is of no {kind}"]})
 
 
-async def _locked(connection: Connection, request: Request) -> Row:
-    return found(await edit.locked(connection, TOKENS, place_of(request.path_params, "id")), _CHANGED)
+async def _locked(connection: Connection, call: Call[Query]) -> Row:
+    return found(await edit.locked(connection, TOKENS, place_of(call.path, "id")), _CHANGED)
 
 
 def _answer(issued: Issued, status: int = 200, headers: dict[str, str] | None = None) -> Response:

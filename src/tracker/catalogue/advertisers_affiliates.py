@@ -7,7 +7,7 @@ from secrets import token_urlsafe
 from typing import Annotated, Literal
 
 from pydantic import Field
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from tracker.api.catalogue import routes_of
 from tracker.api.http import query
@@ -164,4 +164,4 @@ RESOURCES = (
     ),
 )
 
-routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]
+routes: list[Route] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from tracker.api.catalogue import routes_of
 from tracker.api.http import query
@@ -213,4 +213,4 @@ RESOURCES = (
     ),
 )
 
-routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]
+routes: list[Route] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.catalogue import as_json, routes_of
 from tracker.api.http import query as parameters
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.problems import Errors, Problem
-from tracker.api.http.query import Query, choice, read_query
+from tracker.api.http.query import Query, choice
 from tracker.catalogue.fields import (
     Currency,
     DeepLinkHosts,
@@ -340,26 +338,22 @@ class TrackingLink(BaseModel):
     link: str = Field(examples=["https://go.example/offer/3?affiliate_id=513"])
 
 
-@documented.validate(
+@endpoint(
+    scope=READ,
     query=LinkQuery,
-    resp=responses(TrackingLink, 401, 403, 404, 422, 503),
-    security=needs(READ),
-    tags=["Links"],
-    operation_id="get_link",
-    path_parameter_descriptions={"offer_id": "The offer's id.", "affiliate_id": "The affiliate's id."},
-    skip_validation=True,
+    returns=TrackingLink,
+    tag="Links",
+    path={"offer_id": "The offer's id.", "affiliate_id": "The affiliate's id."},
 )
-async def get_link(request: Request) -> Response:
+async def get_link(call: Call[LinkQuery]) -> Response:
     """Get a tracking link
 
     With the host that is the affiliate's, else the brand's, else everybody's. 404 names what is not there.
     """
-    await authorize(request, READ)
-    query = read_query(request, LinkQuery)
-    offer_id, affiliate_id = (read_id(request.path_params[name]) for name in ("offer_id", "affiliate_id"))
+    query, state = call.query, call.state
+    offer_id, affiliate_id = (read_id(call.path[name]) for name in ("offer_id", "affiliate_id"))
     if offer_id is None or affiliate_id is None:
         raise Problem(404, "There is no such offer or affiliate.")
-    state = request.app.state
     async with state.pool.acquire() as connection:
         try:
             link = await read_link(connection, state.settings, offer_id, affiliate_id, query.offer_url_id)
@@ -368,7 +362,7 @@ async def get_link(request: Request) -> Response:
     return as_json({"link": link})
 
 
-routes: list[BaseRoute] = [
+routes: list[Route] = [
     *(route for resource in RESOURCES for route in routes_of(resource)),
     Route(LINK_PATH, get_link),
 ]

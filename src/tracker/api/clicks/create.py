@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.clicks import creator as creation
 from tracker.api.clicks.create_schema import (
@@ -25,11 +25,11 @@ from tracker.api.clicks.create_schema import (
 )
 from tracker.api.clicks.creator import CreatedClick, Creator, NotStoredYet, Unknown
 from tracker.api.clicks.endpoints import PATH
-from tracker.api.http.auth import authorize, require
-from tracker.api.http.body import JSON, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.auth import require
+from tracker.api.http.body import validated
+from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import ZoneQuery, read_query
+from tracker.api.http.query import ZoneQuery
 from tracker.domain.click_id import millis_of
 from tracker.store.clicks.columns import local_second
 from tracker.store.clicks.idempotency import Conflict
@@ -55,17 +55,16 @@ _NOT_STORED = (
 )
 
 
-@documented.validate(
+@endpoint(
+    scope=_SCOPE,
     query=ZoneQuery,
     headers=CreateHeaders,
-    json=CreateClicks,
-    resp=responses(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
-    security=needs(_SCOPE),
-    tags=["Clicks"],
-    operation_id="create_clicks",
-    skip_validation=True,
+    body=Body(CreateClicks, most=MAX_BODY),
+    returns=Created,
+    status=201,
+    tag="Clicks",
 )
-async def create_clicks(request: Request) -> Response:
+async def create_clicks(call: Call[ZoneQuery]) -> Response:
     """Create clicks
 
     By the rules of a tracking link: targeting, caps, uniqueness, fallbacks and bots all apply, and what they
@@ -74,23 +73,22 @@ async def create_clicks(request: Request) -> Response:
     the request with the same Idempotency-Key, or the same dedupe_key (or legacy_id) in each click: it creates
     what is missing and answers as if it were the first; without such a key it may create clicks twice.
     """
-    token = await authorize(request, _SCOPE)
-    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    key = request_key(request)
-    asked = _read_asked(await read_object(request, JSON, most=MAX_BODY))
+    zone = call.query.zone(call.network_zone)
+    key = request_key(call.request)
+    asked = _read_asked(await call.object())
     if any(click.created_at is not None for click in asked.clicks):
-        require(token, _BACKFILL_SCOPE)
+        require(call.token, _BACKFILL_SCOPE)
     _check(asked, zone)
     described = [click.described(zone) for click in asked.clicks]
     digest = sha256(b"".join(click.digest for click in described)).digest()
-    creator: Creator = request.app.state.creator
-    created = await _create(creator, creation.Request(token.id, key, digest, described), asked)
+    creator: Creator = call.state.creator
+    created = await _create(creator, creation.Request(call.token.id, key, digest, described), asked)
     rows = [_row(click, zone) for click in created]
     body = orjson.dumps({"data": rows} if asked.is_list else rows[0])
     return Response(body, 201, SECURITY_HEADERS, "application/json")
 
 
-routes: list[BaseRoute] = [Route(PATH, create_clicks, methods=["POST"])]
+routes: list[Route] = [Route(PATH, create_clicks, methods=["POST"])]
 
 
 class _ClicksRequest(NamedTuple):

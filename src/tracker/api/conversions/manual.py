@@ -9,7 +9,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.clicks.create import request_key
 from tracker.api.clicks.create_schema import CreateHeaders
@@ -17,17 +17,16 @@ from tracker.api.conversions.endpoints import (
     ALL,
     PATH,
     READ_SCOPE,
-    as_read,
-    found_conversion,
     no_such_conversion,
+    read_conversion,
+    visible_to,
 )
 from tracker.api.conversions.schema import ChangedConversion, Status
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, validated
+from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.listing import answer_one, as_json, id_or_hash
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Query, ZoneQuery, read_query
+from tracker.api.http.query import Query, ZoneQuery
 from tracker.catalogue.fields import Fields, Id, Ident, Text
 from tracker.domain.click_id import Mint
 from tracker.domain.conversion import NO_PRICE
@@ -201,16 +200,15 @@ class ConversionPatch(Fields):
         return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
 
 
-@documented.validate(
+@endpoint(
+    scope=SCOPE,
+    query=Query,
     headers=CreateHeaders,
-    json=TellConversions,
-    resp=responses(ToldAnswer, 400, 401, 403, 413, 415, 422, 503),
-    security=needs(SCOPE),
-    tags=["Conversions"],
-    operation_id="tell_conversions",
-    skip_validation=True,
+    body=Body(TellConversions, most=MAX_BODY),
+    returns=ToldAnswer,
+    tag="Conversions",
 )
-async def tell_conversions(request: Request) -> Response:
+async def tell_conversions(call: Call[Query]) -> Response:
     """Tell of conversions
 
     By the rules of a postback, also where it is told twice: it approves nothing that is on hold for the
@@ -220,36 +218,34 @@ async def tell_conversions(request: Request) -> Response:
     Idempotency-Key; without one, an order id keeps a conversion from being made twice, or a goal that takes
     one conversion a click.
     """
-    token = await authorize(request, SCOPE)
-    read_query(request, Query)
+    request, pool = call.request, call.state.pool
     key = request_key(request)
-    body = await read_object(request, JSON, most=MAX_BODY)
+    body = await call.object()
     check_storable(body)
     asked = _read_asked(body)
     await _check_words(request, asked)
     postbacks = [_postback(request, asked, place) for place in range(len(asked.conversions))]
     said = orjson.dumps([conversion.parameters() for conversion in asked.conversions])
-    wanted = manual.Request(token.id, key, sha256(said).digest(), postbacks)
-    complete_until = await request.app.state.complete_until.millis()
+    wanted = manual.Request(call.token.id, key, sha256(said).digest(), postbacks)
+    complete_until = await call.state.complete_until.millis()
     try:
-        taken = await manual.tell(request.app.state.pool, wanted, complete_until)
+        taken = await manual.tell(pool, wanted, complete_until)
     except Conflict as error:
         raise invalid({error.field: [str(error)]}) from None
     rows = [_row(each) for each in taken]
     return as_json({"data": rows} if asked.is_list else rows[0])
 
 
-@documented.validate(
+@endpoint(
+    scope=SCOPE,
     query=ZoneQuery,
-    json=ConversionPatch,
-    resp=responses(ChangedConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
-    security=needs(SCOPE),
-    tags=["Conversions"],
-    operation_id="change_conversion",
-    path_parameter_descriptions={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
-    skip_validation=True,
+    body=Body(ConversionPatch, (JSON, MERGE_PATCH)),
+    returns=ChangedConversion,
+    may_fail=(409,),
+    tag="Conversions",
+    path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
 )
-async def change_conversion(request: Request) -> Response:
+async def change_conversion(call: Call[ZoneQuery]) -> Response:
     """Change a conversion
 
     Sets its status, its sale_amount, or the advertiser's text. What it cannot get any more is refused with
@@ -258,22 +254,20 @@ async def change_conversion(request: Request) -> Response:
     its affiliate is told. A token that may not look at conversions (`conversions:read`) is only answered what
     the change came to.
     """
-    token = await authorize(request, SCOPE)
-    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    body = await read_object(request, JSON, MERGE_PATCH)
+    body = await call.object()
     check_storable(body)
     patch = validated(body, ConversionPatch)
     if patch.status is None and patch.sale_status is None and patch.sale_amount is None:
         raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
     if patch.currency is not None and patch.sale_amount is None:
         raise invalid({"sale_amount": ["is missing: the currency is of it"]})
-    id_, status = await _change(request, patch, token.name)
-    if not token.allows(READ_SCOPE):
+    id_, status = await _change(call.request, patch, call.token.name)
+    if not call.token.allows(READ_SCOPE):
         return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
-    return answer_one(as_read(token, await found_conversion(request, zone, ALL)))
+    return answer_one(visible_to(call.token, await read_conversion(call, ALL)))
 
 
-routes: list[BaseRoute] = [
+routes: list[Route] = [
     Route(PATH, tell_conversions, methods=["POST"]),
     Route(f"{PATH}/{{id}}", change_conversion, methods=["PATCH"]),
 ]

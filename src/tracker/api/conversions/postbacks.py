@@ -6,14 +6,12 @@ from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import Walk, answer_list
-from tracker.api.http.query import Hash, Id, Ident, PartQuery, SpanQuery, about, choice, read_query
+from tracker.api.http.query import Hash, Id, Ident, PartQuery, SpanQuery, about, choice
 from tracker.catalogue.resource import ROOT
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.apply_postback import Result
@@ -21,7 +19,6 @@ from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
 
 PATH = f"{ROOT}/postbacks"
 
-_SCOPE = "conversions:read"
 _RESULTS = tuple(Result)
 
 
@@ -80,25 +77,16 @@ class PostbackLog(BaseModel):
     next_cursor: str | None = Field(description="Where the list goes on; null at its end.")
 
 
-@documented.validate(
-    query=PostbackLogQuery,
-    resp=responses(PostbackLog, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Conversions"],
-    operation_id="list_postbacks",
-    skip_validation=True,
-)
-async def list_postbacks(request: Request) -> Response:
+@endpoint(scope="conversions:read", query=PostbackLogQuery, returns=PostbackLog, tag="Conversions")
+async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """List postbacks
 
     Every postback and every conversion that was told of through the API, once, with what became of it and
     why, and the last 10,000 postbacks that edges refused. Page numbers lead through the first 10,000 rows:
     beyond them follow `next_cursor`.
     """
-    await authorize(request, _SCOPE)
-    query = read_query(request, PostbackLogQuery)
+    query, pool, network_zone = call.query, call.state.pool, call.network_zone
     query.check_paging()
-    pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
     postbacks, order = query.postbacks(network_zone), query.order(network_zone)
     walk = Walk(
         partial(postback_log.page, pool, postbacks, order),
@@ -109,4 +97,4 @@ async def list_postbacks(request: Request) -> Response:
     return await answer_list(query, walk)
 
 
-routes: list[BaseRoute] = [Route(PATH, list_postbacks)]
+routes: list[Route] = [Route(PATH, list_postbacks)]

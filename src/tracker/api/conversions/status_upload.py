@@ -11,19 +11,17 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.conversions.endpoints import PATH, READ_SCOPE
 from tracker.api.conversions.manual import SCOPE
 from tracker.api.conversions.schema import Status
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import check_type, read_chunks, too_long
-from tracker.api.http.endpoint import FILES, documented, needs, responses
+from tracker.api.http.body import too_long
+from tracker.api.http.endpoint import Call, FileBody, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import invalid
-from tracker.api.http.query import Bool, Query, about, read_query
+from tracker.api.http.query import Bool, Query, about
 from tracker.catalogue.resource import read_id
 from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
@@ -68,10 +66,6 @@ _EXAMPLES = {
     _CSV: "order_id,goal_id,status,sale_status\r\nA-1001,,approved,paid\r\nA-1002,3,rejected,returned\r\n",
     _NDJSON: '{"hash":"01927632a6c87d3f9b1c5e8a4f60d2b7","status":"approved"}\n',
 }
-FILES["upload_statuses"] = {
-    media_type: {"schema": {"type": "string"}, "example": example}
-    for media_type, example in _EXAMPLES.items()
-}
 
 
 class UploadQuery(Query):
@@ -111,15 +105,14 @@ class UploadAnswer(BaseModel):
     problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused ones.")
 
 
-@documented.validate(
+@endpoint(
+    scope=SCOPE,
     query=UploadQuery,
-    resp=responses(UploadAnswer, 400, 401, 403, 413, 415, 422, 503),
-    security=needs(SCOPE),
-    tags=["Conversions"],
-    operation_id="upload_statuses",
-    skip_validation=True,
+    body=FileBody(_EXAMPLES, MAX_BODY),
+    returns=UploadAnswer,
+    tag="Conversions",
 )
-async def upload_statuses(request: Request) -> Response:
+async def upload_statuses(call: Call[UploadQuery]) -> Response:
     """Upload statuses
 
     A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
@@ -132,17 +125,15 @@ async def upload_statuses(request: Request) -> Response:
     sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
     beforehand what would come of it.
     """
-    token = await authorize(request, SCOPE)
-    is_dry = bool(read_query(request, UploadQuery).dry_run)
-    is_csv = check_type(request, _CSV, _NDJSON) == _CSV
-    body = b"".join([chunk async for chunk in read_chunks(request, MAX_BODY)])
-    lines, unreadable = await to_thread(_read, body, is_csv)
-    results = await manual.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
+    is_dry, token = bool(call.query.dry_run), call.token
+    media_type, body = await call.file()
+    lines, unreadable = await to_thread(_read, body, media_type == _CSV)
+    results = await manual.set_statuses(call.state.pool, lines, token.name, dry_run=is_dry)
     results = sorted([*results, *unreadable])
     return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
 
 
-routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
+routes: list[Route] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
 def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:

@@ -10,7 +10,6 @@ from starlette.requests import Request
 
 from tracker.api.http.problems import Problem
 from tracker.api.http.rate_limits import Limits
-from tracker.store.token_owner import Owner
 from tracker.store.tokens import PREFIX, Token, digest, find_token
 from tracker.store.unknown_tokens import UnknownTokens
 
@@ -25,32 +24,24 @@ _LONGEST_TOKEN = 256
 _CHALLENGE = 'Bearer realm="tracker"'
 
 
-async def authorize(request: Request, *scopes: str) -> Token:
-    """Let a request pass whose token is the network's and has one of some scopes; returns the token.
+async def authorize(request: Request, scopes: Sequence[str], owner: str = "") -> Token:
+    """Let a request in by its token, and return the token.
+
+    The token has one of the scopes. It is bound to an owner of this kind, or it is the network's if the kind
+    is empty.
 
     Raises:
-        Problem: 401 without a valid token, 403 where it is bound or has none of them, 429 once it is too
-            much.
+        Problem: 401 without a valid token, 403 for a token of another owner or without a scope, 429 beyond
+            the token's rate.
     """
     token = await _admitted(request)
-    if token.owner is not None:
-        root = VIEWS[token.owner.kind]
-        raise Problem(403, f"This token is one {token.owner.kind}'s: it reads under {root} only.")
+    kind = token.owner.kind if token.owner else ""
+    if kind != owner and owner:
+        raise Problem(403, f"Only a token that is bound to one {owner} reads here.")
+    if kind != owner:
+        raise Problem(403, f"This token is one {kind}'s: it reads under {VIEWS[kind]} only.")
     require(token, *scopes)
     return token
-
-
-async def authorize_owner(request: Request, kind: str, scope: str) -> Owner:
-    """Let a request pass whose token is bound to an affiliate, or an advertiser; returns whose it is.
-
-    Raises:
-        Problem: 401 without a valid token, 403 for any other or without the scope, 429 once it is too much.
-    """
-    token = await _admitted(request)
-    if token.owner is None or token.owner.kind != kind:
-        raise Problem(403, f"Only a token that is bound to one {kind} reads here.")
-    require(token, scope)
-    return token.owner
 
 
 def require(token: Token, *scopes: str) -> None:

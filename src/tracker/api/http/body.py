@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import orjson
@@ -34,7 +33,7 @@ async def read_object(request: Request, *media_types: str, most: int = MAX_BODY)
     """
     check_type(request, *media_types)
     try:
-        given = orjson.loads(await _read(request, most))
+        given = orjson.loads(await read_whole(request, most))
     except orjson.JSONDecodeError as error:
         raise invalid({"body": [f"is not JSON: {error}"]}) from None
     if not isinstance(given, dict):
@@ -71,21 +70,22 @@ def validated(
         raise invalid(_named(error)) from None
 
 
-async def read_chunks(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The body as it comes.
+async def read_whole(request: Request, most: int) -> bytes:
+    """The body.
 
     Raises:
         Problem: 413 for more than `most` bytes, 400 where it ends too early.
     """
-    length = 0
+    chunks, length = [], 0
     try:
         async for chunk in request.stream():
             length += len(chunk)
             if length > most:
                 raise too_long(f"The body is longer than {most} bytes.")
-            yield chunk
+            chunks.append(chunk)
     except ClientDisconnect:
         raise Problem(400, "The body was cut off.") from None
+    return b"".join(chunks)
 
 
 def too_long(detail: str) -> Problem:
@@ -123,10 +123,6 @@ def check_type(request: Request, *media_types: str) -> str:
 
 def _shown(name: str) -> str:
     return name.replace("\0", "")[:_LONGEST_NAME_SHOWN] or "body"
-
-
-async def _read(request: Request, most: int) -> bytes:
-    return b"".join([chunk async for chunk in read_chunks(request, most)])
 
 
 def _named(error: ValidationError) -> dict[str, list[str]]:

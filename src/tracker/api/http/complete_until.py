@@ -8,8 +8,6 @@ from collections import deque
 from pathlib import Path
 from time import monotonic
 
-from starlette.requests import Request
-
 from tracker.ops import ledger
 from tracker.ops.ledger import rfc3339
 from tracker.stream.ledger import StreamLedger
@@ -80,11 +78,6 @@ class CompleteUntil:
             self._asking = None
 
 
-async def complete_until(request: Request) -> dict[str, str]:
-    """The header of an answer whose clicks are read after this; empty where nothing is known."""
-    tracked: CompleteUntil = request.app.state.complete_until
-    return header(await tracked.millis())
-
-
 def header(millis: int | None) -> dict[str, str]:
+    """The header of an answer; empty if the time is not known."""
     return {} if millis is None else {HEADER: rfc3339(millis)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import FIRST_COMPLETED, Task, create_task, sleep, wait
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,6 +20,10 @@ from tracker.store.json_chunks import Block
 from tracker.store.paging import Row
 
 CSV = "text/csv; charset=utf-8; header=present"
+NDJSON = "application/x-ndjson"
+
+STREAMED = (NDJSON, "text/csv")
+"""Media types of an export, without their parameters."""
 
 MOST_RUNNING = 32
 """Exports at once: each holds two chunks, some 8 MB, for as long as its client takes to read them. One that
@@ -71,7 +75,6 @@ async def answer_export(
     name: str,
     keys: Sequence[str],
     query: FormatQuery,
-    headers: Mapping[str, str],
 ) -> Response:
     """All chunks as a file.
 
@@ -81,7 +84,7 @@ async def answer_export(
     query.check_separator()
     write_head, writer, media_type, extension = _format(query)
     disposition = f'attachment; filename="{name}.{extension}"'
-    headers = {**SECURITY_HEADERS, **headers, "Content-Disposition": disposition}
+    headers = {**SECURITY_HEADERS, "Content-Disposition": disposition}
     if request.method == "HEAD":
         return Response(headers=headers, media_type=media_type)
     place = request.app.state.exports.one_more(request.state.token_id)
@@ -235,4 +238,4 @@ def _format(query: FormatQuery) -> _Format:
         )
     if query.format == "csv":
         return _Format(lambda keys: _header(keys, ","), _csv, CSV, "csv")
-    return _Format(lambda _keys: b"", _ndjson, "application/x-ndjson", "ndjson")
+    return _Format(lambda _keys: b"", _ndjson, NDJSON, "ndjson")

@@ -49,14 +49,8 @@ def _order(route: Route) -> tuple[list[bool], str]:
 
 
 def _path(routes: Sequence[Route]) -> _Path:
-    named = {method for route in routes for method in route.methods or _of_class(route.endpoint)}
+    named = {method for route in routes for method in route.methods or ()}
     return _Path(routes[0], [method for method in _METHODS if method in named])
-
-
-def _of_class(endpoint: object) -> set[str]:
-    """The methods of an HTTPEndpoint, which answers HEAD as GET."""
-    named = {method for method in _METHODS if hasattr(endpoint, method.lower())}
-    return named | ({"HEAD"} if "GET" in named else set())
 
 
 def _check(paths: Sequence[_Path], scope: Scope) -> None:
