@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -12,24 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api.http.auth import authorize
+from tracker.api.http.auth import authorize, lacking
 from tracker.api.http.body import JSON, MERGE_PATCH, read_object
 from tracker.api.http.endpoint import SHOWN, documented, needs, responses
+from tracker.api.http.if_match import etag, if_match_holds
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import SECURITY_HEADERS
-from tracker.api.http.query import (
-    Bool,
-    PageNumber,
-    PerPage,
-    Query,
-    read_query,
-    without_defaults_of_null,
-    words,
-)
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, answer_problem
+from tracker.api.http.query import read_query
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.errors import CatalogueError, Kind
 from tracker.catalogue.resource import (
     MONEY,
     READ,
-    ROOT,
     WARNINGS,
     Editor,
     Resource,
@@ -37,11 +32,12 @@ from tracker.catalogue.resource import (
     check_parent,
     create_row,
     delete_row,
-    etag,
     found,
     path_of,
     place_of,
 )
+from tracker.catalogue.resources import RESOURCES
+from tracker.parameters import PageNumber, PerPage, Query, without_defaults_of_null, words
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row, Table
 from tracker.store.tokens import Token
@@ -96,13 +92,7 @@ async def list_rows(request: Request, table: Table, query: PageQuery, place: Row
 
 def query_model(resource: Resource) -> type[PageQuery]:
     """The parameters of a resource's list."""
-    named: dict[str, Any] = {
-        column: (type_, Field(None, description=f"Those with this {column}."))
-        for column, type_ in resource.filters.items()
-    }
-    if resource.table.can_archive:
-        named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
-    return create_model(f"{resource.name}Query", __base__=PageQuery, **named)
+    return create_model(f"{resource.name}Query", __base__=PageQuery, **resource.parameters)
 
 
 def _change_query(resource: Resource) -> type[Query]:
@@ -246,11 +236,36 @@ def _document(
 
 
 def editor_of(request: Request, token: Token, confirmed: Iterable[str] = ()) -> Editor:
-    given = request.headers.getlist("if-match")
-    author = Author(token.id, token.name)
-    if_match = ", ".join(given) if given else None
-    pool = request.app.state.pool
-    return Editor(pool, author, if_match, confirmed=frozenset(confirmed), may=token.allows)
+    editor = Editor(
+        request.app.state.pool,
+        Author(token.id, token.name),
+        confirmed=frozenset(confirmed),
+        may=token.allows,
+    )
+    conditions = request.headers.getlist("if-match")
+    return editor._replace(expects=partial(if_match_holds, ", ".join(conditions))) if conditions else editor
+
+
+_STATUSES = {
+    Kind.UNKNOWN: 404,
+    Kind.INVALID: 422,
+    Kind.CONFLICT: 409,
+    Kind.STALE: 412,
+    Kind.FORBIDDEN: 403,
+}
+
+
+def problem_of(error: CatalogueError) -> Problem:
+    """The answer to a change that a rule of the catalogue refuses."""
+    if error.scope:
+        return lacking((error.scope,), error.errors)
+    headers = None if error.version is None else {"ETag": etag(error.version)}
+    return Problem(_STATUSES[error.kind], error.detail, errors=error.errors, headers=headers)
+
+
+async def answer_catalogue_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CatalogueError)
+    return await answer_problem(request, problem_of(error))
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
@@ -284,7 +299,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
         place = place_of(request.path_params, resource.table.parent)
         row = await create_row(editor_of(request, token), resource, place, given)
         location = f"{ROOT}/{path_of(resource, row)}"
-        return as_json(row, 201, {"Location": location, "ETag": etag(row)})
+        return as_json(row, 201, {"Location": location, "ETag": etag(row["version"])})
 
     errors = tuple(status for status in _CHANGES if status != 412)
     answer = responses(_made_model(resource, shown), *errors, status=201)
@@ -306,7 +321,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
         read_query(request, Query)
         place = place_of(request.path_params, *resource.table.fixed)
         row = found(await edit.one(request.app.state.pool, resource.table, place), resource)
-        return as_json(row, headers={"ETag": etag(row)})
+        return as_json(row, headers={"ETag": etag(row["version"])})
 
     answer = responses(shown, 401, 403, 404, 422, 503)
     text = f"Get: {resource.noun}\n\n{_HOW_GOT}"
@@ -323,7 +338,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
         place = place_of(request.path_params, *resource.table.fixed)
         row = await change_row(editor_of(request, token, confirmed), resource, place, given)
         seen = row if token.allows(READ) else _what_was_done(resource, row, given)
-        return as_json(seen, headers={"ETag": etag(row)})
+        return as_json(seen, headers={"ETag": etag(row["version"])})
 
     return _document(
         resource,
@@ -365,3 +380,6 @@ def _delete(resource: Resource) -> _Handler:
         headers=IfMatch,
         resp=responses(None, 401, 403, 404, 409, 412, 422, 503, status=204),
     )
+
+
+routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

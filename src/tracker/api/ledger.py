@@ -16,9 +16,10 @@ from tracker.api.http.auth import authorize
 from tracker.api.http.complete_until import header
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import From, To, ZoneQuery, read_query
+from tracker.api.http.query import ZoneQuery, read_query
 from tracker.domain.local_time import first_second, last_second
 from tracker.ops import ledger
+from tracker.parameters import From, To
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"

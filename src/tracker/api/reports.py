@@ -20,10 +20,11 @@ from tracker.api.http.complete_until import complete_until
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import EXCEL, SeparatorQuery, choice, read_query
+from tracker.api.http.query import EXCEL, SeparatorQuery, read_query
 from tracker.api.http.visibility import Visibility
 from tracker.domain.local_time import offsets
 from tracker.domain.money import show
+from tracker.parameters import choice
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.paging import TOO_SLOW
 from tracker.store.reports import report as reports

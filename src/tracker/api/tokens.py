@@ -12,15 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from tracker import parameters
 from tracker.api.catalogue import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
-from tracker.api.http import query
 from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
+from tracker.api.http.body import JSON, MERGE_PATCH, read_object
 from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.if_match import etag
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import Bool, Query, read_query
+from tracker.api.http.query import read_query
+from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
-from tracker.catalogue.resource import ROOT, Resource, change_row, etag, found, place_of
+from tracker.catalogue.resource import Resource, change_row, found, place_of
+from tracker.catalogue.validation import check_storable, validated
+from tracker.parameters import Bool, Query
 from tracker.store import tokens
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row
@@ -106,9 +110,9 @@ class IssuedTokenShown(TokenShown):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: query.Name = Field(None, description="Those with this name.")
-    affiliate_id: query.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: query.Id = Field(None, description="Those of this advertiser.")
+    name: parameters.Name = Field(None, description="Those with this name.")
+    affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
+    advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
     is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
 
 
@@ -178,7 +182,7 @@ class OneToken(HTTPEndpoint):
         row = found(
             await edit.one(request.app.state.pool, TOKENS, place_of(request.path_params, "id")), _CHANGED
         )
-        return as_json(row, headers={"ETag": etag(row)})
+        return as_json(row, headers={"ETag": etag(row["version"])})
 
     @_documented("change", json=TokenPatch, headers=IfMatch, resp=responses(TokenShown, *_CHANGES))
     async def patch(self, request: Request) -> Response:
@@ -191,7 +195,7 @@ class OneToken(HTTPEndpoint):
         given = await read_object(request, JSON, MERGE_PATCH)
         place = place_of(request.path_params, "id")
         row = await change_row(editor_of(request, token), _CHANGED, place, given)
-        return as_json(row, headers={"ETag": etag(row)})
+        return as_json(row, headers={"ETag": etag(row["version"])})
 
     @_documented("revoke", resp=responses(None, 401, 403, 404, 422, 503, status=204))
     async def delete(self, request: Request) -> Response:
@@ -260,4 +264,4 @@ async def _locked(connection: Connection, request: Request) -> Row:
 
 def _answer(issued: Issued, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     body = {**issued.row, "token": issued.secret}
-    return as_json(body, status, {"ETag": etag(issued.row), **(headers or {})})
+    return as_json(body, status, {"ETag": etag(issued.row["version"]), **(headers or {})})

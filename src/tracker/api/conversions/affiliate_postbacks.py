@@ -15,18 +15,10 @@ from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import Problem, conflict, invalid
-from tracker.api.http.query import (
-    Id,
-    PageNumber,
-    PerPage,
-    SpanQuery,
-    Text,
-    ZoneQuery,
-    about,
-    choice,
-    read_query,
-)
-from tracker.catalogue.resource import ROOT, read_id
+from tracker.api.http.query import SpanQuery, ZoneQuery, read_query
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.resource import read_id
+from tracker.parameters import Id, PageNumber, PerPage, Text, about, choice
 from tracker.store.catalogue.edit import Author
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.paging import Row, TooDeepError

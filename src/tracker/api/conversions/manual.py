@@ -23,12 +23,13 @@ from tracker.api.conversions.endpoints import (
 )
 from tracker.api.conversions.schema import ChangedConversion, Status
 from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
+from tracker.api.http.body import JSON, MERGE_PATCH, read_object
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import answer_one, as_json, id_or_hash
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Query, ZoneQuery, read_query
+from tracker.api.http.query import ZoneQuery, read_query
 from tracker.catalogue.fields import Fields, Id, Ident, Text
+from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.click_id import Mint
 from tracker.domain.conversion import NO_PRICE
 from tracker.domain.money import read_currency
@@ -42,6 +43,7 @@ from tracker.domain.postback import (
     no_status,
     read_postback,
 )
+from tracker.parameters import Query
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status

@@ -12,13 +12,15 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.catalogue import PageQuery, list_rows, listed
 from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, read_object, validated
+from tracker.api.http.body import JSON, read_object
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Query, read_query
+from tracker.api.http.query import read_query
+from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Moment
-from tracker.catalogue.resource import ROOT
+from tracker.catalogue.validation import validated
+from tracker.parameters import Query
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Table
 from tracker.store.conversions import manual

@@ -13,8 +13,9 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import Walk, answer_list
-from tracker.api.http.query import Hash, Id, Ident, PartQuery, SpanQuery, about, choice, read_query
-from tracker.catalogue.resource import ROOT
+from tracker.api.http.query import PartQuery, SpanQuery, read_query
+from tracker.api.http.routing import ROOT
+from tracker.parameters import Hash, Id, Ident, about, choice
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.apply_postback import Result
 from tracker.store.conversions.postbacks import FILTERS, PostbackFilter

@@ -24,7 +24,7 @@ from tracker.api.http.auth import VIEWS, authorize_owner
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.query import Query, ZoneQuery, read_query
+from tracker.api.http.query import ZoneQuery, read_query
 from tracker.api.http.visibility import Visibility
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
@@ -38,6 +38,7 @@ from tracker.api.reports import (
     groups_of,
 )
 from tracker.catalogue.tracking_links import read_links
+from tracker.parameters import Query
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
