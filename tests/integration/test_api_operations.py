@@ -27,8 +27,8 @@ from tracker.api.ledger import PATH as LEDGER
 from tracker.api.ledger import LedgerQuery
 from tracker.api.reports import PATH as REPORTS
 from tracker.api.reports import ReportQuery
-from tracker.catalogue.offers import LINK_PATH as LINK
-from tracker.catalogue.offers import LinkQuery
+from tracker.api.tracking_links import LINK_PATH as LINK
+from tracker.api.tracking_links import LinkQuery
 from tracker.settings import Settings
 from tracker.store.clicks.columns import KEYS
 from tracker.store.clicks.export import CHUNK_ROWS

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from tracker.api import audit
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import Call, contract_of, endpoint, public
-from tracker.api.http.query import Query
+from tracker.parameters import Query
 from tracker.settings import Settings
 
 SETTINGS = Settings(redis_url="redis://nowhere.test", postgres_dsn="postgresql://nowhere.test/x")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import audit, explain, health, ledger, reports, tokens
+from tracker.api import audit, catalogue, explain, health, ledger, reports, tokens, tracking_links
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.creator import Creator
@@ -26,7 +26,7 @@ from tracker.api.http.problems import answer_defect, answer_not_migrated, answer
 from tracker.api.http.rate_limits import Limits, RateLimitHeaders
 from tracker.api.http.routing import PathRouter
 from tracker.api.partner_access import endpoints as partner_access
-from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.errors import CatalogueError
 from tracker.domain.click_id import Mint
 from tracker.edge.enrich.geo import GeoReader
 from tracker.metrics_socket import answering
@@ -51,14 +51,11 @@ _RESOURCES = (
     postbacks,
     period_closes,
     explain,
-    goals,
     ledger,
     reports,
     affiliate_postbacks,
-    offers,
-    advertisers_affiliates,
-    traffic,
-    links,
+    catalogue,
+    tracking_links,
     tokens,
     partner_access,
     audit,
@@ -67,6 +64,7 @@ _RESOURCES = (
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
+    CatalogueError: catalogue.answer_catalogue_error,
     Exception: answer_defect,
     **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
     **dict.fromkeys(NOT_MIGRATED, answer_not_migrated),

@@ -11,19 +11,16 @@ from starlette.routing import Route
 from tracker.api.catalogue import PageQuery, list_rows, listed
 from tracker.api.conversions import affiliate_postbacks, period_closes
 from tracker.api.http.endpoint import Call, endpoint
-from tracker.api.http.query import Id, Text, choice
-from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
-from tracker.catalogue.resource import READ, ROOT
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.resource import READ
+from tracker.catalogue.resources import RESOURCES
+from tracker.parameters import Id, Text, choice
 from tracker.store.catalogue.edit import AUDIT
 from tracker.store.conversions import affiliate_postbacks as outgoing
 
 _ALL_SCOPE = "admin"
 _SCOPES = {
-    **{
-        resource.table.name: READ
-        for module in (goals, links, offers, advertisers_affiliates, traffic)
-        for resource in module.RESOURCES
-    },
+    **{resource.table.name: READ for resource in RESOURCES},
     period_closes.TABLE.name: period_closes.READ_SCOPE,
     outgoing.SENT.name: affiliate_postbacks.READ_SCOPE,
 }

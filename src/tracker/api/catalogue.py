@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker.api.http.auth import lacking
 from tracker.api.http.body import JSON, MERGE_PATCH
 from tracker.api.http.endpoint import Answer, Body, Call, endpoint
+from tracker.api.http.if_match import etag, if_match_holds
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import SECURITY_HEADERS
-from tracker.api.http.query import (
-    Bool,
-    PageNumber,
-    PerPage,
-    Query,
-    without_defaults_of_null,
-    words,
-)
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, answer_problem
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.errors import CatalogueError, Kind
 from tracker.catalogue.resource import (
     MONEY,
     READ,
-    ROOT,
     WARNINGS,
     Editor,
     Resource,
@@ -33,11 +30,12 @@ from tracker.catalogue.resource import (
     check_parent,
     create_row,
     delete_row,
-    etag,
     found,
     path_of,
     place_of,
 )
+from tracker.catalogue.resources import RESOURCES
+from tracker.parameters import PageNumber, PerPage, Query, without_defaults_of_null, words
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Row, Table
 from tracker.store.db import Pool
@@ -91,13 +89,7 @@ async def list_rows(pool: Pool, table: Table, query: PageQuery, place: Row) -> R
 
 def query_model(resource: Resource) -> type[PageQuery]:
     """The parameters of a resource's list."""
-    named: dict[str, Any] = {
-        column: (type_, Field(None, description=f"Those with this {column}."))
-        for column, type_ in resource.filters.items()
-    }
-    if resource.table.can_archive:
-        named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
-    return create_model(f"{resource.name}Query", __base__=PageQuery, **named)
+    return create_model(f"{resource.name}Query", __base__=PageQuery, **resource.parameters)
 
 
 def _change_query(resource: Resource) -> type[Query]:
@@ -207,11 +199,31 @@ def _money_needed(fields: Collection[str]) -> str:
 
 def editor_of(call: Call[Any], confirmed: Iterable[str] = ()) -> Editor:
     """The editor that makes the changes of a call."""
-    tags = call.request.headers.getlist("if-match")
-    if_match = ", ".join(tags) if tags else None
-    return Editor(
-        call.state.pool, call.author, if_match, confirmed=frozenset(confirmed), may=call.token.allows
-    )
+    editor = Editor(call.state.pool, call.author, confirmed=frozenset(confirmed), may=call.token.allows)
+    conditions = call.request.headers.getlist("if-match")
+    return editor._replace(expects=partial(if_match_holds, ", ".join(conditions))) if conditions else editor
+
+
+_STATUSES = {
+    Kind.UNKNOWN: 404,
+    Kind.INVALID: 422,
+    Kind.CONFLICT: 409,
+    Kind.STALE: 412,
+    Kind.FORBIDDEN: 403,
+}
+
+
+def problem_of(error: CatalogueError) -> Problem:
+    """The answer to a change that a rule of the catalogue refuses."""
+    if error.scope:
+        return lacking((error.scope,), error.errors)
+    headers = None if error.version is None else {"ETag": etag(error.version)}
+    return Problem(_STATUSES[error.kind], error.detail, errors=error.errors, headers=headers)
+
+
+async def answer_catalogue_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CatalogueError)
+    return await answer_problem(request, problem_of(error))
 
 
 def _name(action: str, resource: Resource) -> str:
@@ -264,7 +276,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> Answer:
         place = place_of(call.path, resource.table.parent)
         row = await create_row(editor_of(call), resource, place, fields)
         location = f"{ROOT}/{path_of(resource, row)}"
-        return as_json(row, 201, {"Location": location, "ETag": etag(row)})
+        return as_json(row, 201, {"Location": location, "ETag": etag(row["version"])})
 
     return create
 
@@ -284,7 +296,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
     async def get(call: Call[Query]) -> Response:
         place = place_of(call.path, *resource.table.fixed)
         row = found(await edit.one(call.state.pool, resource.table, place), resource)
-        return as_json(row, headers={"ETag": etag(row)})
+        return as_json(row, headers={"ETag": etag(row["version"])})
 
     return get
 
@@ -309,7 +321,7 @@ def _change(resource: Resource, shown: type[BaseModel]) -> Answer:
         place = place_of(call.path, *resource.table.fixed)
         row = await change_row(editor_of(call, confirmed), resource, place, patch)
         seen = row if call.token.allows(READ) else _what_was_done(resource, row, patch)
-        return as_json(seen, headers={"ETag": etag(row)})
+        return as_json(seen, headers={"ETag": etag(row["version"])})
 
     return change
 
@@ -342,3 +354,6 @@ def _delete(resource: Resource) -> Answer:
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
     return delete
+
+
+routes: list[Route] = [route for resource in RESOURCES for route in routes_of(resource)]

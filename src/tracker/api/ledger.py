@@ -13,9 +13,10 @@ from starlette.routing import Route
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import From, To, ZoneQuery
+from tracker.api.http.query import ZoneQuery
 from tracker.domain.local_time import first_second, last_second
 from tracker.ops import ledger
+from tracker.parameters import From, To
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"

@@ -18,10 +18,11 @@ from tracker.api.clicks.query import FilterQuery
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import EXCEL, SeparatorQuery, choice
+from tracker.api.http.query import EXCEL, SeparatorQuery
 from tracker.api.http.visibility import Visibility
 from tracker.domain.local_time import offsets
 from tracker.domain.money import show
+from tracker.parameters import choice
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.paging import TOO_SLOW
 from tracker.store.reports import report as reports

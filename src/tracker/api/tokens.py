@@ -9,14 +9,17 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker import parameters
 from tracker.api.catalogue import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
-from tracker.api.http import query
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, validated
+from tracker.api.http.body import JSON, MERGE_PATCH
 from tracker.api.http.endpoint import Body, Call, endpoint
+from tracker.api.http.if_match import etag
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import Bool, Query
+from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
-from tracker.catalogue.resource import ROOT, Resource, change_row, etag, found, place_of
+from tracker.catalogue.resource import Resource, change_row, found, place_of
+from tracker.catalogue.validation import check_storable, validated
+from tracker.parameters import Bool, Query
 from tracker.store import tokens
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Row
@@ -105,9 +108,9 @@ class IssuedTokenShown(TokenShown):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: query.Name = Field(None, description="Those with this name.")
-    affiliate_id: query.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: query.Id = Field(None, description="Those of this advertiser.")
+    name: parameters.Name = Field(None, description="Those with this name.")
+    affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
+    advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
     is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
 
 
@@ -160,7 +163,7 @@ async def get_token(call: Call[Query]) -> Response:
     What it may do, whose it is, and when it was used last; never its secret.
     """
     row = found(await edit.one(call.state.pool, TOKENS, place_of(call.path, "id")), _CHANGED)
-    return as_json(row, headers={"ETag": etag(row)})
+    return as_json(row, headers={"ETag": etag(row["version"])})
 
 
 @endpoint(
@@ -181,7 +184,7 @@ async def change_token(call: Call[Query]) -> Response:
     """
     patch = await call.object()
     row = await change_row(editor_of(call), _CHANGED, place_of(call.path, "id"), patch)
-    return as_json(row, headers={"ETag": etag(row)})
+    return as_json(row, headers={"ETag": etag(row["version"])})
 
 
 @endpoint(scope=_SCOPE, query=Query, returns=None, status=204, tag=_TAG, path=_IN_PATH)
@@ -252,4 +255,4 @@ async def _locked(connection: Connection, call: Call[Query]) -> Row:
 
 def _answer(issued: Issued, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     body = {**issued.row, "token": issued.secret}
-    return as_json(body, status, {"ETag": etag(issued.row), **(headers or {})})
+    return as_json(body, status, {"ETag": etag(issued.row["version"]), **(headers or {})})

@@ -6,29 +6,25 @@ transaction, so two at once come one after the other, and the second sees the fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from tracker.api.http.auth import lacking
-from tracker.api.http.body import check_storable, merged, validated
-from tracker.api.http.problems import Errors, Problem, conflict, invalid
+from pydantic import Field
+
+from tracker.catalogue.errors import CatalogueError, Errors, Kind, conflict, invalid
 from tracker.catalogue.fields import Fields, is_host
+from tracker.catalogue.validation import check_storable, merged, validated
 from tracker.domain import normalise
+from tracker.parameters import Bool
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError
 from tracker.store.db import Connection, Pool
-
-ROOT = "/backend/open-api/v1/users"
 
 READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
 """Scopes: to look at the catalogue, to change it, and to change what decides about money."""
 
 WARNINGS = "warnings"
 """In an answer, beside the object's fields: what it will not do as it is kept. Only where there is any."""
-
-# Possessive: nothing is tried twice, however long the header is.
-_LISTED_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)")?[ \t]*+(?:,|\Z)')
 
 
 Warns = Callable[[Connection, Row | None, Row], Awaitable[list[str]]]
@@ -50,7 +46,7 @@ async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Er
 class Resource(NamedTuple):
     """What there is to say about one kind of object."""
 
-    path: str  # under ROOT, with the parent's id as {offer_id}
+    path: str  # as in the audit trail, with the parent's id as {offer_id}
     noun: str  # as in "one offer"
     table: Table
     fields: type[Fields]
@@ -64,6 +60,17 @@ class Resource(NamedTuple):
     warns: Warns = _never_warns
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The filters of the list as fields of a pydantic model: types and descriptions by column."""
+        fields: dict[str, Any] = {
+            column: (type_, Field(None, description=f"Those with this {column}."))
+            for column, type_ in self.filters.items()
+        }
+        if self.table.can_archive:
+            fields["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
+        return fields
 
     @property
     def can_warn(self) -> bool:
@@ -106,7 +113,7 @@ class Editor(NamedTuple):
 
     pool: Pool
     author: Author
-    if_match: str | None = None  # as in RFC 9110, section 13.1.1
+    expects: Callable[[int], bool] = lambda _version: True  # whether it was meant for this version
     is_trial: bool = False  # it is only to be found out what would happen
     confirmed: frozenset[str] = frozenset()  # fields whose change is made whatever it does; see Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # the command line may do everything
@@ -116,7 +123,7 @@ async def create_row(editor: Editor, resource: Resource, place: Row, given: Row)
     """Make an object; the row returned also has what is minted with it, and shown only now; see WARNINGS.
 
     Raises:
-        Problem: 403, 404, 409 or 422, which says what is wrong.
+        CatalogueError: any kind except STALE.
     """
     check_storable(given)
     table = resource.table
@@ -143,7 +150,7 @@ async def change_row(
     `of_archived`: also if its parent is archived.
 
     Raises:
-        Problem: 403, 404, 409, 412 or 422, which says what is wrong.
+        CatalogueError: any kind.
     """
     check_storable(given)
     table = resource.table
@@ -151,7 +158,7 @@ async def change_row(
         before = found(await edit.locked(connection, table, place), resource)
         await check_parent(connection, table, place, or_archived=of_archived)
         version = validated({"version": given.pop("version", None)}, Version).version
-        _check_version(editor.if_match, version, before)
+        _check_version(editor.expects, version, before)
         _check_fixed(table, before, given)
         writable = {column: before[column] for column in table.columns}
         asked = given | implied(editor, resource, before, given)
@@ -171,13 +178,18 @@ async def change_row(
 
 
 async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
+    """Archive an object, or delete it if its table has no archive.
+
+    Raises:
+        CatalogueError: UNKNOWN, CONFLICT, STALE or FORBIDDEN.
+    """
     table = resource.table
     if table.can_archive:
         await change_row(editor, resource, place, {"is_archived": True}, of_archived=True)
         return
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         row = found(await edit.locked(connection, table, place), resource)
-        _check_version(editor.if_match, None, row)
+        _check_version(editor.expects, None, row)
         await edit.delete(connection, table, place)
         await edit.note(connection, editor.author, table, path_of(resource, row), row, None)
 
@@ -207,12 +219,13 @@ def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, 
     """Each field that changes takes its own scope.
 
     Raises:
-        Problem: 403 naming the fields that were given, or those that follow from them.
+        CatalogueError: FORBIDDEN. It names the fields that were given, or those that follow from them.
     """
     changed = {name for name, value in fields.items() if value != before[name]}
     for scope, names in ((MONEY, changed & resource.money), (resource.scope, changed - resource.money)):
         if names and not editor.may(scope):
-            raise lacking((scope,), sorted(names & given.keys() or names))
+            errors = {field: [f"needs the scope {scope}"] for field in sorted(names & given.keys() or names)}
+            raise CatalogueError(Kind.FORBIDDEN, errors, scope=scope)
 
 
 def _unpriced(resource: Resource, fields: Row) -> Row:
@@ -223,37 +236,20 @@ def _unpriced(resource: Resource, fields: Row) -> Row:
     }
 
 
-def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
-    """A change of what is not current any more is refused.
+def _check_version(expects: Callable[[int], bool], version: int | None, row: Row) -> None:
+    """Refuse a change that was made for another version than the current one.
 
     Raises:
-        Problem: 412 by If-Match, 409 by the body's version.
+        CatalogueError: STALE by the editor's condition, CONFLICT by the body's version.
     """
     current = row["version"]
     errors = {"version": [f"is {current} now"]}
-    if if_match is not None and not if_match_holds(if_match, current):
+    if not expects(current):
         detail = f"It was changed since: its version is {current} now."
-        raise Problem(412, detail, errors=errors, headers={"ETag": etag(row)})
+        raise CatalogueError(Kind.STALE, errors, detail, version=current)
     if version not in (None, current):
         detail = f"It was changed since version {version}: its version is {current} now."
-        raise Problem(409, detail, errors=errors, headers={"ETag": etag(row)})
-
-
-def if_match_holds(condition: str, version: int) -> bool:
-    """Whether If-Match holds (RFC 9110, section 13.1.1). No weak tag does, nor what is no list of tags.
-
-    A tag's form is that of section 8.8.3, a list's that of section 5.6.1.2, which may have empty elements.
-    """
-    if condition.strip(" \t") == "*":
-        return True
-    is_matched, at = False, 0
-    while at < len(condition):
-        element = _LISTED_TAG.match(condition, at)
-        if element is None:
-            return False
-        is_matched |= element.groups() == (None, str(version))
-        at = element.end()
-    return is_matched
+        raise CatalogueError(Kind.CONFLICT, errors, detail, version=current)
 
 
 def _check_fixed(table: Table, before: Row, given: Row) -> None:
@@ -278,7 +274,8 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
         users = await edit.users(connection, table, before["id"])
         if users:
             detail = f"It is still needed by {', '.join(users)}."
-            raise Problem(409, detail, errors={"is_archived": [f"is needed by {', '.join(users)}"]})
+            errors = {"is_archived": [f"is needed by {', '.join(users)}"]}
+            raise CatalogueError(Kind.CONFLICT, errors, detail)
 
 
 async def _check_confirmed(
@@ -287,7 +284,7 @@ async def _check_confirmed(
     """What cannot be undone is said before it is done.
 
     Raises:
-        Problem: 409 naming the fields that are not confirmed, and what their change would do.
+        CatalogueError: CONFLICT. It names the fields that are not confirmed, and what their change would do.
     """
     asked = await resource.asks(connection, before, fields)
     errors = {
@@ -306,7 +303,7 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
     """Whom a row names must be there, unless it named them before.
 
     Raises:
-        Problem: 422 naming the fields.
+        CatalogueError: INVALID. It names the fields.
     """
     errors = {}
     for reference in table.references:
@@ -340,13 +337,14 @@ async def check_parent(
 ) -> None:
     whose = table.parent_table
     if whose and not await edit.exists(source, whose, place[table.parent], or_archived=or_archived):
-        raise Problem(404, f"There is no such {whose}.", errors={table.parent: [f"is of no {whose}"]})
+        errors = {table.parent: [f"is of no {whose}"]}
+        raise CatalogueError(Kind.UNKNOWN, errors, f"There is no such {whose}.")
 
 
-def _taken(table: Table) -> Problem:
+def _taken(table: Table) -> CatalogueError:
     columns = table.unique or table.exclusive
     detail = f"There is another one with the same {', '.join(columns)}."
-    return Problem(409, detail, errors={column: ["is taken"] for column in columns})
+    return CatalogueError(Kind.CONFLICT, {column: ["is taken"] for column in columns}, detail)
 
 
 # Where things are
@@ -354,7 +352,7 @@ def _taken(table: Table) -> Problem:
 
 def found(row: Row | None, resource: Resource) -> Row:
     if row is None:
-        raise Problem(404, f"There is no such {resource.noun}.")
+        raise CatalogueError(Kind.UNKNOWN, {}, f"There is no such {resource.noun}.")
     return row
 
 
@@ -367,14 +365,15 @@ def place_of(texts: Mapping[str, str], *columns: str) -> Row:
     """The columns that name an object, or whose it is, out of their texts.
 
     Raises:
-        Problem: 404 where one is no id.
+        CatalogueError: UNKNOWN if one is not an id.
     """
     place: Row = {}
     for column in filter(None, columns):
         text = texts[column]
         place[column] = _read_host(text) if column == "host" else read_id(text)
         if place[column] is None:
-            raise Problem(404, f"There is none with the {column} {text[:50]!r}.")
+            detail = f"There is none with the {column} {text[:50]!r}."
+            raise CatalogueError(Kind.UNKNOWN, {}, detail)
     return place
 
 
@@ -382,10 +381,6 @@ def _read_host(text: str) -> str | None:
     return text if is_host(text) else None
 
 
-def etag(row: Row) -> str:
-    return f'"{row["version"]}"'
-
-
 def read_id(text: str) -> int | None:
-    """An id in a path; None where it is none."""
+    """An id, as it is written in a path. None if the text is not one."""
     return normalise.id_(text)

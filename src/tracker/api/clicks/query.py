@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from tracker.api.http.query import (
-    Bool,
-    Country,
-    FeedQuery,
-    FormatQuery,
-    Hash,
-    Id,
-    SpanQuery,
-    Text,
-    about,
-    choice,
-)
+from tracker.api.http.query import FeedQuery, FormatQuery, SpanQuery
+from tracker.parameters import Bool, Country, Hash, Id, Text, about, choice
 from tracker.store.clicks.columns import AFF_SUBS
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.paging import Value

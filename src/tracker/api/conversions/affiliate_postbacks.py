@@ -13,8 +13,10 @@ from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.http.problems import Problem, conflict, invalid
-from tracker.api.http.query import Id, PageNumber, PerPage, SpanQuery, Text, ZoneQuery, about, choice
-from tracker.catalogue.resource import ROOT, read_id
+from tracker.api.http.query import SpanQuery, ZoneQuery
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.resource import read_id
+from tracker.parameters import Id, PageNumber, PerPage, Text, about, choice
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.paging import Row, TooDeepError
 

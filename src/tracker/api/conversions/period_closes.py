@@ -10,13 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.catalogue import PageQuery, list_rows, listed
-from tracker.api.http.body import validated
 from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Query
+from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Moment
-from tracker.catalogue.resource import ROOT
+from tracker.catalogue.validation import validated
+from tracker.parameters import Query
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Table
 from tracker.store.conversions import manual

@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import Walk, answer_list
-from tracker.api.http.query import Hash, Id, Ident, PartQuery, SpanQuery, about, choice
-from tracker.catalogue.resource import ROOT
+from tracker.api.http.query import PartQuery, SpanQuery
+from tracker.api.http.routing import ROOT
+from tracker.parameters import Hash, Id, Ident, about, choice
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.apply_postback import Result
 from tracker.store.conversions.postbacks import FILTERS, PostbackFilter

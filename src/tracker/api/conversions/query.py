@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tracker.api.http.query import (
-    Bool,
-    Country,
-    FeedQuery,
-    FormatQuery,
-    Hash,
-    Id,
-    Ident,
-    SpanQuery,
-    Text,
-    about,
-    choice,
-)
+from tracker.api.http.query import FeedQuery, FormatQuery, SpanQuery
+from tracker.parameters import Bool, Country, Hash, Id, Ident, Text, about, choice
 from tracker.store.conversions.list import FILTERS, ConversionFilter
 
 

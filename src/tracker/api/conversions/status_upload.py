@@ -21,7 +21,6 @@ from tracker.api.http.body import too_long
 from tracker.api.http.endpoint import Call, FileBody, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import invalid
-from tracker.api.http.query import Bool, Query, about
 from tracker.catalogue.resource import read_id
 from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
@@ -29,6 +28,7 @@ from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import given, trim, word
 from tracker.domain.postback import GOALS, no_status
 from tracker.edge.read.text import crop
+from tracker.parameters import Bool, Query, about
 from tracker.store.conversions import manual
 from tracker.store.conversions.manual import NO_CONVERSION, Line, LineResult
 

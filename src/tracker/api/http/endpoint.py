@@ -19,7 +19,8 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
 from tracker.api.http.complete_until import header
-from tracker.api.http.query import Query, SomeQuery, read_query
+from tracker.api.http.query import SomeQuery, read_query
+from tracker.parameters import Query
 from tracker.store.catalogue.edit import Author
 from tracker.store.token_owner import Owner
 from tracker.store.tokens import SCOPES, Token

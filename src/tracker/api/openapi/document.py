@@ -20,9 +20,9 @@ from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
 from tracker.api.http.endpoint import Body, Contract, FileBody, contract_of
 from tracker.api.http.problems import MEDIA_TYPE, ProblemDetails
-from tracker.api.http.query import Query
 from tracker.api.openapi.details import complete
 from tracker.api.partner_access import schema as partner_schema
+from tracker.parameters import Query
 
 _DESCRIPTION = """\
 Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when

@@ -24,7 +24,7 @@ from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.query import Query, SomeQuery, ZoneQuery
+from tracker.api.http.query import SomeQuery, ZoneQuery
 from tracker.api.http.visibility import Visibility
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
@@ -38,6 +38,7 @@ from tracker.api.reports import (
     groups_of,
 )
 from tracker.catalogue.tracking_links import read_links
+from tracker.parameters import Query
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list

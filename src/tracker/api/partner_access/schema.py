@@ -11,7 +11,7 @@ from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
-from tracker.api.http.query import Query
+from tracker.parameters import Query
 from tracker.store.clicks.columns import ADV_SUBS, AFF_SUBS
 
 _DEVICE = (
