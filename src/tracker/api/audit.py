@@ -1,4 +1,4 @@
-"""The audit trail: who changed what of the catalogue, when, from what to what."""
+"""The audit trail: every change of the catalogue, with its author and its time."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SCOPES = {
     period_closes.TABLE.name: period_closes.READ_SCOPE,
     outgoing.SENT.name: affiliate_postbacks.READ_SCOPE,
 }
-"""Who sees changes of a kind of object; of any other kind, as tokens, only who may do everything."""
+"""The scope that sees changes of a resource. Other resources, such as tokens, need admin."""
 
 
 class AuditQuery(PageQuery):
     """Which changes."""
 
-    path: Text = Field(None, description="Changes of this object, as offers/3/urls/132.")
-    resource: Text = Field(None, description="Changes of this kind of object, as offer_url.")
+    path: Text = Field(None, description="Changes of this object, such as offers/3/urls/132.")
+    resource: Text = Field(None, description="Changes of this kind of object, such as offer_url.")
     token_id: Id = Field(None, description="Changes with this token.")
     action: choice("create", "update", "delete") = Field(None, description="Changes of this kind.")  # type: ignore[valid-type]
 
@@ -41,22 +41,22 @@ class Change(BaseModel):
 
     id: int
     at: str = Field(description="UTC.", examples=["2026-11-25T16:00:00.123456+00:00"])
-    token_id: int | None = Field(description="null: on the command line.")
-    token_name: str = Field(description="As it was then.")
+    token_id: int | None = Field(description="null: by the command line.")
+    token_name: str = Field(description="The token's name at the time.")
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])
     path: str = Field(examples=["offers/3/urls/132"])
-    before: dict[str, Any] | None = Field(description="null: it was not there.")
-    after: dict[str, Any] | None = Field(description="null: it is gone.")
+    before: dict[str, Any] | None = Field(description="null: it did not exist.")
+    after: dict[str, Any] | None = Field(description="null: it does not exist any more.")
 
 
 @endpoint(scope=READ, query=AuditQuery, returns=listed("ChangeList", Change), tag="Management")
 async def list_changes(call: Call[AuditQuery]) -> Response:
     """List changes
 
-    The audit trail, newest first: what was changed through the API, written in the transaction of the change.
-    Seen with scopes of their own only: period closes (`money:read`), postbacks that were fired again
-    (`conversions:read`), tokens (`admin`).
+    The audit trail of changes through the API, newest first. Each entry is written in the transaction of its
+    change. Some entries need a scope of their own: period closes `money:read`, resent postbacks
+    `conversions:read` and tokens `admin`.
     """
     query, pool = call.query, call.state.pool
     if call.token.allows(_ALL_SCOPE):

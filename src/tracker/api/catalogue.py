@@ -1,4 +1,4 @@
-"""Endpoints of the catalogue's objects, made from one declaration each: list, get, create, change, delete."""
+"""Endpoints of the catalogue: list, get, create, change and delete, made from one declaration a resource."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ _TAG = "Management"
 
 
 class PageQuery(Query):
-    """Which part of a list."""
+    """The page of a list."""
 
     per_page: PerPage = Field(default=200, description="Objects in a page.")
     page: PageNumber = Field(default=1, description="Page, from 1.")
 
 
 class IfMatch(BaseModel):
-    """What a change is conditional on."""
+    """The condition of a change."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
     if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
-        None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
+        None, alias="If-Match", description="The ETag of the object; 412 if it has another one now."
     )
 
 
@@ -93,40 +93,40 @@ def query_model(resource: Resource) -> type[PageQuery]:
 
 
 def _change_query(resource: Resource) -> type[Query]:
-    """The parameters of a change: what it may do that is asked about first."""
+    """The parameters of a change: confirmations, if the resource may ask for them."""
     if not resource.confirmable:
         return Query
-    text = "Fields, separated by commas, whose change is made though it was refused until confirmed."
+    text = "Fields, separated by commas, whose change you confirm. The refusal names them."
     confirm: Any = (words(*resource.confirmable), Field(None, description=text))
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
 
 def _shown_model(resource: Resource) -> type[BaseModel]:
-    """An object as it is answered: what is written, what names it, and its version."""
+    """An object in an answer: its fields, its ids and its version."""
     fixed: dict[str, Any] = {
-        column: (str if column == "host" else int, Field(description="Names it; never changes."))
+        column: (str if column == "host" else int, Field(description="Part of its id. It never changes."))
         for column in resource.table.fixed
     }
     fixed |= resource.facts
-    fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
+    fixed["version"] = (int, Field(description="A new one after each change. Also the ETag."))
     return _whole_model(f"{resource.name}Shown", resource, resource.fields, fixed)
 
 
 def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
-    """An object as it is answered to who makes it."""
+    """An object in the answer that creates it."""
     if resource.mint is None:
         return _changed_model(resource, shown)
     once: dict[str, Any] = {
-        name: (str, Field(description="Shown now and never again.")) for name in resource.mint()[1]
+        name: (str, Field(description="Only this answer shows it.")) for name in resource.mint()[1]
     }
     return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
 
 def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
-    """An object as it is answered to who makes or changes it."""
+    """An object in the answer that creates or changes it."""
     if not resource.can_warn:
         return shown
-    text = "What it will not do as it is kept. Only where there is any."
+    text = "Why it has no effect as it is stored. Only present if there are warnings."
     warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
     return _whole_model(f"{resource.name}ChangedShown", resource, shown, warnings)
 
@@ -140,7 +140,7 @@ def _whole_model(
 
 
 def _always_whole(schema: dict[str, Any]) -> None:
-    """What is answered has every field, and may have more one day."""
+    """Answers have every field, and later versions may add more."""
     schema.pop("additionalProperties", None)
     schema["required"] = [name for name in schema["properties"] if name != WARNINGS]
     for field in schema["properties"].values():
@@ -158,7 +158,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
         name,
         __doc__="A page of a list.",
         data=(list[shown], ...),  # type: ignore[valid-type]
-        total=(int, Field(description="All of the filter, exactly.", examples=[1])),
+        total=(int, Field(description="Rows that match the filters, exactly.", examples=[1])),
         per_page=(int, Field(examples=[200])),
         page=(int, Field(examples=[1])),
         pages=(int, Field(examples=[1])),
@@ -166,8 +166,8 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 
 
 def _patch_model(resource: Resource) -> type[BaseModel]:
-    """What may be changed: every field may be left out, null sets it back."""
-    again = Field(None, description="May be said again, not changed.")
+    """The patch of an object: every field is optional, and null sets its default."""
+    again = Field(None, description="May be repeated but not changed.")
     fields: dict[str, Any] = {}
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
@@ -177,24 +177,24 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
-        __doc__="A merge patch (RFC 7396): what is left out stays, null sets back to the default.",
+        __doc__="A merge patch (RFC 7396): missing fields stay, null sets the default.",
         **fields,
-        version=(int | None, Field(None, description="409 where it is another now.")),
+        version=(int | None, Field(None, description="409 if it has another version now.")),
     )
 
 
-_HOW_LISTED = 'Filters are joined by "and"; `total` counts all that they leave.'
-_HOW_CREATED = "Answered as it is kept, with what was left out at its default; Location says where."
-_HOW_GOT = "Its ETag is what If-Match takes in a change."
+_HOW_LISTED = "An object is listed if it matches all filters. `total` is exact."
+_HOW_CREATED = "Answers the object as it is stored. Missing fields get their defaults."
+_HOW_GOT = "Send its ETag as If-Match with a change."
 _HOW_CHANGED = """\
-A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
-for another version than the current one is refused; without them it is made to whatever is current.
-A token that may not look at it (`offers:read`) is answered what names it, its version, and what was given."""
+A merge patch (RFC 7396): missing fields stay as they are. If-Match or `version` refuses the change if the
+object has another version now. Without them the change is always made. A token without `offers:read` only
+gets the object's id, its version and the fields of the patch."""
 
 
 def _money_needed(fields: Collection[str]) -> str:
     named = ", ".join(f"`{name}`" for name in sorted(fields))
-    return f"\n\nThe scope `{MONEY}` is needed to set {named}." if fields else ""
+    return f"\n\nSetting {named} needs the scope `{MONEY}`." if fields else ""
 
 
 def editor_of(call: Call[Any], confirmed: Iterable[str] = ()) -> Editor:
@@ -327,14 +327,16 @@ def _change(resource: Resource, shown: type[BaseModel]) -> Answer:
 
 
 def _what_was_done(resource: Resource, row: Row, patch: Mapping[str, Any]) -> Row:
-    """The names of an object and the fields of the patch, for a token that may not read the others."""
+    """The ids of an object and the fields of the patch, for a token that may not read the others."""
     names = {*resource.table.fixed, "version", *patch}
     return {name: value for name, value in row.items() if name in names}
 
 
 def _delete(resource: Resource) -> Answer:
-    kept = "It is archived: edges do not know it any more, clicks and reports do."
-    what = kept if resource.table.can_archive else "It is gone; the audit trail says what it was."
+    archived = "It is archived: edges do not use it any more. Clicks and reports keep it."
+    effect = (
+        archived if resource.table.can_archive else "It is deleted. The audit trail keeps its last state."
+    )
 
     @endpoint(
         scope=resource.scope,
@@ -346,7 +348,7 @@ def _delete(resource: Resource) -> Answer:
         tag=_TAG,
         path=_path(resource),
         name=_name("delete", resource),
-        text=f"Delete: {resource.noun}\n\n{what}",
+        text=f"Delete: {resource.noun}\n\n{effect}",
     )
     async def delete(call: Call[Query]) -> Response:
         place = place_of(call.path, *resource.table.fixed)

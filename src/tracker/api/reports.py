@@ -1,4 +1,4 @@
-"""Reports: clicks and conversions added up by one or two groups."""
+"""Reports: clicks and conversions by one or two groups."""
 
 from __future__ import annotations
 
@@ -182,14 +182,15 @@ _ALL = Visibility(tuple(ReportRow.model_fields))
     has_complete_until=True,
 )
 async def read_report(call: Call[ReportQuery]) -> Response:
-    """Add clicks and conversions up
+    """Get a report
 
-    Test clicks are left out. Every number is exactly what the list of the same filters would come to. Where
-    groups and filters are of one dimension, besides time, clicks are added up at once; elsewhere they are
-    read one by one, and a time range with too many of them is refused with 503, which says what to narrow.
+    Counts clicks and conversions in one or two groups, without test clicks. Each number equals the total of
+    the list with the same filters. Reports are fast if all groups and filters besides time are of one
+    dimension. Other reports read clicks one by one. If the time range has too many clicks for that, the
+    answer is 503 and says what to narrow.
 
-    Conversions are those of the same clicks: filters and groups are about these, also status and reason.
-    Currencies are never added up; CSV has a column for each that occurs, as payout_EUR.
+    Conversions are those of the counted clicks. Filters and groups are about the clicks, status and reason
+    included. Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
     """
     return await answer_report(call.request, call.query, _ALL)
 

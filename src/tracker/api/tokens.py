@@ -1,4 +1,4 @@
-"""Tokens of the API: made, listed, changed, rotated and revoked through it."""
+"""Tokens of the API: create, list, change, rotate and revoke them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _SECOND = timedelta(seconds=1)
 
 SomeFields = TypeVar("SomeFields", bound=Fields)
 
-Expiry = Annotated[Moment | None, Field(description="When it ends; null: never.")]
-OwnRate = Annotated[RateText | None, Field(description="null: the deployment's TRACKER_API_RATE.")]
+Expiry = Annotated[Moment | None, Field(description="When it expires. null: never.")]
+OwnRate = Annotated[RateText | None, Field(description="Requests a time. null: TRACKER_API_RATE.")]
 
 
 class TokenFields(Fields):
-    """A token to be made: the network's, or bound to one affiliate or advertiser."""
+    """A new token: the network's, or bound to one affiliate or advertiser."""
 
     name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
@@ -58,7 +58,7 @@ class TokenFields(Fields):
 
 
 class TokenChange(Fields):
-    """What of a token may be changed; a merge patch (RFC 7396)."""
+    """The fields of a token that may change."""
 
     name: NameOrNone = ""
     expires_at: Expiry = None
@@ -66,17 +66,17 @@ class TokenChange(Fields):
 
 
 class TokenPatch(TokenChange):
-    """A merge patch (RFC 7396): what is left out stays, null sets back to the default."""
+    """A merge patch (RFC 7396): missing fields stay, null sets the default."""
 
-    version: int | None = Field(None, description="409 where it is another now.")
+    version: int | None = Field(None, description="409 if it has another version now.")
 
 
 class Rotation(Fields):
-    """How a token's secret is to be exchanged."""
+    """How a token gets a new secret."""
 
     overlap: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP // _SECOND)] = Field(
         OVERLAP // _SECOND,
-        description="Seconds for which the secret before goes on working; 0 ends every earlier one now.",
+        description="Seconds for which the previous secret still works. 0 ends all earlier secrets now.",
     )
 
 
@@ -90,17 +90,17 @@ class TokenShown(BaseModel):
     scopes: list[str]
     affiliate_id: int | None
     advertiser_id: int | None
-    hint: str = Field(description="How the secret begins.", examples=["trk_kX3w"])
+    hint: str = Field(description="The beginning of the secret.", examples=["trk_kX3w"])
     created_at: str
     last_used_at: str | None = Field(description="To the minute.")
-    previous_until: str | None = Field(description="When the secret before the last rotation ends, or ended.")
+    previous_until: str | None = Field(description="When the previous secret stops working, or stopped.")
     revoked_at: str | None
     is_revoked: bool
-    version: int = Field(description="Another one after each change; the ETag, too.")
+    version: int = Field(description="A new one after each change. Also the ETag.")
 
 
 class IssuedTokenShown(TokenShown):
-    """A token with its secret, which is answered this once."""
+    """A token with its secret. Only this answer shows it."""
 
     token: str = Field(description="The secret: Authorization: Bearer …", examples=["trk_kX3w…"])
 
@@ -111,7 +111,7 @@ class TokenQuery(PageQuery):
     name: parameters.Name = Field(None, description="Those with this name.")
     affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
     advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
-    is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
+    is_revoked: Bool = Field(False, description="Revoked tokens, or the others.")
 
 
 _CHANGED = Resource("tokens", "token", TOKENS, TokenChange, scope=_SCOPE)
@@ -127,7 +127,7 @@ _CHANGED = Resource("tokens", "token", TOKENS, TokenChange, scope=_SCOPE)
 async def list_tokens(call: Call[TokenQuery]) -> Response:
     """List tokens
 
-    Of each secret only how it begins.
+    The beginning of each secret is shown, never the whole.
     """
     return await list_rows(call.state.pool, TOKENS, call.query, {})
 
@@ -142,10 +142,10 @@ async def list_tokens(call: Call[TokenQuery]) -> Response:
     tag=_TAG,
 )
 async def create_token(call: Call[Query]) -> Response:
-    """Make a token
+    """Create a token
 
-    This answer is the only place where its secret is ever seen. Bound to an affiliate or advertiser it
-    reads under `/affiliates` or `/advertisers` only, and may have no scope that writes.
+    Only this answer shows the secret. A token that is bound to an affiliate or advertiser reads under
+    `/affiliates` or `/advertisers` only. It cannot have a scope that writes.
     """
     fields = await _read(call, TokenFields)
     if clashes := fields.clashes():
@@ -160,7 +160,7 @@ async def create_token(call: Call[Query]) -> Response:
 async def get_token(call: Call[Query]) -> Response:
     """Get a token
 
-    What it may do, whose it is, and when it was used last; never its secret.
+    Its scopes, its owner and its last use. The secret is never shown.
     """
     row = found(await edit.one(call.state.pool, TOKENS, place_of(call.path, "id")), _CHANGED)
     return as_json(row, headers={"ETag": etag(row["version"])})
@@ -180,7 +180,7 @@ async def get_token(call: Call[Query]) -> Response:
 async def change_token(call: Call[Query]) -> Response:
     """Change a token
 
-    Its name, its end and its rate. What it may do and whose it is never changes: make another one.
+    Sets its name, its expiry and its rate. Scopes and owner cannot change: create another token.
     """
     patch = await call.object()
     row = await change_row(editor_of(call), _CHANGED, place_of(call.path, "id"), patch)
@@ -191,7 +191,7 @@ async def change_token(call: Call[Query]) -> Response:
 async def revoke_token(call: Call[Query]) -> Response:
     """Revoke a token
 
-    For good, with all of its secrets. It is listed with `is_revoked=true`.
+    All its secrets stop working for good. The list shows it with `is_revoked=true`.
     """
     async with edit.changing(call.state.pool) as connection:
         await tokens.revoke(connection, call.author, await _locked(connection, call))
@@ -209,10 +209,10 @@ async def revoke_token(call: Call[Query]) -> Response:
     path=_IN_PATH,
 )
 async def rotate_token(call: Call[Query]) -> Response:
-    """Give a token another secret
+    """Rotate a token
 
-    This answer is the only place where it is ever seen. The secret before works until the overlap has passed;
-    while one from before does, another rotation is 409, or ends both with an overlap of 0.
+    Only this answer shows the new secret. The previous secret works until the overlap ends. Until then
+    another rotation gets 409, unless its overlap is 0: that ends both earlier secrets.
     """
     rotation = await _read(call, Rotation)
     async with edit.changing(call.state.pool) as connection:

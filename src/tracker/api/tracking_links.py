@@ -39,7 +39,7 @@ class TrackingLink(BaseModel):
 async def get_link(call: Call[LinkQuery]) -> Response:
     """Get a tracking link
 
-    With the host that is the affiliate's, else the brand's, else everybody's. 404 names what is not there.
+    The host is the affiliate's, else the brand's, else the default. 404 names what is missing.
     """
     query, state = call.query, call.state
     offer_id, affiliate_id = (read_id(call.path[name]) for name in ("offer_id", "affiliate_id"))

@@ -67,11 +67,12 @@ _NOT_STORED = (
 async def create_clicks(call: Call[ZoneQuery]) -> Response:
     """Create clicks
 
-    By the rules of a tracking link: targeting, caps, uniqueness, fallbacks and bots all apply, and what they
-    refuse is a result (`status`, `reason`). If anything in the request cannot be read, or is of no offer or
-    affiliate, nothing of it is created. Answered clicks are stored. After any other answer, or none, repeat
-    the request with the same Idempotency-Key, or the same dedupe_key (or legacy_id) in each click: it creates
-    what is missing and answers as if it were the first; without such a key it may create clicks twice.
+    The rules of a tracking link apply: targeting, caps, uniqueness, fallbacks and bots. A click that they
+    refuse is a result with its `status` and `reason`. If a field cannot be read or an offer or affiliate is
+    unknown, no click is created. With the answer 201 the clicks are stored. After any other answer or none,
+    repeat the request with the same Idempotency-Key. The same dedupe_key or legacy_id in each click works
+    too. The repeat creates the missing clicks and gets the answer of the first request. Without a key it may
+    create clicks twice.
     """
     zone = call.query.zone(call.network_zone)
     key = request_key(call.request)

@@ -37,10 +37,10 @@ _ALL = Visibility(KEYS)
 async def list_clicks(call: Call[ListQuery]) -> Response:
     """List clicks
 
-    Filters are joined by "and". `total` is exact; through a cursor it may be that of the walk's first page.
-    Page numbers lead anywhere where at most a time range and one of offer_id and affiliate_id are given,
-    and through the first 10,000 rows otherwise: beyond them follow `next_cursor`. A local time that the
-    clocks show twice is the earlier one in created_from and the later one in created_to.
+    A click is listed if it matches all filters. `total` is exact. With a cursor it may be the total of the
+    first page. Any page number works with at most a time range and one of offer_id and affiliate_id. With
+    other filters pages end after 10,000 rows: use `next_cursor` from there on. When clocks go back, a local
+    time occurs twice: created_from means the earlier one and created_to the later one.
     """
     return await answer_clicks(call, call.query, _ALL)
 
@@ -54,9 +54,9 @@ async def list_clicks(call: Call[ListQuery]) -> Response:
     has_complete_until=True,
 )
 async def get_click(call: Call[ZoneQuery]) -> Response:
-    """Get one click
+    """Get a click
 
-    By its id or its hash, in the same envelope as the list.
+    By its id or its hash. The envelope is that of the list.
     """
     return await answer_click(call, _ALL)
 
@@ -72,11 +72,11 @@ async def get_click(call: Call[ZoneQuery]) -> Response:
 async def export_clicks(call: Call[ExportQuery]) -> Response:
     """Export clicks
 
-    All clicks of the filters that are stored when the export begins, as a stream: one JSON object a line, or
-    CSV (RFC 4180, CRLF, with a header; null is empty, every text is quoted). Values are written as they are,
-    also where a spreadsheet would take them for a formula. For one take `format=excel`: such cells begin with
-    an apostrophe, and `tracker import` gives the original values back. An export that an error cuts off ends
-    without the closing chunk of its HTTP transfer, which clients report as an incomplete answer.
+    A stream of all clicks that match the filters and are stored when the export begins. NDJSON has one object
+    a line. CSV (RFC 4180) has a header and CRLF, null is empty and every text is quoted. Both keep values as
+    they are, even if a spreadsheet takes one for a formula. With `format=excel` such cells begin with an
+    apostrophe, and `tracker import` restores the original values. An export that fails ends without the last
+    chunk of its HTTP transfer, and clients report an incomplete answer.
     """
     return await answer_click_export(call, call.query, _ALL)
 

@@ -1,4 +1,4 @@
-"""The log of postbacks to affiliates: what was sent, how that went, and sending it again."""
+"""The log of postbacks to affiliates, and resending them."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ class SentPostbackQuery(SpanQuery):
 
 
 class SentPostback(BaseModel):
-    """One postback to an affiliate, and how that went."""
+    """A postback to an affiliate, with its attempts."""
 
     id: int
     key: str = Field(description="The header Idempotency-Key of every attempt.")
     conversion_id: int
-    change_id: int = Field(description="The change of the conversion's status that it tells of.")
+    change_id: int = Field(description="The change of the conversion's status that it reports.")
     affiliate_id: int
     affiliate_postback_id: int
     url: str = Field(examples=["https://partner.example/in?click=abc&sum=12.50"])
     state: Literal["waiting", "sent", "failed", "held"]
-    attempts: int = Field(description="Since it was made, or fired again.")
+    attempts: int = Field(description="Since it was created or resent.")
     created_at: str = Field(examples=["2026-11-25 16:00:00"])
-    next_attempt_at: str | None = Field(description="null once it is sent or has failed.")
+    next_attempt_at: str | None = Field(description="null if it is sent or failed.")
     last_attempt_at: str | None
-    give_up_at: str = Field(description="It is not tried again after that.")
-    last_status: int | None = Field(description="Of HTTP; null where no answer came.")
+    give_up_at: str = Field(description="It is not retried after this time.")
+    last_status: int | None = Field(description="HTTP status of the answer. null: no answer.")
     last_error: str = Field(examples=["no answer within 10 s"])
 
 
 class FiredPostback(BaseModel):
-    """What firing again came to, for a token that may not look at conversions."""
+    """A resent postback, for a token without `conversions:read`."""
 
     id: int
     state: Literal["waiting", "sent", "failed", "held"]
 
 
 class FiredAgain(RootModel[SentPostback | FiredPostback]):
-    """The postback as it is now; without the scope conversions:read only its state."""
+    """The postback as it is now. Without the scope conversions:read: its state only."""
 
 
 @endpoint(
@@ -76,7 +76,7 @@ class FiredAgain(RootModel[SentPostback | FiredPostback]):
 async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """List postbacks to affiliates
 
-    The log of 90 days, newest first; pages lead through the first 10,000 of a filter.
+    The log of 90 days, newest first. Page numbers work for the first 10,000 rows.
     """
     query, pool, network_zone = call.query, call.state.pool, call.network_zone
     filters = {
@@ -94,9 +94,9 @@ async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
 
 @endpoint(scope=READ_SCOPE, query=ZoneQuery, returns=SentPostback, tag=_TAG, path=_PATH)
 async def get_sent_postback(call: Call[ZoneQuery]) -> Response:
-    """Get one postback to an affiliate
+    """Get a postback to an affiliate
 
-    With how often it was tried, and what came of the last time.
+    With the number of attempts and the result of the last one.
     """
     return as_json(await _postback(call))
 
@@ -110,10 +110,10 @@ async def get_sent_postback(call: Call[ZoneQuery]) -> Response:
     path=_PATH,
 )
 async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
-    """Fire a postback again
+    """Resend a postback
 
-    The same address under the same key, whatever became of it before: at once, and then as often as a new
-    one. It is in the audit trail. Blocked and archived affiliates are sent nothing: 409.
+    To the same address with the same key, whatever its state. It is sent at once and retried like a new one.
+    The audit trail records it. If the affiliate is blocked or archived, the answer is 409.
     """
     try:
         await affiliate_postbacks.fire_again(call.state.pool, call.author, _id(call))

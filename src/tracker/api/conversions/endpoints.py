@@ -31,9 +31,9 @@ ALL = Visibility(KEYS)
 async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     """List conversions
 
-    Filters are joined by "and". `total` is exact; through a cursor it is that of the walk's first page. Page
-    numbers lead through the first 10,000 rows: beyond them follow `next_cursor`. The feed tells of new
-    conversions, not of changes of those that it has told of.
+    A conversion is listed if it matches all filters. `total` is exact. With a cursor it is the total of the
+    first page. Page numbers work for the first 10,000 rows: use `next_cursor` from there on. The feed has new
+    conversions only. It does not repeat conversions that change.
     """
     return await answer_conversions(call, call.query, ALL)
 
@@ -46,10 +46,10 @@ async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
 )
 async def get_conversion(call: Call[ZoneQuery]) -> Response:
-    """Get one conversion
+    """Get a conversion
 
-    By its id or its hash, in the same envelope as the list, with every status it has had and, with the scope
-    `money:read` too, all money that was booked for it.
+    By its id or its hash. The envelope is that of the list. It includes the history of statuses. With the
+    scope `money:read` it also includes all money booked for the conversion.
     """
     return answer_one(visible_to(call.token, await read_conversion(call, ALL)))
 
@@ -64,8 +64,8 @@ async def get_conversion(call: Call[ZoneQuery]) -> Response:
 async def export_conversions(call: Call[ConversionExportQuery]) -> Response:
     """Export conversions
 
-    All conversions of the filters that are stored when the export begins, as a stream, in the formats of
-    the export of clicks.
+    A stream of all conversions that match the filters and are stored when the export begins. The formats are
+    those of the export of clicks.
     """
     return await answer_conversion_export(call, call.query, ALL)
 

@@ -1,4 +1,4 @@
-"""Telling of conversions: those that no postback tells of, and what becomes of those that there are."""
+"""Manual conversions: creating them and changing them without a postback."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _Currency = Annotated[str, AfterValidator(_currency_or_none)]
 
 
 class NewConversion(Fields):
-    """What a postback would say. What is left out, empty or null is not said, nor is an unfilled macro."""
+    """The parameters of a postback. Empty values, null and unfilled macros count as missing."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -108,29 +108,32 @@ class NewConversion(Fields):
         description="The click's hash, or its id in an earlier tracker."
     )
     order_id: Ident | None = Field(
-        None, description="The advertiser's; tells its conversions of one goal apart."
+        None, description="The advertiser's. It tells conversions of one goal apart."
     )
-    goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
+    goal_id: Id | None = Field(None, description="Default: the offer's base goal.")
     goal: Ident | None = Field(
         None, description="The goal's code or name, instead of goal_id.", examples=["deposit"]
     )
     status: Ident | None = Field(
         None,
-        description="pending, hold, approved or rejected, a name that other platforms have for one, or one "
-        "of status-words; what the goal says unless given.",
+        description="pending, hold, approved or rejected, a name that other platforms use, or one of "
+        "status-words. Default: the goal's.",
         examples=["approved"],
     )
     sale_status: Text | None = Field(None, description="The advertiser's own text.")
-    payout: _Amount | None = Field(None, description="What the goal pays unless given.")
-    revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
-    sale_amount: _Amount | None = Field(None, description="What percentages are of.")
+    payout: _Amount | None = Field(None, description="Default: the goal's payout.")
+    revenue: _Amount | None = Field(None, description="Default: the goal's revenue.")
+    sale_amount: _Amount | None = Field(None, description="The amount that percentages are of.")
     currency: _Currency | None = Field(
-        None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
+        None, description="ISO 4217, of the amounts. Default: the goal's.", examples=["EUR"]
     )
     refund_amount: _Amount | None = Field(
-        None, description="Refunded of the order so far; with a refund_id what that refund is of."
+        None,
+        description="The total refunded of the order so far. With a refund_id: the amount of that refund.",
     )
-    refund_id: Ident | None = Field(None, description="The advertiser's, of one refund: it is applied once.")
+    refund_id: Ident | None = Field(
+        None, description="The advertiser's id of one refund. A refund is applied once."
+    )
     external_id: Text | None = Field(None, description="The advertiser_external_id.")
     adv_sub: Text | None = None
     adv_sub2: Text | None = None
@@ -139,7 +142,7 @@ class NewConversion(Fields):
     adv_sub5: Text | None = None
 
     def parameters(self) -> dict[str, str]:
-        """What is said, as a postback says it."""
+        """The parameters, as in a postback."""
         return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
 
 
@@ -147,7 +150,7 @@ _NewConversion = Annotated[NewConversion, BeforeValidator(_without_nulls)]
 
 
 class NewConversions(Fields):
-    """Conversions told of together: all can be read, or nothing is done."""
+    """Conversions of one request. If one is unreadable, nothing is done."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"conversions": [_EXAMPLE]}]})
 
@@ -159,16 +162,17 @@ class TellConversions(RootModel[NewConversion | NewConversions]):
 
 
 class Told(BaseModel):
-    """What became of it. It is in the log of postbacks under its hash."""
+    """The result of a conversion. The log of postbacks has it under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
     result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected"] = Field(
-        description="parked: its click may come yet, or an earlier one waits, and then it is done. "
-        "held: it is done once there is what it needs: its goal, its status word, or the approval of what it "
-        "refunds."
+        description="parked: it waits for its click or for an earlier postback. held: it waits for its goal, "
+        "its status word, or the approval of the conversion that it refunds."
     )
-    reason: str = Field(description="Where it was not simply done.", examples=["unknown click"])
-    conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
+    reason: str = Field(description="Why it was not simply applied.", examples=["unknown click"])
+    conversion_id: int | None = Field(
+        description="The conversion that it created or changed.", examples=[902]
+    )
 
 
 class ToldMany(BaseModel):
@@ -178,27 +182,28 @@ class ToldMany(BaseModel):
 
 
 class ToldAnswer(RootModel[Told | ToldMany]):
-    """Of one conversion its result, of a list `data`."""
+    """The result of one conversion, or `data` with the results of a list."""
 
 
 class ConversionPatch(Fields):
-    """What the network decides of a conversion; what is left out stays."""
+    """The changes of a conversion. Missing fields stay."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
     status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
         None, description="From pending and hold to any; between approved and rejected."
     )
-    sale_status: Text | None = Field(None, description="The text that its click shows, too.")
+    sale_status: Text | None = Field(None, description="The advertiser's text. The click shows it too.")
     sale_amount: Annotated[_AnAmount, AfterValidator(_check_amount)] | None = Field(
-        None, description="What percentages are of, until it is approved. What only a browser told needs one."
+        None,
+        description="The base of percentages, until the approval. Needed if only a pixel sent it.",
     )
     currency: Annotated[str, AfterValidator(_check_currency)] | None = Field(
-        None, description="ISO 4217, of sale_amount; what it is already unless given.", examples=["EUR"]
+        None, description="ISO 4217, of sale_amount. Default: its current one.", examples=["EUR"]
     )
 
     def parameters(self) -> dict[str, str]:
-        """What is said, as a postback says it."""
+        """The parameters, as in a postback."""
         return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
 
 
@@ -211,14 +216,13 @@ class ConversionPatch(Fields):
     tag="Conversions",
 )
 async def tell_conversions(call: Call[Query]) -> Response:
-    """Tell of conversions
+    """Create conversions
 
-    By the rules of a postback, also where it is told twice: it approves nothing that is on hold for the
-    operator, and nothing that was rejected. But no secret is asked for, and amounts always count. If anything
-    in the request cannot be read, nothing of it is done; what the rules refuse is a result (`rejected`,
-    `reason`). What is answered is stored. After any other answer, or none, repeat the request with the same
-    Idempotency-Key; without one, an order id keeps a conversion from being made twice, or a goal that takes
-    one conversion a click.
+    The rules of a postback apply, also to a repeat: it never approves a conversion that is rejected or on
+    hold for the operator. No secret is needed, and amounts always count. If a field cannot be read, nothing
+    is done. A conversion that the rules refuse is a result: `rejected` with its `reason`. With the answer 200
+    the results are stored. After any other answer or none, repeat the request with the same Idempotency-Key.
+    Without one, an order id prevents doubles. So does a goal that takes one conversion a click.
     """
     request, pool = call.request, call.state.pool
     key = request_key(request)
@@ -250,11 +254,11 @@ async def tell_conversions(call: Call[Query]) -> Response:
 async def change_conversion(call: Call[ZoneQuery]) -> Response:
     """Change a conversion
 
-    Sets its status, its sale_amount, or the advertiser's text. What it cannot get any more is refused with
-    409, and nothing is changed; so is the approval of a percentage of a sale_amount that only a browser told,
-    unless the sale_amount is given, too. The change is in its history, its money is booked or taken back, and
-    its affiliate is told. A token that may not look at conversions (`conversions:read`) is only answered what
-    the change came to.
+    Sets its status, its sale_amount or the advertiser's text. If the conversion cannot get the status any
+    more, the answer is 409 and nothing changes. If its payout is a percentage of a sale_amount that only a
+    pixel sent, an approval needs the sale_amount too. The history records the change. The money is booked or
+    reversed, and the affiliate gets a postback. A token without `conversions:read` only gets the result of
+    the change.
     """
     body = await call.object()
     check_storable(body)

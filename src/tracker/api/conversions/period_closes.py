@@ -1,4 +1,4 @@
-"""Closing the books: what is changed of a closed period is booked as an adjustment."""
+"""Period closes: later changes of a closed period are booked as adjustments."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ READ_SCOPE = "money:read"
 
 
 class NewPeriodClose(Fields):
-    """Up to when the books are to be closed."""
+    """The end of the period to close."""
 
-    until: Moment = Field(description="Not in the future, and later than any before. Exclusive.")
+    until: Moment = Field(description="Exclusive. Not in the future, and later than all earlier closes.")
 
 
 class PeriodClose(BaseModel):
-    """A time up to which the books were closed."""
+    """A closed period."""
 
     id: int = Field(examples=[1])
     until: str = Field(description="UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"])
@@ -49,7 +49,7 @@ class PeriodClose(BaseModel):
 async def list_period_closes(call: Call[PageQuery]) -> Response:
     """List period closes
 
-    The latest first.
+    The latest is first.
     """
     return await list_rows(call.state.pool, TABLE, call.query, {})
 
@@ -66,8 +66,8 @@ async def list_period_closes(call: Call[PageQuery]) -> Response:
 async def close_period(call: Call[Query]) -> Response:
     """Close a period
 
-    For good. From then on nothing is booked before that time: what is approved or rejected later of a closed
-    period is booked when it happens, as an adjustment.
+    This cannot be undone. From then on nothing is booked in the period. A conversion of the period that is
+    approved or rejected later is booked at that later time, as an adjustment.
     """
     close = validated(await call.object(), NewPeriodClose)
     if close.until == "infinity" or (until := datetime.fromisoformat(close.until)) > datetime.now(UTC):

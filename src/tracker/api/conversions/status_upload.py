@@ -1,4 +1,4 @@
-"""Statuses of many conversions at once: a file as an advertiser sends it at the end of a month."""
+"""Uploads of statuses: a file that an advertiser sends at the end of a month."""
 
 from __future__ import annotations
 
@@ -69,22 +69,22 @@ _EXAMPLES = {
 
 
 class UploadQuery(Query):
-    """How a file is taken."""
+    """How the file is applied."""
 
-    dry_run: Bool = about("Do it all, say what came of it, and take it back.")
+    dry_run: Bool = about("Show the results and change nothing.")
 
 
 class ChangedLine(BaseModel):
     """A line that changed its conversion's status."""
 
-    line: int = Field(description="From 1; the header of CSV is a line, too.", examples=[2])
+    line: int = Field(description="From 1. The header of CSV is a line too.", examples=[2])
     conversion_id: int = Field(examples=[902])
     status_before: Status | None = Field(description="null without the scope conversions:read.")
     status_after: Status
 
 
 class ProblemLine(BaseModel):
-    """A line that is of no conversion, or says what cannot be."""
+    """A line that is unmatched or refused."""
 
     line: int = Field(examples=[3])
     result: Literal["unmatched", "refused"]
@@ -92,15 +92,15 @@ class ProblemLine(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """What came of a file: matched = changed + unchanged; lines = matched + unmatched + refused."""
+    """The results: matched = changed + unchanged, lines = matched + unmatched + refused."""
 
     dry_run: bool
-    lines: int = Field(description="Without the header and empty ones.", examples=[100])
+    lines: int = Field(description="Lines without the header and empty ones.", examples=[100])
     matched: int = Field(examples=[97])
-    changed: int = Field(description="Of these, those that got another status.", examples=[95])
-    unchanged: int = Field(description="Of these, those that had their status already.", examples=[2])
-    unmatched: int = Field(description="Of no conversion.", examples=[2])
-    refused: int = Field(description="That cannot be read, or say what cannot be.", examples=[1])
+    changed: int = Field(description="Matched lines that changed the status.", examples=[95])
+    unchanged: int = Field(description="Matched lines whose conversion already had the status.", examples=[2])
+    unmatched: int = Field(description="Lines without a conversion.", examples=[2])
+    refused: int = Field(description="Lines that are unreadable or not allowed.", examples=[1])
     changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,}.")
     problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused ones.")
 
@@ -115,15 +115,14 @@ class UploadAnswer(BaseModel):
 async def upload_statuses(call: Call[UploadQuery]) -> Response:
     """Upload statuses
 
-    A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
-    separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16.
-    Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
-    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
-    other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
-    is done in one transaction.
-    What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
-    sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
-    beforehand what would come of it.
+    A file with at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV may
+    use commas, semicolons, tabs or bars. It is UTF-8, or UTF-16 with a byte order mark. A line names a
+    conversion by `hash` (its own or its click's) or by `order_id`. `goal_id`, `goal` (a code or name) and
+    `advertiser_id` tell conversions with the same order id apart. `status` may also be a name that other
+    platforms use, or one of status-words. `sale_status` is optional. The whole file is one transaction. Lines
+    that are unmatched or refused are listed, and the other lines are applied. An approval is refused if the
+    payout is a percentage of a sale_amount that only a pixel sent. `dry_run=true` shows the results and
+    changes nothing.
     """
     is_dry, token = bool(call.query.dry_run), call.token
     media_type, body = await call.file()

@@ -25,49 +25,49 @@ from tracker.api.partner_access import schema as partner_schema
 from tracker.parameters import Query
 
 _DESCRIPTION = """\
-Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); reads what they became
-(conversions), and takes the network's word on that; adds both up (reports); says what a tracking link would
-do; creates clicks that did not come over one. Manages offers, affiliates and
-what belongs to them: edges take a change within a second.
+Reads the raw log of clicks, every click once with its flags. The header Complete-Until gives the time up to
+which all clicks are stored, and the ledger says where each one is. Reads conversions, sets their statuses and
+reports on both. Explains what a tracking link does. Creates clicks and conversions. Manages offers,
+affiliates and their settings: edges apply a change within a second.
 
-Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
-makes one. It may make so many requests a minute: the headers RateLimit-… say what is left; then it is 429.
-Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
+Send a token with every request: `Authorization: Bearer trk_…`. `tracker token create --scope clicks:read`
+creates one. A token has a rate of requests. The headers RateLimit-… show what is left, and the answer beyond
+the rate is 429.
+Errors are `application/problem+json` (RFC 9457) and name the wrong parameter or field."""
 
 _PROBLEMS = {
     400: "The body was cut off",
-    401: "No token, or one that is unknown, revoked or expired",
+    401: "The token is missing, unknown, revoked or expired",
     403: "The token lacks the scope",
-    404: "There is no such thing",
-    409: "It was changed since that version, is taken, or is still needed",
-    412: "It was changed since: If-Match does not hold",
+    404: "Not found",
+    409: "It has another version now, is taken, or is still needed",
+    412: "If-Match does not hold: it has another version now",
     413: "The body is too long",
-    415: "The body is of another media type",
-    422: "A parameter or field is missing, unknown, repeated or cannot be read",
-    429: "The token has made its requests or runs 4 exports, or this address sent too many wrong tokens",
-    503: "The database, or what the request needs beside it, cannot answer now or not in time",
+    415: "The body has another media type",
+    422: "A parameter or field is missing, unknown, repeated or unreadable",
+    429: "The token's rate is spent, it runs 4 exports, or this address sent too many wrong tokens",
+    503: "The database or the stream cannot answer now or not in time",
 }
 _OF_ALL = {401, 403, 422, 429, 503}  # a token, its scope, the parameters, its rate, the database
 _OF_BODY = {400, 413, 415}
 
 _COMPLETE_UNTIL = {
     "Complete-Until": {
-        "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
-        "this answer was read. Missing while no edge has been heard of.",
+        "description": "Every click from before this time (UTC, such as 2026-11-25T16:00:00.123Z) was stored "
+        "when this answer was read. Missing before the first heartbeat of an edge.",
         "schema": {"type": "string", "format": "date-time"},
     }
 }
 _ETAG = {
     "ETag": {"description": "The version, for If-Match.", "schema": {"type": "string", "examples": ['"17"']}}
 }
-_LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+_LOCATION = {"Location": {"description": "The path of the new object.", "schema": {"type": "string"}}}
 _RATE_LIMIT = {
     f"RateLimit-{name}": {"description": text, "schema": {"type": "integer"}}
     for name, text in (
-        ("Limit", "Requests that the token may make at once."),
-        ("Remaining", "Of these, those that it may make now."),
-        ("Reset", "Seconds until it may make all of them again."),
+        ("Limit", "Requests that the token may make in a burst."),
+        ("Remaining", "Requests that it may make now."),
+        ("Reset", "Seconds until the whole burst is available again."),
     )
 }
 

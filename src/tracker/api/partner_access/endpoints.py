@@ -1,6 +1,6 @@
-"""What affiliates and advertisers read, with tokens that are bound to one of them: their own rows, reduced.
+"""Endpoints for affiliates and advertisers: the network's endpoints, limited to the rows of one owner.
 
-The endpoints are the network's, seen through the owner of the token; what that shows is in view_schema.
+Which keys of a row they see is in partner_access/schema.py.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from tracker.store.conversions import list as conversion_list
 
 
 class PartnerView(NamedTuple):
-    """One kind of rows, as the network reads them."""
+    """One kind of rows, and the network's endpoints that read them."""
 
     noun: str  # in the path, and in the scope
     row: type[BaseModel]
-    keys: Mapping[str, tuple[str, ...]]  # what is seen, by whom
-    columns: Collection[str]  # that a parameter may be about
+    keys: Mapping[str, tuple[str, ...]]  # visible keys of a row, by kind of owner
+    columns: Collection[str]  # columns that have a filter
     list_query: type[Query]
     export_query: type[Query]
     answer_list: Callable[[Call[Any], Any, Visibility], Awaitable[Response]]
@@ -95,7 +95,7 @@ _PARTNER_VIEWS = (
 
 
 class OfferOfAffiliate(BaseModel):
-    """An offer that the affiliate may run."""
+    """An offer that you may run."""
 
     id: int
     name: str
@@ -104,7 +104,7 @@ class OfferOfAffiliate(BaseModel):
     starts_at: str | None = Field(examples=["2026-11-01T00:00:00+00:00"])
     ends_at: str | None
     link: str = Field(
-        description="The affiliate's tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
+        description="Your tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
     )
 
 
@@ -116,9 +116,9 @@ class OfferOfAffiliate(BaseModel):
     tag="Affiliates",
 )
 async def list_affiliate_offers(call: Call[PageQuery]) -> Response:
-    """List one's offers
+    """List your offers
 
-    Those that are public and those that the affiliate is approved for, with its tracking links.
+    Public offers and offers that you are approved for, with your tracking links.
     """
     state, number, affiliate_id = call.state, call.query.page or 1, call.owner.id
     page = await affiliate_offers.page(state.pool, affiliate_id, number, call.query.per_page)
@@ -153,7 +153,7 @@ def _report(kind: str) -> Answer:
         tag="Reports",
         has_complete_until=True,
         name=f"read_{kind}_reports",
-        text=f"Add one's clicks and conversions up\n\nThe {kind}'s own, as the network's report goes.",
+        text="Get a report\n\nThe same as the network's report, limited to your rows.",
     )
     async def report(call: Call[Query]) -> Response:
         visibility = Visibility(REPORTS[kind], call.owner)
@@ -180,7 +180,7 @@ def _list(kind: str, view: PartnerView) -> Answer:
         tag=view.tag,
         has_complete_until=view.has_complete_until,
         name=f"list_{kind}_{view.noun}",
-        text=f"List one's {view.noun}\n\nThe {kind}'s own, as the network's list goes; also as a feed.",
+        text=f"List your {view.noun}\n\nThe same as the network's list and feed, limited to your rows.",
     )
     async def list_(call: Call[Query]) -> Response:
         return await view.answer_list(call, _whole(call.query, view.list_query), _visibility(call, view))
@@ -198,7 +198,7 @@ def _one(kind: str, view: PartnerView) -> Answer:
         path={"id": "Its id, or its hash: 32 hexadecimal digits."},
         has_complete_until=view.has_complete_until,
         name=f"get_{kind}_{view.noun}",
-        text=f"Get one of one's {view.noun}\n\nBy its id or its hash; one of somebody else is 404.",
+        text=f"Get one of your {view.noun}\n\nBy its id or its hash. Rows of others are 404.",
     )
     async def get(call: Call[ZoneQuery]) -> Response:
         return await view.answer_one(call, _visibility(call, view))
@@ -216,7 +216,7 @@ def _export(kind: str, view: PartnerView) -> Answer:
         tag=view.tag,
         has_complete_until=view.has_complete_until,
         name=f"export_{kind}_{view.noun}",
-        text=f"Export one's {view.noun}\n\nAll of the {kind}'s own, as a stream: NDJSON or CSV.",
+        text=f"Export your {view.noun}\n\nAll your rows as a stream of NDJSON or CSV.",
     )
     async def export(call: Call[Query]) -> Response:
         return await view.answer_export(call, _whole(call.query, view.export_query), _visibility(call, view))
@@ -229,7 +229,7 @@ def _visibility(call: Call[Any], view: PartnerView) -> Visibility:
 
 
 def _whole(query: Query, model: type[SomeQuery]) -> SomeQuery:
-    """The parameters of a view as those of the network's endpoint."""
+    """The query of the network's endpoint, from the query of an owner."""
     return model.model_construct(query.model_fields_set, **dict(query))
 
 
