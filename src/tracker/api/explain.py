@@ -15,10 +15,11 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import SECURITY_HEADERS, invalid
-from tracker.api.http.query import ZoneQuery, read_query
+from tracker.api.http.query import read_query
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
 from tracker.parameters import From
+from tracker.reading.query import ZoneQuery
 
 PATH = "/backend/open-api/v1/explain"
 

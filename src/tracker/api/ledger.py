@@ -15,42 +15,16 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.complete_until import header
 from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import ZoneQuery, read_query
-from tracker.domain.local_time import first_second, last_second
+from tracker.api.http.problems import SECURITY_HEADERS, Problem
+from tracker.api.http.query import read_query
 from tracker.ops import ledger
-from tracker.parameters import From, To
+from tracker.reading.ledger import LedgerQuery
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"
 
 _SCOPE = "reports:read"
 _DEADLINE_SECONDS = 30
-
-
-class LedgerQuery(ZoneQuery):
-    """Which minutes."""
-
-    from_: From = Field(
-        None,
-        alias="from",
-        description="From the minute of this local time on; an hour before `to` unless given.",
-    )
-    to: To = Field(None, description="Up to and with the minute of this local time; now unless given.")
-
-    def minutes(self, network_zone: str, now: float) -> range:
-        """The minutes that are meant.
-
-        Raises:
-            Problem: 422 where there are none, or too many.
-        """
-        zone = self.zone(network_zone)
-        end = int(now) if self.to is None else last_second(self.to, zone)
-        start = end - 3600 if self.from_ is None else first_second(self.from_, zone)
-        try:
-            return ledger.minutes_between(start, end)
-        except ValueError as error:
-            raise invalid({"from": [str(error)]}) from None
 
 
 class LedgerMinute(BaseModel):

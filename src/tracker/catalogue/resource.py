@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from tracker.catalogue.errors import CatalogueError, Errors, Kind, conflict, invalid
+from tracker.catalogue.errors import CatalogueError, Kind, conflict, invalid
 from tracker.catalogue.fields import Fields, is_host
 from tracker.catalogue.validation import check_storable, merged, validated
 from tracker.domain import normalise
+from tracker.errors import Errors
 from tracker.parameters import Bool
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError

@@ -29,9 +29,10 @@ from tracker.api.http.auth import authorize, require
 from tracker.api.http.body import JSON, read_object
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import ZoneQuery, read_query
+from tracker.api.http.query import read_query
 from tracker.catalogue.validation import validated
 from tracker.domain.click_id import millis_of
+from tracker.reading.query import ZoneQuery
 from tracker.store.clicks.columns import local_second
 from tracker.store.clicks.idempotency import Conflict
 from tracker.stream.appender import AppendError

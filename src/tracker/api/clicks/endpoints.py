@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api.clicks.query import ExportQuery, ListQuery
 from tracker.api.clicks.schema import ClickList
 from tracker.api.http.auth import authorize
 from tracker.api.http.complete_until import complete_until, header
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.exports import answer_export
-from tracker.api.http.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
+from tracker.api.http.listing import answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
-from tracker.api.http.query import ZoneQuery, read_query
-from tracker.api.http.visibility import Visibility
+from tracker.api.http.query import read_query
+from tracker.reading import clicks
+from tracker.reading.clicks import ExportQuery, ListQuery
+from tracker.reading.query import ZoneQuery
+from tracker.reading.visibility import Visibility
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import KEYS
@@ -100,7 +100,9 @@ async def answer_clicks(request: Request, query: ListQuery, sight: Visibility) -
     if query.after_id is not None:
         return await _feed(request, query, sight, query.after_id)
     complete = await complete_until(request)
-    answer = await answer_list(query, _walk(request, query, sight))
+    state = request.app.state
+    walk = clicks.walk(state.pool, query, state.settings.time_zone, sight)
+    answer = await answer_list(query, walk)
     answer.headers.update(complete)
     return answer
 
@@ -109,12 +111,11 @@ async def answer_click(request: Request, sight: Visibility) -> Response:
     """The click that a path names, if it is seen."""
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
     complete = await complete_until(request)
-    key = id_or_hash(request.path_params["id"])
-    row = None if key is None else await click_list.one(request.app.state.pool, key, zone, sight.narrow)
+    row = await clicks.find(request.app.state.pool, request.path_params["id"], zone, sight)
     if row is None:
         errors = {"id": ["is of no click"]}
         raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=complete)
-    answer = answer_one(*sight.show([row]))
+    answer = answer_one(row)
     answer.headers.update(complete)
     return answer
 
@@ -123,28 +124,16 @@ async def answer_click_export(request: Request, query: ExportQuery, sight: Visib
     """All clicks of the filters that are seen."""
     network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
     complete = await complete_until(request)
-    clicks, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
-    chunks = click_export.export(pool, clicks, order, sight.keys)
+    wanted, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
+    chunks = click_export.export(pool, wanted, order, sight.keys)
     return await answer_export(request, chunks, name="clicks", keys=sight.keys, query=query, headers=complete)
-
-
-def _walk(request: Request, query: ListQuery, sight: Visibility) -> Walk:
-    network_zone, pool = request.app.state.settings.time_zone, request.app.state.pool
-    clicks, order = sight.narrow(query.clicks(network_zone)), query.order(network_zone)
-    return Walk(
-        sight.showing(partial(click_list.page, pool, clicks, order)),
-        sight.showing(partial(click_list.page_after, pool, clicks, order)),
-        clicks,
-        order.newest_first,
-        is_counted=clicks.tally is not None,
-    )
 
 
 async def _feed(request: Request, query: ListQuery, sight: Visibility, after_id: int) -> Response:
     network_zone, tracked = request.app.state.settings.time_zone, request.app.state.complete_until
-    clicks, zone = sight.narrow(query.clicks(network_zone)), query.zone(network_zone)
+    wanted, zone = sight.narrow(query.clicks(network_zone)), query.zone(network_zone)
     millis = await tracked.millis()
-    feed = await click_list.feed(request.app.state.pool, clicks, zone, after_id, query.per_page)
+    feed = await click_list.feed(request.app.state.pool, wanted, zone, after_id, query.per_page)
     answer = answer_feed(sight.show(feed.rows), query, after_id)
     answer.headers.update(header(tracked.of_feed(millis, feed.given, feed.upto)))
     return answer

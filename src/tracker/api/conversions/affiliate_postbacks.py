@@ -14,32 +14,21 @@ from tracker.api.http.auth import authorize
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import Problem, conflict, invalid
-from tracker.api.http.query import SpanQuery, ZoneQuery, read_query
+from tracker.api.http.problems import Problem, conflict
+from tracker.api.http.query import read_query
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.resource import read_id
-from tracker.parameters import Id, PageNumber, PerPage, Text, about, choice
+from tracker.reading.postbacks import SentPostbackQuery, sent_page
+from tracker.reading.query import ZoneQuery
 from tracker.store.catalogue.edit import Author
 from tracker.store.conversions import affiliate_postbacks
-from tracker.store.paging import Row, TooDeepError
+from tracker.store.paging import Row
 
 PATH = f"{ROOT}/sent-postbacks"
 
 READ_SCOPE, _WRITE = "conversions:read", "conversions:write"
 _TAG = "Postbacks to affiliates"
 _WHICH = {"id": "The postback's id."}
-
-
-class SentPostbackQuery(SpanQuery):
-    """Which postbacks."""
-
-    affiliate_id: Id = about("Postbacks to this affiliate.")
-    affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
-    conversion_id: Id = about("Postbacks of this conversion.")
-    state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
-    host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="How many in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
 
 
 class SentPostback(BaseModel):
@@ -88,17 +77,8 @@ async def list_sent_postbacks(request: Request) -> Response:
     """
     await authorize(request, READ_SCOPE)
     query = read_query(request, SentPostbackQuery)
-    pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
-    filters = {
-        name: value for name in affiliate_postbacks.FILTERS if (value := getattr(query, name)) is not None
-    }
-    number = query.page or 1
-    try:
-        page = await affiliate_postbacks.page(
-            pool, filters, query.span(network_zone), query.zone(network_zone), number, query.per_page
-        )
-    except TooDeepError as error:
-        raise invalid({"page": [f"{error}: narrow the time"]}) from None
+    state, number = request.app.state, query.page or 1
+    page = await sent_page(state.pool, query, state.settings.time_zone)
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 

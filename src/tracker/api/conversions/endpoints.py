@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.schema import ConversionList, OneConversion
 from tracker.api.http.auth import authorize
 from tracker.api.http.endpoint import documented, needs, responses
 from tracker.api.http.exports import answer_export
-from tracker.api.http.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
+from tracker.api.http.listing import answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
-from tracker.api.http.query import ZoneQuery, read_query
-from tracker.api.http.visibility import Visibility
+from tracker.api.http.query import read_query
+from tracker.reading import conversions as reading
+from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.query import ZoneQuery
+from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS
 from tracker.store.paging import Row
@@ -90,23 +91,18 @@ async def answer_conversions(request: Request, query: ConversionListQuery, sight
     """A page of the conversions that are seen, or their feed."""
     query.check_paging()
     pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
-    conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)
     if query.after_id is not None:
+        conversions, order = sight.narrow(query.conversions(network_zone)), query.order(network_zone)
         rows = await conversion_list.feed(pool, conversions, order.zone, query.after_id, query.per_page)
         return answer_feed(sight.show(rows), query, query.after_id)
-    walk = Walk(
-        sight.showing(partial(conversion_list.page, pool, conversions, order)),
-        sight.showing(partial(conversion_list.page_after, pool, conversions, order)),
-        conversions,
-        order.newest_first,
-    )
+    walk = reading.walk(pool, query, network_zone, sight)
     return await answer_list(query, walk)
 
 
 async def answer_conversion(request: Request, sight: Visibility) -> Response:
     """The conversion that a path names, if it is seen."""
     zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    return answer_one(*sight.show([await found_conversion(request, zone, sight)]))
+    return answer_one(await found_conversion(request, zone, sight))
 
 
 async def found_conversion(request: Request, zone: tzinfo, sight: Visibility) -> Row:
@@ -115,9 +111,7 @@ async def found_conversion(request: Request, zone: tzinfo, sight: Visibility) ->
     Raises:
         Problem: 404 if the token sees no such conversion.
     """
-    key = id_or_hash(request.path_params["id"])
-    pool = request.app.state.pool
-    row = None if key is None else await conversion_list.one(pool, key, zone, sight.narrow)
+    row = await reading.find(request.app.state.pool, request.path_params["id"], zone, sight)
     if row is None:
         raise no_such_conversion()
     return row

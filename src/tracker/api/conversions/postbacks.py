@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -12,38 +11,14 @@ from starlette.routing import BaseRoute, Route
 
 from tracker.api.http.auth import authorize
 from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.listing import Walk, answer_list
-from tracker.api.http.query import PartQuery, SpanQuery, read_query
+from tracker.api.http.listing import answer_list
+from tracker.api.http.query import read_query
 from tracker.api.http.routing import ROOT
-from tracker.parameters import Hash, Id, Ident, about, choice
-from tracker.store.conversions import postbacks as postback_log
-from tracker.store.conversions.apply_postback import Result
-from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
+from tracker.reading.postbacks import PostbackLogQuery, walk
 
 PATH = f"{ROOT}/postbacks"
 
 _SCOPE = "conversions:read"
-_RESULTS = tuple(Result)
-
-
-class PostbackLogQuery(SpanQuery, PartQuery):
-    """Which postbacks, in which order, and which part of them."""
-
-    hash: Hash = about("The postback with this hash; a conversion that it made has the same.")
-    result: choice(*_RESULTS) = about("What became of them.")  # type: ignore[valid-type]
-    source: choice("postback", "pixel", "api", "import") = about("Whence they came.")  # type: ignore[valid-type]
-    advertiser_id: Id = about("Those with a secret of this advertiser; refused ones also of its clicks.")
-    click_id: Ident = about("Those that name this click id, white space around it aside.")
-    conversion_id: Id = about("Those that made or touched this conversion.")
-
-    def postbacks(self, network_zone: str) -> PostbackFilter:
-        """The filter that is meant.
-
-        Raises:
-            Problem: 422 where two parameters contradict each other.
-        """
-        equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
-        return PostbackFilter(self.span(network_zone), equals)
 
 
 class LoggedPostback(BaseModel):
@@ -99,15 +74,8 @@ async def list_postbacks(request: Request) -> Response:
     await authorize(request, _SCOPE)
     query = read_query(request, PostbackLogQuery)
     query.check_paging()
-    pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
-    postbacks, order = query.postbacks(network_zone), query.order(network_zone)
-    walk = Walk(
-        partial(postback_log.page, pool, postbacks, order),
-        partial(postback_log.page_after, pool, postbacks, order),
-        postbacks,
-        order.newest_first,
-    )
-    return await answer_list(query, walk)
+    state = request.app.state
+    return await answer_list(query, walk(state.pool, query, state.settings.time_zone))
 
 
 routes: list[BaseRoute] = [Route(PATH, list_postbacks)]
