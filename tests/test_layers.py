@@ -46,6 +46,7 @@ ONLY_IMPORTER = {
     "yaml": {"tracker.importing.yaml_file"},
     "python_multipart": {"tracker.edge.read.postback_body"},
     "spectree": {"tracker.api"},
+    "starlette": {"tracker.api", "tracker.dashboard", "tracker.processes"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 
