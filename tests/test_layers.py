@@ -46,6 +46,7 @@ ONLY_IMPORTER = {
     "yaml": {"tracker.importing.yaml_file"},
     "python_multipart": {"tracker.edge.read.postback_body"},
     "spectree": {"tracker.api"},
+    "starlette": {"tracker.api", "tracker.dashboard", "tracker.processes"},
     "workers": {"workers", "tracker.commands.worker"},
 }
 
@@ -135,7 +136,15 @@ def test_every_command_is_a_module_of_its_name() -> None:
     assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 
 
-API = {"tracker.api", "tracker.catalogue", "tracker.parameters", "pydantic", "spectree", "offapi"}
+API = {
+    "tracker.api",
+    "tracker.catalogue",
+    "tracker.parameters",
+    "tracker.reading",
+    "pydantic",
+    "spectree",
+    "offapi",
+}
 EDGE = {f"tracker.edge.{step}" for step in ("catalogue", "enrich", "read", "record", "redirect")}
 EDGE |= {"tracker.processes.edge"}
 HTTP = {"starlette", "uvicorn"}

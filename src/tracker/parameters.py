@@ -15,12 +15,21 @@ from tracker.domain.local_time import read_local, zone_named
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import trim
 from tracker.edge.read.text import crop
+from tracker.errors import Errors, in_words
 
 _MAX_PER_PAGE = 1_000
 _LONGEST_TEXT = 500  # as links are cropped: no stored text is longer
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class ParameterError(Exception):
+    """Parameters cannot be read, or contradict each other."""
+
+    def __init__(self, errors: Errors) -> None:
+        self.errors = errors
+        super().__init__(in_words(errors))
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -155,7 +164,7 @@ PerPage = Annotated[
 PageNumber = Annotated[
     int | None, BeforeValidator(_whole(1, 10**12)), _schema("integer", minimum=1, maximum=10**12)
 ]
-Cursor = Annotated[str | None, BeforeValidator(_text), _schema("string")]
+CursorText = Annotated[str | None, BeforeValidator(_text), _schema("string")]
 AfterId = Annotated[
     int | None, BeforeValidator(_whole(0, MAX_ID)), _schema("integer", minimum=0, maximum=MAX_ID)
 ]

@@ -16,9 +16,9 @@ from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tests.integration.ledger_entries import Streams, streams_of
-from tracker.api.http import complete_until as completeness
 from tracker.domain.click_id import millis_of
 from tracker.ops.ledger import complete_until
+from tracker.reading import complete_until as completeness
 from tracker.settings import Settings
 from tracker.store.clicks import insert as clicks
 from tracker.store.db import connect

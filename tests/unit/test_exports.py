@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from tracker.api.http.exports import MOST_OF_A_TOKEN, MOST_RUNNING, RunningExports, answer_export
 from tracker.api.http.problems import Problem
-from tracker.api.http.query import FormatQuery
+from tracker.reading.query import FormatQuery
 from tracker.store.json_chunks import Block
 
 pytestmark = pytest.mark.anyio

@@ -19,10 +19,15 @@ from tracker.api.clicks.creator import Creator
 from tracker.api.conversions import affiliate_postbacks, period_closes, postbacks, status_upload
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions import manual as manual_conversions
-from tracker.api.http.complete_until import CompleteUntil
 from tracker.api.http.endpoint import contract_of
 from tracker.api.http.exports import RunningExports
-from tracker.api.http.problems import answer_defect, answer_not_migrated, answer_problem, answer_unavailable
+from tracker.api.http.problems import (
+    answer_defect,
+    answer_not_migrated,
+    answer_parameter_error,
+    answer_problem,
+    answer_unavailable,
+)
 from tracker.api.http.rate_limits import Limits, RateLimitHeaders
 from tracker.api.http.routing import PathRouter
 from tracker.api.partner_access import endpoints as partner_access
@@ -30,6 +35,8 @@ from tracker.catalogue.errors import CatalogueError
 from tracker.domain.click_id import Mint
 from tracker.edge.enrich.geo import GeoReader
 from tracker.metrics_socket import answering
+from tracker.parameters import ParameterError
+from tracker.reading.complete_until import CompleteUntil
 from tracker.settings import Settings
 from tracker.store.catalogue.edit import BUSY
 from tracker.store.db import UNREACHABLE, open_pool
@@ -65,6 +72,7 @@ _RESOURCES = (
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
     CatalogueError: catalogue.answer_catalogue_error,
+    ParameterError: answer_parameter_error,
     Exception: answer_defect,
     **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
     **dict.fromkeys(NOT_MIGRATED, answer_not_migrated),

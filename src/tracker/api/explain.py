@@ -13,10 +13,10 @@ from starlette.routing import Route
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import invalid
-from tracker.api.http.query import ZoneQuery
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
 from tracker.parameters import From
+from tracker.reading.query import ZoneQuery
 
 PATH = "/backend/open-api/v1/explain"
 

@@ -12,41 +12,14 @@ from starlette.routing import Route
 
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
-from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import ZoneQuery
-from tracker.domain.local_time import first_second, last_second
+from tracker.api.http.problems import Problem
 from tracker.ops import ledger
-from tracker.parameters import From, To
+from tracker.reading.ledger import LedgerQuery
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"
 
 _DEADLINE_SECONDS = 30
-
-
-class LedgerQuery(ZoneQuery):
-    """The range of minutes."""
-
-    from_: From = Field(
-        None,
-        alias="from",
-        description="From the minute of this local time on. Default: an hour before `to`.",
-    )
-    to: To = Field(None, description="Up to and with the minute of this local time. Default: now.")
-
-    def minutes(self, network_zone: str, now: float) -> range:
-        """The minutes of the range.
-
-        Raises:
-            Problem: 422 for an empty range, or a range that is too long.
-        """
-        zone = self.zone(network_zone)
-        end = int(now) if self.to is None else last_second(self.to, zone)
-        start = end - 3600 if self.from_ is None else first_second(self.from_, zone)
-        try:
-            return ledger.minutes_between(start, end)
-        except ValueError as error:
-            raise invalid({"from": [str(error)]}) from None
 
 
 class LedgerMinute(BaseModel):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
-Errors = Mapping[str, Sequence[str]]
-"""Messages by field."""
+from tracker.errors import Errors, in_words
 
 
 class Kind(Enum):
@@ -37,7 +35,7 @@ class CatalogueError(Exception):
         """
         self.kind = kind
         self.errors = errors
-        self.detail = detail or "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
+        self.detail = detail or in_words(errors)
         self.version = version
         self.scope = scope
         super().__init__(self.detail)

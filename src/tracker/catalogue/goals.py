@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tracker import parameters
-from tracker.catalogue.errors import Errors
 from tracker.catalogue.fields import Code, Country, Currency, Fields, Id, Money, Name
 from tracker.catalogue.resource import MONEY, Resource
+from tracker.errors import Errors
 from tracker.store.catalogue.edit import Reference, Row, Table
 from tracker.store.conversions import goal_prices
 from tracker.store.db import Connection

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tracker import parameters
-from tracker.catalogue.errors import Errors
 from tracker.catalogue.fields import (
     Currency,
     DeepLinkHosts,
@@ -29,6 +28,7 @@ from tracker.catalogue.resource import Resource
 from tracker.domain import useless_urls
 from tracker.domain.model import MAX_ID
 from tracker.edge.enrich import device_words
+from tracker.errors import Errors
 from tracker.store.catalogue import former_uniqueness, unpriced_goals
 from tracker.store.catalogue.edit import Reference, Row, Table
 from tracker.store.catalogue.former_uniqueness import Uniqueness

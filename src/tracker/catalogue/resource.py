@@ -1,7 +1,7 @@
-"""One kind of object of the catalogue: what there is to say about it, and how its rows change.
+"""One kind of object of the catalogue: its declaration, and the rules of a change.
 
-Whoever asks for that, by HTTP or on the command line. A change is read, checked, written and noted in one
-transaction, so two at once come one after the other, and the second sees the first.
+The rules are the same for the API, the command line, imports and repairs. A change is read, checked, written
+and noted in one transaction. Two changes at once run one after the other, and the second sees the first.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from tracker.catalogue.errors import CatalogueError, Errors, Kind, conflict, invalid
+from tracker.catalogue.errors import CatalogueError, Kind, conflict, invalid
 from tracker.catalogue.fields import Fields, is_host
 from tracker.catalogue.validation import check_storable, merged, validated
 from tracker.domain import normalise
+from tracker.errors import Errors
 from tracker.parameters import Bool
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError
 from tracker.store.db import Connection, Pool
 
 READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
-"""Scopes: to look at the catalogue, to change it, and to change what decides about money."""
+"""Scopes: to read the catalogue, to change it, and to change the fields that decide about money."""
 
 WARNINGS = "warnings"
-"""In an answer, beside the object's fields: what it will not do as it is kept. Only where there is any."""
-
+"""A key beside an object's fields: what the object will not do as it is kept. It is left out if empty."""
 
 Warns = Callable[[Connection, Row | None, Row], Awaitable[list[str]]]
-"""Says what an object that is new, or was another before, will not do as it is kept."""
+"""Says what a new or changed object will not do as it is kept."""
 
 
 async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) -> list[str]:
@@ -36,7 +36,7 @@ async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) 
 
 
 Asks = Callable[[Connection, Row, Row], Awaitable[Errors]]
-"""Says what a change would do that cannot be undone, by the fields that do it."""
+"""Says which effects of a change cannot be undone, by the fields that have them."""
 
 
 async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Errors:
@@ -44,7 +44,7 @@ async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Er
 
 
 class Resource(NamedTuple):
-    """What there is to say about one kind of object."""
+    """The declaration of one kind of object."""
 
     path: str  # as in the audit trail, with the parent's id as {offer_id}
     noun: str  # as in "one offer"
@@ -54,9 +54,11 @@ class Resource(NamedTuple):
     facts: Mapping[str, Any] = {}  # the types of table.facts
     scope: str = WRITE  # of changes
     money: frozenset[str] = frozenset()  # fields that take MONEY in its place, unless they stay
-    mint: Callable[[], tuple[Row, Row]] | None = None  # makes table.minted, and what is shown of it, once
-    refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
-    implies: Callable[[Row, Row], Row] = lambda before, given: {}  # fields that go with those that are given
+    mint: Callable[[], tuple[Row, Row]] | None = (
+        None  # makes table.minted, and the row of it that is shown once
+    )
+    refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row cannot become another
+    implies: Callable[[Row, Row], Row] = lambda before, written: {}  # further fields that a change means
     warns: Warns = _never_warns
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
@@ -77,7 +79,7 @@ class Resource(NamedTuple):
         return self.warns is not _never_warns or self.fields.doubts != Fields.doubts
 
     async def warnings(self, connection: Connection, before: Row | None, row: Row) -> list[str]:
-        """What is to be said of an object that is new, or of a change of it."""
+        """The warnings about a new object (`before` is None) or about a change."""
         doubts = [
             f"{field}: {doubt}"
             for field, doubts in self.fields.doubts(row).items()
@@ -92,7 +94,7 @@ class Resource(NamedTuple):
 
     @property
     def money_when_new(self) -> frozenset[str]:
-        """The fields of money that an object can be made without."""
+        """The fields of money that a new object can be without."""
         known = self.fields.model_fields
         return frozenset(name for name in self.money if not known[name].is_required())
 
@@ -109,26 +111,26 @@ class Version(Fields):
 
 
 class Editor(NamedTuple):
-    """Who changes something, where, and on what condition."""
+    """The author of a change, and its conditions."""
 
     pool: Pool
     author: Author
-    expects: Callable[[int], bool] = lambda _version: True  # whether it was meant for this version
-    is_trial: bool = False  # it is only to be found out what would happen
-    confirmed: frozenset[str] = frozenset()  # fields whose change is made whatever it does; see Resource.asks
-    may: Callable[[str], bool] = lambda _scope: True  # the command line may do everything
+    expects: Callable[[int], bool] = lambda _version: True  # whether the change is meant for this version
+    is_trial: bool = False  # the change is checked and undone
+    confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
+    may: Callable[[str], bool] = lambda _scope: True  # by scope; the command line may do everything
 
 
-async def create_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
-    """Make an object; the row returned also has what is minted with it, and shown only now; see WARNINGS.
+async def create_row(editor: Editor, resource: Resource, place: Row, written: Row) -> Row:
+    """Make an object. The row has its minted secrets too, which are shown only now, and WARNINGS.
 
     Raises:
         CatalogueError: any kind except STALE.
     """
-    check_storable(given)
+    check_storable(written)
     table = resource.table
-    fields = _fields(resource, given | implied(editor, resource, {}, given))
-    _check_rights(editor, resource, _unpriced(resource, fields), fields, given)
+    fields = _fields(resource, written | implied(editor, resource, {}, written))
+    _check_rights(editor, resource, _unpriced(resource, fields), fields, written)
     kept, shown = resource.mint() if resource.mint else ({}, {})
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         await check_parent(connection, table, place)
@@ -139,33 +141,33 @@ async def create_row(editor: Editor, resource: Resource, place: Row, given: Row)
             raise _taken(table) from None
         await edit.note(connection, editor.author, table, path_of(resource, row), None, row)
         warnings = await resource.warnings(connection, None, row)
-    return {**row, **shown, **_told(warnings)}
+    return {**row, **shown, **_with_key(warnings)}
 
 
 async def change_row(
-    editor: Editor, resource: Resource, place: Row, given: Row, *, of_archived: bool = False
+    editor: Editor, resource: Resource, place: Row, written: Row, *, of_archived: bool = False
 ) -> Row:
-    """Change some fields of an object; returns it as it is then; see WARNINGS.
+    """Change some fields of an object. Returns the changed row with WARNINGS.
 
-    `of_archived`: also if its parent is archived.
+    `of_archived`: the parent may be archived.
 
     Raises:
         CatalogueError: any kind.
     """
-    check_storable(given)
+    check_storable(written)
     table = resource.table
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         before = found(await edit.locked(connection, table, place), resource)
         await check_parent(connection, table, place, or_archived=of_archived)
-        version = validated({"version": given.pop("version", None)}, Version).version
+        version = validated({"version": written.pop("version", None)}, Version).version
         _check_version(editor.expects, version, before)
-        _check_fixed(table, before, given)
+        _check_fixed(table, before, written)
         writable = {column: before[column] for column in table.columns}
-        asked = given | implied(editor, resource, before, given)
-        fields = _fields(resource, merged(writable, asked), writable)
+        patch = written | implied(editor, resource, before, written)
+        fields = _fields(resource, merged(writable, patch), writable)
         if fields == writable:
             return before
-        _check_rights(editor, resource, writable, fields, given)
+        _check_rights(editor, resource, writable, fields, written)
         await _check_change(connection, resource, before, fields)
         await _check_confirmed(connection, editor, resource, before, fields)
         try:
@@ -174,7 +176,7 @@ async def change_row(
             raise _taken(table) from None
         await edit.note(connection, editor.author, table, path_of(resource, after), before, after)
         warnings = await resource.warnings(connection, before, after)
-    return {**after, **_told(warnings)}
+    return {**after, **_with_key(warnings)}
 
 
 async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
@@ -194,37 +196,39 @@ async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
         await edit.note(connection, editor.author, table, path_of(resource, row), row, None)
 
 
-def _told(warnings: list[str]) -> Row:
+def _with_key(warnings: list[str]) -> Row:
     return {WARNINGS: warnings} if warnings else {}
 
 
-# What is checked
+# Checks
 
 
-def implied(editor: Editor, resource: Resource, before: Row, given: Row) -> Row:
-    """Further fields that a change means. Nobody is refused for one that was not asked for."""
-    meant = resource.implies(before, given)
+def implied(editor: Editor, resource: Resource, before: Row, written: Row) -> Row:
+    """Further fields that a change means. A missing scope leaves them out and refuses nothing."""
+    meant = resource.implies(before, written)
     return meant if editor.may(MONEY) else {name: meant[name] for name in meant.keys() - resource.money}
 
 
-def _fields(resource: Resource, given: Row, before: Row | None = None) -> Row:
-    fields = validated(given, resource.fields, before)
+def _fields(resource: Resource, written: Row, before: Row | None = None) -> Row:
+    fields = validated(written, resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
-    return fields.model_dump(warnings=False)  # a field that stays may be of another type than is saved today
+    return fields.model_dump(warnings=False)  # a field that stays may have a former type
 
 
-def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, given: Row) -> None:
+def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, written: Row) -> None:
     """Each field that changes takes its own scope.
 
     Raises:
-        CatalogueError: FORBIDDEN. It names the fields that were given, or those that follow from them.
+        CatalogueError: FORBIDDEN. It names the fields that were written, or those that follow from them.
     """
     changed = {name for name, value in fields.items() if value != before[name]}
     for scope, names in ((MONEY, changed & resource.money), (resource.scope, changed - resource.money)):
         if names and not editor.may(scope):
-            errors = {field: [f"needs the scope {scope}"] for field in sorted(names & given.keys() or names)}
+            errors = {
+                field: [f"needs the scope {scope}"] for field in sorted(names & written.keys() or names)
+            }
             raise CatalogueError(Kind.FORBIDDEN, errors, scope=scope)
 
 
@@ -252,14 +256,14 @@ def _check_version(expects: Callable[[int], bool], version: int | None, row: Row
         raise CatalogueError(Kind.CONFLICT, errors, detail, version=current)
 
 
-def _check_fixed(table: Table, before: Row, given: Row) -> None:
-    """What names a row may be said again, not changed."""
+def _check_fixed(table: Table, before: Row, written: Row) -> None:
+    """Refuse other values of the columns that name a row. The same values are allowed."""
     facts = (*table.fixed, *table.facts)
-    changed = [name for name in facts if given.get(name, before[name]) != before[name]]
+    changed = [name for name in facts if written.get(name, before[name]) != before[name]]
     if changed:
         raise invalid({name: ["cannot be changed"] for name in changed})
     for name in set(facts) - set(table.columns):
-        given.pop(name, None)
+        written.pop(name, None)
 
 
 async def _check_change(connection: Connection, resource: Resource, before: Row, fields: Row) -> None:
@@ -281,15 +285,15 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
 async def _check_confirmed(
     connection: Connection, editor: Editor, resource: Resource, before: Row, fields: Row
 ) -> None:
-    """What cannot be undone is said before it is done.
+    """Refuse effects that cannot be undone until they are confirmed.
 
     Raises:
-        CatalogueError: CONFLICT. It names the fields that are not confirmed, and what their change would do.
+        CatalogueError: CONFLICT. It names the fields that are not confirmed, and the effects of their change.
     """
-    asked = await resource.asks(connection, before, fields)
+    effects = await resource.asks(connection, before, fields)
     errors = {
         field: [f"{' and '.join(whys)}. {_HOW_TO_CONFIRM.format(field)}"]
-        for field, whys in asked.items()
+        for field, whys in effects.items()
         if field not in editor.confirmed
     }
     if errors:
@@ -300,7 +304,7 @@ _HOW_TO_CONFIRM = "To change it all the same, confirm {0} (API: ?confirm={0}, co
 
 
 async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
-    """Whom a row names must be there, unless it named them before.
+    """Refuse references to rows that do not exist, unless the row had them before.
 
     Raises:
         CatalogueError: INVALID. It names the fields.
@@ -318,7 +322,7 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
 
 
 async def _wrong_with(connection: Connection, reference: Reference, row: Row) -> str:
-    """What is wrong with a reference of a row; "" where nothing is."""
+    """The fault of a reference. Empty if it has none."""
     target, id_ = reference.table, row[reference.column]
     if reference.other_than and id_ == row.get(reference.other_than):
         return f"is the {target} itself"
@@ -347,7 +351,7 @@ def _taken(table: Table) -> CatalogueError:
     return CatalogueError(Kind.CONFLICT, {column: ["is taken"] for column in columns}, detail)
 
 
-# Where things are
+# Places
 
 
 def found(row: Row | None, resource: Resource) -> Row:
@@ -362,7 +366,7 @@ def path_of(resource: Resource, row: Row) -> str:
 
 
 def place_of(texts: Mapping[str, str], *columns: str) -> Row:
-    """The columns that name an object, or whose it is, out of their texts.
+    """The columns that name an object or its parent, read from their texts.
 
     Raises:
         CatalogueError: UNKNOWN if one is not an id.

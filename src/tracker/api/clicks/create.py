@@ -28,9 +28,9 @@ from tracker.api.clicks.endpoints import PATH
 from tracker.api.http.auth import require
 from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import ZoneQuery
 from tracker.catalogue.validation import validated
 from tracker.domain.click_id import millis_of
+from tracker.reading.query import ZoneQuery
 from tracker.store.clicks.columns import local_second
 from tracker.store.clicks.idempotency import Conflict
 from tracker.stream.appender import AppendError

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.clicks.query import ExportQuery, ListQuery
 from tracker.api.clicks.schema import ClickList
-from tracker.api.http.complete_until import CompleteUntil, header
+from tracker.api.http.complete_until import header
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import STREAMED, answer_export
-from tracker.api.http.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
+from tracker.api.http.listing import answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
-from tracker.api.http.query import ZoneQuery
-from tracker.api.http.visibility import Visibility
+from tracker.reading import clicks
+from tracker.reading.clicks import ExportQuery, ListQuery
+from tracker.reading.complete_until import CompleteUntil
+from tracker.reading.query import ZoneQuery
+from tracker.reading.visibility import Visibility
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import KEYS
@@ -93,7 +94,7 @@ async def answer_clicks(call: Call[Any], query: ListQuery, visibility: Visibilit
     query.check_paging()
     if query.after_id is not None:
         return await _feed(call, query, visibility, query.after_id)
-    return await answer_list(query, _walk(call, query, visibility))
+    return await answer_list(query, clicks.walk(call.state.pool, query, call.network_zone, visibility))
 
 
 async def answer_click(call: Call[ZoneQuery], visibility: Visibility) -> Response:
@@ -103,36 +104,24 @@ async def answer_click(call: Call[ZoneQuery], visibility: Visibility) -> Respons
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    key = id_or_hash(call.path["id"])
-    row = None if key is None else await click_list.one(call.state.pool, key, zone, visibility.narrow)
+    row = await clicks.find(call.state.pool, call.path["id"], zone, visibility)
     if row is None:
         errors = {"id": ["is of no click"]}
         detail = "There is no click with this id or hash."
         raise Problem(404, detail, errors=errors, headers=header(call.complete_until))
-    return answer_one(*visibility.show([row]))
+    return answer_one(row)
 
 
 async def answer_click_export(call: Call[Any], query: ExportQuery, visibility: Visibility) -> Response:
     """All visible clicks of the filters."""
-    clicks, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
-    chunks = click_export.export(call.state.pool, clicks, order, visibility.keys)
+    filtered, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
+    chunks = click_export.export(call.state.pool, filtered, order, visibility.keys)
     return await answer_export(call.request, chunks, name="clicks", keys=visibility.keys, query=query)
 
 
-def _walk(call: Call[Any], query: ListQuery, visibility: Visibility) -> Walk:
-    clicks, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
-    return Walk(
-        visibility.showing(partial(click_list.page, call.state.pool, clicks, order)),
-        visibility.showing(partial(click_list.page_after, call.state.pool, clicks, order)),
-        clicks,
-        order.newest_first,
-        is_counted=clicks.tally is not None,
-    )
-
-
 async def _feed(call: Call[Any], query: ListQuery, visibility: Visibility, after_id: int) -> Response:
-    clicks, zone = visibility.narrow(query.clicks(call.network_zone)), query.zone(call.network_zone)
-    feed = await click_list.feed(call.state.pool, clicks, zone, after_id, query.per_page)
+    filtered, zone = visibility.narrow(query.clicks(call.network_zone)), query.zone(call.network_zone)
+    feed = await click_list.feed(call.state.pool, filtered, zone, after_id, query.per_page)
     tracked: CompleteUntil = call.state.complete_until
     call.complete_until = tracked.of_feed(call.complete_until, feed.given, feed.upto)
     return answer_feed(visibility.show(feed.rows), query, after_id)

@@ -12,31 +12,19 @@ from tracker.api.catalogue import listed
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import Problem, conflict, invalid
-from tracker.api.http.query import SpanQuery, ZoneQuery
+from tracker.api.http.problems import Problem, conflict
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.resource import read_id
-from tracker.parameters import Id, PageNumber, PerPage, Text, about, choice
+from tracker.reading.postbacks import SentPostbackQuery, sent_page
+from tracker.reading.query import ZoneQuery
 from tracker.store.conversions import affiliate_postbacks
-from tracker.store.paging import Row, TooDeepError
+from tracker.store.paging import Row
 
 PATH = f"{ROOT}/sent-postbacks"
 
 READ_SCOPE = "conversions:read"
 _TAG = "Postbacks to affiliates"
 _PATH = {"id": "The postback's id."}
-
-
-class SentPostbackQuery(SpanQuery):
-    """Which postbacks."""
-
-    affiliate_id: Id = about("Postbacks to this affiliate.")
-    affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
-    conversion_id: Id = about("Postbacks of this conversion.")
-    state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
-    host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="How many in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
 
 
 class SentPostback(BaseModel):
@@ -78,17 +66,8 @@ async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
 
     The log of 90 days, newest first. Page numbers work for the first 10,000 rows.
     """
-    query, pool, network_zone = call.query, call.state.pool, call.network_zone
-    filters = {
-        name: value for name in affiliate_postbacks.FILTERS if (value := getattr(query, name)) is not None
-    }
-    number = query.page or 1
-    try:
-        page = await affiliate_postbacks.page(
-            pool, filters, query.span(network_zone), query.zone(network_zone), number, query.per_page
-        )
-    except TooDeepError as error:
-        raise invalid({"page": [f"{error}: narrow the time"]}) from None
+    query, number = call.query, call.query.page or 1
+    page = await sent_page(call.state.pool, query, call.network_zone)
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 

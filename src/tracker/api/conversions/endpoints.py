@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.schema import ConversionList, OneConversion
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import STREAMED, answer_export
-from tracker.api.http.listing import Walk, answer_feed, answer_list, answer_one, id_or_hash
+from tracker.api.http.listing import answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
-from tracker.api.http.query import ZoneQuery
-from tracker.api.http.visibility import Visibility
+from tracker.reading import conversions as reading
+from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.query import ZoneQuery
+from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS
 from tracker.store.paging import Row
@@ -74,22 +74,16 @@ async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibi
     """A page of the visible conversions, or their feed."""
     query.check_paging()
     pool, network_zone = call.state.pool, call.network_zone
-    conversions, order = visibility.narrow(query.conversions(network_zone)), query.order(network_zone)
     if query.after_id is not None:
+        conversions, order = visibility.narrow(query.conversions(network_zone)), query.order(network_zone)
         rows = await conversion_list.feed(pool, conversions, order.zone, query.after_id, query.per_page)
         return answer_feed(visibility.show(rows), query, query.after_id)
-    walk = Walk(
-        visibility.showing(partial(conversion_list.page, pool, conversions, order)),
-        visibility.showing(partial(conversion_list.page_after, pool, conversions, order)),
-        conversions,
-        order.newest_first,
-    )
-    return await answer_list(query, walk)
+    return await answer_list(query, reading.walk(pool, query, network_zone, visibility))
 
 
 async def answer_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Response:
     """The conversion that the path names, if it is visible."""
-    return answer_one(*visibility.show([await read_conversion(call, visibility)]))
+    return answer_one(await read_conversion(call, visibility))
 
 
 async def read_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Row:
@@ -98,9 +92,8 @@ async def read_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Row:
     Raises:
         Problem: 404 if it does not exist or is not visible.
     """
-    key, zone = id_or_hash(call.path["id"]), call.query.zone(call.network_zone)
-    pool = call.state.pool
-    row = None if key is None else await conversion_list.one(pool, key, zone, visibility.narrow)
+    zone = call.query.zone(call.network_zone)
+    row = await reading.find(call.state.pool, call.path["id"], zone, visibility)
     if row is None:
         raise no_such_conversion()
     return row

@@ -24,9 +24,8 @@ from tracker.api.conversions.endpoints import (
 from tracker.api.conversions.schema import ChangedConversion, Status
 from tracker.api.http.body import JSON, MERGE_PATCH
 from tracker.api.http.endpoint import Body, Call, endpoint
-from tracker.api.http.listing import answer_one, as_json, id_or_hash
+from tracker.api.http.listing import answer_one, as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import ZoneQuery
 from tracker.catalogue.fields import Fields, Id, Ident, Text
 from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.click_id import Mint
@@ -43,6 +42,8 @@ from tracker.domain.postback import (
     read_postback,
 )
 from tracker.parameters import Query
+from tracker.reading.listing import id_or_hash
+from tracker.reading.query import ZoneQuery
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -10,37 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.http.endpoint import Call, endpoint
-from tracker.api.http.listing import Walk, answer_list
-from tracker.api.http.query import PartQuery, SpanQuery
+from tracker.api.http.listing import answer_list
 from tracker.api.http.routing import ROOT
-from tracker.parameters import Hash, Id, Ident, about, choice
-from tracker.store.conversions import postbacks as postback_log
-from tracker.store.conversions.apply_postback import Result
-from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
+from tracker.reading.postbacks import PostbackLogQuery, walk
 
 PATH = f"{ROOT}/postbacks"
-
-_RESULTS = tuple(Result)
-
-
-class PostbackLogQuery(SpanQuery, PartQuery):
-    """Which postbacks, in which order, and which part of them."""
-
-    hash: Hash = about("The postback with this hash. The conversion that it created has the same hash.")
-    result: choice(*_RESULTS) = about("Postbacks with this result.")  # type: ignore[valid-type]
-    source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
-    advertiser_id: Id = about("Postbacks with a secret of this advertiser. Refused ones: also of its clicks.")
-    click_id: Ident = about("Postbacks that name this click id. White space around it is ignored.")
-    conversion_id: Id = about("Postbacks that created or changed this conversion.")
-
-    def postbacks(self, network_zone: str) -> PostbackFilter:
-        """The filter that is meant.
-
-        Raises:
-            Problem: 422 where two parameters contradict each other.
-        """
-        equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
-        return PostbackFilter(self.span(network_zone), equals)
 
 
 class LoggedPostback(BaseModel):
@@ -93,14 +66,7 @@ async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """
     query, pool, network_zone = call.query, call.state.pool, call.network_zone
     query.check_paging()
-    postbacks, order = query.postbacks(network_zone), query.order(network_zone)
-    walk = Walk(
-        partial(postback_log.page, pool, postbacks, order),
-        partial(postback_log.page_after, pool, postbacks, order),
-        postbacks,
-        order.newest_first,
-    )
-    return await answer_list(query, walk)
+    return await answer_list(query, walk(pool, query, network_zone))
 
 
 routes: list[Route] = [Route(PATH, list_postbacks)]

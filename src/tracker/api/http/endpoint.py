@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
 from tracker.api.http.complete_until import header
-from tracker.api.http.query import SomeQuery, read_query
 from tracker.parameters import Query
+from tracker.reading.query import SomeQuery, read_query
 from tracker.store.catalogue.edit import Author
 from tracker.store.token_owner import Owner
 from tracker.store.tokens import SCOPES, Token
@@ -179,7 +179,7 @@ def endpoint(
 
         async def answer(request: Request) -> Response:
             token = await authorize(request, contract.scopes, owner)
-            call = Call(request, contract, token, read_query(request, query))
+            call = Call(request, contract, token, read_query(request.scope["query_string"], query))
             if has_complete_until:  # known before the clicks are read
                 call.complete_until = await call.state.complete_until.millis()
             response = await function(call)

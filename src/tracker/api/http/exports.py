@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
-from tracker.api.http.query import FormatQuery
 from tracker.domain.spreadsheet import defused
+from tracker.reading.query import FormatQuery
 from tracker.store.json_chunks import Block
 from tracker.store.paging import Row
 

@@ -14,31 +14,23 @@ from starlette.routing import Route
 
 from tracker.api.catalogue import PageQuery, listed
 from tracker.api.clicks import endpoints as clicks
-from tracker.api.clicks.query import ExportQuery, ListQuery
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import endpoints as conversions
-from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.schema import Conversion
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.query import SomeQuery, ZoneQuery
-from tracker.api.http.visibility import Visibility
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
-from tracker.api.reports import (
-    FIELDS,
-    ReportAnswer,
-    ReportChanges,
-    ReportQuery,
-    ReportRow,
-    ReportSums,
-    answer_report,
-    groups_of,
-)
+from tracker.api.reports import ReportAnswer, ReportChanges, ReportRow, ReportSums, answer_report
 from tracker.catalogue.tracking_links import read_links
 from tracker.parameters import Query
+from tracker.reading.clicks import ExportQuery, ListQuery
+from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.query import SomeQuery, ZoneQuery
+from tracker.reading.reports import FIELDS, ReportQuery, groups_of
+from tracker.reading.visibility import Visibility
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list

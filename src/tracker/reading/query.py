@@ -1,6 +1,6 @@
-"""Parameters of endpoints: what is documented is what is accepted.
+"""Parameters that endpoints and pages share: spans of time, orders, parts of lists.
 
-One pydantic model an endpoint; unknown and repeated parameters are refused.
+Unknown and repeated parameters are refused.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from datetime import datetime, tzinfo
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
-from starlette.requests import Request
 
-from tracker.api.http.problems import invalid
 from tracker.domain.local_time import first_second, last_second, zone_named
 from tracker.domain.normalise import pairs
 from tracker.parameters import (
     AfterId,
-    Cursor,
+    CursorText,
     Format,
     From,
     PageNumber,
+    ParameterError,
     PerPage,
     Query,
     Separator,
@@ -58,14 +57,14 @@ class SpanQuery(ZoneQuery):
         """The range that is meant.
 
         Raises:
-            Problem: 422 where two parameters contradict each other.
+            ParameterError: two parameters contradict each other.
         """
         zone = self.zone(network_zone)
         start, end = self._only("created_from"), self._only("created_to")
         low = 0 if start is None else first_second(start, zone) * 1000
         high = END_OF_TIME if end is None else (last_second(end, zone) + 1) * 1000
         if start is not None and end is not None and start > end and low >= high:
-            raise invalid({"created_to": ["is before created_from"]})
+            raise ParameterError({"created_to": ["is before created_from"]})
         low = min(max(low, 0), END_OF_TIME)
         return Span(low, min(max(high, low), END_OF_TIME))
 
@@ -74,7 +73,7 @@ class SpanQuery(ZoneQuery):
         time: datetime | None = getattr(self, name)
         other: datetime | None = getattr(self, other_name)
         if time is not None and other is not None:
-            raise invalid({other_name: [f"means the same as {name}: give one of them"]})
+            raise ParameterError({other_name: [f"means the same as {name}: give one of them"]})
         return other if time is None else time
 
 
@@ -102,10 +101,10 @@ class SeparatorQuery(Query):
         """See that a separator is asked for where there is a choice.
 
         Raises:
-            Problem: 422 where the format is another than excel.
+            ParameterError: the format is another than excel.
         """
         if self.separator and getattr(self, "format", "") != "excel":
-            raise invalid({"separator": ["goes with format=excel only"]})
+            raise ParameterError({"separator": ["goes with format=excel only"]})
 
 
 class FormatQuery(OrderQuery, SeparatorQuery):
@@ -121,7 +120,7 @@ class PartQuery(OrderQuery):
 
     per_page: PerPage = Field(default=200, description="How many in a page.")
     page: PageNumber = about("Page, from 1.")
-    cursor: Cursor = about(
+    cursor: CursorText = about(
         "The next_cursor of the page before, with the same filters and sort. The way through long lists."
     )
 
@@ -129,7 +128,7 @@ class PartQuery(OrderQuery):
         """See that no two ways through the list are asked for at once.
 
         Raises:
-            Problem: 422 naming what does not go with what.
+            ParameterError: it names the parameters that do not go together.
         """
         self._check_clashes("cursor", ("page",))
 
@@ -137,7 +136,7 @@ class PartQuery(OrderQuery):
         given = self.model_fields_set
         clashes = {name: [f"does not go with {main}"] for name in others if {main, name} <= given}
         if clashes:
-            raise invalid(clashes)
+            raise ParameterError(clashes)
 
 
 class FeedQuery(PartQuery):
@@ -156,21 +155,21 @@ class FeedQuery(PartQuery):
 SomeQuery = TypeVar("SomeQuery", bound=Query)
 
 
-def read_query(request: Request, model: type[SomeQuery]) -> SomeQuery:
-    """The parameters of a request.
+def read_query(query_string: bytes, model: type[SomeQuery]) -> SomeQuery:
+    """The parameters of a query string.
 
     Raises:
-        Problem: 422 naming every parameter that is unknown, repeated or unreadable.
+        ParameterError: it names every parameter that is unknown, repeated or unreadable.
     """
-    given = pairs(request.scope["query_string"])
+    given = pairs(query_string)
     times = Counter(name for name, _ in given)
     repeated = {name: ["is given more than once"] for name in times if times[name] > 1}
     try:
         query = model.model_validate(dict(given))
     except ValidationError as error:
-        raise invalid(_named(error) | _cropped(repeated)) from None
+        raise ParameterError(_named(error) | _cropped(repeated)) from None
     if repeated:
-        raise invalid(_cropped(repeated))
+        raise ParameterError(_cropped(repeated))
     return query
 
 

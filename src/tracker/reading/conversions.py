@@ -1,12 +1,20 @@
-"""The parameters of the conversions' endpoints."""
+"""Lists and exports of conversions: their parameters, and the store's query for them."""
 
 from __future__ import annotations
 
+from datetime import tzinfo
+from functools import partial
+
 from pydantic import Field
 
-from tracker.api.http.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.parameters import Bool, Country, Hash, Id, Ident, Text, about, choice
+from tracker.reading.listing import Walk, id_or_hash
+from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
+from tracker.reading.visibility import Visibility
+from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import FILTERS, ConversionFilter
+from tracker.store.db import Pool
+from tracker.store.paging import Row
 
 
 class ConversionFilterQuery(SpanQuery):
@@ -37,7 +45,7 @@ class ConversionFilterQuery(SpanQuery):
         """The filter that is meant.
 
         Raises:
-            Problem: 422 where two parameters contradict each other.
+            ParameterError: two parameters contradict each other.
         """
         equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
         return ConversionFilter(self.span(network_zone), self.date_basis, equals)
@@ -49,3 +57,25 @@ class ConversionExportQuery(ConversionFilterQuery, FormatQuery):
 
 class ConversionListQuery(ConversionFilterQuery, FeedQuery):
     """A list: which conversions, in which order, and which part of them."""
+
+
+def walk(pool: Pool, query: ConversionListQuery, network_zone: str, visibility: Visibility) -> Walk:
+    """The list of the visible conversions.
+
+    Raises:
+        ParameterError: two parameters contradict each other.
+    """
+    conversions, order = visibility.narrow(query.conversions(network_zone)), query.order(network_zone)
+    return Walk(
+        visibility.showing(partial(conversion_list.page, pool, conversions, order)),
+        visibility.showing(partial(conversion_list.page_after, pool, conversions, order)),
+        conversions,
+        order.newest_first,
+    )
+
+
+async def find(pool: Pool, key: str, zone: tzinfo, visibility: Visibility) -> Row | None:
+    """The conversion with an id or a hash, with its history and its money, if it exists and is visible."""
+    known = id_or_hash(key)
+    row = None if known is None else await conversion_list.one(pool, known, zone, visibility.narrow)
+    return None if row is None else visibility.show([row])[0]
