@@ -35,6 +35,7 @@ ONLY_IMPORTER = {
     "hiredis": {"tracker.stream"},
     "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
+    "spectree": {"tracker.api.openapi"},
     "aiohttp": {"tracker.outbound_http"},
     "maxminddb": {"tracker.edge.enrich.geo"},
     "ua_parser": {"tracker.edge.enrich.device"},

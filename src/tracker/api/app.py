@@ -1,4 +1,4 @@
-"""The API as one application: routes, errors, and the connections it opens and closes."""
+"""The API's application: its routes, its errors, and the connections that it opens and closes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,11 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
 
 
 def create_api(settings: Settings) -> Starlette:
-    """The API's application; the engines' addresses must be set. It starts also while they are away."""
+    """The API's application. The engines' addresses must be set, and it starts even while they are away.
+
+    Raises:
+        TypeError: a route has no contract.
+    """
     answers: Counter[int] = Counter()
     app = Starlette(
         middleware=[Middleware(health.CountAnswers, answers), Middleware(RateLimitHeaders)],
@@ -88,7 +92,7 @@ def create_api(settings: Settings) -> Starlette:
     )
     routes = [route for resource in _RESOURCES for route in resource.routes]
     for route in routes:
-        contract_of(route)  # a route that authorises nobody stops the start
+        contract_of(route)  # raises if nothing authorises its requests
     app.router = PathRouter(routes, _opened)
     app.state.settings = settings
     app.state.answers = answers
@@ -120,5 +124,5 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         await app.state.limits.close()
         await app.state.stream.close()
         await app.state.postbacks.close()
-        with suppress(TimeoutError):  # then close() has ended the connections all the same
+        with suppress(TimeoutError):  # close() has ended the connections anyway
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

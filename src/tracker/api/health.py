@@ -1,4 +1,4 @@
-"""What is asked for without a token: health, the document and its page; and over its socket, the metrics."""
+"""Public endpoints: health, the OpenAPI document and its page. Also the API's metrics, over a socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
 
-_ENGINE_SECONDS = 2.0  # what is counted here is shown also while an engine is mute
+_ENGINE_SECONDS = 2.0  # the counts of this process are shown even if an engine does not answer
 
 # Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
 _DOCS_POLICY = (
@@ -62,7 +62,7 @@ _DOCS_START = b"""SwaggerUIBundle({
 
 
 class CountAnswers:
-    """Counts the answers by status, for the metrics."""
+    """Counts answers by status, for the metrics."""
 
     def __init__(self, app: ASGIApp, answers: Counter[int]) -> None:
         self._app = app
@@ -88,14 +88,18 @@ async def live(_request: Request) -> Response:
 
 @public
 async def ready(request: Request) -> Response:
-    """Whether clicks can be read. What Postgres raises while it is away is answered as everywhere."""
+    """Answer whether clicks can be read.
+
+    Raises:
+        Problem: 503 if the database is not migrated or does not answer queries.
+    """
     if not await is_ready(request.app.state.pool):
         raise Problem(503, "The database has not been migrated, or does not answer queries.")
     return _text(b"ready\n")
 
 
 def answers(app: Starlette) -> Answers:
-    """What the metrics' listener asks the API."""
+    """The answers to the metrics' listener."""
 
     async def metrics(_: str) -> str:
         return "\n".join([*_own(app.state), *await _visitors(app.state), *await _postbacks(app.state), ""])
@@ -104,7 +108,7 @@ def answers(app: Starlette) -> Answers:
 
 
 def _own(state: State) -> list[str]:
-    """What this process counts. Its port tells it from others on the machine."""
+    """The counts of this process. The port tells processes of one machine apart."""
     by_status: Counter[int] = state.answers
     limits: Limits = state.limits
     api = f'api="{state.settings.api_port}"'
@@ -128,7 +132,7 @@ def _own(state: State) -> list[str]:
 
 
 async def _visitors(state: State) -> list[str]:
-    """What they take of the stream server's memory; nothing while it is away."""
+    """Memory that visitors take on the stream server. Empty while it is away."""
     settings = state.settings
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
@@ -146,7 +150,7 @@ async def _visitors(state: State) -> list[str]:
 
 
 async def _postbacks(state: State) -> list[str]:
-    """How many are where, which is the same for every API; nothing of them while an engine is away."""
+    """Counts of postbacks, the same in every API process. Empty while an engine is away."""
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
             waiting, unreadable = await state.postbacks.waiting()

@@ -23,7 +23,7 @@ PATH = "/backend/open-api/v1/users/reports"
 _ApprovedMoney = Annotated[
     dict[str, str],
     Field(
-        description="Of approved conversions: a decimal in a text by currency; {} where there is none.",
+        description="Of approved conversions, by currency: a decimal as text. {} if there is none.",
         examples=[{"EUR": "250.00", "USD": "12.50"}],
     ),
 ]
@@ -34,18 +34,20 @@ _PendingMoney = Annotated[
 
 
 class ReportSums(BaseModel):
-    """Clicks added up, tests excluded: gross = clicks + invalid, clicks = uniques + duplicates."""
+    """Sums without test clicks: gross = clicks + invalid, clicks = uniques + duplicates."""
 
     clicks: int = Field(description="Accepted clicks of people.", examples=[1170])
-    uniques: int = Field(description="Of these, the visitors' first in the offer's window.", examples=[1020])
-    duplicates: int = Field(description="Of these, the others.", examples=[150])
-    invalid: int = Field(description="Clicks that were rejected, forwarded or of bots.", examples=[30])
+    uniques: int = Field(
+        description="Clicks that are a visitor's first in the offer's window.", examples=[1020]
+    )
+    duplicates: int = Field(description="The other clicks.", examples=[150])
+    invalid: int = Field(description="Rejected clicks, forwarded clicks and clicks of bots.", examples=[30])
     gross: int = Field(description="All clicks.", examples=[1200])
-    conversions_approved: int = Field(description="Conversions by their status now.", examples=[20])
+    conversions_approved: int = Field(description="Conversions by their current status.", examples=[20])
     conversions_pending: int = Field(examples=[3])
     conversions_hold: int = Field(examples=[1])
     conversions_rejected: int = Field(examples=[2])
-    conversions_over_cap: int = Field(description="Of all these, those beyond a cap.", examples=[1])
+    conversions_over_cap: int = Field(description="Conversions beyond a cap, with any status.", examples=[1])
     payout: _ApprovedMoney
     revenue: _ApprovedMoney
     pending_payout: _PendingMoney
@@ -53,7 +55,7 @@ class ReportSums(BaseModel):
 
 
 class ReportRow(ReportSums):
-    """One group; of the first fields it has those that are grouped by."""
+    """One group. It has the fields of its groups only."""
 
     day: str = Field(default="", description="In tz.", examples=["2026-11-25"])
     hour: str = Field(

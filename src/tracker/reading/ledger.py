@@ -16,9 +16,9 @@ class LedgerQuery(ZoneQuery):
     from_: From = Field(
         None,
         alias="from",
-        description="From the minute of this local time on; an hour before `to` unless given.",
+        description="From the minute of this local time on. Default: an hour before `to`.",
     )
-    to: To = Field(None, description="Up to and with the minute of this local time; now unless given.")
+    to: To = Field(None, description="Up to and with the minute of this local time. Default: now.")
 
     def minutes(self, network_zone: str, now: float) -> range:
         """The minutes that are meant.

@@ -22,12 +22,12 @@ _RESULTS = tuple(Result)
 class PostbackLogQuery(SpanQuery, PartQuery):
     """Which postbacks, in which order, and which part of them."""
 
-    hash: Hash = about("The postback with this hash; a conversion that it made has the same.")
-    result: choice(*_RESULTS) = about("What became of them.")  # type: ignore[valid-type]
-    source: choice("postback", "pixel", "api", "import") = about("Whence they came.")  # type: ignore[valid-type]
-    advertiser_id: Id = about("Those with a secret of this advertiser; refused ones also of its clicks.")
-    click_id: Ident = about("Those that name this click id, white space around it aside.")
-    conversion_id: Id = about("Those that made or touched this conversion.")
+    hash: Hash = about("The postback with this hash. The conversion that it created has the same hash.")
+    result: choice(*_RESULTS) = about("Postbacks with this result.")  # type: ignore[valid-type]
+    source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
+    advertiser_id: Id = about("Postbacks with a secret of this advertiser. Refused ones: also of its clicks.")
+    click_id: Ident = about("Postbacks that name this click id. White space around it is ignored.")
+    conversion_id: Id = about("Postbacks that created or changed this conversion.")
 
     def postbacks(self, network_zone: str) -> PostbackFilter:
         """The filter that is meant.
@@ -62,7 +62,7 @@ class SentPostbackQuery(SpanQuery):
     conversion_id: Id = about("Postbacks of this conversion.")
     state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
     host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="How many in a page.")
+    per_page: PerPage = Field(default=200, description="Rows in a page.")
     page: PageNumber = Field(default=1, description="Page, from 1.")
 
 

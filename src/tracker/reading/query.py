@@ -38,7 +38,7 @@ _LONGEST_NAME_NAMED = 50
 class ZoneQuery(Query):
     """What may be said about how times are shown."""
 
-    tz: Zone = about("IANA time zone of created_at and of the time filters; the network's unless given.")
+    tz: Zone = about("IANA time zone of created_at and of the time filters. Default: the network's.")
 
     def zone(self, network_zone: str) -> tzinfo:
         zone: tzinfo = self.tz or zone_named(network_zone)
@@ -48,8 +48,8 @@ class ZoneQuery(Query):
 class SpanQuery(ZoneQuery):
     """A range of time."""
 
-    created_from: From = about("From this local time on; a date alone means its first second.")
-    created_to: To = about("Up to and with this local second; a date alone means its last second.")
+    created_from: From = about("From this local time on. A date alone means its first second.")
+    created_to: To = about("Up to and with this local second. A date alone means its last second.")
     created_at_from: From = about("The same as created_from.")
     created_at_to: To = about("The same as created_to.")
 
@@ -87,15 +87,15 @@ class OrderQuery(ZoneQuery):
 
 
 EXCEL = (
-    "excel: CSV for people, which begins with a byte order mark; a cell that a spreadsheet would calculate "
-    "begins with an apostrophe."
+    "excel: CSV for spreadsheets with a byte order mark. A cell that a spreadsheet would calculate begins "
+    "with an apostrophe."
 )
 
 
 class SeparatorQuery(Query):
     """What stands between the columns of a file for people."""
 
-    separator: Separator = about("Of format=excel: between columns; a comma unless given.")
+    separator: Separator = about("The separator of format=excel. Default: a comma.")
 
     def check_separator(self) -> None:
         """See that a separator is asked for where there is a choice.
@@ -118,10 +118,10 @@ class FormatQuery(OrderQuery, SeparatorQuery):
 class PartQuery(OrderQuery):
     """In which order, and which part of it."""
 
-    per_page: PerPage = Field(default=200, description="How many in a page.")
+    per_page: PerPage = Field(default=200, description="Rows in a page.")
     page: PageNumber = about("Page, from 1.")
     cursor: CursorText = about(
-        "The next_cursor of the page before, with the same filters and sort. The way through long lists."
+        "The next_cursor of the page before, with the same filters and sort. For long lists."
     )
 
     def check_paging(self) -> None:
@@ -143,8 +143,8 @@ class FeedQuery(PartQuery):
     """In which order, and which part of it; or what is new since last asked."""
 
     after_id: AfterId = about(
-        "Feed for pollers: what has a higher id, in the order of ids, none ever skipped. Start with 0 and "
-        "go on with next_after_id; sort, page and cursor do not go with it."
+        "Feed for pollers: rows with a higher id, by id, none ever skipped. Start with 0 and go on with "
+        "next_after_id. It excludes sort, page and cursor."
     )
 
     def check_paging(self) -> None:

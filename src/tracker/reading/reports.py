@@ -69,8 +69,8 @@ class ReportQuery(FilterQuery, SeparatorQuery):
     group_by: groups_of(FIELDS)  # type: ignore[valid-type]
     date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
         default="click",
-        description="Whose time tells which conversions are counted, and in which hour or day: their clicks' "
-        "or their own. Clicks always go by their own.",
+        description="The time that puts conversions into the range and into hours and days: their click's or "
+        "their own. Clicks always use their own.",
     )
     format: Annotated[
         Literal["json", "csv", "excel"],

@@ -229,18 +229,18 @@ async def tell_conversions(call: Call[Query]) -> Response:
     key = request_key(request)
     body = await call.object()
     check_storable(body)
-    asked = _read_asked(body)
-    await _check_words(request, asked)
-    postbacks = [_postback(request, asked, place) for place in range(len(asked.conversions))]
-    said = orjson.dumps([conversion.parameters() for conversion in asked.conversions])
-    wanted = manual.Request(call.token.id, key, sha256(said).digest(), postbacks)
+    batch = _read_conversions(body)
+    await _check_words(request, batch)
+    postbacks = [_postback(request, batch, place) for place in range(len(batch.conversions))]
+    digest = sha256(orjson.dumps([conversion.parameters() for conversion in batch.conversions])).digest()
+    manual_request = manual.Request(call.token.id, key, digest, postbacks)
     complete_until = await call.state.complete_until.millis()
     try:
-        taken = await manual.tell(pool, wanted, complete_until)
+        applied = await manual.tell(pool, manual_request, complete_until)
     except Conflict as error:
         raise invalid({error.field: [str(error)]}) from None
-    rows = [_row(each) for each in taken]
-    return as_json({"data": rows} if asked.is_list else rows[0])
+    rows = [_row(each) for each in applied]
+    return as_json({"data": rows} if batch.is_list else rows[0])
 
 
 @endpoint(
@@ -281,7 +281,7 @@ routes: list[Route] = [
 
 
 class _ConversionsRequest(NamedTuple):
-    """The conversions of a body: one by itself, or a list."""
+    """The conversions of a body: a single one or a list."""
 
     conversions: list[NewConversion]
     is_list: bool
@@ -290,93 +290,102 @@ class _ConversionsRequest(NamedTuple):
         return f"conversions.{place}.{field}" if self.is_list else field
 
 
-def _read_asked(body: dict[str, Any]) -> _ConversionsRequest:
+def _read_conversions(body: dict[str, Any]) -> _ConversionsRequest:
     if "conversions" in body:
         return _ConversionsRequest(validated(body, NewConversions).conversions, True)
     return _ConversionsRequest([validated(_without_nulls(body), NewConversion)], False)
 
 
-def _postback(request: Request, asked: _ConversionsRequest, place: int) -> Postback:
+def _postback(request: Request, batch: _ConversionsRequest, place: int) -> Postback:
     mint: Mint = request.app.state.mint
     try:
         return read_postback(
-            mint.hash(), Source.API, _ip(request), None, asked.conversions[place].parameters()
+            mint.hash(), Source.API, _ip(request), None, batch.conversions[place].parameters()
         )
     except Unreadable as error:
-        raise invalid({asked.named(place, error.field): [str(error)]}) from None
+        raise invalid({batch.named(place, error.field): [str(error)]}) from None
 
 
-async def _check_words(request: Request, asked: _ConversionsRequest) -> None:
-    """See that somebody knows each status; what it means is its advertiser's.
+async def _check_words(request: Request, batch: _ConversionsRequest) -> None:
+    """Check that each status word is known to some advertiser. Its meaning depends on the advertiser.
 
     Raises:
-        Problem: 422 naming those that nobody knows.
+        Problem: 422 naming the unknown words.
     """
-    words = [word(given(conversion.status or "")) for conversion in asked.conversions]
+    words = [word(given(conversion.status or "")) for conversion in batch.conversions]
     others = {one for one in words if one not in DEFAULT_WORDS}
     known = {one for _, one in await status_words.read(request.app.state.pool, others)} | {"", *DEFAULT_WORDS}
     wrong = {
-        asked.named(place, "status"): [no_status()] for place, one in enumerate(words) if one not in known
+        batch.named(place, "status"): [no_status()] for place, one in enumerate(words) if one not in known
     }
     if wrong:
         raise invalid(wrong)
 
 
-def _row(taken: Applied) -> dict[str, object]:
-    return {name: value for name, value in taken._asdict().items() if name != "held_at"}
+def _row(applied: Applied) -> dict[str, object]:
+    return {name: value for name, value in applied._asdict().items() if name != "held_at"}
 
 
 async def _change(request: Request, patch: ConversionPatch, author: str) -> tuple[int, ConversionStatus]:
-    """Do it; returns the conversion's id, and the status that it has then."""
+    """Apply a patch. Returns the conversion's id and its new status."""
     key = id_or_hash(request.path_params["id"])
     async with manual.changing(request.app.state.pool) as connection:
-        found = None if key is None else await manual.find(connection, key)
-        if found is None:
+        conversion = None if key is None else await manual.find(connection, key)
+        if conversion is None:
             raise no_such_conversion()
-        wanted = found.status if patch.status is None else ConversionStatus(patch.status)
+        status = conversion.status if patch.status is None else ConversionStatus(patch.status)
         if patch.sale_amount is None:
-            await _set_status(connection, found, wanted, patch.sale_status, author)
+            await _set_status(connection, conversion, status, patch.sale_status, author)
         else:
-            await _name_sale(connection, found, _amendment(request, found, patch), author)
-    return found.id, wanted
+            await _set_sale(connection, conversion, _amendment(request, conversion, patch), author)
+    return conversion.id, status
 
 
 async def _set_status(
-    connection: Connection, found: Found, wanted: ConversionStatus, sale_status: str | None, author: str
+    connection: Connection,
+    conversion: Found,
+    status: ConversionStatus,
+    sale_status: str | None,
+    author: str,
 ) -> None:
-    said = {} if sale_status is None else {found.id: sale_status}
+    sale_statuses = {} if sale_status is None else {conversion.id: sale_status}
     ((_, _, after, doubt),) = await conversion_status.set_status(
-        connection, [found.id], wanted, source=Source.API, author=author, sale_statuses=said
+        connection, [conversion.id], status, source=Source.API, author=author, sale_statuses=sale_statuses
     )
     if doubt:
         errors = {"sale_amount": ["is missing: only a browser told the one that it has"]}
         if doubt == NO_PRICE:
             errors = {"status": ["cannot be approved: set first what its goal pays, 0 counts"]}
-        raise Problem(409, f"It stays {found.status}: {doubt}.", errors=errors)
-    if after is not wanted:
-        errors = {"status": [f"cannot be {wanted} any more"]}
-        raise Problem(409, f"It stays {after}: it cannot be {wanted} any more.", errors=errors)
+        raise Problem(409, f"It stays {conversion.status}: {doubt}.", errors=errors)
+    if after is not status:
+        errors = {"status": [f"cannot be {status} any more"]}
+        raise Problem(409, f"It stays {after}: it cannot be {status} any more.", errors=errors)
 
 
-def _amendment(request: Request, found: Found, patch: ConversionPatch) -> Postback:
-    """What the network says of one conversion, as a postback says it."""
+def _amendment(request: Request, conversion: Found, patch: ConversionPatch) -> Postback:
+    """The postback that a patch of a conversion stands for."""
     mint: Mint = request.app.state.mint
-    named = {"click_id": found.click_hash, "goal_id": str(found.goal_id), "status": str(found.status)}
-    return read_postback(mint.hash(), Source.API, _ip(request), None, named | patch.parameters())
+    parameters = {
+        "click_id": conversion.click_hash,
+        "goal_id": str(conversion.goal_id),
+        "status": str(conversion.status),
+        **patch.parameters(),
+    }
+    return read_postback(mint.hash(), Source.API, _ip(request), None, parameters)
 
 
-async def _name_sale(connection: Connection, found: Found, postback: Postback, author: str) -> None:
-    taken = await apply_postback.amend(connection, postback, found.id, author)
-    after = await manual.find(connection, found.id)
+async def _set_sale(connection: Connection, conversion: Found, postback: Postback, author: str) -> None:
+    applied = await apply_postback.amend(connection, postback, conversion.id, author)
+    after = await manual.find(connection, conversion.id)
     assert after
-    named = postback.sale_amount, postback.currency or after.sale_currency
-    if (after.sale_amount, after.sale_currency) != named:
-        why = taken.reason if taken.result is Result.REJECTED else "it has been decided"
+    sale = postback.sale_amount, postback.currency or after.sale_currency
+    if (after.sale_amount, after.sale_currency) != sale:
+        why = applied.reason if applied.result is Result.REJECTED else "it has been decided"
         errors = {"sale_amount": [f"cannot be changed: {why}"]}
         raise Problem(409, f"Its sale_amount cannot be changed: {why}.", errors=errors)
     if after.status is not postback.status:
         errors = {"status": [f"cannot be {postback.status}"]}
-        raise Problem(409, f"Its status cannot be {postback.status}: {taken.reason}.", errors=errors)
+        raise Problem(409, f"Its status cannot be {postback.status}: {applied.reason}.", errors=errors)
 
 
 def _ip(request: Request) -> str:

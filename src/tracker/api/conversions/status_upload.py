@@ -45,7 +45,7 @@ _LONGEST_LINE = 4_096  # characters
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
-# As a postback calls them; transaction_id may be either.
+# The names in a postback. transaction_id is ambiguous, so it is not one of them.
 _OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
@@ -136,7 +136,7 @@ routes: list[Route] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
 def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
-    """The rows of a file, and those that cannot be read, with why."""
+    """The rows of a file, and the results of unreadable ones."""
     lines: list[Line] = []
     unreadable: list[LineResult] = []
     try:
@@ -156,7 +156,7 @@ def _read(body: bytes, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
 
 
 def _csv_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
-    """A row a line: a cell with a line break is refused, with all lines that it goes over."""
+    """A row a line. A cell with a line break is refused with all its lines."""
     text = open_text(BytesIO(body))
     header, above = read_header(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
     lines = list(text)
@@ -188,45 +188,45 @@ def _json_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
 
 def _json_fields(text: str) -> Mapping[str, Any]:
     try:
-        given: Any = orjson.loads(text)
+        row: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict) or not given:
+        row = None
+    if not isinstance(row, dict) or not row:
         raise ValueError("is not a JSON object with fields")
-    if name := field_there_twice(given, text):
+    if name := field_there_twice(row, text):
         raise ValueError(f"has two fields {name}")
-    if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
+    if not row.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
-    if len(fields) < len(given):
+    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in row.items()}
+    if len(fields) < len(row):
         raise ValueError("has a field by two of its names")
     return fields
 
 
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
     written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
-    said = {name: given(text) for name, text in written.items()}
-    if bool(said["hash"]) == bool(said["order_id"]):
+    values = {name: given(text) for name, text in written.items()}
+    if bool(values["hash"]) == bool(values["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
-    hash_ = normalise.hash_(said["hash"])
-    if said["hash"] and not hash_:
+    hash_ = normalise.hash_(values["hash"])
+    if values["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")
-    if not said["status"]:
+    if not values["status"]:
         raise ValueError(f"status {no_status()}")
     return Line(
         number,
         hash_ or None,
-        said["order_id"] or None,
-        written["order_id"] if said["order_id"] else None,
-        said["goal_id"] or said["goal"],
-        _id("advertiser_id", said["advertiser_id"]),
-        word(said["status"]),
+        values["order_id"] or None,
+        written["order_id"] if values["order_id"] else None,
+        values["goal_id"] or values["goal"],
+        _id("advertiser_id", values["advertiser_id"]),
+        word(values["status"]),
         trim(written["sale_status"]) or None,
     )
 
 
 def _cell(name: str, value: object) -> str:
-    """A cell as it was written, but for controls at its ends."""
+    """A cell as it was written, except controls at its ends."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f"{name} is not a text")
     text = "" if value is None else str(value)

@@ -17,7 +17,7 @@ VIEWS = {
     "affiliate": "/backend/open-api/v1/affiliates",
     "advertiser": "/backend/open-api/v1/advertisers",
 }
-"""Where tokens read that are bound to one of these; everything else is the network's."""
+"""Where the tokens of an owner read. All other paths are the network's."""
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _LONGEST_TOKEN = 256
@@ -45,18 +45,18 @@ async def authorize(request: Request, scopes: Sequence[str], owner: str = "") ->
 
 
 def require(token: Token, *scopes: str) -> None:
-    """See that a token has one of some scopes.
+    """Check that a token has one of some scopes.
 
     Raises:
-        Problem: 403 where it has none of them.
+        Problem: 403 if it has none of them.
     """
     if not any(map(token.allows, scopes)):
         raise lacking(scopes)
 
 
 def lacking(scopes: Sequence[str], fields: Iterable[str] = ()) -> Problem:
-    """What is answered where a token has none of some scopes; `fields` are those that need it."""
-    # Any of them would do; a challenge cannot say that, so it asks for the first (RFC 6750, section 3).
+    """The answer to a token without any of some scopes. `fields` are the fields that need them."""
+    # One of them is enough. A challenge cannot say that, so it names the first (RFC 6750, section 3).
     challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scopes[0]}"'
     errors = {field: [f"needs the scope {scopes[0]}"] for field in fields}
     detail = f"The token lacks the scope {' or '.join(scopes)}."
@@ -68,7 +68,7 @@ async def _admitted(request: Request) -> Token:
     secret = digest(presented)
     limits: Limits = request.app.state.limits
     client = limits.client_of(request)
-    # Both ask another process: a token that was right before is looked up and counted at the same time.
+    # Both ask another process, so a token that was valid before is looked up and counted at the same time.
     known = limits.known(secret)
     token, turn = await gather(_find(request, presented, is_known=known is not None), limits.take(known))
     if token is None or token.is_expired:
@@ -76,7 +76,7 @@ async def _admitted(request: Request) -> Token:
         why = "has expired" if token else "is unknown, or has been revoked"
         raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
     limit = limits.was_right(secret, token.id, token.rate)
-    limits.tell(request, limit, turn if limit == known else await limits.take(limit))
+    limits.report(request, limit, turn if limit == known else await limits.take(limit))
     request.state.token_id = token.id
     if token.is_shut:
         raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
@@ -84,7 +84,7 @@ async def _admitted(request: Request) -> Token:
 
 
 async def _find(request: Request, presented: str, *, is_known: bool) -> Token | None:
-    """Look a token up; one that was right before waits for no other."""
+    """Look a token up. A token that was valid before does not wait for others."""
     if not presented.startswith(PREFIX):
         return None
     unknown: UnknownTokens = request.app.state.unknown_tokens
@@ -92,13 +92,13 @@ async def _find(request: Request, presented: str, *, is_known: bool) -> Token | 
 
 
 def _presented(request: Request) -> str:
-    given = request.headers.getlist("authorization")
-    if not given:
+    values = request.headers.getlist("authorization")
+    if not values:
         raise _unauthorized(
             "Send a token: Authorization: Bearer trk_… (in the header, never in the address)."
         )
-    bearer = _BEARER.fullmatch(given[0].strip())
-    if len(given) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
+    bearer = _BEARER.fullmatch(values[0].strip())
+    if len(values) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
         raise _unauthorized("The Authorization header is not one bearer token.")
     return bearer[1]
 

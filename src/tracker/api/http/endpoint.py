@@ -59,7 +59,7 @@ class Contract(NamedTuple):
     returns: type[BaseModel] | None
     files: tuple[str, ...]  # media types that the answer may have besides JSON
     status: int
-    may_fail: tuple[int, ...]
+    may_fail: tuple[int, ...]  # further errors; a body and a path with parameters bring their own
     has_etag: bool
     has_complete_until: bool
 
@@ -149,7 +149,7 @@ def endpoint(
 ) -> Callable[[Callable[[Call[SomeQuery]], Awaitable[Response]]], Answer]:
     """Make the handler of a route. It authorises the request and reads its parameters first.
 
-    The name and the text are the function's own name and docstring unless given.
+    The name and the text default to the function's name and docstring.
 
     Raises:
         ValueError: there is no such scope, or none at all.
@@ -160,21 +160,21 @@ def endpoint(
 
     def decorate(function: Callable[[Call[SomeQuery]], Awaitable[Response]]) -> Answer:
         contract = Contract(
-            name or function.__name__,
-            text or function.__doc__ or "",
-            tag,
-            scopes,
-            owner,
-            query,
-            path or {},
-            headers,
-            body,
-            returns,
-            files,
-            status,
-            may_fail,
-            has_etag,
-            has_complete_until,
+            name=name or function.__name__,
+            text=text or function.__doc__ or "",
+            tag=tag,
+            scopes=scopes,
+            owner=owner,
+            query=query,
+            path=path or {},
+            headers=headers,
+            body=body,
+            returns=returns,
+            files=files,
+            status=status,
+            may_fail=may_fail,
+            has_etag=has_etag,
+            has_complete_until=has_complete_until,
         )
 
         async def answer(request: Request) -> Response:
