@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 
 
 class UserError(Exception):
@@ -17,3 +18,12 @@ def print_error(line: str, code: int = 1) -> int:
 
 class CannotStartError(UserError):
     """Something cannot be started; the message is one line for the operator."""
+
+
+Errors = Mapping[str, Sequence[str]]
+"""Messages by field or parameter."""
+
+
+def in_words(errors: Errors) -> str:
+    """The first message of each field, in one line."""
+    return "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())

@@ -32,8 +32,8 @@ from tests.integration.api_client import api_of
 from tests.integration.importing import Importer, importer
 from tracker.api import tokens
 from tracker.api.app import create_api
+from tracker.api.http.routing import ROOT
 from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
-from tracker.catalogue.resource import ROOT
 from tracker.cli import CATALOGUE, COMMANDS
 from tracker.edge.read.link import PATHS as LINK_PATHS
 from tracker.settings import Settings

@@ -14,9 +14,9 @@ from httpx import AsyncClient
 
 from tests.factories.clicks import a_row
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
-from tracker.api.http.paging import Cursor, write_cursor
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
+from tracker.reading.cursor import Cursor, write_cursor
 from tracker.settings import Settings
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import KEYS

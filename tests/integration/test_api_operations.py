@@ -11,24 +11,23 @@ from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tests.integration.metrics_client import metrics_of
 from tracker.api.app import create_api
 from tracker.api.catalogue import PageQuery
-from tracker.api.clicks.query import ExportQuery, ListQuery
 from tracker.api.conversions.affiliate_postbacks import PATH as SENT
-from tracker.api.conversions.affiliate_postbacks import SentPostbackQuery
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.period_closes import PATH as CLOSES
 from tracker.api.conversions.postbacks import PATH as POSTBACKS
-from tracker.api.conversions.postbacks import PostbackLogQuery
-from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.status_upload import UPLOADS
 from tracker.api.explain import PATH as EXPLAIN
 from tracker.api.explain import ExplainQuery
-from tracker.api.http.query import ZoneQuery
 from tracker.api.ledger import PATH as LEDGER
-from tracker.api.ledger import LedgerQuery
 from tracker.api.reports import PATH as REPORTS
-from tracker.api.reports import ReportQuery
-from tracker.catalogue.offers import LINK_PATH as LINK
-from tracker.catalogue.offers import LinkQuery
+from tracker.api.tracking_links import LINK_PATH as LINK
+from tracker.api.tracking_links import LinkQuery
+from tracker.reading.clicks import ExportQuery, ListQuery
+from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.ledger import LedgerQuery
+from tracker.reading.postbacks import PostbackLogQuery, SentPostbackQuery
+from tracker.reading.query import ZoneQuery
+from tracker.reading.reports import ReportQuery
 from tracker.settings import Settings
 from tracker.store.clicks.columns import KEYS
 from tracker.store.clicks.export import CHUNK_ROWS

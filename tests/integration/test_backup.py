@@ -33,7 +33,7 @@ from tracker.processes.engines.valkey import append_only_dir, start_valkey
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import insert as clicks
-from tracker.store.db import BACKUP_GATE
+from tracker.store.locks import Lock
 from tracker.store.migrate import migrate
 from tracker.stream import server_info
 
@@ -294,14 +294,14 @@ async def test_a_valkey_that_was_started_anew_meanwhile_is_noticed(
 async def writer(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
     """A writer in the middle of a batch."""
     connection = await asyncpg.connect(engines.postgres_dsn)
-    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", Lock.BACKUP_GATE)
     yield connection
     await connection.close()
 
 
 async def until_waited_for(writer: asyncpg.Connection) -> None:
     query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
-    while not await writer.fetchval(query, BACKUP_GATE):
+    while not await writer.fetchval(query, Lock.BACKUP_GATE):
         await asyncio.sleep(0.01)
 
 
@@ -313,7 +313,7 @@ async def test_it_waits_for_a_writer_in_the_middle_of_a_batch(
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         before = await client.xlen("clicks:{0}")
         await client.xadd("clicks:{0}", {"a": "late"})
-    await writer.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
+    await writer.execute("SELECT pg_advisory_unlock_shared($1)", Lock.BACKUP_GATE)
     assert (await backing_up).waiting == before + 1
 
 

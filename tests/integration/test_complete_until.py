@@ -16,9 +16,9 @@ from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
 from tests.integration.api_client import CLICKS, api_of, hash_at, store
 from tests.integration.ledger_entries import Streams, streams_of
-from tracker.api.http import complete_until as completeness
 from tracker.domain.click_id import millis_of
-from tracker.ops.ledger import complete_until
+from tracker.ops.ledger import complete_until, rfc3339
+from tracker.reading import complete_until as completeness
 from tracker.settings import Settings
 from tracker.store.clicks import insert as clicks
 from tracker.store.db import connect
@@ -248,7 +248,7 @@ async def feed(client: AsyncClient, seen: list[str]) -> None:
         body, until = answer.json(), answer.headers.get(HEADER, "")
         seen += [row["hash"] for row in body["data"]]
         after_id = body["next_after_id"]
-        if len(body["data"]) < 50 and until >= completeness.rfc3339(START + HOUR):
+        if len(body["data"]) < 50 and until >= rfc3339(START + HOUR):
             return
         if not body["data"]:
             await asyncio.sleep(0.01)

@@ -23,7 +23,8 @@ from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import insert as clicks
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.apply_postback import take
-from tracker.store.db import BACKUP_GATE, Connection, connect
+from tracker.store.db import Connection, connect
+from tracker.store.locks import Lock
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
@@ -203,7 +204,7 @@ async def test_one_writes_and_another_takes_over(database: Settings, monkeypatch
         await store_rows(connection, [a_row(a_click(hash=click))])
         await append(database, of_click(click))
         await until(lambda n=number: is_logged(connection, ["stored"] * n))  # type: ignore[misc]
-        held = await connection.fetch(holder, conversion_writer.conversion_lock.WRITER)
+        held = await connection.fetch(holder, Lock.POSTBACK_WRITER)
         assert len(held) == 1
         pids.add(held[0]["pid"])
         await connection.execute("SELECT pg_terminate_backend($1)", held[0]["pid"])
@@ -218,12 +219,12 @@ async def test_a_backup_finds_what_is_stored_off_the_stream(database: Settings) 
     click = mint.hash()
     await store_rows(connection, [a_row(a_click(hash=click))])
     await append(database, of_click(click))
-    await connection.execute("SELECT pg_advisory_lock($1)", BACKUP_GATE)
+    await connection.execute("SELECT pg_advisory_lock($1)", Lock.BACKUP_GATE)
     stopping = asyncio.Event()
     writing = asyncio.create_task(conversion_writer.run(database, stopping))
     await until(lambda: is_waiting(connection))
     assert (await results(connection), await left(database)) == ([], (1, 0))
-    await connection.execute("SELECT pg_advisory_unlock($1)", BACKUP_GATE)
+    await connection.execute("SELECT pg_advisory_unlock($1)", Lock.BACKUP_GATE)
     await until(lambda: is_logged(connection, ["stored"]))
     await until(lambda: is_left(database, (0, 0)))
     stopping.set()

@@ -20,7 +20,7 @@ from tests.integration.importing import Importer, importer, rows_of
 from tracker import cli
 from tracker.domain.click_id import hash_at, hash_for
 from tracker.ops.ledger import ask, minutes_between
-from tracker.store import db
+from tracker.store import db, locks
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import ledger as clicks_ledger
@@ -309,7 +309,7 @@ async def test_one_import_at_a_time(importer: Importer, monkeypatch: pytest.Monk
     await importer.catalogue()
     monkeypatch.setattr(imports, "LONGEST_WAIT", "50ms")
     connection = await db.connect(str(importer.settings.postgres_dsn))
-    await connection.execute(f"SELECT pg_advisory_lock({0x7C1C_0012})")
+    await locks.take(connection, locks.Lock.IMPORT)
     done = await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
     await connection.close()
     assert (done.code, done.err) == (1, "tracker: another import is running\n")

@@ -15,6 +15,7 @@ from tests.conftest import Engines
 from tests.integration.engines import until
 from tracker.settings import Settings
 from tracker.store import migrate as module
+from tracker.store.locks import Lock
 from tracker.store.migrate import migrate
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,7 @@ async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
 async def test_migration_says_whom_it_waits_for(database: Settings) -> None:
     assert database.postgres_dsn
     other = await asyncpg.connect(database.postgres_dsn)
-    await other.execute("SELECT pg_advisory_lock($1)", module._LOCK)
+    await other.execute("SELECT pg_advisory_lock($1)", Lock.MIGRATION)
     second = await _migrating(database.postgres_dsn)
     assert await until(lambda: other.fetchval(_WAITS))
     pid = other.get_server_pid()

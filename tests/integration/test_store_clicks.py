@@ -15,7 +15,8 @@ from tracker.settings import Settings
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import recount
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.store.db import BACKUP_GATE, Connection, connect
+from tracker.store.db import Connection, connect
+from tracker.store.locks import Lock
 
 pytestmark = pytest.mark.anyio
 
@@ -199,7 +200,7 @@ def an_entry(lot: random.Random, number: int) -> Arrival:
 
 async def test_a_backup_waits_for_the_acknowledgement(database: Settings, connection: Connection) -> None:
     backup = await a_connection(database)
-    gate = ("SELECT pg_try_advisory_lock($1)", BACKUP_GATE)
+    gate = ("SELECT pg_try_advisory_lock($1)", Lock.BACKUP_GATE)
     await clicks.store(connection, ONE, [arrival(1)])
     assert not await backup.fetchval(*gate)
     await clicks.open_gate(connection)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.api.http.paging import Cursor, read_cursor, write_cursor
+from tracker.reading.cursor import Cursor, read_cursor, write_cursor
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.time_span import Span
 

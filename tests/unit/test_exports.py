@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from tracker.api.http.exports import MOST_OF_A_TOKEN, MOST_RUNNING, RunningExports, answer_export
 from tracker.api.http.problems import Problem
-from tracker.api.http.query import FormatQuery
+from tracker.reading.query import FormatQuery
 from tracker.store.json_chunks import Block
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ class Export:
     async def run(self) -> None:
         scope = {"type": "http", "method": "GET", "headers": [], "app": self.app, "state": {"token_id": 7}}
         answer = await answer_export(
-            Request(scope), self.rows(), name="rows", keys=("a",), query=FormatQuery(), headers={}
+            Request(scope), self.rows(), name="rows", keys=("a",), query=FormatQuery()
         )
         answering = asyncio.create_task(answer(scope, self.receive, self.send))
         await self.reached.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.catalogue.resource import if_match_holds
+from tracker.api.http.if_match import if_match_holds
 
 _HOLD = [
     '"6"',

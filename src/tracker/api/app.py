@@ -1,4 +1,4 @@
-"""The API as one application: routes, errors, and the connections it opens and closes."""
+"""The API's application: its routes, its errors, and the connections that it opens and closes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import audit, explain, health, ledger, reports, tokens
+from tracker.api import audit, catalogue, explain, health, ledger, reports, tokens, tracking_links
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.creator import Creator
 from tracker.api.conversions import affiliate_postbacks, period_closes, postbacks, status_upload
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions import manual as manual_conversions
-from tracker.api.http.complete_until import CompleteUntil
+from tracker.api.http.endpoint import contract_of
 from tracker.api.http.exports import RunningExports
-from tracker.api.http.problems import answer_defect, answer_not_migrated, answer_problem, answer_unavailable
+from tracker.api.http.problems import (
+    answer_defect,
+    answer_not_migrated,
+    answer_parameter_error,
+    answer_problem,
+    answer_unavailable,
+)
 from tracker.api.http.rate_limits import Limits, RateLimitHeaders
 from tracker.api.http.routing import PathRouter
 from tracker.api.partner_access import endpoints as partner_access
-from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.errors import CatalogueError
 from tracker.domain.click_id import Mint
 from tracker.edge.enrich.geo import GeoReader
 from tracker.metrics_socket import answering
+from tracker.parameters import ParameterError
+from tracker.reading.complete_until import CompleteUntil
 from tracker.settings import Settings
 from tracker.store.catalogue.edit import BUSY
 from tracker.store.db import UNREACHABLE, open_pool
@@ -50,14 +58,11 @@ _RESOURCES = (
     postbacks,
     period_closes,
     explain,
-    goals,
     ledger,
     reports,
     affiliate_postbacks,
-    offers,
-    advertisers_affiliates,
-    traffic,
-    links,
+    catalogue,
+    tracking_links,
     tokens,
     partner_access,
     audit,
@@ -66,6 +71,8 @@ _RESOURCES = (
 
 _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
     HTTPException: answer_problem,
+    CatalogueError: catalogue.answer_catalogue_error,
+    ParameterError: answer_parameter_error,
     Exception: answer_defect,
     **dict.fromkeys((*UNREACHABLE, TOO_SLOW, BUSY), answer_unavailable),
     **dict.fromkeys(NOT_MIGRATED, answer_not_migrated),
@@ -73,13 +80,20 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], ExceptionHandler] = {
 
 
 def create_api(settings: Settings) -> Starlette:
-    """The API's application; the engines' addresses must be set. It starts also while they are away."""
+    """The API's application. The engines' addresses must be set, and it starts even while they are away.
+
+    Raises:
+        TypeError: a route has no contract.
+    """
     answers: Counter[int] = Counter()
     app = Starlette(
         middleware=[Middleware(health.CountAnswers, answers), Middleware(RateLimitHeaders)],
         exception_handlers=_EXCEPTION_HANDLERS,
     )
-    app.router = PathRouter([route for resource in _RESOURCES for route in resource.routes], _opened)
+    routes = [route for resource in _RESOURCES for route in resource.routes]
+    for route in routes:
+        contract_of(route)  # raises if nothing authorises its requests
+    app.router = PathRouter(routes, _opened)
     app.state.settings = settings
     app.state.answers = answers
     app.state.exports = RunningExports()
@@ -110,5 +124,5 @@ async def _opened(app: Starlette) -> AsyncIterator[None]:
         await app.state.limits.close()
         await app.state.stream.close()
         await app.state.postbacks.close()
-        with suppress(TimeoutError):  # then close() has ended the connections all the same
+        with suppress(TimeoutError):  # close() has ended the connections anyway
             await wait_for(app.state.pool.close(), _CLOSE_SECONDS)

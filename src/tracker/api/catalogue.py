@@ -1,35 +1,28 @@
-"""Endpoints of the catalogue's objects, made from one declaration each: list, get, create, change, delete."""
+"""Endpoints of the catalogue: list, get, create, change and delete, made from one declaration a resource."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
-from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, read_object
-from tracker.api.http.endpoint import SHOWN, documented, needs, responses
+from tracker.api.http.auth import lacking
+from tracker.api.http.body import JSON, MERGE_PATCH
+from tracker.api.http.endpoint import Answer, Body, Call, endpoint
+from tracker.api.http.if_match import etag, if_match_holds
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import SECURITY_HEADERS
-from tracker.api.http.query import (
-    Bool,
-    PageNumber,
-    PerPage,
-    Query,
-    read_query,
-    without_defaults_of_null,
-    words,
-)
+from tracker.api.http.problems import SECURITY_HEADERS, Problem, answer_problem
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.errors import CatalogueError, Kind
 from tracker.catalogue.resource import (
     MONEY,
     READ,
-    ROOT,
     WARNINGS,
     Editor,
     Resource,
@@ -37,111 +30,105 @@ from tracker.catalogue.resource import (
     check_parent,
     create_row,
     delete_row,
-    etag,
     found,
     path_of,
     place_of,
 )
+from tracker.catalogue.resources import RESOURCES
+from tracker.parameters import PageNumber, PerPage, Query, without_defaults_of_null, words
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row, Table
-from tracker.store.tokens import Token
+from tracker.store.catalogue.edit import Row, Table
+from tracker.store.db import Pool
 
 _TAG = "Management"
-_CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
 
 
 class PageQuery(Query):
-    """Which part of a list."""
+    """The page of a list."""
 
     per_page: PerPage = Field(default=200, description="Objects in a page.")
     page: PageNumber = Field(default=1, description="Page, from 1.")
 
 
 class IfMatch(BaseModel):
-    """What a change is conditional on."""
+    """The condition of a change."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
     if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
-        None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
+        None, alias="If-Match", description="The ETag of the object; 412 if it has another one now."
     )
 
 
-def routes_of(resource: Resource) -> list[BaseRoute]:
+def routes_of(resource: Resource) -> list[Route]:
     """The endpoints of a resource."""
     path = f"{ROOT}/{resource.path}"
     shown = _shown_model(resource)
-    if not resource.table.key:
-        return [Route(path, _endpoint(_get(resource, shown), _change(resource, shown)))]
-    return [
-        Route(path, _endpoint(_list(resource, shown), _create(resource, shown))),
-        Route(
-            f"{path}/{{{resource.table.key}}}",
-            _endpoint(_get(resource, shown), _change(resource, shown), _delete(resource)),
-        ),
-    ]
+    one = f"{path}/{{{resource.table.key}}}" if resource.table.key else path
+    routes = [Route(one, _get(resource, shown)), Route(one, _change(resource, shown), methods=["PATCH"])]
+    if resource.table.key:
+        routes += [
+            Route(path, _list(resource, shown)),
+            Route(path, _create(resource, shown), methods=["POST"]),
+            Route(one, _delete(resource), methods=["DELETE"]),
+        ]
+    return routes
 
 
 def as_json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, JSON)
 
 
-async def list_rows(request: Request, table: Table, query: PageQuery, place: Row) -> Response:
-    """A page of a table: the rows of a place that the query's other parameters ask for."""
-    asked = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
+async def list_rows(pool: Pool, table: Table, query: PageQuery, place: Row) -> Response:
+    """A page of a table: the rows of a place that match the query's filters."""
+    filters = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
     number = query.page or 1
-    page = await edit.page(request.app.state.pool, table, {**place, **asked}, number, query.per_page)
+    page = await edit.page(pool, table, {**place, **filters}, number, query.per_page)
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
 def query_model(resource: Resource) -> type[PageQuery]:
     """The parameters of a resource's list."""
-    named: dict[str, Any] = {
-        column: (type_, Field(None, description=f"Those with this {column}."))
-        for column, type_ in resource.filters.items()
-    }
-    if resource.table.can_archive:
-        named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
-    return create_model(f"{resource.name}Query", __base__=PageQuery, **named)
+    return create_model(f"{resource.name}Query", __base__=PageQuery, **resource.parameters)
 
 
 def _change_query(resource: Resource) -> type[Query]:
-    """The parameters of a change: what it may do that is asked about first."""
+    """The parameters of a change: confirmations, if the resource may ask for them."""
     if not resource.confirmable:
         return Query
-    text = "Fields, separated by commas, whose change is made though it was refused until confirmed."
+    text = "Fields, separated by commas, whose change you confirm. The refusal names them."
     confirm: Any = (words(*resource.confirmable), Field(None, description=text))
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
 
 def _shown_model(resource: Resource) -> type[BaseModel]:
-    """An object as it is answered: what is written, what names it, and its version."""
+    """An object in an answer: its fields, its ids and its version."""
     fixed: dict[str, Any] = {
-        column: (str if column == "host" else int, Field(description="Names it; never changes."))
+        column: (str if column == "host" else int, Field(description="Part of its id. It never changes."))
         for column in resource.table.fixed
     }
     fixed |= resource.facts
-    fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
-    return _whole_model(f"{resource.name}{SHOWN}", resource, resource.fields, fixed)
+    fixed["version"] = (int, Field(description="A new one after each change. Also the ETag."))
+    return _whole_model(f"{resource.name}Shown", resource, resource.fields, fixed)
 
 
 def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
-    """An object as it is answered to who makes it."""
+    """An object in the answer that creates it."""
     if resource.mint is None:
         return _changed_model(resource, shown)
     once: dict[str, Any] = {
-        name: (str, Field(description="Shown now and never again.")) for name in resource.mint()[1]
+        name: (str, Field(description="Only this answer shows it.")) for name in resource.mint()[1]
     }
-    return _whole_model(f"{resource.name}Made{SHOWN}", resource, shown, once)
+    return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
 
 def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
-    """An object as it is answered to who makes or changes it."""
+    """An object in the answer that creates or changes it."""
     if not resource.can_warn:
         return shown
-    text = "What it will not do as it is kept. Only where there is any."
+    text = "Why it has no effect as it is stored. Only present if there are warnings."
     warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
-    return _whole_model(f"{resource.name}Changed{SHOWN}", resource, shown, warnings)
+    return _whole_model(f"{resource.name}ChangedShown", resource, shown, warnings)
 
 
 def _whole_model(
@@ -153,7 +140,7 @@ def _whole_model(
 
 
 def _always_whole(schema: dict[str, Any]) -> None:
-    """What is answered has every field, and may have more one day."""
+    """Answers have every field, and later versions may add more."""
     schema.pop("additionalProperties", None)
     schema["required"] = [name for name in schema["properties"] if name != WARNINGS]
     for field in schema["properties"].values():
@@ -171,7 +158,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
         name,
         __doc__="A page of a list.",
         data=(list[shown], ...),  # type: ignore[valid-type]
-        total=(int, Field(description="All of the filter, exactly.", examples=[1])),
+        total=(int, Field(description="Rows that match the filters, exactly.", examples=[1])),
         per_page=(int, Field(examples=[200])),
         page=(int, Field(examples=[1])),
         pages=(int, Field(examples=[1])),
@@ -179,8 +166,8 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 
 
 def _patch_model(resource: Resource) -> type[BaseModel]:
-    """What may be changed: every field may be left out, null sets it back."""
-    again = Field(None, description="May be said again, not changed.")
+    """The patch of an object: every field is optional, and null sets its default."""
+    again = Field(None, description="May be repeated but not changed.")
     fields: dict[str, Any] = {}
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
@@ -190,178 +177,185 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
-        __doc__="A merge patch (RFC 7396): what is left out stays, null sets back to the default.",
+        __doc__="A merge patch (RFC 7396): missing fields stay, null sets the default.",
         **fields,
-        version=(int | None, Field(None, description="409 where it is another now.")),
+        version=(int | None, Field(None, description="409 if it has another version now.")),
     )
 
 
-_HOW_LISTED = 'Filters are joined by "and"; `total` counts all that they leave.'
-_HOW_CREATED = "Answered as it is kept, with what was left out at its default; Location says where."
-_HOW_GOT = "Its ETag is what If-Match takes in a change."
+_HOW_LISTED = "An object is listed if it matches all filters. `total` is exact."
+_HOW_CREATED = "Answers the object as it is stored. Missing fields get their defaults."
+_HOW_GOT = "Send its ETag as If-Match with a change."
 _HOW_CHANGED = """\
-A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
-for another version than the current one is refused; without them it is made to whatever is current.
-A token that may not look at it (`offers:read`) is answered what names it, its version, and what was given."""
+A merge patch (RFC 7396): missing fields stay as they are. If-Match or `version` refuses the change if the
+object has another version now. Without them the change is always made. A token without `offers:read` only
+gets the object's id, its version and the fields of the patch."""
 
 
 def _money_needed(fields: Collection[str]) -> str:
     named = ", ".join(f"`{name}`" for name in sorted(fields))
-    return f"\n\nThe scope `{MONEY}` is needed to set {named}." if fields else ""
+    return f"\n\nSetting {named} needs the scope `{MONEY}`." if fields else ""
 
 
-_Handler = tuple[str, Callable[..., Any]]
-"""A method of HTTP in lower case, and what answers it."""
+def editor_of(call: Call[Any], confirmed: Iterable[str] = ()) -> Editor:
+    """The editor that makes the changes of a call."""
+    editor = Editor(call.state.pool, call.author, confirmed=frozenset(confirmed), may=call.token.allows)
+    conditions = call.request.headers.getlist("if-match")
+    return editor._replace(expects=partial(if_match_holds, ", ".join(conditions))) if conditions else editor
 
 
-def _endpoint(*handlers: _Handler) -> type[HTTPEndpoint]:
-    return type("Endpoint", (HTTPEndpoint,), dict(handlers))
+_STATUSES = {
+    Kind.UNKNOWN: 404,
+    Kind.INVALID: 422,
+    Kind.CONFLICT: 409,
+    Kind.STALE: 412,
+    Kind.FORBIDDEN: 403,
+}
 
 
-def _document(
-    resource: Resource,
-    method: str,
-    action: str,
-    text: str,
-    handler: Callable[..., Any],
-    *,
-    scopes: Sequence[str],
-    **more: Any,
-) -> _Handler:
-    """Registers a handler with the API's document; the text is its summary and description."""
-    handler.__doc__ = text
+def problem_of(error: CatalogueError) -> Problem:
+    """The answer to a change that a rule of the catalogue refuses."""
+    if error.scope:
+        return lacking((error.scope,), error.errors)
+    headers = None if error.version is None else {"ETag": etag(error.version)}
+    return Problem(_STATUSES[error.kind], error.detail, errors=error.errors, headers=headers)
+
+
+async def answer_catalogue_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CatalogueError)
+    return await answer_problem(request, problem_of(error))
+
+
+def _name(action: str, resource: Resource) -> str:
+    return f"{action}_{resource.noun.lower().replace(' ', '_')}"
+
+
+def _path(resource: Resource) -> dict[str, str]:
+    """Descriptions of the path's parameters."""
     table = resource.table
     descriptions = {table.key: f"Which {resource.noun}: its {table.key}."}
     if table.parent:
         descriptions[table.parent] = f"The {table.parent_table}'s id."
-    decorate = documented.validate(
-        tags=[_TAG],
-        operation_id=f"{action}_{resource.noun.lower().replace(' ', '_')}",
-        path_parameter_descriptions=descriptions,
-        security=needs(*scopes),
-        skip_validation=True,
-        **more,
+    return descriptions
+
+
+def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
+    @endpoint(
+        scope=READ,
+        query=query_model(resource),
+        returns=_list_model(resource, shown),
+        tag=_TAG,
+        path=_path(resource),
+        name=_name("list", resource),
+        text=f"List: {resource.noun}\n\n{_HOW_LISTED}",
     )
-    return method, decorate(handler)
+    async def list_(call: Call[PageQuery]) -> Response:
+        place = place_of(call.path, resource.table.parent)
+        await check_parent(call.state.pool, resource.table, place, or_archived=True)
+        return await list_rows(call.state.pool, resource.table, call.query, place)
+
+    return list_
 
 
-def editor_of(request: Request, token: Token, confirmed: Iterable[str] = ()) -> Editor:
-    given = request.headers.getlist("if-match")
-    author = Author(token.id, token.name)
-    if_match = ", ".join(given) if given else None
-    pool = request.app.state.pool
-    return Editor(pool, author, if_match, confirmed=frozenset(confirmed), may=token.allows)
-
-
-def _list(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    parameters = query_model(resource)
-
-    async def list_(_self: HTTPEndpoint, request: Request) -> Response:
-        await authorize(request, READ)
-        query = read_query(request, parameters)
-        place = place_of(request.path_params, resource.table.parent)
-        await check_parent(request.app.state.pool, resource.table, place, or_archived=True)
-        return await list_rows(request, resource.table, query, place)
-
-    answer = responses(_list_model(resource, shown), 401, 403, 404, 422, 503)
-    return _document(
-        resource,
-        "get",
-        "list",
-        f"List: {resource.noun}\n\n{_HOW_LISTED}",
-        list_,
-        scopes=(READ,),
-        query=parameters,
-        resp=answer,
+def _create(resource: Resource, shown: type[BaseModel]) -> Answer:
+    @endpoint(
+        scope=resource.scope,
+        query=Query,
+        body=Body(resource.fields),
+        returns=_made_model(resource, shown),
+        status=201,
+        may_fail=(404, 409),
+        has_etag=True,
+        tag=_TAG,
+        path=_path(resource),
+        name=_name("create", resource),
+        text=f"Create: {resource.noun}\n\n{_HOW_CREATED}{_money_needed(resource.money_when_new)}",
     )
-
-
-def _create(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    async def create(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, resource.scope)
-        read_query(request, Query)
-        given = await read_object(request, JSON)
-        place = place_of(request.path_params, resource.table.parent)
-        row = await create_row(editor_of(request, token), resource, place, given)
+    async def create(call: Call[Query]) -> Response:
+        fields = await call.object()
+        place = place_of(call.path, resource.table.parent)
+        row = await create_row(editor_of(call), resource, place, fields)
         location = f"{ROOT}/{path_of(resource, row)}"
-        return as_json(row, 201, {"Location": location, "ETag": etag(row)})
+        return as_json(row, 201, {"Location": location, "ETag": etag(row["version"])})
 
-    errors = tuple(status for status in _CHANGES if status != 412)
-    answer = responses(_made_model(resource, shown), *errors, status=201)
-    return _document(
-        resource,
-        "post",
-        "create",
-        f"Create: {resource.noun}\n\n{_HOW_CREATED}{_money_needed(resource.money_when_new)}",
-        create,
-        scopes=(resource.scope,),
-        json=resource.fields,
-        resp=answer,
+    return create
+
+
+def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
+    @endpoint(
+        scope=READ,
+        query=Query,
+        returns=shown,
+        may_fail=(404,),
+        has_etag=True,
+        tag=_TAG,
+        path=_path(resource),
+        name=_name("get", resource),
+        text=f"Get: {resource.noun}\n\n{_HOW_GOT}",
     )
+    async def get(call: Call[Query]) -> Response:
+        place = place_of(call.path, *resource.table.fixed)
+        row = found(await edit.one(call.state.pool, resource.table, place), resource)
+        return as_json(row, headers={"ETag": etag(row["version"])})
+
+    return get
 
 
-def _get(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    async def get(_self: HTTPEndpoint, request: Request) -> Response:
-        await authorize(request, READ)
-        read_query(request, Query)
-        place = place_of(request.path_params, *resource.table.fixed)
-        row = found(await edit.one(request.app.state.pool, resource.table, place), resource)
-        return as_json(row, headers={"ETag": etag(row)})
-
-    answer = responses(shown, 401, 403, 404, 422, 503)
-    text = f"Get: {resource.noun}\n\n{_HOW_GOT}"
-    return _document(resource, "get", "get", text, get, scopes=(READ,), resp=answer)
-
-
-def _change(resource: Resource, shown: type[BaseModel]) -> _Handler:
-    parameters = _change_query(resource)
-
-    async def change(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, *resource.scopes)
-        confirmed = getattr(read_query(request, parameters), "confirm", None) or ()
-        given = await read_object(request, JSON, MERGE_PATCH)
-        place = place_of(request.path_params, *resource.table.fixed)
-        row = await change_row(editor_of(request, token, confirmed), resource, place, given)
-        seen = row if token.allows(READ) else _what_was_done(resource, row, given)
-        return as_json(seen, headers={"ETag": etag(row)})
-
-    return _document(
-        resource,
-        "patch",
-        "change",
-        f"Change: {resource.noun}\n\n{_HOW_CHANGED}{_money_needed(resource.money)}",
-        change,
-        scopes=resource.scopes,
-        json=_patch_model(resource),
+def _change(resource: Resource, shown: type[BaseModel]) -> Answer:
+    @endpoint(
+        scope=resource.scopes,
+        query=_change_query(resource),
         headers=IfMatch,
-        **({"query": parameters} if resource.confirmable else {}),
-        resp=responses(_changed_model(resource, shown), *_CHANGES),
+        body=Body(_patch_model(resource), (JSON, MERGE_PATCH)),
+        returns=_changed_model(resource, shown),
+        may_fail=(404, 409, 412),
+        has_etag=True,
+        tag=_TAG,
+        path=_path(resource),
+        name=_name("change", resource),
+        text=f"Change: {resource.noun}\n\n{_HOW_CHANGED}{_money_needed(resource.money)}",
+    )
+    async def change(call: Call[Query]) -> Response:
+        confirmed = getattr(call.query, "confirm", None) or ()
+        patch = await call.object()
+        place = place_of(call.path, *resource.table.fixed)
+        row = await change_row(editor_of(call, confirmed), resource, place, patch)
+        seen = row if call.token.allows(READ) else _what_was_done(resource, row, patch)
+        return as_json(seen, headers={"ETag": etag(row["version"])})
+
+    return change
+
+
+def _what_was_done(resource: Resource, row: Row, patch: Mapping[str, Any]) -> Row:
+    """The ids of an object and the fields of the patch, for a token that may not read the others."""
+    names = {*resource.table.fixed, "version", *patch}
+    return {name: value for name, value in row.items() if name in names}
+
+
+def _delete(resource: Resource) -> Answer:
+    archived = "It is archived: edges do not use it any more. Clicks and reports keep it."
+    effect = (
+        archived if resource.table.can_archive else "It is deleted. The audit trail keeps its last state."
     )
 
-
-def _what_was_done(resource: Resource, row: Row, given: Mapping[str, Any]) -> Row:
-    """What names an object, and the fields that were given: for a token that may not look at the others."""
-    named = {*resource.table.fixed, "version", *given}
-    return {name: value for name, value in row.items() if name in named}
-
-
-def _delete(resource: Resource) -> _Handler:
-    async def delete(_self: HTTPEndpoint, request: Request) -> Response:
-        token = await authorize(request, resource.scope)
-        read_query(request, Query)
-        place = place_of(request.path_params, *resource.table.fixed)
-        await delete_row(editor_of(request, token), resource, place)
+    @endpoint(
+        scope=resource.scope,
+        query=Query,
+        headers=IfMatch,
+        returns=None,
+        status=204,
+        may_fail=(409, 412),
+        tag=_TAG,
+        path=_path(resource),
+        name=_name("delete", resource),
+        text=f"Delete: {resource.noun}\n\n{effect}",
+    )
+    async def delete(call: Call[Query]) -> Response:
+        place = place_of(call.path, *resource.table.fixed)
+        await delete_row(editor_of(call), resource, place)
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
-    kept = "It is archived: edges do not know it any more, clicks and reports do."
-    what = kept if resource.table.can_archive else "It is gone; the audit trail says what it was."
-    return _document(
-        resource,
-        "delete",
-        "delete",
-        f"Delete: {resource.noun}\n\n{what}",
-        delete,
-        scopes=(resource.scope,),
-        headers=IfMatch,
-        resp=responses(None, 401, 403, 404, 409, 412, 422, 503, status=204),
-    )
+    return delete
+
+
+routes: list[Route] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -1,4 +1,4 @@
-"""What a tracking link would do, asked without following it."""
+"""Explains what a tracking link does, without following it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import time
 from asyncio import to_thread
 from typing import Annotated, Any
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.problems import SECURITY_HEADERS, invalid
-from tracker.api.http.query import From, ZoneQuery, read_query
+from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.http.listing import as_json
+from tracker.api.http.problems import invalid
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
+from tracker.parameters import From
+from tracker.reading.query import ZoneQuery
 
 PATH = "/backend/open-api/v1/explain"
 
-_SCOPE = "offers:read"
 _LONGEST = 8192
 
 
@@ -35,14 +33,14 @@ Text = Annotated[str, BeforeValidator(_text)]
 
 
 class ExplainQuery(ZoneQuery):
-    """Which link, and who is to follow it when."""
+    """The link, its visitor and the time."""
 
     url: Text = Field(description="The whole tracking link, percent-encoded as one parameter.")
     ip: Text = Field("", description="The visitor's address.")
     user_agent: Text = Field("", description="The visitor's User-Agent.")
     language: Text = Field("", description="The visitor's Accept-Language.")
-    referrer: Text = Field("", description="The page that the link stands on.")
-    at: From = Field(None, description="When it is followed, a local time in `tz`; now unless given.")
+    referrer: Text = Field("", description="The page with the link.")
+    at: From = Field(None, description="When the visitor follows it, a local time in `tz`. Default: now.")
 
     def question(self, network_zone: str) -> Question:
         zone = self.zone(network_zone)
@@ -53,7 +51,7 @@ class ExplainQuery(ZoneQuery):
 
 
 class Explained(BaseModel):
-    """The steps of the decision; those that were not reached are missing."""
+    """The steps of the decision. Steps that were not reached are missing."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -61,61 +59,54 @@ class Explained(BaseModel):
         }
     )
 
-    at: str | None = Field(None, description="When the link is followed, UTC.")
-    link: dict[str, Any] = Field(description="What the link says.")
+    at: str | None = Field(None, description="When the visitor follows the link, UTC.")
+    link: dict[str, Any] = Field(description="The parameters of the link.")
     read_leniently: bool | None = Field(
         None, description="Whether the offer and affiliate were only found by the lenient reading."
     )
-    unknown: list[str] | None = Field(None, description="What of the link is unknown: offer, affiliate.")
+    unknown: list[str] | None = Field(None, description="What is unknown: offer, affiliate.")
     offer: dict[str, Any] | None = Field(None, description="The offer, and its own rules.")
     affiliate: dict[str, Any] | None = None
     visitor: dict[str, Any] | None = Field(None, description="The visitor: address, device, place, key.")
     is_test: bool | None = None
-    bot_reason: str | None = Field(None, description="Which rule calls the visitor a bot; null = human.")
+    bot_reason: str | None = Field(
+        None, description="The rule that takes the visitor for a bot. null: human."
+    )
     urls: list[dict[str, Any]] | None = Field(None, description="The offer's active URLs, rule by rule.")
     fallbacks: list[dict[str, Any]] | None = Field(
-        None, description="Where a refused click would go, in order, and whether it would be taken."
+        None, description="The fallbacks of a refused click, in order, and whether each one works."
     )
     caps: list[dict[str, Any]] | None = Field(None, description="The caps that apply, and their counts.")
     first_click: str | None = Field(None, description="Hash of the visitor's first click in the window.")
     is_unique: bool | None = None
-    stream: str | None = Field(None, description="Why the stream cannot be asked, where it cannot.")
+    stream: str | None = Field(None, description="Why the stream cannot answer. Only present if it cannot.")
     outcomes: dict[str, Any] | None = Field(
-        None, description="What the edge prepares for the stream to choose."
+        None, description="The outcomes that the edge prepares. The stream chooses one."
     )
-    answer: dict[str, Any] | None = Field(None, description="What the visitor gets.")
+    answer: dict[str, Any] | None = Field(None, description="The answer to the visitor.")
     if_active: dict[str, Any] | None = Field(
-        None, description="What the offer, which is a draft, would answer to a first click if it were active."
+        None, description="The answer to a first click if the offer, now a draft, were active."
     )
     macros: dict[str, str] | None = Field(
-        None, description="What the macros of the answer's URL are filled with, before percent-encoding."
+        None, description="The values of the macros in the URL, before percent-encoding."
     )
-    problems: list[str] | None = Field(None, description="What is wrong with the catalogue's rows read here.")
+    problems: list[str] | None = Field(None, description="Faults in the rows of the catalogue.")
 
 
-@documented.validate(
-    query=ExplainQuery,
-    resp=responses(Explained, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Links"],
-    operation_id="explain_link",
-    skip_validation=True,
-)
-async def explain_link(request: Request) -> Response:
+@endpoint(scope="offers:read", query=ExplainQuery, returns=Explained, tag="Links")
+async def explain_link(call: Call[ExplainQuery]) -> Response:
     """Explain a link
 
-    What it would do now (or `at` another time): offer, URL rule by rule, uniqueness, caps, bot verdict,
-    fallbacks, reason, and the macros as filled. Nothing is recorded, counted or used up.
+    What the link does now, or at the time `at`: the offer, the URL rule by rule, uniqueness, caps, the bot
+    rule, fallbacks, the reason and the macros. Nothing is recorded, counted or used up.
     """
-    await authorize(request, _SCOPE)
-    query = read_query(request, ExplainQuery)
-    state = request.app.state
+    state = call.state
     await to_thread(state.geo.reload_changed)
     try:
-        told = await explain(state.settings, state.geo, query.question(state.settings.time_zone))
+        steps = await explain(state.settings, state.geo, call.query.question(call.network_zone))
     except UnreadableUrlError as error:
         raise invalid({"url": [str(error)]}) from None
-    return Response(orjson.dumps(told), headers=SECURITY_HEADERS, media_type="application/json")
+    return as_json(steps)
 
 
-routes: list[BaseRoute] = [Route(PATH, explain_link)]
+routes: list[Route] = [Route(PATH, explain_link)]

@@ -1,4 +1,4 @@
-"""What is asked for without a token: health, the document and its page; and over its socket, the metrics."""
+"""Public endpoints: health, the OpenAPI document and its page. Also the API's metrics, over a socket."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from starlette.applications import Starlette
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
 from tracker.api.openapi.document import document
@@ -28,7 +29,7 @@ from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
 
-_ENGINE_SECONDS = 2.0  # what is counted here is shown also while an engine is mute
+_ENGINE_SECONDS = 2.0  # the counts of this process are shown even if an engine does not answer
 
 # Scripts and styles come from here, requests go here, nowhere else. Swagger UI sets style attributes.
 _DOCS_POLICY = (
@@ -61,7 +62,7 @@ _DOCS_START = b"""SwaggerUIBundle({
 
 
 class CountAnswers:
-    """Counts the answers by status, for the metrics."""
+    """Counts answers by status, for the metrics."""
 
     def __init__(self, app: ASGIApp, answers: Counter[int]) -> None:
         self._app = app
@@ -80,19 +81,25 @@ class CountAnswers:
             raise
 
 
+@public
 async def live(_request: Request) -> Response:
     return _text(b"alive\n")
 
 
+@public
 async def ready(request: Request) -> Response:
-    """Whether clicks can be read. What Postgres raises while it is away is answered as everywhere."""
+    """Answer whether clicks can be read.
+
+    Raises:
+        Problem: 503 if the database is not migrated or does not answer queries.
+    """
     if not await is_ready(request.app.state.pool):
         raise Problem(503, "The database has not been migrated, or does not answer queries.")
     return _text(b"ready\n")
 
 
 def answers(app: Starlette) -> Answers:
-    """What the metrics' listener asks the API."""
+    """The answers to the metrics' listener."""
 
     async def metrics(_: str) -> str:
         return "\n".join([*_own(app.state), *await _visitors(app.state), *await _postbacks(app.state), ""])
@@ -101,7 +108,7 @@ def answers(app: Starlette) -> Answers:
 
 
 def _own(state: State) -> list[str]:
-    """What this process counts. Its port tells it from others on the machine."""
+    """The counts of this process. The port tells processes of one machine apart."""
     by_status: Counter[int] = state.answers
     limits: Limits = state.limits
     api = f'api="{state.settings.api_port}"'
@@ -125,7 +132,7 @@ def _own(state: State) -> list[str]:
 
 
 async def _visitors(state: State) -> list[str]:
-    """What they take of the stream server's memory; nothing while it is away."""
+    """Memory that visitors take on the stream server. Empty while it is away."""
     settings = state.settings
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
@@ -143,7 +150,7 @@ async def _visitors(state: State) -> list[str]:
 
 
 async def _postbacks(state: State) -> list[str]:
-    """How many are where, which is the same for every API; nothing of them while an engine is away."""
+    """Counts of postbacks, the same in every API process. Empty while an engine is away."""
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
             waiting, unreadable = await state.postbacks.waiting()
@@ -166,16 +173,21 @@ async def _postbacks(state: State) -> list[str]:
     ]
 
 
+@public
 async def openapi(request: Request) -> Response:
-    body = orjson.dumps(document(request.app))
-    return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
+    state = request.app.state
+    if not hasattr(state, "document"):  # written once, for it takes a second of a core
+        state.document = await asyncio.to_thread(lambda: orjson.dumps(document(request.app)))
+    return Response(state.document, headers=SECURITY_HEADERS, media_type="application/json")
 
 
+@public
 async def docs(_request: Request) -> Response:
     headers = {**SECURITY_HEADERS, "Content-Security-Policy": _DOCS_POLICY, "Referrer-Policy": "no-referrer"}
     return Response(_DOCS_PAGE, headers=headers, media_type="text/html")
 
 
+@public
 async def docs_asset(request: Request) -> Response:
     asset = _docs_assets().get(request.path_params["name"])
     if asset is None:
@@ -183,7 +195,7 @@ async def docs_asset(request: Request) -> Response:
     return Response(asset[0], headers=SECURITY_HEADERS, media_type=asset[1])
 
 
-routes: list[BaseRoute] = [
+routes: list[Route] = [
     Route("/health/live", live),
     Route("/health/ready", ready),
     Route("/openapi.json", openapi),

@@ -1,4 +1,4 @@
-"""The ledger: whether every click recorded is stored, or where it is."""
+"""The ledger: whether every recorded click is stored, and else where it is."""
 
 from __future__ import annotations
 
@@ -6,80 +6,50 @@ import time
 from asyncio import timeout
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.http.auth import authorize
-from tracker.api.http.complete_until import header
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import From, To, ZoneQuery, read_query
-from tracker.domain.local_time import first_second, last_second
+from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.http.listing import as_json
+from tracker.api.http.problems import Problem
 from tracker.ops import ledger
+from tracker.reading.ledger import LedgerQuery
 from tracker.stream.reader import UNREACHABLE
 
 PATH = "/backend/open-api/v1/ledger"
 
-_SCOPE = "reports:read"
 _DEADLINE_SECONDS = 30
-
-
-class LedgerQuery(ZoneQuery):
-    """Which minutes."""
-
-    from_: From = Field(
-        None,
-        alias="from",
-        description="From the minute of this local time on; an hour before `to` unless given.",
-    )
-    to: To = Field(None, description="Up to and with the minute of this local time; now unless given.")
-
-    def minutes(self, network_zone: str, now: float) -> range:
-        """The minutes that are meant.
-
-        Raises:
-            Problem: 422 where there are none, or too many.
-        """
-        zone = self.zone(network_zone)
-        end = int(now) if self.to is None else last_second(self.to, zone)
-        start = end - 3600 if self.from_ is None else first_second(self.from_, zone)
-        try:
-            return ledger.minutes_between(start, end)
-        except ValueError as error:
-            raise invalid({"from": [str(error)]}) from None
 
 
 class LedgerMinute(BaseModel):
     """A minute: recorded = stored + in_flight + spooled + dead + given_up + duplicates + difference."""
 
     minute: str | None = Field(
-        description="When it begins, in tz, with its offset; null: entries whose hash cannot be read.",
+        description="When it begins, in tz, with its offset. null: entries with an unreadable hash.",
         examples=["2026-11-25T17:00:00+01:00"],
     )
     recorded: int = Field(description="Clicks put on disk by an edge.", examples=[1200])
     answered: int = Field(
-        description="Of these, those whose answer was handed to the browser.", examples=[1199]
+        description="Recorded clicks whose answer was sent to the browser.", examples=[1199]
     )
     not_known_answered: int = Field(
-        description="Recorded, and not known to be answered: the browser went away, or the edge was killed.",
+        description="Recorded clicks without a known answer: the browser left or the edge was killed.",
         examples=[1],
     )
-    late: int = Field(description="Of the recorded, those that came out of a spool.", examples=[0])
+    late: int = Field(description="Recorded clicks that came from a spool.", examples=[0])
     stored: int = Field(description="Clicks in the database.", examples=[1197])
     in_flight: int = Field(description="On the stream.", examples=[3])
-    spooled: int = Field(description="On an edge's disk, for the stream was away.", examples=[0])
-    dead: int = Field(description="Cannot be stored: see tracker dead-letters.", examples=[0])
+    spooled: int = Field(description="On an edge's disk, because the stream was away.", examples=[0])
+    dead: int = Field(description="Dead letters: see `tracker dead-letters`.", examples=[0])
     given_up: int = Field(description="Dead letters that the operator dropped.", examples=[0])
-    duplicates: int = Field(description="Recorded once more by an edge in doubt, stored once.", examples=[0])
+    duplicates: int = Field(description="Recorded twice by an edge in doubt, stored once.", examples=[0])
     difference: int = Field(
-        description="Recorded and nowhere to be found; below 0: the reverse.", examples=[0]
+        description="Recorded and missing. Below 0: stored and not recorded.", examples=[0]
     )
     state: ledger.State = Field(
-        description="balanced; settling: something is in flight, and may be counted on both sides; "
-        "unbalanced; uncounted: stored, and the stream server has no counts of that hour, or none any more."
+        description="balanced, settling (clicks in flight may be counted on both sides), unbalanced, or "
+        "uncounted (stored, but the stream server has no counts of that hour)."
     )
 
 
@@ -100,11 +70,11 @@ class LedgerTotals(BaseModel):
 
 
 class LedgerEdge(BaseModel):
-    """An edge's word on one partition of the stream."""
+    """An edge's heartbeat on one partition of the stream."""
 
     slot: str = Field(examples=["0"])
     run: str = Field(
-        description="Tells edges apart that have one slot: the id of its spool's directory.",
+        description="The id of its spool's directory. It tells edges of one slot apart.",
         examples=["5f0c3a9be1d27746"],
     )
     partition: int = Field(examples=[0])
@@ -112,12 +82,12 @@ class LedgerEdge(BaseModel):
         description="Every click of this edge before this time is on the stream, or further.",
         examples=["2026-11-25T16:00:00.123Z"],
     )
-    heard: str = Field(description="When it said so.", examples=["2026-11-25T16:00:00.125Z"])
+    heard: str = Field(description="When the heartbeat was sent.", examples=["2026-11-25T16:00:00.125Z"])
     spooled: int = Field(description="Clicks in its spool.", examples=[0])
 
 
 class LedgerAnswer(BaseModel):
-    """The minutes in which there was anything, and where their clicks are."""
+    """The minutes with clicks, and where the clicks are."""
 
     model_config = ConfigDict(title="Ledger")
 
@@ -126,36 +96,29 @@ class LedgerAnswer(BaseModel):
     unbalanced: list[str | None] = Field(description="The minutes that do not balance.", examples=[[]])
     edges: list[LedgerEdge]
     complete_until: str | None = Field(
-        description="As the header Complete-Until; null: not known.", examples=["2026-11-25T16:00:00.123Z"]
+        description="As in the header Complete-Until. null: not known.", examples=["2026-11-25T16:00:00.123Z"]
     )
     is_cross_checked: bool = Field(
-        description="Whether the counts were held against what is on the stream: not while very much is."
+        description="Whether the counts were compared with the stream. Skipped if the stream holds very much."
     )
 
 
-@documented.validate(
+@endpoint(
+    scope="reports:read",
     query=LedgerQuery,
-    resp=responses(LedgerAnswer, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Ledger"],
-    operation_id="read_ledger",
-    skip_validation=True,
+    returns=LedgerAnswer,
+    tag="Ledger",
+    has_complete_until=True,
 )
-async def read_ledger(request: Request) -> Response:
-    """Is every click there?
+async def read_ledger(call: Call[LedgerQuery]) -> Response:
+    """Get the ledger
 
-    Minute by minute of the clicks' hashes, at most 31 days: what was recorded, and where it is now. A minute
-    that does not balance is named in `unbalanced`; in words, `tracker ledger` says the same.
+    For each minute: how many clicks were recorded, and where they are now. The range is at most 31 days.
+    `unbalanced` names the minutes that do not balance. The command `tracker ledger` says the same in words.
     """
-    await authorize(request, _SCOPE)
-    query = read_query(request, LedgerQuery)
-    state = request.app.state
-    zone = query.zone(state.settings.time_zone)
-    minutes = query.minutes(state.settings.time_zone, time.time())
-    complete_until: int | None = await state.complete_until.millis()
-    told = ledger.as_json(await _read(state, minutes), zone, complete_until)
-    headers = {**SECURITY_HEADERS, **header(complete_until)}
-    return Response(orjson.dumps(told), headers=headers, media_type="application/json")
+    zone = call.query.zone(call.network_zone)
+    minutes = call.query.minutes(call.network_zone, time.time())
+    return as_json(ledger.as_json(await _read(call.state, minutes), zone, call.complete_until))
 
 
 async def _read(state: Any, minutes: range) -> ledger.Ledger:
@@ -167,4 +130,4 @@ async def _read(state: Any, minutes: range) -> ledger.Ledger:
         raise Problem(503, detail, headers={"Retry-After": "1"}) from error
 
 
-routes: list[BaseRoute] = [Route(PATH, read_ledger)]
+routes: list[Route] = [Route(PATH, read_ledger)]

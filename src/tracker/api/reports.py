@@ -1,98 +1,29 @@
-"""Reports: clicks and conversions added up by one or two groups."""
+"""Reports: clicks and conversions by one or two groups."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import date, datetime, timedelta, timezone
-from decimal import Decimal
-from functools import reduce
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from tracker.api.clicks.query import FilterQuery
-from tracker.api.http.auth import authorize
-from tracker.api.http.complete_until import complete_until
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, csv_file, excel_file
-from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import EXCEL, SeparatorQuery, choice, read_query
-from tracker.api.http.visibility import Visibility
-from tracker.domain.local_time import offsets
-from tracker.domain.money import show
-from tracker.store.clicks.list import ClickFilter
-from tracker.store.paging import TOO_SLOW
-from tracker.store.reports import report as reports
-from tracker.store.reports.closes import ChangedSinceClose
-from tracker.store.reports.conversions import COUNTS, KINDS
-from tracker.store.reports.report import Group, Offset, Report, ReportRequest, Sums
-from tracker.store.time_span import Span
+from tracker.api.http.problems import SECURITY_HEADERS, Problem
+from tracker.reading import reports
+from tracker.reading.reports import ReportQuery, TooManyClicksError, changes_of
+from tracker.reading.visibility import Visibility
+from tracker.store.reports.report import MOST_ROWS, Report, ReportRequest
 
 PATH = "/backend/open-api/v1/users/reports"
-
-_SCOPE = "reports:read"
-_MOST_DAYS = 20 * 366
-_EPOCH = date(1970, 1, 1).toordinal()
-
-FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
-"""What a row calls its groups: as the click list does."""
-
-_NUMBERS = {"offer", "offer_url", "affiliate", "reason"}
-_NULLABLE = {"country", "device_type", "browser"}
-_NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
-_OTHER = "(other)"
-_FORMATS = ("json", "csv", "excel")
-
-
-def groups_of(known: Collection[str]) -> Any:
-    """The type of group_by: one or two of some groups."""
-
-    def read(text: str) -> tuple[str, ...]:
-        groups = tuple(text.split(","))
-        if not 1 <= len(groups) <= 2 or len(set(groups)) < len(groups) or not set(known) >= set(groups):
-            raise ValueError(f"is not one or two, with a comma between, of: {', '.join(known)}")
-        return groups
-
-    one = f"({'|'.join(known)})"
-    schema = {"type": "string", "pattern": f"^{one}(,{one})?$", "examples": ["offer", "day,country"]}
-    return Annotated[
-        tuple[str, ...],
-        BeforeValidator(read),
-        WithJsonSchema(schema),
-        Field(description=f"One or two, with a comma between, of: {', '.join(known)}."),
-    ]
-
-
-def _format(text: str) -> str:
-    if text not in _FORMATS:
-        raise ValueError(f"is none of: {', '.join(_FORMATS)}")
-    return text
-
-
-class ReportQuery(FilterQuery, SeparatorQuery):
-    """Which clicks, and how they are added up."""
-
-    group_by: groups_of(FIELDS)  # type: ignore[valid-type]
-    date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
-        default="click",
-        description="Whose time tells which conversions are counted, and in which hour or day: their clicks' "
-        "or their own. Clicks always go by their own.",
-    )
-    format: Annotated[
-        Literal["json", "csv", "excel"],
-        BeforeValidator(_format),
-        WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
-    ] = Field(default="json", description=f"JSON, or CSV with a header and without totals. {EXCEL}")
-
-
 _ApprovedMoney = Annotated[
     dict[str, str],
     Field(
-        description="Of approved conversions: a decimal in a text by currency; {} where there is none.",
+        description="Of approved conversions, by currency: a decimal as text. {} if there is none.",
         examples=[{"EUR": "250.00", "USD": "12.50"}],
     ),
 ]
@@ -103,18 +34,20 @@ _PendingMoney = Annotated[
 
 
 class ReportSums(BaseModel):
-    """Clicks added up, tests excluded: gross = clicks + invalid, clicks = uniques + duplicates."""
+    """Sums without test clicks: gross = clicks + invalid, clicks = uniques + duplicates."""
 
     clicks: int = Field(description="Accepted clicks of people.", examples=[1170])
-    uniques: int = Field(description="Of these, the visitors' first in the offer's window.", examples=[1020])
-    duplicates: int = Field(description="Of these, the others.", examples=[150])
-    invalid: int = Field(description="Clicks that were rejected, forwarded or of bots.", examples=[30])
+    uniques: int = Field(
+        description="Clicks that are a visitor's first in the offer's window.", examples=[1020]
+    )
+    duplicates: int = Field(description="The other clicks.", examples=[150])
+    invalid: int = Field(description="Rejected clicks, forwarded clicks and clicks of bots.", examples=[30])
     gross: int = Field(description="All clicks.", examples=[1200])
-    conversions_approved: int = Field(description="Conversions by their status now.", examples=[20])
+    conversions_approved: int = Field(description="Conversions by their current status.", examples=[20])
     conversions_pending: int = Field(examples=[3])
     conversions_hold: int = Field(examples=[1])
     conversions_rejected: int = Field(examples=[2])
-    conversions_over_cap: int = Field(description="Of all these, those beyond a cap.", examples=[1])
+    conversions_over_cap: int = Field(description="Conversions beyond a cap, with any status.", examples=[1])
     payout: _ApprovedMoney
     revenue: _ApprovedMoney
     pending_payout: _PendingMoney
@@ -122,7 +55,7 @@ class ReportSums(BaseModel):
 
 
 class ReportRow(ReportSums):
-    """One group; of the first fields it has those that are grouped by."""
+    """One group. It has the fields of its groups only."""
 
     day: str = Field(default="", description="In tz.", examples=["2026-11-25"])
     hour: str = Field(
@@ -162,7 +95,7 @@ class ReportAnswer(BaseModel):
 
     data: list[ReportRow]
     other: ReportSums | None = Field(
-        description=f"What is in no row, where there are more than {reports.MOST_ROWS:,}; else null."
+        description=f"What is in no row, where there are more than {MOST_ROWS:,}; else null."
     )
     totals: ReportSums
     changed_since_close: ReportChanges | None = Field(
@@ -175,197 +108,67 @@ class ReportAnswer(BaseModel):
 _ALL = Visibility(tuple(ReportRow.model_fields))
 
 
-@documented.validate(
+@endpoint(
+    scope="reports:read",
     query=ReportQuery,
-    resp=responses(ReportAnswer, 401, 403, 422, 503),
-    security=needs(_SCOPE),
-    tags=["Reports"],
-    operation_id="read_report",
-    skip_validation=True,
+    returns=ReportAnswer,
+    files=("text/csv",),
+    tag="Reports",
+    has_complete_until=True,
 )
-async def read_report(request: Request) -> Response:
-    """Add clicks and conversions up
+async def read_report(call: Call[ReportQuery]) -> Response:
+    """Get a report
 
-    Test clicks are left out. Every number is exactly what the list of the same filters would come to. Where
-    groups and filters are of one dimension, besides time, clicks are added up at once; elsewhere they are
-    read one by one, and a time range with too many of them is refused with 503, which says what to narrow.
+    Counts clicks and conversions in one or two groups, without test clicks. Each number equals the total of
+    the list with the same filters. Reports are fast if all groups and filters besides time are of one
+    dimension. Other reports read clicks one by one. If the time range has too many clicks for that, the
+    answer is 503 and says what to narrow.
 
-    Conversions are those of the same clicks: filters and groups are about these, also status and reason.
-    Currencies are never added up; CSV has a column for each that occurs, as payout_EUR.
+    Conversions are those of the counted clicks. Filters and groups are about the clicks, status and reason
+    included. Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
     """
-    await authorize(request, _SCOPE)
-    return await answer_report(request, read_query(request, ReportQuery), _ALL)
+    return await answer_report(call.request, call.query, _ALL)
 
 
-routes: list[BaseRoute] = [Route(PATH, read_report)]
+routes: list[Route] = [Route(PATH, read_report)]
 
 
 async def answer_report(request: Request, query: ReportQuery, sight: Visibility) -> Response:
     """What is seen of a report."""
     query.check_separator()
-    complete = await complete_until(request)
-    asked = await _asked(request, query, sight)
+    state = request.app.state
+    asked = await reports.request_of(state.pool, query, state.settings.time_zone, sight)
     report = await _read(request, asked)
     if query.format == "json":
-        answer = _json(asked.groups, report, sight)
-    else:
-        answer = _file(query, asked.groups, report, sight)
-    answer.headers.update(complete)
-    return answer
-
-
-async def _asked(request: Request, query: ReportQuery, sight: Visibility) -> ReportRequest:
-    network_zone, basis = request.app.state.settings.time_zone, query.date_basis
-    clicks = sight.narrow(query.clicks(network_zone))
-    if reports.TIMES.keys().isdisjoint(query.group_by):
-        return ReportRequest(clicks, query.group_by, basis=basis)
-    clicks = _clamped(clicks, await reports.extent(request.app.state.pool, basis))
-    low, high = clicks.span.low // 1000, -(-clicks.span.high // 1000)
-    if high - low > _MOST_DAYS * 86_400:
-        raise invalid({"created_from": [f"leaves more than {_MOST_DAYS} days to go through by day or hour"]})
-    changes = offsets(low, high, query.zone(network_zone))
-    return ReportRequest(clicks, query.group_by, [Offset(*offset) for offset in changes], basis)
-
-
-def _clamped(clicks: ClickFilter, to: Span) -> ClickFilter:
-    low = min(max(clicks.span.low, to.low), to.high)
-    return clicks._replace(span=Span(low, max(low, min(clicks.span.high, to.high))))
+        return _json(asked.groups, report, sight)
+    return _file(query, asked.groups, report, sight)
 
 
 async def _read(request: Request, asked: ReportRequest) -> Report:
     try:
         return await reports.read(request.app.state.pool, asked)
-    except TOO_SLOW:
-        if reports.is_kept(asked):
-            raise
+    except TooManyClicksError:
         detail = "These groups and filters have more clicks than can be read one by one in time."
         errors = {"created_from": ["give a shorter time range, or groups and filters of one dimension only"]}
         raise Problem(503, detail, errors=errors) from None
 
 
 def _json(groups: Sequence[str], report: Report, sight: Visibility) -> Response:
-    other = _other(report)
+    other = reports.other(report)
     body = {
-        "data": list(_rows(groups, report, sight)),
-        "other": None if other is None else _sums(other, sight),
-        "totals": _sums(report.totals, sight),
+        "data": list(reports.rows(groups, report, sight)),
+        "other": None if other is None else reports.sums(other, sight),
+        "totals": reports.sums(report.totals, sight),
         **({} if report.changed is None else {"changed_since_close": changes_of(report.changed, sight)}),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 
 
 def _file(query: ReportQuery, groups: Sequence[str], report: Report, sight: Visibility) -> Response:
-    names = [name for group in groups for name in (FIELDS[group], _NAMES.get(group)) if name in sight.keys]
-    rows: list[dict[str, object]] = list(_rows(groups, report, sight))
-    other = _other(report)
-    if other is not None:
-        rows.append({**dict.fromkeys(names, _OTHER), **_sums(other, sight)})
-    kinds = [kind for kind in KINDS if kind in sight.keys]
-    money = [(kind, currency) for kind in kinds for currency in sorted(_currencies(report.totals, kind))]
-    rows = [_flat(row, money) for row in rows]
-    columns = [name for name in ReportSums.model_fields if name in sight.keys and name not in KINDS]
-    columns += [f"{kind}_{currency}" for kind, currency in money]
-    keys = (*names, *columns)
+    keys, rows = reports.as_table(groups, report, sight)
     is_for_people = query.format == "excel"
     body = excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
     if report.changed is not None:
         headers["Changed-Since-Close"] = str(changes_of(report.changed, sight)["text"])
     return Response(body, headers=headers, media_type=CSV)
-
-
-def changes_of(changed: ChangedSinceClose, sight: Visibility) -> dict[str, object]:
-    """What is seen of what changed, and the line that says it."""
-    kinds = [kind for kind in ("payout", "revenue") if kind in sight.keys]
-    money = {
-        kind: {
-            currency: _signed(amount)
-            for (told, currency), amount in sorted(changed.money.items())
-            if told == kind
-        }
-        for kind in kinds
-    }
-    amounts = [f"{kind} {amount} {code}" for kind in kinds for code, amount in money[kind].items()]
-    number = f"{changed.conversions} conversion{'' if changed.conversions == 1 else 's'}"
-    text = f"changed since it was closed: {', '.join([number, *amounts])}"
-    told: dict[str, object] = {"text": text, "conversions": changed.conversions}
-    return told | {kind: money[kind] for kind in kinds}
-
-
-def _signed(amount: Decimal) -> str:
-    return f"{'-' if amount < 0 else '+'}{show(abs(amount))}"
-
-
-def _currencies(sums: Sums, kind: str) -> set[str]:
-    return {currency for told, currency in sums.money if told == kind}
-
-
-def _flat(row: dict[str, Any], money: Sequence[tuple[str, str]]) -> dict[str, object]:
-    """A row with a column for each kind and currency."""
-    counts = {name: value for name, value in row.items() if name not in KINDS}
-    return {**counts, **{f"{kind}_{currency}": row[kind].get(currency, "0.00") for kind, currency in money}}
-
-
-def _rows(groups: Sequence[str], report: Report, sight: Visibility) -> Iterator[dict[str, object]]:
-    for group in sorted(report.groups, key=lambda group: _time(groups, group)):
-        row: dict[str, object] = {}
-        for name, key in zip(groups, _keys(groups, group), strict=True):
-            row[FIELDS[name]] = key
-            if _NAMES.get(name) in sight.keys:
-                row[_NAMES[name]] = report.names[name].get(str(key))
-        yield {**row, **_sums(group.sums, sight)}
-
-
-def _time(groups: Sequence[str], group: Group) -> list[int]:
-    """Where a group is in time: nowhere, and so in its place, if it is no group of time."""
-    told = {name: numbers for name, numbers in _told(groups, group) if name in reports.TIMES}
-    hour = told.get("hour")
-    instant = [] if hour is None else [hour[0] * 3600 - hour[1], hour[0]]
-    return [*told.get("day", []), *instant]
-
-
-def _keys(groups: Sequence[str], group: Group) -> list[object]:
-    return [_key(name, told) for name, told in _told(groups, group)]
-
-
-def _told(groups: Sequence[str], group: Group) -> list[tuple[str, list[Any]]]:
-    """What tells each group of a row."""
-    numbers = iter(group.keys)
-    return [(name, [next(numbers) for _ in reports.TIMES.get(name, (name,))]) for name in groups]
-
-
-def _key(group: str, told: list[Any]) -> object:
-    if group == "day":
-        return date.fromordinal(_EPOCH + told[0]).isoformat()
-    if group == "hour":
-        zone = timezone(timedelta(seconds=told[1]))
-        return (datetime(1970, 1, 1, tzinfo=zone) + timedelta(hours=told[0])).isoformat()
-    if group in _NUMBERS:
-        return int(told[0]) if told[0] else None
-    return told[0] or (None if group in _NULLABLE else "")
-
-
-def _sums(sums: Sums, sight: Visibility) -> dict[str, object]:
-    money = {
-        kind: {currency: show(sums.money[kind, currency]) for currency in sorted(_currencies(sums, kind))}
-        for kind in KINDS
-    }
-    told = {
-        "clicks": sums.clicks,
-        "uniques": sums.uniques,
-        "duplicates": sums.clicks - sums.uniques,
-        "invalid": sums.gross - sums.clicks,
-        "gross": sums.gross,
-        **{f"conversions_{name}": getattr(sums, name) for name in COUNTS},
-        **money,
-    }
-    return {name: value for name, value in told.items() if name in sight.keys}
-
-
-def _other(report: Report) -> Sums | None:
-    """What the totals have beyond the groups."""
-    if len(report.groups) < reports.MOST_ROWS:
-        return None
-    shown = reduce(Sums.plus, (group.sums for group in report.groups), Sums())
-    other = report.totals.plus(shown, -1)
-    return other if any(other[:-1]) else None

@@ -1,44 +1,46 @@
-"""Tokens of the API: made, listed, changed, rotated and revoked through it."""
+"""Tokens of the API: create, list, change, rotate and revoke them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
-from starlette.endpoints import HTTPEndpoint
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
+from tracker import parameters
 from tracker.api.catalogue import IfMatch, PageQuery, as_json, editor_of, list_rows, listed
-from tracker.api.http import query
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.body import JSON, MERGE_PATCH
+from tracker.api.http.endpoint import Body, Call, endpoint
+from tracker.api.http.if_match import etag
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import Bool, Query, read_query
+from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
-from tracker.catalogue.resource import ROOT, Resource, change_row, etag, found, place_of
+from tracker.catalogue.resource import Resource, change_row, found, place_of
+from tracker.catalogue.validation import check_storable, validated
+from tracker.parameters import Bool, Query
 from tracker.store import tokens
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row
+from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
 from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, Issued, NewToken
 
 PATH = f"{ROOT}/tokens"
 
 _SCOPE = "admin"
+_TAG = "Tokens"
+_IN_PATH = {"id": "The token's id."}
 _SECOND = timedelta(seconds=1)
-_CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
 
-Expiry = Annotated[Moment | None, Field(description="When it ends; null: never.")]
-OwnRate = Annotated[RateText | None, Field(description="null: the deployment's TRACKER_API_RATE.")]
+SomeFields = TypeVar("SomeFields", bound=Fields)
+
+Expiry = Annotated[Moment | None, Field(description="When it expires. null: never.")]
+OwnRate = Annotated[RateText | None, Field(description="Requests a time. null: TRACKER_API_RATE.")]
 
 
 class TokenFields(Fields):
-    """A token to be made: the network's, or bound to one affiliate or advertiser."""
+    """A new token: the network's, or bound to one affiliate or advertiser."""
 
     name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
@@ -56,7 +58,7 @@ class TokenFields(Fields):
 
 
 class TokenChange(Fields):
-    """What of a token may be changed; a merge patch (RFC 7396)."""
+    """The fields of a token that may change."""
 
     name: NameOrNone = ""
     expires_at: Expiry = None
@@ -64,17 +66,17 @@ class TokenChange(Fields):
 
 
 class TokenPatch(TokenChange):
-    """A merge patch (RFC 7396): what is left out stays, null sets back to the default."""
+    """A merge patch (RFC 7396): missing fields stay, null sets the default."""
 
-    version: int | None = Field(None, description="409 where it is another now.")
+    version: int | None = Field(None, description="409 if it has another version now.")
 
 
 class Rotation(Fields):
-    """How a token's secret is to be exchanged."""
+    """How a token gets a new secret."""
 
     overlap: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP // _SECOND)] = Field(
         OVERLAP // _SECOND,
-        description="Seconds for which the secret before goes on working; 0 ends every earlier one now.",
+        description="Seconds for which the previous secret still works. 0 ends all earlier secrets now.",
     )
 
 
@@ -88,17 +90,17 @@ class TokenShown(BaseModel):
     scopes: list[str]
     affiliate_id: int | None
     advertiser_id: int | None
-    hint: str = Field(description="How the secret begins.", examples=["trk_kX3w"])
+    hint: str = Field(description="The beginning of the secret.", examples=["trk_kX3w"])
     created_at: str
     last_used_at: str | None = Field(description="To the minute.")
-    previous_until: str | None = Field(description="When the secret before the last rotation ends, or ended.")
+    previous_until: str | None = Field(description="When the previous secret stops working, or stopped.")
     revoked_at: str | None
     is_revoked: bool
-    version: int = Field(description="Another one after each change; the ETag, too.")
+    version: int = Field(description="A new one after each change. Also the ETag.")
 
 
 class IssuedTokenShown(TokenShown):
-    """A token with its secret, which is answered this once."""
+    """A token with its secret. Only this answer shows it."""
 
     token: str = Field(description="The secret: Authorization: Bearer …", examples=["trk_kX3w…"])
 
@@ -106,145 +108,138 @@ class IssuedTokenShown(TokenShown):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: query.Name = Field(None, description="Those with this name.")
-    affiliate_id: query.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: query.Id = Field(None, description="Those of this advertiser.")
-    is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
+    name: parameters.Name = Field(None, description="Those with this name.")
+    affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
+    advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
+    is_revoked: Bool = Field(False, description="Revoked tokens, or the others.")
 
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _CHANGED = Resource("tokens", "token", TOKENS, TokenChange, scope=_SCOPE)
 
 
-def _documented(action: str, **more: Any) -> Callable[[Handler], Handler]:
-    return documented.validate(
-        tags=["Tokens"],
-        operation_id=f"{action}_token",
-        path_parameter_descriptions={"id": "The token's id."},
-        security=needs(_SCOPE),
-        skip_validation=True,
-        **more,
-    )
-
-
-class Tokens(HTTPEndpoint):
-    """All tokens."""
-
-    @_documented(
-        "list", query=TokenQuery, resp=responses(listed("TokenList", TokenShown), 401, 403, 422, 503)
-    )
-    async def get(self, request: Request) -> Response:
-        """List tokens
-
-        Of each secret only how it begins.
-        """
-        await authorize(request, _SCOPE)
-        return await list_rows(request, TOKENS, read_query(request, TokenQuery), {})
-
-    @_documented(
-        "create",
-        json=TokenFields,
-        resp=responses(IssuedTokenShown, 400, 401, 403, 413, 415, 422, 503, status=201),
-    )
-    async def post(self, request: Request) -> Response:
-        """Make a token
-
-        This answer is the only place where its secret is ever seen. Bound to an affiliate or advertiser it
-        reads under `/affiliates` or `/advertisers` only, and may have no scope that writes.
-        """
-        author = await _author(request)
-        read_query(request, Query)
-        fields = await _read(request, TokenFields)
-        if clashes := fields.clashes():
-            raise invalid({field: [message] for field, message in clashes.items()})
-        async with edit.changing(request.app.state.pool) as connection:
-            await _check_owner(connection, fields)
-            issued = await tokens.issue(connection, author, NewToken(**fields.model_dump()))
-        return _answer(issued, 201, {"Location": f"{PATH}/{issued.row['id']}"})
-
-
-class OneToken(HTTPEndpoint):
-    """One token."""
-
-    @_documented("get", resp=responses(TokenShown, 401, 403, 404, 422, 503))
-    async def get(self, request: Request) -> Response:
-        """Get a token
-
-        What it may do, whose it is, and when it was used last; never its secret.
-        """
-        await authorize(request, _SCOPE)
-        read_query(request, Query)
-        row = found(
-            await edit.one(request.app.state.pool, TOKENS, place_of(request.path_params, "id")), _CHANGED
-        )
-        return as_json(row, headers={"ETag": etag(row)})
-
-    @_documented("change", json=TokenPatch, headers=IfMatch, resp=responses(TokenShown, *_CHANGES))
-    async def patch(self, request: Request) -> Response:
-        """Change a token
-
-        Its name, its end and its rate. What it may do and whose it is never changes: make another one.
-        """
-        token = await authorize(request, _SCOPE)
-        read_query(request, Query)
-        given = await read_object(request, JSON, MERGE_PATCH)
-        place = place_of(request.path_params, "id")
-        row = await change_row(editor_of(request, token), _CHANGED, place, given)
-        return as_json(row, headers={"ETag": etag(row)})
-
-    @_documented("revoke", resp=responses(None, 401, 403, 404, 422, 503, status=204))
-    async def delete(self, request: Request) -> Response:
-        """Revoke a token
-
-        For good, with all of its secrets. It is listed with `is_revoked=true`.
-        """
-        author = await _author(request)
-        read_query(request, Query)
-        async with edit.changing(request.app.state.pool) as connection:
-            await tokens.revoke(connection, author, await _locked(connection, request))
-        return Response(status_code=204, headers=SECURITY_HEADERS)
-
-
-@_documented(
-    "rotate", json=Rotation, resp=responses(IssuedTokenShown, 400, 401, 403, 404, 409, 413, 415, 422, 503)
+@endpoint(
+    scope=_SCOPE,
+    query=TokenQuery,
+    returns=listed("TokenList", TokenShown),
+    tag=_TAG,
+    name="list_token",
 )
-async def rotate_token(request: Request) -> Response:
-    """Give a token another secret
+async def list_tokens(call: Call[TokenQuery]) -> Response:
+    """List tokens
 
-    This answer is the only place where it is ever seen. The secret before works until the overlap has passed;
-    while one from before does, another rotation is 409, or ends both with an overlap of 0.
+    The beginning of each secret is shown, never the whole.
     """
-    author = await _author(request)
-    read_query(request, Query)
-    rotation = await _read(request, Rotation)
-    async with edit.changing(request.app.state.pool) as connection:
-        row = await _locked(connection, request)
+    return await list_rows(call.state.pool, TOKENS, call.query, {})
+
+
+@endpoint(
+    scope=_SCOPE,
+    query=Query,
+    body=Body(TokenFields),
+    returns=IssuedTokenShown,
+    status=201,
+    has_etag=True,
+    tag=_TAG,
+)
+async def create_token(call: Call[Query]) -> Response:
+    """Create a token
+
+    Only this answer shows the secret. A token that is bound to an affiliate or advertiser reads under
+    `/affiliates` or `/advertisers` only. It cannot have a scope that writes.
+    """
+    fields = await _read(call, TokenFields)
+    if clashes := fields.clashes():
+        raise invalid({field: [message] for field, message in clashes.items()})
+    async with edit.changing(call.state.pool) as connection:
+        await _check_owner(connection, fields)
+        issued = await tokens.issue(connection, call.author, NewToken(**fields.model_dump()))
+    return _answer(issued, 201, {"Location": f"{PATH}/{issued.row['id']}"})
+
+
+@endpoint(scope=_SCOPE, query=Query, returns=TokenShown, has_etag=True, tag=_TAG, path=_IN_PATH)
+async def get_token(call: Call[Query]) -> Response:
+    """Get a token
+
+    Its scopes, its owner and its last use. The secret is never shown.
+    """
+    row = found(await edit.one(call.state.pool, TOKENS, place_of(call.path, "id")), _CHANGED)
+    return as_json(row, headers={"ETag": etag(row["version"])})
+
+
+@endpoint(
+    scope=_SCOPE,
+    query=Query,
+    headers=IfMatch,
+    body=Body(TokenPatch, (JSON, MERGE_PATCH)),
+    returns=TokenShown,
+    may_fail=(409, 412),
+    has_etag=True,
+    tag=_TAG,
+    path=_IN_PATH,
+)
+async def change_token(call: Call[Query]) -> Response:
+    """Change a token
+
+    Sets its name, its expiry and its rate. Scopes and owner cannot change: create another token.
+    """
+    patch = await call.object()
+    row = await change_row(editor_of(call), _CHANGED, place_of(call.path, "id"), patch)
+    return as_json(row, headers={"ETag": etag(row["version"])})
+
+
+@endpoint(scope=_SCOPE, query=Query, returns=None, status=204, tag=_TAG, path=_IN_PATH)
+async def revoke_token(call: Call[Query]) -> Response:
+    """Revoke a token
+
+    All its secrets stop working for good. The list shows it with `is_revoked=true`.
+    """
+    async with edit.changing(call.state.pool) as connection:
+        await tokens.revoke(connection, call.author, await _locked(connection, call))
+    return Response(status_code=204, headers=SECURITY_HEADERS)
+
+
+@endpoint(
+    scope=_SCOPE,
+    query=Query,
+    body=Body(Rotation),
+    returns=IssuedTokenShown,
+    may_fail=(409,),
+    has_etag=True,
+    tag=_TAG,
+    path=_IN_PATH,
+)
+async def rotate_token(call: Call[Query]) -> Response:
+    """Rotate a token
+
+    Only this answer shows the new secret. The previous secret works until the overlap ends. Until then
+    another rotation gets 409, unless its overlap is 0: that ends both earlier secrets.
+    """
+    rotation = await _read(call, Rotation)
+    async with edit.changing(call.state.pool) as connection:
+        row = await _locked(connection, call)
         if row["is_revoked"]:
             raise Problem(409, "It has been revoked.", errors={"id": ["has been revoked"]})
         try:
-            issued = await tokens.rotate(connection, author, row, rotation.overlap * _SECOND)
+            issued = await tokens.rotate(connection, call.author, row, rotation.overlap * _SECOND)
         except tokens.OverlapError as error:
             raise Problem(409, f"{error}.", errors={"overlap": [f"{error}; 0 ends both"]}) from None
     return _answer(issued)
 
 
-routes: list[BaseRoute] = [
-    Route(PATH, Tokens),
-    Route(f"{PATH}/{{id}}", OneToken),
+routes: list[Route] = [
+    Route(PATH, list_tokens),
+    Route(PATH, create_token, methods=["POST"]),
+    Route(f"{PATH}/{{id}}", get_token),
+    Route(f"{PATH}/{{id}}", change_token, methods=["PATCH"]),
+    Route(f"{PATH}/{{id}}", revoke_token, methods=["DELETE"]),
     Route(f"{PATH}/{{id}}/rotate", rotate_token, methods=["POST"]),
 ]
 
 
-async def _author(request: Request) -> Author:
-    token = await authorize(request, _SCOPE)
-    return Author(token.id, token.name)
-
-
-async def _read(request: Request, model: Any) -> Any:
-    given = await read_object(request, JSON)
-    check_storable(given)
-    return validated(given, model)
+async def _read(call: Call[Query], model: type[SomeFields]) -> SomeFields:
+    body = await call.object()
+    check_storable(body)
+    return validated(body, model)
 
 
 async def _check_owner(connection: Connection, fields: TokenFields) -> None:
@@ -254,10 +249,10 @@ async def _check_owner(connection: Connection, fields: TokenFields) -> None:
             raise invalid({f"{kind}_id": [f"is of no {kind}"]})
 
 
-async def _locked(connection: Connection, request: Request) -> Row:
-    return found(await edit.locked(connection, TOKENS, place_of(request.path_params, "id")), _CHANGED)
+async def _locked(connection: Connection, call: Call[Query]) -> Row:
+    return found(await edit.locked(connection, TOKENS, place_of(call.path, "id")), _CHANGED)
 
 
 def _answer(issued: Issued, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     body = {**issued.row, "token": issued.secret}
-    return as_json(body, status, {"ETag": etag(issued.row), **(headers or {})})
+    return as_json(body, status, {"ETag": etag(issued.row["version"]), **(headers or {})})

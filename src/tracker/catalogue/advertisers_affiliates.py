@@ -7,11 +7,8 @@ from secrets import token_urlsafe
 from typing import Annotated, Literal
 
 from pydantic import Field
-from starlette.routing import BaseRoute
 
-from tracker.api.catalogue import routes_of
-from tracker.api.http import query
-from tracker.api.http.query import Bool, choice
+from tracker import parameters
 from tracker.catalogue import fields
 from tracker.catalogue.fields import Addresses, Doubts, Fields, Id, Moment, Name, NameOrNone, PostbackTemplate
 from tracker.catalogue.resource import MONEY, Resource
@@ -100,7 +97,7 @@ RESOURCES = (
         "advertiser",
         Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
         Advertiser,
-        {"name": query.Name},
+        {"name": parameters.Name},
         money=frozenset({"postback_check", "postback_addresses"}),
     ),
     Resource(
@@ -129,9 +126,9 @@ RESOURCES = (
         ),
         StatusWord,
         {
-            "advertiser_id": query.Id,
-            "word": query.Text,
-            "status": choice("pending", "hold", "approved", "rejected"),
+            "advertiser_id": parameters.Id,
+            "word": parameters.Text,
+            "status": parameters.choice("pending", "hold", "approved", "rejected"),
         },
         scope=MONEY,
     ),
@@ -148,7 +145,11 @@ RESOURCES = (
             ),
         ),
         AffiliatePostback,
-        {"status": choice("active", "paused"), "offer_id": query.Id, "goal_id": query.Id},
+        {
+            "status": parameters.choice("active", "paused"),
+            "offer_id": parameters.Id,
+            "goal_id": parameters.Id,
+        },
     ),
     Resource(
         "affiliates",
@@ -156,12 +157,10 @@ RESOURCES = (
         Table("affiliate", tuple(Affiliate.model_fields)),
         Affiliate,
         {
-            "name": query.Name,
-            "group_id": query.Id,
-            "status": choice("active", "pending", "blocked"),
-            "is_test": Bool,
+            "name": parameters.Name,
+            "group_id": parameters.Id,
+            "status": parameters.choice("active", "pending", "blocked"),
+            "is_test": parameters.Bool,
         },
     ),
 )
-
-routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from starlette.routing import BaseRoute
 
-from tracker.api.catalogue import routes_of
-from tracker.api.http import query
-from tracker.api.http.problems import Errors
-from tracker.api.http.query import Bool, choice
+from tracker import parameters
 from tracker.catalogue.fields import Code, Country, Currency, Fields, Id, Money, Name
 from tracker.catalogue.resource import MONEY, Resource
+from tracker.errors import Errors
 from tracker.store.catalogue.edit import Reference, Row, Table
 from tracker.store.conversions import goal_prices
 from tracker.store.db import Connection
@@ -184,10 +181,10 @@ RESOURCES = (
         ),
         Goal,
         {
-            "name": query.Name,
-            "code": query.Text,
-            "status": choice("active", "paused"),
-            "is_base": Bool,
+            "name": parameters.Name,
+            "code": parameters.Text,
+            "status": parameters.choice("active", "paused"),
+            "is_base": parameters.Bool,
         },
         facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
         refuses=_refuses,
@@ -207,10 +204,8 @@ RESOURCES = (
             unique=("affiliate_id", "country_code"),
         ),
         GoalTerms,
-        {"affiliate_id": query.Id, "country_code": query.Country},
+        {"affiliate_id": parameters.Id, "country_code": parameters.Country},
         scope=MONEY,
         warns=_warns_of_terms,
     ),
 )
-
-routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

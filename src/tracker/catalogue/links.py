@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field
-from starlette.routing import BaseRoute
 
-from tracker.api.catalogue import routes_of
-from tracker.api.http import query
-from tracker.api.http.query import choice
+from tracker import parameters
 from tracker.catalogue.fields import Fields, Host, Id, NameOrNone, Text
 from tracker.catalogue.resource import Resource
 from tracker.edge.catalogue.link_forms import LinkForms
@@ -75,9 +72,9 @@ RESOURCES = (
         ),
         TrackingHost,
         {
-            "status": choice("active", "burned", "retired"),
-            "brand_id": query.Id,
-            "affiliate_id": query.Id,
+            "status": parameters.choice("active", "burned", "retired"),
+            "brand_id": parameters.Id,
+            "affiliate_id": parameters.Id,
         },
     ),
     Resource(
@@ -85,8 +82,6 @@ RESOURCES = (
         "link form",
         Table("link_form", tuple(LinkForm.model_fields), unique=("host", "path")),
         LinkForm,
-        {"name": query.Name, "host": query.Text, "path": query.Text},
+        {"name": parameters.Name, "host": parameters.Text, "path": parameters.Text},
     ),
 )
-
-routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -1,20 +1,12 @@
-"""Offers and what belongs to them: URLs, affiliates' terms, free values, caps; and their tracking links."""
+"""Offers and what belongs to them: URLs, affiliates' terms, free values, caps."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from pydantic import Field
 
-from tracker.api.catalogue import as_json, routes_of
-from tracker.api.http import query as parameters
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.problems import Errors, Problem
-from tracker.api.http.query import Query, choice, read_query
+from tracker import parameters
 from tracker.catalogue.fields import (
     Currency,
     DeepLinkHosts,
@@ -32,16 +24,15 @@ from tracker.catalogue.fields import (
     doubts_of_url,
     one_fallback,
 )
-from tracker.catalogue.resource import READ, ROOT, Resource, read_id
-from tracker.catalogue.tracking_links import LinkError, read_link
+from tracker.catalogue.resource import Resource
 from tracker.domain import useless_urls
+from tracker.domain.model import MAX_ID
 from tracker.edge.enrich import device_words
+from tracker.errors import Errors
 from tracker.store.catalogue import former_uniqueness, unpriced_goals
 from tracker.store.catalogue.edit import Reference, Row, Table
 from tracker.store.catalogue.former_uniqueness import Uniqueness
 from tracker.store.db import Connection
-
-LINK_PATH = f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link"
 
 _MOST_CLICKS = 10**12
 
@@ -148,7 +139,7 @@ class OfferAffiliate(Fields):
 class FreeValue(Fields):
     """The text of a macro `{free_1}` … `{free_10}`."""
 
-    affiliate_id: Annotated[int, Field(ge=0, le=parameters.MAX_ID, description=_OF_AFFILIATE)] = 0
+    affiliate_id: Annotated[int, Field(ge=0, le=MAX_ID, description=_OF_AFFILIATE)] = 0
     n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
     value: FreeText
 
@@ -165,7 +156,7 @@ class Cap(Fields):
     """
 
     affiliate_id: Annotated[
-        int | None, Field(ge=0, le=parameters.MAX_ID, description="null: all together; 0: each affiliate.")
+        int | None, Field(ge=0, le=MAX_ID, description="null: all together; 0: each affiliate.")
     ] = None
     counts: Literal["clicks", "uniques", "conversions", "payout", "revenue"] = "clicks"
     period: Literal["hour", "day", "month", "total"]
@@ -261,8 +252,8 @@ OFFERS = Resource(
         "name": parameters.Name,
         "advertiser_id": parameters.Id,
         "brand_id": parameters.Id,
-        "status": choice("active", "paused", "draft"),
-        "visibility": choice("public", "approval", "private"),
+        "status": parameters.choice("active", "paused", "draft"),
+        "visibility": parameters.choice("public", "approval", "private"),
     },
     # Another advertiser pays for it from then on, and has other checks of postbacks.
     money=frozenset({"advertiser_id"}),
@@ -283,7 +274,7 @@ RESOURCES = (
             references=(Reference("fallback_offer_id", "offer", other_than="offer_id"),),
         ),
         OfferUrl,
-        {"name": parameters.Name, "status": choice("active", "paused")},
+        {"name": parameters.Name, "status": parameters.choice("active", "paused")},
     ),
     Resource(
         "offers/{offer_id}/affiliates",
@@ -297,7 +288,7 @@ RESOURCES = (
             unique=("affiliate_id",),
         ),
         OfferAffiliate,
-        {"status": choice("approved", "pending", "rejected")},
+        {"status": parameters.choice("approved", "pending", "rejected")},
     ),
     Resource(
         "offers/{offer_id}/free-values",
@@ -323,52 +314,6 @@ RESOURCES = (
             unique=("affiliate_id", "counts", "period"),
         ),
         Cap,
-        {"affiliate_id": parameters.Id, "period": choice("hour", "day", "month", "total")},
+        {"affiliate_id": parameters.Id, "period": parameters.choice("hour", "day", "month", "total")},
     ),
 )
-
-
-class LinkQuery(Query):
-    """Which link."""
-
-    offer_url_id: parameters.Id = Field(None, description="To this URL of the offer.")
-
-
-class TrackingLink(BaseModel):
-    """A tracking link."""
-
-    link: str = Field(examples=["https://go.example/offer/3?affiliate_id=513"])
-
-
-@documented.validate(
-    query=LinkQuery,
-    resp=responses(TrackingLink, 401, 403, 404, 422, 503),
-    security=needs(READ),
-    tags=["Links"],
-    operation_id="get_link",
-    path_parameter_descriptions={"offer_id": "The offer's id.", "affiliate_id": "The affiliate's id."},
-    skip_validation=True,
-)
-async def get_link(request: Request) -> Response:
-    """Get a tracking link
-
-    With the host that is the affiliate's, else the brand's, else everybody's. 404 names what is not there.
-    """
-    await authorize(request, READ)
-    query = read_query(request, LinkQuery)
-    offer_id, affiliate_id = (read_id(request.path_params[name]) for name in ("offer_id", "affiliate_id"))
-    if offer_id is None or affiliate_id is None:
-        raise Problem(404, "There is no such offer or affiliate.")
-    state = request.app.state
-    async with state.pool.acquire() as connection:
-        try:
-            link = await read_link(connection, state.settings, offer_id, affiliate_id, query.offer_url_id)
-        except LinkError as error:
-            raise Problem(404, f"{str(error).capitalize()}.") from None
-    return as_json({"link": link})
-
-
-routes: list[BaseRoute] = [
-    *(route for resource in RESOURCES for route in routes_of(resource)),
-    Route(LINK_PATH, get_link),
-]

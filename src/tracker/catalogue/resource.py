@@ -1,38 +1,34 @@
-"""One kind of object of the catalogue: what there is to say about it, and how its rows change.
+"""One kind of object of the catalogue: its declaration, and the rules of a change.
 
-Whoever asks for that, by HTTP or on the command line. A change is read, checked, written and noted in one
-transaction, so two at once come one after the other, and the second sees the first.
+The rules are the same for the API, the command line, imports and repairs. A change is read, checked, written
+and noted in one transaction. Two changes at once run one after the other, and the second sees the first.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from tracker.api.http.auth import lacking
-from tracker.api.http.body import check_storable, merged, validated
-from tracker.api.http.problems import Errors, Problem, conflict, invalid
+from pydantic import Field
+
+from tracker.catalogue.errors import CatalogueError, Kind, conflict, invalid
 from tracker.catalogue.fields import Fields, is_host
+from tracker.catalogue.validation import check_storable, merged, validated
 from tracker.domain import normalise
+from tracker.errors import Errors
+from tracker.parameters import Bool
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError
 from tracker.store.db import Connection, Pool
 
-ROOT = "/backend/open-api/v1/users"
-
 READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
-"""Scopes: to look at the catalogue, to change it, and to change what decides about money."""
+"""Scopes: to read the catalogue, to change it, and to change the fields that decide about money."""
 
 WARNINGS = "warnings"
-"""In an answer, beside the object's fields: what it will not do as it is kept. Only where there is any."""
-
-# Possessive: nothing is tried twice, however long the header is.
-_LISTED_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)")?[ \t]*+(?:,|\Z)')
-
+"""A key beside an object's fields: what the object will not do as it is kept. It is left out if empty."""
 
 Warns = Callable[[Connection, Row | None, Row], Awaitable[list[str]]]
-"""Says what an object that is new, or was another before, will not do as it is kept."""
+"""Says what a new or changed object will not do as it is kept."""
 
 
 async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) -> list[str]:
@@ -40,7 +36,7 @@ async def _never_warns(_connection: Connection, _before: Row | None, _row: Row) 
 
 
 Asks = Callable[[Connection, Row, Row], Awaitable[Errors]]
-"""Says what a change would do that cannot be undone, by the fields that do it."""
+"""Says which effects of a change cannot be undone, by the fields that have them."""
 
 
 async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Errors:
@@ -48,9 +44,9 @@ async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Er
 
 
 class Resource(NamedTuple):
-    """What there is to say about one kind of object."""
+    """The declaration of one kind of object."""
 
-    path: str  # under ROOT, with the parent's id as {offer_id}
+    path: str  # as in the audit trail, with the parent's id as {offer_id}
     noun: str  # as in "one offer"
     table: Table
     fields: type[Fields]
@@ -58,19 +54,32 @@ class Resource(NamedTuple):
     facts: Mapping[str, Any] = {}  # the types of table.facts
     scope: str = WRITE  # of changes
     money: frozenset[str] = frozenset()  # fields that take MONEY in its place, unless they stay
-    mint: Callable[[], tuple[Row, Row]] | None = None  # makes table.minted, and what is shown of it, once
-    refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row does not become another
-    implies: Callable[[Row, Row], Row] = lambda before, given: {}  # fields that go with those that are given
+    mint: Callable[[], tuple[Row, Row]] | None = (
+        None  # makes table.minted, and the row of it that is shown once
+    )
+    refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row cannot become another
+    implies: Callable[[Row, Row], Row] = lambda before, written: {}  # further fields that a change means
     warns: Warns = _never_warns
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The filters of the list as fields of a pydantic model: types and descriptions by column."""
+        fields: dict[str, Any] = {
+            column: (type_, Field(None, description=f"Those with this {column}."))
+            for column, type_ in self.filters.items()
+        }
+        if self.table.can_archive:
+            fields["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
+        return fields
 
     @property
     def can_warn(self) -> bool:
         return self.warns is not _never_warns or self.fields.doubts != Fields.doubts
 
     async def warnings(self, connection: Connection, before: Row | None, row: Row) -> list[str]:
-        """What is to be said of an object that is new, or of a change of it."""
+        """The warnings about a new object (`before` is None) or about a change."""
         doubts = [
             f"{field}: {doubt}"
             for field, doubts in self.fields.doubts(row).items()
@@ -85,7 +94,7 @@ class Resource(NamedTuple):
 
     @property
     def money_when_new(self) -> frozenset[str]:
-        """The fields of money that an object can be made without."""
+        """The fields of money that a new object can be without."""
         known = self.fields.model_fields
         return frozenset(name for name in self.money if not known[name].is_required())
 
@@ -102,26 +111,26 @@ class Version(Fields):
 
 
 class Editor(NamedTuple):
-    """Who changes something, where, and on what condition."""
+    """The author of a change, and its conditions."""
 
     pool: Pool
     author: Author
-    if_match: str | None = None  # as in RFC 9110, section 13.1.1
-    is_trial: bool = False  # it is only to be found out what would happen
-    confirmed: frozenset[str] = frozenset()  # fields whose change is made whatever it does; see Resource.asks
-    may: Callable[[str], bool] = lambda _scope: True  # the command line may do everything
+    expects: Callable[[int], bool] = lambda _version: True  # whether the change is meant for this version
+    is_trial: bool = False  # the change is checked and undone
+    confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
+    may: Callable[[str], bool] = lambda _scope: True  # by scope; the command line may do everything
 
 
-async def create_row(editor: Editor, resource: Resource, place: Row, given: Row) -> Row:
-    """Make an object; the row returned also has what is minted with it, and shown only now; see WARNINGS.
+async def create_row(editor: Editor, resource: Resource, place: Row, written: Row) -> Row:
+    """Make an object. The row has its minted secrets too, which are shown only now, and WARNINGS.
 
     Raises:
-        Problem: 403, 404, 409 or 422, which says what is wrong.
+        CatalogueError: any kind except STALE.
     """
-    check_storable(given)
+    check_storable(written)
     table = resource.table
-    fields = _fields(resource, given | implied(editor, resource, {}, given))
-    _check_rights(editor, resource, _unpriced(resource, fields), fields, given)
+    fields = _fields(resource, written | implied(editor, resource, {}, written))
+    _check_rights(editor, resource, _unpriced(resource, fields), fields, written)
     kept, shown = resource.mint() if resource.mint else ({}, {})
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         await check_parent(connection, table, place)
@@ -132,33 +141,33 @@ async def create_row(editor: Editor, resource: Resource, place: Row, given: Row)
             raise _taken(table) from None
         await edit.note(connection, editor.author, table, path_of(resource, row), None, row)
         warnings = await resource.warnings(connection, None, row)
-    return {**row, **shown, **_told(warnings)}
+    return {**row, **shown, **_with_key(warnings)}
 
 
 async def change_row(
-    editor: Editor, resource: Resource, place: Row, given: Row, *, of_archived: bool = False
+    editor: Editor, resource: Resource, place: Row, written: Row, *, of_archived: bool = False
 ) -> Row:
-    """Change some fields of an object; returns it as it is then; see WARNINGS.
+    """Change some fields of an object. Returns the changed row with WARNINGS.
 
-    `of_archived`: also if its parent is archived.
+    `of_archived`: the parent may be archived.
 
     Raises:
-        Problem: 403, 404, 409, 412 or 422, which says what is wrong.
+        CatalogueError: any kind.
     """
-    check_storable(given)
+    check_storable(written)
     table = resource.table
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         before = found(await edit.locked(connection, table, place), resource)
         await check_parent(connection, table, place, or_archived=of_archived)
-        version = validated({"version": given.pop("version", None)}, Version).version
-        _check_version(editor.if_match, version, before)
-        _check_fixed(table, before, given)
+        version = validated({"version": written.pop("version", None)}, Version).version
+        _check_version(editor.expects, version, before)
+        _check_fixed(table, before, written)
         writable = {column: before[column] for column in table.columns}
-        asked = given | implied(editor, resource, before, given)
-        fields = _fields(resource, merged(writable, asked), writable)
+        patch = written | implied(editor, resource, before, written)
+        fields = _fields(resource, merged(writable, patch), writable)
         if fields == writable:
             return before
-        _check_rights(editor, resource, writable, fields, given)
+        _check_rights(editor, resource, writable, fields, written)
         await _check_change(connection, resource, before, fields)
         await _check_confirmed(connection, editor, resource, before, fields)
         try:
@@ -167,52 +176,60 @@ async def change_row(
             raise _taken(table) from None
         await edit.note(connection, editor.author, table, path_of(resource, after), before, after)
         warnings = await resource.warnings(connection, before, after)
-    return {**after, **_told(warnings)}
+    return {**after, **_with_key(warnings)}
 
 
 async def delete_row(editor: Editor, resource: Resource, place: Row) -> None:
+    """Archive an object, or delete it if its table has no archive.
+
+    Raises:
+        CatalogueError: UNKNOWN, CONFLICT, STALE or FORBIDDEN.
+    """
     table = resource.table
     if table.can_archive:
         await change_row(editor, resource, place, {"is_archived": True}, of_archived=True)
         return
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         row = found(await edit.locked(connection, table, place), resource)
-        _check_version(editor.if_match, None, row)
+        _check_version(editor.expects, None, row)
         await edit.delete(connection, table, place)
         await edit.note(connection, editor.author, table, path_of(resource, row), row, None)
 
 
-def _told(warnings: list[str]) -> Row:
+def _with_key(warnings: list[str]) -> Row:
     return {WARNINGS: warnings} if warnings else {}
 
 
-# What is checked
+# Checks
 
 
-def implied(editor: Editor, resource: Resource, before: Row, given: Row) -> Row:
-    """Further fields that a change means. Nobody is refused for one that was not asked for."""
-    meant = resource.implies(before, given)
+def implied(editor: Editor, resource: Resource, before: Row, written: Row) -> Row:
+    """Further fields that a change means. A missing scope leaves them out and refuses nothing."""
+    meant = resource.implies(before, written)
     return meant if editor.may(MONEY) else {name: meant[name] for name in meant.keys() - resource.money}
 
 
-def _fields(resource: Resource, given: Row, before: Row | None = None) -> Row:
-    fields = validated(given, resource.fields, before)
+def _fields(resource: Resource, written: Row, before: Row | None = None) -> Row:
+    fields = validated(written, resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
-    return fields.model_dump(warnings=False)  # a field that stays may be of another type than is saved today
+    return fields.model_dump(warnings=False)  # a field that stays may have a former type
 
 
-def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, given: Row) -> None:
+def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, written: Row) -> None:
     """Each field that changes takes its own scope.
 
     Raises:
-        Problem: 403 naming the fields that were given, or those that follow from them.
+        CatalogueError: FORBIDDEN. It names the fields that were written, or those that follow from them.
     """
     changed = {name for name, value in fields.items() if value != before[name]}
     for scope, names in ((MONEY, changed & resource.money), (resource.scope, changed - resource.money)):
         if names and not editor.may(scope):
-            raise lacking((scope,), sorted(names & given.keys() or names))
+            errors = {
+                field: [f"needs the scope {scope}"] for field in sorted(names & written.keys() or names)
+            }
+            raise CatalogueError(Kind.FORBIDDEN, errors, scope=scope)
 
 
 def _unpriced(resource: Resource, fields: Row) -> Row:
@@ -223,47 +240,30 @@ def _unpriced(resource: Resource, fields: Row) -> Row:
     }
 
 
-def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
-    """A change of what is not current any more is refused.
+def _check_version(expects: Callable[[int], bool], version: int | None, row: Row) -> None:
+    """Refuse a change that was made for another version than the current one.
 
     Raises:
-        Problem: 412 by If-Match, 409 by the body's version.
+        CatalogueError: STALE by the editor's condition, CONFLICT by the body's version.
     """
     current = row["version"]
     errors = {"version": [f"is {current} now"]}
-    if if_match is not None and not if_match_holds(if_match, current):
+    if not expects(current):
         detail = f"It was changed since: its version is {current} now."
-        raise Problem(412, detail, errors=errors, headers={"ETag": etag(row)})
+        raise CatalogueError(Kind.STALE, errors, detail, version=current)
     if version not in (None, current):
         detail = f"It was changed since version {version}: its version is {current} now."
-        raise Problem(409, detail, errors=errors, headers={"ETag": etag(row)})
+        raise CatalogueError(Kind.CONFLICT, errors, detail, version=current)
 
 
-def if_match_holds(condition: str, version: int) -> bool:
-    """Whether If-Match holds (RFC 9110, section 13.1.1). No weak tag does, nor what is no list of tags.
-
-    A tag's form is that of section 8.8.3, a list's that of section 5.6.1.2, which may have empty elements.
-    """
-    if condition.strip(" \t") == "*":
-        return True
-    is_matched, at = False, 0
-    while at < len(condition):
-        element = _LISTED_TAG.match(condition, at)
-        if element is None:
-            return False
-        is_matched |= element.groups() == (None, str(version))
-        at = element.end()
-    return is_matched
-
-
-def _check_fixed(table: Table, before: Row, given: Row) -> None:
-    """What names a row may be said again, not changed."""
+def _check_fixed(table: Table, before: Row, written: Row) -> None:
+    """Refuse other values of the columns that name a row. The same values are allowed."""
     facts = (*table.fixed, *table.facts)
-    changed = [name for name in facts if given.get(name, before[name]) != before[name]]
+    changed = [name for name in facts if written.get(name, before[name]) != before[name]]
     if changed:
         raise invalid({name: ["cannot be changed"] for name in changed})
     for name in set(facts) - set(table.columns):
-        given.pop(name, None)
+        written.pop(name, None)
 
 
 async def _check_change(connection: Connection, resource: Resource, before: Row, fields: Row) -> None:
@@ -278,21 +278,22 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
         users = await edit.users(connection, table, before["id"])
         if users:
             detail = f"It is still needed by {', '.join(users)}."
-            raise Problem(409, detail, errors={"is_archived": [f"is needed by {', '.join(users)}"]})
+            errors = {"is_archived": [f"is needed by {', '.join(users)}"]}
+            raise CatalogueError(Kind.CONFLICT, errors, detail)
 
 
 async def _check_confirmed(
     connection: Connection, editor: Editor, resource: Resource, before: Row, fields: Row
 ) -> None:
-    """What cannot be undone is said before it is done.
+    """Refuse effects that cannot be undone until they are confirmed.
 
     Raises:
-        Problem: 409 naming the fields that are not confirmed, and what their change would do.
+        CatalogueError: CONFLICT. It names the fields that are not confirmed, and the effects of their change.
     """
-    asked = await resource.asks(connection, before, fields)
+    effects = await resource.asks(connection, before, fields)
     errors = {
         field: [f"{' and '.join(whys)}. {_HOW_TO_CONFIRM.format(field)}"]
-        for field, whys in asked.items()
+        for field, whys in effects.items()
         if field not in editor.confirmed
     }
     if errors:
@@ -303,10 +304,10 @@ _HOW_TO_CONFIRM = "To change it all the same, confirm {0} (API: ?confirm={0}, co
 
 
 async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
-    """Whom a row names must be there, unless it named them before.
+    """Refuse references to rows that do not exist, unless the row had them before.
 
     Raises:
-        Problem: 422 naming the fields.
+        CatalogueError: INVALID. It names the fields.
     """
     errors = {}
     for reference in table.references:
@@ -321,7 +322,7 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
 
 
 async def _wrong_with(connection: Connection, reference: Reference, row: Row) -> str:
-    """What is wrong with a reference of a row; "" where nothing is."""
+    """The fault of a reference. Empty if it has none."""
     target, id_ = reference.table, row[reference.column]
     if reference.other_than and id_ == row.get(reference.other_than):
         return f"is the {target} itself"
@@ -340,21 +341,22 @@ async def check_parent(
 ) -> None:
     whose = table.parent_table
     if whose and not await edit.exists(source, whose, place[table.parent], or_archived=or_archived):
-        raise Problem(404, f"There is no such {whose}.", errors={table.parent: [f"is of no {whose}"]})
+        errors = {table.parent: [f"is of no {whose}"]}
+        raise CatalogueError(Kind.UNKNOWN, errors, f"There is no such {whose}.")
 
 
-def _taken(table: Table) -> Problem:
+def _taken(table: Table) -> CatalogueError:
     columns = table.unique or table.exclusive
     detail = f"There is another one with the same {', '.join(columns)}."
-    return Problem(409, detail, errors={column: ["is taken"] for column in columns})
+    return CatalogueError(Kind.CONFLICT, {column: ["is taken"] for column in columns}, detail)
 
 
-# Where things are
+# Places
 
 
 def found(row: Row | None, resource: Resource) -> Row:
     if row is None:
-        raise Problem(404, f"There is no such {resource.noun}.")
+        raise CatalogueError(Kind.UNKNOWN, {}, f"There is no such {resource.noun}.")
     return row
 
 
@@ -364,17 +366,18 @@ def path_of(resource: Resource, row: Row) -> str:
 
 
 def place_of(texts: Mapping[str, str], *columns: str) -> Row:
-    """The columns that name an object, or whose it is, out of their texts.
+    """The columns that name an object or its parent, read from their texts.
 
     Raises:
-        Problem: 404 where one is no id.
+        CatalogueError: UNKNOWN if one is not an id.
     """
     place: Row = {}
     for column in filter(None, columns):
         text = texts[column]
         place[column] = _read_host(text) if column == "host" else read_id(text)
         if place[column] is None:
-            raise Problem(404, f"There is none with the {column} {text[:50]!r}.")
+            detail = f"There is none with the {column} {text[:50]!r}."
+            raise CatalogueError(Kind.UNKNOWN, {}, detail)
     return place
 
 
@@ -382,10 +385,6 @@ def _read_host(text: str) -> str | None:
     return text if is_host(text) else None
 
 
-def etag(row: Row) -> str:
-    return f'"{row["version"]}"'
-
-
 def read_id(text: str) -> int | None:
-    """An id in a path; None where it is none."""
+    """An id, as it is written in a path. None if the text is not one."""
     return normalise.id_(text)

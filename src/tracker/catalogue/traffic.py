@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from starlette.routing import BaseRoute
 
-from tracker.api.catalogue import routes_of
-from tracker.api.http import query
-from tracker.api.http.query import choice
+from tracker import parameters
 from tracker.catalogue.fields import (
     Doubts,
     Fields,
@@ -85,10 +82,10 @@ RESOURCES = (
         ),
         Block,
         {
-            "offer_id": query.Id,
-            "affiliate_id": query.Id,
-            "field": choice(*_BLOCKABLE),
-            "value": query.Text,
+            "offer_id": parameters.Id,
+            "affiliate_id": parameters.Id,
+            "field": parameters.choice(*_BLOCKABLE),
+            "value": parameters.Text,
         },
     ),
     Resource(
@@ -96,7 +93,7 @@ RESOURCES = (
         "bot rule",
         Table("bot_rule", tuple(BotRule.model_fields)),
         BotRule,
-        {"field": choice("user_agent", "ip"), "value": query.Text},
+        {"field": parameters.choice("user_agent", "ip"), "value": parameters.Text},
     ),
     Resource(
         "network",
@@ -110,5 +107,3 @@ RESOURCES = (
         Network,
     ),
 )
-
-routes: list[BaseRoute] = [route for resource in RESOURCES for route in routes_of(resource)]

@@ -12,13 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import orjson
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from tracker.api.catalogue import PageQuery, query_model
-from tracker.api.http.body import validated
-from tracker.api.http.problems import Problem
-from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue.errors import CatalogueError
 from tracker.catalogue.resource import (
     WARNINGS,
     Editor,
@@ -31,9 +28,12 @@ from tracker.catalogue.resource import (
     path_of,
     place_of,
 )
+from tracker.catalogue.resources import RESOURCES
+from tracker.catalogue.validation import validated
 from tracker.commands.arguments import add_confirm, add_json, whole
 from tracker.domain.model import MAX_ID
 from tracker.errors import UserError
+from tracker.parameters import Query
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row
@@ -50,11 +50,7 @@ _PATHS = {
     "affiliate-postbacks": "affiliates/{affiliate_id}/postbacks",
 }
 """Where the API has what a command is about, unless under the command's own name."""
-_RESOURCES: dict[str, Resource] = {
-    resource.path: resource
-    for module in (offers, advertisers_affiliates, goals, traffic, links)
-    for resource in module.RESOURCES
-}
+_RESOURCES: dict[str, Resource] = {resource.path: resource for resource in RESOURCES}
 _READ_AT_ONCE = 1000
 
 _HOW_TO_WRITE = """\
@@ -107,7 +103,7 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
     if name in ("add", "set"):
         action.epilog = _HOW_TO_WRITE + "\n".join(map(_about, resource.fields.model_fields.items()))
     elif name == "list":
-        action.epilog = f"fields: {', '.join(_filters(resource))}"
+        action.epilog = f"fields: {', '.join(resource.parameters)}"
     if writes:
         action.add_argument(
             "--dry-run", action="store_true", help="say what would happen, and change nothing"
@@ -121,15 +117,11 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
     add_json(action)
 
 
-def _filters(resource: Resource) -> list[str]:
-    return [name for name in query_model(resource).model_fields if name not in PageQuery.model_fields]
-
-
 def run(settings: Settings, arguments: Namespace) -> int:
     try:
         asyncio.run(_run(settings, _resource(arguments.command), arguments))
-    except Problem as problem:
-        raise UserError(problem.detail) from None
+    except CatalogueError as error:
+        raise UserError(error.detail) from None
     return 0
 
 
@@ -154,9 +146,9 @@ class CatalogueRequest(NamedTuple):
 
     def editor(self) -> Editor:
         version = getattr(self.arguments, "version", None)
-        if_match = None if version is None else f'"{version}"'
         confirmed = frozenset(getattr(self.arguments, "confirm", ()))
-        return Editor(self.pool, _author(), if_match, self.arguments.dry_run, confirmed)
+        editor = Editor(self.pool, _author(), is_trial=self.arguments.dry_run, confirmed=confirmed)
+        return editor if version is None else editor._replace(expects=lambda current: current == version)
 
 
 async def _list(asked: CatalogueRequest) -> None:
@@ -164,8 +156,8 @@ async def _list(asked: CatalogueRequest) -> None:
     place = asked.place(table.parent)
     await check_parent(asked.pool, table, place, or_archived=True)
     given = {field: text for field, text, _ in asked.arguments.assignments}
-    query = validated(given, query_model(asked.resource))
-    equals = {**place, **query.model_dump(exclude={"page", "per_page"}, exclude_none=True)}
+    filters = create_model("Filters", __base__=Query, **asked.resource.parameters)
+    equals = {**place, **validated(given, filters).model_dump(exclude_none=True)}
     rows: list[Row] = []
     while True:
         page = await edit.page(asked.pool, table, equals, len(rows) // _READ_AT_ONCE + 1, _READ_AT_ONCE)

@@ -17,8 +17,8 @@ from typing import Annotated, Any, NamedTuple, TypeGuard, cast
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tracker.api.http.problems import Problem
-from tracker.catalogue import advertisers_affiliates, goals, links, offers, traffic
+from tracker.catalogue import resources
+from tracker.catalogue.errors import CatalogueError
 from tracker.catalogue.fields import Fields
 from tracker.catalogue.resource import Editor, Resource, change_row, create_row, implied, path_of
 from tracker.domain.model import MAX_ID
@@ -59,8 +59,7 @@ class _UndoneError(Exception):
 
 RESOURCES = tuple(
     resource
-    for module in (advertisers_affiliates, offers, goals, traffic, links)
-    for resource in module.RESOURCES
+    for resource in resources.RESOURCES
     if not resource.mint  # secrets are made here, and shown once
 )
 """What a catalogue consists of."""
@@ -164,8 +163,8 @@ class _Bringing:
                     await step(place, entry)
                 except _UnclearError as error:
                     self.errors.append(f"{entry.where}: {error}")
-                except Problem as problem:
-                    self.errors += _told(entry, problem)
+                except CatalogueError as error:
+                    self.errors += _lines(entry, error)
 
     async def warn(self) -> None:
         """Say what objects will not do, now that all that belongs to them is there."""
@@ -365,7 +364,7 @@ def _replacing(old: Any, new: Any) -> Any:
     return dict.fromkeys(old) | {name: _replacing(old.get(name), value) for name, value in new.items()}
 
 
-def _told(entry: Entry, problem: Problem) -> list[str]:
-    if not problem.errors:
-        return [f"{entry.where}: {problem.detail}"]
-    return [f"{entry.where}: {field} {why}" for field, whys in problem.errors.items() for why in whys]
+def _lines(entry: Entry, error: CatalogueError) -> list[str]:
+    if not error.errors:
+        return [f"{entry.where}: {error.detail}"]
+    return [f"{entry.where}: {field} {why}" for field, whys in error.errors.items() for why in whys]

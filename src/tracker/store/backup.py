@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from tracker.store.db import BACKUP_GATE, Connection, connect
+from tracker.store import locks
+from tracker.store.db import Connection, connect
 
 
 class WritersBusy(Exception):  # noqa: N818 - a state of theirs, and nobody's error
@@ -27,7 +28,7 @@ async def writers_held(dsn: str, patience: float) -> AsyncIterator[None]:
     try:
         await connection.execute(f"SET lock_timeout = {int(patience * 1000)}")
         try:
-            await connection.execute("SELECT pg_advisory_lock($1)", BACKUP_GATE)
+            await locks.take(connection, locks.Lock.BACKUP_GATE)
         except asyncpg.LockNotAvailableError as error:
             raise WritersBusy from error
         yield

@@ -7,10 +7,6 @@ from typing import TypeAlias
 
 import asyncpg
 
-BACKUP_GATE = 0x7C1C_0003
-"""Advisory lock that a writer holds, shared, from before its commit until the stream has its acknowledgement;
-a backup takes it alone, and then nothing is stored that still waits on the stream."""
-
 STATEMENT_TIMEOUT_SECONDS = 30
 """Longest statement of a pool's connections, so that one bad query cannot hold the readers up."""
 

@@ -8,12 +8,12 @@ from importlib.resources import files
 
 import asyncpg
 
+from tracker.store import locks
 from tracker.store.clicks import partitions
 from tracker.store.db import REFUSED, Connection, Pool, connect
+from tracker.store.locks import Lock
 
 _log = logging.getLogger(__name__)
-
-_LOCK = 0x7C1C_0001  # one migrating process at a time
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS migration (
@@ -82,15 +82,15 @@ async def _lock(connection: Connection) -> None:
     """Wait until nobody else migrates this database. Our server process ends within a second of us."""
     with suppress(REFUSED):  # the server's system cannot tell it of that
         await connection.execute("SET client_connection_check_interval = '1s'")
-    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+    if await locks.try_to_take(connection, Lock.MIGRATION):
         return
-    for holder in await connection.fetch(_HOLDER, _LOCK):
+    for holder in await connection.fetch(_HOLDER, Lock.MIGRATION):
         _log.warning(
             "waiting for another migration of this database to end: server process %d, since %s",
             holder["pid"],
             f"{holder['backend_start']:%Y-%m-%dT%H:%M:%SZ}",
         )
-    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await locks.take(connection, Lock.MIGRATION)
 
 
 async def _apply(connection: Connection, name: str) -> None:

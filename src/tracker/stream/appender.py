@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from tracker.domain import caps
 from tracker.domain.model import Click
+from tracker.stream import keys
 from tracker.stream.connection import Connection, RefusedError, Script
 from tracker.stream.partitions import partition_of
 from tracker.stream.record import (
@@ -114,12 +115,12 @@ class Appender:
         self._connection = Connection(url)
         self._memory = memory
         self._room = b"0"  # known once the server has been asked
-        self._stream = b"clicks:{%d}" % partition
-        self._lane = b"lane:{%d}:" % partition
-        self._edges = b"edges:{%d}" % partition
-        self._remembered = b"remembered:{%d}" % partition
-        self._cap = b"cap:{%d}:" % partition
-        self._prefixes = (b"unique:{%d}:" % partition, self._cap, b"ledger:{%d}:" % partition)
+        self._stream = keys.clicks(partition)
+        self._lane = keys.lane_prefix(partition)
+        self._edges = keys.edges(partition)
+        self._remembered = keys.remembered(partition)
+        self._cap = keys.cap_prefix(partition)
+        self._prefixes = (keys.unique_prefix(partition), self._cap, keys.ledger_prefix(partition))
         self._edge = edge.encode()
         self._busy = asyncio.Lock()
         self._has_sent = False

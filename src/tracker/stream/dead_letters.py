@@ -6,15 +6,15 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Self
 
-import redis.asyncio
-
 from tracker.errors import UserError
 from tracker.settings import MAX_PARTITIONS
-from tracker.stream import ledger_scripts
+from tracker.stream import keys, ledger_scripts
+from tracker.stream.client import open_client
 from tracker.stream.record import hash_of
 
 _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
 _CHUNK = 500
+_PATIENCE_SECONDS = 5  # a chunk of hostile records is large
 
 
 class NoSuchLetterError(UserError):
@@ -54,8 +54,7 @@ class DeadLetters:
     """The dead letters of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = redis.asyncio.Redis.from_url(url, protocol=2, socket_connect_timeout=2)
+        self._client = open_client(url, socket_timeout=_PATIENCE_SECONDS)
         self._replay = self._client.register_script(ledger_scripts.script("replay.lua"))
         self._drop = self._client.register_script(ledger_scripts.script("drop.lua"))
 
@@ -68,13 +67,13 @@ class DeadLetters:
     async def all(self) -> AsyncIterator[DeadLetter]:
         """Those that are there now, by partition, oldest first; not those that die while this goes on."""
         for partition in range(MAX_PARTITIONS):
-            if newest := await self._client.xrevrange(_stream(partition), count=1):
+            if newest := await self._client.xrevrange(keys.dead(partition), count=1):
                 async for letter in self._upto(partition, newest[0][0]):
                     yield letter
 
     async def _upto(self, partition: int, newest: bytes) -> AsyncIterator[DeadLetter]:
         after = b"-"
-        while entries := await self._client.xrange(_stream(partition), after, newest, count=_CHUNK):
+        while entries := await self._client.xrange(keys.dead(partition), after, newest, count=_CHUNK):
             for place, fields in entries:
                 yield DeadLetter(partition, place, fields)
             if place == newest:
@@ -91,23 +90,19 @@ class DeadLetters:
         if match is None:
             raise NoSuchLetterError(f"{id_!r} is no id of a dead letter: those look like 0:1764086401234-0")
         partition, place = int(match[1]), match[2].encode()
-        entries = await self._client.xrange(_stream(partition), place, place) if _fits(place) else []
+        entries = await self._client.xrange(keys.dead(partition), place, place) if _fits(place) else []
         if not entries:
             raise NoSuchLetterError(f"there is no dead letter {id_}: replayed or dropped already?")
         return DeadLetter(partition, *entries[0])
 
     async def replay(self, letter: DeadLetter) -> bool:
         """Put it back on the stream as it was there, for the writers to try again; False if it has gone."""
-        keys = [_stream(letter.partition), b"clicks:{%d}" % letter.partition]
-        return bool(await self._replay(keys, _arguments(letter)))
+        streams = [keys.dead(letter.partition), keys.clicks(letter.partition)]
+        return bool(await self._replay(streams, _arguments(letter)))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Give it up for good; False if it has gone."""
-        return bool(await self._drop([_stream(letter.partition)], _arguments(letter)))
-
-
-def _stream(partition: int) -> bytes:
-    return b"dead:{%d}" % partition
+        return bool(await self._drop([keys.dead(letter.partition)], _arguments(letter)))
 
 
 def _fits(place: bytes) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Self
-
-import redis.asyncio
 
 from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.settings import MAX_PARTITIONS
+from tracker.stream import keys
+from tracker.stream.client import open_client
 
 MINUTE = 60_000
 """Milliseconds."""
@@ -24,7 +24,6 @@ LEDGER_HOURS = 40 * 24
 UNKNOWN = 0
 """The minute under which entries are counted whose hash cannot be read."""
 
-_SLOTS = b"slots:{0}"  # the run id of the edge that a slot belongs to
 _LOOKED_AT = 1_000  # entries from the stream's beginning
 _CHUNK = 1_000  # entries of a recount that are read at a time
 _PARTITIONS = range(MAX_PARTITIONS)  # one that was given up may have counts, and clicks, still
@@ -91,10 +90,7 @@ class StreamLedger:
     """Reads the ledger of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = redis.asyncio.Redis.from_url(
-            url, protocol=2, socket_connect_timeout=2, socket_timeout=5
-        )
+        self._client = open_client(url, socket_timeout=5)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,11 +108,11 @@ class StreamLedger:
         fields: list[tuple[int, dict[bytes, bytes]]] = []
         for partition in await self._with_anything(hours):
             async with self._client.pipeline(transaction=True) as pipe:
-                pipe.xlen(b"clicks:{%d}" % partition)
-                pipe.xlen(b"dead:{%d}" % partition)
-                pipe.hgetall(b"edges:{%d}" % partition)
+                pipe.xlen(keys.clicks(partition))
+                pipe.xlen(keys.dead(partition))
+                pipe.hgetall(keys.edges(partition))
                 for hour in hours:
-                    pipe.hgetall(_ledger(partition, hour))
+                    pipe.hgetall(keys.ledger(partition, hour))
                 clicks, dead, edges, *counted = await pipe.execute()
             waiting, buried = waiting + clicks, buried + dead
             heartbeats += _heartbeats(partition, edges)
@@ -125,7 +121,7 @@ class StreamLedger:
 
     async def recount(self) -> Recount:
         """Count the entries on the streams themselves, one by one."""
-        return Recount(await self._minutes_of("clicks"), await self._minutes_of("dead"))
+        return Recount(await self._minutes_of(keys.clicks), await self._minutes_of(keys.dead))
 
     async def complete_until(self, since: int | None = None) -> int | None:
         """The time before which every click is stored: Unix milliseconds, or None where nothing is known.
@@ -133,9 +129,9 @@ class StreamLedger:
         Edges first, then the streams: a click before an edge's word that was not stored then is found on
         a stream, or is stored by now. `since`, an earlier answer, spares reading the hours before it.
         """
-        edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
+        edges = await self._each(lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
         firsts = await self._each(
-            lambda pipe, partition: pipe.xrange(b"clicks:{%d}" % partition, count=_LOOKED_AT)
+            lambda pipe, partition: pipe.xrange(keys.clicks(partition), count=_LOOKED_AT)
         )
         bounds: list[int] = []
         for partition, entries in enumerate(firsts):
@@ -152,32 +148,32 @@ class StreamLedger:
     async def forget(self, heartbeats: Iterable[Heartbeat]) -> None:
         """Take back words that nobody will renew."""
         for heartbeat in heartbeats:
-            await self._client.hdel(b"edges:{%d}" % heartbeat.partition, heartbeat.field)
+            await self._client.hdel(keys.edges(heartbeat.partition), heartbeat.field)
 
     async def heartbeats_here(self, partition: int) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the words of all edges on one partition."""
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.hgetall(b"edges:{%d}" % partition)
+            pipe.hgetall(keys.edges(partition))
             time, edges = await pipe.execute()
         return _millis_of_time(time), _heartbeats(partition, edges)
 
     async def owner(self, slot: int, run: str) -> str:
         """The run id of the edge that a slot belongs to: this one, if it belonged to nobody."""
-        owner: bytes | None = await self._client.hget(_SLOTS, slot)
+        owner: bytes | None = await self._client.hget(keys.SLOTS, slot)
         if owner is None:
-            await self._client.hsetnx(_SLOTS, slot, run)
-            owner = await self._client.hget(_SLOTS, slot)
+            await self._client.hsetnx(keys.SLOTS, slot, run)
+            owner = await self._client.hget(keys.SLOTS, slot)
         return owner.decode() if owner else run
 
     async def take_slot(self, slot: int, run: str) -> None:
         """Let a slot belong to another edge: the one that it belonged to is dead."""
-        await self._client.hset(_SLOTS, slot, run)
+        await self._client.hset(keys.SLOTS, slot, run)
 
     async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
         """The stream server's clock, and the words of all edges."""
         now = _millis_of_time(await self._client.time())
-        edges = await self._each(lambda pipe, partition: pipe.hgetall(b"edges:{%d}" % partition))
+        edges = await self._each(lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
         heartbeats = [
             heartbeat for partition in _PARTITIONS for heartbeat in _heartbeats(partition, edges[partition])
         ]
@@ -190,7 +186,7 @@ class StreamLedger:
         hours = range(max(first, 0), last + 1)
         async with self._client.pipeline(transaction=False) as pipe:
             for hour in hours:
-                pipe.hgetall(_ledger(partition, hour))
+                pipe.hgetall(keys.ledger(partition, hour))
             counts = _counts(zip(hours, await pipe.execute(), strict=True))
         return [minute * MINUTE for minute in sorted(counts) if counts[minute].in_flight > 0][:1]
 
@@ -198,11 +194,11 @@ class StreamLedger:
         """The partitions that hold anything, or have counts of these hours."""
         found = await self._each(
             lambda pipe, partition: pipe.exists(
-                *(b"%b:{%d}" % (kind, partition) for kind in (b"edges", b"clicks", b"dead")),
-                *(_ledger(partition, hour) for hour in hours),
+                *(key(partition) for key in (keys.edges, keys.clicks, keys.dead)),
+                *(keys.ledger(partition, hour) for hour in hours),
             )
         )
-        return [partition for partition, keys in enumerate(found) if keys]
+        return [partition for partition, existing in enumerate(found) if existing]
 
     async def _each(self, ask: Any) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
@@ -211,18 +207,14 @@ class StreamLedger:
             replies: list[Any] = await pipe.execute()
         return replies
 
-    async def _minutes_of(self, kind: str) -> Counter[int]:
+    async def _minutes_of(self, stream: Callable[[int], bytes]) -> Counter[int]:
         minutes: Counter[int] = Counter()
         for partition in _PARTITIONS:
             after = b"-"
-            while entries := await self._client.xrange(f"{kind}:{{{partition}}}", after, count=_CHUNK):
+            while entries := await self._client.xrange(stream(partition), after, count=_CHUNK):
                 minutes.update((_millis(fields) or UNKNOWN) // MINUTE for fields in _fields(entries))
                 after = b"(" + entries[-1][0]
         return minutes
-
-
-def _ledger(partition: int, hour: int) -> bytes:
-    return b"ledger:{%d}:%d" % (partition, hour)
 
 
 def _counts(hours: Iterable[tuple[int, dict[bytes, bytes]]]) -> dict[int, Counts]:

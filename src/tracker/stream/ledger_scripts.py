@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from tracker.domain.click_id import millis_of
+from tracker.stream import keys
 from tracker.stream.ledger import LEDGER_HOURS
 from tracker.stream.record import hash_of
 
@@ -22,7 +23,7 @@ def script(name: str) -> str:
 
 def first_arguments(partition: int) -> tuple[bytes, int]:
     """What count.lua wants to know."""
-    return b"ledger:{%d}:" % partition, LEDGER_HOURS * 3600
+    return keys.ledger_prefix(partition), LEDGER_HOURS * 3600
 
 
 def minute_of(fields: dict[bytes, bytes]) -> int:

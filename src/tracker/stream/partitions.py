@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import redis.asyncio
-
 from tracker.settings import MAX_PARTITIONS
+from tracker.stream import keys
+from tracker.stream.client import open_client
 
 
 def partition_of(visitor_key: int, partitions: int) -> int:
@@ -20,12 +18,11 @@ async def waiting(url: str) -> dict[int, int]:
     Raises:
         UNREACHABLE: the server cannot be asked.
     """
-    client: Any
     async with (
-        redis.asyncio.Redis.from_url(url, protocol=2, socket_connect_timeout=2, socket_timeout=2) as client,
+        open_client(url) as client,
         client.pipeline(transaction=False) as pipe,
     ):
         for partition in range(MAX_PARTITIONS):
-            pipe.xlen(b"clicks:{%d}" % partition)
+            pipe.xlen(keys.clicks(partition))
         lengths = await pipe.execute()
     return {partition: length for partition, length in enumerate(lengths) if length}

@@ -7,14 +7,15 @@ appended twice by a call whose answer was lost, is done once: by its hash.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import orjson
-import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tracker.domain.postback import Postback, Source, read_postback
+from tracker.stream import keys
+from tracker.stream.client import open_client
 from tracker.stream.record import Undecodable
 
 VERSION = b"\x01"
@@ -23,10 +24,9 @@ VERSION = b"\x01"
 MAX_BYTES = 100 << 20
 """Most bytes of postbacks that wait on the stream: strangers may call, and clicks need memory."""
 
-_STREAM, _BYTES, _DEAD = b"postbacks:{0}", b"postback-bytes:{0}", b"dead-postbacks:{0}"
+_COUNTED = [keys.POSTBACKS, keys.POSTBACK_BYTES]  # KEYS of both scripts
 _ENTRY_BYTES = 100  # of the server's own for each, about
 _CONNECTIONS = 8
-_CALL_SECONDS = 2.0
 _RECORD, _REASON = b"r", b"reason"
 _APPEND = """
 local bytes = #ARGV[1] + tonumber(ARGV[2])
@@ -83,17 +83,11 @@ class PostbackStream:
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
+        self._client = open_client(
             url,
-            protocol=2,
-            max_connections=_CONNECTIONS,
-            timeout=_CALL_SECONDS,
-            socket_connect_timeout=_CALL_SECONDS,
-            socket_timeout=_CALL_SECONDS,
+            connections=_CONNECTIONS,
             retry=Retry(NoBackoff(), 1),  # of a connection that has gone: harmless, as said above
         )
-        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = redis.asyncio.Redis.from_pool(pool)
         self._append = self._client.register_script(_APPEND)
         self._remove = self._client.register_script(_REMOVE)
 
@@ -108,28 +102,28 @@ class PostbackStream:
 
     async def append(self, postback: Postback) -> None:
         """Append one; when this returns, it is as safe as the server's settings make it."""
-        await self._append([_STREAM, _BYTES], [encode(postback), _ENTRY_BYTES, MAX_BYTES])
+        await self._append(_COUNTED, [encode(postback), _ENTRY_BYTES, MAX_BYTES])
 
     async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
         """The oldest that are there; waits so long (less than a call may take) for the first one."""
         block = None if block_seconds is None else int(block_seconds * 1000)
-        reply = await self._client.xread({_STREAM: b"0"}, count=count, block=block)
+        reply = await self._client.xread({keys.POSTBACKS: b"0"}, count=count, block=block)
         return [Delivery(id_, fields.get(_RECORD, b"")) for id_, fields in reply[0][1]] if reply else []
 
     async def remove(self, ids: list[bytes]) -> None:
         """Take off what is stored. Done twice, it changes nothing."""
-        await self._remove([_STREAM, _BYTES], [_ENTRY_BYTES, *ids])
+        await self._remove(_COUNTED, [_ENTRY_BYTES, *ids])
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move what cannot be stored to a stream of its own, with the reason."""
         async with self._client.pipeline(transaction=True) as pipe:
-            pipe.xadd(_DEAD, {_RECORD: delivery.record, _REASON: reason})
-            await self._remove([_STREAM, _BYTES], [_ENTRY_BYTES, delivery.id], client=pipe)
+            pipe.xadd(keys.DEAD_POSTBACKS, {_RECORD: delivery.record, _REASON: reason})
+            await self._remove(_COUNTED, [_ENTRY_BYTES, delivery.id], client=pipe)
             await pipe.execute()
 
     async def buried(self, count: int) -> list[tuple[Delivery, str]]:
         """The last so many that were buried, newest first, and why."""
-        entries = await self._client.xrevrange(_DEAD, count=count)
+        entries = await self._client.xrevrange(keys.DEAD_POSTBACKS, count=count)
         return [
             (Delivery(id_, fields[_RECORD]), fields[_REASON].decode(errors="replace"))
             for id_, fields in entries
@@ -138,7 +132,7 @@ class PostbackStream:
     async def waiting(self) -> tuple[int, int]:
         """How many are on the stream, and how many are buried."""
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.xlen(_STREAM)
-            pipe.xlen(_DEAD)
+            pipe.xlen(keys.POSTBACKS)
+            pipe.xlen(keys.DEAD_POSTBACKS)
             waiting, buried = await pipe.execute()
         return waiting, buried

@@ -10,6 +10,8 @@ from throttled.asyncio.rate_limiter.gcra import RedisLimitAtomicAction
 from throttled.exceptions import StoreUnavailableError
 
 from tracker.domain.rates import Rate
+from tracker.stream import keys
+from tracker.stream.client import OPTIONS
 
 UNREACHABLE: tuple[type[Exception], ...] = (StoreUnavailableError, OSError, TimeoutError)
 """What taking a turn raises while the server cannot count: it is away, too slow, or full."""
@@ -30,8 +32,7 @@ class Limiter:
     """Counts by key; a key expires as soon as all of its rate is free again."""
 
     def __init__(self, url: str) -> None:
-        timeouts = {"protocol": 2, "socket_connect_timeout": 2, "socket_timeout": 2}
-        backend = RedisStoreBackend(url, {"CONNECTION_POOL_KWARGS": timeouts})
+        backend = RedisStoreBackend(url, {"CONNECTION_POOL_KWARGS": OPTIONS})
         # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
         self._client: Any = backend.get_client()
         self._action = RedisLimitAtomicAction(backend)
@@ -44,7 +45,7 @@ class Limiter:
         """
         interval = rate.seconds / rate.requests
         async with asyncio.timeout(_PATIENCE):
-            refused, *left = await self._action.do([f"rate:{{0}}:{whose}"], [interval, rate.requests, 1])
+            refused, *left = await self._action.do([keys.rate(whose)], [interval, rate.requests, 1])
         return Turn(bool(refused), int(left[0]), left[1], left[2])
 
     async def close(self) -> None:

@@ -10,15 +10,15 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from itertools import islice
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from tracker.domain.model import fast
-from tracker.stream import ledger_scripts
+from tracker.stream import keys, ledger_scripts
+from tracker.stream.client import open_client
 from tracker.stream.connection import Argument, Connection, RefusedError, Script
 
 GROUP = b"writers"
@@ -56,19 +56,18 @@ class Reader:
     def __init__(self, url: str, slot: int, partition: int = 0) -> None:
         # Not repeated by the client: a read whose reply was lost has moved entries into the backlog, and
         # whoever reads on from there would leave them behind.
-        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = redis.asyncio.Redis.from_url(
+        self._client = open_client(
             url,
-            protocol=2,
             health_check_interval=30,
             retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=PATIENCE_SECONDS,
             socket_timeout=PATIENCE_SECONDS,
         )
         self._connection = Connection(url)  # for what is done to every click
-        self._stream = b"clicks:{%d}" % partition
-        self._dead = b"dead:{%d}" % partition
-        self._locks = b"writer:{%d}:" % partition
-        self._lock = self._locks + b"%d" % slot
+        self._stream = keys.clicks(partition)
+        self._dead = keys.dead(partition)
+        self._slots = keys.writer_prefix(partition)
+        self._slot = keys.writer(partition, slot)
         self._consumer = _CONSUMER + b"%d" % slot
         self._token = secrets.token_hex(8)
         self._first_arguments = ledger_scripts.first_arguments(partition)
@@ -91,14 +90,14 @@ class Reader:
         """
         millis = int(seconds * 1000)
         try:
-            if await self._client.set(self._lock, self._token, px=millis, nx=True):
+            if await self._client.set(self._slot, self._token, px=millis, nx=True):
                 return True
         except OutOfMemoryError:
             return True
-        return bool(await self._client.eval(_EXTEND, 1, self._lock, self._token, millis))
+        return bool(await self._client.eval(_EXTEND, 1, self._slot, self._token, millis))
 
     async def release_slot(self) -> None:
-        await self._client.eval(_RELEASE, 1, self._lock, self._token)
+        await self._client.eval(_RELEASE, 1, self._slot, self._token)
 
     async def create_group(self) -> None:
         """Create the group at the stream's beginning, so that what came before it is read too."""
@@ -117,7 +116,7 @@ class Reader:
 
         `free_seconds` is for those of consumers whose slot nobody holds, `any_seconds` for all.
         """
-        arguments = (GROUP, self._consumer, _CONSUMER, self._locks, min(count, _PAGE))
+        arguments = (GROUP, self._consumer, _CONSUMER, self._slots, min(count, _PAGE))
         times = (int(seconds * 1000) for seconds in (free_seconds, any_seconds))
         reply = await self._take_over([self._stream], [*arguments, *times])
         return [_delivery(id_, flat) for id_, flat in reply]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 import orjson
-import redis.asyncio
 
 from tracker.domain.postback import RefusedPostback
+from tracker.stream import keys
+from tracker.stream.client import open_client
 
 KEPT = 2_000
 """How many wait for a worker, about."""
 MAX_BYTES = 8_192
 """Most bytes of a record; one that is longer is left out. So all of them take less than 20 MB."""
 
-_STREAM = b"refused-postbacks:{0}"
 _RECORD = b"r"
 
 
@@ -23,10 +23,7 @@ class RefusedStream:
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-        self._client: Any = redis.asyncio.Redis.from_url(
-            url, protocol=2, socket_connect_timeout=2, socket_timeout=2
-        )
+        self._client = open_client(url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,17 +40,17 @@ class RefusedStream:
             for one in refused:
                 record = orjson.dumps(tuple(one))
                 if len(record) <= MAX_BYTES:
-                    pipe.xadd(_STREAM, {_RECORD: record}, maxlen=KEPT, approximate=True)
+                    pipe.xadd(keys.REFUSED_POSTBACKS, {_RECORD: record}, maxlen=KEPT, approximate=True)
             await pipe.execute()
 
     async def oldest(self, count: int) -> list[tuple[bytes, RefusedPostback | None]]:
         """The oldest that are there, by their ids; None for what cannot be read."""
-        entries = await self._client.xrange(_STREAM, count=count)
+        entries = await self._client.xrange(keys.REFUSED_POSTBACKS, count=count)
         return [(id_, _decoded(fields.get(_RECORD, b""))) for id_, fields in entries]
 
     async def remove(self, ids: list[bytes]) -> None:
         """Take off what is logged. Done twice, it changes nothing."""
-        await self._client.xdel(_STREAM, *ids)
+        await self._client.xdel(keys.REFUSED_POSTBACKS, *ids)
 
 
 def _decoded(record: bytes) -> RefusedPostback | None:

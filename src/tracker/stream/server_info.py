@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import redis.asyncio
 from redis.exceptions import ResponseError
+
+from tracker.stream.client import open_client
 
 
 class StreamFacts(NamedTuple):
@@ -26,10 +27,7 @@ async def ask(url: str) -> StreamFacts:
     Raises:
         UNREACHABLE: it cannot be asked.
     """
-    client: Any
-    async with redis.asyncio.Redis.from_url(
-        url, decode_responses=True, socket_connect_timeout=2, socket_timeout=2
-    ) as client:
+    async with open_client(url, decode_responses=True) as client:
         server = await client.info("server")
         try:
             config = await client.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")

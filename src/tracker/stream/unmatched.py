@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import redis.asyncio
+from tracker.stream import keys
+from tracker.stream.client import open_client
 
 KEPT = 10_000
 """How many orphans the log holds, about."""
-
-_STREAM = b"orphans:{0}"
 
 
 class Orphan(NamedTuple):
@@ -28,7 +27,7 @@ class OrphanStream:
     """The log on the stream server."""
 
     def __init__(self, url: str) -> None:
-        self._client = _client(url)
+        self._client = open_client(url)
 
     async def append(self, orphans: Iterable[Orphan]) -> None:
         """Log some more, oldest first.
@@ -38,7 +37,7 @@ class OrphanStream:
         """
         async with self._client.pipeline(transaction=False) as pipe:
             for orphan in orphans:
-                pipe.xadd(_STREAM, _fields(orphan), maxlen=KEPT, approximate=True)
+                pipe.xadd(keys.UNMATCHED, _fields(orphan), maxlen=KEPT, approximate=True)
             await pipe.execute()
 
     async def close(self) -> None:
@@ -51,13 +50,8 @@ async def read(url: str, count: int) -> list[Orphan]:
     Raises:
         UNREACHABLE: they cannot be read.
     """
-    async with _client(url) as client:
-        return [_orphan(fields) for _, fields in await client.xrevrange(_STREAM, count=count)]
-
-
-def _client(url: str) -> Any:
-    # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
-    return redis.asyncio.Redis.from_url(url, protocol=2, socket_connect_timeout=2, socket_timeout=2)
+    async with open_client(url) as client:
+        return [_orphan(fields) for _, fields in await client.xrevrange(keys.UNMATCHED, count=count)]
 
 
 def _fields(orphan: Orphan) -> dict[str, bytes]:

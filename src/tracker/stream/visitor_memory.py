@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
-import redis.asyncio
 from redis.exceptions import ResponseError
 
 from tracker.settings import Settings
+from tracker.stream import keys
+from tracker.stream.client import open_client
 
 _ASSUMED = 256 << 20  # maxmemory of a server that says nothing of its memory
 _HOUR = 3600  # seconds
@@ -55,10 +56,7 @@ async def in_use(url: str, memory: VisitorMemory) -> InUse:
     Raises:
         UNREACHABLE: the server cannot be asked.
     """
-    client: Any
-    async with redis.asyncio.Redis.from_url(
-        url, protocol=2, socket_connect_timeout=2, socket_timeout=2
-    ) as client:
+    async with open_client(url) as client:
         try:
             info = await client.info("memory")
         except ResponseError:  # a hosted server that keeps it to itself
@@ -66,8 +64,8 @@ async def in_use(url: str, memory: VisitorMemory) -> InUse:
         seconds, _ = await client.time()
         async with client.pipeline(transaction=False) as pipe:
             for partition in range(memory.partitions):
-                pipe.hgetall(b"remembered:{%d}:parts" % partition)
-                pipe.get(b"remembered:{%d}" % partition)
+                pipe.hgetall(keys.remembered_parts(partition))
+                pipe.get(keys.remembered(partition))
             told = await pipe.execute()
     takes = [_not_free(parts, seconds // _HOUR) for parts in told[::2]]
     closed = sum([len((last or b"").split(b" ", 2)[-1]) for last in told[1::2]])

@@ -1,4 +1,4 @@
-"""Creating clicks: those that did not come over a tracking link."""
+"""Creates clicks that did not come over a tracking link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.clicks import creator as creation
 from tracker.api.clicks.create_schema import (
@@ -25,21 +25,21 @@ from tracker.api.clicks.create_schema import (
 )
 from tracker.api.clicks.creator import CreatedClick, Creator, NotStoredYet, Unknown
 from tracker.api.clicks.endpoints import PATH
-from tracker.api.http.auth import authorize, require
-from tracker.api.http.body import JSON, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.auth import require
+from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.problems import RETRY_AFTER, SECURITY_HEADERS, Problem, invalid
-from tracker.api.http.query import ZoneQuery, read_query
+from tracker.catalogue.validation import validated
 from tracker.domain.click_id import millis_of
+from tracker.reading.query import ZoneQuery
 from tracker.store.clicks.columns import local_second
 from tracker.store.clicks.idempotency import Conflict
 from tracker.stream.appender import AppendError
 
 EARLIEST = 946_684_800
-"""The first second that a click may be of: 2000-01-01 UTC."""
+"""The first second of a click: 2000-01-01 UTC."""
 
 MAX_BODY = 1 << 20
-"""Longest body, in bytes: a hundred clicks with all that they may say."""
+"""Longest body, in bytes: a hundred clicks with all their fields."""
 
 _SCOPE, _BACKFILL_SCOPE = "clicks:write", "clicks:backfill"
 _KEY_HEADER = "Idempotency-Key"
@@ -47,54 +47,53 @@ _KEY_HEADER = "Idempotency-Key"
 _log = logging.getLogger(__name__)
 
 _STREAM_AWAY = (
-    "The stream cannot take clicks now. Repeat the request, with the same keys; nothing is done twice."
+    "The stream cannot take clicks now. Repeat the request with the same keys. Nothing is done twice."
 )
 _NOT_STORED = (
-    "The clicks are recorded and will be stored, but no worker has done so yet. For the answer repeat the "
-    "request, with the same keys; nothing is done twice."
+    "The clicks are recorded and will be stored, but no worker has stored them yet. Repeat the request with "
+    "the same keys for the answer. Nothing is done twice."
 )
 
 
-@documented.validate(
+@endpoint(
+    scope=_SCOPE,
     query=ZoneQuery,
     headers=CreateHeaders,
-    json=CreateClicks,
-    resp=responses(Created, 400, 401, 403, 413, 415, 422, 503, status=201),
-    security=needs(_SCOPE),
-    tags=["Clicks"],
-    operation_id="create_clicks",
-    skip_validation=True,
+    body=Body(CreateClicks, most=MAX_BODY),
+    returns=Created,
+    status=201,
+    tag="Clicks",
 )
-async def create_clicks(request: Request) -> Response:
+async def create_clicks(call: Call[ZoneQuery]) -> Response:
     """Create clicks
 
-    By the rules of a tracking link: targeting, caps, uniqueness, fallbacks and bots all apply, and what they
-    refuse is a result (`status`, `reason`). If anything in the request cannot be read, or is of no offer or
-    affiliate, nothing of it is created. Answered clicks are stored. After any other answer, or none, repeat
-    the request with the same Idempotency-Key, or the same dedupe_key (or legacy_id) in each click: it creates
-    what is missing and answers as if it were the first; without such a key it may create clicks twice.
+    The rules of a tracking link apply: targeting, caps, uniqueness, fallbacks and bots. A click that they
+    refuse is a result with its `status` and `reason`. If a field cannot be read or an offer or affiliate is
+    unknown, no click is created. With the answer 201 the clicks are stored. After any other answer or none,
+    repeat the request with the same Idempotency-Key. The same dedupe_key or legacy_id in each click works
+    too. The repeat creates the missing clicks and gets the answer of the first request. Without a key it may
+    create clicks twice.
     """
-    token = await authorize(request, _SCOPE)
-    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    key = request_key(request)
-    asked = _read_asked(await read_object(request, JSON, most=MAX_BODY))
-    if any(click.created_at is not None for click in asked.clicks):
-        require(token, _BACKFILL_SCOPE)
-    _check(asked, zone)
-    described = [click.described(zone) for click in asked.clicks]
+    zone = call.query.zone(call.network_zone)
+    key = request_key(call.request)
+    batch = _read_clicks(await call.object())
+    if any(click.created_at is not None for click in batch.clicks):
+        require(call.token, _BACKFILL_SCOPE)
+    _check(batch, zone)
+    described = [click.described(zone) for click in batch.clicks]
     digest = sha256(b"".join(click.digest for click in described)).digest()
-    creator: Creator = request.app.state.creator
-    created = await _create(creator, creation.Request(token.id, key, digest, described), asked)
+    creator: Creator = call.state.creator
+    created = await _create(creator, creation.Request(call.token.id, key, digest, described), batch)
     rows = [_row(click, zone) for click in created]
-    body = orjson.dumps({"data": rows} if asked.is_list else rows[0])
+    body = orjson.dumps({"data": rows} if batch.is_list else rows[0])
     return Response(body, 201, SECURITY_HEADERS, "application/json")
 
 
-routes: list[BaseRoute] = [Route(PATH, create_clicks, methods=["POST"])]
+routes: list[Route] = [Route(PATH, create_clicks, methods=["POST"])]
 
 
 class _ClicksRequest(NamedTuple):
-    """The clicks of a body: one by itself, or a list."""
+    """The clicks of a body: a single one or a list."""
 
     clicks: Sequence[NewClick]
     is_list: bool
@@ -103,43 +102,43 @@ class _ClicksRequest(NamedTuple):
         return f"clicks.{place}.{field}" if self.is_list else field
 
 
-def _read_asked(body: dict[str, object]) -> _ClicksRequest:
+def _read_clicks(body: dict[str, object]) -> _ClicksRequest:
     if "clicks" in body:
         return _ClicksRequest(validated(body, NewClicks).clicks, True)
     return _ClicksRequest([validated(body, NewClick)], False)
 
 
 def request_key(request: Request) -> str | None:
-    """What a request is known by when it is repeated.
+    """The Idempotency-Key of a request.
 
     Raises:
-        Problem: 422 where that cannot be a key.
+        Problem: 422 for an invalid key.
     """
-    given = request.headers.getlist(_KEY_HEADER)
-    if len(given) > 1:
+    values = request.headers.getlist(_KEY_HEADER)
+    if len(values) > 1:
         raise invalid({_KEY_HEADER: ["is given more than once"]})
     try:
-        return read_key(given[0]) if given else None
+        return read_key(values[0]) if values else None
     except ValueError as error:
         raise invalid({_KEY_HEADER: [str(error)]}) from None
 
 
-def _check(asked: _ClicksRequest, zone: tzinfo) -> None:
-    """See that each click has a time that can be, and keys of its own.
+def _check(batch: _ClicksRequest, zone: tzinfo) -> None:
+    """Check that each click has a possible time and keys of its own.
 
     Raises:
-        Problem: 422 naming each that does not.
+        Problem: 422 naming the fields that are wrong.
     """
     errors = {
-        asked.named(place, "created_at"): [why]
-        for place, click in enumerate(asked.clicks)
+        batch.named(place, "created_at"): [why]
+        for place, click in enumerate(batch.clicks)
         if (why := _wrong_time(click.second(zone)))
     }
     for field in ("dedupe_key", "legacy_id"):
-        keys = [getattr(click, field) for click in asked.clicks]
+        keys = [getattr(click, field) for click in batch.clicks]
         for place, key in enumerate(keys):
             if key is not None and key in keys[:place]:
-                errors[asked.named(place, field)] = ["is another click's of this request"]
+                errors[batch.named(place, field)] = ["is another click's of this request"]
     if errors:
         raise invalid(errors)
 
@@ -150,13 +149,13 @@ def _wrong_time(second: int | None) -> str:
     return "is before 2000" if second < EARLIEST else "is in the future"
 
 
-async def _create(creator: Creator, wanted: creation.Request, asked: _ClicksRequest) -> list[CreatedClick]:
+async def _create(creator: Creator, request: creation.Request, batch: _ClicksRequest) -> list[CreatedClick]:
     try:
-        return await creator.create(wanted)
+        return await creator.create(request)
     except Unknown as error:
-        raise invalid({asked.named(*where): ["is not known"] for where in error.fields}) from None
+        raise invalid({batch.named(*where): ["is not known"] for where in error.fields}) from None
     except Conflict as error:
-        field = error.field if error.place is None else asked.named(error.place, error.field)
+        field = error.field if error.place is None else batch.named(error.place, error.field)
         raise invalid({field: [str(error)]}) from None
     except AppendError as error:
         _log.warning("clicks cannot be created: %s", error)

@@ -1,11 +1,13 @@
-"""Clicks that a client tells of instead of a visitor following a link.
+"""Creates clicks that a client sends instead of a visitor.
 
-They take the hot path's own steps (edge.click, edge.outcome, the stream's script), on the part of the
-catalogue that they touch, read from Postgres at this moment; and the way of all clicks into the table, over
-the stream and through the writer. What makes a repeated request the same one is committed first; each click
-is then a call of the script under its own hash, done once however often it is repeated; and the answer is
-read from the table. So whatever is killed in between, a click is either nowhere, and the repeated request
-creates it, or on the stream, and the writer stores it though nobody asks again.
+They take the steps of the hot path: edge.click, edge.outcome and the stream's script. The part of the
+catalogue that they need is read from Postgres now. Like all clicks they reach the table over the stream and
+the writer.
+
+The keys of a request are committed first. Each click is then a call of the script under its own hash, which
+is applied once even if it is repeated. The answer is read from the table. So a kill at any point leaves a
+click nowhere or on the stream. If it is nowhere, the repeated request creates it. If it is on the stream, the
+writer stores it even without a repeat.
 """
 
 from __future__ import annotations
@@ -34,24 +36,24 @@ MAX_CLICKS = 100
 """Most clicks of one request."""
 
 _APPEND_SECONDS = 2.0
-_STORED_SECONDS = 10.0  # how long the writer is waited for
-_LOOK_SECONDS = 0.05  # between looks
+_STORED_SECONDS = 10.0  # longest wait for the writer
+_LOOK_SECONDS = 0.05  # between two looks
 
 
 class ClickRequest(NamedTuple):
-    """A click as a client tells of it."""
+    """A click that a client asks to create."""
 
     link: Link
     visitor: Visitor
-    has_agent: bool  # whether a User-Agent was told; "" is one that was empty
-    second: int | None  # when it was, Unix seconds; None = now
+    has_agent: bool  # whether a User-Agent was sent, even an empty one
+    second: int | None  # Unix seconds; None = now
     dedupe_key: str | None
     legacy_id: str | None
-    digest: bytes  # of all that was said of it
+    digest: bytes  # of all its fields
 
 
 class Request(NamedTuple):
-    """Clicks to be created together, and what the request is known by when it is repeated."""
+    """Clicks to create together, with the key of their request."""
 
     token_id: int
     key: str | None
@@ -60,18 +62,18 @@ class Request(NamedTuple):
 
 
 class CreatedClick(NamedTuple):
-    """A click that is in the table."""
+    """A stored click."""
 
     click: StoredClick
-    is_duplicate: bool  # another request had created it
+    is_duplicate: bool  # another request created it
 
 
 Prepared = tuple[Click, Outcomes]
-"""A click that is not in the table, and what it may be answered with."""
+"""A click that is not stored yet, and its outcomes."""
 
 
 class Unknown(LookupError):  # noqa: N818 - says what it is
-    """A click names an offer or affiliate that there is none of: (place, field) of each."""
+    """Clicks name an unknown offer or affiliate: (place, field) of each."""
 
     def __init__(self, fields: list[tuple[int, str]]) -> None:
         super().__init__(fields)
@@ -79,11 +81,11 @@ class Unknown(LookupError):  # noqa: N818 - says what it is
 
 
 class NotStoredYet(Exception):  # noqa: N818 - says what it is
-    """The clicks are on the stream and will be stored; no writer has done so in time."""
+    """The clicks are on the stream and will be stored. No writer stored them in time."""
 
 
 class Creator:
-    """Creates clicks on behalf of one API process."""
+    """Creates the clicks of one API process."""
 
     def __init__(self, settings: Settings, pool: Pool, geo: GeoReader) -> None:
         assert settings.redis_url
@@ -97,12 +99,12 @@ class Creator:
         await self._appenders.close()
 
     async def create(self, request: Request) -> list[CreatedClick]:
-        """The clicks of a request in its order, once all are stored.
+        """The clicks of a request in its order, when all are stored.
 
         Raises:
             Unknown, Conflict: nothing was created.
-            AppendError: the stream did not take them all; the request, repeated, creates the rest.
-            NotStoredYet: as it says; the request, repeated, has the answer.
+            AppendError: the stream did not take all of them. A repeated request creates the rest.
+            NotStoredYet: no writer stored them in time. A repeated request gets the answer.
         """
         await asyncio.to_thread(self._geo.reload_changed)
         reserved, prepared = await self._reserve(request)
@@ -111,7 +113,7 @@ class Creator:
         return [CreatedClick(stored[click.hash], click.is_duplicate) for click in reserved]
 
     async def _reserve(self, request: Request) -> tuple[list[Reservation], list[Prepared]]:
-        """Which clicks are meant, and those of them that are not in the table; all or nothing."""
+        """The clicks of a request, and those that are not stored yet. All or nothing is reserved."""
         claims = [self._claim(described, place) for place, described in enumerate(request.clicks)]
         async with self._pool.acquire() as connection, connection.transaction():
             reserved = await idempotency.reserve(
@@ -133,14 +135,14 @@ class Creator:
         return Claim(hash_, described.digest, described.dedupe_key, described.legacy_id)
 
     def _prepared(self, hash_: str, described: ClickRequest, catalogue: Catalogue) -> Prepared:
-        """A click by the hot path's steps; of what was not told of its visitor nothing is concluded."""
+        """Build a click as the hot path does. Missing visitor data never makes it a bot or a duplicate."""
         visitor = described.visitor
         click = assemble(hash_, described.link, visitor, None, catalogue, self._geo)
         assert click
         if not described.has_agent:
             click = click._replace(bot_reason=catalogue.operator_bots.reason("", visitor.ip))
         if not described.has_agent and not visitor.ip:
-            click = click._replace(visitor_key=_key_of_its_own(hash_))
+            click = click._replace(visitor_key=_unique_visitor_key(hash_))
         return click, prepare_outcomes(click, catalogue)
 
     async def _append(self, prepared: Iterable[Prepared]) -> None:
@@ -166,7 +168,7 @@ class Creator:
 
 
 async def _append_each(appender: Appender, entries: list[Entry]) -> None:
-    """Append, and once more where that failed: only then a connection shows that the server has closed it."""
+    """Append, with one retry: a connection that the server has closed only shows it at its next use."""
     try:
         await appender.append_each(entries, _APPEND_SECONDS)
     except AppendError:
@@ -184,6 +186,6 @@ def _check_known(catalogue: Catalogue, links: Mapping[int, Link]) -> None:
         raise Unknown(unknown)
 
 
-def _key_of_its_own(hash_: str) -> int:
-    """The visitor key of somebody of whom nothing is known: nobody else's, so that this is a first click."""
+def _unique_visitor_key(hash_: str) -> int:
+    """The visitor key of an unknown visitor. It is unique, so the click is a first one."""
     return int(hash_[16:], 16)

@@ -1,174 +1,120 @@
-"""The log of postbacks to affiliates: what was sent, how that went, and sending it again."""
+"""The log of postbacks to affiliates, and resending them."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, Field, RootModel
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.catalogue import listed
-from tracker.api.http.auth import authorize
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.problems import Problem, conflict, invalid
-from tracker.api.http.query import (
-    Id,
-    PageNumber,
-    PerPage,
-    SpanQuery,
-    Text,
-    ZoneQuery,
-    about,
-    choice,
-    read_query,
-)
-from tracker.catalogue.resource import ROOT, read_id
-from tracker.store.catalogue.edit import Author
+from tracker.api.http.problems import Problem, conflict
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.resource import read_id
+from tracker.reading.postbacks import SentPostbackQuery, sent_page
+from tracker.reading.query import ZoneQuery
 from tracker.store.conversions import affiliate_postbacks
-from tracker.store.paging import Row, TooDeepError
+from tracker.store.paging import Row
 
 PATH = f"{ROOT}/sent-postbacks"
 
-READ_SCOPE, _WRITE = "conversions:read", "conversions:write"
+READ_SCOPE = "conversions:read"
 _TAG = "Postbacks to affiliates"
-_WHICH = {"id": "The postback's id."}
-
-
-class SentPostbackQuery(SpanQuery):
-    """Which postbacks."""
-
-    affiliate_id: Id = about("Postbacks to this affiliate.")
-    affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
-    conversion_id: Id = about("Postbacks of this conversion.")
-    state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
-    host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="How many in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
+_PATH = {"id": "The postback's id."}
 
 
 class SentPostback(BaseModel):
-    """One postback to an affiliate, and how that went."""
+    """A postback to an affiliate, with its attempts."""
 
     id: int
     key: str = Field(description="The header Idempotency-Key of every attempt.")
     conversion_id: int
-    change_id: int = Field(description="The change of the conversion's status that it tells of.")
+    change_id: int = Field(description="The change of the conversion's status that it reports.")
     affiliate_id: int
     affiliate_postback_id: int
     url: str = Field(examples=["https://partner.example/in?click=abc&sum=12.50"])
     state: Literal["waiting", "sent", "failed", "held"]
-    attempts: int = Field(description="Since it was made, or fired again.")
+    attempts: int = Field(description="Since it was created or resent.")
     created_at: str = Field(examples=["2026-11-25 16:00:00"])
-    next_attempt_at: str | None = Field(description="null once it is sent or has failed.")
+    next_attempt_at: str | None = Field(description="null if it is sent or failed.")
     last_attempt_at: str | None
-    give_up_at: str = Field(description="It is not tried again after that.")
-    last_status: int | None = Field(description="Of HTTP; null where no answer came.")
+    give_up_at: str = Field(description="It is not retried after this time.")
+    last_status: int | None = Field(description="HTTP status of the answer. null: no answer.")
     last_error: str = Field(examples=["no answer within 10 s"])
 
 
 class FiredPostback(BaseModel):
-    """What firing again came to, for a token that may not look at conversions."""
+    """A resent postback, for a token without `conversions:read`."""
 
     id: int
     state: Literal["waiting", "sent", "failed", "held"]
 
 
 class FiredAgain(RootModel[SentPostback | FiredPostback]):
-    """The postback as it is now; without the scope conversions:read only its state."""
+    """The postback as it is now. Without the scope conversions:read: its state only."""
 
 
-@documented.validate(
-    query=SentPostbackQuery,
-    resp=responses(listed("SentPostbackList", SentPostback), 401, 403, 422, 503),
-    security=needs(READ_SCOPE),
-    tags=[_TAG],
-    operation_id="list_sent_postbacks",
-    skip_validation=True,
+@endpoint(
+    scope=READ_SCOPE, query=SentPostbackQuery, returns=listed("SentPostbackList", SentPostback), tag=_TAG
 )
-async def list_sent_postbacks(request: Request) -> Response:
+async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """List postbacks to affiliates
 
-    The log of 90 days, newest first; pages lead through the first 10,000 of a filter.
+    The log of 90 days, newest first. Page numbers work for the first 10,000 rows.
     """
-    await authorize(request, READ_SCOPE)
-    query = read_query(request, SentPostbackQuery)
-    pool, network_zone = request.app.state.pool, request.app.state.settings.time_zone
-    filters = {
-        name: value for name in affiliate_postbacks.FILTERS if (value := getattr(query, name)) is not None
-    }
-    number = query.page or 1
-    try:
-        page = await affiliate_postbacks.page(
-            pool, filters, query.span(network_zone), query.zone(network_zone), number, query.per_page
-        )
-    except TooDeepError as error:
-        raise invalid({"page": [f"{error}: narrow the time"]}) from None
+    query, number = call.query, call.query.page or 1
+    page = await sent_page(call.state.pool, query, call.network_zone)
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
-@documented.validate(
-    query=ZoneQuery,
-    resp=responses(SentPostback, 401, 403, 404, 422, 503),
-    security=needs(READ_SCOPE),
-    tags=[_TAG],
-    operation_id="get_sent_postback",
-    path_parameter_descriptions=_WHICH,
-    skip_validation=True,
-)
-async def get_sent_postback(request: Request) -> Response:
-    """Get one postback to an affiliate
+@endpoint(scope=READ_SCOPE, query=ZoneQuery, returns=SentPostback, tag=_TAG, path=_PATH)
+async def get_sent_postback(call: Call[ZoneQuery]) -> Response:
+    """Get a postback to an affiliate
 
-    With how often it was tried, and what came of the last time.
+    With the number of attempts and the result of the last one.
     """
-    await authorize(request, READ_SCOPE)
-    return as_json(await _found(request, read_query(request, ZoneQuery)))
+    return as_json(await _postback(call))
 
 
-@documented.validate(
+@endpoint(
+    scope="conversions:write",
     query=ZoneQuery,
-    resp=responses(FiredAgain, 401, 403, 404, 409, 422, 503),
-    security=needs(_WRITE),
-    tags=[_TAG],
-    operation_id="fire_sent_postback_again",
-    path_parameter_descriptions=_WHICH,
-    skip_validation=True,
+    returns=FiredAgain,
+    may_fail=(409,),
+    tag=_TAG,
+    path=_PATH,
 )
-async def fire_again(request: Request) -> Response:
-    """Fire a postback again
+async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
+    """Resend a postback
 
-    The same address under the same key, whatever became of it before: at once, and then as often as a new
-    one. It is in the audit trail. Blocked and archived affiliates are sent nothing: 409.
+    To the same address with the same key, whatever its state. It is sent at once and retried like a new one.
+    The audit trail records it. If the affiliate is blocked or archived, the answer is 409.
     """
-    token = await authorize(request, _WRITE)
-    query = read_query(request, ZoneQuery)
     try:
-        await affiliate_postbacks.fire_again(
-            request.app.state.pool, Author(token.id, token.name), _id(request)
-        )
+        await affiliate_postbacks.fire_again(call.state.pool, call.author, _id(call))
     except LookupError:
         raise _no_such_postback() from None
     except ValueError as error:
         raise conflict({"url": [f"cannot be sent: {error}"]}) from None
-    row = await _found(request, query)
-    if not token.allows(READ_SCOPE):
+    row = await _postback(call)
+    if not call.token.allows(READ_SCOPE):
         row = {name: row[name] for name in FiredPostback.model_fields}
     return as_json(row)
 
 
-async def _found(request: Request, query: ZoneQuery) -> Row:
-    zone = query.zone(request.app.state.settings.time_zone)
-    row = await affiliate_postbacks.one(request.app.state.pool, _id(request), zone)
+async def _postback(call: Call[ZoneQuery]) -> Row:
+    row = await affiliate_postbacks.one(call.state.pool, _id(call), call.query.zone(call.network_zone))
     if row is None:
         raise _no_such_postback()
     return row
 
 
-def _id(request: Request) -> int:
-    id_ = read_id(request.path_params["id"])
+def _id(call: Call[ZoneQuery]) -> int:
+    id_ = read_id(call.path["id"])
     if id_ is None:
         raise _no_such_postback()
     return id_
@@ -178,8 +124,8 @@ def _no_such_postback() -> Problem:
     return Problem(404, "There is no such postback.", errors={"id": ["is of no postback"]})
 
 
-routes: list[BaseRoute] = [
+routes: list[Route] = [
     Route(PATH, list_sent_postbacks),
     Route(f"{PATH}/{{id}}", get_sent_postback),
-    Route(f"{PATH}/{{id}}/refire", fire_again, methods=["POST"]),
+    Route(f"{PATH}/{{id}}/refire", fire_sent_postback_again, methods=["POST"]),
 ]

@@ -1,4 +1,4 @@
-"""Telling of conversions: those that no postback tells of, and what becomes of those that there are."""
+"""Manual conversions: creating them and changing them without a postback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.clicks.create import request_key
 from tracker.api.clicks.create_schema import CreateHeaders
@@ -17,18 +17,17 @@ from tracker.api.conversions.endpoints import (
     ALL,
     PATH,
     READ_SCOPE,
-    as_read,
-    found_conversion,
     no_such_conversion,
+    read_conversion,
+    visible_to,
 )
 from tracker.api.conversions.schema import ChangedConversion, Status
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, MERGE_PATCH, check_storable, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
-from tracker.api.http.listing import answer_one, as_json, id_or_hash
+from tracker.api.http.body import JSON, MERGE_PATCH
+from tracker.api.http.endpoint import Body, Call, endpoint
+from tracker.api.http.listing import answer_one, as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Query, ZoneQuery, read_query
 from tracker.catalogue.fields import Fields, Id, Ident, Text
+from tracker.catalogue.validation import check_storable, validated
 from tracker.domain.click_id import Mint
 from tracker.domain.conversion import NO_PRICE
 from tracker.domain.money import read_currency
@@ -42,6 +41,9 @@ from tracker.domain.postback import (
     no_status,
     read_postback,
 )
+from tracker.parameters import Query
+from tracker.reading.listing import id_or_hash
+from tracker.reading.query import ZoneQuery
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status
@@ -99,9 +101,9 @@ _Currency = Annotated[str, AfterValidator(_currency_or_none)]
 
 
 class NewConversion(Fields):
-    """What a postback would say. What is left out, empty or null is not said, nor is an unfilled macro.
+    """The parameters of a postback. Empty values, null and unfilled macros count as missing.
 
-    An empty order_id is said to be absent, as an unfilled macro is.
+    An empty order_id counts as sent and absent, like an unfilled macro.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -111,30 +113,33 @@ class NewConversion(Fields):
     )
     order_id: Ident | None = Field(
         None,
-        description="The advertiser's; tells its conversions of one goal apart. One that is empty or an "
-        "unfilled macro makes at most one of a click and goal.",
+        description="The advertiser's. It tells conversions of one goal apart. An empty one, or an unfilled "
+        "macro, makes at most one conversion of a click and goal.",
     )
-    goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
+    goal_id: Id | None = Field(None, description="Default: the offer's base goal.")
     goal: Ident | None = Field(
         None, description="The goal's code or name, instead of goal_id.", examples=["deposit"]
     )
     status: Ident | None = Field(
         None,
-        description="pending, hold, approved or rejected, a name that other platforms have for one, or one "
-        "of status-words; what the goal says unless given.",
+        description="pending, hold, approved or rejected, a name that other platforms use, or one of "
+        "status-words. Default: the goal's.",
         examples=["approved"],
     )
     sale_status: Text | None = Field(None, description="The advertiser's own text.")
-    payout: _Amount | None = Field(None, description="What the goal pays unless given.")
-    revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
-    sale_amount: _Amount | None = Field(None, description="What percentages are of.")
+    payout: _Amount | None = Field(None, description="Default: the goal's payout.")
+    revenue: _Amount | None = Field(None, description="Default: the goal's revenue.")
+    sale_amount: _Amount | None = Field(None, description="The amount that percentages are of.")
     currency: _Currency | None = Field(
-        None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
+        None, description="ISO 4217, of the amounts. Default: the goal's.", examples=["EUR"]
     )
     refund_amount: _Amount | None = Field(
-        None, description="Refunded of the order so far; with a refund_id what that refund is of."
+        None,
+        description="The total refunded of the order so far. With a refund_id: the amount of that refund.",
     )
-    refund_id: Ident | None = Field(None, description="The advertiser's, of one refund: it is applied once.")
+    refund_id: Ident | None = Field(
+        None, description="The advertiser's id of one refund. A refund is applied once."
+    )
     external_id: Text | None = Field(None, description="The advertiser_external_id.")
     adv_sub: Text | None = None
     adv_sub2: Text | None = None
@@ -143,16 +148,16 @@ class NewConversion(Fields):
     adv_sub5: Text | None = None
 
     def parameters(self) -> dict[str, str]:
-        """What is said, as a postback says it."""
-        said = {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
-        return {"order_id": "", **said} if self.order_id == "" else said
+        """The parameters, as in a postback."""
+        sent = {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
+        return {"order_id": "", **sent} if self.order_id == "" else sent
 
 
 _NewConversion = Annotated[NewConversion, BeforeValidator(_without_nulls)]
 
 
 class NewConversions(Fields):
-    """Conversions told of together: all can be read, or nothing is done."""
+    """Conversions of one request. If one is unreadable, nothing is done."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"conversions": [_EXAMPLE]}]})
 
@@ -164,16 +169,17 @@ class TellConversions(RootModel[NewConversion | NewConversions]):
 
 
 class Told(BaseModel):
-    """What became of it. It is in the log of postbacks under its hash."""
+    """The result of a conversion. The log of postbacks has it under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
     result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected"] = Field(
-        description="parked: its click may come yet, or an earlier one waits, and then it is done. "
-        "held: it is done once there is what it needs: its goal, its status word, or the approval of what it "
-        "refunds."
+        description="parked: it waits for its click or for an earlier postback. held: it waits for its goal, "
+        "its status word, or the approval of the conversion that it refunds."
     )
-    reason: str = Field(description="Where it was not simply done.", examples=["unknown click"])
-    conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
+    reason: str = Field(description="Why it was not simply applied.", examples=["unknown click"])
+    conversion_id: int | None = Field(
+        description="The conversion that it created or changed.", examples=[902]
+    )
 
 
 class ToldMany(BaseModel):
@@ -183,110 +189,105 @@ class ToldMany(BaseModel):
 
 
 class ToldAnswer(RootModel[Told | ToldMany]):
-    """Of one conversion its result, of a list `data`."""
+    """The result of one conversion, or `data` with the results of a list."""
 
 
 class ConversionPatch(Fields):
-    """What the network decides of a conversion; what is left out stays."""
+    """The changes of a conversion. Missing fields stay."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
     status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
         None, description="From pending and hold to any; between approved and rejected."
     )
-    sale_status: Text | None = Field(None, description="The text that its click shows, too.")
+    sale_status: Text | None = Field(None, description="The advertiser's text. The click shows it too.")
     sale_amount: Annotated[_AnAmount, AfterValidator(_check_amount)] | None = Field(
-        None, description="What percentages are of, until it is approved. What only a browser told needs one."
+        None,
+        description="The base of percentages, until the approval. Needed if only a pixel sent it.",
     )
     currency: Annotated[str, AfterValidator(_check_currency)] | None = Field(
-        None, description="ISO 4217, of sale_amount; what it is already unless given.", examples=["EUR"]
+        None, description="ISO 4217, of sale_amount. Default: its current one.", examples=["EUR"]
     )
 
     def parameters(self) -> dict[str, str]:
-        """What is said, as a postback says it."""
+        """The parameters, as in a postback."""
         return {name: str(value) for name, value in self.model_dump().items() if value not in (None, "")}
 
 
-@documented.validate(
+@endpoint(
+    scope=SCOPE,
+    query=Query,
     headers=CreateHeaders,
-    json=TellConversions,
-    resp=responses(ToldAnswer, 400, 401, 403, 413, 415, 422, 503),
-    security=needs(SCOPE),
-    tags=["Conversions"],
-    operation_id="tell_conversions",
-    skip_validation=True,
+    body=Body(TellConversions, most=MAX_BODY),
+    returns=ToldAnswer,
+    tag="Conversions",
 )
-async def tell_conversions(request: Request) -> Response:
-    """Tell of conversions
+async def tell_conversions(call: Call[Query]) -> Response:
+    """Create conversions
 
-    By the rules of a postback, also where it is told twice: it approves nothing that is on hold for the
-    operator, and nothing that was rejected. But no secret is asked for, and amounts always count. If anything
-    in the request cannot be read, nothing of it is done; what the rules refuse is a result (`rejected`,
-    `reason`). What is answered is stored. After any other answer, or none, repeat the request with the same
-    Idempotency-Key; without one, an order id keeps a conversion from being made twice, or a goal that takes
-    one conversion a click.
+    The rules of a postback apply, also to a repeat: it never approves a conversion that is rejected or on
+    hold for the operator. No secret is needed, and amounts always count. If a field cannot be read, nothing
+    is done. A conversion that the rules refuse is a result: `rejected` with its `reason`. With the answer 200
+    the results are stored. After any other answer or none, repeat the request with the same Idempotency-Key.
+    Without one, an order id prevents doubles. So does a goal that takes one conversion a click.
     """
-    token = await authorize(request, SCOPE)
-    read_query(request, Query)
+    request, pool = call.request, call.state.pool
     key = request_key(request)
-    body = await read_object(request, JSON, most=MAX_BODY)
+    body = await call.object()
     check_storable(body)
-    asked = _read_asked(body)
-    await _check_words(request, asked)
-    postbacks = [_postback(request, asked, place) for place in range(len(asked.conversions))]
-    said = orjson.dumps([conversion.parameters() for conversion in asked.conversions])
-    wanted = manual.Request(token.id, key, sha256(said).digest(), postbacks)
-    complete_until = await request.app.state.complete_until.millis()
+    batch = _read_conversions(body)
+    await _check_words(request, batch)
+    postbacks = [_postback(request, batch, place) for place in range(len(batch.conversions))]
+    digest = sha256(orjson.dumps([conversion.parameters() for conversion in batch.conversions])).digest()
+    manual_request = manual.Request(call.token.id, key, digest, postbacks)
+    complete_until = await call.state.complete_until.millis()
     try:
-        taken = await manual.tell(request.app.state.pool, wanted, complete_until)
+        applied = await manual.tell(pool, manual_request, complete_until)
     except Conflict as error:
         raise invalid({error.field: [str(error)]}) from None
-    rows = [_row(each) for each in taken]
-    return as_json({"data": rows} if asked.is_list else rows[0])
+    rows = [_row(each) for each in applied]
+    return as_json({"data": rows} if batch.is_list else rows[0])
 
 
-@documented.validate(
+@endpoint(
+    scope=SCOPE,
     query=ZoneQuery,
-    json=ConversionPatch,
-    resp=responses(ChangedConversion, 400, 401, 403, 404, 409, 413, 415, 422, 503),
-    security=needs(SCOPE),
-    tags=["Conversions"],
-    operation_id="change_conversion",
-    path_parameter_descriptions={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
-    skip_validation=True,
+    body=Body(ConversionPatch, (JSON, MERGE_PATCH)),
+    returns=ChangedConversion,
+    may_fail=(409,),
+    tag="Conversions",
+    path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
 )
-async def change_conversion(request: Request) -> Response:
+async def change_conversion(call: Call[ZoneQuery]) -> Response:
     """Change a conversion
 
-    Sets its status, its sale_amount, or the advertiser's text. What it cannot get any more is refused with
-    409, and nothing is changed; so is the approval of a percentage of a sale_amount that only a browser told,
-    unless the sale_amount is given, too. The change is in its history, its money is booked or taken back, and
-    its affiliate is told. A token that may not look at conversions (`conversions:read`) is only answered what
-    the change came to.
+    Sets its status, its sale_amount or the advertiser's text. If the conversion cannot get the status any
+    more, the answer is 409 and nothing changes. If its payout is a percentage of a sale_amount that only a
+    pixel sent, an approval needs the sale_amount too. The history records the change. The money is booked or
+    reversed, and the affiliate gets a postback. A token without `conversions:read` only gets the result of
+    the change.
     """
-    token = await authorize(request, SCOPE)
-    zone = read_query(request, ZoneQuery).zone(request.app.state.settings.time_zone)
-    body = await read_object(request, JSON, MERGE_PATCH)
+    body = await call.object()
     check_storable(body)
     patch = validated(body, ConversionPatch)
     if patch.status is None and patch.sale_status is None and patch.sale_amount is None:
         raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
     if patch.currency is not None and patch.sale_amount is None:
         raise invalid({"sale_amount": ["is missing: the currency is of it"]})
-    id_, status = await _change(request, patch, token.name)
-    if not token.allows(READ_SCOPE):
+    id_, status = await _change(call.request, patch, call.token.name)
+    if not call.token.allows(READ_SCOPE):
         return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
-    return answer_one(as_read(token, await found_conversion(request, zone, ALL)))
+    return answer_one(visible_to(call.token, await read_conversion(call, ALL)))
 
 
-routes: list[BaseRoute] = [
+routes: list[Route] = [
     Route(PATH, tell_conversions, methods=["POST"]),
     Route(f"{PATH}/{{id}}", change_conversion, methods=["PATCH"]),
 ]
 
 
 class _ConversionsRequest(NamedTuple):
-    """The conversions of a body: one by itself, or a list."""
+    """The conversions of a body: a single one or a list."""
 
     conversions: list[NewConversion]
     is_list: bool
@@ -295,93 +296,102 @@ class _ConversionsRequest(NamedTuple):
         return f"conversions.{place}.{field}" if self.is_list else field
 
 
-def _read_asked(body: dict[str, Any]) -> _ConversionsRequest:
+def _read_conversions(body: dict[str, Any]) -> _ConversionsRequest:
     if "conversions" in body:
         return _ConversionsRequest(validated(body, NewConversions).conversions, True)
     return _ConversionsRequest([validated(_without_nulls(body), NewConversion)], False)
 
 
-def _postback(request: Request, asked: _ConversionsRequest, place: int) -> Postback:
+def _postback(request: Request, batch: _ConversionsRequest, place: int) -> Postback:
     mint: Mint = request.app.state.mint
     try:
         return read_postback(
-            mint.hash(), Source.API, _ip(request), None, asked.conversions[place].parameters()
+            mint.hash(), Source.API, _ip(request), None, batch.conversions[place].parameters()
         )
     except Unreadable as error:
-        raise invalid({asked.named(place, error.field): [str(error)]}) from None
+        raise invalid({batch.named(place, error.field): [str(error)]}) from None
 
 
-async def _check_words(request: Request, asked: _ConversionsRequest) -> None:
-    """See that somebody knows each status; what it means is its advertiser's.
+async def _check_words(request: Request, batch: _ConversionsRequest) -> None:
+    """Check that each status word is known to some advertiser. Its meaning depends on the advertiser.
 
     Raises:
-        Problem: 422 naming those that nobody knows.
+        Problem: 422 naming the unknown words.
     """
-    words = [word(given(conversion.status or "")) for conversion in asked.conversions]
+    words = [word(given(conversion.status or "")) for conversion in batch.conversions]
     others = {one for one in words if one not in DEFAULT_WORDS}
     known = {one for _, one in await status_words.read(request.app.state.pool, others)} | {"", *DEFAULT_WORDS}
     wrong = {
-        asked.named(place, "status"): [no_status()] for place, one in enumerate(words) if one not in known
+        batch.named(place, "status"): [no_status()] for place, one in enumerate(words) if one not in known
     }
     if wrong:
         raise invalid(wrong)
 
 
-def _row(taken: Applied) -> dict[str, object]:
-    return {name: value for name, value in taken._asdict().items() if name != "held_at"}
+def _row(applied: Applied) -> dict[str, object]:
+    return {name: value for name, value in applied._asdict().items() if name != "held_at"}
 
 
 async def _change(request: Request, patch: ConversionPatch, author: str) -> tuple[int, ConversionStatus]:
-    """Do it; returns the conversion's id, and the status that it has then."""
+    """Apply a patch. Returns the conversion's id and its new status."""
     key = id_or_hash(request.path_params["id"])
     async with manual.changing(request.app.state.pool) as connection:
-        found = None if key is None else await manual.find(connection, key)
-        if found is None:
+        conversion = None if key is None else await manual.find(connection, key)
+        if conversion is None:
             raise no_such_conversion()
-        wanted = found.status if patch.status is None else ConversionStatus(patch.status)
+        status = conversion.status if patch.status is None else ConversionStatus(patch.status)
         if patch.sale_amount is None:
-            await _set_status(connection, found, wanted, patch.sale_status, author)
+            await _set_status(connection, conversion, status, patch.sale_status, author)
         else:
-            await _name_sale(connection, found, _amendment(request, found, patch), author)
-    return found.id, wanted
+            await _set_sale(connection, conversion, _amendment(request, conversion, patch), author)
+    return conversion.id, status
 
 
 async def _set_status(
-    connection: Connection, found: Found, wanted: ConversionStatus, sale_status: str | None, author: str
+    connection: Connection,
+    conversion: Found,
+    status: ConversionStatus,
+    sale_status: str | None,
+    author: str,
 ) -> None:
-    said = {} if sale_status is None else {found.id: sale_status}
+    sale_statuses = {} if sale_status is None else {conversion.id: sale_status}
     ((_, _, after, doubt),) = await conversion_status.set_status(
-        connection, [found.id], wanted, source=Source.API, author=author, sale_statuses=said
+        connection, [conversion.id], status, source=Source.API, author=author, sale_statuses=sale_statuses
     )
     if doubt:
         errors = {"sale_amount": ["is missing: only a browser told the one that it has"]}
         if doubt == NO_PRICE:
             errors = {"status": ["cannot be approved: set first what its goal pays, 0 counts"]}
-        raise Problem(409, f"It stays {found.status}: {doubt}.", errors=errors)
-    if after is not wanted:
-        errors = {"status": [f"cannot be {wanted} any more"]}
-        raise Problem(409, f"It stays {after}: it cannot be {wanted} any more.", errors=errors)
+        raise Problem(409, f"It stays {conversion.status}: {doubt}.", errors=errors)
+    if after is not status:
+        errors = {"status": [f"cannot be {status} any more"]}
+        raise Problem(409, f"It stays {after}: it cannot be {status} any more.", errors=errors)
 
 
-def _amendment(request: Request, found: Found, patch: ConversionPatch) -> Postback:
-    """What the network says of one conversion, as a postback says it."""
+def _amendment(request: Request, conversion: Found, patch: ConversionPatch) -> Postback:
+    """The postback that a patch of a conversion stands for."""
     mint: Mint = request.app.state.mint
-    named = {"click_id": found.click_hash, "goal_id": str(found.goal_id), "status": str(found.status)}
-    return read_postback(mint.hash(), Source.API, _ip(request), None, named | patch.parameters())
+    parameters = {
+        "click_id": conversion.click_hash,
+        "goal_id": str(conversion.goal_id),
+        "status": str(conversion.status),
+        **patch.parameters(),
+    }
+    return read_postback(mint.hash(), Source.API, _ip(request), None, parameters)
 
 
-async def _name_sale(connection: Connection, found: Found, postback: Postback, author: str) -> None:
-    taken = await apply_postback.amend(connection, postback, found.id, author)
-    after = await manual.find(connection, found.id)
+async def _set_sale(connection: Connection, conversion: Found, postback: Postback, author: str) -> None:
+    applied = await apply_postback.amend(connection, postback, conversion.id, author)
+    after = await manual.find(connection, conversion.id)
     assert after
-    named = postback.sale_amount, postback.currency or after.sale_currency
-    if (after.sale_amount, after.sale_currency) != named:
-        why = taken.reason if taken.result is Result.REJECTED else "it has been decided"
+    sale = postback.sale_amount, postback.currency or after.sale_currency
+    if (after.sale_amount, after.sale_currency) != sale:
+        why = applied.reason if applied.result is Result.REJECTED else "it has been decided"
         errors = {"sale_amount": [f"cannot be changed: {why}"]}
         raise Problem(409, f"Its sale_amount cannot be changed: {why}.", errors=errors)
     if after.status is not postback.status:
         errors = {"status": [f"cannot be {postback.status}"]}
-        raise Problem(409, f"Its status cannot be {postback.status}: {taken.reason}.", errors=errors)
+        raise Problem(409, f"Its status cannot be {postback.status}: {applied.reason}.", errors=errors)
 
 
 def _ip(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Closing the books: what is changed of a closed period is booked as an adjustment."""
+"""Period closes: later changes of a closed period are booked as adjustments."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ from datetime import UTC, datetime
 
 import orjson
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.catalogue import PageQuery, list_rows, listed
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import JSON, read_object, validated
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Query, read_query
+from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Moment
-from tracker.catalogue.resource import ROOT
+from tracker.catalogue.validation import validated
+from tracker.parameters import Query
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Table
+from tracker.store.catalogue.edit import Table
 from tracker.store.conversions import manual
 from tracker.store.conversions.manual import NotLater
 
 PATH = f"{ROOT}/period-closes"
 
 TABLE = Table("period_close", ("until", "closed_at", "author"), is_log=True)
-READ_SCOPE, _CLOSE_SCOPE = "money:read", "admin"
+READ_SCOPE = "money:read"
 
 
 class NewPeriodClose(Fields):
-    """Up to when the books are to be closed."""
+    """The end of the period to close."""
 
-    until: Moment = Field(description="Not in the future, and later than any before. Exclusive.")
+    until: Moment = Field(description="Exclusive. Not in the future, and later than all earlier closes.")
 
 
 class PeriodClose(BaseModel):
-    """A time up to which the books were closed."""
+    """A closed period."""
 
     id: int = Field(examples=[1])
     until: str = Field(description="UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"])
@@ -45,50 +43,42 @@ class PeriodClose(BaseModel):
     author: str = Field(description="Name of the token.", examples=["accounts"])
 
 
-@documented.validate(
-    query=PageQuery,
-    resp=responses(listed("PeriodCloseList", PeriodClose), 401, 403, 422, 503),
-    security=needs(READ_SCOPE),
-    tags=["Conversions"],
-    operation_id="list_period_closes",
-    skip_validation=True,
+@endpoint(
+    scope=READ_SCOPE, query=PageQuery, returns=listed("PeriodCloseList", PeriodClose), tag="Conversions"
 )
-async def list_period_closes(request: Request) -> Response:
+async def list_period_closes(call: Call[PageQuery]) -> Response:
     """List period closes
 
-    The latest first.
+    The latest is first.
     """
-    await authorize(request, READ_SCOPE)
-    return await list_rows(request, TABLE, read_query(request, PageQuery), {})
+    return await list_rows(call.state.pool, TABLE, call.query, {})
 
 
-@documented.validate(
-    json=NewPeriodClose,
-    resp=responses(PeriodClose, 400, 401, 403, 409, 413, 415, 422, 503, status=201),
-    security=needs(_CLOSE_SCOPE),
-    tags=["Conversions"],
-    operation_id="close_period",
-    skip_validation=True,
+@endpoint(
+    scope="admin",
+    query=Query,
+    body=Body(NewPeriodClose),
+    returns=PeriodClose,
+    status=201,
+    may_fail=(409,),
+    tag="Conversions",
 )
-async def close_period(request: Request) -> Response:
+async def close_period(call: Call[Query]) -> Response:
     """Close a period
 
-    For good. From then on nothing is booked before that time: what is approved or rejected later of a closed
-    period is booked when it happens, as an adjustment.
+    This cannot be undone. From then on nothing is booked in the period. A conversion of the period that is
+    approved or rejected later is booked at that later time, as an adjustment.
     """
-    token = await authorize(request, _CLOSE_SCOPE)
-    read_query(request, Query)
-    asked = validated(await read_object(request, JSON), NewPeriodClose)
-    if asked.until == "infinity" or (until := datetime.fromisoformat(asked.until)) > datetime.now(UTC):
+    close = validated(await call.object(), NewPeriodClose)
+    if close.until == "infinity" or (until := datetime.fromisoformat(close.until)) > datetime.now(UTC):
         raise invalid({"until": ["is in the future"]})
-    async with manual.changing(request.app.state.pool) as connection:
+    async with manual.changing(call.state.pool) as connection:
         try:
-            row = orjson.loads(await manual.close_period(connection, until, token.name))
+            row = orjson.loads(await manual.close_period(connection, until, call.token.name))
         except NotLater as error:
             raise Problem(409, f"until {error}.", errors={"until": [str(error)]}) from None
-        author = Author(token.id, token.name)
-        await edit.note(connection, author, TABLE, f"period-closes/{row['id']}", None, row)
+        await edit.note(connection, call.author, TABLE, f"period-closes/{row['id']}", None, row)
     return as_json(row, 201)
 
 
-routes: list[BaseRoute] = [Route(PATH, list_period_closes), Route(PATH, close_period, methods=["POST"])]
+routes: list[Route] = [Route(PATH, list_period_closes), Route(PATH, close_period, methods=["POST"])]

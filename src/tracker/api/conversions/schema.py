@@ -1,4 +1,4 @@
-"""What the conversions' endpoints answer, for the API's document; the rows come from the store."""
+"""The answers of the conversions' endpoints, for the API's document. The rows come from the store."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ EXAMPLE: dict[str, Any] = {
 
 
 class Conversion(BaseModel):
-    """One conversion. Every key is always there; null and "" mean that it is not known or was not said."""
+    """A conversion. All keys are always present. null and "" mean unknown or not sent."""
 
     id: int = Field(description="In the order in which conversions were stored.")
-    hash: str = Field(description="Of the postback that made it: 32 hexadecimal digits (UUIDv7).")
+    hash: str = Field(description="The hash of its postback: 32 hexadecimal digits (UUIDv7).")
     click_id: int
     click_hash: str
     offer_id: int
@@ -66,15 +66,15 @@ class Conversion(BaseModel):
     advertiser_name: str | None
     affiliate_id: int
     affiliate_name: str | None
-    order_id: str | None = Field(description="The advertiser's.")
+    order_id: str | None = Field(description="The advertiser's order id.")
     status: Status
     is_over_cap: bool
     sale_status: str = Field(description="The advertiser's last text.")
     sale_amount: str | None = Field(description=_AMOUNT)
     sale_currency: str | None
     refunded: str = Field(
-        description="Of sale_amount, in parts so far; what is paid is of what is left. "
-        "Where all was refunded, the conversion is rejected."
+        description="The part of sale_amount that was refunded so far. Percentages are of the rest. "
+        "A refund of all rejects the conversion."
     )
     payout: str = Field(description=f"What the affiliate gets. {_AMOUNT}")
     payout_currency: str
@@ -86,37 +86,37 @@ class Conversion(BaseModel):
     adv_sub3: str | None
     adv_sub4: str | None
     adv_sub5: str | None
-    country_code: str | None = Field(description="This and what follows is of the click.")
+    country_code: str | None = Field(description="This field and the next ones are the click's.")
     device_type: str | None
     device_os: str
     browser: str | None
     affiliate_source: str
     is_test: bool
-    created_at: str = Field(description="When its postback came in: YYYY-MM-DD HH:MM:SS in tz.")
+    created_at: str = Field(description="When its postback was received: YYYY-MM-DD HH:MM:SS in tz.")
     updated_at: str = Field(description="When it was last changed, in tz.")
-    click_created_at: str = Field(description="When the click was followed, in tz.")
+    click_created_at: str = Field(description="When the link was clicked, in tz.")
 
 
 class ConversionChange(BaseModel):
-    """A status that a conversion got."""
+    """A change of a conversion's status."""
 
     at: str = Field(description="In tz.", examples=["2024-10-12 09:00:01"])
-    status_before: Status | None = Field(description="null: it was made.")
+    status_before: Status | None = Field(description="null: the conversion was created.")
     status_after: Status
     source: str = Field(description="postback, pixel, api, upload or import.", examples=["api"])
-    author: str = Field(description="Name of the token; empty for an advertiser's postback.")
-    postback_hash: str | None = Field(description="The postback that said so.")
+    author: str = Field(description="Name of the token. Empty for an advertiser's postback.")
+    postback_hash: str | None = Field(description="The postback that made the change.")
 
 
 class ConversionEntry(BaseModel):
-    """Money that was booked: what an approval books, and what a rejection takes back."""
+    """Booked money: an approval books it and a rejection reverses it."""
 
     id: int
     booked_at: str = Field(
-        description="In tz: when the conversion was made or, its period being closed, when this was booked."
+        description="In tz: when the conversion was created. In a closed period: when the entry was booked."
     )
     kind: Literal["approval", "reversal", "correction"] = Field(
-        description="A reversal takes back all that was booked; a correction books the difference to it."
+        description="A reversal takes back everything booked. A correction books a difference."
     )
     is_adjustment: bool = Field(description="Booked after the close of the conversion's own period.")
     payout: str = Field(description="Negative in a reversal.", examples=["-12.50"])
@@ -126,11 +126,11 @@ class ConversionEntry(BaseModel):
 
 
 class WholeConversion(Conversion):
-    """One conversion with its history and its money."""
+    """A conversion with its history and its money."""
 
-    changes: list[ConversionChange] = Field(description="In their order.")
+    changes: list[ConversionChange] = Field(description="Oldest first.")
     entries: list[ConversionEntry] | None = Field(
-        description="In their order; their sum is what is owed. null without the scope money:read."
+        description="Oldest first. Their sum is owed. null without the scope money:read."
     )
 
 
@@ -138,12 +138,12 @@ class ConversionList(BaseModel):
     """A page of conversions, or of the feed (then total, page and pages are null)."""
 
     data: list[Conversion]
-    total: int | None = Field(description="All conversions of the filter, exactly.", examples=[100])
+    total: int | None = Field(description="Conversions that match the filters, exactly.", examples=[100])
     per_page: int = Field(examples=[200])
     page: int | None = Field(examples=[1])
     pages: int | None = Field(examples=[1])
-    next_cursor: str | None = Field(default=None, description="Where the list goes on; null at its end.")
-    next_after_id: int = Field(default=0, description="Feed only: the after_id to go on with.")
+    next_cursor: str | None = Field(default=None, description="The cursor of the next page. null at the end.")
+    next_after_id: int = Field(default=0, description="Feed only: the after_id of the next request.")
 
 
 class OneConversion(BaseModel):
@@ -158,12 +158,14 @@ class OneConversion(BaseModel):
 
 
 class ConversionOutcome(BaseModel):
-    """What a change came to, for a token that may not look at conversions."""
+    """The result of a change, for a token without `conversions:read`."""
 
     id: int = Field(examples=[902])
-    status: Status = Field(description="The one that it has now.")
-    sale_status: str | None = Field(description="As it was sent; null: it was not.", examples=["shipped"])
+    status: Status = Field(description="The current status.")
+    sale_status: str | None = Field(
+        description="As it was sent. null: it was not sent.", examples=["shipped"]
+    )
 
 
 class ChangedConversion(RootModel[OneConversion | ConversionOutcome]):
-    """The conversion as it is now; without the scope conversions:read only what the change came to."""
+    """The conversion as it is now. Without the scope conversions:read: the result of the change only."""

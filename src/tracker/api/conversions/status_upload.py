@@ -1,4 +1,4 @@
-"""Statuses of many conversions at once: a file as an advertiser sends it at the end of a month."""
+"""Uploads of statuses: a file that an advertiser sends at the end of a month."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ import orjson
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.conversions.endpoints import PATH, READ_SCOPE
 from tracker.api.conversions.manual import SCOPE
 from tracker.api.conversions.schema import Status
-from tracker.api.http.auth import authorize
-from tracker.api.http.body import check_type, read_chunks, too_long
-from tracker.api.http.endpoint import FILES, documented, needs, responses
+from tracker.api.http.body import too_long
+from tracker.api.http.endpoint import Call, FileBody, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
-from tracker.api.http.query import Bool, Query, about, read_query
 from tracker.catalogue.resource import read_id
 from tracker.domain import normalise
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
@@ -32,6 +30,7 @@ from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import PERCENT, given, trim, word
 from tracker.domain.postback import GOALS, no_status
 from tracker.edge.read.text import crop
+from tracker.parameters import Bool, Query, about
 from tracker.store.conversions import manual
 from tracker.store.conversions.manual import NO_CONVERSION, Line, LineResult
 
@@ -48,7 +47,7 @@ _LONGEST_LINE = 4_096  # characters
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
 _COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
-# As a postback calls them; transaction_id may be either.
+# The names in a postback. transaction_id is ambiguous, so it is not one of them.
 _OTHER_NAMES: dict[str, str] = {
     **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
@@ -78,29 +77,25 @@ _EXAMPLES = {
     _CSV: "order_id,goal_id,status,sale_status\r\nA-1001,,approved,paid\r\nA-1002,3,rejected,returned\r\n",
     _NDJSON: '{"hash":"01927632a6c87d3f9b1c5e8a4f60d2b7","status":"approved"}\n',
 }
-FILES["upload_statuses"] = {
-    media_type: {"schema": {"type": "string"}, "example": example}
-    for media_type, example in _EXAMPLES.items()
-}
 
 
 class UploadQuery(Query):
-    """How a file is taken."""
+    """How the file is applied."""
 
-    dry_run: Bool = about("Do it all, say what came of it, and take it back.")
+    dry_run: Bool = about("Show the results and change nothing.")
 
 
 class ChangedLine(BaseModel):
     """A line that changed its conversion's status."""
 
-    line: int = Field(description="From 1; the header of CSV is a line, too.", examples=[2])
+    line: int = Field(description="From 1. The header of CSV is a line too.", examples=[2])
     conversion_id: int = Field(examples=[902])
     status_before: Status | None = Field(description="null without the scope conversions:read.")
     status_after: Status
 
 
 class ProblemLine(BaseModel):
-    """A line that is of no conversion, or says what cannot be."""
+    """A line that is unmatched or refused."""
 
     line: int = Field(examples=[3])
     result: Literal["unmatched", "refused"]
@@ -108,60 +103,54 @@ class ProblemLine(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """What came of a file: matched = changed + unchanged; lines = matched + unmatched + refused."""
+    """The results: matched = changed + unchanged, lines = matched + unmatched + refused."""
 
     dry_run: bool
-    lines: int = Field(description="Without the header and empty ones.", examples=[100])
+    lines: int = Field(description="Lines without the header and empty ones.", examples=[100])
     matched: int = Field(examples=[97])
-    changed: int = Field(description="Of these, those that got another status.", examples=[95])
-    unchanged: int = Field(description="Of these, those that had their status already.", examples=[2])
-    unmatched: int = Field(description="Of no conversion.", examples=[2])
-    refused: int = Field(description="That cannot be read, or say what cannot be.", examples=[1])
+    changed: int = Field(description="Matched lines that changed the status.", examples=[95])
+    unchanged: int = Field(description="Matched lines whose conversion already had the status.", examples=[2])
+    unmatched: int = Field(description="Lines without a conversion.", examples=[2])
+    refused: int = Field(description="Lines that are unreadable or not allowed.", examples=[1])
     changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,}.")
     problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused ones.")
 
 
-@documented.validate(
+@endpoint(
+    scope=SCOPE,
     query=UploadQuery,
-    resp=responses(UploadAnswer, 400, 401, 403, 413, 415, 422, 503),
-    security=needs(SCOPE),
-    tags=["Conversions"],
-    operation_id="upload_statuses",
-    skip_validation=True,
+    body=FileBody(_EXAMPLES, MAX_BODY),
+    returns=UploadAnswer,
+    tag="Conversions",
 )
-async def upload_statuses(request: Request) -> Response:
+async def upload_statuses(call: Call[UploadQuery]) -> Response:
     """Upload statuses
 
-    A file of at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV is
-    separated by commas, semicolons, tabs or bars, and is UTF-8 or, with a byte order mark, UTF-16. The
-    `charset` of Content-Type may be utf-8, utf-16, us-ascii, iso-8859-1 or windows-1252.
-    Each names a conversion by `hash` (the conversion's own, or its click's) or by `order_id`, where needed
-    with `goal_id`, `goal` (its code or name) or `advertiser_id`, and gives it a `status` (also a name of
-    other platforms, or one of status-words) and, unless it is left out or empty, a `sale_status`. Everything
-    is done in one transaction.
-    What is unmatched or refused is listed and stops nothing else. An approval of a percentage of a
-    sale_amount that only a browser told is refused, and the conversion is on hold. `dry_run=true` says
-    beforehand what would come of it.
+    A file with at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV may
+    use commas, semicolons, tabs or bars. It is UTF-8, or UTF-16 with a byte order mark. The `charset` of
+    Content-Type may be utf-8, utf-16, us-ascii, iso-8859-1 or windows-1252. A line names a conversion by
+    `hash` (its own or its click's) or by `order_id`. `goal_id`, `goal` (a code or name) and `advertiser_id`
+    tell conversions with the same order id apart. `status` may also be a name that other platforms use, or
+    one of status-words. `sale_status` is optional. The whole file is one transaction. Unmatched and
+    refused lines are listed, and the other lines are applied. An approval is refused if the payout is a
+    percentage of a sale_amount that only a pixel sent. `dry_run=true` shows the results and changes nothing.
     """
-    token = await authorize(request, SCOPE)
-    is_dry = bool(read_query(request, UploadQuery).dry_run)
-    is_csv = check_type(request, _CSV, _NDJSON) == _CSV
-    encoding = _encoding(request)
-    body = b"".join([chunk async for chunk in read_chunks(request, MAX_BODY)])
-    lines, unreadable = await to_thread(_read, body, encoding, is_csv)
-    results = await manual.set_statuses(request.app.state.pool, lines, token.name, dry_run=is_dry)
+    is_dry, token = bool(call.query.dry_run), call.token
+    media_type, body = await call.file()
+    lines, unreadable = await to_thread(_read, body, _encoding(call.request), media_type == _CSV)
+    results = await manual.set_statuses(call.state.pool, lines, token.name, dry_run=is_dry)
     results = sorted([*results, *unreadable])
     return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
 
 
-routes: list[BaseRoute] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
+routes: list[Route] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
 
 
 def _encoding(request: Request) -> str:
-    """Python's name of the encoding that the body is said to have; "" where its first bytes tell.
+    """Python's name of the encoding that Content-Type names. "" if it names none.
 
     Raises:
-        Problem: 415 for another one than those that are read.
+        Problem: 415 for an encoding that is not read.
     """
     type_ = Message()
     type_["Content-Type"] = request.headers["content-type"]
@@ -172,7 +161,7 @@ def _encoding(request: Request) -> str:
 
 
 def _read(body: bytes, encoding: str, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
-    """The rows of a file, and those that cannot be read, with why."""
+    """The rows of a file, and the results of unreadable ones."""
     if encoding and not body.startswith(_MARKS):
         body = body.decode(encoding, PERCENT).encode()
     lines: list[Line] = []
@@ -194,7 +183,7 @@ def _read(body: bytes, encoding: str, is_csv: bool) -> tuple[list[Line], list[Li
 
 
 def _csv_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
-    """A row a line: a cell with a line break is refused, with all lines that it goes over."""
+    """A row a line. A cell with a line break is refused with all its lines."""
     text = open_text(BytesIO(body))
     header, above = read_header(text, _CSV_COLUMNS, is_for_people=is_for_people(text))
     lines = list(text)
@@ -226,45 +215,45 @@ def _json_rows(body: bytes) -> Iterator[tuple[int, Mapping[str, Any], str]]:
 
 def _json_fields(text: str) -> Mapping[str, Any]:
     try:
-        given: Any = orjson.loads(text)
+        row: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict) or not given:
+        row = None
+    if not isinstance(row, dict) or not row:
         raise ValueError("is not a JSON object with fields")
-    if name := field_there_twice(given, text):
+    if name := field_there_twice(row, text):
         raise ValueError(f"has two fields {name}")
-    if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
+    if not row.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
         raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
-    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
-    if len(fields) < len(given):
+    fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in row.items()}
+    if len(fields) < len(row):
         raise ValueError("has a field by two of its names")
     return fields
 
 
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
     written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
-    said = {name: given(text) for name, text in written.items()}
-    if bool(said["hash"]) == bool(said["order_id"]):
+    values = {name: given(text) for name, text in written.items()}
+    if bool(values["hash"]) == bool(values["order_id"]):
         raise ValueError("names its conversion by neither or both of hash and order_id")
-    hash_ = normalise.hash_(said["hash"])
-    if said["hash"] and not hash_:
+    hash_ = normalise.hash_(values["hash"])
+    if values["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")
-    if not said["status"]:
+    if not values["status"]:
         raise ValueError(f"status {no_status()}")
     return Line(
         number,
         hash_ or None,
-        said["order_id"] or None,
-        written["order_id"] if said["order_id"] else None,
-        said["goal_id"] or said["goal"],
-        _id("advertiser_id", said["advertiser_id"]),
-        word(said["status"]),
+        values["order_id"] or None,
+        written["order_id"] if values["order_id"] else None,
+        values["goal_id"] or values["goal"],
+        _id("advertiser_id", values["advertiser_id"]),
+        word(values["status"]),
         trim(written["sale_status"]) or None,
     )
 
 
 def _cell(name: str, value: object) -> str:
-    """A cell as it was written, but for controls at its ends."""
+    """A cell as it was written, except controls at its ends."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f"{name} is not a text")
     text = "" if value is None else str(value)

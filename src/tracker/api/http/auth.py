@@ -10,7 +10,6 @@ from starlette.requests import Request
 
 from tracker.api.http.problems import Problem
 from tracker.api.http.rate_limits import Limits
-from tracker.store.token_owner import Owner
 from tracker.store.tokens import PREFIX, Token, digest, find_token
 from tracker.store.unknown_tokens import UnknownTokens
 
@@ -18,54 +17,46 @@ VIEWS = {
     "affiliate": "/backend/open-api/v1/affiliates",
     "advertiser": "/backend/open-api/v1/advertisers",
 }
-"""Where tokens read that are bound to one of these; everything else is the network's."""
+"""Where the tokens of an owner read. All other paths are the network's."""
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _LONGEST_TOKEN = 256
 _CHALLENGE = 'Bearer realm="tracker"'
 
 
-async def authorize(request: Request, *scopes: str) -> Token:
-    """Let a request pass whose token is the network's and has one of some scopes; returns the token.
+async def authorize(request: Request, scopes: Sequence[str], owner: str = "") -> Token:
+    """Let a request in by its token, and return the token.
+
+    The token has one of the scopes. It is bound to an owner of this kind, or it is the network's if the kind
+    is empty.
 
     Raises:
-        Problem: 401 without a valid token, 403 where it is bound or has none of them, 429 once it is too
-            much.
+        Problem: 401 without a valid token, 403 for a token of another owner or without a scope, 429 beyond
+            the token's rate.
     """
     token = await _admitted(request)
-    if token.owner is not None:
-        root = VIEWS[token.owner.kind]
-        raise Problem(403, f"This token is one {token.owner.kind}'s: it reads under {root} only.")
+    kind = token.owner.kind if token.owner else ""
+    if kind != owner and owner:
+        raise Problem(403, f"Only a token that is bound to one {owner} reads here.")
+    if kind != owner:
+        raise Problem(403, f"This token is one {kind}'s: it reads under {VIEWS[kind]} only.")
     require(token, *scopes)
     return token
 
 
-async def authorize_owner(request: Request, kind: str, scope: str) -> Owner:
-    """Let a request pass whose token is bound to an affiliate, or an advertiser; returns whose it is.
-
-    Raises:
-        Problem: 401 without a valid token, 403 for any other or without the scope, 429 once it is too much.
-    """
-    token = await _admitted(request)
-    if token.owner is None or token.owner.kind != kind:
-        raise Problem(403, f"Only a token that is bound to one {kind} reads here.")
-    require(token, scope)
-    return token.owner
-
-
 def require(token: Token, *scopes: str) -> None:
-    """See that a token has one of some scopes.
+    """Check that a token has one of some scopes.
 
     Raises:
-        Problem: 403 where it has none of them.
+        Problem: 403 if it has none of them.
     """
     if not any(map(token.allows, scopes)):
         raise lacking(scopes)
 
 
 def lacking(scopes: Sequence[str], fields: Iterable[str] = ()) -> Problem:
-    """What is answered where a token has none of some scopes; `fields` are those that need it."""
-    # Any of them would do; a challenge cannot say that, so it asks for the first (RFC 6750, section 3).
+    """The answer to a token without any of some scopes. `fields` are the fields that need them."""
+    # One of them is enough. A challenge cannot say that, so it names the first (RFC 6750, section 3).
     challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scopes[0]}"'
     errors = {field: [f"needs the scope {scopes[0]}"] for field in fields}
     detail = f"The token lacks the scope {' or '.join(scopes)}."
@@ -77,7 +68,7 @@ async def _admitted(request: Request) -> Token:
     secret = digest(presented)
     limits: Limits = request.app.state.limits
     client = limits.client_of(request)
-    # Both ask another process: a token that was right before is looked up and counted at the same time.
+    # Both ask another process, so a token that was valid before is looked up and counted at the same time.
     known = limits.known(secret)
     token, turn = await gather(_find(request, presented, is_known=known is not None), limits.take(known))
     if token is None or token.is_expired:
@@ -85,7 +76,7 @@ async def _admitted(request: Request) -> Token:
         why = "has expired" if token else "is unknown, or has been revoked"
         raise _unauthorized(f"The token {why}.", ', error="invalid_token"')
     limit = limits.was_right(secret, token.id, token.rate)
-    limits.tell(request, limit, turn if limit == known else await limits.take(limit))
+    limits.report(request, limit, turn if limit == known else await limits.take(limit))
     request.state.token_id = token.id
     if token.is_shut:
         raise Problem(403, "The affiliate or advertiser of this token is blocked or archived.")
@@ -93,7 +84,7 @@ async def _admitted(request: Request) -> Token:
 
 
 async def _find(request: Request, presented: str, *, is_known: bool) -> Token | None:
-    """Look a token up; one that was right before waits for no other."""
+    """Look a token up. A token that was valid before does not wait for others."""
     if not presented.startswith(PREFIX):
         return None
     unknown: UnknownTokens = request.app.state.unknown_tokens
@@ -101,13 +92,13 @@ async def _find(request: Request, presented: str, *, is_known: bool) -> Token | 
 
 
 def _presented(request: Request) -> str:
-    given = request.headers.getlist("authorization")
-    if not given:
+    values = request.headers.getlist("authorization")
+    if not values:
         raise _unauthorized(
             "Send a token: Authorization: Bearer trk_… (in the header, never in the address)."
         )
-    bearer = _BEARER.fullmatch(given[0].strip())
-    if len(given) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
+    bearer = _BEARER.fullmatch(values[0].strip())
+    if len(values) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
         raise _unauthorized("The Authorization header is not one bearer token.")
     return bearer[1]
 

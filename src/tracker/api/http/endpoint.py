@@ -1,77 +1,210 @@
-"""How an endpoint says what it takes and answers."""
+"""The contract of an endpoint, declared once: who may call it, its parameters, its body and its answers.
+
+`endpoint` makes the handler of a route from a contract and a function. The handler lets no request in without
+a token of the contract's scope. The OpenAPI document is written from the same contract.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
-from spectree import Response, SpecTree
-from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
+from starlette.datastructures import State
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
-from tracker.api.http.problems import ProblemDetails
+from tracker.api.http.auth import authorize
+from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
+from tracker.api.http.complete_until import header
+from tracker.parameters import Query
+from tracker.reading.query import SomeQuery, read_query
+from tracker.store.catalogue.edit import Author
+from tracker.store.token_owner import Owner
+from tracker.store.tokens import SCOPES, Token
 
-_DESCRIPTION = """\
-Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); reads what they became
-(conversions), and takes the network's word on that; adds both up (reports); says what a tracking link would
-do; creates clicks that did not come over one. Manages offers, affiliates and
-what belongs to them: edges take a change within a second.
+Answer = Callable[[Request], Awaitable[Response]]
+"""The handler of a route."""
 
-Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
-makes one. It may make so many requests a minute: the headers RateLimit-… say what is left; then it is 429.
-Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
 
-_STATUSES = {
-    400: "The body was cut off",
-    401: "No token, or one that is unknown, revoked or expired",
-    403: "The token lacks the scope",
-    404: "There is no such thing",
-    409: "It was changed since that version, is taken, or is still needed",
-    412: "It was changed since: If-Match does not hold",
-    413: "The body is too long",
-    415: "The body is of another media type",
-    422: "A parameter or field is missing, unknown, repeated or cannot be read",
-    429: "The token has made its requests or runs 4 exports, or this address sent too many wrong tokens",
-    503: "The database, or what the request needs beside it, cannot answer now or not in time",
-}
+class Body(NamedTuple):
+    """A JSON body."""
 
-FILES: dict[str, dict[str, Any]] = {}
-"""What operations take that take files, by operationId: media types, and what they look like."""
+    model: type[BaseModel]
+    media_types: tuple[str, ...] = (JSON,)
+    most: int = MAX_BODY  # bytes
 
-SHOWN = "Shown"
-"""How the names of models end that are answered with an ETag."""
 
-documented = SpecTree(
-    "starlette",
-    title="Tracker",
-    version=version("tracker"),
-    description=_DESCRIPTION,
-    mode="strict",
-    annotations=False,
-    naming_strategy=lambda model: str(model.__name__),
-    nested_naming_strategy=lambda _parent, child: str(child),
-    validation_error_model=ProblemDetails,
-    security_schemes=[
-        SecurityScheme(
-            name="bearer",
-            data=SecuritySchemeData(
-                type=SecureType.HTTP, scheme="bearer", description="A token of `tracker token create`."
-            ),
+class FileBody(NamedTuple):
+    """A body that is a file."""
+
+    examples: Mapping[str, str]  # by media type
+    most: int  # bytes
+
+
+class Contract(NamedTuple):
+    """What an endpoint declares. Every endpoint may also answer 401, 403, 422, 429 and 503."""
+
+    name: str  # the operationId
+    text: str  # the summary, an empty line, and the description
+    tag: str
+    scopes: tuple[str, ...]  # a token needs one of them
+    owner: str  # the kind of the token's owner: affiliate, advertiser, or empty for the network
+    query: type[Query]
+    path: Mapping[str, str]  # descriptions of the path's parameters
+    headers: type[BaseModel] | None  # of the request
+    body: Body | FileBody | None
+    returns: type[BaseModel] | None
+    files: tuple[str, ...]  # media types that the answer may have besides JSON
+    status: int
+    may_fail: tuple[int, ...]  # further errors; a body and a path with parameters bring their own
+    has_etag: bool
+    has_complete_until: bool
+
+
+@dataclass(slots=True)
+class Call(Generic[SomeQuery]):
+    """An authorised request, with its parameters read."""
+
+    request: Request
+    contract: Contract
+    token: Token
+    query: SomeQuery
+    complete_until: int | None = None
+    """Unix milliseconds that the answer gives as Complete-Until. None: the answer has no such header."""
+
+    @property
+    def state(self) -> State:
+        """What the application keeps open."""
+        state: State = self.request.app.state
+        return state
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The path's parameters, as they were sent."""
+        return self.request.path_params
+
+    @property
+    def network_zone(self) -> str:
+        """The IANA name of the network's time zone."""
+        name: str = self.state.settings.time_zone
+        return name
+
+    @property
+    def owner(self) -> Owner:
+        """The affiliate or advertiser that the token is bound to."""
+        assert self.token.owner is not None
+        return self.token.owner
+
+    @property
+    def author(self) -> Author:
+        """The author of what this request changes."""
+        return Author(self.token.id, self.token.name)
+
+    async def object(self) -> dict[str, Any]:
+        """The JSON object in the body.
+
+        Raises:
+            Problem: 415 for another media type than the contract's, 413 for a body that is too long, 422 for
+                anything that is not an object.
+        """
+        body = self.contract.body
+        assert isinstance(body, Body)
+        return await read_object(self.request, *body.media_types, most=body.most)
+
+    async def file(self) -> tuple[str, bytes]:
+        """The media type of the file in the body, and the file.
+
+        Raises:
+            Problem: 415 for another media type than the contract's, 413 for a file that is too long, 400 for
+                a file that was cut off.
+        """
+        body = self.contract.body
+        assert isinstance(body, FileBody)
+        return check_type(self.request, *body.examples), await read_whole(self.request, body.most)
+
+
+_contracts: dict[Answer, Contract | None] = {}  # by handler; None: it is public
+
+
+def endpoint(
+    *,
+    scope: str | tuple[str, ...],
+    query: type[SomeQuery],
+    returns: type[BaseModel] | None,
+    tag: str,
+    may_fail: tuple[int, ...] = (),
+    status: int = 200,
+    owner: str = "",
+    path: Mapping[str, str] | None = None,
+    headers: type[BaseModel] | None = None,
+    body: Body | FileBody | None = None,
+    files: tuple[str, ...] = (),
+    has_etag: bool = False,
+    has_complete_until: bool = False,
+    name: str = "",
+    text: str = "",
+) -> Callable[[Callable[[Call[SomeQuery]], Awaitable[Response]]], Answer]:
+    """Make the handler of a route. It authorises the request and reads its parameters first.
+
+    The name and the text default to the function's name and docstring.
+
+    Raises:
+        ValueError: there is no such scope, or none at all.
+    """
+    scopes = (scope,) if isinstance(scope, str) else scope
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise ValueError(f"scope is not one or more of: {', '.join(SCOPES)}")
+
+    def decorate(function: Callable[[Call[SomeQuery]], Awaitable[Response]]) -> Answer:
+        contract = Contract(
+            name=name or function.__name__,
+            text=text or function.__doc__ or "",
+            tag=tag,
+            scopes=scopes,
+            owner=owner,
+            query=query,
+            path=path or {},
+            headers=headers,
+            body=body,
+            returns=returns,
+            files=files,
+            status=status,
+            may_fail=may_fail,
+            has_etag=has_etag,
+            has_complete_until=has_complete_until,
         )
-    ],
-    security={"bearer": []},
-)
-"""Endpoints register here; each reads its own parameters."""
+
+        async def answer(request: Request) -> Response:
+            token = await authorize(request, contract.scopes, owner)
+            call = Call(request, contract, token, read_query(request.scope["query_string"], query))
+            if has_complete_until:  # known before the clicks are read
+                call.complete_until = await call.state.complete_until.millis()
+            response = await function(call)
+            response.headers.update(header(call.complete_until))
+            return response
+
+        _contracts[answer] = contract
+        return answer
+
+    return decorate
 
 
-def responses(model: type[BaseModel] | None, *errors: int, status: int = 200) -> Response:
-    """What an endpoint answers: a model (None: its docstring says it) or one of some errors."""
-    limited = (429,) if 401 in errors else ()
-    problems = {f"HTTP_{error}": (ProblemDetails, _STATUSES[error]) for error in sorted((*errors, *limited))}
-    return Response(**{f"HTTP_{status}": model}, **problems)
+def public(handler: Answer) -> Answer:
+    """Declare that a handler needs no token. The OpenAPI document leaves it out."""
+    _contracts[handler] = None
+    return handler
 
 
-def needs(*scopes: str) -> list[dict[str, list[str]]]:
-    """What an endpoint says of the scopes of which a token needs one (OpenAPI 3.1, Security Requirement)."""
-    return [{"bearer": [scope]} for scope in scopes]
+def contract_of(route: BaseRoute) -> Contract | None:
+    """The contract of a route; None if it is public.
+
+    Raises:
+        TypeError: the handler was made without `endpoint` or `public`, so nothing authorises its requests.
+    """
+    handler = route.endpoint if isinstance(route, Route) else None
+    if handler not in _contracts:
+        raise TypeError(f"{route!r} authorises nobody: make its handler with endpoint, or declare it public")
+    return _contracts[handler]

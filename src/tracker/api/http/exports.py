@@ -1,10 +1,10 @@
-"""Exports: rows as they come, as NDJSON or CSV, or as CSV that people open with a spreadsheet."""
+"""Exports: streams of rows as NDJSON, as CSV, or as CSV for spreadsheets."""
 
 from __future__ import annotations
 
 from asyncio import FIRST_COMPLETED, Task, create_task, sleep, wait
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,18 +14,22 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
-from tracker.api.http.query import FormatQuery
 from tracker.domain.spreadsheet import defused
+from tracker.reading.query import FormatQuery
 from tracker.store.json_chunks import Block
 from tracker.store.paging import Row
 
 CSV = "text/csv; charset=utf-8; header=present"
+NDJSON = "application/x-ndjson"
+
+STREAMED = (NDJSON, "text/csv")
+"""Media types of an export, without their parameters."""
 
 MOST_RUNNING = 32
-"""Exports at once: each holds two chunks, some 8 MB, for as long as its client takes to read them. One that
-takes nothing is cut off (protocol.SEND_SECONDS)."""
+"""Most exports that run at a time. Each holds two chunks, some 8 MB, until its client has read them. A client
+that reads nothing is cut off (protocol.SEND_SECONDS)."""
 MOST_OF_A_TOKEN = 4
-"""Of these, one token's: no client takes the places of all others."""
+"""Most exports of one token that run at a time, so that other tokens find a place."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets take a file without one for the machine's own code page
 _RETRY_AFTER = {"Retry-After": "10"}  # seconds
@@ -35,7 +39,7 @@ _Write = Callable[[Block], bytes]
 
 
 class RunningExports:
-    """How many exports run now, of which tokens."""
+    """The number of running exports, by token."""
 
     def __init__(self) -> None:
         self._of_token: Counter[int] = Counter()
@@ -46,10 +50,10 @@ class RunningExports:
 
     @contextmanager
     def one_more(self, token_id: int) -> Iterator[None]:
-        """Takes a place for an export of a token.
+        """Take a place for an export of a token.
 
         Raises:
-            Problem: 429 where the token has MOST_OF_A_TOKEN already, 503 where all tokens have MOST_RUNNING.
+            Problem: 429 if the token runs MOST_OF_A_TOKEN already, 503 if all tokens run MOST_RUNNING.
         """
         if self._of_token[token_id] >= MOST_OF_A_TOKEN:
             detail = f"This token has {MOST_OF_A_TOKEN} exports running. Try again when one has ended."
@@ -61,7 +65,7 @@ class RunningExports:
             yield
         finally:
             self._of_token[token_id] -= 1
-            self._of_token += Counter()  # forgets tokens that have none
+            self._of_token += Counter()  # drops tokens without exports
 
 
 async def answer_export(
@@ -71,17 +75,16 @@ async def answer_export(
     name: str,
     keys: Sequence[str],
     query: FormatQuery,
-    headers: Mapping[str, str],
 ) -> Response:
     """All chunks as a file.
 
     Raises:
-        Problem: 422 where the query asks for a separator that its format does not have.
+        Problem: 422 for a separator with a format that has none.
     """
     query.check_separator()
     write_head, writer, media_type, extension = _format(query)
     disposition = f'attachment; filename="{name}.{extension}"'
-    headers = {**SECURITY_HEADERS, **headers, "Content-Disposition": disposition}
+    headers = {**SECURITY_HEADERS, "Content-Disposition": disposition}
     if request.method == "HEAD":
         return Response(headers=headers, media_type=media_type)
     place = request.app.state.exports.one_more(request.state.token_id)
@@ -89,7 +92,7 @@ async def answer_export(
 
 
 class _Export(Response):
-    """An answer that is sent as it is read, and ends where its client leaves.
+    """A streamed answer. It ends when its client leaves.
 
     Starlette's StreamingResponse runs in a task group that keeps the error which cancels it, and that error's
     traceback keeps the frames of the stream: a cycle, which holds two chunks until a collector finds it. Here
@@ -136,7 +139,7 @@ class _Export(Response):
 
 
 async def _left(receive: Receive) -> None:
-    """Wait until the client has left."""
+    """Wait until the client leaves."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -146,20 +149,20 @@ async def _next(chunks: _Chunks) -> Iterable[Block] | None:
 
 
 async def _end(*tasks: Task[Any]) -> None:
-    """Cancel tasks, and wait until they have ended."""
+    """Cancel tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await wait(tasks)
 
 
 def csv_file(keys: Iterable[str], rows: Iterable[Row]) -> bytes:
-    """Rows as CSV for machines: every value as it is."""
+    """Rows as CSV for programs: every value as it is."""
     body = (b",".join(map(_csv_value, map(orjson.dumps, row.values()))) + b"\r\n" for row in rows)
     return _header(keys, ",") + b"".join(body)
 
 
 def excel_file(keys: Iterable[str], rows: Iterable[Row], separator: str) -> bytes:
-    """Rows as CSV for people."""
+    """Rows as CSV for spreadsheets."""
     between = separator.encode()
     body = (between.join(map(_excel_value, map(orjson.dumps, row.values()))) + b"\r\n" for row in rows)
     return _BYTE_ORDER_MARK + _header(keys, separator) + b"".join(body)
@@ -196,7 +199,7 @@ def _set(block: Block, start: bytes, between: Sequence[bytes], end: bytes) -> by
 
 
 def _csv_value(value: bytes) -> bytes:
-    """Of a JSON value that is no object and no array."""
+    """A JSON value as a cell. The value is not an object or an array."""
     if value == b"null":
         return b""
     if b"\\" not in value:
@@ -205,7 +208,7 @@ def _csv_value(value: bytes) -> bytes:
 
 
 def _excel_value(value: bytes) -> bytes:
-    """As _csv_value, where no text is taken for a formula."""
+    """A JSON value as a cell that a spreadsheet does not take for a formula."""
     if value[1:2] not in _MAY_BE_FORMULA or value[:1] != b'"':
         return _csv_value(value)
     return b'"%b"' % defused(orjson.loads(value)).replace('"', '""').encode()
@@ -235,4 +238,4 @@ def _format(query: FormatQuery) -> _Format:
         )
     if query.format == "csv":
         return _Format(lambda keys: _header(keys, ","), _csv, CSV, "csv")
-    return _Format(lambda _keys: b"", _ndjson, "application/x-ndjson", "ndjson")
+    return _Format(lambda _keys: b"", _ndjson, NDJSON, "ndjson")

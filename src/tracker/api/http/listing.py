@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
 import orjson
 from starlette.responses import Response
 
-from tracker.api.http.paging import Cursor, envelope_with_cursor, feed_envelope, read_cursor, write_cursor
-from tracker.api.http.problems import SECURITY_HEADERS, invalid
-from tracker.api.http.query import FeedQuery, PartQuery
-from tracker.domain import normalise
-from tracker.domain.model import MAX_ID
-from tracker.domain.normalise import trim
-from tracker.store.paging import Page, Row, TooDeepError
-
-
-class Walk(NamedTuple):
-    """A list that can be gone through, and what its cursors are bound to."""
-
-    page: Callable[[int, int], Awaitable[Page]]  # by number and rows a page; raises TooDeepError
-    page_after: Callable[[str, int, int | None], Awaitable[Page]]  # by hash, rows a page, total where known
-    filters: tuple[object, ...]
-    newest_first: bool
-    is_counted: bool = False  # its total is had at once, so that a cursor need not carry it
+from tracker.api.http.paging import envelope_with_cursor, feed_envelope
+from tracker.api.http.problems import SECURITY_HEADERS
+from tracker.reading.listing import Walk, read_page
+from tracker.reading.query import FeedQuery, PartQuery
+from tracker.store.paging import Page, Row
 
 
 async def answer_list(query: PartQuery, walk: Walk) -> Response:
-    """The page that is asked for.
+    """The page that a query names.
 
     Raises:
-        Problem: 422 for a page that is too deep, or a cursor of another list.
+        ParameterError: the page is too deep, or the cursor is of another list.
     """
-    if query.cursor is not None:
-        return await _page_after(query, walk, query.cursor)
-    number = query.page or 1
-    try:
-        page = await walk.page(number, query.per_page)
-    except TooDeepError as error:
-        raise invalid({"page": [f"{error}: go on with cursor, the next_cursor of a page before"]}) from None
-    return _answer(page, query, walk, number)
+    page, number, next_cursor = await read_page(query, walk)
+    return as_json(
+        envelope_with_cursor(page, per_page=query.per_page, number=number, next_cursor=next_cursor)
+    )
 
 
 def answer_feed(rows: list[Row], query: FeedQuery, after_id: int) -> Response:
@@ -53,31 +34,3 @@ def answer_one(row: Row) -> Response:
 
 def as_json(body: object, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, SECURITY_HEADERS, "application/json")
-
-
-def id_or_hash(key: str) -> int | str | None:
-    """What a path names a row by: an id, a hash, or nothing that could be one."""
-    key = trim(key)
-    if found := normalise.hash_(key):
-        return found
-    return int(key) if key.isascii() and key.isdigit() and len(key) <= len(str(MAX_ID)) else None
-
-
-async def _page_after(query: PartQuery, walk: Walk, text: str) -> Response:
-    try:
-        cursor = read_cursor(text, walk.filters, newest_first=walk.newest_first)
-    except ValueError as error:
-        raise invalid({"cursor": [str(error)]}) from None
-    page = await walk.page_after(cursor.last_hash, query.per_page, cursor.total)
-    return _answer(page, query, walk, cursor.number)
-
-
-def _answer(page: Page, query: PartQuery, walk: Walk, number: int) -> Response:
-    next_cursor = None
-    if page.has_more:
-        known_total = None if walk.is_counted else page.total
-        cursor = Cursor(str(page.rows[-1]["hash"]), number + 1, known_total)
-        next_cursor = write_cursor(cursor, walk.filters, newest_first=walk.newest_first)
-    return as_json(
-        envelope_with_cursor(page, per_page=query.per_page, number=number, next_cursor=next_cursor)
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tracker.errors import Errors, in_words
+from tracker.parameters import ParameterError
 from tracker.store.catalogue.edit import BUSY
 from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, TOO_MANY_CONNECTIONS, PoolIsBusyError
 from tracker.store.migrate import is_behind
@@ -43,8 +45,6 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 _log = logging.getLogger(__name__)
 
-Errors = Mapping[str, Sequence[str]]
-
 
 class Problem(HTTPException):
     """An answer that is an error; `errors` says what is wrong with which parameter."""
@@ -63,16 +63,12 @@ class Problem(HTTPException):
 
 def invalid(errors: Errors) -> Problem:
     """422 naming each parameter that cannot be read."""
-    return Problem(422, _told(errors), errors=errors)
+    return Problem(422, in_words(errors), errors=errors)
 
 
 def conflict(errors: Errors) -> Problem:
     """409 naming each field that does not go with what is there."""
-    return Problem(409, _told(errors), errors=errors)
-
-
-def _told(errors: Errors) -> str:
-    return "; ".join(f"{field} {messages[0]}" for field, messages in errors.items())
+    return Problem(409, in_words(errors), errors=errors)
 
 
 async def answer_problem(_request: Request, error: Exception) -> Response:
@@ -80,6 +76,12 @@ async def answer_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     errors = error.errors if isinstance(error, Problem) else {}
     return _response(error.status_code, error.detail, errors, error.headers)
+
+
+async def answer_parameter_error(request: Request, error: Exception) -> Response:
+    """422 naming the parameters."""
+    assert isinstance(error, ParameterError)
+    return await answer_problem(request, invalid(error.errors))
 
 
 async def answer_unavailable(request: Request, error: Exception) -> Response:

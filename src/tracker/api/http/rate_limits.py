@@ -1,4 +1,4 @@
-"""How much may be asked of the API: by a token, and with wrong tokens from an address."""
+"""Rate limits: requests of a token, and wrong tokens from an address."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tracker.settings import Settings
 from tracker.stream.rate_limits import UNREACHABLE, Limiter, Turn
 
 WRONG_TOKENS = Rate(20, "minute")
-"""Wrong tokens of one address (IPv6: one /64) that are answered at once."""
+"""Wrong tokens of one address (IPv6: one /64) that are answered without a delay."""
 
 MOST_SLOWED, MOST_SLOWED_OF_ONE = 200, 4
-"""Wrong tokens whose answers are kept back at a time, of all addresses and of one; the others get a 429."""
+"""Most delayed answers to wrong tokens at a time, of all addresses and of one. Further ones are 429."""
 
 AFTER_FAILURE_SECONDS = 2.0
-"""How long a stream server that did not count is left alone."""
+"""The pause after a failure of the stream server. Nobody is limited in it."""
 
 _MOST_REMEMBERED = 10_000
 
@@ -39,17 +39,17 @@ _log = logging.getLogger(__name__)
 
 
 class Limit(NamedTuple):
-    """Whose requests are counted, and how many there may be."""
+    """A counter and its rate."""
 
     whose: str
     rate: Rate
 
 
 class Limits:
-    """Counts on the stream server; while that is away, nobody is refused.
+    """Counts on the stream server. While the server is away, nobody is refused.
 
-    An address that has shown too many wrong tokens waits for its next 401, or gets a 429. Every token is
-    looked up all the same: a right one is never refused, and never waits for them.
+    After too many wrong tokens an address waits for its next 401, or gets a 429. Every token is still looked
+    up: a valid one is never refused and never waits.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
@@ -66,14 +66,14 @@ class Limits:
         self._right: OrderedDict[bytes, Limit] = OrderedDict()  # by the digest of a token
 
     def client_of(self, request: Request) -> str:
-        """Whom a request's wrong tokens count for."""
+        """The network that the wrong tokens of a request count for."""
         peer = plain_address(request.client.host) if request.client else ""
         if self._proxies.trusts(peer):
             peer = self._proxies.origin(peer, headers_of(request.scope["headers"])).ip
         return network_of(peer) if peer else "unknown"
 
     def known(self, digest: bytes) -> Limit | None:
-        """What limits a token that was right before."""
+        """The limit of a token that was valid before."""
         return self._right.get(digest)
 
     def was_right(self, digest: bytes, token_id: int, rate: Rate | None) -> Limit:
@@ -82,10 +82,10 @@ class Limits:
         return limit
 
     async def was_wrong(self, client: str, digest: bytes) -> None:
-        """Count a wrong token; keep its answer back where its client has shown too many.
+        """Count a wrong token, and delay its answer if its client has sent too many.
 
         Raises:
-            Problem: 429 where too many are kept back already.
+            Problem: 429 if too many answers are delayed already.
         """
         self.wrong_tokens += 1
         self._right.pop(digest, None)
@@ -102,9 +102,9 @@ class Limits:
             self._slowed -= Counter({client: 1})  # without those that are 0
 
     async def _wait_of(self, client: str) -> float:
-        """Seconds until a client may show its next wrong token; this one is counted if it may now."""
+        """Seconds until a client may send its next wrong token. Without a wait this one is counted."""
         wait = self._closed_until.get(client, 0.0) - self._clock()
-        if wait > 0:  # asking again would cost the stream server as much as a click
+        if wait > 0:  # a question costs the stream server as much as a click
             return wait
         turn = await self.take(Limit(f"address:{client}", WRONG_TOKENS))
         if turn is None or not turn.is_refused:
@@ -112,11 +112,11 @@ class Limits:
         _remember(self._closed_until, client, self._clock() + turn.retry_after)
         return turn.retry_after
 
-    def tell(self, request: Request, limit: Limit, turn: Turn | None) -> None:
-        """Let the answer tell what is left of a token's rate.
+    def report(self, request: Request, limit: Limit, turn: Turn | None) -> None:
+        """Put the rest of a token's rate into the answer's headers.
 
         Raises:
-            Problem: 429 where it is spent.
+            Problem: 429 if the rate is spent.
         """
         if turn is None:
             return
@@ -126,14 +126,14 @@ class Limits:
             raise _too_many(f"This token may make {limit.rate} requests.", turn.retry_after)
 
     async def take(self, limit: Limit | None) -> Turn | None:
-        """Count one; None where there is nothing to count by, or the stream server cannot."""
+        """Count one. None without a limit, or if the stream server cannot count."""
         if limit is None or self._clock() < self._left_alone_until:
             return None
         try:
             return await self._limiter.take(limit.whose, limit.rate)
         except UNREACHABLE as error:
             self._left_alone_until = self._clock() + AFTER_FAILURE_SECONDS
-            _log.warning("nobody is limited: the stream server cannot count: %s", type(error).__name__)
+            _log.warning("rate limits are off: the stream server cannot count: %s", type(error).__name__)
             return None
 
     async def close(self) -> None:
@@ -141,18 +141,18 @@ class Limits:
 
 
 class RateLimitHeaders:
-    """Writes what is left of a token's rate into its answers."""
+    """Writes the rest of a token's rate into the answer's headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def tell(message: Message) -> None:
+        async def with_limit(message: Message) -> None:
             if message["type"] == "http.response.start" and "rate_limit" in scope.get("state", {}):
                 MutableHeaders(scope=message).update(scope["state"]["rate_limit"])
             await send(message)
 
-        await self._app(scope, receive, tell)
+        await self._app(scope, receive, with_limit)
 
 
 def _headers(rate: Rate, turn: Turn) -> dict[str, str]:

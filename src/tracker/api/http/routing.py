@@ -1,7 +1,7 @@
-"""Chooses the path first and the method then, so that each path has methods of its own.
+"""Chooses the path first and the method then, so that each path has its own methods.
 
-Starlette asks route by route, and goes on to the next one where the method does not fit. So a PATCH of
-`…/conversions/status-uploads` was one of the conversion of that name, and Allow told of its methods.
+Starlette tries route by route, and goes on to the next one if the method does not fit. So a PATCH of
+`…/conversions/status-uploads` would change a conversion with that id, and Allow would list its methods.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Receive, Scope, Send
 
+ROOT = "/backend/open-api/v1/users"
+"""Where the network's tokens read and write."""
+
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -25,16 +28,16 @@ class _Path(NamedTuple):
 
 
 class PathRouter(Router):
-    """Fixed segments of a path go before parameters. Other methods than its own are 405 with Allow.
+    """Fixed segments of a path go before parameters. Methods that a path lacks are 405 with Allow.
 
-    Allow lists the methods of the path that was asked, and no others (RFC 9110, section 10.2.1).
+    Allow lists exactly the methods of the requested path (RFC 9110, section 10.2.1).
     """
 
     def __init__(
         self, routes: Iterable[BaseRoute], lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]
     ) -> None:
         ordered = sorted((route for route in routes if isinstance(route, Route)), key=_order)
-        # No slashes are redirected: the Location would repeat whatever Host a client sends.
+        # Slashes are not redirected: the Location would repeat any Host that a client sends.
         super().__init__(ordered, redirect_slashes=False, lifespan=lifespan)
         self._paths = [_path(list(group)) for _, group in groupby(ordered, key=lambda route: route.path)]
 
@@ -49,14 +52,8 @@ def _order(route: Route) -> tuple[list[bool], str]:
 
 
 def _path(routes: Sequence[Route]) -> _Path:
-    named = {method for route in routes for method in route.methods or _of_class(route.endpoint)}
+    named = {method for route in routes for method in route.methods or ()}
     return _Path(routes[0], [method for method in _METHODS if method in named])
-
-
-def _of_class(endpoint: object) -> set[str]:
-    """The methods of an HTTPEndpoint, which answers HEAD as GET."""
-    named = {method for method in _METHODS if hasattr(endpoint, method.lower())}
-    return named | ({"HEAD"} if "GET" in named else set())
 
 
 def _check(paths: Sequence[_Path], scope: Scope) -> None:

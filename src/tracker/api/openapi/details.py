@@ -1,4 +1,4 @@
-"""The last touch to the API's document: what holds for all operations alike, and is said once."""
+"""The last step of the API's document: examples, shared errors and tags."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tracker.domain.model import MAX_ID
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _TAGS = {
-    "Clicks": "The raw log: every click once, each flagged; and clicks that came over no link.",
-    "Conversions": "What clicks became: their statuses, their money, their history.",
-    "Links": "Tracking links, and what one would do.",
-    "Ledger": "Whether every click that was recorded is stored, or where it is.",
-    "Reports": "Clicks and conversions added up.",
-    "Management": "Offers, affiliates, advertisers and what is theirs. Edges take changes within a second.",
-    "Postbacks to affiliates": "What affiliates were told of conversions, and how often it was tried.",
-    "Affiliates": "What an affiliate sees, with a token bound to it: its own, reduced.",
-    "Advertisers": "What an advertiser sees, with a token bound to it: its own, reduced.",
-    "Tokens": "Who may ask for what, until when and how often.",
+    "Clicks": "The raw log: every click once, with its flags.",
+    "Conversions": "Conversions of clicks: their statuses, money and history.",
+    "Links": "Tracking links, and what a link does.",
+    "Ledger": "Whether every recorded click is stored, and else where it is.",
+    "Reports": "Clicks and conversions by group.",
+    "Management": "Offers, affiliates, advertisers and their settings. Edges apply changes within a second.",
+    "Postbacks to affiliates": "The postbacks sent to affiliates, with their attempts.",
+    "Affiliates": "For affiliates: your own rows, with a token that is bound to you.",
+    "Advertisers": "For advertisers: your own rows, with a token that is bound to you.",
+    "Tokens": "Tokens of the API: their scopes, expiry and rate.",
 }
 
 
@@ -32,21 +32,21 @@ def _header(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", "examples": [example]}}
 
 
-_CHALLENGE = {"WWW-Authenticate": _header("Why, for clients (RFC 6750).", 'Bearer realm="tracker"')}
-_NOW = {"ETag": _header("The version that it has now, where that is what is wrong.", '"17"')}
+_CHALLENGE = {"WWW-Authenticate": _header("The reason, for clients (RFC 6750).", 'Bearer realm="tracker"')}
+_NOW = {"ETag": _header("The current version, if another one was expected.", '"17"')}
 _LATER = {"Retry-After": _header("Seconds to wait.", "1")}
 _PROBLEM_HEADERS = {
     401: _CHALLENGE,
     403: _CHALLENGE,
     409: _NOW,
     412: _NOW,
-    415: {"Accept": _header("What is taken.", "application/json")},
+    415: {"Accept": _header("The accepted media types.", "application/json")},
     429: _LATER,
     503: _LATER,
 }
 
 _ID = {"type": "integer", "minimum": 1, "maximum": MAX_ID, "examples": [3]}
-_CLICK_KEYS = {"Clicks", "Conversions"}  # are named by a hash as well
+_CLICK_KEYS = {"Clicks", "Conversions"}  # tags whose ids may be hashes too
 _LINES = {
     "application/x-ndjson": '{"id":184568,"hash":"01927632a6c87d3f9b1c5e8a4f60d2b7"}\n',
     "text/csv": 'id,hash\r\n184568,"01927632a6c87d3f9b1c5e8a4f60d2b7"\r\n',
@@ -54,9 +54,9 @@ _LINES = {
 
 
 def complete(spec: dict[str, Any]) -> None:
-    """Type and exemplify all that is asked and answered; say errors once; leave out what is not used."""
+    """Give parameters types and bodies examples, share errors, and drop unused schemas."""
     named = spec["components"]["schemas"]
-    # In an order of ours: spectree's is another one in each process.
+    # Sorted, because the order of spectree differs from process to process.
     spec["paths"] = {path: _in_order(methods) for path, methods in spec["paths"].items()}
     operations = [operation for path in spec["paths"].values() for operation in path.values()]
     for operation in operations:
@@ -65,7 +65,7 @@ def complete(spec: dict[str, Any]) -> None:
             if media_type in _LINES and "examples" not in content["schema"]:
                 content.setdefault("example", _LINES[media_type])
             content.setdefault("example", example(content["schema"], named))
-        _tell_of_problems(operation["responses"])
+        _describe_problems(operation["responses"])
     spec["components"]["responses"] = _shared_problems(operations)
     spec["components"]["schemas"] = _used(spec, named)
     spec["tags"] = [{**tag, "description": _TAGS.get(tag["name"], "")} for tag in spec["tags"]]
@@ -85,13 +85,13 @@ def _describe_parameters(operation: dict[str, Any]) -> None:
 
 
 def _contents(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The bodies that are asked for and answered, but for errors."""
+    """The bodies of the request and of the answers, except errors."""
     good = [answer for status, answer in operation["responses"].items() if int(status) < 400]
     for body in (operation.get("requestBody", {}), *good):
         yield from body.get("content", {}).items()
 
 
-def _tell_of_problems(responses: dict[str, Any]) -> None:
+def _describe_problems(responses: dict[str, Any]) -> None:
     for status, response in responses.items():
         if int(status) < 400:
             continue
@@ -102,21 +102,21 @@ def _tell_of_problems(responses: dict[str, Any]) -> None:
 
 
 def _problem(status: int, detail: str) -> dict[str, Any]:
-    told = {"detail": f"{detail}.", "message": f"{detail}."}
+    texts = {"detail": f"{detail}.", "message": f"{detail}."}
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        told = dict.fromkeys(told, "per_page is not a whole number from 1 to 1000")
+        texts = dict.fromkeys(texts, "per_page is not a whole number from 1 to 1000")
     errors = {"per_page": ["is not a whole number from 1 to 1000"]} if status == 422 else {}
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        **told,
+        **texts,
         "errors": errors,
     }
 
 
 def _shared_problems(operations: list[dict[str, Any]]) -> dict[str, Any]:
-    """Errors by name; an operation whose own differ keeps them."""
+    """The errors that operations share, by name. An operation keeps an error that differs."""
     shared: dict[str, Any] = {}
     for operation in operations:
         responses = operation["responses"]
@@ -128,7 +128,7 @@ def _shared_problems(operations: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _used(spec: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
-    """The schemas that something refers to: those of parameters stand at their operations."""
+    """The schemas that a reference names. Schemas of parameters are at their operations."""
     used: set[str] = set()
     new = _referred([spec["paths"], spec["components"]["responses"]])
     while new:

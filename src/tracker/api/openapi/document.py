@@ -1,61 +1,88 @@
-"""The API's document: OpenAPI 3.1 by spectree, out of the routes and their models."""
+"""The API's OpenAPI 3.1 document, written by spectree from the contracts of the routes."""
 
 from __future__ import annotations
 
-from copy import deepcopy
+from importlib.metadata import version
 from typing import Any
 
+import spectree
+from pydantic import BaseModel
+from spectree import SpecTree
+from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
-from tracker.api.http.endpoint import FILES, SHOWN, documented
-from tracker.api.http.problems import MEDIA_TYPE
+from tracker.api.http.endpoint import Body, Contract, FileBody, contract_of
+from tracker.api.http.problems import MEDIA_TYPE, ProblemDetails
 from tracker.api.openapi.details import complete
 from tracker.api.partner_access import schema as partner_schema
+from tracker.parameters import Query
 
-_TELL_OF_CLICKS = {"Clicks", "Ledger", "Reports"}
+_DESCRIPTION = """\
+Reads the raw log of clicks, every click once with its flags. The header Complete-Until gives the time up to
+which all clicks are stored, and the ledger says where each one is. Reads conversions, sets their statuses and
+reports on both. Explains what a tracking link does. Creates clicks and conversions. Manages offers,
+affiliates and their settings: edges apply a change within a second.
+
+Send a token with every request: `Authorization: Bearer trk_…`. `tracker token create --scope clicks:read`
+creates one. A token has a rate of requests. The headers RateLimit-… show what is left, and the answer beyond
+the rate is 429.
+Errors are `application/problem+json` (RFC 9457) and name the wrong parameter or field."""
+
+_PROBLEMS = {
+    400: "The body was cut off",
+    401: "The token is missing, unknown, revoked or expired",
+    403: "The token lacks the scope",
+    404: "Not found",
+    409: "It has another version now, is taken, or is still needed",
+    412: "If-Match does not hold: it has another version now",
+    413: "The body is too long",
+    415: "The body has another media type",
+    422: "A parameter or field is missing, unknown, repeated or unreadable",
+    429: "The token's rate is spent, it runs 4 exports, or this address sent too many wrong tokens",
+    503: "The database or the stream cannot answer now or not in time",
+}
+_OF_ALL = {401, 403, 422, 429, 503}  # a token, its scope, the parameters, its rate, the database
+_OF_BODY = {400, 413, 415}
+
 _COMPLETE_UNTIL = {
     "Complete-Until": {
-        "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
-        "this answer was read. Missing while no edge has been heard of.",
+        "description": "Every click from before this time (UTC, such as 2026-11-25T16:00:00.123Z) was stored "
+        "when this answer was read. Missing before the first heartbeat of an edge.",
         "schema": {"type": "string", "format": "date-time"},
     }
 }
-
 _ETAG = {
     "ETag": {"description": "The version, for If-Match.", "schema": {"type": "string", "examples": ['"17"']}}
 }
-_LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
-
+_LOCATION = {"Location": {"description": "The path of the new object.", "schema": {"type": "string"}}}
 _RATE_LIMIT = {
     f"RateLimit-{name}": {"description": text, "schema": {"type": "integer"}}
     for name, text in (
-        ("Limit", "Requests that the token may make at once."),
-        ("Remaining", "Of these, those that it may make now."),
-        ("Reset", "Seconds until it may make all of them again."),
+        ("Limit", "Requests that the token may make in a burst."),
+        ("Remaining", "Requests that it may make now."),
+        ("Reset", "Seconds until the whole burst is available again."),
     )
 }
 
 
 def document(app: Starlette) -> dict[str, Any]:
-    """The document of an app's routes."""
-    documented.app = app
-    spec: dict[str, Any] = deepcopy(documented.spec)  # which it keeps
+    """The document of an app's routes, without the public ones."""
+    tree = _tree()
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    contracts = [(route, contract) for route in routes if (contract := contract_of(route))]
+    tree.app = Starlette(routes=[_described(tree, route, contract) for route, contract in contracts])
+    spec: dict[str, Any] = tree.spec
+    by_name = {contract.name: contract for _, contract in contracts}
     for path in spec["paths"].values():
         for operation in path.values():
-            _name_media_types(operation["responses"])
-            _name_headers(operation["responses"])
-            if not _TELL_OF_CLICKS.isdisjoint(operation["tags"]) and "200" in operation["responses"]:
-                operation["responses"]["200"]["headers"] = _COMPLETE_UNTIL
-            _name_limits(operation["responses"])
-            _name_scopes(operation)
-            if operation["operationId"] in FILES:
-                operation["requestBody"] = {"required": True, "content": FILES[operation["operationId"]]}
-            if "Reports" in operation["tags"]:
-                operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+            _finish(operation, by_name[operation["operationId"]])
     # Set here, because pydantic sorts the keys of an example.
     schemas = spec["components"]["schemas"]
     schemas[Click.__name__]["examples"] = [click_schema.EXAMPLE]
@@ -66,29 +93,87 @@ def document(app: Starlette) -> dict[str, Any]:
     return spec
 
 
-def _name_headers(responses: dict[str, Any]) -> None:
-    for status in {"200", "201"} & responses.keys():
-        answered = responses[status].get("content", {}).get("application/json", {}).get("schema", {})
-        if answered.get("$ref", "").endswith(SHOWN):
-            responses[status]["headers"] = _ETAG if status == "200" else {**_ETAG, **_LOCATION}
+def _tree() -> SpecTree:
+    scheme = SecuritySchemeData(
+        type=SecureType.HTTP, scheme="bearer", description="A token of `tracker token create`."
+    )
+    return SpecTree(
+        "starlette",
+        title="Tracker",
+        version=version("tracker"),
+        description=_DESCRIPTION,
+        mode="strict",
+        annotations=False,
+        naming_strategy=lambda model: str(model.__name__),
+        nested_naming_strategy=lambda _parent, child: str(child),
+        validation_error_model=ProblemDetails,
+        security_schemes=[SecurityScheme(name="bearer", data=scheme)],
+        security={"bearer": []},
+    )
 
 
-def _name_limits(responses: dict[str, Any]) -> None:
-    """What answers say of a token's rate; without a valid token there is none to tell of."""
-    for status in responses.keys() - {"401"}:
-        responses[status]["headers"] = {**responses[status].get("headers", {}), **_RATE_LIMIT}
+def _described(tree: SpecTree, route: Route, contract: Contract) -> Route:
+    """A route that spectree can describe. It serves nothing."""
+
+    async def handler(_request: Request) -> Response:
+        raise NotImplementedError
+
+    handler.__name__, handler.__doc__ = contract.name, contract.text
+    describe = tree.validate(
+        query=None if contract.query is Query else contract.query,
+        json=contract.body.model if isinstance(contract.body, Body) else None,
+        headers=contract.headers,
+        resp=_responses(contract, has_path="{" in route.path),
+        tags=_tags(contract),
+        security=[{"bearer": [scope]} for scope in contract.scopes],
+        operation_id=contract.name,
+        path_parameter_descriptions=contract.path,
+        skip_validation=True,
+    )
+    return Route(route.path, describe(handler), methods=sorted(route.methods or ()))
 
 
-def _name_scopes(operation: dict[str, Any]) -> None:
-    """In words as well: pages that show the document leave a bearer's scopes out."""
-    scopes = [f"`{scope}`" for needed in operation.get("security", ()) for scope in needed["bearer"]]
-    operation["description"] += f"\n\nScope: {' or '.join(scopes)}."
+def _tags(contract: Contract) -> list[str]:
+    view = [f"{contract.owner.capitalize()}s"] if contract.owner else []
+    return list(dict.fromkeys([*view, contract.tag]))
 
 
-def _name_media_types(responses: dict[str, Any]) -> None:
+def _responses(contract: Contract, *, has_path: bool) -> spectree.Response:
+    errors = _OF_ALL | set(contract.may_fail)
+    errors |= _OF_BODY if contract.body else set()
+    errors |= {404} if has_path else set()
+    answers: dict[str, Any] = {f"HTTP_{error}": (ProblemDetails, _PROBLEMS[error]) for error in errors}
+    answer: type[BaseModel] | None = contract.returns
+    return spectree.Response(**{f"HTTP_{contract.status}": answer}, **answers)
+
+
+def _finish(operation: dict[str, Any], contract: Contract) -> None:
+    """Add what spectree does not know: media types, headers, files, and the scopes in words."""
+    responses = operation["responses"]
     for status, response in responses.items():
-        if int(status) >= 400 and "application/json" in response.get("content", {}):
+        if int(status) >= 400:
             response["content"][MEDIA_TYPE] = response["content"].pop("application/json")
-    if "content" not in responses.get("200", {"content": None}):
-        text = {"schema": {"type": "string"}}
-        responses["200"]["content"] = {"application/x-ndjson": text, "text/csv": text}
+        if status != "401":  # without a valid token there is no rate
+            response["headers"] = dict(_RATE_LIMIT)
+    answer = responses[str(contract.status)]
+    answer["headers"] |= _headers(contract)
+    for media_type in contract.files:
+        answer.setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
+    if isinstance(contract.body, FileBody):
+        content = {
+            media_type: {"schema": {"type": "string"}, "example": example}
+            for media_type, example in contract.body.examples.items()
+        }
+        operation["requestBody"] = {"required": True, "content": content}
+    # Pages that show the document leave out the scopes of a bearer token.
+    scopes = " or ".join(f"`{scope}`" for scope in contract.scopes)
+    operation["description"] += f"\n\nScope: {scopes}."
+
+
+def _headers(contract: Contract) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+    if contract.has_complete_until:
+        headers |= _COMPLETE_UNTIL
+    if contract.has_etag:
+        headers |= _ETAG if contract.status == 200 else {**_ETAG, **_LOCATION}
+    return headers

@@ -1,4 +1,4 @@
-"""Examples for the API's document: of a whole body, put together from those of its fields."""
+"""Examples of bodies for the API's document, made from the examples of their fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIMPLEST = {"string": "", "integer": 1, "number": 1, "boolean": True, "null": N
 
 
 def example(schema: Schema, named: Mapping[str, Schema]) -> Any:
-    """A value that a schema allows: its own example where it has one; `named` are those that it refers to."""
+    """A value that a schema allows, its own example first. `named` has the schemas of its references."""
     if "$ref" in schema:
         return example(named[schema["$ref"].rpartition("/")[2]], named)
     if schema.get("examples"):
@@ -40,7 +40,7 @@ def _of_type(schema: Schema, named: Mapping[str, Schema]) -> Any:
 
 
 def _of_object(schema: Schema, named: Mapping[str, Schema]) -> dict[str, Any]:
-    """What is required, and what has a default; of an object without such fields, as a patch, its first."""
+    """The required fields and those with a default. An object without any, a patch, gets its first."""
     fields, required = schema["properties"], schema.get("required", ())
     shown = {
         name: field["default"] if "default" in field else example(field, named)

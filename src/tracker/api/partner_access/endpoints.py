@@ -1,64 +1,62 @@
-"""What affiliates and advertisers read, with tokens that are bound to one of them: their own rows, reduced.
+"""Endpoints for affiliates and advertisers: the network's endpoints, limited to the rows of one owner.
 
-The endpoints are the network's, seen through the owner of the token; what that shows is in view_schema.
+Which keys of a row they see is in partner_access/schema.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, create_model
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from tracker.api.catalogue import PageQuery, listed
 from tracker.api.clicks import endpoints as clicks
-from tracker.api.clicks.query import ExportQuery, ListQuery
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import endpoints as conversions
-from tracker.api.conversions.query import ConversionExportQuery, ConversionListQuery
 from tracker.api.conversions.schema import Conversion
-from tracker.api.http.auth import VIEWS, authorize_owner
-from tracker.api.http.endpoint import documented, needs, responses
+from tracker.api.http.auth import VIEWS
+from tracker.api.http.endpoint import Answer, Call, endpoint
+from tracker.api.http.exports import STREAMED
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
-from tracker.api.http.query import Query, ZoneQuery, read_query
-from tracker.api.http.visibility import Visibility
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
-from tracker.api.reports import (
-    FIELDS,
-    ReportAnswer,
-    ReportChanges,
-    ReportQuery,
-    ReportRow,
-    ReportSums,
-    answer_report,
-    groups_of,
-)
+from tracker.api.reports import ReportAnswer, ReportChanges, ReportRow, ReportSums, answer_report
 from tracker.catalogue.tracking_links import read_links
+from tracker.parameters import Query
+from tracker.reading.clicks import ExportQuery, ListQuery
+from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
+from tracker.reading.query import SomeQuery, ZoneQuery
+from tracker.reading.reports import FIELDS, ReportQuery, groups_of
+from tracker.reading.visibility import Visibility
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
 
-SomeQuery = TypeVar("SomeQuery", bound=Query)
-
-_Endpoint = Callable[[Request], Awaitable[Response]]
-
 
 class PartnerView(NamedTuple):
-    """One kind of rows, as the network reads them."""
+    """One kind of rows, and the network's endpoints that read them."""
 
     noun: str  # in the path, and in the scope
     row: type[BaseModel]
-    keys: Mapping[str, tuple[str, ...]]  # what is seen, by whom
-    columns: Collection[str]  # that a parameter may be about
+    keys: Mapping[str, tuple[str, ...]]  # visible keys of a row, by kind of owner
+    columns: Collection[str]  # columns that have a filter
     list_query: type[Query]
     export_query: type[Query]
-    answer_list: Callable[[Request, Any, Visibility], Awaitable[Response]]
-    answer_one: Callable[[Request, Visibility], Awaitable[Response]]
-    answer_export: Callable[[Request, Any, Visibility], Awaitable[Response]]
+    answer_list: Callable[[Call[Any], Any, Visibility], Awaitable[Response]]
+    answer_one: Callable[[Call[Any], Visibility], Awaitable[Response]]
+    answer_export: Callable[[Call[Any], Any, Visibility], Awaitable[Response]]
+    has_complete_until: bool = False
+
+    @property
+    def scope(self) -> str:
+        return f"{self.noun}:read"
+
+    @property
+    def tag(self) -> str:
+        return self.noun.capitalize()
 
 
 _PARTNER_VIEWS = (
@@ -72,6 +70,7 @@ _PARTNER_VIEWS = (
         clicks.answer_clicks,
         clicks.answer_click,
         clicks.answer_click_export,
+        has_complete_until=True,
     ),
     PartnerView(
         "conversions",
@@ -88,7 +87,7 @@ _PARTNER_VIEWS = (
 
 
 class OfferOfAffiliate(BaseModel):
-    """An offer that the affiliate may run."""
+    """An offer that you may run."""
 
     id: int
     name: str
@@ -97,131 +96,137 @@ class OfferOfAffiliate(BaseModel):
     starts_at: str | None = Field(examples=["2026-11-01T00:00:00+00:00"])
     ends_at: str | None
     link: str = Field(
-        description="The affiliate's tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
+        description="Your tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
     )
 
 
-@documented.validate(
+@endpoint(
+    scope="offers:read",
+    owner="affiliate",
     query=PageQuery,
-    resp=responses(listed("OfferOfAffiliateList", OfferOfAffiliate), 401, 403, 422, 503),
-    security=needs("offers:read"),
-    tags=["Affiliates"],
-    operation_id="list_affiliate_offers",
-    skip_validation=True,
+    returns=listed("OfferOfAffiliateList", OfferOfAffiliate),
+    tag="Affiliates",
 )
-async def list_offers(request: Request) -> Response:
-    """List one's offers
+async def list_affiliate_offers(call: Call[PageQuery]) -> Response:
+    """List your offers
 
-    Those that are public and those that the affiliate is approved for, with its tracking links.
+    Public offers and offers that you are approved for, with your tracking links.
     """
-    owner = await authorize_owner(request, "affiliate", "offers:read")
-    query = read_query(request, PageQuery)
-    state, number = request.app.state, query.page or 1
-    page = await affiliate_offers.page(state.pool, owner.id, number, query.per_page)
+    state, number, affiliate_id = call.state, call.query.page or 1, call.owner.id
+    page = await affiliate_offers.page(state.pool, affiliate_id, number, call.query.per_page)
     offers: list[dict[str, Any]] = page.rows
     brands = {offer["id"]: offer.pop("brand_id") for offer in offers}
     async with state.pool.acquire() as connection:
-        links = await read_links(connection, state.settings, owner.id, brands)
+        links = await read_links(connection, state.settings, affiliate_id, brands)
     rows = [{**offer, "link": links[offer["id"]]} for offer in offers]
-    return as_json(envelope(page._replace(rows=rows), per_page=query.per_page, number=number))
+    return as_json(envelope(page._replace(rows=rows), per_page=call.query.per_page, number=number))
 
 
-def _report(kind: str) -> _Endpoint:
+def _report(kind: str) -> Answer:
     groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
     group_by = (groups_of(groups), ...)
-    reduced = query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], group_by=group_by)
-
-    async def report(request: Request) -> Response:
-        owner = await authorize_owner(request, kind, "reports:read")
-        return await answer_report(
-            request, _read(request, reduced, ReportQuery), Visibility(REPORTS[kind], owner)
-        )
-
     row: Any = row_model(kind, ReportRow, REPORTS[kind])
     sums = row_model(kind, ReportSums, REPORTS[kind])
     changes = row_model(kind, ReportChanges, ("text", "conversions", *REPORTS[kind]))
-    told = ReportAnswer.model_fields
+    of_network = ReportAnswer.model_fields
     fields: Any = {
-        "data": (list[row], told["data"]),
-        "other": (sums | None, told["other"]),
-        "totals": (sums, told["totals"]),
-        "changed_since_close": (changes | None, told["changed_since_close"]),
+        "data": (list[row], of_network["data"]),
+        "other": (sums | None, of_network["other"]),
+        "totals": (sums, of_network["totals"]),
+        "changed_since_close": (changes | None, of_network["changed_since_close"]),
     }
-    answer = create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields)
-    text = f"Add one's clicks and conversions up\n\nThe {kind}'s own, as the network's report goes."
-    resp = responses(answer, 401, 403, 422, 503)
-    return _document(kind, "reports", "read", text, report, query=reduced, resp=resp)
+
+    @endpoint(
+        scope="reports:read",
+        owner=kind,
+        query=query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], group_by=group_by),
+        returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
+        files=("text/csv",),
+        tag="Reports",
+        has_complete_until=True,
+        name=f"read_{kind}_reports",
+        text="Get a report\n\nThe same as the network's report, limited to your rows.",
+    )
+    async def report(call: Call[Query]) -> Response:
+        visibility = Visibility(REPORTS[kind], call.owner)
+        return await answer_report(call.request, _whole(call.query, ReportQuery), visibility)
+
+    return report
 
 
-def _routes_of(kind: str, viewed: PartnerView) -> list[BaseRoute]:
-    path = f"{VIEWS[kind]}/{viewed.noun}"
+def _routes_of(kind: str, view: PartnerView) -> list[Route]:
+    path = f"{VIEWS[kind]}/{view.noun}"
     return [
-        Route(path, _list(kind, viewed)),
-        Route(f"{path}/export", _export(kind, viewed)),
-        Route(f"{path}/{{id}}", _one(kind, viewed)),
+        Route(path, _list(kind, view)),
+        Route(f"{path}/export", _export(kind, view)),
+        Route(f"{path}/{{id}}", _one(kind, view)),
     ]
 
 
-def _list(kind: str, viewed: PartnerView) -> _Endpoint:
-    reduced = query_model(kind, viewed.list_query, viewed.columns, viewed.keys[kind])
-
-    async def list_(request: Request) -> Response:
-        sight = await _sight(request, kind, viewed)
-        return await viewed.answer_list(request, _read(request, reduced, viewed.list_query), sight)
-
-    answer = responses(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 422, 503)
-    text = f"List one's {viewed.noun}\n\nThe {kind}'s own, as the network's list goes; also as a feed."
-    return _document(kind, viewed.noun, "list", text, list_, query=reduced, resp=answer)
-
-
-def _one(kind: str, viewed: PartnerView) -> _Endpoint:
-    async def get(request: Request) -> Response:
-        return await viewed.answer_one(request, await _sight(request, kind, viewed))
-
-    answer = responses(list_model(kind, viewed.row, viewed.keys[kind]), 401, 403, 404, 422, 503)
-    text = f"Get one of one's {viewed.noun}\n\nBy its id or its hash; one of somebody else is 404."
-    return _document(kind, viewed.noun, "get", text, get, query=ZoneQuery, resp=answer)
-
-
-def _export(kind: str, viewed: PartnerView) -> _Endpoint:
-    reduced = query_model(kind, viewed.export_query, viewed.columns, viewed.keys[kind])
-
-    async def export(request: Request) -> Response:
-        sight = await _sight(request, kind, viewed)
-        return await viewed.answer_export(request, _read(request, reduced, viewed.export_query), sight)
-
-    text = f"Export one's {viewed.noun}\n\nAll of the {kind}'s own, as a stream: NDJSON or CSV."
-    answer = responses(None, 401, 403, 422, 503)
-    return _document(kind, viewed.noun, "export", text, export, query=reduced, resp=answer)
-
-
-async def _sight(request: Request, kind: str, viewed: PartnerView) -> Visibility:
-    owner = await authorize_owner(request, kind, f"{viewed.noun}:read")
-    return Visibility(viewed.keys[kind], owner)
-
-
-def _read(request: Request, reduced: type[Query], model: type[SomeQuery]) -> SomeQuery:
-    """The parameters of a view as those of the network's endpoint."""
-    given = read_query(request, reduced)
-    return model.model_construct(given.model_fields_set, **dict(given))
-
-
-def _document(kind: str, noun: str, action: str, text: str, endpoint: _Endpoint, **more: Any) -> _Endpoint:
-    endpoint.__doc__ = text
-    decorate = documented.validate(
-        tags=[VIEWS[kind].rpartition("/")[2].capitalize(), noun.capitalize()],
-        operation_id=f"{action}_{kind}_{noun}",
-        path_parameter_descriptions={"id": "Its id, or its hash: 32 hexadecimal digits."},
-        security=needs(f"{noun}:read"),
-        skip_validation=True,
-        **more,
+def _list(kind: str, view: PartnerView) -> Answer:
+    @endpoint(
+        scope=view.scope,
+        owner=kind,
+        query=query_model(kind, view.list_query, view.columns, view.keys[kind]),
+        returns=list_model(kind, view.row, view.keys[kind]),
+        tag=view.tag,
+        has_complete_until=view.has_complete_until,
+        name=f"list_{kind}_{view.noun}",
+        text=f"List your {view.noun}\n\nThe same as the network's list and feed, limited to your rows.",
     )
-    decorated: _Endpoint = decorate(endpoint)
-    return decorated
+    async def list_(call: Call[Query]) -> Response:
+        return await view.answer_list(call, _whole(call.query, view.list_query), _visibility(call, view))
+
+    return list_
 
 
-routes: list[BaseRoute] = [
-    *(route for kind in VIEWS for viewed in _PARTNER_VIEWS for route in _routes_of(kind, viewed)),
+def _one(kind: str, view: PartnerView) -> Answer:
+    @endpoint(
+        scope=view.scope,
+        owner=kind,
+        query=ZoneQuery,
+        returns=list_model(kind, view.row, view.keys[kind]),
+        tag=view.tag,
+        path={"id": "Its id, or its hash: 32 hexadecimal digits."},
+        has_complete_until=view.has_complete_until,
+        name=f"get_{kind}_{view.noun}",
+        text=f"Get one of your {view.noun}\n\nBy its id or its hash. Rows of others are 404.",
+    )
+    async def get(call: Call[ZoneQuery]) -> Response:
+        return await view.answer_one(call, _visibility(call, view))
+
+    return get
+
+
+def _export(kind: str, view: PartnerView) -> Answer:
+    @endpoint(
+        scope=view.scope,
+        owner=kind,
+        query=query_model(kind, view.export_query, view.columns, view.keys[kind]),
+        returns=None,
+        files=STREAMED,
+        tag=view.tag,
+        has_complete_until=view.has_complete_until,
+        name=f"export_{kind}_{view.noun}",
+        text=f"Export your {view.noun}\n\nAll your rows as a stream of NDJSON or CSV.",
+    )
+    async def export(call: Call[Query]) -> Response:
+        return await view.answer_export(call, _whole(call.query, view.export_query), _visibility(call, view))
+
+    return export
+
+
+def _visibility(call: Call[Any], view: PartnerView) -> Visibility:
+    return Visibility(view.keys[call.owner.kind], call.owner)
+
+
+def _whole(query: Query, model: type[SomeQuery]) -> SomeQuery:
+    """The query of the network's endpoint, from the query of an owner."""
+    return model.model_construct(query.model_fields_set, **dict(query))
+
+
+routes: list[Route] = [
+    *(route for kind in VIEWS for view in _PARTNER_VIEWS for route in _routes_of(kind, view)),
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
-    Route(f"{VIEWS['affiliate']}/offers", list_offers),
+    Route(f"{VIEWS['affiliate']}/offers", list_affiliate_offers),
 ]

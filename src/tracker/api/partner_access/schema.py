@@ -1,4 +1,4 @@
-"""What affiliates and advertisers see: the keys of their rows, and the parameters that are about these."""
+"""What affiliates and advertisers see: keys of rows, and the filters for these keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
-from tracker.api.http.query import Query
+from tracker.parameters import Query
 from tracker.store.clicks.columns import ADV_SUBS, AFF_SUBS
 
 _DEVICE = (
@@ -34,7 +34,7 @@ CLICKS = {
         *("has_conversions", "redirected_link", "is_unique", "created_at", "status", "is_bot", "is_test"),
     ),
 }
-"""Named one by one, so that what the network's rows get one day is not shown to others."""
+"""A list by name, so that a new key of the network's rows stays hidden from others."""
 
 CONVERSIONS = {
     "affiliate": (
@@ -69,7 +69,7 @@ REPORTS = {
 def query_model(
     kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], **other: Any
 ) -> type[Query]:
-    """The parameters that are about no column, or about one that is seen; whose they are is given."""
+    """The query model without filters on hidden columns. The owner's id is implied."""
     fields: dict[str, Any] = {
         name: (field.annotation, field)
         for name, field in model.model_fields.items()
@@ -94,12 +94,12 @@ def list_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[Bas
         f"{shown.__name__}List",
         __doc__="A page of a list, or of the feed (then total, page and pages are null).",
         data=(list[shown], ...),
-        total=(int | None, Field(description="All of the filter, exactly.", examples=[100])),
+        total=(int | None, Field(description="Rows that match the filters, exactly.", examples=[100])),
         per_page=(int, Field(examples=[200])),
         page=(int | None, Field(examples=[1])),
         pages=(int | None, Field(examples=[1])),
-        next_cursor=(str | None, Field(None, description="Where the list goes on; null at its end.")),
-        next_after_id=(int, Field(0, description="Feed only: the after_id to go on with.")),
+        next_cursor=(str | None, Field(None, description="The cursor of the next page. null at the end.")),
+        next_after_id=(int, Field(0, description="Feed only: the after_id of the next request.")),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from tracker.api.http.problems import Problem
+from tracker.catalogue.errors import CatalogueError
 from tracker.catalogue.resource import Editor, Resource, change_row, path_of
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row
@@ -37,8 +37,8 @@ def of_row(resource: Resource, row: Row, text: str, patch: Row | None = None) ->
         editor = Editor(pool, _AUTHOR, is_trial=is_trial)
         try:
             await change_row(editor, resource, place, {**patch, "version": now["version"]})
-        except Problem as problem:
-            return problem.detail
+        except CatalogueError as error:
+            return error.detail
         except REFUSED as error:  # the row is wrong in another place, too
             return str(error).partition("\n")[0]
         return ""

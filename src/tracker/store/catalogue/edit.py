@@ -15,10 +15,8 @@ import orjson
 
 from tracker.domain import money
 from tracker.store.db import Connection, Pool
+from tracker.store.locks import Lock
 from tracker.store.paging import Page
-
-_ONE_AT_A_TIME = 0x7C1C_0005
-"""Advisory lock of a change: changes are few, and in a row none waits for another's rows in a circle."""
 
 _LONGEST_WAIT_SECONDS = 5
 
@@ -111,7 +109,7 @@ async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Conne
         with suppress(_TrialIsOverError):
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_AT_A_TIME)
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", Lock.CATALOGUE)
                 yield connection
                 if is_trial:
                     raise _TrialIsOverError

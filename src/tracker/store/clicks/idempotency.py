@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from tracker.store import locks
 from tracker.store.db import Connection, Pool
 
 
@@ -55,7 +56,7 @@ class Conflict(ValueError):  # noqa: N818 - says what it is
         self.field = field
 
 
-_LOCK = 0x7C1C  # with a token's id: its requests reserve one by one, so that two alike see each other
+_LOCK = "SELECT pg_advisory_xact_lock($1, $2)"
 _REQUEST = "SELECT digest, hashes, duplicates FROM create_request WHERE (token_id, key) = ($1, $2)"
 _NOTE_REQUEST = """
 INSERT INTO create_request (token_id, key, digest, hashes, duplicates) VALUES ($1, $2, $3, $4::uuid[], $5)
@@ -88,7 +89,7 @@ async def reserve(
     Raises:
         Conflict: a key was used for something else.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, token_id & 0x7FFF_FFFF)
+    await connection.execute(_LOCK, locks.CREATED_CLICKS, token_id & 0x7FFF_FFFF)
     if request_key is not None and (row := await connection.fetchrow(_REQUEST, token_id, request_key)):
         if row["digest"] != digest:
             raise Conflict(None, "Idempotency-Key", "was used with another body")

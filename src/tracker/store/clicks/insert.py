@@ -10,13 +10,9 @@ from typing import NamedTuple
 import asyncpg
 
 from tracker.domain.model import ClickRow
-from tracker.store import time_span
+from tracker.store import locks, time_span
 from tracker.store.clicks import counts as click_counts
-from tracker.store.db import BACKUP_GATE, Connection
-
-FEED_LOCK = 0x7C1C << 48
-"""Advisory-lock namespace of the after_id feed: FEED_LOCK | n is held, shared, by a transaction that may
-still commit ids above n, and by no other."""
+from tracker.store.db import Connection
 
 BAD_ROW: tuple[type[Exception], ...] = (
     asyncpg.DataError,
@@ -240,7 +236,7 @@ async def _store(
     rows = [arrival.row for arrival in arrivals]
     async with connection.transaction():
         await stage(connection, rows)
-        await connection.execute(_ANNOUNCE, FEED_LOCK, BACKUP_GATE)
+        await connection.execute(_ANNOUNCE, locks.FEED, locks.Lock.BACKUP_GATE)
         if are_new:
             await connection.execute(_INSERT_NEW, *writer, entries)
             return

@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from tracker.domain.click_id import first_hash_at, millis_of
+from tracker.store import locks
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import AFF_SUBS, Viewer
 from tracker.store.clicks.counts import CountScope
-from tracker.store.clicks.insert import FEED_LOCK
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, Value, reading
 from tracker.store.time_span import ALL_TIME, Span
@@ -208,7 +208,7 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
     """
     async with reading(pool, "read_committed") as connection:
         given = await connection.fetchval(GIVEN_IDS)
-        announced = await connection.fetchval(_LOWEST_ANNOUNCED, FEED_LOCK >> 48)
+        announced = await connection.fetchval(_LOWEST_ANNOUNCED, locks.FEED >> 48)
         upto = given if announced is None else min(given, announced)
         condition, values = where(clicks)
         values += [after_id, upto]

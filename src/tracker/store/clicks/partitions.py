@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 
 from tracker.domain.click_id import first_hash_at
+from tracker.store import locks
 from tracker.store.db import Connection
+from tracker.store.locks import Lock
 
 DAYS_AHEAD = 7
 
 _DAY = "click_%Y%m%d"
 _MONTH = "click_%Y%m"
-_LOCK = 0x7C1C_0002  # one creates at a time
 
 _EXISTING = """
 SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
@@ -60,16 +61,16 @@ async def keep(connection: Connection) -> None:
     Creating one would wait for whoever has read click_default in a transaction that goes on, and every reader
     who comes later would wait behind it.
     """
-    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await locks.take(connection, Lock.PARTITIONS)
 
 
 @asynccontextmanager
 async def _creating(connection: Connection) -> AsyncIterator[None]:
-    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await locks.take(connection, Lock.PARTITIONS)
     try:
         yield
     finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+        await locks.release(connection, Lock.PARTITIONS)
 
 
 async def _stray_days(connection: Connection) -> set[date]:

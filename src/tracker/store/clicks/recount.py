@@ -12,7 +12,7 @@ from datetime import date
 from typing import NamedTuple
 
 from tracker.domain.click_id import first_hash_at
-from tracker.store import time_span
+from tracker.store import locks, time_span
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import partitions
 from tracker.store.db import Connection
@@ -22,7 +22,6 @@ _LAST_NUMBER = date.max.toordinal() - _EPOCH
 _DAY_MILLIS = 86_400_000
 _SLOTS_A_DAY = time_span.SLOTS_A_DAY
 _MINUTES_A_DAY = 1440
-_LOCK = 0x7C1C_0004  # one mends at a time
 
 _DAYS = f"""
 SELECT DISTINCT slot / {_SLOTS_A_DAY} AS day FROM click_count
@@ -118,7 +117,7 @@ class Difference(NamedTuple):
 
 async def begin(connection: Connection) -> None:
     """Have nobody else mend, and no rows move between partitions, until this connection is closed."""
-    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await locks.take(connection, locks.Lock.RECOUNT)
     await partitions.keep(connection)
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tracker.store.db import BACKUP_GATE, Connection
-
-LOCK = 0x7C1C_0006
-"""Advisory lock of the transaction that changes conversions, or closes their periods."""
-
-WRITER = 0x7C1C_0007
-"""Advisory lock of the worker that takes postbacks off the stream."""
+from tracker.store import locks
+from tracker.store.db import Connection
+from tracker.store.locks import Lock
 
 HOLDER_IDLES = "60s"
 """How long who changes conversions may say nothing: one that is frozen must not keep the others from it."""
@@ -30,21 +26,21 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 
 async def lock(connection: Connection) -> None:
     """Be the one who changes conversions, until the end of this transaction."""
-    await connection.execute(_LOCK_IT, LOCK, HOLDER_IDLES)
+    await connection.execute(_LOCK_IT, Lock.CONVERSIONS, HOLDER_IDLES)
 
 
 async def begin_writing(connection: Connection) -> bool:
     """Become the writer of postbacks, as long as this connection lasts; False while another is."""
     await connection.execute(_SESSION)
-    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER))
+    return await locks.try_to_take(connection, Lock.POSTBACK_WRITER)
 
 
 @asynccontextmanager
 async def no_backup(connection: Connection) -> AsyncIterator[None]:
     """What is done meanwhile a backup finds done as a whole, or not at all."""
-    await connection.execute("SELECT pg_advisory_lock_shared($1)", BACKUP_GATE)
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", Lock.BACKUP_GATE)
     try:
         yield
     finally:
         if not connection.is_closed():
-            await connection.execute("SELECT pg_advisory_unlock_shared($1)", BACKUP_GATE)
+            await connection.execute("SELECT pg_advisory_unlock_shared($1)", Lock.BACKUP_GATE)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tracker.domain.model import ClickRow
+from tracker.store import locks
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import partitions
 from tracker.store.clicks.columns import ADV_SUBS
@@ -87,7 +88,7 @@ class ClickStore:
         refused = await self._note_legacy(items)
         taken = [item.row for place, item in enumerate(items) if place not in refused]
         await clicks.stage(self._connection, taken)
-        await self._connection.execute(_ANNOUNCE, clicks.FEED_LOCK)
+        await self._connection.execute(_ANNOUNCE, locks.FEED)
         passed_over = await self._connection.fetch(_INSERT_CLICKS)
         stored = len({row.hash for row in taken}) - len(passed_over)
         return Batch(stored, len(taken) - stored, refused)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import asyncpg
 
 from tracker.domain.click_id import millis_of
+from tracker.store import locks
 from tracker.store.clicks import insert as clicks
 from tracker.store.db import Connection
 
@@ -22,7 +23,6 @@ MISSING = -1
 LONGEST_WAIT = "15s"
 """For another import to end: what PostgreSQL still does for one that was killed a moment ago."""
 
-_ONE_AT_A_TIME = 0x7C1C_0012
 _MASK = 2**32 - 1
 _EPOCH = date(1970, 1, 1)
 _DAY_MILLIS = 86_400_000
@@ -122,7 +122,7 @@ async def begin(connection: Connection) -> bool:
     await clicks.prepare(connection)
     await connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}'")
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _ONE_AT_A_TIME)
+        await locks.take(connection, locks.Lock.IMPORT)
     except asyncpg.LockNotAvailableError:
         return False
     await connection.execute("RESET lock_timeout")

@@ -1,22 +1,19 @@
-"""The parameters of the clicks' endpoints."""
+"""Lists and exports of clicks: their parameters, and the store's query for them."""
 
 from __future__ import annotations
 
-from tracker.api.http.query import (
-    Bool,
-    Country,
-    FeedQuery,
-    FormatQuery,
-    Hash,
-    Id,
-    SpanQuery,
-    Text,
-    about,
-    choice,
-)
+from datetime import tzinfo
+from functools import partial
+
+from tracker.parameters import Bool, Country, Hash, Id, Text, about, choice
+from tracker.reading.listing import Walk, id_or_hash
+from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
+from tracker.reading.visibility import Visibility
+from tracker.store.clicks import list as click_list
 from tracker.store.clicks.columns import AFF_SUBS
 from tracker.store.clicks.list import ClickFilter
-from tracker.store.paging import Value
+from tracker.store.db import Pool
+from tracker.store.paging import Row, Value
 
 
 class FilterQuery(SpanQuery):
@@ -60,7 +57,7 @@ class FilterQuery(SpanQuery):
         """The filter that is meant.
 
         Raises:
-            Problem: 422 where two parameters contradict each other.
+            ParameterError: two parameters contradict each other.
         """
         equals = tuple((column, value) for column in _COLUMNS if (value := _value(self, column)) is not None)
         return ClickFilter(self.span(network_zone), equals, self.has_conversions)
@@ -78,6 +75,29 @@ class ExportQuery(EveryFilterQuery, FormatQuery):
 
 class ListQuery(EveryFilterQuery, FeedQuery):
     """A list: which clicks, in which order, and which part of them."""
+
+
+def walk(pool: Pool, query: ListQuery, network_zone: str, visibility: Visibility) -> Walk:
+    """The list of the visible clicks.
+
+    Raises:
+        ParameterError: two parameters contradict each other.
+    """
+    clicks, order = visibility.narrow(query.clicks(network_zone)), query.order(network_zone)
+    return Walk(
+        visibility.showing(partial(click_list.page, pool, clicks, order)),
+        visibility.showing(partial(click_list.page_after, pool, clicks, order)),
+        clicks,
+        order.newest_first,
+        is_counted=clicks.tally is not None,
+    )
+
+
+async def find(pool: Pool, key: str, zone: tzinfo, visibility: Visibility) -> Row | None:
+    """The click with an id or a hash, if it exists and is visible."""
+    known = id_or_hash(key)
+    row = None if known is None else await click_list.one(pool, known, zone, visibility.narrow)
+    return None if row is None else visibility.show([row])[0]
 
 
 _COLUMNS = (

@@ -1,4 +1,4 @@
-"""Whose rows are seen, and what of them: every list goes through one of these."""
+"""Row and column visibility of a token. Every list applies it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SomeFilter = TypeVar("SomeFilter", ClickFilter, ConversionFilter)
 
 
 class Visibility(NamedTuple):
-    """What the network, an affiliate or an advertiser sees."""
+    """The rows and keys that the network, an affiliate or an advertiser sees."""
 
     keys: tuple[str, ...]  # of a row, in their order
     owner: Owner | None = None  # None: the network, which sees the rows of all, whole
 
     def narrow(self, wanted: SomeFilter) -> SomeFilter:
-        """What of it may be seen."""
+        """The filter without the rows of other owners."""
         if self.owner is None:
             return wanted
         own = (self.owner.column, self.owner.id)

@@ -1,0 +1,184 @@
+"""Types of parameters: texts of a query string or of the command line, and the values they stand for."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from tracker.domain import normalise
+from tracker.domain.local_time import read_local, zone_named
+from tracker.domain.model import MAX_ID
+from tracker.domain.normalise import trim
+from tracker.edge.read.text import crop
+from tracker.errors import Errors, in_words
+
+_MAX_PER_PAGE = 1_000
+_LONGEST_TEXT = 500  # as links are cropped: no stored text is longer
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class ParameterError(Exception):
+    """Parameters cannot be read, or contradict each other."""
+
+    def __init__(self, errors: Errors) -> None:
+        self.errors = errors
+        super().__init__(in_words(errors))
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        text = trim(text)
+        if (
+            not (text.isascii() and text.isdigit())
+            or len(text) > len(str(high))
+            or not low <= int(text) <= high
+        ):
+            raise ValueError(f"is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _id(text: str) -> int:
+    found = normalise.id_(text)
+    if found is None:
+        raise ValueError(f"is not a whole number from 1 to {MAX_ID}, written without leading zeros")
+    return found
+
+
+def _hash(text: str) -> str:
+    found = normalise.hash_(text)
+    if not found:
+        raise ValueError("is not a hash: 32 hexadecimal digits")
+    return found
+
+
+def _boolean(text: str) -> bool:
+    if (text := normalise.word(text)) not in _BOOLEANS:
+        raise ValueError("is neither true nor false")
+    return _BOOLEANS[text]
+
+
+def _text(text: str) -> str:
+    if len(text) > _LONGEST_TEXT or _CONTROL.search(text):
+        raise ValueError(f"is longer than {_LONGEST_TEXT} characters or has control characters")
+    return text
+
+
+def _ident(text: str) -> str:
+    """As it was written: rows may have it like that, or trimmed."""
+    _text(trim(text))
+    return crop(text, len(text))
+
+
+def _names(text: str) -> list[str]:
+    """The forms in which a name may be kept: as it was written, and with its accents composed or apart."""
+    composed = normalise.composed(_text(text))
+    return list(dict.fromkeys((text, composed, unicodedata.normalize("NFD", composed))))
+
+
+def _one_of(*known: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        text = trim(text)
+        text = text if text in known else normalise.word(text)
+        if text not in known:
+            raise ValueError(f"is none of: {', '.join(known)}")
+        return text
+
+    return read
+
+
+def _local(*, is_end: bool) -> Callable[[str], datetime]:
+    return lambda text: read_local(text, is_end=is_end)
+
+
+def choice(*known: str) -> Any:
+    """The type of a parameter that is one of some words."""
+    return Annotated[str | None, BeforeValidator(_one_of(*known)), _schema("string", enum=list(known))]
+
+
+def words(*known: str) -> Any:
+    """The type of a parameter that is some words of a few, separated by commas."""
+    read = _one_of(*known)
+    pattern = f"^({'|'.join(known)})(,({'|'.join(known)}))*$"
+    return Annotated[
+        list[str] | None,
+        BeforeValidator(lambda text: [read(word) for word in text.split(",")]),
+        _schema("string", pattern=pattern, examples=[known[0]]),
+    ]
+
+
+def _schema(type_: str, **more: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": type_, **more})
+
+
+def about(text: str) -> Any:
+    return Field(default=None, description=text)
+
+
+_HASH_SCHEMA = _schema("string", pattern="^[0-9a-fA-F]{32}$", examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"])
+_COUNTRY_SCHEMA = _schema("string", examples=["NL"])
+_DATE_SCHEMA = _schema("string", examples=["2024-07-08 13:40:00", "2024-07-08"])
+
+Id = Annotated[int | None, BeforeValidator(_id), _schema("integer", minimum=1, maximum=MAX_ID, examples=[3])]
+Hash = Annotated[str | None, BeforeValidator(_hash), _HASH_SCHEMA]
+Bool = Annotated[bool | None, BeforeValidator(_boolean), _schema("boolean")]
+Text = Annotated[
+    str | None, BeforeValidator(_text), _schema("string", maxLength=_LONGEST_TEXT, examples=["winter"])
+]
+Ident = Annotated[
+    str | None, BeforeValidator(_ident), _schema("string", maxLength=_LONGEST_TEXT, examples=["A-1001"])
+]
+Name = Annotated[
+    list[str] | None,
+    BeforeValidator(_names),
+    _schema("string", maxLength=_LONGEST_TEXT, examples=["Puzzle Quest"]),
+]
+Country = Annotated[str | None, BeforeValidator(normalise.country), _COUNTRY_SCHEMA]
+From = Annotated[datetime | None, BeforeValidator(_local(is_end=False)), _DATE_SCHEMA]
+To = Annotated[datetime | None, BeforeValidator(_local(is_end=True)), _DATE_SCHEMA]
+Zone = Annotated[Any, BeforeValidator(zone_named), _schema("string", examples=["Europe/Berlin"])]
+Sort = Annotated[
+    str,
+    BeforeValidator(_one_of("-created_at", "created_at")),
+    _schema("string", enum=["-created_at", "created_at"]),
+]
+Format = Annotated[
+    Literal["ndjson", "csv", "excel"],
+    BeforeValidator(_one_of("ndjson", "csv", "excel")),
+    _schema("string", enum=["ndjson", "csv", "excel"]),
+]
+Separator = Annotated[
+    Literal[",", ";"] | None, BeforeValidator(_one_of(",", ";")), _schema("string", enum=[",", ";"])
+]
+PerPage = Annotated[
+    int, BeforeValidator(_whole(1, _MAX_PER_PAGE)), _schema("integer", minimum=1, maximum=_MAX_PER_PAGE)
+]
+PageNumber = Annotated[
+    int | None, BeforeValidator(_whole(1, 10**12)), _schema("integer", minimum=1, maximum=10**12)
+]
+CursorText = Annotated[str | None, BeforeValidator(_text), _schema("string")]
+AfterId = Annotated[
+    int | None, BeforeValidator(_whole(0, MAX_ID)), _schema("integer", minimum=0, maximum=MAX_ID)
+]
+
+
+def without_defaults_of_null(schema: dict[str, Any]) -> None:
+    for parameter in schema["properties"].values():
+        if "default" in parameter and parameter["default"] is None:
+            del parameter["default"]
+
+
+class Query(BaseModel):
+    """Parameters of an endpoint: none."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra=without_defaults_of_null, arbitrary_types_allowed=True
+    )

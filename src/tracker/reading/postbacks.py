@@ -1,0 +1,82 @@
+"""The logs of postbacks: those of advertisers, and those to affiliates."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import Field
+
+from tracker.parameters import Hash, Id, Ident, PageNumber, ParameterError, PerPage, Text, about, choice
+from tracker.reading.listing import Walk
+from tracker.reading.query import PartQuery, SpanQuery
+from tracker.store.conversions import affiliate_postbacks
+from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.apply_postback import Result
+from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
+from tracker.store.db import Pool
+from tracker.store.paging import Page, TooDeepError
+
+_RESULTS = tuple(Result)
+
+
+class PostbackLogQuery(SpanQuery, PartQuery):
+    """Which postbacks, in which order, and which part of them."""
+
+    hash: Hash = about("The postback with this hash. The conversion that it created has the same hash.")
+    result: choice(*_RESULTS) = about("Postbacks with this result.")  # type: ignore[valid-type]
+    source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
+    advertiser_id: Id = about("Postbacks with a secret of this advertiser. Refused ones: also of its clicks.")
+    click_id: Ident = about("Postbacks that name this click id. White space around it is ignored.")
+    conversion_id: Id = about("Postbacks that created or changed this conversion.")
+
+    def postbacks(self, network_zone: str) -> PostbackFilter:
+        """The filter that is meant.
+
+        Raises:
+            ParameterError: two parameters contradict each other.
+        """
+        equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
+        return PostbackFilter(self.span(network_zone), equals)
+
+
+def walk(pool: Pool, query: PostbackLogQuery, network_zone: str) -> Walk:
+    """The list of advertisers' postbacks.
+
+    Raises:
+        ParameterError: two parameters contradict each other.
+    """
+    postbacks, order = query.postbacks(network_zone), query.order(network_zone)
+    return Walk(
+        partial(postback_log.page, pool, postbacks, order),
+        partial(postback_log.page_after, pool, postbacks, order),
+        postbacks,
+        order.newest_first,
+    )
+
+
+class SentPostbackQuery(SpanQuery):
+    """Which postbacks."""
+
+    affiliate_id: Id = about("Postbacks to this affiliate.")
+    affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
+    conversion_id: Id = about("Postbacks of this conversion.")
+    state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
+    host: Text = about("Postbacks to this host.")
+    per_page: PerPage = Field(default=200, description="Rows in a page.")
+    page: PageNumber = Field(default=1, description="Page, from 1.")
+
+
+async def sent_page(pool: Pool, query: SentPostbackQuery, network_zone: str) -> Page:
+    """A page of the postbacks to affiliates, newest first.
+
+    Raises:
+        ParameterError: the page is too deep, or two parameters contradict each other.
+    """
+    filters = {
+        name: value for name in affiliate_postbacks.FILTERS if (value := getattr(query, name)) is not None
+    }
+    span, zone = query.span(network_zone), query.zone(network_zone)
+    try:
+        return await affiliate_postbacks.page(pool, filters, span, zone, query.page or 1, query.per_page)
+    except TooDeepError as error:
+        raise ParameterError({"page": [f"{error}: narrow the time"]}) from None

@@ -1,0 +1,192 @@
+"""Parameters that endpoints and pages share: spans of time, orders, parts of lists.
+
+Unknown and repeated parameters are refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, tzinfo
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+
+from tracker.domain.local_time import first_second, last_second, zone_named
+from tracker.domain.normalise import pairs
+from tracker.parameters import (
+    AfterId,
+    CursorText,
+    Format,
+    From,
+    PageNumber,
+    ParameterError,
+    PerPage,
+    Query,
+    Separator,
+    Sort,
+    To,
+    Zone,
+    about,
+)
+from tracker.store.paging import Order
+from tracker.store.time_span import END_OF_TIME, Span
+
+_MOST_UNKNOWN_NAMED = 10
+_LONGEST_NAME_NAMED = 50
+
+
+class ZoneQuery(Query):
+    """What may be said about how times are shown."""
+
+    tz: Zone = about("IANA time zone of created_at and of the time filters. Default: the network's.")
+
+    def zone(self, network_zone: str) -> tzinfo:
+        zone: tzinfo = self.tz or zone_named(network_zone)
+        return zone
+
+
+class SpanQuery(ZoneQuery):
+    """A range of time."""
+
+    created_from: From = about("From this local time on. A date alone means its first second.")
+    created_to: To = about("Up to and with this local second. A date alone means its last second.")
+    created_at_from: From = about("The same as created_from.")
+    created_at_to: To = about("The same as created_to.")
+
+    def span(self, network_zone: str) -> Span:
+        """The range that is meant.
+
+        Raises:
+            ParameterError: two parameters contradict each other.
+        """
+        zone = self.zone(network_zone)
+        start, end = self._only("created_from"), self._only("created_to")
+        low = 0 if start is None else first_second(start, zone) * 1000
+        high = END_OF_TIME if end is None else (last_second(end, zone) + 1) * 1000
+        if start is not None and end is not None and start > end and low >= high:
+            raise ParameterError({"created_to": ["is before created_from"]})
+        low = min(max(low, 0), END_OF_TIME)
+        return Span(low, min(max(high, low), END_OF_TIME))
+
+    def _only(self, name: str) -> datetime | None:
+        other_name = name.replace("created_", "created_at_")
+        time: datetime | None = getattr(self, name)
+        other: datetime | None = getattr(self, other_name)
+        if time is not None and other is not None:
+            raise ParameterError({other_name: [f"means the same as {name}: give one of them"]})
+        return other if time is None else time
+
+
+class OrderQuery(ZoneQuery):
+    """In which order."""
+
+    sort: Sort = Field(default="-created_at", description="Newest first (-created_at) or oldest first.")
+
+    def order(self, network_zone: str) -> Order:
+        return Order(self.sort == "-created_at", self.zone(network_zone))
+
+
+EXCEL = (
+    "excel: CSV for spreadsheets with a byte order mark. A cell that a spreadsheet would calculate begins "
+    "with an apostrophe."
+)
+
+
+class SeparatorQuery(Query):
+    """What stands between the columns of a file for people."""
+
+    separator: Separator = about("The separator of format=excel. Default: a comma.")
+
+    def check_separator(self) -> None:
+        """See that a separator is asked for where there is a choice.
+
+        Raises:
+            ParameterError: the format is another than excel.
+        """
+        if self.separator and getattr(self, "format", "") != "excel":
+            raise ParameterError({"separator": ["goes with format=excel only"]})
+
+
+class FormatQuery(OrderQuery, SeparatorQuery):
+    """In which order and format."""
+
+    format: Format = Field(
+        default="ndjson", description=f"NDJSON (an object a line) or CSV with a header. {EXCEL}"
+    )
+
+
+class PartQuery(OrderQuery):
+    """In which order, and which part of it."""
+
+    per_page: PerPage = Field(default=200, description="Rows in a page.")
+    page: PageNumber = about("Page, from 1.")
+    cursor: CursorText = about(
+        "The next_cursor of the page before, with the same filters and sort. For long lists."
+    )
+
+    def check_paging(self) -> None:
+        """See that no two ways through the list are asked for at once.
+
+        Raises:
+            ParameterError: it names the parameters that do not go together.
+        """
+        self._check_clashes("cursor", ("page",))
+
+    def _check_clashes(self, main: str, others: tuple[str, ...]) -> None:
+        given = self.model_fields_set
+        clashes = {name: [f"does not go with {main}"] for name in others if {main, name} <= given}
+        if clashes:
+            raise ParameterError(clashes)
+
+
+class FeedQuery(PartQuery):
+    """In which order, and which part of it; or what is new since last asked."""
+
+    after_id: AfterId = about(
+        "Feed for pollers: rows with a higher id, by id, none ever skipped. Start with 0 and go on with "
+        "next_after_id. It excludes sort, page and cursor."
+    )
+
+    def check_paging(self) -> None:
+        self._check_clashes("after_id", ("page", "cursor", "sort"))
+        super().check_paging()
+
+
+SomeQuery = TypeVar("SomeQuery", bound=Query)
+
+
+def read_query(query_string: bytes, model: type[SomeQuery]) -> SomeQuery:
+    """The parameters of a query string.
+
+    Raises:
+        ParameterError: it names every parameter that is unknown, repeated or unreadable.
+    """
+    given = pairs(query_string)
+    times = Counter(name for name, _ in given)
+    repeated = {name: ["is given more than once"] for name in times if times[name] > 1}
+    try:
+        query = model.model_validate(dict(given))
+    except ValidationError as error:
+        raise ParameterError(_named(error) | _cropped(repeated)) from None
+    if repeated:
+        raise ParameterError(_cropped(repeated))
+    return query
+
+
+def _named(error: ValidationError) -> dict[str, list[str]]:
+    details = error.errors(include_url=False, include_input=False)
+    return _cropped({str(detail["loc"][0]): [_message(detail["type"], detail["msg"])] for detail in details})
+
+
+def _message(kind: str, message: str) -> str:
+    return (
+        "is no parameter of this endpoint"
+        if kind == "extra_forbidden"
+        else message.removeprefix("Value error, ")
+    )
+
+
+def _cropped(errors: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Names come from the client, so there may be many, and long ones."""
+    shown = list(errors.items())[:_MOST_UNKNOWN_NAMED]
+    return {name[:_LONGEST_NAME_NAMED]: messages for name, messages in shown}
