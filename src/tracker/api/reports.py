@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -22,6 +22,8 @@ from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem, invalid
 from tracker.api.http.query import EXCEL, SeparatorQuery, choice, read_query
 from tracker.api.http.visibility import Visibility
+from tracker.domain.click_fields import DIMENSIONS
+from tracker.domain.click_fields import Field as ClickField
 from tracker.domain.local_time import offsets
 from tracker.domain.money import show
 from tracker.store.clicks.list import ClickFilter
@@ -41,8 +43,6 @@ _EPOCH = date(1970, 1, 1).toordinal()
 FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
 """What a row calls its groups: as the click list does."""
 
-_NUMBERS = {"offer", "offer_url", "affiliate", "reason"}
-_NULLABLE = {"country", "device_type", "browser"}
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
 _OTHER = "(other)"
 _FORMATS = ("json", "csv", "excel")
@@ -121,9 +121,7 @@ class ReportSums(BaseModel):
     pending_revenue: _PendingMoney
 
 
-class ReportRow(ReportSums):
-    """One group; of the first fields it has those that are grouped by."""
-
+class _NamedGroups(BaseModel):
     day: str = Field(default="", description="In tz.", examples=["2026-11-25"])
     hour: str = Field(
         default="", description="In tz, with its offset.", examples=["2026-11-25T17:00:00+01:00"]
@@ -133,13 +131,21 @@ class ReportRow(ReportSums):
     offer_url_id: int | None = None
     affiliate_id: int = Field(default=0, examples=[513])
     affiliate_name: str | None = None
-    country_code: str | None = None
-    device_type: str | None = None
-    device_os: str = ""
-    browser: str | None = None
-    affiliate_source: str = ""
-    status: str = ""
-    reason: int = 0
+
+
+def _group(field: ClickField) -> Any:
+    if field.is_nullable:
+        return field.kind | None, None
+    return field.kind, field.kind()
+
+
+_GROUPS: dict[str, Any] = {
+    field.name: _group(field) for field in DIMENSIONS.values() if field.name not in _NamedGroups.model_fields
+}
+
+
+class ReportRow(create_model("Groups", __base__=_NamedGroups, **_GROUPS), ReportSums):  # type: ignore[misc]
+    """One group; of the first fields it has those that are grouped by."""
 
 
 _Adjusted = Annotated[
@@ -340,9 +346,10 @@ def _key(group: str, told: list[Any]) -> object:
     if group == "hour":
         zone = timezone(timedelta(seconds=told[1]))
         return (datetime(1970, 1, 1, tzinfo=zone) + timedelta(hours=told[0])).isoformat()
-    if group in _NUMBERS:
+    field = DIMENSIONS[group]
+    if field.kind is int:
         return int(told[0]) if told[0] else None
-    return told[0] or (None if group in _NULLABLE else "")
+    return told[0] or (None if field.is_nullable else "")
 
 
 def _sums(sums: Sums, sight: Visibility) -> dict[str, object]:
