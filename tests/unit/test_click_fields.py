@@ -14,7 +14,7 @@ from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, DIMENSIONS, FROZEN, 
 from tracker.domain.conversion import ConvertedClick
 from tracker.domain.model import ClickRow, Device, Geo, Link, Outcome, Visitor
 from tracker.store.clicks.columns import KEYS
-from tracker.stream.record import decode, encode
+from tracker.stream.record import Undecodable, decode, encode
 
 RECORD = (
     b'\x01["01900000000070008000000000000001",null,false,42,513,null,[3,513,null,"","","","",'
@@ -24,6 +24,55 @@ RECORD = (
     b'[["accepted",0,3,132,1,1,"https://x.test/"]]]'
 )
 """The record of `a_click()` as edges write it. A version that adds a field keeps this one readable."""
+
+ROW: dict[str, Any] = {
+    **dict.fromkeys((*AFF_SUBS, *ADV_SUBS), ""),
+    "hash": HASH,
+    "group_hash": HASH,
+    "is_unique": True,
+    "status": "accepted",
+    "reason": 0,
+    "is_bot": False,
+    "bot_reason": None,
+    "is_test": False,
+    "verdict_late": False,
+    "requested_offer_id": 3,
+    "requested_url_id": None,
+    "offer_id": 3,
+    "offer_url_id": 132,
+    "advertiser_id": 1,
+    "brand_id": 1,
+    "affiliate_id": 513,
+    "aff_group_id": None,
+    "affiliate_source": "",
+    "external_id": "",
+    "gaid": "",
+    "idfa": "",
+    "visitor_key": 42,
+    "ip": "192.0.2.7",
+    "user_agent": "Mozilla/5.0",
+    "client_hints": "",
+    "language": "en",
+    "referrer": "",
+    "host": "t.test",
+    "fetch_dest": "",
+    "fetch_user": "",
+    "device_os": "Windows",
+    "device_os_version": "10",
+    "device_brand": "",
+    "device_model": "",
+    "device_type": "desktop",
+    "platform": "x64",
+    "browser": "Chrome",
+    "browser_version": "141.0.0.0",
+    "country_code": "NL",
+    "region_code": None,
+    "city": "Amsterdam",
+    "isp": None,
+    "mobile_carrier": "UNK",
+    "requested_link": "http://t.test/offer/3?affiliate_id=513",
+    "redirected_link": "https://x.test/",
+}
 
 COLUMNS = {(field.of, field.called or field.name): field.name for field in STORED}
 ANSWER = b"0" + bytes.fromhex(HASH)
@@ -124,51 +173,12 @@ def test_record_is_written_as_before() -> None:
 
 
 def test_record_is_read_as_before() -> None:
-    assert decode({b"a": ANSWER, b"r": RECORD}) == ClickRow(
-        **dict.fromkeys((*AFF_SUBS, *ADV_SUBS), ""),
-        hash=HASH,
-        group_hash=HASH,
-        is_unique=True,
-        status="accepted",
-        reason=0,
-        is_bot=False,
-        bot_reason=None,
-        is_test=False,
-        verdict_late=False,
-        requested_offer_id=3,
-        requested_url_id=None,
-        offer_id=3,
-        offer_url_id=132,
-        advertiser_id=1,
-        brand_id=1,
-        affiliate_id=513,
-        aff_group_id=None,
-        affiliate_source="",
-        external_id="",
-        gaid="",
-        idfa="",
-        visitor_key=42,
-        ip="192.0.2.7",
-        user_agent="Mozilla/5.0",
-        client_hints="",
-        language="en",
-        referrer="",
-        host="t.test",
-        fetch_dest="",
-        fetch_user="",
-        device_os="Windows",
-        device_os_version="10",
-        device_brand="",
-        device_model="",
-        device_type="desktop",
-        platform="x64",
-        browser="Chrome",
-        browser_version="141.0.0.0",
-        country_code="NL",
-        region_code=None,
-        city="Amsterdam",
-        isp=None,
-        mobile_carrier="UNK",
-        requested_link="http://t.test/offer/3?affiliate_id=513",
-        redirected_link="https://x.test/",
-    )
+    row = decode({b"a": ANSWER, b"r": RECORD})._asdict()
+    assert row | ROW == row
+
+
+def test_sub_id_in_the_wrong_part_is_refused() -> None:
+    moved = RECORD.replace(b'""],["","","","",""]]', b'"",""],["","","",""]]')
+    assert len(moved) == len(RECORD)
+    with pytest.raises(Undecodable, match="unpack"):
+        decode({b"a": ANSWER, b"r": moved})
