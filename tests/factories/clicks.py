@@ -61,7 +61,11 @@ _OFFER = Offer(
 )
 _LINK = Link(3, 513, None, "", "", "", "", ("",) * 20, ("",) * 5)
 _VISITOR = Visitor(
-    "192.0.2.7", "Mozilla/5.0", "", "en", "", "t.test", "http://t.test/offer/3?affiliate_id=513", "", ""
+    ip="192.0.2.7",
+    user_agent="Mozilla/5.0",
+    language="en",
+    host="t.test",
+    requested_link="http://t.test/offer/3?affiliate_id=513",
 )
 _DEVICE = Device("Windows", "10", "", "", "desktop", "x64", "Chrome", "141.0.0.0")
 _GEO = Geo("NL", None, "Amsterdam", None, "UNK")

@@ -14,7 +14,8 @@ from tests.factories.clicks import HASH
 from tests.integration.api_client import run_sql
 from tests.integration.edge_client import edge_of, raw
 from tests.integration.metrics_client import metrics_of
-from tracker.domain.postback import ADV_SUBS, Postback, Source
+from tracker.domain.click_fields import ADV_SUBS
+from tracker.domain.postback import Postback, Source
 from tracker.edge import postbacks as edge_postback
 from tracker.settings import Settings
 from tracker.stream import postbacks as stream_postbacks

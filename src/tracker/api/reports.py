@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +14,8 @@ from starlette.routing import Route
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
+from tracker.domain.click_fields import DIMENSIONS
+from tracker.domain.click_fields import Field as ClickField
 from tracker.reading import reports
 from tracker.reading.reports import ReportQuery, TooManyClicksError, changes_of
 from tracker.reading.visibility import Visibility
@@ -54,9 +56,7 @@ class ReportSums(BaseModel):
     pending_revenue: _PendingMoney
 
 
-class ReportRow(ReportSums):
-    """One group. It has the fields of its groups only."""
-
+class _NamedGroups(BaseModel):
     day: str = Field(default="", description="In tz.", examples=["2026-11-25"])
     hour: str = Field(
         default="", description="In tz, with its offset.", examples=["2026-11-25T17:00:00+01:00"]
@@ -66,13 +66,21 @@ class ReportRow(ReportSums):
     offer_url_id: int | None = None
     affiliate_id: int = Field(default=0, examples=[513])
     affiliate_name: str | None = None
-    country_code: str | None = None
-    device_type: str | None = None
-    device_os: str = ""
-    browser: str | None = None
-    affiliate_source: str = ""
-    status: str = ""
-    reason: int = 0
+
+
+def _group(field: ClickField) -> Any:
+    if field.is_nullable:
+        return field.kind | None, None
+    return field.kind, field.kind()
+
+
+_GROUPS: dict[str, Any] = {
+    field.name: _group(field) for field in DIMENSIONS.values() if field.name not in _NamedGroups.model_fields
+}
+
+
+class ReportRow(create_model("Groups", __base__=_NamedGroups, **_GROUPS), ReportSums):  # type: ignore[misc]
+    """One group. It has the fields of its groups only."""
 
 
 _Adjusted = Annotated[

@@ -210,13 +210,13 @@ class Visitor(NamedTuple):
 
     ip: str
     user_agent: str
-    client_hints: str  # Sec-CH-UA-* as sent, joined for the device cache; "" where none
-    language: str  # Accept-Language as sent
-    referrer: str
-    host: str
-    requested_link: str  # absolute: scheme, host, target as asked
-    fetch_dest: str
-    fetch_user: str
+    client_hints: str = ""  # Sec-CH-UA-* as sent, joined for the device cache
+    language: str = ""  # Accept-Language as sent
+    referrer: str = ""
+    host: str = ""
+    requested_link: str = ""  # absolute: scheme, host, target as asked
+    fetch_dest: str = ""
+    fetch_user: str = ""
 
 
 class Device(NamedTuple):

@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.domain.money import read_currency
 from tracker.domain.normalise import amount, given, hash_, word
@@ -20,7 +21,6 @@ ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
 """Parameters that name the order, the first first; transaction_id where another one names the click."""
 GOALS = ("goal_id", "goal", "goal_name", "goal_code", "event", "event_name")
 """Parameters that name the goal, the first first: by its id, its code or its name."""
-ADV_SUBS = ("adv_sub", "adv_sub2", "adv_sub3", "adv_sub4", "adv_sub5")
 IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id", "refund_id"))
 PARAMETERS = frozenset(
     (

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from tracker.domain.click_fields import AFF_SUBS
 from tracker.domain.macros import MAX_LOCATION, compile_url, sendable
 from tracker.domain.model import Template
 from tracker.domain.money import show
@@ -22,7 +23,7 @@ _CONVERSION_COLUMNS = ("offer_id", "offer_name", "goal_id", "goal_name", "affili
 CLICK_COLUMNS = (
     *("offer_url_id", "affiliate_source", "external_id", "gaid", "idfa", "country_code", "region_code"),
     *("device_os", "device_os_version", "device_brand", "device_model", "device_type", "browser", "platform"),
-    *("mobile_carrier", "aff_sub", *(f"aff_sub{n}" for n in range(2, 21))),
+    *("mobile_carrier", *AFF_SUBS),
 )
 """The click's part of the facts; each is a macro of its name."""
 
@@ -78,7 +79,7 @@ _COLUMNS = {name: name for name in (*_CONVERSION_COLUMNS, *CLICK_COLUMNS)} | {
     "status": "status_after",
     "currency": "payout_currency",
     "source": "affiliate_source",
-    **{f"sub{n}": f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)},
+    **{f"sub{n}": name for n, name in enumerate(AFF_SUBS, 1)},
 }
 
 MACROS: dict[str, _Getter] = {

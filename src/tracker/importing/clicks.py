@@ -9,73 +9,35 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from tracker.domain import normalise
+from tracker.domain.click_fields import FIELDS, LONGEST, STORED, Field
 from tracker.domain.click_id import hash_for, is_click_hash, millis_of
-from tracker.domain.model import ClickRow, Reason, Status
+from tracker.domain.model import ClickRow, Reason
 from tracker.edge.enrich import device_words
 from tracker.edge.read.client_address import plain_address
-from tracker.edge.read.link import MAX_TARGET, MAX_VALUE
-from tracker.edge.read.visitor import (
-    MAX_CLIENT_HINTS,
-    MAX_FETCH,
-    MAX_HOST,
-    MAX_LANGUAGE,
-    MAX_REFERRER,
-    MAX_REQUESTED_LINK,
-    MAX_USER_AGENT,
-)
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
-from tracker.store.clicks.columns import AFF_SUBS
 from tracker.store.imports.clicks import ImportedClick, Written
 from tracker.store.imports.progress import MISSING, Known
 
 _LONGEST_WORD = 100
 
-_ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
-_FACTS = (
-    *(
-        "device_os_version",
-        "device_brand",
-        "device_model",
-        "browser_version",
-        "mobile_carrier",
-        "city",
-        "isp",
-    ),
-    "bot_reason",
-)
 # Codes of no country: user-assigned ones (ISO 3166-1, 8.1.3) that trackers and CDNs write for "unknown", for
 # proxies and for Tor, and those of old geo databases for Europe and Asia as a whole.
 _NO_COUNTRIES = frozenset({"XX", "ZZ", "T1", "A1", "A2", "O1", "EU", "AP"})
 _REGION = re.compile(r"(?:[A-Z]{2}-)?([A-Z0-9]{1,3})")
-_DERIVED = ("id", "offer_name", "advertiser_name", "affiliate_name", "sale_status", "advertiser_external_id")
 
 REQUIRED = (("offer_id",), ("affiliate_id",), ("legacy_id", "hash"), ("created_at", "hash"))
 """Columns that a file must have: one of each."""
 
 _COMPARED = frozenset(ClickRow._fields) - {"hash"}
 
-OPAQUE = frozenset(
-    {
-        *(*AFF_SUBS, *_ADV_SUBS, "affiliate_source", "external_id", "gaid", "idfa"),
-        *("user_agent", "client_hints", "language", "referrer", "host", "fetch_dest", "fetch_user"),
-        *("requested_link", "redirected_link"),
-    }
-)
+OPAQUE = frozenset(LONGEST)
 """Columns whose values stay as visitors and affiliates have sent them."""
 
 IDS = frozenset({"hash", "group_hash", "legacy_id"})
 """Columns of ids that may have many digits."""
 
-_DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(ClickRow._fields, ""),
-    **dict.fromkeys(("requested_url_id", "offer_url_id", "brand_id", "aff_group_id", "bot_reason")),
-    **dict.fromkeys(("country_code", "region_code", "city", "isp")),
-    **dict.fromkeys(("is_bot", "is_test", "verdict_late"), False),
-    **dict.fromkeys(("device_os", "device_os_version", "mobile_carrier"), "UNK"),  # as the API shows it
-    "status": Status.ACCEPTED.value,
-    "reason": Reason.NONE.value,
-}
+_BLANK = {field.name: field.blank for field in STORED}
 
 
 def _visitor_key(value: Any) -> int:
@@ -119,42 +81,33 @@ def _address(text: str) -> str:
 
 
 def _readers(zone: tzinfo) -> dict[str, values.Reader]:
-    return {
-        **dict.fromkeys(("hash", "group_hash", "legacy_id"), values.key),
-        "created_at": values.moment(zone),
-        **dict.fromkeys(
-            (
-                *("requested_offer_id", "requested_url_id", "offer_id", "offer_url_id", "advertiser_id"),
-                *("brand_id", "affiliate_id", "aff_group_id"),
-            ),
-            values.id_,
-        ),
-        **dict.fromkeys(("is_unique", "is_bot", "is_test", "verdict_late"), values.flag),
-        "status": values.choice(*(status.value for status in Status)),
-        "reason": _reason,
-        **dict.fromkeys(
-            (*AFF_SUBS, *_ADV_SUBS, "affiliate_source", "external_id", "gaid", "idfa"),
-            values.text(MAX_VALUE),
-        ),
-        "visitor_key": _visitor_key,
-        "user_agent": values.text(MAX_USER_AGENT),
-        "client_hints": values.text(MAX_CLIENT_HINTS),
-        "language": values.text(MAX_LANGUAGE),
-        "referrer": values.text(MAX_REFERRER),
-        "host": values.text(MAX_HOST),
-        **dict.fromkeys(("fetch_dest", "fetch_user"), values.text(MAX_FETCH)),
-        **dict.fromkeys(_FACTS, values.fact(_LONGEST_WORD)),
-        "country_code": values.fact(_LONGEST_WORD, _country),
-        "region_code": values.fact(_LONGEST_WORD, _region),
-        "device_os": values.fact(_LONGEST_WORD, partial(device_words.ours, "os")),
-        "device_type": values.fact(_LONGEST_WORD, normalise.device_type),
-        "platform": values.fact(_LONGEST_WORD, normalise.platform),
-        "browser": values.fact(_LONGEST_WORD, partial(device_words.ours, "browser")),
-        "ip": values.fact(_LONGEST_WORD, _address),
-        "requested_link": values.text(MAX_REQUESTED_LINK),
-        "redirected_link": values.text(MAX_TARGET),
-        **dict.fromkeys((*_DERIVED, "has_conversions"), values.ignored),
-    }
+    return {**{field.name: _reader(field) for field in FIELDS}, **_READERS, "created_at": values.moment(zone)}
+
+
+def _reader(field: Field) -> values.Reader:
+    if not field.of:
+        return values.ignored
+    if field.choices:
+        return values.choice(*field.choices)
+    if field.longest:
+        return values.text(field.longest)
+    return values.fact(_LONGEST_WORD) if field.kind is str else _OF_TYPE[field.kind]
+
+
+_OF_TYPE: Mapping[type, values.Reader] = {int: values.id_, bool: values.flag}
+_READERS: Mapping[str, values.Reader] = {
+    **dict.fromkeys(("hash", "group_hash", "legacy_id"), values.key),
+    "reason": _reason,
+    "visitor_key": _visitor_key,
+    "country_code": values.fact(_LONGEST_WORD, _country),
+    "region_code": values.fact(_LONGEST_WORD, _region),
+    "device_os": values.fact(_LONGEST_WORD, partial(device_words.ours, "os")),
+    "device_type": values.fact(_LONGEST_WORD, normalise.device_type),
+    "platform": values.fact(_LONGEST_WORD, normalise.platform),
+    "browser": values.fact(_LONGEST_WORD, partial(device_words.ours, "browser")),
+    "ip": values.fact(_LONGEST_WORD, _address),
+}
+"""Fields that are not read by their type alone."""
 
 
 class ClickReader(NamedTuple):
@@ -184,7 +137,7 @@ class ClickReader(NamedTuple):
         found.setdefault("requested_offer_id", found["offer_id"])
         found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # nobody else's
         named = _compared(tuple(fields))
-        return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id, named, written)
+        return ImportedClick(ClickRow(**{**_BLANK, **found}), legacy_id, named, written)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that it is known by."""

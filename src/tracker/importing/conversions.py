@@ -8,10 +8,11 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import hash_for, is_click_hash, millis_of
 from tracker.domain.money import read_currency
 from tracker.domain.normalise import amount, given, hash_, trim, word
-from tracker.domain.postback import ADV_SUBS, DEFAULT_WORDS, no_status
+from tracker.domain.postback import DEFAULT_WORDS, no_status
 from tracker.edge.read.link import MAX_VALUE
 from tracker.edge.read.text import crop
 from tracker.importing import values

@@ -123,15 +123,12 @@ def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
     if len(question.url) > MAX_TARGET:
         raise UnreadableUrlError(f"a link is at most {MAX_TARGET} bytes")
     visitor = Visitor(
-        plain_address(trim(question.ip)),
-        crop(question.user_agent, MAX_USER_AGENT),
-        "",
-        crop(question.language, MAX_LANGUAGE),
-        crop(question.referrer, MAX_REFERRER),
-        parts.netloc.rpartition("@")[2],
-        question.url,
-        "",
-        "",
+        ip=plain_address(trim(question.ip)),
+        user_agent=crop(question.user_agent, MAX_USER_AGENT),
+        language=crop(question.language, MAX_LANGUAGE),
+        referrer=crop(question.referrer, MAX_REFERRER),
+        host=parts.netloc.rpartition("@")[2],
+        requested_link=question.url,
     )
     return visitor, parts.path.encode(), parts.query.encode()
 

@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import tzinfo
 from functools import partial
+from typing import Any
 
-from tracker.parameters import Bool, Country, Hash, Id, Text, about, choice
+from pydantic import create_model
+
+from tracker.domain.click_fields import BY_NAME, COLUMN_FILTERS, FILTERS, Field, ordered
+from tracker.parameters import Bool, Country, Hash, Id, Query, Text, about, choice
 from tracker.reading.listing import Walk, id_or_hash
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.clicks import list as click_list
-from tracker.store.clicks.columns import AFF_SUBS
 from tracker.store.clicks.list import ClickFilter
 from tracker.store.db import Pool
 from tracker.store.paging import Row, Value
 
+# The orders that clients know: of parameters in the document, and of filters in cursors. New filters follow.
+_DOCUMENTED = (
+    *("affiliate_id", "offer_id", "id", "hash", "offer_url_id", "advertiser_id", "country_code"),
+    *("affiliate_source", "external_id", "status", "is_unique", "is_bot", "has_conversions"),
+)
+_BOUND = (
+    *("id", "hash", "offer_id", "affiliate_id", "offer_url_id", "advertiser_id", "country_code"),
+    *("affiliate_source", "external_id", "status", "is_unique", "is_bot", "is_test"),
+)
+_COLUMNS = ordered(COLUMN_FILTERS, _BOUND)
+_TYPES: dict[type, Any] = {int: Id, bool: Bool, str: Text}
+_OWN_TYPES: dict[str, Any] = {"hash": Hash, "country_code": Country}
 
-class FilterQuery(SpanQuery):
+
+def _type(field: Field) -> Any:
+    return choice(*field.choices) if field.choices else _OWN_TYPES.get(field.name, _TYPES[field.kind])
+
+
+def _parameters(names: Iterable[str]) -> type[Query]:
+    fields: dict[str, Any] = {name: (_type(BY_NAME[name]), about(BY_NAME[name].filter)) for name in names}
+    return create_model("Parameters", __base__=Query, **fields)
+
+
+_NAMES = ordered((field.name for field in FILTERS if field.name != "is_test"), _DOCUMENTED)
+
+
+class FilterQuery(_parameters(_NAMES), SpanQuery):  # type: ignore[misc] # from the table
     """Which clicks."""
-
-    affiliate_id: Id = about("Clicks of this affiliate.")
-    offer_id: Id = about("Clicks of this offer: the one that took them.")
-    id: Id = about("The click with this id.")
-    hash: Hash = about("The click with this hash.")
-    offer_url_id: Id = about("Clicks sent to this URL of an offer.")
-    advertiser_id: Id = about("Clicks of this advertiser's offers.")
-    country_code: Country = about("Clicks from this country (ISO 3166-1 alpha-2).")
-    affiliate_source: Text = about("Clicks with exactly this source; empty: those without one.")
-    external_id: Text = about("Clicks with exactly this external id; empty: those without one.")
-    status: choice("accepted", "forwarded", "rejected") = about("Clicks that ended so.")  # type: ignore[valid-type]
-    is_unique: Bool = about("The visitor's first clicks in the offer's window, or only the others.")
-    is_bot: Bool = about("Clicks of bots, or only of people.")
-    has_conversions: Bool = about("Clicks with a conversion, or only those without one.")
-    aff_sub: Text = about("Clicks with exactly this aff_sub; empty: those without one.")
-    aff_sub2: Text = about("As aff_sub.")
-    aff_sub3: Text = about("As aff_sub.")
-    aff_sub4: Text = about("As aff_sub.")
-    aff_sub5: Text = about("As aff_sub.")
-    aff_sub6: Text = about("As aff_sub.")
-    aff_sub7: Text = about("As aff_sub.")
-    aff_sub8: Text = about("As aff_sub.")
-    aff_sub9: Text = about("As aff_sub.")
-    aff_sub10: Text = about("As aff_sub.")
-    aff_sub11: Text = about("As aff_sub.")
-    aff_sub12: Text = about("As aff_sub.")
-    aff_sub13: Text = about("As aff_sub.")
-    aff_sub14: Text = about("As aff_sub.")
-    aff_sub15: Text = about("As aff_sub.")
-    aff_sub16: Text = about("As aff_sub.")
-    aff_sub17: Text = about("As aff_sub.")
-    aff_sub18: Text = about("As aff_sub.")
-    aff_sub19: Text = about("As aff_sub.")
-    aff_sub20: Text = about("As aff_sub.")
 
     def clicks(self, network_zone: str) -> ClickFilter:
         """The filter that is meant.
@@ -63,10 +58,8 @@ class FilterQuery(SpanQuery):
         return ClickFilter(self.span(network_zone), equals, self.has_conversions)
 
 
-class EveryFilterQuery(FilterQuery):
+class EveryFilterQuery(_parameters(["is_test"]), FilterQuery):  # type: ignore[misc] # from the table
     """Which clicks, tests among them."""
-
-    is_test: Bool = about("Test clicks, or only the others.")
 
 
 class ExportQuery(EveryFilterQuery, FormatQuery):
@@ -98,12 +91,6 @@ async def find(pool: Pool, key: str, zone: tzinfo, visibility: Visibility) -> Ro
     known = id_or_hash(key)
     row = None if known is None else await click_list.one(pool, known, zone, visibility.narrow)
     return None if row is None else visibility.show([row])[0]
-
-
-_COLUMNS = (
-    *("id", "hash", "offer_id", "affiliate_id", "offer_url_id", "advertiser_id", "country_code"),
-    *("affiliate_source", "external_id", "status", "is_unique", "is_bot", "is_test", *AFF_SUBS),
-)
 
 
 def _value(query: FilterQuery, column: str) -> Value | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from tracker.domain.click_fields import DIMENSIONS
 from tracker.domain.local_time import offsets
 from tracker.domain.money import show
 from tracker.parameters import ParameterError, choice
@@ -31,8 +32,6 @@ _EPOCH = date(1970, 1, 1).toordinal()
 FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
 """What a row calls its groups: as the click list does."""
 
-_NUMBERS = {"offer", "offer_url", "affiliate", "reason"}
-_NULLABLE = {"country", "device_type", "browser"}
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
 _OTHER = "(other)"
 _FORMATS = ("json", "csv", "excel")
@@ -213,9 +212,10 @@ def _key(group: str, parts: list[Any]) -> object:
     if group == "hour":
         zone = timezone(timedelta(seconds=parts[1]))
         return (datetime(1970, 1, 1, tzinfo=zone) + timedelta(hours=parts[0])).isoformat()
-    if group in _NUMBERS:
+    field = DIMENSIONS[group]
+    if field.kind is int:
         return int(parts[0]) if parts[0] else None
-    return parts[0] or (None if group in _NULLABLE else "")
+    return parts[0] or (None if field.is_nullable else "")
 
 
 def sums(sums: Sums, visibility: Visibility) -> dict[str, object]:

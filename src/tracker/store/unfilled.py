@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS
 from tracker.domain.normalise import is_unfilled, trim
-from tracker.domain.postback import ADV_SUBS
-from tracker.store.clicks.columns import AFF_SUBS
 from tracker.store.db import Connection
 
 LATEST = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from socket import AF_INET6, inet_pton
 from typing import Any, NamedTuple
@@ -10,8 +11,22 @@ from zlib import crc32
 
 import orjson
 
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, STORED
 from tracker.domain.click_id import is_click_hash, millis_of
-from tracker.domain.model import Click, ClickRow, Counter, Link, Outcomes, Reason, Status, fast
+from tracker.domain.model import (
+    Click,
+    ClickRow,
+    Counter,
+    Device,
+    Geo,
+    Link,
+    Outcome,
+    Outcomes,
+    Reason,
+    Status,
+    Visitor,
+    fast,
+)
 
 VERSION = b"\x01"
 """First byte of a record; a writer reads this one and the one before."""
@@ -180,65 +195,76 @@ def _row(answer: Decision, record: list[Any]) -> ClickRow:
     ) = record
     if not is_click_hash(hash_) or millis_of(hash_) > _LAST_MILLIS:
         raise Undecodable(f"{hash_!r} is no click hash of this age")
-    status, reason, offer_id, offer_url_id, advertiser_id, brand_id, location = (
-        chosen[answer.outcome] if len(chosen) > 1 else chosen[0]
-    )
-    if answer.is_unknown:
-        reason = Reason.VISITOR_UNKNOWN.value
-    requested_offer_id, _, requested_url_id, source, external_id, gaid, idfa, aff_subs, adv_subs = link
-    ip, user_agent, client_hints, language, referrer, host, requested_link, fetch_dest, fetch_user = visitor
-    os, os_version, brand, model, type_, platform, browser, browser_version = device
-    country_code, region_code, city, isp, mobile_carrier = geo
-    row = (
+    place, first_hash, is_late, is_unknown = answer
+    outcome = chosen[place] if len(chosen) > 1 else chosen[0]
+    if is_unknown:
+        outcome[_REASON] = Reason.VISITOR_UNKNOWN.value
+    row = _in_columns(
         hash_,
-        answer.first_hash,
-        answer.first_hash == hash_,
-        status,
-        reason,
+        first_hash,
+        first_hash == hash_,
         bot_reason is not None,
         bot_reason,
         is_test,
-        answer.is_late,
-        requested_offer_id,
-        requested_url_id,
-        offer_id,
-        offer_url_id,
-        advertiser_id,
-        brand_id,
+        is_late,
         affiliate_id,
         aff_group_id,
-        *aff_subs,
-        *adv_subs,
-        source,
-        external_id,
-        gaid,
-        idfa,
         visitor_key - (visitor_key >> 63 << 64),  # the column is signed
-        ip,
-        user_agent,
-        client_hints,
-        language,
-        referrer,
-        host,
-        fetch_dest,
-        fetch_user,
-        os,
-        os_version,
-        brand,
-        model,
-        type_,
-        platform,
-        browser,
-        browser_version,
-        country_code,
-        region_code,
-        city,
-        isp,
-        mobile_carrier,
-        requested_link,
-        location,
+        link,
+        visitor,
+        device,
+        geo,
+        outcome,
     )
-    return ClickRow._make(row)  # raises TypeError where a list in it is too short or too long
+    return fast(ClickRow, row)
+
+
+_REASON = Outcome._fields.index("reason")
+_QUICK = 30  # the most values of which CPython makes a tuple without a list
+_OF_RECORD = (
+    *("hash", "group_hash", "is_unique", "is_bot", "bot_reason", "is_test", "verdict_late"),
+    *("affiliate_id", "aff_group_id", "visitor_key"),
+)
+_NOUNS: Mapping[str, Sequence[str]] = {
+    "link": Link._fields[:_STORED_OF_LINK],
+    "visitor": Visitor._fields,
+    "device": Device._fields,
+    "geo": Geo._fields,
+    "outcome": Outcome._fields,
+}
+
+
+def _names(noun: str) -> str:
+    """The columns of a noun's values, in their order. A value without a column gets a name of its own."""
+    columns = {field.called or field.name: field.name for field in STORED if field.of == noun}
+    return ", ".join(columns.get(name, f"{noun}_{name}") for name in _NOUNS[noun])
+
+
+def _compiled() -> Callable[..., tuple[Any, ...]]:
+    """A function of the parts of a record, which returns a row.
+
+    It is compiled, as dataclasses are, because an itemgetter makes decoding a fifth slower. Unpacking raises
+    where a part is too short or too long.
+    """
+    unpacked = [
+        *(f"{_names(noun)} = {noun}" for noun in _NOUNS),
+        f"{', '.join(AFF_SUBS)} = link_aff_subs",
+        f"{', '.join(ADV_SUBS)} = link_adv_subs",
+    ]
+    columns = ClickRow._fields
+    parts = [f"({', '.join(columns[at : at + _QUICK])},)" for at in range(0, len(columns), _QUICK)]
+    source = f"""
+def in_columns({", ".join((*_OF_RECORD, *_NOUNS))}):
+    {"; ".join(unpacked)}
+    return {" + ".join(parts)}
+"""
+    compiled: dict[str, Any] = {}
+    exec(source, compiled)  # noqa: S102 - made of the names above only
+    in_columns: Callable[..., tuple[Any, ...]] = compiled["in_columns"]
+    return in_columns
+
+
+_in_columns = _compiled()
 
 
 def read_answer(packed: bytes) -> Decision:

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema
 
 from tracker.api.clicks.creator import MAX_CLICKS, ClickRequest
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS
 from tracker.domain.local_time import first_second, read_local
 from tracker.domain.model import MAX_ID, Visitor
 from tracker.domain.normalise import trim
@@ -20,7 +21,6 @@ from tracker.edge.read.client_address import plain_address
 from tracker.edge.read.link import MAX_VALUE, read_link
 from tracker.edge.read.text import crop
 from tracker.edge.read.visitor import MAX_REFERRER, MAX_USER_AGENT
-from tracker.store.clicks.columns import ADV_SUBS, AFF_SUBS
 
 MAX_KEY = 200
 """Longest dedupe_key, legacy_id and Idempotency-Key, in characters."""
@@ -187,9 +187,10 @@ class NewClick(BaseModel):
         )
 
     def _visitor(self) -> Visitor:
-        user_agent = crop(self.user_agent or "", MAX_USER_AGENT)
         return Visitor(
-            self.ip or "", user_agent, "", "", crop(self.referrer or "", MAX_REFERRER), "", "", "", ""
+            ip=self.ip or "",
+            user_agent=crop(self.user_agent or "", MAX_USER_AGENT),
+            referrer=crop(self.referrer or "", MAX_REFERRER),
         )
 
 

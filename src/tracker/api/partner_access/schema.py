@@ -11,30 +11,27 @@ from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, DIMENSIONS, FIELDS, ordered
 from tracker.parameters import Query
-from tracker.store.clicks.columns import ADV_SUBS, AFF_SUBS
 
-_DEVICE = (
-    *("device_type", "device_brand", "device_model", "device_os", "device_os_version", "platform"),
-    *("browser", "browser_version", "mobile_carrier", "country_code", "region_code", "city"),
-)
 _OF_CLICK = ("country_code", "device_type", "device_os", "browser", "is_test")
 _MOMENTS = ("created_at", "updated_at", "click_created_at")
 
+_CLICK_KEYS = (
+    *("id", "hash", "group_hash", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
+    *("affiliate_id", "sale_status", "advertiser_external_id", *ADV_SUBS, *AFF_SUBS, "affiliate_source"),
+    *("external_id", "user_agent", "device_type", "device_brand", "device_model", "device_os"),
+    *("device_os_version", "platform", "browser", "browser_version", "mobile_carrier", "country_code"),
+    *("region_code", "city", "referrer", "has_conversions", "requested_link", "redirected_link"),
+    *("is_unique", "created_at", "status", "reason", "is_bot", "is_test", "requested_offer_id"),
+)
+"""The order of the columns in partners' files."""
+
+
 CLICKS = {
-    "affiliate": (
-        *("id", "hash", "group_hash", "offer_id", "offer_name", "offer_url_id", "affiliate_id"),
-        *(*AFF_SUBS, "affiliate_source", "external_id", "user_agent", *_DEVICE, "referrer"),
-        *("has_conversions", "requested_link", "is_unique", "created_at", "status", "reason"),
-        *("is_bot", "is_test", "requested_offer_id"),
-    ),
-    "advertiser": (
-        *("id", "hash", "group_hash", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
-        *("affiliate_id", "sale_status", "advertiser_external_id", *ADV_SUBS, "user_agent", *_DEVICE),
-        *("has_conversions", "redirected_link", "is_unique", "created_at", "status", "is_bot", "is_test"),
-    ),
+    kind: ordered((field.name for field in FIELDS if kind in field.seen_by), _CLICK_KEYS) for kind in BOTH
 }
-"""A list by name, so that a new key of the network's rows stays hidden from others."""
+"""The keys by kind of partner. A new field has none until its row in the table names them."""
 
 CONVERSIONS = {
     "affiliate": (
@@ -51,18 +48,21 @@ CONVERSIONS = {
     ),
 }
 
-_GROUPS = (
-    *("day", "hour", "offer_id", "offer_name", "offer_url_id", "country_code", "device_type", "device_os"),
-    *("browser", "status"),
-)
 _COUNTS = (
     *("clicks", "uniques", "duplicates", "invalid", "gross", "conversions_approved"),
     *("conversions_pending", "conversions_hold", "conversions_rejected"),
 )
 
+
+def _grouped(kind: str) -> tuple[str, ...]:
+    """The keys of a partner's groups. Its own id would make one group."""
+    seen = (field.name for field in DIMENSIONS.values() if kind in field.seen_by)
+    return ("day", "hour", "offer_name", *(name for name in seen if name != f"{kind}_id"))
+
+
 REPORTS = {
-    "affiliate": (*_GROUPS, "affiliate_source", "reason", *_COUNTS, "payout", "pending_payout"),
-    "advertiser": (*_GROUPS, "affiliate_id", *_COUNTS, "revenue", "pending_revenue"),
+    "affiliate": (*_grouped("affiliate"), *_COUNTS, "payout", "pending_payout"),
+    "advertiser": (*_grouped("advertiser"), *_COUNTS, "revenue", "pending_revenue"),
 }
 
 

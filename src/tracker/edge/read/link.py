@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, LONGEST
 from tracker.domain.model import Link, fast
 from tracker.domain.normalise import ESCAPED_MARKS, PERCENT, unquoted
 from tracker.edge.read.text import crop
 
-MAX_VALUE = 500
+MAX_VALUE = LONGEST["aff_sub"]
 """Longest parameter value kept, in characters; the rest is cut off."""
 MAX_DEEP_LINK = 2000
 """Longest `url` parameter taken, in characters; a longer one is left out: a cut address leads elsewhere."""
@@ -21,8 +22,6 @@ MAX_TARGET = 8192
 
 _SHORT, _LONG = PATHS = ("/offer/", "/backend/api/v3/offer/")
 
-_AFF_SUBS = [f"aff_sub{n}" if n > 1 else "aff_sub" for n in range(1, 21)]
-_ADV_SUBS = [f"adv_sub{n}" if n > 1 else "adv_sub" for n in range(1, 6)]
 NAMES = (
     "offer_id",
     "affiliate_id",
@@ -31,8 +30,8 @@ NAMES = (
     "external_id",
     "gaid",
     "idfa",
-    *_AFF_SUBS,
-    *_ADV_SUBS,
+    *AFF_SUBS,
+    *ADV_SUBS,
     "url",
     "test",
 )
@@ -44,7 +43,7 @@ PLACES |= {
     "offer_url_id": PLACES["url_id"],
     "affiliate_source": PLACES["source"],
 }
-PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[_AFF_SUBS[n - 1]] for n in range(1, 21)}
+PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[AFF_SUBS[n - 1]] for n in range(1, 21)}
 
 IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
 """Those that the query of a link of ours may use."""

@@ -7,19 +7,20 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
+from tracker.domain.click_fields import LONGEST
 from tracker.domain.model import Link, Visitor, fast
 from tracker.domain.normalise import device_id
 from tracker.edge.http.request import Headers, Request
 from tracker.edge.read.client_address import Proxies, network_of, plain_address
 from tracker.edge.read.text import Texts, crop
 
-MAX_USER_AGENT = 500
-MAX_CLIENT_HINTS = 1000
-MAX_REFERRER = 2000
-MAX_HOST = 255
-MAX_LANGUAGE = 200
-MAX_FETCH = 50
-MAX_REQUESTED_LINK = 8192 + MAX_HOST + len("https://")
+MAX_USER_AGENT = LONGEST["user_agent"]
+MAX_CLIENT_HINTS = LONGEST["client_hints"]
+MAX_REFERRER = LONGEST["referrer"]
+MAX_HOST = LONGEST["host"]
+MAX_LANGUAGE = LONGEST["language"]
+MAX_FETCH = LONGEST["fetch_dest"]
+MAX_REQUESTED_LINK = LONGEST["requested_link"]
 
 _HINTS = (
     b"sec-ch-ua",

@@ -10,111 +10,48 @@ from typing import Final, NamedTuple
 import asyncpg
 import orjson
 
+from tracker.domain.click_fields import ADV_SUBS, FIELDS, STORED, Field, Filled, Shown
 from tracker.domain.click_id import millis_of
 from tracker.store.paging import Row
 from tracker.store.token_owner import Owner, visible_offers
 
-AFF_SUBS = ("aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
-ADV_SUBS = ("adv_sub", *(f"adv_sub{n}" for n in range(2, 6)))
-
-
-def _or_null(column: str) -> str:
-    return f"NULLIF({column}, '')"
-
-
-def _hex(column: str) -> str:
-    return f"encode(uuid_send({column}), 'hex')"
-
-
-_NO_COLUMN = ""
-
-# The answer's keys in their order: the seed's, then ours. Text that is absent is "" in the table.
-_COLUMNS: Final[dict[str, str]] = {
-    "id": "id",
-    "hash": _hex("hash"),
-    "group_hash": _hex("group_hash"),
-    "offer_id": "offer_id",
-    "offer_name": "of_offer.name",
-    "offer_url_id": "offer_url_id",
-    "advertiser_id": "advertiser_id",
-    "advertiser_name": "of_advertiser.name",
-    "aff_group_id": "aff_group_id",
-    "brand_id": "brand_id",
-    "affiliate_id": "affiliate_id",
-    "affiliate_name": "of_affiliate.name",
-    "device_model": "device_model",
-    "device_brand": "device_brand",
-    "sale_status": _NO_COLUMN,
-    "advertiser_external_id": _NO_COLUMN,
-    "adv_sub": _or_null("adv_sub"),
-    "adv_sub2": _or_null("adv_sub2"),
-    "adv_sub3": _or_null("adv_sub3"),
-    "adv_sub4": _or_null("adv_sub4"),
-    "adv_sub5": _or_null("adv_sub5"),
-    "device_os": "device_os",
-    **{name: name for name in AFF_SUBS},
-    "affiliate_source": "affiliate_source",
-    "user_agent": _or_null("user_agent"),
-    "browser": _or_null("browser"),
-    "ip": _or_null("ip"),
-    "device_os_version": "device_os_version",
-    "platform": "platform",
-    "mobile_carrier": "mobile_carrier",
-    "country_code": "country_code",
-    "region_code": "region_code",
-    "external_id": _or_null("external_id"),
-    "has_conversions": _NO_COLUMN,
-    "requested_link": "requested_link",
-    "redirected_link": _or_null("redirected_link"),
-    "is_unique": "is_unique",
-    "created_at": _NO_COLUMN,
-    "status": "status",
-    "reason": "reason",
-    "is_bot": "is_bot",
-    "bot_reason": "bot_reason",
-    "is_test": "is_test",
-    "verdict_late": "verdict_late",
-    "requested_offer_id": "requested_offer_id",
-    "requested_url_id": "requested_url_id",
-    "referrer": _or_null("referrer"),
-    "host": _or_null("host"),
-    "language": _or_null("language"),
-    "client_hints": _or_null("client_hints"),
-    "gaid": _or_null("gaid"),
-    "idfa": _or_null("idfa"),
-    "device_type": _or_null("device_type"),
-    "browser_version": _or_null("browser_version"),
-    "city": "city",
-    "isp": "isp",
-    "fetch_dest": _or_null("fetch_dest"),
-    "fetch_user": _or_null("fetch_user"),
-    "visitor_key": "lpad(to_hex(visitor_key), 16, '0')",
+_HEX = "encode(uuid_send({0}), 'hex')"
+_OR_NULL = "NULLIF({0}, '')"
+_SQL: Final[Mapping[Shown, str]] = {
+    Shown.AS_IS: "{0}",
+    Shown.NULL_IF_BLANK: _OR_NULL,
+    Shown.HASH: _HEX,
+    Shown.NUMBER: "lpad(to_hex({0}), 16, '0')",
+    Shown.NAME: "of_{1}.name",
+    Shown.COMPUTED: "",
 }
+
+
+def _column(field: Field) -> str:
+    return _SQL[field.shown].format(field.name, field.name.removesuffix("_name"))
+
+
+_COLUMNS: Final[dict[str, str]] = {field.name: _column(field) for field in FIELDS}
+"""The keys of a row in SQL, in their order."""
 
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
-_FLAGS = ("is_unique", "is_bot", "is_test", "verdict_late")
-_NO_TEXTS = frozenset(
-    (
-        *("id", "offer_id", "offer_url_id", "advertiser_id", "aff_group_id", "brand_id", "affiliate_id"),
-        *("requested_offer_id", "requested_url_id", "reason", "has_conversions", "created_at", *_FLAGS),
-    )
-)
-TEXTS = tuple(key for key in KEYS if key not in _NO_TEXTS)
-"""Keys whose values are texts, or null."""
+_FLAGS = frozenset(field.name for field in STORED if field.kind is bool)
+TEXTS = tuple(field.name for field in FIELDS if field.shown_kind is str and field.name != "created_at")
+"""Keys whose values are texts or null. The time is not in the table."""
 
 # OFFSET 0: names are looked up, each once, where the planner would rather read those of all affiliates.
 _NAME = "LEFT JOIN LATERAL (SELECT name FROM {0} WHERE id = c.{0}_id AND {1} OFFSET 0) AS of_{0} ON true"
 
 # An owner sees which click was its visitor's first only if that is its own, too.
-_OWN_GROUP = f"CASE WHEN group_hash = hash OR group_hash = ANY ({{}}) THEN {_hex('group_hash')} END"
+_OWN_GROUP = f"CASE WHEN group_hash = hash OR group_hash = ANY ({{}}) THEN {_HEX.format('group_hash')} END"
 # A click that was forwarded to no URL of an offer went where the network sends what it refuses.
 _OWN_REDIRECT = f"""
-CASE WHEN status <> 'forwarded' OR offer_url_id IS NOT NULL THEN {_or_null("redirected_link")} END"""
+CASE WHEN status <> 'forwarded' OR offer_url_id IS NOT NULL THEN {_OR_NULL.format("redirected_link")} END"""
 
-_RARE = (*ADV_SUBS, *AFF_SUBS[2:], "external_id", "requested_url_id", "client_hints", "gaid", "idfa")
-"""Keys that most clicks have nothing for: they come as one column, which is null then."""
+_RARE = tuple(field.name for field in STORED if field.filled is Filled.RARELY)
+"""Keys that most clicks have no value for. They come as one column, which is null then."""
 
 # What conversions tell of their click, each from the last one that tells it.
 _TOLD = ("sale_status", "advertiser_external_id", *ADV_SUBS)
@@ -123,11 +60,7 @@ _CONVERSIONS = f"""
  FROM conversion WHERE click_hash = c.hash)"""  # noqa: S608
 
 _USUAL = tuple(key for key, column in _COLUMNS.items() if column and key not in _RARE)
-_BLANK: Final[Row] = {
-    **{key: "" if key in AFF_SUBS else None for key in KEYS},
-    "sale_status": "New",
-    "has_conversions": False,
-}
+_BLANK: Final[Row] = {field.name: field.shown_blank for field in FIELDS}
 """What a row says until a column or a conversion says otherwise."""
 
 _RARE_COLUMN = f"""

@@ -11,35 +11,24 @@ store.reports.report adds up those of report_count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tracker.domain.click_fields import DIMENSIONS
 from tracker.domain.click_id import first_hash_at
 from tracker.store.db import Connection
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 
+REPORTED: Mapping[str, str] = {
+    dimension: DIMENSIONS[dimension].name for dimension in DIMENSIONS if DIMENSIONS[dimension].is_counted
+}
+"""The dimensions of report_count besides 'all', and their columns; a key is a column's text, '' for null."""
+
 COUNTED = ", ".join(
-    f"click.{column}"
-    for column in (
-        *("hash", "offer_id", "offer_url_id", "affiliate_id", "country_code", "device_type", "device_os"),
-        *("browser", "status", "reason", "is_unique", "is_bot", "is_test"),
-    )
+    f"click.{column}" for column in ("hash", *REPORTED.values(), "is_unique", "is_bot", "is_test")
 )
 """What the counts are made of: the queries below take a relation with these columns of clicks."""
 COUNTED += ", click_millis(click.hash) AS millis"
-
-REPORTED = {
-    "offer": "offer_id",
-    "offer_url": "offer_url_id",
-    "affiliate": "affiliate_id",
-    "country": "country_code",
-    "device_type": "device_type",
-    "os": "device_os",
-    "browser": "browser",
-    "status": "status",
-    "reason": "reason",
-}
-"""The dimensions of report_count besides 'all', and their columns; a key is a column's text, '' for null."""
 
 A_DAY = "_day"
 """What the dimension of a day's row in click_count ends in."""

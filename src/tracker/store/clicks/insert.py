@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
 from tracker.store import locks, time_span
 from tracker.store.clicks import counts as click_counts
@@ -40,10 +41,7 @@ class Arrival(NamedTuple):
 
 
 _OFTEN_BLANK = frozenset(
-    (
-        *("external_id", "gaid", "idfa", "client_hints", "referrer", "fetch_dest", "fetch_user"),
-        *(name for name in ClickRow._fields if name.startswith(("aff_sub", "adv_sub"))),
-    )
+    field.name for field in STORED if field.blank == "" and field.filled is not Filled.MOSTLY
 )
 # A server whose own defaults are laxer loses what is acknowledged, or refuses what another writer has stored.
 # The counts of a day are every writer's: one that is frozen in its transaction must not hold up the others.

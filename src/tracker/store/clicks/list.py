@@ -13,32 +13,19 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from tracker.domain.click_fields import COLUMN_FILTERS, FROZEN
 from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.store import locks
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
-from tracker.store.clicks.columns import AFF_SUBS, Viewer
+from tracker.store.clicks.columns import Viewer
 from tracker.store.clicks.counts import CountScope
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, Value, reading
 from tracker.store.time_span import ALL_TIME, Span
 from tracker.store.token_owner import Owner
 
-FILTERS: Final = frozenset(
-    {
-        *(
-            "id",
-            "hash",
-            "offer_id",
-            "affiliate_id",
-            "offer_url_id",
-            "advertiser_id",
-            "country_code",
-            "status",
-        ),
-        *("affiliate_source", "external_id", "is_unique", "is_bot", "is_test", *AFF_SUBS),
-    }
-)
+FILTERS: Final = frozenset(COLUMN_FILTERS)
 _TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
 
 # Found one by one from conversions, which are few: OFFSET 0 keeps the planner from going through all clicks.
@@ -46,14 +33,6 @@ _CONVERTED = """
 (SELECT click.*, click_hash
  FROM (SELECT DISTINCT click_hash FROM conversion) AS converted
       CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
-_FROZEN = frozenset(
-    (
-        *("offer_id", "offer_url_id", "advertiser_id", "affiliate_id", "country_code", "affiliate_source"),
-        "is_test",
-    )
-)
-"""Columns that a conversion has from its click."""
-
 _HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
 
 
@@ -82,7 +61,7 @@ class ClickFilter(NamedTuple):
     @property
     def is_of_conversions(self) -> bool:
         """Whether conversions alone tell which clicks these are, so that no other click need be looked up."""
-        return bool(self.has_conversions) and all(column in _FROZEN for column, _ in self.equals)
+        return bool(self.has_conversions) and all(column in FROZEN for column, _ in self.equals)
 
     @property
     def source(self) -> str:

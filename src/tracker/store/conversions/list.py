@@ -14,11 +14,12 @@ from uuid import UUID
 
 import asyncpg
 
+from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.domain.money import show
 from tracker.domain.normalise import trim
 from tracker.store import table_pages
-from tracker.store.clicks.columns import ADV_SUBS, local_second
+from tracker.store.clicks.columns import local_second
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
 from tracker.store.paging import Order, Page, Row, Value, reading

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.conversion import Amounts, ConvertedClick, Goal
-from tracker.domain.postback import ADV_SUBS
 
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)

@@ -7,11 +7,11 @@ from datetime import date
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.model import ClickRow
 from tracker.store import locks
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import partitions
-from tracker.store.clicks.columns import ADV_SUBS
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, day_of, summed

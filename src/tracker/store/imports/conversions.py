@@ -12,11 +12,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import is_click_hash
 from tracker.domain.conversion import Amounts, ConvertedClick, goals_named
 from tracker.domain.money import show
 from tracker.domain.normalise import hash_, trim
-from tracker.domain.postback import ADV_SUBS, STATUSES, ConversionStatus, StatusWords, meaning
+from tracker.domain.postback import STATUSES, ConversionStatus, StatusWords, meaning
 from tracker.store.conversions import booking, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection

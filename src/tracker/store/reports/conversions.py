@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tracker.domain.click_fields import FROZEN
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.conversions.list import Basis, bounds
 from tracker.store.time_span import ALL_TIME
@@ -29,10 +30,6 @@ _SECOND: Mapping[Basis, str] = {
     "conversion": "floor(extract(epoch FROM created_at))::bigint",
 }
 _AMOUNTS = ("payout", "payout_currency", "revenue", "revenue_currency")
-_FROZEN = {
-    *("offer_id", "offer_url_id", "advertiser_id", "affiliate_id", "country_code", "device_type"),
-    *("device_os", "browser", "affiliate_source"),
-}
 
 
 def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
@@ -85,7 +82,7 @@ def _source(columns: set[str]) -> str:
     """Conversions with some columns of their clicks, for which these are read only if they must be."""
     own_columns = "conversion.id AS conversion_id, created_at, click_second, conversion.status AS outcome"
     told = f"{own_columns}, is_over_cap, {', '.join(_AMOUNTS)}"
-    if columns <= _FROZEN:
+    if columns <= FROZEN:
         own = "".join(f"{column}, " for column in sorted(columns))
         return f"(SELECT click_hash AS hash, {own}{told} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608
     own = "".join(f"click.{column}, " for column in sorted(columns))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
+from tracker.domain import click_fields
 from tracker.domain.click_id import first_hash_at
 from tracker.store.clicks.counts import IS_CLICK, REPORTED
 from tracker.store.clicks.list import ClickFilter, where
@@ -30,7 +31,7 @@ from tracker.store.token_owner import visible_offers
 MOST_ROWS = 10_000
 """Groups that a report shows, those with the most clicks first; it has totals of all."""
 
-DIMENSIONS = {**REPORTED, "affiliate_source": "affiliate_source"}
+DIMENSIONS = {dimension: field.name for dimension, field in click_fields.DIMENSIONS.items()}
 """What clicks can be grouped by, and the column; a key is its text, '' for null."""
 
 TIMES = {
@@ -39,13 +40,7 @@ TIMES = {
 }
 """The groups of time, and what tells one: the local days or hours since 1970, and an hour's offset."""
 
-_DIMENSION_OF = {
-    "offer_id": "offer",
-    "offer_url_id": "offer_url",
-    "affiliate_id": "affiliate",
-    "country_code": "country",
-    "status": "status",
-}
+_DIMENSION_OF = {column: dimension for dimension, column in REPORTED.items()}
 _NAMED = ("offer", "affiliate")
 _NOTHING = Decimal(0)
 _SLOT_SECONDS = SLOT_MILLIS // 1000
