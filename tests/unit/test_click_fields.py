@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, get_type_hints
 
 import pytest
-from tracker.api.clicks.query import ListQuery
 
 from tests.factories.clicks import HASH, a_click, outcomes_of
 from tracker.api.clicks.schema import Click
@@ -13,6 +12,7 @@ from tracker.api.partner_access.schema import CLICKS
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, DIMENSIONS, FROZEN, STORED, ordered
 from tracker.domain.conversion import ConvertedClick
 from tracker.domain.model import ClickRow, Device, Geo, Link, Outcome, Visitor
+from tracker.reading.clicks import ListQuery
 from tracker.store.clicks.columns import KEYS
 from tracker.stream.record import Undecodable, decode, encode
 
