@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tracker.domain.model import Click, Outcome, Reason, Status
+
 HELP = {
     "clicks_recorded": "Clicks on the stream and answered, by status and reason (the numbers of the README).",
     "clicks_spooled": "Clicks put on local disk and answered while the stream was away.",
@@ -27,7 +29,8 @@ GAUGES = {
     "clock_skew_seconds": "How far the stream server's clock is ahead of this machine's; over 1 is an alarm.",
 }
 
-_PLAIN = 'status="accepted",reason="0"'  # the labels of a click that nothing else is said of
+_PLAIN = 'status="accepted",reason="0"'  # the labels of plain clicks
+_NO_REASON = Reason.NONE  # an Enum's attributes are slow
 
 
 class Metrics:
@@ -37,13 +40,26 @@ class Metrics:
         self._slot = slot
         self._counts: Counter[tuple[str, str]] = Counter()
         self.plain_clicks = 0
-        """Clicks recorded and accepted of which nothing else is to be said: nearly all."""
+        """Accepted clicks without a reason, a bot or an offer URL of their own: nearly all."""
 
     def count(self, name: str, label: str = "") -> None:
         self._counts[name, label] += 1
 
+    def count_click(self, click: Click, outcome: Outcome) -> None:
+        """Count a click that was recorded and answered."""
+        if outcome.reason is _NO_REASON and click.bot_reason is None and click.link.url_id is None:
+            self.plain_clicks += 1
+            return
+        self.count("clicks_recorded", f'status="{outcome.status}",reason="{outcome.reason.value}"')
+        if click.bot_reason is not None:
+            self.count("bots")
+        if outcome.reason is Reason.LOCATION_UNSENDABLE:
+            self.count("unsendable_locations")
+        if click.link.url_id not in (None, outcome.offer_url_id) and outcome.status is Status.ACCEPTED:
+            self.count("unknown_url_ids")
+
     def set(self, name: str, count: int) -> None:
-        """Take over what was counted elsewhere."""
+        """Set a counter that is kept elsewhere."""
         self._counts[name, ""] = count
 
     def text(self, **gauges: float) -> str:

@@ -20,6 +20,8 @@ from tracker.domain.model import (
     fast,
 )
 from tracker.edge.catalogue.catalogue import Catalogue
+from tracker.edge.http import response
+from tracker.edge.http.response import Response
 
 
 def prepare_outcomes(click: Click, catalogue: Catalogue) -> Outcomes:
@@ -36,6 +38,16 @@ def prepare_outcomes(click: Click, catalogue: Catalogue) -> Outcomes:
     if click.counters:
         capped = _refused(click, catalogue, Reason.CAPPED, _url_of(offer, unique))
     return fast(Outcomes, (unique, duplicate, capped))
+
+
+def response_of(click: Click, outcome: Outcome, catalogue: Catalogue) -> Response:
+    """The redirect to an outcome's Location, or the page of its refusal."""
+    if outcome.status is _REJECTED:
+        return response.refusal(outcome.reason)
+    offer = click.offer
+    if outcome.offer_id != offer.id:  # a fallback took the click
+        offer = catalogue.offers.get(outcome.offer_id, offer)
+    return response.redirect(offer.redirect_status, outcome.location, offer.referrer_policy)
 
 
 def _outcome(click: Click, catalogue: Catalogue, *, is_new: bool) -> Outcome:
@@ -108,4 +120,6 @@ def _url_of(offer: Offer, outcome: Outcome) -> OfferUrl | None:
     return next((url for url in offer.urls if url.id == outcome.offer_url_id), None)
 
 
-_ACCEPTED, _REDIRECT, _NOTHING = Status.ACCEPTED, DuplicatePolicy.REDIRECT, Reason.NONE  # Enum's are slow
+# An Enum's attributes are slow.
+_ACCEPTED, _REJECTED = Status.ACCEPTED, Status.REJECTED
+_REDIRECT, _NOTHING = DuplicatePolicy.REDIRECT, Reason.NONE

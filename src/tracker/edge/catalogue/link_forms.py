@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from tracker.domain.model import Link
 from tracker.edge.catalogue.tracking_hosts import plain_host
-from tracker.edge.read.link import MAX_VALUE, NAMES, PLACES, LinkForm
+from tracker.edge.http.request import Request
+from tracker.edge.read.link import MAX_VALUE, NAMES, PLACES, LinkForm, is_tracking_path, read_link
 from tracker.edge.read.text import crop
 
 MAX_SEGMENTS = 8
@@ -71,6 +73,11 @@ class LinkForms:
     def claims(self, path: str) -> bool:
         """Whether a form of some host has this path, percent-decoded. Never one of the edge's own paths."""
         return any(key in self._forms for key in self._keys(path))
+
+    def read(self, request: Request, host: str) -> Link:
+        """Read the link of a request to a host: one of ours, or in the form of its path."""
+        path = request.path
+        return read_link(path, request.query, None if is_tracking_path(path) else self.find(host, path))
 
     def find(self, host: str, path: str) -> LinkForm | None:
         """The form of a link: of its host before one of any host, then that with more fixed segments."""

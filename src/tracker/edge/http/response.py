@@ -75,6 +75,11 @@ def content(status: int, body: bytes, kind: bytes, extra: bytes = b"") -> Respon
     return Response(status, head, body)
 
 
+def prefetched(status: int) -> Response:
+    """The answer to a prefetch, so that a browser asks again when its user follows the link."""
+    return page(status, "Not followed yet", "This link is counted when it is followed.")
+
+
 NOT_FOUND = page(404, "Link not found", "This link does not lead anywhere. Please check its address.")
 GONE = page(410, "Offer ended", "This offer is not available any more.")
 REFUSED = page(403, "Offer not available", "This offer is not available to you.")

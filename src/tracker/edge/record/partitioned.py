@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Outcomes
+from tracker.edge.http.batching import Hit
 from tracker.edge.record import spool
 from tracker.edge.record.cap_totals import CapSums
 from tracker.edge.record.identity import EdgeId
@@ -22,11 +23,19 @@ from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
 
-class Part(NamedTuple):
-    """Those of some clicks that one recorder takes."""
+class Pending(NamedTuple):
+    """A click that is to be recorded, and its hit, which waits for the answer."""
+
+    hit: Hit
+    click: Click
+    outcomes: Outcomes
+
+
+class Batch(NamedTuple):
+    """The clicks of one recorder, and their entries for the stream."""
 
     recorder: Recorder
-    places: list[int]  # of the clicks among all
+    pending: Sequence[Pending]
     entries: list[Entry]
 
 
@@ -66,21 +75,21 @@ class PartitionedRecorder:
         if self._cap_sums:
             await self._cap_sums.close()
 
-    def parts(self, clicks: Sequence[Click], outcomes: Sequence[Outcomes]) -> list[Part]:
-        """Who records which of some clicks: usually one all of them."""
-        if not clicks:
-            return []
+    def batches(self, pending: Sequence[Pending]) -> list[Batch]:
+        """Divide clicks among the recorders of their partitions."""
         if self._cap_sums is None:
-            return [Part(self._first, list(range(len(clicks))), list(map(encode, clicks, outcomes)))]
-        parts: dict[int, Part] = {}
-        for place, (click, prepared) in enumerate(zip(clicks, outcomes, strict=True)):
+            entries = [encode(click, outcomes) for _, click, outcomes in pending]
+            return [Batch(self._first, pending, entries)] if pending else []
+        batches: dict[int, tuple[list[Pending], list[Entry]]] = {}
+        for waiting in pending:
+            _, click, outcomes = waiting
             partition = partition_of(click.visitor_key, self._partitions)
             if click.counters:
                 click = click._replace(counters=self._cap_sums.lowered(click.counters, partition))
-            _, places, entries = parts.setdefault(partition, Part(self._recorders[partition], [], []))
-            places.append(place)
-            entries.append(encode(click, prepared))
-        return list(parts.values())
+            clicks, entries = batches.setdefault(partition, ([], []))
+            clicks.append(waiting)
+            entries.append(encode(click, outcomes))
+        return [Batch(self._recorders[partition], *batch) for partition, batch in batches.items()]
 
     @property
     def has_been_up(self) -> bool:
