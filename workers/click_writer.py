@@ -15,10 +15,10 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.store.outages import Outages
 from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
+from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,6 @@ STORE_SECONDS = 60.0
 _LOOK_SECONDS = 5.0  # between looks for partitions beyond the number in force
 _TAKEOVER_SECONDS = 1.0  # between looks for what others have left
 _BLOCK_SECONDS = 0.5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-
-_AWAY: tuple[type[Exception], ...] = (
-    *UNREACHABLE,
-    *db.UNREACHABLE,
-    db.REFUSED,
-    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
-)
 
 
 async def run(
@@ -100,30 +92,26 @@ class ClickWriter:
         self._stopping = stopping
         self._burst = burst
         self._next_takeover = 0.0  # monotonic seconds
-        self._pause = _FIRST_PAUSE  # seconds to wait at the next outage
-        self._outages = Outages(logger, "writer")
+        self._retry = Retry(logger, "writer", stopping, burst=burst)
         self._connection: db.Connection | None = None
 
     async def run(self) -> None:
-        """Work, and after every outage begin anew: what was unacknowledged is then this slot's backlog."""
-        while not self._stopping.is_set():
-            try:
-                await self._work()
-                break
-            except _AWAY as error:
-                if is_missing_group(error) and await self._create_group():
-                    continue
-                if self._burst:
-                    raise
-                self._outages.warn(error, f"trying again in {self._pause:.1f} s")
-                await self._close()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause):
-                        await self._stopping.wait()
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-        await self._close()
+        """Work, and start over after every outage: unacknowledged entries are then this slot's backlog."""
+        await self._retry.run(self._work)
 
     async def _work(self) -> None:
+        try:
+            while True:
+                try:
+                    return await self._write()
+                except AWAY as error:
+                    if not (is_missing_group(error) and await self._create_group()):
+                        raise
+        finally:
+            await self._close()
+
+    async def _write(self) -> None:
+        """Write this slot's backlog, then what is new."""
         if not await self._take_slot():
             return
         holding = asyncio.create_task(self._hold_slot())
@@ -207,7 +195,7 @@ class ClickWriter:
             else:
                 await self._store_sound(batch, again=True)
         else:
-            self._pause = _FIRST_PAUSE
+            self._retry.succeeded()
 
     async def _store_all(self, batch: list[tuple[Delivery, Arrival]]) -> None:
         """Commit, then acknowledge; a backup finds both done, or neither."""

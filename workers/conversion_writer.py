@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from time import monotonic
 
 from tracker.domain.postback import Postback
@@ -20,11 +19,10 @@ from tracker.store.clicks.insert import BAD_ROW
 from tracker.store.conversions import apply_postback
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.outages import Outages
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
-from tracker.stream.reader import UNREACHABLE
 from tracker.stream.record import Undecodable
+from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +33,6 @@ PARKED_SECONDS = 1.0
 _BLOCK_SECONDS = 0.5
 _STAND_BY_SECONDS = 1.0
 _STORE_SECONDS = 60.0  # that Postgres may take over one batch before it counts as away
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-
-_AWAY: tuple[type[Exception], ...] = (
-    *UNREACHABLE,
-    *db.UNREACHABLE,
-    db.REFUSED,
-    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
-)
 
 
 async def run(settings: Settings, stopping: asyncio.Event | None = None, *, burst: bool = False) -> None:
@@ -74,21 +64,11 @@ class ConversionWriter:
         self._complete_until: int | None = None
         self._next_look = 0.0  # at parked postbacks, monotonic seconds
         self._last_seen: int | None = None  # place of a parked one
-        self._pause = _FIRST_PAUSE
-        self._outages = Outages(logger, "conversion writer")
+        self._retry = Retry(logger, "conversion writer", stopping, burst=burst)
 
     async def run(self) -> None:
-        """Work, and after every outage begin anew."""
-        while not self._stopping.is_set():
-            try:
-                await self._work()
-                break
-            except _AWAY as error:
-                if self._burst:
-                    raise
-                self._outages.warn(error, f"trying again in {self._pause:.1f} s")
-                await self._sleep(self._pause)
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        """Work, and start over after every outage."""
+        await self._retry.run(self._work)
 
     async def _work(self) -> None:
         connection = await db.connect(self._dsn)
@@ -105,22 +85,16 @@ class ConversionWriter:
                     await self._store(connection, batch)
                 elif self._burst:
                     break
-                self._pause = _FIRST_PAUSE
+                self._retry.succeeded()
         finally:
             connection.terminate()
 
     async def _take_turn(self, connection: db.Connection) -> bool:
-        """Wait until no other worker writes; False where we are told to stop meanwhile."""
+        """Wait until no other worker writes. Returns False if `stopping` is set meanwhile."""
         while not await conversion_lock.begin_writing(connection):
-            await self._sleep(_STAND_BY_SECONDS)
-            if self._stopping.is_set():
+            if await self._retry.wait(_STAND_BY_SECONDS):
                 return False
         return True
-
-    async def _sleep(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
 
     async def _look_at_parked(self, connection: db.Connection) -> None:
         """Some of those that wait for their clicks; after the next batch of new ones, those that follow.
@@ -196,4 +170,4 @@ class ConversionWriter:
 
 def _is_outage(error: Exception) -> bool:
     """Whether it is no fault of a postback; else it is one, or ours, and must not keep the others waiting."""
-    return isinstance(error, _AWAY) and not isinstance(error, BAD_ROW)
+    return isinstance(error, AWAY) and not isinstance(error, BAD_ROW)

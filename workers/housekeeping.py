@@ -11,7 +11,7 @@ from tracker.store import db
 from tracker.store.clicks import partitions
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.outages import Outages
+from workers.retry import Retry
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +23,14 @@ _RETRY_SECONDS = 10.0
 
 async def run(settings: Settings) -> None:
     """Keep house until cancelled; an outage only delays it."""
-    outages = Outages(logger, "housekeeping")
-    while True:
-        try:
+
+    async def work() -> None:
+        while True:
             await once(settings)
             await asyncio.sleep(EVERY_SECONDS)
-        except (*db.UNREACHABLE, db.REFUSED) as error:
-            outages.warn(error)
-            await asyncio.sleep(_RETRY_SECONDS)
-        except Exception:  # a chore never ends the writer that it is done beside
-            logger.exception("housekeeping failed")
-            await asyncio.sleep(_RETRY_SECONDS)
+
+    # A fault does not end the writers of the same worker.
+    await Retry(logger, "housekeeping", pause=_RETRY_SECONDS, fault="housekeeping failed").run(work)
 
 
 async def once(settings: Settings) -> list[str]:

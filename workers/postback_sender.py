@@ -20,7 +20,7 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.conversions import affiliate_postbacks, sending
 from tracker.store.conversions.affiliate_postbacks import Due
-from tracker.store.outages import Outages
+from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,6 @@ _OUTAGE_SECONDS = 2.0
 _CLOSE_SECONDS = 5.0
 _PASSING = frozenset({408, 425, 429})
 _USER_AGENT = f"Tracker/{version('tracker')}"
-
-_AWAY: tuple[type[Exception], ...] = (*db.UNREACHABLE, db.REFUSED)
 
 
 async def run(
@@ -75,25 +73,24 @@ class PostbackSender:
         self._more = AT_ONCE  # requests that may be sent beside the first one of each host
         self._served: set[str] = set()  # hosts that have a task
         self._silent: set[str] = set()  # hosts that answered nothing of what was last sent to them
-        self._outages = Outages(logger, "postbacks")
+        self._retry = Retry(
+            logger,
+            "postbacks",
+            stopping,
+            burst=burst,
+            pause=_OUTAGE_SECONDS,
+            fault="postbacks cannot be sent",  # it does not end the writers of the same worker
+        )
         self._held_at: datetime | None = None  # the backup that the database is a copy of
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as hosts:
-            while not self._stopping.is_set():
-                pause = _LOOK_SECONDS
-                try:
-                    if not await self._look(hosts) and self._burst:
-                        return
-                except _AWAY as error:
-                    if self._burst:
-                        raise
-                    self._outages.warn(error)
-                    pause = _OUTAGE_SECONDS
-                except Exception:  # it never ends the writers that it works beside
-                    logger.exception("postbacks cannot be sent")
-                    pause = _OUTAGE_SECONDS
-                await self._wait(pause)
+            await self._retry.run(lambda: self._work(hosts))
+
+    async def _work(self, hosts: asyncio.TaskGroup) -> None:
+        while await self._look(hosts) or not self._burst:
+            if await self._wait(_LOOK_SECONDS):
+                break
 
     async def _look(self, hosts: asyncio.TaskGroup) -> bool:
         """See what is to be done, and begin it; returns whether there was anything."""
@@ -130,7 +127,7 @@ class PostbackSender:
                     self._silent.add(host)
                     break  # others have its place meanwhile
                 self._silent.discard(host)
-        except _AWAY as error:  # what was taken is due again when its lease ends
+        except AWAY as error:  # what was taken is due again when its lease ends
             logger.warning("postbacks to %s: %s: %s", host, type(error).__name__, error)
             await self._wait(_OUTAGE_SECONDS)
         except Exception:  # as in run
@@ -161,10 +158,8 @@ class PostbackSender:
         await affiliate_postbacks.settle(self._pool, due.id, state, pause, answer.status, answer.error)
         return answer.status is not None
 
-    async def _wait(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.01 if self._burst else seconds):
-                await self._stopping.wait()
+    async def _wait(self, seconds: float) -> bool:
+        return await self._retry.wait(0.01 if self._burst else seconds)
 
 
 def outcome(answer: Delivery, due: Due) -> tuple[str, timedelta | None]:

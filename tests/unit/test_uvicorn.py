@@ -9,8 +9,9 @@ from pathlib import Path
 COMPARED = "0.54.0"
 """The version whose httptools_impl.py was compared with the list at the top of edge/http/fast_path.py."""
 ADVICE = (
-    f"edge/http rests on private parts of uvicorn {COMPARED}. Compare the new version's httptools_impl.py with "
-    "the list at the top of edge/http/fast_path.py, run `make fuzz`, then change COMPARED and pyproject.toml."
+    f"edge/http rests on private parts of uvicorn {COMPARED}. Compare the httptools_impl.py of the other "
+    "version with the list at the top of edge/http/fast_path.py, and run `make fuzz`. "
+    "Then change COMPARED and pyproject.toml."
 )
 
 

@@ -7,6 +7,7 @@ appended twice by a call whose answer was lost, is done once: by its hash.
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -28,27 +29,6 @@ _ENTRY_BYTES = 100  # of the server's own for each, about
 _CONNECTIONS = 8
 _CALL_SECONDS = 2.0
 _RECORD, _REASON = b"r", b"reason"
-_APPEND = """
-local bytes = #ARGV[1] + tonumber(ARGV[2])
-if tonumber(redis.call('GET', KEYS[2]) or 0) + bytes > tonumber(ARGV[3]) then
-  return redis.error_reply('FULL too many postbacks wait')
-end
-redis.call('INCRBY', KEYS[2], bytes)
-return redis.call('XADD', KEYS[1], '*', 'r', ARGV[1])
-"""
-# pcall: a server out of memory lets go of entries, but refuses to count. An empty stream sets that right.
-_REMOVE = """
-for place = 2, #ARGV do
-  local entry = redis.call('XRANGE', KEYS[1], ARGV[place], ARGV[place])[1]
-  if entry then
-    redis.call('XDEL', KEYS[1], ARGV[place])
-    redis.pcall('DECRBY', KEYS[2], #entry[2][2] + tonumber(ARGV[1]))
-  end
-end
-if redis.call('XLEN', KEYS[1]) == 0 then
-  redis.call('DEL', KEYS[2])
-end
-"""
 
 
 class Delivery(NamedTuple):
@@ -94,8 +74,8 @@ class PostbackStream:
         )
         # Any: redis-py types every reply as the union of all its protocols' and options' shapes.
         self._client: Any = redis.asyncio.Redis.from_pool(pool)
-        self._append = self._client.register_script(_APPEND)
-        self._remove = self._client.register_script(_REMOVE)
+        self._append = self._client.register_script(_script("append_postback.lua"))
+        self._remove = self._client.register_script(_script("remove_postbacks.lua"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -142,3 +122,7 @@ class PostbackStream:
             pipe.xlen(_DEAD)
             waiting, buried = await pipe.execute()
         return waiting, buried
+
+
+def _script(name: str) -> str:
+    return files(__package__).joinpath("lua", name).read_text()

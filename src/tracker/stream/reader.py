@@ -200,9 +200,6 @@ class Reader:
         """Entries on the stream: recorded and not yet stored."""
         return int(await self._client.xlen(self._stream))
 
-    async def dead(self) -> list[Delivery]:
-        return [Delivery(id_, fields) for id_, fields in await self._client.xrange(self._dead)]
-
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
 _EXTEND = _IF_MINE + "return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
