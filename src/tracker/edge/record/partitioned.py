@@ -54,20 +54,20 @@ class PartitionedRecorder:
         self._first = self._recorders[0]
         self._cap_sums = CapSums(settings) if settings.partitions > 1 else None
         self._slot_watch = SlotWatch(settings.redis_url, edge)
-        self._beside: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        await self._drain.start()  # first: what an edge says of itself counts what its last life left behind
+        await self._drain.start()  # first: the first heartbeat counts what this edge's last life left behind
         await asyncio.gather(*(recorder.start() for recorder in self._recorders))
-        self._beside = [asyncio.create_task(self._slot_watch.run(), name="slot watch")]
+        self._tasks = [asyncio.create_task(self._slot_watch.run(), name="slot watch")]
         if self._cap_sums:
-            self._beside.append(asyncio.create_task(self._cap_sums.run(), name="cap sums"))
+            self._tasks.append(asyncio.create_task(self._cap_sums.run(), name="cap sums"))
 
     async def stop(self) -> None:
-        """Finish what is waiting, then close. Nothing may be recorded any more."""
+        """Record what is waiting, then close. Nothing may be recorded after that."""
         await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
         await self._drain.stop()
-        for task in self._beside:
+        for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -112,7 +112,7 @@ class PartitionedRecorder:
         return sum(recorder.unknown for recorder in self._recorders)
 
     def gauges(self) -> dict[str, float]:
-        """What metrics.GAUGES says of the stream and the spool, as it is now."""
+        """The current values of the gauges of stream and spool (edge.metrics.GAUGES)."""
         return {
             "stream_up": int(all(recorder.is_up for recorder in self._recorders)),
             "spool_bytes": spool.size_of(self._spool_dir),
