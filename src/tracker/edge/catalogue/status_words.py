@@ -1,4 +1,4 @@
-"""Words for a status that the operator has given a meaning; which one, the conversion writer decides."""
+"""Status words that the operator has mapped. The conversion writer applies their meaning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StatusWords:
             self._anybodys[new[1]] += 1
 
     def knows(self, word: str, advertiser_id: int | None) -> bool:
-        """Whether a word means anything: to this advertiser or, if it is not known who sends it, to any."""
+        """Whether a word has a meaning for an advertiser; without an advertiser, for any of them."""
         if word in DEFAULT_WORDS:
             return True
         if advertiser_id is None:
