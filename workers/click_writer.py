@@ -174,7 +174,7 @@ class ClickWriter:
             try:
                 sound.append((delivery, Arrival(delivery.number, decode(delivery.fields))))
             except Undecodable as error:
-                await self._bury(delivery, str(error))
+                await self._dead_letter(delivery, str(error))
         if sound:
             await self._store_sound(sound)
 
@@ -191,7 +191,7 @@ class ClickWriter:
                 await self._store_sound(batch[:middle])
                 await self._store_sound(batch[middle:])
             elif again:
-                await self._bury(batch[0][0], f"{type(error).__name__}: {error}")
+                await self._dead_letter(batch[0][0], f"{type(error).__name__}: {error}")
             else:
                 await self._store_sound(batch, again=True)
         else:
@@ -212,10 +212,10 @@ class ClickWriter:
         finally:
             watchdog.cancel()
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
         logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)
         try:
-            await self._reader.bury(delivery, reason)
+            await self._reader.dead_letter(delivery, reason)
         except UNREACHABLE as error:  # it stays in the backlog, and must not hold up the others
             logger.error("writer: entry %s cannot be buried either: %s", delivery.id.decode(), error)
 

@@ -124,12 +124,12 @@ class ConversionWriter:
             try:
                 read.append((delivery, decode(delivery.record)))
             except Undecodable as error:
-                await self._bury(delivery, str(error))
+                await self._dead_letter(delivery, str(error))
         async with conversion_lock.no_backup(connection):
             lost = await self._take(connection, [postback for _, postback in read])
             for delivery, postback in read:
                 if any(postback is one for one in lost):
-                    await self._bury(delivery, "not even the log can take it")
+                    await self._dead_letter(delivery, "not even the log can take it")
             await self._stream.remove([delivery.id for delivery in batch])
 
     async def _take(self, connection: db.Connection, postbacks: list[Postback]) -> list[Postback]:
@@ -163,9 +163,9 @@ class ConversionWriter:
             return [postback]
         return []
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
         logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)
-        await self._stream.bury(delivery, reason)
+        await self._stream.dead_letter(delivery, reason)
 
 
 def _is_outage(error: Exception) -> bool:

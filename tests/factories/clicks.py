@@ -136,7 +136,7 @@ class UnansweredHit:
 
 
 def pending(click: Click, outcomes: Outcomes | None = None) -> Pending:
-    return Pending(UnansweredHit(), click, outcomes or outcomes_of(click))
+    return UnansweredHit(), click, outcomes or outcomes_of(click)
 
 
 def a_row(click: Click | None = None, **changes: Any) -> ClickRow:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from tracker.domain.click_id import Mint
-from tracker.domain.model import Click, Outcome, fast
+from tracker.domain.model import Click, Outcome
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
@@ -97,15 +97,16 @@ class Redirect:
         visitors = [read_visitor(hit.request, proxies) for hit in hits]
         links = [read_link(hit.request, visitor.host) for hit, visitor in zip(hits, visitors, strict=True)]
         keys = [cookie_key(hit.request) for hit in hits]
-        reads = list(zip(hits, links, visitors, keys, strict=True))
         clicks = [
-            assemble(mint.hash(), link, visitor, key, catalogue, geo) for _, link, visitor, key in reads
+            assemble(mint.hash(), link, visitor, key, catalogue, geo)
+            for link, visitor, key in zip(links, visitors, keys, strict=True)
         ]
         unmatched: list[ReadHit] = []
         if not all(clicks):
+            reads = list(zip(hits, links, visitors, keys, strict=True))
             clicks, unmatched = self.unmatched.match(reads, clicks, is_head=is_head)
         pending = [
-            fast(Pending, (hit, click, prepare_outcomes(click, catalogue)))
+            (hit, click, prepare_outcomes(click, catalogue))
             for hit, click in zip(hits, clicks, strict=True)
             if click
         ]

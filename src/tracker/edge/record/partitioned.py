@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Outcomes
@@ -23,12 +23,11 @@ from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
 
-class Pending(NamedTuple):
-    """A click that is to be recorded, and its hit, which waits for the answer."""
+Pending: TypeAlias = tuple[Hit, Click, Outcomes]
+"""A hit that waits for its answer, its click, and the click's outcomes.
 
-    hit: Hit
-    click: Click
-    outcomes: Outcomes
+A plain tuple: each unpacking of a NamedTuple takes some hundred instructions more, three times a click.
+"""
 
 
 class Batch(NamedTuple):

@@ -1,30 +1,29 @@
--- Records one batch of clicks: decides who is unique and whether a cap is full, picks each click's outcome,
--- appends, counts, and remembers the answer for the lane, so that a call repeated because its fate was unknown
--- changes nothing.
+-- Records one batch of clicks: decides which are unique and whether a cap is full, picks each click's outcome,
+-- appends and counts. It remembers the answer for the lane, so that a repeated call changes nothing.
 --
 -- KEYS[1] clicks:{p}            the stream
 -- KEYS[2] lane:{p}:<lane>       "<sequence> <answer>" of the lane's last call
--- KEYS[3] edges:{p}             what each edge last said of itself
--- KEYS[4] remembered:{p}        "<hour> <bytes> <closed>": what visitors took at the last count, and the networks that
---                               have had their share. Its parts are in KEYS[4]:parts, bytes by "<hour>:<network>",
+-- KEYS[3] edges:{p}             each edge's last heartbeat
+-- KEYS[4] remembered:{p}        "<hour> <bytes> <closed>": memory of visitors at the last count, and the networks that
+--                               have used up their share. Its parts are in KEYS[4]:parts, bytes by "<hour>:<network>",
 --                               the hour in which they are free again, and by "<network>"
 -- ARGV[1] sequence              one more than the lane's last, or the last again
--- ARGV[2] mode                  live      clicks that wait for their answer
---                               look      the same decisions, each click's as if it came alone; nothing is written
+-- ARGV[2] mode                  live      clicks whose visitors wait
+--                               look      the same decisions, for each click alone; nothing is written
 --                               spooled   clicks that were answered with their first outcome
---                               uncertain as spooled, but the call of this lane with the sequence before this one
---                                         was made of the same clicks, and nobody knows whether it was done
+--                               uncertain as spooled, but the lane's previous call had the same clicks and may have
+--                                         been applied
 -- ARGV[3] seconds               how long a lane is remembered
 -- ARGV[4] prefix                of uniqueness buckets, unique:{p}:
 -- ARGV[5] prefix                of the counts of caps, cap:{p}:
 -- ARGV[6] prefix                of the ledger, ledger:{p}:
--- ARGV[7] edge                  whose word ARGV[8] is, as <slot>/<run id>; empty = nobody's
--- ARGV[8] word                  "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = farewell
+-- ARGV[7] edge                  sender of the heartbeat ARGV[8], as <slot>/<run id>; empty = no heartbeat
+-- ARGV[8] heartbeat             "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = removed
 -- ARGV[9] answered              clicks that were answered since the last call: minute (4 bytes), clicks (4); repeated
 -- ARGV[10] room                 most bytes that this partition's visitors may take
 -- then two a click:
---   control   29 bytes: what it takes: 'U' the uniqueness key and counts, 'D' both unless it is a duplicate,
---             'L' nothing, its first hash is looked up, 'N' nothing; number of the visitor's network (7 bits,
+--   control   29 bytes: 'U' takes the uniqueness key and counts, 'D' does both unless it is a duplicate,
+--             'L' only looks the first hash up, 'N' does nothing; number of the visitor's network (7 bits,
 --             0 = none) and window in seconds (25 bits), big-endian; fingerprint of (offer, visitor) (8);
 --             click hash (16).
 --             Then an item for each former setting of uniqueness that may remember the visitor: 'f'; window in
@@ -34,9 +33,9 @@
 --   record    appended as it is
 --
 -- Returns {server's Unix milliseconds, answer}. Live and look: 17 bytes a click, the outcome's number ('0' unique,
--- '1' duplicate, '2' capped: a cap it counts for is full, '4' unknown: no room to remember the visitor, so the
--- first outcome) and the first hash of the visitor in the window (zeros: none known). Of a click out of a spool
--- the entry says '3', the first outcome, whatever is known now; or '5', the same without room.
+-- '1' duplicate, '2' capped: one of its caps is full, '4' unknown: no room to remember the visitor, so the
+-- first outcome) and the first hash of the visitor in the window (zeros: unknown). The entry of a spooled click
+-- always has the first outcome: '3', or '5' without room for the visitor.
 --
 -- A script is not rolled back: all is checked before the first write.
 
