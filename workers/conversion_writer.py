@@ -1,8 +1,7 @@
-"""The conversion writer: postbacks from the stream into Postgres, each done once.
+"""The conversion writer: postbacks from the stream to Postgres, each applied once.
 
-However many workers run, one of them writes, the others stand by: an advisory lock says which. What it has
-read is off the stream only after its commit, so a kill at any point repeats postbacks and skips none; the
-database knows those that it has.
+One worker writes and the others stand by: an advisory lock decides which. A postback leaves the stream after
+its commit, so a kill at any point repeats postbacks and never skips one. The database recognises repeats.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ logger = logging.getLogger(__name__)
 BATCH = 200
 """Most postbacks of one transaction."""
 PARKED_SECONDS = 1.0
-"""The pause between two rounds of all parked postbacks."""
+"""The pause between two rounds over all parked postbacks."""
 _BLOCK_SECONDS = 0.5
 _STAND_BY_SECONDS = 1.0
-_STORE_SECONDS = 60.0  # that Postgres may take over one batch before it counts as away
+_STORE_SECONDS = 60.0  # that Postgres may take for one batch before it counts as away
 
 
 async def run(settings: Settings, stopping: asyncio.Event | None = None, *, burst: bool = False) -> None:
-    """Write until `stopping` is set; with `burst` until nothing is left on the stream."""
+    """Write until `stopping` is set. With `burst`: until nothing is left on the stream."""
     assert settings.redis_url
-    async with PostbackStream(settings.redis_url) as stream, StreamLedger(settings.redis_url) as books:
-        await ConversionWriter(settings, stream, books, stopping or asyncio.Event(), burst=burst).run()
+    async with PostbackStream(settings.redis_url) as stream, StreamLedger(settings.redis_url) as counts:
+        await ConversionWriter(settings, stream, counts, stopping or asyncio.Event(), burst=burst).run()
 
 
 class ConversionWriter:
@@ -49,7 +48,7 @@ class ConversionWriter:
         self,
         settings: Settings,
         stream: PostbackStream,
-        books: StreamLedger,
+        counts: StreamLedger,
         stopping: asyncio.Event,
         *,
         burst: bool,
@@ -58,7 +57,7 @@ class ConversionWriter:
         self._dsn = settings.postgres_dsn
         self._data_dir = settings.data_dir
         self._stream = stream
-        self._books = books
+        self._counts = counts
         self._stopping = stopping
         self._burst = burst
         self._complete_until: int | None = None
@@ -97,18 +96,18 @@ class ConversionWriter:
         return True
 
     async def _look_at_parked(self, connection: db.Connection) -> None:
-        """Some of those that wait for their clicks; after the next batch of new ones, those that follow.
+        """Try some parked postbacks, which wait for their clicks. The next call goes on behind them.
 
-        Only the end of a round is a time to rest: strangers may have thousands parked before one that counts.
+        It pauses only at the end of a round: strangers may have thousands parked before a good one.
         """
         parked = await postback_log.parked(connection, self._last_seen or 0, BATCH)
         self._last_seen = parked[-1][0] if len(parked) == BATCH else None
         self._next_look = monotonic() + (0.0 if self._last_seen else PARKED_SECONDS)
         if not parked:
-            self._complete_until = None  # an old answer may be of a clock that has gone back since
+            self._complete_until = None  # clocks may go back before it is needed again
             return
-        # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
-        self._complete_until = await ledger.complete_until(self._books, self._data_dir, self._complete_until)
+        # This comes before the clicks are looked up: a missing click of an earlier time will never come.
+        self._complete_until = await ledger.complete_until(self._counts, self._data_dir, self._complete_until)
         await self._take(connection, [postback for _, postback in parked])
 
     async def _look_at_held(self, connection: db.Connection) -> None:
@@ -118,7 +117,7 @@ class ConversionWriter:
             await self._take(connection, held)
 
     async def _store(self, connection: db.Connection, batch: list[Delivery]) -> None:
-        """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
+        """Store the readable postbacks, dead-letter the others, and remove all from the stream."""
         read: list[tuple[Delivery, Postback]] = []
         for delivery in batch:
             try:
@@ -133,9 +132,9 @@ class ConversionWriter:
             await self._stream.remove([delivery.id for delivery in batch])
 
     async def _take(self, connection: db.Connection, postbacks: list[Postback]) -> list[Postback]:
-        """One transaction; where the tables cannot take one of them, one each.
+        """Apply postbacks in one transaction. If one fails, apply each in its own transaction.
 
-        Returns those that they cannot even log.
+        Returns those that cannot even be logged.
         """
         watchdog = asyncio.get_running_loop().call_later(_STORE_SECONDS, connection.terminate)
         try:
@@ -169,5 +168,5 @@ class ConversionWriter:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether it is no fault of a postback; else it is one, or ours, and must not keep the others waiting."""
+    """Whether an engine is away. All other errors are a postback's or ours, and must not delay the others."""
     return isinstance(error, AWAY) and not isinstance(error, BAD_ROW)

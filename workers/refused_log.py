@@ -1,6 +1,6 @@
-"""Puts what edges refused into the log of postbacks.
+"""Writes refused postbacks into the log of postbacks.
 
-Every worker may do it: each is logged once, by its hash.
+All workers may do it: each postback is logged once, by its hash.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 1.0
 BATCH = 200
-"""Most that are logged at a time: strangers may send as much as they like."""
+"""Most postbacks that are logged at a time: strangers may send any number."""
 _RETRY_SECONDS = 10.0
 
 
 async def run(settings: Settings) -> None:
-    """Log until cancelled; an outage only delays it."""
+    """Log until cancelled. An outage only delays it."""
     assert settings.redis_url
     fault = "refused postbacks cannot be logged"  # it does not end the writers of the same worker
     async with RefusedStream(settings.redis_url) as stream:
@@ -37,7 +37,7 @@ async def run(settings: Settings) -> None:
 
 
 async def once(settings: Settings, stream: RefusedStream) -> None:
-    """Log some, and take them off the stream."""
+    """Log some, and remove them from the stream."""
     assert settings.postgres_dsn
     entries = await stream.oldest(BATCH)
     if not entries:

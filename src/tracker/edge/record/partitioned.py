@@ -22,7 +22,6 @@ from tracker.stream.partitions import partition_of
 from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
-
 Pending: TypeAlias = tuple[Hit, Click, Outcomes]
 """A hit that waits for its answer, its click, and the click's outcomes.
 
