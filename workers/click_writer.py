@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 SLOT_SECONDS = 3.0
 """How long a writer's slot is held after its last renewal."""
 ABANDONED_SECONDS = 60.0
-"""How long an entry may stay unacknowledged before another writer takes it over. SLOT_SECONDS are enough if its
-writer's slot is free. If its writer goes on all the same, the click is still stored once."""
+"""How long an entry may stay unacknowledged before another writer takes it over. SLOT_SECONDS are enough if
+its writer's slot is free. If its writer goes on all the same, the click is still stored once."""
 STORE_SECONDS = 60.0
 """How long Postgres may take for one batch before it counts as away."""
 _LOOK_SECONDS = 5.0  # between looks for partitions beyond TRACKER_PARTITIONS

@@ -180,7 +180,7 @@ async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) 
             await click_writer.run(database, burst=True)
             assert len(await stored_hashes(database)) == 3
             assert await server.xlen("clicks:{0}") == 1, (
-                "an entry that cannot be dead-lettered stays, and delays no other"
+                "an entry that cannot be moved stays, and delays no other"
             )
         finally:
             await server.config_set("maxmemory", limit)
