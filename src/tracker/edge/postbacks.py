@@ -162,7 +162,7 @@ class Postbacks:
             raise _Refused(503, "Not ready yet.", _RETRY)
         owner = self._catalogue.secrets.owner(secret, time_ns() // 1_000_000)
         if owner is None:
-            raise _Refused(403, "token is no advertiser's, or has expired", field="token")
+            raise _Refused(403, "token is not an advertiser's, or has expired", field="token")
         return owner
 
     def _ip(self, scope: Scope) -> str:

@@ -65,7 +65,7 @@ def _shown(name: str, text: str, secrets: AdvertiserSecrets) -> tuple[str, str]:
 
 
 def _lengths(text: str) -> str:
-    return _LONG.sub(lambda found: f"({len(found[0])} characters)", text)
+    return _LONG.sub(lambda match: f"({len(match[0])} characters)", text)
 
 
 def _beginning(text: str) -> str:

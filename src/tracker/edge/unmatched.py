@@ -53,7 +53,7 @@ def _why(link: Link, *, is_offer_known: bool) -> str:
 
 
 class Unmatched:
-    """Hits whose links name no offer or affiliate of the catalogue as they are written."""
+    """Hits whose links, as written, do not name an offer and an affiliate of the catalogue."""
 
     def __init__(
         self, mint: Mint, catalogue: Catalogue, geo: GeoReader, log: OrphanLog, metrics: Metrics

@@ -401,8 +401,8 @@ def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
 
 
 def _known(model: str) -> ua_parser.Device:
-    found = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
-    return ua_parser.Device(found.family, found.brand, model)
+    parsed = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
+    return ua_parser.Device(parsed.family, parsed.brand, model)
 
 
 def _huawei_model(user_agent: str) -> str:
