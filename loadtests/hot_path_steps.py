@@ -25,13 +25,13 @@ from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http import response
+from tracker.edge.http.batching import MAX_TOGETHER
 from tracker.edge.http.fast_path import Hit, LinkProtocol
 from tracker.edge.outcome import prepare_outcomes
 from tracker.edge.read import cookie
 from tracker.edge.read.client_address import Proxies
 from tracker.edge.read.link import read_link
 from tracker.edge.read.visitor import identify, is_speculative, read_visitor
-from tracker.edge.redirect import MAX_TOGETHER
 from tracker.errors import CannotStartError
 from tracker.settings import packaged_geoip
 from tracker.store.catalogue import read as stored_catalogue

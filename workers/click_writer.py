@@ -1,7 +1,8 @@
-"""The click writer: stream to Postgres, each click exactly once.
+"""The click writer: from the stream to Postgres, each click exactly once.
 
-Its own backlog first, then what dead peers left, then what is new; a batch is acknowledged after its commit,
-so a kill at any point repeats a batch and never skips one. What is stored already is not stored again.
+It reads its own backlog first, then the entries of dead peers, then new entries. A batch is acknowledged
+after its commit, so a kill at any point repeats a batch and never skips one. A repeated click is not stored
+again.
 """
 
 from __future__ import annotations
@@ -15,46 +16,38 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.store.outages import Outages
 from tracker.stream import partitions
 from tracker.stream.reader import UNREACHABLE, Delivery, Reader, is_missing_group
 from tracker.stream.record import Undecodable, decode
+from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
 
 SLOT_SECONDS = 3.0
-"""How long a writer's slot outlives its last sign of life."""
+"""How long a writer's slot is held after its last renewal."""
 ABANDONED_SECONDS = 60.0
-"""How long an entry may stay unacknowledged before another writer takes it over, though its own has its slot.
-Where nobody has that, SLOT_SECONDS are enough; and should its writer go on yet, the click is stored once."""
+"""How long an entry may stay unacknowledged before another writer takes it over. SLOT_SECONDS are enough if
+its writer's slot is free. If its writer goes on all the same, the click is still stored once."""
 STORE_SECONDS = 60.0
-"""How long Postgres may take over one batch before it counts as away."""
-_LOOK_SECONDS = 5.0  # between looks for partitions beyond the number in force
-_TAKEOVER_SECONDS = 1.0  # between looks for what others have left
+"""How long Postgres may take for one batch before it counts as away."""
+_LOOK_SECONDS = 5.0  # between looks for partitions beyond TRACKER_PARTITIONS
+_TAKEOVER_SECONDS = 1.0  # between looks for abandoned entries
 _BLOCK_SECONDS = 0.5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-
-_AWAY: tuple[type[Exception], ...] = (
-    *UNREACHABLE,
-    *db.UNREACHABLE,
-    db.REFUSED,
-    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
-)
 
 
 async def run(
     settings: Settings, slot: int = 0, stopping: asyncio.Event | None = None, *, burst: bool = False
 ) -> None:
-    """Write until `stopping` is set, then finish the batch under way; with `burst` until nothing is left.
+    """Write until `stopping` is set, then finish the batch under way. With `burst`: until nothing is left.
 
-    A writer for each partition; and for each beyond them in which clicks are found waiting: those come of a
-    number that was lowered, or of an edge that has a higher one.
+    There is a writer for each partition, and for each further partition with waiting clicks. Such clicks are
+    left when the number of partitions is lowered, or come from an edge with a higher number.
     """
     stopping = stopping or asyncio.Event()
     wanted, begun = set(range(settings.partitions)), set[int]()
     async with asyncio.TaskGroup() as writers:
         while True:
-            wanted |= await _found_waiting(settings)
+            wanted |= await _waiting_partitions(settings)
             for partition in sorted(wanted - begun):
                 writers.create_task(_write(settings, slot, partition, stopping, burst=burst))
             begun |= wanted
@@ -70,11 +63,11 @@ async def _write(
         await ClickWriter(settings, Writer(partition, slot), reader, stopping, burst=burst).run()
 
 
-async def _found_waiting(settings: Settings) -> set[int]:
+async def _waiting_partitions(settings: Settings) -> set[int]:
     assert settings.redis_url
     try:
         return set(await partitions.waiting(settings.redis_url))
-    except UNREACHABLE:  # the writers say so, and wait for it
+    except UNREACHABLE:  # the writers log it, and wait
         return set()
 
 
@@ -100,30 +93,26 @@ class ClickWriter:
         self._stopping = stopping
         self._burst = burst
         self._next_takeover = 0.0  # monotonic seconds
-        self._pause = _FIRST_PAUSE  # seconds to wait at the next outage
-        self._outages = Outages(logger, "writer")
+        self._retry = Retry(logger, "writer", stopping, burst=burst)
         self._connection: db.Connection | None = None
 
     async def run(self) -> None:
-        """Work, and after every outage begin anew: what was unacknowledged is then this slot's backlog."""
-        while not self._stopping.is_set():
-            try:
-                await self._work()
-                break
-            except _AWAY as error:
-                if is_missing_group(error) and await self._create_group():
-                    continue
-                if self._burst:
-                    raise
-                self._outages.warn(error, f"trying again in {self._pause:.1f} s")
-                await self._close()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause):
-                        await self._stopping.wait()
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-        await self._close()
+        """Work, and start over after every outage: unacknowledged entries are then this slot's backlog."""
+        await self._retry.run(self._work)
 
     async def _work(self) -> None:
+        try:
+            while True:
+                try:
+                    return await self._write()
+                except AWAY as error:
+                    if not (is_missing_group(error) and await self._create_group()):
+                        raise
+        finally:
+            await self._close()
+
+    async def _write(self) -> None:
+        """Write this slot's backlog, then what is new."""
         if not await self._take_slot():
             return
         holding = asyncio.create_task(self._hold_slot())
@@ -150,19 +139,19 @@ class ClickWriter:
         return True
 
     async def _take_slot(self) -> bool:
-        """Wait for the slot while another holds it; False where we are told to stop meanwhile."""
-        told = False
+        """Wait for the slot while another writer holds it. False if `stopping` is set meanwhile."""
+        has_warned = False
         while not await self._reader.hold_slot(SLOT_SECONDS):
             if self._stopping.is_set():
                 return False
-            if not told:
-                logger.warning("writer: its slot is held by another (or was, seconds ago); waiting for it")
-                told = True
+            if not has_warned:
+                logger.warning("writer: another writer holds this slot, or did seconds ago: waiting for it")
+                has_warned = True
             await asyncio.sleep(SLOT_SECONDS / 10)
         return True
 
     async def _hold_slot(self) -> None:
-        # Losing the slot for a moment does no harm: two writers of one slot store the same clicks once.
+        # Losing the slot for a moment is harmless: two writers of one slot store each click once.
         while True:
             await asyncio.sleep(SLOT_SECONDS / 3)
             with suppress(*UNREACHABLE):
@@ -180,20 +169,20 @@ class ClickWriter:
         return batch
 
     async def _store(self, batch: list[Delivery]) -> None:
-        """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
+        """Store the sound entries, and dead-letter the others with their reasons."""
         sound: list[tuple[Delivery, Arrival]] = []
         for delivery in batch:
             try:
                 sound.append((delivery, Arrival(delivery.number, decode(delivery.fields))))
             except Undecodable as error:
-                await self._bury(delivery, str(error))
+                await self._dead_letter(delivery, str(error))
         if sound:
             await self._store_sound(sound)
 
     async def _store_sound(self, batch: list[tuple[Delivery, Arrival]], *, again: bool = False) -> None:
-        """One transaction; where a row in it is bad, halves, until the bad one stands alone.
+        """Store a batch in one transaction. If a row is bad, store halves, until the bad row stands alone.
 
-        It is then tried once more: a row on its way to click_default fails while its day's partition is made.
+        It is then tried once more: a row for click_default fails while the partition of its day is created.
         """
         try:
             await self._store_all(batch)
@@ -203,16 +192,16 @@ class ClickWriter:
                 await self._store_sound(batch[:middle])
                 await self._store_sound(batch[middle:])
             elif again:
-                await self._bury(batch[0][0], f"{type(error).__name__}: {error}")
+                await self._dead_letter(batch[0][0], f"{type(error).__name__}: {error}")
             else:
                 await self._store_sound(batch, again=True)
         else:
-            self._pause = _FIRST_PAUSE
+            self._retry.succeeded()
 
     async def _store_all(self, batch: list[tuple[Delivery, Arrival]]) -> None:
-        """Commit, then acknowledge; a backup finds both done, or neither."""
+        """Commit, then acknowledge. A backup finds both done, or neither."""
         connection = await self._connected()
-        # No timeout: to give up in good order asyncpg waits for the server to take notice, and it may never.
+        # Not a timeout: asyncpg would wait for the server to confirm the cancellation, which may never come.
         watchdog = asyncio.get_running_loop().call_later(STORE_SECONDS, connection.terminate)
         try:
             duplicates = await clicks.store(connection, self._writer, (arrival for _, arrival in batch))
@@ -224,12 +213,12 @@ class ClickWriter:
         finally:
             watchdog.cancel()
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
         logger.error("writer: entry %s cannot be stored: %s", delivery.id.decode(), reason)
         try:
-            await self._reader.bury(delivery, reason)
-        except UNREACHABLE as error:  # it stays in the backlog, and must not hold up the others
-            logger.error("writer: entry %s cannot be buried either: %s", delivery.id.decode(), error)
+            await self._reader.dead_letter(delivery, reason)
+        except UNREACHABLE as error:  # it stays in the backlog, and must not delay the others
+            logger.error("writer: entry %s cannot be dead-lettered either: %s", delivery.id.decode(), error)
 
     async def _connected(self) -> db.Connection:
         if self._connection is None or self._connection.is_closed():

@@ -1,15 +1,13 @@
-"""The conversion writer: postbacks from the stream into Postgres, each done once.
+"""The conversion writer: postbacks from the stream to Postgres, each applied once.
 
-However many workers run, one of them writes, the others stand by: an advisory lock says which. What it has
-read is off the stream only after its commit, so a kill at any point repeats postbacks and skips none; the
-database knows those that it has.
+One worker writes and the others stand by: an advisory lock decides which. A postback leaves the stream after
+its commit, so a kill at any point repeats postbacks and never skips one. The database recognises repeats.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from time import monotonic
 
 from tracker.domain.postback import Postback
@@ -20,36 +18,27 @@ from tracker.store.clicks.insert import BAD_ROW
 from tracker.store.conversions import apply_postback
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.outages import Outages
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
-from tracker.stream.reader import UNREACHABLE
 from tracker.stream.record import Undecodable
+from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
 
 BATCH = 200
 """Most postbacks of one transaction."""
 PARKED_SECONDS = 1.0
-"""The pause between two rounds of all parked postbacks."""
+"""The pause between two rounds over all parked postbacks."""
 _BLOCK_SECONDS = 0.5
 _STAND_BY_SECONDS = 1.0
-_STORE_SECONDS = 60.0  # that Postgres may take over one batch before it counts as away
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-
-_AWAY: tuple[type[Exception], ...] = (
-    *UNREACHABLE,
-    *db.UNREACHABLE,
-    db.REFUSED,
-    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
-)
+_STORE_SECONDS = 60.0  # that Postgres may take for one batch before it counts as away
 
 
 async def run(settings: Settings, stopping: asyncio.Event | None = None, *, burst: bool = False) -> None:
-    """Write until `stopping` is set; with `burst` until nothing is left on the stream."""
+    """Write until `stopping` is set. With `burst`: until nothing is left on the stream."""
     assert settings.redis_url
-    async with PostbackStream(settings.redis_url) as stream, StreamLedger(settings.redis_url) as books:
-        await ConversionWriter(settings, stream, books, stopping or asyncio.Event(), burst=burst).run()
+    async with PostbackStream(settings.redis_url) as stream, StreamLedger(settings.redis_url) as counts:
+        await ConversionWriter(settings, stream, counts, stopping or asyncio.Event(), burst=burst).run()
 
 
 class ConversionWriter:
@@ -59,7 +48,7 @@ class ConversionWriter:
         self,
         settings: Settings,
         stream: PostbackStream,
-        books: StreamLedger,
+        counts: StreamLedger,
         stopping: asyncio.Event,
         *,
         burst: bool,
@@ -68,27 +57,17 @@ class ConversionWriter:
         self._dsn = settings.postgres_dsn
         self._data_dir = settings.data_dir
         self._stream = stream
-        self._books = books
+        self._counts = counts
         self._stopping = stopping
         self._burst = burst
         self._complete_until: int | None = None
         self._next_look = 0.0  # at parked postbacks, monotonic seconds
         self._last_seen: int | None = None  # place of a parked one
-        self._pause = _FIRST_PAUSE
-        self._outages = Outages(logger, "conversion writer")
+        self._retry = Retry(logger, "conversion writer", stopping, burst=burst)
 
     async def run(self) -> None:
-        """Work, and after every outage begin anew."""
-        while not self._stopping.is_set():
-            try:
-                await self._work()
-                break
-            except _AWAY as error:
-                if self._burst:
-                    raise
-                self._outages.warn(error, f"trying again in {self._pause:.1f} s")
-                await self._sleep(self._pause)
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        """Work, and start over after every outage."""
+        await self._retry.run(self._work)
 
     async def _work(self) -> None:
         connection = await db.connect(self._dsn)
@@ -105,36 +84,30 @@ class ConversionWriter:
                     await self._store(connection, batch)
                 elif self._burst:
                     break
-                self._pause = _FIRST_PAUSE
+                self._retry.succeeded()
         finally:
             connection.terminate()
 
     async def _take_turn(self, connection: db.Connection) -> bool:
-        """Wait until no other worker writes; False where we are told to stop meanwhile."""
+        """Wait until no other worker writes. Returns False if `stopping` is set meanwhile."""
         while not await conversion_lock.begin_writing(connection):
-            await self._sleep(_STAND_BY_SECONDS)
-            if self._stopping.is_set():
+            if await self._retry.wait(_STAND_BY_SECONDS):
                 return False
         return True
 
-    async def _sleep(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
     async def _look_at_parked(self, connection: db.Connection) -> None:
-        """Some of those that wait for their clicks; after the next batch of new ones, those that follow.
+        """Try some parked postbacks, which wait for their clicks. The next call goes on behind them.
 
-        Only the end of a round is a time to rest: strangers may have thousands parked before one that counts.
+        It pauses only at the end of a round: strangers may have thousands parked before a good one.
         """
         parked = await postback_log.parked(connection, self._last_seen or 0, BATCH)
         self._last_seen = parked[-1][0] if len(parked) == BATCH else None
         self._next_look = monotonic() + (0.0 if self._last_seen else PARKED_SECONDS)
         if not parked:
-            self._complete_until = None  # an old answer may be of a clock that has gone back since
+            self._complete_until = None  # clocks may go back before it is needed again
             return
-        # Before the clicks are looked for: what is not there then, of an earlier time, will never be.
-        self._complete_until = await ledger.complete_until(self._books, self._data_dir, self._complete_until)
+        # This comes before the clicks are looked up: a missing click of an earlier time will never come.
+        self._complete_until = await ledger.complete_until(self._counts, self._data_dir, self._complete_until)
         await self._take(connection, [postback for _, postback in parked])
 
     async def _look_at_held(self, connection: db.Connection) -> None:
@@ -144,24 +117,24 @@ class ConversionWriter:
             await self._take(connection, held)
 
     async def _store(self, connection: db.Connection, batch: list[Delivery]) -> None:
-        """Store what can be stored, bury the rest with its reason, take all of it off the stream."""
+        """Store the readable postbacks, dead-letter the others, and remove all from the stream."""
         read: list[tuple[Delivery, Postback]] = []
         for delivery in batch:
             try:
                 read.append((delivery, decode(delivery.record)))
             except Undecodable as error:
-                await self._bury(delivery, str(error))
+                await self._dead_letter(delivery, str(error))
         async with conversion_lock.no_backup(connection):
             lost = await self._take(connection, [postback for _, postback in read])
             for delivery, postback in read:
                 if any(postback is one for one in lost):
-                    await self._bury(delivery, "not even the log can take it")
+                    await self._dead_letter(delivery, "not even the log can take it")
             await self._stream.remove([delivery.id for delivery in batch])
 
     async def _take(self, connection: db.Connection, postbacks: list[Postback]) -> list[Postback]:
-        """One transaction; where the tables cannot take one of them, one each.
+        """Apply postbacks in one transaction. If one fails, apply each in its own transaction.
 
-        Returns those that they cannot even log.
+        Returns those that cannot even be logged.
         """
         watchdog = asyncio.get_running_loop().call_later(_STORE_SECONDS, connection.terminate)
         try:
@@ -189,11 +162,11 @@ class ConversionWriter:
             return [postback]
         return []
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
         logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)
-        await self._stream.bury(delivery, reason)
+        await self._stream.dead_letter(delivery, reason)
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether it is no fault of a postback; else it is one, or ours, and must not keep the others waiting."""
-    return isinstance(error, _AWAY) and not isinstance(error, BAD_ROW)
+    """Whether an engine is away. All other errors are a postback's or ours, and must not delay the others."""
+    return isinstance(error, AWAY) and not isinstance(error, BAD_ROW)

@@ -1,4 +1,4 @@
-"""What the database needs now and then: partitions ahead of the clicks, an end to old logs and long waits."""
+"""Regular work on the database: partitions for coming days, deletion of old logs, an end to long waits."""
 
 from __future__ import annotations
 
@@ -11,35 +11,32 @@ from tracker.store import db
 from tracker.store.clicks import partitions
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.outages import Outages
+from workers.retry import Retry
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 600.0
 LOG_DAYS = 90
-"""How long postbacks are logged that came to nothing: none comes a second time after so long."""
+"""How long postbacks without a conversion are logged. A postback is not repeated after so long."""
 _RETRY_SECONDS = 10.0
 
 
 async def run(settings: Settings) -> None:
-    """Keep house until cancelled; an outage only delays it."""
-    outages = Outages(logger, "housekeeping")
-    while True:
-        try:
+    """Keep house until cancelled. An outage only delays it."""
+
+    async def work() -> None:
+        while True:
             await once(settings)
             await asyncio.sleep(EVERY_SECONDS)
-        except (*db.UNREACHABLE, db.REFUSED) as error:
-            outages.warn(error)
-            await asyncio.sleep(_RETRY_SECONDS)
-        except Exception:  # a chore never ends the writer that it is done beside
-            logger.exception("housekeeping failed")
-            await asyncio.sleep(_RETRY_SECONDS)
+
+    # A fault does not end the writers of the same worker.
+    await Retry(logger, "housekeeping", pause=_RETRY_SECONDS, fault="housekeeping failed").run(work)
 
 
 async def once(settings: Settings) -> list[str]:
-    """Create the partitions that are missing, emptying click_default into them; returns their names.
+    """Create missing partitions, and move rows of click_default into them. Returns their names.
 
-    And forget old postbacks, and see that none waits for longer than one may.
+    It also deletes old postbacks, and brings forward those that wait too long.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)

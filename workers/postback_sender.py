@@ -1,9 +1,8 @@
-"""The postback sender: tells affiliates what became of their clicks, each at least once.
+"""The postback sender: sends postbacks to affiliates, each at least once.
 
-Every host may have one request under way, whatever the others do, so a slow or dead one holds up no other.
-More than one it has only of AT_ONCE, which all share.
-What is noted is noted in the database, so several workers share the work, and a kill at any point costs
-nothing but perhaps a second attempt under the same key.
+Each host has one request of its own, so a slow or dead host delays no other. Further requests to a host come
+out of AT_ONCE, which all hosts share. All states are in the database, so workers share the work. A kill at
+any point costs at most a second attempt under the same key.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.conversions import affiliate_postbacks, sending
 from tracker.store.conversions.affiliate_postbacks import Due
-from tracker.store.outages import Outages
+from workers.retry import AWAY, Retry
 
 logger = logging.getLogger(__name__)
 
 HOSTS_AT_ONCE = 1000
 """Most hosts that a worker serves at a time."""
 AT_ONCE = 256
-"""Most requests of a worker under way, beside the first one of each host."""
+"""Most requests of a worker at a time, besides the first one of each host."""
 AT_ONCE_TO_HOST = 8
-"""Most requests to one host; to one that did not answer lately, one."""
+"""Most requests to one host at a time. A host that did not answer lately gets one."""
 MOST_REFUSALS = 8
-"""How often a postback is sent whose answer says that it is wrong: some twenty minutes."""
+"""Attempts of a postback whose answers say that it is wrong: about twenty minutes."""
 FIRST_PAUSE = 20.0
-"""Seconds that the first pause is shorter than; then twice as many, and so on."""
+"""Longest first pause, in seconds. It doubles with each attempt."""
 _LEAST_PAUSE = 1.0
 _LONGEST_RETRY_AFTER = 3600.0
 _ANNOUNCED_AT_ONCE = 500
@@ -43,8 +42,6 @@ _CLOSE_SECONDS = 5.0
 _PASSING = frozenset({408, 425, 429})
 _USER_AGENT = f"Tracker/{version('tracker')}"
 
-_AWAY: tuple[type[Exception], ...] = (*db.UNREACHABLE, db.REFUSED)
-
 
 async def run(
     settings: Settings,
@@ -53,14 +50,14 @@ async def run(
     burst: bool = False,
     caller: Caller | None = None,
 ) -> None:
-    """Send until `stopping` is set, then finish what is under way; with `burst` until nothing is due."""
+    """Send until `stopping` is set, then finish what is under way. With `burst`: until nothing is due."""
     assert settings.postgres_dsn
     database = await db.open_pool(settings.postgres_dsn)
     try:
         async with caller or Caller(settings.postback_networks) as caller:
             await PostbackSender(database, caller, stopping or asyncio.Event(), burst=burst).run()
     finally:
-        with suppress(TimeoutError):  # then close() has ended the connections all the same
+        with suppress(TimeoutError):  # close() ends the connections even then
             await asyncio.wait_for(database.close(), _CLOSE_SECONDS)
 
 
@@ -72,31 +69,30 @@ class PostbackSender:
         self._caller = caller
         self._stopping = stopping
         self._burst = burst
-        self._more = AT_ONCE  # requests that may be sent beside the first one of each host
-        self._served: set[str] = set()  # hosts that have a task
-        self._silent: set[str] = set()  # hosts that answered nothing of what was last sent to them
-        self._outages = Outages(logger, "postbacks")
-        self._held_at: datetime | None = None  # the backup that the database is a copy of
+        self._more = AT_ONCE  # free requests besides the first one of each host
+        self._served: set[str] = set()  # hosts with a task
+        self._silent: set[str] = set()  # hosts that did not answer their last requests
+        self._retry = Retry(
+            logger,
+            "postbacks",
+            stopping,
+            burst=burst,
+            pause=_OUTAGE_SECONDS,
+            fault="postbacks cannot be sent",  # it does not end the writers of the same worker
+        )
+        self._held_at: datetime | None = None  # time of the backup, if the database is a copy
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as hosts:
-            while not self._stopping.is_set():
-                pause = _LOOK_SECONDS
-                try:
-                    if not await self._look(hosts) and self._burst:
-                        return
-                except _AWAY as error:
-                    if self._burst:
-                        raise
-                    self._outages.warn(error)
-                    pause = _OUTAGE_SECONDS
-                except Exception:  # it never ends the writers that it works beside
-                    logger.exception("postbacks cannot be sent")
-                    pause = _OUTAGE_SECONDS
-                await self._wait(pause)
+            await self._retry.run(lambda: self._work(hosts))
+
+    async def _work(self, hosts: asyncio.TaskGroup) -> None:
+        while await self._look(hosts) or not self._burst:
+            if await self._wait(_LOOK_SECONDS):
+                break
 
     async def _look(self, hosts: asyncio.TaskGroup) -> bool:
-        """See what is to be done, and begin it; returns whether there was anything."""
+        """Start serving the hosts with due postbacks. Returns whether there was anything to do."""
         async with self._pool.acquire() as connection:
             announced = await affiliate_postbacks.announce(connection, _ANNOUNCED_AT_ONCE)
             if await self._is_held(connection):
@@ -108,7 +104,7 @@ class PostbackSender:
         return bool(announced or self._served)
 
     async def _is_held(self, connection: db.Connection) -> bool:
-        """Whether this database is a copy, which sends nothing; says so once."""
+        """Whether this database is a copy, which sends nothing. Logs it once."""
         made_at = await sending.copy_of(connection)
         if made_at is not None and self._held_at != made_at:
             logger.warning(
@@ -120,7 +116,7 @@ class PostbackSender:
         return made_at is not None
 
     async def _serve(self, host: str) -> None:
-        """Send what is due to a host, a few at a time, until nothing is or it gives no answer."""
+        """Send the due postbacks of a host, a few at a time, until none is left or it does not answer."""
         try:
             while not self._stopping.is_set():
                 wave = await self._wave(host)
@@ -128,9 +124,9 @@ class PostbackSender:
                     break
                 if not any(wave):
                     self._silent.add(host)
-                    break  # others have its place meanwhile
+                    break  # other hosts may have its place
                 self._silent.discard(host)
-        except _AWAY as error:  # what was taken is due again when its lease ends
+        except AWAY as error:  # taken postbacks are due again when their lease ends
             logger.warning("postbacks to %s: %s: %s", host, type(error).__name__, error)
             await self._wait(_OUTAGE_SECONDS)
         except Exception:  # as in run
@@ -140,7 +136,7 @@ class PostbackSender:
             self._served.discard(host)
 
     async def _wave(self, host: str) -> list[bool]:
-        """Send as much as may be sent to a host at a time; returns which had an answer."""
+        """Send as many postbacks as a host may get at a time. Returns which of them were answered."""
         more = 0 if host in self._silent else min(AT_ONCE_TO_HOST - 1, self._more)
         self._more -= more
         try:
@@ -152,7 +148,7 @@ class PostbackSender:
             self._more += more
 
     async def _send(self, due: Due) -> bool:
-        """One attempt; returns whether there was an answer."""
+        """Make one attempt. Returns whether it was answered."""
         headers = {"Idempotency-Key": due.key, "User-Agent": _USER_AGENT, "Accept": "*/*"}
         answer = await self._caller.get(due.url, headers)
         state, pause = outcome(answer, due)
@@ -161,16 +157,14 @@ class PostbackSender:
         await affiliate_postbacks.settle(self._pool, due.id, state, pause, answer.status, answer.error)
         return answer.status is not None
 
-    async def _wait(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.01 if self._burst else seconds):
-                await self._stopping.wait()
+    async def _wait(self, seconds: float) -> bool:
+        return await self._retry.wait(0.01 if self._burst else seconds)
 
 
 def outcome(answer: Delivery, due: Due) -> tuple[str, timedelta | None]:
-    """The state of a postback after an attempt, and the pause before the next one.
+    """The state of a postback after an attempt, and the pause before the next attempt.
 
-    What time it is, the database alone says: workers may not agree on that.
+    The database adds the pause to its own clock, because clocks of workers may differ.
     """
     if answer.status is not None and 200 <= answer.status < 300:
         return "sent", None
@@ -181,13 +175,13 @@ def outcome(answer: Delivery, due: Due) -> tuple[str, timedelta | None]:
 
 
 def _is_refusal(answer: Delivery) -> bool:
-    """Whether the same will be answered again: the request is wrong, or leads elsewhere."""
+    """Whether the next answer would be the same: the request is wrong, or is redirected."""
     status = answer.status
     return answer.is_barred or (status is not None and 300 <= status < 500 and status not in _PASSING)
 
 
 def _pause(answer: Delivery, attempts: int) -> float:
-    """Exponential with full jitter, so that what failed together does not come again together."""
+    """An exponential pause with full jitter, so that postbacks that failed together are spread out."""
     most = min(affiliate_postbacks.LONGEST_PAUSE.total_seconds(), FIRST_PAUSE * 2 ** (attempts - 1))
     wanted = min(answer.retry_after or 0.0, _LONGEST_RETRY_AFTER)
     return max(_LEAST_PAUSE, random.uniform(0.0, most), wanted)  # noqa: S311 - no secret

@@ -1,6 +1,6 @@
-"""Puts what edges refused into the log of postbacks.
+"""Writes refused postbacks into the log of postbacks.
 
-Every worker may do it: each is logged once, by its hash.
+All workers may do it: each postback is logged once, by its hash.
 """
 
 from __future__ import annotations
@@ -11,37 +11,33 @@ import logging
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.conversions import refused
-from tracker.store.outages import Outages
-from tracker.stream.reader import UNREACHABLE
 from tracker.stream.refused_postbacks import RefusedStream
+from workers.retry import Retry
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 1.0
 BATCH = 200
-"""Most that are logged at a time: strangers may send as much as they like."""
+"""Most postbacks that are logged at a time: strangers may send any number."""
 _RETRY_SECONDS = 10.0
 
 
 async def run(settings: Settings) -> None:
-    """Log until cancelled; an outage only delays it."""
+    """Log until cancelled. An outage only delays it."""
     assert settings.redis_url
-    outages = Outages(logger, "refused postbacks")
+    fault = "refused postbacks cannot be logged"  # it does not end the writers of the same worker
     async with RefusedStream(settings.redis_url) as stream:
-        while True:
-            try:
+
+        async def work() -> None:
+            while True:
                 await once(settings, stream)
                 await asyncio.sleep(EVERY_SECONDS)
-            except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED) as error:
-                outages.warn(error)
-                await asyncio.sleep(_RETRY_SECONDS)
-            except Exception:  # a log never ends the writers that it is kept beside
-                logger.exception("refused postbacks cannot be logged")
-                await asyncio.sleep(_RETRY_SECONDS)
+
+        await Retry(logger, "refused postbacks", pause=_RETRY_SECONDS, fault=fault).run(work)
 
 
 async def once(settings: Settings, stream: RefusedStream) -> None:
-    """Log some, and take them off the stream."""
+    """Log some, and remove them from the stream."""
     assert settings.postgres_dsn
     entries = await stream.oldest(BATCH)
     if not entries:

@@ -1,4 +1,4 @@
-"""All that a worker does, side by side."""
+"""The parts of a worker, side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILES = 4096  # each postback under way has a connection
 
 
 async def run(settings: Settings, slot: int = 0) -> None:
-    """Work until SIGTERM or SIGINT; then each part finishes what it is at."""
+    """Work until SIGTERM or SIGINT. Each part then finishes its batch."""
     _allow_files()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -30,7 +30,7 @@ async def run(settings: Settings, slot: int = 0) -> None:
 
 
 def _allow_files() -> None:
-    """Have as many files open as its hard limit allows: the usual soft one, 1,024, dates from select(2)."""
+    """Raise the limit of open files to the hard one: the usual soft limit, 1,024, dates from select(2)."""
     soft, hard = getrlimit(RLIMIT_NOFILE)
     wanted = _FILES if hard == RLIM_INFINITY else min(_FILES, hard)
     if soft != RLIM_INFINITY and soft < wanted:

@@ -21,6 +21,7 @@ import asyncpg
 
 from tests.chaos.load import Load
 from tests.e2e.running import PATIENCE, Up
+from tests.integration.stream_client import dead_letters
 from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings
 from tracker.stream.reader import Reader
@@ -149,7 +150,7 @@ async def _drained(settings: Settings) -> None:
             if monotonic() > begun + PATIENCE:
                 logs = [log.read_text()[-4000:] for log in sorted(settings.data_dir.parent.glob("up-*.log"))]
                 raise AssertionError(f"{await reader.waiting()} still on the stream, {spools}", *logs)
-        assert await reader.dead() == []
+    assert await dead_letters(settings) == []
 
 
 async def _check_stored(settings: Settings, load: Load) -> None:

@@ -26,6 +26,9 @@ from tracker.domain.model import (
     Status,
     Visitor,
 )
+from tracker.edge.http.request import Request
+from tracker.edge.http.response import Response
+from tracker.edge.record.partitioned import Pending
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.db import Connection
@@ -125,6 +128,19 @@ def outcomes_of(click: Click, location: str = "https://x.test/") -> Outcomes:
         location,
     )
     return Outcomes(outcome, outcome, outcome)
+
+
+class UnansweredHit:
+    """The hit of a click that nobody waits for."""
+
+    request = Request("GET", "http", "127.0.0.1", "/offer/3", b"/offer/3", b"", {})
+
+    def give(self, answer: Response) -> None:
+        """Nobody waits for it."""
+
+
+def pending(click: Click, outcomes: Outcomes | None = None) -> Pending:
+    return UnansweredHit(), click, outcomes or outcomes_of(click)
 
 
 def a_row(click: Click | None = None, **changes: Any) -> ClickRow:

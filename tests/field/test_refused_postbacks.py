@@ -55,7 +55,7 @@ def calls(click: str) -> list[tuple[str, str, dict[str, Any], str, dict[str, str
             *({"click_id": click, "status": "lead", "token": ""}, 1),
         ),
         (
-            *("GET", f"/postback?click_id={click}&token=wrong&x=y", {}, "403: token is no advertiser's"),
+            *("GET", f"/postback?click_id={click}&token=wrong&x=y", {}, "403: token is not an advertiser's"),
             *({"click_id": click, "token": "(secret)", "x": "y"}, 1),
         ),
         ("GET", f"/postback?order_id={'A' * 501}&token={SECRET}", {}, "422: order_id is longer", {}, 1),

@@ -45,7 +45,7 @@ class Streams:
             self._count(pipe, millis_of(hash_), kind, 1)
             await pipe.execute()
 
-    async def bury(self, record: bytes) -> None:
+    async def dead_letter(self, record: bytes) -> None:
         """A dead letter whose hash nobody can read."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.xadd(self._key("dead"), {"id": "1-1", "reason": "a test", "a": b"0", "r": record})

@@ -9,6 +9,7 @@ from tracker.domain.click_id import first_hash_at
 from tracker.domain.model import Click
 from tracker.settings import Settings
 from tracker.stream.appender import Appender, Lane
+from tracker.stream.dead_letters import DeadLetter, DeadLetters
 from tracker.stream.reader import Delivery, Reader
 from tracker.stream.record import Decision, Entry, encode
 
@@ -50,3 +51,9 @@ async def stored(settings: Settings, partition: int = 0) -> list[Delivery]:
     async with Reader(settings.redis_url, 0, partition) as reader:
         await reader.create_group()
         return [*await reader.backlog(10_000), *await reader.new(10_000, None)]
+
+
+async def dead_letters(settings: Settings) -> list[DeadLetter]:
+    assert settings.redis_url
+    async with DeadLetters(settings.redis_url) as letters:
+        return [letter async for letter in letters.all()]

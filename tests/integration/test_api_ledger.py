@@ -182,7 +182,7 @@ async def test_the_doctor_says_what_is_amiss_and_what_to_do(database: Settings) 
         for ago in (600_000, 7_200_000):  # of the second hour there are no counts
             await set_stored(database, (now - ago) // 60_000, 1)
         await streams.count(now - 600_000, "l")
-        await streams.bury(b"1[")
+        await streams.dead_letter(b"1[")
         await streams.say("1", now)
         await streams.say("2", now - 90_000, said=now)
         await streams.say("3", now - 90_000, spooled={1: 8})

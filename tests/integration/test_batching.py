@@ -17,13 +17,14 @@ from tracker.domain.model import Click, Outcomes
 from tracker.edge import redirect as hot_path
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.http.batching import MAX_TOGETHER, Batching
 from tracker.edge.http.request import Request
 from tracker.edge.http.response import Response
 from tracker.edge.metrics import Metrics
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.recorder import Recorder
-from tracker.edge.redirect import MAX_TOGETHER, Redirect
+from tracker.edge.redirect import Redirect
 from tracker.edge.unmatched import OrphanLog
 from tracker.settings import Settings
 
@@ -62,8 +63,9 @@ async def redirecting(settings: Settings) -> AsyncIterator[tuple[Redirect, Metri
 
 
 async def taken(redirect: Redirect, hits: list[Hit]) -> None:
+    batching = Batching(redirect.follow)
     for hit in hits:
-        redirect.take(hit)
+        batching.take(hit)
     async with asyncio.timeout(PATIENCE):
         while not all(hit.given for hit in hits):
             await asyncio.sleep(0.01)
@@ -109,14 +111,14 @@ async def test_only_no_clicks(database: Settings) -> None:
 async def test_one_that_cannot_be_prepared_is_no_others_fate(
     database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare = hot_path.prepare
+    prepare = hot_path.prepare_outcomes
 
     def failing(click: Click, catalogue: Any) -> Outcomes:
         if click.link.aff_subs[0] == "s1":
             raise RuntimeError("it fails")
         return prepare(click, catalogue)
 
-    monkeypatch.setattr(hot_path, "prepare", failing)
+    monkeypatch.setattr(hot_path, "prepare_outcomes", failing)
     hits = [*several(3), Hit("affiliate_id=7")]
     async with redirecting(database) as (redirect, metrics):
         await taken(redirect, hits)

@@ -12,6 +12,7 @@ import redis.asyncio
 from tests.factories.clicks import a_click, a_row, outcomes_of
 from tests.factories.clicks import store as store_rows
 from tests.integration.edge_client import PATIENCE
+from tests.integration.stream_client import dead_letters
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click
 from tracker.ops import doctor
@@ -106,13 +107,13 @@ async def test_a_bad_entry_is_buried_with_its_reason_and_stops_nobody(database: 
     assert await stored_hashes(database) == sorted(click.hash for click in good)
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
-        dead = await reader.dead()
         assert await reader.waiting() == 0
-    reasons = [delivery.fields[b"reason"].decode() for delivery in dead]
+    dead = await dead_letters(database)
+    reasons = [letter.reason for letter in dead]
     assert len(reasons) == 3
     assert any("version" in reason for reason in reasons)
     assert any("OverflowError" in reason for reason in reasons)
-    assert all(delivery.fields[b"r"] for delivery in dead)
+    assert all(letter.fields[b"r"] for letter in dead)
 
 
 async def test_a_lost_group_is_made_again_from_the_beginning(database: Settings) -> None:
@@ -162,9 +163,7 @@ async def test_a_hash_beyond_the_year_9999_is_buried(database: Settings) -> None
     await append(database, *(encode(click, outcomes_of(click)) for click in [far, *some_clicks(2)]))
     await click_writer.run(database, burst=True)
     assert len(await stored_hashes(database)) == 2
-    assert database.redis_url
-    async with Reader(database.redis_url, 0) as reader:
-        assert len(await reader.dead()) == 1
+    assert len(await dead_letters(database)) == 1
 
 
 async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) -> None:
@@ -180,13 +179,15 @@ async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) 
         try:
             await click_writer.run(database, burst=True)
             assert len(await stored_hashes(database)) == 3
-            assert await server.xlen("clicks:{0}") == 1, "what cannot be buried stays, and holds up nobody"
+            assert await server.xlen("clicks:{0}") == 1, (
+                "an entry that cannot be moved stays, and delays no other"
+            )
         finally:
             await server.config_set("maxmemory", limit)
     await click_writer.run(database, burst=True)
     async with Reader(database.redis_url, 0) as reader:
         assert await reader.waiting() == 0
-        assert len(await reader.dead()) == 1
+    assert len(await dead_letters(database)) == 1
 
 
 async def test_every_partition_is_drained_and_so_is_what_waits_beyond_them(database: Settings) -> None:

@@ -28,7 +28,7 @@ from tracker.store.locks import Lock
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import PostbackStream, decode, encode
 from tracker.stream.reader import UNREACHABLE
-from workers import conversion_writer, housekeeping
+from workers import conversion_writer, housekeeping, retry
 
 pytestmark = pytest.mark.anyio
 
@@ -247,7 +247,7 @@ async def test_without_its_engines_it_says_so_and_goes_on(
     away = replace(database, redis_url="unix:///nonexistent/valkey.sock")
     with pytest.raises(UNREACHABLE):
         await conversion_writer.run(away, burst=True)
-    monkeypatch.setattr(conversion_writer, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     stopping = asyncio.Event()
     writing = asyncio.create_task(conversion_writer.run(away, stopping))
     async with asyncio.timeout(PATIENCE):

@@ -112,7 +112,7 @@ async def test_a_buried_entry_moves_once(database: Settings, server: Any) -> Non
     async with Reader(database.redis_url, 0) as reader:
         (delivery,) = await deliveries(reader)
         for _ in range(2):
-            await reader.bury(delivery, "broken")
+            await reader.dead_letter(delivery, "broken")
         assert await server.xlen("dead:{0}") == 1
         assert await reader.backlog(10) == []
     assert await moved(server) == {"0:d": "1"}
@@ -202,7 +202,7 @@ async def test_drop_says_first_and_drops_only_with_yes(database: Settings, serve
         ("0:1-1", "there is no dead letter 0:1-1: "),
         ("99:1-1", "there is no dead letter 99:1-1: "),
         ("0:99999999999999999999-1", "there is no dead letter"),
-        ("1764086401234-0", "'1764086401234-0' is no id of a dead letter: those look like 0:1764086401234-0"),
+        ("1764086401234-0", "'1764086401234-0' is not the id of a dead letter, such as 0:1764086401234-0"),
     ],
 )
 async def test_an_unknown_id_is_named_and_changes_nothing(

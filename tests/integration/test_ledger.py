@@ -85,7 +85,7 @@ async def spooled(_: Settings, streams: Streams) -> None:
 
 
 async def of_an_unknown_minute(_: Settings, streams: Streams) -> None:
-    await streams.bury(b"1[\xff\xff")
+    await streams.dead_letter(b"1[\xff\xff")
 
 
 async def uncounted(settings: Settings, streams: Streams) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from tests.factories.clicks import a_click, outcomes_of
+from tests.factories.clicks import a_click, pending
 from tests.integration.edge_client import PATIENCE
 from tests.integration.stream_client import SECOND, stored
 from tracker.domain.click_id import Mint
@@ -48,8 +48,8 @@ async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterat
 
 async def record(edge: PartitionedRecorder, visitor_key: int, *counters: Counter) -> int:
     click = a_click(hash=mint.hash(), visitor_key=visitor_key, counters=counters)
-    (part,) = edge.parts([click], [outcomes_of(click)])
-    (place,) = await part.recorder.record(part.entries)
+    (batch,) = edge.batches([pending(click)])
+    (place,) = await batch.recorder.record(batch.entries)
     return place
 
 

@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
 from tests.e2e.running import PATIENCE
-from tests.factories.clicks import a_click, an_offer, outcomes_of
+from tests.factories.clicks import a_click, an_offer, outcomes_of, pending
 from tests.integration.stream_client import stored
 from tracker.domain.click_id import Mint, millis_of
 from tracker.domain.model import Cap, Click, Counter, Outcomes, Period, Reason, Status
@@ -91,8 +91,8 @@ def record(recorders: PartitionedRecorder, *clicks: Click) -> asyncio.Future[lis
 
 def record_one(recorders: PartitionedRecorder, click: Click, outcomes: Outcomes) -> Awaitable[int]:
     """Put a click on disk that came alone, and learn the place of its outcome."""
-    (part,) = recorders.parts([click], [outcomes])
-    return only(part.recorder.record(part.entries))
+    (batch,) = recorders.batches([pending(click, outcomes)])
+    return only(batch.recorder.record(batch.entries))
 
 
 async def only(chosen: Awaitable[list[int]]) -> int:
@@ -169,8 +169,8 @@ async def test_while_the_stream_is_away_clicks_are_spooled_and_later_drained_in_
     clicks = [a_visit(n // 2) for n in range(60)]
     for at in range(0, 60, 20):
         assert await record(recorders, *clicks[at : at + 20]) == [0] * 20, "answered with its first outcome"
-    for part in recorders.parts(clicks, list(map(outcomes_of, clicks))):
-        part.recorder.answered(click.millis // 60_000 for click in clicks)
+    for batch in recorders.batches(list(map(pending, clicks))):
+        batch.recorder.answered(click.millis // 60_000 for click in clicks)
     assert recorders.gauges()["stream_up"] == 0
     assert recorders.spooled == 60
     await stream.start()

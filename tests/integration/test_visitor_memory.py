@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from tests.e2e.running import PATIENCE
-from tests.factories.clicks import a_click, an_offer, outcomes_of
+from tests.factories.clicks import a_click, an_offer, outcomes_of, pending
 from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of, recorded
 from tests.integration.metrics_client import metrics_of
@@ -170,8 +170,8 @@ async def test_invented_visitors_leave_clicks_their_room(tmp_path: Path) -> None
 
 
 async def record(recorders: PartitionedRecorder, clicks: list[Click]) -> list[int]:
-    (part,) = recorders.parts(clicks, [outcomes_of(click) for click in clicks])
-    return await part.recorder.record(part.entries)
+    (batch,) = recorders.batches(list(map(pending, clicks)))
+    return await batch.recorder.record(batch.entries)
 
 
 @pytest.mark.parametrize("room", [2 * MIB, 4 * MIB])

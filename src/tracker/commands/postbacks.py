@@ -70,7 +70,7 @@ async def _unreadable(settings: Settings, count: int) -> list[dict[str, Any]]:
     async with PostbackStream(settings.redis_url) as stream:
         return [
             {"id": id_.decode(), "reason": reason, "record": record.decode(errors="replace")}
-            for (id_, record), reason in await stream.buried(count)
+            for (id_, record), reason in await stream.dead_letters(count)
         ]
 
 

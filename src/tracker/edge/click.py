@@ -1,4 +1,4 @@
-"""Everything known of one hit, put together from its link, its visitor and the catalogue."""
+"""Builds the click of a hit from its link, its visitor and the catalogue."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tracker.edge.read.visitor import identify
 def assemble(
     hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalogue: Catalogue, geo: GeoReader
 ) -> Click | None:
-    """The click of a hit; None where its link names no known offer or affiliate.
+    """The click of a hit; None if its link names an unknown offer or affiliate.
 
-    `hash_` says when it was followed, `cookie_key` is the visitor key that the browser's cookie carries.
+    `hash_` carries the click's time. `cookie_key` is the visitor key in the browser's cookie.
     """
     offer = catalogue.offers.get(link.offer_id)
     affiliate = catalogue.affiliates.get(link.affiliate_id)
@@ -26,7 +26,7 @@ def assemble(
     secret = catalogue.visitor_secret
     terms = catalogue.terms.get((offer.id, affiliate.id), NO_TERMS)
     visitor_key, is_certain = identify(link, visitor, secret, cookie_key if offer.visitor_cookie else None)
-    known = (
+    fields = (
         hash_,
         millis,
         link,
@@ -44,4 +44,4 @@ def assemble(
         else catalogue.operator_bots.reason(visitor.user_agent, visitor.ip) or bots.read(visitor.user_agent),
         caps.counters(offer, terms, affiliate.id, millis) if offer.caps or terms.caps else (),
     )
-    return fast(Click, known)
+    return fast(Click, fields)

@@ -1,33 +1,36 @@
-"""What an edge counts, by name and meaning; `/metrics` prints it in Prometheus' text format."""
+"""The counters and gauges of an edge, each with its meaning. `/metrics` prints them in Prometheus' format."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from tracker.domain.model import Click, Outcome, Reason, Status
+
 HELP = {
     "clicks_recorded": "Clicks on the stream and answered, by status and reason (numbers: see the docs).",
     "clicks_spooled": "Clicks put on local disk and answered while the stream was away.",
-    "visitors_unknown": "Clicks whose visitors there was no room to remember: not unique, with reason 41.",
-    "clicks_not_recorded": "Clicks that could be put nowhere in time; `answer` says what their visitors got.",
+    "visitors_unknown": "Clicks stored as not unique with reason 41: no room to remember their visitors.",
+    "clicks_not_recorded": "Clicks that neither stream nor spool took; `answer` says what visitors got.",
     "speculative_requests": "Prefetches and previews, which are not clicks.",
     "head_requests": "HEAD requests answered like a GET, which are not clicks.",
     "lenient_links": "Clicks whose offer or affiliate only the lenient reading of their link found.",
     "orphans": "Hits that name no known offer or affiliate.",
-    "unknown_url_ids": "Clicks that asked for an offer URL which is not an active one of their offer.",
+    "unknown_url_ids": "Clicks that asked for an offer URL which is not active or not of their offer.",
     "bots": "Clicks of bots: recorded, flagged, and redirected like people's.",
-    "unsendable_locations": "Clicks whose Location could not be sent once filled: look at their URL.",
+    "unsendable_locations": "Clicks whose filled Location could not be sent: check the URL of their offer.",
     "postbacks": "Postbacks and pixels, by status: those with 200 are on the stream.",
     "bad_requests": "Requests refused before anything was read, by status.",
 }
 
 GAUGES = {
-    "catalogue_problems": "Objects of the catalogue that are wrong, and left out in whole or in part.",
+    "catalogue_problems": "Wrong objects of the catalogue, which are left out in whole or in part.",
     "stream_up": "Whether clicks go to the stream (1) or to the spool (0).",
-    "spool_bytes": "Size of what waits on local disk for the stream, of all edges of this data directory.",
-    "clock_skew_seconds": "How far the stream server's clock is ahead of this machine's; over 1 is an alarm.",
+    "spool_bytes": "Bytes on local disk that wait for the stream, of all edges of this data directory.",
+    "clock_skew_seconds": "Seconds that the stream server's clock is ahead; over 1 is an alarm.",
 }
 
-_PLAIN = 'status="accepted",reason="0"'  # the labels of a click that nothing else is said of
+_PLAIN = 'status="accepted",reason="0"'  # the labels of plain clicks
+_NO_REASON = Reason.NONE  # an Enum's attributes are slow
 
 
 class Metrics:
@@ -37,17 +40,30 @@ class Metrics:
         self._slot = slot
         self._counts: Counter[tuple[str, str]] = Counter()
         self.plain_clicks = 0
-        """Clicks recorded and accepted of which nothing else is to be said: nearly all."""
+        """Accepted clicks without a reason, a bot or an offer URL of their own: nearly all."""
 
     def count(self, name: str, label: str = "") -> None:
         self._counts[name, label] += 1
 
+    def count_click(self, click: Click, outcome: Outcome) -> None:
+        """Count a click that was recorded and answered."""
+        if outcome.reason is _NO_REASON and click.bot_reason is None and click.link.url_id is None:
+            self.plain_clicks += 1
+            return
+        self.count("clicks_recorded", f'status="{outcome.status}",reason="{outcome.reason.value}"')
+        if click.bot_reason is not None:
+            self.count("bots")
+        if outcome.reason is Reason.LOCATION_UNSENDABLE:
+            self.count("unsendable_locations")
+        if click.link.url_id not in (None, outcome.offer_url_id) and outcome.status is Status.ACCEPTED:
+            self.count("unknown_url_ids")
+
     def set(self, name: str, count: int) -> None:
-        """Take over what was counted elsewhere."""
+        """Set a counter that is kept elsewhere."""
         self._counts[name, ""] = count
 
     def text(self, **gauges: float) -> str:
-        """The counters, and what GAUGES names as it is now, as Prometheus text exposition, version 0.0.4."""
+        """Counters and the given gauges as Prometheus text exposition, version 0.0.4."""
         counts = self._counts.copy()
         if self.plain_clicks:
             counts["clicks_recorded", _PLAIN] += self.plain_clicks

@@ -1,4 +1,4 @@
-"""What a click is answered with, for each thing the stream may say of it: accepted, forwarded or rejected."""
+"""Prepares the outcomes of a click: accepted, forwarded or rejected, for each decision of the stream."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from tracker.domain.model import (
     fast,
 )
 from tracker.edge.catalogue.catalogue import Catalogue
+from tracker.edge.http import response
+from tracker.edge.http.response import Response
 
 
 def prepare_outcomes(click: Click, catalogue: Catalogue) -> Outcomes:
-    """The answers for whatever the stream decides; usually one and the same three times."""
+    """The outcomes of a unique, a duplicate and a capped click. Usually all three are the same."""
     unique = _outcome(click, catalogue, is_new=True)
     if unique.status is not _ACCEPTED or click.is_test or click.bot_reason is not None:
-        return Outcomes(unique, unique, unique)  # the stream only looks up whose click it is
+        return Outcomes(unique, unique, unique)  # the stream only looks the visitor up
     offer = click.offer
     duplicate = capped = unique
     if offer.duplicates is not _REDIRECT and (click.is_certain or offer.duplicates_forced):
@@ -36,6 +38,16 @@ def prepare_outcomes(click: Click, catalogue: Catalogue) -> Outcomes:
     if click.counters:
         capped = _refused(click, catalogue, Reason.CAPPED, _url_of(offer, unique))
     return fast(Outcomes, (unique, duplicate, capped))
+
+
+def response_of(click: Click, outcome: Outcome, catalogue: Catalogue) -> Response:
+    """The redirect to an outcome's Location, or the page of its refusal."""
+    if outcome.status is _REJECTED:
+        return response.refusal(outcome.reason)
+    offer = click.offer
+    if outcome.offer_id != offer.id:  # a fallback took the click
+        offer = catalogue.offers.get(outcome.offer_id, offer)
+    return response.redirect(offer.redirect_status, outcome.location, offer.referrer_policy)
 
 
 def _outcome(click: Click, catalogue: Catalogue, *, is_new: bool) -> Outcome:
@@ -53,7 +65,7 @@ def _outcome(click: Click, catalogue: Catalogue, *, is_new: bool) -> Outcome:
 def choose_offer_url(
     click: Click, offer: Offer, terms: Terms, catalogue: Catalogue, *, is_new: bool
 ) -> Choice | Reason:
-    """The URL of an offer that takes a click, or why none does."""
+    """The URL of an offer that takes a click, or the reason why none does."""
     reason = targeting.refusal(click, offer, terms)
     if reason is _NOTHING and catalogue.blocks and not click.is_test:
         reason = catalogue.blocks.reason(click, offer.id)
@@ -61,7 +73,7 @@ def choose_offer_url(
 
 
 def _location(click: Click, choice: Choice) -> str | None:
-    """The Location, by the visitor's own deep link where the offer lets it; None where it cannot be sent."""
+    """The Location, with the link's deep link if the offer allows it. None if it cannot be sent."""
     location = macros.fill(choice.url.template, click, choice)
     if not macros.sendable(location):
         return None
@@ -71,7 +83,7 @@ def _location(click: Click, choice: Choice) -> str | None:
 
 
 def _refused(click: Click, catalogue: Catalogue, reason: Reason, url: OfferUrl | None) -> Outcome:
-    """The first fallback that takes the click, of the URL, the offer, the network; else nobody does."""
+    """The first fallback that takes the click: the URL's, the offer's, the network's. Else a rejection."""
     offer = click.offer
     if reason is Reason.DUPLICATE and offer.duplicates is DuplicatePolicy.BLOCK:
         return _rejected(offer, reason)
@@ -84,7 +96,10 @@ def _refused(click: Click, catalogue: Catalogue, reason: Reason, url: OfferUrl |
 
 
 def resolve_fallback(click: Click, catalogue: Catalogue, fallback: Fallback) -> Choice | Reason:
-    """Who a fallback hands the click to, or why to nobody. An offer is asked once: its own do not count."""
+    """The choice of a fallback, or the reason why it does not take the click.
+
+    A fallback offer is tried once. Its own fallbacks do not count.
+    """
     if fallback.url:
         return Choice(click.offer, click.terms, fallback.url)
     offer = catalogue.offers.get(fallback.offer_id or 0)
@@ -108,4 +123,6 @@ def _url_of(offer: Offer, outcome: Outcome) -> OfferUrl | None:
     return next((url for url in offer.urls if url.id == outcome.offer_url_id), None)
 
 
-_ACCEPTED, _REDIRECT, _NOTHING = Status.ACCEPTED, DuplicatePolicy.REDIRECT, Reason.NONE  # Enum's are slow
+# An Enum's attributes are slow.
+_ACCEPTED, _REJECTED = Status.ACCEPTED, Status.REJECTED
+_REDIRECT, _NOTHING = DuplicatePolicy.REDIRECT, Reason.NONE

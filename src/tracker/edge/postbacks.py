@@ -1,6 +1,6 @@
-"""Postbacks as they come in: read, told apart from nonsense, put on their stream, and only then answered.
+"""Incoming postbacks: read, checked, put on their stream, and only then answered.
 
-What depends on the database (is there such a click, has it converted before) is for the conversion writer.
+The conversion writer does everything that needs the database, such as looking up the click.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from tracker.stream.reader import UNREACHABLE
 MAX_BODY = 64 * 1024
 """Longest body, in bytes."""
 MAX_WAITING = 1000
-"""Most postbacks that wait for the stream at a time; further ones get 503."""
+"""Most postbacks that wait for the stream at a time. Further ones get 503."""
 
 _BODY_SECONDS = 10.0
-_TRY_AGAIN = 500  # statuses from here on: its sender may call again, and nothing is wrong with it
+_TRY_AGAIN = 500  # from this status on nothing is wrong with the postback: its sender may call again
 _PIXEL = "/pixel"
 _GOAL = "/api/v3/goal/"
 _PATHS = {"/postback", "/postback/", _PIXEL, f"{_PIXEL}/"}
@@ -54,24 +54,27 @@ _SECRET_NAME = "token"  # noqa: S105 - a parameter's name
 _NAMES = {*PARAMETERS, _SECRET_NAME}
 _CUT_IDS = {*IDS, *GOALS}
 
-_AWAY: tuple[type[Exception], ...] = (*UNREACHABLE, RuntimeError)  # RuntimeError: uvloop's, of a closed one
+_AWAY: tuple[type[Exception], ...] = (
+    *UNREACHABLE,
+    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
+)
 
 Scope = Mapping[str, Any]
 Pairs = Iterable[tuple[str, str]]
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, and nobody's error
-    """A postback that is not taken."""
+class _Refused(Exception):  # noqa: N818 - an answer, not an error
+    """The answer to a postback that is not taken."""
 
     def __init__(self, status: int, message: str, extra: bytes = b"", *, field: str = "") -> None:
         super().__init__(message)
-        self.why = message
-        said = {"status": "error", "message": message}
-        self.answer = _json(status, said | ({"errors": {field: [message]}} if field else {}), extra)
+        self.message = message
+        body = {"status": "error", "message": message}
+        self.answer = _json(status, body | ({"errors": {field: [message]}} if field else {}), extra)
 
 
 class Postbacks:
-    """Takes postbacks: an ASGI application for the paths that is_postback_path names."""
+    """The ASGI application for the paths of is_postback_path."""
 
     def __init__(
         self, settings: Settings, mint: Mint, catalogue: Catalogue, refused: RefusedLog, metrics: Metrics
@@ -86,22 +89,22 @@ class Postbacks:
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
-        said: list[tuple[str, str]] = []
+        sent: list[tuple[str, str]] = []
         try:
-            answer = await self._take(scope, receive, said)
+            answer = await self._take(scope, receive, sent)
         except _Refused as refused:
             answer = refused.answer
             if answer.status < _TRY_AGAIN and scope["method"] != "HEAD":
-                self._refused.add(self._logged(scope, said, refused))
+                self._refused.add(self._logged(scope, sent, refused))
         self._metrics.count("postbacks", f'status="{answer.status}"')
         await send_as_messages(send, answer, without_body=scope["method"] == "HEAD")
 
     async def close(self) -> None:
         await self._stream.close()
 
-    async def _take(self, scope: Scope, receive: Any, said: list[tuple[str, str]]) -> Response:
-        """Take a postback; what it says is added to `said` as far as it is read."""
-        said += _of_target(scope)
+    async def _take(self, scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> Response:
+        """Take a postback. Its parameters are added to `sent` as they are read, for the log of a refusal."""
+        sent += _of_target(scope)
         is_pixel = scope["path"].startswith(_PIXEL)
         _check_method(scope["method"], is_pixel)
         if _goal_in_path(scope) == "":
@@ -109,19 +112,19 @@ class Postbacks:
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
             raise _Refused(414, "The address is too long: send a POST.")
         if scope["method"] == "POST":
-            await _add_body(scope, receive, said)
-        first = _cropped(_by_name(said))
+            await _add_body(scope, receive, sent)
+        first = _cropped(_by_name(sent))
         success = _PIXEL_SENT if is_pixel else _SUCCESS
         if scope["method"] == "HEAD":
             return success
         await self._append(self._read(first, self._ip(scope), _source(scope)))
         return success
 
-    def _read(self, said: Mapping[str, str], ip: str, source: Source) -> Postback:
-        secret = trim(said.get(_SECRET_NAME, "")) if source is Source.POSTBACK else ""
+    def _read(self, texts: Mapping[str, str], ip: str, source: Source) -> Postback:
+        secret = trim(texts.get(_SECRET_NAME, "")) if source is Source.POSTBACK else ""
         owner = self._owner(secret) if secret else None
         hide = self._catalogue.secrets.hide
-        parameters = {name: hide(text) for name, text in said.items() if name in PARAMETERS}
+        parameters = {name: hide(text) for name, text in texts.items() if name in PARAMETERS}
         try:
             postback = read_postback(self._mint.hash(), source, ip, owner, parameters)
         except Unreadable as error:
@@ -137,10 +140,10 @@ class Postbacks:
         if not is_known and self._catalogue.loaded.is_set():
             raise _Refused(422, f"status {no_status()}", field="status")
 
-    def _logged(self, scope: Scope, said: Pairs, refused: _Refused) -> RefusedPostback:
-        """What is kept of a call that is refused."""
+    def _logged(self, scope: Scope, sent: Pairs, refused: _Refused) -> RefusedPostback:
+        """The log's entry of a refused call."""
         secrets = self._catalogue.secrets
-        first = _by_name(said)
+        first = _by_name(sent)
         parameters = shown_parameters(first, secrets)
         path = text_of(unquote_to_bytes(scope["raw_path"]))
         return RefusedPostback(
@@ -151,7 +154,7 @@ class Postbacks:
             _click_of(parameters),
             f"{scope['method'][:MAX_TEXT]} {shown_text(path, secrets)}",
             parameters,
-            f"{refused.answer.status}: {refused.why}",
+            f"{refused.answer.status}: {refused.message}",
         )
 
     def _owner(self, secret: str) -> int:
@@ -159,7 +162,7 @@ class Postbacks:
             raise _Refused(503, "Not ready yet.", _RETRY)
         owner = self._catalogue.secrets.owner(secret, time_ns() // 1_000_000)
         if owner is None:
-            raise _Refused(403, "token is no advertiser's, or has expired", field="token")
+            raise _Refused(403, "token is not an advertiser's, or has expired", field="token")
         return owner
 
     def _ip(self, scope: Scope) -> str:
@@ -195,36 +198,36 @@ def _source(scope: Scope) -> Source:
 
 
 def _of_target(scope: Scope) -> list[tuple[str, str]]:
-    """What the path and the query say, by name."""
+    """The parameters of the path and the query."""
     goal, query = _goal_in_path(scope), pairs(scope["query_string"])
     return [("goal_id", goal), *query] if goal and given(goal) else query
 
 
 def _goal_in_path(scope: Scope) -> str | None:
-    """The goal that the path names; None if it is not a path that does."""
+    """The goal in the path, which may be empty. None if the path has no place for a goal."""
     if not scope["path"].startswith(_GOAL):
         return None
     return trim(text_of(unquote_to_bytes(scope["raw_path"])).removeprefix(_GOAL).rstrip("/"))
 
 
-async def _add_body(scope: Scope, receive: Any, said: list[tuple[str, str]]) -> None:
-    """Add what a body says; one that cannot be read as a whole."""
+async def _add_body(scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> None:
+    """Add the parameters of a body. An unreadable body is added as one parameter."""
     body = bytearray()
     try:
         await _receive(receive, body)
-        said += read_body(dict(scope["headers"]), bytes(body)) if body else []
+        sent += read_body(dict(scope["headers"]), bytes(body)) if body else []
     except UnreadableBody as error:
-        said.append(("body", text_of(bytes(body))))
+        sent.append(("body", text_of(bytes(body))))
         raise _Refused(error.status, str(error), field=error.field) from None
     except _Refused:
-        said.append(("body", text_of(bytes(body))))
+        sent.append(("body", text_of(bytes(body))))
         raise
 
 
-def _by_name(said: Pairs) -> dict[str, str]:
-    """The first of what is said repeatedly. A name that is not known may be so without `amp;` before it."""
+def _by_name(sent: Pairs) -> dict[str, str]:
+    """The first of repeated parameters. Unknown names are looked up without a leading `amp;` too."""
     first: dict[str, str] = {}
-    for name, text in said:
+    for name, text in sent:
         first.setdefault(name, text)
     for name in [name for name in first if name not in _NAMES]:
         plain = ESCAPED_MARKS.sub("", name)
@@ -234,19 +237,19 @@ def _by_name(said: Pairs) -> dict[str, str]:
     return first
 
 
-def _cropped(said: Mapping[str, str]) -> dict[str, str]:
-    """Texts as they are kept; ids are not cut: two that are cut alike would be one."""
-    for name in _CUT_IDS & said.keys():
-        if len(trim(said[name])) > MAX_VALUE:
+def _cropped(texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts at the length that is kept. Ids are never cut: two ids could become the same."""
+    for name in _CUT_IDS & texts.keys():
+        if len(trim(texts[name])) > MAX_VALUE:
             raise _Refused(422, f"{name} is longer than {MAX_VALUE} characters", field=name)
     return {
         name: crop(trim(text) if name in _CUT_IDS and len(text) > MAX_VALUE else text, MAX_VALUE)
-        for name, text in said.items()
+        for name, text in texts.items()
     }
 
 
 def _click_of(parameters: Mapping[str, str]) -> str:
-    """The click that a call names which need not be readable otherwise; "" if it names none."""
+    """The click id of a refused call; "" without a readable one."""
     try:
         postback = read_postback("", Source.POSTBACK, "", None, parameters)
     except Unreadable:

@@ -1,7 +1,8 @@
-"""Postbacks that an edge refuses, on their way to the log: as they came, but without secrets.
+"""Refused postbacks on their way to the log: as they came, but without secrets.
 
-A secret may stand in any place of a call that went wrong. So secrets are hidden by their value (see
-AdvertiserSecrets.hide), where a name says that it is one, and of what nobody knows only the length is kept.
+A wrong call may have a secret in any place. So known secrets are hidden by their value (see
+AdvertiserSecrets.hide), and values under names like `token` are hidden too. Of other long texts in unknown
+places only the length is kept.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from tracker.settings import Settings
 from tracker.stream.refused_postbacks import RefusedStream
 
 MAX_NAMES, MAX_NAME, MAX_TEXT = 30, 50, 200
-"""Most parameters that are kept, and longest name and value, in characters."""
+"""Most parameters that are kept, and the longest name and value in characters."""
 MAX_PARAMETERS = 2_000
-"""Most bytes of all names and values; so a record is not longer than the stream takes."""
+"""Most bytes of all names and values, so that the stream takes the record."""
 
 _LOOKED_AT = 2_000  # characters
 _SECRET_NAME = re.compile(r"token|secret|passw|pwd|auth|key|sign|cred", re.IGNORECASE)
 _LONG = re.compile(r"[A-Za-z0-9._~+/=%\\-]{16,}")
-"""16 and more token characters: longer than most words, and as long as most secrets."""
+"""16 or more token characters: longer than most words, and as long as most secrets."""
 
 
 class RefusedLog(LaterLog[RefusedPostback]):
-    """Collects refused postbacks, and has them logged every second."""
+    """Collects refused postbacks, and logs them every second."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.redis_url
@@ -37,11 +38,11 @@ class RefusedLog(LaterLog[RefusedPostback]):
         super().__init__("refused postbacks", stream.append, stream.close)
 
 
-def shown_parameters(said: Mapping[str, str], secrets: AdvertiserSecrets) -> dict[str, str]:
-    """Parameters as the log may have them, those that are known first."""
+def shown_parameters(parameters: Mapping[str, str], secrets: AdvertiserSecrets) -> dict[str, str]:
+    """Parameters without secrets, known ones first."""
     shown: dict[str, str] = {}
     size = 0
-    for name, text in sorted(said.items(), key=lambda one: one[0] not in PARAMETERS):
+    for name, text in sorted(parameters.items(), key=lambda one: one[0] not in PARAMETERS):
         name, text = _shown(name, text, secrets)
         size += len(name.encode()) + len(text.encode())
         if len(shown) == MAX_NAMES or size > MAX_PARAMETERS:
@@ -51,7 +52,7 @@ def shown_parameters(said: Mapping[str, str], secrets: AdvertiserSecrets) -> dic
 
 
 def shown_text(text: str, secrets: AdvertiserSecrets) -> str:
-    """A text of a place that is known, such as the path, or the value of a known parameter."""
+    """A text from a known place, such as the path or a known parameter, without secrets."""
     return cut(secrets.hide(_beginning(text)), MAX_TEXT)
 
 
@@ -64,11 +65,11 @@ def _shown(name: str, text: str, secrets: AdvertiserSecrets) -> tuple[str, str]:
 
 
 def _lengths(text: str) -> str:
-    return _LONG.sub(lambda found: f"({len(found[0])} characters)", text)
+    return _LONG.sub(lambda match: f"({len(match[0])} characters)", text)
 
 
 def _beginning(text: str) -> str:
-    """As much of a text as is looked at: up to the end of a word, for half a secret is not known as one."""
+    """The start of a text, up to the end of a word: half a secret could not be recognised."""
     if len(text) > _LOOKED_AT:
         end = PIECE.match(text, _LOOKED_AT)
         text = text[: end.end() if end else _LOOKED_AT]

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from tracker.domain.click_id import Mint
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.head import LinkApp
+from tracker.edge.http.batching import Batching
 from tracker.edge.metrics import Metrics
 from tracker.edge.postbacks import Postbacks, is_postback_path
 from tracker.edge.read.lenient_link import is_nearly_tracking_path
@@ -70,18 +72,24 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
 
     rest = Starlette(routes=_health(catalogue, recorders), lifespan=lifespan)
 
-    return Edge(catalogue, redirect, postbacks, rest)
+    links = LinkApp(redirect, catalogue, metrics)
+    return Edge(catalogue, Batching(redirect.follow), links, postbacks, rest)
 
 
 class Edge:
     """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
 
     def __init__(
-        self, catalogue: Catalogue, redirect: Redirect, postbacks: Postbacks, rest: Starlette
+        self,
+        catalogue: Catalogue,
+        batching: Batching,
+        links: LinkApp,
+        postbacks: Postbacks,
+        rest: Starlette,
     ) -> None:
-        self.take = redirect.take
+        self.take = batching.take
         self._claims = catalogue.link_forms.claims
-        self._redirect = redirect
+        self._links = links
         self._postbacks = postbacks
         self._rest = rest
 
@@ -89,7 +97,7 @@ class Edge:
         if scope["type"] == "http" and (
             self.is_link(scope["path"]) or is_nearly_tracking_path(scope["path"])
         ):
-            await self._redirect(scope, receive, send)
+            await self._links(scope, receive, send)
         elif scope["type"] == "http" and is_postback_path(scope["path"]):
             await self._postbacks(scope, receive, send)
         else:

@@ -1,4 +1,4 @@
-"""An edge's end of the stream: numbered calls of the script, each done once."""
+"""An edge's end of the stream: numbered calls of the script, each applied once."""
 
 from __future__ import annotations
 
@@ -30,29 +30,30 @@ from tracker.stream.record import (
 from tracker.stream.visitor_memory import VisitorMemory
 
 LANE_SECONDS = 30 * 86400
-"""How long a lane is remembered: longer than any spool may wait for the stream."""
+"""How long a lane is remembered: longer than a spool may wait for the stream."""
 MAX_BATCH = 512
-"""Most clicks of one call: a call stays well under a millisecond of the stream server's time per hundred."""
+"""Most clicks of one call. A hundred clicks take well under a millisecond of the stream server's time."""
 MAX_BATCH_BYTES = 1 << 20
-"""Records of one call are cut off beyond this: 512 clicks may have 25 MB, for which no stream is in time."""
+"""A call takes no more clicks once its records have so many bytes: 512 clicks can have 25 MB, which would
+always be late."""
 OWN_LANE_SECONDS = 86_400
-"""How long the lane of one click is: later, a repeated call makes a second entry, which the writer drops."""
+"""How long a click's own lane is remembered. A later repeat makes a second entry, which the writer drops."""
 
 _SCRIPT = Script(files(__package__).joinpath("lua", "record_clicks.lua").read_bytes())
 _ANSWERED = struct.Struct(">II")  # minute, clicks
 
 
 class AppendError(Exception):
-    """The stream did not take a batch, or did not say so in time; the message is the cause."""
+    """The stream did not take a batch, or did not answer in time. The message is the cause."""
 
-    def __init__(self, why: str, *, is_certain: bool) -> None:
-        super().__init__(why)
+    def __init__(self, cause: str, *, is_certain: bool) -> None:
+        super().__init__(cause)
         self.is_certain = is_certain
-        """Whether it surely did not take it; else it may have, or may yet."""
+        """True if the batch was not taken. Else it may have been taken, or may still be."""
 
 
 class Receipt:
-    """What the stream decided of a batch of clicks, in their order."""
+    """The stream's decisions on a batch of clicks, in their order."""
 
     def __init__(self, packed: bytes, millis: int) -> None:
         self._packed = packed
@@ -60,12 +61,12 @@ class Receipt:
 
     @property
     def outcomes(self) -> list[int]:
-        """The places of the outcomes in Outcomes."""
+        """The numbers of the outcomes in Outcomes."""
         return list(self._packed[::ANSWER_BYTES].translate(OUTCOME_PLACES))
 
     @property
     def unknown(self) -> int:
-        """How many of their visitors there was no room to remember."""
+        """The number of clicks whose visitors there was no room to remember."""
         return self._packed[::ANSWER_BYTES].count(UNKNOWN_LIVE)
 
     @property
@@ -75,7 +76,7 @@ class Receipt:
 
 
 class Lane:
-    """Numbered calls: one of unknown fate is repeated under its number, and is done once."""
+    """Numbers the calls of one connection. A call repeated under its number is applied once."""
 
     def __init__(self) -> None:
         self.id = secrets.token_hex(8).encode()
@@ -86,14 +87,14 @@ class Lane:
 
 
 def pack_answered(clicks: Mapping[int, int]) -> bytes:
-    """How many clicks were answered, by their minute, as calls carry it."""
+    """Counts of answered clicks by minute, packed as calls carry them."""
     return b"".join(_ANSWERED.pack(minute, count) for minute, count in clicks.items())
 
 
 Mode = Literal["live", "look", "spooled", "uncertain"]
-"""What is known of a batch; record_clicks.lua says what each means."""
+"""The mode of a call, explained in record_clicks.lua."""
 
-# What a server says before it has done anything.
+# Errors by which a server refuses a call before it does anything.
 _REFUSALS = frozenset(
     (
         *("ASK", "BADBATCH", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH"),
@@ -103,18 +104,18 @@ _REFUSALS = frozenset(
 
 
 class Appender:
-    """Appends batches to one partition over one connection; never two calls at once."""
+    """Appends batches to one partition over one connection, one call at a time."""
 
     def __init__(
         self,
         url: str,
         partition: int = 0,
         edge: str = "",
-        memory: VisitorMemory = VisitorMemory(),  # noqa: B008 — it is a value
+        memory: VisitorMemory = VisitorMemory(),  # noqa: B008 - a value
     ) -> None:
         self._connection = Connection(url)
         self._memory = memory
-        self._room = b"0"  # known once the server has been asked
+        self._room = b"0"  # known once the connection is open
         self._stream = keys.clicks(partition)
         self._lane = keys.lane_prefix(partition)
         self._edges = keys.edges(partition)
@@ -134,14 +135,14 @@ class Appender:
         heartbeat: bytes | None = None,
         answered: bytes = b"",
     ) -> Receipt:
-        """Append a batch of clicks that wait for their answer.
+        """Append a batch of clicks whose visitors wait.
 
-        `word` is what this edge says of itself (b"" takes it back), `answered` how many clicks of each minute
-        it has answered since the last call; see record_clicks.lua.
+        `within`: seconds. `heartbeat`: this edge's heartbeat, which b"" removes. `answered`: counts of clicks
+        answered since the last call (see pack_answered and record_clicks.lua).
 
         Raises:
-            AppendError: refused, or no answer within so many seconds. Where that is not certain, repeat the
-                same call under the same lane and sequence, or abandon the lane.
+            AppendError: refused, or no answer in time. If that is not certain, repeat the same call under
+                the same lane and sequence, or abandon the lane.
         """
         call = partial(
             self._arguments, "live", lane.id, lane.sequence, entries, heartbeat, answered, LANE_SECONDS
@@ -152,15 +153,15 @@ class Appender:
         return receipt
 
     async def append_each(self, entries: Sequence[Entry], within: float) -> None:
-        """Append clicks, each as a call of its own under its hash: as often as one likes, each is done once.
+        """Append clicks, each in a call of its own under its hash. A repeated call changes nothing.
 
-        No visitor waits for their answer, so the ledger has them as answered.
+        No visitor waits, so the ledger counts the clicks as answered.
 
         Raises:
-            AppendError: refused, or no answer within so many seconds; some of them may be appended.
+            AppendError: refused, or no answer within so many seconds. Some of them may be appended.
         """
-        # The first brings the script, for a server that does not have it. All go in one write, and so share
-        # the server's fsync.
+        # The first call carries the script, which the server may not have yet. All calls go in one write, and
+        # so share the server's fsync.
         starts = [(b"EVAL", _SCRIPT.text), *[(b"EVALSHA", _SCRIPT.sha)] * (len(entries) - 1)]
         async with self._connected(within) as until:
             calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
@@ -180,9 +181,9 @@ class Appender:
         is_uncertain: bool,
         answered: bytes = b"",
     ) -> None:
-        """Append a batch that was answered out of a spool; as often as one likes, it is done once.
+        """Append a batch from a spool, whose visitors were answered. A repeated call changes nothing.
 
-        `is_uncertain`: the call of this lane with the sequence before this one was made of the same clicks.
+        `is_uncertain`: the lane's previous call had the same clicks, and may have been applied.
 
         Raises:
             AppendError: refused, or no answer within so many seconds.
@@ -192,7 +193,7 @@ class Appender:
         await self._run(call, within)
 
     async def look(self, entries: Sequence[Entry], within: float) -> Receipt:
-        """Learn what would be decided of each of these clicks if it came alone now; nothing is written.
+        """The decisions that these clicks would get now, each alone. Nothing is written.
 
         Raises:
             AppendError: refused, or no answer within so many seconds.
@@ -201,7 +202,7 @@ class Appender:
         return await self._run(call, within)
 
     async def counts(self, names: Sequence[str], within: float) -> list[int]:
-        """What the caps' counters of these names have counted; 0 for those that have not begun.
+        """The counts of caps' counters, by name; 0 for counters that have not begun.
 
         Raises:
             AppendError: refused, or no answer within so many seconds.
@@ -250,9 +251,9 @@ class Appender:
 
     @asynccontextmanager
     async def _connected(self, within: float) -> AsyncIterator[float]:
-        """The connection, to oneself, and until when; AppendError for all that goes wrong with it."""
+        """Take the connection, and yield the deadline. Every error becomes an AppendError."""
         is_ours = False
-        until = monotonic() + within  # not the loop's time, which stands still while it is held up
+        until = monotonic() + within  # not the loop's time, which stands still while the loop is busy
         try:
             async with self._alone(until):
                 is_ours, self._has_sent = True, False
@@ -263,21 +264,21 @@ class Appender:
                         self._room = await self._room_there(until - monotonic())
                     yield until
                 except BaseException:
-                    # The reply still to come must not be taken for another call's.
+                    # A late reply must not be taken for another call's.
                     await self._connection.close()
                     raise
         except TimeoutError as error:
             raise AppendError("no answer in time", is_certain=not (is_ours and self._has_sent)) from error
-        except Exception as error:  # whatever it is: clicks have another way to go, and are not to wait
+        except Exception as error:  # of any kind: clicks can still go to the spool, and must not wait
             raise AppendError(
                 f"{type(error).__name__}: {error}", is_certain=not self._has_sent or _is_refusal(error)
             ) from error
 
     async def _room_there(self, within: float) -> bytes:
-        """How much this partition's visitors may take, by how much memory the server says that it may use."""
+        """The bytes that this partition's visitors may take, by the server's maxmemory."""
         try:
             (info,) = await self._connection.ask([(b"INFO", b"memory")], within)
-        except RefusedError:  # a hosted server that keeps it to itself
+        except RefusedError:  # a hosted server may hide it
             info = b""
         lines = [line.partition(":") for line in info.decode().split()]
         return b"%d" % self._memory.room({name: value for name, _, value in lines})
@@ -288,7 +289,7 @@ class Appender:
             async with asyncio.timeout_at(until):
                 await self._busy.acquire()
         else:
-            await self._busy.acquire()  # at once, so without the cost of a timeout
+            await self._busy.acquire()  # immediate, so without the cost of a timeout
         try:
             yield
         finally:
@@ -307,14 +308,14 @@ def _is_refusal(error: Exception) -> bool:
 
 
 class Counted(NamedTuple):
-    """A click whose caps are lowered by what other partitions have counted, and what all have together."""
+    """A click with caps lowered by the counts of other partitions, and the counts of all partitions."""
 
     click: Click
     counts: list[int]
 
 
 class AppenderPool:
-    """Finds the appender of a visitor's partition, and asks the others for what they know."""
+    """One appender for each partition."""
 
     def __init__(self, url: str, memory: VisitorMemory) -> None:
         self._appenders = [Appender(url, number, memory=memory) for number in range(memory.partitions)]
@@ -323,10 +324,10 @@ class AppenderPool:
         return self._appenders[partition_of(click.visitor_key, len(self._appenders))]
 
     async def counted(self, click: Click, within: float) -> Counted:
-        """Ask what all partitions have counted for a click's caps, each within so many seconds.
+        """Read the counts of a click's caps from all partitions, each within so many seconds.
 
         Raises:
-            AppendError: one of them did not say.
+            AppendError: a partition did not answer.
         """
         names = [counter.name for counter in click.counters]
         counted = [await appender.counts(names, within) for appender in self._appenders]

@@ -1,7 +1,7 @@
-"""A connection on which every click is asked for, by edges and writers: so with little in between.
+"""A fast connection for the calls that edges and writers make for every click.
 
-redis-py makes it, for it knows addresses, TLS and authentication. Then its streams, locks and timeouts step
-aside: they made a call cost twice as much. hiredis packs the commands and reads the replies.
+redis-py opens it, since it knows addresses, TLS and authentication. Its streams, locks and timeouts are then
+left out: with them a call costs twice as much. hiredis packs the commands and reads the replies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import redis.asyncio
 
 
 class RefusedError(Exception):
-    """What the server says instead of a reply; the first word is what kind of error it is."""
+    """An error reply of the server. Its first word is the kind of error."""
 
     @property
     def kind(self) -> str:
@@ -25,11 +25,11 @@ class RefusedError(Exception):
 
 
 Argument = bytes | int
-"""Of a command."""
+"""A command's argument."""
 
 
 class Script:
-    """A script, by the name that the server knows it by once it has seen it."""
+    """A script, and the SHA-1 under which the server knows it once it has run."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -37,10 +37,10 @@ class Script:
 
 
 class Connection:
-    """Asks, and awaits the replies; never two of these at once."""
+    """Sends commands and awaits their replies, one call at a time."""
 
     def __init__(self, url: str) -> None:
-        # Any: what redis-py makes here has no types.
+        # Any: redis-py has no types here.
         self._made: Any = redis.asyncio.ConnectionPool.from_url(url, protocol=2).make_connection()  # type: ignore[no-untyped-call]
         self._replies: _Replies | None = None
 
@@ -49,16 +49,16 @@ class Connection:
         return self._replies is not None and not self._replies.is_lost
 
     async def open(self) -> None:
-        await self.close()  # redis-py has not heard of the end of the last one
+        await self.close()  # redis-py does not know that the last connection has ended
         await self._made.connect()
         self._transport: asyncio.Transport = self._made._writer.transport
         self._replies = _Replies(self._transport.get_protocol())
         self._transport.set_protocol(self._replies)
 
     async def run(self, script: Script, arguments: Sequence[Argument], within: float) -> Any:
-        """The reply to a script, of which the server is told the text where it does not know it.
+        """The reply of a script. Its text is sent only if the server does not know it.
 
-        `arguments` begin with the number of keys. Raises what `ask` raises.
+        `arguments` begin with the number of keys. Raises the errors of `ask`.
         """
         until = monotonic() + within
         try:
@@ -73,9 +73,9 @@ class Connection:
         """The replies to some commands, which go in one write.
 
         Raises:
-            RefusedError: one of them was refused.
-            ConnectionError: the connection was closed before all had been replied to.
-            TimeoutError: not all were replied to within so many seconds.
+            RefusedError: the server refused one of them.
+            ConnectionError: the connection was closed before the last reply.
+            TimeoutError: the last reply did not come within so many seconds.
         """
         assert self._replies is not None
         waiting = self._replies.wait_for(len(commands), within)
@@ -87,16 +87,16 @@ class Connection:
         return replies
 
     async def close(self) -> None:
-        """Whatever is still to be replied on it is nobody's."""
+        """Close the connection. Replies that are still due are dropped."""
         self._replies = None
         await self._made.disconnect(nowait=True)
 
 
 class _Replies(asyncio.Protocol):
-    """Takes the place of redis-py's reader."""
+    """Replaces redis-py's reader."""
 
     def __init__(self, former: asyncio.BaseProtocol) -> None:
-        self._former = former  # it wants to hear of the end
+        self._former = former  # it needs connection_lost
         self._reader = hiredis.Reader(replyError=RefusedError)
         self._waiting: asyncio.Future[list[Any]] | None = None
         self._missing = 0
@@ -109,7 +109,7 @@ class _Replies(asyncio.Protocol):
         self._missing, self._replies = number, []
         if self.is_lost:
             self._fail(waiting, ConnectionError("the connection was closed"))
-        # A loop that was held up sees that time is up before it sees what has come meanwhile: hence twice.
+        # A busy loop runs the timer before it reads replies that have come in time: hence call_soon, twice.
         late = loop.call_later(within, loop.call_soon, loop.call_soon, self._fail, waiting, TimeoutError())
         waiting.add_done_callback(lambda _: late.cancel())
         return waiting

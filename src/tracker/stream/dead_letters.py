@@ -1,4 +1,4 @@
-"""Entries that no writer could store: on dead:{p}, with the reason, until they are replayed or dropped."""
+"""Entries that could not be stored: on dead:{p}, with the reason, until they are replayed or dropped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE_SECONDS = 5  # a chunk of hostile records is large
 
 
 class NoSuchLetterError(UserError):
-    """There is no dead letter of an id; the message says so."""
+    """No dead letter has this id. The message says so."""
 
 
 class DeadLetter(NamedTuple):
@@ -26,7 +26,7 @@ class DeadLetter(NamedTuple):
 
     partition: int
     place: bytes  # its id on the dead-letter stream
-    fields: dict[bytes, bytes]  # what was on the stream, and beside it the entry's id there and the reason
+    fields: dict[bytes, bytes]  # the entry's fields, its id on the stream, and the reason
 
     @property
     def id(self) -> str:
@@ -34,7 +34,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def millis(self) -> int:
-        """When it was buried, Unix milliseconds."""
+        """When it became a dead letter, in Unix milliseconds."""
         return int(self.place.partition(b"-")[0])
 
     @property
@@ -65,7 +65,7 @@ class DeadLetters:
         await self._client.aclose()
 
     async def all(self) -> AsyncIterator[DeadLetter]:
-        """Those that are there now, by partition, oldest first; not those that die while this goes on."""
+        """All dead letters of this moment, by partition, oldest first. Later ones are left out."""
         for partition in range(MAX_PARTITIONS):
             if newest := await self._client.xrevrange(keys.dead(partition), count=1):
                 async for letter in self._upto(partition, newest[0][0]):
@@ -81,14 +81,14 @@ class DeadLetters:
             after = b"(" + place
 
     async def get(self, id_: str) -> DeadLetter:
-        """The one of this id.
+        """The dead letter of an id.
 
         Raises:
-            NoSuchLetterError: there is none.
+            NoSuchLetterError: no dead letter has it.
         """
         match = _ID.fullmatch(id_)
         if match is None:
-            raise NoSuchLetterError(f"{id_!r} is no id of a dead letter: those look like 0:1764086401234-0")
+            raise NoSuchLetterError(f"{id_!r} is not the id of a dead letter, such as 0:1764086401234-0")
         partition, place = int(match[1]), match[2].encode()
         entries = await self._client.xrange(keys.dead(partition), place, place) if _fits(place) else []
         if not entries:
@@ -96,12 +96,12 @@ class DeadLetters:
         return DeadLetter(partition, *entries[0])
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Put it back on the stream as it was there, for the writers to try again; False if it has gone."""
+        """Put a dead letter back on the stream, for writers to try again. False if it is gone."""
         streams = [keys.dead(letter.partition), keys.clicks(letter.partition)]
         return bool(await self._replay(streams, _arguments(letter)))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Give it up for good; False if it has gone."""
+        """Delete a dead letter for good. False if it is gone."""
         return bool(await self._drop([keys.dead(letter.partition)], _arguments(letter)))
 
 

@@ -1,7 +1,7 @@
-"""The stream server's side of the ledger: counts by minute, words of the edges, what is on the streams.
+"""The stream server's side of the ledger: counts by minute, heartbeats of edges, lengths of streams.
 
-Every count changes in the same script as the entry that it counts, so counts and lengths of one partition,
-read in one transaction, fit together.
+Every count changes in the same script as its entry. So counts and lengths of one partition, read in one
+transaction, fit together.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ HOUR = 60 * MINUTE
 LEDGER_HOURS = 40 * 24
 """How long a minute's counts are kept on the stream server."""
 UNKNOWN = 0
-"""The minute under which entries are counted whose hash cannot be read."""
+"""The minute of entries whose hash cannot be read."""
 
 _LOOKED_AT = 1_000  # entries from the stream's beginning
 _CHUNK = 1_000  # entries of a recount that are read at a time
-_PARTITIONS = range(MAX_PARTITIONS)  # one that was given up may have counts, and clicks, still
+_PARTITIONS = range(MAX_PARTITIONS)  # partitions out of use may still have counts and clicks
 
 
 class Counts(NamedTuple):
-    """What has become of the entries of one minute."""
+    """The entries of one minute, counted by what became of them."""
 
     recorded: int = 0
-    late: int = 0  # of the recorded, those that came out of a spool
-    answered: int = 0  # clicks, and known to be
+    late: int = 0  # recorded from a spool
+    answered: int = 0  # known to be answered
     stored: int = 0
-    duplicates: int = 0  # stored already, through another entry
+    duplicates: int = 0  # of clicks that another entry has stored
     dead: int = 0
     given_up: int = 0  # dead letters dropped by the operator
 
@@ -49,8 +49,7 @@ _KINDS = dict(zip("rlnxudg", Counts._fields, strict=True))
 
 
 class Heartbeat(NamedTuple):
-    """An edge's heartbeat: every click of it before `low_watermark` is on the partition's stream, or
-    further."""
+    """An edge's heartbeat: its clicks before `low_watermark` have reached the partition's stream."""
 
     partition: int
     slot: str
@@ -61,17 +60,17 @@ class Heartbeat(NamedTuple):
 
     @property
     def field(self) -> str:
-        """What it is kept under."""
+        """The field in edges:{p}."""
         return f"{self.slot}/{self.run}" if self.run else self.slot
 
     @property
     def edge(self) -> str:
-        """Whose it is, for people."""
+        """The edge's name for people."""
         return f"{self.slot} (run {self.run})" if self.run else self.slot
 
 
 class Snapshot(NamedTuple):
-    """The counts, and what they are to be compared with."""
+    """The counts, and the lengths and heartbeats that they are compared with."""
 
     counts: Mapping[int, Counts]  # by minute; of whole hours
     waiting: int  # entries on the streams
@@ -80,7 +79,7 @@ class Snapshot(NamedTuple):
 
 
 class Recount(NamedTuple):
-    """Entries as found on the streams, by minute."""
+    """The entries on the streams themselves, counted by minute."""
 
     waiting: Mapping[int, int]
     buried: Mapping[int, int]
@@ -102,7 +101,7 @@ class StreamLedger:
         await self._client.aclose()
 
     async def snapshot(self, hours: Collection[int]) -> Snapshot:
-        """The counts of these hours; of one partition all as of one moment."""
+        """The counts of these hours. Those of one partition are as of one moment."""
         waiting, buried = 0, 0
         heartbeats: list[Heartbeat] = []
         fields: list[tuple[int, dict[bytes, bytes]]] = []
@@ -124,10 +123,10 @@ class StreamLedger:
         return Recount(await self._minutes_of(keys.clicks), await self._minutes_of(keys.dead))
 
     async def complete_until(self, since: int | None = None) -> int | None:
-        """The time before which every click is stored: Unix milliseconds, or None where nothing is known.
+        """The time before which every click is stored, in Unix milliseconds; None if nothing is known.
 
-        Edges first, then the streams: a click before an edge's word that was not stored then is found on
-        a stream, or is stored by now. `since`, an earlier answer, spares reading the hours before it.
+        It reads heartbeats first, then the streams. A click before an edge's watermark is then on a stream or
+        stored. `since`: an earlier result, which saves reading the hours before it.
         """
         edges = await self._each(lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
         firsts = await self._each(
@@ -135,7 +134,7 @@ class StreamLedger:
         )
         bounds: list[int] = []
         for partition, entries in enumerate(firsts):
-            # An edge whose clock is ahead of the server's may one day mint behind what it said by that.
+            # An edge whose clock is ahead may later mint hashes before the watermark that it sent.
             bounds += (
                 min(heartbeat.low_watermark, heartbeat.sent_at)
                 for heartbeat in _heartbeats(partition, edges[partition])
@@ -146,12 +145,12 @@ class StreamLedger:
         return min(bounds, default=None)
 
     async def forget(self, heartbeats: Iterable[Heartbeat]) -> None:
-        """Take back words that nobody will renew."""
+        """Delete heartbeats of edges that never run again."""
         for heartbeat in heartbeats:
             await self._client.hdel(keys.edges(heartbeat.partition), heartbeat.field)
 
     async def heartbeats_here(self, partition: int) -> tuple[int, list[Heartbeat]]:
-        """The stream server's clock, and the words of all edges on one partition."""
+        """The stream server's clock, and the heartbeats of all edges on one partition."""
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hgetall(keys.edges(partition))
@@ -159,7 +158,7 @@ class StreamLedger:
         return _millis_of_time(time), _heartbeats(partition, edges)
 
     async def owner(self, slot: int, run: str) -> str:
-        """The run id of the edge that a slot belongs to: this one, if it belonged to nobody."""
+        """The run id of the edge that a slot belongs to. A free slot is given to `run`."""
         owner: bytes | None = await self._client.hget(keys.SLOTS, slot)
         if owner is None:
             await self._client.hsetnx(keys.SLOTS, slot, run)
@@ -167,11 +166,11 @@ class StreamLedger:
         return owner.decode() if owner else run
 
     async def take_slot(self, slot: int, run: str) -> None:
-        """Let a slot belong to another edge: the one that it belonged to is dead."""
+        """Give the slot of a dead edge to another edge."""
         await self._client.hset(keys.SLOTS, slot, run)
 
     async def heartbeats(self) -> tuple[int, list[Heartbeat]]:
-        """The stream server's clock, and the words of all edges."""
+        """The stream server's clock, and the heartbeats of all edges."""
         now = _millis_of_time(await self._client.time())
         edges = await self._each(lambda pipe, partition: pipe.hgetall(keys.edges(partition)))
         heartbeats = [
@@ -180,7 +179,7 @@ class StreamLedger:
         return now, heartbeats
 
     async def _lowest_in_flight(self, partition: int, since: int | None, below: int) -> list[int]:
-        """The start of the first minute before a time that has anything in flight, if one has."""
+        """The start of the first minute before a time with entries in flight, if there is one."""
         last = below // HOUR
         first = last - LEDGER_HOURS if since is None else since // HOUR
         hours = range(max(first, 0), last + 1)
@@ -191,14 +190,14 @@ class StreamLedger:
         return [minute * MINUTE for minute in sorted(counts) if counts[minute].in_flight > 0][:1]
 
     async def _with_anything(self, hours: Collection[int]) -> list[int]:
-        """The partitions that hold anything, or have counts of these hours."""
-        found = await self._each(
+        """The partitions with entries, heartbeats, or counts of these hours."""
+        existing = await self._each(
             lambda pipe, partition: pipe.exists(
                 *(key(partition) for key in (keys.edges, keys.clicks, keys.dead)),
                 *(keys.ledger(partition, hour) for hour in hours),
             )
         )
-        return [partition for partition, existing in enumerate(found) if existing]
+        return [partition for partition, number in enumerate(existing) if number]
 
     async def _each(self, ask: Any) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
@@ -227,14 +226,14 @@ def _counts(hours: Iterable[tuple[int, dict[bytes, bytes]]]) -> dict[int, Counts
 
 
 def _heartbeats(partition: int, edges: dict[bytes, bytes]) -> list[Heartbeat]:
-    return [_heartbeat(partition, edge.decode(), said) for edge, said in edges.items()]
+    return [_heartbeat(partition, edge.decode(), text) for edge, text in edges.items()]
 
 
 def _heartbeat(partition: int, edge: str, text: bytes) -> Heartbeat:
     slot, _, run = edge.partition("/")
-    until, said, spooled = text.split(b" ", 2)
+    low_watermark, sent_at, spooled = text.split(b" ", 2)
     by_minute = {int(minute): count for minute, count in json.loads(spooled).items()}
-    return Heartbeat(partition, slot, run, int(until), int(said), by_minute)
+    return Heartbeat(partition, slot, run, int(low_watermark), int(sent_at), by_minute)
 
 
 def _millis_of_time(time: tuple[int, int]) -> int:
@@ -247,6 +246,6 @@ def _fields(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterable[dict[by
 
 
 def _millis(fields: dict[bytes, bytes]) -> int | None:
-    """When an entry's click was minted: its hash has its place also in a record that is damaged elsewhere."""
+    """The time of an entry's click, in Unix milliseconds. The hash is readable even in a damaged record."""
     hash_ = fields.get(b"r", b"")[3:35].decode("ascii", "replace")
     return millis_of(hash_) if is_click_hash(hash_) else None

@@ -1,4 +1,4 @@
-"""What the scripts share that move entries between the streams, and count them in the ledger as they do."""
+"""Shared by the scripts that move entries between streams and count them in the ledger."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ STORED, DUPLICATE = b"x", b"u"
 """Kinds of entries that leave the stream for the table."""
 
 _MINUTE = 60_000
-_UNKNOWN = 0  # what an entry counts for whose hash cannot be read
+_UNKNOWN = 0  # the minute of an entry whose hash cannot be read
 
 
 def script(name: str) -> str:
-    """The text of a script of this package, able to count."""
+    """The text of a script of this package, with count.lua before it."""
     return "".join((files(__package__) / "lua" / file).read_text() for file in ("count.lua", name))
 
 
 def first_arguments(partition: int) -> tuple[bytes, int]:
-    """What count.lua wants to know."""
+    """The arguments of count.lua."""
     return keys.ledger_prefix(partition), LEDGER_HOURS * 3600
 
 
@@ -33,5 +33,5 @@ def minute_of(fields: dict[bytes, bytes]) -> int:
 
 
 def minute_of_sound(fields: dict[bytes, bytes]) -> int:
-    """The same of an entry that has been decoded; cheaper."""
+    """The Unix minute of an entry that has been decoded. Cheaper than minute_of."""
     return int(fields[b"r"][3:15], 16) // _MINUTE

@@ -1,4 +1,4 @@
-"""Which partition a visitor's clicks go to, and which partitions hold any."""
+"""The partition of a visitor's clicks, and the partitions with waiting clicks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from tracker.stream.client import open_client
 
 
 def partition_of(visitor_key: int, partitions: int) -> int:
-    """One visitor's clicks all go to one partition, which therefore knows whether they are unique."""
+    """The partition of all clicks of one visitor, so that it knows which are unique."""
     return visitor_key % partitions
 
 
 async def waiting(url: str) -> dict[int, int]:
-    """How many recorded clicks are not yet stored, by partition; also beyond the number in force.
+    """Recorded clicks that are not stored yet, by partition, even beyond TRACKER_PARTITIONS.
 
     Raises:
-        UNREACHABLE: the server cannot be asked.
+        UNREACHABLE: the server does not answer.
     """
     async with (
         open_client(url) as client,

@@ -1,12 +1,13 @@
 """Postbacks on their way from edges to the conversion writer: `encode` next to `decode`.
 
-One stream, without consumer groups: a postback is on it until it is in the database, and whoever reads begins
-with the oldest. That needs no backlogs and nothing to take over, for a postback that is stored twice, or
-appended twice by a call whose answer was lost, is done once: by its hash.
+One stream, without consumer groups: a postback stays on it until it is in the database, and a reader begins
+with the oldest one. Backlogs and take-overs are not needed: a postback that is appended or stored twice is
+applied once, by its hash.
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import NamedTuple, Self
 
 import orjson
@@ -19,36 +20,15 @@ from tracker.stream.client import open_client
 from tracker.stream.record import Undecodable
 
 VERSION = b"\x01"
-"""First byte of a record; a writer reads this one and the one before."""
+"""The first byte of a record. A writer reads this version and the previous one."""
 
 MAX_BYTES = 100 << 20
-"""Most bytes of postbacks that wait on the stream: strangers may call, and clicks need memory."""
+"""Most bytes of postbacks on the stream: strangers may send many, and clicks need the memory."""
 
 _COUNTED = [keys.POSTBACKS, keys.POSTBACK_BYTES]  # KEYS of both scripts
 _ENTRY_BYTES = 100  # of the server's own for each, about
 _CONNECTIONS = 8
 _RECORD, _REASON = b"r", b"reason"
-_APPEND = """
-local bytes = #ARGV[1] + tonumber(ARGV[2])
-if tonumber(redis.call('GET', KEYS[2]) or 0) + bytes > tonumber(ARGV[3]) then
-  return redis.error_reply('FULL too many postbacks wait')
-end
-redis.call('INCRBY', KEYS[2], bytes)
-return redis.call('XADD', KEYS[1], '*', 'r', ARGV[1])
-"""
-# pcall: a server out of memory lets go of entries, but refuses to count. An empty stream sets that right.
-_REMOVE = """
-for place = 2, #ARGV do
-  local entry = redis.call('XRANGE', KEYS[1], ARGV[place], ARGV[place])[1]
-  if entry then
-    redis.call('XDEL', KEYS[1], ARGV[place])
-    redis.pcall('DECRBY', KEYS[2], #entry[2][2] + tonumber(ARGV[1]))
-  end
-end
-if redis.call('XLEN', KEYS[1]) == 0 then
-  redis.call('DEL', KEYS[2])
-end
-"""
 
 
 class Delivery(NamedTuple):
@@ -59,22 +39,22 @@ class Delivery(NamedTuple):
 
 
 def encode(postback: Postback) -> bytes:
-    """The record of a postback; mirrored by `decode`: change both, and VERSION, together."""
-    said = dict(postback.parameters)
-    return VERSION + orjson.dumps((postback.hash, postback.source, postback.ip, postback.advertiser_id, said))
+    """The record of a postback, mirrored by `decode`. Change both and VERSION together."""
+    fields = (postback.hash, postback.source, postback.ip, postback.advertiser_id, dict(postback.parameters))
+    return VERSION + orjson.dumps(fields)
 
 
 def decode(record: bytes) -> Postback:
     """The postback of a record.
 
     Raises:
-        Undecodable: it is none of a version this writer reads, or it is damaged.
+        Undecodable: its version is unknown, or it is damaged.
     """
     if record[:1] != VERSION:
         raise Undecodable(f"record version {record[:1]!r} is unknown")
     try:
-        hash_, source, ip, advertiser_id, said = orjson.loads(record[1:])
-        return read_postback(hash_, Source(source), ip, advertiser_id, said)
+        hash_, source, ip, advertiser_id, parameters = orjson.loads(record[1:])
+        return read_postback(hash_, Source(source), ip, advertiser_id, parameters)
     except (AttributeError, TypeError, ValueError) as error:
         raise Undecodable(f"{type(error).__name__}: {error}") from error
 
@@ -86,10 +66,10 @@ class PostbackStream:
         self._client = open_client(
             url,
             connections=_CONNECTIONS,
-            retry=Retry(NoBackoff(), 1),  # of a connection that has gone: harmless, as said above
+            retry=Retry(NoBackoff(), 1),  # after a lost connection: a postback appended twice is harmless
         )
-        self._append = self._client.register_script(_APPEND)
-        self._remove = self._client.register_script(_REMOVE)
+        self._append = self._client.register_script(_script("append_postback.lua"))
+        self._remove = self._client.register_script(_script("remove_postbacks.lua"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,28 +81,28 @@ class PostbackStream:
         await self._client.aclose()
 
     async def append(self, postback: Postback) -> None:
-        """Append one; when this returns, it is as safe as the server's settings make it."""
+        """Append a postback. It is on disk when this returns, if the server's settings say so."""
         await self._append(_COUNTED, [encode(postback), _ENTRY_BYTES, MAX_BYTES])
 
     async def oldest(self, count: int, block_seconds: float | None = None) -> list[Delivery]:
-        """The oldest that are there; waits so long (less than a call may take) for the first one."""
+        """The oldest entries. Waits up to `block_seconds` for the first one (None: does not wait)."""
         block = None if block_seconds is None else int(block_seconds * 1000)
         reply = await self._client.xread({keys.POSTBACKS: b"0"}, count=count, block=block)
         return [Delivery(id_, fields.get(_RECORD, b"")) for id_, fields in reply[0][1]] if reply else []
 
     async def remove(self, ids: list[bytes]) -> None:
-        """Take off what is stored. Done twice, it changes nothing."""
+        """Remove stored entries. Done twice, it changes nothing."""
         await self._remove(_COUNTED, [_ENTRY_BYTES, *ids])
 
-    async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Move what cannot be stored to a stream of its own, with the reason."""
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Move an entry that cannot be stored to the dead-letter stream, with the reason."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.xadd(keys.DEAD_POSTBACKS, {_RECORD: delivery.record, _REASON: reason})
             await self._remove(_COUNTED, [_ENTRY_BYTES, delivery.id], client=pipe)
             await pipe.execute()
 
-    async def buried(self, count: int) -> list[tuple[Delivery, str]]:
-        """The last so many that were buried, newest first, and why."""
+    async def dead_letters(self, count: int) -> list[tuple[Delivery, str]]:
+        """The last `count` dead letters with their reasons, newest first."""
         entries = await self._client.xrevrange(keys.DEAD_POSTBACKS, count=count)
         return [
             (Delivery(id_, fields[_RECORD]), fields[_REASON].decode(errors="replace"))
@@ -130,9 +110,13 @@ class PostbackStream:
         ]
 
     async def waiting(self) -> tuple[int, int]:
-        """How many are on the stream, and how many are buried."""
+        """The number of entries on the stream, and of dead letters."""
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.xlen(keys.POSTBACKS)
             pipe.xlen(keys.DEAD_POSTBACKS)
-            waiting, buried = await pipe.execute()
-        return waiting, buried
+            waiting, dead = await pipe.execute()
+        return waiting, dead
+
+
+def _script(name: str) -> str:
+    return files(__package__).joinpath("lua", name).read_text()

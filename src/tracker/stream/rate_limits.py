@@ -14,22 +14,22 @@ from tracker.stream import keys
 from tracker.stream.client import OPTIONS
 
 UNREACHABLE: tuple[type[Exception], ...] = (StoreUnavailableError, OSError, TimeoutError)
-"""What taking a turn raises while the server cannot count: it is away, too slow, or full."""
+"""Errors of `Limiter.take` while the server cannot count: it is away, too slow, or full."""
 
 _PATIENCE = 0.25  # seconds
 
 
 class Turn(NamedTuple):
-    """What became of one request."""
+    """The decision on one request."""
 
     is_refused: bool
-    remaining: int  # requests that would be taken at once
-    reset_after: float  # seconds until all of them would be
-    retry_after: float  # seconds until one is; 0 if this one was
+    remaining: int  # further requests that would be accepted now
+    reset_after: float  # seconds until the whole rate is free again
+    retry_after: float  # seconds until a request is accepted; 0 if this one was
 
 
 class Limiter:
-    """Counts by key; a key expires as soon as all of its rate is free again."""
+    """Counts by key. A key expires as soon as its whole rate is free again."""
 
     def __init__(self, url: str) -> None:
         backend = RedisStoreBackend(url, {"CONNECTION_POOL_KWARGS": OPTIONS})
@@ -41,7 +41,7 @@ class Limiter:
         """Take a turn out of a rate.
 
         Raises:
-            UNREACHABLE: nothing was counted, or it is not known.
+            UNREACHABLE: the request was not counted, or its result is unknown.
         """
         interval = rate.seconds / rate.requests
         async with asyncio.timeout(_PATIENCE):

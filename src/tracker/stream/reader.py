@@ -1,4 +1,4 @@
-"""A writer's end of the stream: its own backlog, what dead peers left, what is new."""
+"""A writer's end of the stream: its own backlog, the entries of dead peers, new entries."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ GROUP = b"writers"
 PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
 
-_PAGE = 1000  # entries of one call: more would hold up the edges' calls for milliseconds
-_ENOUGH_BYTES = 8 << 20  # of records, after which no more is read at once: hostile ones have 30 KB each
+_PAGE = 1000  # entries of one call: more would delay the edges' calls by milliseconds
+_ENOUGH_BYTES = 8 << 20  # of records that end a read: hostile ones have 30 KB each
 _CONSUMER, _NEW = b"writer-", b">"
 _ACKNOWLEDGE = Script(ledger_scripts.script("acknowledge.lua").encode())
 
@@ -45,17 +45,17 @@ class Delivery(NamedTuple):
 
 
 def _delivery(id_: bytes, flat: list[bytes] | None) -> Delivery:
-    """An entry as the server tells it; without fields where it has been deleted since it was read first."""
-    words = iter(flat or ())
-    return fast(Delivery, (id_, dict(zip(words, words, strict=True))))
+    """An entry as the server sends it. It has no fields if it was deleted after it was read first."""
+    parts = iter(flat or ())
+    return fast(Delivery, (id_, dict(zip(parts, parts, strict=True))))
 
 
 class Reader:
-    """A writer's end of one partition: reads, takes over, acknowledges, buries."""
+    """A writer's end of one partition."""
 
     def __init__(self, url: str, slot: int, partition: int = 0) -> None:
-        # Not repeated by the client: a read whose reply was lost has moved entries into the backlog, and
-        # whoever reads on from there would leave them behind.
+        # The client must not repeat a read. A read whose reply was lost has moved entries into the backlog,
+        # and the next read would leave them behind.
         self._client = open_client(
             url,
             health_check_interval=30,
@@ -63,7 +63,7 @@ class Reader:
             socket_connect_timeout=PATIENCE_SECONDS,
             socket_timeout=PATIENCE_SECONDS,
         )
-        self._connection = Connection(url)  # for what is done to every click
+        self._connection = Connection(url)  # for the calls of every click
         self._stream = keys.clicks(partition)
         self._dead = keys.dead(partition)
         self._slots = keys.writer_prefix(partition)
@@ -71,7 +71,7 @@ class Reader:
         self._consumer = _CONSUMER + b"%d" % slot
         self._token = secrets.token_hex(8)
         self._first_arguments = ledger_scripts.first_arguments(partition)
-        self._bury = self._client.register_script(ledger_scripts.script("bury.lua"))
+        self._dead_letter = self._client.register_script(ledger_scripts.script("dead_letter.lua"))
         self._take_over = self._client.register_script(
             files(__package__).joinpath("lua", "take_over.lua").read_text()
         )
@@ -84,9 +84,9 @@ class Reader:
         await self._client.aclose()
 
     async def hold_slot(self, seconds: float) -> bool:
-        """Take or keep this writer's slot for some seconds; False while somebody else has it.
+        """Take or keep this writer's slot for some seconds. False while another writer has it.
 
-        A server that is full counts as a slot held: who else is to make room?
+        If the server is out of memory, we assume that we hold the slot, so that the writer goes on draining.
         """
         millis = int(seconds * 1000)
         try:
@@ -100,7 +100,7 @@ class Reader:
         await self._client.eval(_RELEASE, 1, self._slot, self._token)
 
     async def create_group(self) -> None:
-        """Create the group at the stream's beginning, so that what came before it is read too."""
+        """Create the group at the stream's beginning, so that earlier entries are read too."""
         try:
             await self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
@@ -108,13 +108,13 @@ class Reader:
                 raise
 
     async def backlog(self, count: int, after: bytes = b"0") -> list[Delivery]:
-        """Entries delivered to this consumer's earlier life and not acknowledged, after an id."""
+        """Entries after an id that an earlier run of this writer read and did not acknowledge."""
         return await self._read(count, after)
 
     async def abandoned(self, count: int, free_seconds: float, any_seconds: float) -> list[Delivery]:
-        """Take over entries that have been left unacknowledged for so long.
+        """Take over entries that were read and not acknowledged for some time.
 
-        `free_seconds` is for those of consumers whose slot nobody holds, `any_seconds` for all.
+        That time is `free_seconds` for writers whose slot is free, and `any_seconds` for all writers.
         """
         arguments = (GROUP, self._consumer, _CONSUMER, self._slots, min(count, _PAGE))
         times = (int(seconds * 1000) for seconds in (free_seconds, any_seconds))
@@ -122,7 +122,7 @@ class Reader:
         return [_delivery(id_, flat) for id_, flat in reply]
 
     async def new(self, count: int, block_seconds: float | None) -> list[Delivery]:
-        """Entries nobody has read; waits up to `block_seconds` for the first one (None: does not wait)."""
+        """New entries. Waits up to `block_seconds` for the first one (None: does not wait)."""
         return await self._read(count, _NEW, None if block_seconds is None else int(block_seconds * 1000))
 
     async def _read(self, count: int, after: bytes, block: int | None = None) -> list[Delivery]:
@@ -138,12 +138,12 @@ class Reader:
         return read
 
     async def _read_page(self, count: int, after: bytes, block: int | None) -> list[Delivery]:
-        words: list[Argument] = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", count]
+        command: list[Argument] = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", count]
         if block is not None:
-            words += (b"BLOCK", block)
+            command += (b"BLOCK", block)
         patience = PATIENCE_SECONDS + (block or 0) / 1000
         async with self._connected() as connection:
-            (reply,) = await connection.ask([[*words, b"STREAMS", self._stream, after]], patience)
+            (reply,) = await connection.ask([[*command, b"STREAMS", self._stream, after]], patience)
         return [_delivery(id_, flat) for id_, flat in reply[0][1]] if reply else []
 
     @asynccontextmanager
@@ -155,15 +155,15 @@ class Reader:
                     await connection.open()
             yield connection
         except BaseException:
-            await connection.close()  # the reply still to come must not be taken for another call's
+            await connection.close()  # a late reply must not be taken for another call's
             raise
 
     async def acknowledge(
         self, deliveries: Iterable[Delivery], duplicates: AbstractSet[int] = frozenset()
     ) -> None:
-        """Take stored entries off the stream. Done twice, it changes nothing.
+        """Remove stored entries from the stream. Done twice, it changes nothing.
 
-        `duplicates` are the numbers of those whose click another entry has brought into the table.
+        `duplicates`: the numbers of entries whose click was stored through another entry.
         """
         deliveries = iter(deliveries)
         while page := list(islice(deliveries, _PAGE)):
@@ -184,23 +184,20 @@ class Reader:
         async with self._connected() as connection:
             await connection.run(_ACKNOWLEDGE, arguments, PATIENCE_SECONDS)
 
-    async def bury(self, delivery: Delivery, reason: str) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Move an entry that cannot be stored to the dead-letter stream, with the reason.
 
         Raises:
-            RedisError: it could not be moved, and stays where it was.
+            RedisError: it was not moved, and stays where it was.
         """
-        await self._bury(
+        await self._dead_letter(
             [self._stream, self._dead],
             [*self._first_arguments, GROUP, delivery.id, reason, ledger_scripts.minute_of(delivery.fields)],
         )
 
     async def waiting(self) -> int:
-        """Entries on the stream: recorded and not yet stored."""
+        """The number of entries on the stream: recorded, not stored yet."""
         return int(await self._client.xlen(self._stream))
-
-    async def dead(self) -> list[Delivery]:
-        return [Delivery(id_, fields) for id_, fields in await self._client.xrange(self._dead)]
 
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
@@ -209,9 +206,9 @@ _RELEASE = _IF_MINE + "return redis.call('DEL', KEYS[1])"
 
 
 def is_missing_group(error: Exception) -> bool:
-    """Whether the stream or its group has gone (a flush, a fresh server): create_group mends it."""
+    """Whether the stream or its group is missing (a flush, a new server). create_group repairs it."""
     return isinstance(error, ResponseError | RefusedError) and "NOGROUP" in str(error)
 
 
 UNREACHABLE: tuple[type[Exception], ...] = (RedisError, RefusedError, OSError, TimeoutError)
-"""What reading raises while the stream is down, starting or refusing: worth waiting for."""
+"""Errors of a stream server that is down, starting or refusing: worth waiting for."""

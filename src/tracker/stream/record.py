@@ -1,4 +1,4 @@
-"""What stands on the stream: one entry a click, `encode` next to `decode`."""
+"""The entries of the stream, one a click: `encode` next to `decode`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tracker.domain.model import (
 )
 
 VERSION = b"\x01"
-"""First byte of a record; a writer reads this one and the one before."""
+"""The first byte of a record. A writer reads this version and the previous one."""
 ANSWER_BYTES = 17
-"""Length of what the script answers about one click, and stores beside its record."""
+"""Length of the script's answer for one click, which it stores beside the record."""
 
 UNKNOWN_LIVE = b"4"
-"""The outcome's number of a live click whose visitor there was no room to remember."""
+"""The outcome's number of a live click without room to remember its visitor."""
 
 _MEANINGS = {  # of the outcomes' numbers, see record_clicks.lua: place in Outcomes, is_late, is_unknown
     ord("0"): (0, False, False),
@@ -50,7 +50,7 @@ OUTCOME_PLACES = bytes(_MEANINGS.get(number, (number,))[0] for number in range(2
 _NO_HASH = bytes(16)
 _HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quotation mark
 _STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
-_LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, beyond which Python and Postgres part ways
+_LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, the last one of Python's dates
 _CONTROL = struct.Struct(">cIQ16s")
 _FORMER = struct.Struct(">cIQ")
 _BINARY_HASH_AT = slice(_CONTROL.size - 16, _CONTROL.size)  # in a control
@@ -63,26 +63,24 @@ _MASK = (1 << 64) - 1
 _OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 
 Entry = tuple[bytes, bytes]
-"""A click on its way to the stream: what the script needs to know of it, and its record."""
+"""A click on its way to the stream: its control for the script, and its record."""
 
 
-class Undecodable(ValueError):  # noqa: N818 - says what the entry is
-    """An entry of the stream that is no click; the message says why."""
+class Undecodable(ValueError):  # noqa: N818 - describes the entry
+    """An entry of the stream that cannot be read. The message says why."""
 
 
 class Decision(NamedTuple):
-    """What the stream decided of one click."""
+    """The stream's decision on one click."""
 
     outcome: int  # place in Outcomes
     first_hash: str | None  # of the visitor's first click in the window
-    is_late: bool = False  # the click came out of a spool: it had been answered with its first outcome
-    is_unknown: bool = (
-        False  # there was no room to remember the visitor: it is answered with its first outcome
-    )
+    is_late: bool = False  # a spooled click, which was answered with its first outcome
+    is_unknown: bool = False  # no room to remember the visitor: the answer is the first outcome
 
 
 def encode(click: Click, outcomes: Outcomes) -> Entry:
-    """The entry of a click. Positional, and mirrored by `decode`: change both, and VERSION, together."""
+    """The entry of a click. It is positional and mirrored by `decode`: change both and VERSION together."""
     unique, duplicate, capped = outcomes
     hash_, affiliate = click.hash, click.affiliate
     record = orjson.dumps(
@@ -94,7 +92,7 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
             affiliate.id,
             affiliate.group_id,
             click.link[:_STORED_OF_LINK],
-            click.visitor[:],  # a plain tuple: orjson takes no other
+            click.visitor[:],  # as a plain tuple: orjson takes no other
             click.device[:],
             click.geo[:],
             [unique[:]] if unique is duplicate is capped else [outcome[:] for outcome in outcomes],
@@ -104,7 +102,7 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
 
 
 def _control(click: Click, outcomes: Outcomes) -> bytes:
-    """What record_clicks.lua needs to know of a click; its head says how that is laid out."""
+    """A click's control for record_clicks.lua, whose head describes its layout."""
     offer = click.offer
     fingerprint = of_offer = click.visitor_key ^ offer.id * _OFFER_SPREAD
     if offer.unique_per_affiliate:
@@ -136,9 +134,9 @@ def _former_places(click: Click, of_offer: int) -> bytes:
 
 @lru_cache(65_536)
 def network_number(ip: str) -> int:
-    """The number that an address' network (IPv4: /24, IPv6: /48) shares with others, 1 to 127; 0 without one.
+    """The number of an address' network (IPv4: /24, IPv6: /48), 1 to 127; 0 without an address.
 
-    IPv6: /48 is the most that one site gets (RFC 6177).
+    Networks share numbers. A site gets at most a /48 of IPv6 (RFC 6177).
     """
     if not ip:
         return 0
@@ -276,7 +274,7 @@ def read_answer(packed: bytes) -> Decision:
 
 
 def millis_of_entry(entry: Entry) -> int:
-    """When the click of an entry was followed, Unix milliseconds."""
+    """The time of an entry's click, in Unix milliseconds."""
     return int.from_bytes(entry[0][_MILLIS_AT])
 
 
@@ -286,6 +284,6 @@ def hash_of_entry(entry: Entry) -> bytes:
 
 
 def hash_of(fields: dict[bytes, bytes]) -> str | None:
-    """The hash of an entry, also of one whose record is damaged elsewhere: its place there is fixed."""
+    """The hash of an entry, which is readable even in a damaged record: its place is fixed."""
     text = fields.get(b"r", b"")[_HASH_AT].decode("ascii", "replace")
     return text if is_click_hash(text) else None

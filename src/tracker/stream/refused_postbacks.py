@@ -1,4 +1,4 @@
-"""Postbacks that edges refused, on their way to the log. They are not durable: old ones make room for new."""
+"""Refused postbacks on their way to the log. The stream is bounded: old ones make room for new ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tracker.stream import keys
 from tracker.stream.client import open_client
 
 KEPT = 2_000
-"""How many wait for a worker, about."""
+"""About how many may wait for a worker."""
 MAX_BYTES = 8_192
-"""Most bytes of a record; one that is longer is left out. So all of them take less than 20 MB."""
+"""Most bytes of a record. A longer one is left out, so that all take less than 20 MB."""
 
 _RECORD = b"r"
 
@@ -35,7 +35,7 @@ class RefusedStream:
         await self._client.aclose()
 
     async def append(self, refused: Iterable[RefusedPostback]) -> None:
-        """Append some more, oldest first."""
+        """Append some, oldest first."""
         async with self._client.pipeline(transaction=False) as pipe:
             for one in refused:
                 record = orjson.dumps(tuple(one))
@@ -44,12 +44,12 @@ class RefusedStream:
             await pipe.execute()
 
     async def oldest(self, count: int) -> list[tuple[bytes, RefusedPostback | None]]:
-        """The oldest that are there, by their ids; None for what cannot be read."""
+        """The oldest entries with their ids; None for entries that cannot be read."""
         entries = await self._client.xrange(keys.REFUSED_POSTBACKS, count=count)
         return [(id_, _decoded(fields.get(_RECORD, b""))) for id_, fields in entries]
 
     async def remove(self, ids: list[bytes]) -> None:
-        """Take off what is logged. Done twice, it changes nothing."""
+        """Remove logged entries. Done twice, it changes nothing."""
         await self._client.xdel(keys.REFUSED_POSTBACKS, *ids)
 
 

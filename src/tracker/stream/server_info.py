@@ -1,4 +1,4 @@
-"""What a stream server says of itself."""
+"""Facts about a stream server: version, clock, and the settings behind its durability."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from tracker.stream.client import open_client
 
 
 class StreamFacts(NamedTuple):
-    """What a stream server says of itself."""
+    """A stream server as it describes itself."""
 
     server: str  # valkey or redis
     version: str
-    durability: str  # always, everysec, no (left to the kernel), memory (no append-only file) or unknown
+    durability: str  # always, everysec, no (left to the kernel), memory (without append-only file), unknown
     policy: str  # maxmemory-policy, or unknown
     maxmemory: int  # bytes; 0 = no limit
     millis: int  # its clock, Unix milliseconds
-    run_id: str  # another at each of its starts
+    run_id: str  # new at each start
 
 
 async def ask(url: str) -> StreamFacts:
-    """Ask a server for its version and the settings that durability rests on.
+    """Read a server's version and the settings behind its durability.
 
     Raises:
-        UNREACHABLE: it cannot be asked.
+        UNREACHABLE: it does not answer.
     """
     async with open_client(url, decode_responses=True) as client:
         server = await client.info("server")
         try:
             config = await client.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
-        except ResponseError:  # a hosted server that keeps its settings to itself
+        except ResponseError:  # a hosted server may hide its settings
             config = {
                 "appendonly": "yes",
                 "appendfsync": "unknown",

@@ -1,4 +1,4 @@
-"""The latest hits that name no known offer or affiliate. They are no clicks: old ones make room for new."""
+"""The latest hits without a known offer or affiliate. The log is bounded: old ones make room for new ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tracker.stream import keys
 from tracker.stream.client import open_client
 
 KEPT = 10_000
-"""How many orphans the log holds, about."""
+"""About how many orphans the log keeps."""
 
 
 class Orphan(NamedTuple):
-    """One hit; every text is cropped."""
+    """One hit with cropped texts."""
 
-    millis: int  # when it came, Unix milliseconds
+    millis: int  # Unix milliseconds
     why: str  # unknown offer, unknown affiliate or unknown link
     requested_link: str
     referrer: str
@@ -30,7 +30,7 @@ class OrphanStream:
         self._client = open_client(url)
 
     async def append(self, orphans: Iterable[Orphan]) -> None:
-        """Log some more, oldest first.
+        """Log some, oldest first.
 
         Raises:
             UNREACHABLE: not all were logged.
@@ -45,7 +45,7 @@ class OrphanStream:
 
 
 async def read(url: str, count: int) -> list[Orphan]:
-    """The last so many orphans of a server, newest first.
+    """The last `count` orphans of a server, newest first.
 
     Raises:
         UNREACHABLE: they cannot be read.

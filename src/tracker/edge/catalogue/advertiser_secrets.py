@@ -1,4 +1,4 @@
-"""Whose postback it is, by the secret that it carries; and texts without any secret in them."""
+"""The advertisers' secrets: finds the advertiser of a secret, and hides secrets in texts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import unquote
 from tracker.domain.normalise import trim
 
 HIDDEN = "(secret)"
-"""What stands in place of a secret."""
+"""Replaces a secret in a text."""
 
 _MINTED = re.compile(r"trs_[^\s\"'<>&,;]*", re.IGNORECASE)
 PIECE = re.compile(r"[^\s\"'<>&,;:=?#/\\|()\[\]{}]+")
-"""A word of a text: a secret is one, or several."""
+"""A word of a text. A secret has one or several words."""
 _MOST_DECODED = 5  # times a text may be percent-encoded
 
 
@@ -25,7 +25,7 @@ class _Owner(NamedTuple):
 
 
 class AdvertiserSecrets:
-    """The advertisers' secrets, as SHA-256: how long it takes to look one up tells nothing of any."""
+    """The advertisers' secrets as SHA-256, so that the time of a look-up tells nothing about them."""
 
     def __init__(self) -> None:
         self._digests: dict[int, bytes] = {}
@@ -43,22 +43,22 @@ class AdvertiserSecrets:
             self._digests[id_] = digest
 
     def owner(self, secret: str, millis: int) -> int | None:
-        """The advertiser whose secret it is at a time; None: nobody's, or one that has expired."""
-        found = self._owners.get(_digest(secret))
-        if found is None or (found.expires is not None and found.expires <= millis):
+        """The advertiser of a secret at a time, in Unix milliseconds; None if it is unknown or expired."""
+        owner = self._owners.get(_digest(secret))
+        if owner is None or (owner.expires is not None and owner.expires <= millis):
             return None
-        return found.advertiser_id
+        return owner.advertiser_id
 
     def owner_ever(self, secret: str) -> int | None:
-        """The advertiser whose secret it is or was."""
+        """The advertiser who has or had a secret."""
         digest = _digest(secret)
-        found = self._owners.get(digest)
-        return found.advertiser_id if found else self._past.get(digest)
+        owner = self._owners.get(digest)
+        return owner.advertiser_id if owner else self._past.get(digest)
 
     def hide(self, text: str) -> str:
-        """A text without secrets: those that an advertiser has or had, and all that look like ours.
+        """A text without secrets: without those that an advertiser has or had, and those in our format.
 
-        A text that has one only once it is percent-decoded is hidden whole.
+        A text with a percent-encoded secret is hidden whole.
         """
         plain = text
         for _ in range(_MOST_DECODED):

@@ -1,4 +1,4 @@
-"""Block lists: sources, subs and addresses that an offer, an affiliate or the network does not want."""
+"""Block lists: unwanted sources, subs and addresses of an offer, an affiliate or the network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class _Place(NamedTuple):
 
 
 class _Unwanted:
-    """What is blocked in one place."""
+    """The blocked values of one offer, affiliate or pair."""
 
     def __init__(self) -> None:
-        self.sources: Counter[str] = Counter()  # how many rows say so: two may say the same
+        self.sources: Counter[str] = Counter()  # by number of rows: two rows may have the same value
         self.subs: Counter[tuple[int, str]] = Counter()
         self.networks = Networks()
 
@@ -58,7 +58,7 @@ class BlockList:
         """Replace one row; None removes it.
 
         Raises:
-            ValueError: an address that is none; nothing of that row is left.
+            ValueError: a malformed address; nothing of that row is left.
         """
         old = self._rows.pop(id_, None)
         if old:
@@ -77,11 +77,11 @@ class BlockList:
                 del self._places[place]
 
     def __len__(self) -> int:
-        """In how many places something is blocked: most networks have none."""
+        """The number of offers, affiliates and pairs with blocked values: 0 in most networks."""
         return len(self._places)
 
     def reason(self, click: Click, offer_id: int) -> Reason:
-        """Why an offer does not want a click; NONE where it does."""
+        """The reason why a click is blocked at an offer; NONE if it is not."""
         affiliate_id = click.affiliate.id
         for place in ((offer_id, affiliate_id), (offer_id, 0), (0, affiliate_id), (0, 0)):
             unwanted = self._places.get(place)  # type: ignore[call-overload]

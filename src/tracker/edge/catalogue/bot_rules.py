@@ -1,4 +1,4 @@
-"""The operator's own rules of what a bot is."""
+"""The operator's own rules for bots."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class OperatorBots:
         self._user_agent_again = lru_cache(CACHE_SIZE)(self._by_user_agent)
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
-        """Takes the place of the rule of that id; None removes it.
+        """Replace one rule; None removes it.
 
-        Raises ValueError for a field or value that is none, and then holds no rule of that id.
+        Raises:
+            ValueError: a wrong field or value; no rule has this id now.
         """
         rule = (row["field"], row["value"]) if row is not None else None
         if rule != self._rules.get(id_):
@@ -32,10 +33,10 @@ class OperatorBots:
         self.is_empty = not self._rules
 
     def reason(self, user_agent: str, ip: str) -> str | None:
-        """Which rule calls the visitor a bot; None = none does.
+        """The rule by which the visitor is a bot; None for people.
 
-        humans.txt wins over a part of a User-Agent, but not over a network: bots that dress as people are
-        what those are for. `ip`: "" or in the form that edge.read.client_address.plain_address gives.
+        humans.txt wins over a part of a User-Agent. It does not win over a network: networks are for bots
+        with the User-Agents of people. `ip`: "", or as edge.read.client_address.plain_address returns it.
         """
         if self._networks and (network := self._networks.find(ip)):
             return f"operator: network {network}"
@@ -66,6 +67,6 @@ class OperatorBots:
         if field == "ip":
             self._networks.discard(value)
         elif field == "user_agent":
-            parts = [text for of, text in self._rules.values() if of == field]  # another may hold the same
+            parts = [text for of, text in self._rules.values() if of == field]  # others may be the same
             self._parts = {text.lower(): text for text in parts}
             self._user_agent_again.cache_clear()

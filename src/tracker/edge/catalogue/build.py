@@ -1,7 +1,7 @@
-"""Turns rows of the catalogue into the objects that clicks are decided by.
+"""Turns rows of the catalogue into the objects of the hot path.
 
-A part that is wrong is left out and complained of, so that the rest serves; but where leaving it out would
-send clicks that the operator did not want, the whole offer is refused (Offer.problem).
+A wrong part is left out and reported, and the rest serves. If leaving it out would send clicks where the
+operator does not want them, the whole offer is refused instead (Offer.problem).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def terms(row: Row, complain: Complain) -> Terms:
 
 
 def fallback(row: Row, complain: Complain) -> Fallback | None:
-    """Of a row with fallback_url and fallback_offer_id; None where it has neither."""
+    """The fallback of a row with fallback_url and fallback_offer_id; None if it has neither."""
     if row["fallback_url"]:
         try:
             template = macros.compile(row["fallback_url"])
@@ -99,16 +99,16 @@ def offer(row: Row, complain: Complain) -> Offer:
 def _former_uniqueness(row: Row) -> tuple[FormerUniqueness, ...]:
     return tuple(
         FormerUniqueness(former["window"], former["scope"] == "offer_affiliate", former["until"])
-        for former in row.get("former_uniqueness", ())  # a snapshot may be from before there was any
+        for former in row.get("former_uniqueness", ())  # an old snapshot has none
     )
 
 
 def _problem(row: Row) -> str:
-    """Why an offer cannot be served as saved: what would send clicks where they are not wanted."""
+    """The reason why an offer is refused as a whole: clicks would go where they are not wanted."""
     try:
         ZoneInfo(row["time_zone"])
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        return f"{row['time_zone'][:100]!r} is no time zone: give one like Europe/Berlin"
+        return f"{row['time_zone'][:100]!r} is not a time zone: give one like Europe/Berlin"
     try:
         _, unique = rules.compile(row["targeting"], row["time_zone"])
     except rules.RuleError as error:
@@ -149,7 +149,7 @@ def _caps(rows: Sequence[Row]) -> tuple[Cap, ...]:
             row["counts"] == "uniques",
             Period(row["period"]),
             row["amount"],
-            row.get("series", 0),  # a snapshot may be from before there were any
+            row.get("series", 0),  # an old snapshot has none
         )
         for row in rows
     )

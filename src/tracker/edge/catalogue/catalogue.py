@@ -1,7 +1,7 @@
-"""The offer catalogue in an edge's memory: immutable objects, replaced one by one.
+"""The catalogue in an edge's memory: immutable objects, replaced one by one.
 
-Rows come from app (Postgres, or the snapshot on local disk); what cannot be used is left out, `problems` says
-why, and the rest serves.
+Rows come from Postgres or from the snapshot on local disk. Unusable objects are left out, `problems` has the
+reasons, and the rest serves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tracker.edge.catalogue.tracking_hosts import TrackingHosts
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 20  # objects; offers with rules hold clicks up for about 0.2 ms each
+_AT_ONCE = 20  # objects; each offer with rules delays clicks by about 0.2 ms
 
 _Put = Callable[[str, Row | None], None]
 
@@ -61,7 +61,7 @@ class Catalogue:
         self._held: dict[str, set[str]] = {table: set() for table in self._puts}
 
     def put(self, table: str, key: str, row: Row | None) -> None:
-        """Replace one object; None removes it. One that cannot be used is left out."""
+        """Replace one object; None removes it. An unusable one is left out."""
         self.problems.pop((table, key), None)
         (self._held[table].discard if row is None else self._held[table].add)(key)
         try:
@@ -73,7 +73,7 @@ class Catalogue:
             self._puts[table](key, None)
 
     async def put_some(self, table: str, objects: Iterable[tuple[str, Row | None]]) -> None:
-        """Replace objects of a table, a few at a time: clicks go first."""
+        """Replace objects of a table, a few at a time, so that clicks do not wait."""
         for number, (key, row) in enumerate(objects, 1):
             self.put(table, key, row)
             if number % _AT_ONCE == 0:
@@ -109,7 +109,7 @@ class Catalogue:
             self.fallback = build.fallback(row, lambda why: self._complain("network", key, why))
 
     def orphan_location(self) -> str:
-        """Where the network sends hits that name no offer or affiliate, all macros empty; "" = nowhere."""
+        """The Location of hits without a known offer or affiliate, all macros empty; "" without one."""
         if self.fallback is None:
             return ""
         url = self.fallback.url
@@ -118,7 +118,7 @@ class Catalogue:
         return "".join(url.template[::2]) if url else ""
 
     async def load(self, secret: bytes, chunks: AsyncIterator[Chunk]) -> None:
-        """Take a whole catalogue, chunk by chunk, and drop what is not in it."""
+        """Load a whole catalogue, chunk by chunk, and remove objects that are not in it."""
         self.visitor_secret = secret  # first: a click may come between two chunks
         gone = {table: held.copy() for table, held in self._held.items()}
         async for table, chunk in chunks:
@@ -130,7 +130,7 @@ class Catalogue:
         self.loaded.set()
 
     async def restore(self, snapshot: Path) -> bool:
-        """Load a snapshot; False where there is none that can be read."""
+        """Load a snapshot. False if it is missing or cannot be read."""
         try:
             head, *lines = (await asyncio.to_thread(snapshot.read_bytes)).splitlines()
             await self.load(bytes.fromhex(orjson.loads(head)["visitor_secret"]), parsed(lines))

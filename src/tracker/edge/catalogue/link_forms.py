@@ -1,8 +1,8 @@
 """Other trackers' links as data, so that live ads go on working after a move.
 
-A form is a host (or any), a path and what it means. The path is fixed, as in /aff_c, or has whole segments
-that say something: /c/{offer_id}/{affiliate_id}. Names in the query are theirs or ours. What the path says
-goes before the form's constants, and those before the query: no visitor changes what is fixed.
+A form is a host (or any host), a path, and the meaning of both path and query. The path is fixed, as in
+/aff_c, or has placeholders for whole segments: /c/{offer_id}/{affiliate_id}. Names in the query are theirs or
+ours. The path wins over the form's constants, and constants win over the query: visitors cannot change them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from tracker.domain.model import Link
 from tracker.edge.catalogue.tracking_hosts import plain_host
-from tracker.edge.read.link import MAX_VALUE, NAMES, PLACES, LinkForm
+from tracker.edge.http.request import Request
+from tracker.edge.read.link import MAX_VALUE, NAMES, PLACES, LinkForm, is_tracking_path, read_link
 from tracker.edge.read.text import crop
 
 MAX_SEGMENTS = 8
@@ -27,25 +29,25 @@ _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _ONLY_IN_QUERY = {"url", "test"}
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _ANY_HOST = ""
-_OPEN = "{}"  # a segment that says something, in the key of a path
+_OPEN = "{}"  # a placeholder's segment in the key of a path
 
 _Shape = tuple[int, ...]
-"""Which segments of a path say something."""
+"""The numbers of a path's segments with placeholders."""
 
 
 class LinkForms:
-    """Finds the form of a path by look-ups, however many forms there are."""
+    """Finds the form of a path by a few look-ups, however many forms there are."""
 
     def __init__(self) -> None:
         self._places: dict[int, tuple[str, str]] = {}  # (key, host) of each form by its id
         self._forms: dict[str, dict[str, LinkForm]] = {}  # by key, then host
-        self._shapes: dict[int, list[_Shape]] = {}  # by number of slashes; one stays when its last form goes
+        self._shapes: dict[int, list[_Shape]] = {}  # by number of slashes; kept when its last form is removed
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
         """Replace one form by its row of link_form; None removes it.
 
         Raises:
-            ValueError: the row is wrong, in the way that the text says; no form has this id now.
+            ValueError: the row is wrong, as the text says; no form has this id now.
         """
         self._remove(id_)
         if row is not None:
@@ -57,7 +59,7 @@ class LinkForms:
         shapes = self._shapes.setdefault(key.count("/"), [])
         if shape and shape not in shapes:
             shapes.append(shape)
-            shapes.sort(key=lambda shape: (len(shape), shape))  # the more is fixed, the earlier it is tried
+            shapes.sort(key=lambda shape: (len(shape), shape))  # more fixed segments are tried earlier
         self._forms.setdefault(key, {})[form.host] = form
 
     def _remove(self, id_: int) -> None:
@@ -69,11 +71,16 @@ class LinkForms:
                 del self._forms[key]
 
     def claims(self, path: str) -> bool:
-        """Whether a form of some host has this path, percent-decoded. Never one of the edge's own paths."""
+        """Whether a form of any host has this path, percent-decoded. The edge's own paths never match."""
         return any(key in self._forms for key in self._keys(path))
 
+    def read(self, request: Request, host: str) -> Link:
+        """Read the link of a request to a host: one of ours, or in the form of its path."""
+        path = request.path
+        return read_link(path, request.query, None if is_tracking_path(path) else self.find(host, path))
+
     def find(self, host: str, path: str) -> LinkForm | None:
-        """The form of a link: of its host before one of any host, then that with more fixed segments."""
+        """The form of a link. A form of its host wins, then the form with more fixed segments."""
         host = plain_host(host)
         of_any_host = None
         for key in self._keys(path):
@@ -85,7 +92,7 @@ class LinkForms:
         return of_any_host
 
     def _keys(self, path: str) -> Iterator[str]:
-        """The keys that forms of this path may be under; without its end, a slash makes no difference."""
+        """The possible keys of a path's forms. A slash at its end makes no difference."""
         path = path.removesuffix("/")
         yield path
         shapes = self._shapes.get(path.count("/"))
@@ -106,12 +113,12 @@ def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:
     """
     key, segments = _path(row["path"])
     constants = _constants(row["constants"])
-    said_in_path = {place for _, place in segments}
-    places = _names(_parameters(row["parameters"]), frozenset(said_in_path | constants.keys()))
+    in_path = {place for _, place in segments}
+    places = _names(_parameters(row["parameters"]), frozenset(in_path | constants.keys()))
     for name in ("offer_id", "affiliate_id"):
-        if PLACES[name] not in {*said_in_path, *constants, *places.values()}:
+        if PLACES[name] not in {*in_path, *constants, *places.values()}:
             raise ValueError(f"it can never give an {name}")
-    rest = tuple((place, text) for place, text in constants.items() if place not in said_in_path)
+    rest = tuple((place, text) for place, text in constants.items() if place not in in_path)
     return key, LinkForm(id_, row["name"], _host(row["host"]), places, rest, segments)
 
 
@@ -120,23 +127,23 @@ def _host(host: str | None) -> str:
         return _ANY_HOST
     plain = plain_host(host)
     if not _HOST.fullmatch(plain):
-        raise ValueError(f"{host!r} is no host")
+        raise ValueError(f"{host!r} is not a host")
     return plain
 
 
-def _path(given: str) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The key of a path, and the place in a link of each segment that says something."""
-    path = unquote(given)  # as requests are compared
-    if not path.startswith("/") or "?" in given or "#" in given or crop(path, _LONGEST_PATH) != path:
-        raise ValueError(f"{given[:_LONGEST_PATH]!r} is no path")
+def _path(raw: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The key of a path, and the place in a link of each placeholder's segment."""
+    path = unquote(raw)  # as requests are compared
+    if not path.startswith("/") or "?" in raw or "#" in raw or crop(path, _LONGEST_PATH) != path:
+        raise ValueError(f"{raw[:_LONGEST_PATH]!r} is not a path")
     parts = path.removesuffix("/").split("/")
     if len(parts) > 1 and parts[1] in _OURS:
-        raise ValueError(f"{given!r} is a path of the edge's own")
+        raise ValueError(f"{raw!r} is a path of the edge's own")
     named = {n: _place(part) for n, part in enumerate(parts) if "{" in part or "}" in part}
     if len(set(named.values())) < len(named):
-        raise ValueError(f"{given!r} says one thing twice")
+        raise ValueError(f"{raw!r} has a placeholder twice")
     if named and len(parts) > MAX_SEGMENTS + 1:
-        raise ValueError(f"{given!r} has more than {MAX_SEGMENTS} segments")
+        raise ValueError(f"{raw!r} has more than {MAX_SEGMENTS} segments")
     key = "/".join(_OPEN if n in named else part for n, part in enumerate(parts))
     return key, tuple(named.items())
 
@@ -153,13 +160,13 @@ def _place(segment: str) -> int:
 def _parameters(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     for theirs, ours in _object("parameters", parameters).items():
         if not theirs or not isinstance(ours, str) or ours not in PLACES:
-            raise ValueError(f"parameter {theirs!r}: {ours!r} is none of {', '.join(NAMES)}")
+            raise ValueError(f"parameter {theirs!r}: {ours!r} is not one of {', '.join(NAMES)}")
     return tuple(sorted(parameters.items()))
 
 
 @lru_cache(1024)  # thousands of fixed paths mean the same
 def _names(parameters: tuple[tuple[str, str], ...], fixed: frozenset[int]) -> Mapping[str, int]:
-    """Every name that the query may use to the place it is for."""
+    """The place of every name that the query may use."""
     names = PLACES | {theirs: PLACES[ours] for theirs, ours in parameters}
     return {name: place for name, place in names.items() if place not in fixed}
 
@@ -168,7 +175,7 @@ def _constants(constants: Mapping[str, Any]) -> dict[int, str]:
     texts = {}
     for name, value in _object("constants", constants).items():
         if name not in PLACES or name in _ONLY_IN_QUERY:
-            raise ValueError(f"constant {name!r} is none of {', '.join(NAMES[:-2])}")
+            raise ValueError(f"constant {name!r} is not one of {', '.join(NAMES[:-2])}")
         texts[PLACES[name]] = _constant(name, value)
     return texts
 
@@ -176,7 +183,7 @@ def _constants(constants: Mapping[str, Any]) -> dict[int, str]:
 def _constant(name: str, value: Any) -> str:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
     if NAMES[PLACES[name]] in _IDS and not _ID.fullmatch(text):
-        raise ValueError(f"constant {name}: {value!r} is no id")
+        raise ValueError(f"constant {name}: {value!r} is not an id")
     if str(value) != text or crop(text, MAX_VALUE) != text:
         raise ValueError(f"constant {name}: needs text of at most {MAX_VALUE} characters")
     return text
@@ -184,5 +191,5 @@ def _constant(name: str, value: Any) -> str:
 
 def _object(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: {value!r} is no object")
+        raise ValueError(f"{name}: {value!r} is not an object")
     return value

@@ -1,4 +1,4 @@
-"""A set of IP networks that is asked for every click."""
+"""A set of IP networks with look-ups cheap enough for every click."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _V6_BITS = 128
 _MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 
 _Prefixes = dict[int, dict[int, int]]
-"""Host bits → network without its host bits → how often it was added; fewest host bits first."""
+"""Host bits → network without its host bits → number of additions; fewest host bits first."""
 
 
 class Networks:
     """IPv4 and IPv6 networks, each counted as often as it was added.
 
-    One dict look-up for each prefix length in use, so a set of 100,000 costs what a set of ten does.
+    A search takes one dict look-up for each prefix length in use: 100,000 networks cost as much as ten.
     """
 
     def __init__(self) -> None:
@@ -27,9 +27,10 @@ class Networks:
         return bool(self._v4 or self._v6)
 
     def add(self, cidr: str) -> None:
-        """Adds an address or CIDR (RFC 4632, RFC 4291), whose host bits may be set.
+        """Add an address or CIDR (RFC 4632, RFC 4291), whose host bits may be set.
 
-        Raises ValueError for anything else.
+        Raises:
+            ValueError: it is neither.
         """
         prefixes, host_bits, prefix = self._place(cidr)
         if host_bits not in prefixes:
@@ -39,7 +40,11 @@ class Networks:
         counts[prefix] = counts.get(prefix, 0) + 1
 
     def discard(self, cidr: str) -> None:
-        """Takes one addition back; nothing where there was none. Raises ValueError as add() does."""
+        """Take one addition back, if there was one.
+
+        Raises:
+            ValueError: it is neither an address nor a CIDR.
+        """
         prefixes, host_bits, prefix = self._place(cidr)
         counts = prefixes.get(host_bits, {})
         left = counts.pop(prefix, 0) - 1
@@ -49,9 +54,9 @@ class Networks:
             del prefixes[host_bits]
 
     def find(self, ip: str) -> str | None:
-        """The narrowest network that holds the address, as CIDR; None where none does or `ip` is "".
+        """The narrowest network with the address, as CIDR; None without one, or if `ip` is "".
 
-        `ip`: "" or in the form that edge.read.client_address.plain_address gives.
+        `ip`: "", or as edge.read.client_address.plain_address returns it.
         """
         if not ip:
             return None
@@ -79,11 +84,11 @@ def _network(cidr: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(cidr, strict=False)
     except ValueError:
-        raise ValueError(f"no IP address or CIDR: {cidr[:60]!r}") from None
+        raise ValueError(f"not an IP address or CIDR: {cidr[:60]!r}") from None
     if isinstance(network, IPv4Network):
         return network
     if network.network_address.scope_id:
-        raise ValueError(f"an address with a zone is no network: {cidr[:60]!r}")
+        raise ValueError(f"an address with a zone is not a network: {cidr[:60]!r}")
     if network.subnet_of(_MAPPED):
         mapped = int(network.network_address) & 0xFFFF_FFFF
         return IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
@@ -91,6 +96,6 @@ def _network(cidr: str) -> IPv4Network | IPv6Network:
 
 
 def _sort(prefixes: _Prefixes) -> None:
-    """Puts the narrowest networks first, in place."""
+    """Put the narrowest networks first, in place."""
     for host_bits in sorted(prefixes):
         prefixes[host_bits] = prefixes.pop(host_bits)

@@ -14,14 +14,14 @@ from tracker.edge.catalogue.build import Row
 logger = logging.getLogger(__name__)
 
 Chunk = tuple[str, list[tuple[str, Row]]]
-"""A table's name and some hundred of its objects by their keys, as store.catalogue.read tells them."""
+"""A table's name and some hundred of its objects by their keys, as store.catalogue.read returns them."""
 
 
 async def keep(snapshot: Path, secret: bytes, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
-    """Pass a catalogue on, and leave behind the snapshot that an edge starts from while Postgres is down.
+    """Pass a catalogue on, and write the snapshot that an edge starts from while Postgres is down.
 
-    The file is replaced when the last row has passed, so it is whole or the one before. A disk that cannot
-    take it costs the snapshot, not the catalogue.
+    The file is replaced after the last row, so it is always whole. If the disk fails, the snapshot is lost
+    and the catalogue is not.
     """
     lines = [orjson.dumps({"visitor_secret": secret.hex()})]
     async for table, chunk in chunks:

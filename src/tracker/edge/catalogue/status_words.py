@@ -1,4 +1,4 @@
-"""Words for a status that the operator has given a meaning; which one, the conversion writer decides."""
+"""Status words that the operator has mapped. The conversion writer applies their meaning."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class StatusWords:
     def __init__(self) -> None:
         self._words: dict[int, tuple[int | None, str]] = {}  # by the row's id: the advertiser's id, the word
         self._known: Counter[tuple[int | None, str]] = Counter()
-        self._anybodys: Counter[str] = Counter()
+        self._of_any: Counter[str] = Counter()
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
         """Replace one word; None removes it."""
         if id_ in self._words:
             old = self._words.pop(id_)
             self._known[old] -= 1
-            self._anybodys[old[1]] -= 1
+            self._of_any[old[1]] -= 1
         if row is not None:
             new = self._words[id_] = row["advertiser_id"], row["word"]
             self._known[new] += 1
-            self._anybodys[new[1]] += 1
+            self._of_any[new[1]] += 1
 
     def knows(self, word: str, advertiser_id: int | None) -> bool:
-        """Whether a word means anything: to this advertiser or, if it is not known who sends it, to any."""
+        """Whether a word has a meaning for an advertiser; without an advertiser, for any of them."""
         if word in DEFAULT_WORDS:
             return True
         if advertiser_id is None:
-            return self._anybodys[word] > 0
+            return self._of_any[word] > 0
         return self._known[advertiser_id, word] > 0 or self._known[None, word] > 0

@@ -1,4 +1,4 @@
-"""The hosts that tracking links are made with."""
+"""The hosts of tracking links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def plain_host(host: str) -> str:
 
 
 class TrackingHosts:
-    """What a TLS proxy is told when it asks whether to get a certificate for a domain."""
+    """Answers a TLS proxy that asks whether to get a certificate for a domain."""
 
     def __init__(self) -> None:
         self._served: set[str] = set()
@@ -26,5 +26,5 @@ class TrackingHosts:
             self._served.add(host)
 
     def serves(self, domain: str) -> bool:
-        """Whether the domain is one of ours; a burned one is, for live ads still lead to it."""
+        """Whether the domain is one of ours. A burned one is: live ads still lead to it."""
         return plain_host(domain) in self._served

@@ -1,8 +1,8 @@
-"""Tells crawlers, link previews, monitors and headless browsers by their User-Agent; and the operator's own.
+"""Recognises crawlers, link previews, monitors and headless browsers by their User-Agent.
 
-The list is crawler-user-agents: 1,500 patterns, renewed monthly, whose tags tell previews, monitors and HTTP
-libraries apart. (crawlerdetect, as long, has no tags: it calls libraries and apps bots too.) ua-parser's Rust
-extractor finds the first pattern that matches in 1 to 6 µs; `re` takes hundreds.
+The list is crawler-user-agents: 1,500 patterns, updated monthly, whose tags separate previews, monitors and
+HTTP libraries. (crawlerdetect is as long and has no tags: it calls libraries and apps bots too.) ua-parser's
+Rust extractor finds the first matching pattern in 1 to 6 µs; `re` takes hundreds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ua_parser_rs import UserAgentExtractor
 CACHE_SIZE = 16_384
 """Distinct User-Agents remembered."""
 MAX_REASON = 80
-"""Longest reason given, in characters."""
+"""Longest reason, in characters."""
 MAX_NAME = 60
 """Longest part of a User-Agent that a reason repeats, in characters."""
 
@@ -26,12 +26,12 @@ NAMELESS = "empty user agent"
 _KINDS = {"social-preview": "link preview", "monitoring": "monitoring", "browser-automation": "headless"}
 _LIBRARY = "http-library"  # people's apps and partners' servers use them
 
-# Patterns of the list that people's phones and browsers match.
+# Patterns of the list that phones and browsers of people match.
 _TOO_WIDE = frozenset(
     {
         r"AP3A\.240617\.008",  # the build of Android 15 on most Oppo, OnePlus and Realme phones
         "Butterfly",  # HTC Butterfly
-        "Chirp|gotosocial",  # "Chirp" is anybody's word; gotosocial is below
+        "Chirp|gotosocial",  # "Chirp" is a common word; gotosocial is below
         r"Code\/1\.",  # an editor, in whose browser a person clicks
         "Expanse",
         "Fever",
@@ -50,12 +50,12 @@ _SOCIAL_SERVERS = (
 )
 _CHAT_SERVERS = "Conduit|Dendrite|matrix-media-repo|Matrix-Media-Repo|Rocket.Chat|Synapse|Tuwunel"
 
-# What the list leaves out, or counts among the libraries; the first group is the name.
+# Bots that the list leaves out or counts as libraries. The first group is the name.
 _OURS = (
     ("headless", r"(?i)\b(headless\w*)"),
     ("link preview", r"\b(Cardyb|kakaotalk-scrap|Guilded Image Caching Service|LarkUrl2Meta)\b"),
     ("link preview", r"^(Pinterest)/0\.\d"),
-    # Servers of the Fediverse and of Matrix look at the links that their people post.
+    # Servers of the Fediverse and of Matrix fetch the links that their users post.
     ("link preview", rf"^({_SOCIAL_SERVERS})(?:[/ (]|$)"),
     ("link preview", rf"^({_CHAT_SERVERS})/\d"),
     (
@@ -66,10 +66,10 @@ _OURS = (
         "link preview",
         r"(?i)\b([\w.-]*(?:unfurl|open-?graph|oembed|embed[ -]php|microlink|peekalink|linkpeek)[\w.-]*)",
     ),
-    # Office asks for a link by itself before it hands it to the browser, which follows it once more.
+    # Office fetches a link itself before it hands it to the browser, which follows it again.
     ("link preview", r"^(Microsoft Office(?: \w+ Discovery|/[\d.]+))"),
     ("link preview", r"^Mozilla/4\.0 \(compatible; (ms-office)"),
-    # Mail gateways look at links before the reader does.
+    # Mail gateways fetch links before the reader does.
     ("link preview", r"(?i)\b(barracuda|mimecast|proofpoint|cloudmark|messagelabs|ironport|fortimail)"),
     (
         "link preview",
@@ -85,13 +85,13 @@ _OURS = (
     ("crawler", r"(?i)([\w.-]*(?:bots?(?:\b|_)|crawl|spider|scrap(?:e|er|ing)?\b)\w*)"),
     ("crawler", r"\b(Google-[A-Z]\w+|DuplexWeb-Google)"),
     ("crawler", r"^([\w.-]*(?i:checker|fetcher|monitor|scanner|scraper|validator))[\w.-]*/"),
-    # Browsers that call themselves compatible say with what they run, and give nobody's address.
+    # Browsers that call themselves compatible name their platform, and do not have an address here.
     ("crawler", r"\(compatible; ?(?:U; ?)?([^;()+]+)[^()]*(?:https?://|mailto:|\w@\w)"),
     ("crawler", r"^Mozilla/5\.0 \(compatible; ?([\w.-]+)/v?[\d.]+[^()]*\)$"),
     ("crawler", r"^Mozilla/5\.0 \(compatible; ?([^;()]+)\)$"),
     ("crawler", r"KHTML, like Gecko; ?(?:compatible; ?)?([^;()]+)"),
     ("crawler", r"\+ ?(https?://[\w.-]+)"),
-    ("crawler", r"(\$\{|\{\{|<\?)"),  # a template nobody filled in, or an attack
+    ("crawler", r"(\$\{|\{\{|<\?)"),  # an unfilled template, or an attack
 )
 
 _NOTHING = " -\"'"
@@ -101,11 +101,11 @@ _EXCEPT = "! "
 _HUMAN = "human"
 
 _Rule = tuple[str, str, None, None, None, None]
-"""A pattern, what is told where it matches, and what ua-parser would want beside."""
+"""A pattern, the result of a match, and further fields of ua-parser."""
 
 
-def _rule(pattern: str, told: str) -> _Rule:
-    return pattern, told, None, None, None, None
+def _rule(pattern: str, result: str) -> _Rule:
+    return pattern, result, None, None, None, None
 
 
 def _people() -> Iterator[_Rule]:
@@ -125,7 +125,7 @@ def _listed() -> Iterator[tuple[str, str]]:
 
 
 def _start(pattern: str) -> str:
-    """Where a name begins, a word begins: "Sonic" is not in "ViewSonic"."""
+    """Names begin at the start of a word: "Sonic" is not in "ViewSonic"."""
     return r"(?-u:\b)" if pattern[0].isalnum() else ""
 
 
@@ -135,23 +135,23 @@ _bots = UserAgentExtractor(_rule(pattern, f"{kind}: $1") for kind, pattern in [*
 
 @lru_cache(CACHE_SIZE)
 def read(user_agent: str) -> str | None:
-    """By which rule a User-Agent is a bot's, such as "crawler: Googlebot"; None = a human's. Never raises."""
+    """The rule by which a User-Agent is a bot, such as "crawler: Googlebot"; else None. Never raises."""
     if not user_agent.strip(_NOTHING):
         return NAMELESS
     user_agent = well_formed(user_agent)
     if is_human(user_agent):
         return None
-    found = _bots.extract(user_agent)
-    return _tidy(found.family) if found else None
+    match = _bots.extract(user_agent)
+    return _tidy(match.family) if match else None
 
 
 def is_human(user_agent: str) -> bool:
-    found = _humans.extract(user_agent)
-    return found is not None and found.family == _HUMAN
+    match = _humans.extract(user_agent)
+    return match is not None and match.family == _HUMAN
 
 
 def well_formed(text: str) -> str:
-    """Without lone surrogates, which the Rust side refuses."""
+    """The text without lone surrogates, which the Rust side refuses."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,9 +1,9 @@
 """Reads a device from a User-Agent and its client hints.
 
-ua-parser's Rust resolver finds the families (about 25 µs for a new string), the `user-agents` classes judge
-from its result whether that is a phone, a tablet, a PC or a bot, and one bounded cache answers repeats.
-A hint that was sent wins over the string it repeats; what a browser has frozen or left out stays unknown:
-nothing is guessed.
+ua-parser's Rust resolver finds the families, which takes about 25 µs for a new string. The `user-agents`
+classes then decide whether it is a phone, a tablet, a PC or a bot. One bounded cache answers repeats.
+A client hint wins over the User-Agent. Values that a browser has frozen or left out stay unknown: nothing is
+guessed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from user_agents.parsers import UserAgent as Judge
 from tracker.domain.model import Device
 
 CACHE_SIZE = 16_384
-"""Distinct (User-Agent, hints) pairs remembered: about 10 MB of usual ones, 100 MB of the longest."""
+"""Distinct (User-Agent, hints) pairs remembered: about 10 MB of usual pairs, 100 MB of the longest."""
 MAX_FIELD = 100
-"""Longest value kept in any field of a Device, in characters."""
+"""Longest value of a Device's field, in characters."""
 
 UNKNOWN = Device("UNK", "UNK", "", "", "", "", "", "")
-"""What nothing is known about."""
+"""A device without any known field."""
 
 _HINTED_OS = {
     "Android": "Android",
@@ -44,7 +44,7 @@ _COARSE_OS = frozenset(_HINTED_OS.values()) | {""}  # a distribution or Fire OS 
 _OS_NAMES = {"Other": "", "ATV OS X": "tvOS", "WatchOS": "watchOS", "Web0S": "webOS"}
 _TV_OS = frozenset({"Android", "Linux", "Tizen", "webOS"})
 
-# What Sec-CH-UA-Platform-Version means on Windows, by its first number:
+# The meaning of Sec-CH-UA-Platform-Version on Windows, by its first number:
 # https://learn.microsoft.com/microsoft-edge/web-platform/how-to-detect-win11
 _OLD_WINDOWS = {"0.1": "7", "0.2": "8", "0.3": "8.1"}
 _FIRST_WINDOWS_11 = 13
@@ -64,7 +64,7 @@ _FULL_VERSION_OF = {
     "Samsung Internet": "Samsung Internet",
     "Yandex Browser": "YaBrowser",
 }
-# Apps whose web view ua-parser takes for a bare one.
+# Apps whose web view ua-parser does not recognise.
 _WEB_VIEWS = frozenset({"Chrome Mobile WebView", "Mobile Safari UI/WKWebView"})
 _APPS = {"LinkedInApp": "LinkedIn", "MicroMessenger": "WeChat Browser", "KAKAOTALK": "KakaoTalk"}
 _APP = re.compile(rf"\b({'|'.join(_APPS)})\b\]?[/ ]?([\d.]*)")
@@ -73,7 +73,7 @@ _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
 # Placeholders of ua-parser; "Browser" is the end of "HuaweiBrowser".
 _NO_MODELS = frozenset({"Browser", "Feature Phone", "Smartphone", "Tablet", "iOS-Device"})
 _BRAND_NAMES = {"SonyEricsson": "Sony", "XiaoMi": "Xiaomi"}
-# Makers that ua-parser does not know by some of their models.
+# Makers of models that ua-parser does not know.
 _MAKERS = (
     (re.compile(r"SM-[A-Z]\d"), "Samsung"),
     (re.compile(r"AFT[A-Z]|KF[A-Z]{3}"), "Amazon"),
@@ -83,15 +83,15 @@ _MAKERS = (
     (re.compile(r"CPH\d{4}"), "Oppo"),
 )
 
-# Where Huawei's browsers name the device.
+# Huawei's browsers name the device here.
 _HUAWEI_MODEL = re.compile(r"; HarmonyOS; ([^;()]+)[;)]|; ([^;()]+); HMSCore")
 
-# Chrome's reduced User-Agent names every Android device so, whatever it is; ending in "; wv)" in a web view.
+# Chrome's reduced User-Agent has the same name for all Android devices; in a web view it ends in "; wv)".
 _REDUCED_ANDROID = ("Android 10; K)", "Android 10; K;")
 _ANDROID_NAMED = "Mozilla/5.0 (Linux; Android 10; {}) AppleWebKit/537.36 Chrome/99.0 Mobile Safari/537.36"
-# Every macOS from 10.15 on says one of the first two, in Safari, Chrome and Firefox. 10.16 is 11 or later.
+# Every macOS from 10.15 on sends one of the first two, in Safari, Chrome and Firefox. 10.16 is 11 or later.
 _FROZEN_MACOS = frozenset({"10.15.7", "10.15", "10.16"})
-# Windows 11 says "NT 10.0", too. It came without these two browsers.
+# Windows 11 sends "NT 10.0" too. It does not have these two browsers.
 _WINDOWS_10 = ("Trident/", " Edge/")
 _FROZEN_CHROME_OS = "14541"  # of Chrome's reduced User-Agent
 # WebKit froze the iOS version at these (https://github.com/whatwg/compat/issues/283), Firefox at 18.7 on all.
@@ -100,9 +100,9 @@ _FROZEN_IOS = re.compile(r" OS 18_[67] like ")
 _SAFARI = re.compile(r" Version/((?:18\.[67]|2[6-9]|[3-9]\d)(?:\.\d{1,3})*) ")
 _NAMES_TRUE_IOS = re.compile(r" (?:CriOS|GSA)/")
 
-# Apps that say on which system they run, behind a string that hides it: Meta's, other iPhone apps', Telegram.
+# Apps that name their system behind a string that hides it: Meta's, other apps of iPhones, Telegram.
 _APP_WORDS = ("FBSV/", "; iOS ", "; iPadOS ", "; iPhone OS ", " for iOS/", " Android (", "-Android/")
-_APP_SAYS = re.compile(
+_APP_SYSTEM = re.compile(
     r"(?:FBSN/(?P<system>[^;\]]+);)?FBSV/(?P<meta>\d+[\d.]*)"
     r"|\((?:iPhone|iPad|iPod)[\d,]*; (?:(?:iOS|iPadOS|iPhone OS) )?(?P<ios>\d+[\d._]*)"
     r"| Android \(\d+/(?P<android>\d+[\d.]*);"
@@ -118,7 +118,7 @@ _APP_SYSTEMS = {
 }
 _APP_TYPE = re.compile(r";FBID/(phone|tablet|desktop)")
 
-# Systems that also name one that pages know better, and Android where a TV hides it from them.
+# Systems that also name a better known one, and Android on TVs that hide it.
 _REAL_SYSTEMS = (
     ("HarmonyOS", "HarmonyOS", re.compile(r"HarmonyOS(?: NEXT)?[ /](\d+[\d.]*)")),
     ("OpenHarmony", "HarmonyOS", re.compile(r"OpenHarmony ?(\d+[\d.]*)")),
@@ -132,7 +132,7 @@ _REAL_SYSTEMS = (
 _HARMONY_TYPE = re.compile(r"\((\w+); OpenHarmony", re.ASCII)
 _HARMONY_TYPES = {"Phone": "phone", "Tablet": "tablet", "PC": "desktop", "2in1": "desktop", "TV": "tv"}
 
-# Looked for in the lower-cased string; plain words first, which cost a tenth of a search by pattern.
+# Searched in the lower-cased string. Plain words come first: they cost a tenth of a pattern's search.
 _TV_WORDS = (
     "tv",
     "; aft",
@@ -166,7 +166,7 @@ _ARM = re.compile(r"\barm(?:v\d\w*|_?64|hf)?\b|\baarch64\b")
 _X64_WORDS = ("x64", "wow64", "win64", "amd64", "x86_64", "x86-64")
 _X86_WORDS = ("i386", "i486", "i586", "i686", "x86", "win32")
 
-# Of a pattern: groups that capture nothing, what the first one captures, and alternatives that are names.
+# Parts of a pattern: groups without capture, the first captured group, and alternatives that are names.
 _NESTED = re.compile(r"\(\?:[^()]*\)")
 _CAPTURED = re.compile(r"\(([^()?][^()]*)\)")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 !._-]*")
@@ -180,7 +180,7 @@ _SPIDER = ua_parser.Device("Spider")
 
 
 class _Hints(NamedTuple):
-    """Client hints, without the quotes of structured-field strings (RFC 9651) where they are one."""
+    """Client hints, without the quotes of structured-field strings (RFC 9651)."""
 
     brands: str = ""
     mobile: bool | None = None
@@ -205,7 +205,7 @@ _NO_HINTS = _Hints()
 
 
 class _Judge(Judge):  # type: ignore[misc]
-    """The `user-agents` judgements on a result that is there: its own constructor would parse once more."""
+    """The `user-agents` judgements on a parsed result: its own constructor would parse again."""
 
     def __init__(
         self,
@@ -222,8 +222,8 @@ class _Judge(Judge):  # type: ignore[misc]
         self.mobile = mobile
 
     def _is_android_tablet(self) -> bool:
-        # The rule of user-agents ("no Mobile Safari") takes every app and every older phone for a tablet.
-        # Browsers on tablets leave out "Mobile"; apps do not say, so there only the model decides.
+        # The rule of user-agents ("no Mobile Safari") takes all apps and older phones for tablets.
+        # Browsers on tablets leave out "Mobile". Apps always do, so for them only the model decides.
         if self.mobile is not None:
             return not self.mobile
         if _TABLET_MODEL.search(self.device.model or self.device.family):
@@ -233,10 +233,10 @@ class _Judge(Judge):  # type: ignore[misc]
 
 @lru_cache(CACHE_SIZE)
 def read(user_agent: str, client_hints: str) -> Device:
-    """The device that a User-Agent and the hints tell of; never raises, whatever the strings hold.
+    """Read the device from a User-Agent and client hints. Never raises, even for hostile strings.
 
     `client_hints`: the values of Sec-CH-UA, -Mobile, -Platform, -Platform-Version, -Model, -Arch, -Bitness
-    and -Full-Version-List, in this order, joined by newlines; "" where none was sent.
+    and -Full-Version-List, in this order, joined by newlines; "" if none was sent.
     """
     user_agent = _well_formed(user_agent)
     hints = _Hints.split(client_hints)
@@ -247,9 +247,9 @@ def read(user_agent: str, client_hints: str) -> Device:
     os, os_version = _os(user_agent, hints)
     browser, browser_version = _browser(user_agent, hints)
     lowered = user_agent.lower()
-    family = "Android" if os == "HarmonyOS" else os  # which the rules of user-agents do not know
+    family = "Android" if os == "HarmonyOS" else os  # user-agents does not know HarmonyOS
     judge = _Judge(user_agent, OperatingSystem(family, (), os_version), browser, device, hints.mobile)
-    found = (
+    fields = (
         os or UNKNOWN.os,
         os_version or UNKNOWN.os_version,
         _maker(device, model),
@@ -259,12 +259,12 @@ def read(user_agent: str, client_hints: str) -> Device:
         browser,
         browser_version,
     )
-    return Device._make([intern(value[:MAX_FIELD]) for value in found])
+    return Device._make([intern(value[:MAX_FIELD]) for value in fields])
 
 
 @cache
 def systems() -> frozenset[str]:
-    """The names of operating systems that read() may tell."""
+    """The names of operating systems that read() may return."""
     ours = {*_HINTED_OS.values(), *_APP_SYSTEMS.values(), *(name for _, name, _ in _REAL_SYSTEMS), UNKNOWN.os}
     families = _families(load_lazy_builtins()[1]) | _OTHER_SYSTEMS
     return frozenset({_OS_NAMES.get(family, family) for family in families} | ours) - {""}
@@ -272,70 +272,70 @@ def systems() -> frozenset[str]:
 
 @cache
 def browsers() -> frozenset[str]:
-    """The names of browsers that read() may tell; of bots and programs only those that ua-parser lists."""
+    """The names of browsers that read() may return. Of bots and programs: only those that ua-parser lists."""
     return frozenset({*_families(load_lazy_builtins()[0]), *_HINTED_BROWSERS, *_APPS.values()}) - {"Other"}
 
 
 def _families(matchers: Iterable[Any]) -> set[str]:
-    """What the patterns of ua-parser may find: the names that they set, and those that they capture."""
-    found: set[str] = set()
+    """The families of ua-parser's patterns: the names that they set, and the names that they capture."""
+    names: set[str] = set()
     for matcher in matchers:
         if matcher.family and "$" not in matcher.family:
-            found.add(matcher.family)
+            names.add(matcher.family)
         elif captured := _CAPTURED.search(_NESTED.sub("?", matcher.regex)):
-            found |= {name for name in captured[1].split("|") if _PLAIN.fullmatch(name)}
-    return found
+            names |= {name for name in captured[1].split("|") if _PLAIN.fullmatch(name)}
+    return names
 
 
 def _well_formed(text: str) -> str:
-    """Without lone surrogates, which the Rust side refuses."""
+    """The text without lone surrogates, which the Rust side refuses."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
     parsed = _resolver.os.extract(user_agent) or _NO_OS
-    said = _OS_NAMES.get(parsed.family, parsed.family)
-    if "HbbTV" in user_agent and said not in _TV_OS:
-        said = ""  # ua-parser takes the maker's name for an OS there
-    if named := _real_system(user_agent) or _told_by_app(user_agent, said):
+    family = _OS_NAMES.get(parsed.family, parsed.family)
+    if "HbbTV" in user_agent and family not in _TV_OS:
+        family = ""  # ua-parser takes the maker's name for an OS there
+    if named := _real_system(user_agent) or _named_by_app(user_agent, family):
         return named
     hinted = _HINTED_OS.get(hints.platform, "")
-    os = hinted if hinted and said in _COARSE_OS else said
+    os = hinted if hinted and family in _COARSE_OS else family
     if hinted == os and hints.platform_version:
-        given = hints.platform_version
-        return os, _windows_version(given) if os == "Windows" else _trimmed(given)
-    if os != said or _holds(user_agent, _REDUCED_ANDROID):
+        version = hints.platform_version
+        return os, _windows_version(version) if os == "Windows" else _trimmed(version)
+    if os != family or _holds(user_agent, _REDUCED_ANDROID):
         return os, ""
     return os, _thawed(os, _version(parsed.major, parsed.minor, parsed.patch), user_agent)
 
 
 def _real_system(user_agent: str) -> tuple[str, str] | None:
-    """The system that names another one for compatibility, and its own version, "" where it is not said."""
+    """A system that also names another one for compatibility, with its version or ""."""
     named = ""
     for word, name, pattern in _REAL_SYSTEMS:
         if word in user_agent and named in ("", name):
-            if said := pattern.search(user_agent):
-                return name, _trimmed(said[1])
+            if match := pattern.search(user_agent):
+                return name, _trimmed(match[1])
             named = name
     return (named, "") if named else None
 
 
-def _told_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
-    """The system and version that an app names; None where it names none."""
-    said = _APP_SAYS.search(user_agent) if _holds(user_agent, _APP_WORDS) else None
-    if said is None:
+def _named_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
+    """The system and version that an app names; None if it does not."""
+    match = _APP_SYSTEM.search(user_agent) if _holds(user_agent, _APP_WORDS) else None
+    if match is None:
         return None
-    if said["meta"]:
-        os, version = _APP_SYSTEMS.get(said["system"], system), said["meta"]
-    elif said["ios"]:
-        os, version = "iOS", said["ios"].replace("_", ".")
+    if match["meta"]:
+        os, version = _APP_SYSTEMS.get(match["system"], system), match["meta"]
+    elif match["ios"]:
+        os, version = "iOS", match["ios"].replace("_", ".")
     else:
-        os, version = "Android", said["android"] or said["telegram"]
+        os, version = "Android", match["android"] or match["telegram"]
     return os, _windows_of(version) if os == "Windows" else _trimmed(version)
 
 
 def _thawed(os: str, version: str, user_agent: str) -> str:
-    """What a version that browsers have frozen is known to be; "" where it may be any later one."""
+    """The true version behind one that browsers have frozen; "" if it may be any later one."""
     if os == "iOS" and _FROZEN_IOS.search(user_agent) and not _NAMES_TRUE_IOS.search(user_agent):
         safari = _SAFARI.search(user_agent)
         return _trimmed(safari[1]) if safari else ""
@@ -348,7 +348,7 @@ def _thawed(os: str, version: str, user_agent: str) -> str:
 
 
 def _windows_of(version: str) -> str:
-    """The Windows of a full version such as 10.0.22621: 11 begins with build 22000."""
+    """The Windows version of a full one such as 10.0.22621: 11 begins with build 22000."""
     major, _, rest = version.partition(".")
     build = rest.partition(".")[2].partition(".")[0]
     return "11" if major == "10" and build.isdigit() and int(build) >= _FIRST_BUILD_OF_11 else _trimmed(major)
@@ -370,39 +370,39 @@ def _browser(user_agent: str, hints: _Hints) -> tuple[str, str]:
         return "", ""  # ua-parser's guess for any bare WebKit, such as the PlayStation 4
     if family in _WEB_VIEWS and (app := _APP.search(user_agent)):
         return _APPS[app[1]], _trimmed(app[2])
-    said = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
-    return (family, said) if hints is _NO_HINTS else _hinted_browser(family, said, hints)
+    version = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
+    return (family, version) if hints is _NO_HINTS else _hinted_browser(family, version, hints)
 
 
-def _hinted_browser(family: str, said: str, hints: _Hints) -> tuple[str, str]:
+def _hinted_browser(family: str, version: str, hints: _Hints) -> tuple[str, str]:
     versions: dict[str, str] = dict(_BRAND.findall(hints.full_versions or hints.brands))
     if family in ("Chrome", "Chrome Mobile"):
         for brand in _HINTED_BROWSERS:
             if brand in versions:
                 return brand, _trimmed(versions[brand])
     if hints.full_versions:
-        said = _trimmed(versions.get(_FULL_VERSION_OF.get(family, ""), said))
-    return family, said
+        version = _trimmed(versions.get(_FULL_VERSION_OF.get(family, ""), version))
+    return family, version
 
 
 def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
-    """The device as the hint names it, else the string; ua-parser knows whose model that is."""
-    found = _resolver.de.extract(user_agent) or _NO_DEVICE
-    if found.family == "Spider":
+    """The device by its hint, else by the User-Agent. ua-parser knows the maker of the model."""
+    parsed = _resolver.de.extract(user_agent) or _NO_DEVICE
+    if parsed.family == "Spider":
         return _SPIDER
     if hints.model:
         return _known(hints.model)
     if model := _huawei_model(user_agent):
         known = _known(model)
-        return ua_parser.Device(known.family, _maker(known, model) or found.brand, model)
+        return ua_parser.Device(known.family, _maker(known, model) or parsed.brand, model)
     if _holds(user_agent, _REDUCED_ANDROID):
         return _NO_DEVICE
-    return ua_parser.Device(found.family, found.brand, found.model)
+    return ua_parser.Device(parsed.family, parsed.brand, parsed.model)
 
 
 def _known(model: str) -> ua_parser.Device:
-    found = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
-    return ua_parser.Device(found.family, found.brand, model)
+    parsed = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
+    return ua_parser.Device(parsed.family, parsed.brand, model)
 
 
 def _huawei_model(user_agent: str) -> str:
@@ -426,27 +426,27 @@ def _model(device: ua_parser.Device) -> str:
 def _type(judge: _Judge, lowered: str) -> str:
     if judge.is_bot:
         return "bot"
-    if (told := _told_type(judge.ua_string)) is not None:
-        return told
+    if (type_ := _named_type(judge.ua_string)) is not None:
+        return type_
     if _holds(lowered, _CONSOLE_WORDS):  # before TV: the PlayStation calls itself one
         return "console"
     if _holds(lowered, _TV_WORDS) and _TV.search(lowered):
         return "tv"
     if judge.is_tablet:
         return "tablet"
-    if judge.is_mobile or judge.os.family == "KaiOS":  # user-agents does not know the latter, nor the next
+    if judge.is_mobile or judge.os.family == "KaiOS":  # user-agents does not know KaiOS
         return "phone"
     if judge.os.family == "Tizen" and " mobile " in lowered:
         return "phone"
     return "desktop" if judge.is_pc else ""
 
 
-def _told_type(user_agent: str) -> str | None:
-    """The type that an app or a system tells in so many words; "" for one without a name here, as a car."""
-    if "OpenHarmony" in user_agent and (said := _HARMONY_TYPE.search(user_agent)):
-        return _HARMONY_TYPES.get(said[1], "")
-    said = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None
-    return said[1] if said else None
+def _named_type(user_agent: str) -> str | None:
+    """The type that an app or a system names; "" for a type without a name here, such as a car."""
+    if "OpenHarmony" in user_agent and (match := _HARMONY_TYPE.search(user_agent)):
+        return _HARMONY_TYPES.get(match[1], "")
+    match = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None
+    return match[1] if match else None
 
 
 def _architecture(lowered: str, hints: _Hints) -> str:
@@ -474,7 +474,7 @@ def _version(*parts: str | None) -> str:
 
 
 def _trimmed(version: str) -> str:
-    """Without zeros at its end: a reduced "124.0.0.0" says no more than "124"."""
+    """A version without zeros at its end: a reduced "124.0.0.0" means "124"."""
     while version.endswith(".0"):
         version = version[:-2]
     return version

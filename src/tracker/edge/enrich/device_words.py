@@ -1,4 +1,4 @@
-"""Names of systems, browsers and languages: those that clicks have, and those that match nobody."""
+"""Names of systems, browsers and languages in targeting: those that clicks have, and doubtful ones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tracker.edge.enrich import device
 
 _MOST_NAMED = 5
 _ALMOST = 0.6
-_LONGEST = 50  # characters of a word that is compared and shown
+_LONGEST = 50  # characters of a word that are compared and shown
 
 
 def doubts(targeting: Mapping[str, Any]) -> list[str]:
-    """The names in targeting that clicks may never have, each with the nearest that they have.
+    """The names in targeting that clicks may never have, each with the nearest known name.
 
-    Apps bring names of their own as their browser: these are not known before.
+    Apps have browser names of their own, which are not known in advance.
     """
     names = [
         f"{rule}: {word[:_LONGEST]!r} is not a name that is known here{_hint(rule, word)}"
@@ -28,7 +28,7 @@ def doubts(targeting: Mapping[str, Any]) -> list[str]:
 
 
 def ours(rule: str, word: str) -> str:
-    """The name of a system or a browser that clicks have: "macOS" is Mac OS X, "android" is Android."""
+    """The name that clicks have for a system or browser: "macOS" is Mac OS X, "android" is Android."""
     (alias,) = rules.in_our_words(rule, [word])
     return _known(rule).get(alias.lower(), alias)
 
@@ -51,13 +51,13 @@ def _hardly_asked_for(targeting: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def _known(rule: str) -> Mapping[str, str]:
-    """The words that clicks have, by themselves in lower case."""
+    """The names that clicks have, by their lower case."""
     words: Collection[str] = device.systems() if rule == "os" else device.browsers()
     return {word.lower(): word for word in words}
 
 
 def _hint(rule: str, word: str) -> str:
-    """The nearest known word: its alias, one that it begins with as "Windows 10", or one spelt almost so."""
+    """The nearest known word: an alias, a word at its start as in "Windows 10", or a similar spelling."""
     (alias,) = rules.in_our_words(rule, [word[:_LONGEST]])
     if near_by := normalise.near_word(alias):
         return f": the nearest is {near_by!r}"

@@ -1,8 +1,8 @@
 """Locates addresses in mmdb databases: MaxMind's nested records, DB-IP's, and the flat ones of others.
 
-The C reader's plain `get` costs 4 µs an address, geoip2's models on top of it 11 µs, so the few fields needed
-are picked from the record itself. That reader can only map its file into memory, and a mapped file that
-somebody truncates in place kills the process (SIGBUS): hence every database is mapped from a private copy.
+The C reader's plain `get` costs 4 µs an address, and geoip2's models on top of it 11 µs. So the few needed
+fields are picked from the record itself. The reader maps its file into memory. A mapped file that is
+truncated in place kills the process (SIGBUS), so every database is mapped from a private copy.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import maxminddb
 from tracker.domain.model import Geo
 
 CACHE_SIZE = 65_536
-"""Addresses remembered, and networks."""
+"""Most remembered addresses, and most remembered networks."""
 MAX_FIELD = 100
 """Longest name kept, in characters."""
 
 NOWHERE = Geo(None, None, None, None, "UNK")
-"""Where an unknown address is."""
+"""The location of an unknown address."""
 
 _log = logging.getLogger(__name__)
 _Record = Mapping[str, object]
@@ -41,13 +41,13 @@ class Database(NamedTuple):
     """One configured database, as it is served now."""
 
     path: Path
-    type: str  # as the file names itself, such as GeoLite2-City; "" where it is not served
-    built: datetime | None  # None where it is not served
-    problem: str  # why the file, or its newer version, is not served; "" where all is well
+    type: str  # as the file names itself, such as GeoLite2-City; "" if it is not served
+    built: datetime | None  # None if it is not served
+    problem: str  # why the file, or its newer version, is not served; "" without a problem
 
 
 class _Source:
-    """One file: its reader, and the version of the file it was opened from."""
+    """One file, its reader, and the version that the reader has open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,10 +55,10 @@ class _Source:
         self._reader: maxminddb.Reader | None = None
         self._version: tuple[int, int, int] | None = None
         self._tried = False
-        self._told_damaged = False
+        self._has_warned = False
 
     def open_if_changed(self) -> bool:
-        """Open the file if it is another than last time; on failure what was open goes on serving."""
+        """Open the file if it has changed. On failure the open version goes on serving."""
         version = self._version_on_disk()
         if self._tried and version == self._version:
             return False
@@ -71,22 +71,19 @@ class _Source:
             _log.warning("geo database not read: %s", self.problem)
             return False
         self.problem = ""
-        self._told_damaged = False
+        self._has_warned = False
         return True
 
     def find(self, ip: str) -> tuple[_Record, int]:
-        """What is known of an address, and of how many bits of it."""
+        """The record of an address, and the number of its bits that the record is for."""
         if self._reader is None:
             return _NONE, 0
         try:
             record, bits = self._reader.get_with_prefix_len(ip)
-        except (
-            ValueError,
-            TypeError,
-        ):  # no address (a NUL is a TypeError), or an IPv6 one in a database of IPv4
+        except (ValueError, TypeError):  # not an address, or an IPv6 address in a database of IPv4
             return _NONE, _ALL_BITS
         except maxminddb.InvalidDatabaseError as error:
-            self._tell_damaged(error)
+            self._warn_of_damage(error)
             return _NONE, _ALL_BITS
         return (record if isinstance(record, dict) else _NONE), bits
 
@@ -104,25 +101,25 @@ class _Source:
 
     def _version_on_disk(self) -> tuple[int, int, int] | None:
         with suppress(OSError):
-            found = self.path.stat()
-            return found.st_mtime_ns, found.st_ino, found.st_size
+            status = self.path.stat()
+            return status.st_mtime_ns, status.st_ino, status.st_size
         return None
 
-    def _tell_damaged(self, error: Exception) -> None:
+    def _warn_of_damage(self, error: Exception) -> None:
         self.problem = _with_path(error, self.path)
-        if not self._told_damaged:
+        if not self._has_warned:
             _log.warning("geo database is damaged: %s", self.problem)
-        self._told_damaged = True
+        self._has_warned = True
 
 
 class GeoReader:
-    """Looks addresses up in all databases; the first one that knows a field fills it.
+    """Looks addresses up in all databases. The first database that knows a field fills it.
 
-    What cannot be read is a warning that names the path; the others serve.
+    An unreadable database causes a warning with its path, and the others serve.
     """
 
     locate: Callable[[str], Geo]
-    """Where an address is; never raises, whatever the string holds."""
+    """The location of an address. Never raises, even for hostile strings."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._sources = [_Source(path) for path in paths]
@@ -137,7 +134,7 @@ class GeoReader:
         return tuple(source.describe() for source in self._sources)
 
     def reload_changed(self) -> bool:
-        """Open databases whose file changed; whether any did. Blocks while it copies: call it in a thread."""
+        """Open databases whose file has changed. Returns whether any has. It blocks: call it in a thread."""
         changed = [source.open_if_changed() for source in self._sources]
         if any(changed):
             self._forget()
@@ -153,15 +150,15 @@ class GeoReader:
         self.locate = lru_cache(CACHE_SIZE)(self._locate)
 
     def _locate(self, ip: str) -> Geo:
-        """Most databases know no more of an IPv4 address than of the 256 around it: these are remembered."""
+        """Most databases have one record for the 256 IPv4 addresses of a network, which is remembered."""
         address = ip.removeprefix(_MAPPED_IPV4) if "." in ip else ip
-        networks = self._networks  # these: another thread may have them forgotten meanwhile
+        networks = self._networks  # another thread may replace them meanwhile
         network, _, _ = address.rpartition(".")
         if network in networks:
             return networks[network]
-        found = [source.find(address) for source in self._sources]
-        geo = _put_together([record for record, _ in found if record])
-        if network and max((bits for _, bits in found), default=0) <= _BITS_OF_NETWORK:
+        records = [source.find(address) for source in self._sources]
+        geo = _put_together([record for record, _ in records if record])
+        if network and max((bits for _, bits in records), default=0) <= _BITS_OF_NETWORK:
             if len(networks) >= CACHE_SIZE:
                 networks.clear()
             networks[network] = geo
@@ -171,11 +168,11 @@ class GeoReader:
 def _put_together(records: Sequence[_Record]) -> Geo:
     if not records:
         return NOWHERE
-    found = _read(records[0])
+    fields = _read(records[0])
     for record in records[1:]:
-        found = found.completed_by(_read(record))
-    carrier = found.carrier or (found.isp if found.is_mobile else None) or NOWHERE.mobile_carrier
-    return Geo(found.country, found.region, found.city, found.isp, carrier)
+        fields = fields.completed_by(_read(record))
+    carrier = fields.carrier or (fields.isp if fields.is_mobile else None) or NOWHERE.mobile_carrier
+    return Geo(fields.country, fields.region, fields.city, fields.isp, carrier)
 
 
 def _open_copy(path: Path) -> maxminddb.Reader:
@@ -192,8 +189,8 @@ def _with_path(error: Exception, path: Path) -> str:
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
-class _Found(NamedTuple):
-    """What one record knows."""
+class _Fields(NamedTuple):
+    """The fields of one record."""
 
     country: str | None
     region: str | None
@@ -201,10 +198,10 @@ class _Found(NamedTuple):
     isp: str | None
     carrier: str | None
     is_mobile: bool
-    """Whether the address is a mobile network's, so that its ISP is the carrier."""
+    """Whether the address belongs to a mobile network, so that its ISP is the carrier."""
 
-    def completed_by(self, more: _Found) -> _Found:
-        return _Found(
+    def completed_by(self, more: _Fields) -> _Fields:
+        return _Fields(
             self.country or more.country,
             self.region or more.region,
             self.city or more.city,
@@ -214,9 +211,9 @@ class _Found(NamedTuple):
         )
 
 
-def _read(record: _Record) -> _Found:
+def _read(record: _Record) -> _Fields:
     traits = _inside(record, "traits") or record
-    return _Found(
+    return _Fields(
         country=_country(record),
         region=_region(record),
         city=_city(record),
@@ -235,7 +232,7 @@ def _country(record: _Record) -> str | None:
 
 
 def _region(record: _Record) -> str | None:
-    """The code of the widest subdivision; DB-IP Lite names it without one."""
+    """The code of the widest subdivision. DB-IP Lite has only its name."""
     subdivisions = record.get("subdivisions")
     if isinstance(subdivisions, list) and subdivisions and isinstance(subdivisions[0], dict):
         return _text(subdivisions[0].get("iso_code"))
@@ -263,7 +260,7 @@ def _inside(record: _Record, name: str) -> _Record:
 
 
 def _text(value: object) -> str | None:
-    """A name fit for a column: text, without the NUL that Postgres refuses."""
+    """A text fit for a column, without NUL, which Postgres refuses."""
     if not isinstance(value, str):
         return None
     return (value.replace("\0", "") if "\0" in value else value)[:MAX_FIELD] or None

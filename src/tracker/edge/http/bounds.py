@@ -1,8 +1,8 @@
 """The HTTP protocol of both ports: uvicorn's, within bounds that uvicorn does not set.
 
 The parser (llhttp) reads every byte as it came. A request that it refuses is answered 400 in its turn, and
-nothing behind it is read. A server that reads a connection differently from the proxy in front of it can take
-one visitor's bytes for another's request (RFC 9112, section 11.2).
+nothing after it is read. If a server and its proxy read a connection differently, bytes of one visitor can
+become the request of another (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 logger = logging.getLogger(__name__)
 
 HEAD_BYTES = 65_536
-"""Longest head of a request, in bytes; also what may pass in a body without a byte of content."""
+"""Longest head of a request, in bytes. As many bytes of a body may pass without content."""
 HEAD_LINES = 500
-"""Most header lines of a request whose head does not arrive in one piece."""
+"""Most header lines of a request whose head arrives in several pieces."""
 HEAD_SECONDS = 10.0
 """How long a head may take to arrive."""
 BODY_SECONDS, BODY_BYTES = 20.0, 10_000
-"""A body that is not whole brings at least so many bytes in each such span, unless we are what is slow."""
+"""An unfinished body must bring so many bytes in each span, unless this side is slow."""
 SEND_SECONDS = 300.0
-"""How long a client may take nothing of what waits for it before its connection is cut."""
+"""How long a client may read nothing of its waiting answer before its connection is cut."""
 DISCARDED_BYTES = 1 << 20
-"""How much of a body is still read once its request has been answered."""
+"""How many bytes of a body are still read once its request has been answered."""
 LINGER_SECONDS = 5.0
-"""How long a connection that we close is still read. Closed at once, a client that is still sending would be
-reset, and could lose the answer (RFC 9112, section 9.6)."""
+"""How long a connection that we close is still read. An immediate close would reset a client that is still
+sending, and the client could lose the answer (RFC 9112, section 9.6)."""
 
 _PIECE = 2_048
-"""Bytes parsed at once. A tiny request that is parsed ahead of its turn takes a hundred times its bytes."""
+"""Bytes parsed at once. A request that is parsed early takes up to a hundred times its bytes of memory."""
 
 _LAST = b"cache-control: no-store\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -44,11 +44,11 @@ BETWEEN, HEAD, BODY = 0, 1, 2  # where in a message the parser is
 
 
 class _RefusedError(Exception):
-    """A request that the parser takes, and that a proxy in front may take otherwise."""
+    """A request that the parser accepts, and that a proxy in front may read differently."""
 
 
 class _Flow(FlowControl):
-    """Reading that goes on only once all that was read has been parsed."""
+    """Reading resumes only once all received bytes have been parsed."""
 
     is_behind = False
     has_paused = False  # since a timer last looked
@@ -67,11 +67,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     flow: _Flow
     half_closed_wait: ClassVar[bool] = False
-    """Whether a client that closes its half still waits for answers. Else it has left: its query ends."""
+    """Whether a client that closes its half still waits for answers. Else it has left, and its query ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # uvicorn lets data follow a message that says `Connection: close`; we want none read.
+        # uvicorn reads data behind a message with `Connection: close`. We do not.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._place = BETWEEN
         self._silent_bytes = 0  # of this message, since its last sign of progress
@@ -79,11 +79,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discarded_bytes = 0
         self._timer: TimerHandle | None = None
         self._unread = bytearray()
-        self._refusal: bytes | None = None  # what ends the connection once all before it is answered
+        self._refusal: bytes | None = None  # the last answer, sent once all before it is answered
         self._is_deaf = False
         self._has_answered = False  # since the idle timer last looked
-        self._written_to: SimpleNamespace | None = None  # the transport, as answers of uvicorn's see it
-        self._ahead: Any = None  # the request under way, where others wait behind it
+        self._written_to: SimpleNamespace | None = None  # the transport as uvicorn's answers see it
+        self._ahead: Any = None  # the request under way while others wait behind it
         self._unsent_bytes = 0  # when the timer last looked
         self._send_timer: TimerHandle | None = None
 
@@ -99,11 +99,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._drop_pipeline()
         if self._written_to is not None:
-            self._written_to.close = self.transport.close  # else each would keep the other
+            self._written_to.close = self.transport.close  # breaks a reference cycle
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Close. Where half-closed clients wait, close behind the answers that are due."""
+        """Close. If half-closed clients wait for answers, close after the answers that are due."""
         if not (self.half_closed_wait and self._is_busy()):
             return False
         if not self._is_deaf:
@@ -125,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._refusal is not None or (self.cycle is not None and not self.cycle.response_complete)
 
     def _drop_pipeline(self) -> None:
-        """Leave the request under way as the last one: uvicorn tells only that one of a lost connection."""
+        """Make the request under way the last one: uvicorn tells only the last one of a lost connection."""
         if self.pipeline:
             self.cycle = self._ahead
             self.pipeline.clear()
@@ -142,7 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse(data)
 
     def _parse_unread(self) -> None:
-        """Parse piece by piece, until a request has to wait for an answer before it."""
+        """Parse piece by piece, until a request has to wait for an earlier answer."""
         while self._unread and not self.pipeline and not self._is_deaf:
             piece = bytes(self._unread[:_PIECE])
             del self._unread[:_PIECE]
@@ -158,19 +158,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._decline(data[upgrade.args[0] :])
         except HttpParserError as error:
             if self._place == BETWEEN and self.cycle is not None and not self.cycle.keep_alive:
-                self._turn_deaf()  # it came behind a request that is answered with `Connection: close`
+                self._turn_deaf()  # the request before it is answered with `Connection: close`
             else:
-                logger.warning("a request was refused that is not HTTP: %s", error.__context__ or error)
+                logger.warning("refused a request that is not HTTP: %s", error.__context__ or error)
                 self._refuse(400)
         else:
             if self._place != BETWEEN or self._timer is not None:
                 self._watch(len(data))
 
     def _decline(self, rest: bytes) -> None:
-        """Answer in HTTP/1.1 and close, whatever a client offers to speak (RFC 9110, section 7.8).
+        """Decline an upgrade: answer in HTTP/1.1 and close (RFC 9110, section 7.8).
 
         The parser skips a body here, as if it belonged to the other protocol. So a second parser reads it.
-        It gets the framing lines that the first one has checked, then the bytes of the client as they came.
+        It gets the framing lines that the first parser has checked, then the client's bytes as they came.
         """
         self.cycle.keep_alive = False
         lines = [line for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
@@ -179,14 +179,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._place = BODY
         self.cycle.more_body = True
-        heard = SimpleNamespace(on_body=self.on_body, on_message_complete=self.on_message_complete)
-        self.parser = HttpRequestParser(heard)
+        callbacks = SimpleNamespace(on_body=self.on_body, on_message_complete=self.on_message_complete)
+        self.parser = HttpRequestParser(callbacks)
         framing = b"".join(b"%b: %b\r\n" % line for line in lines)
         self.parser.feed_data(b"POST / HTTP/1.1\r\nConnection: close\r\n" + framing + b"\r\n")
         self._parse(rest)
 
     def _watch(self, size: int) -> None:
-        """Bound what is not whole yet: a head, or a body."""
+        """Bound an unfinished head or body."""
         if self._place == HEAD:
             if self._silent_bytes == 0:
                 self._start_timer(HEAD_SECONDS, self._end_late_head)
@@ -202,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._discarded_bytes += size if self.cycle.response_complete else 0
             if self._silent_bytes > HEAD_BYTES or self._discarded_bytes > DISCARDED_BYTES:
                 self._refuse(400)
-        elif self.cycle is not None:  # else blank lines came, which begin no request
+        elif self.cycle is not None:  # else only blank lines came
             self._stop_timer()
 
     def _end_late_head(self) -> None:
@@ -219,7 +219,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_timer(BODY_SECONDS, self._end_late_body)
 
     def _was_paused(self) -> bool:
-        """Whether we were what is slow, since it was last asked."""
+        """Whether this side has paused reading since the last call."""
         flow = self.flow
         was_paused, flow.has_paused = flow.has_paused, flow.read_paused
         return was_paused
@@ -233,7 +233,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    # What the parser says
+    # The parser's callbacks
 
     def on_message_begin(self) -> None:
         self._place = HEAD
@@ -245,7 +245,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.headers
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._place == HEAD:  # fields of a trailer are no header's (RFC 9110, section 6.5.1)
+        if self._place == HEAD:  # trailer fields are not header fields (RFC 9110, section 6.5.1)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -265,14 +265,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle.transport = self._written_to  # type: ignore[assignment]
         self._place = BODY
         if is_last or self.expect_100_continue:
-            # A client that gets its answer early may send the body or leave it out: we cannot know which.
+            # A client that is answered early may send the body or not: we cannot know.
             self.cycle.keep_alive = False
         self.flow.is_behind = bool(self.pipeline)
 
     def _check_head(self) -> None:
         version, hosts = self.parser.get_http_version(), self._values(b"host")
         if version not in VERSIONS:
-            raise _RefusedError(f"HTTP/{version}, which is also what a request line without a version is")
+            raise _RefusedError(f"HTTP/{version}, or a request line without a version")
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise _RefusedError(f"{len(hosts)} Host headers, not one (RFC 9112, section 3.2)")
         codings = self._values(b"transfer-encoding")
@@ -296,10 +296,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _should_upgrade_to_ws(self) -> bool:
         return False  # it is answered in HTTP/1.1 (RFC 9110, section 7.8)
 
-    # Answers, in their order
+    # Answers in their order
 
     def on_response_complete(self) -> None:
-        """As uvicorn does it, except for the idle timer: that is not started again with each answer."""
+        """As in uvicorn, except for the idle timer: an answer does not restart it."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._watch_unsent()
@@ -316,7 +316,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._ahead = cycle
-            if not cycle.disconnected:  # else its body will never be whole
+            if not cycle.disconnected:  # else its body never ends
                 self._start_asgi_task(cycle, app)
         if not self.pipeline:
             self.flow.is_behind = False
@@ -330,9 +330,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse_unread()
 
     def _refuse(self, status: int | None) -> None:
-        """Refuse the message that is being read: after the answers that are due before it, and for good.
+        """Refuse the message that is being read, after the answers due before it, and close.
 
-        Without a status, or where it has been answered, the connection is just closed.
+        Without a status, or if the message was answered already, the connection is only closed.
         """
         self._turn_deaf()
         refusal = b"" if status is None else self._refusal_of(status)
@@ -349,7 +349,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._linger()
 
     def end(self) -> None:
-        """Close behind the last answer: softly, where its request is still being sent."""
+        """Close after the last answer; linger if its request is still being sent."""
         if self._place == BETWEEN or self.transport.is_closing():
             self.transport.close()
             return
@@ -365,7 +365,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_timer(LINGER_SECONDS, self._close)
 
     def _gives_up(self) -> bool:
-        """Stop answering a request whose body will never be whole. False if its answer has begun."""
+        """Stop answering a request whose body never ends. False if its answer has begun."""
         cycle = self.cycle
         if cycle.response_started:
             cycle.keep_alive = False
@@ -376,7 +376,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def _refusal_of(self, status: int) -> bytes:
-        """It has no body: that of a HEAD must not have one."""
+        """It has no body, since the answer to a HEAD must not have one."""
         head = b"".join(b"%b: %b\r\n" % line for line in self.server_state.default_headers)
         return STATUS_LINE[status] + head + _LAST
 
@@ -405,7 +405,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch_unsent()
 
     def _watch_unsent(self) -> None:
-        """Cut the connection if its client takes nothing of what waits for it."""
+        """Cut the connection if its client reads nothing of its waiting answer."""
         self._unsent_bytes = self.transport.get_write_buffer_size()
         if self._unsent_bytes and self._send_timer is None:
             self._send_timer = self.loop.call_later(SEND_SECONDS, self._end_unsent)
@@ -415,16 +415,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() < self._unsent_bytes:
             self._watch_unsent()
         else:
-            logger.warning("a connection was cut: its client took nothing for %.0f s", SEND_SECONDS)
+            logger.warning("a connection was cut: its client read nothing for %.0f s", SEND_SECONDS)
             self.transport.abort()
 
     # Idle connections
 
     def _unset_keepalive_if_required(self) -> None:
-        """Nothing to unset: the timer looks itself whether the connection idles."""
+        """Nothing to unset: the timer itself checks whether the connection idles."""
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that idles: one to two times as long as it may."""
+        """Close an idle connection, after one to two times the allowed time."""
         if not self._has_answered and self._place == BETWEEN and not self._is_busy():
             self._close()
             return

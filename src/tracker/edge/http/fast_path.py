@@ -1,8 +1,21 @@
-"""The short way through HTTP for tracking links: one write a hit, no task, no timer, no ASGI messages.
+"""The fast path through HTTP for tracking links: one write a hit, no task, no timer, no ASGI messages.
 
-uvicorn's own way (a scope, an event, a task, two messages, a timer set and cancelled) is a large part of what
-a click costs. So a GET of a tracking link is answered here; whatever else comes, and whatever comes while an
-answer is awaited, goes uvicorn's way, and finds the same Redirect there.
+uvicorn's own way is a scope, an event, a task, two messages, and a timer set and cancelled. That is a large
+part of the cost of a click. So a GET of a tracking link is answered here. All other requests, and requests
+that arrive while an answer is awaited, go uvicorn's way and reach the same Redirect there (edge.head).
+
+This rests on private parts of uvicorn, so pyproject.toml pins its exact version:
+- `HttpToolsProtocol` calls the parser's callbacks `on_message_begin`, `on_url`, `on_header`,
+  `on_headers_complete`, `on_body` and `on_message_complete`. Each may be skipped and called later.
+- Its attributes `cycle`, `pipeline`, `flow`, `url`, `parser`, `scheme`, `client`, `app`, `transport`,
+  `server_state`, `timeout_keep_alive` and `timeout_keep_alive_task` have the meanings of today.
+- A cycle has `response_complete`, `disconnected`, `keep_alive`, `more_body` and `message_event`. uvicorn
+  looks at nothing else of the cycle under way: `Hit` stands in for `RequestResponseCycle` there.
+- A cycle that was made while another is under way waits in `pipeline`, newest first, with its application.
+  `_start_asgi_task` starts it (bounds.py, which also replaces the idle timer).
+- `server_state.default_headers` is a new list each second. `STATUS_LINE` holds the first line by status.
+Before another version is pinned, compare its `httptools_impl.py`, then run tests/unit/test_fast_path.py and
+`make fuzz`. tests/unit/test_uvicorn.py fails until then.
 """
 
 from __future__ import annotations
@@ -20,7 +33,7 @@ _Lines = list[tuple[bytes, bytes]]
 
 
 class Links(Protocol):
-    """What an edge's application says of tracking links."""
+    """The part of an edge's application that the fast path needs."""
 
     def is_link(self, path: str) -> bool: ...
 
@@ -71,11 +84,11 @@ class LinkProtocol(BoundedProtocol):
     def _gives_up(self) -> bool:
         if not isinstance(self.cycle, Hit):
             return super()._gives_up()
-        self.cycle.keep_alive = False  # its answer is given, or on the way
+        self.cycle.keep_alive = False  # it is answered, or soon will be
         return False
 
     def _read_hit(self) -> Request | None:
-        """The request, where it is a plain GET of a tracking link."""
+        """The request of a plain GET of a tracking link; None for all others."""
         url = self.url
         if self.parser.get_method() != b"GET" or url[:1] != b"/" or b"#" in url or self.flow.write_paused:
             return None
@@ -86,7 +99,7 @@ class LinkProtocol(BoundedProtocol):
         for name, value in self.lines:
             if (name := name.lower()) in headers:
                 if name == b"host":
-                    return None  # which BoundedProtocol refuses
+                    return None  # BoundedProtocol refuses it
                 add_header(headers, name, value)
             else:
                 headers[name] = value
@@ -114,16 +127,16 @@ class LinkProtocol(BoundedProtocol):
         return STATUS_LINE[answer.status] + LinkProtocol._default_head + answer.head
 
 
-class _Nobody:
+class _NoEvent:
     def set(self) -> None:
-        """Nobody waits for more of a hit."""
+        """Nothing waits for more of a hit."""
 
 
 class Hit:
-    """A hit under way. It is to uvicorn's protocol what its RequestResponseCycle is, as far as that looks."""
+    """A hit under way. It has what uvicorn's protocol looks at in a RequestResponseCycle."""
 
     __slots__ = ("_protocol", "disconnected", "keep_alive", "more_body", "request", "response_complete")
-    message_event = _Nobody()
+    message_event = _NoEvent()
 
     def __init__(self, request: Request, protocol: LinkProtocol, keep_alive: bool) -> None:
         self.request = request

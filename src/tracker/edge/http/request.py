@@ -1,4 +1,4 @@
-"""A request as the redirect reads it, whichever way it came in."""
+"""A request as the redirect reads it, from the fast path or from ASGI."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import unquote_to_bytes
 from tracker.domain.normalise import text_of
 
 MAX_JOINED = 4096
-"""Most that is kept of a header of several lines, in bytes from its end: what our own proxies wrote."""
+"""Bytes kept of a header of several lines, from its end: our own proxies wrote the end."""
 
 Headers = dict[bytes, bytes]
-"""By name, in lower case. Lines of a list are joined (RFC 9110, section 5.3); of others the last counts."""
+"""By name, in lower case. Lines of a list are joined (RFC 9110, section 5.3). Else the last line counts."""
 
 _LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
@@ -20,7 +20,7 @@ _LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-f
 class Request(NamedTuple):
     method: str
     scheme: str
-    peer: str  # the address that the connection comes from; "" of a Unix socket
+    peer: str  # the address at the other end of the connection; "" of a Unix socket
     path: str  # percent-decoded; bytes that are not UTF-8 stay as they are
     raw_path: bytes
     query: bytes
@@ -28,7 +28,7 @@ class Request(NamedTuple):
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Request:
-        """Of an ASGI scope."""
+        """The request of an ASGI scope."""
         return cls(
             scope["method"],
             scope["scheme"],

@@ -1,4 +1,4 @@
-"""The answers an edge gives: prepared once, no-store, and with nothing of the request in them."""
+"""The responses of an edge: prepared once, no-store, and free of anything from the request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGE = """<!doctype html>
 
 
 class Response(NamedTuple):
-    """What is sent: `head` holds the lines of the header as they go over the wire."""
+    """A response. `head` holds the header lines as they go over the wire."""
 
     status: int
     head: bytes
@@ -32,7 +32,7 @@ class Response(NamedTuple):
 
 
 async def send_as_messages(send: Send, answer: Response, *, without_body: bool = False) -> None:
-    """Send an answer the ASGI way."""
+    """Send a response as ASGI messages."""
     lines = answer.head.removesuffix(b"\r\n").split(b"\r\n")
     headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -46,7 +46,7 @@ def redirect(status: int, location: str, referrer_policy: str) -> Response:
 
 
 def refusal(reason: Reason) -> Response:
-    """What a visitor gets whose click nobody takes."""
+    """The page of a rejected click."""
     return GONE if reason in (Reason.OFFER_PAUSED, Reason.OFFER_EXPIRED) else REFUSED
 
 
@@ -55,11 +55,11 @@ def with_header(answer: Response, name: bytes, value: bytes) -> Response:
 
 
 class _Heads(dict[str, bytes]):
-    """What follows the Location of a redirect, by its Referrer-Policy, of which there are few."""
+    """The header lines behind a redirect's Location, by Referrer-Policy. There are few policies."""
 
     def __missing__(self, referrer_policy: str) -> bytes:
-        told = b"referrer-policy: %b\r\n" % referrer_policy.encode("ascii") if referrer_policy else b""
-        return self.setdefault(referrer_policy, b"\r\n" + _ALWAYS + b"content-length: 0\r\n" + told)
+        policy = b"referrer-policy: %b\r\n" % referrer_policy.encode("ascii") if referrer_policy else b""
+        return self.setdefault(referrer_policy, b"\r\n" + _ALWAYS + b"content-length: 0\r\n" + policy)
 
 
 _HEADS = _Heads()
@@ -70,9 +70,14 @@ def page(status: int, title: str, text: str, extra: bytes = b"") -> Response:
 
 
 def content(status: int, body: bytes, kind: bytes, extra: bytes = b"") -> Response:
-    """An answer of some media type; `extra`: further lines of its header."""
+    """A response of a media type. `extra`: further header lines."""
     head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b" % (_ALWAYS, kind, len(body), extra)
     return Response(status, head, body)
+
+
+def prefetched(status: int) -> Response:
+    """The answer to a prefetch, so that a browser asks again when its user follows the link."""
+    return page(status, "Not followed yet", "This link is counted when it is followed.")
 
 
 NOT_FOUND = page(404, "Link not found", "This link does not lead anywhere. Please check its address.")

@@ -1,4 +1,4 @@
-"""Where a request comes from: IP addresses, and what trusted proxies say of them."""
+"""The client address, scheme and host of a request, by its peer and by trusted proxies."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tracker.edge.read.text import Texts
 from tracker.settings import Network
 
 MAX_FORWARDED = 2000
-"""Most of a forwarding header that is read, in bytes from its end: the end is what our own proxies wrote."""
+"""Bytes read of a forwarding header, from its end: our own proxies wrote the end."""
 
 _FORWARDED = Texts(MAX_FORWARDED)
 _FEW_HOPS = 100  # characters of a header worth remembering
 _LONGEST = 64  # characters of an address with its zone
-_UNTOLD = "unknown"  # a client that its proxy keeps to itself (RFC 7239, section 6.2)
+_UNKNOWN = "unknown"  # a client that its proxy does not name (RFC 7239, section 6.2)
 _MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 
 
 def plain_address(text: str) -> str:
-    """An IP address in its canonical form, IPv4-mapped IPv6 as IPv4, without zone; "" where it is none."""
+    """An IP address in canonical form, IPv4-mapped IPv6 as IPv4, without zone; "" if it is not an address."""
     return _plain(text) if len(text) <= _LONGEST else ""
 
 
@@ -36,12 +36,12 @@ def _plain(text: str) -> str:
 
 @lru_cache(65_536)
 def network_of(ip: str) -> str:
-    """What of an address stays the same for one visitor: IPv6 without its interface half (RFC 8981)."""
+    """The stable part of a visitor's address: IPv6 without its interface half (RFC 8981)."""
     return inet_pton(AF_INET6, ip)[:8].hex() if ":" in ip else ip
 
 
 class Origin(NamedTuple):
-    """What proxies say of a request; "" where they say nothing."""
+    """A request's origin as proxies report it; "" for each part that they leave out."""
 
     ip: str
     scheme: str
@@ -49,7 +49,7 @@ class Origin(NamedTuple):
 
 
 class Proxies:
-    """The proxies whose word counts."""
+    """The trusted proxies (TRACKER_TRUSTED_PROXIES)."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = [
@@ -60,24 +60,24 @@ class Proxies:
         self._client_again = lru_cache(65_536)(self._right_most_stranger)
 
     def origin(self, peer: str, headers: Headers) -> Origin:
-        """Client address, scheme and host as a trusted peer tells them.
+        """Client address, scheme and host as a trusted peer reports them.
 
-        The address is the right-most hop that is no trusted proxy: what stands left of it, anybody could
-        have written. X-Forwarded-* is read where it is sent, else `Forwarded` (RFC 7239): most proxies set
-        the one, and hand a visitor's own `Forwarded` on.
+        The address is the right-most hop that is not a trusted proxy: anybody could have written the hops
+        left of it. `Forwarded` (RFC 7239) is read only without X-Forwarded-For: most proxies set the latter
+        and pass a visitor's own `Forwarded` on.
         """
         hops = headers.get(b"x-forwarded-for")
         if hops is None and b"forwarded" in headers:
             return self._rfc7239(peer, _FORWARDED[headers[b"forwarded"][-MAX_FORWARDED:]])
         client = self._client(peer, _FORWARDED[hops[-MAX_FORWARDED:]]) if hops else plain_address(peer)
         scheme, host = headers.get(b"x-forwarded-proto"), headers.get(b"x-forwarded-host")
-        said_scheme, said_host = _known(_last(scheme).lower()) if scheme else "", _last(host) if host else ""
-        return fast(Origin, (client, said_scheme, said_host))
+        scheme_text, host_text = _known(_last(scheme).lower()) if scheme else "", _last(host) if host else ""
+        return fast(Origin, (client, scheme_text, host_text))
 
     def _rfc7239(self, peer: str, forwarded: str) -> Origin:
-        # An element without `for` counts as a hop, too: what stands left of it, anybody could have written.
+        # An element without `for` is a hop too: anybody could have written the elements left of it.
         elements = [_pairs(element) for element in forwarded.split(",") if element.strip()]
-        hops = ",".join(pairs.get("for", _UNTOLD) for pairs in elements)
+        hops = ",".join(pairs.get("for", _UNKNOWN) for pairs in elements)
         nearest = elements[-1] if elements else {}
         return Origin(self._client(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
 
@@ -102,7 +102,7 @@ class Proxies:
 
 
 def _unmapped(network: Network) -> Network:
-    """A network of IPv4-mapped addresses as the IPv4 network that it is, for so are addresses read."""
+    """A network of IPv4-mapped addresses as an IPv4 network, since addresses are read as IPv4 too."""
     packed = network.network_address.packed
     if len(packed) == 4 or network.prefixlen < 96 or not packed.startswith(_MAPPED):
         return network
@@ -110,9 +110,9 @@ def _unmapped(network: Network) -> Network:
 
 
 def _packed(text: str) -> bytes:
-    """The 4 or 16 bytes of an address; none where it is no address.
+    """The 4 or 16 bytes of an address; no bytes if it is not an address.
 
-    By the C library: `ipaddress` takes ten times as long, and every new visitor comes by here.
+    By the C library: `ipaddress` takes ten times as long, and every new visitor needs this.
     """
     try:
         if ":" not in text:

@@ -1,8 +1,8 @@
-"""The first-party cookie that a visitor is known by.
+"""The first-party cookie that identifies a visitor.
 
-It holds the visitor key of the first click and proves that the key came from us. That key, and not a fresh
-one: of two first clicks at the same moment exactly one is unique, for both go by address and User-Agent, and
-both leave the same cookie behind; later clicks keep the key though the address changes.
+It holds the visitor key of the first click, and a proof that the key came from us. The key is not a new one:
+of two first clicks at the same moment exactly one is unique, because both have the key of address and
+User-Agent, and both set the same cookie. Later clicks keep the key even if the address changes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hmac import compare_digest
 from itertools import islice
 
 MAX_TRIES = 4
-"""Cookies of our name that are looked at in one request: a browser sends several of different paths or
+"""Most cookies of our name that one request is checked for. A browser sends several, of different paths or
 domains, and each costs a keyed hash."""
 
 MAX_COOKIES = 16_384
-"""Most of a Cookie header that is looked through, in bytes from its start."""
+"""Bytes of a Cookie header that are searched, from its start."""
 
 _DIGITS = 16  # of the key, and of its proof
 
@@ -31,25 +31,25 @@ def value(key: int, secret: bytes) -> str:
 
 
 def read(headers: Mapping[bytes, bytes], name: bytes, secret: bytes) -> int | None:
-    """The visitor key of the first cookie that is ours; None where there is none.
+    """The visitor key of the first cookie of ours; None without one.
 
-    One Cookie header is read: a browser sends no more (RFC 6265, section 5.4), and HTTP/2's crumbs are
+    One Cookie header is read: a browser sends only one (RFC 6265, section 5.4), and the parts of HTTP/2 are
     joined before they become HTTP/1.1 (RFC 9113, section 8.2.3).
     """
     cookies = headers.get(b"cookie")
     if cookies is None or name not in cookies:
         return None
-    for found in islice(_pattern(name).finditer(cookies, 0, MAX_COOKIES), MAX_TRIES):
-        digits, proof = found[1].decode(), found[2].decode()
+    for match in islice(_pattern(name).finditer(cookies, 0, MAX_COOKIES), MAX_TRIES):
+        digits, proof = match[1].decode(), match[2].decode()
         if compare_digest(_proof(digits, secret), proof):
             return int(digits, 16)
     return None
 
 
 def header(name: bytes, key: int, secret: bytes, max_age: int, secure: bool) -> bytes:
-    """The Set-Cookie value (RFC 6265bis); `max_age` in seconds, `secure` where the link is https.
+    """The Set-Cookie value (RFC 6265bis). `max_age` is in seconds; `secure` if the link is https.
 
-    Lax, not Strict: a tracking link is followed from other sites.
+    SameSite is Lax and not Strict, because tracking links are followed from other sites.
     """
     cookie = b"%b=%b; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax"
     cookie %= (name, value(key, secret).encode(), max_age)
@@ -64,7 +64,7 @@ def _proof(digits: str, secret: bytes) -> str:
 
 @lru_cache(8)
 def _pattern(name: bytes) -> re.Pattern[bytes]:
-    """Quotes and blanks are read as servers do. No part may take what the next starts with: linear time."""
+    """Quotes and blanks are read as servers do. Parts do not overlap, so the search takes linear time."""
     return re.compile(
         rb'(?:\A|;)[ \t]*%b=[ \t]*"?([0-9a-f]{%d})([0-9a-f]{%d})"?[ \t]*(?=;|\Z)'
         % (re.escape(name), _DIGITS, _DIGITS)

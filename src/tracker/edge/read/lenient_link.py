@@ -1,12 +1,12 @@
-"""Reads a tracking link a second time, as it was meant, where its offer or affiliate would be unknown.
+"""The lenient reading of a tracking link, used only if its offer or affiliate would be unknown.
 
-Mail programs, chats and editors change links a little: they take the full stop of a sentence for a part of
-the address, or write a second `?`. What is read here counts only where it names a known offer and a known
+Mail programs, chats and editors change links a little. They take the full stop of a sentence for a part of
+the address, or write a second `?`. The lenient reading counts only if it names a known offer and a known
 affiliate. So it changes no click that the strict reading (edge.read.link) records.
 
-Around an id may stand what is neither a letter nor a digit, an opening bracket or a minus: that is part of
-another text. Inside an id nothing is removed. Gateways and shorteners also percent-encode the marks between
-the parts of a link. These are opened where an id or a name would hold them, never in other values.
+Marks around an id are removed. Letters, digits, opening brackets and minus signs are not removed: they belong
+to other texts. Nothing is removed inside an id. Gateways and shorteners also percent-encode the marks between
+the parts of a link. These are decoded in ids and names, never in other values.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tracker.domain.normalise import ESCAPED_MARKS, text_of, trim, unquoted
 from tracker.edge.read.link import IDS, IN_QUERY, NAMES, PATHS, PLACES, is_tracking_path, read_link
 
 _SLASHES = re.compile(r"/{2,}")
-_SECOND_MARK = re.compile(r"\?(?=[A-Za-z_][\w.-]*=)", re.ASCII)  # none that is part of a value, as in `why?`
+_SECOND_MARK = re.compile(r"\?(?=[A-Za-z_][\w.-]*=)", re.ASCII)  # not the end of a value, as in `why?`
 _AFTER_AN_ID = re.compile(r"[?;](?=[A-Za-z_][\w.-]*=)", re.ASCII)
 _END_OF_OFFER = re.compile(r"[?&;#]|%(?:3F|26|3B|23)", re.IGNORECASE)
 _ENCODED_EQUALS = re.compile(r"%(?:25)*3D", re.IGNORECASE)
 _ENCODED_MARK = re.compile(r"%(?:25|3F|26|3B|3D|23)", re.IGNORECASE)
-_MOST_OPENED = 3  # times that a link was percent-encoded once more
-_MOST_PARTS = 200  # of a query that are looked at: what has more is no link of ours
+_MOST_OPENED = 3  # times that a link may be percent-encoded again
+_MOST_PARTS = 200  # of a query: no link of ours has more
 
-# Marks in Windows' code pages, which are not UTF-8: an ellipsis, quotes, dashes, the no-break space.
+# Marks in code pages of Windows, which are not UTF-8: an ellipsis, quotes, dashes, the no-break space.
 _MARK_BYTES = r"%(?:8[245]|9[1-7]|A[0BD]|B[4B])"
 _AROUND = rf"""(?:[\s\x00-\x1f"'`)\]}}.,;:/>!*_~|\\=\x7f]|[^\w\x00-\x7f]|{_MARK_BYTES})*+"""
 _NOTHING = re.compile(_AROUND)
-# A mail writes `=` as `=3D` (RFC 2045, section 6.7). Behind an id may follow what was never part of it: a
-# second query, a fragment, the end of an element or a line of HTML.
+# A mail writes `=` as `=3D` (RFC 2045, section 6.7). An id may be followed by foreign text: a second query, a
+# fragment, the end of an HTML element or line.
 _ID = re.compile(
     rf"{_AROUND}(?:3D{_AROUND})*(?P<id>[1-9][0-9]*){_AROUND}(?:[?#].*|<(?:/.*|br\b.*)?)?",
     re.DOTALL | re.IGNORECASE,
@@ -45,39 +45,39 @@ _DEEP_LINK, _TEST = PLACES["url"], PLACES["test"]
 
 
 def is_nearly_tracking_path(path: str) -> bool:
-    """Whether a path is one of tracking links where `//` is taken for `/`."""
+    """Whether a path with `//` would be a tracking path with `/`."""
     return "//" in path and is_tracking_path(_SLASHES.sub("/", path))
 
 
 def read_leniently(raw_path: bytes, query: bytes) -> Link | None:
-    """What a link of ours says, whatever stands around its ids, is doubled, or is written in capitals.
+    """Read a link of ours despite marks around its ids, repeated values, or names in capitals.
 
-    Path and query are as sent. None for a link that is signed as a test, for one that gives two different
-    ids by one name, and for a path that is no link's.
+    Path and query are as sent. None for a signed test link, for two different ids under one name, and for a
+    path that is not a tracking path.
     """
     path, behind = _parted(text_of(raw_path))
     prefix = next((prefix for prefix in PATHS if path.startswith(prefix)), None)
     values = _values(f"{behind}&{text_of(query)}")
     if prefix is None or _TEST in values or any(map(_has_two_ids, _ids(values))):
         return None
-    said = [f"{NAMES[place]}={quote(first, safe='')}" for place, (first, *_) in values.items()]
-    return read_link(prefix + _bare(path.removeprefix(prefix)), "&".join(said).encode())
+    pairs = [f"{NAMES[place]}={quote(first, safe='')}" for place, (first, *_) in values.items()]
+    return read_link(prefix + _bare(path.removeprefix(prefix)), "&".join(pairs).encode())
 
 
 def _parted(raw_path: str) -> tuple[str, str]:
-    """The path, percent-decoded, and what follows it in the place of a query, as sent."""
+    """The path, percent-decoded, and the text behind it, as sent."""
     end = _END_OF_OFFER.search(raw_path)
     path, behind = (raw_path[: end.start()], raw_path[end.end() :]) if end else (raw_path, "")
     return _SLASHES.sub("/", text_of(unquote_to_bytes(path))), behind
 
 
 def _values(query: str) -> dict[int, list[str]]:
-    """All that is said for each place of a link and is not empty, in the order in which it counts."""
+    """The non-empty values for each place of a link; the first one counts."""
     plain: dict[int, list[str]] = defaultdict(list)
     marked: dict[int, list[str]] = defaultdict(list)
     for pair in islice(_pairs(query), _MOST_PARTS):
-        said, _, text = pair.partition("=")
-        name = _name(said)
+        raw_name, _, text = pair.partition("=")
+        name = _name(raw_name)
         bare_name = ESCAPED_MARKS.sub("", name)
         place = IN_QUERY.get(bare_name)
         if place is None:
@@ -91,7 +91,7 @@ def _values(query: str) -> dict[int, list[str]]:
 
 
 def _pairs(query: str, opened: int = 0) -> Iterator[str]:
-    """The parts of a query between `&` or a second `?`; an address keeps its own `?`."""
+    """The parts of a query between `&` or a second `?`. A deep link keeps its own `?`."""
     for part in query.split("&"):
         place = _place(part)
         if place == _DEEP_LINK:
@@ -105,7 +105,7 @@ def _pairs(query: str, opened: int = 0) -> Iterator[str]:
 
 
 def _is_encoded(piece: str) -> bool:
-    """Whether marks that part a link may be percent-encoded in it."""
+    """Whether a piece may have percent-encoded marks that separate parts of a link."""
     name, _, value = piece.partition("=")
     marks = _ENCODED_MARK.search(value) if _place(piece) in _ID_PLACES else _ENCODED_EQUALS.search(name)
     return marks is not None
@@ -115,8 +115,8 @@ def _place(pair: str) -> int | None:
     return IN_QUERY.get(ESCAPED_MARKS.sub("", _name(pair.partition("=")[0])))
 
 
-def _name(said: str) -> str:
-    return trim(unquoted(said)).lower()
+def _name(raw: str) -> str:
+    return trim(unquoted(raw)).lower()
 
 
 def _ids(values: dict[int, list[str]]) -> list[list[str]]:
@@ -128,7 +128,7 @@ def _has_two_ids(texts: list[str]) -> bool:
 
 
 def _bare(text: str) -> str:
-    """An id without what may stand around it; "" where nothing else stands there."""
-    if found := _ID.fullmatch(text):
-        return found["id"]
+    """An id without the marks around it; "" if the text has only marks."""
+    if match := _ID.fullmatch(text):
+        return match["id"]
     return "" if _NOTHING.fullmatch(text) else text

@@ -1,4 +1,4 @@
-"""Reads a tracking link: path and query, as hostile as they come."""
+"""Reads a tracking link: the path and the query, both hostile input."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tracker.domain.normalise import ESCAPED_MARKS, PERCENT, unquoted
 from tracker.edge.read.text import crop
 
 MAX_VALUE = LONGEST["aff_sub"]
-"""Longest parameter value kept, in characters; the rest is cut off."""
+"""Longest parameter value, in characters. The rest is cut off."""
 MAX_DEEP_LINK = 2000
-"""Longest `url` parameter taken, in characters; a longer one is left out: a cut address leads elsewhere."""
+"""Longest `url` parameter, in characters. A longer one is left out: a cut address would lead elsewhere."""
 MAX_TEST = 100
-"""Most that is kept of a `test` parameter, in characters: more than any signature has."""
+"""Characters kept of a `test` parameter: more than any signature has."""
 MAX_TARGET = 8192
-"""Longest request target answered, in bytes; a longer one gets 414 (RFC 9110, section 15.5.15)."""
+"""Longest request target, in bytes. A longer one gets 414 (RFC 9110, section 15.5.15)."""
 
 _SHORT, _LONG = PATHS = ("/offer/", "/backend/api/v3/offer/")
 
@@ -35,9 +35,9 @@ NAMES = (
     "url",
     "test",
 )
-"""What a link can say, by the names of the standard form, in the order that read_link works in."""
+"""The parameters of a link, by their standard names, in the order of read_link."""
 PLACES = {name: place for place, name in enumerate(NAMES)}
-"""Every name that a link of ours may say it by, aliases included, to its place in NAMES."""
+"""The place in NAMES of every parameter name, aliases included."""
 PLACES |= {
     "aff_id": PLACES["affiliate_id"],
     "offer_url_id": PLACES["url_id"],
@@ -46,7 +46,7 @@ PLACES |= {
 PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[AFF_SUBS[n - 1]] for n in range(1, 21)}
 
 IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
-"""Those that the query of a link of ours may use."""
+"""The names allowed in the query of a link of ours, with their places."""
 _BLANK = [""] * (len(NAMES) - 1)  # all but the offer
 _FIRST_AFF_SUB = PLACES["aff_sub"]
 _FIRST_ADV_SUB = PLACES["adv_sub"]
@@ -55,14 +55,14 @@ _TEST = PLACES["test"]
 
 
 class LinkForm(NamedTuple):
-    """How links of another tracker say what ours say, compiled by edge.catalogue.link_forms."""
+    """The form of another tracker's links, compiled by edge.catalogue.link_forms."""
 
     id: int
     name: str
-    host: str  # whose links they are; "" = any of ours
-    places: Mapping[str, int]  # names in the query; none of what path or constants give
+    host: str  # the host of the links; "" = any tracking host
+    places: Mapping[str, int]  # names in the query, without places that path or constants fill
     constants: tuple[tuple[int, str], ...]  # (place, text)
-    segments: tuple[tuple[int, int], ...]  # (which segment of the path, place)
+    segments: tuple[tuple[int, int], ...]  # (number of the path's segment, place)
 
 
 def is_tracking_path(path: str) -> bool:
@@ -70,18 +70,18 @@ def is_tracking_path(path: str) -> bool:
 
 
 def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
-    """What the link says. An offer or affiliate id that is missing or no id reads as 0: no catalogue has it.
+    """Read a link. An offer or affiliate id that is missing or malformed is 0, which no catalogue has.
 
     The path is percent-decoded, the query is as sent. The first of repeated parameters wins, aliases
-    included. Unknown ones are passed over, unless a name without a leading `amp;` is known and nowhere given
-    plainly. Without a form it is a link of ours.
+    included. Unknown parameters are ignored, except names with a leading `amp;`: they count if the plain name
+    is known and absent. Without a form it is a link of ours.
     """
     if form is None:
         texts, places = [_after_prefix(path), *_BLANK], IN_QUERY
     else:
         texts, places = ["", *_BLANK], form.places
         _fill_in(texts, form, path)
-    for pair in reversed(query.decode("utf-8", PERCENT).split("&")):  # so that the first is what stays
+    for pair in reversed(query.decode("utf-8", PERCENT).split("&")):  # so that the first one stays
         name, _, value = pair.partition("=")
         place = places.get(name)
         if place is None and ("%" in name or ";" in name):
@@ -96,7 +96,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
         elif not value.isalnum() or len(value) > MAX_VALUE:
             value = _value(value)
         texts[place] = value
-    told = (
+    fields = (
         IDS[texts[0]],
         IDS[texts[1]],
         (texts[2] and IDS[texts[2]]) or None,
@@ -109,7 +109,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
         texts[_DEEP_LINK],
         texts[_TEST],
     )
-    return fast(Link, told)
+    return fast(Link, fields)
 
 
 def _after_prefix(path: str) -> str:
@@ -127,11 +127,11 @@ def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
 
 
 def _without_marks(query: bytes, places: Mapping[str, int]) -> bytes:
-    """The query with names as they were meant; those that had an `amp;` follow the plain ones, which win."""
+    """The query without `amp;` before names. Corrected names follow the plain ones, which win."""
     plain, marked = [], []
     for pair in query.decode("utf-8", PERCENT).split("&"):
-        said, mark, value = pair.partition("=")
-        name = unquoted(said)
+        raw_name, mark, value = pair.partition("=")
+        name = unquoted(raw_name)
         if name in places:
             plain.append(pair)
         elif (name := ESCAPED_MARKS.sub("", name)) in places:
@@ -145,7 +145,7 @@ def _long_value(place: int, text: str) -> str:
 
 
 def _deep_link(text: str) -> str:
-    """The address whole and unchanged, or none."""
+    """The address if it is whole and unchanged; else ""."""
     return text if crop(text, MAX_DEEP_LINK) == text else ""
 
 
@@ -156,7 +156,7 @@ def _value(text: str) -> str:
 
 
 class _Ids(dict[str, int]):
-    """Ids by their text, [1-9][0-9]{0,17} in ASCII digits, remembered; 0 for what is none."""
+    """A cache of ids by their text, [1-9][0-9]{0,17} in ASCII digits; 0 for other texts."""
 
     def __missing__(self, text: str) -> int:
         if not (0 < len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0"):

@@ -1,4 +1,4 @@
-"""Bodies of postbacks: forms, multipart forms and JSON, also where their type is another one or none."""
+"""Bodies of postbacks: forms, multipart forms and JSON, even under another Content-Type or none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tracker.domain.postback import GOALS, IDS, ORDER_IDS
 FORM, MULTIPART, JSON = "application/x-www-form-urlencoded", "multipart/form-data", "application/json"
 
 _SNIFFED = {FORM, JSON, "", "text/plain", "application/octet-stream", "text/json", "application/x-json"}
-"""Types of which the content decides: `curl -d '{…}'` calls JSON a form, other senders call it a text."""
+"""Types whose content decides: `curl -d '{…}'` calls JSON a form, other senders call it a text."""
 _TEXTS = {*IDS, *GOALS, "status", "token"}
-"""What JSON must say by a text or a number."""
+"""Parameters that must be a text or a number in JSON."""
 _ORDERS = {*ORDER_IDS, "transaction_id"}
 _BOM, _UTF_16_AND_32 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _WHITE_SPACE = b" \t\r\n"
@@ -25,8 +25,8 @@ _NOTHING: tuple[Any, ...] = (None, [])
 """How senders write an object without members: [] is PHP's."""
 
 
-class UnreadableBody(Exception):  # noqa: N818 - says what it is
-    """A body that is not taken, and by which status (HTTP) and field that is answered."""
+class UnreadableBody(Exception):  # noqa: N818 - a fault of the sender's, not of ours
+    """A body that is not taken, with the HTTP status and the field of the answer."""
 
     def __init__(self, status: int, message: str, field: str = "") -> None:
         super().__init__(message)
@@ -35,17 +35,17 @@ class UnreadableBody(Exception):  # noqa: N818 - says what it is
 
 
 def read_body(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str, str]]:
-    """What a body says, by name, in its order.
+    """The parameters of a body, in its order.
 
     Raises:
-        UnreadableBody: 415 for other types, 422 for what is not of its type.
+        UnreadableBody: 415 for other types, 422 for a body that is not of its type.
     """
     if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
         raise UnreadableBody(415, "Send the body uncompressed.")
-    given = headers.get(b"content-type", b"")
-    type_ = given.partition(b";")[0].strip().lower().decode("latin-1")
+    content_type = headers.get(b"content-type", b"")
+    type_ = content_type.partition(b";")[0].strip().lower().decode("latin-1")
     if type_ == MULTIPART:
-        return _read_multipart(given, body)
+        return _read_multipart(content_type, body)
     if type_ not in _SNIFFED and not type_.endswith("+json"):
         raise UnreadableBody(
             415, f"Send a body of {FORM}, {MULTIPART} or {JSON}, and say so in Content-Type."
@@ -55,30 +55,32 @@ def read_body(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str, st
 
 
 def _is_json(type_: str, body: bytes) -> bool:
-    """By its content; of what may be either, its type decides."""
+    """Whether a body is JSON, by its content; if that is unclear, by its type."""
     if body.startswith(_UTF_16_AND_32) or body.removeprefix(_BOM).lstrip(_WHITE_SPACE)[:1] in (b"{", b"["):
         return True
     return "json" in type_ and b"=" not in body
 
 
 def _read_json(body: bytes) -> list[tuple[str, str]]:
-    """Of an object of texts and numbers; those as they are written, for no amount is a float."""
+    """The members of a JSON object. Numbers stay as they are written, because amounts are not floats."""
     text = body if body.startswith(_UTF_16_AND_32) else text_of(body.removeprefix(_BOM))
     try:
-        said = json.loads(text, object_pairs_hook=_first, parse_float=str, parse_int=str, parse_constant=str)
-        if said in _NOTHING:
+        parsed = json.loads(
+            text, object_pairs_hook=_first, parse_float=str, parse_int=str, parse_constant=str
+        )
+        if parsed in _NOTHING:
             return []
-        if not isinstance(said, dict):
+        if not isinstance(parsed, dict):
             raise UnreadableBody(422, "body is not a JSON object", "body")
-        # An order id without a value was sent; of all else null says nothing.
-        said = {name: value for name, value in said.items() if value is not None or name in _ORDERS}
-        return [(_clean(name), _text(name, value)) for name, value in said.items()]
+        # An order id counts as sent even without a value. Any other null counts as not sent.
+        sent = {name: value for name, value in parsed.items() if value is not None or name in _ORDERS}
+        return [(_clean(name), _text(name, value)) for name, value in sent.items()]
     except (ValueError, RecursionError):
         raise UnreadableBody(422, "body is not JSON", "body") from None
 
 
 def _first(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The first of members that are named alike counts, as in a query."""
+    """The first of members with the same name counts, as in a query."""
     first: dict[str, Any] = {}
     for name, value in members:
         first.setdefault(name, value)
@@ -96,12 +98,12 @@ def _text(name: str, value: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without halves of surrogate pairs, which no UTF-8 has."""
+    """The text without lone surrogates, which UTF-8 cannot have."""
     return text.encode(errors="replace").decode()
 
 
 def _read_multipart(type_: bytes, body: bytes) -> list[tuple[str, str]]:
-    """The parts of a form (RFC 7578). What a file part holds is read like any other value."""
+    """The parts of a form (RFC 7578). The content of a file part is read like any other value."""
     parts = _Parts()
     try:
         parser = MultipartParser(parse_options_header(type_)[1].get(b"boundary", b""), parts.callbacks())
@@ -111,14 +113,14 @@ def _read_multipart(type_: bytes, body: bytes) -> list[tuple[str, str]]:
         parts.is_whole = False
     if not parts.is_whole:
         raise UnreadableBody(422, f"body is not {MULTIPART}, or not whole", "body")
-    return parts.said
+    return parts.pairs
 
 
 class _Parts:
-    """Collects what a parser of multipart forms tells of."""
+    """Collects the parts of a multipart form from the parser's callbacks."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
+        self.pairs: list[tuple[str, str]] = []
         self.is_whole = False
         self._begin()
 
@@ -152,7 +154,7 @@ class _Parts:
         self._data += data[start:end]
 
     def _end(self) -> None:
-        self.said.append((text_of(self._name), text_of(bytes(self._data))))
+        self.pairs.append((text_of(self._name), text_of(bytes(self._data))))
 
     def _end_all(self) -> None:
         self.is_whole = True

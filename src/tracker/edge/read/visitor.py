@@ -1,4 +1,4 @@
-"""Reads who follows a link from one request, cropping every string."""
+"""Reads the visitor of a request, and crops every string."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REFERRERS, _FETCHES, _HINT_TEXTS = (
     Texts(MAX_FETCH),
     Texts(MAX_CLIENT_HINTS // len(_HINTS)),
 )
-# What looks ahead says so in one of these. Sec-Purpose is that of the Fetch standard, once Sec-Fetch-Purpose.
+# Headers of prefetches and previews. Sec-Purpose is that of the Fetch standard, once Sec-Fetch-Purpose.
 # Purpose and X-Purpose are those of WebKit, Chrome and Meta's apps, X-Moz and Moz-Purpose those of Firefox.
 _LOOKS_AHEAD = frozenset(
     {b"sec-purpose", b"sec-fetch-purpose", b"purpose", b"x-purpose", b"x-moz", b"moz-purpose"}
@@ -47,7 +47,7 @@ _SPECULATION = re.compile(rb"\b(?:prefetch|prerender|preview|instant)\b", re.IGN
 
 
 def is_speculative(headers: Headers) -> bool:
-    """Whether a browser, app or mail program only looks ahead: nobody has clicked yet."""
+    """Whether a request is a prefetch or preview by a browser, app or mail program, and not a click."""
     if _LOOKS_AHEAD.isdisjoint(headers):
         return False
     return any(_SPECULATION.search(headers[name]) for name in _LOOKS_AHEAD & headers.keys())
@@ -56,40 +56,40 @@ def is_speculative(headers: Headers) -> bool:
 def read_visitor(request: Request, proxies: Proxies) -> Visitor:
     """The visitor of a request. Forwarding headers count only when the peer is a trusted proxy."""
     _, scheme, peer, _, target, query, headers = request
-    given = headers.get
-    host = _HOSTS[given(b"host", b"")]
+    header = headers.get
+    host = _HOSTS[header(b"host", b"")]
     if proxies.trusts(peer):
-        ip, said_scheme, said_host = proxies.origin(peer, headers)
-        scheme, host = said_scheme or scheme, said_host[:MAX_HOST] or host
+        ip, outer_scheme, outer_host = proxies.origin(peer, headers)
+        scheme, host = outer_scheme or scheme, outer_host[:MAX_HOST] or host
     else:
         ip = plain_address(peer)
     if query:
         target = b"%b?%b" % (target, query)
-    told = (
+    fields = (
         ip,
-        _USER_AGENTS[given(b"user-agent", b"")],
+        _USER_AGENTS[header(b"user-agent", b"")],
         _client_hints(headers) if b"sec-ch-ua" in headers else "",
-        _LANGUAGES[given(b"accept-language", b"")],
-        _REFERRERS[given(b"referer", b"")],
+        _LANGUAGES[header(b"accept-language", b"")],
+        _REFERRERS[header(b"referer", b"")],
         host,
         f"{scheme}://{host}{crop(target.decode('utf-8', 'replace'), MAX_REQUESTED_LINK)}",
-        _FETCHES[given(b"sec-fetch-dest", b"")],
-        _FETCHES[given(b"sec-fetch-user", b"")],
+        _FETCHES[header(b"sec-fetch-dest", b"")],
+        _FETCHES[header(b"sec-fetch-user", b"")],
     )
-    return fast(Visitor, told)
+    return fast(Visitor, fields)
 
 
 class Identity(NamedTuple):
-    """Whom a visitor is taken for."""
+    """A visitor's key, and how certain it is."""
 
     key: int  # 64 bits
-    is_certain: bool  # by a cookie or device id; behind one address and User-Agent there may be thousands
+    is_certain: bool  # by a cookie or device id; thousands may share one address and User-Agent
 
 
 def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None) -> Identity:
-    """By the visitor's cookie, else by the device's advertising id, else by address and agent.
+    """Identify a visitor by cookie, else by the device's advertising id, else by address and User-Agent.
 
-    Keyed, so that nobody without the deployment's key can tell an address from a stored visitor key.
+    The hash is keyed: without the deployment's key nobody can find the address of a stored visitor key.
     """
     if cookie_key is not None:
         return Identity(cookie_key, True)
@@ -102,7 +102,7 @@ def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None
 
 @lru_cache(8)
 def _keyed(secret: bytes) -> blake2b:
-    return blake2b(digest_size=8, key=secret)  # copied for each visitor: the key is half the work
+    return blake2b(digest_size=8, key=secret)  # copied for each visitor: the key costs half the time
 
 
 def _client_hints(headers: Headers) -> str:

@@ -1,15 +1,16 @@
-"""What the other partitions have counted towards a cap.
+"""The counts of the other partitions towards a cap.
 
-A partition's script counts its own clicks exactly, and knows nothing of the others'. So an edge lowers each
-limit by what they had counted when it last asked: a partition with count c and others' sum s takes a click
-where c < limit - s.
+A partition's script counts its own clicks exactly, and does not know the counts of the others. So an edge
+lowers each limit by the sum of the others' counts, as they were at the last refresh. A partition with count c
+and others' sum s takes a click if c < limit - s.
 
-- No click is refused before the cap is full: counts only grow, so a sum is never larger than the truth.
-- Once it is full, an edge lets through at most the clicks that it sends off before the next sums are here:
-  those of one refresh (a second and the server's answer), of a few milliseconds for a counter that is new to
-  the edge or was not used in the last second, for it is asked about at once; and while a partition cannot be
-  asked, those that the others take meanwhile. In no case does one partition count more than the limit.
-- A counter beyond MAX_COUNTERS of one second waits for the next.
+- No click is refused before the cap is full: counts only grow, so a sum is never too large.
+- Once the cap is full, an edge lets through the clicks that it sends off before the next sums arrive. These
+  are the clicks of one refresh, which takes a second and the server's answer. A counter that is new to the
+  edge, or was not used in the last second, is read at once: it lets through the clicks of milliseconds.
+- While a partition does not answer, its last known counts are used. A partition never counts more than the
+  limit.
+- Counters beyond MAX_COUNTERS in one second wait for the next second.
 """
 
 from __future__ import annotations
@@ -28,30 +29,30 @@ from tracker.stream.appender import Appender, AppendError
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.0
-"""How old the sums of counters in use may be, but for the time that the answer takes."""
+"""How old the sums of counters in use may be, plus the time that the answer takes."""
 MAX_COUNTERS = 10_000
-"""Most counters whose sums are remembered, and most that are asked about in one refresh."""
+"""Most counters whose sums are remembered, and most that one refresh reads."""
 
-_AT_ONCE = 500  # of one call; reading its answer holds clicks up for a third of a millisecond
+_AT_ONCE = 500  # counters of one call; its answer delays clicks by a third of a millisecond
 _ANSWER_SECONDS = 1.0
 _LEAST_PAUSE = 0.02  # seconds between calls, however many counters are new
 
 
 class CapSums:
-    """The counts of all partitions, of the counters that this edge has used lately."""
+    """Counts by partition of the counters that this edge has used lately."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.redis_url
         self._appenders = [Appender(settings.redis_url, number) for number in range(settings.partitions)]
         self._nothing = (0,) * settings.partitions
-        self._counts: dict[str, tuple[int, ...]] = {}  # by partition; the longest unused come first
+        self._counts: dict[str, tuple[int, ...]] = {}  # by partition; the longest unused is the first
         self._used: set[str] = set()  # since the last refresh
-        self._fresh: set[str] = set()  # asked about in the last refresh, or since
+        self._fresh: set[str] = set()  # read in the last refresh, or since
         self._away: set[int] = set()  # partitions that did not answer the last time
         self._new = asyncio.Event()
 
     def lowered(self, counters: tuple[Counter, ...], partition: int) -> tuple[Counter, ...]:
-        """Counters as a partition is to see them: less what the others were last known to have counted."""
+        """Counters with limits lowered by the last known counts of the other partitions."""
         elsewhere = []
         for counter in counters:
             name = counter.name
@@ -61,19 +62,19 @@ class CapSums:
         return caps.lowered(counters, elsewhere)
 
     async def run(self) -> None:
-        """Keep the sums of what is used fresh, until cancelled."""
+        """Keep the sums of used counters fresh, until cancelled."""
         while True:
             try:
                 await self._round()
-            except Exception:  # sums that stand still would let caps run over, unseen
-                logger.exception("sums of caps: cannot be refreshed")
+            except Exception:  # without fresh sums caps would overshoot, and nobody would see it
+                logger.exception("cap totals cannot be refreshed")
                 await asyncio.sleep(REFRESH_SECONDS)
 
     async def refresh(self) -> None:
-        """Ask about all that was used since the last refresh."""
+        """Read all counters used since the last refresh."""
         used, self._used = self._used, set()
         self._fresh = used
-        await self._ask(used)
+        await self._read(used)
 
     async def close(self) -> None:
         for appender in self._appenders:
@@ -87,7 +88,7 @@ class CapSums:
             self._new.set()
 
     async def _round(self) -> None:
-        """One refresh, and until the next one is due, what comes up new."""
+        """Refresh all used counters. Until the next refresh is due, read new ones as they appear."""
         await self.refresh()
         with suppress(TimeoutError):
             async with asyncio.timeout(REFRESH_SECONDS):
@@ -96,23 +97,23 @@ class CapSums:
                     self._new.clear()
                     new = self._used - self._fresh
                     self._fresh |= new
-                    await self._ask(new)
+                    await self._read(new)
                     await asyncio.sleep(_LEAST_PAUSE)
 
-    async def _ask(self, names: set[str]) -> None:
+    async def _read(self, names: set[str]) -> None:
         remaining = iter(names)
         while some := list(islice(remaining, _AT_ONCE)):
-            asked = (self._counted(number, some) for number in range(len(self._appenders)))
-            for name, *counts in zip(some, *await asyncio.gather(*asked), strict=True):
+            reads = (self._counted(number, some) for number in range(len(self._appenders)))
+            for name, *counts in zip(some, *await asyncio.gather(*reads), strict=True):
                 self._remember(name, tuple(counts))
 
     async def _counted(self, partition: int, names: Sequence[str]) -> list[int]:
-        """What a partition has counted; what it is last known to have where it does not answer."""
+        """The counts of a partition; the last known ones if it does not answer."""
         try:
             counts = await self._appenders[partition].counts(names, _ANSWER_SECONDS)
         except AppendError as error:
             if partition not in self._away:
-                logger.warning("sums of caps: partition %d does not answer: %s", partition, error)
+                logger.warning("cap totals: partition %d does not answer: %s", partition, error)
             self._away.add(partition)
             return [self._counts.get(name, self._nothing)[partition] for name in names]
         self._away.discard(partition)

@@ -1,13 +1,14 @@
-"""Which edge this is: its slot, and the run id of the spool that it has.
+"""An edge's identity: its slot, and the run id of its spool.
 
-Slots are numbers that operators give, so two machines may have the same one. The run id is made once for a
-data directory and a slot, and stays there, beside the spool. So an edge that starts again has its spool and
-its id, and another machine's edge has neither. Backups copy both.
+Operators choose slots, so edges on two machines may have the same one. A run id is made once for a data
+directory and a slot, and is kept there beside the spool. An edge that starts again finds its spool and its
+run id. An edge on another machine has neither. Backups copy both.
 
-A copied data directory, of an image or of another disk, would bring the id along: then two edges would renew
-one heartbeat, and nobody would wait for the one that is cut off. So the file names its own inode, and a file
-that names another one is a copy. That edge gets an id of its own. A copy of a whole disk has the same inodes,
-and a file system whose inodes change at each mount, as some of FUSE do, looks like a copy at each start.
+A copied data directory, of an image or of another disk, would bring the run id along. Two edges would then
+renew one heartbeat, and Complete-Until would not wait for an edge that is cut off. So the file names its own
+inode, and a file that names another inode is a copy: that edge gets a new run id. A copy of a whole disk has
+the same inodes, so it is not detected. Some FUSE file systems change inodes at each mount. They look like
+a copy at each start.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from tracker.errors import CannotStartError
 logger = logging.getLogger(__name__)
 
 DIRECTORY = "edges"
-"""Of the files that hold run ids, in a data directory."""
+"""The directory of run id files, in a data directory."""
 RUN_LENGTH = 16
-"""Hex digits of a run id. A file with no more than that is for the edge that finds it: so are a backup's."""
+"""Hex digits of a run id. A file with no more than that belongs to the edge that finds it, as in backups."""
 _FILE = re.compile(r"(?P<run>[0-9a-f]{16})( (?P<place>\d+-\d+)(?P<elder> elder)?)?")
-_MOST_BYTES = 128  # that such a file has
+_MOST_BYTES = 128  # of such a file
 _GETVERSION = 0x80087601  # FS_IOC_GETVERSION of linux/fs.h: the generation of an inode
 _COPY = (
-    "edge %d: %s is a copy of another edge's (run %s), so this one gets a run id of its own, %s. "
-    "If the other one never runs again: tracker ledger --forget-edge %s"
+    "edge %d: %s is a copy of another edge's data directory (run %s): this edge gets the new run id %s. "
+    "If the other edge never runs again: tracker ledger --forget-edge %s"
 )
 
 
 class EdgeId(NamedTuple):
-    """What an edge's heartbeats are kept under."""
+    """The name that an edge's heartbeats are kept under."""
 
     slot: int
     run: str
@@ -54,11 +55,11 @@ class EdgeId(NamedTuple):
 
 
 def read(data_dir: Path, slot: int) -> EdgeId:
-    """The edge of this slot in a data directory; if nothing can be written there, with one for this time."""
+    """The edge of a slot in a data directory. If the directory is not writable, its run id is temporary."""
     try:
         fd = _open(data_dir, slot)
     except OSError as error:
-        return _for_this_time(slot, error)
+        return _temporary(slot, error)
     try:
         return _of_file(fd, data_dir, slot)
     finally:
@@ -67,15 +68,15 @@ def read(data_dir: Path, slot: int) -> EdgeId:
 
 @contextmanager
 def held(data_dir: Path, slot: int) -> Iterator[EdgeId]:
-    """The same; meanwhile no other process has it.
+    """The edge of a slot in a data directory, locked against other processes.
 
     Raises:
-        CannotStartError: another process has it.
+        CannotStartError: another process has the lock.
     """
     try:
         fd = _open(data_dir, slot)
     except OSError as error:
-        yield _for_this_time(slot, error)
+        yield _temporary(slot, error)
         return
     try:
         _lock(fd, data_dir, slot)
@@ -95,32 +96,32 @@ def _lock(fd: int, data_dir: Path, slot: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise CannotStartError(
-            f"edge {slot} runs in {data_dir} already: give this one another --slot, or a TRACKER_DATA_DIR"
+            f"edge {slot} runs in {data_dir} already: give this one another --slot or TRACKER_DATA_DIR"
         ) from None
 
 
 def _of_file(fd: int, data_dir: Path, slot: int) -> EdgeId:
     line = os.pread(fd, _MOST_BYTES, 0).decode(errors="replace").partition("\n")[0]
-    here, found = _place(fd), _FILE.fullmatch(line)
-    if found and found["place"] == here:
-        return EdgeId(slot, found["run"], has_elder=found["elder"] is not None)
-    if found and found["place"] is None:  # of the version before, or out of a backup
-        edge = EdgeId(slot, found["run"])
-    elif found:
+    here, match = _place(fd), _FILE.fullmatch(line)
+    if match and match["place"] == here:
+        return EdgeId(slot, match["run"], has_elder=match["elder"] is not None)
+    if match and match["place"] is None:  # of the previous version, or from a backup
+        edge = EdgeId(slot, match["run"])
+    elif match:
         edge = EdgeId(slot, _new_run())
-        logger.warning(_COPY, slot, data_dir, found["run"], edge.run, EdgeId(slot, found["run"]))
+        logger.warning(_COPY, slot, data_dir, match["run"], edge.run, EdgeId(slot, match["run"]))
     else:
         edge = EdgeId(slot, _new_run(), has_elder=_had_edge(data_dir, slot))
     try:
         os.pwrite(fd, f"{edge.run} {here}{' elder' if edge.has_elder else ''}\n".encode(), 0)
         os.fsync(fd)
     except OSError as error:
-        return _for_this_time(slot, error)
+        return _temporary(slot, error)
     return edge
 
 
 def _place(fd: int) -> str:
-    """What no copy of a file has: its inode, and where the file system has that, the inode's generation."""
+    """A file's inode and its generation, if the file system has one. A copy of the file has others."""
     generation = bytearray(8)
     with suppress(OSError):
         fcntl.ioctl(fd, _GETVERSION, generation)
@@ -128,15 +129,15 @@ def _place(fd: int) -> str:
 
 
 def _had_edge(data_dir: Path, slot: int) -> bool:
-    """Whether an edge of this slot has been here: it left its catalogue, or a segment of its spool."""
-    is_its = (path.name.split("-")[1:2] == [str(slot)] for path in segments(data_dir / "spool"))
-    return (data_dir / "catalogue" / f"{slot}.ndjson").exists() or any(is_its)
+    """Whether an edge of this slot left its catalogue or a segment of its spool here."""
+    is_own = (path.name.split("-")[1:2] == [str(slot)] for path in segments(data_dir / "spool"))
+    return (data_dir / "catalogue" / f"{slot}.ndjson").exists() or any(is_own)
 
 
 def _new_run() -> str:
     return secrets.token_hex(RUN_LENGTH // 2)
 
 
-def _for_this_time(slot: int, error: OSError) -> EdgeId:
+def _temporary(slot: int, error: OSError) -> EdgeId:
     logger.warning("edge %d: its run id cannot be kept beside the spool: %s", slot, error)
     return EdgeId(slot, _new_run())

@@ -1,4 +1,4 @@
-"""What is logged after the answer is given: nobody waits for it, and it is bounded."""
+"""A bounded log that is written after the answer is given, so that no visitor waits for it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tracker.stream.reader import UNREACHABLE
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1000
-"""Most entries that wait to be logged; further ones are only counted."""
+"""Most entries that wait to be logged. Further ones are counted as dropped."""
 
 _PAUSE_SECONDS = 1.0
-_AT_ONCE = 100  # one call; packing it holds clicks up for two milliseconds
+_AT_ONCE = 100  # entries of one call; packing them delays clicks by two milliseconds
 _CALL_SECONDS = 2.0
 _AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,
-    RuntimeError,
-)  # RuntimeError: uvloop's, of a closed connection
+    RuntimeError,  # uvloop's, of a socket that was closed meanwhile
+)
 
 Entry = TypeVar("Entry")
 
 
 class LaterLog(Generic[Entry]):
-    """Collects entries, and has them logged every second."""
+    """Collects entries, and logs them every second."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class LaterLog(Generic[Entry]):
         self.dropped = 0
 
     def add(self, entry: Entry) -> None:
-        """Log an entry within the next second or so; count it as dropped if too many wait."""
+        """Log an entry within a second or so. If too many wait, count it as dropped."""
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += 1
         else:
             self._waiting.append(entry)
 
     async def run(self) -> None:
-        """Log what waits every second until cancelled; what waits then is logged still."""
+        """Log waiting entries every second until cancelled, and once more then."""
         try:
             while True:
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -61,7 +61,7 @@ class LaterLog(Generic[Entry]):
             await self._close()
 
     async def _log_whole(self) -> None:
-        """Log what waits now, also when cancelled meanwhile: else some would be logged twice."""
+        """Log waiting entries to the end, even if cancelled: else some would be logged twice."""
         logging_ = asyncio.create_task(self._log())
         try:
             await asyncio.shield(logging_)
@@ -69,7 +69,7 @@ class LaterLog(Generic[Entry]):
             await logging_
 
     async def _log(self) -> None:
-        """Log what waits now; what the stream does not take is dropped."""
+        """Log waiting entries. Entries that the stream does not take are dropped."""
         for _ in range(0, len(self._waiting), _AT_ONCE):
             batch = list(islice(self._waiting, _AT_ONCE))
             try:

@@ -1,7 +1,7 @@
-"""Records clicks by group commit: what arrives while one call is under way is the next batch.
+"""Records clicks by group commit: clicks that arrive during one call are the next batch.
 
-An idle edge sends at once; a busy one shares each call, and the server's fsync, among many clicks. While the
-stream is away, batches go to the spool, and each costs a write to local disk instead of a timeout.
+An idle edge sends at once. A busy edge shares each call, and the server's fsync, among many clicks. While the
+stream is away, batches go to the spool. Each then costs a write to local disk instead of a timeout.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from tracker.stream.visitor_memory import VisitorMemory
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
-"""How often an idle edge says how far it has come."""
+"""How often an idle edge sends its heartbeat."""
 MOST_SKEW_SECONDS = 1.0
-"""How far the clocks of edge and stream server may be apart before that is an alarm."""
+"""How far the clocks of edge and stream server may be apart without an alarm."""
 
 _RETRY_SECONDS = 0.01
 _PROBE_SECONDS = 0.1
 
 
 class _Group(NamedTuple):
-    """Clicks that were handed over together, and who waits for the places of their outcomes."""
+    """Clicks that were handed over together, and the future for the numbers of their outcomes."""
 
     entries: list[Entry]
     recorded: Future[list[int]]
 
 
 class NotRecorded(Exception):  # noqa: N818 - says what happened to the click
-    """The click could be put nowhere. It may still turn out to have been stored."""
+    """Neither the stream nor the spool took the click. It may still have been stored."""
 
 
 class Recorder:
@@ -72,27 +72,27 @@ class Recorder:
         self._lane = Lane()
         self._waiting: deque[_Group] = deque()
         self._clicks_waiting = 0
-        self._answered: Counter[int] = Counter()  # not told yet, by minute
+        self._answered: Counter[int] = Counter()  # by minute, not sent to the ledger yet
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._stopping = False
         self.is_up = True
-        """Whether clicks go to the stream, as far as known; else they go to the spool."""
+        """Whether clicks go to the stream. Else they go to the spool."""
         self.has_been_up = False
         self.spooled = 0  # clicks, since the start
         self.unknown = 0  # clicks whose visitors the stream had no room to remember
         self.skew = 0.0  # seconds that the stream server's clock is ahead of ours
 
     async def start(self) -> None:
-        """Say a first word, so that nobody takes the clicks to come for complete; then record."""
+        """Send the first heartbeat, so that Complete-Until waits for this edge. Then record."""
         self._loop = asyncio.get_running_loop()
         await self._record([])
         self._task = asyncio.create_task(self._run(), name="recorder")
         self._tick()
 
     async def stop(self) -> None:
-        """Finish what is waiting, then close. Nothing may be recorded any more."""
+        """Record what is waiting, then close. Nothing may be recorded after that."""
         self._stopping = True
         self._arrived.set()
         if self._task:
@@ -106,13 +106,13 @@ class Recorder:
         await self._appender.close()
 
     def record(self, entries: list[Entry]) -> Future[list[int]]:
-        """Put clicks on disk, and learn the places of their outcomes in Outcomes.
+        """Put clicks on disk. The future gives the numbers of their outcomes in Outcomes.
 
-        Done once the stream has them as durably as it keeps anything; or while that is away, the spool.
-        They go in one call: a few, see MAX_BATCH.
+        It is done once the stream, or the spool while the stream is away, has the clicks on disk. All go in
+        one call, so they must not be many more than MAX_BATCH.
 
         Raises:
-            NotRecorded: too many are waiting; from the future: neither took them.
+            NotRecorded: too many clicks are waiting. The future raises it if stream and spool both failed.
         """
         if self._clicks_waiting >= self._max_waiting:
             raise NotRecorded(f"{self._max_waiting} clicks are waiting already")
@@ -124,11 +124,11 @@ class Recorder:
         return recorded
 
     def answered(self, minutes: Iterable[int]) -> None:
-        """Note that clicks of these minutes have been answered; the next call tells the ledger."""
+        """Count answered clicks by their minutes. The next call takes the counts to the ledger."""
         self._answered.update(minutes)
 
     def _tick(self) -> None:
-        """Wake the recorder now and then: an idle edge, too, says how far it has come."""
+        """Wake the recorder every second: an idle edge sends heartbeats too."""
         if not self._stopping:
             self._arrived.set()
             self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
@@ -162,7 +162,7 @@ class Recorder:
                 self.unknown += receipt.unknown
                 _resolve(batch, receipt.outcomes)
             except AppendError as error:
-                lane, self._lane = self._lane, Lane()  # its last call may yet be done: never use it again
+                lane, self._lane = self._lane, Lane()  # its last call may still be done: never reuse it
                 uncertain_call = None if error.is_certain else Call(lane.id, lane.sequence + 1)
                 self._go_away(error)
             else:
@@ -174,10 +174,10 @@ class Recorder:
             self._answered.update(answered)
 
     async def _append(self, entries: list[Entry], answered: Counter[int]) -> Receipt:
-        """Append; a call whose fate is unknown is repeated under its number, while there is time.
+        """Append entries. A call with an unknown result is repeated under its number until the timeout.
 
         Raises:
-            AppendError: not appended, or, where that is not certain, perhaps appended.
+            AppendError: the entries are not appended; if the error is not certain, they may be.
         """
         is_certain, deadline = True, monotonic() + self._timeout
         while True:
@@ -204,8 +204,10 @@ class Recorder:
         return receipt
 
     def _heartbeat(self) -> bytes:
-        """The time before which every click of this edge is on the stream, once this call is done; and those
-        that wait in spools, by minute."""
+        """This edge's heartbeat: its low watermark, and its spooled clicks by minute.
+
+        All clicks of this edge before the watermark are on the stream once this call is done.
+        """
         until = millis_of_entry(self._waiting[0].entries[0]) if self._waiting else self._mint.now()
         spooled, firsts = self._drain.minutes(self._partition), [until]
         if (oldest := self._drain.first_millis()) is not None:
@@ -222,12 +224,12 @@ class Recorder:
         answered: Counter[int],
         uncertain_call: Call | None,
     ) -> None:
-        """Put a batch into the spool: then its clicks are answered with their first outcome."""
+        """Put a batch into the spool. Its clicks are then answered with their first outcome."""
         try:
             await asyncio.to_thread(self._spool.append, entries, pack_answered(answered), uncertain_call)
-        except Exception as error:  # who comes next waits for this loop: it is not to end
+        except Exception as error:  # all later clicks wait for this loop: it must not end
             if not isinstance(error, SpoolError):
-                logger.exception("the spool met what it does not know")
+                logger.exception("unexpected error in the spool")
             logger.error(
                 "%d clicks not recorded: the stream is away, and the spool fails: %s", len(entries), error
             )
@@ -249,7 +251,7 @@ class Recorder:
         self._probing = asyncio.create_task(self._probe(), name="probe")
 
     async def _probe(self) -> None:
-        """Try calls without clicks until one is done: then clicks go to the stream again."""
+        """Repeat an empty call until it succeeds. Clicks then go to the stream again."""
         since = monotonic()
         while not self.is_up:
             await asyncio.sleep(_PROBE_SECONDS)
@@ -260,7 +262,7 @@ class Recorder:
         self._arrived.set()
 
     async def _deregister(self) -> None:
-        """Tell the last answers; where nothing is left behind also that nobody has to wait for this edge."""
+        """Send the last counts of answers. If no clicks are left behind, remove the heartbeat too."""
         if self.is_up:
             leaves_nothing = self._drain.first_millis() is None and self._spool.open is None
             with suppress(AppendError):
@@ -278,12 +280,12 @@ class Recorder:
 def _resolve(batch: list[_Group], outcomes: list[int]) -> None:
     first = 0
     for entries, recorded in batch:
-        if not recorded.done():  # whoever no longer waits changes nothing
+        if not recorded.done():  # its hits may have been cancelled
             recorded.set_result(outcomes[first : first + len(entries)])
         first += len(entries)
 
 
-def _refuse(batch: list[_Group], why: str) -> None:
+def _refuse(batch: list[_Group], reason: str) -> None:
     for _, recorded in batch:
         if not recorded.done():
-            recorded.set_exception(NotRecorded(why))
+            recorded.set_exception(NotRecorded(reason))

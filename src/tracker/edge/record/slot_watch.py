@@ -1,7 +1,7 @@
-"""Looks whether another edge has this one's slot, on another machine perhaps.
+"""Detects another edge with the same slot, for instance on another machine.
 
-Each edge has a heartbeat of its own, so Complete-Until waits for both. But what goes by the slot, such as
-metrics, is then about two, and an operator who takes one of them for lost may forget the other.
+Each edge has its own heartbeat, so Complete-Until waits for both. But metrics and other things that go by the
+slot then mix two edges. And an operator who thinks that one of them is lost may forget the other.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """How often a running edge looks."""
-_WORD_SECONDS = 2.0
-"""Within which an edge that runs says a word: it does so once a second."""
-_PARTITION = 0  # which every edge has
+_HEARTBEAT_SECONDS = 2.0
+"""Within this time a running edge sends a heartbeat: it sends one a second."""
+_PARTITION = 0  # every edge has it
 _RIVAL = (
     "edge %d: another edge has this slot (run %s; this one is %s): give one of them another --slot. "
     "Complete-Until waits for both"
@@ -31,67 +31,67 @@ _RUNS = (
     "edge {slot} runs already, on another machine or with another TRACKER_DATA_DIR (run {run}): "
     "give this one another --slot"
 )
-_NO_RUN = ""  # of an edge of a version before run ids
-_AWAY_SECONDS = 2.0  # that a start waits for a stream server that gives no answer
+_NO_RUN = ""  # the run id of an edge of a version before run ids
+_AWAY_SECONDS = 2.0  # how long a start waits for a stream server that does not answer
 
 
 class SlotWatch:
-    """One edge's look at the heartbeats of its slot."""
+    """Watches the heartbeats of one edge's slot."""
 
     def __init__(self, url: str, edge: EdgeId) -> None:
         self._edge = edge
         self._stream = StreamLedger(url)
-        self._heard: Mapping[str, int] | None = None  # when other runs were heard of; None: it was away
+        self._last: Mapping[str, int] | None = None  # heartbeats of other runs; None: stream away
         self._rivals: frozenset[str] = frozenset()  # other runs of this slot that are alive
-        self._met: set[str] = set()  # runs that ever were
+        self._met: set[str] = set()  # runs that were alive once
         self._owner = edge.run
 
     @property
     def is_second(self) -> bool:
-        """Whether another edge has this slot, and had it before this one: of two that run, only one is."""
+        """Whether another edge had this slot before this one. Of two running edges only one is second."""
         return self._owner in self._rivals or _NO_RUN in self._rivals
 
     async def check(self) -> None:
-        """See, before this edge starts, that no other has its slot. A stream that is away says nothing.
+        """Check, before this edge starts, that no other edge has its slot. An absent stream passes.
 
         Raises:
-            CannotStartError: another edge has it.
+            CannotStartError: another edge has the slot.
         """
         with suppress(*UNREACHABLE):
             async with asyncio.timeout(_AWAY_SECONDS):
                 now, heartbeats = await self._stream.heartbeats_here(_PARTITION)
-            heard = _others(heartbeats, self._edge)
-            if not any(now - said < _WORD_SECONDS * 1000 for said in heard.values()):
+            before = _others(heartbeats, self._edge)
+            if not any(now - sent_at < _HEARTBEAT_SECONDS * 1000 for sent_at in before.values()):
                 return
-            await asyncio.sleep(_WORD_SECONDS)
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
             async with asyncio.timeout(_AWAY_SECONDS):
                 _, heartbeats = await self._stream.heartbeats_here(_PARTITION)
-            if alive := _went_on(heard, _others(heartbeats, self._edge)):
+            if alive := _alive(before, _others(heartbeats, self._edge)):
                 raise CannotStartError(_RUNS.format(slot=self._edge.slot, run=_named(min(alive))))
 
     async def run(self) -> None:
-        """Look now and then, for ever."""
+        """Look every few seconds, until cancelled."""
         while True:
             try:
                 await self.look()
             except UNREACHABLE:
-                self._heard = None
-            except Exception:  # it ends nothing: clicks do not depend on it
-                logger.exception("edge %d: the heartbeats of its slot cannot be read", self._edge.slot)
+                self._last = None
+            except Exception:  # clicks do not depend on this: it must not end the edge
+                logger.exception("edge %d: heartbeats of its slot cannot be read", self._edge.slot)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """See which other edges of this slot have said a word since the last look, and log who is new.
+        """Log other edges of this slot that have sent a heartbeat since the last look, each once.
 
         Raises:
             UNREACHABLE: the stream server is away.
         """
         _, heartbeats = await self._stream.heartbeats_here(_PARTITION)
-        before, self._heard = self._heard, _others(heartbeats, self._edge)
+        before, self._last = self._last, _others(heartbeats, self._edge)
         owner = await self._stream.owner(self._edge.slot, self._edge.run)
-        if before is None:  # who runs is seen at the next look
+        if before is None:  # two looks show which edges run
             return
-        alive = _went_on(before, self._heard)
+        alive = _alive(before, self._last)
         if owner not in (alive | {self._edge.run}):
             owner = self._edge.run
             await self._stream.take_slot(self._edge.slot, owner)
@@ -103,7 +103,7 @@ class SlotWatch:
             await self._take_back_elder()
 
     async def _take_back_elder(self) -> None:
-        """Take back what this edge said before it was upgraded."""
+        """Delete the heartbeat that this edge sent before it was upgraded."""
         _, heartbeats = await self._stream.heartbeats()
         await self._stream.forget(
             heartbeat for heartbeat in heartbeats if heartbeat.field == str(self._edge.slot)
@@ -114,18 +114,19 @@ class SlotWatch:
 
 
 def _others(heartbeats: list[Heartbeat], edge: EdgeId) -> dict[str, int]:
-    """When other runs of an edge's slot were last heard of, by the stream server's clock."""
-    heard: dict[str, int] = {}
+    """The last heartbeat of each other run of an edge's slot, by the stream server's clock."""
+    last: dict[str, int] = {}
     for heartbeat in heartbeats:
         if heartbeat.slot == str(edge.slot) and heartbeat.run != edge.run:
-            heard[heartbeat.run] = max(heartbeat.sent_at, heard.get(heartbeat.run, 0))
-    return heard
+            last[heartbeat.run] = max(heartbeat.sent_at, last.get(heartbeat.run, 0))
+    return last
 
 
 def _named(run: str) -> str:
-    """For people."""
+    """A run id as log lines show it."""
     return run or "of a version before run ids"
 
 
-def _went_on(before: Mapping[str, int], heard: Mapping[str, int]) -> frozenset[str]:
-    return frozenset(run for run, said in heard.items() if said > before.get(run, 0))
+def _alive(before: Mapping[str, int], now: Mapping[str, int]) -> frozenset[str]:
+    """The runs that have sent a heartbeat between two looks."""
+    return frozenset(run for run, sent_at in now.items() if sent_at > before.get(run, 0))

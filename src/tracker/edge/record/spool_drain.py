@@ -1,4 +1,4 @@
-"""Takes clicks out of the spool onto the stream, oldest first, while live clicks go ahead."""
+"""Moves clicks from the spool to the stream, oldest first. Live clicks have precedence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
 class Drain:
-    """The segments that wait for the stream, this edge's and adopted ones."""
+    """The segments that wait for the stream: this edge's, and adopted ones."""
 
     def __init__(self, url: str, directory: Path, memory: VisitorMemory) -> None:
         self._url = url
@@ -33,18 +33,18 @@ class Drain:
         self._directory = directory
         self._sealed: dict[Path, Segment] = {}
         self._appenders: dict[int, Appender] = {}
-        self._foreign: set[Path] = set()  # seen at the last look, another's or nobody's yet
+        self._foreign: set[Path] = set()  # at the last look, held by another edge or not adopted yet
         self._refused: set[Path] = set()  # cannot be read
-        self._given = Event()
+        self._taken = Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Note what is there, without reading it: clicks wait for this. Then drain in the background."""
+        """List the segments without reading them, since clicks wait for this. Drain in the background."""
         self._foreign = set(await asyncio.to_thread(segments, self._directory))
         self._task = asyncio.create_task(self._run(), name="drain")
 
     async def stop(self) -> None:
-        """Leave what is not drained to the next edge."""
+        """Stop draining. The remaining segments are left to the next edge."""
         if self._task:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -55,16 +55,16 @@ class Drain:
             segment.close()
 
     def take(self, segment: Segment) -> None:
-        """Drain a segment that nobody writes to any more."""
+        """Drain a sealed segment."""
         self._sealed[segment.path] = segment
-        self._given.set()
+        self._taken.set()
 
     def first_millis(self) -> int | None:
-        """A time that no click in the directory's segments is older than; None where there are none."""
+        """A time before all clicks in the directory, in Unix milliseconds; None if it has no segments."""
         return min(map(first_millis, (*self._sealed, *self._foreign)), default=None)
 
     def minutes(self, partition: int) -> Counter[int]:
-        """How many clicks of each minute wait for a partition of the stream."""
+        """The number of clicks that wait for a partition of the stream, by minute."""
         waiting: Counter[int] = Counter()
         for segment in self._sealed.values():
             if segment.partition == partition:
@@ -80,27 +80,27 @@ class Drain:
                 pause = _FIRST_PAUSE
             except AppendError as error:
                 if pause == _FIRST_PAUSE:
-                    logger.warning("spool: the stream does not take it yet: %s", error)
+                    logger.warning("spool: the stream does not take its clicks yet: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
-            except Exception:  # clicks wait for it: it is not to end
+            except Exception:  # spooled clicks wait for this loop: it must not end
                 logger.exception("spool: cannot be drained; trying again")
                 await asyncio.sleep(_LONGEST_PAUSE)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await self._given.wait()
-            self._given.clear()
+                    await self._taken.wait()
+            self._taken.clear()
 
     async def _drain_all(self) -> None:
         while self._sealed:
             path = min(self._sealed)
             await self._drain(self._sealed[path])
             del self._sealed[path]
-            self._foreign.discard(path)  # where it was when last looked at, and still written to
+            self._foreign.discard(path)  # it was still written to at the last look
 
     async def _drain(self, segment: Segment) -> None:
-        """Append its groups in order; one that an earlier try has appended is passed over by the script."""
+        """Append a segment's groups in order. The script skips groups that an earlier try has appended."""
         clicks, groups = segment.minutes.total(), await asyncio.to_thread(lambda: _joined(segment.groups()))
         appender = self._appender(segment.partition)
         for group in groups[segment.drained_groups :]:
@@ -113,7 +113,7 @@ class Drain:
                 answered=group.answered,
             )
             segment.drained(group)
-            # Half of the time at least is for live clicks.
+            # At least half of the time is for live clicks.
             await asyncio.sleep(asyncio.get_running_loop().time() - began)
         segment.delete()
         logger.info("spool: %d clicks of %s are on the stream", clicks, segment.path.name)
@@ -124,18 +124,18 @@ class Drain:
         return self._appenders[partition]
 
     async def _look(self) -> None:
-        """Adopt what nobody holds, and note what others do."""
-        found = await asyncio.to_thread(segments, self._directory)
-        for path in found:
+        """Adopt segments that no process holds, and note the others."""
+        paths = await asyncio.to_thread(segments, self._directory)
+        for path in paths:
             if path not in self._sealed and path not in self._refused:
                 await self._adopt(path)
-        self._foreign = set(found) - self._sealed.keys()
+        self._foreign = set(paths) - self._sealed.keys()
 
     async def _adopt(self, path: Path) -> None:
         try:
             segment = await asyncio.to_thread(Segment.adopt, path)
         except (OSError, ValueError) as error:
-            logger.error("spool: %s cannot be adopted, and stays: %s", path, error)
+            logger.error("spool: %s cannot be adopted and stays where it is: %s", path, error)
             self._refused.add(path)
             return
         if segment is not None:
@@ -144,10 +144,10 @@ class Drain:
 
 
 def _joined(groups: Iterable[Group]) -> list[Group]:
-    """Groups that follow each other under one lane as one call, which has the last one's number.
+    """Join consecutive groups of one lane into calls. A call has the number of its last group.
 
-    Clicks that came one by one would else be drained one by one, for longer than the stream was away. They
-    are joined alike at each reading, so a call that is done is known as done.
+    Without this, clicks that came one by one would be drained one by one, for longer than the stream was
+    away. Each reading joins the same groups, so the script recognises a call that is done.
     """
     calls: list[Group] = []
     size = 0

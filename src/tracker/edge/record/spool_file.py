@@ -1,4 +1,4 @@
-"""A file of the spool: calls of clicks in frames, with checksums."""
+"""A file of the spool: groups of clicks in frames with checksums."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tracker.stream.record import Entry, millis_of_entry
 
 logger = logging.getLogger(__name__)
 
-ROOM_BYTES = 1 << 20  # written between looks at how much the directory has: many may write at once
-_VERSION = b"\x01"  # a reader knows this one and the one before
+ROOM_BYTES = 1 << 20  # written between checks of the directory's size: several edges may write
+_VERSION = b"\x01"  # a reader knows this version and the previous one
 _MAGIC = b"\xabK"
 _FRAME = struct.Struct(">2scII")  # magic, kind, length of what follows, its checksum
 _HEAD, _GROUP, _CLICK = b"H", b"G", b"C"
@@ -32,7 +32,7 @@ class SpoolError(Exception):
 
 
 class Call(NamedTuple):
-    """What an append call is known by."""
+    """The identity of an append call."""
 
     lane: bytes  # 16 hex digits
     sequence: int
@@ -42,13 +42,13 @@ class Group(NamedTuple):
     """Clicks that are appended by one call."""
 
     call: Call
-    is_uncertain: bool  # the call before this one was made of the same clicks, and may have been done
+    is_uncertain: bool  # an earlier call with the same clicks may have been done
     answered: bytes  # see record_clicks.lua
     entries: list[Entry]
 
 
 class Segment:
-    """One file of a spool, and the lock that says whose it is."""
+    """One file of a spool, and its lock."""
 
     def __init__(self, path: Path, fd: int, partition: int, lane: bytes) -> None:
         self.path = path
@@ -62,7 +62,7 @@ class Segment:
 
     @classmethod
     def create(cls, directory: Path, slot: int, partition: int, first_millis: int) -> Self:
-        """Begin a segment; no click in it will be older than the first one.
+        """Begin a segment. All its clicks must be as new as the first one, or newer.
 
         Raises:
             OSError: it cannot be created.
@@ -70,7 +70,7 @@ class Segment:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lane = secrets.token_hex(8).encode()
         path = directory / f"{first_millis:012x}-{slot}-{partition}-{lane.decode()}.spool"
-        # It gets its name when it is locked: else another might adopt, and delete, what is to be written to.
+        # It gets its name once it is locked. Otherwise another edge might adopt and delete it too early.
         unnamed = path.with_suffix(".new")
         segment = cls(path, os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), partition, lane)
         try:
@@ -78,7 +78,7 @@ class Segment:
             os.rename(unnamed, path)
             segment._write(_frame(_HEAD, _VERSION))
             _sync_directory(directory)
-            _sync_directory(directory.parent)  # which may have had no spool yet
+            _sync_directory(directory.parent)  # the spool's directory may be new
         except BaseException:
             unnamed.unlink(missing_ok=True)
             segment.delete()
@@ -87,11 +87,11 @@ class Segment:
 
     @classmethod
     def adopt(cls, path: Path) -> Self | None:
-        """Take over a segment that nobody holds, and count what is in it; None where somebody does.
+        """Take over a segment that no process holds, and count its clicks. None if a process holds it.
 
         Raises:
             OSError: it cannot be read.
-            ValueError: its name or its version is none of ours.
+            ValueError: its name or its version is unknown.
         """
         _, _, partition, lane = path.stem.split("-")
         try:
@@ -112,10 +112,10 @@ class Segment:
     def append(
         self, entries: Sequence[Entry], answered: bytes = b"", uncertain_call: Call | None = None
     ) -> int:
-        """Put a group on disk, and say how many bytes it takes; what has not got there whole is taken back.
+        """Put a group on disk, and return its size in bytes. A group that is not written whole is removed.
 
         Raises:
-            OSError: it could not be written or synced. The segment is not to be written to again.
+            OSError: it could not be written or synced. The segment must not be written to again.
         """
         self._sequence += 1
         lane, sequence = uncertain_call or (self._lane, self._sequence)
@@ -134,11 +134,11 @@ class Segment:
         return len(group)
 
     def groups(self) -> Iterator[Group]:
-        """What stands in it, oldest first. Damage is passed over, and logged; a torn end is no damage."""
+        """The segment's groups, oldest first. Damage is skipped and logged. A torn end is not damage."""
         reading = _Reading(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
         yield from _groups(reading, self._lane)
         if reading.damaged:
-            logger.error("spool: %s: %d bytes are damaged and passed over", self.path, reading.damaged)
+            logger.error("spool: %s: %d bytes are damaged and skipped", self.path, reading.damaged)
 
     def drained(self, group: Group) -> None:
         """Note that a group is on the stream."""
@@ -150,14 +150,14 @@ class Segment:
         os.close(self._fd)
 
     def close(self) -> None:
-        """Leave it to whoever adopts it."""
+        """Leave the segment to the edge that adopts it."""
         os.close(self._fd)
 
     def _count(self) -> None:
         self.size = os.fstat(self._fd).st_size
         head = next(iter(_Reading(os.pread(self._fd, _FRAME.size + len(_VERSION), 0))), None)
         if head and (head.kind, head.payload) != (_HEAD, _VERSION):
-            raise ValueError(f"{self.path} is of version {head.payload!r}, which is unknown here")
+            raise ValueError(f"{self.path} has version {head.payload!r}, which this tracker does not know")
         for group in self.groups():
             self.minutes.update(_minutes_of(group.entries))
 
@@ -176,12 +176,12 @@ class _Frame(NamedTuple):
 
 
 class _Reading:
-    """The frames of a segment that are whole."""
+    """The undamaged frames of a segment."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
-        self.damaged = 0  # bytes passed over, with a whole frame after them
+        self.damaged = 0  # skipped bytes before an undamaged frame
 
     def __iter__(self) -> Iterator[_Frame]:
         while (frame := self._next()) is not None:
@@ -208,7 +208,7 @@ class _Reading:
 
 
 def _groups(frames: Iterable[_Frame], lane: bytes) -> Iterator[Group]:
-    """Clicks by their groups; those whose group's frame is damaged make groups of their own."""
+    """Clicks by their groups. Clicks without their group's frame make groups of their own."""
     group, wanted, entries = None, 0, list[Entry]()
     for frame in frames:
         if frame.kind != _CLICK:
@@ -226,9 +226,9 @@ def _groups(frames: Iterable[_Frame], lane: bytes) -> Iterator[Group]:
 
 
 def _group(frame: _Frame | None, entries: list[Entry], lane: bytes) -> Group:
-    """A group by its frame, or where that is damaged, by the first click of it.
+    """The group of a frame; if its frame is damaged, `frame` is that of its first click.
 
-    What is not whole is no more the call that it was, and gets a name of its own: the same at each reading.
+    A damaged group cannot reuse its call id. It gets a derived id that is the same on every read.
     """
     assert frame
     if frame.kind != _GROUP:

@@ -1,5 +1,5 @@
--- Takes stored entries off the stream, and counts those that were still there: an entry that two writers
--- acknowledge, or one writer twice, counts once.
+-- Removes stored entries from the stream, and counts those that were still there. An entry that is acknowledged
+-- twice counts once.
 --
 -- KEYS[1] clicks:{p}
 -- ARGV[3] group

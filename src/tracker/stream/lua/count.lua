@@ -1,6 +1,6 @@
--- Goes before the scripts that move entries, whose first arguments are the same:
+-- Stands before each script that moves entries. These scripts have the same first arguments:
 -- ARGV[1] prefix        of the ledger's hours, ledger:{p}:
--- ARGV[2] seconds       an hour is kept, from when a field of it is counted for the first time
+-- ARGV[2] seconds       that an hour is kept after one of its fields is first counted
 
 local function count(minute, kind, number)
   local hour = math.floor(minute / 60)

@@ -1,4 +1,4 @@
--- Gives a dead letter up; returns 0 where there is none of this id.
+-- Deletes a dead letter for good. Returns 0 if there is no dead letter of this id.
 --
 -- KEYS[1] dead:{p}
 -- ARGV[3] the dead letter's id, then the minute it counts for

@@ -1,30 +1,29 @@
--- Records one batch of clicks: decides who is unique and whether a cap is full, picks each click's outcome,
--- appends, counts, and remembers the answer for the lane, so that a call repeated because its fate was unknown
--- changes nothing.
+-- Records one batch of clicks: decides which are unique and whether a cap is full, picks each click's outcome,
+-- appends and counts. It remembers the answer for the lane, so that a repeated call changes nothing.
 --
 -- KEYS[1] clicks:{p}            the stream
 -- KEYS[2] lane:{p}:<lane>       "<sequence> <answer>" of the lane's last call
--- KEYS[3] edges:{p}             what each edge last said of itself
--- KEYS[4] remembered:{p}        "<hour> <bytes> <closed>": what visitors took at the last count, and the networks that
---                               have had their share. Its parts are in KEYS[4]:parts, bytes by "<hour>:<network>",
+-- KEYS[3] edges:{p}             each edge's last heartbeat
+-- KEYS[4] remembered:{p}        "<hour> <bytes> <closed>": memory of visitors at the last count, and the networks that
+--                               have used up their share. Its parts are in KEYS[4]:parts, bytes by "<hour>:<network>",
 --                               the hour in which they are free again, and by "<network>"
 -- ARGV[1] sequence              one more than the lane's last, or the last again
--- ARGV[2] mode                  live      clicks that wait for their answer
---                               look      the same decisions, each click's as if it came alone; nothing is written
+-- ARGV[2] mode                  live      clicks whose visitors wait
+--                               look      the same decisions, for each click alone; nothing is written
 --                               spooled   clicks that were answered with their first outcome
---                               uncertain as spooled, but the call of this lane with the sequence before this one
---                                         was made of the same clicks, and nobody knows whether it was done
+--                               uncertain as spooled, but the lane's previous call had the same clicks and may have
+--                                         been applied
 -- ARGV[3] seconds               how long a lane is remembered
 -- ARGV[4] prefix                of uniqueness buckets, unique:{p}:
 -- ARGV[5] prefix                of the counts of caps, cap:{p}:
 -- ARGV[6] prefix                of the ledger, ledger:{p}:
--- ARGV[7] edge                  whose word ARGV[8] is, as <slot>/<run id>; empty = nobody's
--- ARGV[8] word                  "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = farewell
+-- ARGV[7] edge                  sender of the heartbeat ARGV[8], as <slot>/<run id>; empty = no heartbeat
+-- ARGV[8] heartbeat             "<until> <spooled>", kept in KEYS[3] as "<until> <time> <spooled>"; empty = removed
 -- ARGV[9] answered              clicks that were answered since the last call: minute (4 bytes), clicks (4); repeated
 -- ARGV[10] room                 most bytes that this partition's visitors may take
 -- then two a click:
---   control   29 bytes: what it takes: 'U' the uniqueness key and counts, 'D' both unless it is a duplicate,
---             'L' nothing, its first hash is looked up, 'N' nothing; number of the visitor's network (7 bits,
+--   control   29 bytes: 'U' takes the uniqueness key and counts, 'D' does both unless it is a duplicate,
+--             'L' only looks the first hash up, 'N' does nothing; number of the visitor's network (7 bits,
 --             0 = none) and window in seconds (25 bits), big-endian; fingerprint of (offer, visitor) (8);
 --             click hash (16).
 --             Then an item for each former setting of uniqueness that may remember the visitor: 'f'; window in
@@ -34,9 +33,9 @@
 --   record    appended as it is
 --
 -- Returns {server's Unix milliseconds, answer}. Live and look: 17 bytes a click, the outcome's number ('0' unique,
--- '1' duplicate, '2' capped: a cap it counts for is full, '4' unknown: no room to remember the visitor, so the
--- first outcome) and the first hash of the visitor in the window (zeros: none known). Of a click out of a spool
--- the entry says '3', the first outcome, whatever is known now; or '5', the same without room.
+-- '1' duplicate, '2' capped: one of its caps is full, '4' unknown: no room to remember the visitor, so the
+-- first outcome) and the first hash of the visitor in the window (zeros: unknown). The entry of a spooled click
+-- always has the first outcome: '3', or '5' without room for the visitor.
 --
 -- A script is not rolled back: all is checked before the first write.
 
@@ -112,7 +111,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 
 local last = not is_look and redis.call('GET', KEYS[2])
-local answered_before        -- what the uncertain call answered, where it was done
+local answered_before        -- the answer of the uncertain call, if it was applied
 if last then
   local space = string.find(last, ' ', 1, true)
   local last_sequence, last_answer = tonumber(sub(last, 1, space - 1)), sub(last, space + 1)
@@ -126,18 +125,18 @@ end
 
 local function expire(key, at) redis.call('PEXPIREAT', key, math.max(at, now) + LATE) end
 
--- Visitors are packed by window into slices of time, and each slice into 65,536 buckets: small hashes, named
--- by the fingerprint's first two bytes, of its other six -> first click hash. At a million visitors that takes
--- 34 bytes each, at twenty million 27. A window that is running began in this slice or in the one before; in
--- the next one only if another edge's clock is ahead.
+-- Visitors are packed by window into slices of time, and each slice into 65,536 buckets. A bucket is a small hash:
+-- the fingerprint's first two bytes name it, and the other six point to the first click hash. A visitor takes 34
+-- bytes at a million visitors, and 27 at twenty million. A running window began in this slice or in the one before,
+-- or in the next one if another edge's clock is ahead.
 --
--- What of a bucket's name stands before the slice, and after: numbers are slow to write, so once for all slices.
+-- The parts of a bucket's name before and after the slice. Numbers are slow to write, so once for all slices.
 local function bucket(window, control, fingerprint)
   local high, low = byte(control, fingerprint, fingerprint + 1)
   return ARGV[4] .. window .. ':', ':' .. high * 256 + low
 end
 
--- The first click of the window that `at` falls into, or else of one that it comes too late to have begun.
+-- The first click of the window around `at`. A late click may find one that began after it.
 -- It is kept by slices of `slicing`: the window itself, or the one before the offer was changed.
 local function first_hash(near, slicing, window, at, before, after, field)
   local slice, later = floor(at / slicing), nil
@@ -150,7 +149,7 @@ local function first_hash(near, slicing, window, at, before, after, field)
   return later
 end
 
--- The first click, by the window of now, of a visitor whom former settings remember.
+-- The first click, by the present window, of a visitor that former settings remember.
 local function first_of_before(formers, window, at, control)
   for _, former in ipairs(formers) do
     local before, after = bucket(former.window, control, former.fingerprint)
@@ -160,17 +159,17 @@ local function first_of_before(formers, window, at, control)
   end
 end
 
--- The memory that visitors take is an estimate from one visitor in SAMPLE. All that it needs is in this one
--- function, for each function outside of it costs the calls without a new visitor, too.
+-- The memory of visitors is estimated from one visitor in SAMPLE. All its code is in this one function: each
+-- function outside of it would cost calls without a new visitor too.
 local function open_memory()
-  local HOUR, SAMPLE = 3600000, 64     -- ms; one visitor in so many
-  local BUCKET, VISITOR = 130, 26      -- bytes that a bucket takes, and each visitor in it
-  local PACKED, LOOSE = 512, 60        -- a bucket of more visitors becomes a hash table: bytes of each of them
+  local HOUR, SAMPLE = 3600000, 64     -- ms; one visitor of so many
+  local BUCKET, VISITOR = 130, 26      -- bytes of a bucket, and of each visitor in it
+  local PACKED, LOOSE = 512, 60        -- a bucket of more visitors becomes a hash table; bytes of each visitor then
   local room, parts = tonumber(ARGV[10]), KEYS[4] .. ':parts'
   local share = room / 8               -- of one network
   local memory = {hour = math.floor(now / HOUR)}
 
-  -- Once an hour: what has become free counts no more.
+  -- Once an hour memory that has become free is subtracted.
   local function recount()
     local shares, counted = {}, redis.call('HGETALL', parts)
     memory.bytes, memory.closed, memory.is_new = 0, '', not is_look
@@ -194,8 +193,8 @@ local function open_memory()
     return network == 0 or memory.closed == '' or not string.find(memory.closed, string.char(network), 1, true)
   end
 
-  -- Count a visitor, the bucket's latest of so many. Which ones are counted depends on the random end of their
-  -- clicks' hashes, which nobody knows beforehand.
+  -- Count a visitor, the latest of its bucket. The random end of the click's hash decides which visitors are
+  -- counted, so that they cannot be chosen from outside.
   function memory.charge(network, hash, visitors, free_at)
     local bytes = visitors == PACKED + 1 and PACKED * (LOOSE - VISITOR) or 0
     if string.byte(hash, 16) % SAMPLE == 0 then
@@ -229,7 +228,7 @@ local function remember(window, at, before, after, field, hash, network)
   memory.charge(network, hash, visitors, math.max(ends, now) + LATE)
 end
 
-local counts = {}            -- by key: what a cap has counted, and how much of that in this call
+local counts = {}            -- by key: a cap's count, and its growth in this call
 
 local function count_of(cap)
   local count = counts[cap.key]
@@ -255,7 +254,7 @@ local function add(caps, is_unique)
   end
 end
 
--- Late clicks were answered: nothing is refused to them any more, and a cap counts them though it is full.
+-- Late clicks were answered: they are not refused any more, and a full cap counts them too.
 local function verdict(control, at, caps, formers)
   local kind = sub(control, 1, 1)
   if kind == 'N' then return (is_late and '3' or '0') .. NO_HASH end
@@ -266,7 +265,7 @@ local function verdict(control, at, caps, formers)
   local first = first_hash(NEAR, window, window, at, before, after, field)
   if formers and not first then
     first = first_of_before(formers, window, at, control)
-    -- From now on it is remembered by the setting of now, for as long as that says.
+    -- From now on the present setting remembers the visitor.
     if first and kind ~= 'L' and not is_look then
       memory = memory or open_memory()
       if memory.has_room(network) then
@@ -289,7 +288,7 @@ local function verdict(control, at, caps, formers)
   return (is_late and '3' or '0') .. hash
 end
 
--- What the uncertain call, which was done, answered of a click.
+-- The uncertain call's answer for a click, if it was applied.
 local function answer_before(i)
   local at = (i - FIRST) / 2 * 17
   return sub(answered_before, at + 1, at + 1)
@@ -311,7 +310,7 @@ for i = FIRST, #ARGV, 2 do
     answers[#answers + 1] = answer
   end
 end
-local answer = is_late and '' or table.concat(answers) -- who clicked late has been answered
+local answer = is_late and '' or table.concat(answers) -- visitors of late clicks have been answered
 if is_look then return {now, answer} end
 
 if memory and memory.is_new then

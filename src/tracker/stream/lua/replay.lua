@@ -1,9 +1,9 @@
--- Puts a dead letter back on the stream as it was; returns 0 where there is none of this id.
+-- Puts a dead letter back on the stream as it was. Returns 0 if there is no dead letter of this id.
 --
 -- KEYS[1] dead:{p}      KEYS[2] clicks:{p}
 -- ARGV[3] the dead letter's id, then the minute it counts for
 
-local OURS = 4               -- id and reason, with their names, stand before what was on the stream
+local OURS = 4               -- id and reason, with their names, stand before the entry's own fields
 
 local id, minute = ARGV[3], tonumber(ARGV[4])
 local entry = redis.call('XRANGE', KEYS[1], id, id)[1]

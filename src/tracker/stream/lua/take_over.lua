@@ -1,5 +1,5 @@
--- Gives a writer what others have read and will not store: entries of those whose slot nobody holds, soon;
--- anybody's, its own included, after a long time.
+-- Gives a writer entries that other writers have read and not stored: soon if their slot is free, and after a
+-- long time from any writer, itself included.
 --
 -- KEYS[1] clicks:{p}
 -- ARGV[1] group         ARGV[2] consumer that takes over
