@@ -37,7 +37,8 @@ ONLY_IMPORTER = {
     "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
     "aiohttp": {"tracker.outbound_http"},
-    "maxminddb": {"tracker.edge.enrich.geo"},
+    "maxminddb": {"tracker.edge.enrich.geo", "tracker.ops.geo_lookup"},
+    "geoip2": {"tracker.ops.geo_lookup"},  # its models cost 11 µs a look-up: not for the hot path
     "ua_parser": {"tracker.edge.enrich.device"},
     "ua_parser_rs": {"tracker.edge.enrich.bots"},
     "crawleruseragents": {"tracker.edge.enrich.bots"},
@@ -145,7 +146,7 @@ API = {"tracker.api", "tracker.catalogue", "pydantic", "spectree", "offapi"}
 EDGE = {f"tracker.edge.{step}" for step in ("catalogue", "enrich", "read", "record", "redirect")}
 EDGE |= {"tracker.processes.edge"}
 HTTP = {"starlette", "uvicorn"}
-OPERATOR = {"tracker.processes.up", "tracker.ops.doctor", "tracker.ops.backup"}
+OPERATOR = {"tracker.processes.up", "tracker.ops.doctor", "tracker.ops.backup", "geoip2"}
 
 
 FOREIGN = {
@@ -159,6 +160,7 @@ FOREIGN = {
         "tracker.edge.catalogue.catalogue",
         "tracker.edge.enrich.device",
         "tracker.processes.up",
+        "geoip2",
     },
     "api": {"tracker.processes.edge", "workers", "tracker.processes.up"},
     "metrics": API | EDGE | OPERATOR | {"workers"},

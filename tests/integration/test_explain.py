@@ -10,8 +10,8 @@ import pytest
 
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
-from tracker.edge.enrich.geo import GeoReader
 from tracker.ops.explain import Question, UnreadableUrlError, explain, in_words
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream import partitions, server_info
@@ -33,7 +33,7 @@ async def demo(database: Settings) -> Settings:
 
 async def told_of(settings: Settings, url: str, **changes: Any) -> dict[str, Any]:
     question = Question(url, "192.0.2.7", DESKTOP, "de", "", MONDAY_NOON)._replace(**changes)
-    return await explain(settings, GeoReader(()), question)
+    return await explain(settings, GeoLookup(()), question)
 
 
 CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [

@@ -24,12 +24,12 @@ from tests.integration.test_uniqueness import with_refused_duplicates
 from tracker.domain.click_id import Mint
 from tracker.domain.click_id import hash_at as some_hash_at
 from tracker.domain.model import Click, ClickRow, Counter, Reason, Status
-from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.spool import segments
 from tracker.ops import doctor
 from tracker.ops.explain import Question, explain
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.processes.children import Claim
 from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.valkey import start_valkey
@@ -353,7 +353,7 @@ async def test_explain_says_that_there_is_no_room(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     question = Question("http://t.test/offer/3?affiliate_id=513", "192.0.2.1", "Mozilla/5.0", "", "", NOON)
-    told = await explain(replace(database, unique_bytes=0), GeoReader(()), question)
+    told = await explain(replace(database, unique_bytes=0), GeoLookup(()), question)
     assert (told["is_unique"], told["first_click"]) == (False, None)
     assert (told["answer"]["status"], told["answer"]["reason_name"]) == ("accepted", "visitor_unknown")
 

@@ -18,6 +18,7 @@ from tracker.api.http.problems import SECURITY_HEADERS, invalid
 from tracker.api.http.query import From, ZoneQuery, read_query
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
+from tracker.ops.geo_lookup import GeoLookup
 
 PATH = "/backend/open-api/v1/explain"
 
@@ -110,9 +111,10 @@ async def explain_link(request: Request) -> Response:
     await authorize(request, _SCOPE)
     query = read_query(request, ExplainQuery)
     state = request.app.state
-    await to_thread(state.geo.reload_changed)
+    question = query.question(state.settings.time_zone)
     try:
-        told = await explain(state.settings, state.geo, query.question(state.settings.time_zone))
+        with await to_thread(GeoLookup, state.settings.geoip_db) as geo:
+            told = await explain(state.settings, geo, question)
     except UnreadableUrlError as error:
         raise invalid({"url": [str(error)]}) from None
     return Response(orjson.dumps(told), headers=SECURITY_HEADERS, media_type="application/json")

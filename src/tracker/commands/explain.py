@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from tracker.commands.arguments import add_json, text
 from tracker.domain.normalise import trim
-from tracker.edge.enrich.geo import GeoReader
 from tracker.ops.explain import Question, explain, in_words
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
 
 
@@ -39,12 +39,9 @@ def run(settings: Settings, arguments: Namespace) -> int:
         arguments.referrer,
         int(at.timestamp() * 1000),
     )
-    geo = GeoReader(settings.geoip_db)
-    try:
-        told = asyncio.run(explain(settings, geo, question))
-    finally:
-        geo.close()
-    print(json.dumps(told, indent=2) if arguments.json else in_words(told))
+    with GeoLookup(settings.geoip_db) as geo:
+        explanation = asyncio.run(explain(settings, geo, question))
+    print(json.dumps(explanation, indent=2) if arguments.json else in_words(explanation))
     return 0
 
 
