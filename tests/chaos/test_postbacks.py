@@ -53,7 +53,7 @@ class Calls(Load):
 
 
 @pytest.mark.timeout(180)
-def test_a_postback_that_was_answered_is_done_once(tmp_path: Path) -> None:
+def test_answered_postback_is_applied_once(tmp_path: Path) -> None:
     asyncio.run(run(tmp_path / "var"))
 
 

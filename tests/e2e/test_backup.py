@@ -27,7 +27,7 @@ def tracker(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(120)
-def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
+def test_restored_tracker_has_each_answered_click_once(
     furnish: Furnish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.chaos.load.CONNECTIONS", 4)
@@ -81,7 +81,7 @@ def _stored(running: Up) -> list[tuple[str, str]]:
         (["restore", "--check", "absent"], "absent/manifest.json: No such file or directory"),
     ],
 )
-def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], complaint: str) -> None:
+def test_error_is_one_line(tmp_path: Path, words: list[str], complaint: str) -> None:
     done = tracker(tmp_path / "var", *words)
     assert (done.returncode, done.stdout) == (1, "")
     assert complaint in done.stderr.splitlines()[-1]

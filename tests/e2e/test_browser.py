@@ -161,7 +161,7 @@ def looks_ahead(tracker: Up) -> int:
     return sum(map(int, re.findall(r"(?m)^tracker_speculative_requests_total\S* (\d+)$", text)))
 
 
-def test_a_browser_arrives_at_the_advertiser_with_the_macros_filled(
+def test_browser_arrives_at_the_advertiser_with_the_macros_filled(
     tracker: Up, site: Site, link: str, tmp_path: Path
 ) -> None:
     agent = agent_of_a_person()
@@ -187,7 +187,7 @@ def test_a_browser_arrives_at_the_advertiser_with_the_macros_filled(
 
 
 @pytest.mark.parametrize("kind", AHEAD)
-def test_a_link_that_a_browser_looked_ahead_at_is_counted_once_when_it_is_followed(
+def test_prefetched_link_is_counted_once_when_followed(
     tracker: Up, site: Site, link: str, tmp_path: Path, kind: str
 ) -> None:
     name = kind.replace(" ", "-")
@@ -208,7 +208,7 @@ def test_a_link_that_a_browser_looked_ahead_at_is_counted_once_when_it_is_follow
     assert click["is_unique"], "looking ahead uses nothing up"
 
 
-def test_a_headless_browser_is_sent_on_and_known_as_one(
+def test_headless_browser_is_redirected_and_marked_as_a_bot(
     tracker: Up, site: Site, link: str, tmp_path: Path
 ) -> None:
     with browsing(f"{link}&source=headless", tmp_path):

@@ -112,7 +112,7 @@ class Asking:
         return False
 
 
-async def test_an_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> None:
+async def test_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> None:
     async with House(tmp_path / "var") as house:
         await load_demo(house.postgres.url)
         token = await create_token(house.postgres.url, ["clicks:read"])

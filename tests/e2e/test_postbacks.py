@@ -31,7 +31,7 @@ def in_database(tracker: Up, sql: str) -> list[Any]:
     return asyncio.run(run())
 
 
-def test_a_click_becomes_a_conversion(tmp_path: Path) -> None:
+def test_click_becomes_a_conversion(tmp_path: Path) -> None:
     with up(tmp_path / "var") as tracker:
         for statement in _GOAL.split(";"):
             in_database(tracker, statement)

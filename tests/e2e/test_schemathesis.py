@@ -103,7 +103,7 @@ def token(tracker: Up) -> str:
 
 
 @pytest.mark.parametrize("name", _OPERATIONS)
-def test_it_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
+def test_api_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
     @seed(_SEED)
     @settings(max_examples=_EXAMPLES, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=_cases(name))

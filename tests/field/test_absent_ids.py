@@ -64,7 +64,7 @@ async def test_absent_order_id_makes_one_conversion_a_click(database: Settings) 
             assert await advertiser.conversions("goal_id, order_id", click) == [(30, None), (31, None)], why
 
 
-async def test_order_id_that_is_one_is_of_one_click(database: Settings) -> None:
+async def test_order_id_belongs_to_one_click(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for order_id, why in GIVEN:
             sent = quote(order_id, safe="")
@@ -94,7 +94,7 @@ MIXED: list[tuple[list[str], list[str], str]] = [
 ]
 
 
-async def test_absent_and_given_order_ids_of_one_click(database: Settings) -> None:
+async def test_absent_and_present_order_ids_of_one_click(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for said, results, why in MIXED:
             click = await advertiser.click()
@@ -170,7 +170,7 @@ OTHERS: list[tuple[str, str, Any, str]] = [
 ]
 
 
-async def test_absent_value_is_not_said(database: Settings) -> None:
+async def test_absent_value_counts_as_not_sent(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for query, column, value, why in OTHERS:
             click = await advertiser.click()
@@ -179,13 +179,13 @@ async def test_absent_value_is_not_said(database: Settings) -> None:
             assert await advertiser.conversions(column, click) == [(value,)], why
 
 
-async def test_call_without_any_click_is_refused(database: Settings) -> None:
+async def test_call_without_a_click_is_refused(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for query in ("click_id={click_id}", "hash=null&click_id=&transaction_id=undefined", "order_id=5"):
             assert (await advertiser.edge.get(f"/postback?{query}")).status_code == 422, query
 
 
-async def test_macro_in_an_opaque_value_is_told_by_doctor(database: Settings) -> None:
+async def test_macro_in_an_opaque_value_is_named_by_the_doctor(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for n in range(3):
             sub = "{aff_sub}" if n else " [SUB] "

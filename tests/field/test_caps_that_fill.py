@@ -114,7 +114,7 @@ async def test_cap_on_conversions_counts_from_when_it_is_there(
     assert await closed(connection) == (True, False)
 
 
-async def test_cap_on_clicks_that_is_made_again_counts_anew(database: Settings) -> None:
+async def test_recreated_cap_on_clicks_starts_at_zero(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     connection = await connect(database.postgres_dsn)
@@ -148,7 +148,7 @@ async def test_cap_on_clicks_that_is_made_again_counts_anew(database: Settings) 
     await connection.close()
 
 
-async def test_offer_is_closed_by_what_the_api_decides(clicks: Settings) -> None:
+async def test_offer_is_closed_by_decisions_of_the_api(clicks: Settings) -> None:
     """By PATCH, with and without sale_amount, and by an upload."""
     await run_sql(clicks, f"{CAP}(3, NULL, 'conversions', 'total', 1, 'close', NULL)")
     state = "SELECT closed_until IS NOT NULL FROM offer WHERE id = 3"

@@ -168,20 +168,20 @@ WORDS: Mapping[str, str] = {
 """The door of each command."""
 
 
-def test_each_kind_goes_through_each_door_or_it_is_said_why_not() -> None:
+def test_kinds_of_input_go_through_all_doors_or_have_a_reason() -> None:
     pairs = {(door, kind) for door, kinds in DOORS.items() for kind in kinds}
     assert not pairs & WITHOUT.keys()
     assert pairs | WITHOUT.keys() == {(door, kind) for door in DOORS for kind in KINDS}
 
 
-def test_each_path_of_the_api_has_a_door() -> None:
+def test_paths_of_the_api_have_a_door() -> None:
     settings = Settings.from_env({"TRACKER_REDIS_URL": "redis://x", "TRACKER_POSTGRES_DSN": "postgresql://x"})
     paths = {route.path for route in create_api(settings).router.routes}  # type: ignore[attr-defined]
     assert paths == ROUTES.keys()
     assert set(ROUTES.values()) - {_NOTHING} <= DOORS.keys()
 
 
-def test_each_command_has_a_door() -> None:
+def test_commands_have_a_door() -> None:
     assert WORDS.keys() == {*COMMANDS, *CATALOGUE}
     assert set(WORDS.values()) - {_NOTHING} <= DOORS.keys()
     parser = ArgumentParser()
@@ -190,7 +190,7 @@ def test_each_command_has_a_door() -> None:
     assert {f"import {kind}" for kind in kinds.choices} == {door for door in DOORS if door[:7] == "import "}
 
 
-def test_each_path_of_an_edge_has_a_door() -> None:
+def test_paths_of_the_edge_have_a_door() -> None:
     assert set(LINK_PATHS) == {"/offer/", "/backend/api/v3/offer/"}
     from tracker.edge import postbacks
 
@@ -207,9 +207,7 @@ def _texts(kind: str, pair: Pair) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("door", DOORS)
-async def test_value_comes_out_of_a_door_in_its_one_form(
-    door: str, database: Settings, importer: Importer
-) -> None:
+async def test_value_has_one_form_at_every_door(door: str, database: Settings, importer: Importer) -> None:
     async with advertiser_of(database) as advertiser, api_of(database, scopes=SCOPES) as api:
         world = World(advertiser, api, importer)
         await world.prepare()
@@ -339,7 +337,7 @@ def readers_of(module: str, code: str) -> set[str]:
     return readers.found
 
 
-def test_no_module_reads_a_value_by_itself() -> None:
+def test_modules_read_values_through_normalise() -> None:
     found = set()
     for path in sorted(SRC.rglob("*.py")):
         module = str(path.relative_to(SRC))

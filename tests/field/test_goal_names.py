@@ -39,7 +39,7 @@ NAMED: list[tuple[str, int, str]] = [
 UNKNOWN = ["goal=Refill", "event=purchase", "goal_id=99", "goal_id=0", "goal=Depo", "/api/v3/goal/Refill?x="]
 
 
-async def test_goal_goes_by_id_code_or_name(database: Settings) -> None:
+async def test_goal_is_named_by_id_code_or_name(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for query, goal_id, why in NAMED:
             click = await advertiser.click()
@@ -59,7 +59,7 @@ async def test_unknown_goal_is_held_and_pays_nothing(database: Settings) -> None
             assert told.result == "stored"
 
 
-async def test_stranger_holds_nothing(database: Settings) -> None:
+async def test_stranger_holds_no_postback(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         click = await advertiser.click()
         await advertiser.edge.get(f"/postback?click_id={click}&goal=Refill")
@@ -131,7 +131,7 @@ async def test_held_postback_is_tried_again_only_if_something_changed(database: 
 
 
 @pytest.mark.parametrize("code", ["null", " N/A ", "{goal}", "%%EVENT%%", "%7Bgoal%7D"])
-async def test_code_that_no_postback_can_say_is_refused(database: Settings, code: str) -> None:
+async def test_unusable_goal_code_is_refused(database: Settings, code: str) -> None:
     async with (
         advertiser_of(database),
         api_of(database, scopes=("offers:read", "offers:write")) as client,
@@ -158,7 +158,7 @@ async def test_code_that_is_the_id_of_another_goal_warns(database: Settings) -> 
         assert await advertiser.fetch("SELECT goal_id FROM conversion") == [(33,)]
 
 
-async def test_two_goals_never_have_one_code(database: Settings) -> None:
+async def test_goal_codes_are_unique_within_an_offer(database: Settings) -> None:
     async with (
         advertiser_of(database),
         api_of(database, scopes=("offers:write", "offers:read")) as client,

@@ -87,9 +87,7 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of w
         ("null", "null", ""),
     ],
 )
-async def test_no_more_is_refunded_than_was_sold(
-    importer: Importer, sale: str, refunded: str, why: str
-) -> None:
+async def test_refund_is_at_most_the_sale(importer: Importer, sale: str, refunded: str, why: str) -> None:
     await _moved(importer)
     head = "click_hash,status,created_at,order_id,sale_amount,refunded"
     file = importer.file("c.csv", _csv(f"c1,paid,{_AT},o,{sale},{refunded}", head=head))
@@ -99,7 +97,7 @@ async def test_no_more_is_refunded_than_was_sold(
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
-async def test_every_wrong_row_is_named_before_the_first_write(
+async def test_wrong_rows_are_named_before_the_first_write(
     importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "BATCH", 5)
@@ -139,7 +137,7 @@ CLICKS = [  # rows whose last is wrong
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
-async def test_a_wrong_click_is_named_before_the_first_write(
+async def test_wrong_click_is_named_before_the_first_write(
     importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "BATCH", 5)
@@ -153,7 +151,7 @@ async def test_a_wrong_click_is_named_before_the_first_write(
     assert await importer.fetch("SELECT count(*) FROM click") == [(3,)]
 
 
-async def test_thousands_of_rows_and_the_last_is_wrong(importer: Importer) -> None:
+async def test_last_wrong_row_of_thousands_stops_the_import(importer: Importer) -> None:
     await _moved(importer)
     await importer.fetch("UPDATE goal SET multiple = true")
     rows = [f"c1,paid,{_AT},,,{number}" for number in range(5_200)]
@@ -194,7 +192,7 @@ def _file(row: dict[str, str]) -> str:
     return f"{','.join(row)}\n{','.join(row.values())}\n"
 
 
-async def test_a_mended_file_of_clicks_is_not_proven(importer: Importer) -> None:
+async def test_corrected_file_of_clicks_is_not_proven(importer: Importer) -> None:
     await importer.catalogue()
     assert (await importer.run("clicks", importer.file("a.csv", _file(_ROW)))).code == 0
     for field, value, differing in MENDED:
@@ -234,7 +232,7 @@ MENDED_CONVERSIONS: list[tuple[dict[str, str], list[str]]] = [
 ]
 
 
-async def test_a_mended_file_of_conversions_is_not_proven(importer: Importer) -> None:
+async def test_corrected_file_of_conversions_is_not_proven(importer: Importer) -> None:
     await _moved(importer)
     first = importer.file("a.csv", _file(_CONVERSION))
     assert (await importer.run("conversions", first)).code == 0
@@ -248,7 +246,7 @@ async def test_a_mended_file_of_conversions_is_not_proven(importer: Importer) ->
     assert (await importer.run("conversions", again)).code == 0
 
 
-async def test_what_changed_since_an_import_is_no_difference(importer: Importer) -> None:
+async def test_change_since_an_import_is_not_a_difference(importer: Importer) -> None:
     await _moved(importer)
     first = importer.file("a.csv", _file(_CONVERSION))
     assert (await importer.run("conversions", first)).code == 0

@@ -31,7 +31,7 @@ async def test_previews_are_bots_and_people_in_apps_are_not(database: Settings) 
             assert told == (case["bot_reason"] != "", case["bot_reason"], case["bot_reason"] == ""), case
 
 
-async def test_explain_tells_the_same_bots(database: Settings) -> None:
+async def test_explain_finds_the_same_bots(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=("offers:read",)) as client:

@@ -49,7 +49,7 @@ def _said(caplog: pytest.LogCaptureFixture, who: str) -> list[str]:
     return [line for line in caplog.messages if line.startswith(who)]
 
 
-async def test_an_edge_says_it_once_and_serves_when_it_is_migrated(
+async def test_edge_logs_once_and_serves_after_the_migration(
     unmigrated: Settings, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
     is_usable = "before" in request.node.callspec.id  # the last migration may be about nothing that it reads
@@ -68,7 +68,7 @@ async def test_an_edge_says_it_once_and_serves_when_it_is_migrated(
             assert len(_said(caplog, "catalogue:")) == len(said)
 
 
-async def test_workers_say_it_once(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_workers_log_it_once(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
     stopping = asyncio.Event()
     working = [
         asyncio.create_task(click_writer.run(unmigrated, 0, stopping)),
@@ -85,7 +85,7 @@ async def test_workers_say_it_once(unmigrated: Settings, caplog: pytest.LogCaptu
     assert all(_MIGRATE in line for line in warnings), warnings
 
 
-async def test_the_api_says_it_in_its_log(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_api_logs_the_outage(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
     async with api_of(unmigrated, scopes=()) as client:
         answer = await client.get(CLICKS, headers={"Authorization": "Bearer trk_anything"})
         if answer.status_code == 401:  # tokens have been as they are for long

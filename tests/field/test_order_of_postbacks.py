@@ -121,7 +121,7 @@ async def test_order_of_another_click_is_waited_for_with_its_secret(connection: 
     ]
 
 
-async def test_order_whose_first_click_never_comes_is_done_then(connection: Connection) -> None:
+async def test_order_of_a_missing_click_is_applied_in_the_end(connection: Connection) -> None:
     book = Book(connection)
     await book.tell(FIRST, {"click_id": OTHER_HASH, "order_id": "o"})
     await book.look(millis_of(COMING) + 1)
@@ -141,7 +141,7 @@ async def test_order_whose_first_click_never_comes_is_done_then(connection: Conn
         ("what it says itself over the API", FIRST, {"order_id": "o", **BY_API}),
     ],
 )
-async def test_nothing_else_makes_a_postback_wait(
+async def test_postbacks_wait_only_for_their_click_or_parent(
     connection: Connection, why: str, parked: dict[str, Any], told: dict[str, Any]
 ) -> None:
     book = Book(connection)
@@ -150,7 +150,7 @@ async def test_nothing_else_makes_a_postback_wait(
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-async def test_strangers_block_nobody(
+async def test_postbacks_of_strangers_block_no_other(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, is_stored: bool
 ) -> None:
     """However many they park for a click that they know, and whatever secret of others they have."""
@@ -169,7 +169,7 @@ async def test_strangers_block_nobody(
         ]
 
 
-async def test_more_than_are_done_at_once_keep_their_order(
+async def test_postbacks_beyond_a_batch_keep_their_order(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postback_line, "MOST_BESIDE", 3)
@@ -229,7 +229,7 @@ async def test_writer_keeps_the_order_over_kills(database: Settings) -> None:
     await db.close()
 
 
-async def test_told_again_while_parked_keeps_its_place(connection: Connection) -> None:
+async def test_repeated_postback_keeps_its_parked_place(connection: Connection) -> None:
     book = Book(connection)
     first, then = a_postback(n=5, **FIRST), a_postback(n=2, **THEN)
     await take(connection, [first], None)

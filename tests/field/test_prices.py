@@ -148,7 +148,7 @@ BODIES: list[tuple[list[dict[str, Any]], bool]] = [
 ]
 
 
-async def test_price_is_set_by_whoever_gives_an_amount(database: Settings) -> None:
+async def test_price_is_set_by_any_amount(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=SCOPES) as client:
@@ -176,7 +176,7 @@ TOO_FINE: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-async def test_saving_an_amount_that_nobody_can_pay_warns(database: Settings) -> None:
+async def test_saving_an_unpayable_amount_warns(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=SCOPES) as client:
@@ -231,7 +231,7 @@ offers:
         ("multiple: false", "hold", "0.00"),
     ],
 )
-async def test_imported_click_is_paid_what_the_imported_catalogue_says(
+async def test_imported_click_is_paid_by_the_imported_catalogue(
     importer: Importer, price: str, status: str, payout: str
 ) -> None:
     """Its postback is late; so is what is told over the API."""

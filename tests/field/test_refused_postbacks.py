@@ -76,7 +76,7 @@ def calls(click: str) -> list[tuple[str, str, dict[str, Any], str, dict[str, str
     ]
 
 
-async def test_refused_postback_is_logged_with_what_it_said(database: Settings) -> None:
+async def test_refused_postback_is_logged_with_its_parameters(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         before = len(await logged(advertiser, 1))  # those that asked whether the secret is known
         click = await advertiser.click()
@@ -186,7 +186,7 @@ async def dump(advertiser: Advertiser) -> str:
     return "\n".join(found)
 
 
-async def test_secret_is_nowhere(
+async def test_secret_appears_nowhere(
     database: Settings,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

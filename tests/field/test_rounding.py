@@ -77,7 +77,7 @@ PERCENT = "UPDATE goal_price SET (payout_type, payout, revenue_type, revenue) = 
         ({"sale_amount": "49.71", "revenue": "4.123456"}, "3.48", "4.123456", "EUR"),  # named: as agreed
     ],
 )
-async def test_conversion_is_booked_as_it_is_told(
+async def test_conversion_is_booked_at_the_amount_sent(
     connection: Connection, said: dict[str, Any], payout: str, revenue: str, currency: str
 ) -> None:
     await connection.execute(PERCENT)

@@ -152,7 +152,7 @@ async def test_free_value_with_a_macro_is_warned_of(client: AsyncClient) -> None
     assert "warnings" not in plain.json()
 
 
-async def test_command_line_files_and_doctor_say_the_same(
+async def test_command_line_files_and_doctor_agree(
     tracker: Tracker, importer: Importer, database: Settings
 ) -> None:
     done = await tracker("affiliate-postbacks", "add", "513", "url=http://10.0.0.1/in?c=%7Baff_sub%7D")

@@ -140,7 +140,7 @@ async def test_flood_behind_a_slow_answer_is_not_read(kind: type[BoundedProtocol
 
 
 @both
-async def test_trailer_is_no_header(kind: type[BoundedProtocol]) -> None:
+async def test_trailer_does_not_become_a_header(kind: type[BoundedProtocol]) -> None:
     ways = Ways()
     trailer = b"Host: u\r\nExpect: 100-continue\r\nAuthorization: Bearer x\r\n"
     stream = CHUNKED + b"3\r\nabc\r\n0\r\n" + trailer + b"\r\n" + EARLY + b"\r\n" + CLOSE
@@ -258,7 +258,7 @@ async def test_answer_under_way_outlives_idling_and_shutdown(kind: type[BoundedP
 
 
 @both
-async def test_body_of_an_answered_request_is_no_idling(kind: type[BoundedProtocol]) -> None:
+async def test_body_of_an_answered_request_does_not_count_as_idle(kind: type[BoundedProtocol]) -> None:
     class Hasty(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
@@ -305,7 +305,7 @@ async def test_offer_to_speak_otherwise_is_declined(kind: type[BoundedProtocol],
 
 
 @both
-async def test_client_of_http_1_0_is_not_told_to_continue(kind: type[BoundedProtocol]) -> None:
+async def test_client_of_http_1_0_gets_no_100_continue(kind: type[BoundedProtocol]) -> None:
     request = READ.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
     async with served(kind) as port:
         received = await ask(port, [request])
@@ -314,7 +314,7 @@ async def test_client_of_http_1_0_is_not_told_to_continue(kind: type[BoundedProt
 
 
 @both
-async def test_refused_request_is_not_told_to_continue(kind: type[BoundedProtocol]) -> None:
+async def test_refused_request_gets_no_100_continue(kind: type[BoundedProtocol]) -> None:
     ways = Ways()
     head = CHUNKED.replace(b"/read/", b"/slow/").replace(HOST, HOST + b"Expect: 100-continue\r\n")
     async with served(kind, ways) as port:
@@ -430,7 +430,7 @@ async def test_client_that_never_reads_is_cut(kind: type[BoundedProtocol], case:
 
 
 @both
-async def test_what_had_to_wait_for_us_is_given_its_time(kind: type[BoundedProtocol]) -> None:
+async def test_client_that_waited_for_the_server_gets_its_full_time(kind: type[BoundedProtocol]) -> None:
     made: list[BoundedProtocol] = []
 
     class Known(kind):  # type: ignore[misc, valid-type]
@@ -483,7 +483,7 @@ async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> 
         logging.disable(logging.NOTSET)
 
 
-async def test_slow_body_that_comes_on_is_waited_for() -> None:
+async def test_slow_body_with_progress_is_waited_for() -> None:
     body = b"x" * 40_000
     head = b"POST /read/1 HTTP/1.1\r\n" + HOST + b"Connection: close\r\nContent-Length: 40000\r\n\r\n"
     with patch.multiple(bounds, BODY_SECONDS=0.2, BODY_BYTES=100):
@@ -516,7 +516,7 @@ READINGS = [
 
 
 @pytest.mark.parametrize(("data", "bodies", "end"), READINGS)
-def test_reading_finds_the_messages(data: bytes, bodies: list[bytes], end: End) -> None:
+def test_rfc_reader_finds_the_messages(data: bytes, bodies: list[bytes], end: End) -> None:
     reading = read(data)
     assert ([request.body for request in reading.requests], reading.end) == (bodies, end)
 
@@ -538,7 +538,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("case", [case for case, _, _ in WRONG])
-def test_judge_finds_what_is_wrong(case: str) -> None:
+def test_judge_finds_faults(case: str) -> None:
     data, received = next((data, received) for name, data, received in WRONG if name == case)
     assert fault(read(data), received) is not None
     assert fault(Reading([], End.NEXT), b"") is None

@@ -169,7 +169,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 
 @pytest.mark.parametrize("kind", ["clicks as NDJSON", "an advertiser's conversions"])
 @pytest.mark.parametrize("has_begun", [False, True], ids=["before its answer", "in its midst"])
-async def test_an_abandoned_export_ends_its_query_and_frees_its_connection(
+async def test_abandoned_export_ends_its_query_and_frees_its_connection(
     filled: Settings, kind: str, has_begun: bool
 ) -> None:
     assert filled.postgres_dsn
@@ -200,7 +200,7 @@ async def test_an_abandoned_export_ends_its_query_and_frees_its_connection(
     await blocker.close()
 
 
-async def test_a_token_has_so_many_exports_at_once_and_another_when_one_has_ended(filled: Settings) -> None:
+async def test_token_runs_a_limited_number_of_exports(filled: Settings) -> None:
     token, other = await token_of(filled, {}), await token_of(filled, {})
     async with api(filled, "") as (port, _):
         clients = [await begun(port, CLICKS, token) for _ in range(MOST_OF_A_TOKEN)]
@@ -213,7 +213,7 @@ async def test_a_token_has_so_many_exports_at_once_and_another_when_one_has_ende
             client.leave()
 
 
-async def test_an_export_that_is_not_read_is_cut_off(filled: Settings) -> None:
+async def test_export_that_is_not_read_is_cut_off(filled: Settings) -> None:
     token = await token_of(filled, {})
     async with api(filled, "from tracker.edge.http import bounds; bounds.SEND_SECONDS = 1.0") as (port, _):
         stalled = [await begun(port, CLICKS, token) for _ in range(MOST_OF_A_TOKEN)]

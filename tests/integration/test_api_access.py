@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-async def test_only_a_scope_that_reads_clicks_reads_them(database: Settings, scope: str) -> None:
+async def test_clicks_need_a_reading_scope(database: Settings, scope: str) -> None:
     async with api_of(database, scopes=(scope,)) as client:
         for path in (CLICKS, f"{CLICKS}/export"):
             answer = await client.get(path)
@@ -30,9 +30,7 @@ async def test_only_a_scope_that_reads_clicks_reads_them(database: Settings, sco
                 assert 'error="insufficient_scope", scope="clicks:read"' in answer.headers["www-authenticate"]
 
 
-async def test_without_a_valid_token_there_is_no_answer(
-    database: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_api_needs_a_valid_token(database: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tracker")
     dsn = database.postgres_dsn
     assert dsn is not None
@@ -73,7 +71,7 @@ async def test_without_a_valid_token_there_is_no_answer(
     assert good not in caplog.text
 
 
-async def test_a_token_is_kept_as_its_digest_and_its_use_is_noted_once_a_minute(database: Settings) -> None:
+async def test_token_is_kept_as_its_digest_and_its_use_is_noted_once_a_minute(database: Settings) -> None:
     dsn = database.postgres_dsn
     assert dsn is not None
     token = await create_token(dsn, ["offers:read", "clicks:read", "clicks:read"], "reports")
@@ -119,7 +117,7 @@ def operations(settings: Settings) -> list[tuple[str, str, set[str]]]:
     return found
 
 
-def test_every_route_states_its_scopes(database: Settings) -> None:
+def test_routes_state_their_scopes(database: Settings) -> None:
     stated = operations(database)
     assert len(stated) > 100
     for method, path, scopes in stated:
@@ -141,7 +139,7 @@ async def tokens_of_every_kind(dsn: str) -> dict[tuple[str, str], str]:
     }
 
 
-async def test_every_route_lets_in_who_has_a_scope_that_it_states_and_nobody_else(
+async def test_routes_require_one_of_their_stated_scopes(
     database: Settings,
 ) -> None:
     await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'A')")
@@ -164,7 +162,7 @@ async def test_every_route_lets_in_who_has_a_scope_that_it_states_and_nobody_els
                 assert answer.status_code not in (401, 405, 429, 500), said
 
 
-async def test_without_a_token_no_route_answers(database: Settings) -> None:
+async def test_routes_need_a_token(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         for method, path, _ in operations(database):
             place = re.sub(r"\{[^}]*\}", "1", path)
@@ -172,13 +170,13 @@ async def test_without_a_token_no_route_answers(database: Settings) -> None:
 
 
 @pytest.mark.parametrize("scopes", [[], ["clicks"], ["clicks:read", "root"]])
-async def test_a_token_of_an_unknown_scope_is_not_made(database: Settings, scopes: list[str]) -> None:
+async def test_token_of_an_unknown_scope_is_not_made(database: Settings, scopes: list[str]) -> None:
     assert database.postgres_dsn is not None
     with pytest.raises(ValueError, match="scopes"):
         await create_token(database.postgres_dsn, scopes)
 
 
-async def test_an_expiry_needs_a_time_zone(database: Settings) -> None:
+async def test_expiry_needs_a_time_zone(database: Settings) -> None:
     assert database.postgres_dsn is not None
     with pytest.raises(ValueError, match="expires_at"):
         await create_token(database.postgres_dsn, ["admin"], expires_at=datetime(2030, 1, 1))

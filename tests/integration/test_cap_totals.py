@@ -60,7 +60,7 @@ async def until(sums: CapSums, expected: list[list[int]], *counters: Counter) ->
             await asyncio.sleep(0.005)
 
 
-async def test_a_limit_is_lowered_by_what_the_others_have_counted(three: Settings) -> None:
+async def test_limit_is_lowered_by_what_the_others_have_counted(three: Settings) -> None:
     await add(three, {0: 2, 1: 3})
     await add(three, {2: 7}, OTHER)
     sums = CapSums(three)
@@ -76,7 +76,7 @@ async def test_a_limit_is_lowered_by_what_the_others_have_counted(three: Setting
     await sums.close()
 
 
-async def test_only_what_is_in_use_is_asked_about(three: Settings) -> None:
+async def test_unused_caps_are_not_asked_about(three: Settings) -> None:
     sums = CapSums(three)
     limits(sums, CAP)
     await sums.refresh()
@@ -88,7 +88,7 @@ async def test_only_what_is_in_use_is_asked_about(three: Settings) -> None:
     await sums.close()
 
 
-async def test_a_new_counter_is_asked_about_at_once(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_counter_is_asked_about_at_once(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cap_totals, "REFRESH_SECONDS", 3600.0)
     await add(three, {0: 2})
     await add(three, {1: 1}, OTHER)
@@ -97,9 +97,7 @@ async def test_a_new_counter_is_asked_about_at_once(three: Settings, monkeypatch
         await until(sums, [[4], [5], [4]], OTHER)
 
 
-async def test_what_stays_in_use_is_asked_about_again(
-    three: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_caps_in_use_are_asked_about_again(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cap_totals, "REFRESH_SECONDS", 0.02)
     async with kept_fresh(three) as sums:
         for n in range(1, 4):
@@ -143,7 +141,7 @@ async def limited(settings: Settings) -> AsyncIterator[tuple[Settings, redis.asy
             await client.execute_command("ACL", "DELUSER", name)
 
 
-async def test_a_partition_that_does_not_answer_counts_as_it_was_last_known(
+async def test_partition_that_does_not_answer_counts_as_it_was_last_known(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     two = replace(database, partitions=2)

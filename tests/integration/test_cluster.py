@@ -165,7 +165,7 @@ async def _check_converted(data_dir: Path) -> None:
     assert {path.lstat().st_uid for path in there} == {owner}
 
 
-async def test_an_earlier_cluster_is_converted_once(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_earlier_cluster_is_converted_once(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "tracker.processes.engines.cluster")
     await _check_converted(data_dir)
     async with started(data_dir):
@@ -173,7 +173,7 @@ async def test_an_earlier_cluster_is_converted_once(data_dir: Path, caplog: pyte
     assert [record.name for record in caplog.records] == ["tracker.processes.engines.cluster"]
 
 
-async def test_a_dump_of_an_earlier_cluster_is_loaded(old: Path, tmp_path: Path) -> None:
+async def test_dump_of_an_earlier_cluster_is_loaded(old: Path, tmp_path: Path) -> None:
     async with started(tmp_path) as postgres:
         connection = f"--dbname={postgres.url}"
         await programs.run("pg_restore", connection, "--exit-on-error", str(old / "dump"))
@@ -222,7 +222,9 @@ cluster._CONVERT = cluster._CONVERT.replace("END $$", "RAISE LOG 'converted'; PE
         pytest.param(_IN_ITS_TRANSACTION, id="in-its-transaction"),
     ],
 )
-async def test_a_conversion_that_was_killed_is_done_at_the_next_start(data_dir: Path, where: str) -> None:
+async def test_interrupted_conversion_of_a_cluster_is_done_at_the_next_start(
+    data_dir: Path, where: str
+) -> None:
     program = [sys.executable, "-c", _START.format(where=where), str(data_dir)]
     process = await asyncio.create_subprocess_exec(*program)
     if where == _IN_ITS_TRANSACTION:
@@ -249,7 +251,7 @@ def stranger() -> Iterator[int]:
         process.wait()
 
 
-async def test_locks_that_name_somebody_elses_program_stop_no_start(tmp_path: Path) -> None:
+async def test_locks_naming_a_foreign_program_do_not_prevent_a_start(tmp_path: Path) -> None:
     async with started(tmp_path) as postgres:
         locks = [tmp_path / "postgres" / "postmaster.pid", socket_dir(tmp_path) / ".s.PGSQL.5432.lock"]
         lines = [lock.read_text().split("\n")[1:] for lock in locks]
@@ -261,7 +263,7 @@ async def test_locks_that_name_somebody_elses_program_stop_no_start(tmp_path: Pa
             assert await _values(postgres.url, "SELECT 1") == {1}
 
 
-async def test_a_server_is_not_started_beside_what_is_left_of_the_last(
+async def test_server_is_not_started_beside_processes_of_the_last_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await Claim.take(tmp_path)

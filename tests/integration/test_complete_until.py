@@ -90,7 +90,7 @@ async def many_that_are_not_late(streams: Streams) -> None:
     ],
 )
 @pytest.mark.parametrize("partition", [0, 63])
-async def test_the_lowest_of_edges_and_streams_counts(
+async def test_lowest_of_edges_and_streams_counts(
     database: Settings, monkeypatch: pytest.MonkeyPatch, case: Case, until: int | None, partition: int
 ) -> None:
     monkeypatch.setattr(ledger, "_LOOKED_AT", 3 if "behind" not in case.__name__ else 4)
@@ -102,7 +102,7 @@ async def test_the_lowest_of_edges_and_streams_counts(
         assert await stream.complete_until(since=NOW - 4 * HOUR) == until
 
 
-async def test_a_spool_of_this_machine_holds_it_back(database: Settings) -> None:
+async def test_spool_of_this_machine_holds_complete_until_back(database: Settings) -> None:
     spool = database.data_dir / "spool"
     spool.mkdir()
     async with streams_of(database) as streams:
@@ -114,7 +114,7 @@ async def test_a_spool_of_this_machine_holds_it_back(database: Settings) -> None
             assert await complete_until(stream, database.data_dir) == until
 
 
-async def test_every_answer_that_tells_of_clicks_carries_it(database: Settings, at_once: None) -> None:
+async def test_complete_until_is_on_all_answers_about_clicks(database: Settings, at_once: None) -> None:
     await store(database, [a_row(hash=hash_at(NOW))])
     asked = ["", "/1", f"/{hash_at(NOW)}", "/2", "?after_id=0", "?page=2", "/export", "/export?format=csv"]
     async with api_of(database) as client, streams_of(database) as streams:
@@ -126,7 +126,7 @@ async def test_every_answer_that_tells_of_clicks_carries_it(database: Settings, 
         assert HEADER not in (await client.get(CLICKS + "?page=none")).headers
 
 
-async def test_what_it_was_once_it_stays(database: Settings, at_once: None) -> None:
+async def test_complete_until_never_goes_back(database: Settings, at_once: None) -> None:
     async with api_of(database) as client, streams_of(database) as streams:
         await streams.say("0", NOW)
         told = [(await client.get(CLICKS)).headers[HEADER]]
@@ -138,14 +138,14 @@ async def test_what_it_was_once_it_stays(database: Settings, at_once: None) -> N
     assert [text[-4:] for text in told] == ["123Z", "123Z", "124Z", "124Z"]
 
 
-async def test_the_api_serves_without_a_stream_server(database: Settings) -> None:
+async def test_api_serves_without_a_stream_server(database: Settings) -> None:
     async with api_of(replace(database, redis_url="unix:///nowhere.sock")) as client:
         for _ in range(2):
             answer = await client.get(CLICKS)
             assert (answer.status_code, HEADER in answer.headers) == (200, False)
 
 
-async def test_a_stream_server_that_went_away_is_not_missed(
+async def test_complete_until_survives_the_loss_of_the_stream_server(
     database: Settings, at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
@@ -161,7 +161,7 @@ async def test_a_stream_server_that_went_away_is_not_missed(
         assert (await client.get(CLICKS)).headers[HEADER] != known
 
 
-async def test_a_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
+async def test_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     database: Settings, at_once: None
 ) -> None:
     assert database.postgres_dsn

@@ -86,7 +86,7 @@ async def send(client: AsyncClient, path: str, body: dict[str, Any]) -> Response
     return await client.post(path, data=body.get("data"), content=body.get("content"), headers=headers)
 
 
-async def test_what_is_said_stands_on_the_stream_when_it_is_answered(database: Settings) -> None:
+async def test_answered_postback_is_on_the_stream(database: Settings) -> None:
     async with edge_of(database) as client:
         for path, body, parameters in TAKEN:
             answer = await send(client, path, body)
@@ -128,7 +128,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
-async def test_what_cannot_be_taken_is_named_and_leaves_nothing(database: Settings) -> None:
+async def test_unreadable_postback_is_refused_and_not_recorded(database: Settings) -> None:
     async with edge_of(database, demo=True) as client:
         await run_sql(database, SECRETS)
         for path, body, status, field in REFUSED:
@@ -150,7 +150,7 @@ async def test_head_records_nothing(database: Settings) -> None:
     assert await received(database) == []
 
 
-async def test_a_secret_says_whose_postback_it_is_and_goes_no_further(database: Settings) -> None:
+async def test_secret_identifies_the_advertiser_and_is_not_stored(database: Settings) -> None:
     async with edge_of(database) as client:
         await run_sql(database, SECRETS)
         for secret, owner in (("one", 1), ("soon", 1), ("two", 2)):
@@ -163,7 +163,7 @@ async def test_a_secret_says_whose_postback_it_is_and_goes_no_further(database: 
             await received(database)
 
 
-async def test_an_edge_knows_the_secrets_while_postgres_is_away(database: Settings) -> None:
+async def test_edge_knows_the_secrets_while_postgres_is_away(database: Settings) -> None:
     async with edge_of(database) as client:
         await run_sql(database, SECRETS)
         while (await client.get(f"/postback?{QUERY}&token=one")).status_code != 200:
@@ -176,7 +176,7 @@ async def test_an_edge_knows_the_secrets_while_postgres_is_away(database: Settin
         assert (await client.get(f"/postback?{QUERY}&token=old")).status_code == 403
 
 
-async def test_a_browser_gets_an_image_and_says_nothing_secret(database: Settings) -> None:
+async def test_pixel_answers_with_an_image_and_no_secret(database: Settings) -> None:
     async with edge_of(database) as client:
         answer = await client.get(f"/pixel?{QUERY}&token=anything&status=approved")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
@@ -188,7 +188,7 @@ async def test_a_browser_gets_an_image_and_says_nothing_secret(database: Setting
     assert "token" not in postback.parameters
 
 
-async def test_the_address_is_the_one_that_a_trusted_proxy_tells(database: Settings) -> None:
+async def test_address_comes_from_a_trusted_proxy(database: Settings) -> None:
     told = {"X-Forwarded-For": "203.0.113.7, 198.51.100.9"}
     async with edge_of(database) as client:
         await client.get(f"/postback?{QUERY}", headers=told)
@@ -197,7 +197,7 @@ async def test_the_address_is_the_one_that_a_trusted_proxy_tells(database: Setti
     assert [postback.ip for postback in await received(database)] == ["127.0.0.1", "198.51.100.9"]
 
 
-async def test_what_cannot_be_kept_is_not_answered_as_kept(
+async def test_unstorable_postback_is_not_answered_as_stored(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert database.redis_url
@@ -228,7 +228,7 @@ async def test_large_postbacks_leave_the_clicks_their_memory(
             assert len(await received(database)) == 25
 
 
-async def test_a_body_that_is_cut_off_leaves_nothing(database: Settings) -> None:
+async def test_body_that_is_cut_off_leaves_nothing(database: Settings) -> None:
     async with edge_of(database) as client:
         head = b"POST /postback?%b HTTP/1.1\r\nHost: t\r\nConnection: close\r\n" % QUERY.encode()
         kind = b"Content-Type: application/x-www-form-urlencoded\r\n"

@@ -105,7 +105,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("statement", "url", "changes", "expected"), CASES)
-async def test_the_answer_is_foretold(
+async def test_explained_answer_equals_the_real_one(
     demo: Settings, statement: str, url: str, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     await run_sql(demo, statement)
@@ -161,7 +161,7 @@ CHAINS: list[tuple[str, str, list[dict[str, Any]], dict[str, Any], dict[str, str
 
 
 @pytest.mark.parametrize(("statement", "url", "chain", "expected", "filled"), CHAINS)
-async def test_the_chain_is_told_and_what_macros_are_filled_with(
+async def test_explanation_shows_the_fallback_chain_and_macro_values(
     demo: Settings,
     statement: str,
     url: str,
@@ -178,7 +178,7 @@ async def test_the_chain_is_told_and_what_macros_are_filled_with(
     assert in_words(told)
 
 
-async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Settings) -> None:
+async def test_explanation_equals_the_click_and_uses_nothing_up(demo: Settings) -> None:
     await run_sql(
         demo,
         "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 2);"
@@ -203,7 +203,7 @@ async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Set
     assert urls[133]["rules"] == [{"rule": "language in de", "holds": True}]
 
 
-async def test_the_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
+async def test_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
     several = replace(demo, partitions=4)
     await run_sql(demo, "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 12)")
     async with edge_of(several, demo=False) as client:
@@ -221,7 +221,7 @@ async def test_the_counts_of_all_partitions_are_added_up(demo: Settings) -> None
             assert told["answer"]["status"] == status
 
 
-async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
+async def test_unknown_link_names_its_unknown_part(demo: Settings) -> None:
     told = await told_of(demo, "http://go.test/offer/99?affiliate_id=98&sub2=x")
     assert told["unknown"] == ["offer", "affiliate"]
     assert told["link"] == {"offer_id": 99, "affiliate_id": 98, "aff_sub2": "x"}
@@ -231,12 +231,12 @@ async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
 @pytest.mark.parametrize(
     "url", ["", "offer/3", "ftp://x.test/", "http://", "http://[x/", f"http://x/{'a' * 9000}"]
 )
-async def test_a_url_that_is_none_is_refused(demo: Settings, url: str) -> None:
+async def test_invalid_url_is_refused(demo: Settings, url: str) -> None:
     with pytest.raises(UnreadableUrlError):
         await told_of(demo, url)
 
 
-async def test_the_stream_may_be_away(demo: Settings) -> None:
+async def test_explanation_works_without_the_stream(demo: Settings) -> None:
     away = replace(demo, redis_url="unix:///nonexistent/valkey.sock")
     told = await told_of(away, LINK)
     assert told["stream"].startswith("cannot be asked: ")
@@ -244,7 +244,7 @@ async def test_the_stream_may_be_away(demo: Settings) -> None:
     assert "answer" not in told
 
 
-async def test_it_leaves_nothing_on_the_stream(demo: Settings) -> None:
+async def test_explain_leaves_no_entry_on_the_stream(demo: Settings) -> None:
     assert demo.redis_url
     await told_of(demo, LINK)
     assert (await server_info.ask(demo.redis_url)).server == "valkey"
@@ -264,7 +264,7 @@ API_CASES: list[tuple[dict[str, str], int, str]] = [
 ]
 
 
-async def test_the_api_explains_and_names_what_it_cannot_read(demo: Settings) -> None:
+async def test_api_explains_and_names_unreadable_parameters(demo: Settings) -> None:
     async with api_of(demo, scopes=("offers:read",)) as client:
         for parameters, status, field in API_CASES:
             answer = await client.get(PATH, params=parameters)

@@ -47,7 +47,7 @@ async def _migrating(dsn: str) -> asyncio.subprocess.Process:
     )
 
 
-async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
+async def test_killed_migration_frees_its_lock_and_the_next_run_says_so(
     lagging: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocker, observer = await asyncpg.connect(lagging), await asyncpg.connect(lagging)
@@ -66,7 +66,7 @@ async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
     assert caplog.text == ""
 
 
-async def test_migration_says_whom_it_waits_for(database: Settings) -> None:
+async def test_migration_names_the_session_it_waits_for(database: Settings) -> None:
     assert database.postgres_dsn
     other = await asyncpg.connect(database.postgres_dsn)
     await other.execute("SELECT pg_advisory_lock($1)", module._LOCK)

@@ -24,7 +24,7 @@ def _commands() -> list[str]:
     return [command for command in re.split(r"^\$ ", blocks, flags=re.MULTILINE) if command]
 
 
-async def test_the_example_works_as_it_stands(
+async def test_example_works_as_written(
     importer: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

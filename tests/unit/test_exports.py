@@ -94,7 +94,7 @@ def _uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_uncollected")
 @pytest.mark.parametrize("end", HOW_THEY_END)
-async def test_an_export_lets_go_of_its_rows_without_a_collector(end: str) -> None:
+async def test_export_lets_go_of_its_rows_without_a_collector(end: str) -> None:
     export = Export(end)
     await export.run()
     assert export.is_closed

@@ -101,7 +101,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_answer_is_one_write_with_the_servers_own_headers(served: Served) -> None:
+async def test_response_is_one_write_with_the_servers_headers(served: Served) -> None:
     served.state.default_headers = [(b"date", b"Wed, 25 Nov 2026 19:19:13 GMT")]
     reader, writer = await served.connect()
     writer.write(
@@ -118,7 +118,7 @@ async def test_an_answer_is_one_write_with_the_servers_own_headers(served: Serve
     ]
 
 
-async def test_a_hit_that_fails_is_500_and_closed(served: Served) -> None:
+async def test_hit_that_fails_is_500_and_closed(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/fails"))
     (head,) = await heads(reader, 1)
@@ -127,7 +127,7 @@ async def test_a_hit_that_fails_is_500_and_closed(served: Served) -> None:
     assert await reader.read() == b""
 
 
-async def test_what_comes_behind_a_waiting_hit_is_answered_behind_it(served: Served) -> None:
+async def test_request_behind_a_waiting_hit_is_answered_behind_it(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/waits") + get("/elsewhere") + get("/offer/3"))
     await until(lambda: len(served.links.waiting) == 1)
@@ -137,7 +137,7 @@ async def test_what_comes_behind_a_waiting_hit_is_answered_behind_it(served: Ser
     assert [head[9:12] for head in await heads(reader, 3)] == ["302", "404", "404"]  # as this ASGI app says
 
 
-async def test_who_goes_away_while_a_hit_waits_is_not_written_to(served: Served) -> None:
+async def test_lost_client_of_a_waiting_hit_gets_no_bytes(served: Served) -> None:
     _, writer = await served.connect()
     writer.write(get("/offer/waits"))
     await until(lambda: len(served.links.waiting) == 1)
@@ -152,7 +152,7 @@ async def test_who_goes_away_while_a_hit_waits_is_not_written_to(served: Served)
     assert (await heads(reader, 1))[0].startswith("HTTP/1.1 302 ")
 
 
-async def test_the_body_of_a_get_is_thrown_away(served: Served) -> None:
+async def test_body_of_a_get_is_ignored(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/waits", "Content-Length: 100000\r\n") + b"x" * 50_000)
     await until(lambda: len(served.links.waiting) == 1)
@@ -161,7 +161,7 @@ async def test_the_body_of_a_get_is_thrown_away(served: Served) -> None:
     assert [head[9:12] for head in await heads(reader, 2)] == ["302", "302"]
 
 
-async def test_a_connection_that_idles_is_closed_and_one_that_waits_is_not(served: Served) -> None:
+async def test_connection_that_idles_is_closed_and_one_that_waits_is_not(served: Served) -> None:
     idle, idle_writer = await served.connect()
     busy, busy_writer = await served.connect()
     idle_writer.write(get("/offer/3"))
@@ -175,7 +175,7 @@ async def test_a_connection_that_idles_is_closed_and_one_that_waits_is_not(serve
     assert (await heads(busy, 1))[0].startswith("HTTP/1.1 302 ")
 
 
-async def test_a_stopping_server_answers_what_waits_and_closes(served: Served) -> None:
+async def test_stopping_server_answers_waiting_requests_and_closes(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/waits"))
     await until(lambda: len(served.links.waiting) == 1)

@@ -113,7 +113,7 @@ def test_unreadable_database_has_a_problem_and_the_others_serve(
         assert lookup.locate(IP).city == "Amsterdam"
 
 
-def test_damaged_record_is_no_place(tmp_path: Path) -> None:
+def test_damaged_record_has_no_place(tmp_path: Path) -> None:
     path = write_mmdb(tmp_path / "a.mmdb", "GeoLite2-City", {"192.0.2.0/24": {"city": "x" * 20}})
     path.write_bytes(path.read_bytes().replace(b"\x44city\x54" + b"x" * 20, b"\xff" * 26))
     with GeoLookup([path]) as lookup:

@@ -11,7 +11,7 @@ import tracker
 _NUMBER = re.compile(r"= 0x7C1C_([0-9A-Fa-f]{4})\b")
 
 
-def test_no_two_locks_have_the_same_number() -> None:
+def test_locks_have_different_numbers() -> None:
     modules = Path(tracker.__file__).parent.rglob("*.py")
     numbers = Counter(number for module in modules for number in _NUMBER.findall(module.read_text()))
     assert len(numbers) > 5

@@ -45,7 +45,7 @@ ROWS = [row("a", FIRST), row("b", SECOND)]
         ([answer("t")], [row("t", SECOND, is_test=True, is_unique=False, group_hash=None)]),
     ],
 )
-def test_nothing_wrong(answers, rows):
+def test_complete_run_has_no_problem(answers, rows):
     assert problems(answers, rows) == []
 
 
@@ -78,5 +78,5 @@ def test_nothing_wrong(answers, rows):
         ),
     ],
 )
-def test_each_fault_is_found(answers, rows, fault):
+def test_faults_are_found(answers, rows, fault):
     assert any(found.startswith(fault) for found in problems(answers, rows))

@@ -104,13 +104,13 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize(("peer", "headers", "ip"), ADDRESSES)
-def test_the_address_is_the_right_most_hop_that_is_not_trusted(
+def test_address_is_the_right_most_hop_that_is_not_trusted(
     peer: str, headers: list[tuple[bytes, bytes]], ip: str
 ) -> None:
     assert read(a_scope(peer, *headers)).ip == ip
 
 
-def test_a_peer_on_a_unix_socket_has_no_address() -> None:
+def test_peer_on_a_unix_socket_has_no_address() -> None:
     assert read(a_scope() | {"client": None}).ip == ""
 
 
@@ -156,7 +156,7 @@ def test_strings_are_cropped_and_cleaned() -> None:
         ((b"purpose", b"prefetching"), False),
     ],
 )
-def test_tells_a_speculative_request(header: tuple[bytes, bytes], speculative: bool) -> None:
+def test_speculative_request_is_recognised(header: tuple[bytes, bytes], speculative: bool) -> None:
     assert is_speculative(dict([header])) is speculative
 
 
@@ -200,7 +200,7 @@ G, H, IDFA = (f"{letter * 8}-1111-4111-8111-111111111111" for letter in "abc")
         (who(cookie_key=0), Identity(0, True)),
     ],
 )
-def test_taken_for_one_visitor(one: Identity, other: Identity) -> None:
+def test_requests_of_one_visitor_are_recognised(one: Identity, other: Identity) -> None:
     assert one == other
 
 
@@ -217,7 +217,7 @@ def test_taken_for_one_visitor(one: Identity, other: Identity) -> None:
         (who(cookie_key=5), who(cookie_key=6)),
     ],
 )
-def test_taken_for_two_visitors(one: Identity, other: Identity) -> None:
+def test_requests_of_two_visitors_are_distinguished(one: Identity, other: Identity) -> None:
     assert one.key != other.key
 
 
@@ -232,12 +232,12 @@ def test_taken_for_two_visitors(one: Identity, other: Identity) -> None:
         (who(ip=""), False),
     ],
 )
-def test_a_cookie_or_device_id_is_certain(identity: Identity, is_certain: bool) -> None:
+def test_cookie_or_device_id_is_certain(identity: Identity, is_certain: bool) -> None:
     assert identity.is_certain is is_certain
     assert 0 <= identity.key < 1 << 64
 
 
 @given(st.binary(max_size=100), st.binary(max_size=300), st.binary(max_size=300))
-def test_no_header_brings_it_down(xff: bytes, forwarded: bytes, user_agent: bytes) -> None:
+def test_random_header_is_read(xff: bytes, forwarded: bytes, user_agent: bytes) -> None:
     seen = read(a_scope("10.0.0.1", (XFF, xff), (FORWARDED, forwarded), (b"user-agent", user_agent)))
     assert plain_address(seen.ip) == seen.ip != ""
