@@ -1,4 +1,4 @@
-"""A stream server that stalls and goes on: its late answers belong to no other click, none is lost."""
+"""A stream server that stalls and goes on. Its late answers are not taken for others."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def _metrics(tracker: Up) -> str:
 
 
 async def _answered_together(port: int) -> None:
-    """More clicks than the stalled batch had: in one batch, and each answered."""
+    """More clicks than in the stalled batch are answered in one batch."""
     async with asyncio.timeout(PATIENCE), Load(port, _LINK.removesuffix("&aff_sub=")) as load:
         await load.answers(1000)

@@ -1,4 +1,4 @@
-"""`tracker up` of root: who runs what, and what is closed to whom."""
+"""`tracker up` of root: the users of its processes, and their rights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PARTS = {
 
 @pytest.fixture(scope="module")
 def open_dir() -> Iterator[Path]:
-    """A directory that everybody may enter, which those of pytest are not."""
+    """A directory that every user may enter, unlike those of pytest."""
     with open_directory() as directory:
         yield directory
 
@@ -66,7 +66,7 @@ def _open_copy(source: Path, target: Path, *without: str) -> None:
 
 
 def _linked(source: Path | str, target: Path | str) -> Path:
-    """A hard link, which costs nothing, or where there cannot be one, a copy."""
+    """A hard link, which costs nothing, or a copy."""
     try:
         os.link(source, target)
     except OSError:
@@ -182,7 +182,7 @@ def test_files_of_a_user_are_closed_to_others(running: Up, user: str, path: str)
 
 
 def _as(user: str, *argv: str, group: str | None = None) -> str:
-    """What a program says that this user runs, as one of a group besides its own."""
+    """The output of a program run by this user with another group."""
     account = pwd.getpwnam(user)
     done = subprocess.run(
         argv,

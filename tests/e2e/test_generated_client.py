@@ -1,4 +1,4 @@
-"""A client that a generator makes of the API's document, put to work: the document is enough to build on."""
+"""A generated client of the API's document, used against a running tracker."""
 
 from __future__ import annotations
 

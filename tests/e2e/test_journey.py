@@ -1,4 +1,4 @@
-"""The whole way, link to read API, through the processes that an operator runs."""
+"""From the link to the read API, through the processes that an operator runs."""
 
 from __future__ import annotations
 

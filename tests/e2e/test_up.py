@@ -54,7 +54,7 @@ def test_click_is_read_back_and_still_there_after_a_restart(
     with up(tmp_path / "var") as first:
         response, _ = first.get(first.link)
         assert response.status == 302
-        assert first.end(*signals) == 0  # at once: what is under way is finished
+        assert first.end(*signals) == 0  # requests under way are finished
         assert not is_anything_left(first.data_dir)
     with up(tmp_path / "var") as second:
         click = wait_until(second.clicks)[0]
@@ -279,7 +279,7 @@ def _metrics(tracker: Up) -> str:
 
 
 def _shown(tracker: Up) -> list[str]:
-    """The processes that the metrics show; none while the listener is away."""
+    """The processes in the metrics. Empty while the listener is away."""
     try:
         return re.findall(r'tracker_process_up{process="(.+?)"} 1\n', _metrics(tracker))
     except ConnectionError:
@@ -292,7 +292,7 @@ def _counted(tracker: Up) -> int:
 
 
 def _accepted(tracker: Up) -> str | None:
-    """Follow the link; where it leads, or None while the tracker cannot vouch for the click."""
+    """Follow the link. Returns its target, or None if the click was not recorded."""
     try:
         response, _ = tracker.get(tracker.link)
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""Unfilled macros and words for nothing where a value identifies or decides: absent, and never paid twice."""
+"""Unfilled macros and words such as `null` count as absent. They are never paid twice."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_absent_order_id_makes_one_conversion_a_click(database: Settings) 
             clicks = [await advertiser.click() for _ in range(2)]
             for click in clicks:
                 assert (await advertiser.calls(f"click_id={click}&order_id={sent}")).result == "stored", why
-            for result in ("stored", "unchanged"):  # of a goal that takes several of a click
+            for result in ("stored", "unchanged"):  # with a goal that takes several conversions a click
                 told = await advertiser.calls(f"click_id={click}&goal_id=31&order_id={sent}")
                 assert told.result == result, why
             assert await advertiser.conversions("goal_id, order_id", click) == [(30, None), (31, None)], why
@@ -75,7 +75,7 @@ async def test_order_id_belongs_to_one_click(database: Settings) -> None:
             assert await advertiser.conversions("order_id", first) == [(order_id,)]
 
 
-# What is said in turn of one click and a goal that takes several, and what becomes of it.
+# Postbacks of one click for a goal that takes several conversions, and their results.
 MIXED: list[tuple[list[str], list[str], str]] = [
     (["order_id={o}", "order_id=null"], ["stored", "unchanged"], "one absent one, however it is written"),
     (["order_id={o}", "tid={t}"], ["stored", "unchanged"], "so by another name"),
@@ -151,7 +151,7 @@ async def test_absent_order_id_at_every_door(database: Settings) -> None:
                 assert await advertiser.conversions("order_id, order_absent", click) == [(None, True)], door
 
 
-# What else identifies or decides: what is said, and what is stored of it.
+# Other identifying values: sent and stored.
 OTHERS: list[tuple[str, str, Any, str]] = [
     ("hash={{hash}}&click_id=CLICK", "status", "approved", "the first click id that is given counts"),
     ("click_id=null&transaction_id=CLICK", "status", "approved", "else transaction_id"),

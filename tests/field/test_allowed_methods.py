@@ -1,4 +1,4 @@
-"""405 says exactly which methods the asked path has (RFC 9110, section 10.2.1): API, edge, metrics."""
+"""405 names exactly the methods of the path (RFC 9110, section 10.2.1): API, edge, metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
 _ROOT = "/backend/open-api/v1"
 
-API: dict[str, set[str]] = {  # what a path is, and not one that it looks like
+API: dict[str, set[str]] = {  # fixed segments of similar paths
     f"{_ROOT}/users/conversions/status-uploads": {"POST"},
     f"{_ROOT}/users/conversions/export": {"GET", "HEAD"},
     f"{_ROOT}/users/conversions/7": {"GET", "HEAD", "PATCH"},

@@ -1,4 +1,4 @@
-"""What belongs to something archived is not changed: PATCH is 404 as POST is. It is read and taken away."""
+"""Rows below an archived row: PATCH is 404 as POST is. They can be read and deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 USERS = "/backend/open-api/v1/users"
 SCOPES = ("offers:read", "offers:write", "money:read", "money:write", "admin")
 
-CHILDREN: list[tuple[str, str, dict[str, Any]]] = [  # what is archived, what belongs to it, a change
+CHILDREN: list[tuple[str, str, dict[str, Any]]] = [  # archived row, row below it, change
     ("offer", "offers/3/urls", {"weight": 7}),
     ("offer", "offers/3/affiliates", {"status": "rejected"}),
     ("offer", "offers/3/free-values", {"value": "autumn"}),

@@ -1,4 +1,4 @@
-"""503 of the API: the log says what is short, and Postgres is not called unavailable while it is up."""
+"""503 of a busy pool: the log names the pool, and not Postgres as unavailable."""
 
 from __future__ import annotations
 

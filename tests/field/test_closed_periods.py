@@ -1,4 +1,4 @@
-"""A report over a closed period says what changed since it was closed (M13)."""
+"""A report over a closed period shows the changes since its close."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def tell(settings: Settings, *said: dict[str, Any]) -> None:
 
 
 async def changes(client: AsyncClient, query: dict[str, str]) -> Any:
-    """What the report says of it: in JSON, and in the header of CSV."""
+    """The changes in the report, from JSON and from the header of CSV."""
     answer = await client.get(REPORTS, params=query)
     assert answer.status_code == 200, answer.text
     told = answer.json().get("changed_since_close")
@@ -108,7 +108,7 @@ async def test_conversion_or_refund_after_the_close_is_a_change(clicks: Settings
 
 
 async def test_conversions_are_compared_with_their_own_close(clicks: Settings) -> None:
-    """What was decided before a later period was closed, and after the conversion's own, is a change."""
+    """A decision after the close of its own period is a change, even before a later close."""
     await tell(clicks, {}, {"click_id": OTHER_HASH, "after": 40 * 24 * AN_HOUR, "n": 1})
     async with api_of(clicks, scopes=SCOPES) as client:
         await close(client, "2024-07-01")

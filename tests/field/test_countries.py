@@ -194,7 +194,7 @@ async def test_command_line_and_files_take_the_same_words(tracker: Tracker, impo
 
 
 async def test_change_is_checked_only_in_its_own_fields(client: AsyncClient, database: Settings) -> None:
-    """Saved rows mean what they meant until somebody changes just that."""
+    """Saved rows keep their meaning until that field is changed."""
     saved = {"country": ["UK"], "os": ["iOS"]}
     await run_sql(database, "UPDATE offer SET targeting = $1::jsonb WHERE id = 3", json.dumps(saved))
     place = f"{USERS}/offers/3"
@@ -213,7 +213,7 @@ async def test_change_is_checked_only_in_its_own_fields(client: AsyncClient, dat
 
 
 def test_edges_read_saved_rules_as_before() -> None:
-    """A saved row that nobody has changed goes on to match nobody: the doctor lists it."""
+    """An unchanged saved row still matches no click. The doctor lists it."""
     gb = a_click()._replace(geo=a_click().geo._replace(country_code="GB"))
     (saved,), _ = rules.compile({"country": ["UK"]}, "UTC")
     (kept,), _ = rules.compile(rules.kept({"country": ["UK"]}, {}), "UTC")

@@ -29,9 +29,7 @@ from tracker.settings import Settings
 __all__ = ["clicks", "importer"]  # fixtures
 pytestmark = pytest.mark.anyio
 
-UPLOADED: list[
-    tuple[str | bytes, str]
-] = [  # a file that sets the one order to rejected, why it is written so
+UPLOADED: list[tuple[str | bytes, str]] = [  # a file that rejects the order, the reason for its form
     ("order_id,status\none,rejected\n", "plain"),
     ("order_id;status\r\none;rejected\r\n", "Excel in most of Europe"),
     ("order_id\tstatus\r\none\trejected\r\n", "copied out of a spreadsheet"),
@@ -64,7 +62,7 @@ UPLOADED: list[
     ("order_id;status\n  one  ;\u00a0rejected \n", "white space around values"),
 ]
 
-REFUSED: list[tuple[str | bytes, str]] = [  # a file, what the 422 says
+REFUSED: list[tuple[str | bytes, str]] = [  # file, text of the 422
     (
         "Bestellnummer;Status\nA;rejected\n",
         "there is no column hash or order_id; no field is called 'Bestellnummer'",
@@ -107,7 +105,7 @@ async def test_unreadable_uploads_name_the_missing_column(clicks: Settings) -> N
             assert why in answer.json()["errors"]["body"][0], (content, answer.text)
 
 
-IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file, what is said of which line
+IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, file, error by line
     ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, of which a")]),
     ("text/csv", "order_id;status\n1,23457E+19;rejected\n", [(2, "has cut off digits")]),
     (

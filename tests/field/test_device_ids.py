@@ -1,4 +1,4 @@
-"""Advertising ids that are none: each of these visitors was once taken for the same certain one."""
+"""Absent advertising ids. These visitors were once taken for one."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ async def test_words_of_no_device_are_warned_of(client: AsyncClient) -> None:
             told = [text for text in answer.json()["warnings"] if text.startswith(f"targeting: {rule}: ")]
             assert [near in text for text in told] == [True], (reason, told)
         place = answer.headers["location"]
-        assert "warnings" not in (await client.get(place)).json()  # they are of the change
+        assert "warnings" not in (await client.get(place)).json()  # languages belong to the change
         again = await client.patch(place, json={"name": "other"})
         assert "warnings" not in again.json()
 
@@ -165,7 +165,7 @@ def test_known_names_are_those_of_the_reader() -> None:
     assert {found.os for found in read} <= device.systems()
     people = {found.browser for found in read if found.type in ("desktop", "phone", "tablet")}
     named = people - {""} - device.browsers()
-    assert len(named) < len(people) / 10, named  # apps bring names of their own
+    assert len(named) < len(people) / 10, named  # apps have names of their own
 
 
 def test_aliases_lead_to_names_of_the_reader() -> None:

@@ -1,4 +1,4 @@
-"""Every door reads a value of a kind alike, and no module reads one by itself."""
+"""Every door reads values of a kind alike, through domain/normalise.py."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tracker.settings import Settings
 __all__ = ["importer"]
 
 AROUND = (" {} ", "\u00a0{}\u200b", "\ufeff{}\u3000", "{}\u2060")
-"""What may stand around a value. Nothing of it is seen."""
+"""Invisible characters around a value."""
 
 SCOPES = (
     *("clicks:read", "clicks:write", "clicks:backfill", "conversions:read", "conversions:write"),
@@ -95,7 +95,7 @@ WITHOUT: Mapping[tuple[str, str], str] = {
         for kind in (AMOUNT, CURRENCY, STATUS, NAME, COUNTRY, DEVICE)
     },
 }
-"""Pairs that cannot be, and why."""
+"""Impossible pairs, with the reason."""
 
 _LISTS = "lists"
 _NOTHING = "it takes no value of these kinds"
@@ -138,7 +138,7 @@ ROUTES: Mapping[str, str] = {
     "/backend/open-api/v1/ledger": _LISTS,
     **dict.fromkeys(("/docs", "/docs/{name}", "/openapi.json", "/health/live", "/health/ready"), _NOTHING),
 }
-"""The door of each path of the API. Of a path with several methods it is that of the one that writes."""
+"""The door of each path of the API. A path with several methods has the door of its writing one."""
 
 WORDS: Mapping[str, str] = {
     **dict.fromkeys(CATALOGUE, "catalogue commands"),
@@ -199,7 +199,7 @@ def test_paths_of_the_edge_have_a_door() -> None:
 
 
 def _texts(kind: str, pair: Pair) -> Iterator[tuple[str, str]]:
-    """The first spelling in all that may stand around it, the others in one each."""
+    """The first spelling with all surroundings, the others with one each."""
     (first, out), *others = pair.spellings or SPELLINGS[kind]
     yield from ((around.format(first), out) for around in AROUND)
     yield from ((AROUND[n % len(AROUND)].format(text), out) for n, (text, out) in enumerate(others))
@@ -218,7 +218,7 @@ async def test_value_has_one_form_at_every_door(door: str, database: Settings, i
                 assert (door, kind, text, await pair.send(world, text)) == (door, kind, text, out)
 
 
-# By the code: who reads a text by itself
+# Modules that read a text without domain/normalise.py
 
 
 METHODS = {"strip", "lstrip", "rstrip", "upper", "lower", "casefold", "title", "capitalize", "swapcase"}

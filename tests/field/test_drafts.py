@@ -1,4 +1,4 @@
-"""Drafts: offers that are tried before anybody is let in, and what is missing when they become active."""
+"""Drafts: offers that are tried before they are active, and warnings at activation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def demo(database: Settings) -> Settings:
     return replace(database, geoip_db=())
 
 
-FALLBACKS = [  # of the draft or of the network; what a visitor gets, what is stored
+FALLBACKS = [  # fallback of the draft or of the network, answer, stored row
     ("SELECT", 403, "", ("rejected", 18, 3)),
     ("UPDATE offer SET fallback_offer_id = 1 WHERE id = 3", 302, "https://", ("forwarded", 18, 1)),
     (
@@ -108,7 +108,7 @@ async def test_becoming_active_without_a_price_warns(database: Settings) -> None
         assert "warnings" not in await _patched(client, offer, name="Newer"), "it was active before"
         assert "warnings" not in await _patched(client, offer, status="paused")
         goal_path = f"{USERS}/offers/{offer['id']}/goals/{goal['id']}"
-        for status, is_told in (("paused", False), ("active", True)):  # of the goal: only then it pays
+        for status, is_told in (("paused", False), ("active", True)):  # of the goal, which pays only then
             await client.patch(goal_path, json={"status": status})
             assert ("warnings" in await _patched(client, offer, status="active")) == is_told, status
             await _patched(client, offer, status="draft")

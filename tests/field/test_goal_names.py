@@ -1,4 +1,4 @@
-"""Goals as advertisers name them: by id, code or name, never paid as another; unknown ones are held."""
+"""Goals named by id, code or name. Unknown ones are held."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_unknown_goal_is_held_and_pays_nothing(database: Settings) -> None
             told = await advertiser.calls(f"{query}&click_id={click}")
             assert (told.status, told.result, told.reason) == (200, "held", "unknown goal"), query
             assert await advertiser.conversions("id", click) == []
-            told = await advertiser.calls(f"click_id={click}")  # it holds nothing else up
+            told = await advertiser.calls(f"click_id={click}")  # it does not delay others
             assert told.result == "stored"
 
 
@@ -203,7 +203,7 @@ async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Imp
             assert found == ([] if goal_id is None else [(goal_id,)]), goal
 
 
-# What a line of a file of statuses says of its order's goal, and which conversion changes; or why none does.
+# Goal in a line of a status file, and the changed conversion or the reason for none.
 LINES: list[tuple[dict[str, str], int | str]] = [
     ({"goal": "Deposit"}, 32),
     ({"goal": "DEPOSIT"}, 32),

@@ -1,4 +1,4 @@
-"""Imported clicks have the words that the live path writes, so that reports have one row for each."""
+"""Imported clicks have the words of live clicks, so that reports have one row a word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 _ROW = {"offer_id": "3", "affiliate_id": "513", "created_at": "2024-07-08 13:40:00"}
 
-RIGHT: list[tuple[str, str, object, str]] = [  # field, what a file says, what is stored, why
+RIGHT: list[tuple[str, str, object, str]] = [  # field, value in the file, stored value, reason
     ("country_code", "Germany", "DE", "an English name"),
     ("country_code", "de", "DE", "case"),
     ("country_code", " DE\u00a0", "DE", "white space around"),
@@ -69,7 +69,7 @@ RIGHT: list[tuple[str, str, object, str]] = [  # field, what a file says, what i
     ("aff_sub2", "{aff_sub2}", "{aff_sub2}", "also a macro in it"),
     ("user_agent", "null", "null", "a header is opaque"),
 ]
-WRONG: list[tuple[str, str, str]] = [  # field, what a file says, what is said of it
+WRONG: list[tuple[str, str, str]] = [  # field, value in the file, error
     ("country_code", "Georgia", "may be GE"),
     ("country_code", "Congo", "may be CD"),
     ("country_code", "Atlantis", "is not a country"),

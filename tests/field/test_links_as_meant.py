@@ -1,4 +1,4 @@
-"""Links that mail programs, chats and pages have changed a little on their way."""
+"""Links changed by mail programs, chats and pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Browsers and apps that look ahead: nobody has clicked yet."""
+"""Prefetches and previews, which are not clicks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names as people, and the programs they copy from, write them."""
+"""Names as people write and copy them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
 
 
 def doors(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """What can be made with a name: where, and how."""
+    """Doors that create a row with a name."""
     return [
         ("offers", {"name": name, "advertiser_id": 1}),
         ("advertisers", {"name": name}),

@@ -1,4 +1,4 @@
-"""Ids and amounts in one form at every door: trimmed, amounts plain, and nothing inside an id changed."""
+"""Ids and amounts have one form at every door. The inside of an id is unchanged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_json_number_is_read_exactly(database: Settings) -> None:
             assert await advertiser.conversions("sale_amount", click) == [(Decimal(amount),)], number
 
 
-# What is said of a goal that ignores it, or not; and what becomes of it.
+# Amounts of goals that ignore them or use them, and the results.
 FAULTS: list[tuple[str, str, str]] = [
     ("payout=twelve", "stored", "payout is left out: must be an amount like 12.50"),
     ("goal_id=34&payout=twelve", "rejected", "payout must be an amount like 12.50"),

@@ -1,4 +1,4 @@
-"""Postbacks are done in the order of the stream, also where their click is stored later (M1, M2)."""
+"""Postbacks are applied in the order of the stream, even if their click is stored later."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FIRST = {"click_id": COMING, "order_id": "o", "sale_amount": "100", "status": "p
 THEN = {"click_id": COMING, "order_id": "o", "status": "approved"}
 NOT_STORED = ("parked", "its click is not stored yet")
 
-# What comes before the click is stored, what comes after it, and (status, sale_amount) of each conversion.
+# Postbacks before the click is stored, after it, and (status, sale_amount) of each conversion.
 STORIES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[str, int | None]]]] = {
     "pending, then approved": ([FIRST], [THEN], [("approved", 100)]),
     "approved, then rejected": (
@@ -153,7 +153,7 @@ async def test_postbacks_wait_only_for_their_click_or_parent(
 async def test_postbacks_of_strangers_block_no_other(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, is_stored: bool
 ) -> None:
-    """However many they park for a click that they know, and whatever secret of others they have."""
+    """Any number of postbacks for a known click, with any secret."""
     monkeypatch.setattr(postback_line, "MOST_BESIDE", 3)
     book = Book(connection)
     flood = [{**FIRST, **A_STRANGER}] * 8 + [{**FIRST, "advertiser_id": 2}] * 8
@@ -213,7 +213,7 @@ def of(click: str, hash_: str, **said: str) -> Postback:
 
 
 async def test_writer_keeps_the_order_over_kills(database: Settings) -> None:
-    """A kill after the commit and before the stream is told: all comes again, and is done once."""
+    """After a kill between commit and acknowledgement all postbacks come again and are applied once."""
     db = await connected(database)
     click, early, late = mint.hash(), mint.hash(), mint.hash()
     first = of(click, late, order_id="o", sale_amount="100", status="pending")

@@ -1,6 +1,6 @@
-"""Bytes that are not UTF-8: what affiliates in Windows-1251, Latin-1, Shift-JIS and GBK send.
+"""Bytes that are not UTF-8, as affiliates with Windows-1251, Latin-1, Shift-JIS and GBK send them.
 
-They stay percent-encoded as text at every door (DESIGN, Values). Only the affiliate gets the bytes back.
+They stay percent-encoded text at every door. Only the affiliate gets the bytes back.
 """
 
 from __future__ import annotations

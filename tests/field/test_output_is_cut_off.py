@@ -1,4 +1,4 @@
-"""`tracker … | head -1`: a command whose output nobody reads any more ends as any Unix program does."""
+"""`tracker … | head -1`: a command with a closed output ends as any Unix program does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PRINTING = [
     ["import", "clicks", "--dry-run", "{file}"],
     ["affiliates", "list", "--json"],
 ]
-"""Commands, of which some print nothing here."""
+"""Commands. Some print nothing here."""
 
 
 def _environment(running: Up) -> dict[str, str]:
@@ -36,7 +36,7 @@ def _environment(running: Up) -> dict[str, str]:
 
 
 def _run(running: Up, words: list[str], *, with_errors: bool) -> tuple[int, str]:
-    """The exit code of a command whose output nobody reads, and what it says on stderr."""
+    """The exit code and stderr of a command with a closed output."""
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -1,4 +1,4 @@
-"""Bodies and names as senders of the field write them: forms of any kind, JSON of any label, and `amp;`."""
+"""Bodies as senders of the field write them: forms, JSON of any content type, and `amp;`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_empty_body_keeps_the_parameters_of_the_query(database: Settings, 
 
 
 def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
-    """What says that a click is pending."""
+    """A postback with the status pending."""
     said = {"click_id": click, "status": "pending"}
     text, form = json.dumps(said), f"click_id={click}&status=pending"
     fields = [field(name, value) for name, value in said.items()]

@@ -1,4 +1,4 @@
-"""Refunds of a part of an order, and reversals: what is booked is what is owed, whatever came in between."""
+"""Partial refunds and reversals: the booked sum is the sum owed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refund(amount: str = "", id_: str = "", status: str = "rejected", **more: st
     return {name: text for name, text in said.items() if text}
 
 
-# What is told, what becomes of it, and the payouts that are booked.
+# Postbacks, results, and booked payouts.
 STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]], list[str]]] = {
     "all of it": ([SOLD, refund()], [("stored", ""), UPDATED], ["10", "-10"]),
     "a part": ([SOLD, refund("40")], [("stored", ""), UPDATED], ["10", "-4"]),
@@ -161,7 +161,7 @@ async def test_refund_changes_the_conversion(connection: Connection, story: str)
     assert [payout for _, payout in await entries(connection)] == list(map(Decimal, booked))
 
 
-# What comes before the approval, and the payouts that are booked once it is there.
+# Postbacks before the approval, and the payouts booked with it.
 EARLY: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "of what is pending": ([{**SOLD, "status": "pending"}, refund("40")], ["10", "-4"]),
     "of what is on hold, in steps": (
@@ -266,7 +266,7 @@ _STEPS = st.one_of(
 async def test_sum_of_the_book_is_the_amount_owed(
     connection: Connection, steps: list[dict[str, Any]], currency: str, percentage: Decimal
 ) -> None:
-    """Whatever is told in whatever order: 0 of what is not approved, its amounts of what is."""
+    """Any postbacks in any order: approved conversions are owed their amounts, others 0."""
     transaction = connection.transaction()
     await transaction.start()
     try:

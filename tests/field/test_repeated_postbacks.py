@@ -1,4 +1,4 @@
-"""What is told twice comes to the same, and the log says why something changed nothing (M11, M17, M19)."""
+"""Repeated postbacks change nothing, and the log names the reason."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_rejection_of_the_operator_stands(connection: Connection, source: 
 
 
 async def test_approval_of_the_operator_needs_patch(clicks: Settings) -> None:
-    """The same status by the two endpoints: POST tells, PATCH decides."""
+    """The same status by two endpoints: POST as a postback, PATCH as a decision."""
     await run_sql(clicks, FULL_CAP)
     said = {"click_id": HASH, "status": "approved"}
     async with api_of(clicks, scopes=("conversions:read", "conversions:write", "money:read")) as client:

@@ -1,4 +1,4 @@
-"""Two edges with one slot: Complete-Until waits for both, and everybody hears of it."""
+"""Two edges with one slot: Complete-Until waits for both, and log and doctor name them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINK = "/offer/3?affiliate_id=513"
 
 
 class Cable:
-    """What connects one machine with the stream server, and can be cut."""
+    """A connection of one machine to the stream server that can be cut."""
 
     def __init__(self, url: str, path: Path) -> None:
         self._server = url.removeprefix("unix://").partition("?")[0]
@@ -127,7 +127,7 @@ async def test_complete_until_waits_for_the_edge_that_is_cut_off(
         await cable.cut()
         spooled = await click(second)
         assert len(segments(other.data_dir / "spool")) == 1
-        for _ in range(30):  # three seconds, in which the first edge says its word thirty times and more
+        for _ in range(30):  # three seconds, in which the first edge sends thirty heartbeats or more
             later = await click(first)
             await click_writer.run(database, burst=True)
             assert await complete_until(database) <= spooled < later
@@ -241,7 +241,7 @@ def _segment(data_dir: Path) -> None:
 @pytest.mark.parametrize("left_behind", [_catalogue, _segment])
 async def test_heartbeat_of_0_1_is_withdrawn(database: Settings, left_behind: Callable[[Path], None]) -> None:
     left_behind(database.data_dir)
-    identity.read(database.data_dir, 0)  # a first start, which was killed: the second one still knows
+    identity.read(database.data_dir, 0)  # the second start knows of the killed first one
     async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
         await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
         await client.hset("edges:{0}", "1", "1720446000000 1720446000000 {}")
@@ -294,7 +294,7 @@ def _copy(data_dir: Path, target: Path) -> None:
 async def test_complete_until_waits_for_the_edge_that_was_copied_while_it_was_cut_off(
     database: Settings,
 ) -> None:
-    """`cp -r` of its data directory, run id and all, is started on another machine."""
+    """A copy of its data directory, with its run id, is started on another machine."""
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     cable = Cable(str(database.redis_url), database.data_dir / "cable.sock")
@@ -371,7 +371,7 @@ async def test_second_edge_does_not_start(database: Settings, tmp_path: Path) ->
         await until(are_two)
         running[0].kill()
         running[0].wait()
-        running.append(_edge(database, there))  # the first one is dead, and its word is not renewed
+        running.append(_edge(database, there))  # the first edge is dead and sends no heartbeat
 
         async def runs_there() -> bool:
             assert running[2].poll() is None
@@ -415,7 +415,7 @@ async def test_edge_of_a_copied_data_directory_counts_as_another(database: Setti
         running[0].kill()
         running[0].wait()
         before = await _heard(database, first)
-        running.append(_edge(database, here))  # its own word is young: it is not locked out by it
+        running.append(_edge(database, here))  # its own recent heartbeat does not lock it out
 
         async def goes_on() -> bool:
             assert running[1].poll() is None
@@ -458,7 +458,7 @@ def test_run_ids_stay_in_the_data_directory(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "edges", tmp_path / "copy" / "edges")
     assert identity.read(tmp_path / "copy", 0).run != first.run
     assert identity.read(tmp_path / "copy", 0) == identity.read(tmp_path / "copy", 0)
-    (tmp_path / "edges" / "0.run").write_text(first.run)  # as the version before wrote it, and backups do
+    (tmp_path / "edges" / "0.run").write_text(first.run)  # as the version before and backups write it
     for _ in range(2):
         assert identity.read(tmp_path, 0) == first
     (tmp_path / "edges" / "0.run").write_text("damaged, and longer than any that was ever written" * 4)

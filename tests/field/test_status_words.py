@@ -1,4 +1,4 @@
-"""What advertisers call a status: their own table, then the network's, then words of one meaning only."""
+"""Status words: the advertiser's table, then the network's, then the defaults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_unknown_status_word_is_refused(database: Settings) -> None:
             click = await advertiser.click()
             answer = await advertiser.edge.get(f"/postback?click_id={click}&status={word}")
             assert (answer.status_code, list(answer.json()["errors"])) == (422, ["status"]), word
-            # a browser's status was never listened to, so it is not now
+            # a browser's status is never used
             assert (await advertiser.calls(f"/pixel?click_id={click}&status={word}")).result == "stored"
             assert await advertiser.conversions("status", click) == [("pending",)]
 
@@ -99,7 +99,7 @@ async def test_status_word_of_another_advertiser_is_held_until_it_is_known(datab
         await put_word(advertiser, "lead", "approved", 2)
         click = await advertiser.click()
         while (await advertiser.edge.get(f"/postback?click_id={click}&status=lead")).status_code == 422:
-            pass  # without a secret the edge cannot tell whose word it is
+            pass  # without a secret the edge does not know the advertiser
         told = await advertiser.calls("click_id=")
         assert told[1:3] == ("held", "unknown status")
         await put_word(advertiser, "lead", "pending", 1)
@@ -110,7 +110,7 @@ async def test_status_word_of_another_advertiser_is_held_until_it_is_known(datab
 async def test_status_words_at_the_doors_of_the_network(database: Settings, importer: Importer) -> None:
     async with advertiser_of(database) as advertiser:
         await put_word(advertiser, "lead", "hold", 1)
-        await put_word(advertiser, "approved", "pending", 1)  # an advertiser's word, and not our own
+        await put_word(advertiser, "approved", "pending", 1)  # an advertiser's word, not one of ours
         await put_word(advertiser, "nobody", "hold", 2)
         doors: list[tuple[str, Any, Any]] = [
             ("lead ", "hold", "hold"),

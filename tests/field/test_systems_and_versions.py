@@ -1,4 +1,4 @@
-"""Versions that a browser froze, and systems that name another one for compatibility."""
+"""Versions frozen by browsers, and systems that name another one for compatibility."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What affiliates hear: statuses in their order, and nothing while the affiliate is blocked (M18, M21)."""
+"""Affiliate postbacks: statuses in their order, none while the affiliate is blocked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unique window or scope of a running offer is changed: visitors of before the change stay known."""
+"""Changing the unique window or scope of a running offer: known visitors stay known."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ async def test_malformed_former_setting_is_refused(database: Settings, item: byt
     assert await stored(database) == []
 
 
-# The change is said before it is made
+# The change is announced before it is made
 
 
 ASKED = [
@@ -408,7 +408,7 @@ async def scope(importer: Importer) -> str:
 
 
 async def kept(settings: Settings) -> list[tuple[int, str]]:
-    """The former settings that edges read, as the catalogue tells them."""
+    """The former settings in the catalogue of edges."""
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)
     try:
@@ -432,7 +432,7 @@ async def update(settings: Settings, **fields: Any) -> None:
 
 
 async def change_live(settings: Settings, edge: AsyncClient, **fields: Any) -> int:
-    """Change the offer, and wait until the edge knows: a HEAD records nothing, and shows its other status."""
+    """Change the offer and wait until a HEAD, which records nothing, shows its new status."""
     accepted = 303 if (await edge.head(UNNAMED, headers=AGENT)).status_code == 307 else 307
     await update(settings, **fields, redirect_status=accepted)
     async with asyncio.timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""What `tracker doctor --upgrade` lists of what earlier versions have saved, and what `--fix` changes."""
+"""`tracker doctor --upgrade` lists rows of earlier versions, `--fix` changes them."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_doctor_lists_rows_of_clicks_and_conversions(tracker: Tracker, dat
     assert words[-1].endswith(" can be fixed")
 
 
-# What an earlier version has let happen, the check that tells it, where, and of what.
+# Row of an earlier version, the check that lists it, place and subject.
 EARLIER: list[tuple[str, str, str, str]] = [
     (
         "UPDATE goal SET is_priced = false WHERE id = 3",
@@ -236,7 +236,7 @@ async def test_doctor_lists_goals_of_postbacks(tracker: Tracker, database: Setti
     assert [key for key in await listed(tracker, "--upgrade") if key[0] in OF_GOALS] == []
     for statement, *_ in EARLIER:
         await run_sql(database, statement or "SELECT 1")
-    for _ in range(2):  # nothing of it can be fixed, and so nothing is
+    for _ in range(2):  # these rows cannot be fixed
         found = await listed(tracker, "--fix")
         told = {(check, where) for _, check, where, _ in EARLIER}
         assert {key for key in found if key[0] in OF_GOALS} == told

@@ -1,4 +1,4 @@
-"""URLs that could be saved, and never did what was meant."""
+"""URLs that could be saved but never worked as meant."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_command_line_files_and_doctor_agree(
 
 
 async def test_saved_url_goes_on_to_be_served(client: AsyncClient, database: Settings) -> None:
-    """What was saved before stays, works as far as it did, and may be changed elsewhere."""
+    """Saved URLs stay, work as before, and do not prevent changes of other fields."""
     await run_sql(
         database,
         "UPDATE offer_url SET url = 'https://ad.example/?a=1&amp;c={hash}', weight = 1 WHERE offer_id = 3",

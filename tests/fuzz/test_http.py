@@ -1,4 +1,4 @@
-"""Both HTTP protocols against random connections (`make fuzz` takes more of them), and their bounds."""
+"""Both HTTP protocols against random connections (more in `make fuzz`), and their limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLOSE = b"GET /early/9 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}  # as the commands serve: it is stricter with what is closed
+    return "asyncio", {"use_uvloop": True}  # as the commands serve: it is stricter with closed connections
 
 
 both = pytest.mark.parametrize("kind", PROTOCOLS)
@@ -169,7 +169,7 @@ async def test_half_head_behind_a_request_is_not_waited_for(kind: type[BoundedPr
 
 @both
 async def test_request_behind_a_close_is_not_carried_out(kind: type[BoundedProtocol]) -> None:
-    """Where only the answer says that it is the last one, and what is behind it has not been parsed yet."""
+    """The answer closes the connection, and requests behind it are not parsed yet."""
     late = b"GET /late/1 HTTP/1.1\r\n" + HOST + b"\r\n"
     padding = b"X: %b\r\n\r\n"
     for last in (b"GET /close/2 HTTP/1.1\r\n", b"GET /early/2 HTTP/1.1\r\nExpect: 100-continue\r\n"):
@@ -218,7 +218,7 @@ async def test_client_that_half_closes_has_left_the_api() -> None:
 
 @both
 async def test_lost_connection_stops_the_request_under_way(kind: type[BoundedProtocol]) -> None:
-    """Not only the last one that was read, which waits behind it."""
+    """All requests under way are stopped, not only the last one read."""
     for path in (b"/slow/1", b"/offer/0"):
         ways = Ways()
         async with served(kind, ways) as port:
@@ -234,7 +234,7 @@ async def test_lost_connection_stops_the_request_under_way(kind: type[BoundedPro
 
 @both
 async def test_answer_under_way_outlives_idling_and_shutdown(kind: type[BoundedProtocol]) -> None:
-    """Also where the last request that was read is refused already."""
+    """Even if the last request read is already refused."""
     made: list[BoundedProtocol] = []
 
     class Hasty(kind):  # type: ignore[misc, valid-type]
@@ -292,7 +292,7 @@ OFFERS = [
 @both
 @pytest.mark.parametrize("case", [case for case, _, _ in OFFERS])
 async def test_offer_to_speak_otherwise_is_declined(kind: type[BoundedProtocol], case: str) -> None:
-    """Java's client makes it with every first request, whatever its method and body."""
+    """Java's client offers it with every first request."""
     lines, wanted = next((lines, wanted) for name, lines, wanted in OFFERS if name == case)
     data = READ + H2C + lines + (b"" if "cut" in case else EARLY + b"\r\n")
     with patch.multiple(bounds, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
@@ -339,7 +339,7 @@ async def test_request_that_is_refused_before_its_turn_is_not_carried_out(
 
 @both
 async def test_client_that_still_sends_gets_the_last_answer(kind: type[BoundedProtocol]) -> None:
-    """A connection that is closed with bytes unread is reset, and the answer with it."""
+    """Closing a connection with unread bytes would reset it and lose the answer."""
     size = 8_000_000
     close = b"Connection: close\r\n"
     ends = ((b"early", close, b"1.1"), (b"late", close, b"1.1"), (b"offer", close, b"1.1"))
@@ -371,7 +371,7 @@ async def test_client_that_stays_behind_its_last_answer_is_cut(kind: type[Bounde
                 await reader.read()
                 async with asyncio.timeout(10):
                     while not writer.transport.is_closing():
-                        writer.write(b"x")  # which a connection that is closed answers with a reset
+                        writer.write(b"x")  # a closed connection answers with a reset
                         await asyncio.sleep(0.02)
                 writer.close()
 
@@ -457,7 +457,7 @@ async def test_client_that_waited_for_the_server_gets_its_full_time(kind: type[B
 
 @both
 async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> None:
-    """The collector comes rarely here."""
+    """The garbage collector runs rarely here."""
     made: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
 
     class Known(kind):  # type: ignore[misc, valid-type]
@@ -471,7 +471,7 @@ async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> 
         READ + H2C + b"Content-Length: 0\r\n\r\n",
     )
     gc.disable()
-    logging.disable()  # pytest keeps what is logged, and so the connection that it is about
+    logging.disable()  # pytest keeps log records, and with them the connection
     try:
         async with served(Known) as port:
             for request in (*kinds, LATE + b"\r\n" + EARLY + b"\r\n\0"):

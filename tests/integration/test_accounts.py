@@ -1,4 +1,4 @@
-"""The users of root's processes: what they take over, what is closed to them, and what root says then."""
+"""The users of root's processes: their files, and the errors of closed ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SYSTEM_USER, STALE_NUMBER, PERSON = 42, 4242, 1000
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A directory that everybody may enter, which those of pytest are not."""
+    """A directory that every user may enter, unlike those of pytest."""
     with open_directory() as directory:
         yield directory
 
@@ -77,7 +77,7 @@ def test_directory_of_a_person_is_refused(
 
 
 def test_hard_link_does_not_give_a_file_away(tmp_path: Path, account: Account) -> None:
-    """What an edge that somebody has taken over could lay into its own directory."""
+    """Files that a compromised edge could put into its directory."""
     secret, directory = tmp_path / "secret", tmp_path / "spool"
     secret.touch(mode=0o600)
     directory.mkdir()

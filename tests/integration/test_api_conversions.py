@@ -1,4 +1,4 @@
-"""Reading conversions: what is shown, filtered, paged, walked, fed and exported is what was stored."""
+"""Reading conversions: lists, filters, pages, cursors, feed and exports equal the table."""
 
 from __future__ import annotations
 

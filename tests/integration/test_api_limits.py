@@ -1,4 +1,4 @@
-"""How much may be asked: by a token, and with wrong tokens from an address."""
+"""Rate limits of tokens, and of wrong tokens by address."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_expired_limit_leaves_no_key(database: Settings) -> None:
 
 
 async def wrong_ones(client: AsyncClient, number: int, **headers: str) -> list[asyncio.Task[Any]]:
-    """So many wrong tokens at once; those whose answers are kept back are still pending."""
+    """Send many wrong tokens at the same time. Delayed answers are still pending."""
     tasks = [asyncio.create_task(get(client, f"trk_wrong{n}", **headers)) for n in range(number)]
     while sum(task.done() for task in tasks) < number - MOST_SLOWED_OF_ONE:
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Managing the catalogue through the API, against a real Postgres; edges in tests of their own below."""
+"""Managing the catalogue through the API on a real Postgres. Tests with edges stand below."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CREATE: dict[str, dict[str, Any]] = {
     "tracking-hosts": {"host": "go.example"},
     "link-forms": {"path": "/click", "parameters": {"o": "offer_id", "pid": "affiliate_id"}},
 }
-"""What is enough to create each kind of object in the demo's catalogue."""
+"""The fields that suffice to create each kind of object."""
 
 CHANGE: dict[str, dict[str, Any]] = {
     "advertisers": {"name": "Acme & Co"},
@@ -93,7 +93,7 @@ def problem(answer: Response, status: int) -> dict[str, Any]:
 
 
 async def catalogue_of(settings: Settings) -> Catalogue:
-    """What an edge makes of the catalogue."""
+    """The catalogue as an edge builds it."""
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)
     try:
@@ -313,7 +313,7 @@ async def test_stale_change_is_refused_with_the_current_version(
         (f"x{current}", 412),
         ("", 412),
         (f"{stale}, {current}", 200),
-        (current, 412),  # what was current is not, after the change before
+        (current, 412),  # the version before the last change is stale
         ("*", 200),
     ):
         patch = {"unique_window": now["unique_window"] + len(condition) + 1}

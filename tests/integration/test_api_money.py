@@ -1,4 +1,4 @@
-"""Who may decide what is paid and who is believed, and who sees the book."""
+"""The money scopes: prices, terms, secrets, checks and the ledger of money."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ MONEY: list[tuple[str, str, dict[str, Any]]] = [
     ("DELETE", "goals/3/terms/77", {}),
     ("PATCH", "offers/3", {"advertiser_id": 2}),
 ]
-"""What decides about money: done with money:write (and, where more is changed, offers:write) alone."""
+"""Changes about money: they need money:write, and offers:write for other fields."""
 
 NO_MONEY: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "advertisers", {"name": "A"}),
@@ -80,7 +80,7 @@ NO_MONEY: list[tuple[str, str, dict[str, Any]]] = [
     ("PATCH", "offers/3/goals/3", {"name": "G", "payout": "0", "status": "paused", "click_window": 60}),
     ("DELETE", "advertisers/2", {}),
 ]
-"""What does not, though it may name such a field again: done with offers:write alone."""
+"""Changes without money, which may repeat money fields: they need offers:write only."""
 
 
 async def ask(client: AsyncClient, method: str, path: str, body: dict[str, Any]) -> tuple[int, list[str]]:
@@ -286,7 +286,7 @@ async def test_doctor_names_tokens_with_lost_rights(database: Settings) -> None:
 
 
 async def test_token_made_before_the_scopes_of_money_is_known(database: Settings) -> None:
-    """The migration's own statements, on a table as it was before."""
+    """The statements of the migration on a table as it was before."""
     await create_token(database.postgres_dsn or "", ["admin"], "old")
     await run_sql(database, "ALTER TABLE token DROP predates_money")
     await run_sql(database, "DELETE FROM migration WHERE name = '0019_money_scopes.sql'")

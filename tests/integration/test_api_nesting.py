@@ -22,7 +22,7 @@ _METHODS = ("post", "patch", "put")
 
 
 def _nested(depth: int) -> list[str]:
-    """A list, and an object, that have others of their kind within them, so many deep."""
+    """A nested list and a nested object of this depth."""
     return ["[" * depth + "]" * depth, '{"name":' * depth + "1" + "}" * depth]
 
 

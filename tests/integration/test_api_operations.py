@@ -100,7 +100,7 @@ async def test_defect_is_500_without_details(database: Settings) -> None:
 
 async def test_export_that_fails_is_never_finished(database: Settings) -> None:
     assert database.postgres_dsn is not None
-    rows = 2 * CHUNK_ROWS + 1  # of which the third part is asked for when the first has been sent
+    rows = 2 * CHUNK_ROWS + 1  # the third part is requested once the first is sent
     await store(database, [a_row(hash=hash_at(1_790_000_000_000 + n)) for n in range(rows)])
     token = await create_token(database.postgres_dsn, ["clicks:read"])
     app = create_api(database)
@@ -202,7 +202,7 @@ async def test_document_describes_all_managed_objects(database: Settings) -> Non
 
 
 def answer_of(spec: dict[str, Any], operation: dict[str, Any], status: str) -> dict[str, Any]:
-    """An answer of an operation, also where it is one that others share."""
+    """An answer of an operation, own or shared."""
     answer: dict[str, Any] = operation["responses"][status]
     shared: dict[str, Any] = spec["components"]["responses"]
     return shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer

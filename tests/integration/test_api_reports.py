@@ -162,7 +162,7 @@ def local(millis: int, zone: ZoneInfo) -> str:
 
 @pytest.fixture
 async def random_clicks(database: Settings) -> list[ClickRow]:
-    """Clicks as they stand after late rows have taken the place of some."""
+    """The clicks after late rows have replaced some."""
     draw = random.Random(7)
     rows = {row.hash: row for row in (random_row(draw, number) for number in range(500))}
     await store(database, rows.values())

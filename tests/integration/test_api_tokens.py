@@ -1,4 +1,4 @@
-"""Tokens made, changed, rotated and revoked through the API, and what they may then do."""
+"""Tokens made, changed, rotated and revoked through the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed call tells of its clicks. The server is made up: no real one says all of this when asked."""
+"""Failed calls to a fake server, because a real one cannot give all these answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HANG_UP, _SILENCE = b"", b"silence"
 
 @asynccontextmanager
 async def server(path: Path, reply: bytes) -> AsyncIterator[str]:
-    """Takes one call of the script, says this, and no more."""
+    """Answers one call of the script with these bytes, then closes."""
 
     serving: list[asyncio.Task[None]] = []
 

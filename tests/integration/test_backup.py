@@ -1,4 +1,4 @@
-"""Backup and restore on real engines: what is in it, what is refused, what damage is found."""
+"""Backup and restore on real engines: content, refusals and damage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def names_in(directory: Path) -> set[str]:
 async def source(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[Settings]:
     """The session's engines, with one click in the table, one on the stream and one in the spool.
 
-    `maintenance` first: it makes the template of other tests' databases out of the same one.
+    `maintenance` comes first: it makes the template of other tests' databases from the same one.
     """
     await migrate(engines.postgres_dsn)
     connection = await db.connect(engines.postgres_dsn)
@@ -80,7 +80,7 @@ async def backup(source: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def copied(backup: Path, tmp_path: Path) -> Path:
-    """The same backup, to be damaged."""
+    """A copy of the backup, to be damaged."""
     return Path(shutil.copytree(backup, tmp_path / "copied"))
 
 
@@ -144,8 +144,7 @@ async def test_backup_of_an_earlier_version_is_restored_as_a_copy(
 
 
 async def _held(settings: Settings, claim: Claim) -> tuple[object, ...]:
-    """Clicks in the restored table and by the restored counts, the backup that it is a copy of, and clicks
-    and postbacks on the restored stream."""
+    """Restored clicks by table and by counts, the id of the backup, clicks and postbacks on the stream."""
     valkey, postgres = await start_valkey(settings, claim), await start_postgres(settings, claim)
     try:
         connection = await asyncpg.connect(postgres.url)

@@ -1,4 +1,4 @@
-"""Hits that come in together: each gets its own answer, whatever the others are."""
+"""Batches of hits: each hit gets its own answer."""
 
 from __future__ import annotations
 

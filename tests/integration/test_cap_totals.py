@@ -1,4 +1,4 @@
-"""What a partition of the stream is told of the others' counts, on a real Valkey."""
+"""The counts of other partitions that a partition gets, on a real Valkey."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def add(settings: Settings, counted: dict[int, int], counter: Counter = CA
 
 
 def limits(sums: CapSums, *counters: Counter, partitions: int = 3) -> list[list[int]]:
-    """The limits that each partition would be told."""
+    """The limits sent to each partition."""
     told = [sums.lowered(counters, partition) for partition in range(partitions)]
     return [[counter.limit for counter in lowered] for lowered in told]
 
@@ -126,7 +126,7 @@ async def test_many_counters_are_asked_about_and_the_longest_unused_forgotten(
 
 @asynccontextmanager
 async def limited(settings: Settings) -> AsyncIterator[tuple[Settings, redis.asyncio.Redis]]:
-    """Settings of a server that answers of partition 0 only, and a client that may change that."""
+    """Settings of a server that answers for partition 0 only, and a client to change that."""
     assert settings.redis_url
     name, password = "limited", "of-partitions"
     async with redis.asyncio.Redis.from_url(settings.redis_url) as client:

@@ -40,7 +40,7 @@ def entry(
     is_refused: bool = False,
     **changes: Any,
 ) -> Entry:
-    """A click's entry whose capped outcome is a refusal; others as asked for."""
+    """An entry of a click with a refused capped outcome."""
     click = click_at(at, n, visitor_key=visitor_key, counters=counters, **changes)
     accepted = outcomes_of(click).unique
     duplicate = accepted._replace(status=Status.REJECTED, reason=Reason.DUPLICATE)
@@ -198,7 +198,7 @@ async def test_count_outlives_its_period_by_an_hour(
 
 
 async def everything(settings: Settings) -> dict[bytes, bytes]:
-    """All that the server holds, by key."""
+    """The content of the server by key."""
     assert settings.redis_url
     async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
         return {key: await client.dump(key) for key in await client.keys("*")}

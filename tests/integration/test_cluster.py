@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL's cluster: earlier ones are converted, also after a kill; old locks are no bar."""
+"""The embedded PostgreSQL's cluster: conversion of earlier ones, kills and old locks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ UNION SELECT datdba::regrole::text FROM pg_database WHERE datname = current_data
 
 
 def _nobody() -> dict[str, int]:
-    """Whom our earlier versions had run root's engines."""
+    """The user of root's engines in earlier versions."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -88,7 +88,7 @@ def _old_server(cluster: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def old(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory of our earlier versions: one role, the superuser, and `trust`; root's is nobody's."""
+    """A data directory of earlier versions: one superuser role and `trust`. Root's belongs to nobody."""
     data_dir = tmp_path_factory.mktemp("old")
     cluster = data_dir / "postgres"
     cluster.mkdir(mode=0o700)
@@ -240,7 +240,7 @@ async def test_interrupted_conversion_of_a_cluster_is_done_at_the_next_start(
 
 @contextmanager
 def stranger() -> Iterator[int]:
-    """A program of the engines' user that is no server, and is called like one; yields its number."""
+    """A program named like the server, run by the engines' user. Yields its process number."""
     account = accounts.engines()
     identity = {} if account is None else {"user": account.uid, "group": account.gid}
     process = subprocess.Popen(["postgres", "600"], executable="/bin/sleep", **identity)

@@ -1,4 +1,4 @@
-"""Complete-Until: the time before which every click is stored, and what a poller makes of it."""
+"""Complete-Until, the time before which every click is stored, and a poller that uses it."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ async def test_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     await slow.close()
 
 
-# A network's hour in a second: two edges, of which one spools for the whole of it.
+# A network's hour in a second: two edges, one of them spools all the time.
 
 START = int(time.time()) * 1000 // HOUR * HOUR - 2 * HOUR
 STEPS = 40
@@ -202,7 +202,7 @@ async def live(streams: Streams, chance: random.Random, sent: list[str]) -> None
 async def spooling(
     streams: Streams, chance: random.Random, sent: list[str], is_over: Callable[[], bool]
 ) -> None:
-    """Has clicks of the whole hour, and sends them when it is over, the oldest first."""
+    """Spools clicks of the whole hour and sends them afterwards, oldest first."""
     spool = sorted(hash_at(START + chance.randrange(HOUR), 2000 + n) for n in range(200))
     await streams.say("1", millis_of(spool[0]), spooled={START // 60_000: len(spool)})
     while not is_over():
@@ -226,7 +226,7 @@ async def write(settings: Settings, slot: int, is_over: Callable[[], bool]) -> N
 
 
 async def windows(client: AsyncClient, seen: list[str]) -> None:
-    """Reads on from the last second that was complete, and keeps what is complete by the answer itself."""
+    """Reads on from the last complete second and keeps clicks complete by the answer."""
     done = START // 1000
     while done < (START + HOUR) // 1000:
         created_from = f"{datetime.fromtimestamp(done, UTC):%Y-%m-%d %H:%M:%S}"
@@ -241,7 +241,7 @@ async def windows(client: AsyncClient, seen: list[str]) -> None:
 
 
 async def feed(client: AsyncClient, seen: list[str]) -> None:
-    """Follows after_id until the feed says that it has shown all of the hour."""
+    """Follows after_id until the feed has shown the whole hour."""
     after_id, until = 0, ""
     while True:
         answer = await client.get(CLICKS, params={"after_id": after_id, "per_page": 50})

@@ -1,4 +1,4 @@
-"""What postbacks do to the tables: a line a story."""
+"""The effect of postbacks on the tables, a line a sequence."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UPDATE goal_price SET valid_from = '2024-01-01';
 
 
 async def prepare(dsn: str) -> None:
-    """Clicks of offer 3 and of offer 4, a test and a rejected one; and goals of both offers."""
+    """Clicks of offers 3 and 4, a test click, a rejected click, and goals of both offers."""
     await load_demo(dsn)
     connection = await connect(dsn)
     await clicks.prepare(connection)
@@ -66,7 +66,7 @@ async def prepare(dsn: str) -> None:
 
 @pytest.fixture(scope="module")
 async def dsn(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
-    """One database for all the stories, each of which is rolled back."""
+    """One database for all sequences. Each is rolled back."""
     await maintenance.execute("CREATE DATABASE stories TEMPLATE migrated_template OWNER tracker")
     await prepare(engines.dsn_of("stories"))
     yield engines.dsn_of("stories")
@@ -92,7 +92,7 @@ async def taken(
 
 
 async def told(connection: Connection, *said: dict[str, Any]) -> list[tuple[Result, str]]:
-    """What became of postbacks that came one after the other."""
+    """The results of postbacks applied one by one."""
     postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
     return [(one.result, one.reason) for one in await taken(connection, *postbacks)]
 
@@ -430,22 +430,22 @@ A_BROWSER = {"source": Source.PIXEL}
 @pytest.mark.parametrize(
     ("said", "expected", "orders"),
     [
-        (  # a browser took the order id first: it is the other click's
+        (  # a browser sent the order id first: it belongs to the other click
             [{**A_BROWSER, "order_id": "o"}, {"click_id": OTHER_HASH, "order_id": "o"}, {"order_id": "p"}],
             [(STORED, ""), (STORED, ""), (UPDATED, "")],
             [(HASH, "p", "approved"), (OTHER_HASH, "o", "approved")],
         ),
-        (  # a browser made the order id up
+        (  # a browser invented the order id
             [{**A_BROWSER, "order_id": "x"}, {"order_id": "o", "status": "approved"}, {"order_id": "p"}],
             [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
             [(HASH, "o", "approved")],
         ),
-        (  # once a server has spoken, it is as any other
+        (  # after a server postback it is as any other
             [{**A_BROWSER, "order_id": "o"}, {"order_id": "o"}, {"order_id": "p"}],
             [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
             [(HASH, "o", "approved")],
         ),
-        (  # what is refused takes nothing from a browser either
+        (  # a refused postback takes nothing from a browser
             [
                 {**A_BROWSER, "order_id": "o"},
                 {"click_id": OTHER_HASH, "order_id": "o", "after": 31 * 24 * AN_HOUR},
@@ -532,7 +532,7 @@ async def test_percentage_of_a_browsers_amount_is_on_hold(
 @pytest.mark.parametrize(
     ("said", "expected", "booked"),
     [
-        (  # whatever comes in between, it is the browser's until somebody names it
+        (  # it stays the browser's amount until it is confirmed
             [{"status": "pending"}, {"status": "approved"}, {"status": "approved", **FIVE}],
             ["", f"it is on hold: {BROWSERS_SALE}", ""],
             [("approval", Decimal("0.5"))],
@@ -734,7 +734,7 @@ async def test_ids_are_in_the_order_of_commits(database: Settings) -> None:
 
 
 CAPPED: dict[str, tuple[str, list[dict[str, Any]], list[tuple[str, bool]], str, str]] = {
-    # caps, postbacks, (status, is over the cap) of each conversion, offer closed until, affiliate 513
+    # caps, postbacks, (status, over the cap) of conversions, offer closed until, affiliate 513
     "below": ("(3, NULL, 'conversions', 'day', 3, 'close', NULL)", [{}, {}], [OK, OK], "", ""),
     "reached": (
         "(3, NULL, 'conversions', 'day', 2, 'close', NULL)",

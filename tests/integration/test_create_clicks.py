@@ -49,7 +49,7 @@ async def demo(database: Settings) -> Settings:
 
 @asynccontextmanager
 async def writing(settings: Settings) -> AsyncIterator[None]:
-    """The real writer, again and again until it is done with."""
+    """The real writer, running in a loop."""
 
     done = asyncio.Event()
 
@@ -89,7 +89,7 @@ async def listed(client: AsyncClient) -> list[dict[str, Any]]:
 
 
 async def assert_balanced(settings: Settings, clicks: int) -> None:
-    """The books say that so many clicks were recorded, that each is stored, and answered."""
+    """Check the ledger: the number recorded, all stored and answered."""
     now = int(time())
     for first, last in ((now - 600, now), (0, 600)):  # the second: of unreadable hashes
         told, _ = await ledger.ask(settings, ledger.minutes_between(first, last), verify=True)
@@ -426,7 +426,7 @@ async def test_repeated_request_has_its_answer_without_a_worker(
 
 @asynccontextmanager
 async def held(client: Any, *, hold: bool) -> AsyncIterator[None]:
-    """A stream that lets the API come as far as its call of the script, and no further."""
+    """A stream that stops the API at its call of the script."""
     if hold:
         await client.execute_command("CLIENT", "PAUSE", int(PATIENCE * 1000), "WRITE")
     try:

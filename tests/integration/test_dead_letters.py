@@ -1,4 +1,4 @@
-"""Entries on their way from the stream: stored, buried, replayed, dropped; each counted as it moves."""
+"""Entries leaving the stream: stored, dead-lettered, replayed or dropped, and counted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def damaged(click: Click) -> Entry:
 
 
 async def buried(settings: Settings, *entries: Entry, partition: int = 0) -> list[str]:
-    """Let a writer bury these; returns the ids of all dead letters."""
+    """Let a writer dead-letter these entries. Returns the ids of all dead letters."""
     await append_entries(settings, list(entries))
     await click_writer.run(settings, burst=True)
     return await ids(settings)
@@ -75,7 +75,7 @@ async def deliveries(reader: Reader) -> list[Delivery]:
 
 
 async def moved(server: Any, hour: int = HOUR) -> dict[str, str]:
-    """What the writer's scripts have counted of an hour."""
+    """The counts of the writer's scripts in an hour."""
     counts: dict[str, str] = await server.hgetall(f"ledger:{{0}}:{hour}")
     return {field: count for field, count in counts.items() if field[-1] in "xudg"}
 
@@ -247,7 +247,7 @@ async def test_stream_server_that_is_away_is_one_line(
     assert said.count("\n") == 1
 
 
-TAKE_OVERS = [  # seconds idle that suffice: where the slot is free, and anyhow; is it held; who asks; taken
+TAKE_OVERS = [  # sufficient idle seconds if the slot is free and otherwise, is it held, asking slot, taken
     (0, 60, False, 1, 2),
     (0, 60, True, 1, 0),
     (60, 60, False, 1, 0),

@@ -1,4 +1,4 @@
-"""The demo data and its token: loaded once, only where nobody has anything."""
+"""The demo data and its token: loaded once, into an empty database only."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ async def test_change_of_the_catalogue_reaches_the_edge(database: Settings) -> N
         await until(302, location="https://new.example/513")
         await run_sql(database, "UPDATE offer SET status = 'paused' WHERE id = 3")
         await until(410)
-        await until(302, "/offer/3?affiliate_id=599")  # a test click goes through all the same
+        await until(302, "/offer/3?affiliate_id=599")  # a test click is served
         await run_sql(
             database,
             "UPDATE offer SET status = 'active', redirect_status = 307, referrer_policy = 'origin'",
@@ -196,7 +196,7 @@ async def test_change_of_the_catalogue_reaches_the_edge(database: Settings) -> N
         await run_sql(
             database, "UPDATE offer_url SET url = 'https://{aff_sub}.evil.test/' WHERE offer_id = 3"
         )
-        await until(403)  # a bad template takes down that URL alone
+        await until(403)  # a bad template disables only its URL
         await until(307, "/offer/1?affiliate_id=513")
         await run_sql(database, "DELETE FROM affiliate WHERE id = 513")
         await until(404, "/offer/1?affiliate_id=513")

@@ -1,4 +1,4 @@
-"""HTTP as it comes over the wire: methods, connections, and bytes that no client library would send."""
+"""HTTP on the wire: methods, connections, and bytes that no client library would send."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Connection:
         await self._writer.drain()
 
     async def answer(self) -> bytes:
-        """The next answer's head; b"" where the edge has closed instead."""
+        """The head of the next answer. b"" if the edge has closed."""
         async with asyncio.timeout(PATIENCE):
             try:
                 head = await self._reader.readuntil(b"\r\n\r\n")
@@ -298,7 +298,7 @@ async def test_connection_with_half_a_request_is_closed(
 
 
 async def test_browser_that_disconnects_is_still_recorded(database: Settings) -> None:
-    """Its click is recorded as it would have been, and those beside it are answered."""
+    """Its click is recorded, and other clicks are answered."""
     hasty = 20
     async with edge_of(database) as client:
         for _ in range(hasty):

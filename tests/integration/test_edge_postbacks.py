@@ -1,4 +1,4 @@
-"""Postbacks over HTTP: what an edge takes, what it puts on the stream, and what it says to the rest."""
+"""Postbacks over HTTP: accepted ones on the stream, and answers to the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INSERT INTO advertiser_secret (advertiser_id, secret_hash, expires_at) VALUES
 
 
 async def received(settings: Settings) -> list[Postback]:
-    """What came on the stream since last asked."""
+    """The new postbacks on the stream."""
     assert settings.redis_url
     async with PostbackStream(settings.redis_url) as stream:
         deliveries = await stream.oldest(1000)
@@ -155,7 +155,7 @@ async def test_secret_identifies_the_advertiser_and_is_not_stored(database: Sett
         await run_sql(database, SECRETS)
         for secret, owner in (("one", 1), ("soon", 1), ("two", 2)):
             while (await client.post("/postback", data={**ID, "token": secret})).status_code != 200:
-                pass  # the edge is told of it within a second
+                pass  # the edge knows it within a second
             (postback,) = await received(database)
             assert (postback.advertiser_id, "token" in postback.parameters) == (owner, False)
         await run_sql(database, "DELETE FROM advertiser_secret WHERE advertiser_id = 2")
@@ -222,7 +222,7 @@ async def test_large_postbacks_leave_the_clicks_their_memory(
     monkeypatch.setattr(stream_postbacks, "MAX_BYTES", 256 << 10)
     said = {**ID, **dict.fromkeys(ADV_SUBS, "\U0001f600" * 500)}  # 10 KB
     async with edge_of(database) as client:
-        for _ in range(2):  # what is taken off makes room
+        for _ in range(2):  # removed entries make room
             answers = [(await client.post("/postback", data=said)).status_code for _ in range(30)]
             assert answers == [200] * 25 + [503] * 5
             assert len(await received(database)) == 25

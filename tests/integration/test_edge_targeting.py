@@ -1,4 +1,4 @@
-"""What an operator sets in the catalogue, and what then becomes of clicks: a real edge, told by Postgres."""
+"""Settings of the catalogue and their effect on clicks at a real edge."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Change = Callable[[str], Awaitable[None]]
 
 @asynccontextmanager
 async def changeable(settings: Settings) -> AsyncIterator[tuple[AsyncClient, Change]]:
-    """An edge, and a way to change the catalogue that returns once the edge has taken the change."""
+    """An edge, and a function to change its catalogue. It returns once the edge has the change."""
     numbers = count()
     async with edge_of(settings) as client:
 
@@ -54,7 +54,7 @@ async def changeable(settings: Settings) -> AsyncIterator[tuple[AsyncClient, Cha
 
 
 Case = tuple[str, str, dict[str, Any], int, str, dict[str, Any]]
-"""What it shows, SQL (undone after it), the request, and what comes of it: status, Location, row."""
+"""Subject, SQL (undone afterwards), request, and result: status, Location, row."""
 
 CASES: list[Case] = [
     (
@@ -430,7 +430,7 @@ async def test_orphans_are_kept_in_their_log(database: Settings) -> None:
 
 
 async def test_large_change_reaches_the_edge_whole(database: Settings) -> None:
-    """As an import does it: thousands of objects in one transaction."""
+    """Thousands of objects in one transaction, as an import writes them."""
     async with changeable(database) as (client, change):
         await change(
             "INSERT INTO affiliate (id, name) SELECT n, 'A' || n FROM generate_series(10001, 15000) AS n"
@@ -441,7 +441,7 @@ async def test_large_change_reaches_the_edge_whole(database: Settings) -> None:
 
 
 async def test_simultaneous_first_clicks_over_several_edges_are_one_unique(database: Settings) -> None:
-    patient = replace(database, append_timeout=PATIENCE)  # a call in doubt would be in the spool as well
+    patient = replace(database, append_timeout=PATIENCE)  # an uncertain call would be in the spool too
     async with edge_of(patient) as one, edge_of(patient, demo=False) as other:
         headers = {"User-Agent": DESKTOP}
         answers: list[Response] = await asyncio.gather(

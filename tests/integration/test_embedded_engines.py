@@ -1,4 +1,4 @@
-"""The embedded engines: real servers from the wheels, in places that make it hard, and after a kill."""
+"""The embedded engines: real servers from the wheels, in difficult places and after kills."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_written_records_survive_a_kill(data_dir: Path) -> None:
             for engine in (valkey, postgres):
                 os.kill(engine.process.pid, signal.SIGKILL)
                 await engine.process.wait()
-        # A number that has become somebody else's since must not be taken for the server's.
+        # A reused process number must not be taken for the server's.
         pid_file = data_dir / "postgres" / "postmaster.pid"
         lines = pid_file.read_text().split("\n")
         pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
@@ -209,7 +209,7 @@ async def _write(valkey: Engine, postgres: Engine) -> None:
     async with redis.asyncio.Redis.from_url(valkey.url) as client:
         await client.set("key", "kept")
     connection = await asyncpg.connect(postgres.url)
-    assert await connection.fetchval("SHOW fsync") == "on"  # which the other tests' server does without
+    assert await connection.fetchval("SHOW fsync") == "on"  # the server of other tests runs without it
     await connection.execute("CREATE TABLE kept AS SELECT 'kept' AS value")
     await connection.close()
 

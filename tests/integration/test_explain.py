@@ -1,4 +1,4 @@
-"""What a link would do, told by the same code as does it, and without a trace."""
+"""The explanation of a link, by the code of the edge and without a trace."""
 
 from __future__ import annotations
 

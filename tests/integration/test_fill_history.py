@@ -1,4 +1,4 @@
-"""The history that bench-reads is measured on is one that the tracker might have made, and is asked about."""
+"""The history of bench-reads is one that the tracker could have made."""
 
 from __future__ import annotations
 

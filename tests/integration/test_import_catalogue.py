@@ -1,4 +1,4 @@
-"""`tracker import catalogue`: all of it or nothing, as often as one likes, with every defect named."""
+"""`tracker import catalogue`: all or nothing, repeatable, with every error named."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_catalogue_is_imported_and_a_second_import_changes_nothing(importe
     assert planned.out.splitlines()[-1] == "19 would be created, 2 would be changed, 0 left as they are"
     assert await importer.fetch("SELECT count(*) FROM advertiser") == [(0,)]
     done = await importer.run("catalogue", path)
-    ids = re.compile(r"\d+")  # of goals: sequences do not come back from a trial
+    ids = re.compile(r"\d+")  # of goals: sequences are not rolled back
     assert ids.sub("", done.out) == ids.sub("", planned.out.replace("would be ", ""))
     again = await importer.run("catalogue", path, "--json")
     assert again.json == {"created": [], "changed": {}, "left": 21}

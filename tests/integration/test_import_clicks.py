@@ -1,4 +1,4 @@
-"""`tracker import clicks`: every row of a file once, whatever its form, and proof of it."""
+"""`tracker import clicks`: every row of a file is stored once, with proof."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_id_of_another_source_at_the_same_time_is_refused(importer: Import
 
 
 async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
-    """Imported clicks were never on the stream; recorded ones of the same minutes were."""
+    """Imported clicks were not on the stream, recorded ones of the same minutes were."""
     await importer.catalogue()
     rows = [f"c{n},{3 + n % 2},513,2024-07-{1 + n % 28:02} 13:40:{n % 60:02}" for n in range(300)]
     assert (await importer.run("clicks", importer.file("many.csv", _csv(*rows)))).code == 0

@@ -1,4 +1,4 @@
-"""`tracker import conversions`: as the earlier tracker had them; late postbacks still find their click."""
+"""`tracker import conversions`: conversions of an earlier tracker. Late postbacks find their click."""
 
 from __future__ import annotations
 

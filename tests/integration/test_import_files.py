@@ -1,4 +1,4 @@
-"""What an import takes of memory, and what it leaves on disk."""
+"""The memory of an import, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["importer"]  # the fixture
 pytestmark = pytest.mark.anyio
 
 MOST_MEMORY = 1 << 30
-"""Bytes of addresses that an import may have here: it takes half of them as it starts."""
+"""Bytes of address space for an import. It takes half of them at its start."""
 MIB = 1 << 20
 
 _HEAD = b"legacy_id,offer_id,affiliate_id,created_at\n"

@@ -1,4 +1,4 @@
-"""The ledger over real engines: what the stream server counted against what Postgres did."""
+"""The ledger on real engines: counts of the stream server against those of Postgres."""
 
 from __future__ import annotations
 

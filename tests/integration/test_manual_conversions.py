@@ -1,4 +1,4 @@
-"""What is told of conversions through the API: what they become, what is refused, what a repeat does."""
+"""Manual conversions through the API: results, refusals and repeats."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ PIXELS: list[tuple[dict[str, Any], dict[str, Any], int, tuple[str, str, str]]] =
 
 
 async def test_operator_confirms_the_amount_a_browser_sent(clicks: Settings) -> None:
-    """Also of a goal with `multiple`: no postback names its conversions without an order id."""
+    """Also with a goal with `multiple`, whose conversions are only named by order id."""
     await run_sql(
         clicks, "UPDATE goal_price SET payout_type = 'percent', payout = 10, valid_from = '2024-01-01'"
     )

@@ -1,4 +1,4 @@
-"""Migrations that were killed, and others that go on meanwhile."""
+"""Killed migrations, and others running at the same time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_killed_migration_frees_its_lock_and_the_next_run_says_so(
         await until(lambda: observer.fetchval(_WAITS))
         killed.send_signal(signal.SIGKILL)
         await killed.communicate()
-        await until(lambda: observer.fetchval(_NOBODY_WAITS))  # while what it waited for is still locked
+        await until(lambda: observer.fetchval(_NOBODY_WAITS))  # its lock is still held by another
     await asyncio.gather(blocker.close(), observer.close())
     assert await migrate(lagging) == [_LAST]
     assert f"migration {_LAST} was cut off: nothing of it is left, and it is applied again" in caplog.text

@@ -1,4 +1,4 @@
-"""README, "Moving in from another tracker": followed word by word."""
+""" "Moving in from another tracker", followed word by word."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _README = Path(__file__).parents[2] / "README.md"
 
 
 def _commands() -> list[str]:
-    """What the section has one type, each with what is printed after it."""
+    """The commands of the section, with their output."""
     (section,) = re.findall(r"^## Moving in.*?(?=^## )", _README.read_text(), re.MULTILINE | re.DOTALL)
     blocks = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
     return [command for command in re.split(r"^\$ ", blocks, flags=re.MULTILINE) if command]

@@ -107,7 +107,7 @@ async def test_internal_address_is_not_asked(
 
 
 class _Guard:
-    """Ends every connection beyond loopback before its first packet, and keeps what was tried."""
+    """Refuses connections beyond loopback before their first packet, and lists them."""
 
     def __init__(self) -> None:
         self.tried: list[object] = []

@@ -1,4 +1,4 @@
-"""Several edges over several partitions of the stream: visitors stay together, caps overshoot as stated."""
+"""Several edges over several partitions: visitors stay together, caps overshoot as documented."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ new_visitor = count(1_000_000)
 
 @asynccontextmanager
 async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterator[list[PartitionedRecorder]]:
-    """What so many edges record with."""
+    """The recorders of this number of edges."""
     patient = replace(settings, partitions=partitions, append_timeout=PATIENCE)
     several = [PartitionedRecorder(patient, EdgeId(slot, f"{slot:016x}"), mint) for slot in range(number)]
     for recorders in several:
@@ -54,7 +54,7 @@ async def record(edge: PartitionedRecorder, visitor_key: int, *counters: Counter
 
 
 async def accepted(several: list[PartitionedRecorder], clicks: int) -> int:
-    """How many of so many simultaneous clicks of new visitors the cap takes."""
+    """The number of simultaneous clicks of new visitors that the cap accepts."""
     outcomes = await asyncio.gather(
         *(record(several[n % len(several)], next(new_visitor), CAP) for n in range(clicks))
     )

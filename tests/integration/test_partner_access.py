@@ -1,4 +1,4 @@
-"""What affiliates and advertisers see: their own rows, reduced, and nothing else on any route."""
+"""Partner access: own rows with reduced columns, on every route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling affiliates: from a change of a conversion to the affiliate's server, and the log of it."""
+"""Affiliate postbacks: from a change of a conversion to the affiliate's server, and their log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def partner() -> AsyncIterator[FakeAffiliate]:
 
 @pytest.fixture
 async def client(database: Settings) -> AsyncIterator[AsyncClient]:
-    """The demo's catalogue, a click of affiliate 513 and a test click, and who manages it."""
+    """The demo's catalogue, a click of affiliate 513, a test click, and a client to manage it."""
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     await store(database, [a_row(), a_row(a_click(hash=TEST_HASH, is_test=True))])
@@ -57,7 +57,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
 
 
 async def asks(client: AsyncClient, partner: FakeAffiliate, host: str = "p.example", **fields: Any) -> int:
-    """Affiliate 513 wants to be told; its host is wherever the look-up says."""
+    """Subscribe affiliate 513 to postbacks. Its host is resolved by the look-up."""
     url = f"http://{host}:{partner.port}/in?{fields.pop('query', 'c={hash}&s={status}')}"
     answer = await client.post(f"{USERS}/affiliates/513/postbacks", json={"url": url, **fields})
     assert answer.status_code == 201, answer.text
@@ -92,7 +92,7 @@ async def becomes(database: Settings, conversion_id: int, name: ConversionStatus
 
 
 async def send(database: Settings, seconds: float = 5.0, **hosts: str) -> None:
-    """Whatever is due; hosts are all this machine, unless named."""
+    """Send all due postbacks. Hosts resolve to this machine, unless named."""
 
     async def look_up(host: str, _port: int) -> list[str]:
         return [hosts.get(host.partition(".")[0], "127.0.0.1")]
@@ -207,7 +207,7 @@ async def test_postback_is_retried_under_the_same_key(
 async def test_dead_host_delays_no_other(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
-    """While one host is silent to all that it is sent, another is served."""
+    """A silent host does not delay another one."""
     async with FakeAffiliate().listening() as dead:
         dead.answers.extend([SILENCE] * 99)
         await run_sql(database, "UPDATE goal SET multiple = true")
@@ -436,7 +436,7 @@ async def resume_sending(database: Settings, *options: str) -> list[str]:
 
 @pytest.fixture
 async def copy(client: AsyncClient, database: Settings, partner: FakeAffiliate) -> Settings:
-    """A copy in which a postback of before the backup waits, and one of a later change."""
+    """A copy with a waiting postback from before the backup, and one of a later change."""
     await asks(client, partner, statuses=["pending", "rejected"])
     await converts(database, status="pending")
     partner.answers.append(status(500))

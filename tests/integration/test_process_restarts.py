@@ -1,4 +1,4 @@
-"""When a part's end is the end of `tracker up`, and when it is started again."""
+"""Parts whose end stops `tracker up`, and parts that are restarted."""
 
 from __future__ import annotations
 

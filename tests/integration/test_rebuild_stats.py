@@ -1,4 +1,4 @@
-"""`tracker rebuild-stats`: the counts out of the clicks alone are the counts that writers kept."""
+"""`tracker rebuild-stats`: counts rebuilt from clicks equal those of the writers."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_rebuild_may_choose_days(
 
 
 async def test_counts_are_repaired_while_clicks_are_stored(database: Settings) -> None:
-    """What writers add meanwhile is neither lost nor doubled, and nobody deadlocks."""
+    """Clicks stored at the same time are neither lost nor doubled, without deadlocks."""
     mending = await filled(database)
     await mending.execute("UPDATE click_count SET clicks = clicks + 7; TRUNCATE click_minute")
     await recount.begin(mending)

@@ -1,4 +1,4 @@
-"""The recorder's own promises, with a stream that comes and goes."""
+"""The promises of the recorder, with a stream that comes and goes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def record(recorders: PartitionedRecorder, *clicks: Click) -> asyncio.Future[lis
 
 
 def record_one(recorders: PartitionedRecorder, click: Click, outcomes: Outcomes) -> Awaitable[int]:
-    """Put a click on disk that came alone, and learn the place of its outcome."""
+    """Spool a single click. Returns the index of its outcome."""
     (part,) = recorders.parts([click], [outcomes])
     return only(part.recorder.record(part.entries))
 
@@ -114,7 +114,7 @@ async def drained(settings: Settings) -> None:
 
 
 async def ledger(stream: Stream, clicks: list[Click]) -> dict[str, int]:
-    """What the ledger has of the minutes of some clicks, by its kinds."""
+    """The ledger's counts of the minutes of some clicks, by kind."""
     counts: dict[str, int] = {}
     for minute in {click.millis // 60_000 for click in clicks}:
         for field, count in (await stream.ask("HGETALL", f"ledger:{{0}}:{minute // 60}")).items():
@@ -273,9 +273,9 @@ async def test_outage_ends_after_an_unexpected_error(stream: Stream, monkeypatch
 
 
 async def test_call_done_after_its_clicks_were_spooled_is_corrected(stream: Stream) -> None:
-    """The stream stalls with a call in its socket; when it goes on it does that call, or first the spool's.
+    """The stream stalls with a call in its socket. Later it does that call first, or the spool's.
 
-    In both cases what visitors were answered is what stands there in the end.
+    In both cases the stored outcomes are those answered.
     """
     await stream.start()
     recorders = await started(stream.settings)
@@ -297,7 +297,7 @@ async def test_call_done_after_its_clicks_were_spooled_is_corrected(stream: Stre
     late = {row.hash: row for row in rows if row.verdict_late}
     live = {row.hash: row for row in rows if not row.verdict_late}
     done = {click.hash: live.get(click.hash) for click in clicks[1:]}
-    if any(done.values()):  # the stalled call was done: what it refused is put right
+    if any(done.values()):  # the stalled call was done: its refusals are corrected
         assert [row and row.status for row in done.values()] == ["accepted", "rejected", "rejected"]
     else:
         assert late.keys() == done.keys()

@@ -1,4 +1,4 @@
-"""What a writer's transaction does with clicks that are new, brought twice, or told otherwise by a spool."""
+"""The writer's transaction with new clicks, repeated ones, and corrections of a spool."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def a_connection(settings: Settings) -> Connection:
 
 
 def arrival(entry: int, n: int | None = None, **changes: Any) -> Arrival:
-    """Of click `n`, or of a click that no other entry brings."""
+    """An entry of click `n`, or of a click of its own."""
     hash_ = hash_at(NOON + (entry if n is None else n))
     return Arrival(entry, a_row(hash=hash_, group_hash=hash_, **changes))
 

@@ -54,7 +54,7 @@ async def test_repeated_call_changes_nothing(database: Settings) -> None:
 
 
 LIMIT = Counter("3:all:clicks:total:0", False, 1, 0)
-# Of one visitor but for the last: unique; refused as duplicates are; capped; a bot; a duplicate that counts.
+# Of one visitor except the last: unique, refused duplicate, capped, bot, counted duplicate.
 VISITS = [
     (click_at(NOON, 1, counters=(LIMIT,)), "accepted"),
     (click_at(NOON, 2, counters=(LIMIT,)), "rejected"),
@@ -64,7 +64,7 @@ VISITS = [
 
 
 def visits() -> list[Entry]:
-    """Of a duplicate the outcome is as given, a capped click is refused."""
+    """An entry with this outcome for duplicates. A capped click is refused."""
     sent = outcomes_of(VISITS[0][0]).unique
     refused = sent._replace(status=Status.REJECTED, reason=Reason.CAPPED, location="")
     duplicates = [sent if status == "accepted" else refused for _, status in VISITS]

@@ -1,4 +1,4 @@
-"""`tracker token`, and what the doctor says of tokens."""
+"""`tracker token`, and the doctor's findings on tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Shell:
-    """Runs the command on a test's database, and gives what it prints."""
+    """Runs the command on a test's database and returns its output."""
 
     def __init__(
         self, settings: Settings, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]

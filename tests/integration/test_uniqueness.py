@@ -1,4 +1,4 @@
-"""Who is unique, and whose click was first: the append script on a real Valkey."""
+"""Uniqueness and first clicks: the append script on a real Valkey."""
 
 from __future__ import annotations
 

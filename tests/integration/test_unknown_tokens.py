@@ -1,4 +1,4 @@
-"""Tokens of which nothing is known are looked up together."""
+"""Unknown tokens are looked up together."""
 
 from __future__ import annotations
 

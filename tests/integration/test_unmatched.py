@@ -1,4 +1,4 @@
-"""Hits that name nothing known: logged, bounded, and never in anybody's way."""
+"""Unmatched hits: logged within a limit, without delaying other hits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bound on the memory that says who is unique: what is beyond it, and how it falls again."""
+"""The limit of the visitor memory: visitors beyond it, and how memory becomes free."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ chance = Random(1)
 
 
 def visitors(number: int, networks: Sequence[str] = (), millis: int | None = None) -> Iterator[Click]:
-    """Clicks of so many, each a visitor's first; from these networks (IPv4, /24), else from any."""
+    """First clicks of `number` visitors, from these /24 networks or from any."""
     mint = Mint()
     for _ in range(number):
         network = (
@@ -61,7 +61,7 @@ def visitors(number: int, networks: Sequence[str] = (), millis: int | None = Non
 
 
 class Stream:
-    """One partition, whose visitors may take so much, and a connection to look at it."""
+    """One partition with this visitor memory, and a connection to inspect it."""
 
     def __init__(self, settings: Settings, client: Any, memory: VisitorMemory) -> None:
         assert settings.redis_url
@@ -91,7 +91,7 @@ class Stream:
         return [decode(delivery.fields) for delivery in await stored(self.settings)]
 
     async def used(self) -> int:
-        """Bytes that the server holds, once it has freed what it was told to."""
+        """Bytes held by the server after its lazy frees."""
         await self.client.delete("clicks:{0}")
         while (info := await self.client.info("memory"))["lazyfree_pending_objects"]:
             await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ class Stream:
         return await visitor_memory.in_use(self.url, self.memory)
 
     async def pass_hours(self) -> None:
-        """As if all was free again: what the server has forgotten, and the hours of the count."""
+        """Empty the visitor memory and its hourly counts."""
         buckets = [key async for key in self.client.scan_iter("unique:*", count=10_000)]
         await self.client.delete(*buckets)
         this_hour = (await self.client.time())[0] // 3600
@@ -312,7 +312,7 @@ async def test_look_at_full_memory_writes_nothing(database: Settings) -> None:
 
 
 async def test_entries_of_spools_before_the_bound_are_read(database: Settings) -> None:
-    """Their controls have nothing above the window, and so no network."""
+    """Their controls end with the window and have no network."""
     async with stream_of(database, VisitorMemory(MIB)) as stream:
         click = a_click(hash=hash_at(NOON))
         control, record = encode(click, outcomes_of(click))

@@ -1,4 +1,4 @@
-"""Real workers that are killed at the worst of moments, and what the next of them makes of it."""
+"""Real workers killed at critical moments, and their successors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_killed_in_its_transaction(house: House) -> None:
 
 @pytest.mark.parametrize("heir", [1, 2])
 async def test_killed_between_commit_and_acknowledgement(house: House, heir: int) -> None:
-    """Its own next life and another writer both see that the entries were stored by it, and by no other."""
+    """Its restart and another writer both see that the entries are stored."""
     with house.worker(1) as process:
         async with house.writer_blocked():
             house.valkey.process.send_signal(signal.SIGSTOP)

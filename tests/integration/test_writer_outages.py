@@ -1,4 +1,4 @@
-"""A real worker whose engines fail in every way that can be brought about: it waits, and then goes on."""
+"""A real worker whose engines fail in many ways. It waits and then goes on."""
 
 from __future__ import annotations
 

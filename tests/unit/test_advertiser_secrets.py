@@ -1,4 +1,4 @@
-"""Whose secret it is, however the rows come and go."""
+"""The owner of a secret, for any order of rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_secret_takes_the_place_of_another() -> None:
     secrets.put(1, row("one", 7))
     secrets.put(1, row("other", 7))
     assert (secrets.owner("one", 0), secrets.owner("other", 0)) == (None, 7)
-    secrets.put(2, row("other", 9))  # deleted, and saved anew: told in either order
+    secrets.put(2, row("other", 9))  # deleted and saved again: in either order
     secrets.put(1, None)
     assert secrets.owner("other", 0) == 9
     secrets.put(2, None)

@@ -60,7 +60,7 @@ def test_bot_verdict_agrees_with_the_device_type(row):
         ("   ", NAMELESS),
         ("-", NAMELESS),
         ('""', NAMELESS),
-        # Built with a library, or dressed as an app or phone, and yet by its own name a bot.
+        # Bots by name that use a library's or an app's User-Agent.
         ("SomeBot/1.0 okhttp/4.9", "crawler: SomeBot"),
         ("acme-crawler/2.1 CFNetwork/1496.0.7 Darwin/23.5.0", "crawler: acme-crawler"),
         ("python-requests/2.31.0 (NewsSpider)", "crawler: NewsSpider"),
@@ -152,7 +152,7 @@ OFFICE = ("ip", "192.0.2.0/24")
         ([OFFICE, ("ip", "192.0.2.7")], CHROME, "192.0.2.7", "operator: network 192.0.2.7/32"),
         ([("ip", "2001:DB8::/32")], CHROME, "2001:db8::1", "operator: network 2001:db8::/32"),
         ([ACME, OFFICE], "AcmeTool/1.0", "192.0.2.1", "operator: network 192.0.2.0/24"),
-        # Golden humans win over a part of a User-Agent, but not over an address.
+        # Golden humans win over rules on User-Agents, not over rules on addresses.
         ([("user_agent", "okhttp")], "okhttp/4.12.0", "", None),
         ([("user_agent", "okhttp")], "Thing (okhttp inside)", "", "operator: user agent okhttp"),
         ([OFFICE], "okhttp/4.12.0", "192.0.2.1", "operator: network 192.0.2.0/24"),

@@ -1,4 +1,4 @@
-"""Postbacks as they are read, and the rules of what becomes of them."""
+"""Reading postbacks, and the rules of conversions."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected: Am
 @pytest.mark.parametrize(
     ("said", "price", "expected"),
     [
-        ({}, PRICE, money("7 USD", "4 EUR", "5 EUR")),  # what was told before stays
+        ({}, PRICE, money("7 USD", "4 EUR", "5 EUR")),  # earlier values stay
         ({"revenue": "8"}, PRICE, money("7 USD", "4 EUR", "8 USD")),
         ({"sale_amount": "20"}, PERCENT, money("20 USD", "2.000000 USD", "2.500000 USD")),
         ({"sale_amount": "20", "currency": "GBP"}, PRICE, money("20 GBP", "4 EUR", "5 EUR")),
@@ -216,7 +216,7 @@ KUWAITI = money("100 KWD", "10.000000 KWD", "12.500000 KWD", by_browser=True)
         (A_PIXEL, GOAL, PERCENT, None, money(None, "0.000000 EUR", "0.000000 EUR")),
         ({}, GOAL, PERCENT, KUWAITI, KUWAITI),
         ({"currency": "KWD"}, GOAL, PERCENT, KUWAITI, KUWAITI),
-        (  # whoever names it has their own currency, or the goal's
+        (  # in its own currency, or in the goal's
             {"sale_amount": "100"},
             GOAL,
             PERCENT,

@@ -32,7 +32,7 @@ def test_value_is_the_key_and_its_proof() -> None:
         (f"tv={FORGED}; tv={OURS}", True),
         (f"tv=; tv=x; tv; tv={OURS}", True),
         ("x=y; " * 3000 + f"tv={OURS}", True),
-        ("x=y; " * 4000 + f"tv={OURS}", False),  # further than anybody looks
+        ("x=y; " * 4000 + f"tv={OURS}", False),  # beyond the limit
         (f"tv={FORGED}; " * cookie.MAX_TRIES + f"tv={OURS}", False),
         (f"tv={FORGED}", False),
         (f"tv={OURS[:-1]}", False),

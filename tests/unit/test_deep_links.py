@@ -183,7 +183,7 @@ def test_deep_link_of_any_text_ends_on_an_allowed_host(deep_link: str) -> None:
     assert followed.isprintable()
     assert not set(" \\") & set(followed)
     assert len(followed) <= MAX_LOCATION
-    # What browsers call special authority: nothing but slashes ends it (WHATWG URL, "authority state").
+    # The authority of special URLs ends only at slashes (WHATWG URL, "authority state").
     host, port = re.fullmatch(r"https://([a-z0-9.-]+)(:443)?(?:[/?#].*)?", followed, re.IGNORECASE).groups()  # type: ignore[union-attr]
     assert host.lower() in HOSTS or host.lower().endswith(".sub.test")
     parts = urlsplit(followed)

@@ -1,4 +1,4 @@
-"""What the doctor says without an engine: servers that never answer, and settings as they are set."""
+"""The doctor without engines: silent servers and settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracker.settings import Settings, packaged_geoip
 
 @pytest.fixture
 def frozen() -> Iterator[socket.socket]:
-    """A server that takes connections, as the kernel does for one that is stopped, and never says a word."""
+    """A server that accepts connections and stays silent, as a stopped process does."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         yield listening

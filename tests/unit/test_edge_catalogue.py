@@ -13,7 +13,7 @@ async def chunks(*ids: int) -> AsyncIterator[Chunk]:
 
 
 async def turns_of_others(catalogue: Catalogue, *ids: int) -> int:
-    """How often the loop goes round for others while a catalogue is loaded."""
+    """The number of loop iterations while a catalogue is loaded."""
     loading = asyncio.create_task(catalogue.load(b"secret", chunks(*ids)))
     turns = 0
     while not loading.done():

@@ -1,4 +1,4 @@
-"""What an export holds while it runs, and that it lets go of it however it ends."""
+"""The memory of an export while it runs and after each kind of end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOW_THEY_END = ("whole", "client leaves", "client stalls and is cut", "rows fail
 
 
 class Rows(list[Block]):
-    """A chunk that can be watched."""
+    """A chunk that can be weakly referenced."""
 
 
 class Export:

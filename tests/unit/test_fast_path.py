@@ -1,5 +1,4 @@
-"""The short way through HTTP (edge.http.fast_path), with an application that fails or waits when it is told
-to."""
+"""The fast path of HTTP (edge.http.fast_path), with an application that fails or waits on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ PLAIN = response.redirect(302, "https://ad.test/?c=1", "")
 
 
 class Links:
-    """Answers links one by one, when let; what is no link it answers as an ASGI application."""
+    """Answers links one by one on demand, and other requests as an ASGI application."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -141,7 +140,7 @@ async def test_lost_client_of_a_waiting_hit_gets_no_bytes(served: Served) -> Non
     _, writer = await served.connect()
     writer.write(get("/offer/waits"))
     await until(lambda: len(served.links.waiting) == 1)
-    reset = struct.pack("ii", 1, 0)  # without it a client that goes looks like one that has sent all it has
+    reset = struct.pack("ii", 1, 0)  # without it a lost client looks like one that has sent all
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     writer.transport.abort()
     await until(lambda: not served.state.connections)

@@ -197,7 +197,7 @@ def test_networks_are_remembered_unless_a_database_knows_more(tmp_path):
 
 @given(st.ip_addresses(v=4))
 def test_address_is_where_its_database_says(dbip, ip):
-    """Whichever of its network was asked for before."""
+    """For any earlier look-up in its network."""
     neighbour = str(ip).rpartition(".")[0] + ".77"
     dbip._forget()
     expected = dbip.locate(str(ip))

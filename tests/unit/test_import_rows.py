@@ -1,4 +1,4 @@
-"""Rows of imported files: their forms, and what is wrong with them."""
+"""Rows of imported files: their forms and errors."""
 
 from __future__ import annotations
 

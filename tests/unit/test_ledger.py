@@ -1,4 +1,4 @@
-"""How a minute is judged, by what was read of it: before, in Postgres, on the streams, after."""
+"""The state of a minute, by counts from before, Postgres, the streams, and after."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_minute_is_judged(read: Seen, difference: int, state: State) -> None:
         (Counts(recorded=5, answered=3), 0, 2),
         (Counts(recorded=5, answered=5), 0, 0),
         (Counts(recorded=0, answered=2), 3, 1),
-        (Counts(recorded=0, answered=2), 1, 0),  # its edge has not said yet how many it has spooled
+        (Counts(recorded=0, answered=2), 1, 0),  # its edge has not sent its spooled count yet
     ],
 )
 def test_unanswered_recorded_click_is_shown_as_such(counts: Counts, spooled: int, not_known: int) -> None:

@@ -126,7 +126,7 @@ def test_path_goes_before_a_constant() -> None:
         ("any.test", "/" * 8192),
         ("any.test", "/c" * 4096),
         ("any.test", "/ç/3/513"),
-        ("short.test", "/offer/3"),  # ours, whatever a form says
+        ("short.test", "/offer/3"),  # our own path, for any link form
         ("short.test", "/health/live"),
         ("short.test", "/hosts/allowed"),
         ("short.test", "/backend/api"),
@@ -247,7 +247,7 @@ def test_link_form_with_a_host_and_more_fixed_segments_comes_first() -> None:
 
 
 def test_link_form_keeps_the_place_of_a_removed_one() -> None:
-    """A row replaced by another in one transaction: edges hear of both changes in any order."""
+    """A row replaced by another in one transaction. Edges get both changes in any order."""
     forms = forms_of(OPAQUE, OPAQUE)
     forms.put(1, None)
     form = forms.find("any.test", "/x7Yz")

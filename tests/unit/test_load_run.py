@@ -1,4 +1,4 @@
-"""The load test's own manners: where it finds the tracker, and its last line."""
+"""The load test: its addresses and its last line."""
 
 from __future__ import annotations
 

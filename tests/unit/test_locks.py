@@ -1,4 +1,4 @@
-"""Advisory locks are known by their numbers, over all modules: two with the same keep each other out."""
+"""Advisory locks have different numbers over all modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a visitor sends, the Location leads where its template leads, as a browser reads it."""
+"""The Location of any visitor leads to the host of its template, as browsers read it."""
 
 from __future__ import annotations
 

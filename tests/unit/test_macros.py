@@ -218,7 +218,7 @@ ALIASES |= {f"sub{n}": f"aff_sub{n if n > 1 else ''}" for n in range(1, 21)}
 
 
 def a_full_click() -> Click:
-    """A click that has a value of its own for every macro."""
+    """A click with a different value for every macro."""
     click = a_click(user_agent="Mozilla/5.0", millis=1_728_559_449_000)
     link = click.link._replace(
         source="the source",

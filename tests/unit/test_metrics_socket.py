@@ -71,7 +71,7 @@ async def test_successor_keeps_the_name_when_the_predecessor_ends(tmp_path: Path
 
 @asynccontextmanager
 async def replying(data_dir: Path, answer: bytes | None) -> AsyncIterator[None]:
-    """A process that answers with these bytes and closes; None: that says nothing."""
+    """A process that answers with these bytes and closes. None: it stays silent."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer or b"")

@@ -1,4 +1,4 @@
-"""The API's document, rule by rule: whatever is added to the API has to be told of as well as the rest."""
+"""The API's document, rule by rule."""
 
 from __future__ import annotations
 

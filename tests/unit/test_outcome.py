@@ -1,4 +1,4 @@
-"""What each click is answered with: one case for each reason, and the chain of fallbacks."""
+"""The outcome of a click: a case for each reason, and the chain of fallbacks."""
 
 from typing import Any
 
@@ -142,7 +142,7 @@ def test_affiliates_status(status: str, reason: int) -> None:
     catalogue = catalogue_of(fallback_url=OTHER)
     catalogue.put("affiliate", "513", affiliate_row(status=status))
     outcome = prepare_outcomes(click_on(catalogue), catalogue).unique
-    # A blocked affiliate's clicks go nowhere, whatever fallback there is.
+    # A blocked affiliate's clicks use no fallback.
     assert told(outcome)[:2] == ("rejected" if status == "blocked" else "forwarded", reason)
 
 

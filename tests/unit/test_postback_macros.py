@@ -1,4 +1,4 @@
-"""What affiliates' postbacks are filled with."""
+"""The macros of affiliate postbacks."""
 
 from __future__ import annotations
 

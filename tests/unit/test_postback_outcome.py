@@ -1,4 +1,4 @@
-"""What becomes of a postback to an affiliate after an attempt."""
+"""The state of an affiliate postback after an attempt."""
 
 from __future__ import annotations
 

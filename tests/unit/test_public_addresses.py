@@ -1,4 +1,4 @@
-"""Which addresses others may send us to."""
+"""The public addresses that postbacks may go to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PUBLIC = (
     *("8.8.8.8", "1.1.1.1", "192.0.1.1", "168.63.129.15", "100.128.0.1", "9.255.255.255", "223.255.255.255"),
     *("2606:4700:4700::1111", "2a00:1450:4001:82b::200e", "2000::1", "2001:200::1", "3ffe::1", "2620:4f::1"),
 )
-# Each is one that a request could be led to by a name, or by an affiliate who writes it into a URL.
+# Addresses that a name or an affiliate's URL could lead a request to.
 METADATA = (
     *("169.254.169.254", "169.254.170.2", "169.254.42.42", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
     *(
@@ -57,7 +57,7 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
 
 @given(integers(0, 2**32 - 1).map(IPv4Address) | integers(0, 2**128 - 1).map(IPv6Address))
 def test_address_that_python_calls_internal_is_never_asked(ip: IPv4Address | IPv6Address) -> None:
-    """By its rules of whatever version: all of these, and our tables beside them."""
+    """By the rules of any Python version, and by our tables."""
     is_internal = ip.is_private or ip.is_multicast or ip.is_reserved or ip.is_link_local or ip.is_loopback
     assert not ((is_internal or not ip.is_global) and refusal(str(ip), 443) == "")
 

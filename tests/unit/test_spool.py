@@ -1,4 +1,4 @@
-"""The spool's files: what is read back, whatever happened to them."""
+"""The files of the spool: reading them back after any damage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def a_spool(directory: Path, max_bytes: int = PLENTY) -> Spool:
 
 
 def left_behind(spool: Spool) -> Path:
-    """The segment of an edge that died: nobody holds it."""
+    """The segment of a dead edge, without a holder."""
     segment = spool.seal()
     assert segment
     segment.close()
@@ -177,7 +177,7 @@ def fill(spools: list[Spool]) -> None:
 
 
 def test_spool_keeps_its_size_limit(tmp_path: Path) -> None:
-    """However many write at once: each into a segment of its own, which was begun while there was room."""
+    """Many writers at the same time have a segment each, begun while there was room."""
     most = 16 << 20
     spools = [Spool(tmp_path, 7, partition, most) for partition in range(8)]
     with pytest.raises(SpoolError, match="TRACKER_SPOOL_MB"):

@@ -1,4 +1,4 @@
-"""What a drain knows of the segments in its directory."""
+"""The segments of a directory as a drain sees them."""
 
 from __future__ import annotations
 

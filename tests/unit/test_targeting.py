@@ -118,7 +118,7 @@ def test_weights_split_a_hundred_thousand_visitors_fairly(weights: tuple[int, ..
     seen = Counter(chosen(offer, click, visitor_key=key) for key in visitors(total))
     expected = [total * weight / sum(weights) for weight in weights]
     chi_square = sum((seen[n] - wanted) ** 2 / wanted for n, wanted in enumerate(expected, 101))
-    # The 99.99 % quantiles for one to six degrees of freedom; the visitors are the same at each run.
+    # The 99.99 % quantiles for one to six degrees of freedom. The visitors are the same each run.
     assert chi_square < {1: 15.1, 2: 18.4, 6: 27.9}[len(weights) - 1]
 
 

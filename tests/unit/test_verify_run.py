@@ -1,4 +1,4 @@
-"""The load test's own check: what it must not let pass."""
+"""The check of the load test, and the faults it finds."""
 
 import pytest
 
@@ -38,7 +38,7 @@ ROWS = [row("a", FIRST), row("b", SECOND)]
     [
         (ANSWERS, ROWS),
         ([*ANSWERS, answer("h", kind="head"), answer("p", kind="prefetch", status=503)], ROWS),
-        ([answer("a", status=0, location=""), answer("b")], ROWS),  # nobody knows whether it was answered
+        ([answer("a", status=0, location=""), answer("b")], ROWS),  # unknown whether it was answered
         ([answer("a", status=0, location="")], []),
         (ANSWERS, [row("a", FIRST, group_hash="9", is_unique=False), row("b", SECOND, group_hash="9")]),
         (ANSWERS, [row(each, h, ip="127.0.0.1") for each, h in (("a", FIRST), ("b", SECOND))]),

@@ -1,4 +1,4 @@
-"""How much visitors may take, by what a server says of its memory; and which network a visitor is of."""
+"""The visitor memory allowed by a server's memory, and the network of a visitor."""
 
 from __future__ import annotations
 
