@@ -160,6 +160,7 @@ WORDS: Mapping[str, str] = {
             "restore",
             "demo",
             "orphans",
+            "geo",
         ),
         _NOTHING,
     ),
