@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
+from tests.integration.importing import Importer, importer
+from tests.unit.mmdb import write_mmdb
 from tracker.ops.explain import Question, UnreadableUrlError, explain, in_words
 from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream import partitions, server_info
+
+__all__ = ["importer"]
 
 pytestmark = pytest.mark.anyio
 
@@ -277,3 +283,39 @@ async def test_api_explains_and_names_unreadable_parameters(demo: Settings) -> N
         assert answer.json()["answer"]["status"] == "accepted"
     async with api_of(demo, scopes=("clicks:read",)) as client:
         assert (await client.get(PATH, params={"url": LINK})).status_code == 403
+
+
+GEO = {
+    "GeoLite2-City": {"country": {"iso_code": "NL"}, "city": {"names": {"en": "Delft"}}},
+    "GeoIP2-ISP": {"isp": "KPN", "mobile_network_code": "08"},
+    "GeoLite2-ASN": {"autonomous_system_organization": "KPN B.V."},
+}
+PLACE = {"country_code": "NL", "region_code": None, "city": "Delft", "isp": "KPN", "mobile_carrier": "KPN"}
+
+
+async def test_place_comes_from_city_isp_and_asn_databases(
+    demo: Settings, importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paths = [write_mmdb(tmp_path / f"{kind}.mmdb", kind, {"192.0.2.0/24": GEO[kind]}) for kind in GEO]
+    bad = tmp_path / "bad.mmdb"
+    monkeypatch.setenv("TRACKER_GEOIP_DB", ",".join(map(str, [*paths, bad])))
+    done = await importer.command("explain", LINK, "--ip", "192.0.2.7", "--json")
+    assert done.code == 0
+    assert {name: json.loads(done.out)["visitor"][name] for name in PLACE} == PLACE
+    async with api_of(replace(demo, geoip_db=(*paths, bad)), scopes=("offers:read",)) as client:
+        answer = await client.get(PATH, params={"url": LINK, "ip": "192.0.2.7"})
+        assert {name: answer.json()["visitor"][name] for name in PLACE} == PLACE
+
+
+@pytest.mark.usefixtures("demo")
+async def test_command_warns_of_unreadable_databases(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for setting, warning in (
+        ("", "no geo database: the visitor's country, region, city and ISP stay unknown"),
+        (str(tmp_path / "none"), f"geo database not read: {tmp_path / 'none'}: No such file or directory"),
+    ):
+        caplog.clear()
+        monkeypatch.setenv("TRACKER_GEOIP_DB", setting)
+        assert (await importer.command("explain", LINK)).code == 0
+        assert [record.message for record in caplog.records] == [warning]

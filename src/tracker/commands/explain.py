@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 
@@ -12,6 +13,8 @@ from tracker.domain.normalise import trim
 from tracker.ops.explain import Question, explain, in_words
 from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -40,9 +43,18 @@ def run(settings: Settings, arguments: Namespace) -> int:
         int(at.timestamp() * 1000),
     )
     with GeoLookup(settings.geoip_db) as geo:
+        _warn_of_missing(geo)
         explanation = asyncio.run(explain(settings, geo, question))
     print(json.dumps(explanation, indent=2) if arguments.json else in_words(explanation))
     return 0
+
+
+def _warn_of_missing(geo: GeoLookup) -> None:
+    if not geo.databases:
+        _log.warning("no geo database: the visitor's country, region, city and ISP stay unknown")
+    for database in geo.databases:
+        if database.problem:
+            _log.warning("geo database not read: %s", database.problem)
 
 
 def _moment(text: str) -> datetime:
