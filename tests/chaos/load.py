@@ -18,10 +18,10 @@ _LAG_SECONDS = 0.005
 
 
 class Load:
-    """Keep-alive connections to an edge; each click has an `aff_sub` of its own and is sent once."""
+    """Keep-alive connections to an edge. Each click has its own `aff_sub` and is sent once."""
 
     def __init__(self, port: int, *links: str) -> None:
-        self.answered: dict[str, str] = {}  # the Location by aff_sub; "" where there was none
+        self.answered: dict[str, str] = {}  # the Location by aff_sub, "" without one
         self.unanswered = 0  # cut off: may be stored, promises nothing
         self.refused = 0  # 503: promises nothing
         self.unexpected: list[bytes] = []

@@ -185,7 +185,7 @@ async def test_postbacks_beyond_a_batch_keep_their_order(
 
 
 async def test_waiting_goes_through_orders_and_clicks(connection: Connection) -> None:
-    """A waits for its click; B of its order waits for A; C of B's click waits for B."""
+    """A waits for its click, B of its order for A, and C of B's click for B."""
     book = Book(connection)
     await book.tell(
         FIRST, {"click_id": COMING_TOO, "order_id": "o"}, {"click_id": COMING_TOO, "order_id": "p"}

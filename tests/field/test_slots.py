@@ -83,7 +83,7 @@ async def complete_until(settings: Settings) -> int:
 
 
 async def click(client: AsyncClient) -> int:
-    """Follow a link; returns the millisecond of its hash."""
+    """Follow a link. Returns the millisecond of its hash."""
     answer = await client.get(LINK)
     assert answer.status_code == 302, answer.text
     return millis_of(answer.headers["location"].partition("=")[2][:32])

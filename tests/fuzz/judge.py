@@ -12,7 +12,7 @@ from tests.fuzz.rfc9112 import End, Reading, Request
 
 class Answer(NamedTuple):
     status: int
-    path: str | None  # of its request; None: the server's own answer
+    path: str | None  # of its request, None for the server's own answer
     body: bytes
 
 

@@ -120,7 +120,7 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _framing(version: bytes, fields: _Fields) -> int | None:
-    """The length of the body; None where it is chunked (section 6.3)."""
+    """The length of the body. None if it is chunked (section 6.3)."""
     hosts = _values(fields, b"host")
     if version not in (b"10", b"11"):  # section 2.3 leaves others to us
         raise _BadError

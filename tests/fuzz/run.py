@@ -23,7 +23,7 @@ from tracker.edge.http import bounds
 from tracker.edge.http.bounds import BoundedProtocol
 
 _AT_ONCE = 500
-_SECONDS = 2.0  # allowed for a head or a body; cut ones wait so long
+_SECONDS = 2.0  # allowed for a head or a body, and waited for if it is cut
 
 
 async def fuzz(kind: type[BoundedProtocol], seeds: range) -> tuple[Counter[str], list[str]]:

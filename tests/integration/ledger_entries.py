@@ -24,7 +24,7 @@ class Streams:
         self._partition = partition
 
     async def record(self, *hashes: str, late: bool = False) -> list[bytes]:
-        """Append clicks; returns the entries' ids."""
+        """Append clicks. Returns the entries' ids."""
         async with self._client.pipeline(transaction=True) as pipe:
             for hash_ in hashes:
                 click = a_click(hash=hash_)

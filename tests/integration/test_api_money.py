@@ -194,7 +194,7 @@ async def test_audit_shows_only_rows_within_the_scopes(demo: Settings) -> None:
 
 @pytest.fixture
 async def converted(demo: Settings) -> Settings:
-    """Conversion 1, pending, with an entry; and a postback that was sent because of it."""
+    """Conversion 1, pending, with an entry and a sent postback."""
     await store(demo, [a_row()])
     await store_conversions(demo, [a_conversion(a_row(), goal_id=3, status="pending", order_id="A-1")])
     await run_sql(

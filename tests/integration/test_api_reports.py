@@ -52,7 +52,7 @@ ZONES = (
     *("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"),
     *("Pacific/Chatham", "Pacific/Apia"),
 )
-# Days around changes of clocks: Lord Howe by half an hour, Berlin, Chatham; Apia's missing day; St. John's.
+# Days around clock changes: Lord Howe (half an hour), Berlin, Chatham, Apia's missing day, St. John's.
 CHANGES = [
     int(datetime(*day, tzinfo=UTC).timestamp()) * 1000
     for day in ((2024, 10, 5), (2024, 10, 27), (2024, 4, 6), (2024, 9, 28), (2011, 12, 30), (2008, 3, 9))

@@ -72,7 +72,7 @@ def _run_old(cluster: Path, program: str, *words: str, text: str = "") -> None:
 
 @contextmanager
 def _old_server(cluster: Path) -> Iterator[str]:
-    """A cluster as our earlier versions ran it; yields its DSN."""
+    """A cluster as earlier versions ran it. Yields its DSN."""
     command = [str(postgres_tool("postgres")), "-D", "/proc/self/cwd", "-c", "listen_addresses="]
     command += ["-c", "unix_socket_directories=.", "-c", "fsync=off"]
     server = subprocess.Popen(command, cwd=cluster, stderr=subprocess.DEVNULL, **_nobody())

@@ -363,7 +363,7 @@ async def test_waiting_and_failed_postbacks_are_counted(
 
 @contextmanager
 def worker(database: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `tracker worker` that may send to this machine; killed in the end."""
+    """A real `tracker worker` that may send to this machine, killed in the end."""
     assert database.postgres_dsn
     assert database.redis_url
     variables = {

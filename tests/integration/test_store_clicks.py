@@ -164,7 +164,7 @@ async def test_outcome_of_the_visitor_wins(
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_writers_with_overlapping_batches_agree_on_every_entry(database: Settings, seed: int) -> None:
-    """Entries delivered to several, clicks brought by several entries, some late; in any order."""
+    """Entries in any order, some delivered twice or late, and clicks of several entries."""
     lot = random.Random(seed)
     entries = [an_entry(lot, number) for number in range(1, 1500)]
     waiting, seen = {a.entry for a in entries}, {"x": 0, "u": 0}

@@ -65,7 +65,7 @@ class GeoLookup:
         return tuple(file.database for file in self._files)
 
     def find(self, ip: str) -> list[Found]:
-        """The records of an address, by database; databases without it are left out."""
+        """The records of an address, by database. Databases without it are left out."""
         return [found for file in self._files if (found := file.find(ip))]
 
     def locate(self, ip: str) -> Geo:

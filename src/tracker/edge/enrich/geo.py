@@ -51,7 +51,7 @@ class Locator(Protocol):
     """Finds the place of an address: GeoReader for clicks, ops.geo_lookup for people."""
 
     def locate(self, ip: str, /) -> Geo:
-        """The place of an address; never raises, whatever the string holds."""
+        """The place of an address. It never raises, for any string."""
 
 
 class _Source:
