@@ -1,6 +1,6 @@
-"""Real engines for every test that asks: started once, each test with a database of its own.
+"""Real engines for tests: started once a session, with a database for each test.
 
-With --no-skips a test that is skipped fails: where everything that tests want is there, none has a reason.
+With --no-skips a skipped test fails. A complete machine has no reason to skip.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Engines:
 
 @contextmanager
 def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter, which those of pytest are not."""
+    """A directory that every user may enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="tracker-open-", dir="/tmp") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -93,7 +93,7 @@ Furnish = Callable[[Path], Path]
 
 @pytest.fixture(scope="session")
 async def furnish(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Furnish:
-    """Lays a migrated cluster into a data directory to be: a copy, where making one takes two seconds."""
+    """Copies a migrated cluster into a new data directory. Making one takes two seconds."""
     settings = resolve(Settings(data_dir=tmp_path_factory.mktemp("furnished") / "var"))
     claim = await Claim.take(settings.data_dir)
     postgres = await start_postgres(settings, claim)
@@ -114,7 +114,7 @@ async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) ->
     settings = resolve(Settings(data_dir=furnish(tmp_path_factory.mktemp("engines"))))
     claim = await Claim.take(settings.data_dir)
     with pytest.MonkeyPatch.context() as patch:
-        # Nobody cuts its power, and each test makes and drops a database: half a second of syncing.
+        # Without fsync: power stays on, and syncing costs half a second a test.
         patch.setitem(engines_postgres._POSTGRES_OPTIONS, "fsync", "off")
         valkey = await start_valkey(settings, claim)
         postgres = await start_postgres(settings, claim)
@@ -125,7 +125,7 @@ async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 async def maintenance(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to create and drop databases over; the template is there."""
+    """A connection for creating and dropping databases. The template exists."""
     connection = await asyncpg.connect(engines.dsn_of("postgres").replace(ROLE, ADMIN, 1))
     await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker OWNER {ROLE}")
     yield connection

@@ -37,6 +37,7 @@ COMMANDS = {
     "resume-sending": "let a restored copy send postbacks to affiliates",
     "link": "make a tracking link and print it",
     "explain": "say what a tracking link would do, and why; nothing is recorded",
+    "geo": "show the place of an IP address in the geo databases",
     "ledger": "show where every recorded click is, and name what does not balance",
     "dead-letters": "show, replay or drop clicks that could not be stored",
     "rebuild-stats": "count the clicks anew, and mend counts that differ",
@@ -81,6 +82,7 @@ examples:
   tracker link 3 513 --test                     a link of offer 3 for affiliate 513, to try it out
   tracker explain 'http://…/offer/3?affiliate_id=513' --ip 192.0.2.7
                                                 what that link would do for a visitor, and why
+  tracker geo lookup 81.2.69.142                where that address is, by the geo databases
   tracker offers add name='Puzzle Quest' advertiser_id=1
                                                 a new offer; `tracker offers add --help` names its fields
   tracker doctor                                what is amiss, and what to do about it

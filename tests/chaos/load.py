@@ -1,4 +1,4 @@
-"""Visitors who never stop clicking, and note what they were answered."""
+"""Visitors that click without end and keep their answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 CONNECTIONS = 32
 VISITORS = 400
-"""How many there are: so most clicks are duplicates of one of theirs."""
+"""The number of visitors. Most clicks are duplicates."""
 
 _BROKEN = (OSError, EOFError, asyncio.IncompleteReadError)
 _PAUSE_SECONDS = 0.05  # after a refusal, so that an outage does not become a busy loop
@@ -18,12 +18,12 @@ _LAG_SECONDS = 0.005
 
 
 class Load:
-    """Keep-alive connections to an edge; each click has an `aff_sub` of its own and is sent once."""
+    """Keep-alive connections to an edge. Each click has its own `aff_sub` and is sent once."""
 
     def __init__(self, port: int, *links: str) -> None:
-        self.answered: dict[str, str] = {}  # the Location by aff_sub; "" where there was none
-        self.unanswered = 0  # cut off: stored or not, nobody was promised anything
-        self.refused = 0  # with 503: nobody was promised anything, either
+        self.answered: dict[str, str] = {}  # the Location by aff_sub, "" without one
+        self.unanswered = 0  # cut off: may be stored, promises nothing
+        self.refused = 0  # 503: promises nothing
         self.unexpected: list[bytes] = []
         self._port = port
         self._links = links
@@ -55,7 +55,7 @@ class Load:
 
     @property
     def longest_pause(self) -> float:
-        """Seconds in which nobody was answered, since begin_watch(); less what was our own fault."""
+        """Seconds without an answer since begin_watch(), without the pauses of this process."""
         return max(self._longest_gap, monotonic() - self._last) - self._longest_lag
 
     async def _watch_own_lag(self) -> None:

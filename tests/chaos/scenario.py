@@ -1,5 +1,7 @@
-"""Every part of a tracker killed under load, in an order drawn by lot; then what was answered is compared
-with what is stored. `python -m tests.chaos.scenario --seeds 10` (make chaos) does it again and again."""
+"""Every part of a tracker is killed under load in random order. Then answers and stored clicks are compared.
+
+`python -m tests.chaos.scenario --seeds 10` (make chaos) repeats it.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,12 @@ from tracker.settings import Settings
 from tracker.stream.reader import Reader
 
 MOST_PAUSE_SECONDS = 1.0
-"""The longest that visitors may wait because of one failure which the spool can cover."""
+"""The longest wait of visitors after a failure that the spool covers."""
 
 _LINKS = (
     "/offer/3?affiliate_id=513",
-    "/offer/1?affiliate_id=501",  # sends duplicates away
-    "/offer/2?affiliate_id=502",  # is full after a while
+    "/offer/1?affiliate_id=501",  # refuses duplicates
+    "/offer/2?affiliate_id=502",  # fills up
 )
 _OFFERS = """
 UPDATE offer SET duplicates = 'block', duplicates_forced = true WHERE id = 1;
@@ -59,7 +61,7 @@ SELECT count(*) FROM (
 
 
 class House:
-    """A tracker whose parts are killed; its supervisor, too."""
+    """A tracker whose parts and supervisor are killed."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -74,7 +76,7 @@ class House:
     async def kill(self, *words: str) -> None:
         """SIGKILL every child that has any of these words in its command line."""
         for pid in [pid for word in words for pid in self.up.children_with(word)]:
-            with suppress(ProcessLookupError):  # it may have ended by itself, of another failure
+            with suppress(ProcessLookupError):  # it may have ended by another failure
                 os.kill(pid, signal.SIGKILL)
 
     async def stall(self, words: str) -> None:
@@ -103,11 +105,11 @@ FAILURES: dict[str, _Failure] = {
     "the supervisor": lambda house: house.kill_supervisor(),
 }
 COVERED = {"one edge", "the stream", "a stalled stream", "the writer", "Postgres", "the API"}
-"""Failures that leave an edge to answer."""
+"""Failures with an edge left to answer."""
 
 
 async def run(data_dir: Path, seed: int) -> tuple[Load, dict[str, float]]:
-    """The whole story, checked; returns the visitors, and the longest pause that each failure made for them.
+    """Run the scenario and check it. Returns the visitors, and the longest pause by failure, in seconds.
 
     Raises:
         AssertionError: a promise was not kept.
@@ -126,7 +128,7 @@ async def run(data_dir: Path, seed: int) -> tuple[Load, dict[str, float]]:
 
 
 async def _fail_under_load(house: House, lot: random.Random) -> tuple[Load, dict[str, float]]:
-    """One failure after the other, each while clicks flow; the next once they flow again."""
+    """Failures one by one, each while clicks flow."""
     pauses = {}
     async with asyncio.timeout(2 * PATIENCE), Load(house.up.port, *_LINKS) as load:
         for name in lot.sample(list(FAILURES), len(FAILURES)):
@@ -141,7 +143,7 @@ async def _fail_under_load(house: House, lot: random.Random) -> tuple[Load, dict
 
 
 async def _drained(settings: Settings) -> None:
-    """Everything recorded is stored, and nothing was given up."""
+    """Check that all recorded clicks are stored and none is a dead letter."""
     assert settings.redis_url
     async with Reader(settings.redis_url, slot=9) as reader:
         begun = monotonic()
@@ -173,7 +175,7 @@ async def _check_stored(settings: Settings, load: Load) -> None:
 
 
 def _check_books(data_dir: Path) -> None:
-    """The tracker finds its own books in order."""
+    """Check that the ledger balances."""
     for command in (["ledger"], ["rebuild-stats", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "tracker", *command],
@@ -194,7 +196,7 @@ async def _run_sql(settings: Settings, statements: str) -> None:
 
 
 def main() -> int:
-    """Run some seeds and print a line for each; 1 where a promise was broken."""
+    """Run some seeds and print a line for each. Returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description="Kill every part under load, and compare.")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many (10)")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="the first one (1)")

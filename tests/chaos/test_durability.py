@@ -1,5 +1,7 @@
-"""A click is synced to disk before it is answered, as the system calls of who does it tell: a SIGKILL alone
-would not find out, for the kernel keeps what a killed process has written."""
+"""A click is synced to disk before it is answered, by the system calls of edge and stream server.
+
+A SIGKILL alone would not show it: the kernel keeps the writes of a killed process.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,13 @@ def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield tracker
 
 
-def test_the_stream_syncs_a_click_before_it_answers(tracker: Up, tmp_path: Path) -> None:
+def test_stream_syncs_a_click_before_it_answers(tracker: Up, tmp_path: Path) -> None:
     with traced(tracker.child("valkey-server"), tmp_path / "trace") as trace:
         tags = follow(tracker, "streamed")
     check(trace.read_text(), tags, answer=r'"\*2\\r\\n:\d+')
 
 
-def test_the_edge_syncs_a_spooled_click_before_it_answers(tracker: Up, tmp_path: Path) -> None:
+def test_edge_syncs_a_spooled_click_before_it_answers(tracker: Up, tmp_path: Path) -> None:
     valkey = tracker.child("valkey-server")
     os.kill(valkey, signal.SIGSTOP)
     try:
@@ -69,7 +71,7 @@ def traced(pid: int, output: Path) -> Iterator[Path]:
 
 
 def follow(tracker: Up, name: str) -> list[str]:
-    """Click, one after the other; the tag of each stands in its record and nowhere before."""
+    """Click one by one. The tag of a click first appears in its record."""
     tags = [f"{name}-{n}-" for n in range(_CLICKS)]
     for tag in tags:
         response, _ = tracker.get(f"/offer/3?affiliate_id=513&aff_sub={tag}", **{"User-Agent": _BROWSER})
@@ -78,7 +80,7 @@ def follow(tracker: Up, name: str) -> list[str]:
 
 
 def check(trace: str, tags: list[str], answer: str) -> None:
-    """After each click is written to a file, that file is synced before anything is answered."""
+    """Check that the file of a click is synced before any answer."""
     lines = finished(trace)
     for tag in tags:
         at, file = next(
@@ -94,8 +96,8 @@ def check(trace: str, tags: list[str], answer: str) -> None:
 
 
 def finished(trace: str) -> list[str]:
-    """A line for each call: of a sync when it has returned, of all others when they begin."""
-    syncs: dict[str, str] = {}  # under way, by thread
+    """One line a call: a sync when it returned, others when they begin."""
+    syncs: dict[str, str] = {}  # calls under way, by thread
     lines = []
     for line in trace.splitlines():
         thread, _, call = line.partition(" ")

@@ -14,6 +14,6 @@ SEED = 20
 
 
 @pytest.mark.timeout(240)
-def test_a_kill_of_any_part_loses_and_doubles_nothing(furnish: Furnish, tmp_path: Path) -> None:
+def test_kill_of_any_part_loses_and_doubles_nothing(furnish: Furnish, tmp_path: Path) -> None:
     load, _ = asyncio.run(run(furnish(tmp_path / "var"), SEED))
     assert load.redirected > 2000

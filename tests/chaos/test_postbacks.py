@@ -1,4 +1,4 @@
-"""Every part on a postback's way is killed while they flow: each that was answered makes one conversion."""
+"""Every part is killed while postbacks flow. An answered postback makes one conversion."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LINK = "/offer/3?affiliate_id=513"
 
 
 class Calls(Load):
-    """An advertiser who calls for one order after another, each once."""
+    """An advertiser that sends one postback for each order."""
 
     async def _click(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         order = f"o{number}"
@@ -47,13 +47,15 @@ class Calls(Load):
         if head.startswith(b"HTTP/1.1 200 "):
             self._note(order, "")
             return
-        if not head.startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 403 ")):  # 403: not told of the secret yet
+        if not head.startswith(
+            (b"HTTP/1.1 503 ", b"HTTP/1.1 403 ")
+        ):  # 403: the edge does not know the secret yet
             self.unexpected.append(head)
         await asyncio.sleep(0.05)
 
 
 @pytest.mark.timeout(180)
-def test_a_postback_that_was_answered_is_done_once(tmp_path: Path) -> None:
+def test_answered_postback_is_applied_once(tmp_path: Path) -> None:
     asyncio.run(run(tmp_path / "var"))
 
 
@@ -84,7 +86,7 @@ async def _fail_under_load(house: House, call: str) -> set[str]:
 
 
 async def _drained(settings: Settings) -> None:
-    """Nothing is on the stream any more, and nothing waits for its click."""
+    """Wait until the stream is empty and no postback waits for its click."""
     assert settings.redis_url
     async with asyncio.timeout(PATIENCE), PostbackStream(settings.redis_url) as stream:
         while await stream.waiting() != (0, 0) or await _is_any_parked(settings):
@@ -92,7 +94,7 @@ async def _drained(settings: Settings) -> None:
 
 
 async def _is_any_parked(settings: Settings) -> bool:
-    """Also while Postgres is coming back: then nobody knows."""
+    """Unknown while Postgres is coming back."""
     try:
         connection = await asyncpg.connect(settings.postgres_dsn)
     except UNREACHABLE:

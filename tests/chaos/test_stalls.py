@@ -1,4 +1,4 @@
-"""A stream server that stalls and goes on: its late answers belong to no other click, none is lost."""
+"""A stream server that stalls and goes on. Its late answers are not taken for others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140
 _STALL_SECONDS = 0.5  # longer than the append timeout
 
 
-def test_what_is_answered_in_a_stall_is_stored_as_it_was_answered(furnish: Furnish, tmp_path: Path) -> None:
+def test_clicks_answered_in_a_stall_are_stored_as_answered(furnish: Furnish, tmp_path: Path) -> None:
     with up(furnish(tmp_path / "var")) as tracker:
         answered = [_follow(tracker, "before")]
         valkey = tracker.child("valkey-server")
@@ -55,6 +55,6 @@ def _metrics(tracker: Up) -> str:
 
 
 async def _answered_together(port: int) -> None:
-    """More clicks than the stalled batch had: in one batch, and each answered."""
+    """More clicks than in the stalled batch are answered in one batch."""
     async with asyncio.timeout(PATIENCE), Load(port, _LINK.removesuffix("&aff_sub=")) as load:
         await load.answers(1000)

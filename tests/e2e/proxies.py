@@ -1,6 +1,6 @@
 """Real proxies in front of a tracker, with the configurations of deploy/.
 
-What is changed in them: ports, certificates, and what would be written outside of a test's directory.
+Changed are only ports, certificates and paths outside of a test's directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.e2e.running import PATIENCE, Up, free_port, wait_until
 
 API_HOST = "api.network.example"
 VISITOR = "127.0.0.2"
-"""Where visitors come from: another address than the proxy's, which is trusted."""
+"""The address of visitors. It differs from the proxy's, which is trusted."""
 
 _DEPLOY = Path(__file__).parents[2] / "deploy"
 _ANY_CERTIFICATE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -53,7 +53,7 @@ class Proxy(NamedTuple):
             raise
 
     def get(self, host: str, path: str, *, tls: bool = False, **headers: str) -> tuple[HTTPResponse, bytes]:
-        """What a visitor is answered on a connection of its own."""
+        """The answer to a visitor on a connection of its own."""
         connection = HTTPConnection(host)
         connection.sock = self.connect(host, tls=tls)
         try:
@@ -65,7 +65,7 @@ class Proxy(NamedTuple):
 
 
 class _Setup(NamedTuple):
-    """How a program is started: its arguments before the file's name, and what is changed in the file."""
+    """How a program is started: its arguments, and the changes to its file."""
 
     file: str
     options: tuple[str, ...]
@@ -97,7 +97,7 @@ def _haproxy(at: Path, http: int, https: int) -> _Setup:
 
 
 def _caddy(_: Path, http: int, https: int) -> _Setup:
-    # Its certificates come from an authority of its own, so that it asks nobody on the network.
+    # A local authority signs its certificates, so that it asks no server on the network.
     local = "admin off\n\tlocal_certs\n\tskip_install_trust\n\tdefault_bind 127.0.0.1"
     changes = {
         "http_port 80\n": f"{local}\n\thttp_port {http}\n",
@@ -114,13 +114,13 @@ PROXIES: Mapping[str, Callable[[Path, int, int], _Setup]] = {
 
 
 def program_of(name: str) -> str | None:
-    """Where a program is: Debian keeps nginx and haproxy where not every user looks."""
+    """The path of a program. Debian keeps nginx and haproxy in sbin."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 @contextmanager
 def proxy_of(name: str, tracker: Up, at: Path) -> Iterator[Proxy]:
-    """A proxy in front of a tracker, with its files in the directory `at`; ended when this is left."""
+    """A proxy in front of a tracker, with its files in the directory `at`."""
     proxy = Proxy(name, http := free_port(), http + 1)
     file, options, changes = PROXIES[name](at, proxy.http_port, proxy.https_port)
     text = (_DEPLOY / file).read_text()

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 60.0
-"""Seconds after which something that should have happened is a failure."""
+"""Seconds to wait for an event before the test fails."""
 
 
 def free_port() -> int:
-    """A port that is free, and so are the next two: below those that the kernel gives to connections."""
+    """The first of three free ports below those that the kernel gives to connections."""
     while True:
         port = random.randrange(10_000, 32_000)
         with socket.socket() as first, socket.socket() as second, socket.socket() as third:
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 class Up:
-    """One `tracker up`: on free ports, with what it prints kept."""
+    """One `tracker up` on free ports. Its output is kept."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Up:
 
     @property
     def token(self) -> str:
-        """The demo's, which is printed once, and kept."""
+        """The demo's token, which is printed once."""
         printed = re.search(r"Bearer (trk_[\w-]+)", self.output)
         return printed[1] if printed else (self.data_dir / "demo-token").read_text().strip()
 
@@ -92,7 +92,7 @@ class Up:
             connection.close()
 
     def head_location(self, path: str) -> str:
-        """Where a link leads, without a click."""
+        """The target of a link, without a click."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("HEAD", path)
@@ -137,7 +137,7 @@ def _children_of(task: Path) -> list[str]:
 
 @contextmanager
 def up(data_dir: Path, *options: str, python: str = sys.executable, **variables: str) -> Iterator[Up]:
-    """A tracker that is ready, and ended when the test is over."""
+    """A ready tracker, stopped after the test."""
     tracker = Up(data_dir, *options, python=python, **variables)
     try:
         yield tracker.wait_ready()
@@ -147,7 +147,7 @@ def up(data_dir: Path, *options: str, python: str = sys.executable, **variables:
 
 
 def command(tracker: Up, *words: str) -> str:
-    """What `tracker WORDS` prints about a running one."""
+    """The output of `tracker WORDS` on a running tracker."""
     done = subprocess.run(
         [sys.executable, "-m", "tracker", *words],
         env=os.environ | {"TRACKER_DATA_DIR": str(tracker.data_dir)},
@@ -161,7 +161,7 @@ def command(tracker: Up, *words: str) -> str:
 
 
 def clicks_of(tracker: Up, query: str, number: int) -> list[dict[str, Any]]:
-    """The clicks that match, oldest first, once there are so many."""
+    """The matching clicks, oldest first, once there are `number` of them."""
 
     def fetch() -> list[dict[str, Any]] | None:
         found = tracker.clicks(f"sort=created_at&per_page=1000&{query}")
@@ -180,7 +180,7 @@ def command_line(pid: int) -> str:
 
 
 def is_anything_left(data_dir: Path) -> bool:
-    """Whether a process of this data directory still runs: each holds the lock that it inherited."""
+    """Whether a process of this data directory still runs. Each one holds the inherited lock."""
     with (data_dir / "children").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

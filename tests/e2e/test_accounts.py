@@ -1,4 +1,4 @@
-"""`tracker up` of root: who runs what, and what is closed to whom."""
+"""`tracker up` of root: the users of its processes, and their rights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PARTS = {
 
 @pytest.fixture(scope="module")
 def open_dir() -> Iterator[Path]:
-    """A directory that everybody may enter, which those of pytest are not."""
+    """A directory that every user may enter, unlike those of pytest."""
     with open_directory() as directory:
         yield directory
 
@@ -66,7 +66,7 @@ def _open_copy(source: Path, target: Path, *without: str) -> None:
 
 
 def _linked(source: Path | str, target: Path | str) -> Path:
-    """A hard link, which costs nothing, or where there cannot be one, a copy."""
+    """A hard link, which costs nothing, or a copy."""
     try:
         os.link(source, target)
     except OSError:
@@ -86,7 +86,7 @@ def _status(pid: int) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("part", "user"), _PARTS.items())
-def test_each_part_has_its_user_and_no_rights_beyond(running: Up, part: str, user: str) -> None:
+def test_parts_run_as_their_user_with_least_rights(running: Up, part: str, user: str) -> None:
     account, status = pwd.getpwnam(user), _status(running.child(part))
     assert status["Uid"] == [str(account.pw_uid)] * 4
     assert status["Gid"] == [str(account.pw_gid)] * 4
@@ -97,7 +97,7 @@ def test_each_part_has_its_user_and_no_rights_beyond(running: Up, part: str, use
     assert "root" not in running.output
 
 
-def test_a_click_is_stored_also_by_an_edge_that_was_started_again(running: Up) -> None:
+def test_click_is_stored_after_a_restart_of_the_edge(running: Up) -> None:
     before = running.child("tracker edge")
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: {*running.children_with("tracker edge")} - {before})
@@ -124,7 +124,7 @@ _CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1
 
 
 @pytest.mark.parametrize("socket", ["valkey.sock", ".s.PGSQL.5432"])
-def test_a_process_of_another_user_cannot_connect(running: Up, open_python: str, socket: str) -> None:
+def test_process_of_another_user_cannot_connect(running: Up, open_python: str, socket: str) -> None:
     path = socket_dir(running.data_dir) / socket
     assert _as("nobody", open_python, "-c", _CONNECT, str(path)).endswith("Permission denied\n")
     assert _as(SERVICES, open_python, "-c", _CONNECT, str(path), group=ENGINES) == ""
@@ -149,7 +149,7 @@ def test_a_process_of_another_user_cannot_connect(running: Up, open_python: str,
         ("root", ADMIN, "COPY affiliate FROM PROGRAM 'cat {data_dir}/demo-token'", "program .* failed"),
     ],
 )
-def test_a_database_role_is_its_users_and_may_no_more_than_it_must(
+def test_database_role_belongs_to_its_user_with_least_rights(
     running: Up, open_dir: Path, user: str, role: str, statement: str, answer: str
 ) -> None:
     psql = postgres_tool("psql")
@@ -175,14 +175,14 @@ def test_a_database_role_is_its_users_and_may_no_more_than_it_must(
         (SERVICES, "postgres.log"),
     ],
 )
-def test_what_one_user_has_is_closed_to_the_others(running: Up, user: str, path: str) -> None:
+def test_files_of_a_user_are_closed_to_others(running: Up, user: str, path: str) -> None:
     closed = running.data_dir / path
     looking = "/usr/bin/ls" if closed.is_dir() else "/usr/bin/cat"
     assert "Permission denied" in _as(user, looking, str(closed))
 
 
 def _as(user: str, *argv: str, group: str | None = None) -> str:
-    """What a program says that this user runs, as one of a group besides its own."""
+    """The output of a program run by this user with another group."""
     account = pwd.getpwnam(user)
     done = subprocess.run(
         argv,

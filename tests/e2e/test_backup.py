@@ -1,4 +1,4 @@
-"""A tracker is backed up under load, lost, and restored: what had been answered is there, each once."""
+"""A tracker is backed up under load, lost and restored. Each answered click is there once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def tracker(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(120)
-def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
+def test_restored_tracker_has_each_answered_click_once(
     furnish: Furnish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.chaos.load.CONNECTIONS", 4)
     lost, backup, restored = tmp_path / "lost", tmp_path / "backup", tmp_path / "restored"
-    # Batches of a second: whenever the backup comes, clicks wait on the stream.
+    # Batches of a second, so that clicks wait on the stream at any time.
     with up(furnish(lost), TRACKER_BATCH_AGE_MS="1000") as running:
         answered = asyncio.run(_back_up_under_load(running, backup))
     done = tracker(restored, "restore", str(backup))
@@ -51,7 +51,7 @@ def test_what_was_answered_before_a_backup_is_in_the_restored_tracker_once(
 
 
 async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:
-    """Where each click led that had been answered before the backup began."""
+    """The targets of the clicks answered before the backup began."""
     async with asyncio.timeout(PATIENCE), Load(running.port, _LINK) as load:
         await load.answers(300)
         answered = dict(load.answered)
@@ -65,7 +65,7 @@ async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:
 
 
 def _stored(running: Up) -> list[tuple[str, str]]:
-    """aff_sub and redirected_link of all clicks there are."""
+    """aff_sub and redirected_link of all clicks."""
     path = "/backend/open-api/v1/users/clicks/export?format=ndjson"
     response, body = running.get(path, running.api_port, Authorization=f"Bearer {running.token}")
     assert response.status == 200, body
@@ -81,7 +81,7 @@ def _stored(running: Up) -> list[tuple[str, str]]:
         (["restore", "--check", "absent"], "absent/manifest.json: No such file or directory"),
     ],
 )
-def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], complaint: str) -> None:
+def test_error_is_one_line(tmp_path: Path, words: list[str], complaint: str) -> None:
     done = tracker(tmp_path / "var", *words)
     assert (done.returncode, done.stdout) == (1, "")
     assert complaint in done.stderr.splitlines()[-1]

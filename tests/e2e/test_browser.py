@@ -40,7 +40,7 @@ FLAGS = [
 ]
 
 LANDING = "<!doctype html><title>Arrived</title><h1>Welcome</h1><img src=/shown alt=''>"
-# The publisher's page follows its link as soon as it may: when the test has seen the browser look ahead.
+# The publisher's page follows its link once the test has seen a prefetch.
 PUBLISHER = """<!doctype html><title>Publisher</title>{ahead}
 <script>
 const timer = setInterval(async () => {{
@@ -114,7 +114,7 @@ def tracker(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def link(tracker: Up, site: Site) -> str:
-    """A tracking link of an offer that leads to the site; a parameter may be added."""
+    """A tracking link of an offer that leads to the site."""
     template = (
         f"{site.address}/land?click={{hash}}&aff={{affiliate_id}}&sub={{aff_sub}}"
         "&os={device_os}&b={browser}"
@@ -155,13 +155,13 @@ def agent_of_a_person() -> str:
 
 
 def looks_ahead(tracker: Up) -> int:
-    """How many prefetches and the like the edge has counted."""
+    """The number of prefetches counted by the edge."""
     _, body = tracker.get("/metrics", tracker.metrics_port)
     text = body.decode()
     return sum(map(int, re.findall(r"(?m)^tracker_speculative_requests_total\S* (\d+)$", text)))
 
 
-def test_a_browser_arrives_at_the_advertiser_with_the_macros_filled(
+def test_browser_arrives_at_the_advertiser_with_the_macros_filled(
     tracker: Up, site: Site, link: str, tmp_path: Path
 ) -> None:
     agent = agent_of_a_person()
@@ -180,14 +180,14 @@ def test_a_browser_arrives_at_the_advertiser_with_the_macros_filled(
     }
     assert click["redirected_link"] == site.address + landing
     assert (click["requested_link"], click["user_agent"]) == (link, agent)
-    # What its reduced User-Agent and the hints that it sends unasked tell, and nothing guessed.
+    # The values of its reduced User-Agent and of the hints it sends by default.
     assert (click["device_os"], click["device_os_version"], click["device_model"]) == ("Linux", "UNK", "")
     assert (click["fetch_dest"], click["device_type"], click["is_unique"]) == ("document", "desktop", True)
     assert (click["is_bot"], click["bot_reason"]) == (False, None)
 
 
 @pytest.mark.parametrize("kind", AHEAD)
-def test_a_link_that_a_browser_looked_ahead_at_is_counted_once_when_it_is_followed(
+def test_prefetched_link_is_counted_once_when_followed(
     tracker: Up, site: Site, link: str, tmp_path: Path, kind: str
 ) -> None:
     name = kind.replace(" ", "-")
@@ -208,7 +208,7 @@ def test_a_link_that_a_browser_looked_ahead_at_is_counted_once_when_it_is_follow
     assert click["is_unique"], "looking ahead uses nothing up"
 
 
-def test_a_headless_browser_is_sent_on_and_known_as_one(
+def test_headless_browser_is_redirected_and_marked_as_a_bot(
     tracker: Up, site: Site, link: str, tmp_path: Path
 ) -> None:
     with browsing(f"{link}&source=headless", tmp_path):

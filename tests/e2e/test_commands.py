@@ -49,7 +49,7 @@ def tracker(data_dir: Path, *words: str, **variables: str) -> subprocess.Complet
         (["--scope", "reports:read"], 403),
     ],
 )
-def test_a_token_is_printed_alone_and_works(running: Up, options: list[str], status: int) -> None:
+def test_token_is_printed_alone_and_works(running: Up, options: list[str], status: int) -> None:
     done = tracker(running.data_dir, "token", "create", *options)
     assert (done.returncode, done.stderr) == (0, "")
     bearer = f"Bearer {done.stdout.removesuffix(chr(10))}"
@@ -58,7 +58,7 @@ def test_a_token_is_printed_alone_and_works(running: Up, options: list[str], sta
     assert response.status == status
 
 
-def test_the_catalogue_is_filled_on_the_command_line(running: Up) -> None:
+def test_catalogue_is_filled_on_the_command_line(running: Up) -> None:
     def made(*words: str) -> Any:
         done = tracker(running.data_dir, *words, "--json")
         other = [line for line in done.stderr.splitlines() if not line.startswith("tracker: warning: ")]
@@ -112,7 +112,7 @@ def link(network: Up, *words: str) -> str:
     return done.stdout
 
 
-def test_a_link_is_printed_alone_with_the_host_that_is_its_own(network: Up) -> None:
+def test_link_is_printed_alone_with_the_host_that_is_its_own(network: Up) -> None:
     own = f"http://127.0.0.1:{network.port}/offer/901?affiliate_id=902"
     assert link(network, "901", "902") == f"{own}\n"
     assert link(network, "901", "902", "--url-id", "901") == f"{own}&url_id=901\n"
@@ -125,7 +125,7 @@ def test_a_link_is_printed_alone_with_the_host_that_is_its_own(network: Up) -> N
     assert link(network, "902", "902") == "https://c.test/offer/902?affiliate_id=902\n"
 
 
-def test_a_test_link_is_signed_until_it_expires(network: Up) -> None:
+def test_test_link_is_signed_until_it_expires(network: Up) -> None:
     made = json.loads(link(network, "901", "902", "--test", "--valid-hours", "2", "--json"))
     said = read_link("/offer/901", urlsplit(made["link"]).query.encode())
     until = datetime.fromisoformat(made["test_until"])
@@ -143,12 +143,12 @@ def test_a_test_link_is_signed_until_it_expires(network: Up) -> None:
         (["902", "901", "--url-id", "901"], "offer 902 has no URL 901"),
     ],
 )
-def test_a_link_that_would_lead_nowhere_is_not_made(network: Up, words: list[str], complaint: str) -> None:
+def test_link_that_would_lead_nowhere_is_not_made(network: Up, words: list[str], complaint: str) -> None:
     done = tracker(network.data_dir, "link", *words)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tracker: {complaint}\n")
 
 
-def test_migrate_says_what_it_did(running: Up) -> None:
+def test_migrate_prints_its_steps(running: Up) -> None:
     assert tracker(running.data_dir, "migrate").stdout == "nothing to do\n"
     assert json.loads(tracker(running.data_dir, "migrate", "--json").stdout) == {"applied": []}
 
@@ -193,7 +193,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         ),
     ],
 )
-def test_doctor_says_what_is_amiss(
+def test_doctor_names_faults(
     running: Up, variables: dict[str, str], topic: str, code: int, expected: str
 ) -> None:
     done = tracker(running.data_dir, "doctor", "--only", topic, **variables)
@@ -210,7 +210,7 @@ def test_doctor_says_what_is_amiss(
         (["edge", "--fd", "999"], 1, "tracker: --fd: 999 is no open socket"),
     ],
 )
-def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], code: int, line: str) -> None:
+def test_error_is_one_line(tmp_path: Path, words: list[str], code: int, line: str) -> None:
     done = tracker(tmp_path, *words)
     assert done.returncode == code
     assert done.stderr.startswith(line)
@@ -225,7 +225,7 @@ def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], code: int
         ("TRACKER_TIME_ZONE", "America"),
     ],
 )
-def test_a_variable_that_is_wrong_is_one_line(tmp_path: Path, variable: str, value: str) -> None:
+def test_variable_that_is_wrong_is_one_line(tmp_path: Path, variable: str, value: str) -> None:
     done = tracker(tmp_path, "doctor", **{variable: value})
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith(f"tracker: {variable}: ")
@@ -247,7 +247,7 @@ TOKEN = ["token", "create", "--scope", "clicks:read"]
         (["migrate"], "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
     ],
 )
-def test_what_postgres_refuses_is_one_line(running: Up, words: list[str], database: str, line: str) -> None:
+def test_refusal_of_postgres_is_one_line(running: Up, words: list[str], database: str, line: str) -> None:
     dsn = urlsplit(postgres_dsn(running.data_dir))._replace(path=f"/{database}").geturl()
     done = tracker(running.data_dir, *words, TRACKER_POSTGRES_DSN=dsn)
     assert (done.returncode, done.stdout) == (1, "")
@@ -255,7 +255,7 @@ def test_what_postgres_refuses_is_one_line(running: Up, words: list[str], databa
     assert done.stderr.count("\n") == 1
 
 
-def test_a_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
+def test_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
     done = tracker(tmp_path, "migrate", TRACKER_POSTGRES_DSN="postgresql://u:secret@127.0.0.1:1/x")
     assert done.returncode == 1
     assert "is TRACKER_POSTGRES_DSN right" in done.stderr
@@ -271,7 +271,7 @@ def test_a_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> 
         (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password; "),
     ],
 )
-def test_what_goes_wrong_in_a_task_is_one_line(
+def test_error_in_a_task_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, line: str
 ) -> None:
     async def fail(*_: object) -> None:
@@ -284,7 +284,7 @@ def test_what_goes_wrong_in_a_task_is_one_line(
     assert said.count("\n") == 1
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise ExceptionGroup("tasks", [ZeroDivisionError()])
 
@@ -293,7 +293,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
         cli.main(["worker"])
 
 
-def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
+def test_server_log_lines_have_our_format(running: Up) -> None:
     before = running.output
     assert "uvicorn" not in before
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
@@ -317,7 +317,7 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
         (["goals", "add", "--help"], "A postback may say its own payout"),
     ],
 )
-def test_the_command_line_explains_itself(
+def test_command_line_explains_itself(
     capsys: pytest.CaptureFixture[str], words: list[str], told: str
 ) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
@@ -340,7 +340,7 @@ def test_the_command_line_explains_itself(
         (["doctor", "--only", "weather"], "invalid choice: 'weather'"),
     ],
 )
-def test_wrong_words_are_named(tmp_path: Path, words: list[str], complaint: str) -> None:
+def test_wrong_arguments_are_named(tmp_path: Path, words: list[str], complaint: str) -> None:
     done = tracker(tmp_path, *words)
     assert done.returncode == 2
     assert complaint in done.stderr

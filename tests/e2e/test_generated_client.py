@@ -1,4 +1,4 @@
-"""A client that a generator makes of the API's document, put to work: the document is enough to build on."""
+"""A generated client of the API's document, used against a running tracker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def client(tracker: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
             yield client
 
 
-def test_a_generated_client_creates_reads_changes_and_adds_up(client: Any) -> None:
+def test_generated_client_creates_reads_changes_and_reports(client: Any) -> None:
     models = import_module(f"{_PACKAGE}.models")
     click = models.NewClick(offer_id=3, affiliate_id=513, aff_sub="generated", dedupe_key="once")
     created = _call(client, "clicks.create_clicks", HTTPStatus.CREATED, body=click).parsed
@@ -57,7 +57,7 @@ def test_a_generated_client_creates_reads_changes_and_adds_up(client: Any) -> No
     assert (row.offer_id, row.clicks + row.invalid) == (3, 1)
 
 
-def test_a_generated_client_changes_an_offer_only_as_it_knows_it(client: Any) -> None:
+def test_generated_client_changes_an_offer_only_at_its_version(client: Any) -> None:
     models = import_module(f"{_PACKAGE}.models")
     offer = models.Offer(name="Generated", advertiser_id=1)
     made = _call(client, "management.create_offer", HTTPStatus.CREATED, body=offer)

@@ -1,4 +1,4 @@
-"""The whole way, link to read API, through the processes that an operator runs."""
+"""From the link to the read API, through the processes that an operator runs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_real_addresses_are_read_back_with_country_and_city(
     assert (click["city"] or "").startswith(city or "")
 
 
-def test_without_a_database_clicks_flow_and_their_place_is_unknown(furnish: Furnish, tmp_path: Path) -> None:
+def test_clicks_flow_without_a_geo_database(furnish: Furnish, tmp_path: Path) -> None:
     variables = {"TRACKER_GEOIP_DB": "", "TRACKER_TRUSTED_PROXIES": "127.0.0.1/32"}
     with up(furnish(tmp_path / "var"), **variables) as bare:
         answer, _ = bare.get(bare.link, **{"X-Forwarded-For": "81.2.69.142"})

@@ -1,4 +1,4 @@
-"""What an outage writes: every process of a tracker under load, its engines gone and its spool's disk too."""
+"""The log of an outage: a tracker under load without its engines and its spool's disk."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Tracker:
         return self._data_dir.with_name(f"{role}.log")
 
     def lines(self, role: str) -> list[Line]:
-        """Every line: one that is of no record, as of a traceback, is an error."""
+        """All lines. A line that is not a log record, as in a traceback, is an error."""
         matches = [(line, _LINE.fullmatch(line)) for line in self._log(role).read_text().splitlines()]
         strange = [line for line, match in matches if match is None]
         assert strange == []
@@ -79,7 +79,7 @@ class Tracker:
 
 
 class Asking:
-    """Requests of many clients at once, and how many are refused."""
+    """Send requests of many clients. Returns the number refused."""
 
     def __init__(self, base_url: str, paths: Iterable[str], **headers: str) -> None:
         self.refused = 0
@@ -112,7 +112,7 @@ class Asking:
         return False
 
 
-async def test_an_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> None:
+async def test_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> None:
     async with House(tmp_path / "var") as house:
         await load_demo(house.postgres.url)
         token = await create_token(house.postgres.url, ["clicks:read"])
@@ -125,7 +125,7 @@ async def test_an_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> N
                 ) as readers,
             ):
                 shutil.rmtree(tmp_path / "var" / "spool", ignore_errors=True)
-                (tmp_path / "var" / "spool").touch()  # a disk that takes nothing any more
+                (tmp_path / "var" / "spool").touch()  # a full disk
                 visitors.begin(VISITORS)
                 readers.begin(READERS)
                 await asyncio.gather(house.valkey.stop(), house.postgres.stop())

@@ -1,4 +1,4 @@
-"""A conversion's whole way: link, advertiser's page, postback, table; and what the operator is told of it."""
+"""A conversion from link to postback to table, and what the operator sees of it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def in_database(tracker: Up, sql: str) -> list[Any]:
     return asyncio.run(run())
 
 
-def test_a_click_becomes_a_conversion(tmp_path: Path) -> None:
+def test_click_becomes_a_conversion(tmp_path: Path) -> None:
     with up(tmp_path / "var") as tracker:
         for statement in _GOAL.split(";"):
             in_database(tracker, statement)
         response, _ = tracker.get("/offer/3?affiliate_id=513&aff_sub=e2e", **{"User-Agent": _BROWSER})
         hash_ = response.headers["location"].partition("click_id=")[2][:32]
         called = f"/postback?click_id={hash_}&order_id=o-1&token=trs_e2e"
-        wait_until(lambda: tracker.get(called)[0].status == 200)  # the edge is told of the secret
+        wait_until(lambda: tracker.get(called)[0].status == 200)  # until the edge knows the secret
         tracker.get(f"/postback?click_id={hash_}&token=trs_e2e&status=rejected")
         tracker.get(f"/postback?click_id={'0' * 32}&token=trs_e2e")
         wait_until(lambda: len(in_database(tracker, "SELECT FROM postback WHERE result <> 'parked'")) >= 3)

@@ -69,7 +69,7 @@ def test_click_has_the_visitors_address_scheme_and_host(proxy: Proxy, tracker: U
 def test_api_answers_on_its_host_over_tls_alone(proxy: Proxy, tracker: Up) -> None:
     bearer = {"Authorization": f"Bearer {tracker.token}"}
     assert proxy.get(API_HOST, CLICKS, tls=True, **bearer)[0].status == 200
-    assert proxy.get(API_HOST, CLICKS, **bearer)[0].status in (404, 308)  # Caddy sends to https by itself
+    assert proxy.get(API_HOST, CLICKS, **bearer)[0].status in (404, 308)  # Caddy redirects to https
     assert proxy.get(HOST, CLICKS, tls=True, **bearer)[0].status == 404
 
 
@@ -99,7 +99,7 @@ def test_requests_go_over_connections_that_are_kept(proxy: Proxy, tracker: Up) -
 
 
 def _connections(port: int) -> set[str]:
-    """The other ends of connections to a port of this machine, also of connections just closed."""
+    """The remote ends of connections to a local port, including connections just closed."""
     ends = [line.split()[1:3] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {there for pair in ends for here, there in (pair, pair[::-1]) if here.endswith(f":{port:04X}")}
 
@@ -135,7 +135,7 @@ def test_body_never_becomes_a_request(proxy: Proxy, tracker: Up, name: str) -> N
 
 
 def _bodies(target: str) -> list[tuple[str, bytes]]:
-    """Bodies that hold a second request, whole or to be ended by the next visitor's.
+    """Bodies with a second request, complete or completed by the next visitor's.
 
     The tracker once tripled bytes above 7F of a body. The second request of a small one then lay just beyond
     it. A large one serves for any number of tripled bytes: blank lines before a request are skipped.
@@ -163,7 +163,7 @@ def _large(hidden: bytes, size: int) -> bytes:
 
 
 def _send(proxy: Proxy, host: str, words: str, body: bytes) -> list[bytes]:
-    """The statuses of all that comes back on a connection; the body goes once the head is answered."""
+    """The statuses of all answers on a connection. The body is sent after the head is answered."""
     about = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     received = b""
     with proxy.connect(host, tls=host == API_HOST) as connection, suppress(OSError):
@@ -180,7 +180,7 @@ _visitors = count()
 
 
 def _visit(proxy: Proxy, host: str) -> str:
-    """What the next visitor gets: "its own", or what it is."""
+    """The answer to the next visitor: "its own" or another one."""
     name = f"visitor-{next(_visitors)}"
     path = f"{LINK}{name}" if host == HOST else "/health/live"
     try:

@@ -1,4 +1,4 @@
-"""The API of a running tracker, asked all that its document says it takes, and what it does not."""
+"""The API of a running tracker, asked with valid and invalid requests by its document."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ from tracker.settings import Settings
 from tracker.store.tokens import SCOPES, create_token
 
 _OWN_ID = 900_000_000
-"""Of the token that asks: none that is guessed, for it would be revoked."""
+"""The id of the token in use. It is too large to be guessed and revoked."""
 
 _SEED, _EXAMPLES = 20, 12
-# All checks, as they are from the beginning. Wrong tokens alone are left out: after 20 of them in a minute an
-# address gets 429 where a check wants 401.
+# All checks except those of wrong tokens: after 20 of them in a minute an address gets 429, not 401.
 _CONFIG = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}})
 
 _CHANGED = "If-Match is checked first (RFC 9110, section 13.2.1), and no schema knows the current version"
-EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # the finding, the status, what the answer says, why
+EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, text of the answer, reason
     (RejectedPositiveData, 412, r"is \d+ now", _CHANGED),
     (AcceptedNegativeData, 412, r"is \d+ now", _CHANGED),
     (AcceptedNegativeData, 409, r"is \d+ now|is needed by|is taken|another one", "it is wrong in two ways"),
@@ -80,7 +79,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # the finding, the sta
 _DOCUMENT = document(create_api(Settings(redis_url="redis://nowhere", postgres_dsn="postgresql://nowhere/x")))
 schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 _SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT, config=_CONFIG)
-# By hand: the tests that its own decorator makes all have one id, so pytest-xdist would run one of them.
+# Not by its decorator: those tests have one id, and pytest-xdist would run one of them.
 _OPERATIONS = {found.ok().label: found.ok() for found in _SCHEMA.get_all_operations()}
 _addresses = itertools.count(1)
 
@@ -103,7 +102,7 @@ def token(tracker: Up) -> str:
 
 
 @pytest.mark.parametrize("name", _OPERATIONS)
-def test_it_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
+def test_api_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
     @seed(_SEED)
     @settings(max_examples=_EXAMPLES, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=_cases(name))
@@ -115,7 +114,7 @@ def test_it_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
         }
         base_url = f"http://127.0.0.1:{tracker.api_port}"
         response = case.call(base_url=base_url, headers=headers)
-        again = {"base_url": base_url, "headers": headers}  # some checks ask once more
+        again = {"base_url": base_url, "headers": headers}  # some checks repeat the request
         try:
             case.validate_response(response, headers=headers, transport_kwargs=again)
         except FailureGroup as found:
@@ -128,7 +127,7 @@ def test_it_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
 
 
 def _cases(name: str) -> SearchStrategy[schemathesis.Case]:
-    """What the document allows, and what it does not; a file of lines may be any text."""
+    """Valid and invalid values by the document. A file of lines may be any text."""
     operation = _OPERATIONS[name]
     is_file = any(body.media_type == "text/csv" for body in operation.body)
     modes = [GenerationMode.POSITIVE] if is_file else list(GenerationMode)

@@ -48,13 +48,13 @@ def running(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
     [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT, signal.SIGTERM)],
     ids=["sigterm", "impatient-ctrl-c"],
 )
-def test_a_click_is_read_back_and_still_there_after_a_restart(
+def test_click_is_read_back_and_still_there_after_a_restart(
     tmp_path: Path, signals: tuple[signal.Signals, ...]
 ) -> None:
     with up(tmp_path / "var") as first:
         response, _ = first.get(first.link)
         assert response.status == 302
-        assert first.end(*signals) == 0  # at once: what is under way is finished
+        assert first.end(*signals) == 0  # requests under way are finished
         assert not is_anything_left(first.data_dir)
     with up(tmp_path / "var") as second:
         click = wait_until(second.clicks)[0]
@@ -71,7 +71,7 @@ def test_a_click_is_read_back_and_still_there_after_a_restart(
     assert stat.S_IMODE((tmp_path / "var" / "demo-token").stat().st_mode) == 0o600
 
 
-def test_first_clicks_at_once_over_edge_processes_are_one_unique_also_after_a_restart(
+def test_simultaneous_first_clicks_over_edge_processes_are_one_unique(
     furnish: Furnish, tmp_path: Path
 ) -> None:
     options, variables = ("--edges", "3"), {"TRACKER_APPEND_TIMEOUT_MS": "30000", "TRACKER_PARTITIONS": "2"}
@@ -91,7 +91,7 @@ def test_first_clicks_at_once_over_edge_processes_are_one_unique_also_after_a_re
     assert {click["group_hash"] for click in clicks} == {first["hash"]}
 
 
-def test_each_part_says_what_it_is(running: Up) -> None:
+def test_command_lines_name_their_part(running: Up) -> None:
     roles = sorted(line.partition(" -m ")[2].strip() for line in map(command_line, running.children()))
     fds = [word for line in roles for word in line.split()[-1:]]
     assert [role.partition(" --fd")[0] for role in roles if role] == [
@@ -106,7 +106,7 @@ def test_each_part_says_what_it_is(running: Up) -> None:
 
 
 @pytest.mark.parametrize("name", ["valkey-server", "postgres", "edge --slot 0", "tracker api", "worker"])
-def test_a_part_that_is_killed_comes_back(running: Up, name: str) -> None:
+def test_part_that_is_killed_comes_back(running: Up, name: str) -> None:
     before = {click["hash"] for click in running.clicks()}
     killed = running.child(name)
     os.kill(killed, signal.SIGKILL)
@@ -116,14 +116,14 @@ def test_a_part_that_is_killed_comes_back(running: Up, name: str) -> None:
     assert before <= {click["hash"] for click in running.clicks()}
 
 
-def test_while_the_only_edge_is_away_visitors_wait(furnish: Furnish, tmp_path: Path) -> None:
+def test_visitors_wait_while_the_only_edge_is_away(furnish: Furnish, tmp_path: Path) -> None:
     with up(furnish(tmp_path / "var")) as tracker:
         os.kill(tracker.child("tracker edge"), signal.SIGKILL)
         response, _ = tracker.get(tracker.link)
         assert response.status == 302
 
 
-def test_after_the_supervisor_is_killed_the_next_start_works(furnish: Furnish, tmp_path: Path) -> None:
+def test_start_works_after_a_killed_supervisor(furnish: Furnish, tmp_path: Path) -> None:
     with up(furnish(tmp_path / "var")) as first:
         response, _ = first.get(first.link)
         first.end(signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_after_the_supervisor_is_killed_the_next_start_works(furnish: Furnish, t
         assert not is_anything_left(second.data_dir)
 
 
-def test_a_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
+def test_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
     with up(tmp_path / "var") as first:
         token = first.token
         in_database(first, "UPDATE token SET revoked_at = now()")
@@ -147,7 +147,7 @@ def test_a_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
         assert in_database(second, "SELECT count(*) FROM token") == [(1,)]
 
 
-def test_no_demo_is_loaded_beside_ones_own(tmp_path: Path) -> None:
+def test_demo_is_not_loaded_beside_own_rows(tmp_path: Path) -> None:
     with up(tmp_path / "var", "--no-demo") as first:
         in_database(first, "INSERT INTO advertiser (name) VALUES ('mine')")
     with up(tmp_path / "var", "--demo") as second:
@@ -157,7 +157,7 @@ def test_no_demo_is_loaded_beside_ones_own(tmp_path: Path) -> None:
         assert in_database(second, "SELECT name FROM advertiser") == [("mine",)]
 
 
-def test_a_database_by_dsn_gets_the_demo_only_if_it_is_asked_for(database: Settings, tmp_path: Path) -> None:
+def test_database_by_dsn_gets_the_demo_only_on_request(database: Settings, tmp_path: Path) -> None:
     variables = {"TRACKER_POSTGRES_DSN": database.postgres_dsn or ""}
     with up(tmp_path / "var", **variables) as tracker:
         assert "trk_" not in tracker.output
@@ -167,7 +167,7 @@ def test_a_database_by_dsn_gets_the_demo_only_if_it_is_asked_for(database: Setti
         assert tracker.get(CLICKS, tracker.api_port, Authorization=f"Bearer {tracker.token}")[0].status == 200
 
 
-def test_without_demo_it_is_empty(tmp_path: Path) -> None:
+def test_tracker_without_demo_is_empty(tmp_path: Path) -> None:
     with up(tmp_path / "var", "--no-demo") as tracker:
         response, _ = tracker.get("/offer/3?affiliate_id=513")
         assert response.status == 404
@@ -215,7 +215,7 @@ def test_metrics_port_keeps_the_bounds_of_the_others(running: Up) -> None:
 
 
 @pytest.mark.parametrize("variable", ["TRACKER_PORT", "TRACKER_API_PORT", "TRACKER_METRICS_PORT"])
-def test_a_port_in_use_is_one_line(tmp_path: Path, variable: str) -> None:
+def test_port_in_use_is_one_line(tmp_path: Path, variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         tracker = Up(tmp_path / "var", **{variable: str(port)})
@@ -226,7 +226,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path, variable: str) -> None:
     assert not is_anything_left(tracker.data_dir)
 
 
-def test_a_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> None:
+def test_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> None:
     second = Up(running.data_dir, log=tmp_path / "log")
     assert second.process.wait(60) == 1
     assert second.output == (
@@ -252,7 +252,9 @@ def test_a_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> Non
     ],
     ids=["unknown", "unreadable", "host", "metrics-host", "data-dir", "postgres"],
 )
-def test_what_cannot_be_is_one_line(tmp_path: Path, variables: dict[str, str], code: int, line: str) -> None:
+def test_impossible_settings_are_refused_in_one_line(
+    tmp_path: Path, variables: dict[str, str], code: int, line: str
+) -> None:
     tracker = Up(tmp_path / "var", log=tmp_path / "log", **variables)
     assert tracker.process.wait(60) == code
     assert tracker.output.startswith(line)
@@ -277,7 +279,7 @@ def _metrics(tracker: Up) -> str:
 
 
 def _shown(tracker: Up) -> list[str]:
-    """The processes that the metrics show; none while the listener is away."""
+    """The processes in the metrics. Empty while the listener is away."""
     try:
         return re.findall(r'tracker_process_up{process="(.+?)"} 1\n', _metrics(tracker))
     except ConnectionError:
@@ -290,7 +292,7 @@ def _counted(tracker: Up) -> int:
 
 
 def _accepted(tracker: Up) -> str | None:
-    """Follow the link; where it leads, or None while the tracker cannot vouch for the click."""
+    """Follow the link. Returns its target, or None if the click was not recorded."""
     try:
         response, _ = tracker.get(tracker.link)
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""Clicks for tests: complete, and changed only where a test cares."""
+"""Complete clicks for tests. A test names the fields it cares about."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def a_row(click: Click | None = None, **changes: Any) -> ClickRow:
 
 
 async def store(connection: Connection, rows: Iterable[ClickRow]) -> None:
-    """Store rows as a writer does that has read each as an entry of its own; every connection is a writer."""
+    """Store rows as a writer would, an entry a row. Each connection is a writer."""
     writer = Writer(0, connection.get_server_pid())
     await clicks.store(connection, writer, [Arrival(next(_entries), row) for row in rows])
     await clicks.open_gate(connection)

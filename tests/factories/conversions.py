@@ -1,4 +1,4 @@
-"""Conversions for tests: complete, and changed only where a test cares."""
+"""Complete conversions for tests. A test names the fields it cares about."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def a_conversion(click: ClickRow, **changes: Any) -> dict[str, Any]:
 
 
 async def store_conversions(settings: Settings, rows: Iterable[dict[str, Any]]) -> list[int]:
-    """Store rows in their order; returns their ids."""
+    """Store rows in their order. Returns their ids."""
     assert settings.postgres_dsn is not None
     connection = await connect(settings.postgres_dsn)
     try:

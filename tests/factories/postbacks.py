@@ -1,4 +1,4 @@
-"""Postbacks for tests: of one click, and changed only where a test cares."""
+"""Postbacks of one click for tests. A test names the fields it cares about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ AN_HOUR = 3_600_000
 
 
 def hash_after(millis: int, n: int = 0) -> str:
-    """A hash minted so long after the click of tests."""
+    """A hash made `after` milliseconds after the click of tests."""
     return first_hash_at(millis_of(HASH) + millis)[:12] + f"7{n:03x}8" + "0" * 15
 
 
@@ -22,6 +22,6 @@ def a_postback(
     n: int = 0,
     **parameters: str,
 ) -> Postback:
-    """What advertiser 1 says an hour after its click; n tells those of one time apart."""
+    """A postback of advertiser 1 an hour after its click. `n` distinguishes postbacks of one time."""
     hash_ = hash_after(after, n)
     return read_postback(hash_, source, ip, advertiser_id, {"click_id": HASH} | parameters)

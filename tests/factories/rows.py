@@ -1,4 +1,4 @@
-"""Rows of the catalogue as store.catalogue.read reads them: complete, and changed only where a test cares."""
+"""Complete rows of the catalogue, as store.catalogue.read reads them."""
 
 from __future__ import annotations
 

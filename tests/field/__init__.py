@@ -1,1 +1,1 @@
-"""Inputs from the field, one table a kind, through the live edge, API, command line and files."""
+"""Inputs from the field, a table a kind, through edge, API, command line and files."""

@@ -1,4 +1,4 @@
-"""An advertiser's server for tests of the field: calls a live edge, and asks what the tables made of it."""
+"""An advertiser's server: calls a live edge and reads the tables afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UPDATE goal SET pixel = true WHERE id IN (30, 31);
 
 
 class Outcome(NamedTuple):
-    """What became of a call."""
+    """The result of a call."""
 
     status: int  # of HTTP
     result: str
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class Advertiser:
-    """Calls an edge, and lets the conversion writer work before it asks."""
+    """Calls an edge, then runs the conversion writer."""
 
     def __init__(self, settings: Settings, edge: AsyncClient, connection: asyncpg.Connection) -> None:
         self.settings = settings
@@ -77,7 +77,7 @@ async def advertiser_of(settings: Settings) -> AsyncIterator[Advertiser]:
         connection = await asyncpg.connect(settings.postgres_dsn)
         await connection.execute(_CATALOGUE)
         while (await edge.get(f"/postback?token={SECRET}")).status_code == 403:
-            pass  # the edge is told of it within a second
+            pass  # the edge knows it within a second
         try:
             yield Advertiser(settings, edge, connection)
         finally:

@@ -1,4 +1,4 @@
-"""The doors of the product: each sends a value of some kind, and says what was stored, found or answered."""
+"""The doors of the product: each sends a value and returns the stored or answered one."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ SPELLINGS: Mapping[str, list[tuple[str, str]]] = {
     TIME: [(AT, AT)],
     DEVICE: [(UUID.upper(), UUID), (UUID.replace("-", ""), UUID)],
 }
-"""What is sent, and what comes out. X1 stands for the id that a door is about."""
+"""Values sent and the values stored. X1 stands for the id of a door."""
 OWN_STATUS = [("Approved", "approved"), ("REJECTED", "rejected")]
-"""Where a status is one of the product's four words."""
+"""Doors that take the four status words of the product."""
 A_WORD = [("LEAD", "lead")]
-"""Where a word is saved that an advertiser has for a status."""
+"""Doors that save an advertiser's word for a status."""
 
 Send = Callable[["World", str], Awaitable[str]]
 
 
 class Pair(NamedTuple):
-    """How a door takes a kind of value."""
+    """The way a door takes a kind of value."""
 
     send: Send
-    spellings: list[tuple[str, str]] | None = None  # None: those of its kind
+    spellings: list[tuple[str, str]] | None = None  # None: the pairs of its kind
 
 
 class World:
@@ -86,13 +86,13 @@ class World:
 
 
 def plain(value: object) -> str:
-    """A stored value as a text: amounts without zeros at their end."""
+    """A stored value as text. Amounts have no trailing zeros."""
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"
     return value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else str(value)
 
 
-# What tells of conversions: postbacks in all their forms, pixels, the API, and imports
+# Conversions: postbacks in all forms, pixels, the API and imports
 
 
 Teller = Callable[[World, dict[str, str]], Awaitable[None]]
@@ -219,7 +219,7 @@ async def _link_id(world: World, text: str) -> str:
 
 
 async def _visitor_of(world: World, said: Callable[[str], Awaitable[str]], text: str) -> str:
-    """The id itself, if its visitor is that of the id in its plain form."""
+    """The id, if it identifies the same visitor as its plain form."""
     return UUID if await said(text) == await said(UUID) else text
 
 
@@ -269,7 +269,7 @@ def _imported_click(column: str, field: str) -> Send:
     return send
 
 
-# The catalogue: by the API, on the command line, and out of files
+# The catalogue: API, command line and files
 
 
 _GOAL, _TERMS = f"{USERS}/offers/3/goals/31", f"{USERS}/goals/31/terms"
@@ -281,7 +281,7 @@ def _managed(method: str, path: str, field: str, **more: Any) -> Send:
         answer = await world.api.request(method, path, json={**more, field: text})
         assert answer.status_code in (200, 201), answer.text
         row = answer.json()
-        if method == "POST":  # another spelling of it would be taken
+        if method == "POST":  # another spelling would be accepted
             await world.api.delete(f"{path}/{row['id']}")
         return plain(Decimal(row[field])) if field == "payout" else str(row[field])
 
@@ -326,7 +326,7 @@ def _filed(where: Callable[[str], dict[str, Any]], column: str, table: str) -> S
 
 
 def _listed(path: str, parameter: str, column: str, row: Mapping[str, str] | None = None) -> Send:
-    """The column of a listed row. X1 is the order id Q1; the click list has a click of each country."""
+    """The column of a listed row. X1 is the order id Q1. The list has a click of each country."""
 
     async def send(world: World, text: str) -> str:
         asked = dict(row or {}) | {parameter: text.replace("X1", "Q1")}
@@ -340,7 +340,7 @@ def _listed(path: str, parameter: str, column: str, row: Mapping[str, str] | Non
 
 
 async def fill_lists(world: World) -> None:
-    """What filters look for."""
+    """The value that filters look for."""
     clicks = [
         a_row(a_click(hash=hash_at(MILLIS, n)), country_code=code)
         for n, code in enumerate(("GB", "DE", "NL"))

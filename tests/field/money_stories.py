@@ -1,4 +1,4 @@
-"""Stories of postbacks, told to a real database: each in a transaction that is rolled back."""
+"""Sequences of postbacks on a real database, each in a transaction that is rolled back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 COMING = HASH[:-1] + "c"
 COMING_TOO = HASH[:-1] + "d"
-"""Clicks that are not stored when a story begins."""
+"""Clicks that are not stored at the beginning."""
 
 
 _COPY_CLICK = """
@@ -46,24 +46,24 @@ INSERT INTO click SELECT (jsonb_populate_record(click, $2::jsonb)).* FROM click 
 
 
 class Book:
-    """What is told, and what it comes to."""
+    """Applies postbacks and reads the results."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._number = 0
 
     def postback(self, **said: Any) -> Postback:
-        """The next one. Its hash says that it is the latest, unless `n` says otherwise."""
+        """The next postback. Its hash is the latest, unless `n` is set."""
         self._number += 1
         return a_postback(**{"n": self._number, **said})
 
     async def tell(self, *said: dict[str, Any]) -> list[tuple[str, str]]:
-        """Results and reasons of postbacks that come off the stream together."""
+        """Apply postbacks as one batch. Returns their results and reasons."""
         done = await taken(self.connection, *[self.postback(**one) for one in said])
         return [(str(one.result), one.reason) for one in done]
 
     async def click(self, hash_: str, **changes: Any) -> None:
-        """Have a click of offer 3 and affiliate 513 be stored."""
+        """Store a click of offer 3 and affiliate 513."""
         new = orjson.dumps({"hash": hash_, "id": int(hash_[-2:], 16) + 1000, **changes}).decode()
         await self.connection.execute(_COPY_CLICK, HASH, new)
 

@@ -1,4 +1,4 @@
-"""Unfilled macros and words for nothing where a value identifies or decides: absent, and never paid twice."""
+"""Unfilled macros and words such as `null` count as absent. They are never paid twice."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ async def test_absent_order_id_makes_one_conversion_a_click(database: Settings) 
             clicks = [await advertiser.click() for _ in range(2)]
             for click in clicks:
                 assert (await advertiser.calls(f"click_id={click}&order_id={sent}")).result == "stored", why
-            for result in ("stored", "unchanged"):  # of a goal that takes several of a click
+            for result in ("stored", "unchanged"):  # with a goal that takes several conversions a click
                 told = await advertiser.calls(f"click_id={click}&goal_id=31&order_id={sent}")
                 assert told.result == result, why
             assert await advertiser.conversions("goal_id, order_id", click) == [(30, None), (31, None)], why
 
 
-async def test_order_id_that_is_one_is_of_one_click(database: Settings) -> None:
+async def test_order_id_belongs_to_one_click(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for order_id, why in GIVEN:
             sent = quote(order_id, safe="")
@@ -75,7 +75,7 @@ async def test_order_id_that_is_one_is_of_one_click(database: Settings) -> None:
             assert await advertiser.conversions("order_id", first) == [(order_id,)]
 
 
-# What is said in turn of one click and a goal that takes several, and what becomes of it.
+# Postbacks of one click for a goal that takes several conversions, and their results.
 MIXED: list[tuple[list[str], list[str], str]] = [
     (["order_id={o}", "order_id=null"], ["stored", "unchanged"], "one absent one, however it is written"),
     (["order_id={o}", "tid={t}"], ["stored", "unchanged"], "so by another name"),
@@ -97,7 +97,7 @@ MIXED: list[tuple[list[str], list[str], str]] = [
 ]
 
 
-async def test_absent_and_given_order_ids_of_one_click(database: Settings) -> None:
+async def test_absent_and_present_order_ids_of_one_click(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for said, results, why in MIXED:
             click = await advertiser.click()
@@ -171,7 +171,7 @@ async def test_null_over_the_api_is_left_out(database: Settings) -> None:
         assert [(await api.post(CONVERSIONS, json=body)).json()["result"] for _ in range(2)] == ["stored"] * 2
 
 
-# What else identifies or decides: what is said, and what is stored of it.
+# Other identifying values: sent and stored.
 OTHERS: list[tuple[str, str, Any, str]] = [
     ("hash={{hash}}&click_id=CLICK", "status", "approved", "the first click id that is given counts"),
     ("click_id=null&transaction_id=CLICK", "status", "approved", "else transaction_id"),
@@ -190,7 +190,7 @@ OTHERS: list[tuple[str, str, Any, str]] = [
 ]
 
 
-async def test_absent_value_is_not_said(database: Settings) -> None:
+async def test_absent_value_counts_as_not_sent(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for query, column, value, why in OTHERS:
             click = await advertiser.click()
@@ -199,13 +199,13 @@ async def test_absent_value_is_not_said(database: Settings) -> None:
             assert await advertiser.conversions(column, click) == [(value,)], why
 
 
-async def test_call_without_any_click_is_refused(database: Settings) -> None:
+async def test_call_without_a_click_is_refused(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for query in ("click_id={click_id}", "hash=null&click_id=&transaction_id=undefined", "order_id=5"):
             assert (await advertiser.edge.get(f"/postback?{query}")).status_code == 422, query
 
 
-async def test_macro_in_an_opaque_value_is_told_by_doctor(database: Settings) -> None:
+async def test_macro_in_an_opaque_value_is_named_by_the_doctor(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for n in range(3):
             sub = "{aff_sub}" if n else " [SUB] "

@@ -1,4 +1,4 @@
-"""405 says exactly which methods the asked path has (RFC 9110, section 10.2.1): API, edge, metrics."""
+"""405 names exactly the methods of the path (RFC 9110, section 10.2.1): API, edge, metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
 _ROOT = "/backend/open-api/v1"
 
-API: dict[str, set[str]] = {  # what a path is, and not one that it looks like
+API: dict[str, set[str]] = {  # fixed segments of similar paths
     f"{_ROOT}/users/conversions/status-uploads": {"POST"},
     f"{_ROOT}/users/conversions/export": {"GET", "HEAD"},
     f"{_ROOT}/users/conversions/7": {"GET", "HEAD", "PATCH"},
@@ -68,7 +68,7 @@ def _of_document(settings: Settings) -> dict[str, set[str]]:
     return found
 
 
-async def test_every_path_of_the_api_names_its_own_methods(database: Settings) -> None:
+async def test_paths_of_the_api_name_their_methods(database: Settings) -> None:
     paths = _of_document(database)
     assert len(paths) > 40
     assert {path: paths[path] for path in API if path in paths} == {
@@ -79,13 +79,13 @@ async def test_every_path_of_the_api_names_its_own_methods(database: Settings) -
             await _check(client, path, methods)
 
 
-async def test_every_path_of_the_edge_names_its_own_methods(database: Settings) -> None:
+async def test_paths_of_the_edge_name_their_methods(database: Settings) -> None:
     async with edge_of(database) as client:
         for path, methods in EDGE.items():
             await _check(client, path, methods)
 
 
-async def test_every_path_of_the_metrics_names_its_own_methods(database: Settings) -> None:
+async def test_paths_of_the_metrics_name_their_methods(database: Settings) -> None:
     app = create_metrics(database)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://metrics.test") as client:
         for path, methods in METRICS.items():

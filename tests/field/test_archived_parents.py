@@ -1,4 +1,4 @@
-"""What belongs to something archived is not changed: PATCH is 404 as POST is. It is read and taken away."""
+"""Rows below an archived row: PATCH is 404 as POST is. They can be read and deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 USERS = "/backend/open-api/v1/users"
 SCOPES = ("offers:read", "offers:write", "money:read", "money:write", "admin")
 
-CHILDREN: list[tuple[str, str, dict[str, Any]]] = [  # what is archived, what belongs to it, a change
+CHILDREN: list[tuple[str, str, dict[str, Any]]] = [  # archived row, row below it, change
     ("offer", "offers/3/urls", {"weight": 7}),
     ("offer", "offers/3/affiliates", {"status": "rejected"}),
     ("offer", "offers/3/free-values", {"value": "autumn"}),
@@ -43,7 +43,7 @@ async def _made(client: AsyncClient, path: str, example: str) -> str:
 
 
 @pytest.mark.parametrize(("archived", "path", "change"), CHILDREN)
-async def test_a_child_of_what_is_archived_is_not_changed(
+async def test_child_of_an_archived_row_is_not_changed(
     database: Settings, archived: str, path: str, change: dict[str, Any]
 ) -> None:
     assert database.postgres_dsn
@@ -70,7 +70,7 @@ async def test_a_child_of_what_is_archived_is_not_changed(
         assert (await client.delete(child)).status_code == 204
 
 
-async def test_what_is_archived_is_restored_and_then_its_children_change(database: Settings) -> None:
+async def test_children_change_once_their_parent_is_restored(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=SCOPES) as client:
@@ -81,7 +81,7 @@ async def test_what_is_archived_is_restored_and_then_its_children_change(databas
         assert (await client.patch(child, json={"amount": 6})).json()["amount"] == 6
 
 
-async def test_the_command_line_and_a_catalogue_file_say_the_same(importer: Importer) -> None:
+async def test_command_line_and_catalogue_file_answer_alike(importer: Importer) -> None:
     await importer.catalogue()
     await importer.fetch("UPDATE offer SET is_archived = true WHERE id = 3")
     content = {"offer_urls": [{"id": 132, "offer_id": 3, "url": "https://ad.test/?c={hash}", "weight": 9}]}

@@ -1,4 +1,4 @@
-"""A cap closes when it is full, whoever fills it, and counts from when it is there (M20)."""
+"""A cap closes when it is full and counts from its creation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ APPROVED, REJECTED = ConversionStatus.APPROVED, ConversionStatus.REJECTED
 
 
 async def closed(connection: Connection) -> tuple[bool, bool]:
-    """Whether the offer is closed, and whether it is for affiliate 513."""
+    """Whether the offer is closed, for all and for affiliate 513."""
     offer = "SELECT closed_until IS NOT NULL FROM offer WHERE id = 3"
     own = "SELECT count(*) > 0 FROM offer_affiliate WHERE affiliate_id = 513 AND closed_until IS NOT NULL"
     return await connection.fetchval(offer), await connection.fetchval(own)
@@ -98,7 +98,7 @@ async def test_rejection_closes_nothing(connection: Connection) -> None:
 async def test_cap_on_conversions_counts_from_when_it_is_there(
     connection: Connection, counts: str, currency: str, worth: int
 ) -> None:
-    """Also one that was deleted and made again; a new amount keeps the count."""
+    """A recreated cap starts at zero. A new amount keeps the count."""
     cap = f"{CAP}(3, NULL, {counts}, {2 * worth}, 'close', {currency})"
     await connection.execute(SEVERAL)
     book = Book(connection)
@@ -114,7 +114,7 @@ async def test_cap_on_conversions_counts_from_when_it_is_there(
     assert await closed(connection) == (True, False)
 
 
-async def test_cap_on_clicks_that_is_made_again_counts_anew(database: Settings) -> None:
+async def test_recreated_cap_on_clicks_starts_at_zero(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     connection = await connect(database.postgres_dsn)
@@ -148,7 +148,7 @@ async def test_cap_on_clicks_that_is_made_again_counts_anew(database: Settings) 
     await connection.close()
 
 
-async def test_offer_is_closed_by_what_the_api_decides(clicks: Settings) -> None:
+async def test_offer_is_closed_by_decisions_of_the_api(clicks: Settings) -> None:
     """By PATCH, with and without sale_amount, and by an upload."""
     await run_sql(clicks, f"{CAP}(3, NULL, 'conversions', 'total', 1, 'close', NULL)")
     state = "SELECT closed_until IS NOT NULL FROM offer WHERE id = 3"

@@ -1,4 +1,4 @@
-"""A report over a closed period says what changed since it was closed (M13)."""
+"""A report over a closed period shows the changes since its close."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def tell(settings: Settings, *said: dict[str, Any]) -> None:
 
 
 async def changes(client: AsyncClient, query: dict[str, str]) -> Any:
-    """What the report says of it: in JSON, and in the header of CSV."""
+    """The changes in the report, from JSON and from the header of CSV."""
     answer = await client.get(REPORTS, params=query)
     assert answer.status_code == 200, answer.text
     told = answer.json().get("changed_since_close")
@@ -67,7 +67,7 @@ def line(number: int, payout: dict[str, str], revenue: dict[str, str]) -> dict[s
     }
 
 
-async def test_report_over_a_closed_period_says_what_changed(clicks: Settings) -> None:
+async def test_report_over_a_closed_period_shows_changes(clicks: Settings) -> None:
     await run_sql(clicks, "UPDATE goal SET multiple = true")
     told = [
         {"order_id": "rejected", "n": 1},
@@ -95,7 +95,7 @@ async def test_report_over_a_closed_period_says_what_changed(clicks: Settings) -
         assert (row["conversions_approved"], row["conversions_rejected"]) == (2, 2), "as they are now"
 
 
-async def test_what_is_made_or_refunded_after_the_close_is_a_change(clicks: Settings) -> None:
+async def test_conversion_or_refund_after_the_close_is_a_change(clicks: Settings) -> None:
     await run_sql(clicks, "UPDATE goal_price SET (payout_type, payout) = ('percent', 10)")
     sold = {"order_id": "o", "sale_amount": "100", "currency": "USD"}
     await tell(clicks, sold)
@@ -107,8 +107,8 @@ async def test_what_is_made_or_refunded_after_the_close_is_a_change(clicks: Sett
         assert (await changes(client, JUNE))["conversions"] == 2
 
 
-async def test_each_conversion_is_held_against_its_own_close(clicks: Settings) -> None:
-    """What was decided before a later period was closed, and after the conversion's own, is a change."""
+async def test_conversions_are_compared_with_their_own_close(clicks: Settings) -> None:
+    """A decision after the close of its own period is a change, even before a later close."""
     await tell(clicks, {}, {"click_id": OTHER_HASH, "after": 40 * 24 * AN_HOUR, "n": 1})
     async with api_of(clicks, scopes=SCOPES) as client:
         await close(client, "2024-07-01")

@@ -83,7 +83,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
 
 
 @pytest.mark.parametrize(("written", "code", "reason"), SAME)
-def test_country_is_read_as_it_is_meant(written: str, code: str, reason: str) -> None:
+def test_country_is_read_from_codes_and_names(written: str, code: str, reason: str) -> None:
     assert normalise.country(written) == code, reason
 
 
@@ -120,7 +120,7 @@ async def test_targeting_and_terms_are_saved_with_the_code(client: AsyncClient) 
         assert not is_first or made.json()["country_code"] == code, reason
 
 
-async def test_what_is_not_a_country_is_saved_nowhere(client: AsyncClient) -> None:
+async def test_unknown_country_is_saved_nowhere(client: AsyncClient) -> None:
     for written, named, reason in REFUSED:
         offer = {"name": "o", "advertiser_id": 1, "targeting": {"country": ["DE", written]}}
         tries = [
@@ -193,8 +193,8 @@ async def test_command_line_and_files_take_the_same_words(tracker: Tracker, impo
     assert (refused.code, "CD (Democratic Republic of the Congo) or CG" in refused.err) == (1, True)
 
 
-async def test_change_is_held_only_against_what_it_changes(client: AsyncClient, database: Settings) -> None:
-    """Saved rows mean what they meant until somebody changes just that."""
+async def test_change_is_checked_only_in_its_own_fields(client: AsyncClient, database: Settings) -> None:
+    """Saved rows keep their meaning until that field is changed."""
     saved = {"country": ["UK"], "os": ["iOS"]}
     await run_sql(database, "UPDATE offer SET targeting = $1::jsonb WHERE id = 3", json.dumps(saved))
     place = f"{USERS}/offers/3"
@@ -213,7 +213,7 @@ async def test_change_is_held_only_against_what_it_changes(client: AsyncClient, 
 
 
 def test_edges_read_saved_rules_as_before() -> None:
-    """A saved row that nobody has changed goes on to match nobody: the doctor lists it."""
+    """An unchanged saved row still matches no click. The doctor lists it."""
     gb = a_click()._replace(geo=a_click().geo._replace(country_code="GB"))
     (saved,), _ = rules.compile({"country": ["UK"]}, "UTC")
     (kept,), _ = rules.compile(rules.kept({"country": ["UK"]}, {}), "UTC")

@@ -30,9 +30,7 @@ from tracker.settings import Settings
 __all__ = ["clicks", "importer"]  # fixtures
 pytestmark = pytest.mark.anyio
 
-UPLOADED: list[
-    tuple[str | bytes, str]
-] = [  # a file that sets the one order to rejected, why it is written so
+UPLOADED: list[tuple[str | bytes, str]] = [  # a file that rejects the order, the reason for its form
     ("order_id,status\none,rejected\n", "plain"),
     ("order_id;status\r\none;rejected\r\n", "Excel in most of Europe"),
     ("order_id\tstatus\r\none\trejected\r\n", "copied out of a spreadsheet"),
@@ -65,7 +63,7 @@ UPLOADED: list[
     ("order_id;status\n  one  ;\u00a0rejected \n", "white space around values"),
 ]
 
-REFUSED: list[tuple[str | bytes, str]] = [  # a file, what the 422 says
+REFUSED: list[tuple[str | bytes, str]] = [  # file, text of the 422
     (
         "Bestellnummer;Status\nA;rejected\n",
         "there is no column hash or order_id; no field is called 'Bestellnummer'",
@@ -100,7 +98,7 @@ async def test_uploads_are_read_however_they_are_written(clicks: Settings) -> No
             assert (body["lines"], body["changed"], body["problems"]) == (1, 1, []), (why, body)
 
 
-async def test_uploads_that_cannot_be_read_say_which_column_is_wanted(clicks: Settings) -> None:
+async def test_unreadable_uploads_name_the_missing_column(clicks: Settings) -> None:
     async with api_of(clicks, scopes=SCOPES) as client:
         for content, why in REFUSED:
             answer = await client.post(UPLOADS, content=_bytes(content), headers={"Content-Type": "text/csv"})
@@ -108,7 +106,7 @@ async def test_uploads_that_cannot_be_read_say_which_column_is_wanted(clicks: Se
             assert why in answer.json()["errors"]["body"][0], (content, answer.text)
 
 
-IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file, what is said of which line
+IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, file, error by line
     ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, of which a")]),
     ("text/csv", "order_id;status\n1,23457E+19;rejected\n", [(2, "has cut off digits")]),
     (
@@ -126,7 +124,7 @@ IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file
 ]
 
 
-async def test_lines_of_uploads_mean_one_thing_or_nothing(clicks: Settings) -> None:
+async def test_lines_of_uploads_have_one_meaning_or_are_refused(clicks: Settings) -> None:
     await varied(clicks)
     async with api_of(clicks, scopes=SCOPES) as client:
         for media_type, content, wrong in IN_LINES:
@@ -268,9 +266,7 @@ async def test_imports_are_read_however_they_are_written(importer: Importer) -> 
 
 
 @pytest.mark.parametrize("number", range(len(NOT_IMPORTED)))
-async def test_a_file_that_cannot_be_imported_is_explained_in_one_line(
-    importer: Importer, number: int
-) -> None:
+async def test_file_that_cannot_be_imported_is_explained_in_one_line(importer: Importer, number: int) -> None:
     kind, content, why = NOT_IMPORTED[number]
     await importer.catalogue()
     done = await importer.run(kind, importer.file("offers.csv" if kind == "catalogue" else "file", content))
@@ -278,7 +274,7 @@ async def test_a_file_that_cannot_be_imported_is_explained_in_one_line(
     assert len(done.err.splitlines()) <= 2  # a bad row is named before
 
 
-async def test_what_is_not_a_file_is_said(importer: Importer) -> None:
+async def test_directory_in_place_of_a_file_is_named(importer: Importer) -> None:
     await importer.catalogue()
     good = importer.file("clicks.csv", "\n".join(_LINES))
     for words in (
@@ -328,7 +324,7 @@ async def test_id_of_a_catalogue_is_checked(importer: Importer, id_: str) -> Non
     assert (done.code, "id is not a whole number from 1 to" in done.err) == (1, True), done.err
 
 
-async def test_a_pipe_is_read_as_a_file(importer: Importer) -> None:
+async def test_pipe_is_read_as_a_file(importer: Importer) -> None:
     await importer.catalogue()
     path = importer.tmp_path / "pipe"
     os.mkfifo(path)
@@ -339,7 +335,7 @@ async def test_a_pipe_is_read_as_a_file(importer: Importer) -> None:
     assert await importer.fetch("SELECT count(*) FROM click") == [(2,)]
 
 
-async def test_two_columns_are_not_mapped_to_one(importer: Importer) -> None:
+async def test_columns_are_not_mapped_twice(importer: Importer) -> None:
     await importer.catalogue()
     for content in ("\n".join(_LINES), "\n".join(_OBJECTS)):
         path = importer.file("file", content)
@@ -386,7 +382,7 @@ async def test_words_that_are_not_utf_8_are_read_as_files_are(importer: Importer
 ORDERS = ["a\u00a0b", "a\u00adb", "\u202ea", "a\u200db", "o" * 300, '="1"x', "=1+1", "'=1"]
 
 
-async def test_order_ids_of_live_postbacks_come_back(importer: Importer) -> None:
+async def test_order_ids_of_live_postbacks_are_imported(importer: Importer) -> None:
     await importer.catalogue()
     assert (await importer.run("clicks", importer.file("clicks.csv", "\n".join(_LINES)))).code == 0
     await importer.fetch("UPDATE goal SET multiple = true")
@@ -414,7 +410,7 @@ _PIECES = (
     content=st.lists(st.sampled_from(_PIECES) | st.binary(max_size=4), max_size=30).map(b"".join),
     is_gzip=st.booleans(),
 )
-def test_no_file_is_a_fault_of_ours(tmp_path: Path, content: bytes, is_gzip: bool) -> None:
+def test_import_of_any_file_raises_no_traceback(tmp_path: Path, content: bytes, is_gzip: bool) -> None:
     kinds = entries.Kinds(RESOURCES)
     columns = Columns(["legacy_id", "offer_id", "affiliate_id", "created_at", "hash"], REQUIRED)
     readings: dict[str, Callable[[Path], Iterator[Any]]] = {

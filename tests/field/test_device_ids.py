@@ -1,4 +1,4 @@
-"""Advertising ids that are none: each of these visitors was once taken for the same certain one."""
+"""Absent advertising ids. These visitors were once taken for one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SAME_ID = [
 
 
 @pytest.mark.parametrize("name", ["gaid", "idfa"])
-async def test_an_id_that_is_none_makes_nobody_a_duplicate(database: Settings, name: str) -> None:
+async def test_absent_id_makes_no_duplicate(database: Settings, name: str) -> None:
     await block_duplicates(database)
     async with edge_of(database) as client:
         for number, (value, reason) in enumerate(NO_IDS):
@@ -62,7 +62,7 @@ async def test_an_id_that_is_none_makes_nobody_a_duplicate(database: Settings, n
 
 
 @pytest.mark.parametrize("name", ["gaid", "idfa"])
-async def test_a_device_is_one_visitor_however_its_id_is_written(database: Settings, name: str) -> None:
+async def test_device_is_one_visitor_in_every_spelling_of_its_id(database: Settings, name: str) -> None:
     await block_duplicates(database)
     async with edge_of(database) as client:
         for number, (value, reason) in enumerate(SAME_ID):
@@ -74,7 +74,7 @@ async def test_a_device_is_one_visitor_however_its_id_is_written(database: Setti
     assert [getattr(row, name) for row in rows][:4] == [value for value, _ in SAME_ID][:4], "as it came"
 
 
-async def test_a_real_idfa_counts_beside_a_gaid_that_is_none(database: Settings) -> None:
+async def test_real_idfa_counts_beside_an_absent_gaid(database: Settings) -> None:
     await block_duplicates(database)
     async with edge_of(database) as client:
         link = f"/offer/3?affiliate_id=513&gaid={{gaid}}&idfa={UUID}"

@@ -88,7 +88,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def test_words_with_another_name_here_are_saved_as_that(client: AsyncClient) -> None:
+async def test_words_with_another_name_are_saved_under_ours(client: AsyncClient) -> None:
     for rule, written, word, reason in SAME:
         for demand, saved in (([written], [word]), ({"not": [written]}, {"not": [word]})):
             answer = await client.patch(f"{USERS}/offers/3", json={"targeting": None})
@@ -101,7 +101,7 @@ async def test_words_with_another_name_here_are_saved_as_that(client: AsyncClien
             ), reason
 
 
-async def test_words_that_no_device_is_read_as_are_warned_of(client: AsyncClient) -> None:
+async def test_words_of_no_device_are_warned_of(client: AsyncClient) -> None:
     for rule, written, near, reason in WARNED:
         url = {"url": "https://ad.test/", "targeting": {rule: [written]}}
         for path in ("offers/3/urls", "offers"):
@@ -114,7 +114,7 @@ async def test_words_that_no_device_is_read_as_are_warned_of(client: AsyncClient
             told = [text for text in answer.json()["warnings"] if text.startswith(f"targeting: {rule}: ")]
             assert [near in text for text in told] == [True], (reason, told)
         place = answer.headers["location"]
-        assert "warnings" not in (await client.get(place)).json()  # they are of the change
+        assert "warnings" not in (await client.get(place)).json()  # languages belong to the change
         again = await client.patch(place, json={"name": "other"})
         assert "warnings" not in again.json()
 
@@ -134,7 +134,7 @@ async def test_languages_that_browsers_ask_for_by_another_code_are_warned_of(cli
             assert [f"browsers of today ask for {asked}" in text for text in warnings] == [True] * warned
 
 
-async def test_words_that_mean_nothing_are_refused(client: AsyncClient) -> None:
+async def test_meaningless_words_are_refused(client: AsyncClient) -> None:
     for rule, written, reason in REFUSED:
         answer = await client.patch(f"{USERS}/offers/3", json={"targeting": {rule: [written]}})
         assert (answer.status_code, list(answer.json()["errors"])) == (422, ["targeting"]), reason
@@ -158,17 +158,17 @@ async def test_command_line_and_files_warn_alike(tracker: Tracker, importer: Imp
     assert (imported.code, "the nearest is 'Chrome'" in imported.err) == (0, True)
 
 
-def test_known_names_are_what_the_reader_tells() -> None:
+def test_known_names_are_those_of_the_reader() -> None:
     with (Path(__file__).parents[1] / "unit" / "user_agents.tsv").open(newline="") as lines:
         agents = [row["user_agent"] for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
     read = [device.read(agent, "") for agent in agents]
     assert {found.os for found in read} <= device.systems()
     people = {found.browser for found in read if found.type in ("desktop", "phone", "tablet")}
     named = people - {""} - device.browsers()
-    assert len(named) < len(people) / 10, named  # apps bring names of their own
+    assert len(named) < len(people) / 10, named  # apps have names of their own
 
 
-def test_aliases_lead_to_names_that_the_reader_tells() -> None:
+def test_aliases_lead_to_names_of_the_reader() -> None:
     assert set(devices.SYSTEMS.values()) <= device.systems()
     assert set(devices.BROWSERS.values()) <= device.browsers()
     assert [name for name in device.browsers() if normalise.browser(name) != name] == []

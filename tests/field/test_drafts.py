@@ -1,4 +1,4 @@
-"""Drafts: offers that are tried before anybody is let in, and what is missing when they become active."""
+"""Drafts: offers that are tried before they are active, and warnings at activation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def demo(database: Settings) -> Settings:
     return replace(database, geoip_db=())
 
 
-FALLBACKS = [  # of the draft or of the network; what a visitor gets, what is stored
+FALLBACKS = [  # fallback of the draft or of the network, answer, stored row
     ("SELECT", 403, "", ("rejected", 18, 3)),
     ("UPDATE offer SET fallback_offer_id = 1 WHERE id = 3", 302, "https://", ("forwarded", 18, 1)),
     (
@@ -52,7 +52,7 @@ FALLBACKS = [  # of the draft or of the network; what a visitor gets, what is st
 
 
 @pytest.mark.parametrize(("statement", "status", "location", "row"), FALLBACKS)
-async def test_a_draft_refuses_with_a_reason_of_its_own(
+async def test_draft_refuses_with_a_reason_of_its_own(
     demo: Settings, statement: str, status: int, location: str, row: tuple[str, int, int]
 ) -> None:
     await run_sql(demo, statement)
@@ -65,7 +65,7 @@ async def test_a_draft_refuses_with_a_reason_of_its_own(
             assert stored == [row] * count
 
 
-async def test_a_draft_is_no_fallback(demo: Settings) -> None:
+async def test_draft_cannot_be_a_fallback(demo: Settings) -> None:
     await run_sql(demo, "UPDATE offer SET status = 'paused', fallback_offer_id = 3 WHERE id = 1")
     async with edge_of(demo, demo=False) as client:
         assert (await client.get("/offer/1?affiliate_id=513")).status_code == 410
@@ -81,7 +81,7 @@ async def test_test_clicks_are_served(demo: Settings) -> None:
     assert [(row.status, row.reason, row.is_test) for row in rows] == [("accepted", 0, True)] * 2
 
 
-async def test_explain_says_what_a_draft_would_do(demo: Settings, importer: Importer) -> None:
+async def test_explain_shows_the_outcome_of_a_draft_if_active(demo: Settings, importer: Importer) -> None:
     link = f"http://t.test{LINK}"
     async with api_of(demo, scopes=SCOPES) as client:
         by_api = (await client.get("/backend/open-api/v1/explain", params={"url": link})).json()
@@ -108,7 +108,7 @@ async def test_becoming_active_without_a_price_warns(database: Settings) -> None
         assert "warnings" not in await _patched(client, offer, name="Newer"), "it was active before"
         assert "warnings" not in await _patched(client, offer, status="paused")
         goal_path = f"{USERS}/offers/{offer['id']}/goals/{goal['id']}"
-        for status, is_told in (("paused", False), ("active", True)):  # of the goal: only then it pays
+        for status, is_told in (("paused", False), ("active", True)):  # of the goal, which pays only then
             await client.patch(goal_path, json={"status": status})
             assert ("warnings" in await _patched(client, offer, status="active")) == is_told, status
             await _patched(client, offer, status="draft")
@@ -120,7 +120,7 @@ async def test_becoming_active_without_a_price_warns(database: Settings) -> None
         assert "warnings" not in listed, "only who changes something is told"
 
 
-async def test_the_command_line_prints_warnings(demo: Settings, importer: Importer) -> None:
+async def test_command_line_prints_warnings(demo: Settings, importer: Importer) -> None:
     made = await importer.command("offers", "add", "name=New", "advertiser_id=1", "status=draft")
     assert (made.code, made.err) == (0, "")
     id_ = made.out.split()[1]
@@ -142,7 +142,7 @@ offers:
 """
 
 
-async def test_an_imported_catalogue_warns_when_all_of_it_is_there(importer: Importer) -> None:
+async def test_imported_catalogue_is_checked_as_a_whole(importer: Importer) -> None:
     path = importer.file("network.yaml", CATALOGUE)
     for words in (("--dry-run",), ("--json",)):
         done = await importer.run("catalogue", path, *words)
@@ -169,7 +169,7 @@ async def test_partners_do_not_see_drafts(demo: Settings) -> None:
         assert 3 in [offer["id"] for offer in offers["data"]]
 
 
-async def test_the_document_knows_drafts(demo: Settings) -> None:
+async def test_document_knows_drafts(demo: Settings) -> None:
     async with api_of(demo, scopes=SCOPES) as client:
         document = (await client.get("/openapi.json")).json()
         assert "draft" in document["components"]["schemas"]["Offer"]["properties"]["status"]["enum"]

@@ -68,7 +68,7 @@ def test_cell_that_would_be_calculated_is_a_text(cell: str, is_formula: bool, re
 
 
 @given(st.text() | st.from_regex(r"'*\s*[=+\-@\t]?.*"))
-def test_every_text_comes_back(text: str) -> None:
+def test_defused_text_is_restored(text: str) -> None:
     assert original(defused(text)) == text
 
 

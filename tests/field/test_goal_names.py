@@ -1,4 +1,4 @@
-"""Goals as advertisers name them: by id, code or name, never paid as another; unknown ones are held."""
+"""Goals named by id, code or name. Unknown ones are held."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAMED: list[tuple[str, int, str]] = [
 UNKNOWN = ["goal=Refill", "event=purchase", "goal_id=99", "goal_id=0", "goal=Depo", "/api/v3/goal/Refill?x="]
 
 
-async def test_goal_goes_by_id_code_or_name(database: Settings) -> None:
+async def test_goal_is_named_by_id_code_or_name(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for query, goal_id, why in NAMED:
             click = await advertiser.click()
@@ -55,11 +55,11 @@ async def test_unknown_goal_is_held_and_pays_nothing(database: Settings) -> None
             told = await advertiser.calls(f"{query}&click_id={click}")
             assert (told.status, told.result, told.reason) == (200, "held", "unknown goal"), query
             assert await advertiser.conversions("id", click) == []
-            told = await advertiser.calls(f"click_id={click}")  # it holds nothing else up
+            told = await advertiser.calls(f"click_id={click}")  # it does not delay others
             assert told.result == "stored"
 
 
-async def test_stranger_holds_nothing(database: Settings) -> None:
+async def test_stranger_holds_no_postback(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         click = await advertiser.click()
         await advertiser.edge.get(f"/postback?click_id={click}&goal=Refill")
@@ -131,7 +131,7 @@ async def test_held_postback_is_tried_again_only_if_something_changed(database: 
 
 
 @pytest.mark.parametrize("code", ["null", " N/A ", "{goal}", "%%EVENT%%", "%7Bgoal%7D"])
-async def test_code_that_no_postback_can_say_is_refused(database: Settings, code: str) -> None:
+async def test_unusable_goal_code_is_refused(database: Settings, code: str) -> None:
     async with (
         advertiser_of(database),
         api_of(database, scopes=("offers:read", "offers:write")) as client,
@@ -158,7 +158,7 @@ async def test_code_that_is_the_id_of_another_goal_warns(database: Settings) -> 
         assert await advertiser.fetch("SELECT goal_id FROM conversion") == [(33,)]
 
 
-async def test_two_goals_never_have_one_code(database: Settings) -> None:
+async def test_goal_codes_are_unique_within_an_offer(database: Settings) -> None:
     async with (
         advertiser_of(database),
         api_of(database, scopes=("offers:write", "offers:read")) as client,
@@ -203,7 +203,7 @@ async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Imp
             assert found == ([] if goal_id is None else [(goal_id,)]), goal
 
 
-# What a line of a file of statuses says of its order's goal, and which conversion changes; or why none does.
+# Goal in a line of a status file, and the changed conversion or the reason for none.
 LINES: list[tuple[dict[str, str], int | str]] = [
     ({"goal": "Deposit"}, 32),
     ({"goal": "DEPOSIT"}, 32),

@@ -1,4 +1,4 @@
-"""Imported clicks have the words that the live path writes, so that reports have one row for each."""
+"""Imported clicks have the words of live clicks, so that reports have one row a word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 _ROW = {"offer_id": "3", "affiliate_id": "513", "created_at": "2024-07-08 13:40:00"}
 
-RIGHT: list[tuple[str, str, object, str]] = [  # field, what a file says, what is stored, why
+RIGHT: list[tuple[str, str, object, str]] = [  # field, value in the file, stored value, reason
     ("country_code", "Germany", "DE", "an English name"),
     ("country_code", "de", "DE", "case"),
     ("country_code", " DE\u00a0", "DE", "white space around"),
@@ -69,7 +69,7 @@ RIGHT: list[tuple[str, str, object, str]] = [  # field, what a file says, what i
     ("aff_sub2", "{aff_sub2}", "{aff_sub2}", "also a macro in it"),
     ("user_agent", "null", "null", "a header is opaque"),
 ]
-WRONG: list[tuple[str, str, str]] = [  # field, what a file says, what is said of it
+WRONG: list[tuple[str, str, str]] = [  # field, value in the file, error
     ("country_code", "Georgia", "may be GE"),
     ("country_code", "Congo", "may be CD"),
     ("country_code", "Atlantis", "is not a country"),
@@ -106,7 +106,7 @@ def _csv(rows: list[dict[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
-async def test_values_are_brought_to_our_words(importer: Importer, form: str) -> None:
+async def test_values_are_changed_to_the_words_of_clicks(importer: Importer, form: str) -> None:
     await importer.catalogue()
     rows = [{"legacy_id": f"c{n:03}", **_ROW, field: said} for n, (field, said, *_) in enumerate(RIGHT)]
     content = _csv(rows) if form == "csv" else "\n".join(map(json.dumps, rows))
@@ -120,7 +120,7 @@ async def test_values_are_brought_to_our_words(importer: Importer, form: str) ->
         assert found == [(stored,)], (field, said, why)
 
 
-async def test_values_that_are_none_are_named(importer: Importer) -> None:
+async def test_absent_values_are_named(importer: Importer) -> None:
     await importer.catalogue()
     rows = [{"legacy_id": f"c{n}", **_ROW, field: said} for n, (field, said, _) in enumerate(WRONG)]
     for words in ([], ["--dry-run"]):
@@ -144,7 +144,7 @@ async def test_times_are_read_alike(importer: Importer) -> None:
     assert await importer.fetch(f"SELECT DISTINCT {millis} FROM click") == [(1_720_446_000_000,)]
 
 
-async def test_a_report_has_one_row_for_live_and_imported_clicks(importer: Importer) -> None:
+async def test_report_has_one_row_for_live_and_imported_clicks(importer: Importer) -> None:
     await importer.catalogue()
     rows = [
         {"legacy_id": f"c{n}", **_ROW, "country_code": country, "device_type": device, "device_os": os}
@@ -166,7 +166,7 @@ async def test_a_report_has_one_row_for_live_and_imported_clicks(importer: Impor
         assert listed["total"] == 3
 
 
-async def test_an_export_of_live_clicks_is_proven_to_be_there(importer: Importer) -> None:
+async def test_export_of_live_clicks_is_proven_to_be_there(importer: Importer) -> None:
     await importer.catalogue()
     agents = (
         "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 Chrome/126.0.0.0 Mobile Safari/537.36",

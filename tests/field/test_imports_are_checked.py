@@ -1,4 +1,4 @@
-"""Imports: what can be known is checked before the first write, and the proof covers what a file says."""
+"""Imports are checked before the first write, and proven by all fields of a file."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def _csv(*rows: str, head: str = _HEAD) -> str:
 
 
 def _good(number: int) -> list[str]:
-    """Rows that say the same: they are right, and make one conversion."""
+    """Equal rows are right and make one conversion."""
     return [f"c2,paid,{_AT},good,,"] * number
 
 
-WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of which line
+WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, error by line
     ([*_good(12), f"nobody,paid,{_AT},,,"], {14: "click_hash nobody is of no click"}),
     (
         [f"nobody,paid,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
@@ -52,7 +52,7 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of w
         [f"c1,paid,{_AT},,{{3}},", *_good(12), f"c1,paid,{_AT},,{{4}},"],
         {15: "is of no goal of its click's offer"},
     ),
-    # The first of two that exclude each other is stored, so the second is wrong, in whatever batch it is.
+    # Of two rows that exclude each other the second is wrong, in any batch.
     (
         [f"c1,paid,{_AT},o1,,a", *_good(12), f"c1,paid,{_AT},o2,,b"],
         {15: "that another conversion is of already"},
@@ -62,7 +62,7 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of w
         {15: "that another conversion is of already"},
     ),
     ([f"c1,paid,{_AT},o1,,a", f"c2,paid,{_AT},o1,,b"], {3: "that another conversion is of already"}),
-    # One that is wrong takes nothing: the third is right.
+    # A wrong row takes no order id: the third row is right.
     (
         [f"c1,paid,{_AT},o1,,a", f"c1,paid,{_AT},o2,,b", f"c2,paid,{_AT},o2,,c"],
         {3: "that another conversion is of already"},
@@ -150,9 +150,7 @@ async def test_row_that_says_less_than_the_first_of_its_id_is_right(importer: Im
         ("null", "null", ""),
     ],
 )
-async def test_no_more_is_refunded_than_was_sold(
-    importer: Importer, sale: str, refunded: str, why: str
-) -> None:
+async def test_refund_is_at_most_the_sale(importer: Importer, sale: str, refunded: str, why: str) -> None:
     await _moved(importer)
     head = "click_hash,status,created_at,order_id,sale_amount,refunded"
     file = importer.file("c.csv", _csv(f"c1,paid,{_AT},o,{sale},{refunded}", head=head))
@@ -162,7 +160,7 @@ async def test_no_more_is_refunded_than_was_sold(
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
-async def test_every_wrong_row_is_named_before_the_first_write(
+async def test_wrong_rows_are_named_before_the_first_write(
     importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "BATCH", 5)
@@ -179,7 +177,7 @@ async def test_every_wrong_row_is_named_before_the_first_write(
         assert "; nothing is stored" in last, last
     assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
     done = await importer.run("conversions", importer.file("good.csv", _csv(*_good(12))), *words)
-    assert (done.code, done.err) == (0, "")  # what was checked of other files is forgotten
+    assert (done.code, done.err) == (0, "")  # checks of other files are forgotten
 
 
 async def test_rows_that_the_table_has_already_exclude_others(
@@ -202,7 +200,7 @@ CLICKS = [  # rows whose last is wrong
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["stored", "dry"])
-async def test_a_wrong_click_is_named_before_the_first_write(
+async def test_wrong_click_is_named_before_the_first_write(
     importer: Importer, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "BATCH", 5)
@@ -212,11 +210,11 @@ async def test_a_wrong_click_is_named_before_the_first_write(
         done = await importer.run("clicks", importer.file("some.csv", text), *words)
         assert done.code == 1
         assert done.err.startswith(f"some.csv:{len(rows) + 1}: "), done.err
-        assert done.err.count("some.csv:") == 2, done.err  # and the last line, which counts
+        assert done.err.count("some.csv:") == 2, done.err  # the last line has the number
     assert await importer.fetch("SELECT count(*) FROM click") == [(3,)]
 
 
-async def test_thousands_of_rows_and_the_last_is_wrong(importer: Importer) -> None:
+async def test_last_wrong_row_of_thousands_stops_the_import(importer: Importer) -> None:
     await _moved(importer)
     await importer.fetch("UPDATE goal SET multiple = true")
     rows = [f"c1,paid,{_AT},,,{number}" for number in range(5_200)]
@@ -230,7 +228,7 @@ async def test_thousands_of_rows_and_the_last_is_wrong(importer: Importer) -> No
 
 # The proof
 
-MENDED: list[tuple[str, str, list[str]]] = [  # of the file that was imported, of the mended one, what differs
+MENDED: list[tuple[str, str, list[str]]] = [  # imported file, corrected file, difference
     ("country_code", "US", ["country_code"]),
     ("country_code", "", ["country_code"]),
     ("aff_sub", "banner-8", ["aff_sub"]),
@@ -258,7 +256,7 @@ def _file(row: dict[str, str]) -> str:
     return f"{','.join(row)}\n{','.join(row.values())}\n"
 
 
-async def test_a_mended_file_of_clicks_is_not_proven(importer: Importer) -> None:
+async def test_corrected_file_of_clicks_is_not_proven(importer: Importer) -> None:
     await importer.catalogue()
     assert (await importer.run("clicks", importer.file("a.csv", _file(_ROW)))).code == 0
     for field, value, differing in MENDED:
@@ -272,7 +270,7 @@ async def test_a_mended_file_of_clicks_is_not_proven(importer: Importer) -> None
         assert f"1 are there with other values ({field} of 1), which stay" in told.out
     fewer = {name: text for name, text in _ROW.items() if name not in ("country_code", "aff_sub")}
     done = await importer.run("clicks", importer.file("fewer.csv", _file(fewer)))
-    assert (done.code, done.err) == (0, "")  # what it does not name, it does not deny
+    assert (done.code, done.err) == (0, "")  # an absent field is not a difference
 
 
 _CONVERSION: dict[str, str] = {
@@ -298,7 +296,7 @@ MENDED_CONVERSIONS: list[tuple[dict[str, str], list[str]]] = [
 ]
 
 
-async def test_a_mended_file_of_conversions_is_not_proven(importer: Importer) -> None:
+async def test_corrected_file_of_conversions_is_not_proven(importer: Importer) -> None:
     await _moved(importer)
     first = importer.file("a.csv", _file(_CONVERSION))
     assert (await importer.run("conversions", first)).code == 0
@@ -312,7 +310,7 @@ async def test_a_mended_file_of_conversions_is_not_proven(importer: Importer) ->
     assert (await importer.run("conversions", again)).code == 0
 
 
-async def test_what_changed_since_an_import_is_no_difference(importer: Importer) -> None:
+async def test_change_since_an_import_is_not_a_difference(importer: Importer) -> None:
     await _moved(importer)
     first = importer.file("a.csv", _file(_CONVERSION))
     assert (await importer.run("conversions", first)).code == 0
@@ -330,7 +328,7 @@ async def test_what_changed_since_an_import_is_no_difference(importer: Importer)
         assert (await importer.run("conversions", path)).code == code, changes
 
 
-# What earlier versions stored: ids with a space at an end, and hashes that were made of them.
+# Rows of earlier versions: ids with a space at an end, and hashes made of them.
 
 
 def _millis(at: str) -> int:

@@ -1,4 +1,4 @@
-"""Machines that look at a link before a person does, and the apps of the same names that people use."""
+"""Link previews of machines, and apps of the same names that people use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 def cases() -> list[dict[str, str]]:
-    """By what each is told to be a bot; "" = a person."""
+    """The rule that finds each bot. "" is a person."""
     with Path(__file__).with_name("link_previews.tsv").open(newline="") as lines:
         return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
@@ -31,7 +31,7 @@ async def test_previews_are_bots_and_people_in_apps_are_not(database: Settings) 
             assert told == (case["bot_reason"] != "", case["bot_reason"], case["bot_reason"] == ""), case
 
 
-async def test_explain_tells_the_same_bots(database: Settings) -> None:
+async def test_explain_finds_the_same_bots(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=("offers:read",)) as client:

@@ -1,4 +1,4 @@
-"""Links that mail programs, chats and pages have changed a little on their way."""
+"""Links changed by mail programs, chats and pages."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ async def test_links_of_a_form_and_test_links_are_read_strictly(database: Settin
         assert await leniently(database) == 0
 
 
-async def test_the_network_fallback_gets_only_what_stays_unknown(database: Settings) -> None:
+async def test_network_fallback_gets_only_unknown_links(database: Settings) -> None:
     await change_demo(database, "UPDATE deployment SET fallback_url = 'https://fallback.test/'")
     async with edge_of(database) as client:
         assert "ad.example" in (await client.get("/offer/3?affiliate_id=513.")).headers["location"]

@@ -1,4 +1,4 @@
-"""Browsers and apps that look ahead: nobody has clicked yet."""
+"""Prefetches and previews, which are not clicks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FOLLOWS = [
 ]
 
 
-async def test_what_looks_ahead_is_not_recorded(database: Settings) -> None:
+async def test_prefetch_is_not_recorded(database: Settings) -> None:
     async with edge_of(database) as client:
         for method in ("GET", "HEAD"):
             for header, reason in LOOKS_AHEAD:

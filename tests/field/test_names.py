@@ -1,4 +1,4 @@
-"""Names as people, and the programs they copy from, write them."""
+"""Names as people write and copy them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
 
 
 def doors(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """What can be made with a name: where, and how."""
+    """Doors that create a row with a name."""
     return [
         ("offers", {"name": name, "advertiser_id": 1}),
         ("advertisers", {"name": name}),
@@ -82,7 +82,7 @@ def doors(name: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-async def test_name_is_kept_in_its_one_form_and_found_by_any(client: AsyncClient) -> None:
+async def test_name_is_stored_in_nfc_and_found_in_any_form(client: AsyncClient) -> None:
     for written, name, reason in SAME:
         for path, body in doors(written):
             made = await client.post(f"{USERS}/{path}", json=body)
@@ -92,7 +92,7 @@ async def test_name_is_kept_in_its_one_form_and_found_by_any(client: AsyncClient
             assert {row["name"] for row in found.json()["data"]} == {name}, reason
 
 
-async def test_name_that_nobody_sees_is_refused_at_every_door(client: AsyncClient) -> None:
+async def test_invisible_name_is_refused_at_every_door(client: AsyncClient) -> None:
     for written, reason in UNSEEN:
         for path, body in doors(written):
             refused = await client.post(f"{USERS}/{path}", json=body)

@@ -1,4 +1,4 @@
-"""Ids and amounts in one form at every door: trimmed, amounts plain, and nothing inside an id changed."""
+"""Ids and amounts have one form at every door. The inside of an id is unchanged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_amount_is_brought_to_its_plain_form(database: Settings) -> None:
                 assert await advertiser.conversions("sale_amount", click) == [(Decimal(amount),)], why
 
 
-async def test_number_of_json_is_read_as_it_is_written(database: Settings) -> None:
+async def test_json_number_is_read_exactly(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for number, amount in (("1E1", 10), ("59.970000000000006", "59.97"), ("99999999999999.000001",) * 2):
             click = await advertiser.click()
@@ -58,7 +58,7 @@ async def test_number_of_json_is_read_as_it_is_written(database: Settings) -> No
             assert await advertiser.conversions("sale_amount", click) == [(Decimal(amount),)], number
 
 
-# What is said of a goal that ignores it, or not; and what becomes of it.
+# Amounts of goals that ignore them or use them, and the results.
 FAULTS: list[tuple[str, str, str]] = [
     ("payout=twelve", "stored", "payout is left out: must be an amount like 12.50"),
     ("goal_id=34&payout=twelve", "rejected", "payout must be an amount like 12.50"),
@@ -75,7 +75,7 @@ FAULTS: list[tuple[str, str, str]] = [
 ]
 
 
-async def test_amount_that_would_be_ignored_is_ignored_if_it_cannot_be_read(database: Settings) -> None:
+async def test_unreadable_amount_is_ignored_where_amounts_are(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         await advertiser.connection.execute("UPDATE goal SET takes_revenue = false WHERE id IN (33, 34)")
         for query, result, reason in FAULTS:
@@ -85,7 +85,7 @@ async def test_amount_that_would_be_ignored_is_ignored_if_it_cannot_be_read(data
             assert reason in told.reason, (query, told.reason)
 
 
-async def test_amount_says_nothing_without_its_currency(database: Settings) -> None:
+async def test_amount_without_its_currency_is_ignored(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         click = await advertiser.click()
         await advertiser.calls(f"click_id={click}&sale_amount=100&currency=Dollars")
@@ -101,7 +101,7 @@ async def test_reversal_with_an_unreadable_amount_is_a_reversal(database: Settin
         assert await advertiser.conversions("status, sale_amount", click) == [("rejected", 100)]
 
 
-async def test_refusal_of_an_order_needs_no_readable_amount(database: Settings) -> None:
+async def test_rejection_of_an_order_needs_no_readable_amount(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for amount in ("-100", "100,00", "EUR 100"):
             for before in ("&sale_amount=100&status=pending", "&sale_amount=100&status=hold", ""):

@@ -1,4 +1,4 @@
-"""Processes on a database that was not migrated say so once, wait, and work when it is."""
+"""Processes on a database that was not migrated log it once, wait, and then work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 _MIGRATE = "run `tracker migrate`"
 _OLD = {"never": 0, "long ago": 7, "by the version before": -1}
-"""How many of the migrations were done."""
+"""The number of migrations done."""
 
 
 @pytest.fixture(params=_OLD)
@@ -49,10 +49,10 @@ def _said(caplog: pytest.LogCaptureFixture, who: str) -> list[str]:
     return [line for line in caplog.messages if line.startswith(who)]
 
 
-async def test_an_edge_says_it_once_and_serves_when_it_is_migrated(
+async def test_edge_logs_once_and_serves_after_the_migration(
     unmigrated: Settings, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
-    is_usable = "before" in request.node.callspec.id  # the last migration may be about nothing that it reads
+    is_usable = "before" in request.node.callspec.id  # it may not read the last migration's tables
     with caplog.at_level(logging.INFO):
         async with edge_of(unmigrated, demo=False, wait=False) as client:
             if not is_usable:
@@ -68,7 +68,7 @@ async def test_an_edge_says_it_once_and_serves_when_it_is_migrated(
             assert len(_said(caplog, "catalogue:")) == len(said)
 
 
-async def test_workers_say_it_once(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_workers_log_it_once(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
     stopping = asyncio.Event()
     working = [
         asyncio.create_task(click_writer.run(unmigrated, 0, stopping)),
@@ -85,10 +85,10 @@ async def test_workers_say_it_once(unmigrated: Settings, caplog: pytest.LogCaptu
     assert all(_MIGRATE in line for line in warnings), warnings
 
 
-async def test_the_api_says_it_in_its_log(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_api_logs_the_outage(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
     async with api_of(unmigrated, scopes=()) as client:
         answer = await client.get(CLICKS, headers={"Authorization": "Bearer trk_anything"})
-        if answer.status_code == 401:  # tokens have been as they are for long
+        if answer.status_code == 401:  # the token table is old
             return
         assert answer.status_code == 503
     assert _MIGRATE in caplog.text

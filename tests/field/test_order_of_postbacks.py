@@ -1,4 +1,4 @@
-"""Postbacks are done in the order of the stream, also where their click is stored later (M1, M2)."""
+"""Postbacks are applied in the order of the stream, even if their click is stored later."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FIRST = {"click_id": COMING, "order_id": "o", "sale_amount": "100", "status": "p
 THEN = {"click_id": COMING, "order_id": "o", "status": "approved"}
 NOT_STORED = ("parked", "its click is not stored yet")
 
-# What comes before the click is stored, what comes after it, and (status, sale_amount) of each conversion.
+# Postbacks before the click is stored, after it, and (status, sale_amount) of each conversion.
 STORIES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[str, int | None]]]] = {
     "pending, then approved": ([FIRST], [THEN], [("approved", 100)]),
     "approved, then rejected": (
@@ -121,7 +121,7 @@ async def test_order_of_another_click_is_waited_for_with_its_secret(connection: 
     ]
 
 
-async def test_order_whose_first_click_never_comes_is_done_then(connection: Connection) -> None:
+async def test_order_of_a_missing_click_is_applied_in_the_end(connection: Connection) -> None:
     book = Book(connection)
     await book.tell(FIRST, {"click_id": OTHER_HASH, "order_id": "o"})
     await book.look(millis_of(COMING) + 1)
@@ -141,7 +141,7 @@ async def test_order_whose_first_click_never_comes_is_done_then(connection: Conn
         ("what it says itself over the API", FIRST, {"order_id": "o", **BY_API}),
     ],
 )
-async def test_nothing_else_makes_a_postback_wait(
+async def test_postbacks_wait_only_for_their_click_or_parent(
     connection: Connection, why: str, parked: dict[str, Any], told: dict[str, Any]
 ) -> None:
     book = Book(connection)
@@ -150,10 +150,10 @@ async def test_nothing_else_makes_a_postback_wait(
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-async def test_strangers_block_nobody(
+async def test_postbacks_of_strangers_block_no_other(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, is_stored: bool
 ) -> None:
-    """However many they park for a click that they know, and whatever secret of others they have."""
+    """Any number of postbacks for a known click, with any secret."""
     monkeypatch.setattr(postback_line, "MOST_BESIDE", 3)
     book = Book(connection)
     flood = [{**FIRST, **A_STRANGER}] * 8 + [{**FIRST, "advertiser_id": 2}] * 8
@@ -169,7 +169,7 @@ async def test_strangers_block_nobody(
         ]
 
 
-async def test_more_than_are_done_at_once_keep_their_order(
+async def test_postbacks_beyond_a_batch_keep_their_order(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postback_line, "MOST_BESIDE", 3)
@@ -185,7 +185,7 @@ async def test_more_than_are_done_at_once_keep_their_order(
 
 
 async def test_waiting_goes_through_orders_and_clicks(connection: Connection) -> None:
-    """A waits for its click; B of its order waits for A; C of B's click waits for B."""
+    """A waits for its click, B of its order for A, and C of B's click for B."""
     book = Book(connection)
     await book.tell(
         FIRST, {"click_id": COMING_TOO, "order_id": "o"}, {"click_id": COMING_TOO, "order_id": "p"}
@@ -213,7 +213,7 @@ def of(click: str, hash_: str, **said: str) -> Postback:
 
 
 async def test_writer_keeps_the_order_over_kills(database: Settings) -> None:
-    """A kill after the commit and before the stream is told: all comes again, and is done once."""
+    """After a kill between commit and acknowledgement all postbacks come again and are applied once."""
     db = await connected(database)
     click, early, late = mint.hash(), mint.hash(), mint.hash()
     first = of(click, late, order_id="o", sale_amount="100", status="pending")
@@ -229,7 +229,7 @@ async def test_writer_keeps_the_order_over_kills(database: Settings) -> None:
     await db.close()
 
 
-async def test_told_again_while_parked_keeps_its_place(connection: Connection) -> None:
+async def test_repeated_postback_keeps_its_parked_place(connection: Connection) -> None:
     book = Book(connection)
     first, then = a_postback(n=5, **FIRST), a_postback(n=2, **THEN)
     await take(connection, [first], None)

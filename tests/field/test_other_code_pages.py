@@ -1,6 +1,6 @@
-"""Bytes that are not UTF-8: what affiliates in Windows-1251, Latin-1, Shift-JIS and GBK send.
+"""Bytes that are not UTF-8, as affiliates with Windows-1251, Latin-1, Shift-JIS and GBK send them.
 
-They stay percent-encoded as text at every door (DESIGN, Values). Only the affiliate gets the bytes back.
+They stay percent-encoded text at every door. Only the affiliate gets the bytes back.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ VALUES = [  # as a link sends it, the text, why
 
 
 @pytest.mark.parametrize("door", ["query", "path"])
-async def test_a_link_keeps_bytes_as_escapes(database: Settings, door: str) -> None:
+async def test_link_keeps_bytes_as_escapes(database: Settings, door: str) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     await run_sql(database, "INSERT INTO link_form (path) VALUES ('/go/{offer_id}/{affiliate_id}/{aff_sub}')")
@@ -73,7 +73,7 @@ async def test_a_link_keeps_bytes_as_escapes(database: Settings, door: str) -> N
             assert row.requested_link == f"http://t{prefix}{sent}", "as it was asked"
 
 
-async def test_what_is_exported_can_be_imported_and_found(database: Settings, importer: Importer) -> None:
+async def test_exported_rows_can_be_imported_and_found(database: Settings, importer: Importer) -> None:
     found = {text: reason for _, text, reason in VALUES}
     async with edge_of(database) as client:
         for sent, _, _ in VALUES:
@@ -101,7 +101,7 @@ async def test_what_is_exported_can_be_imported_and_found(database: Settings, im
                     assert told == {(513, text), (514, text)}, (name, asked, reason)
 
 
-async def test_a_file_in_another_code_page_is_read_as_a_link_is(importer: Importer) -> None:
+async def test_file_in_another_code_page_is_read_as_a_link_is(importer: Importer) -> None:
     await importer.catalogue()
     head = b"legacy_id,offer_id,affiliate_id,created_at,aff_sub,external_id\n"
     rows = [
@@ -125,7 +125,7 @@ POSTBACKS = [
 ]
 
 
-async def test_a_postback_keeps_bytes_as_escapes(database: Settings) -> None:
+async def test_postback_keeps_bytes_as_escapes(database: Settings) -> None:
     async with edge_of(database) as client:
         for method, query, body, text in POSTBACKS:
             headers = {"content-type": "application/x-www-form-urlencoded"} if body else {}
@@ -136,7 +136,7 @@ async def test_a_postback_keeps_bytes_as_escapes(database: Settings) -> None:
             assert (postback.adv_subs[0], postback.order_id) == (text, "%E9"), (query, body)
 
 
-async def test_the_affiliates_own_postback_gets_the_bytes(
+async def test_affiliates_own_postback_gets_the_bytes(
     client: object, database: Settings, partner: FakeAffiliate
 ) -> None:
     wanted = {  # the text that is stored, to what is sent
@@ -162,7 +162,7 @@ async def test_the_affiliates_own_postback_gets_the_bytes(
     assert asked.target == "/in?" + "&".join(f"s{n}={sent}" for n, sent in enumerate(wanted.values(), 1))
 
 
-def test_a_created_click_says_what_its_text_is() -> None:
+def test_created_click_keeps_its_text() -> None:
     for text in ("%EE%EA", "ä%E4", "%41", "a+b&c"):
         click = NewClick(offer_id=3, affiliate_id=513, aff_sub=text)
         assert click.described(UTC).link.aff_subs[0] == text

@@ -1,4 +1,4 @@
-"""`tracker … | head -1`: a command whose output nobody reads any more ends as any Unix program does."""
+"""`tracker … | head -1`: a command with a closed output ends as any Unix program does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PRINTING = [
     ["import", "clicks", "--dry-run", "{file}"],
     ["affiliates", "list", "--json"],
 ]
-"""Commands, of which some print nothing here."""
+"""Commands. Some print nothing here."""
 
 
 def _environment(running: Up) -> dict[str, str]:
@@ -36,7 +36,7 @@ def _environment(running: Up) -> dict[str, str]:
 
 
 def _run(running: Up, words: list[str], *, with_errors: bool) -> tuple[int, str]:
-    """The exit code of a command whose output nobody reads, and what it says on stderr."""
+    """The exit code and stderr of a command with a closed output."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -54,7 +54,7 @@ def _run(running: Up, words: list[str], *, with_errors: bool) -> tuple[int, str]
 
 
 @pytest.mark.parametrize("words", PRINTING, ids=" ".join)
-def test_a_command_that_is_cut_off_says_nothing_of_it(running: Up, tmp_path: Path, words: list[str]) -> None:
+def test_command_with_closed_output_ends_silently(running: Up, tmp_path: Path, words: list[str]) -> None:
     path = tmp_path / "clicks.csv"
     path.write_text("legacy_id,offer_id,affiliate_id,created_at\n")
     words = [word.format(file=path) for word in words]
@@ -70,7 +70,7 @@ def test_a_command_that_is_cut_off_says_nothing_of_it(running: Up, tmp_path: Pat
 @pytest.mark.parametrize(
     "words", [["offers", "list", "--nonsense"], ["import", "clicks", "/nowhere"]], ids=" ".join
 )
-def test_a_command_whose_errors_are_cut_off_ends_so_too(running: Up, words: list[str]) -> None:
+def test_command_with_closed_errors_ends_silently(running: Up, words: list[str]) -> None:
     assert _run(running, words, with_errors=True)[0] == -signal.SIGPIPE
 
 
@@ -84,7 +84,7 @@ def test_head_gets_its_line(running: Up) -> None:
     assert int(code) in (0, 128 + signal.SIGPIPE)  # 0 if all was written before head had read its line
 
 
-def test_a_full_disk_is_said(running: Up) -> None:
+def test_full_disk_is_reported(running: Up) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "tracker", "token", "list", "--json"],

@@ -1,4 +1,4 @@
-"""Bodies and names as senders of the field write them: forms of any kind, JSON of any label, and `amp;`."""
+"""Bodies as senders of the field write them: forms, JSON of any content type, and `amp;`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def labelled(label: str | None, body: str | bytes) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "body", [b"[]", b" [ ] ", b"null", b"{}", b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"]
 )
-async def test_body_that_says_nothing_leaves_what_the_query_says(database: Settings, body: bytes) -> None:
+async def test_empty_body_keeps_the_parameters_of_the_query(database: Settings, body: bytes) -> None:
     async with advertiser_of(database) as advertiser:
         for label in ("application/json", FORM, None):
             click = await advertiser.click()
@@ -78,7 +78,7 @@ async def test_body_that_says_nothing_leaves_what_the_query_says(database: Setti
 
 
 def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
-    """What says that a click is pending."""
+    """A postback with the status pending."""
     said = {"click_id": click, "status": "pending"}
     text, form = json.dumps(said), f"click_id={click}&status=pending"
     fields = [field(name, value) for name, value in said.items()]
@@ -126,7 +126,7 @@ def bodies(click: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-async def test_body_is_read_however_it_is_labelled(database: Settings) -> None:
+async def test_body_is_read_under_any_content_type(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for place in range(len(bodies(""))):
             click = await advertiser.click()

@@ -1,4 +1,4 @@
-"""Prices: 0 that somebody set is one, a row that nobody set is not, and old clicks get the first one (M9)."""
+"""Prices: a set 0 is a price, an unset row is not, and old clicks get the first price."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_conversion_on_hold_gets_the_price_that_is_set_later(connection: C
     ]
 
 
-# Given, and then whether somebody has set a price.
+# Fields sent, and whether the price is set.
 BODIES: list[tuple[list[dict[str, Any]], bool]] = [
     ([{}], False),
     ([{"payout": "12"}], True),
@@ -148,7 +148,7 @@ BODIES: list[tuple[list[dict[str, Any]], bool]] = [
 ]
 
 
-async def test_price_is_set_by_whoever_gives_an_amount(database: Settings) -> None:
+async def test_price_is_set_by_any_amount(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=SCOPES) as client:
@@ -162,7 +162,7 @@ async def test_price_is_set_by_whoever_gives_an_amount(database: Settings) -> No
             assert again.json() == goal, "what was read may be sent back"
 
 
-# What is saved of a goal in EUR, and what is too fine of it.
+# Amounts saved for a goal in EUR, and the fields that are too fine.
 TOO_FINE: list[tuple[dict[str, Any], list[str]]] = [
     ({"payout": "1.005"}, ["payout: 1.005 EUR is finer than the currency's unit of 0.01"]),
     ({"payout": "1.5", "currency": "JPY"}, ["payout: 1.50 JPY is finer than the currency's unit of 1"]),
@@ -176,7 +176,7 @@ TOO_FINE: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-async def test_saving_an_amount_that_nobody_can_pay_warns(database: Settings) -> None:
+async def test_saving_an_unpayable_amount_warns(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=SCOPES) as client:
@@ -231,10 +231,10 @@ offers:
         ("multiple: false", "hold", "0.00"),
     ],
 )
-async def test_imported_click_is_paid_what_the_imported_catalogue_says(
+async def test_imported_click_is_paid_by_the_imported_catalogue(
     importer: Importer, price: str, status: str, payout: str
 ) -> None:
-    """Its postback is late; so is what is told over the API."""
+    """Its postback is late, and so is the conversion by the API."""
     await importer.catalogue()
     path = importer.file("goals.yaml", CATALOGUE.replace("PRICE", price))
     done = await importer.run("catalogue", path)
@@ -285,7 +285,7 @@ async def test_doctor_names_goals_without_a_price(database: Settings) -> None:
 
 @pytest.fixture
 async def earlier(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[Connection]:
-    """A database of the version before prices that somebody set."""
+    """A database of the version before set prices."""
     await maintenance.execute("CREATE DATABASE earlier OWNER tracker")
     connection = await connect(engines.dsn_of("earlier"))
     await connection.execute(
@@ -300,7 +300,7 @@ async def earlier(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIte
     await maintenance.execute("DROP DATABASE earlier WITH (FORCE)")
 
 
-# By the offer: what was done to its base goal; whether somebody set what it pays; and what is noted of it.
+# By offer: change of its base goal, whether its price is set, and the note.
 LEGACY: list[tuple[str, bool, list[int]]] = [
     ("SELECT", False, []),
     ("UPDATE goal SET payout = 12 WHERE offer_id = {}", True, [12]),
@@ -317,7 +317,7 @@ LEGACY: list[tuple[str, bool, list[int]]] = [
 
 
 async def test_prices_of_an_earlier_version(earlier: Connection, engines: Engines) -> None:
-    """The trigger's rows are no prices. A goal that somebody made keeps its 0: nobody can tell."""
+    """Rows of the trigger are not prices. A goal made by hand keeps its 0."""
     await earlier.execute("INSERT INTO advertiser (id, name) VALUES (1, 'A')")
     for n, (statement, *_) in enumerate(LEGACY, 1):
         await earlier.execute(f"INSERT INTO offer (id, name, advertiser_id) VALUES ({n}, 'O', 1)")

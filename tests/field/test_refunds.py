@@ -1,4 +1,4 @@
-"""Refunds of a part of an order, and reversals: what is booked is what is owed, whatever came in between."""
+"""Partial refunds and reversals: the booked sum is the sum owed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def refund(amount: str = "", id_: str = "", status: str = "rejected", **more: st
     return {name: text for name, text in said.items() if text}
 
 
-# What is told, what becomes of it, and the payouts that are booked.
+# Postbacks, results, and booked payouts.
 STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]], list[str]]] = {
     "all of it": ([SOLD, refund()], [("stored", ""), UPDATED], ["10", "-10"]),
     "a part": ([SOLD, refund("40")], [("stored", ""), UPDATED], ["10", "-4"]),
@@ -155,14 +155,14 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]], list[str]]
 
 
 @pytest.mark.parametrize("story", STORIES)
-async def test_refund(connection: Connection, story: str) -> None:
+async def test_refund_changes_the_conversion(connection: Connection, story: str) -> None:
     said, expected, booked = STORIES[story]
     await connection.execute(PERCENT + "; UPDATE goal SET pixel = true")
     assert await Book(connection).tell(*said) == expected
     assert [payout for _, payout in await entries(connection)] == list(map(Decimal, booked))
 
 
-# What comes before the approval, and the payouts that are booked once it is there.
+# Postbacks before the approval, and the payouts booked with it.
 EARLY: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "of what is pending": ([{**SOLD, "status": "pending"}, refund("40")], ["10", "-4"]),
     "of what is on hold, in steps": (
@@ -217,7 +217,7 @@ async def test_refund_takes_no_order_from_another_click(connection: Connection) 
     assert done == [("stored", ""), ("rejected", "the order id is of another click")]
 
 
-async def test_refund_decides_nothing_that_a_browser_told(connection: Connection) -> None:
+async def test_refund_does_not_approve_a_browsers_conversion(connection: Connection) -> None:
     await connection.execute(PERCENT + "; UPDATE goal SET pixel = true")
     book = Book(connection)
     done = await book.tell({**SOLD, **A_BROWSER}, refund("40"), {**SOLD, "status": "approved"})
@@ -232,7 +232,7 @@ async def test_refund_decides_nothing_that_a_browser_told(connection: Connection
         ("a named revenue stays", {"revenue": "15"}, ("2", "15")),
     ],
 )
-async def test_what_is_no_percentage_stays_until_all_is_refunded(
+async def test_fixed_payout_stays_until_the_full_refund(
     connection: Connection, case: str, said: dict[str, Any], after: tuple[str, str]
 ) -> None:
     book = Book(connection)
@@ -324,10 +324,10 @@ _STEPS = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_STEPS, max_size=12), st.sampled_from(["EUR", "JPY", "KWD"]), st.decimals(0, 100, places=3))
-async def test_sum_of_the_book_is_what_is_owed(
+async def test_sum_of_the_book_is_the_amount_owed(
     connection: Connection, steps: list[dict[str, Any]], currency: str, percentage: Decimal
 ) -> None:
-    """Whatever is told in whatever order: 0 of what is not approved, its amounts of what is."""
+    """Any postbacks in any order: approved conversions are owed their amounts, others 0."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -356,7 +356,7 @@ async def test_sum_of_the_book_is_what_is_owed(
         await transaction.rollback()
 
 
-async def test_reversal_takes_back_what_was_booked_whatever_the_row_says(connection: Connection) -> None:
+async def test_reversal_takes_back_the_booked_amount(connection: Connection) -> None:
     book = Book(connection)
     await book.tell({})
     await connection.execute("UPDATE conversion SET payout = 99, payout_currency = 'USD'")
@@ -396,7 +396,7 @@ async def test_refund_at_the_doors_of_the_api(clicks: Settings) -> None:
     ("sale", "status", "payout"),
     [("120", 200, "8.00"), ("100", 200, "6.00"), ("40", 200, "0.00"), ("39.99", 409, "6.00")],
 )
-async def test_sale_that_the_operator_names_is_less_what_was_refunded(
+async def test_operators_sale_amount_is_reduced_by_the_refund(
     clicks: Settings, sale: str, status: int, payout: str
 ) -> None:
     await run_sql(clicks, "UPDATE goal_price SET (payout_type, payout) = ('percent', 10)")
@@ -414,7 +414,7 @@ async def test_sale_that_the_operator_names_is_less_what_was_refunded(
         assert owed == (Decimal(payout) if status == 200 else 0)
 
 
-async def test_clicks_of_tests_book_no_refund(clicks: Settings) -> None:
+async def test_test_clicks_book_no_refund(clicks: Settings) -> None:
     await run_sql(clicks, "UPDATE goal_price SET (payout_type, payout) = ('percent', 10)")
     test = HASH[:-1] + "9"
     await store(clicks, [a_row(a_click(hash=test, is_test=True))])
@@ -438,7 +438,7 @@ async def test_clicks_of_tests_book_no_refund(clicks: Settings) -> None:
         ({"refund_amount": "{refund_amount}"}, "updated", ""),  # absent: all of it
     ],
 )
-async def test_part_that_cannot_be_read_is_not_taken_for_all(
+async def test_unreadable_part_is_not_taken_for_the_whole(
     connection: Connection, said: dict[str, str], result: str, reason: str
 ) -> None:
     await connection.execute(PERCENT)

@@ -1,4 +1,4 @@
-"""Postbacks that an edge refuses are in the log, with what they said and why, and never with a secret."""
+"""Refused postbacks are logged with parameters and reason, without secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 async def logged(advertiser: Advertiser, number: int) -> list[tuple[Any, ...]]:
-    """The log once it has so many that were refused, oldest first."""
+    """The refused postbacks in the log, oldest first, once there are `number`."""
     assert advertiser.settings.redis_url
     async with RefusedStream(advertiser.settings.redis_url) as stream:
         while True:
@@ -45,7 +45,7 @@ async def logged(advertiser: Advertiser, number: int) -> list[tuple[Any, ...]]:
 
 
 def calls(click: str) -> list[tuple[str, str, dict[str, Any], str, dict[str, str], int | None]]:
-    """Method, target and body; what is logged of it: reason, parameters, and whose it is."""
+    """Method, target and body, then the logged reason, parameters and advertiser."""
     json_ = {"content-type": "application/json"}
     xml = {"content-type": "application/xml"}
     return [
@@ -76,9 +76,9 @@ def calls(click: str) -> list[tuple[str, str, dict[str, Any], str, dict[str, str
     ]
 
 
-async def test_refused_postback_is_logged_with_what_it_said(database: Settings) -> None:
+async def test_refused_postback_is_logged_with_its_parameters(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
-        before = len(await logged(advertiser, 1))  # those that asked whether the secret is known
+        before = len(await logged(advertiser, 1))  # the calls that checked the secret
         click = await advertiser.click()
         table = calls(click)
         for method, target, body, *_ in table:
@@ -119,10 +119,10 @@ async def test_refused_postback_is_shown_everywhere(
 
 
 PLAIN = "qzxj7"
-"""A secret that somebody set by SQL: only its value tells that it is one."""
+"""A secret set by SQL. Only its value shows that it is one."""
 PAST = "trs_past_secret"
 NOBODYS = "9f86d081884c7d659a2feaa0c55ad015"
-"""What may be a secret of somebody else."""
+"""Possible secrets of other parties."""
 
 
 def hiding_places(secret: str, click: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -161,7 +161,7 @@ def hiding_places(secret: str, click: str) -> list[tuple[str, str, dict[str, Any
         ("POST", "/postback", {"content": f"{secret} " + "x" * 70_000, "headers": text}),
         ("POST", "/postback", {"files": {"token": (None, secret), "a": (None, secret), secret: (None, "b")}}),
         ("POST", "/postback", {"files": {"token": (secret, secret)}}),
-        # These are taken, and a secret stands where none belongs.
+        # Accepted postbacks with a secret in another parameter.
         ("GET", f"/postback?click_id={click}&adv_sub={secret}&external_id={whole}", {}),
         ("GET", f"/postback?click_id={click}&goal={secret}&sale_status={twice}", {}),
         ("GET", f"/postback?click_id={click}&order_id={secret}&token={SECRET}", {}),
@@ -171,7 +171,7 @@ def hiding_places(secret: str, click: str) -> list[tuple[str, str, dict[str, Any
 
 
 async def dump(advertiser: Advertiser) -> str:
-    """All that the database and the stream server hold."""
+    """The content of the database and the stream server."""
     found = []
     for (table,) in await advertiser.fetch(
         "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
@@ -186,7 +186,7 @@ async def dump(advertiser: Advertiser) -> str:
     return "\n".join(found)
 
 
-async def test_secret_is_nowhere(
+async def test_secret_appears_nowhere(
     database: Settings,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -209,7 +209,7 @@ async def test_secret_is_nowhere(
             for method, target, body in hiding_places(secret, click):
                 said = f"{target}{body}"
                 if secret == NOBODYS and any(name in said for name in (*PARAMETERS, "/goal/")):
-                    continue  # what is known and no secret stays as it came
+                    continue  # known values that are not secrets stay
                 answer = await advertiser.edge.request(method, target, **body)
                 number += answer.status_code >= 400
                 assert secret not in answer.text

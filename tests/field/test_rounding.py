@@ -1,4 +1,4 @@
-"""Products are rounded once, half away from zero, to the unit of their currency; nothing else is (M14)."""
+"""Products are rounded once, half away from zero, to the currency's unit."""
 
 from __future__ import annotations
 
@@ -74,10 +74,15 @@ PERCENT = "UPDATE goal_price SET (payout_type, payout, revenue_type, revenue) = 
         ({"sale_amount": "4971", "currency": "JPY"}, "348", "497", "JPY"),
         ({"sale_amount": "49.71", "currency": "KWD"}, "3.480", "4.971", "KWD"),
         ({"sale_amount": "0.07"}, "0.00", "0.01", "EUR"),
-        ({"sale_amount": "49.71", "revenue": "4.123456"}, "3.48", "4.123456", "EUR"),  # named: as agreed
+        (
+            {"sale_amount": "49.71", "revenue": "4.123456"},
+            "3.48",
+            "4.123456",
+            "EUR",
+        ),  # sent by name: as agreed
     ],
 )
-async def test_conversion_is_booked_as_it_is_told(
+async def test_conversion_is_booked_at_the_amount_sent(
     connection: Connection, said: dict[str, Any], payout: str, revenue: str, currency: str
 ) -> None:
     await connection.execute(PERCENT)
@@ -100,7 +105,7 @@ async def test_fixed_price_is_booked_as_agreed(connection: Connection) -> None:
 async def test_product_of_an_earlier_version_is_rounded_when_it_is_booked(
     connection: Connection, by: str
 ) -> None:
-    """What was booked is not rounded again."""
+    """Booked amounts are not rounded again."""
     await connection.execute(PERCENT)
     book = Book(connection)
     await connection.execute("UPDATE goal SET multiple = true WHERE id = 30")
@@ -123,7 +128,7 @@ async def test_product_of_an_earlier_version_is_rounded_when_it_is_booked(
 GOALS = "/backend/open-api/v1/users/offers/3/goals"
 TERMS = "/backend/open-api/v1/users/goals/3/terms"
 
-# Changes of a goal one after the other, and what each warns of.
+# Changes of a goal in order, and their warnings.
 SAVED: list[tuple[dict[str, Any], list[str]]] = [
     ({"payout": "3.4797"}, ["payout: 3.4797 USD is finer than the currency's unit of 0.01"]),
     ({"name": "Sale"}, []),

@@ -1,4 +1,4 @@
-"""Two edges with one slot: Complete-Until waits for both, and everybody hears of it."""
+"""Two edges with one slot: Complete-Until waits for both, and log and doctor name them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINK = "/offer/3?affiliate_id=513"
 
 
 class Cable:
-    """What connects one machine with the stream server, and can be cut."""
+    """A connection of one machine to the stream server that can be cut."""
 
     def __init__(self, url: str, path: Path) -> None:
         self._server = url.removeprefix("unix://").partition("?")[0]
@@ -83,7 +83,7 @@ async def complete_until(settings: Settings) -> int:
 
 
 async def click(client: AsyncClient) -> int:
-    """Follow a link; returns the millisecond of its hash."""
+    """Follow a link. Returns the millisecond of its hash."""
     answer = await client.get(LINK)
     assert answer.status_code == 302, answer.text
     return millis_of(answer.headers["location"].partition("=")[2][:32])
@@ -127,7 +127,7 @@ async def test_complete_until_waits_for_the_edge_that_is_cut_off(
         await cable.cut()
         spooled = await click(second)
         assert len(segments(other.data_dir / "spool")) == 1
-        for _ in range(30):  # three seconds, in which the first edge says its word thirty times and more
+        for _ in range(30):  # three seconds, in which the first edge sends thirty heartbeats or more
             later = await click(first)
             await click_writer.run(database, burst=True)
             assert await complete_until(database) <= spooled < later
@@ -145,7 +145,7 @@ async def test_complete_until_waits_for_the_edge_that_is_cut_off(
         assert "another edge has this slot" in caplog.text
 
 
-async def test_one_of_two_that_started_without_the_stream_stays_ready(database: Settings) -> None:
+async def test_edges_started_without_the_stream_leave_one_ready(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     cable = Cable(str(database.redis_url), database.data_dir / "cable.sock")
@@ -180,7 +180,7 @@ async def _words(settings: Settings) -> list[Heartbeat]:
 
 
 @pytest.mark.parametrize("starts_cut_off", [False, True])
-async def test_the_second_edge_is_not_ready_and_log_and_doctor_name_it(
+async def test_second_edge_is_not_ready_and_log_and_doctor_name_it(
     database: Settings, caplog: pytest.LogCaptureFixture, starts_cut_off: bool
 ) -> None:
     async with two_machines(database, starts_cut_off=starts_cut_off) as (first, second, other, cable):
@@ -216,7 +216,7 @@ async def test_the_second_edge_is_not_ready_and_log_and_doctor_name_it(
             await until(has_passed)
 
 
-async def test_an_edge_that_starts_again_is_no_second_one(
+async def test_restarted_edge_is_not_a_second_one(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -239,11 +239,9 @@ def _segment(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("left_behind", [_catalogue, _segment])
-async def test_the_word_of_the_version_before_is_taken_back(
-    database: Settings, left_behind: Callable[[Path], None]
-) -> None:
+async def test_heartbeat_of_0_1_is_withdrawn(database: Settings, left_behind: Callable[[Path], None]) -> None:
     left_behind(database.data_dir)
-    identity.read(database.data_dir, 0)  # a first start, which was killed: the second one still knows
+    identity.read(database.data_dir, 0)  # the second start knows of the killed first one
     async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
         await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
         await client.hset("edges:{0}", "1", "1720446000000 1720446000000 {}")
@@ -256,7 +254,7 @@ async def test_the_word_of_the_version_before_is_taken_back(
             assert await client.hexists("edges:{0}", "1"), "it is another edge's"
 
 
-async def test_the_word_of_the_version_before_stays_if_its_spool_is_elsewhere(database: Settings) -> None:
+async def test_heartbeat_of_0_1_stays_if_its_spool_is_elsewhere(database: Settings) -> None:
     assert database.redis_url
     async with redis.asyncio.Redis.from_url(database.redis_url) as client:
         await client.hset("edges:{0}", "0", "1720446000000 1720446000000 {}")
@@ -268,7 +266,7 @@ async def test_the_word_of_the_version_before_stays_if_its_spool_is_elsewhere(da
     assert await complete_until(database) == 1720446000000
 
 
-async def test_an_edge_of_the_version_before_is_forgotten_beside_a_newer_one(database: Settings) -> None:
+async def test_edge_of_the_version_before_is_forgotten_beside_a_newer_one(database: Settings) -> None:
     async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
         for field in ("3", f"3/{'a' * 16}"):
             await client.hset("edges:{0}", field, '1720446000000 1720446000000 {"1": 2}')
@@ -278,7 +276,7 @@ async def test_an_edge_of_the_version_before_is_forgotten_beside_a_newer_one(dat
     assert [word.run for word in await _words(database)] == ["a" * 16]
 
 
-async def test_an_edge_of_two_is_forgotten_by_its_run_id(database: Settings) -> None:
+async def test_edge_of_two_is_forgotten_by_its_run_id(database: Settings) -> None:
     async with redis.asyncio.Redis.from_url(str(database.redis_url)) as client:
         for run in ("a" * 16, "b" * 16):
             await client.hset("edges:{0}", str(EdgeId(3, run)), '1720446000000 1720446000000 {"1": 2}')
@@ -296,7 +294,7 @@ def _copy(data_dir: Path, target: Path) -> None:
 async def test_complete_until_waits_for_the_edge_that_was_copied_while_it_was_cut_off(
     database: Settings,
 ) -> None:
-    """`cp -r` of its data directory, run id and all, is started on another machine."""
+    """A copy of its data directory, with its run id, is started on another machine."""
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     cable = Cable(str(database.redis_url), database.data_dir / "cable.sock")
@@ -345,7 +343,7 @@ async def _refused(edge: subprocess.Popen[str]) -> str:
     return line
 
 
-async def test_a_second_edge_does_not_start(database: Settings, tmp_path: Path) -> None:
+async def test_second_edge_does_not_start(database: Settings, tmp_path: Path) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     here, there = tmp_path / "here", tmp_path / "there"
@@ -373,7 +371,7 @@ async def test_a_second_edge_does_not_start(database: Settings, tmp_path: Path) 
         await until(are_two)
         running[0].kill()
         running[0].wait()
-        running.append(_edge(database, there))  # the first one is dead, and its word is not renewed
+        running.append(_edge(database, there))  # the first edge is dead and sends no heartbeat
 
         async def runs_there() -> bool:
             assert running[2].poll() is None
@@ -390,7 +388,7 @@ async def test_a_second_edge_does_not_start(database: Settings, tmp_path: Path) 
             edge.communicate()
 
 
-async def test_an_edge_of_a_copied_data_directory_is_another_one(database: Settings, tmp_path: Path) -> None:
+async def test_edge_of_a_copied_data_directory_counts_as_another(database: Settings, tmp_path: Path) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     here, there = tmp_path / "here", tmp_path / "there"
@@ -417,7 +415,7 @@ async def test_an_edge_of_a_copied_data_directory_is_another_one(database: Setti
         running[0].kill()
         running[0].wait()
         before = await _heard(database, first)
-        running.append(_edge(database, here))  # its own word is young: it is not locked out by it
+        running.append(_edge(database, here))  # its own recent heartbeat does not lock it out
 
         async def goes_on() -> bool:
             assert running[1].poll() is None
@@ -435,7 +433,7 @@ async def _heard(settings: Settings, run: str) -> int:
     return max(word.sent_at for word in await _words(settings) if word.run == run)
 
 
-async def test_an_edge_starts_without_a_stream(database: Settings, tmp_path: Path) -> None:
+async def test_edge_starts_without_a_stream(database: Settings, tmp_path: Path) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     edge = _edge(database, tmp_path / "here", redis_url=f"unix://{tmp_path}/nobody.sock")
@@ -460,7 +458,7 @@ def test_run_ids_stay_in_the_data_directory(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "edges", tmp_path / "copy" / "edges")
     assert identity.read(tmp_path / "copy", 0).run != first.run
     assert identity.read(tmp_path / "copy", 0) == identity.read(tmp_path / "copy", 0)
-    (tmp_path / "edges" / "0.run").write_text(first.run)  # as the version before wrote it, and backups do
+    (tmp_path / "edges" / "0.run").write_text(first.run)  # as the version before and backups write it
     for _ in range(2):
         assert identity.read(tmp_path, 0) == first
     (tmp_path / "edges" / "0.run").write_text("damaged, and longer than any that was ever written" * 4)

@@ -1,4 +1,4 @@
-"""Affiliates' servers that give no answer, or a slow one, delay only their own postbacks."""
+"""Silent and slow servers of affiliates delay only their own postbacks."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def _here(_host: str, _port: int) -> list[str]:
 
 
 async def _attempted(database: Settings) -> int:
-    """How many postbacks to the silent hosts were taken."""
+    """The number of postbacks claimed for the silent hosts."""
     assert database.postgres_dsn
     connection = await connect(database.postgres_dsn)
     try:

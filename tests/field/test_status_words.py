@@ -1,4 +1,4 @@
-"""What advertisers call a status: their own table, then the network's, then words of one meaning only."""
+"""Status words: the advertiser's table, then the network's, then the defaults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def until_taken(advertiser: Advertiser, click: str, word: str) -> None:
         pass
 
 
-async def test_words_of_one_meaning_are_known(database: Settings) -> None:
+async def test_synonyms_of_a_status_are_known(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for word, status, why in DEFAULTS:
             click = await advertiser.click()
@@ -53,7 +53,7 @@ async def test_words_of_one_meaning_are_known(database: Settings) -> None:
             assert await advertiser.conversions("status", click) == [(status,)], (word, why)
 
 
-async def test_reversal_in_another_word_takes_the_money_back(database: Settings) -> None:
+async def test_reversal_by_another_status_word_takes_the_money_back(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         click = await advertiser.click()
         await advertiser.calls(f"click_id={click}&order_id=A")
@@ -61,18 +61,18 @@ async def test_reversal_in_another_word_takes_the_money_back(database: Settings)
         assert await advertiser.fetch("SELECT sum(payout), count(*) FROM conversion_entry") == [(0, 2)]
 
 
-async def test_word_that_no_table_knows_is_refused(database: Settings) -> None:
+async def test_unknown_status_word_is_refused(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         for word in UNKNOWN:
             click = await advertiser.click()
             answer = await advertiser.edge.get(f"/postback?click_id={click}&status={word}")
             assert (answer.status_code, list(answer.json()["errors"])) == (422, ["status"]), word
-            # a browser's status was never listened to, so it is not now
+            # a browser's status is never used
             assert (await advertiser.calls(f"/pixel?click_id={click}&status={word}")).result == "stored"
             assert await advertiser.conversions("status", click) == [("pending",)]
 
 
-async def test_advertisers_word_goes_before_the_networks_and_that_before_the_defaults(
+async def test_advertisers_status_word_goes_before_the_networks_and_the_defaults(
     database: Settings,
 ) -> None:
     async with advertiser_of(database) as advertiser:
@@ -93,13 +93,13 @@ async def test_advertisers_word_goes_before_the_networks_and_that_before_the_def
             assert [row["word"] for row in words] == ["lead", "lead", "sale", "2"]
 
 
-async def test_word_of_another_advertiser_is_held_until_it_is_known(database: Settings) -> None:
+async def test_status_word_of_another_advertiser_is_held_until_it_is_known(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         await advertiser.connection.execute("UPDATE advertiser SET postback_check = 'none'")
         await put_word(advertiser, "lead", "approved", 2)
         click = await advertiser.click()
         while (await advertiser.edge.get(f"/postback?click_id={click}&status=lead")).status_code == 422:
-            pass  # without a secret the edge cannot tell whose word it is
+            pass  # without a secret the edge does not know the advertiser
         told = await advertiser.calls("click_id=")
         assert told[1:3] == ("held", "unknown status")
         await put_word(advertiser, "lead", "pending", 1)
@@ -107,10 +107,10 @@ async def test_word_of_another_advertiser_is_held_until_it_is_known(database: Se
         assert await advertiser.conversions("status", click) == [("pending",)]
 
 
-async def test_words_at_the_doors_of_the_network(database: Settings, importer: Importer) -> None:
+async def test_status_words_at_the_doors_of_the_network(database: Settings, importer: Importer) -> None:
     async with advertiser_of(database) as advertiser:
         await put_word(advertiser, "lead", "hold", 1)
-        await put_word(advertiser, "approved", "pending", 1)  # an advertiser's word, and not our own
+        await put_word(advertiser, "approved", "pending", 1)  # an advertiser's word, not one of ours
         await put_word(advertiser, "nobody", "hold", 2)
         doors: list[tuple[str, Any, Any]] = [
             ("lead ", "hold", "hold"),
@@ -140,7 +140,7 @@ async def test_words_at_the_doors_of_the_network(database: Settings, importer: I
                 assert await advertiser.conversions("status", click) == [(uploaded or "hold",)], word
 
 
-async def test_words_are_imported_and_twice_changes_nothing(database: Settings, importer: Importer) -> None:
+async def test_status_words_are_imported_once(database: Settings, importer: Importer) -> None:
     await importer.catalogue()
     file = importer.file(
         "words.yaml",

@@ -1,4 +1,4 @@
-"""Versions that a browser froze, and systems that name another one for compatibility."""
+"""Versions frozen by browsers, and systems that name another one for compatibility."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cases() -> list[dict[str, str]]:
         return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-async def test_the_version_is_the_true_one_or_unknown(database: Settings) -> None:
+async def test_browser_version_is_true_or_unknown(database: Settings) -> None:
     async with edge_of(database) as client:
         for case in cases():
             await client.get("/offer/3?affiliate_id=513", headers={"User-Agent": case["user_agent"]})
@@ -30,7 +30,7 @@ async def test_the_version_is_the_true_one_or_unknown(database: Settings) -> Non
             assert (row.is_bot, row.device_model == "Browser") == (False, False), case
 
 
-async def test_explain_tells_the_same_system(database: Settings) -> None:
+async def test_explain_finds_the_same_system(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     async with api_of(database, scopes=("offers:read",)) as client:

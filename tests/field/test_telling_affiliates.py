@@ -1,4 +1,4 @@
-"""What affiliates hear: statuses in their order, and nothing while the affiliate is blocked (M18, M21)."""
+"""Affiliate postbacks: statuses in their order, none while the affiliate is blocked."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def heard(partner: FakeAffiliate) -> list[str]:
         ([status(200), status(500)], 2),
     ],
 )
-async def test_status_is_never_told_before_an_earlier_one(
+async def test_status_is_never_sent_before_an_earlier_one(
     client: AsyncClient, database: Settings, partner: FakeAffiliate, answers: list[bytes], rounds: int
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
@@ -77,7 +77,7 @@ async def test_status_is_never_told_before_an_earlier_one(
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d%3A\d\d%3A\d\d\.\d{3}Z", times[0])
 
 
-async def test_what_is_given_up_holds_up_no_later_status(
+async def test_abandoned_postback_delays_no_later_status(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
@@ -97,7 +97,7 @@ async def test_what_is_given_up_holds_up_no_later_status(
     assert {row["state"] for row in await log(client)} == {"failed", "sent"}
 
 
-async def test_only_the_same_conversion_and_url_wait(
+async def test_postbacks_wait_only_for_the_same_conversion_and_url(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
@@ -112,7 +112,7 @@ async def test_only_the_same_conversion_and_url_wait(
     assert sorted(heard(partner)) == ["hold", "hold", "pending", "pending"]
 
 
-async def test_change_that_nobody_has_announced_is_waited_for(
+async def test_unannounced_change_is_waited_for(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     """Another worker may be about to make the postback of an earlier change."""
@@ -134,7 +134,7 @@ async def test_change_that_nobody_has_announced_is_waited_for(
     pool.terminate()
 
 
-async def test_several_workers_keep_the_order(
+async def test_senders_keep_the_order_among_several(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
@@ -159,7 +159,7 @@ def heard_of(target: str) -> str:
     return target.rpartition("s=")[2]
 
 
-async def test_what_waits_for_another_is_not_overdue(
+async def test_postback_behind_another_is_not_overdue(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
@@ -192,7 +192,7 @@ AFFILIATE = "/backend/open-api/v1/users/affiliates/513"
 
 
 @pytest.mark.parametrize("change", BLOCKED, ids=["blocked", "archived"])
-async def test_affiliate_is_not_told_while_it_is_blocked(
+async def test_blocked_affiliate_gets_no_postbacks(
     client: AsyncClient, database: Settings, partner: FakeAffiliate, change: dict[str, Any]
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
@@ -229,7 +229,7 @@ async def test_affiliate_is_not_told_while_it_is_blocked(
     ]
 
 
-async def test_old_status_is_not_told_after_a_newer_one(
+async def test_old_status_is_not_sent_after_a_newer_one(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, query=HEARD, statuses=EVERY)
@@ -259,7 +259,7 @@ async def test_old_status_is_not_told_after_a_newer_one(
         (["--affiliate", "7"], "there is no affiliate 7"),
     ],
 )
-async def test_held_postbacks_of_nobody(
+async def test_held_postbacks_without_an_advertiser(
     client: AsyncClient,
     database: Settings,
     monkeypatch: pytest.MonkeyPatch,

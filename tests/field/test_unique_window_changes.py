@@ -1,4 +1,4 @@
-"""The unique window or scope of a running offer is changed: visitors of before the change stay known."""
+"""Changing the unique window or scope of a running offer: known visitors stay known."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CHANGES: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
 
 
 @pytest.mark.parametrize(("before", "changes"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
-async def test_visitor_of_before_the_change_stays_blocked(
+async def test_visitor_from_before_the_change_stays_blocked(
     database: Settings, before: dict[str, Any], changes: list[dict[str, Any]]
 ) -> None:
     await prepare_offer(database, **before, duplicates="block")
@@ -79,7 +79,7 @@ POLICIES = [("redirect", 0, "accepted"), ("fallback", 40, "forwarded")]
 
 
 @pytest.mark.parametrize(("duplicates", "reason", "status"), POLICIES, ids=[p[0] for p in POLICIES])
-async def test_visitor_of_before_the_change_is_a_duplicate_by_the_policy(
+async def test_visitor_from_before_the_change_is_a_duplicate_by_the_policy(
     database: Settings, duplicates: str, reason: int, status: str
 ) -> None:
     await prepare_offer(database, duplicates=duplicates, fallback_url="https://else.test/")
@@ -92,7 +92,7 @@ async def test_visitor_of_before_the_change_is_a_duplicate_by_the_policy(
     assert (again.reason, again.status) == (reason, status)
 
 
-async def test_bots_and_test_clicks_name_the_first_click_of_before_the_change(database: Settings) -> None:
+async def test_bots_and_test_clicks_name_the_first_click_from_before_the_change(database: Settings) -> None:
     await prepare_offer(database)
     async with edge_of(database, demo=False) as edge:
         await edge.get(LINK, headers=AGENT)
@@ -113,7 +113,7 @@ AGES = [
 @pytest.mark.parametrize(
     ("window", "then", "hours", "is_new"), [a[1:] for a in AGES], ids=[a[0] for a in AGES]
 )
-async def test_window_of_now_counts_from_the_first_click(
+async def test_new_window_counts_from_the_first_click(
     database: Settings, window: int, then: int, hours: int, *, is_new: bool
 ) -> None:
     await prepare_offer(database, unique_window=window, duplicates="block", duplicates_forced=True)
@@ -144,7 +144,7 @@ async def test_explain_and_created_clicks_know_visitors_of_before_the_change(dat
     assert (again["group_hash"], again["is_unique"]) == (first["hash"], False)
 
 
-async def test_offers_that_were_not_changed_carry_nothing_of_it(database: Settings) -> None:
+async def test_unchanged_offers_have_no_former_window(database: Settings) -> None:
     await prepare_offer(database, name="Another", duplicates="block", unique_window=86_400)
     assert await kept(database) == []
     await update(database, **SHORTER)
@@ -182,7 +182,7 @@ DAILY, MONTHLY = 86_400, 2_592_000
 AFTER = offer_of(MONTHLY, (DAILY, False))
 
 
-async def test_visitor_who_clicks_after_the_change_is_remembered_for_the_window_of_now(
+async def test_visitor_after_the_change_is_remembered_for_the_new_window(
     database: Settings,
 ) -> None:
     first = click_at(NOON, 1, offer=offer_of(DAILY))
@@ -192,12 +192,12 @@ async def test_visitor_who_clicks_after_the_change_is_remembered_for_the_window_
     assert answers == [Decision(0, first.hash), *[Decision(1, first.hash)] * 3, Decision(0, clicks[-1].hash)]
 
 
-async def test_visitor_whom_nothing_remembers_any_more_is_new(database: Settings) -> None:
+async def test_forgotten_visitor_is_new(database: Settings) -> None:
     first, later = click_at(NOON, 1, offer=offer_of(DAILY)), click_at(NOON + 5 * DAY, 2, offer=AFTER)
     assert await append(database, first, later) == [Decision(0, first.hash), Decision(0, later.hash)]
 
 
-async def test_former_setting_is_not_asked_once_its_time_is_over(database: Settings) -> None:
+async def test_former_setting_ends_with_its_time(database: Settings) -> None:
     over = an_offer(unique_window=MONTHLY, former_uniqueness=(FormerUniqueness(DAILY, False, NOON + HOUR),))
     first = click_at(NOON, 1, offer=offer_of(DAILY))
     later, in_time = click_at(NOON + HOUR, 2, offer=over), click_at(NOON + HOUR - 1, 3, offer=over)
@@ -244,7 +244,7 @@ async def test_spooled_clicks_know_visitors_of_before_the_change(database: Setti
     ] * 2
 
 
-async def test_visitor_of_before_the_change_is_known_without_room_for_it(database: Settings) -> None:
+async def test_visitor_from_before_the_change_is_known_without_room(database: Settings) -> None:
     assert database.redis_url
     first = a_click(hash=(mint := Mint()).hash(), offer=offer_of(DAILY))
     await append(database, first)
@@ -257,7 +257,7 @@ async def test_visitor_of_before_the_change_is_known_without_room_for_it(databas
     assert (known, unknown.is_unknown) == (Decision(1, first.hash), True)
 
 
-async def test_look_changes_nothing(database: Settings) -> None:
+async def test_look_writes_nothing(database: Settings) -> None:
     assert database.redis_url
     first = click_at(NOON, 1, offer=offer_of(DAILY))
     await append(database, first)
@@ -286,7 +286,7 @@ async def test_malformed_former_setting_is_refused(database: Settings, item: byt
     assert await stored(database) == []
 
 
-# The change is said before it is made
+# The change is announced before it is made
 
 
 ASKED = [
@@ -347,7 +347,7 @@ WARNED = [
 @pytest.mark.parametrize(
     ("before", "change", "warnings"), [w[1:] for w in WARNED], ids=[w[0] for w in WARNED]
 )
-async def test_answer_says_what_a_change_cannot_do(
+async def test_answer_warns_of_a_change_without_effect(
     database: Settings, before: dict[str, Any], change: dict[str, Any], warnings: list[str]
 ) -> None:
     await prepare_offer(database, **(before or PER_OFFER))
@@ -408,7 +408,7 @@ async def scope(importer: Importer) -> str:
 
 
 async def kept(settings: Settings) -> list[tuple[int, str]]:
-    """The former settings that edges read, as the catalogue tells them."""
+    """The former settings in the catalogue of edges."""
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)
     try:
@@ -432,7 +432,7 @@ async def update(settings: Settings, **fields: Any) -> None:
 
 
 async def change_live(settings: Settings, edge: AsyncClient, **fields: Any) -> int:
-    """Change the offer, and wait until the edge knows: a HEAD records nothing, and shows its other status."""
+    """Change the offer and wait until a HEAD, which records nothing, shows its new status."""
     accepted = 303 if (await edge.head(UNNAMED, headers=AGENT)).status_code == 307 else 307
     await update(settings, **fields, redirect_status=accepted)
     async with asyncio.timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""What `tracker doctor --upgrade` lists of what earlier versions have saved, and what `--fix` changes."""
+"""`tracker doctor --upgrade` lists rows of earlier versions, `--fix` changes them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ LEFT: list[tuple[str, str, str]] = [
 ]
 
 
-async def test_doctor_lists_what_earlier_versions_saved_and_fixes_what_is_safe(
+async def test_doctor_lists_rows_of_earlier_versions_and_fixes_the_safe_ones(
     tracker: Tracker, database: Settings
 ) -> None:
     await fill(database)
@@ -171,7 +171,7 @@ async def test_doctor_lists_rows_of_clicks_and_conversions(tracker: Tracker, dat
     assert words[-1].endswith(" can be fixed")
 
 
-# What an earlier version has let happen, the check that tells it, where, and of what.
+# Row of an earlier version, the check that lists it, place and subject.
 EARLIER: list[tuple[str, str, str, str]] = [
     (
         "UPDATE goal SET is_priced = false WHERE id = 3",
@@ -230,13 +230,13 @@ INSERT INTO goal (id, offer_id, name, payout_type, payout) VALUES (75, 3, 'Share
 OF_GOALS = ("goals", "goal-names", "windows", "amounts", "booked-at-0")
 
 
-async def test_doctor_lists_what_became_of_goals(tracker: Tracker, database: Settings) -> None:
+async def test_doctor_lists_goals_of_postbacks(tracker: Tracker, database: Settings) -> None:
     for statement in QUIET.split(";\n"):
         await run_sql(database, statement)
     assert [key for key in await listed(tracker, "--upgrade") if key[0] in OF_GOALS] == []
     for statement, *_ in EARLIER:
         await run_sql(database, statement or "SELECT 1")
-    for _ in range(2):  # nothing of it can be fixed, and so nothing is
+    for _ in range(2):  # these rows cannot be fixed
         found = await listed(tracker, "--fix")
         told = {(check, where) for _, check, where, _ in EARLIER}
         assert {key for key in found if key[0] in OF_GOALS} == told
@@ -261,7 +261,7 @@ async def test_goal_that_was_set_with_this_version_is_not_listed(
     assert [key for key in await listed(tracker, "--upgrade") if key[0] in OF_GOALS] == []
 
 
-async def test_doctor_lists_what_was_booked_at_0(tracker: Tracker, database: Settings) -> None:
+async def test_doctor_lists_conversions_booked_at_0(tracker: Tracker, database: Settings) -> None:
     click = a_row(hash=hash_at(NOW - 1000))
     await store(database, [click])
     for statement in (
@@ -320,7 +320,7 @@ async def test_doctor_lists_addresses_of_imported_clicks(tracker: Tracker, datab
     assert sorted(told[1:]) == [("1", f"'{ip}'") for ip in ("1.2.3", "1::2::3", "8.8.8.8 ", "999.1.1.1")]
 
 
-async def test_only_a_part_of_the_clicks_is_read(
+async def test_doctor_reads_a_part_of_the_clicks(
     tracker: Tracker, database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [a_row(hash=hash_at(NOW - 1000 + n), gaid=f"bad{n}") for n in range(6)]
@@ -335,7 +335,7 @@ async def test_only_a_part_of_the_clicks_is_read(
     ]
 
 
-async def test_row_that_was_changed_meanwhile_is_left_alone(tracker: Tracker, database: Settings) -> None:
+async def test_row_changed_during_the_fix_is_left_alone(tracker: Tracker, database: Settings) -> None:
     await fill(database)
     connection = await connect(database.postgres_dsn or "")
     (concern,) = [found for found in (await upgrade.concerns(connection, "names"))["names"] if found.fix]
@@ -348,7 +348,7 @@ async def test_row_that_was_changed_meanwhile_is_left_alone(tracker: Tracker, da
     await connection.close()
 
 
-async def test_row_that_cannot_be_changed_stops_no_other(tracker: Tracker, database: Settings) -> None:
+async def test_unchangeable_row_does_not_stop_the_others(tracker: Tracker, database: Settings) -> None:
     await fill(database)
     await run_sql(
         database,
@@ -370,7 +370,7 @@ class _One:
         self.fetchval = connection.fetchval
 
 
-async def test_a_sound_catalogue_has_nothing_to_list(tracker: Tracker) -> None:
+async def test_sound_catalogue_has_nothing_to_list(tracker: Tracker) -> None:
     found = await listed(tracker, "--upgrade")
     assert [check for check, _ in found if check in upgrade.OF_CATALOGUE] == []
 

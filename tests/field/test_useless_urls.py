@@ -1,4 +1,4 @@
-"""URLs that could be saved, and never did what was meant."""
+"""URLs that could be saved but never worked as meant."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_free_value_with_a_macro_is_warned_of(client: AsyncClient) -> None
     assert "warnings" not in plain.json()
 
 
-async def test_command_line_files_and_doctor_say_the_same(
+async def test_command_line_files_and_doctor_agree(
     tracker: Tracker, importer: Importer, database: Settings
 ) -> None:
     done = await tracker("affiliate-postbacks", "add", "513", "url=http://10.0.0.1/in?c=%7Baff_sub%7D")
@@ -172,7 +172,7 @@ async def test_command_line_files_and_doctor_say_the_same(
 
 
 async def test_saved_url_goes_on_to_be_served(client: AsyncClient, database: Settings) -> None:
-    """What was saved before stays, works as far as it did, and may be changed elsewhere."""
+    """Saved URLs stay, work as before, and do not prevent changes of other fields."""
     await run_sql(
         database,
         "UPDATE offer_url SET url = 'https://ad.example/?a=1&amp;c={hash}', weight = 1 WHERE offer_id = 3",

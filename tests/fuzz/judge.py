@@ -1,4 +1,4 @@
-"""Whether a connection was answered right: each request once, in order, and nothing else."""
+"""Judges the answers on a connection: one for each request, in order, and no more."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tests.fuzz.rfc9112 import End, Reading, Request
 
 class Answer(NamedTuple):
     status: int
-    path: str | None  # of the request that it is for; None: the server's own answer
+    path: str | None  # of its request, None for the server's own answer
     body: bytes
 
 
 def fault(
     reading: Reading, received: bytes, taken: Sequence[str] | None = None, *, may_refuse: bool = False
 ) -> str | None:
-    """What is wrong with the answers to a connection that was closed behind them; None: nothing.
+    """The fault of the answers to a closed connection. None if they are right.
 
-    `taken` are the paths of the requests that the application was asked, where that is known. A server that
-    `may_refuse` may take what is sound for broken, never the other way round.
+    `taken` are the paths of the requests that reached the application, if known. A server that `may_refuse`
+    may refuse sound requests, but never accepts broken ones.
     """
     try:
         answers = _answers(received, [request.method for request in reading.requests])
@@ -45,14 +45,14 @@ def fault(
 
 
 def _wrong_taken(reading: Reading, taken: Sequence[str], answered: int) -> str | None:
-    """What the application was asked that nobody sent, or that nobody was told of."""
+    """Requests at the application that the client did not send, or that were not answered."""
     if list(taken) != [_path(request) for request in reading.requests[: len(taken)]]:
         return f"the application was asked {taken}"
     return None if len(taken) <= answered else f"{len(taken)} requests were taken, {answered} answered"
 
 
 def _wrong_end(reading: Reading, rest: Sequence[Answer]) -> str | None:
-    """What is wrong with the answers behind the last whole request."""
+    """The fault of the answers behind the last whole request."""
     if reading.end in (End.NEXT, End.CLOSED):
         return _nothing_behind(rest, 0)
     if reading.end is End.HEAD_CUT:

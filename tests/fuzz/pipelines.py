@@ -56,7 +56,7 @@ _SPLINTERS = (
 
 
 class Leave(Enum):
-    """What a client does once it has sent all."""
+    """The client's behaviour after its last byte."""
 
     WAIT = "read until the server closes"
     HALF_CLOSE = "close its half, and read"
@@ -66,8 +66,8 @@ class Leave(Enum):
 class Pipeline:
     """The bytes of a connection, in the pieces that they are sent in.
 
-    Some are mutated: a byte here and there is another one, missing or one too many. What they then are the
-    reading says, but a server may refuse more than it must: see `is_mutated`.
+    Some are mutated: bytes are changed, removed or added. The reading judges them as they are then. A server
+    may refuse more of them than it must: see `is_mutated`.
     """
 
     def __init__(self, seed: int) -> None:
@@ -134,7 +134,7 @@ class Pipeline:
         return [b"Transfer-Encoding: Chunked"], self._chunks(content)
 
     def _content(self) -> bytes:
-        """A body: any bytes, often with a request in it that nobody made."""
+        """A body of any bytes, often with a smuggled request."""
         random = self._random
         hidden = b"\r\n\r\nGET /early/%d HTTP/1.1\r\nHost: h\r\n\r\n" % random.randint(10**6, 10**7)
         sizes = [0, random.randint(1, 40), random.randint(1, 3000), random.randint(1, 90_000)]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-"""Of the registered ones those that are sent here. Any other may be refused (section 3)."""
+"""The registered methods sent here. Others may be refused (section 3)."""
 _REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*((?:[\x21-\x7e\x80-\xff]|[ \t](?!\Z))*)[ \t]*" % _TOKEN)
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
@@ -21,7 +21,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 class End(Enum):
-    """How far a connection can be read."""
+    """The extent to which a connection can be read."""
 
     NEXT = "behind a message, where another one may begin"
     CLOSED = "behind a message that says that it is the last one"
@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
     method: bytes
     target: bytes
-    body: bytes  # as far as it came
+    body: bytes  # the part that arrived
 
 
 class Reading(NamedTuple):
@@ -53,7 +53,7 @@ class _CutError(Exception):
 
 
 def read(data: bytes) -> Reading:
-    """The messages of a connection. With BODY_CUT and BODY_BAD the last one is the one meant."""
+    """The messages of a connection. BODY_CUT and BODY_BAD are about the last one."""
     requests: list[Request] = []
     at = 0
     while True:
@@ -120,7 +120,7 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _framing(version: bytes, fields: _Fields) -> int | None:
-    """The length of the body; None where it is chunked (section 6.3)."""
+    """The length of the body. None if it is chunked (section 6.3)."""
     hosts = _values(fields, b"host")
     if version not in (b"10", b"11"):  # section 2.3 leaves others to us
         raise _BadError

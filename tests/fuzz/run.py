@@ -1,4 +1,4 @@
-"""`make fuzz`: random connections against both protocols, each answer held against a reading of RFC 9112.
+"""`make fuzz`: random connections against both protocols, each answer judged by a reading of RFC 9112.
 
 python -m tests.fuzz.run --pipelines 200000 --seed 1
 """
@@ -23,11 +23,11 @@ from tracker.edge.http import bounds
 from tracker.edge.http.bounds import BoundedProtocol
 
 _AT_ONCE = 500
-_SECONDS = 2.0  # that a head or a body may take here: what is cut is waited for so long
+_SECONDS = 2.0  # allowed for a head or a body, and waited for if it is cut
 
 
 async def fuzz(kind: type[BoundedProtocol], seeds: range) -> tuple[Counter[str], list[str]]:
-    """How the connections ended by the reading, and what was wrong, with the seed that shows it again."""
+    """The endings of the connections, and the faults with their seeds."""
     ends: Counter[str] = Counter()
     faults: list[str] = []
     ways = Ways()
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--pipelines", type=int, default=200_000, help="connections in all (200000)")
     parser.add_argument("--seed", type=int, default=1, help="of the first one; each has the next (1)")
     asked = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # a line for each refusal, and for each failure that is asked for
+    logging.disable(logging.CRITICAL)  # one line for each refusal and each provoked failure
     begun, found, each = time.monotonic(), 0, asked.pipelines // len(PROTOCOLS)
     for kind in PROTOCOLS:
         ends: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Both HTTP protocols, served in this process, with an application that answers in every way there is."""
+"""Both HTTP protocols in this process, with an application of all kinds of answers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PROTOCOLS = (LinkProtocol, BoundedProtocol)
 
 
 class Ways:
-    """An application whose paths say how they are answered: /<way>/<number>. Answers carry their path."""
+    """An application whose paths name the kind of answer: /<kind>/<number>. Answers carry the path."""
 
     def __init__(self) -> None:
         self.taken: defaultdict[int, list[str]] = defaultdict(list)  # paths by the client's port, in order
-        self.faults: list[str] = []  # what an answer met that it should not meet
+        self.faults: list[str] = []  # unexpected errors of answers
 
     def is_link(self, path: str) -> bool:
         return path.startswith("/offer/")
@@ -108,7 +108,7 @@ async def _answer(path: bytes, way: str, body: bytes, send: Any) -> None:
 
 @asynccontextmanager
 async def served(protocol: type[BoundedProtocol], ways: Ways | None = None) -> AsyncIterator[int]:
-    """The port that it is served on; connections that are open at the end are cut."""
+    """The port of the server. Connections open at the end are cut."""
     ways, state, loop = ways or Ways(), ServerState(), asyncio.get_running_loop()
 
     class Fresh(protocol):  # type: ignore[misc, valid-type]
@@ -142,13 +142,13 @@ class _Client(asyncio.Protocol):
 
 
 class Received(bytes):
-    """All that a server answered."""
+    """All bytes of the server."""
 
     port: int  # of the client
 
 
 async def ask(port: int, pieces: list[bytes], leave: Leave = Leave.WAIT) -> Received | None:
-    """All that a server answers to a connection until it closes it; None where it does not."""
+    """All bytes of a server until it closes the connection. None if it does not."""
     transport, client = await asyncio.get_running_loop().create_connection(_Client, "127.0.0.1", port)
     own_port = transport.get_extra_info("sockname")[1]
     try:

@@ -1,4 +1,4 @@
-"""Both HTTP protocols against random connections (`make fuzz` takes more of them), and their bounds."""
+"""Both HTTP protocols against random connections (more in `make fuzz`), and their limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLOSE = b"GET /early/9 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}  # as the commands serve: it is stricter with what is closed
+    return "asyncio", {"use_uvloop": True}  # as the commands serve: it is stricter with closed connections
 
 
 both = pytest.mark.parametrize("kind", PROTOCOLS)
@@ -140,7 +140,7 @@ async def test_flood_behind_a_slow_answer_is_not_read(kind: type[BoundedProtocol
 
 
 @both
-async def test_trailer_is_no_header(kind: type[BoundedProtocol]) -> None:
+async def test_trailer_does_not_become_a_header(kind: type[BoundedProtocol]) -> None:
     ways = Ways()
     trailer = b"Host: u\r\nExpect: 100-continue\r\nAuthorization: Bearer x\r\n"
     stream = CHUNKED + b"3\r\nabc\r\n0\r\n" + trailer + b"\r\n" + EARLY + b"\r\n" + CLOSE
@@ -169,7 +169,7 @@ async def test_half_head_behind_a_request_is_not_waited_for(kind: type[BoundedPr
 
 @both
 async def test_request_behind_a_close_is_not_carried_out(kind: type[BoundedProtocol]) -> None:
-    """Where only the answer says that it is the last one, and what is behind it has not been parsed yet."""
+    """The answer closes the connection, and requests behind it are not parsed yet."""
     late = b"GET /late/1 HTTP/1.1\r\n" + HOST + b"\r\n"
     padding = b"X: %b\r\n\r\n"
     for last in (b"GET /close/2 HTTP/1.1\r\n", b"GET /early/2 HTTP/1.1\r\nExpect: 100-continue\r\n"):
@@ -218,7 +218,7 @@ async def test_client_that_half_closes_has_left_the_api() -> None:
 
 @both
 async def test_lost_connection_stops_the_request_under_way(kind: type[BoundedProtocol]) -> None:
-    """Not only the last one that was read, which waits behind it."""
+    """All requests under way are stopped, not only the last one read."""
     for path in (b"/slow/1", b"/offer/0"):
         ways = Ways()
         async with served(kind, ways) as port:
@@ -234,7 +234,7 @@ async def test_lost_connection_stops_the_request_under_way(kind: type[BoundedPro
 
 @both
 async def test_answer_under_way_outlives_idling_and_shutdown(kind: type[BoundedProtocol]) -> None:
-    """Also where the last request that was read is refused already."""
+    """Even if the last request read is already refused."""
     made: list[BoundedProtocol] = []
 
     class Hasty(kind):  # type: ignore[misc, valid-type]
@@ -258,7 +258,7 @@ async def test_answer_under_way_outlives_idling_and_shutdown(kind: type[BoundedP
 
 
 @both
-async def test_body_of_an_answered_request_is_no_idling(kind: type[BoundedProtocol]) -> None:
+async def test_body_of_an_answered_request_does_not_count_as_idle(kind: type[BoundedProtocol]) -> None:
     class Hasty(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
@@ -292,7 +292,7 @@ OFFERS = [
 @both
 @pytest.mark.parametrize("case", [case for case, _, _ in OFFERS])
 async def test_offer_to_speak_otherwise_is_declined(kind: type[BoundedProtocol], case: str) -> None:
-    """Java's client makes it with every first request, whatever its method and body."""
+    """Java's client offers it with every first request."""
     lines, wanted = next((lines, wanted) for name, lines, wanted in OFFERS if name == case)
     data = READ + H2C + lines + (b"" if "cut" in case else EARLY + b"\r\n")
     with patch.multiple(bounds, BODY_SECONDS=0.3, LINGER_SECONDS=0.1):
@@ -305,7 +305,7 @@ async def test_offer_to_speak_otherwise_is_declined(kind: type[BoundedProtocol],
 
 
 @both
-async def test_client_of_http_1_0_is_not_told_to_continue(kind: type[BoundedProtocol]) -> None:
+async def test_client_of_http_1_0_gets_no_100_continue(kind: type[BoundedProtocol]) -> None:
     request = READ.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"
     async with served(kind) as port:
         received = await ask(port, [request])
@@ -314,7 +314,7 @@ async def test_client_of_http_1_0_is_not_told_to_continue(kind: type[BoundedProt
 
 
 @both
-async def test_refused_request_is_not_told_to_continue(kind: type[BoundedProtocol]) -> None:
+async def test_refused_request_gets_no_100_continue(kind: type[BoundedProtocol]) -> None:
     ways = Ways()
     head = CHUNKED.replace(b"/read/", b"/slow/").replace(HOST, HOST + b"Expect: 100-continue\r\n")
     async with served(kind, ways) as port:
@@ -339,7 +339,7 @@ async def test_request_that_is_refused_before_its_turn_is_not_carried_out(
 
 @both
 async def test_client_that_still_sends_gets_the_last_answer(kind: type[BoundedProtocol]) -> None:
-    """A connection that is closed with bytes unread is reset, and the answer with it."""
+    """Closing a connection with unread bytes would reset it and lose the answer."""
     size = 8_000_000
     close = b"Connection: close\r\n"
     ends = ((b"early", close, b"1.1"), (b"late", close, b"1.1"), (b"offer", close, b"1.1"))
@@ -371,7 +371,7 @@ async def test_client_that_stays_behind_its_last_answer_is_cut(kind: type[Bounde
                 await reader.read()
                 async with asyncio.timeout(10):
                     while not writer.transport.is_closing():
-                        writer.write(b"x")  # which a connection that is closed answers with a reset
+                        writer.write(b"x")  # a closed connection answers with a reset
                         await asyncio.sleep(0.02)
                 writer.close()
 
@@ -430,7 +430,7 @@ async def test_client_that_never_reads_is_cut(kind: type[BoundedProtocol], case:
 
 
 @both
-async def test_what_had_to_wait_for_us_is_given_its_time(kind: type[BoundedProtocol]) -> None:
+async def test_client_that_waited_for_the_server_gets_its_full_time(kind: type[BoundedProtocol]) -> None:
     made: list[BoundedProtocol] = []
 
     class Known(kind):  # type: ignore[misc, valid-type]
@@ -457,7 +457,7 @@ async def test_what_had_to_wait_for_us_is_given_its_time(kind: type[BoundedProto
 
 @both
 async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> None:
-    """The collector comes rarely here."""
+    """The garbage collector runs rarely here."""
     made: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
 
     class Known(kind):  # type: ignore[misc, valid-type]
@@ -471,7 +471,7 @@ async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> 
         READ + H2C + b"Content-Length: 0\r\n\r\n",
     )
     gc.disable()
-    logging.disable()  # pytest keeps what is logged, and so the connection that it is about
+    logging.disable()  # pytest keeps log records, and with them the connection
     try:
         async with served(Known) as port:
             for request in (*kinds, LATE + b"\r\n" + EARLY + b"\r\n\0"):
@@ -483,7 +483,7 @@ async def test_lost_connection_is_freed_at_once(kind: type[BoundedProtocol]) -> 
         logging.disable(logging.NOTSET)
 
 
-async def test_slow_body_that_comes_on_is_waited_for() -> None:
+async def test_slow_body_with_progress_is_waited_for() -> None:
     body = b"x" * 40_000
     head = b"POST /read/1 HTTP/1.1\r\n" + HOST + b"Connection: close\r\nContent-Length: 40000\r\n\r\n"
     with patch.multiple(bounds, BODY_SECONDS=0.2, BODY_BYTES=100):
@@ -516,7 +516,7 @@ READINGS = [
 
 
 @pytest.mark.parametrize(("data", "bodies", "end"), READINGS)
-def test_reading_finds_the_messages(data: bytes, bodies: list[bytes], end: End) -> None:
+def test_rfc_reader_finds_the_messages(data: bytes, bodies: list[bytes], end: End) -> None:
     reading = read(data)
     assert ([request.body for request in reading.requests], reading.end) == (bodies, end)
 
@@ -538,7 +538,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("case", [case for case, _, _ in WRONG])
-def test_judge_finds_what_is_wrong(case: str) -> None:
+def test_judge_finds_faults(case: str) -> None:
     data, received = next((data, received) for name, data, received in WRONG if name == case)
     assert fault(read(data), received) is not None
     assert fault(Reading([], End.NEXT), b"") is None

@@ -26,7 +26,7 @@ CLICKS = "/backend/open-api/v1/users/clicks"
 async def api_of(
     settings: Settings, *, scopes: tuple[str, ...] = ("clicks:read",)
 ) -> AsyncIterator[AsyncClient]:
-    """A client with a token of some scopes (none: without a token)."""
+    """A client with a token of these scopes. Without scopes it has no token."""
     app = create_api(settings)
     headers = {}
     if scopes:
@@ -47,7 +47,7 @@ async def api_of(
 async def api_process(
     settings: Settings, port: int, first: str = ""
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tracker api`, ready, and killed at the end if nobody has done so; `first` is Python to run first."""
+    """A ready `tracker api`, killed at the end. `first` is Python to run before it."""
     variables = {
         "TRACKER_REDIS_URL": settings.redis_url or "",
         "TRACKER_POSTGRES_DSN": settings.postgres_dsn or "",
@@ -102,5 +102,5 @@ async def run_sql(settings: Settings, statement: str, *values: object) -> None:
 
 
 def hash_at(millis: int, n: int = 0) -> str:
-    """A click hash of a Unix millisecond; several of one millisecond differ by n."""
+    """A click hash of a Unix millisecond. `n` distinguishes hashes of one millisecond."""
     return first_hash_at(millis)[:12] + f"7{n:03x}8" + "0" * 15

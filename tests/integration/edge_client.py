@@ -20,12 +20,12 @@ from tracker.stream.reader import Reader
 from tracker.stream.record import decode
 
 PATIENCE = 30.0
-"""Seconds after which something that should have happened is a failure."""
+"""Seconds to wait for an event before the test fails."""
 
 
 @asynccontextmanager
 async def edge_of(settings: Settings, *, demo: bool = True, wait: bool = True) -> AsyncIterator[AsyncClient]:
-    """A client of a ready edge with the demo catalogue, without geo databases; it follows no redirect."""
+    """A client of a ready edge with the demo catalogue and no geo databases. It follows no redirect."""
     if demo:
         assert settings.postgres_dsn
         await load_demo(settings.postgres_dsn)
@@ -56,7 +56,7 @@ async def edge_of(settings: Settings, *, demo: bool = True, wait: bool = True) -
 
 
 async def recorded(settings: Settings) -> list[ClickRow]:
-    """The clicks on the stream that were not read before."""
+    """The new clicks on the stream."""
     assert settings.redis_url
     async with Reader(settings.redis_url, slot=0) as reader:
         await reader.create_group()
@@ -67,7 +67,7 @@ async def recorded(settings: Settings) -> list[ClickRow]:
 
 
 async def raw(client: AsyncClient, request: bytes) -> bytes:
-    """What a server answers to bytes that no client library would send."""
+    """The answer to raw bytes."""
     reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(request)
     await writer.drain()

@@ -27,7 +27,7 @@ from tracker.stream.appender import Appender, Lane
 from tracker.stream.record import encode
 
 PATIENCE = 30.0
-"""Seconds after which something that should have happened is a failure."""
+"""Seconds to wait for an event before the test fails."""
 
 _WRITERS = """
 SELECT pid FROM pg_stat_activity
@@ -40,7 +40,7 @@ _BLOCKED = (
 
 
 class House:
-    """Valkey, Postgres, what was appended, and what the workers say."""
+    """Valkey, Postgres, the appended clicks and the logs of workers."""
 
     def __init__(self, data_dir: Path) -> None:
         self.settings = resolve(Settings(data_dir=data_dir))
@@ -61,7 +61,7 @@ class House:
         await self._claim.release()
 
     async def restart(self, *engines: Engine) -> None:
-        """Start again what has been ended or killed."""
+        """Restart stopped or killed engines."""
         for engine in engines:
             with suppress(ProcessLookupError):
                 await engine.stop()
@@ -131,7 +131,7 @@ class House:
 
     @asynccontextmanager
     async def writer_blocked(self) -> AsyncIterator[None]:
-        """With a worker in the middle of its transaction, until this is left."""
+        """Keep a worker in the middle of its transaction."""
         connection = await asyncpg.connect(self.postgres.url)
         async with connection.transaction():
             await connection.execute("LOCK TABLE click_count IN EXCLUSIVE MODE")
@@ -145,7 +145,7 @@ class House:
             return int(await client.xlen("clicks:{0}"))
 
     async def settled(self) -> None:
-        """All that was appended is in the table, once, counted as stored, and off the stream."""
+        """Check that each appended click is stored once, counted and off the stream."""
         await until(self._is_drained)
         assert {row["hash"].hex for row in await self.query("SELECT hash FROM click")} == self.appended
         async with self.redis as client:

@@ -1,4 +1,4 @@
-"""An affiliate's server: keeps what it is asked, and answers as it is told."""
+"""An affiliate's server. It keeps its requests and gives prepared answers."""
 
 from __future__ import annotations
 

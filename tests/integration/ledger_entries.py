@@ -1,4 +1,4 @@
-"""Entries of the stream and what is counted of them, written side by side as the scripts do."""
+"""Entries of the stream with their counts, written as the scripts do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Streams:
         self._partition = partition
 
     async def record(self, *hashes: str, late: bool = False) -> list[bytes]:
-        """Append clicks; returns the entries' ids."""
+        """Append clicks. Returns the entries' ids."""
         async with self._client.pipeline(transaction=True) as pipe:
             for hash_ in hashes:
                 click = a_click(hash=hash_)
@@ -46,14 +46,14 @@ class Streams:
             await pipe.execute()
 
     async def dead_letter(self, record: bytes) -> None:
-        """A dead letter whose hash nobody can read."""
+        """A dead letter with an unreadable hash."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.xadd(self._key("dead"), {"id": "1-1", "reason": "a test", "a": b"0", "r": record})
             self._count(pipe, 0, "d", 1)
             await pipe.execute()
 
     async def lose(self, id_: bytes) -> None:
-        """An entry leaves the stream, and nobody knows."""
+        """Remove an entry without counting it."""
         await self._client.xdel(self._key("clicks"), id_)
 
     async def count(self, millis: int, kind: str, by: int = 1) -> None:
@@ -66,7 +66,7 @@ class Streams:
     async def say(
         self, slot: str, until: int, *, spooled: Mapping[int, int] | None = None, said: int | None = None
     ) -> None:
-        """An edge's word."""
+        """Send an edge's heartbeat."""
         word = f"{until} {until if said is None else said} {json.dumps(dict(spooled or {}))}"
         await self._client.hset(self._key("edges"), slot, word)
 
@@ -84,7 +84,7 @@ async def streams_of(settings: Settings, partition: int = 0) -> AsyncIterator[St
 
 
 async def set_stored(settings: Settings, minute: int, clicks: int) -> None:
-    """What the writers' transactions have counted, whatever they have."""
+    """Set the counts of the writers' transactions."""
     statement = """
     INSERT INTO click_minute VALUES ($1, $2) ON CONFLICT (minute) DO UPDATE SET stored = excluded.stored
     """

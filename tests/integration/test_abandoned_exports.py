@@ -1,4 +1,4 @@
-"""Clients that leave in the middle of an answer, or do not read it: what they leave behind in the API."""
+"""Clients that leave in the middle of an answer or do not read it, and the API's memory."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SCOPES = ("clicks:read", "conversions:read", "reports:read")
 
 ABANDONED = 200
 MOST_GROWTH = 16 << 20
-"""Bytes; where an export keeps a chunk, ABANDONED of them keep ten times as much."""
+"""Bytes. If an export kept a chunk, ABANDONED exports would keep ten times as much."""
 
 ROWS = 6_000
-"""Some 10 MB of clicks: four times what the kernel takes of an answer that nobody reads."""
+"""About 10 MB of clicks, four times the kernel's buffer of an unread answer."""
 SMALL_CHUNKS = (
     "from tracker.store.clicks import export as click_export; "
     "from tracker.store import table_pages; "
@@ -68,7 +68,7 @@ async def token_of(settings: Settings, owner: dict[str, int]) -> str:
 
 
 class Client:
-    """One connection that takes little at a time, so that most of an answer is still to be sent."""
+    """A connection with a small window, so that most of an answer stays unsent."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.socket()
@@ -92,7 +92,7 @@ class Client:
         return await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
 
     async def read_all(self) -> bytes:
-        """All that comes until the server closes, as fast as it comes."""
+        """Read until the server closes."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         parts = [b"."]
         async with asyncio.timeout(PATIENCE):
@@ -105,7 +105,7 @@ class Client:
 
 
 async def begun(port: int, path: str, token: str) -> Client:
-    """A client whose answer has begun; while others of its token have all places it asks again."""
+    """A client with a running answer. It retries while other exports of its token run."""
     while True:
         client = Client(port)
         status = await client.ask(path, token)
@@ -148,7 +148,7 @@ async def test_abandoned_answers_leave_no_memory_behind_without_a_collector(
 
 
 def waiting(dsn: str) -> Callable[[int], Coroutine[Any, Any, None]]:
-    """Waits until so many of a database's statements wait for a lock."""
+    """Wait until `number` statements of a database wait for a lock."""
 
     async def until(number: int) -> None:
         connection = await connect(dsn)
@@ -169,7 +169,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 
 @pytest.mark.parametrize("kind", ["clicks as NDJSON", "an advertiser's conversions"])
 @pytest.mark.parametrize("has_begun", [False, True], ids=["before its answer", "in its midst"])
-async def test_an_abandoned_export_ends_its_query_and_frees_its_connection(
+async def test_abandoned_export_ends_its_query_and_frees_its_connection(
     filled: Settings, kind: str, has_begun: bool
 ) -> None:
     assert filled.postgres_dsn
@@ -200,7 +200,7 @@ async def test_an_abandoned_export_ends_its_query_and_frees_its_connection(
     await blocker.close()
 
 
-async def test_a_token_has_so_many_exports_at_once_and_another_when_one_has_ended(filled: Settings) -> None:
+async def test_token_runs_a_limited_number_of_exports(filled: Settings) -> None:
     token, other = await token_of(filled, {}), await token_of(filled, {})
     async with api(filled, "") as (port, _):
         clients = [await begun(port, CLICKS, token) for _ in range(MOST_OF_A_TOKEN)]
@@ -213,7 +213,7 @@ async def test_a_token_has_so_many_exports_at_once_and_another_when_one_has_ende
             client.leave()
 
 
-async def test_an_export_that_is_not_read_is_cut_off(filled: Settings) -> None:
+async def test_export_that_is_not_read_is_cut_off(filled: Settings) -> None:
     token = await token_of(filled, {})
     async with api(filled, "from tracker.edge.http import bounds; bounds.SEND_SECONDS = 1.0") as (port, _):
         stalled = [await begun(port, CLICKS, token) for _ in range(MOST_OF_A_TOKEN)]

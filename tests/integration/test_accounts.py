@@ -1,4 +1,4 @@
-"""The users of root's processes: what they take over, what is closed to them, and what root says then."""
+"""The users of root's processes: their files, and the errors of closed ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SYSTEM_USER, STALE_NUMBER, PERSON = 42, 4242, 1000
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A directory that everybody may enter, which those of pytest are not."""
+    """A directory that every user may enter, unlike those of pytest."""
     with open_directory() as directory:
         yield directory
 
@@ -52,7 +52,7 @@ def test_engines_and_services_are_different_users_and_the_sockets_are_for_both(
 
 
 @pytest.mark.parametrize("owner", [0, NOBODY, SYSTEM_USER, STALE_NUMBER])
-def test_directory_of_no_person_is_taken_over(tmp_path: Path, account: Account, owner: int) -> None:
+def test_directory_of_a_missing_user_is_taken_over(tmp_path: Path, account: Account, owner: int) -> None:
     directory = tmp_path / "valkey"
     (directory / "deep").mkdir(parents=True)
     (directory / "deep" / "file").touch()
@@ -76,8 +76,8 @@ def test_directory_of_a_person_is_refused(
         own(tmp_path / "postgres", account)
 
 
-def test_hard_link_gives_no_file_away(tmp_path: Path, account: Account) -> None:
-    """What an edge that somebody has taken over could lay into its own directory."""
+def test_hard_link_does_not_give_a_file_away(tmp_path: Path, account: Account) -> None:
+    """Files that a compromised edge could put into its directory."""
     secret, directory = tmp_path / "secret", tmp_path / "spool"
     secret.touch(mode=0o600)
     directory.mkdir()
@@ -100,7 +100,7 @@ def test_hard_link_gives_no_file_away(tmp_path: Path, account: Account) -> None:
         ({"a/b/file": 0o600}, "a/b/file"),
     ],
 )
-def test_what_is_closed_is_named(
+def test_first_closed_path_is_named(
     open_dir: Path, account: Account, modes: dict[str, int], closed: str | None
 ) -> None:
     (open_dir / "a" / "b").mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_what_is_closed_is_named(
     assert found == (None if closed is None else open_dir / closed)
 
 
-def test_services_whose_code_is_closed_stay_root(open_dir: Path) -> None:
+def test_services_with_closed_code_stay_root(open_dir: Path) -> None:
     (open_dir / "code").mkdir(mode=0o700)
     account, closed = services([open_dir / "code"], open_dir)
     assert closed == open_dir / "code"
@@ -119,7 +119,7 @@ def test_services_whose_code_is_closed_stay_root(open_dir: Path) -> None:
     assert account.uid == 0
 
 
-def test_services_whose_code_is_another_users_alone_cannot_be_started(open_dir: Path) -> None:
+def test_services_with_code_of_another_user_cannot_be_started(open_dir: Path) -> None:
     (open_dir / "code").mkdir(mode=0o700)
     os.chown(open_dir / "code", SYSTEM_USER, SYSTEM_USER)
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_services_whose_code_is_another_users_alone_cannot_be_started(open_dir: 
         services([open_dir / "code"], open_dir)
 
 
-def test_user_who_cannot_be_made_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_that_cannot_be_made_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "ENGINES", "tracker-nowhere")
     monkeypatch.setattr(accounts, "_SYSTEM_PATH", "/nowhere")
     with pytest.raises(

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-async def test_only_a_scope_that_reads_clicks_reads_them(database: Settings, scope: str) -> None:
+async def test_clicks_need_a_reading_scope(database: Settings, scope: str) -> None:
     async with api_of(database, scopes=(scope,)) as client:
         for path in (CLICKS, f"{CLICKS}/export"):
             answer = await client.get(path)
@@ -31,9 +31,7 @@ async def test_only_a_scope_that_reads_clicks_reads_them(database: Settings, sco
                 assert 'error="insufficient_scope", scope="clicks:read"' in answer.headers["www-authenticate"]
 
 
-async def test_without_a_valid_token_there_is_no_answer(
-    database: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_api_needs_a_valid_token(database: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tracker")
     dsn = database.postgres_dsn
     assert dsn is not None
@@ -74,7 +72,7 @@ async def test_without_a_valid_token_there_is_no_answer(
     assert good not in caplog.text
 
 
-async def test_a_token_is_kept_as_its_digest_and_its_use_is_noted_once_a_minute(database: Settings) -> None:
+async def test_token_is_kept_as_its_digest_and_its_use_is_noted_once_a_minute(database: Settings) -> None:
     dsn = database.postgres_dsn
     assert dsn is not None
     token = await create_token(dsn, ["offers:read", "clicks:read", "clicks:read"], "reports")
@@ -166,7 +164,7 @@ async def test_every_endpoint_admits_the_tokens_of_its_contract_and_no_others(da
                 assert answer.status_code not in (401, 405, 429, 500), case
 
 
-async def test_without_a_token_no_route_answers(database: Settings) -> None:
+async def test_routes_need_a_token(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         for method, path, _ in operations(database):
             place = re.sub(r"\{[^}]*\}", "1", path)
@@ -174,13 +172,13 @@ async def test_without_a_token_no_route_answers(database: Settings) -> None:
 
 
 @pytest.mark.parametrize("scopes", [[], ["clicks"], ["clicks:read", "root"]])
-async def test_a_token_of_an_unknown_scope_is_not_made(database: Settings, scopes: list[str]) -> None:
+async def test_token_of_an_unknown_scope_is_not_made(database: Settings, scopes: list[str]) -> None:
     assert database.postgres_dsn is not None
     with pytest.raises(ValueError, match="scopes"):
         await create_token(database.postgres_dsn, scopes)
 
 
-async def test_an_expiry_needs_a_time_zone(database: Settings) -> None:
+async def test_expiry_needs_a_time_zone(database: Settings) -> None:
     assert database.postgres_dsn is not None
     with pytest.raises(ValueError, match="expires_at"):
         await create_token(database.postgres_dsn, ["admin"], expires_at=datetime(2030, 1, 1))

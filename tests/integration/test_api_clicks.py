@@ -56,7 +56,7 @@ async def listed(client: AsyncClient, **query: Any) -> dict[str, Any]:
     return body
 
 
-async def test_a_click_is_shown_as_the_example_page_shows_it(database: Settings) -> None:
+async def test_click_is_shown_as_the_example_page_shows_it(database: Settings) -> None:
     hash_ = hash_at(int(datetime(2024, 10, 10, 11, 24, 9, tzinfo=UTC).timestamp()) * 1000 + 999)
     example = {
         "hash": hash_,
@@ -121,7 +121,7 @@ FILTERED = [
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at"])
-async def test_each_filter_finds_its_rows(database: Settings, sort: str) -> None:
+async def test_click_filters_find_their_rows(database: Settings, sort: str) -> None:
     table: list[tuple[dict[str, Any], list[int]]] = [
         ({}, [0, 1, 2, 3, 4]),
         ({"affiliate_id": 9}, [2]),
@@ -178,7 +178,7 @@ async def test_each_filter_finds_its_rows(database: Settings, sort: str) -> None
         assert (await listed(client, id=fourth["id"]))["data"] == [fourth]
 
 
-async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> None:
+async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
     table = {
         "foo=1": ["foo"],
         "offer_id=3&offer_id=3": ["offer_id"],
@@ -239,7 +239,7 @@ async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> Non
         ("f" * 32, None, 200),
     ],
 )
-async def test_a_forged_cursor_is_read_or_refused_by_name(
+async def test_forged_cursor_is_read_or_refused_by_name(
     database: Settings, last_hash: str, total: int | None, status: int, sort: str
 ) -> None:
     forged = Cursor(last_hash, 2, total)
@@ -252,7 +252,7 @@ async def test_a_forged_cursor_is_read_or_refused_by_name(
             assert list(answer.json().get("errors", {})) == (["cursor"] if status == 422 else [])
 
 
-async def test_other_errors(database: Settings) -> None:
+async def test_errors_of_the_click_list(database: Settings) -> None:
     table = [
         ("GET", f"{CLICKS}/999", 404),
         ("GET", f"{CLICKS}/{'f' * 32}", 404),
@@ -294,7 +294,7 @@ def random_rows(count: int) -> list[ClickRow]:
     return rows
 
 
-async def test_pages_are_exact_slices_of_what_was_stored(database: Settings) -> None:
+async def test_pages_are_exact_slices_of_the_stored_clicks(database: Settings) -> None:
     rows = random_rows(3000)
     await store(database, rows)
     chance = random.Random(8)
@@ -335,9 +335,7 @@ def _second(row: ClickRow) -> int:
 
 
 @pytest.mark.parametrize("query", [{}, {"offer_id": 3}, {"is_bot": "false", "sort": "created_at"}])
-async def test_a_walk_by_cursor_and_both_exports_are_the_whole_list(
-    database: Settings, query: dict[str, str]
-) -> None:
+async def test_cursor_and_both_exports_give_the_whole_list(database: Settings, query: dict[str, str]) -> None:
     rows = random_rows(2500)
     await store(database, rows)
     kept = [row.hash for row in rows if not query.get("offer_id") or row.offer_id == 3]
@@ -387,7 +385,7 @@ async def test_exports_keep_every_character(database: Settings, control: str) ->
 
 
 @pytest.mark.parametrize("text", ["'", "$1", "\\", "\\'$2 %s; --"])
-async def test_an_export_takes_a_filter_by_its_letters(database: Settings, text: str) -> None:
+async def test_export_takes_a_filter_by_its_letters(database: Settings, text: str) -> None:
     await store(database, [a_row(hash=hash_at(NOON + n), aff_sub=text if n else "b") for n in range(3)])
     async with api_of(database) as client:
         listing = (await listed(client, aff_sub=text))["data"]
@@ -396,13 +394,13 @@ async def test_an_export_takes_a_filter_by_its_letters(database: Settings, text:
         assert len(listing) == 2
 
 
-async def test_an_export_of_nothing_is_a_header_or_nothing(database: Settings) -> None:
+async def test_empty_export_is_a_header_or_empty(database: Settings) -> None:
     async with api_of(database) as client:
         assert (await client.get(f"{CLICKS}/export")).content == b""
         assert (await client.get(f"{CLICKS}/export?format=csv")).text == ",".join(KEYS) + "\r\n"
 
 
-async def test_a_page_at_any_depth_skips_less_than_a_quarter_hour(database: Settings) -> None:
+async def test_page_at_any_depth_skips_less_than_a_quarter_hour(database: Settings) -> None:
     rows = random_rows(1500)
     await store(database, rows)
     assert database.postgres_dsn is not None
@@ -439,7 +437,7 @@ def _day(hash_: str) -> int:
     return _slot(hash_) // SLOTS_A_DAY
 
 
-async def test_a_read_that_is_given_up_at_any_moment_leaves_no_transaction_open(
+async def test_abandoned_read_leaves_no_transaction_open(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert database.postgres_dsn is not None

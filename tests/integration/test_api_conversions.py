@@ -1,4 +1,4 @@
-"""Reading conversions: what is shown, filtered, paged, walked, fed and exported is what was stored."""
+"""Reading conversions: lists, filters, pages, cursors, feed and exports equal the table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def listed(client: AsyncClient, path: str = CONVERSIONS, **query: Any) -> 
     return body
 
 
-async def test_a_conversion_is_shown_with_its_history_and_its_money(database: Settings) -> None:
+async def test_conversion_is_shown_with_its_history_and_its_money(database: Settings) -> None:
     await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'PlayGamesl')")
     await run_sql(database, "INSERT INTO offer (id, name, advertiser_id) VALUES (3, 'Test Offer', 1)")
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'John Doe')")
@@ -133,7 +133,7 @@ def varied() -> list[dict[str, Any]]:
     ]
 
 
-async def test_each_filter_finds_its_rows(database: Settings) -> None:
+async def test_conversion_filters_find_their_rows(database: Settings) -> None:
     rows = varied()
     table: list[tuple[dict[str, Any], list[int]]] = [
         ({}, [0, 1, 2, 3, 4]),
@@ -175,7 +175,7 @@ async def test_each_filter_finds_its_rows(database: Settings) -> None:
                 assert body["total"] == len(expected), query
 
 
-async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> None:
+async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
     table = {
         "foo=1": ["foo"],
         "aff_sub=x": ["aff_sub"],
@@ -198,14 +198,14 @@ async def test_what_cannot_be_read_is_refused_by_name(database: Settings) -> Non
             assert (await client.get(f"{CONVERSIONS}/{key}")).status_code == 404
 
 
-async def test_the_scope_is_conversions_read(database: Settings) -> None:
+async def test_scope_is_conversions_read(database: Settings) -> None:
     for scopes, status in (((), 401), (("clicks:read",), 403)):
         async with api_of(database, scopes=scopes) as client:
             for path in (CONVERSIONS, f"{CONVERSIONS}/1", f"{CONVERSIONS}/export"):
                 assert (await client.get(path)).status_code == status
 
 
-async def test_pages_a_walk_the_feed_and_exports_are_the_whole_list(database: Settings) -> None:
+async def test_pages_cursor_feed_and_exports_give_the_whole_list(database: Settings) -> None:
     chance = random.Random(5)
     clicks = [a_row(hash=hash_at(NOON, n)) for n in range(40)]
     rows = [
@@ -260,7 +260,7 @@ TOLD = [
 ]
 
 
-async def test_a_click_shows_what_its_conversions_tell(database: Settings) -> None:
+async def test_click_shows_its_conversions(database: Settings) -> None:
     clicks = [a_row(hash=hash_at(NOON, n), **own) for n, (own, _, _) in enumerate(TOLD)]
     await store(database, clicks)
     for click, (_, all_told, _) in zip(clicks, TOLD, strict=True):
@@ -276,7 +276,7 @@ OTHERS = [{}, {"offer_id": 4}, {"is_bot": "false"}, {"created_from": "2024-10-10
 
 
 @pytest.mark.parametrize("other", OTHERS)
-async def test_clicks_with_and_without_conversions_are_told_apart(
+async def test_clicks_with_and_without_conversions_are_distinguished(
     database: Settings, other: dict[str, Any]
 ) -> None:
     chance = random.Random(9)

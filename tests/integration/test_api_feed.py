@@ -65,7 +65,7 @@ async def test_ids_of_a_transaction_that_failed_hold_nothing_back(database: Sett
         assert await polled(client, 0) == ([4, 5], 5)
 
 
-async def test_the_feed_is_paged_and_filtered(database: Settings) -> None:
+async def test_feed_is_paged_and_filtered(database: Settings) -> None:
     await store(database, [*rows(0, 3), *rows(3, 2, offer_id=4), *rows(5, 3)])
     async with api_of(database) as client:
         assert await polled(client, 0, per_page=3) == ([1, 2, 3], 3)
@@ -74,7 +74,7 @@ async def test_the_feed_is_paged_and_filtered(database: Settings) -> None:
         assert await polled(client, 0, offer_id=4) == ([4, 5], 5)
 
 
-async def test_a_poller_misses_nothing_of_many_writers(database: Settings) -> None:
+async def test_poller_misses_nothing_of_many_writers(database: Settings) -> None:
     chance = random.Random(3)
     stored: list[int] = []
 

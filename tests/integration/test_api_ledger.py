@@ -29,7 +29,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_PAUSE", 0.0)
 
 
-async def test_the_balance_is_told_with_its_sums_and_edges(database: Settings) -> None:
+async def test_balance_shows_its_sums_and_edges(database: Settings) -> None:
     async with streams_of(database) as streams:
         await lost(database, streams)
         await streams.say("3", MILLIS + 7, spooled={MINUTE - 1: 4}, said=MILLIS + 9)
@@ -60,7 +60,7 @@ async def test_the_balance_is_told_with_its_sums_and_edges(database: Settings) -
     assert told["is_cross_checked"] is True
 
 
-async def test_without_a_time_it_is_the_last_hour(database: Settings) -> None:
+async def test_ledger_without_a_time_is_the_last_hour(database: Settings) -> None:
     now = int(time.time()) // 60
     async with streams_of(database) as streams:
         for minute in (now, now - 30, now - 70):
@@ -83,7 +83,7 @@ async def test_without_a_time_it_is_the_last_hour(database: Settings) -> None:
         (("reports:read",), {"from_": "2026-09-21"}, 422, ["from_"]),
     ],
 )
-async def test_what_is_refused_says_why(
+async def test_refusal_names_its_reason(
     database: Settings, scopes: tuple[str, ...], query: dict[str, str], status: int, named: list[str]
 ) -> None:
     async with api_of(database, scopes=scopes) as client:
@@ -91,7 +91,7 @@ async def test_what_is_refused_says_why(
     assert (answer.status_code, sorted(answer.json()["errors"])) == (status, named)
 
 
-async def test_without_a_stream_server_there_is_no_balance(database: Settings) -> None:
+async def test_balance_needs_a_stream_server(database: Settings) -> None:
     nowhere = replace(database, redis_url="unix:///nowhere.sock")
     async with api_of(nowhere, scopes=("reports:read",)) as client:
         answer = await client.get(LEDGER)
@@ -132,7 +132,7 @@ async def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, *words: str) 
         (stored, ("--forget-edge", "1"), 1, []),
     ],
 )
-async def test_the_command_fails_where_a_minute_does_not_balance(
+async def test_ledger_command_fails_on_an_unbalanced_minute(
     database: Settings,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -148,7 +148,7 @@ async def test_the_command_fails_where_a_minute_does_not_balance(
     assert all(text in printed for text in said)
 
 
-async def test_the_command_prints_what_the_api_answers(
+async def test_ledger_command_prints_the_answer_of_the_api(
     database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with streams_of(database) as streams:
@@ -166,7 +166,7 @@ async def test_the_command_prints_what_the_api_answers(
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
-async def test_times_are_the_networks(
+async def test_times_are_in_the_networks_zone(
     database: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], zone: str
 ) -> None:
     async with streams_of(database) as streams:
@@ -175,7 +175,7 @@ async def test_times_are_the_networks(
     assert ("2026-09-21T19:43:00+05:30" in capsys.readouterr().out) == (zone != "UTC")
 
 
-async def test_the_doctor_says_what_is_amiss_and_what_to_do(database: Settings) -> None:
+async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
     assert [finding.level for finding in await doctor.examine(database, "ledger")] == ["ok"]
     now = int(time.time() * 1000)
     async with streams_of(database) as streams:
@@ -200,6 +200,6 @@ async def test_the_doctor_says_what_is_amiss_and_what_to_do(database: Settings) 
         assert advice in finding.advice
 
 
-async def test_the_doctor_says_that_there_is_no_ledger(database: Settings) -> None:
+async def test_doctor_reports_a_missing_ledger(database: Settings) -> None:
     (finding,) = await doctor.examine(replace(database, redis_url="unix:///nowhere.sock"), "ledger")
     assert (finding.level, finding.advice) == ("fail", "see the topic engines")

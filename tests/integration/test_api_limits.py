@@ -1,4 +1,4 @@
-"""How much may be asked: by a token, and with wrong tokens from an address."""
+"""Rate limits of tokens, and of wrong tokens by address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def get(client: AsyncClient, secret: str = "trk_wrong", **headers: str) ->
     return await client.get(CLICKS, headers={"Authorization": f"Bearer {secret}", **headers})
 
 
-async def test_a_token_makes_so_many_requests_and_is_told_how_many_are_left(database: Settings) -> None:
+async def test_token_is_limited_and_answers_name_the_rest(database: Settings) -> None:
     async with api_of(replace(database, api_rate=SLOW)) as client:
         own_rate = await create_token(database.postgres_dsn or "", ["clicks:read"], rate_limit="7/hour")
         for left in (1, 0):
@@ -56,19 +56,19 @@ async def test_a_token_makes_so_many_requests_and_is_told_how_many_are_left(data
         assert 'tracker_api_limited_total{api="8001",by="token"} 2\n' in await metrics_of(database)
 
 
-async def test_another_rate_holds_from_the_next_request_on(database: Settings) -> None:
+async def test_changed_rate_holds_from_the_next_request(database: Settings) -> None:
     async with api_of(database) as client:
         assert (await client.get(CLICKS)).headers["ratelimit-limit"] == "600"
         await run_sql(database, "UPDATE token SET rate_limit = '2/hour'")
         assert (await client.get(CLICKS)).headers["ratelimit-limit"] == "2"
 
 
-async def test_what_a_token_may_not_do_counts_as_well(database: Settings) -> None:
+async def test_refused_requests_count_for_the_rate_limit(database: Settings) -> None:
     async with api_of(replace(database, api_rate=SLOW), scopes=("reports:read",)) as client:
         assert [(await client.get(CLICKS)).status_code for _ in range(3)] == [403, 403, 429]
 
 
-async def test_all_api_processes_count_together(database: Settings) -> None:
+async def test_rate_limits_count_over_all_api_processes(database: Settings) -> None:
     token = await create_token(database.postgres_dsn or "", ["clicks:read"], rate_limit="2/hour")
     async with api_of(database, scopes=()) as one, api_of(database, scopes=()) as other:
         assert [(await get(each, token)).status_code for each in (one, other, one, other)] == [
@@ -79,7 +79,7 @@ async def test_all_api_processes_count_together(database: Settings) -> None:
         ]
 
 
-async def test_nothing_is_left_of_a_limit_when_it_has_expired(database: Settings) -> None:
+async def test_expired_limit_leaves_no_key(database: Settings) -> None:
     async with redis.asyncio.Redis.from_url(database.redis_url or "", decode_responses=True) as client:
         limiter = Limiter(database.redis_url or "")
         for whose in ("token:1", "address:192.0.2.7"):
@@ -91,7 +91,7 @@ async def test_nothing_is_left_of_a_limit_when_it_has_expired(database: Settings
 
 
 async def wrong_ones(client: AsyncClient, number: int, **headers: str) -> list[asyncio.Task[Any]]:
-    """So many wrong tokens at once; those whose answers are kept back are still pending."""
+    """Send many wrong tokens at the same time. Delayed answers are still pending."""
     tasks = [asyncio.create_task(get(client, f"trk_wrong{n}", **headers)) for n in range(number)]
     while sum(task.done() for task in tasks) < number - MOST_SLOWED_OF_ONE:
         await asyncio.sleep(0.01)
@@ -129,7 +129,7 @@ async def test_wrong_tokens_never_refuse_a_right_one(database: Settings) -> None
         assert 'tracker_api_wrong_tokens_total{api="8001"} 62' in metrics
 
 
-async def test_a_peer_that_is_no_proxy_cannot_choose_its_address(database: Settings) -> None:
+async def test_peer_that_is_not_a_proxy_cannot_choose_its_address(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         tasks = [
             asyncio.create_task(get(client, **{"X-Forwarded-For": f"192.0.2.{n}"}))
@@ -165,7 +165,7 @@ async def kept_back(limits: Limits, client: str = "x") -> list[asyncio.Task[None
     return tasks
 
 
-async def test_an_address_is_answered_at_once_again_when_it_has_waited(database: Settings) -> None:
+async def test_address_is_answered_without_delay_after_its_wait(database: Settings) -> None:
     clock = Clock()
     limits = Limits(database, clock)
     tasks = await kept_back(limits)
@@ -187,7 +187,7 @@ async def test_an_address_is_answered_at_once_again_when_it_has_waited(database:
     await limits.close()
 
 
-async def test_all_addresses_together_keep_back_so_many(
+async def test_slowed_wrong_tokens_are_limited_over_all_addresses(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_limits, "MOST_SLOWED", 2 * MOST_SLOWED_OF_ONE)
@@ -201,7 +201,7 @@ async def test_all_addresses_together_keep_back_so_many(
     await limits.close()
 
 
-async def test_a_token_that_is_no_longer_right_is_forgotten(database: Settings) -> None:
+async def test_invalid_token_is_dropped_from_the_cache(database: Settings) -> None:
     limits = Limits(database, Clock())
     limit = limits.was_right(b"good", 1, None)
     assert limits.known(b"good") == limit
@@ -210,7 +210,7 @@ async def test_a_token_that_is_no_longer_right_is_forgotten(database: Settings) 
     await limits.close()
 
 
-async def test_nobody_is_limited_while_the_stream_server_is_away(
+async def test_requests_are_not_limited_while_the_stream_server_is_away(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = replace(database, redis_url="redis://127.0.0.1:1/0", api_rate=read_rate("1/hour"))
@@ -223,7 +223,7 @@ async def test_nobody_is_limited_while_the_stream_server_is_away(
     assert "rate limits are off" in caplog.text
 
 
-async def test_a_server_that_does_not_count_is_left_alone_for_a_while(
+async def test_server_that_does_not_count_is_left_alone_for_a_while(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
@@ -237,9 +237,7 @@ async def test_a_server_that_does_not_count_is_left_alone_for_a_while(
     await limits.close()
 
 
-async def test_a_server_that_never_answers_limits_nobody(
-    database: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_silent_server_limits_no_request(database: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         away = replace(database, redis_url=f"redis://127.0.0.1:{frozen.getsockname()[1]}/0")
         async with api_of(away) as client:
@@ -247,7 +245,7 @@ async def test_a_server_that_never_answers_limits_nobody(
     assert "rate limits are off: the stream server cannot count: TimeoutError" in caplog.text
 
 
-async def test_a_full_stream_server_limits_nobody(database: Settings) -> None:
+async def test_full_stream_server_limits_no_request(database: Settings) -> None:
     async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
         before = (await client.config_get("maxmemory"))["maxmemory"]
         await client.config_set("maxmemory", 1)

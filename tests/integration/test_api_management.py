@@ -1,4 +1,4 @@
-"""Managing the catalogue through the API, against a real Postgres; edges in tests of their own below."""
+"""Managing the catalogue through the API on a real Postgres. Tests with edges stand below."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CREATE: dict[str, dict[str, Any]] = {
     "tracking-hosts": {"host": "go.example"},
     "link-forms": {"path": "/click", "parameters": {"o": "offer_id", "pid": "affiliate_id"}},
 }
-"""What is enough to create each kind of object in the demo's catalogue."""
+"""The fields that suffice to create each kind of object."""
 
 CHANGE: dict[str, dict[str, Any]] = {
     "advertisers": {"name": "Acme & Co"},
@@ -93,7 +93,7 @@ def problem(answer: Response, status: int) -> dict[str, Any]:
 
 
 async def catalogue_of(settings: Settings) -> Catalogue:
-    """What an edge makes of the catalogue."""
+    """The catalogue as an edge builds it."""
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)
     try:
@@ -105,7 +105,7 @@ async def catalogue_of(settings: Settings) -> Catalogue:
 
 
 @pytest.mark.parametrize("path", CREATE)
-async def test_an_object_is_created_read_changed_and_deleted(
+async def test_object_is_created_read_changed_and_deleted(
     client: AsyncClient, database: Settings, path: str
 ) -> None:
     before = (await client.get(f"{USERS}/{path}")).json()["total"]
@@ -144,7 +144,7 @@ async def test_an_object_is_created_read_changed_and_deleted(
     assert [entry["before"] for entry in trail["data"]] == [changed, row, None]
 
 
-async def test_the_network_has_a_fallback(client: AsyncClient, database: Settings) -> None:
+async def test_network_has_a_fallback(client: AsyncClient, database: Settings) -> None:
     answer = await client.patch(f"{USERS}/network", json=CHANGE["network"])
     assert answer.json() == {
         **CHANGE["network"],
@@ -253,14 +253,14 @@ REFUSED = [
 ]
 
 
-async def test_what_an_edge_would_leave_out_is_not_saved(client: AsyncClient) -> None:
+async def test_rows_that_edges_would_leave_out_are_not_saved(client: AsyncClient) -> None:
     for path, fields, field in REFUSED:
         answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
         assert {name.partition(".")[0] for name in problem(answer, 422)} == {field}, (path, fields)
     assert (await client.get(f"{USERS}/audit")).json()["total"] == 0
 
 
-async def test_a_change_is_held_to_the_same_rules(client: AsyncClient) -> None:
+async def test_change_is_held_to_the_same_rules(client: AsyncClient) -> None:
     table = [
         ("offers/3", {"fallback_offer_id": 3}, "fallback_offer_id"),
         ("offers/3", {"name": None}, "name"),
@@ -275,7 +275,7 @@ async def test_a_change_is_held_to_the_same_rules(client: AsyncClient) -> None:
         assert problem(await client.patch(f"{USERS}/{path}", json=fields), 422).keys() == {field}, fields
 
 
-async def test_two_writers_at_once_never_lose_an_update(client: AsyncClient) -> None:
+async def test_simultaneous_writers_never_lose_an_update(client: AsyncClient) -> None:
     place = f"{USERS}/offers/3"
     etag = (await client.get(place)).headers["etag"]
 
@@ -298,7 +298,7 @@ async def test_two_writers_at_once_never_lose_an_update(client: AsyncClient) -> 
         assert later["before"] == earlier["after"]
 
 
-async def test_a_stale_change_is_refused_naming_what_is_current(
+async def test_stale_change_is_refused_with_the_current_version(
     client: AsyncClient, database: Settings
 ) -> None:
     place = f"{USERS}/offers/3"
@@ -313,7 +313,7 @@ async def test_a_stale_change_is_refused_naming_what_is_current(
         (f"x{current}", 412),
         ("", 412),
         (f"{stale}, {current}", 200),
-        (current, 412),  # what was current is not, after the change before
+        (current, 412),  # the version before the last change is stale
         ("*", 200),
     ):
         patch = {"unique_window": now["unique_window"] + len(condition) + 1}
@@ -329,7 +329,7 @@ async def test_a_stale_change_is_refused_naming_what_is_current(
     assert problem(await client.delete(place, headers={"If-Match": stale}), 412)
 
 
-async def test_what_somebody_else_holds_is_503_and_nothing_is_left_half_done(
+async def test_locked_row_is_503_without_partial_changes(
     client: AsyncClient, database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edit, "_LONGEST_WAIT_SECONDS", 0.05)
@@ -352,7 +352,7 @@ async def test_what_somebody_else_holds_is_503_and_nothing_is_left_half_done(
     assert (await client.patch(place, json={"status": "paused"})).status_code == 200
 
 
-async def test_an_object_can_be_sent_back_as_it_was_read(client: AsyncClient) -> None:
+async def test_object_can_be_sent_back_unchanged(client: AsyncClient) -> None:
     for path in ("offers/3", "offers/3/urls/132", "network"):
         row = (await client.get(f"{USERS}/{path}")).json()
         without_nulls = {name: value for name, value in row.items() if value is not None}
@@ -361,7 +361,7 @@ async def test_an_object_can_be_sent_back_as_it_was_read(client: AsyncClient) ->
     assert (await client.get(f"{USERS}/audit")).json()["total"] == 0, "nothing was changed"
 
 
-async def test_what_was_deleted_and_made_anew_has_another_version(client: AsyncClient) -> None:
+async def test_recreated_row_has_another_version(client: AsyncClient) -> None:
     first = await created(client, "offers/3/affiliates")
     assert (await client.delete(first.headers["location"])).status_code == 204
     second = await created(client, "offers/3/affiliates")
@@ -370,7 +370,7 @@ async def test_what_was_deleted_and_made_anew_has_another_version(client: AsyncC
     assert problem(await client.delete(second.headers["location"], headers=stale), 412)
 
 
-async def test_what_must_be_unique_is_told(client: AsyncClient) -> None:
+async def test_duplicate_value_is_named(client: AsyncClient) -> None:
     for path in (
         "offers/3/affiliates",
         "offers/3/free-values",
@@ -383,7 +383,7 @@ async def test_what_must_be_unique_is_told(client: AsyncClient) -> None:
         assert problem(await client.post(f"{USERS}/{path}", json=CREATE[path]), 409)
 
 
-async def test_every_offer_has_one_base_goal(client: AsyncClient) -> None:
+async def test_offers_have_one_base_goal(client: AsyncClient) -> None:
     offer = (await created(client, "offers")).json()["id"]
     place = f"{USERS}/offers/{offer}/goals"
     (base,) = (await client.get(f"{place}?is_base=true")).json()["data"]
@@ -415,7 +415,7 @@ async def test_goals_never_lead_back_to_themselves(client: AsyncClient) -> None:
         assert (await client.delete(f"{place}/{id_}")).status_code == 204
 
 
-async def test_a_goal_with_a_parent_has_no_window_unless_said(client: AsyncClient) -> None:
+async def test_goal_with_a_parent_has_a_window_only_if_set(client: AsyncClient) -> None:
     for given, kept in (
         ({}, 2_592_000),
         ({"parent_goal_id": 3}, None),
@@ -425,7 +425,7 @@ async def test_a_goal_with_a_parent_has_no_window_unless_said(client: AsyncClien
         assert (await created(client, "offers/3/goals", **given)).json()["click_window"] == kept
 
 
-async def test_a_secret_is_shown_once_and_kept_as_its_hash(client: AsyncClient, database: Settings) -> None:
+async def test_secret_is_shown_once_and_kept_as_its_hash(client: AsyncClient, database: Settings) -> None:
     answer = await created(client, "advertisers/1/postback-secrets")
     made, place = answer.json(), answer.headers["location"]
     secret = made.pop("secret")
@@ -442,14 +442,14 @@ async def test_a_secret_is_shown_once_and_kept_as_its_hash(client: AsyncClient, 
     assert (await created(client, "advertisers/1/postback-secrets")).json()["secret"] != secret
 
 
-async def test_a_postbacks_goal_is_of_its_offer_after_a_change_too(client: AsyncClient) -> None:
+async def test_postbacks_goal_is_of_its_offer_after_a_change_too(client: AsyncClient) -> None:
     place = (await created(client, "affiliates/513/postbacks", offer_id=3, goal_id=3)).headers["location"]
     assert problem(await client.patch(place, json={"offer_id": 4}), 422).keys() == {"goal_id"}
     for patch in ({"offer_id": None}, {"offer_id": 3}, {"offer_id": 4, "goal_id": None}):
         assert (await client.patch(place, json=patch)).status_code == 200
 
 
-async def test_what_is_needed_is_not_archived_and_what_is_archived_is_not_named(client: AsyncClient) -> None:
+async def test_referenced_row_is_not_archived_and_archived_row_not_referenced(client: AsyncClient) -> None:
     await client.patch(f"{USERS}/offers/5", json={"fallback_offer_id": 4})
     await client.patch(f"{USERS}/network", json={"fallback_offer_id": 4})
     errors = problem(await client.delete(f"{USERS}/offers/4"), 409)
@@ -491,7 +491,7 @@ async def test_lists_are_filtered_and_paged(client: AsyncClient) -> None:
         assert problem(await client.get(f"{USERS}/offers?{query}"), 422).keys() == {query.partition("=")[0]}
 
 
-async def test_the_trail_says_who_and_what(database: Settings, client: AsyncClient) -> None:
+async def test_audit_trail_names_author_and_change(database: Settings, client: AsyncClient) -> None:
     await client.patch(f"{USERS}/affiliates/513", json={"status": "blocked"})
     await client.delete(f"{USERS}/affiliates/514")
     await created(client, "blocks")
@@ -540,7 +540,7 @@ async def test_bodies_are_read_in_bounds(client: AsyncClient) -> None:
     assert patched.status_code == 200
 
 
-async def test_what_is_not_there_is_404(client: AsyncClient) -> None:
+async def test_missing_row_is_404(client: AsyncClient) -> None:
     for path in (
         *("offers/77", "offers/0", "offers/x", "offers/77/urls", "offers/3/urls/101", "offers/3/urls/x"),
         *(
@@ -558,7 +558,7 @@ async def test_what_is_not_there_is_404(client: AsyncClient) -> None:
     problem(await client.post(f"{USERS}/offers/77/urls", json={"url": URL}), 404)
 
 
-async def test_scopes_are_asked_for(database: Settings) -> None:
+async def test_scopes_are_enforced(database: Settings) -> None:
     for scopes, read, write in (
         (("offers:read",), 200, 403),
         (("offers:write",), 403, 201),
@@ -573,7 +573,7 @@ async def test_scopes_are_asked_for(database: Settings) -> None:
             assert answer.status_code == write
 
 
-async def test_links_are_given(client: AsyncClient) -> None:
+async def test_links_are_made(client: AsyncClient) -> None:
     place = f"{USERS}/offers/3/affiliate/513/link"
     assert (await client.get(place)).json()["link"].endswith("/offer/3?affiliate_id=513")
     await created(client, "tracking-hosts")

@@ -1,4 +1,4 @@
-"""Who may decide what is paid and who is believed, and who sees the book."""
+"""The money scopes: prices, terms, secrets, checks and the ledger of money."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ MONEY: list[tuple[str, str, dict[str, Any]]] = [
     ("DELETE", "goals/3/terms/77", {}),
     ("PATCH", "offers/3", {"advertiser_id": 2}),
 ]
-"""What decides about money: done with money:write (and, where more is changed, offers:write) alone."""
+"""Changes about money: they need money:write, and offers:write for other fields."""
 
 NO_MONEY: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "advertisers", {"name": "A"}),
@@ -80,7 +80,7 @@ NO_MONEY: list[tuple[str, str, dict[str, Any]]] = [
     ("PATCH", "offers/3/goals/3", {"name": "G", "payout": "0", "status": "paused", "click_window": 60}),
     ("DELETE", "advertisers/2", {}),
 ]
-"""What does not, though it may name such a field again: done with offers:write alone."""
+"""Changes without money, which may repeat money fields: they need offers:write only."""
 
 
 async def ask(client: AsyncClient, method: str, path: str, body: dict[str, Any]) -> tuple[int, list[str]]:
@@ -108,7 +108,7 @@ ANSWERED: list[tuple[tuple[str, ...], str, dict[str, Any], set[str]]] = [
 ]
 
 
-async def test_change_shows_no_more_than_was_given_to_who_may_not_look(demo: Settings) -> None:
+async def test_change_without_read_scope_is_answered_its_own_fields(demo: Settings) -> None:
     for scopes, path, body, seen in ANSWERED:
         async with api_of(demo, scopes=scopes) as client:
             answer = await client.patch(f"{USERS}/{path}", json=body)
@@ -126,7 +126,7 @@ async def test_money_is_decided_with_money_write(demo: Settings, scopes: tuple[s
             assert status == {"POST": 201, "PATCH": 200, "DELETE": 204}[method], (method, path, body)
 
 
-async def test_money_write_alone_changes_nothing_else(demo: Settings) -> None:
+async def test_money_write_alone_changes_money_only(demo: Settings) -> None:
     async with api_of(demo, scopes=("money:write",)) as client:
         for method, path, body in MONEY:
             is_more = "name" in body
@@ -138,7 +138,7 @@ async def test_money_write_alone_changes_nothing_else(demo: Settings) -> None:
             assert status == 403, (method, path, body)
 
 
-async def test_what_is_no_money_is_changed_with_offers_write(demo: Settings) -> None:
+async def test_fields_without_money_need_offers_write_only(demo: Settings) -> None:
     await run_sql(demo, "UPDATE offer SET is_archived = true WHERE advertiser_id = 2")
     async with api_of(demo, scopes=("offers:write",)) as client:
         for method, path, body in [row for row in NO_MONEY if row[1] != "offers"]:
@@ -146,7 +146,7 @@ async def test_what_is_no_money_is_changed_with_offers_write(demo: Settings) -> 
             assert status == {"POST": 201, "PATCH": 200, "DELETE": 204}[method], (method, path, body)
 
 
-async def test_an_offer_is_made_with_offers_write(demo: Settings) -> None:
+async def test_offer_is_made_with_offers_write(demo: Settings) -> None:
     async with api_of(demo, scopes=("offers:write",)) as client:
         assert await ask(client, "POST", "offers", {"name": "O", "advertiser_id": 2}) == (201, [])
 
@@ -171,7 +171,7 @@ SEEN = [
 ]
 
 
-async def test_audit_shows_what_a_token_may_look_at(demo: Settings) -> None:
+async def test_audit_shows_only_rows_within_the_scopes(demo: Settings) -> None:
     kinds = SEEN[-1][1]
     for number, kind in enumerate(sorted(kinds)):
         await run_sql(
@@ -194,7 +194,7 @@ async def test_audit_shows_what_a_token_may_look_at(demo: Settings) -> None:
 
 @pytest.fixture
 async def converted(demo: Settings) -> Settings:
-    """Conversion 1, pending, with an entry; and a postback that was sent because of it."""
+    """Conversion 1, pending, with an entry and a sent postback."""
     await store(demo, [a_row()])
     await store_conversions(demo, [a_conversion(a_row(), goal_id=3, status="pending", order_id="A-1")])
     await run_sql(
@@ -218,7 +218,7 @@ async def converted(demo: Settings) -> Settings:
     return demo
 
 
-async def test_the_book_is_seen_with_money_read(converted: Settings) -> None:
+async def test_book_is_seen_with_money_read(converted: Settings) -> None:
     for scopes, entries in ((("conversions:read",), None), (("conversions:read", "money:read"), ["1.50"])):
         async with api_of(converted, scopes=("conversions:write", *scopes)) as client:
             for answer in (
@@ -231,7 +231,7 @@ async def test_the_book_is_seen_with_money_read(converted: Settings) -> None:
             assert (await client.get(CLOSES)).status_code == (200 if entries else 403)
 
 
-async def test_who_only_writes_conversions_is_told_what_came_of_it(converted: Settings) -> None:
+async def test_token_that_only_writes_conversions_gets_the_result(converted: Settings) -> None:
     lines = "order_id,status\r\nA-1,rejected\r\n"
     async with api_of(converted, scopes=("conversions:write",)) as client:
         answer = await client.patch(f"{CONVERSIONS}/1", json={"status": "approved"})
@@ -251,7 +251,7 @@ async def test_who_only_writes_conversions_is_told_what_came_of_it(converted: Se
         assert answer.json()["url"] == "https://p.example/"
 
 
-async def test_the_doctor_names_tokens_that_lost_something(database: Settings) -> None:
+async def test_doctor_names_tokens_with_lost_rights(database: Settings) -> None:
     dsn = database.postgres_dsn or ""
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'Jane')")
     every = [scope for scope in SCOPES if scope != "admin" and not scope.startswith("money:")]
@@ -285,8 +285,8 @@ async def test_the_doctor_names_tokens_that_lost_something(database: Settings) -
         assert "tracker token create --scope" in finding.advice
 
 
-async def test_a_token_made_before_the_scopes_of_money_is_known(database: Settings) -> None:
-    """The migration's own statements, on a table as it was before."""
+async def test_token_made_before_the_scopes_of_money_is_known(database: Settings) -> None:
+    """The statements of the migration on a table as it was before."""
     await create_token(database.postgres_dsn or "", ["admin"], "old")
     await run_sql(database, "ALTER TABLE token DROP predates_money")
     await run_sql(database, "DELETE FROM migration WHERE name = '0019_money_scopes.sql'")

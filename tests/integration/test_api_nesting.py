@@ -22,7 +22,7 @@ _METHODS = ("post", "patch", "put")
 
 
 def _nested(depth: int) -> list[str]:
-    """A list, and an object, that have others of their kind within them, so many deep."""
+    """A nested list and a nested object of this depth."""
     return ["[" * depth + "]" * depth, '{"name":' * depth + "1" + "}" * depth]
 
 
@@ -40,7 +40,7 @@ class _Ones(dict[str, str]):
         return "1"
 
 
-async def test_a_body_that_is_nested_deeply_is_refused_by_every_endpoint(database: Settings) -> None:
+async def test_body_that_is_nested_deeply_is_refused_by_every_endpoint(database: Settings) -> None:
     await run_sql(database, _OBJECTS)
     settings = replace(database, api_rate=Rate(1_000_000, "minute"))
     async with api_of(settings, scopes=("admin",)) as client:

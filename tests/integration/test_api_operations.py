@@ -49,7 +49,7 @@ async def test_health_and_metrics(database: Settings) -> None:
         assert 'tracker_api_answers_total{api="8001",status="404"} 1' in lines
 
 
-async def test_it_starts_while_postgres_is_away(database: Settings) -> None:
+async def test_api_starts_while_postgres_is_away(database: Settings) -> None:
     away = replace(database, postgres_dsn="postgresql://nobody@127.0.0.1:1/nothing")
     async with api_of(away, scopes=()) as client:
         assert (await client.get("/health/live")).status_code == 200
@@ -60,14 +60,14 @@ async def test_it_starts_while_postgres_is_away(database: Settings) -> None:
             assert answer.headers["retry-after"] == "1"
 
 
-async def test_a_database_that_is_not_migrated_is_not_ready(database: Settings) -> None:
+async def test_database_that_is_not_migrated_is_not_ready(database: Settings) -> None:
     await run_sql(database, "ALTER SEQUENCE click_id RENAME TO gone")
     async with api_of(database, scopes=()) as client:
         assert (await client.get("/health/ready")).status_code == 503
 
 
 @pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
-async def test_a_read_that_is_cut_off_is_503_and_the_next_one_is_fine(database: Settings, end: str) -> None:
+async def test_interrupted_read_is_503_and_the_next_one_works(database: Settings, end: str) -> None:
     assert database.postgres_dsn is not None
     connection = await connect(database.postgres_dsn)
     async with api_of(database) as client:
@@ -85,7 +85,7 @@ async def test_a_read_that_is_cut_off_is_503_and_the_next_one_is_fine(database: 
     await connection.close()
 
 
-async def test_a_defect_is_500_and_tells_nothing(database: Settings) -> None:
+async def test_defect_is_500_without_details(database: Settings) -> None:
     await store(database, [a_row()])
     async with api_of(database) as client:
         await run_sql(database, "ALTER TABLE click RENAME TO gone")
@@ -97,9 +97,9 @@ async def test_a_defect_is_500_and_tells_nothing(database: Settings) -> None:
         assert 'tracker_api_answers_total{api="8001",status="500"} 1' in await metrics_of(database)
 
 
-async def test_an_export_that_fails_is_never_finished(database: Settings) -> None:
+async def test_export_that_fails_is_never_finished(database: Settings) -> None:
     assert database.postgres_dsn is not None
-    rows = 2 * CHUNK_ROWS + 1  # of which the third part is asked for when the first has been sent
+    rows = 2 * CHUNK_ROWS + 1  # the third part is requested once the first is sent
     await store(database, [a_row(hash=hash_at(1_790_000_000_000 + n)) for n in range(rows)])
     token = await create_token(database.postgres_dsn, ["clicks:read"])
     app = create_api(database)
@@ -125,7 +125,7 @@ async def test_an_export_that_fails_is_never_finished(database: Settings) -> Non
     assert all(message["more_body"] for message in sent[1:])
 
 
-async def test_the_document_names_all_that_is_accepted_and_answered(database: Settings) -> None:
+async def test_document_names_all_inputs_and_answers(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         spec = (await client.get("/openapi.json")).json()
     assert spec["openapi"].startswith("3.1.")
@@ -177,7 +177,7 @@ async def test_the_document_names_all_that_is_accepted_and_answered(database: Se
     assert _references(spec) <= named
 
 
-async def test_the_document_tells_of_every_object_that_is_managed(database: Settings) -> None:
+async def test_document_describes_all_managed_objects(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         spec = (await client.get("/openapi.json")).json()
     operations = {
@@ -201,7 +201,7 @@ async def test_the_document_tells_of_every_object_that_is_managed(database: Sett
 
 
 def answer_of(spec: dict[str, Any], operation: dict[str, Any], status: str) -> dict[str, Any]:
-    """An answer of an operation, also where it is one that others share."""
+    """An answer of an operation, own or shared."""
     answer: dict[str, Any] = operation["responses"][status]
     shared: dict[str, Any] = spec["components"]["responses"]
     return shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
@@ -214,7 +214,7 @@ def _references(part: Any) -> set[str]:
     return set().union(*map(_references, part)) if isinstance(part, list) else set()
 
 
-async def test_the_docs_page_contacts_no_other_host(database: Settings) -> None:
+async def test_docs_page_contacts_no_other_host(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         page = await client.get("/docs")
         assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -226,7 +226,7 @@ async def test_the_docs_page_contacts_no_other_host(database: Settings) -> None:
             assert answer.content
 
 
-async def test_every_operation_tells_of_its_limits(database: Settings) -> None:
+async def test_operations_describe_their_limits(database: Settings) -> None:
     limits = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
     async with api_of(database, scopes=()) as client:
         spec = (await client.get("/openapi.json")).json()

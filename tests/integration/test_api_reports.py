@@ -52,7 +52,7 @@ ZONES = (
     *("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"),
     *("Pacific/Chatham", "Pacific/Apia"),
 )
-# Days around changes of clocks: Lord Howe by half an hour, Berlin, Chatham; Apia's missing day; St. John's.
+# Days around clock changes: Lord Howe (half an hour), Berlin, Chatham, Apia's missing day, St. John's.
 CHANGES = [
     int(datetime(*day, tzinfo=UTC).timestamp()) * 1000
     for day in ((2024, 10, 5), (2024, 10, 27), (2024, 4, 6), (2024, 9, 28), (2011, 12, 30), (2008, 3, 9))
@@ -162,7 +162,7 @@ def local(millis: int, zone: ZoneInfo) -> str:
 
 @pytest.fixture
 async def random_clicks(database: Settings) -> list[ClickRow]:
-    """Clicks as they stand after late rows have taken the place of some."""
+    """The clicks after late rows have replaced some."""
     draw = random.Random(7)
     rows = {row.hash: row for row in (random_row(draw, number) for number in range(500))}
     await store(database, rows.values())
@@ -174,7 +174,7 @@ async def random_clicks(database: Settings) -> list[ClickRow]:
     return list(rows.values())
 
 
-async def test_every_number_is_that_of_a_recount(database: Settings, random_clicks: list[ClickRow]) -> None:
+async def test_report_numbers_equal_a_recount(database: Settings, random_clicks: list[ClickRow]) -> None:
     draw = random.Random(11)
     all_groups = [*((group,) for group in GROUPS), *itertools.permutations(GROUPS, 2)]
     async with api_of(database, scopes=SCOPES) as client:
@@ -184,9 +184,7 @@ async def test_every_number_is_that_of_a_recount(database: Settings, random_clic
             assert told(body, groups) == recount(random_clicks, groups, zone), (groups, zone)
 
 
-async def test_every_number_of_a_filter_and_time_range_is_that_of_a_recount(
-    database: Settings, random_clicks: list[ClickRow]
-) -> None:
+async def test_filtered_numbers_equal_a_recount(database: Settings, random_clicks: list[ClickRow]) -> None:
     draw = random.Random(13)
     filters = ("offer_id", "affiliate_id", "country_code", "status", "is_unique", "is_bot", "offer_url_id")
     async with api_of(database, scopes=SCOPES) as client:
@@ -220,7 +218,7 @@ def random_conversion(draw: random.Random, click: ClickRow) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("basis", ["click", "conversion"])
-async def test_every_number_of_conversions_is_that_of_a_recount(
+async def test_conversion_numbers_equal_a_recount(
     database: Settings, random_clicks: list[ClickRow], basis: str
 ) -> None:
     draw = random.Random(17)
@@ -280,7 +278,7 @@ def as_grouped(click: ClickRow, conversion: dict[str, Any], basis: str) -> Click
     return click._replace(hash=conversion["hash"]) if basis == "conversion" else click
 
 
-async def test_a_column_of_csv_for_each_currency(database: Settings) -> None:
+async def test_column_of_csv_for_each_currency(database: Settings) -> None:
     click = a_row(hash=hash_at(NOON))
     await store(database, [click, a_row(hash=hash_at(NOON, 1), offer_id=4)])
     await store_conversions(
@@ -301,7 +299,7 @@ def is_ambiguous(millis: int, zone: ZoneInfo) -> bool:
     return time.utcoffset() != time.replace(fold=1 - time.fold).utcoffset()
 
 
-async def test_an_hour_that_clocks_show_twice_is_two(database: Settings) -> None:
+async def test_hour_that_clocks_show_twice_is_two(database: Settings) -> None:
     change = int(datetime(2024, 10, 27, 1, tzinfo=UTC).timestamp()) * 1000
     await store(database, [a_row(hash=hash_at(change + minutes * 60_000)) for minutes in (-30, 30, 31)])
     async with api_of(database, scopes=SCOPES) as client:
@@ -374,7 +372,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("query", "field"), BAD)
-async def test_what_cannot_be_read_is_named(database: Settings, query: dict[str, str], field: str) -> None:
+async def test_unreadable_value_is_named(database: Settings, query: dict[str, str], field: str) -> None:
     async with api_of(database, scopes=SCOPES) as client:
         answer = await client.get(REPORTS, params=query)
     assert answer.status_code == 422
@@ -411,7 +409,7 @@ async def test_short_and_empty_ranges(database: Settings, query: dict[str, str],
             assert body["totals"]["clicks"] == clicks
 
 
-async def test_no_clicks_are_no_rows(database: Settings) -> None:
+async def test_report_without_clicks_has_no_rows(database: Settings) -> None:
     async with api_of(database, scopes=SCOPES) as client:
         for group in GROUPS:
             body = await report(client, group_by=group, tz="Asia/Kathmandu")
@@ -422,13 +420,13 @@ async def test_no_clicks_are_no_rows(database: Settings) -> None:
             }
 
 
-async def test_the_scope_is_reports_read(database: Settings) -> None:
+async def test_scope_is_reports_read(database: Settings) -> None:
     for scopes, status in ((), 401), (("clicks:read",), 403):
         async with api_of(database, scopes=scopes) as client:
             assert (await client.get(REPORTS, params={"group_by": "offer"})).status_code == status
 
 
-async def test_what_takes_too_long_says_what_to_narrow(
+async def test_slow_query_names_the_range_to_narrow(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports, "IS_CLICK", "pg_sleep(60) IS NULL")

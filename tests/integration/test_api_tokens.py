@@ -1,4 +1,4 @@
-"""Tokens made, changed, rotated and revoked through the API, and what they may then do."""
+"""Tokens made, changed, rotated and revoked through the API."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def named(answer: Response, status: int) -> set[str]:
     return set(answer.json()["errors"])
 
 
-async def test_a_token_is_made_shown_changed_and_revoked(client: AsyncClient) -> None:
+async def test_token_is_made_shown_changed_and_revoked(client: AsyncClient) -> None:
     answer = await client.post(TOKENS, json={"scopes": ["clicks:read"], "name": "reporting"})
     token = answer.json()
     secret, place = token.pop("token"), answer.headers["location"]
@@ -72,7 +72,7 @@ async def test_a_token_is_made_shown_changed_and_revoked(client: AsyncClient) ->
     assert secret not in str(trail)
 
 
-async def test_a_use_is_no_change(client: AsyncClient) -> None:
+async def test_use_of_a_token_is_not_a_change(client: AsyncClient) -> None:
     token = await made(client)
     assert await status_of(client, token["token"]) == 200
     used = (await client.get(f"{TOKENS}/{token['id']}")).json()
@@ -80,7 +80,7 @@ async def test_a_use_is_no_change(client: AsyncClient) -> None:
     assert used["version"] == token["version"]
 
 
-async def test_after_a_rotation_both_secrets_work_until_the_overlap_has_passed(
+async def test_rotated_token_has_two_secrets_until_the_overlap_ends(
     client: AsyncClient, database: Settings
 ) -> None:
     token = await made(client)
@@ -123,21 +123,21 @@ WRONG: list[tuple[dict[str, Any], set[str]]] = [
 ]
 
 
-async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
+async def test_wrong_values_are_named(client: AsyncClient) -> None:
     for fields, errors in WRONG:
         answer = await client.post(TOKENS, json={"scopes": ["clicks:read"], **fields})
         assert named(answer, 422) == errors, fields
     assert len((await client.get(TOKENS)).json()["data"]) == 1
 
 
-async def test_an_overlap_is_bounded(client: AsyncClient) -> None:
+async def test_overlap_is_bounded(client: AsyncClient) -> None:
     token = await made(client)
     for overlap in (-1, 2_592_001, "1", 1.5):
         answer = await client.post(f"{TOKENS}/{token['id']}/rotate", json={"overlap": overlap})
         assert named(answer, 422) == {"overlap"}, overlap
 
 
-async def test_only_an_admin_deals_with_tokens(database: Settings) -> None:
+async def test_tokens_need_the_admin_scope(database: Settings) -> None:
     scopes = tuple(scope for scope in SCOPES if scope != "admin")
     async with api_of(database, scopes=scopes) as client:
         answers = [
@@ -151,13 +151,13 @@ async def test_only_an_admin_deals_with_tokens(database: Settings) -> None:
         assert [answer.status_code for answer in answers] == [403] * 6
 
 
-async def test_a_token_that_is_not_there_is_404(client: AsyncClient) -> None:
+async def test_token_that_is_not_there_is_404(client: AsyncClient) -> None:
     for place in ("999", "0", "x"):
         assert (await client.get(f"{TOKENS}/{place}")).status_code == 404, place
         assert (await client.post(f"{TOKENS}/{place}/rotate", json={})).status_code == 404, place
 
 
-async def test_a_bound_token_has_each_of_its_scopes(database: Settings, client: AsyncClient) -> None:
+async def test_bound_token_has_each_of_its_scopes(database: Settings, client: AsyncClient) -> None:
     for kind, owner in (("affiliate", {"affiliate_id": 513}), ("advertiser", {"advertiser_id": 1})):
         scopes = list(BOUND_SCOPES[kind])
         assert (await made(client, scopes=scopes, **owner))["scopes"] == sorted(scopes)

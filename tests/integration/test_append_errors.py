@@ -1,4 +1,4 @@
-"""What a failed call tells of its clicks. The server is made up: no real one says all of this when asked."""
+"""Failed calls to a fake server, because a real one cannot give all these answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HANG_UP, _SILENCE = b"", b"silence"
 
 @asynccontextmanager
 async def server(path: Path, reply: bytes) -> AsyncIterator[str]:
-    """Takes one call of the script, says this, and no more."""
+    """Answers one call of the script with these bytes, then closes."""
 
     serving: list[asyncio.Task[None]] = []
 
@@ -69,9 +69,7 @@ async def server(path: Path, reply: bytes) -> AsyncIterator[str]:
     ],
     ids=lambda value: value.decode().strip()[:24] if isinstance(value, bytes) else "",
 )
-async def test_a_failed_call_says_whether_it_was_surely_not_done(
-    tmp_path: Path, reply: bytes, is_certain: bool
-) -> None:
+async def test_failed_call_is_certain_or_uncertain(tmp_path: Path, reply: bytes, is_certain: bool) -> None:
     async with server(tmp_path / "socket", reply) as url:
         appender = Appender(url)
         with pytest.raises(AppendError) as caught:
@@ -80,7 +78,7 @@ async def test_a_failed_call_says_whether_it_was_surely_not_done(
     assert caught.value.is_certain is is_certain
 
 
-async def test_what_was_never_sent_was_surely_not_done(tmp_path: Path) -> None:
+async def test_unsent_call_is_certainly_not_done(tmp_path: Path) -> None:
     appender = Appender(f"unix://{tmp_path}/nobody")
     with pytest.raises(AppendError) as caught:
         await appender.append(Lane(), [_ENTRY], SECOND)

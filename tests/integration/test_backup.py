@@ -1,4 +1,4 @@
-"""Backup and restore on real engines: what is in it, what is refused, what damage is found."""
+"""Backup and restore on real engines: content, refusals and damage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def names_in(directory: Path) -> set[str]:
 async def source(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[Settings]:
     """The session's engines, with one click in the table, one on the stream and one in the spool.
 
-    `maintenance` first: it makes the template of other tests' databases out of the same one.
+    `maintenance` comes first: it makes the template of other tests' databases from the same one.
     """
     await migrate(engines.postgres_dsn)
     connection = await db.connect(engines.postgres_dsn)
@@ -80,18 +80,18 @@ async def backup(source: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def copied(backup: Path, tmp_path: Path) -> Path:
-    """The same backup, to be damaged."""
+    """A copy of the backup, to be damaged."""
     return Path(shutil.copytree(backup, tmp_path / "copied"))
 
 
-def test_a_backup_is_for_its_owner_alone(backup: Path) -> None:
+def test_backup_is_for_its_owner_alone(backup: Path) -> None:
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (backup, *backup.rglob("*"))}
     assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
     assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
     assert names_in(backup.parent) == {backup.name}
 
 
-def test_its_manifest_names_all_that_is_in_it(backup: Path) -> None:
+def test_manifest_names_all_files(backup: Path) -> None:
     manifest = check(backup)
     assert (manifest.stored, manifest.waiting) == (1, 1)
     there = {str(path.relative_to(backup)) for path in backup.rglob("*") if path.is_file()}
@@ -99,7 +99,7 @@ def test_its_manifest_names_all_that_is_in_it(backup: Path) -> None:
     assert {"postgres.dump", f"spool/{SEGMENT}", "valkey/appendonly.aof.manifest"} < there
 
 
-async def test_what_is_restored_is_what_was_there(source: Settings, backup: Path, tmp_path: Path) -> None:
+async def test_restored_data_equals_the_original(source: Settings, backup: Path, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "deep" / "var")
     await restore(settings, backup)
     assert names_in(settings.data_dir) == {
@@ -118,7 +118,7 @@ async def test_what_is_restored_is_what_was_there(source: Settings, backup: Path
         await claim.release()
 
 
-async def test_a_backup_of_an_earlier_version_is_restored_as_a_copy(
+async def test_backup_of_an_earlier_version_is_restored_as_a_copy(
     source: Settings, engines: Engines, tmp_path: Path
 ) -> None:
     connection = await db.connect(engines.postgres_dsn)
@@ -144,8 +144,7 @@ async def test_a_backup_of_an_earlier_version_is_restored_as_a_copy(
 
 
 async def _held(settings: Settings, claim: Claim) -> tuple[object, ...]:
-    """Clicks in the restored table and by the restored counts, the backup that it is a copy of, and clicks
-    and postbacks on the restored stream."""
+    """Restored clicks by table and by counts, the id of the backup, clicks and postbacks on the stream."""
     valkey, postgres = await start_valkey(settings, claim), await start_postgres(settings, claim)
     try:
         connection = await asyncpg.connect(postgres.url)
@@ -212,7 +211,7 @@ async def test_damage_is_found_before_anything_is_restored(
     assert not (tmp_path / "var").exists()
 
 
-async def test_a_restore_that_fails_leaves_an_unused_directory(copied: Path, tmp_path: Path) -> None:
+async def test_restore_that_fails_leaves_an_unused_directory(copied: Path, tmp_path: Path) -> None:
     manifest = check(copied)
     (copied / "manifest.json").unlink()
     files.write_manifest(copied, replace(manifest, stored=2))
@@ -222,7 +221,7 @@ async def test_a_restore_that_fails_leaves_an_unused_directory(copied: Path, tmp
     assert names_in(settings.data_dir) == {"lock", "children"}
 
 
-async def test_a_directory_that_is_used_is_not_restored_into(backup: Path, tmp_path: Path) -> None:
+async def test_directory_that_is_used_is_not_restored_into(backup: Path, tmp_path: Path) -> None:
     (tmp_path / "demo-token").touch()
     with pytest.raises(BackupError, match="is not empty, there is demo-token: set TRACKER_DATA_DIR"):
         await restore(Settings(data_dir=tmp_path), backup)
@@ -241,7 +240,7 @@ async def test_a_directory_that_is_used_is_not_restored_into(backup: Path, tmp_p
         ({}, "/proc", "/proc is a mount point"),
     ],
 )
-async def test_a_backup_that_cannot_be_made_is_one_line(
+async def test_backup_that_cannot_be_made_is_one_line(
     source: Settings, tmp_path: Path, changed: dict[str, Any], target: str, complaint: str
 ) -> None:
     (tmp_path / "used").mkdir()
@@ -251,7 +250,7 @@ async def test_a_backup_that_cannot_be_made_is_one_line(
     assert names_in(tmp_path) == {"used"}
 
 
-async def test_a_full_disk_is_named_and_nothing_is_left(
+async def test_full_disk_is_named_and_nothing_is_left(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
@@ -263,7 +262,7 @@ async def test_a_full_disk_is_named_and_nothing_is_left(
     assert names_in(tmp_path) == set()
 
 
-async def test_a_dump_that_fails_says_why(
+async def test_failing_dump_names_its_reason(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(make.backup, "export", _no_view)
@@ -276,7 +275,7 @@ async def _no_view(_: db.Connection) -> str:
     return "00000000-00000000-1"
 
 
-async def test_a_valkey_that_was_started_anew_meanwhile_is_noticed(
+async def test_restart_of_valkey_is_noticed(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = iter(range(2))
@@ -305,7 +304,7 @@ async def until_waited_for(writer: asyncpg.Connection) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_it_waits_for_a_writer_in_the_middle_of_a_batch(
+async def test_backup_waits_for_a_writer_in_the_middle_of_a_batch(
     source: Settings, engines: Engines, writer: asyncpg.Connection, tmp_path: Path
 ) -> None:
     backing_up = asyncio.create_task(back_up(source, tmp_path / "new"))
@@ -317,7 +316,7 @@ async def test_it_waits_for_a_writer_in_the_middle_of_a_batch(
     assert (await backing_up).waiting == before + 1
 
 
-async def test_one_that_is_interrupted_leaves_nothing(
+async def test_interrupted_backup_leaves_no_file(
     source: Settings, writer: asyncpg.Connection, tmp_path: Path
 ) -> None:
     backing_up = asyncio.create_task(back_up(source, tmp_path / "new"))
@@ -329,7 +328,7 @@ async def test_one_that_is_interrupted_leaves_nothing(
 
 
 @pytest.mark.usefixtures("writer")
-async def test_a_writer_that_is_stuck_is_not_waited_for_endlessly(
+async def test_writer_that_is_stuck_is_not_waited_for_endlessly(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(make, "WRITER_SECONDS", 0.05)
@@ -337,7 +336,7 @@ async def test_a_writer_that_is_stuck_is_not_waited_for_endlessly(
         await back_up(source, tmp_path / "new")
 
 
-async def test_a_rewrite_meanwhile_changes_nothing_of_what_was_caught(engines: Engines) -> None:
+async def test_rewrite_of_the_append_only_file_does_not_change_the_copy(engines: Engines) -> None:
     directory = append_only_dir(engines.settings.data_dir)
     with ExitStack() as opened:
         parts = append_only.open_at_once(directory, opened)
@@ -354,7 +353,7 @@ async def test_a_rewrite_meanwhile_changes_nothing_of_what_was_caught(engines: E
     assert {part.name for part in again}.isdisjoint(name for name in sizes if "manifest" not in name)
 
 
-def test_an_append_only_file_with_a_hole_is_no_endless_search(tmp_path: Path) -> None:
+def test_append_only_file_with_a_hole_ends_the_search(tmp_path: Path) -> None:
     lines = b"file a.base.rdb seq 1 type b\nfile old.aof seq 1 type h\nfile a.incr.aof seq 2 type i\n"
     (tmp_path / "appendonly.aof.manifest").write_bytes(lines)
     (tmp_path / "a.base.rdb").touch()

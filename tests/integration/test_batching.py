@@ -1,4 +1,4 @@
-"""Hits that come in together: each gets its own answer, whatever the others are."""
+"""Batches of hits: each hit gets its own answer."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def several(number: int) -> list[Hit]:
 
 @pytest.mark.parametrize("partitions", [1, 4])
 @pytest.mark.parametrize("number", [1, 2, MAX_TOGETHER, MAX_TOGETHER + 1, 5 * MAX_TOGETHER])
-async def test_each_gets_its_own_answer(database: Settings, number: int, partitions: int) -> None:
+async def test_hits_of_a_batch_get_their_own_answers(
+    database: Settings, number: int, partitions: int
+) -> None:
     async with redirecting(replace(database, partitions=partitions, append_timeout=PATIENCE)) as (
         redirect,
         _,
@@ -90,7 +92,7 @@ async def test_each_gets_its_own_answer(database: Settings, number: int, partiti
         assert [row.aff_sub for row in await recorded(database)] == [f"s{n}" for n in range(number)]
 
 
-async def test_what_is_no_click_is_answered_among_clicks(database: Settings) -> None:
+async def test_other_requests_are_answered_among_clicks(database: Settings) -> None:
     orphan, prefetch = Hit("affiliate_id=7"), Hit("affiliate_id=513", sec_purpose="prefetch")
     long, first, last = Hit("affiliate_id=513&x=" + "x" * 9000), *several(2)
     async with redirecting(database) as (redirect, metrics):
@@ -101,14 +103,14 @@ async def test_what_is_no_click_is_answered_among_clicks(database: Settings) -> 
     assert [row.aff_sub for row in await recorded(database)] == ["s0", "s1"]
 
 
-async def test_only_no_clicks(database: Settings) -> None:
+async def test_batch_without_clicks_records_nothing(database: Settings) -> None:
     async with redirecting(database) as (redirect, _):
         await taken(redirect, [Hit("affiliate_id=7"), Hit("affiliate_id=8")])
         await taken(redirect, [Hit("affiliate_id=513", purpose="prefetch")])
     assert await recorded(database) == []
 
 
-async def test_one_that_cannot_be_prepared_is_no_others_fate(
+async def test_unpreparable_hit_does_not_affect_the_others(
     database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare = hot_path.prepare_outcomes
@@ -128,7 +130,7 @@ async def test_one_that_cannot_be_prepared_is_no_others_fate(
     assert "it fails" in caplog.text
 
 
-async def test_what_nobody_foresaw_leaves_nobody_waiting(
+async def test_unexpected_error_leaves_no_hit_waiting(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
@@ -141,7 +143,7 @@ async def test_what_nobody_foresaw_leaves_nobody_waiting(
     assert [hit.given[0].status for hit in hits] == [500] * 3
 
 
-async def test_one_that_cannot_be_answered_is_no_others_fate(
+async def test_failing_hit_does_not_affect_the_others(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hits = several(3)

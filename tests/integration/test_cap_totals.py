@@ -1,4 +1,4 @@
-"""What a partition of the stream is told of the others' counts, on a real Valkey."""
+"""The counts of other partitions that a partition gets, on a real Valkey."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def add(settings: Settings, counted: dict[int, int], counter: Counter = CA
 
 
 def limits(sums: CapSums, *counters: Counter, partitions: int = 3) -> list[list[int]]:
-    """The limits that each partition would be told."""
+    """The limits sent to each partition."""
     told = [sums.lowered(counters, partition) for partition in range(partitions)]
     return [[counter.limit for counter in lowered] for lowered in told]
 
@@ -60,7 +60,7 @@ async def until(sums: CapSums, expected: list[list[int]], *counters: Counter) ->
             await asyncio.sleep(0.005)
 
 
-async def test_a_limit_is_lowered_by_what_the_others_have_counted(three: Settings) -> None:
+async def test_limit_is_lowered_by_what_the_others_have_counted(three: Settings) -> None:
     await add(three, {0: 2, 1: 3})
     await add(three, {2: 7}, OTHER)
     sums = CapSums(three)
@@ -76,7 +76,7 @@ async def test_a_limit_is_lowered_by_what_the_others_have_counted(three: Setting
     await sums.close()
 
 
-async def test_only_what_is_in_use_is_asked_about(three: Settings) -> None:
+async def test_unused_caps_are_not_asked_about(three: Settings) -> None:
     sums = CapSums(three)
     limits(sums, CAP)
     await sums.refresh()
@@ -88,7 +88,7 @@ async def test_only_what_is_in_use_is_asked_about(three: Settings) -> None:
     await sums.close()
 
 
-async def test_a_new_counter_is_asked_about_at_once(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_counter_is_asked_about_at_once(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cap_totals, "REFRESH_SECONDS", 3600.0)
     await add(three, {0: 2})
     await add(three, {1: 1}, OTHER)
@@ -97,9 +97,7 @@ async def test_a_new_counter_is_asked_about_at_once(three: Settings, monkeypatch
         await until(sums, [[4], [5], [4]], OTHER)
 
 
-async def test_what_stays_in_use_is_asked_about_again(
-    three: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_caps_in_use_are_asked_about_again(three: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cap_totals, "REFRESH_SECONDS", 0.02)
     async with kept_fresh(three) as sums:
         for n in range(1, 4):
@@ -128,7 +126,7 @@ async def test_many_counters_are_asked_about_and_the_longest_unused_forgotten(
 
 @asynccontextmanager
 async def limited(settings: Settings) -> AsyncIterator[tuple[Settings, redis.asyncio.Redis]]:
-    """Settings of a server that answers of partition 0 only, and a client that may change that."""
+    """Settings of a server that answers for partition 0 only, and a client to change that."""
     assert settings.redis_url
     name, password = "limited", "of-partitions"
     async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
@@ -143,7 +141,7 @@ async def limited(settings: Settings) -> AsyncIterator[tuple[Settings, redis.asy
             await client.execute_command("ACL", "DELUSER", name)
 
 
-async def test_a_partition_that_does_not_answer_counts_as_it_was_last_known(
+async def test_partition_that_does_not_answer_counts_as_it_was_last_known(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     two = replace(database, partitions=2)

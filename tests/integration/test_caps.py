@@ -40,7 +40,7 @@ def entry(
     is_refused: bool = False,
     **changes: Any,
 ) -> Entry:
-    """A click's entry whose capped outcome is a refusal; others as asked for."""
+    """An entry of a click with a refused capped outcome."""
     click = click_at(at, n, visitor_key=visitor_key, counters=counters, **changes)
     accepted = outcomes_of(click).unique
     duplicate = accepted._replace(status=Status.REJECTED, reason=Reason.DUPLICATE)
@@ -69,7 +69,7 @@ async def counts(settings: Settings, *counters: Counter) -> list[int]:
         await appender.close()
 
 
-async def test_every_accepted_click_counts_and_a_full_cap_takes_no_more(database: Settings) -> None:
+async def test_accepted_clicks_count_until_the_cap_is_full(database: Settings) -> None:
     entries = [entry(n, CLICKS) for n in range(5)]
     assert await outcomes(database, *entries) == [0, 1, 1, 2, 2]
     assert await outcomes(database, entry(5, CLICKS, visitor_key=9)) == [2]
@@ -81,7 +81,7 @@ async def test_every_accepted_click_counts_and_a_full_cap_takes_no_more(database
     assert [row.is_unique for row in rows] == [True] + [False] * 5
 
 
-async def test_a_cap_of_uniques_leaves_duplicates_alone(database: Settings) -> None:
+async def test_cap_of_uniques_leaves_duplicates_alone(database: Settings) -> None:
     visitors = [1, 1, 2, 3, 1, 3]
     entries = [entry(n, UNIQUES, visitor_key=key) for n, key in enumerate(visitors)]
     assert await outcomes(database, *entries) == [0, 1, 0, 2, 1, 2]
@@ -89,12 +89,12 @@ async def test_a_cap_of_uniques_leaves_duplicates_alone(database: Settings) -> N
 
 
 @pytest.mark.parametrize("counter", [CLICKS, UNIQUES])
-async def test_no_room_at_all(database: Settings, counter: Counter) -> None:
+async def test_cap_of_zero_refuses_all_clicks(database: Settings, counter: Counter) -> None:
     assert await outcomes(database, *(entry(n, counter._replace(limit=0)) for n in range(2))) == [2, 2]
     assert await counts(database, counter) == [0]
 
 
-async def test_a_capped_click_takes_no_uniqueness_and_no_other_count(database: Settings) -> None:
+async def test_capped_click_takes_no_uniqueness_and_no_other_count(database: Settings) -> None:
     full = CLICKS._replace(limit=0)
     assert await outcomes(database, entry(1, UNIQUES, full), entry(2, full, UNIQUES)) == [2, 2]
     assert await counts(database, UNIQUES, full) == [0, 0]
@@ -109,7 +109,7 @@ async def test_a_capped_click_takes_no_uniqueness_and_no_other_count(database: S
         ("refused", {"is_refused": True}),
     ],
 )
-async def test_what_is_no_accepted_human_click_neither_counts_nor_is_capped(
+async def test_clicks_of_bots_tests_and_refusals_are_not_capped(
     database: Settings, case: str, changes: dict[str, Any]
 ) -> None:
     full = CLICKS._replace(limit=0)
@@ -118,7 +118,7 @@ async def test_what_is_no_accepted_human_click_neither_counts_nor_is_capped(
     assert await counts(database, CLICKS) == [0], case
 
 
-async def test_a_refused_duplicate_counts_for_nothing_and_is_one_before_it_is_capped(
+async def test_refused_duplicate_counts_nowhere_and_is_checked_before_caps(
     database: Settings,
 ) -> None:
     one = CLICKS._replace(limit=1)
@@ -128,7 +128,7 @@ async def test_a_refused_duplicate_counts_for_nothing_and_is_one_before_it_is_ca
     assert await counts(database, one) == [1]
 
 
-async def test_a_limit_may_move_while_the_count_goes_on(database: Settings) -> None:
+async def test_limit_may_move_while_the_count_goes_on(database: Settings) -> None:
     limits = [3, 3, 1, 2, 3, 3, 5, 5, 5]
     expected = [0, 0, 2, 2, 0, 2, 0, 0, 2]
     in_one = [
@@ -142,14 +142,14 @@ async def test_a_limit_may_move_while_the_count_goes_on(database: Settings) -> N
     assert in_many == [[outcome] for outcome in expected]
 
 
-async def test_a_repeated_call_counts_once(database: Settings) -> None:
+async def test_repeated_call_counts_once(database: Settings) -> None:
     lane, entries = Lane(), [entry(n, CLICKS, UNIQUES) for n in range(2)]
     assert await outcomes(database, *entries, lane=lane) == [0, 1]
     assert await outcomes(database, *entries, lane=lane) == [0, 1]
     assert await counts(database, CLICKS, UNIQUES) == [2, 1]
 
 
-async def test_a_cap_is_exact_under_many_appenders(database: Settings) -> None:
+async def test_cap_is_exact_under_many_appenders(database: Settings) -> None:
     hundred, fifty = CLICKS._replace(limit=100), UNIQUES._replace(limit=50)
     batches = [
         [entry(n * 20 + m, hundred, fifty, visitor_key=n * 10 + m % 10) for m in range(20)] for n in range(20)
@@ -164,7 +164,7 @@ async def test_a_cap_is_exact_under_many_appenders(database: Settings) -> None:
     assert await counts(database, hundred, fifty) == [100, 50]
 
 
-async def test_each_affiliate_and_each_period_has_room_of_its_own(database: Settings) -> None:
+async def test_caps_leave_room_per_affiliate_and_period(database: Settings) -> None:
     offer = an_offer(caps=(Cap(0, False, Period.HOUR, 1),), time_zone="Asia/Kolkata")
     half_past = NOON + 30 * 60_000  # a whole hour there
     moments = [half_past - 1, half_past - 2, half_past, half_past + 3_599_999, half_past + 3_600_000]
@@ -174,7 +174,7 @@ async def test_each_affiliate_and_each_period_has_room_of_its_own(database: Sett
     assert await outcomes(database, *entries) == [0, 2, 0, 2, 0, 0]
 
 
-async def test_a_late_click_counts_for_the_period_of_its_own_time(database: Settings) -> None:
+async def test_late_click_counts_for_the_period_of_its_own_time(database: Settings) -> None:
     offer = an_offer(caps=(Cap(None, False, Period.DAY, 2),))
     long_ago = 1_700_000_000_000
     for n, (at, outcome) in enumerate(
@@ -187,7 +187,7 @@ async def test_a_late_click_counts_for_the_period_of_its_own_time(database: Sett
 @pytest.mark.parametrize(
     ("expires", "kept_until"), [(END, END * 1000 + LATE), (0, -1)], ids=["a period's", "the total"]
 )
-async def test_a_count_outlives_its_period_by_an_hour(
+async def test_count_outlives_its_period_by_an_hour(
     database: Settings, expires: int, kept_until: int
 ) -> None:
     await outcomes(database, entry(1, CLICKS._replace(expires=expires)))
@@ -198,13 +198,13 @@ async def test_a_count_outlives_its_period_by_an_hour(
 
 
 async def everything(settings: Settings) -> dict[bytes, bytes]:
-    """All that the server holds, by key."""
+    """The content of the server by key."""
     assert settings.redis_url
     async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
         return {key: await client.dump(key) for key in await client.keys("*")}
 
 
-async def test_a_look_decides_the_same_and_leaves_no_trace(database: Settings) -> None:
+async def test_look_decides_the_same_and_leaves_no_trace(database: Settings) -> None:
     assert database.redis_url
     await outcomes(database, entry(1, CLICKS, visitor_key=1), entry(2, CLICKS, visitor_key=2))
     before = await everything(database)
@@ -270,14 +270,14 @@ MALFORMED = [
 @pytest.mark.parametrize(
     "control", [control for _, control in MALFORMED], ids=[case for case, _ in MALFORMED]
 )
-async def test_a_batch_with_a_malformed_control_writes_nothing(database: Settings, control: bytes) -> None:
+async def test_batch_with_a_malformed_control_writes_nothing(database: Settings, control: bytes) -> None:
     good = entry(1, CLICKS)
     with pytest.raises(AppendError, match="BADBATCH"):
         await outcomes(database, good, (control, good[1]))
     assert await everything(database) == {}
 
 
-async def test_a_control_that_takes_nothing_needs_no_window(database: Settings) -> None:
+async def test_control_without_uniqueness_needs_no_window(database: Settings) -> None:
     control, record = entry(1)
     nothing = b"N" + bytes(4) + control[5:]
     assert await append_entries(database, [(nothing, record)]) == [Decision(0, None)]

@@ -69,7 +69,7 @@ ADD: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def test_every_kind_is_added_shown_listed_and_removed(tracker: Tracker, database: Settings) -> None:
+async def test_kinds_of_rows_are_added_shown_listed_and_removed(tracker: Tracker, database: Settings) -> None:
     added = []
     for line, fields in ADD:
         command, _, *words = line.split()
@@ -97,7 +97,7 @@ async def test_every_kind_is_added_shown_listed_and_removed(tracker: Tracker, da
     assert all(entry["token_name"].startswith("command line: ") for entry in trail["data"])
 
 
-async def test_what_is_changed_is_shown(tracker: Tracker) -> None:
+async def test_changed_fields_are_shown(tracker: Tracker) -> None:
     done = await tracker("offers", "set", "3", "status=paused", "unique_window=3600")
     assert (done.code, done.err) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in done.out.splitlines() if len(line.split()) > 1)
@@ -115,7 +115,7 @@ async def test_lists_are_tables(tracker: Tracker) -> None:
     assert (await tracker("blocks", "list", "--json")).out == ""
 
 
-async def test_a_dry_run_finds_out_and_changes_nothing(tracker: Tracker, database: Settings) -> None:
+async def test_dry_run_checks_and_changes_nothing(tracker: Tracker, database: Settings) -> None:
     before = (await tracker("offers", "list", "--json")).out
     done = await tracker("offers", "rm", "3", "--dry-run")
     assert (done.code, done.out) == (0, "offers/3: would be archived\n")
@@ -127,7 +127,7 @@ async def test_a_dry_run_finds_out_and_changes_nothing(tracker: Tracker, databas
     assert (await tracker("offers", "list", "--json")).out == before
 
 
-async def test_what_is_stale_is_refused(tracker: Tracker, database: Settings) -> None:
+async def test_stale_change_is_refused(tracker: Tracker, database: Settings) -> None:
     version = str((await tracker("offers", "show", "3", "--json")).json()["version"])
     await run_sql(database, "UPDATE offer SET name = 'By hand' WHERE id = 3")
     for words in (["set", "3", "name=Mine"], ["rm", "3"]):
@@ -160,7 +160,7 @@ WRONG = [
 ]
 
 
-async def test_what_is_wrong_is_said_in_one_line(tracker: Tracker) -> None:
+async def test_wrong_command_is_one_line(tracker: Tracker) -> None:
     for line, code, why in WRONG:
         done = await tracker(*line.split())
         assert (done.code, done.out) == (code, ""), line

@@ -62,7 +62,7 @@ async def counts(settings: Settings) -> dict[tuple[str, int], int]:
     return {(row["dimension"], row["key"]): row["n"] for row in rows}
 
 
-async def test_every_click_is_stored_once_and_counted(database: Settings) -> None:
+async def test_clicks_are_stored_once_and_counted(database: Settings) -> None:
     clicks = [*some_clicks(5), *some_clicks(3, affiliate_id=514)]
     await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
     await click_writer.run(database, burst=True)
@@ -75,7 +75,7 @@ async def test_every_click_is_stored_once_and_counted(database: Settings) -> Non
         assert await reader.waiting() == 0
 
 
-async def test_a_batch_stored_but_not_acknowledged_is_not_stored_again(database: Settings) -> None:
+async def test_batch_stored_but_not_acknowledged_is_not_stored_again(database: Settings) -> None:
     clicks = some_clicks(4)
     await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
     assert database.redis_url
@@ -94,7 +94,7 @@ async def test_a_batch_stored_but_not_acknowledged_is_not_stored_again(database:
     assert (await counts(database))["all", 0] == 4
 
 
-async def test_a_bad_entry_is_buried_with_its_reason_and_stops_nobody(database: Settings) -> None:
+async def test_bad_entry_goes_to_the_dead_letters_with_its_reason(database: Settings) -> None:
     good = some_clicks(6)
     too_large = a_click(
         hash=mint.hash(), visitor_key=99, affiliate_id=1 << 63
@@ -116,7 +116,7 @@ async def test_a_bad_entry_is_buried_with_its_reason_and_stops_nobody(database: 
     assert all(letter.fields[b"r"] for letter in dead)
 
 
-async def test_a_lost_group_is_made_again_from_the_beginning(database: Settings) -> None:
+async def test_lost_group_is_made_again_from_the_beginning(database: Settings) -> None:
     clicks = some_clicks(2)
     await click_writer.run(database, burst=True)
     await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
@@ -134,7 +134,7 @@ async def test_clicks_outside_every_partition_wait_in_the_default_one(database: 
     await connection.close()
 
     created = await housekeeping.once(database)
-    assert "click_20240610" in created  # and a day more, when midnight has passed since the others were made
+    assert "click_20240610" in created  # one more if midnight has passed since
     (row,) = await query(
         database, "SELECT (SELECT count(*) FROM click_default) AS strays, count(*) AS all FROM click"
     )
@@ -158,7 +158,7 @@ async def test_partitions_made_by_several_at_once_are_made_once(database: Settin
     assert sorted(map(len, made)) == [0, 0, 0, 9]
 
 
-async def test_a_hash_beyond_the_year_9999_is_buried(database: Settings) -> None:
+async def test_hash_beyond_the_year_9999_goes_to_the_dead_letters(database: Settings) -> None:
     far = a_click(hash="f" * 12 + "7000" + "8" * 16, visitor_key=7)
     await append(database, *(encode(click, outcomes_of(click)) for click in [far, *some_clicks(2)]))
     await click_writer.run(database, burst=True)
@@ -166,7 +166,7 @@ async def test_a_hash_beyond_the_year_9999_is_buried(database: Settings) -> None
     assert len(await dead_letters(database)) == 1
 
 
-async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) -> None:
+async def test_full_stream_server_is_drained_all_the_same(database: Settings) -> None:
     clicks = some_clicks(3)
     await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
     await append(database, (encode(clicks[0], outcomes_of(clicks[0]))[0], VERSION + b"[]"))
@@ -190,7 +190,7 @@ async def test_a_full_stream_server_is_drained_all_the_same(database: Settings) 
     assert len(await dead_letters(database)) == 1
 
 
-async def test_every_partition_is_drained_and_so_is_what_waits_beyond_them(database: Settings) -> None:
+async def test_partitions_are_drained_also_beyond_the_configured_ones(database: Settings) -> None:
     clicks = some_clicks(7)
     for partition, some in ((0, clicks[:2]), (1, clicks[2:5]), (63, clicks[5:])):
         entries = [encode(click, outcomes_of(click)) for click in some]
@@ -207,7 +207,7 @@ async def test_every_partition_is_drained_and_so_is_what_waits_beyond_them(datab
     assert {finding.level for finding in await doctor.examine(two, "engines")} == {"ok"}
 
 
-async def test_a_running_worker_finds_what_comes_in_beyond_its_partitions(
+async def test_running_worker_reads_entries_beyond_its_partitions(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(click_writer, "_LOOK_SECONDS", 0.05)

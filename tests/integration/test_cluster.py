@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL's cluster: earlier ones are converted, also after a kill; old locks are no bar."""
+"""The embedded PostgreSQL's cluster: conversion of earlier ones, kills and old locks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ UNION SELECT datdba::regrole::text FROM pg_database WHERE datname = current_data
 
 
 def _nobody() -> dict[str, int]:
-    """Whom our earlier versions had run root's engines."""
+    """The user of root's engines in earlier versions."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -72,7 +72,7 @@ def _run_old(cluster: Path, program: str, *words: str, text: str = "") -> None:
 
 @contextmanager
 def _old_server(cluster: Path) -> Iterator[str]:
-    """A cluster as our earlier versions ran it; yields its DSN."""
+    """A cluster as earlier versions ran it. Yields its DSN."""
     command = [str(postgres_tool("postgres")), "-D", "/proc/self/cwd", "-c", "listen_addresses="]
     command += ["-c", "unix_socket_directories=.", "-c", "fsync=off"]
     server = subprocess.Popen(command, cwd=cluster, stderr=subprocess.DEVNULL, **_nobody())
@@ -88,7 +88,7 @@ def _old_server(cluster: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def old(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory of our earlier versions: one role, the superuser, and `trust`; root's is nobody's."""
+    """A data directory of earlier versions: one superuser role and `trust`. Root's belongs to nobody."""
     data_dir = tmp_path_factory.mktemp("old")
     cluster = data_dir / "postgres"
     cluster.mkdir(mode=0o700)
@@ -165,7 +165,7 @@ async def _check_converted(data_dir: Path) -> None:
     assert {path.lstat().st_uid for path in there} == {owner}
 
 
-async def test_an_earlier_cluster_is_converted_once(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_earlier_cluster_is_converted_once(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "tracker.processes.engines.cluster")
     await _check_converted(data_dir)
     async with started(data_dir):
@@ -173,7 +173,7 @@ async def test_an_earlier_cluster_is_converted_once(data_dir: Path, caplog: pyte
     assert [record.name for record in caplog.records] == ["tracker.processes.engines.cluster"]
 
 
-async def test_a_dump_of_an_earlier_cluster_is_loaded(old: Path, tmp_path: Path) -> None:
+async def test_dump_of_an_earlier_cluster_is_loaded(old: Path, tmp_path: Path) -> None:
     async with started(tmp_path) as postgres:
         connection = f"--dbname={postgres.url}"
         await programs.run("pg_restore", connection, "--exit-on-error", str(old / "dump"))
@@ -222,7 +222,9 @@ cluster._CONVERT = cluster._CONVERT.replace("END $$", "RAISE LOG 'converted'; PE
         pytest.param(_IN_ITS_TRANSACTION, id="in-its-transaction"),
     ],
 )
-async def test_a_conversion_that_was_killed_is_done_at_the_next_start(data_dir: Path, where: str) -> None:
+async def test_interrupted_conversion_of_a_cluster_is_done_at_the_next_start(
+    data_dir: Path, where: str
+) -> None:
     program = [sys.executable, "-c", _START.format(where=where), str(data_dir)]
     process = await asyncio.create_subprocess_exec(*program)
     if where == _IN_ITS_TRANSACTION:
@@ -238,7 +240,7 @@ async def test_a_conversion_that_was_killed_is_done_at_the_next_start(data_dir: 
 
 @contextmanager
 def stranger() -> Iterator[int]:
-    """A program of the engines' user that is no server, and is called like one; yields its number."""
+    """A program named like the server, run by the engines' user. Yields its process number."""
     account = accounts.engines()
     identity = {} if account is None else {"user": account.uid, "group": account.gid}
     process = subprocess.Popen(["postgres", "600"], executable="/bin/sleep", **identity)
@@ -249,7 +251,7 @@ def stranger() -> Iterator[int]:
         process.wait()
 
 
-async def test_locks_that_name_somebody_elses_program_stop_no_start(tmp_path: Path) -> None:
+async def test_locks_naming_a_foreign_program_do_not_prevent_a_start(tmp_path: Path) -> None:
     async with started(tmp_path) as postgres:
         locks = [tmp_path / "postgres" / "postmaster.pid", socket_dir(tmp_path) / ".s.PGSQL.5432.lock"]
         lines = [lock.read_text().split("\n")[1:] for lock in locks]
@@ -261,7 +263,7 @@ async def test_locks_that_name_somebody_elses_program_stop_no_start(tmp_path: Pa
             assert await _values(postgres.url, "SELECT 1") == {1}
 
 
-async def test_a_server_is_not_started_beside_what_is_left_of_the_last(
+async def test_server_is_not_started_beside_processes_of_the_last_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await Claim.take(tmp_path)

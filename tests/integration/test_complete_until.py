@@ -1,4 +1,4 @@
-"""Complete-Until: the time before which every click is stored, and what a poller makes of it."""
+"""Complete-Until, the time before which every click is stored, and a poller that uses it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def many_that_are_not_late(streams: Streams) -> None:
     ],
 )
 @pytest.mark.parametrize("partition", [0, 63])
-async def test_the_lowest_of_edges_and_streams_counts(
+async def test_lowest_of_edges_and_streams_counts(
     database: Settings, monkeypatch: pytest.MonkeyPatch, case: Case, until: int | None, partition: int
 ) -> None:
     monkeypatch.setattr(ledger, "_LOOKED_AT", 3 if "behind" not in case.__name__ else 4)
@@ -102,7 +102,7 @@ async def test_the_lowest_of_edges_and_streams_counts(
         assert await stream.complete_until(since=NOW - 4 * HOUR) == until
 
 
-async def test_a_spool_of_this_machine_holds_it_back(database: Settings) -> None:
+async def test_spool_of_this_machine_holds_complete_until_back(database: Settings) -> None:
     spool = database.data_dir / "spool"
     spool.mkdir()
     async with streams_of(database) as streams:
@@ -114,7 +114,7 @@ async def test_a_spool_of_this_machine_holds_it_back(database: Settings) -> None
             assert await complete_until(stream, database.data_dir) == until
 
 
-async def test_every_answer_that_tells_of_clicks_carries_it(database: Settings, at_once: None) -> None:
+async def test_complete_until_is_on_all_answers_about_clicks(database: Settings, at_once: None) -> None:
     await store(database, [a_row(hash=hash_at(NOW))])
     asked = ["", "/1", f"/{hash_at(NOW)}", "/2", "?after_id=0", "?page=2", "/export", "/export?format=csv"]
     async with api_of(database) as client, streams_of(database) as streams:
@@ -126,7 +126,7 @@ async def test_every_answer_that_tells_of_clicks_carries_it(database: Settings, 
         assert HEADER not in (await client.get(CLICKS + "?page=none")).headers
 
 
-async def test_what_it_was_once_it_stays(database: Settings, at_once: None) -> None:
+async def test_complete_until_never_goes_back(database: Settings, at_once: None) -> None:
     async with api_of(database) as client, streams_of(database) as streams:
         await streams.say("0", NOW)
         told = [(await client.get(CLICKS)).headers[HEADER]]
@@ -138,14 +138,14 @@ async def test_what_it_was_once_it_stays(database: Settings, at_once: None) -> N
     assert [text[-4:] for text in told] == ["123Z", "123Z", "124Z", "124Z"]
 
 
-async def test_the_api_serves_without_a_stream_server(database: Settings) -> None:
+async def test_api_serves_without_a_stream_server(database: Settings) -> None:
     async with api_of(replace(database, redis_url="unix:///nowhere.sock")) as client:
         for _ in range(2):
             answer = await client.get(CLICKS)
             assert (answer.status_code, HEADER in answer.headers) == (200, False)
 
 
-async def test_a_stream_server_that_went_away_is_not_missed(
+async def test_complete_until_survives_the_loss_of_the_stream_server(
     database: Settings, at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
@@ -161,7 +161,7 @@ async def test_a_stream_server_that_went_away_is_not_missed(
         assert (await client.get(CLICKS)).headers[HEADER] != known
 
 
-async def test_a_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
+async def test_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     database: Settings, at_once: None
 ) -> None:
     assert database.postgres_dsn
@@ -180,7 +180,7 @@ async def test_a_feed_that_a_writer_holds_back_does_not_run_ahead_of_itself(
     await slow.close()
 
 
-# A network's hour in a second: two edges, of which one spools for the whole of it.
+# A network's hour in a second: two edges, one of them spools all the time.
 
 START = int(time.time()) * 1000 // HOUR * HOUR - 2 * HOUR
 STEPS = 40
@@ -202,7 +202,7 @@ async def live(streams: Streams, chance: random.Random, sent: list[str]) -> None
 async def spooling(
     streams: Streams, chance: random.Random, sent: list[str], is_over: Callable[[], bool]
 ) -> None:
-    """Has clicks of the whole hour, and sends them when it is over, the oldest first."""
+    """Spools clicks of the whole hour and sends them afterwards, oldest first."""
     spool = sorted(hash_at(START + chance.randrange(HOUR), 2000 + n) for n in range(200))
     await streams.say("1", millis_of(spool[0]), spooled={START // 60_000: len(spool)})
     while not is_over():
@@ -226,7 +226,7 @@ async def write(settings: Settings, slot: int, is_over: Callable[[], bool]) -> N
 
 
 async def windows(client: AsyncClient, seen: list[str]) -> None:
-    """Reads on from the last second that was complete, and keeps what is complete by the answer itself."""
+    """Reads on from the last complete second and keeps clicks complete by the answer."""
     done = START // 1000
     while done < (START + HOUR) // 1000:
         created_from = f"{datetime.fromtimestamp(done, UTC):%Y-%m-%d %H:%M:%S}"
@@ -241,7 +241,7 @@ async def windows(client: AsyncClient, seen: list[str]) -> None:
 
 
 async def feed(client: AsyncClient, seen: list[str]) -> None:
-    """Follows after_id until the feed says that it has shown all of the hour."""
+    """Follows after_id until the feed has shown the whole hour."""
     after_id, until = 0, ""
     while True:
         answer = await client.get(CLICKS, params={"after_id": after_id, "per_page": 50})

@@ -90,7 +90,7 @@ async def test_postbacks_are_stored_once_and_leave_the_stream(database: Settings
     await connection.close()
 
 
-async def test_what_cannot_be_read_is_buried_and_what_cannot_be_stored_is_logged(database: Settings) -> None:
+async def test_unreadable_entry_goes_to_the_dead_letters_and_unstorable_is_logged(database: Settings) -> None:
     connection = await connected(database)
     await connection.execute("ALTER TABLE conversion ADD CHECK (sale_amount < 1000)")
     click = mint.hash()
@@ -121,7 +121,7 @@ async def test_what_cannot_be_read_is_buried_and_what_cannot_be_stored_is_logged
     await connection.close()
 
 
-async def test_a_parked_postback_waits_for_its_click_and_no_longer(
+async def test_parked_postback_waits_for_its_click_and_no_longer(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 0.02)
@@ -142,7 +142,7 @@ async def test_a_parked_postback_waits_for_its_click_and_no_longer(
     await connection.close()
 
 
-async def test_a_click_is_waited_for_though_the_clock_has_gone_back(
+async def test_click_is_waited_for_though_the_clock_has_gone_back(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 0.02)
@@ -174,7 +174,7 @@ async def is_logged(connection: Connection, wanted: list[str]) -> bool:
     return [result for result, _ in await results(connection)] == wanted
 
 
-async def test_more_parked_ones_than_a_batch_are_all_looked_at_in_one_round(
+async def test_parked_postbacks_beyond_a_batch_are_tried_in_one_round(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion_writer, "PARKED_SECONDS", 3600.0)
@@ -192,7 +192,7 @@ async def test_more_parked_ones_than_a_batch_are_all_looked_at_in_one_round(
     await connection.close()
 
 
-async def test_one_writes_and_another_takes_over(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writer_is_taken_over_by_another(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion_writer, "_STAND_BY_SECONDS", 0.02)
     connection = await connected(database)
     stopping = asyncio.Event()
@@ -214,7 +214,7 @@ async def test_one_writes_and_another_takes_over(database: Settings, monkeypatch
     await connection.close()
 
 
-async def test_a_backup_finds_what_is_stored_off_the_stream(database: Settings) -> None:
+async def test_backup_has_clicks_stored_after_the_copy_of_the_stream(database: Settings) -> None:
     connection = await connected(database)
     click = mint.hash()
     await store_rows(connection, [a_row(a_click(hash=click))])
@@ -241,7 +241,7 @@ async def is_left(settings: Settings, wanted: tuple[int, int]) -> bool:
     return await left(settings) == wanted
 
 
-async def test_without_its_engines_it_says_so_and_goes_on(
+async def test_conversion_writer_without_its_engines_reports_it_and_goes_on(
     database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = replace(database, redis_url="unix:///nonexistent/valkey.sock")
@@ -257,7 +257,7 @@ async def test_without_its_engines_it_says_so_and_goes_on(
     await writing
 
 
-async def test_old_postbacks_that_came_to_nothing_are_forgotten(
+async def test_old_postbacks_without_effect_are_forgotten(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postback_log, "_FORGOTTEN_AT_ONCE", 1)
@@ -283,7 +283,7 @@ async def test_old_postbacks_that_came_to_nothing_are_forgotten(
     await connection.close()
 
 
-async def test_the_doctor_tells_what_does_not_get_on(database: Settings) -> None:
+async def test_doctor_names_stalled_parts(database: Settings) -> None:
     connection = await connected(database)
     assert [finding.level for finding in await doctor.examine(database, "postbacks")] == ["ok"]
     async with connection.transaction():
@@ -302,7 +302,7 @@ async def test_the_doctor_tells_what_does_not_get_on(database: Settings) -> None
     await connection.close()
 
 
-async def test_edges_know_of_no_caps_on_conversions(database: Settings) -> None:
+async def test_caps_on_conversions_are_unknown_to_edges(database: Settings) -> None:
     connection = await connected(database)
     await connection.execute(
         "INSERT INTO cap (offer_id, affiliate_id, counts, period, amount, currency) VALUES"
@@ -316,6 +316,6 @@ async def test_edges_know_of_no_caps_on_conversions(database: Settings) -> None:
     await connection.close()
 
 
-def test_a_record_is_read_as_it_was_written() -> None:
+def test_record_is_read_back_as_written() -> None:
     postback = a_postback(order_id="ä😀", revenue="0.000001", adv_sub="x" * 500)
     assert decode(encode(postback)) == postback

@@ -1,4 +1,4 @@
-"""What postbacks do to the tables: a line a story."""
+"""The effect of postbacks on the tables, a line a sequence."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UPDATE goal_price SET valid_from = '2024-01-01';
 
 
 async def prepare(dsn: str) -> None:
-    """Clicks of offer 3 and of offer 4, a test and a rejected one; and goals of both offers."""
+    """Clicks of offers 3 and 4, a test click, a rejected click, and goals of both offers."""
     await load_demo(dsn)
     connection = await connect(dsn)
     await clicks.prepare(connection)
@@ -66,7 +66,7 @@ async def prepare(dsn: str) -> None:
 
 @pytest.fixture(scope="module")
 async def dsn(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
-    """One database for all the stories, each of which is rolled back."""
+    """One database for all sequences. Each is rolled back."""
     await maintenance.execute("CREATE DATABASE stories TEMPLATE migrated_template OWNER tracker")
     await prepare(engines.dsn_of("stories"))
     yield engines.dsn_of("stories")
@@ -92,7 +92,7 @@ async def taken(
 
 
 async def told(connection: Connection, *said: dict[str, Any]) -> list[tuple[Result, str]]:
-    """What became of postbacks that came one after the other."""
+    """The results of postbacks applied one by one."""
     postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
     return [(one.result, one.reason) for one in await taken(connection, *postbacks)]
 
@@ -113,7 +113,7 @@ async def history(connection: Connection) -> list[tuple[str | None, str, str]]:
     return [tuple(row) for row in rows]
 
 
-async def test_a_postback_makes_a_conversion_out_of_its_click(connection: Connection) -> None:
+async def test_postback_makes_a_conversion_out_of_its_click(connection: Connection) -> None:
     postback = a_postback(
         order_id="o-1",
         sale_status="shipped",
@@ -279,7 +279,7 @@ STORIES: dict[str, tuple[list[dict[str, Any]], list[tuple[Result, str]], list[st
 
 @pytest.mark.parametrize("is_one_batch", [True, False], ids=["together", "apart"])
 @pytest.mark.parametrize("story", STORIES)
-async def test_what_becomes_of_postbacks(connection: Connection, story: str, is_one_batch: bool) -> None:
+async def test_postbacks_have_their_outcome(connection: Connection, story: str, is_one_batch: bool) -> None:
     said, expected, statuses = STORIES[story]
     postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
     if is_one_batch:
@@ -294,7 +294,7 @@ async def test_what_becomes_of_postbacks(connection: Connection, story: str, is_
     assert len(await conversions(connection)) == len(statuses)
 
 
-async def test_an_amount_that_no_column_takes_is_refused(connection: Connection) -> None:
+async def test_amount_beyond_the_columns_range_is_refused(connection: Connection) -> None:
     await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 99999999999999")
     too_much = {"sale_amount": "99999999999999.999999"}
     assert await told(connection, too_much, {"status": "pending"}, too_much) == [
@@ -304,7 +304,7 @@ async def test_an_amount_that_no_column_takes_is_refused(connection: Connection)
     ]
 
 
-async def test_a_percentage_of_nothing_is_not_approved_unseen(connection: Connection) -> None:
+async def test_percentage_without_an_amount_is_on_hold(connection: Connection) -> None:
     await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 10")
     sold = {"sale_amount": "50", "currency": "USD"}
     assert await told(connection, {}, {"status": "approved"}, sold, {"status": "approved"}) == [
@@ -317,7 +317,7 @@ async def test_a_percentage_of_nothing_is_not_approved_unseen(connection: Connec
     assert await entries(connection) == [("approval", Decimal(5))]
 
 
-async def test_an_operator_approves_a_percentage_of_nothing(connection: Connection) -> None:
+async def test_operator_approves_a_percentage_without_an_amount(connection: Connection) -> None:
     await connection.execute("UPDATE goal_price SET payout_type = 'percent', payout = 10")
     await told(connection, {})
     (conversion,) = await conversions(connection)
@@ -325,7 +325,7 @@ async def test_an_operator_approves_a_percentage_of_nothing(connection: Connecti
     assert await entries(connection) == [("approval", Decimal(0))]
 
 
-async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connection) -> None:
+async def test_goal_changed_to_multiple_takes_several_conversions(connection: Connection) -> None:
     await told(connection, {"order_id": "a"})
     await connection.execute("UPDATE goal SET multiple = true WHERE id = 30")
     assert await told(connection, {"order_id": "b", "after": 2 * AN_HOUR}) == [(STORED, "")]
@@ -335,7 +335,7 @@ async def test_a_goal_that_comes_to_take_several_takes_them(connection: Connecti
     ]
 
 
-async def test_what_is_approved_is_booked_and_what_is_reversed_is_taken_back(connection: Connection) -> None:
+async def test_approvals_are_booked_and_reversals_taken_back(connection: Connection) -> None:
     said = [{"status": status} for status in ("pending", "hold", "approved", "rejected")]
     await told(connection, *said)
     assert await entries(connection) == [("approval", Decimal(2)), ("reversal", Decimal(-2))]
@@ -371,7 +371,7 @@ async def test_money_changes_until_it_is_approved(connection: Connection) -> Non
         ("UPDATE goal_price SET valid_from = now()", 2),
     ],
 )
-async def test_a_conversion_is_paid_by_what_held_when_its_click_was_followed(
+async def test_conversion_is_paid_by_the_terms_at_its_click(
     connection: Connection, hand: str, payout: int
 ) -> None:
     terms = """INSERT INTO goal_price (goal_id, affiliate_id, country_code, valid_from, payout,
@@ -386,7 +386,7 @@ async def test_a_conversion_is_paid_by_what_held_when_its_click_was_followed(
     assert conversion["payout"] == payout
 
 
-async def test_the_click_is_waited_for_until_all_before_it_is_stored(connection: Connection) -> None:
+async def test_postback_waits_for_all_clicks_before_it(connection: Connection) -> None:
     postback = a_postback(click_id=ABSENT)
     for complete_until in (None, millis_of(ABSENT)):
         (done,) = await taken(connection, postback, complete_until=complete_until)
@@ -395,7 +395,7 @@ async def test_the_click_is_waited_for_until_all_before_it_is_stored(connection:
     assert (done.result, done.reason) == (Result.REJECTED, Refusal.UNKNOWN_CLICK)
 
 
-async def test_a_parked_postback_is_stored_when_its_click_is(connection: Connection) -> None:
+async def test_parked_postback_is_stored_when_its_click_is(connection: Connection) -> None:
     postback = a_postback(click_id=ABSENT)
     await taken(connection, postback)
     await store_rows(connection, [a_row(a_click(hash=ABSENT))])
@@ -404,12 +404,12 @@ async def test_a_parked_postback_is_stored_when_its_click_is(connection: Connect
     assert await connection.fetch("SELECT result, reason FROM postback") == [("stored", "")]
 
 
-async def test_an_earlier_trackers_id_finds_its_click(connection: Connection) -> None:
+async def test_earlier_trackers_id_finds_its_click(connection: Connection) -> None:
     await connection.execute("INSERT INTO legacy_click VALUES ('10278c6ea8b2b8', $1)", HASH)
     assert await told(connection, {"click_id": "10278c6ea8b2b8"}) == [(STORED, "")]
 
 
-async def test_a_browsers_conversion_is_pending_and_is_for_others_to_change(connection: Connection) -> None:
+async def test_browsers_conversion_is_pending_and_can_be_changed(connection: Connection) -> None:
     await connection.execute("UPDATE goal SET pixel = true WHERE id = 30")
     browser = {"source": Source.PIXEL, "advertiser_id": None}
     assert await told(
@@ -430,22 +430,22 @@ A_BROWSER = {"source": Source.PIXEL}
 @pytest.mark.parametrize(
     ("said", "expected", "orders"),
     [
-        (  # a browser took the order id first: it is the other click's
+        (  # a browser sent the order id first: it belongs to the other click
             [{**A_BROWSER, "order_id": "o"}, {"click_id": OTHER_HASH, "order_id": "o"}, {"order_id": "p"}],
             [(STORED, ""), (STORED, ""), (UPDATED, "")],
             [(HASH, "p", "approved"), (OTHER_HASH, "o", "approved")],
         ),
-        (  # a browser made the order id up
+        (  # a browser invented the order id
             [{**A_BROWSER, "order_id": "x"}, {"order_id": "o", "status": "approved"}, {"order_id": "p"}],
             [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
             [(HASH, "o", "approved")],
         ),
-        (  # once a server has spoken, it is as any other
+        (  # after a server postback it is as any other
             [{**A_BROWSER, "order_id": "o"}, {"order_id": "o"}, {"order_id": "p"}],
             [(STORED, ""), (UPDATED, ""), (Result.REJECTED, Refusal.SECOND)],
             [(HASH, "o", "approved")],
         ),
-        (  # what is refused takes nothing from a browser either
+        (  # a refused postback takes nothing from a browser
             [
                 {**A_BROWSER, "order_id": "o"},
                 {"click_id": OTHER_HASH, "order_id": "o", "after": 31 * 24 * AN_HOUR},
@@ -477,7 +477,7 @@ A_BROWSER = {"source": Source.PIXEL}
         ),
     ],
 )
-async def test_what_a_browser_told_gives_way(
+async def test_server_postback_overrides_a_pixel(
     connection: Connection,
     said: list[dict[str, Any]],
     expected: list[tuple[Result, str]],
@@ -514,7 +514,7 @@ FIVE = {"sale_amount": "5", "currency": "EUR"}
         ({"order_id": "o"}, {"source": Source.API, "status": "approved", **FIVE}, ("approved", 5, 0.5), ""),
     ],
 )
-async def test_a_percentage_of_a_browsers_amount_is_not_approved_unseen(
+async def test_percentage_of_a_browsers_amount_is_on_hold(
     connection: Connection,
     browser: dict[str, str],
     server: dict[str, Any],
@@ -532,7 +532,7 @@ async def test_a_percentage_of_a_browsers_amount_is_not_approved_unseen(
 @pytest.mark.parametrize(
     ("said", "expected", "booked"),
     [
-        (  # whatever comes in between, it is the browser's until somebody names it
+        (  # it stays the browser's amount until it is confirmed
             [{"status": "pending"}, {"status": "approved"}, {"status": "approved", **FIVE}],
             ["", f"it is on hold: {BROWSERS_SALE}", ""],
             [("approval", Decimal("0.5"))],
@@ -562,7 +562,7 @@ async def test_a_percentage_of_a_browsers_amount_is_not_approved_unseen(
         ),
     ],
 )
-async def test_a_browsers_amount_waits_for_somebody_who_names_it(
+async def test_browsers_amount_waits_until_it_is_confirmed(
     connection: Connection, said: list[dict[str, Any]], expected: list[str], booked: list[Any]
 ) -> None:
     await connection.execute(PERCENT_GOAL)
@@ -571,7 +571,7 @@ async def test_a_browsers_amount_waits_for_somebody_who_names_it(
     assert await entries(connection) == booked
 
 
-async def test_a_fixed_price_is_paid_whatever_a_browser_told(connection: Connection) -> None:
+async def test_fixed_price_ignores_a_browsers_amount(connection: Connection) -> None:
     await connection.execute(FIXED_GOAL)
     told_by_both = {**A_BROWSER, "sale_amount": "1000", "currency": "KWD"}, {"revenue": "4"}
     assert await told(connection, *told_by_both) == [(STORED, ""), (UPDATED, "")]
@@ -590,7 +590,7 @@ async def test_a_fixed_price_is_paid_whatever_a_browser_told(connection: Connect
         (FIXED_GOAL, PENDING, APPROVED, ""),
     ],
 )
-async def test_a_status_alone_approves_no_percentage_of_a_browsers_amount(
+async def test_status_alone_approves_no_percentage_of_a_browsers_amount(
     connection: Connection,
     source: Source,
     goal: str,
@@ -609,7 +609,7 @@ async def test_a_status_alone_approves_no_percentage_of_a_browsers_amount(
     assert len(await entries(connection)) == 1 + (after is APPROVED)
 
 
-async def test_a_migration_finds_the_amounts_that_only_a_browser_told(connection: Connection) -> None:
+async def test_migration_finds_amounts_sent_only_by_a_browser(connection: Connection) -> None:
     await connection.execute(PERCENT_GOAL)
     sold = {**A_BROWSER, "sale_amount": "1000"}
     stories: list[list[dict[str, Any]]] = [
@@ -632,7 +632,7 @@ async def test_a_migration_finds_the_amounts_that_only_a_browser_told(connection
     assert [row["sale_by_browser"] for row in await conversions(connection)] == marked
 
 
-async def test_test_clicks_make_test_conversions_that_nobody_pays_or_hears_of(connection: Connection) -> None:
+async def test_test_clicks_make_unpaid_unsent_conversions(connection: Connection) -> None:
     await told(connection, {"click_id": TEST_HASH}, {"click_id": TEST_HASH, "status": "rejected"})
     (conversion,) = await conversions(connection)
     assert conversion["is_test"]
@@ -640,7 +640,7 @@ async def test_test_clicks_make_test_conversions_that_nobody_pays_or_hears_of(co
     assert await connection.fetchval("SELECT bool_and(is_announced) FROM conversion_change")
 
 
-async def test_what_is_approved_after_the_close_of_its_period_is_an_adjustment(
+async def test_approval_after_the_close_of_its_period_is_an_adjustment(
     connection: Connection,
 ) -> None:
     await told(connection, {}, {"click_id": OTHER_HASH, "status": "pending"})
@@ -660,7 +660,7 @@ async def test_what_is_approved_after_the_close_of_its_period_is_an_adjustment(
     ]
 
 
-async def test_nothing_is_booked_in_a_closed_period_though_a_clock_went_back(connection: Connection) -> None:
+async def test_closed_period_takes_no_entry_after_a_clock_step_back(connection: Connection) -> None:
     await told(connection, {"status": "pending"})
     await connection.execute(
         "INSERT INTO period_close (until, author) VALUES (now() + interval '1 hour', 'me')"
@@ -670,7 +670,7 @@ async def test_nothing_is_booked_in_a_closed_period_though_a_clock_went_back(con
     assert entry[0]
 
 
-async def test_an_operator_sets_statuses(connection: Connection) -> None:
+async def test_operator_sets_statuses(connection: Connection) -> None:
     await told(connection, {"status": "rejected"}, {"click_id": OTHER_HASH})
     ids = [conversion["id"] for conversion in await conversions(connection)]
     async with connection.transaction():
@@ -689,7 +689,7 @@ async def test_an_operator_sets_statuses(connection: Connection) -> None:
     assert await entries(connection) == [("approval", Decimal(2))] * 2
 
 
-async def test_two_at_once_make_one_conversion(database: Settings) -> None:
+async def test_simultaneous_postbacks_make_one_conversion(database: Settings) -> None:
     assert database.postgres_dsn
     await prepare(database.postgres_dsn)
     connections = [await connect(database.postgres_dsn) for _ in range(4)]
@@ -703,7 +703,7 @@ async def test_two_at_once_make_one_conversion(database: Settings) -> None:
         await connection.close()
 
 
-async def test_who_is_frozen_while_it_changes_conversions_holds_up_the_others_for_a_while_only(
+async def test_frozen_conversion_writer_delays_the_others_for_a_while_only(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion_lock, "HOLDER_IDLES", "100ms")
@@ -734,7 +734,7 @@ async def test_ids_are_in_the_order_of_commits(database: Settings) -> None:
 
 
 CAPPED: dict[str, tuple[str, list[dict[str, Any]], list[tuple[str, bool]], str, str]] = {
-    # caps, postbacks, (status, is over the cap) of each conversion, offer closed until, affiliate 513
+    # caps, postbacks, (status, over the cap) of conversions, offer closed until, affiliate 513
     "below": ("(3, NULL, 'conversions', 'day', 3, 'close', NULL)", [{}, {}], [OK, OK], "", ""),
     "reached": (
         "(3, NULL, 'conversions', 'day', 2, 'close', NULL)",
@@ -828,7 +828,7 @@ async def test_caps_on_conversions_and_money(connection: Connection, name: str) 
     )
 
 
-async def test_what_is_over_a_cap_is_for_the_operator_to_approve(connection: Connection) -> None:
+async def test_conversion_over_a_cap_waits_for_the_operator(connection: Connection) -> None:
     await connection.execute(
         "INSERT INTO cap (offer_id, counts, period, amount) VALUES (3, 'conversions', 'total', 0)"
     )

@@ -49,7 +49,7 @@ async def demo(database: Settings) -> Settings:
 
 @asynccontextmanager
 async def writing(settings: Settings) -> AsyncIterator[None]:
-    """The real writer, again and again until it is done with."""
+    """The real writer, running in a loop."""
 
     done = asyncio.Event()
 
@@ -89,7 +89,7 @@ async def listed(client: AsyncClient) -> list[dict[str, Any]]:
 
 
 async def assert_balanced(settings: Settings, clicks: int) -> None:
-    """The books say that so many clicks were recorded, that each is stored, and answered."""
+    """Check the ledger: the number recorded, all stored and answered."""
     now = int(time())
     for first, last in ((now - 600, now), (0, 600)):  # the second: of unreadable hashes
         told, _ = await ledger.ask(settings, ledger.minutes_between(first, last), verify=True)
@@ -104,7 +104,7 @@ def assert_problem(answer: Response, status: int, *fields: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_one_click_and_a_list_are_created_and_stored(demo: Settings) -> None:
+async def test_clicks_are_created_one_by_one_or_as_a_list(demo: Settings) -> None:
     async with api(demo) as client:
         answer = await client.post(CLICKS, json=CLICK)
         assert answer.status_code == 201
@@ -126,7 +126,7 @@ async def test_one_click_and_a_list_are_created_and_stored(demo: Settings) -> No
         await assert_balanced(demo, 3)
 
 
-async def test_a_created_click_is_as_a_followed_one(demo: Settings) -> None:
+async def test_created_click_equals_a_followed_one(demo: Settings) -> None:
     subs = {"aff_sub": " ü\x07+" + "x" * 600, "aff_sub20": "z", "adv_sub5": "a", "external_id": "e"}
     query = {"affiliate_id": "513", "url_id": "133", "source": "news", **subs}
     headers = {"User-Agent": DESKTOP, "Referer": "https://blog.test/"}
@@ -173,7 +173,7 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("statement", "changes", "expected"), REFUSALS)
-async def test_what_the_rules_say_is_a_result(
+async def test_refusal_by_the_rules_is_a_result(
     demo: Settings, statement: str, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     await run_sql(demo, statement)
@@ -182,7 +182,7 @@ async def test_what_the_rules_say_is_a_result(
     assert {name: created[name] for name in expected} == expected
 
 
-async def test_of_an_unknown_visitor_nothing_is_concluded(demo: Settings) -> None:
+async def test_unknown_visitor_is_neither_bot_nor_duplicate(demo: Settings) -> None:
     unknown = {"offer_id": 3, "affiliate_id": 513}
     async with api(demo) as client:
         created = await create(client, unknown, unknown, unknown | {"ip": None, "user_agent": None})
@@ -204,7 +204,7 @@ async def test_caps_hold_over_partitions(demo: Settings, number: int) -> None:
         await assert_balanced(demo, 5)
 
 
-async def test_a_backfilled_click_is_one_of_its_own_time(demo: Settings) -> None:
+async def test_backfilled_click_has_its_own_time(demo: Settings) -> None:
     async with api(demo) as client:
         now = await create_one(client)
         params = {"tz": "Europe/Berlin"}
@@ -263,7 +263,7 @@ FIELDS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_be_read_is_named_and_nothing_is_created(demo: Settings) -> None:
+async def test_unreadable_field_is_named_and_no_click_is_created(demo: Settings) -> None:
     async with api(demo) as client:
         for changes, field in [*FIELDS, ({"created_at": _in_an_hour()}, "created_at")]:
             bad = CLICK | changes
@@ -322,7 +322,7 @@ async def test_other_bodies_are_refused(demo: Settings) -> None:
         (("clicks:write",), {"created_at": "2024-07-08"}, "clicks:backfill"),
     ],
 )
-async def test_a_token_needs_the_scopes(
+async def test_token_needs_the_scopes(
     demo: Settings, scopes: tuple[str, ...], changes: dict[str, Any], missing: str
 ) -> None:
     async with api_of(demo, scopes=scopes) as client:
@@ -331,7 +331,7 @@ async def test_a_token_needs_the_scopes(
     assert f'scope="{missing}"' in answer.headers["www-authenticate"]
 
 
-async def test_a_repeated_request_gets_the_first_answer(demo: Settings) -> None:
+async def test_repeated_request_gets_the_first_answer(demo: Settings) -> None:
     async with api(demo) as client:
         first = await create(client, CLICK, CLICK | {"dedupe_key": "d"}, **{"Idempotency-Key": "k"})
         for _ in range(2):
@@ -343,7 +343,7 @@ async def test_a_repeated_request_gets_the_first_answer(demo: Settings) -> None:
         await assert_balanced(demo, 2)
 
 
-async def test_a_click_is_the_same_under_its_own_key(demo: Settings) -> None:
+async def test_click_is_the_same_under_its_own_key(demo: Settings) -> None:
     async with api(demo) as client:
         one = await create_one(client, dedupe_key="one")
         old = await create_one(client, legacy_id="old", ip="192.0.2.9")
@@ -369,7 +369,7 @@ async def test_a_click_is_the_same_under_its_own_key(demo: Settings) -> None:
     assert [(row["legacy_id"], row["hash"].hex) for row in rows] == [("old", old["hash"])]
 
 
-async def test_keys_are_a_tokens_own(demo: Settings) -> None:
+async def test_idempotency_keys_belong_to_a_token(demo: Settings) -> None:
     async with api(demo) as client, api_of(demo, scopes=SCOPES) as other:
         one = await create_one(client, dedupe_key="one")
         assert (await create_one(other, dedupe_key="one"))["hash"] != one["hash"]
@@ -378,7 +378,7 @@ async def test_keys_are_a_tokens_own(demo: Settings) -> None:
         assert_problem(await client.post(CLICKS, json=CLICK | {"legacy_id": "old"}), 422, "legacy_id")
 
 
-async def test_requests_alike_at_once_create_one(demo: Settings) -> None:
+async def test_simultaneous_equal_requests_create_one_click(demo: Settings) -> None:
     async with api(demo) as client:
         clicks = [CLICK | {"ip": f"192.0.2.{n}", "dedupe_key": f"{n}"} for n in range(10)]
         answers = await asyncio.gather(
@@ -391,7 +391,7 @@ async def test_requests_alike_at_once_create_one(demo: Settings) -> None:
         await assert_balanced(demo, 10)
 
 
-async def test_with_the_stream_away_the_repeated_request_creates(demo: Settings) -> None:
+async def test_repeated_request_creates_while_the_stream_is_away(demo: Settings) -> None:
     away = replace(demo, redis_url="redis://127.0.0.1:1")
     headers = {"Authorization": f"Bearer {await create_token(demo.postgres_dsn or '', SCOPES)}"}
     headers["Idempotency-Key"] = "k"
@@ -405,7 +405,7 @@ async def test_with_the_stream_away_the_repeated_request_creates(demo: Settings)
         await assert_balanced(demo, 1)
 
 
-async def test_without_a_worker_the_repeated_request_has_the_answer(
+async def test_repeated_request_has_its_answer_without_a_worker(
     demo: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     click = CLICK | {"dedupe_key": "k"}
@@ -426,7 +426,7 @@ async def test_without_a_worker_the_repeated_request_has_the_answer(
 
 @asynccontextmanager
 async def held(client: Any, *, hold: bool) -> AsyncIterator[None]:
-    """A stream that lets the API come as far as its call of the script, and no further."""
+    """A stream that stops the API at its call of the script."""
     if hold:
         await client.execute_command("CLIENT", "PAUSE", int(PATIENCE * 1000), "WRITE")
     try:
@@ -448,7 +448,7 @@ async def appended(_: Settings, client: Any) -> bool:
 
 
 @pytest.mark.parametrize(("hold", "reached"), [(True, reserved), (False, appended)])
-async def test_what_a_killed_api_left_is_finished_by_the_repeated_request(
+async def test_repeated_request_finishes_the_work_of_a_killed_api(
     demo: Settings, hold: bool, reached: Callable[[Settings, Any], Awaitable[bool]]
 ) -> None:
     assert demo.redis_url
@@ -477,7 +477,7 @@ async def test_what_a_killed_api_left_is_finished_by_the_repeated_request(
         await assert_balanced(demo, 2)
 
 
-async def test_the_document_tells_of_both_shapes(database: Settings) -> None:
+async def test_document_describes_both_shapes(database: Settings) -> None:
     async with api_of(database, scopes=()) as client:
         spec = (await client.get("/openapi.json")).json()
     operation, schemas = spec["paths"][CLICKS]["post"], spec["components"]["schemas"]

@@ -1,4 +1,4 @@
-"""Entries on their way from the stream: stored, buried, replayed, dropped; each counted as it moves."""
+"""Entries leaving the stream: stored, dead-lettered, replayed or dropped, and counted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def damaged(click: Click) -> Entry:
 
 
 async def buried(settings: Settings, *entries: Entry, partition: int = 0) -> list[str]:
-    """Let a writer bury these; returns the ids of all dead letters."""
+    """Let a writer dead-letter these entries. Returns the ids of all dead letters."""
     await append_entries(settings, list(entries))
     await click_writer.run(settings, burst=True)
     return await ids(settings)
@@ -75,12 +75,14 @@ async def deliveries(reader: Reader) -> list[Delivery]:
 
 
 async def moved(server: Any, hour: int = HOUR) -> dict[str, str]:
-    """What the writer's scripts have counted of an hour."""
+    """The counts of the writer's scripts in an hour."""
     counts: dict[str, str] = await server.hgetall(f"ledger:{{0}}:{hour}")
     return {field: count for field, count in counts.items() if field[-1] in "xudg"}
 
 
-async def test_what_leaves_the_stream_is_counted_by_minute_and_kind(database: Settings, server: Any) -> None:
+async def test_entries_leaving_the_stream_are_counted_by_minute_and_kind(
+    database: Settings, server: Any
+) -> None:
     await append(database, *(click_at(NOON + n // 2 * MINUTE, n, visitor_key=n) for n in range(6)))
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
@@ -96,7 +98,7 @@ async def test_what_leaves_the_stream_is_counted_by_minute_and_kind(database: Se
     assert 39 * DAY < await server.ttl(f"ledger:{{0}}:{HOUR}") <= 40 * DAY
 
 
-async def test_more_entries_than_one_command_takes(database: Settings, server: Any) -> None:
+async def test_dead_letters_move_in_several_commands(database: Settings, server: Any) -> None:
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
         await append(database, *(click_at(NOON, n, visitor_key=n) for n in range(2500)))
@@ -106,7 +108,7 @@ async def test_more_entries_than_one_command_takes(database: Settings, server: A
         assert await reader.waiting() == 0
 
 
-async def test_a_buried_entry_moves_once(database: Settings, server: Any) -> None:
+async def test_dead_letter_moves_once(database: Settings, server: Any) -> None:
     await append_entries(database, [damaged(click_at(NOON))])
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
@@ -122,14 +124,14 @@ async def test_a_buried_entry_moves_once(database: Settings, server: Any) -> Non
     ("record", "hour", "field"),
     [(VERSION + b"{}", 0, "0:d"), (b"", 0, "0:d"), (VERSION + b'["' + b"f" * 32, 0, "0:d")],
 )
-async def test_an_entry_without_a_hash_counts_for_no_known_minute(
+async def test_entry_without_a_hash_belongs_to_no_minute(
     database: Settings, server: Any, record: bytes, hour: int, field: str
 ) -> None:
     await buried(database, (encode(click_at(NOON), outcomes_of(click_at(NOON)))[0], record))
     assert await moved(server, hour) == {field: "1"}
 
 
-async def test_replay_stores_what_can_be_stored_by_now_and_buries_the_rest(
+async def test_replay_stores_storable_entries_and_keeps_the_rest(
     database: Settings, server: Any, tracker: Any
 ) -> None:
     click = click_at(NOON, 1)
@@ -149,7 +151,7 @@ async def test_replay_stores_what_can_be_stored_by_now_and_buries_the_rest(
     assert again not in (first, second)
 
 
-async def test_the_list_and_one_of_it(database: Settings, tracker: Any) -> None:
+async def test_dead_letter_list_and_detail(database: Settings, tracker: Any) -> None:
     assert await tracker("dead-letters", "list") == (0, "no dead letters\n", "")
     assert await tracker("dead-letters", "list", "--json") == (0, "", "")
     click = click_at(NOON, 1)
@@ -180,7 +182,9 @@ async def test_the_list_and_one_of_it(database: Settings, tracker: Any) -> None:
     assert told["answer"]["first_hash"] == click.hash
 
 
-async def test_drop_says_first_and_drops_only_with_yes(database: Settings, server: Any, tracker: Any) -> None:
+async def test_drop_lists_first_and_drops_only_with_yes(
+    database: Settings, server: Any, tracker: Any
+) -> None:
     first, second = await buried(database, damaged(click_at(NOON, 1)), damaged(click_at(NOON, 2)))
     code, said, _ = await tracker("dead-letters", "drop", "--all")
     assert code == 0
@@ -205,7 +209,7 @@ async def test_drop_says_first_and_drops_only_with_yes(database: Settings, serve
         ("1764086401234-0", "'1764086401234-0' is not the id of a dead letter, such as 0:1764086401234-0"),
     ],
 )
-async def test_an_unknown_id_is_named_and_changes_nothing(
+async def test_unknown_id_is_named_and_changes_nothing(
     database: Settings, tracker: Any, words: list[str], id_: str, complaint: str
 ) -> None:
     (known,) = await buried(database, damaged(click_at(NOON)))
@@ -217,7 +221,9 @@ async def test_an_unknown_id_is_named_and_changes_nothing(
 
 
 @pytest.mark.parametrize("words", [["replay"], ["drop", "--yes"], ["replay", "0:1-1", "--all"], []])
-async def test_which_ones_must_be_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+async def test_dead_letters_command_needs_a_selection(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(["dead-letters", *words])
 
@@ -231,7 +237,7 @@ async def test_letters_of_all_partitions(database: Settings, server: Any, tracke
     assert fields == {"r": "y"}
 
 
-async def test_a_stream_server_that_is_away_is_one_line(
+async def test_stream_server_that_is_away_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRACKER_REDIS_URL", "redis://127.0.0.1:1")
@@ -241,7 +247,7 @@ async def test_a_stream_server_that_is_away_is_one_line(
     assert said.count("\n") == 1
 
 
-TAKE_OVERS = [  # seconds idle that suffice: where the slot is free, and anyhow; is it held; who asks; taken
+TAKE_OVERS = [  # sufficient idle seconds if the slot is free and otherwise, is it held, asking slot, taken
     (0, 60, False, 1, 2),
     (0, 60, True, 1, 0),
     (60, 60, False, 1, 0),

@@ -1,4 +1,4 @@
-"""The demo data and its token: loaded once, only where nobody has anything."""
+"""The demo data and its token: loaded once, into an empty database only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("own", OWN)
-async def test_demo_is_not_loaded_beside_anything_of_ones_own(database: Settings, own: str) -> None:
+async def test_demo_is_not_loaded_beside_own_data(database: Settings, own: str) -> None:
     dsn = database.postgres_dsn or ""
     await run_sql(database, own)
     kept: list[str] = []
@@ -48,7 +48,7 @@ async def test_demo_is_not_loaded_beside_clicks(database: Settings) -> None:
 TABLES = ("offer_free_value", "goal", "offer_url", "offer", "affiliate", "advertiser")
 
 
-async def test_token_of_the_demo_comes_once_and_not_again_once_revoked(database: Settings) -> None:
+async def test_demo_token_is_made_once_and_not_after_its_revocation(database: Settings) -> None:
     dsn = database.postgres_dsn or ""
     kept: list[str] = []
     assert await load_demo(dsn, kept.append)
@@ -67,7 +67,7 @@ async def test_token_of_the_demo_comes_once_and_not_again_once_revoked(database:
     assert not await works(dsn, token)
 
 
-async def test_demo_makes_no_token_where_there_is_one(database: Settings) -> None:
+async def test_demo_makes_no_second_token(database: Settings) -> None:
     dsn = database.postgres_dsn or ""
     await create_token(dsn, SCOPES)
     kept: list[str] = []

@@ -28,7 +28,7 @@ LINK = "/offer/3?affiliate_id=513"
 AWAY = "unix:///nonexistent/valkey.sock"
 
 
-async def test_a_click_is_redirected_and_recorded_as_it_was_answered(database: Settings) -> None:
+async def test_click_is_redirected_and_recorded_as_it_was_answered(database: Settings) -> None:
     async with edge_of(database) as client:
         headers = {
             "User-Agent": CHROME,
@@ -119,7 +119,7 @@ ANSWERS: list[tuple[str, dict[str, Any], int, list[dict[str, Any]]]] = [
 ]
 
 
-async def test_each_request_gets_its_answer_and_its_rows(database: Settings) -> None:
+async def test_requests_get_their_answers_and_rows(database: Settings) -> None:
     async with edge_of(database) as client:
         for method, request, status, rows in ANSWERS:
             answer = await client.request(method, **request)
@@ -169,7 +169,7 @@ async def test_forwarded_addresses_count_from_trusted_peers_only(database: Setti
     assert (visitor.ip, visitor.requested_link) == ("203.0.113.9", f"https://go.test{LINK}")
 
 
-async def test_a_change_of_the_catalogue_reaches_the_edge(database: Settings) -> None:
+async def test_change_of_the_catalogue_reaches_the_edge(database: Settings) -> None:
     async def until(status: int, link: str = LINK, location: str = "") -> None:
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -186,7 +186,7 @@ async def test_a_change_of_the_catalogue_reaches_the_edge(database: Settings) ->
         await until(302, location="https://new.example/513")
         await run_sql(database, "UPDATE offer SET status = 'paused' WHERE id = 3")
         await until(410)
-        await until(302, "/offer/3?affiliate_id=599")  # a test click goes through all the same
+        await until(302, "/offer/3?affiliate_id=599")  # a test click is served
         await run_sql(
             database,
             "UPDATE offer SET status = 'active', redirect_status = 307, referrer_policy = 'origin'",
@@ -196,7 +196,7 @@ async def test_a_change_of_the_catalogue_reaches_the_edge(database: Settings) ->
         await run_sql(
             database, "UPDATE offer_url SET url = 'https://{aff_sub}.evil.test/' WHERE offer_id = 3"
         )
-        await until(403)  # a bad template takes down that URL alone
+        await until(403)  # a bad template disables only its URL
         await until(307, "/offer/1?affiliate_id=513")
         await run_sql(database, "DELETE FROM affiliate WHERE id = 513")
         await until(404, "/offer/1?affiliate_id=513")
@@ -204,7 +204,7 @@ async def test_a_change_of_the_catalogue_reaches_the_edge(database: Settings) ->
         await until(307, "/offer/1?affiliate_id=77")
 
 
-async def test_an_edge_serves_from_its_snapshot_while_postgres_is_away(
+async def test_edge_serves_from_its_snapshot_while_postgres_is_away(
     database: Settings, tmp_path: Path
 ) -> None:
     async with edge_of(database):
@@ -215,7 +215,7 @@ async def test_an_edge_serves_from_its_snapshot_while_postgres_is_away(
         assert (await client.get(LINK)).status_code == 302
 
 
-async def test_without_catalogue_it_asks_to_come_again(database: Settings) -> None:
+async def test_edge_without_a_catalogue_answers_retry_later(database: Settings) -> None:
     away = replace(database, postgres_dsn="postgresql://nobody@127.0.0.1:1/none")
     (database.data_dir / "catalogue").mkdir()
     (database.data_dir / "catalogue" / "0.ndjson").write_text("torn")
@@ -228,7 +228,7 @@ async def test_without_catalogue_it_asks_to_come_again(database: Settings) -> No
 
 
 @pytest.mark.parametrize(("on_loss", "status"), [("refuse", 503), ("redirect", 302)])
-async def test_a_click_that_neither_stream_nor_spool_takes(
+async def test_click_without_stream_and_spool_is_refused(
     database: Settings, on_loss: Any, status: int
 ) -> None:
     (database.data_dir / "spool").write_text("a file in its place")
@@ -240,7 +240,7 @@ async def test_a_click_that_neither_stream_nor_spool_takes(
         assert f'tracker_clicks_not_recorded_total{{edge="0",answer="{on_loss}"}} 5' in metrics
 
 
-async def test_a_click_while_the_stream_is_away_is_spooled(database: Settings) -> None:
+async def test_click_while_the_stream_is_away_is_spooled(database: Settings) -> None:
     async with edge_of(replace(database, redis_url=AWAY), wait=False) as client:
         await _waits_for_stream(client)
         answers = await asyncio.gather(*(client.get(LINK) for _ in range(5)))
@@ -258,7 +258,7 @@ async def _waits_for_stream(client: httpx.AsyncClient) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_bad_free_text_is_left_out_and_others_are_made_ascii(database: Settings) -> None:
+async def test_bad_free_text_is_left_out_and_others_are_made_ascii(database: Settings) -> None:
     async with edge_of(database) as client:
         for text, status, path in (("grün", 302, "/second/gr%C3%BCn?"), ("a\r\nb", 302, "/second/?")):
             await run_sql(database, "UPDATE offer_free_value SET value = $1", text)
@@ -268,7 +268,7 @@ async def test_a_bad_free_text_is_left_out_and_others_are_made_ascii(database: S
             assert answer.status_code == status
 
 
-async def test_a_snapshot_that_cannot_be_written_costs_the_snapshot_alone(
+async def test_unwritable_snapshot_does_not_stop_the_edge(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     (database.data_dir / "catalogue" / "0.new").mkdir(parents=True)
@@ -278,7 +278,7 @@ async def test_a_snapshot_that_cannot_be_written_costs_the_snapshot_alone(
     assert "cannot be written" in caplog.text
 
 
-async def test_no_click_is_keyed_without_the_secret_while_the_catalogue_loads() -> None:
+async def test_secret_is_there_before_the_catalogue_serves() -> None:
     async def rows() -> AsyncIterator[Chunk]:
         yield "affiliate", [("1", affiliate_row(1))]
         assert catalogue.affiliates
@@ -290,7 +290,7 @@ async def test_no_click_is_keyed_without_the_secret_while_the_catalogue_loads() 
     assert catalogue.loaded.is_set()
 
 
-async def test_a_visitor_who_goes_away_changes_nothing(database: Settings) -> None:
+async def test_lost_visitor_affects_no_other_click(database: Settings) -> None:
     async with edge_of(database) as client:
         _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
         writer.write(f"GET {LINK}&aff_sub=gone HTTP/1.1\r\nHost: t\r\n\r\n".encode())

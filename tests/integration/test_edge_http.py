@@ -1,4 +1,4 @@
-"""HTTP as it comes over the wire: methods, connections, and bytes that no client library would send."""
+"""HTTP on the wire: methods, connections, and bytes that no client library would send."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ METHODS = [
 ]
 
 
-async def test_each_method_gets_its_answer_and_only_get_is_a_click(database: Settings) -> None:
+async def test_methods_get_their_answers_and_only_get_is_a_click(database: Settings) -> None:
     async with edge_of(database) as client:
         for method, status, is_click in METHODS:
             request = method + b" " + LINK + b" HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
@@ -71,7 +71,7 @@ HEADERS = [
 ]
 
 
-async def test_headers_are_read_as_far_as_they_mean_something(database: Settings) -> None:
+async def test_malformed_headers_are_ignored(database: Settings) -> None:
     async with edge_of(database) as client:
         for case, headers, wanted in HEADERS:
             request = b"GET " + LINK + b" HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n"
@@ -122,7 +122,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("case", [case for case, _ in BROKEN])
-async def test_what_is_not_http_is_refused_and_closed(database: Settings, case: str) -> None:
+async def test_bytes_that_are_not_http_are_refused_and_closed(database: Settings, case: str) -> None:
     request = dict(BROKEN)[case]
     async with edge_of(database) as client:
         answer = await raw(client, request.replace(b"%s", LINK) + b"GET " + LINK + b" HTTP/1.1\r\n\r\n")
@@ -143,7 +143,7 @@ class Connection:
         await self._writer.drain()
 
     async def answer(self) -> bytes:
-        """The next answer's head; b"" where the edge has closed instead."""
+        """The head of the next answer. b"" if the edge has closed."""
         async with asyncio.timeout(PATIENCE):
             try:
                 head = await self._reader.readuntil(b"\r\n\r\n")
@@ -168,7 +168,7 @@ def get(sub: int, headers: bytes = b"") -> bytes:
     return b"GET %s&aff_sub=%d HTTP/1.1\r\nHost: t\r\n%s%s\r\n" % (LINK, sub, agent, headers)
 
 
-async def test_a_connection_is_kept_for_the_next_click(database: Settings) -> None:
+async def test_connection_is_kept_for_the_next_click(database: Settings) -> None:
     async with edge_of(database) as client, connect(client) as connection:
         sent = []
         for n in range(3):
@@ -224,7 +224,7 @@ VERSIONS = [
 ]
 
 
-async def test_who_would_speak_otherwise_is_answered_in_http_1_1_and_closed(database: Settings) -> None:
+async def test_upgrade_request_is_answered_in_http_1_1_and_closed(database: Settings) -> None:
     async with edge_of(database) as client:
         for version in VERSIONS:
             answer = await raw(client, b"GET " + LINK + b" " + version + b"Host: t\r\n\r\n")
@@ -250,7 +250,7 @@ HOSTILE = [
 ]
 
 
-async def test_hostile_bytes_are_values_and_nothing_else(database: Settings) -> None:
+async def test_hostile_bytes_stay_values(database: Settings) -> None:
     async with edge_of(database) as client:
         for request, value in HOSTILE:
             answer = await raw(client, request + b"Connection: close\r\n\r\n")
@@ -263,9 +263,7 @@ async def test_hostile_bytes_are_values_and_nothing_else(database: Settings) -> 
             assert row.aff_sub == value
 
 
-async def test_a_head_beyond_its_bounds_is_refused(
-    database: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_head_beyond_its_bounds_is_refused(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "HEAD_SECONDS", 0.3)
     async with edge_of(database) as client:
         flood = b"GET " + LINK + b" HTTP/1.1\r\nHost: t\r\n" + b"X: y\r\n" * 12_000
@@ -284,7 +282,7 @@ HELD = [
 
 
 @pytest.mark.parametrize("case", [case for case, _, _ in HELD])
-async def test_nobody_holds_a_connection_with_half_a_request(
+async def test_connection_with_half_a_request_is_closed(
     database: Settings, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     monkeypatch.setattr(bounds, "HEAD_SECONDS", 0.3)
@@ -299,8 +297,8 @@ async def test_nobody_holds_a_connection_with_half_a_request(
     assert len(await recorded(database)) == (status == 302)
 
 
-async def test_a_browser_that_goes_away_changes_nothing(database: Settings) -> None:
-    """Its click is recorded as it would have been, and those beside it are answered."""
+async def test_browser_that_disconnects_is_still_recorded(database: Settings) -> None:
+    """Its click is recorded, and other clicks are answered."""
     hasty = 20
     async with edge_of(database) as client:
         for _ in range(hasty):

@@ -1,4 +1,4 @@
-"""Postbacks over HTTP: what an edge takes, what it puts on the stream, and what it says to the rest."""
+"""Postbacks over HTTP: accepted ones on the stream, and answers to the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INSERT INTO advertiser_secret (advertiser_id, secret_hash, expires_at) VALUES
 
 
 async def received(settings: Settings) -> list[Postback]:
-    """What came on the stream since last asked."""
+    """The new postbacks on the stream."""
     assert settings.redis_url
     async with PostbackStream(settings.redis_url) as stream:
         deliveries = await stream.oldest(1000)
@@ -87,7 +87,7 @@ async def send(client: AsyncClient, path: str, body: dict[str, Any]) -> Response
     return await client.post(path, data=body.get("data"), content=body.get("content"), headers=headers)
 
 
-async def test_what_is_said_stands_on_the_stream_when_it_is_answered(database: Settings) -> None:
+async def test_answered_postback_is_on_the_stream(database: Settings) -> None:
     async with edge_of(database) as client:
         for path, body, parameters in TAKEN:
             answer = await send(client, path, body)
@@ -129,7 +129,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
-async def test_what_cannot_be_taken_is_named_and_leaves_nothing(database: Settings) -> None:
+async def test_unreadable_postback_is_refused_and_not_recorded(database: Settings) -> None:
     async with edge_of(database, demo=True) as client:
         await run_sql(database, SECRETS)
         for path, body, status, field in REFUSED:
@@ -151,12 +151,12 @@ async def test_head_records_nothing(database: Settings) -> None:
     assert await received(database) == []
 
 
-async def test_a_secret_says_whose_postback_it_is_and_goes_no_further(database: Settings) -> None:
+async def test_secret_identifies_the_advertiser_and_is_not_stored(database: Settings) -> None:
     async with edge_of(database) as client:
         await run_sql(database, SECRETS)
         for secret, owner in (("one", 1), ("soon", 1), ("two", 2)):
             while (await client.post("/postback", data={**ID, "token": secret})).status_code != 200:
-                pass  # the edge is told of it within a second
+                pass  # the edge knows it within a second
             (postback,) = await received(database)
             assert (postback.advertiser_id, "token" in postback.parameters) == (owner, False)
         await run_sql(database, "DELETE FROM advertiser_secret WHERE advertiser_id = 2")
@@ -164,7 +164,7 @@ async def test_a_secret_says_whose_postback_it_is_and_goes_no_further(database: 
             await received(database)
 
 
-async def test_an_edge_knows_the_secrets_while_postgres_is_away(database: Settings) -> None:
+async def test_edge_knows_the_secrets_while_postgres_is_away(database: Settings) -> None:
     async with edge_of(database) as client:
         await run_sql(database, SECRETS)
         while (await client.get(f"/postback?{QUERY}&token=one")).status_code != 200:
@@ -177,7 +177,7 @@ async def test_an_edge_knows_the_secrets_while_postgres_is_away(database: Settin
         assert (await client.get(f"/postback?{QUERY}&token=old")).status_code == 403
 
 
-async def test_a_browser_gets_an_image_and_says_nothing_secret(database: Settings) -> None:
+async def test_pixel_answers_with_an_image_and_no_secret(database: Settings) -> None:
     async with edge_of(database) as client:
         answer = await client.get(f"/pixel?{QUERY}&token=anything&status=approved")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
@@ -189,7 +189,7 @@ async def test_a_browser_gets_an_image_and_says_nothing_secret(database: Setting
     assert "token" not in postback.parameters
 
 
-async def test_the_address_is_the_one_that_a_trusted_proxy_tells(database: Settings) -> None:
+async def test_address_comes_from_a_trusted_proxy(database: Settings) -> None:
     told = {"X-Forwarded-For": "203.0.113.7, 198.51.100.9"}
     async with edge_of(database) as client:
         await client.get(f"/postback?{QUERY}", headers=told)
@@ -198,7 +198,7 @@ async def test_the_address_is_the_one_that_a_trusted_proxy_tells(database: Setti
     assert [postback.ip for postback in await received(database)] == ["127.0.0.1", "198.51.100.9"]
 
 
-async def test_what_cannot_be_kept_is_not_answered_as_kept(
+async def test_unstorable_postback_is_not_answered_as_stored(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert database.redis_url
@@ -223,13 +223,13 @@ async def test_large_postbacks_leave_the_clicks_their_memory(
     monkeypatch.setattr(stream_postbacks, "MAX_BYTES", 256 << 10)
     said = {**ID, **dict.fromkeys(ADV_SUBS, "\U0001f600" * 500)}  # 10 KB
     async with edge_of(database) as client:
-        for _ in range(2):  # what is taken off makes room
+        for _ in range(2):  # removed entries make room
             answers = [(await client.post("/postback", data=said)).status_code for _ in range(30)]
             assert answers == [200] * 25 + [503] * 5
             assert len(await received(database)) == 25
 
 
-async def test_a_body_that_is_cut_off_leaves_nothing(database: Settings) -> None:
+async def test_body_that_is_cut_off_leaves_nothing(database: Settings) -> None:
     async with edge_of(database) as client:
         head = b"POST /postback?%b HTTP/1.1\r\nHost: t\r\nConnection: close\r\n" % QUERY.encode()
         kind = b"Content-Type: application/x-www-form-urlencoded\r\n"

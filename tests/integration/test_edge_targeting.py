@@ -1,4 +1,4 @@
-"""What an operator sets in the catalogue, and what then becomes of clicks: a real edge, told by Postgres."""
+"""Settings of the catalogue and their effect on clicks at a real edge."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Change = Callable[[str], Awaitable[None]]
 
 @asynccontextmanager
 async def changeable(settings: Settings) -> AsyncIterator[tuple[AsyncClient, Change]]:
-    """An edge, and a way to change the catalogue that returns once the edge has taken the change."""
+    """An edge, and a function to change its catalogue. It returns once the edge has the change."""
     numbers = count()
     async with edge_of(settings) as client:
 
@@ -54,7 +54,7 @@ async def changeable(settings: Settings) -> AsyncIterator[tuple[AsyncClient, Cha
 
 
 Case = tuple[str, str, dict[str, Any], int, str, dict[str, Any]]
-"""What it shows, SQL (undone after it), the request, and what comes of it: status, Location, row."""
+"""Subject, SQL (undone afterwards), request, and result: status, Location, row."""
 
 CASES: list[Case] = [
     (
@@ -299,7 +299,7 @@ DELETE FROM offer_affiliate; DELETE FROM block; DELETE FROM bot_rule; DELETE FRO
 """
 
 
-async def test_what_the_operator_sets_decides_of_the_next_click(database: Settings) -> None:
+async def test_operators_settings_apply_to_the_next_click(database: Settings) -> None:
     async with changeable(database) as (client, change):
         for case, statement, request, status, location, fields in CASES:
             await change(statement)
@@ -316,7 +316,7 @@ async def test_what_the_operator_sets_decides_of_the_next_click(database: Settin
         assert (answer.status_code, answer.headers["location"][:24]) == (302, "https://ad.example/land?")
 
 
-async def test_what_is_wrong_in_the_catalogue_is_counted_for_operators(database: Settings) -> None:
+async def test_faults_of_the_catalogue_are_counted(database: Settings) -> None:
     async with changeable(database) as (client, change):
         await change("UPDATE offer SET time_zone = 'Mars/Base' WHERE id = 3")
         assert 'tracker_catalogue_problems{edge="0"} 1' in await metrics_of(database)
@@ -335,7 +335,7 @@ async def clicks_of(client: AsyncClient, links: list[str], **headers: str) -> li
     return [(await client.get(link, headers=headers)).status_code for link in links]
 
 
-async def test_a_cap_is_exact_and_goes_on_when_it_is_raised(database: Settings) -> None:
+async def test_cap_is_exact_and_goes_on_when_it_is_raised(database: Settings) -> None:
     async with changeable(database) as (client, change):
         await change("INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 10)")
         answers = await asyncio.gather(
@@ -354,7 +354,7 @@ async def test_a_cap_is_exact_and_goes_on_when_it_is_raised(database: Settings) 
         assert await clicks_of(client, [LINK] * 3, **{"User-Agent": DESKTOP}) == [302, 302, 403]
 
 
-async def test_a_cap_on_uniques_lets_duplicates_pass(database: Settings) -> None:
+async def test_cap_on_uniques_lets_duplicates_pass(database: Settings) -> None:
     async with changeable(database) as (client, change):
         await change("INSERT INTO cap (offer_id, counts, period, amount) VALUES (3, 'uniques', 'day', 2)")
         agents = [f"{DESKTOP} a", f"{DESKTOP} b", f"{DESKTOP} a", f"{DESKTOP} c", f"{DESKTOP} b"]
@@ -378,7 +378,7 @@ async def test_duplicates_are_blocked_where_the_visitor_is_certain(database: Set
         assert rows[3].group_hash == rows[2].hash
 
 
-async def test_a_cookie_keeps_the_visitor_where_the_offer_wants_it(database: Settings) -> None:
+async def test_cookie_identifies_the_visitor_if_the_offer_asks_for_it(database: Settings) -> None:
     trusting = replace(database, trusted_proxies=())
     async with changeable(trusting) as (client, change):
         assert "set-cookie" not in (await client.get(LINK)).headers
@@ -399,7 +399,7 @@ async def test_a_cookie_keeps_the_visitor_where_the_offer_wants_it(database: Set
     assert three.visitor_key != one.visitor_key
 
 
-async def test_a_signed_link_makes_test_clicks(database: Settings) -> None:
+async def test_signed_link_makes_test_clicks(database: Settings) -> None:
     assert database.postgres_dsn
     async with changeable(database) as (client, change):
         await change("UPDATE offer SET status = 'paused' WHERE id = 3")
@@ -429,8 +429,8 @@ async def test_orphans_are_kept_in_their_log(database: Settings) -> None:
     assert await recorded(database) == []
 
 
-async def test_a_large_change_reaches_the_edge_whole(database: Settings) -> None:
-    """As an import does it: thousands of objects in one transaction."""
+async def test_large_change_reaches_the_edge_whole(database: Settings) -> None:
+    """Thousands of objects in one transaction, as an import writes them."""
     async with changeable(database) as (client, change):
         await change(
             "INSERT INTO affiliate (id, name) SELECT n, 'A' || n FROM generate_series(10001, 15000) AS n"
@@ -441,7 +441,7 @@ async def test_a_large_change_reaches_the_edge_whole(database: Settings) -> None
 
 
 async def test_simultaneous_first_clicks_over_several_edges_are_one_unique(database: Settings) -> None:
-    patient = replace(database, append_timeout=PATIENCE)  # a call in doubt would be in the spool as well
+    patient = replace(database, append_timeout=PATIENCE)  # an uncertain call would be in the spool too
     async with edge_of(patient) as one, edge_of(patient, demo=False) as other:
         headers = {"User-Agent": DESKTOP}
         answers: list[Response] = await asyncio.gather(

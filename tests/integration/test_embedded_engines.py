@@ -1,4 +1,4 @@
-"""The embedded engines: real servers from the wheels, in places that make it hard, and after a kill."""
+"""The embedded engines: real servers from the wheels, in difficult places and after kills."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_postgres_is_set_to_keep_its_promise(database: Settings, name: str
     assert value == expected
 
 
-async def test_what_was_written_survives_a_kill(data_dir: Path) -> None:
+async def test_written_records_survive_a_kill(data_dir: Path) -> None:
     settings = Settings(data_dir=data_dir)
     async with claimed(data_dir) as claim:
         valkey, postgres = await _start_both(settings, claim)
@@ -106,7 +106,7 @@ async def test_what_was_written_survives_a_kill(data_dir: Path) -> None:
             for engine in (valkey, postgres):
                 os.kill(engine.process.pid, signal.SIGKILL)
                 await engine.process.wait()
-        # A number that has become somebody else's since must not be taken for the server's.
+        # A reused process number must not be taken for the server's.
         pid_file = data_dir / "postgres" / "postmaster.pid"
         lines = pid_file.read_text().split("\n")
         pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
@@ -118,7 +118,7 @@ async def test_what_was_written_survives_a_kill(data_dir: Path) -> None:
         shutil.rmtree(socket_dir(data_dir))
 
 
-async def test_one_claim_at_a_time(tmp_path: Path) -> None:
+async def test_data_dir_has_one_claim_at_a_time(tmp_path: Path) -> None:
     async with claimed(tmp_path):
         with pytest.raises(
             CannotStartError, match=rf"^TRACKER_DATA_DIR: {tmp_path} is in use .* \(pid {os.getpid()}\)$"
@@ -128,7 +128,7 @@ async def test_one_claim_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-async def test_nothing_outlives_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_ends_with_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "LEFTOVER_SECONDS", 0.5)
     async with claimed(tmp_path) as claim:
         deaf = ["/bin/sh", "-c", 'trap "" TERM; echo up; while :; do sleep 0.1; done']
@@ -145,7 +145,7 @@ async def test_nothing_outlives_its_claim(tmp_path: Path, monkeypatch: pytest.Mo
         (None, "is no PostgreSQL cluster"),
     ],
 )
-async def test_a_foreign_cluster_is_refused(tmp_path: Path, version: str | None, message: str) -> None:
+async def test_foreign_cluster_is_refused(tmp_path: Path, version: str | None, message: str) -> None:
     (tmp_path / "postgres").mkdir()
     if version:
         (tmp_path / "postgres" / "PG_VERSION").write_text(f"{version}\n")
@@ -154,7 +154,7 @@ async def test_a_foreign_cluster_is_refused(tmp_path: Path, version: str | None,
             await start_postgres(Settings(data_dir=tmp_path), claim)
 
 
-async def test_an_engine_that_cannot_read_its_data_says_why(tmp_path: Path) -> None:
+async def test_engine_with_unreadable_data_names_the_reason(tmp_path: Path) -> None:
     (tmp_path / "valkey" / "appendonlydir").mkdir(parents=True)
     (tmp_path / "valkey" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     async with claimed(tmp_path) as claim:
@@ -172,7 +172,7 @@ def test_addresses_follow_from_the_data_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
-def test_a_strangers_socket_directory_is_refused(tmp_path: Path) -> None:
+def test_strangers_socket_directory_is_refused(tmp_path: Path) -> None:
     stranger = socket_dir(tmp_path)
     stranger.mkdir()
     os.chown(stranger, 4242, 4242)
@@ -209,7 +209,7 @@ async def _write(valkey: Engine, postgres: Engine) -> None:
     async with redis.asyncio.Redis.from_url(valkey.url) as client:
         await client.set("key", "kept")
     connection = await asyncpg.connect(postgres.url)
-    assert await connection.fetchval("SHOW fsync") == "on"  # which the other tests' server does without
+    assert await connection.fetchval("SHOW fsync") == "on"  # the server of other tests runs without it
     await connection.execute("CREATE TABLE kept AS SELECT 'kept' AS value")
     await connection.close()
 

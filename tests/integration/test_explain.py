@@ -1,20 +1,26 @@
-"""What a link would do, told by the same code as does it, and without a trace."""
+"""The explanation of a link, by the code of the edge and without a trace."""
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of, recorded
-from tracker.edge.enrich.geo import GeoReader
+from tests.integration.importing import Importer, importer
+from tests.unit.mmdb import write_mmdb
 from tracker.ops.explain import Question, UnreadableUrlError, explain, in_words
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream import partitions, server_info
+
+__all__ = ["importer"]
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +39,7 @@ async def demo(database: Settings) -> Settings:
 
 async def told_of(settings: Settings, url: str, **changes: Any) -> dict[str, Any]:
     question = Question(url, "192.0.2.7", DESKTOP, "de", "", MONDAY_NOON)._replace(**changes)
-    return await explain(settings, GeoReader(()), question)
+    return await explain(settings, GeoLookup(()), question)
 
 
 CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
@@ -105,7 +111,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("statement", "url", "changes", "expected"), CASES)
-async def test_the_answer_is_foretold(
+async def test_explained_answer_equals_the_real_one(
     demo: Settings, statement: str, url: str, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     await run_sql(demo, statement)
@@ -161,7 +167,7 @@ CHAINS: list[tuple[str, str, list[dict[str, Any]], dict[str, Any], dict[str, str
 
 
 @pytest.mark.parametrize(("statement", "url", "chain", "expected", "filled"), CHAINS)
-async def test_the_chain_is_told_and_what_macros_are_filled_with(
+async def test_explanation_shows_the_fallback_chain_and_macro_values(
     demo: Settings,
     statement: str,
     url: str,
@@ -178,7 +184,7 @@ async def test_the_chain_is_told_and_what_macros_are_filled_with(
     assert in_words(told)
 
 
-async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Settings) -> None:
+async def test_explanation_equals_the_click_and_uses_nothing_up(demo: Settings) -> None:
     await run_sql(
         demo,
         "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 2);"
@@ -203,7 +209,7 @@ async def test_what_is_foretold_is_what_happens_and_nothing_is_used_up(demo: Set
     assert urls[133]["rules"] == [{"rule": "language in de", "holds": True}]
 
 
-async def test_the_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
+async def test_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
     several = replace(demo, partitions=4)
     await run_sql(demo, "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 12)")
     async with edge_of(several, demo=False) as client:
@@ -221,7 +227,7 @@ async def test_the_counts_of_all_partitions_are_added_up(demo: Settings) -> None
             assert told["answer"]["status"] == status
 
 
-async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
+async def test_unknown_link_names_its_unknown_part(demo: Settings) -> None:
     told = await told_of(demo, "http://go.test/offer/99?affiliate_id=98&sub2=x")
     assert told["unknown"] == ["offer", "affiliate"]
     assert told["link"] == {"offer_id": 99, "affiliate_id": 98, "aff_sub2": "x"}
@@ -231,12 +237,12 @@ async def test_an_unknown_link_says_what_is_unknown(demo: Settings) -> None:
 @pytest.mark.parametrize(
     "url", ["", "offer/3", "ftp://x.test/", "http://", "http://[x/", f"http://x/{'a' * 9000}"]
 )
-async def test_a_url_that_is_none_is_refused(demo: Settings, url: str) -> None:
+async def test_invalid_url_is_refused(demo: Settings, url: str) -> None:
     with pytest.raises(UnreadableUrlError):
         await told_of(demo, url)
 
 
-async def test_the_stream_may_be_away(demo: Settings) -> None:
+async def test_explanation_works_without_the_stream(demo: Settings) -> None:
     away = replace(demo, redis_url="unix:///nonexistent/valkey.sock")
     told = await told_of(away, LINK)
     assert told["stream"].startswith("cannot be asked: ")
@@ -244,7 +250,7 @@ async def test_the_stream_may_be_away(demo: Settings) -> None:
     assert "answer" not in told
 
 
-async def test_it_leaves_nothing_on_the_stream(demo: Settings) -> None:
+async def test_explain_leaves_no_entry_on_the_stream(demo: Settings) -> None:
     assert demo.redis_url
     await told_of(demo, LINK)
     assert (await server_info.ask(demo.redis_url)).server == "valkey"
@@ -264,7 +270,7 @@ API_CASES: list[tuple[dict[str, str], int, str]] = [
 ]
 
 
-async def test_the_api_explains_and_names_what_it_cannot_read(demo: Settings) -> None:
+async def test_api_explains_and_names_unreadable_parameters(demo: Settings) -> None:
     async with api_of(demo, scopes=("offers:read",)) as client:
         for parameters, status, field in API_CASES:
             answer = await client.get(PATH, params=parameters)
@@ -277,3 +283,39 @@ async def test_the_api_explains_and_names_what_it_cannot_read(demo: Settings) ->
         assert answer.json()["answer"]["status"] == "accepted"
     async with api_of(demo, scopes=("clicks:read",)) as client:
         assert (await client.get(PATH, params={"url": LINK})).status_code == 403
+
+
+GEO = {
+    "GeoLite2-City": {"country": {"iso_code": "NL"}, "city": {"names": {"en": "Delft"}}},
+    "GeoIP2-ISP": {"isp": "KPN", "mobile_network_code": "08"},
+    "GeoLite2-ASN": {"autonomous_system_organization": "KPN B.V."},
+}
+PLACE = {"country_code": "NL", "region_code": None, "city": "Delft", "isp": "KPN", "mobile_carrier": "KPN"}
+
+
+async def test_place_comes_from_city_isp_and_asn_databases(
+    demo: Settings, importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paths = [write_mmdb(tmp_path / f"{kind}.mmdb", kind, {"192.0.2.0/24": GEO[kind]}) for kind in GEO]
+    bad = tmp_path / "bad.mmdb"
+    monkeypatch.setenv("TRACKER_GEOIP_DB", ",".join(map(str, [*paths, bad])))
+    done = await importer.command("explain", LINK, "--ip", "192.0.2.7", "--json")
+    assert done.code == 0
+    assert {name: json.loads(done.out)["visitor"][name] for name in PLACE} == PLACE
+    async with api_of(replace(demo, geoip_db=(*paths, bad)), scopes=("offers:read",)) as client:
+        answer = await client.get(PATH, params={"url": LINK, "ip": "192.0.2.7"})
+        assert {name: answer.json()["visitor"][name] for name in PLACE} == PLACE
+
+
+@pytest.mark.usefixtures("demo")
+async def test_command_warns_of_unreadable_databases(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for setting, warning in (
+        ("", "no geo database: the visitor's country, region, city and ISP stay unknown"),
+        (str(tmp_path / "none"), f"geo database not read: {tmp_path / 'none'}: No such file or directory"),
+    ):
+        caplog.clear()
+        monkeypatch.setenv("TRACKER_GEOIP_DB", setting)
+        assert (await importer.command("explain", LINK)).code == 0
+        assert [record.message for record in caplog.records] == [warning]

@@ -1,4 +1,4 @@
-"""The history that bench-reads is measured on is one that the tracker might have made, and is asked about."""
+"""The history of bench-reads is one that the tracker could have made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 CLICKS = 2_000
 
 
-async def test_it_is_counted_and_answers_every_question(database: Settings) -> None:
+async def test_history_is_counted_and_answers_all_queries(database: Settings) -> None:
     assert database.postgres_dsn
     await fill_history.fill(database.postgres_dsn, CLICKS, days=2)
     connection = await connect(database.postgres_dsn)
@@ -54,7 +54,7 @@ def test_sizes_stand_side_by_side() -> None:
     assert "10,000,000 clicks: filled in 1 s; export of 1,000,000 rows: 100,000 a second" in said
 
 
-def test_a_machine_without_room_is_told_so(
+def test_machine_without_room_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench_reads, "_BYTES_A_CLICK", 1 << 40)

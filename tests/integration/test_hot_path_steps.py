@@ -15,7 +15,7 @@ from tracker.store.catalogue.demo import load_demo
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_step_is_taken_and_told(database: Settings, tmp_path: Path) -> None:
+async def test_hot_path_steps_are_all_measured(database: Settings, tmp_path: Path) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     file = write_requests(tmp_path / "requests", tuple(OFFERS), tuple(AFFILIATES))

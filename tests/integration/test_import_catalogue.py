@@ -1,4 +1,4 @@
-"""`tracker import catalogue`: all of it or nothing, as often as one likes, with every defect named."""
+"""`tracker import catalogue`: all or nothing, repeatable, with every error named."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ network: {fallback_offer: Farm}
 """
 
 
-async def test_a_whole_catalogue_is_brought_and_the_second_time_nothing_changes(importer: Importer) -> None:
+async def test_catalogue_is_imported_and_a_second_import_changes_nothing(importer: Importer) -> None:
     path = importer.file("network.yaml", _WHOLE)
     planned = await importer.run("catalogue", path, "--dry-run")
     (warning,) = planned.err.splitlines()  # of Farm, whose base goal the file does not price
@@ -63,7 +63,7 @@ async def test_a_whole_catalogue_is_brought_and_the_second_time_nothing_changes(
     assert planned.out.splitlines()[-1] == "19 would be created, 2 would be changed, 0 left as they are"
     assert await importer.fetch("SELECT count(*) FROM advertiser") == [(0,)]
     done = await importer.run("catalogue", path)
-    ids = re.compile(r"\d+")  # of goals: sequences do not come back from a trial
+    ids = re.compile(r"\d+")  # of goals: sequences are not rolled back
     assert ids.sub("", done.out) == ids.sub("", planned.out.replace("would be ", ""))
     again = await importer.run("catalogue", path, "--json")
     assert again.json == {"created": [], "changed": {}, "left": 21}
@@ -88,13 +88,13 @@ _FACTS = [
 ]  # fmt: skip
 
 
-async def test_what_is_brought_is_what_the_file_says(importer: Importer) -> None:
+async def test_imported_catalogue_equals_its_file(importer: Importer) -> None:
     assert (await importer.run("catalogue", importer.file("network.yaml", _WHOLE))).code == 0
     for sql, found in _FACTS:
         assert await importer.fetch(sql) == found, sql
 
 
-async def test_json_and_csv_say_the_same(importer: Importer) -> None:
+async def test_json_and_csv_catalogues_agree(importer: Importer) -> None:
     await importer.catalogue()
     files = [
         importer.file(
@@ -118,7 +118,7 @@ async def test_json_and_csv_say_the_same(importer: Importer) -> None:
     }
 
 
-async def test_ids_that_were_given_are_never_given_again(importer: Importer) -> None:
+async def test_ids_are_never_used_twice(importer: Importer) -> None:
     await importer.catalogue()
     mixed = "affiliates: [{name: Before}, {id: 516, name: Given}, {name: After}]"
     assert (await importer.run("catalogue", importer.file("mixed.yaml", mixed))).code == 0
@@ -147,7 +147,7 @@ offers:
     ]
 
 
-async def test_what_a_file_leaves_out_stays(importer: Importer) -> None:
+async def test_fields_absent_from_a_file_stay(importer: Importer) -> None:
     await importer.catalogue()
     change = "offers: [{id: 3, targeting: {country: [DE], os: {not: [iOS]}}}]"
     assert (await importer.run("catalogue", importer.file("one.yaml", change))).code == 0
@@ -189,7 +189,7 @@ _WHY = [
 ]
 
 
-async def test_whatever_is_wrong_is_named_and_nothing_is_done(importer: Importer) -> None:
+async def test_wrong_fields_are_named_and_nothing_is_done(importer: Importer) -> None:
     await importer.catalogue()
     before = await importer.fetch("SELECT count(*) FROM audit")
     path = importer.file("bad.yaml", _BAD)
@@ -200,6 +200,6 @@ async def test_whatever_is_wrong_is_named_and_nothing_is_done(importer: Importer
     assert await importer.fetch("SELECT count(*) FROM audit") == before
 
 
-async def test_a_file_that_is_not_there_is_named(importer: Importer) -> None:
+async def test_file_that_is_not_there_is_named(importer: Importer) -> None:
     done = await importer.run("catalogue", "nowhere.yaml")
     assert (done.code, done.err) == (1, "tracker: nowhere.yaml: no such file or directory\n")

@@ -1,4 +1,4 @@
-"""`tracker import clicks`: every row of a file once, whatever its form, and proof of it."""
+"""`tracker import clicks`: every row of a file is stored once, with proof."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _HASH = hash_for(_MILLIS, "earlier\0c1")
 _THEIRS = "click;Offer;aff;when;junk\nc1;3;513;2024-07-08 15:40:00;x\n"
 
 
-async def test_a_click_is_stored_with_its_earlier_id(importer: Importer) -> None:
+async def test_click_is_stored_with_its_earlier_id(importer: Importer) -> None:
     await importer.catalogue()
     done = await importer.run("clicks", importer.file("clicks", _csv(_ROW)))
     assert (done.code, done.err) == (0, "")
@@ -63,7 +63,7 @@ async def test_a_click_is_stored_with_its_earlier_id(importer: Importer) -> None
     ]
 
 
-async def test_a_map_may_be_a_file(importer: Importer) -> None:
+async def test_mapping_may_be_a_file(importer: Importer) -> None:
     await importer.catalogue()
     names = importer.file("map.yaml", "{click: legacy_id, Offer: offer_id, aff: affiliate_id, junk: null}")
     path = importer.file("theirs.csv", _THEIRS)
@@ -83,7 +83,7 @@ async def test_wrong_rows_are_named_and_nothing_is_stored(importer: Importer) ->
     assert await _stored(importer) == []
 
 
-async def test_what_a_row_does_not_say_is_unknown(importer: Importer) -> None:
+async def test_absent_fields_of_a_row_are_unknown(importer: Importer) -> None:
     await importer.catalogue()
     await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
     ((row,),) = await importer.fetch("SELECT to_json(click)::text FROM click")
@@ -96,7 +96,7 @@ async def test_what_a_row_does_not_say_is_unknown(importer: Importer) -> None:
     assert found["group_hash"] == found["hash"]
 
 
-async def test_the_same_rows_again_are_there_already(importer: Importer) -> None:
+async def test_rows_imported_twice_are_stored_once(importer: Importer) -> None:
     await importer.catalogue()
     rows = [f"c{n},3,513,2024-07-08 13:40:{n:02}" for n in range(20)]
     first = await importer.run("clicks", importer.file("one.csv", _csv(*rows[:15])), "--json")
@@ -114,7 +114,7 @@ async def test_the_same_rows_again_are_there_already(importer: Importer) -> None
     assert len(await _stored(importer)) == 20
 
 
-async def test_a_dry_run_stores_nothing(importer: Importer) -> None:
+async def test_dry_run_stores_nothing(importer: Importer) -> None:
     await importer.catalogue()
     path = importer.file("one.csv", _csv(_ROW))
     done = await importer.run("clicks", path, "--dry-run")
@@ -125,7 +125,7 @@ async def test_a_dry_run_stores_nothing(importer: Importer) -> None:
     assert done.out == f"{path}: 1 rows can be read; 1 of 1 clicks are there already\n"
 
 
-async def test_bad_rows_are_put_aside_where_that_is_asked_for(importer: Importer) -> None:
+async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     await importer.catalogue()
     await importer.fetch("INSERT INTO legacy_click VALUES ('taken', gen_random_uuid())")
     content = _csv(_ROW, "c2,99,513,2024-07-08 13:40:00", "taken,3,513,2024-07-08 13:40:00")
@@ -142,7 +142,7 @@ async def test_bad_rows_are_put_aside_where_that_is_asked_for(importer: Importer
     assert len(await _stored(importer)) == 1
 
 
-async def test_an_earlier_id_of_another_click_ends_it(importer: Importer) -> None:
+async def test_earlier_id_of_another_click_ends_the_import(importer: Importer) -> None:
     await importer.catalogue()
     done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW, "c1,3,513,2024-07-09 13:40:00")))
     assert done.code == 1
@@ -150,7 +150,7 @@ async def test_an_earlier_id_of_another_click_ends_it(importer: Importer) -> Non
     assert await _stored(importer) == []
 
 
-async def test_a_click_that_is_there_as_another_one_fails_the_proof(importer: Importer) -> None:
+async def test_differing_stored_click_fails_the_proof(importer: Importer) -> None:
     await importer.catalogue()
     await importer.run("clicks", importer.file("one.csv", _csv(_ROW)))
     done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW.replace("3,513", "4,513"))))
@@ -158,7 +158,7 @@ async def test_a_click_that_is_there_as_another_one_fails_the_proof(importer: Im
     assert "they differ on 2024-07-08" in done.out
 
 
-async def test_two_sources_may_have_the_same_id_at_different_times_only_once(importer: Importer) -> None:
+async def test_id_of_another_source_at_the_same_time_is_refused(importer: Importer) -> None:
     await importer.catalogue()
     path = importer.file("one.csv", _csv(_ROW))
     assert (await importer.run("clicks", path)).code == 0
@@ -167,7 +167,7 @@ async def test_two_sources_may_have_the_same_id_at_different_times_only_once(imp
 
 
 async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
-    """Imported clicks were never on the stream; recorded ones of the same minutes were."""
+    """Imported clicks were not on the stream, recorded ones of the same minutes were."""
     await importer.catalogue()
     rows = [f"c{n},{3 + n % 2},513,2024-07-{1 + n % 28:02} 13:40:{n % 60:02}" for n in range(300)]
     assert (await importer.run("clicks", importer.file("many.csv", _csv(*rows)))).code == 0
@@ -184,7 +184,7 @@ async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
     assert len(seen.unbalanced) == 1
 
 
-async def test_a_minute_with_recorded_clicks_too(importer: Importer) -> None:
+async def test_minute_with_recorded_clicks_is_judged(importer: Importer) -> None:
     await importer.catalogue()
     minute = _MILLIS // 60_000
     connection = await db.connect(str(importer.settings.postgres_dsn))
@@ -239,7 +239,7 @@ def _exported_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
+async def test_export_is_imported_unchanged(importer: Importer) -> None:
     await importer.catalogue()
     before = datetime.now(UTC) - timedelta(days=400)
     hashes = [hash_at(int(before.timestamp() * 1000) + n * 60_007) for n in range(40)]
@@ -284,7 +284,7 @@ async def test_standard_input_is_a_file_too(importer: Importer) -> None:
     assert list((importer.tmp_path / "var").iterdir()) == []
 
 
-async def test_an_import_that_is_killed_goes_on_where_it_was(importer: Importer) -> None:
+async def test_import_that_is_killed_goes_on_where_it_was(importer: Importer) -> None:
     await importer.catalogue()
     rows = [f"c{n},3,513,{1_720_446_000 + n}" for n in range(15_000)]
     path = importer.file("many.csv", _csv(*rows))
@@ -305,7 +305,9 @@ async def test_an_import_that_is_killed_goes_on_where_it_was(importer: Importer)
     assert await importer.fetch("SELECT count(*) FROM click") == [(15_000,)]
 
 
-async def test_one_import_at_a_time(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_import_refuses_to_run_beside_another(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await importer.catalogue()
     monkeypatch.setattr(imports, "LONGEST_WAIT", "50ms")
     connection = await db.connect(str(importer.settings.postgres_dsn))

@@ -1,4 +1,4 @@
-"""`tracker import conversions`: as the earlier tracker had them; late postbacks still find their click."""
+"""`tracker import conversions`: conversions of an earlier tracker. Late postbacks find their click."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_conversions_stand_as_they_were(importer: Importer) -> None:
     }
 
 
-async def test_what_was_approved_in_a_closed_period_is_booked_now(importer: Importer) -> None:
+async def test_approval_of_a_closed_period_is_booked_now(importer: Importer) -> None:
     await _moved(importer)
     await importer.fetch("INSERT INTO period_close (until, author) VALUES ('2024-08-01+00', 'x')")
     done = await importer.run("conversions", importer.file("one.csv", _csv(f"c1,paid,{_AT},,1,1,EUR,")))
@@ -88,7 +88,7 @@ async def test_what_was_approved_in_a_closed_period_is_booked_now(importer: Impo
     ]
 
 
-async def test_an_export_comes_back_as_it_was(importer: Importer) -> None:
+async def test_export_is_imported_unchanged(importer: Importer) -> None:
     await _moved(importer)
     rows = [f"c1,paid,{_AT},o-1,2.5,4,EUR,", f"c2,hold,{_AT},,0.000001,4,USD,"]
     assert (await importer.run("conversions", importer.file("first.csv", _csv(*rows)))).code == 0
@@ -115,7 +115,7 @@ _REFUSED = [
 ]
 
 
-async def test_what_cannot_be_stored_is_named_and_the_rest_is_proven(importer: Importer) -> None:
+async def test_unstorable_row_is_named_and_the_rest_is_proven(importer: Importer) -> None:
     await _moved(importer)
     first = {"click_hash": "c1", "status": "paid", "created_at": _AT, "order_id": "o-1"}
     rows = [first, *({**first, **changes} for changes, _ in _REFUSED)]
@@ -130,7 +130,7 @@ async def test_what_cannot_be_stored_is_named_and_the_rest_is_proven(importer: I
     assert [json.loads(line)["line"] for line in aside.read_text().splitlines()] == [2, 3, 4, 5, 6]
 
 
-async def test_several_of_one_click_where_the_goal_takes_them(importer: Importer) -> None:
+async def test_click_has_several_conversions_if_the_goal_allows(importer: Importer) -> None:
     await _moved(importer)
     await importer.fetch("UPDATE goal SET multiple = true")
     rows = [f"c1,paid,{_AT},,1,1,EUR,{n}" for n in range(3)]
@@ -138,7 +138,7 @@ async def test_several_of_one_click_where_the_goal_takes_them(importer: Importer
     assert (done.json["stored"], done.json["is_proven"]) == (3, True)
 
 
-async def test_a_late_postback_with_an_old_id_finds_its_click(importer: Importer) -> None:
+async def test_late_postback_with_an_old_id_finds_its_click(importer: Importer) -> None:
     await _moved(importer)
     await importer.run("conversions", importer.file("one.csv", _csv(f"c1,pending,{_AT},o-1,1,1,EUR,")))
     parameters = {"click_id": "c1", "order_id": "o-1", "status": "approved"}

@@ -1,4 +1,4 @@
-"""What an import takes of memory, and what it leaves on disk."""
+"""The memory of an import, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["importer"]  # the fixture
 pytestmark = pytest.mark.anyio
 
 MOST_MEMORY = 1 << 30
-"""Bytes of addresses that an import may have here: it takes half of them as it starts."""
+"""Bytes of address space for an import. It takes half of them at its start."""
 MIB = 1 << 20
 
 _HEAD = b"legacy_id,offer_id,affiliate_id,created_at\n"
@@ -53,7 +53,7 @@ def _packed(path: Path, content: Iterable[bytes]) -> Path:
 
 
 @pytest.mark.parametrize("bomb", _BOMBS)
-async def test_what_unpacks_to_gigabytes_takes_little_memory(importer: Importer, bomb: str) -> None:
+async def test_gzip_of_gigabytes_takes_little_memory(importer: Importer, bomb: str) -> None:
     kind, content, why = _BOMBS[bomb]
     path = _packed(importer.tmp_path / ("offers.csv.gz" if kind == "catalogue" else "bomb.gz"), content)
     process = await asyncio.create_subprocess_exec(
@@ -65,7 +65,7 @@ async def test_what_unpacks_to_gigabytes_takes_little_memory(importer: Importer,
     assert why in said.decode()
 
 
-async def test_a_list_of_any_length_is_read_item_by_item(importer: Importer) -> None:
+async def test_list_of_any_length_is_read_item_by_item(importer: Importer) -> None:
     await importer.catalogue()
     row = {"offer_id": 3, "affiliate_id": 513, "aff_sub": "x" * 400}
     items = (
@@ -77,7 +77,7 @@ async def test_a_list_of_any_length_is_read_item_by_item(importer: Importer) -> 
     assert (done.json["stored"], done.json["is_proven"]) == (30_000, True)
 
 
-async def test_rows_that_are_put_aside_are_read_by_nobody_else(importer: Importer) -> None:
+async def test_skipped_rows_are_readable_by_their_owner_only(importer: Importer) -> None:
     await importer.catalogue()
     nested = '{"aff_sub":' * 500 + "1" + "}" * 500
     content = _HEAD + b"c\xff,99,513,2024-07-08 13:40:00\n" + b"c2,99,513,2024-07-08 13:40:00\n"
@@ -97,7 +97,7 @@ async def test_rows_that_are_put_aside_are_read_by_nobody_else(importer: Importe
     assert [row["row"].get("legacy_id") for row in found] == ["c%FF", "c2", "c3", None]
 
 
-async def test_nothing_is_left_of_standard_input_when_an_import_is_killed(importer: Importer) -> None:
+async def test_killed_import_leaves_no_copy_of_standard_input(importer: Importer) -> None:
     await importer.catalogue()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tracker", "import", "clicks", "-"), stdin=asyncio.subprocess.PIPE

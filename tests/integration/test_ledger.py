@@ -1,4 +1,4 @@
-"""The ledger over real engines: what the stream server counted against what Postgres did."""
+"""The ledger on real engines: counts of the stream server against those of Postgres."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ _COLUMNS = (
         (uncounted, MINUTE, (0, 0, 0, 4, 0, 0, 0, 0, 0), -4, "uncounted"),
     ],
 )
-async def test_where_the_clicks_of_a_minute_are(
+async def test_clicks_of_a_minute_are_located(
     database: Settings, case: Case, minute: int, counts: tuple[int, ...], difference: int, state: str
 ) -> None:
     async with streams_of(database) as streams:
@@ -149,7 +149,7 @@ async def test_partitions_are_added_up_and_hours_before_and_after_are_left_out(d
     assert all(minute.state == "balanced" for minute in told.minutes)
 
 
-async def test_more_than_can_be_counted_one_by_one_is_said(
+async def test_count_beyond_the_limit_is_reported_as_such(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger, "MOST_RECOUNTED", 1)
@@ -161,7 +161,7 @@ async def test_more_than_can_be_counted_one_by_one_is_said(
 
 
 @pytest.mark.parametrize(("rows", "unbalanced"), [(2, []), (1, [MINUTE]), (3, [MINUTE])])
-async def test_the_table_is_counted_on_demand(database: Settings, rows: int, unbalanced: list[int]) -> None:
+async def test_table_is_counted_on_demand(database: Settings, rows: int, unbalanced: list[int]) -> None:
     async with streams_of(database) as streams:
         await stored(database, streams)
     await store(database, [a_row(hash=hash_at(MILLIS, n)) for n in range(rows)])
@@ -177,9 +177,7 @@ async def test_the_table_is_counted_on_demand(database: Settings, rows: int, unb
     ("slot", "ago", "why"),
     [("3", 3600, ""), ("3", 1, "edge 3 is running"), ("4", 3600, "edge 4 is not known")],
 )
-async def test_an_edge_is_forgotten_that_runs_no_more(
-    database: Settings, slot: str, ago: float, why: str
-) -> None:
+async def test_stopped_edge_can_be_forgotten(database: Settings, slot: str, ago: float, why: str) -> None:
     said = int((time.time() - ago) * 1000)
     for partition in (0, 2):
         async with streams_of(database, partition) as streams:
@@ -193,7 +191,7 @@ async def test_an_edge_is_forgotten_that_runs_no_more(
     assert (told.heartbeats, complete_until) == ([], None)
 
 
-async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_runs(
+async def test_heartbeats_of_removed_partitions_are_forgotten(
     database: Settings,
 ) -> None:
     now = int(time.time() * 1000)
@@ -205,6 +203,6 @@ async def test_what_an_edge_said_of_partitions_given_up_is_forgotten_while_it_ru
     assert ([word.partition for word in told.heartbeats], complete_until) == ([0], now)
 
 
-async def test_a_stream_server_that_is_away_is_no_balance(database: Settings) -> None:
+async def test_stream_server_that_is_away_gives_no_balance(database: Settings) -> None:
     with pytest.raises(Exception, match="No such file"):
         await ledger.ask(replace(database, redis_url="unix:///nowhere.sock"), SHOWN)

@@ -1,4 +1,4 @@
-"""What is told of conversions through the API: what they become, what is refused, what a repeat does."""
+"""Manual conversions through the API: results, refusals and repeats."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def told(client: AsyncClient, body: Any, **headers: str) -> Any:
     return answer.json()
 
 
-async def test_a_conversion_is_stored_before_it_is_answered_and_logged(clicks: Settings) -> None:
+async def test_conversion_is_stored_before_it_is_answered_and_logged(clicks: Settings) -> None:
     said = {"click_id": HASH, "order_id": "A-1", "sale_amount": "10", "external_id": "crm", "status": "new"}
     async with api_of(clicks, scopes=SCOPES) as client:
         result = await told(client, said | {"goal_id": 30, "payout": None, "adv_sub": "x"})
@@ -64,7 +64,7 @@ async def test_a_conversion_is_stored_before_it_is_answered_and_logged(clicks: S
     assert (click["adv_sub"], click["advertiser_external_id"]) == ("x", "crm")
 
 
-async def test_each_of_a_list_has_a_result(clicks: Settings) -> None:
+async def test_list_items_have_a_result_each(clicks: Settings) -> None:
     table = [
         ({"click_id": HASH, "status": "pending"}, ("stored", "", 1)),
         ({"click_id": HASH, "status": "paid"}, ("updated", "", 1)),
@@ -82,7 +82,9 @@ async def test_each_of_a_list_has_a_result(clicks: Settings) -> None:
 
 
 @pytest.mark.parametrize("is_list", [False, True])
-async def test_what_cannot_be_read_is_named_and_nothing_is_done(clicks: Settings, is_list: bool) -> None:
+async def test_unreadable_field_is_named_and_no_conversion_is_changed(
+    clicks: Settings, is_list: bool
+) -> None:
     good = {"click_id": HASH}
     table: list[tuple[Any, str]] = [
         ({}, "click_id"),
@@ -113,7 +115,7 @@ async def test_what_cannot_be_read_is_named_and_nothing_is_done(clicks: Settings
         assert (await listed(client))["total"] == (await listed(client, POSTBACKS))["total"] == 0
 
 
-async def test_a_repeat_under_the_same_key_does_nothing_again(clicks: Settings) -> None:
+async def test_repeat_under_the_same_key_does_nothing_again(clicks: Settings) -> None:
     body = {"conversions": [{"click_id": HASH, "status": "pending"}, {"click_id": HASH, "status": "hold"}]}
     key = {"Idempotency-Key": "file-17"}
     async with api_of(clicks, scopes=SCOPES) as client:
@@ -140,7 +142,7 @@ CHANGES: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
-async def test_an_operator_changes_a_conversion(clicks: Settings) -> None:
+async def test_operator_changes_a_conversion(clicks: Settings) -> None:
     rows = [a_conversion(a_row(), status=before) for before, *_ in CHANGES]
     ids = await store_conversions(clicks, rows)
     async with api_of(clicks, scopes=SCOPES) as client:
@@ -181,8 +183,8 @@ PIXELS: list[tuple[dict[str, Any], dict[str, Any], int, tuple[str, str, str]]] =
 ]
 
 
-async def test_an_operator_names_the_amount_that_only_a_browser_told(clicks: Settings) -> None:
-    """Also of a goal with `multiple`: no postback names its conversions without an order id."""
+async def test_operator_confirms_the_amount_a_browser_sent(clicks: Settings) -> None:
+    """Also with a goal with `multiple`, whose conversions are only named by order id."""
     await run_sql(
         clicks, "UPDATE goal_price SET payout_type = 'percent', payout = 10, valid_from = '2024-01-01'"
     )
@@ -212,7 +214,7 @@ async def test_an_operator_names_the_amount_that_only_a_browser_told(clicks: Set
         assert list(refused["errors"]) == ["sale_amount"]
 
 
-async def test_a_file_approves_no_percentage_of_a_browsers_amount(clicks: Settings) -> None:
+async def test_file_approves_no_percentage_of_a_browsers_amount(clicks: Settings) -> None:
     await run_sql(
         clicks, "UPDATE goal_price SET payout_type = 'percent', payout = 10, valid_from = '2024-01-01'"
     )
@@ -290,7 +292,7 @@ async def varied(settings: Settings) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
-async def test_a_file_of_statuses(clicks: Settings, query: str) -> None:
+async def test_file_of_statuses(clicks: Settings, query: str) -> None:
     rows = await varied(clicks)
     lines = [
         "\ufefforder_id,hash,goal_id,status,sale_status",
@@ -340,7 +342,7 @@ async def test_a_file_of_statuses(clicks: Settings, query: str) -> None:
         assert now[4] == (("approved", "") if query else ("rejected", "lost"))
 
 
-async def test_a_file_of_json_lines(clicks: Settings) -> None:
+async def test_file_of_json_lines(clicks: Settings) -> None:
     await varied(clicks)
     given: list[Any] = [
         {"order_id": "two", "goal_id": 2, "status": "rejected", "sale_status": "fraud"},
@@ -393,7 +395,7 @@ async def test_files_that_are_refused_whole(clicks: Settings, monkeypatch: pytes
         assert (await upload(client, [], "?dry=1")).status_code == 422
 
 
-async def test_scopes(clicks: Settings) -> None:
+async def test_scopes_of_manual_conversions(clicks: Settings) -> None:
     async with api_of(clicks, scopes=("conversions:read",)) as client:
         for method, path in (("POST", CONVERSIONS), ("PATCH", f"{CONVERSIONS}/1"), ("POST", UPLOADS)):
             assert (await client.request(method, path)).status_code == 403
@@ -406,7 +408,7 @@ async def test_scopes(clicks: Settings) -> None:
         assert (await client.get(POSTBACKS)).status_code == 403
 
 
-async def test_the_log_is_filtered_and_walked(clicks: Settings) -> None:
+async def test_log_is_filtered_and_walked(clicks: Settings) -> None:
     async with api_of(clicks, scopes=SCOPES) as client:
         said = [{"click_id": HASH, "status": "pending"}, {"click_id": OTHER_HASH}, {"click_id": "gone"}]
         body = await told(client, {"conversions": [*said, {"click_id": HASH, "status": "hold"}]})

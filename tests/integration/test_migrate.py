@@ -1,4 +1,4 @@
-"""Migrations that were killed, and others that go on meanwhile."""
+"""Killed migrations, and others running at the same time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _migrating(dsn: str) -> asyncio.subprocess.Process:
     )
 
 
-async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
+async def test_killed_migration_frees_its_lock_and_the_next_run_says_so(
     lagging: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocker, observer = await asyncpg.connect(lagging), await asyncpg.connect(lagging)
@@ -58,7 +58,7 @@ async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
         await until(lambda: observer.fetchval(_WAITS))
         killed.send_signal(signal.SIGKILL)
         await killed.communicate()
-        await until(lambda: observer.fetchval(_NOBODY_WAITS))  # while what it waited for is still locked
+        await until(lambda: observer.fetchval(_NOBODY_WAITS))  # its lock is still held by another
     await asyncio.gather(blocker.close(), observer.close())
     assert await migrate(lagging) == [_LAST]
     assert f"migration {_LAST} was cut off: nothing of it is left, and it is applied again" in caplog.text
@@ -67,7 +67,7 @@ async def test_migration_that_was_killed_ends_at_once_and_the_next_says_so(
     assert caplog.text == ""
 
 
-async def test_migration_says_whom_it_waits_for(database: Settings) -> None:
+async def test_migration_names_the_session_it_waits_for(database: Settings) -> None:
     assert database.postgres_dsn
     other = await asyncpg.connect(database.postgres_dsn)
     await other.execute("SELECT pg_advisory_lock($1)", Lock.MIGRATION)

@@ -48,7 +48,7 @@ ANSWERS: list[tuple[bytes | None, Delivery]] = [
 ]
 
 
-async def test_what_others_answer(partner: FakeAffiliate) -> None:
+async def test_answers_of_affiliates_are_understood(partner: FakeAffiliate) -> None:
     async with Caller(HERE, look_up=here) as caller:
         for said, understood in ANSWERS:
             partner.answers.append(said)
@@ -62,7 +62,7 @@ async def test_what_others_answer(partner: FakeAffiliate) -> None:
         assert "Cookie" not in asked.headers
 
 
-async def test_who_hangs_up_is_asked_once_more(partner: FakeAffiliate) -> None:
+async def test_closed_connection_is_retried_once(partner: FakeAffiliate) -> None:
     partner.answers += [RESET, RESET]
     async with Caller(HERE, look_up=here) as caller:
         answer = await caller.get(f"http://partner.example:{partner.port}/", {})
@@ -70,7 +70,7 @@ async def test_who_hangs_up_is_asked_once_more(partner: FakeAffiliate) -> None:
     assert len(partner.asked) == 2
 
 
-async def test_who_says_nothing_is_given_up(partner: FakeAffiliate) -> None:
+async def test_silent_host_is_abandoned(partner: FakeAffiliate) -> None:
     partner.answers.append(SILENCE)
     async with Caller(HERE, look_up=here, answer_seconds=0.2) as caller:
         answer = await caller.get(f"http://partner.example:{partner.port}/", {})
@@ -94,7 +94,7 @@ async def test_who_says_nothing_is_given_up(partner: FakeAffiliate) -> None:
         ("localhost", ["127.0.0.1"], "127.0.0.1 is not a public address"),
     ],
 )
-async def test_what_is_within_is_not_asked(
+async def test_internal_address_is_not_asked(
     partner: FakeAffiliate, host: str, addresses: list[str], why: str
 ) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
@@ -107,7 +107,7 @@ async def test_what_is_within_is_not_asked(
 
 
 class _Guard:
-    """Ends every connection beyond loopback before its first packet, and keeps what was tried."""
+    """Refuses connections beyond loopback before their first packet, and lists them."""
 
     def __init__(self) -> None:
         self.tried: list[object] = []
@@ -133,7 +133,7 @@ def tried() -> Iterator[list[object]]:
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-async def test_a_barred_address_is_refused_before_a_socket_is_connected(
+async def test_barred_address_is_refused_before_a_socket_is_connected(
     address: str, tried: list[object]
 ) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
@@ -159,9 +159,7 @@ async def test_a_barred_address_is_refused_before_a_socket_is_connected(
         ("metadata.google.internal", "169.254.169.254 is not a public address"),
     ],
 )
-async def test_another_spelling_of_a_barred_address_is_refused(
-    host: str, why: str, tried: list[object]
-) -> None:
+async def test_barred_address_is_refused_in_every_spelling(host: str, why: str, tried: list[object]) -> None:
     async def look_up(host: str, _port: int) -> list[str]:
         return ["169.254.169.254" if host.startswith("metadata") else "127.0.0.1"]
 
@@ -170,9 +168,7 @@ async def test_another_spelling_of_a_barred_address_is_refused(
     assert tried == []
 
 
-async def test_only_addresses_that_were_checked_are_connected_to(
-    partner: FakeAffiliate, tried: list[object]
-) -> None:
+async def test_connections_go_only_to_checked_addresses(partner: FakeAffiliate, tried: list[object]) -> None:
     async def look_up(_host: str, _port: int) -> list[str]:
         return ["169.254.169.254", "168.63.129.16", "127.0.0.1", "::ffff:10.0.0.1"]
 
@@ -181,7 +177,7 @@ async def test_only_addresses_that_were_checked_are_connected_to(
     assert tried == [("127.0.0.1", partner.port)]
 
 
-async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partner: FakeAffiliate) -> None:
+async def test_name_with_changing_addresses_is_connected_at_the_checked_one(partner: FakeAffiliate) -> None:
     said = iter([["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1", "127.0.0.1"]])
 
     async def look_up(_host: str, _port: int) -> list[str]:
@@ -196,7 +192,7 @@ async def test_a_name_that_changes_its_mind_is_asked_where_it_was_checked(partne
     assert len(partner.asked) == 2
 
 
-async def test_a_name_that_nobody_knows_holds_up_no_other(
+async def test_unknown_host_name_delays_no_other(
     partner: FakeAffiliate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, asked = threading.Event(), list[str]()
@@ -222,7 +218,7 @@ async def test_a_name_that_nobody_knows_holds_up_no_other(
             await asyncio.sleep(0.01)
 
 
-async def test_the_system_is_asked_for_names(partner: FakeAffiliate) -> None:
+async def test_names_are_resolved_by_the_system(partner: FakeAffiliate) -> None:
     async with Caller(HERE) as caller:
         assert (await caller.get(f"http://localhost:{partner.port}/", {})).status == 200
         nowhere = await caller.get("http://nowhere.invalid/", {})

@@ -1,4 +1,4 @@
-"""Several edges over several partitions of the stream: visitors stay together, caps overshoot as stated."""
+"""Several edges over several partitions: visitors stay together, caps overshoot as documented."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ new_visitor = count(1_000_000)
 
 @asynccontextmanager
 async def edges(settings: Settings, number: int, partitions: int) -> AsyncIterator[list[PartitionedRecorder]]:
-    """What so many edges record with."""
+    """The recorders of this number of edges."""
     patient = replace(settings, partitions=partitions, append_timeout=PATIENCE)
     several = [PartitionedRecorder(patient, EdgeId(slot, f"{slot:016x}"), mint) for slot in range(number)]
     for recorders in several:
@@ -54,7 +54,7 @@ async def record(edge: PartitionedRecorder, visitor_key: int, *counters: Counter
 
 
 async def accepted(several: list[PartitionedRecorder], clicks: int) -> int:
-    """How many of so many simultaneous clicks of new visitors the cap takes."""
+    """The number of simultaneous clicks of new visitors that the cap accepts."""
     outcomes = await asyncio.gather(
         *(record(several[n % len(several)], next(new_visitor), CAP) for n in range(clicks))
     )
@@ -72,9 +72,7 @@ async def counted(settings: Settings, partitions: int) -> list[int]:
 
 
 @pytest.mark.parametrize("partitions", [1, PARTITIONS])
-async def test_a_visitor_is_unique_once_over_edges_and_partitions(
-    database: Settings, partitions: int
-) -> None:
+async def test_visitor_is_unique_once_over_edges_and_partitions(database: Settings, partitions: int) -> None:
     visitors, times = 200, 5
     async with edges(database, 3, partitions) as several:
         await asyncio.gather(
@@ -92,13 +90,13 @@ async def test_a_visitor_is_unique_once_over_edges_and_partitions(
     assert uniques == dict.fromkeys(range(visitors), 1)
 
 
-async def test_on_one_partition_a_cap_is_exact(database: Settings) -> None:
+async def test_cap_is_exact_on_one_partition(database: Settings) -> None:
     async with edges(database, 3, 1) as several:
         assert await accepted(several, CAP.limit - 10) == CAP.limit - 10
         assert await accepted(several, 200) == 10
 
 
-async def test_on_several_a_cap_is_never_short_and_over_only_by_what_came_before_the_sums(
+async def test_cap_on_several_partitions_is_over_only_by_clicks_before_the_sums(
     database: Settings,
 ) -> None:
     async with edges(database, 3, PARTITIONS) as several:
@@ -124,7 +122,7 @@ async def full(several: list[PartitionedRecorder]) -> None:
                     await asyncio.sleep(0.01)
 
 
-async def test_an_edge_has_been_up_once_every_partition_was_reached(database: Settings) -> None:
+async def test_edge_has_been_up_once_every_partition_was_reached(database: Settings) -> None:
     async with edges(database, 1, PARTITIONS) as (edge,):
         assert edge.has_been_up
     away = replace(database, redis_url="unix:///nonexistent/valkey.sock")

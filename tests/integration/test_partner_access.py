@@ -1,4 +1,4 @@
-"""What affiliates and advertisers see: their own rows, reduced, and nothing else on any route."""
+"""Partner access: own rows with reduced columns, on every route."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ IDS = ("1", "2", OWN_CLICK.hash, OWN_CONVERSION["hash"], FOREIGN_CLICK.hash, FOR
 
 
 @pytest.mark.parametrize("kind", OWNER)
-async def test_no_route_lets_anything_foreign_or_hidden_out(database: Settings, kind: str) -> None:
+async def test_routes_show_no_foreign_or_hidden_field(database: Settings, kind: str) -> None:
     routes = [route for route in create_api(database).routes if isinstance(route, Route)]
     assert len(routes) > 40
     async with client_of(database, kind) as client:
@@ -132,7 +132,7 @@ async def test_no_route_lets_anything_foreign_or_hidden_out(database: Settings, 
     ],
     ids=["clicks", "conversions"],  # hashes are other ones in each process
 )
-async def test_ones_own_rows_are_seen_with_the_keys_that_are_named(
+async def test_partner_sees_own_rows_with_the_documented_keys(
     database: Settings, kind: str, noun: str, seen: dict[str, tuple[str, ...]], own: str, foreign: str
 ) -> None:
     path = f"{VIEWS[kind]}/{noun}"
@@ -154,7 +154,7 @@ async def test_ones_own_rows_are_seen_with_the_keys_that_are_named(
         assert len(table) == 2
 
 
-async def test_pages_and_cursors_walk_through_ones_own(database: Settings) -> None:
+async def test_pages_and_cursors_give_own_rows(database: Settings) -> None:
     mine = [a_row(hash=hash_at(NOON + n * 10_000, n)) for n in range(2, 7)]
     foreign = [a_row(hash=hash_at(NOON + n * 10_000 + 1, n), affiliate_id=514) for n in range(2, 7)]
     await store(database, [*mine, *foreign])
@@ -176,7 +176,7 @@ async def test_pages_and_cursors_walk_through_ones_own(database: Settings) -> No
         assert {row["hash"] for row in feed} == set(found)
 
 
-async def test_a_cursor_of_somebody_else_leads_nowhere(database: Settings) -> None:
+async def test_cursor_of_another_token_leads_nowhere(database: Settings) -> None:
     await store(database, [a_row(hash=hash_at(NOON + 9), affiliate_id=514, offer_id=4, advertiser_id=2)])
     dsn = database.postgres_dsn or ""
     other = await create_token(dsn, ["clicks:read"], affiliate_id=514)
@@ -198,7 +198,7 @@ UNSEEN = [
 ]
 
 
-async def test_what_is_not_seen_cannot_be_asked_about(database: Settings) -> None:
+async def test_hidden_columns_cannot_be_filtered(database: Settings) -> None:
     for path, names in UNSEEN:
         async with client_of(database, path.split("/")[1].removesuffix("s")) as client:
             for name in names:
@@ -228,7 +228,7 @@ async def test_filters_and_zones_are_those_of_the_network(database: Settings) ->
         assert "Complete-Until" not in (await client.get("/health/live")).headers
 
 
-async def test_an_affiliate_sees_the_offers_that_it_may_run_with_its_links(database: Settings) -> None:
+async def test_affiliate_sees_its_offers_with_its_links(database: Settings) -> None:
     await run_sql(database, "UPDATE offer SET ends_at = '2027-01-01', starts_at = 'infinity' WHERE id = 5")
     async with client_of(database, "affiliate") as client:
         page = (await client.get(f"{VIEWS['affiliate']}/offers")).json()
@@ -254,7 +254,7 @@ MONEY = {
 
 
 @pytest.mark.parametrize("kind", OWNER)
-async def test_a_report_adds_up_ones_own_and_shows_ones_own_money(database: Settings, kind: str) -> None:
+async def test_report_sums_own_rows_and_own_money(database: Settings, kind: str) -> None:
     await run_sql(database, "UPDATE click SET bot_reason = NULL WHERE NOT is_bot")
     groups = ("day", "hour", "offer", "offer_url", "country", "device_type", "os", "browser", "status")
     sums = {**COUNTS, **CONVERTED, "conversions_approved": 1, **MONEY[kind]}
@@ -296,7 +296,7 @@ async def test_a_report_adds_up_ones_own_and_shows_ones_own_money(database: Sett
         ("advertiser", ("affiliate",), ("affiliate_source", "reason")),
     ],
 )
-async def test_reports_are_grouped_by_what_is_seen(
+async def test_reports_are_grouped_by_visible_columns(
     database: Settings, kind: str, seen: tuple[str, ...], unseen: tuple[str, ...]
 ) -> None:
     path = f"{VIEWS[kind]}/reports"
@@ -312,7 +312,7 @@ async def test_reports_are_grouped_by_what_is_seen(
 
 
 @pytest.mark.parametrize("kind", OWNER)
-async def test_the_first_click_of_a_visitor_is_named_only_to_its_owner(database: Settings, kind: str) -> None:
+async def test_first_click_of_a_visitor_is_named_only_to_its_owner(database: Settings, kind: str) -> None:
     first, unstored = hash_at(NOON + 30_000), hash_at(NOON - 1)
     first_click = a_row(hash=first, group_hash=first)
     later = first_click._replace(is_unique=False)
@@ -357,7 +357,7 @@ NAMED_TO_ADVERTISER = [
 @pytest.mark.parametrize(
     ("kind", "table"), [("affiliate", NAMED_TO_AFFILIATE), ("advertiser", NAMED_TO_ADVERTISER)]
 )
-async def test_an_offer_is_named_only_to_those_who_may_see_it(
+async def test_offer_name_is_visible_only_to_permitted_affiliates(
     database: Settings, kind: str, table: list[tuple[str, bool]]
 ) -> None:
     await run_sql(database, "UPDATE goal SET id = id + 100")
@@ -406,7 +406,7 @@ WANTED = [
 ]
 
 
-async def test_each_view_wants_its_scope(database: Settings) -> None:
+async def test_views_need_their_scope(database: Settings) -> None:
     for kind, path, scope in WANTED:
         for given in BOUND_SCOPES[kind]:
             async with client_of(database, kind, given) as client:
@@ -414,7 +414,7 @@ async def test_each_view_wants_its_scope(database: Settings) -> None:
                 assert status == (200 if given == scope else 403), (path, given)
 
 
-async def test_tokens_are_told_where_they_read(database: Settings) -> None:
+async def test_refused_token_learns_which_paths_it_may_read(database: Settings) -> None:
     for kind, root in VIEWS.items():
         async with api_of(database, scopes=("admin",)) as client:
             answer = await client.get(f"{root}/clicks")
@@ -434,7 +434,7 @@ CHANGES = [
 ]
 
 
-async def test_a_token_rests_with_its_owner_and_comes_back_with_it(database: Settings) -> None:
+async def test_token_is_suspended_and_restored_with_its_owner(database: Settings) -> None:
     for kind, change, status in CHANGES:
         async with client_of(database, kind) as client:
             await run_sql(database, change)

@@ -1,4 +1,4 @@
-"""Telling affiliates: from a change of a conversion to the affiliate's server, and the log of it."""
+"""Affiliate postbacks: from a change of a conversion to the affiliate's server, and their log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def partner() -> AsyncIterator[FakeAffiliate]:
 
 @pytest.fixture
 async def client(database: Settings) -> AsyncIterator[AsyncClient]:
-    """The demo's catalogue, a click of affiliate 513 and a test click, and who manages it."""
+    """The demo's catalogue, a click of affiliate 513, a test click, and a client to manage it."""
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     await store(database, [a_row(), a_row(a_click(hash=TEST_HASH, is_test=True))])
@@ -57,7 +57,7 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
 
 
 async def asks(client: AsyncClient, partner: FakeAffiliate, host: str = "p.example", **fields: Any) -> int:
-    """Affiliate 513 wants to be told; its host is wherever the look-up says."""
+    """Subscribe affiliate 513 to postbacks. Its host is resolved by the look-up."""
     url = f"http://{host}:{partner.port}/in?{fields.pop('query', 'c={hash}&s={status}')}"
     answer = await client.post(f"{USERS}/affiliates/513/postbacks", json={"url": url, **fields})
     assert answer.status_code == 201, answer.text
@@ -92,7 +92,7 @@ async def becomes(database: Settings, conversion_id: int, name: ConversionStatus
 
 
 async def send(database: Settings, seconds: float = 5.0, **hosts: str) -> None:
-    """Whatever is due; hosts are all this machine, unless named."""
+    """Send all due postbacks. Hosts resolve to this machine, unless named."""
 
     async def look_up(host: str, _port: int) -> list[str]:
         return [hosts.get(host.partition(".")[0], "127.0.0.1")]
@@ -117,7 +117,7 @@ def targets(partner: FakeAffiliate) -> list[str]:
     return sorted(asked.target for asked in partner.asked)
 
 
-async def test_an_affiliate_is_told_of_each_status_that_it_asks_for(
+async def test_affiliate_gets_each_subscribed_status(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, statuses=["pending", "rejected"])
@@ -136,7 +136,7 @@ async def test_an_affiliate_is_told_of_each_status_that_it_asks_for(
     assert {(row["state"], row["attempts"], row["last_status"]) for row in rows} == {("sent", 1, 200)}
 
 
-async def test_only_who_asks_for_it_is_told(
+async def test_affiliate_postbacks_go_only_to_subscribed_affiliates(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     base = (await client.get(f"{USERS}/offers/3/goals")).json()["data"][0]["id"]
@@ -160,7 +160,7 @@ async def test_only_who_asks_for_it_is_told(
     assert targets(partner) == ["/in?goal", "/in?offer"]
 
 
-async def test_imported_conversions_are_not_told_of(
+async def test_imported_conversions_send_no_postbacks(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
@@ -170,7 +170,7 @@ async def test_imported_conversions_are_not_told_of(
     assert partner.asked == []
 
 
-async def test_it_is_tried_again_under_the_same_key_until_it_is_taken(
+async def test_postback_is_retried_under_the_same_key(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
@@ -204,10 +204,10 @@ async def test_it_is_tried_again_under_the_same_key_until_it_is_taken(
     assert len(set(targets(partner))) == 1
 
 
-async def test_a_dead_host_holds_up_no_other(
+async def test_dead_host_delays_no_other(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
-    """While one host is silent to all that it is sent, another is served."""
+    """A silent host does not delay another one."""
     async with FakeAffiliate().listening() as dead:
         dead.answers.extend([SILENCE] * 99)
         await run_sql(database, "UPDATE goal SET multiple = true")
@@ -224,7 +224,7 @@ async def test_a_dead_host_holds_up_no_other(
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def test_a_silent_host_gets_one_request_at_a_time(
+async def test_silent_host_gets_one_request_at_a_time(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
@@ -236,7 +236,7 @@ async def test_a_silent_host_gets_one_request_at_a_time(
     assert sorted(row["state"] for row in await log(client)) == ["sent"] + ["waiting"] * 9
 
 
-async def test_several_workers_send_each_postback_once(
+async def test_senders_send_each_postback_once(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await run_sql(database, "UPDATE goal SET multiple = true")
@@ -248,7 +248,7 @@ async def test_several_workers_send_each_postback_once(
     assert {row["attempts"] for row in await log(client)} == {1}
 
 
-async def test_what_leads_within_is_not_sent(
+async def test_request_to_an_internal_address_is_not_sent(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, host="inner.example")
@@ -261,7 +261,7 @@ async def test_what_leads_within_is_not_sent(
     assert [row["state"] for row in await log(client)] == ["failed"]
 
 
-async def test_what_cannot_be_filled_has_failed_before_it_was_sent(
+async def test_unfillable_postback_fails_before_it_is_sent(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
@@ -273,7 +273,7 @@ async def test_what_cannot_be_filled_has_failed_before_it_was_sent(
     assert (await client.post(f"{LOG}/{row['id']}/refire")).status_code == 409
 
 
-async def test_an_operator_reads_the_log_and_fires_again(
+async def test_operator_reads_the_log_and_fires_again(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     wants = await asks(client, partner)
@@ -305,7 +305,7 @@ async def test_an_operator_reads_the_log_and_fires_again(
         assert (await client.get(f"{LOG}?{query}")).status_code == 422
 
 
-async def test_a_clock_that_was_ahead_puts_off_nothing_for_long(
+async def test_clock_that_was_ahead_delays_only_briefly(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
@@ -319,7 +319,7 @@ async def test_a_clock_that_was_ahead_puts_off_nothing_for_long(
         assert [row["state"] for row in await log(client)] == ["sent" if is_due else "waiting"]
 
 
-async def test_the_log_forgets_what_is_old(
+async def test_log_forgets_old_postbacks(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
@@ -339,7 +339,7 @@ async def test_the_log_forgets_what_is_old(
     assert await log(client) == []
 
 
-async def test_what_waits_and_what_failed_is_counted(
+async def test_waiting_and_failed_postbacks_are_counted(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner)
@@ -363,7 +363,7 @@ async def test_what_waits_and_what_failed_is_counted(
 
 @contextmanager
 def worker(database: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `tracker worker` that may send to this machine; killed in the end."""
+    """A real `tracker worker` that may send to this machine, killed in the end."""
     assert database.postgres_dsn
     assert database.redis_url
     variables = {
@@ -386,7 +386,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_worker_killed_while_it_sends_leaves_it_to_the_next(
+async def test_worker_killed_while_it_sends_leaves_it_to_the_next(
     client: AsyncClient, database: Settings, partner: FakeAffiliate
 ) -> None:
     await asks(client, partner, host="localhost")
@@ -436,7 +436,7 @@ async def resume_sending(database: Settings, *options: str) -> list[str]:
 
 @pytest.fixture
 async def copy(client: AsyncClient, database: Settings, partner: FakeAffiliate) -> Settings:
-    """A copy in which a postback of before the backup waits, and one of a later change."""
+    """A copy with a waiting postback from before the backup, and one of a later change."""
     await asks(client, partner, statuses=["pending", "rejected"])
     await converts(database, status="pending")
     partner.answers.append(status(500))
@@ -448,7 +448,7 @@ async def copy(client: AsyncClient, database: Settings, partner: FakeAffiliate) 
     return database
 
 
-async def test_a_restored_copy_sends_nothing(
+async def test_restored_copy_sends_nothing(
     client: AsyncClient, copy: Settings, partner: FakeAffiliate, caplog: pytest.LogCaptureFixture
 ) -> None:
     await send(copy)
@@ -464,9 +464,7 @@ async def test_a_restored_copy_sends_nothing(
     ]
 
 
-async def test_a_worker_that_already_sends_takes_nothing_more_once_it_is_a_copy(
-    client: AsyncClient, copy: Settings
-) -> None:
+async def test_running_sender_stops_once_it_is_a_copy(client: AsyncClient, copy: Settings) -> None:
     assert copy.postgres_dsn
     pool = await open_pool(copy.postgres_dsn)
     try:

@@ -1,4 +1,4 @@
-"""When a part's end is the end of `tracker up`, and when it is started again."""
+"""Parts whose end stops `tracker up`, and parts that are restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
         ("kill -9 $$", "the part cannot start: was ended by SIGKILL 4 times, see above", 4),
     ],
 )
-async def test_a_part_that_cannot_start_is_given_up(
+async def test_part_that_cannot_start_is_abandoned(
     tmp_path: Path, script: str, line: str, starts: int
 ) -> None:
     claim = await Claim.take(tmp_path)
@@ -37,7 +37,7 @@ async def test_a_part_that_cannot_start_is_given_up(
     assert (tmp_path / "log").read_text() == "up\n" * starts
 
 
-async def test_a_part_that_was_up_is_never_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_part_that_was_up_is_always_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracker.processes.up._LONGEST_PAUSE", 0.01)
     claim = await Claim.take(tmp_path)
     part = Part("the part", _running("echo up; exit 3", claim))

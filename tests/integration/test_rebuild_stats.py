@@ -1,4 +1,4 @@
-"""`tracker rebuild-stats`: the counts out of the clicks alone are the counts that writers kept."""
+"""`tracker rebuild-stats`: counts rebuilt from clicks equal those of the writers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_rebuilt_counts_are_those_that_were_kept(
     await connection.close()
 
 
-async def test_a_check_names_what_differs_and_writes_nothing(database: Settings, tracker: Any) -> None:
+async def test_check_names_differences_and_writes_nothing(database: Settings, tracker: Any) -> None:
     connection = await filled(database)
     await connection.execute("UPDATE click_count SET clicks = 9 WHERE dimension = 'offer' AND slot = 0")
     await connection.execute("DELETE FROM click_minute WHERE minute = 0")
@@ -135,7 +135,7 @@ async def test_a_check_names_what_differs_and_writes_nothing(database: Settings,
         (["--to", "2027-01-14"], set()),
     ],
 )
-async def test_days_can_be_chosen(
+async def test_rebuild_may_choose_days(
     database: Settings, tracker: Any, words: list[str], mended: set[date]
 ) -> None:
     connection = await filled(database)
@@ -147,8 +147,8 @@ async def test_days_can_be_chosen(
     await connection.close()
 
 
-async def test_counts_are_mended_while_clicks_are_stored(database: Settings) -> None:
-    """What writers add meanwhile is neither lost nor doubled, and nobody deadlocks."""
+async def test_counts_are_repaired_while_clicks_are_stored(database: Settings) -> None:
+    """Clicks stored at the same time are neither lost nor doubled, without deadlocks."""
     mending = await filled(database)
     await mending.execute("UPDATE click_count SET clicks = clicks + 7; TRUNCATE click_minute")
     await recount.begin(mending)
@@ -190,7 +190,7 @@ async def test_rows_stay_where_they_are_while_they_are_counted(database: Setting
 
 
 @pytest.mark.parametrize("words", [["--from", "yesterday"], ["--to", "2027-13-01"]])
-def test_a_day_that_is_none_is_named(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+def test_invalid_day_is_named(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(["rebuild-stats", *words])
     assert "is no day such as 2026-12-24" in capsys.readouterr().err

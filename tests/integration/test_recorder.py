@@ -1,4 +1,4 @@
-"""The recorder's own promises, with a stream that comes and goes."""
+"""The promises of the recorder, with a stream that comes and goes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def record(recorders: PartitionedRecorder, *clicks: Click) -> asyncio.Future[lis
 
 
 def record_one(recorders: PartitionedRecorder, click: Click, outcomes: Outcomes) -> Awaitable[int]:
-    """Put a click on disk that came alone, and learn the place of its outcome."""
+    """Spool a single click. Returns the index of its outcome."""
     (batch,) = recorders.batches([pending(click, outcomes)])
     return only(batch.recorder.record(batch.entries))
 
@@ -114,7 +114,7 @@ async def drained(settings: Settings) -> None:
 
 
 async def ledger(stream: Stream, clicks: list[Click]) -> dict[str, int]:
-    """What the ledger has of the minutes of some clicks, by its kinds."""
+    """The ledger's counts of the minutes of some clicks, by kind."""
     counts: dict[str, int] = {}
     for minute in {click.millis // 60_000 for click in clicks}:
         for field, count in (await stream.ask("HGETALL", f"ledger:{{0}}:{minute // 60}")).items():
@@ -130,7 +130,7 @@ async def test_clicks_that_arrive_together_are_answered_each_with_its_own(databa
     await recorders.stop()
 
 
-async def test_a_flood_of_long_links_is_no_outage(
+async def test_flood_of_long_links_is_not_an_outage(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes, append = [], Appender.append
@@ -147,7 +147,7 @@ async def test_a_flood_of_long_links_is_no_outage(
     assert max(sizes) < 1.01 * MAX_BATCH_BYTES
 
 
-async def test_no_more_wait_than_may(database: Settings) -> None:
+async def test_waiting_hits_are_limited(database: Settings) -> None:
     recorders = await started(replace(database, max_waiting=3))
     waiting = record(recorders, *(a_visit() for _ in range(3)))
     with pytest.raises(NotRecorded, match="3 clicks are waiting"):
@@ -156,7 +156,7 @@ async def test_no_more_wait_than_may(database: Settings) -> None:
     await recorders.stop()
 
 
-async def test_what_waits_at_the_end_is_still_recorded(database: Settings) -> None:
+async def test_waiting_hits_are_recorded_at_the_end(database: Settings) -> None:
     recorders = await started(database)
     waiting = record(recorders, *(a_visit(n) for n in range(700)))
     await recorders.stop()
@@ -164,7 +164,7 @@ async def test_what_waits_at_the_end_is_still_recorded(database: Settings) -> No
     assert waiting.result() == [0] * 700
 
 
-async def test_while_the_stream_is_away_clicks_are_spooled_and_later_drained_in_order(stream: Stream) -> None:
+async def test_clicks_are_spooled_during_an_outage_and_drained_in_order(stream: Stream) -> None:
     recorders = await started(stream.settings)
     clicks = [a_visit(n // 2) for n in range(60)]
     for at in range(0, 60, 20):
@@ -196,7 +196,7 @@ async def test_clicks_that_waited_long_are_still_sent_to_a_stream_that_is_there(
     await recorders.stop()
 
 
-async def test_what_neither_stream_nor_spool_takes_is_refused(stream: Stream) -> None:
+async def test_hit_without_stream_and_spool_is_refused(stream: Stream) -> None:
     stream.settings.data_dir.joinpath("spool").write_text("a file in its place")
     recorders = await started(stream.settings)
     for _ in range(2):
@@ -222,7 +222,7 @@ async def test_what_neither_stream_nor_spool_takes_is_refused(stream: Stream) ->
     ],
     ids=["full", "read-only", "too few replicas"],
 )
-async def test_a_stream_that_refuses_is_away(stream: Stream, refuse: list[str], relent: list[str]) -> None:
+async def test_refusing_stream_counts_as_away(stream: Stream, refuse: list[str], relent: list[str]) -> None:
     await stream.start()
     recorders = await started(stream.settings)
     clicks = [a_visit(n) for n in range(3)]
@@ -240,7 +240,7 @@ async def test_a_stream_that_refuses_is_away(stream: Stream, refuse: list[str], 
 
 
 @pytest.mark.parametrize("mishap", [["SCRIPT", "FLUSH"], ["CLIENT", "KILL", "TYPE", "normal"]])
-async def test_a_mishap_is_not_an_outage(stream: Stream, mishap: list[str]) -> None:
+async def test_unexpected_error_is_not_an_outage(stream: Stream, mishap: list[str]) -> None:
     await stream.start()
     recorders = await started(stream.settings)
     assert await record(recorders, a_visit(1)) == [0]
@@ -251,9 +251,7 @@ async def test_a_mishap_is_not_an_outage(stream: Stream, mishap: list[str]) -> N
     assert len(await stored(stream.settings)) == 2
 
 
-async def test_an_outage_ends_whatever_happens_meanwhile(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_outage_ends_after_an_unexpected_error(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     recorders = await started(stream.settings)
     met = asyncio.Event()
 
@@ -274,10 +272,10 @@ async def test_an_outage_ends_whatever_happens_meanwhile(
     await recorders.stop()
 
 
-async def test_a_call_done_after_its_clicks_were_spooled_is_corrected(stream: Stream) -> None:
-    """The stream stalls with a call in its socket; when it goes on it does that call, or first the spool's.
+async def test_call_done_after_its_clicks_were_spooled_is_corrected(stream: Stream) -> None:
+    """The stream stalls with a call in its socket. Later it does that call first, or the spool's.
 
-    In both cases what visitors were answered is what stands there in the end.
+    In both cases the stored outcomes are those answered.
     """
     await stream.start()
     recorders = await started(stream.settings)
@@ -299,7 +297,7 @@ async def test_a_call_done_after_its_clicks_were_spooled_is_corrected(stream: St
     late = {row.hash: row for row in rows if row.verdict_late}
     live = {row.hash: row for row in rows if not row.verdict_late}
     done = {click.hash: live.get(click.hash) for click in clicks[1:]}
-    if any(done.values()):  # the stalled call was done: what it refused is put right
+    if any(done.values()):  # the stalled call was done: its refusals are corrected
         assert [row and row.status for row in done.values()] == ["accepted", "rejected", "rejected"]
     else:
         assert late.keys() == done.keys()
@@ -310,7 +308,7 @@ async def test_a_call_done_after_its_clicks_were_spooled_is_corrected(stream: St
     assert await stream.ask("GET", f"cap:{{0}}:{counter.name}") == "4"
 
 
-async def test_what_a_dead_edge_left_behind_is_adopted(stream: Stream, tmp_path: Path) -> None:
+async def test_segments_of_a_dead_edge_are_adopted(stream: Stream, tmp_path: Path) -> None:
     dead = await started(stream.settings)
     clicks = [a_visit(n) for n in range(5)]
     await record(dead, *clicks)
@@ -324,7 +322,7 @@ async def test_what_a_dead_edge_left_behind_is_adopted(stream: Stream, tmp_path:
     assert [row.hash for row in rows] == [click.hash for click in clicks]
 
 
-async def test_an_edge_says_how_far_it_has_come(stream: Stream) -> None:
+async def test_edge_sends_its_low_watermark(stream: Stream) -> None:
     await stream.start()
     recorders = await started(stream.settings)
 
@@ -347,7 +345,7 @@ async def test_an_edge_says_how_far_it_has_come(stream: Stream) -> None:
     assert await stream.ask("HGET", "edges:{0}", str(EdgeId(SLOT, RUN))) is None
 
 
-async def test_a_word_holds_back_what_is_spooled(stream: Stream) -> None:
+async def test_heartbeat_holds_back_spooled_clicks(stream: Stream) -> None:
     recorders = await started(stream.settings)
     clicks = [a_visit(n) for n in range(3)]
     await record(recorders, *clicks)

@@ -1,4 +1,4 @@
-"""What a writer's transaction does with clicks that are new, brought twice, or told otherwise by a spool."""
+"""The writer's transaction with new clicks, repeated ones, and corrections of a spool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def a_connection(settings: Settings) -> Connection:
 
 
 def arrival(entry: int, n: int | None = None, **changes: Any) -> Arrival:
-    """Of click `n`, or of a click that no other entry brings."""
+    """An entry of click `n`, or of a click of its own."""
     hash_ = hash_at(NOON + (entry if n is None else n))
     return Arrival(entry, a_row(hash=hash_, group_hash=hash_, **changes))
 
@@ -103,7 +103,7 @@ BATCHES = [
 
 
 @pytest.mark.parametrize(("batches", "stored"), [case[1:] for case in BATCHES], ids=[c[0] for c in BATCHES])
-async def test_each_click_once_and_each_entry_as_what_it_was(
+async def test_clicks_are_stored_once_and_entries_counted_by_kind(
     connection: Connection, batches: list[tuple[Writer, list[Arrival], set[int]]], stored: int
 ) -> None:
     for writer, arrivals, duplicates in batches:
@@ -113,7 +113,7 @@ async def test_each_click_once_and_each_entry_as_what_it_was(
     await check_counts(connection)
 
 
-async def test_each_row_keeps_what_it_has_beside_rows_that_have_less(connection: Connection) -> None:
+async def test_rows_keep_fields_that_other_rows_lack(connection: Connection) -> None:
     texts = {
         "aff_sub": "a",
         "aff_sub20": "t",
@@ -146,7 +146,7 @@ CORRECTIONS = [
 @pytest.mark.parametrize(
     ("batches", "status", "is_new"), [case[1:] for case in CORRECTIONS], ids=[c[0] for c in CORRECTIONS]
 )
-async def test_what_the_visitor_got_wins(
+async def test_outcome_of_the_visitor_wins(
     connection: Connection, batches: list[list[Arrival]], status: str, is_new: bool
 ) -> None:
     entries, duplicates = {a.entry for batch in batches for a in batch}, set()
@@ -165,7 +165,7 @@ async def test_what_the_visitor_got_wins(
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_writers_with_overlapping_batches_agree_on_every_entry(database: Settings, seed: int) -> None:
-    """Entries delivered to several, clicks brought by several entries, some late; in any order."""
+    """Entries in any order, some delivered twice or late, and clicks of several entries."""
     lot = random.Random(seed)
     entries = [an_entry(lot, number) for number in range(1, 1500)]
     waiting, seen = {a.entry for a in entries}, {"x": 0, "u": 0}
@@ -198,7 +198,7 @@ def an_entry(lot: random.Random, number: int) -> Arrival:
     return arrival(number, click, **changes, **lot.choice([{}, {}, CAPPED, ELSEWHERE]))
 
 
-async def test_a_backup_waits_for_the_acknowledgement(database: Settings, connection: Connection) -> None:
+async def test_backup_waits_for_the_acknowledgement(database: Settings, connection: Connection) -> None:
     backup = await a_connection(database)
     gate = ("SELECT pg_try_advisory_lock($1)", Lock.BACKUP_GATE)
     await clicks.store(connection, ONE, [arrival(1)])
@@ -214,7 +214,7 @@ async def test_a_backup_waits_for_the_acknowledgement(database: Settings, connec
     assert await waiting == set()
 
 
-async def test_lax_defaults_of_a_server_are_not_ours(database: Settings) -> None:
+async def test_lax_defaults_of_a_server_are_overridden(database: Settings) -> None:
     connection = await a_connection(database)
     name = await connection.fetchval("SELECT current_database()")
     for setting in ("synchronous_commit = off", "default_transaction_isolation = serializable"):

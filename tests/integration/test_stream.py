@@ -19,7 +19,7 @@ from tracker.stream.server_info import ask
 pytestmark = pytest.mark.anyio
 
 
-async def test_tests_bots_and_refused_clicks_take_nothing_and_see_the_first(database: Settings) -> None:
+async def test_bots_test_and_refused_clicks_are_not_unique_but_see_the_first(database: Settings) -> None:
     human = click_at(NOON, 9)
     test = click_at(NOON, 1, is_test=True)
     bot = click_at(NOON, 2, bot_reason="list")
@@ -39,7 +39,7 @@ async def test_tests_bots_and_refused_clicks_take_nothing_and_see_the_first(data
     assert [row.group_hash for row in rows] == [None, None, None, human.hash, human.hash]
 
 
-async def test_a_repeated_call_changes_nothing(database: Settings) -> None:
+async def test_repeated_call_changes_nothing(database: Settings) -> None:
     lane = Lane()
     clicks = [click_at(NOON, 1), click_at(NOON, 2)]
     first = await append(database, *clicks, lane=lane)
@@ -54,7 +54,7 @@ async def test_a_repeated_call_changes_nothing(database: Settings) -> None:
 
 
 LIMIT = Counter("3:all:clicks:total:0", False, 1, 0)
-# Of one visitor but for the last: unique; refused as duplicates are; capped; a bot; a duplicate that counts.
+# Of one visitor except the last: unique, refused duplicate, capped, bot, counted duplicate.
 VISITS = [
     (click_at(NOON, 1, counters=(LIMIT,)), "accepted"),
     (click_at(NOON, 2, counters=(LIMIT,)), "rejected"),
@@ -64,7 +64,7 @@ VISITS = [
 
 
 def visits() -> list[Entry]:
-    """Of a duplicate the outcome is as given, a capped click is refused."""
+    """An entry with this outcome for duplicates. A capped click is refused."""
     sent = outcomes_of(VISITS[0][0]).unique
     refused = sent._replace(status=Status.REJECTED, reason=Reason.CAPPED, location="")
     duplicates = [sent if status == "accepted" else refused for _, status in VISITS]
@@ -72,7 +72,7 @@ def visits() -> list[Entry]:
     return [encode(click, outcomes) for (click, _), outcomes in zip(VISITS, prepared, strict=True)]
 
 
-async def test_what_was_answered_out_of_a_spool_is_late_and_refused_nothing(database: Settings) -> None:
+async def test_spooled_click_is_marked_late_and_keeps_its_answer(database: Settings) -> None:
     assert database.redis_url
     appender = Appender(database.redis_url)
     for _ in range(2):
@@ -90,7 +90,7 @@ async def test_what_was_answered_out_of_a_spool_is_late_and_refused_nothing(data
 
 
 @pytest.mark.parametrize("was_done", [True, False])
-async def test_a_call_of_unknown_fate_is_put_right_once(database: Settings, was_done: bool) -> None:
+async def test_uncertain_call_is_corrected_once(database: Settings, was_done: bool) -> None:
     assert database.redis_url
     appender, lane = Appender(database.redis_url), Lane()
     if was_done:
@@ -111,7 +111,7 @@ async def test_a_call_of_unknown_fate_is_put_right_once(database: Settings, was_
     assert (capped.status, capped.is_unique) == ("accepted", True)
 
 
-async def test_a_spool_read_again_from_its_beginning_changes_nothing(database: Settings) -> None:
+async def test_spool_read_again_from_its_beginning_changes_nothing(database: Settings) -> None:
     assert database.redis_url
     appender = Appender(database.redis_url)
     entries = visits()
@@ -123,7 +123,7 @@ async def test_a_spool_read_again_from_its_beginning_changes_nothing(database: S
     assert len(await stored(database)) == 4
 
 
-async def test_the_outcome_stored_is_the_one_answered(database: Settings) -> None:
+async def test_stored_outcome_is_the_one_answered(database: Settings) -> None:
     clicks = [click_at(NOON, 1), click_at(NOON, 2)]
     unique = outcomes_of(clicks[0], "https://x.test/unique").unique
     duplicate = unique._replace(status=Status.REJECTED, location="")
@@ -138,7 +138,7 @@ async def test_the_outcome_stored_is_the_one_answered(database: Settings) -> Non
     ]
 
 
-async def test_a_record_survives_the_way_unchanged(database: Settings) -> None:
+async def test_record_is_read_back_unchanged(database: Settings) -> None:
     click = click_at(
         NOON,
         aff_subs=("ä", "", "😀"),
@@ -168,20 +168,20 @@ async def test_a_record_survives_the_way_unchanged(database: Settings) -> None:
         (lambda fields: fields | {b"a": b"6" + fields[b"a"][1:]}, "outcome"),
     ],
 )
-async def test_a_damaged_entry_says_what_is_wrong(database: Settings, change: Any, why: str) -> None:
+async def test_damaged_entry_names_its_damage(database: Settings, change: Any, why: str) -> None:
     await append(database, click_at(NOON))
     (delivery,) = await stored(database)
     with pytest.raises(Undecodable, match=why):
         decode(change(delivery.fields))
 
 
-async def test_an_absent_server_is_an_append_error() -> None:
+async def test_absent_server_is_an_append_error() -> None:
     appender = Appender("unix:///nonexistent/valkey.sock")
     with pytest.raises(AppendError):
         await appender.append(Lane(), [encode(click_at(NOON), outcomes_of(click_at(NOON)))], SECOND)
 
 
-async def test_a_slot_has_one_holder(database: Settings) -> None:
+async def test_slot_has_one_holder(database: Settings) -> None:
     assert database.redis_url
     async with Reader(database.redis_url, 3) as one, Reader(database.redis_url, 3) as other:
         assert await one.hold_slot(60)
@@ -207,7 +207,7 @@ async def test_abandoned_entries_are_taken_over(database: Settings) -> None:
         assert await dead.backlog(10) == []
 
 
-async def test_what_is_more_than_a_call_may_hold_is_read_and_taken_off_all_the_same(
+async def test_batch_beyond_one_call_is_read_and_acknowledged(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_reader, "_PAGE", 3)

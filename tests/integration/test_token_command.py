@@ -1,4 +1,4 @@
-"""`tracker token`, and what the doctor says of tokens."""
+"""`tracker token`, and the doctor's findings on tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Shell:
-    """Runs the command on a test's database, and gives what it prints."""
+    """Runs the command on a test's database and returns its output."""
 
     def __init__(
         self, settings: Settings, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]
@@ -51,7 +51,7 @@ async def status_of(client: AsyncClient, secret: str, path: str = CLICKS) -> int
     return (await client.get(path, headers={"Authorization": f"Bearer {secret}"})).status_code
 
 
-async def test_a_token_is_made_listed_shown_rotated_and_revoked(database: Settings, shell: Shell) -> None:
+async def test_token_is_made_listed_shown_rotated_and_revoked(database: Settings, shell: Shell) -> None:
     create = ("create", "--scope", "clicks:read", "--scope", "offers:read", "--name", "bi")
     secret = await shell(*create, "--expires-in", "7", "--rate", "9/second")
     (row,) = await shell.json("list")
@@ -82,7 +82,7 @@ async def test_a_token_is_made_listed_shown_rotated_and_revoked(database: Settin
     ]
 
 
-async def test_a_token_is_bound(database: Settings, shell: Shell) -> None:
+async def test_token_is_bound(database: Settings, shell: Shell) -> None:
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'Jane')")
     secret = await shell("create", "--scope", "clicks:read", "--affiliate", "513")
     async with api_of(database, scopes=()) as client:
@@ -101,13 +101,13 @@ REFUSED = [
 ]
 
 
-async def test_what_is_wrong_makes_no_token(shell: Shell) -> None:
+async def test_wrong_arguments_make_no_token(shell: Shell) -> None:
     for words, code, complaint in REFUSED:
         assert complaint in await shell("create", *words, code=code), words
     assert await shell.json("list") == []
 
 
-async def test_the_doctor_names_tokens_that_end(database: Settings, shell: Shell) -> None:
+async def test_doctor_names_tokens_that_end(database: Settings, shell: Shell) -> None:
     (finding,) = await doctor.examine(database, "tokens")
     assert (finding.level, finding.text) == ("ok", "none has expired, or does within 14 days")
     for name, days in (("soon", "13"), ("later", "15"), ("never", ""), ("gone", "1"), ("revoked", "1")):

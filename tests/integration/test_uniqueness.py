@@ -1,4 +1,4 @@
-"""Who is unique, and whose click was first: the append script on a real Valkey."""
+"""Uniqueness and first clicks: the append script on a real Valkey."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ STARTS = [
 
 
 @pytest.mark.parametrize("start", [start for _, start in STARTS], ids=[name for name, _ in STARTS])
-async def test_the_window_is_fixed_from_the_first_click(database: Settings, start: int) -> None:
+async def test_window_is_fixed_from_the_first_click(database: Settings, start: int) -> None:
     for visitor_key, (case, later, is_unique) in enumerate(LATER):
         clicks = [click_at(start, 1), click_at(start + later, 2)]
         answers = await append(database, *(click._replace(visitor_key=visitor_key) for click in clicks))
@@ -60,7 +60,7 @@ async def test_the_window_is_fixed_from_the_first_click(database: Settings, star
 
 
 @pytest.mark.parametrize("start", [start for _, start in STARTS], ids=[name for name, _ in STARTS])
-async def test_a_late_click_belongs_to_the_window_of_its_own_time(database: Settings, start: int) -> None:
+async def test_late_click_belongs_to_the_window_of_its_own_time(database: Settings, start: int) -> None:
     first, second = click_at(start, 1), click_at(start + DAY, 2)
     late = [
         (DAY - 1, first),
@@ -85,7 +85,7 @@ def expected_firsts(moments: list[int], window: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seconds", [60, 3600, 86_400, 1_000_003])
-async def test_a_long_row_of_clicks_is_judged_as_a_window_says(database: Settings, seconds: int) -> None:
+async def test_sequence_of_clicks_is_unique_by_its_window(database: Settings, seconds: int) -> None:
     window, chance = seconds * 1000, random.Random(seconds)
     gaps = [0, 1, window // 3, window // 2, window - 1, window, window + 1, 3 * window]
     moments = [NOON + chance.randrange(window)]
@@ -97,7 +97,7 @@ async def test_a_long_row_of_clicks_is_judged_as_a_window_says(database: Setting
     assert firsts == expected_firsts(moments, window)
 
 
-async def test_unique_per_offer_visitor_and_where_asked_affiliate(database: Settings) -> None:
+async def test_uniqueness_is_per_offer_visitor_and_optionally_affiliate(database: Settings) -> None:
     other_offer, per_affiliate = an_offer(id=4), an_offer(id=5, unique_per_affiliate=True)
     clicks = [
         click_at(NOON, 1),
@@ -113,13 +113,13 @@ async def test_unique_per_offer_visitor_and_where_asked_affiliate(database: Sett
     assert answers[6].first_hash == hash_at(NOON, 5)
 
 
-async def test_every_bit_of_the_visitor_key_tells_visitors_apart(database: Settings) -> None:
+async def test_visitor_keys_differ_in_every_bit(database: Settings) -> None:
     keys = [0, *(1 << bit for bit in range(64))]
     answers = await append(database, *(click_at(NOON, n, visitor_key=key) for n, key in enumerate(keys)))
     assert [answer.outcome for answer in answers] == [0] * len(keys)
 
 
-async def test_hundreds_of_first_clicks_at_once_give_one_unique(database: Settings) -> None:
+async def test_simultaneous_first_clicks_are_one_unique(database: Settings) -> None:
     batches = [[click_at(NOON + n % 3, n * 20 + m) for m in range(20)] for n in range(20)]
     answered = await asyncio.gather(*(append(database, *batch) for batch in batches))
     (first,) = {answer.first_hash for answers in answered for answer in answers}
@@ -145,7 +145,7 @@ async def test_clicks_that_waited_for_days_are_judged_too(database: Settings, wi
 
 
 @pytest.mark.parametrize("start", [start for _, start in STARTS], ids=[name for name, _ in STARTS])
-async def test_a_visitor_is_remembered_for_its_window_and_an_hour(database: Settings, start: int) -> None:
+async def test_visitor_is_remembered_for_its_window_and_an_hour(database: Settings, start: int) -> None:
     await append(database, click_at(start))
     assert database.redis_url
     async with redis.asyncio.Redis.from_url(database.redis_url) as client:
@@ -168,7 +168,7 @@ async def test_refused_duplicates_are_duplicates_like_others(database: Settings)
     assert [(row.is_unique, row.reason) for row in rows] == [(True, 0), (False, Reason.DUPLICATE), (True, 0)]
 
 
-async def test_a_killed_server_remembers_visitors_and_answers(tmp_path: Path) -> None:
+async def test_killed_server_remembers_visitors_and_answers(tmp_path: Path) -> None:
     settings = resolve(Settings(data_dir=tmp_path))
     lane, clicks = Lane(), [click_at(NOON, 1), click_at(NOON, 2, visitor_key=9)]
     claim = await Claim.take(tmp_path)

@@ -1,4 +1,4 @@
-"""Tokens of which nothing is known are looked up together."""
+"""Unknown tokens are looked up together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def opened(database: Settings) -> AsyncIterator[db.Pool]:
         yield connections
 
 
-async def test_thousands_of_wrong_tokens_take_one_connection_and_hide_no_right_one(
+async def test_wrong_tokens_by_the_thousand_take_one_connection(
     database: Settings,
 ) -> None:
     right = await create_token(database.postgres_dsn or "", ["clicks:read"], "right")
@@ -37,7 +37,7 @@ async def test_thousands_of_wrong_tokens_take_one_connection_and_hide_no_right_o
         assert connections.get_size() <= 2, "the other one notes that the right one is used"
 
 
-async def test_each_secret_of_a_token_is_found_and_no_ended_one(database: Settings) -> None:
+async def test_secrets_of_a_token_are_found_until_they_end(database: Settings) -> None:
     names = ("fresh", "rotated", "overlapped", "revoked", "expired")
     secrets = {name: await create_token(database.postgres_dsn or "", ["clicks:read"], name) for name in names}
     async with opened(database) as connections:
@@ -63,7 +63,7 @@ async def test_each_secret_of_a_token_is_found_and_no_ended_one(database: Settin
         assert [row["name"] for row in unused] == ["expired", "revoked"]
 
 
-async def test_what_postgres_refuses_is_told_to_all_and_does_not_last(database: Settings) -> None:
+async def test_refusal_of_postgres_reaches_all_waiting_reads_and_does_not_last(database: Settings) -> None:
     right = await create_token(database.postgres_dsn or "", ["clicks:read"])
     async with opened(database) as connections:
         unknown = UnknownTokens(connections)
@@ -74,7 +74,7 @@ async def test_what_postgres_refuses_is_told_to_all_and_does_not_last(database: 
         assert await unknown.find(right)
 
 
-async def test_a_request_that_is_given_up_takes_no_other_with_it(database: Settings) -> None:
+async def test_abandoned_request_affects_no_other(database: Settings) -> None:
     right = await create_token(database.postgres_dsn or "", ["clicks:read"])
     async with opened(database) as connections, opened(database) as others:
         unknown = UnknownTokens(connections)

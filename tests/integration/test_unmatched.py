@@ -1,4 +1,4 @@
-"""Hits that name nothing known: logged, bounded, and never in anybody's way."""
+"""Unmatched hits: logged within a limit, without delaying other hits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def logged(settings: Settings, count: int = 100) -> list[Orphan]:
         (LINK._replace(offer_id=0), False, "unknown link"),
     ],
 )
-async def test_an_orphan_says_why_it_is_one(
+async def test_orphan_names_its_reason(
     database: Settings, link: Link, is_offer_known: bool, why: str
 ) -> None:
     log = OrphanLog(database)
@@ -66,7 +66,7 @@ async def test_an_orphan_says_why_it_is_one(
     assert (orphan.ip, orphan.user_agent, orphan.referrer) == (VISITOR.ip, VISITOR.user_agent, "")
 
 
-async def test_the_newest_are_read_first(database: Settings) -> None:
+async def test_newest_are_read_first(database: Settings) -> None:
     log = OrphanLog(database)
     async with running(log):
         for n in range(250):
@@ -81,7 +81,7 @@ async def test_the_newest_are_read_first(database: Settings) -> None:
 
 
 @pytest.mark.parametrize("text", ["ä😀", "\ud800 half a pair", "\x00\r\n*3", "x" * 9000])
-async def test_no_text_stops_the_log(database: Settings, text: str) -> None:
+async def test_log_takes_any_text(database: Settings, text: str) -> None:
     hostile = Visitor(*[text] * len(Visitor._fields))
     log = OrphanLog(database)
     async with running(log):
@@ -90,7 +90,7 @@ async def test_no_text_stops_the_log(database: Settings, text: str) -> None:
     assert orphan.user_agent == text[:MAX_TEXT].replace("\ud800", "?")
 
 
-async def test_a_flood_waits_bounded_and_the_rest_is_counted(database: Settings) -> None:
+async def test_flood_waits_bounded_and_the_rest_is_counted(database: Settings) -> None:
     log = OrphanLog(database)
     for _ in range(MAX_WAITING + 7):
         log.note(LINK, VISITOR, is_offer_known=False)
@@ -100,7 +100,7 @@ async def test_a_flood_waits_bounded_and_the_rest_is_counted(database: Settings)
     assert len(await logged(database, 2 * MAX_WAITING)) == MAX_WAITING
 
 
-async def test_the_log_on_the_stream_is_bounded(database: Settings) -> None:
+async def test_log_on_the_stream_is_bounded(database: Settings) -> None:
     assert database.redis_url
     stream = OrphanStream(database.redis_url)
     for _ in range(KEPT // 1000 + 2):
@@ -109,7 +109,7 @@ async def test_the_log_on_the_stream_is_bounded(database: Settings) -> None:
     assert KEPT <= len(await logged(database, 2 * KEPT)) < KEPT + 1000
 
 
-async def test_while_the_stream_is_away_orphans_go_with_one_line(
+async def test_orphans_during_an_outage_are_dropped_with_one_line(
     database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = OrphanLog(replace(database, redis_url=AWAY))
@@ -122,7 +122,7 @@ async def test_while_the_stream_is_away_orphans_go_with_one_line(
     assert [record.name for record in caplog.records] == ["tracker.edge.record.later_log"]
 
 
-async def test_the_log_goes_on_after_a_refusal(database: Settings) -> None:
+async def test_log_goes_on_after_a_refusal(database: Settings) -> None:
     assert database.redis_url
     log = OrphanLog(database)
     async with redis.asyncio.Redis.from_url(database.redis_url) as client, running(log):

@@ -1,4 +1,4 @@
-"""The bound on the memory that says who is unique: what is beyond it, and how it falls again."""
+"""The limit of the visitor memory: visitors beyond it, and how memory becomes free."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.integration.test_uniqueness import with_refused_duplicates
 from tracker.domain.click_id import Mint
 from tracker.domain.click_id import hash_at as some_hash_at
 from tracker.domain.model import Click, ClickRow, Counter, Reason, Status
-from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.spool import segments
 from tracker.ops import doctor
 from tracker.ops.explain import Question, explain
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.processes.children import Claim
 from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.valkey import start_valkey
@@ -49,7 +49,7 @@ chance = Random(1)
 
 
 def visitors(number: int, networks: Sequence[str] = (), millis: int | None = None) -> Iterator[Click]:
-    """Clicks of so many, each a visitor's first; from these networks (IPv4, /24), else from any."""
+    """First clicks of `number` visitors, from these /24 networks or from any."""
     mint = Mint()
     for _ in range(number):
         network = (
@@ -61,7 +61,7 @@ def visitors(number: int, networks: Sequence[str] = (), millis: int | None = Non
 
 
 class Stream:
-    """One partition, whose visitors may take so much, and a connection to look at it."""
+    """One partition with this visitor memory, and a connection to inspect it."""
 
     def __init__(self, settings: Settings, client: Any, memory: VisitorMemory) -> None:
         assert settings.redis_url
@@ -91,7 +91,7 @@ class Stream:
         return [decode(delivery.fields) for delivery in await stored(self.settings)]
 
     async def used(self) -> int:
-        """Bytes that the server holds, once it has freed what it was told to."""
+        """Bytes held by the server after its lazy frees."""
         await self.client.delete("clicks:{0}")
         while (info := await self.client.info("memory"))["lazyfree_pending_objects"]:
             await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ class Stream:
         return await visitor_memory.in_use(self.url, self.memory)
 
     async def pass_hours(self) -> None:
-        """As if all was free again: what the server has forgotten, and the hours of the count."""
+        """Empty the visitor memory and its hourly counts."""
         buckets = [key async for key in self.client.scan_iter("unique:*", count=10_000)]
         await self.client.delete(*buckets)
         this_hour = (await self.client.time())[0] // 3600
@@ -175,7 +175,7 @@ async def record(recorders: PartitionedRecorder, clicks: list[Click]) -> list[in
 
 
 @pytest.mark.parametrize("room", [2 * MIB, 4 * MIB])
-async def test_visitors_take_what_they_may_and_hardly_more(database: Settings, room: int) -> None:
+async def test_visitor_memory_hardly_exceeds_its_limit(database: Settings, room: int) -> None:
     async with stream_of(database, VisitorMemory(room)) as stream:
         before = await stream.used()
         answers = await stream.append(list(visitors(room // 80)))
@@ -188,7 +188,7 @@ async def test_visitors_take_what_they_may_and_hardly_more(database: Settings, r
         assert room <= in_use.bytes < room + 64 * 156
 
 
-async def test_many_visitors_of_one_bucket_count_for_what_they_take(database: Settings) -> None:
+async def test_visitors_of_one_bucket_count_their_memory(database: Settings) -> None:
     """Buckets of more than 512 are hash tables."""
     async with stream_of(database, VisitorMemory(64 * MIB)) as stream:
         before = await stream.used()
@@ -201,7 +201,7 @@ async def test_many_visitors_of_one_bucket_count_for_what_they_take(database: Se
         assert 0.7 * taken < (await stream.in_use()).bytes < 1.4 * taken
 
 
-async def test_what_visitors_take_is_counted_until_it_is_free(database: Settings) -> None:
+async def test_visitor_memory_is_counted_until_it_is_free(database: Settings) -> None:
     async with stream_of(database, VisitorMemory(64 * MIB)) as stream:
         now = int(time() * 1000)
         for window in (60, 3600, 86_400, 31_622_400):
@@ -219,7 +219,7 @@ async def test_what_visitors_take_is_counted_until_it_is_free(database: Settings
         assert max(free) == max(counted_until)
 
 
-async def test_one_network_takes_no_more_than_an_eighth(database: Settings) -> None:
+async def test_network_takes_at_most_an_eighth_of_the_memory(database: Settings) -> None:
     room = 4 * MIB
     async with stream_of(database, VisitorMemory(room)) as stream:
         answers = await stream.append(list(visitors(20_000, ["203.0.113"])))
@@ -239,7 +239,7 @@ async def test_one_network_takes_no_more_than_an_eighth(database: Settings) -> N
         assert (await stream.in_use()).closed == 0
 
 
-async def test_clicks_without_an_address_are_of_no_network(database: Settings) -> None:
+async def test_clicks_without_an_address_belong_to_no_network(database: Settings) -> None:
     async with stream_of(database, VisitorMemory(4 * MIB)) as stream:
         nowhere = [click._replace(visitor=click.visitor._replace(ip="")) for click in visitors(10_000)]
         assert unknown(await stream.append(nowhere)) == 0
@@ -255,7 +255,7 @@ async def test_partitions_share_what_is_allowed(database: Settings, partitions: 
         assert (in_use.is_full, in_use.allowed) == (True, MIB)
 
 
-async def test_a_visitor_without_room_is_sent_on_as_new_and_counts_as_not(database: Settings) -> None:
+async def test_visitor_without_room_is_redirected_as_new_but_not_counted_unique(database: Settings) -> None:
     async with stream_of(database, NOBODYS) as stream:
         click = a_click(hash=hash_at(NOON))
         assert (
@@ -274,7 +274,7 @@ async def test_a_visitor_without_room_is_sent_on_as_new_and_counts_as_not(databa
         assert await stream.client.keys("unique:*") == []
 
 
-async def test_a_visitor_without_room_counts_for_clicks_and_not_for_uniques(database: Settings) -> None:
+async def test_visitor_without_room_counts_for_caps_of_clicks_only(database: Settings) -> None:
     clicks, uniques = Counter("clicks", False, 2, 0), Counter("uniques", True, 1, 0)
     async with stream_of(database, NOBODYS) as stream:
         counted = [
@@ -292,7 +292,7 @@ async def test_a_visitor_without_room_counts_for_clicks_and_not_for_uniques(data
         assert full == Decision(2, None), "a full cap takes no visitor who may be new"
 
 
-async def test_a_call_of_unknown_fate_that_had_no_room_is_not_done_again(database: Settings) -> None:
+async def test_uncertain_call_without_room_is_not_done_again(database: Settings) -> None:
     async with stream_of(database, NOBODYS) as stream:
         clicks = [a_click(hash=hash_at(NOON, n), visitor_key=n) for n in range(3)]
         entries = [encode(click, outcomes_of(click)) for click in clicks]
@@ -305,14 +305,14 @@ async def test_a_call_of_unknown_fate_that_had_no_room_is_not_done_again(databas
         await appender.close()
 
 
-async def test_a_look_at_full_memory_writes_nothing(database: Settings) -> None:
+async def test_look_at_full_memory_writes_nothing(database: Settings) -> None:
     async with stream_of(database, NOBODYS) as stream:
         assert await stream.look(a_click()) == Decision(0, None, is_unknown=True)
         assert await stream.client.keys("*") == []
 
 
 async def test_entries_of_spools_before_the_bound_are_read(database: Settings) -> None:
-    """Their controls have nothing above the window, and so no network."""
+    """Their controls end with the window and have no network."""
     async with stream_of(database, VisitorMemory(MIB)) as stream:
         click = a_click(hash=hash_at(NOON))
         control, record = encode(click, outcomes_of(click))
@@ -322,7 +322,7 @@ async def test_entries_of_spools_before_the_bound_are_read(database: Settings) -
         assert await stream.append([click._replace(hash=hash_at(NOON + 1))]) == [Decision(1, click.hash)]
 
 
-async def test_a_server_that_keeps_its_memory_to_itself_is_given_the_usual_bound(database: Settings) -> None:
+async def test_server_that_hides_its_memory_gets_the_usual_limit(database: Settings) -> None:
     async with redis.asyncio.Redis.from_url(database.redis_url or "") as client:
         await client.acl_setuser("hosted", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"])
     parted = (database.redis_url or "").removeprefix("unix://")
@@ -336,7 +336,7 @@ async def test_a_server_that_keeps_its_memory_to_itself_is_given_the_usual_bound
             await client.acl_deluser("hosted")
 
 
-async def test_an_edge_says_how_many_visitors_it_did_not_know(database: Settings) -> None:
+async def test_edge_counts_unknown_visitors(database: Settings) -> None:
     async with edge_of(replace(database, unique_bytes=0)) as client:
         for agent in ("a", "b", "b"):
             answer = await client.get(
@@ -349,16 +349,16 @@ async def test_an_edge_says_how_many_visitors_it_did_not_know(database: Settings
     assert 'tracker_visitors_unknown_total{edge="0"} 3' in metrics
 
 
-async def test_explain_says_that_there_is_no_room(database: Settings) -> None:
+async def test_explain_shows_full_visitor_memory(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
     question = Question("http://t.test/offer/3?affiliate_id=513", "192.0.2.1", "Mozilla/5.0", "", "", NOON)
-    told = await explain(replace(database, unique_bytes=0), GeoReader(()), question)
+    told = await explain(replace(database, unique_bytes=0), GeoLookup(()), question)
     assert (told["is_unique"], told["first_click"]) == (False, None)
     assert (told["answer"]["status"], told["answer"]["reason_name"]) == ("accepted", "visitor_unknown")
 
 
-async def test_doctor_and_metrics_say_how_full_the_memory_is(database: Settings) -> None:
+async def test_doctor_and_metrics_show_the_visitor_memory(database: Settings) -> None:
     small = replace(database, unique_bytes=MIB)
     assert [finding.level for finding in await findings(small)] == ["ok"]
     async with stream_of(small, VisitorMemory.of(small)) as stream:

@@ -1,4 +1,4 @@
-"""Real workers that are killed at the worst of moments, and what the next of them makes of it."""
+"""Real workers killed at critical moments, and their successors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_killed_in_its_transaction(house: House) -> None:
 
 @pytest.mark.parametrize("heir", [1, 2])
 async def test_killed_between_commit_and_acknowledgement(house: House, heir: int) -> None:
-    """Its own next life and another writer both see that the entries were stored by it, and by no other."""
+    """Its restart and another writer both see that the entries are stored."""
     with house.worker(1) as process:
         async with house.writer_blocked():
             house.valkey.process.send_signal(signal.SIGSTOP)
@@ -50,7 +50,7 @@ async def test_killed_between_commit_and_acknowledgement(house: House, heir: int
         await house.settled()
 
 
-async def test_several_share_the_work_while_some_are_killed(house: House) -> None:
+async def test_writers_share_the_work_while_some_are_killed(house: House) -> None:
     with house.worker(3), house.worker(4) as one, house.worker(5) as other:
         for slot in (3, 4, 5):
             await until(lambda slot=slot: house.is_held(slot))
@@ -63,7 +63,7 @@ async def test_several_share_the_work_while_some_are_killed(house: House) -> Non
     assert "deadlock" not in house.log.read_text()
 
 
-async def test_a_postgres_that_hangs_is_given_up(
+async def test_hanging_postgres_is_abandoned(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(click_writer, "STORE_SECONDS", 0.3)

@@ -1,4 +1,4 @@
-"""A real worker whose engines fail in every way that can be brought about: it waits, and then goes on."""
+"""A real worker whose engines fail in many ways. It waits and then goes on."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ OUTAGES = [
 
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
-async def test_the_writer_goes_on_after(working: House, outage: Callable[[House], Awaitable[None]]) -> None:
+async def test_writer_goes_on_after_an_outage(
+    working: House, outage: Callable[[House], Awaitable[None]]
+) -> None:
     await working.append()
     await outage(working)
     await working.append()
@@ -151,7 +153,7 @@ STATES = {
 
 
 @pytest.mark.parametrize(("state", "name"), STATES.items(), ids=STATES.values())
-async def test_what_postgres_says_of_itself_is_waited_out(working: House, state: str, name: str) -> None:
+async def test_starting_postgres_is_waited_for(working: House, state: str, name: str) -> None:
     await working.settled()
     await working.execute(_TRIGGER.format(state=state))
     await working.append()

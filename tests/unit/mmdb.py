@@ -15,7 +15,7 @@ class _Uint(NamedTuple):
 
 
 def write_mmdb(path: Path, kind: str, networks: Mapping[str, object], ip_version: int = 6) -> Path:
-    """A database of the given type with one record a network; an IPv4 network lies at ::/96 of the tree."""
+    """A database of this type with one record a network. IPv4 networks lie at ::/96 of the tree."""
     nodes: list[list[int | bytes | None]] = [[None, None]]
     for text, record in networks.items():
         _insert(nodes, _bits(text, ip_version), _encode(record))

@@ -1,4 +1,4 @@
-"""Whose secret it is, however the rows come and go."""
+"""The owner of a secret, for any order of rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def row(secret: str, advertiser_id: int, expires: int | None = None) -> dict[str
     return {"advertiser_id": advertiser_id, "digest": digest, "expires": expires}
 
 
-def test_a_secret_is_its_advertisers_until_it_expires() -> None:
+def test_secret_is_its_advertisers_until_it_expires() -> None:
     secrets = AdvertiserSecrets()
     secrets.put(1, row("one", 7))
     secrets.put(2, row("two", 8, expires=1000))
@@ -21,12 +21,12 @@ def test_a_secret_is_its_advertisers_until_it_expires() -> None:
     assert [secrets.owner(secret, millis) for secret, millis in asked] == [7, 8, None, None, None, None]
 
 
-def test_one_takes_the_place_of_another() -> None:
+def test_secret_takes_the_place_of_another() -> None:
     secrets = AdvertiserSecrets()
     secrets.put(1, row("one", 7))
     secrets.put(1, row("other", 7))
     assert (secrets.owner("one", 0), secrets.owner("other", 0)) == (None, 7)
-    secrets.put(2, row("other", 9))  # deleted, and saved anew: told in either order
+    secrets.put(2, row("other", 9))  # deleted and saved again: in either order
     secrets.put(1, None)
     assert secrets.owner("other", 0) == 9
     secrets.put(2, None)
@@ -34,7 +34,7 @@ def test_one_takes_the_place_of_another() -> None:
     assert secrets.owner("other", 0) is None
 
 
-def test_secret_is_hidden_with_something_invisible_around_it() -> None:
+def test_secret_with_invisible_characters_around_is_masked() -> None:
     secrets = AdvertiserSecrets()
     secrets.put(1, row("one", 7))
     for text in ("one", " one\u00a0", "\u200bone", "one\ufeff", "%E2%80%8Bone"):

@@ -11,7 +11,7 @@ CURSOR = Cursor("0192f1c0" * 4, 2, None)
 
 
 @pytest.mark.parametrize("total", [None, 0, 123_456])
-def test_a_cursor_reads_back_as_written(total: int | None) -> None:
+def test_cursor_reads_back_as_written(total: int | None) -> None:
     cursor = CURSOR._replace(total=total)
     assert read_cursor(write_cursor(cursor, CLICKS, newest_first=True), CLICKS, newest_first=True) == cursor
 
@@ -27,7 +27,7 @@ def test_a_cursor_reads_back_as_written(total: int | None) -> None:
         (CLICKS._replace(has_conversions=True), True),
     ],
 )
-def test_a_cursor_of_another_list_is_refused(clicks: ClickFilter, newest_first: bool) -> None:
+def test_cursor_of_another_list_is_refused(clicks: ClickFilter, newest_first: bool) -> None:
     with pytest.raises(ValueError, match="other filters"):
         read_cursor(write_cursor(CURSOR, CLICKS, newest_first=True), clicks, newest_first=newest_first)
 
@@ -47,13 +47,13 @@ def test_a_cursor_of_another_list_is_refused(clicks: ClickFilter, newest_first: 
         CURSOR._replace(total=10**30),
     ],
 )
-def test_a_place_that_cannot_be_is_refused(forged: Cursor) -> None:
+def test_forged_cursor_is_refused(forged: Cursor) -> None:
     text = write_cursor(forged, CLICKS, newest_first=True)  # the digest is right: anybody can compute it
     with pytest.raises(ValueError, match="was changed"):
         read_cursor(text, CLICKS, newest_first=True)
 
 
-def test_a_changed_cursor_is_refused() -> None:
+def test_changed_cursor_is_refused() -> None:
     text = write_cursor(CURSOR, CLICKS, newest_first=True)
     changed = {text[:at] + other + text[at + 1 :] for at in range(len(text)) for other in "Ax9-!"} - {text}
     for cursor in [*changed, "", "!", text + "A", text + "=", text[:-1], "x" * 1000, "é"]:

@@ -19,7 +19,7 @@ Running 2s test @ http://127.0.0.1:8000
 """
 
 
-def test_what_wrk_prints_is_read():
+def test_output_of_wrk_is_read():
     told = {"requests": 111_000.0, "seconds": 2.0, "p50_ms": 1.01, "p99_ms": 0.941}
     assert read_wrk(WRK.format("")) == pytest.approx(told | {"failed": 0.0})
 
@@ -31,11 +31,11 @@ def test_what_wrk_prints_is_read():
         ("  Socket errors: connect 1, read 2, write 0, timeout 3\n", 6.0),
     ],
 )
-def test_what_wrk_says_failed_counts(line, failed):
+def test_failures_of_wrk_count(line, failed):
     assert read_wrk(WRK.format(line))["failed"] == failed
 
 
-def test_nonsense_of_wrk_is_an_error():
+def test_unreadable_output_of_wrk_is_an_error():
     with pytest.raises(CannotMeasure, match="cannot be read"):
         read_wrk("unable to connect")
 
@@ -61,12 +61,12 @@ def test_requests_without_placeholders_are_repeated(tmp_path):
         ([1.7, 1.8, 1.9], "OVER"),
     ],
 )
-def test_verdicts(ratios, word):
+def test_bench_verdicts(ratios, word):
     assert _verdict("edge", ratios, 1.6).endswith(f"1.60 {word}")
 
 
 @pytest.mark.parametrize(("cpu", "refused"), [([16, 17, 19], False), ([16, 17, 25], True)])
-def test_a_noisy_machine_is_refused(cpu, refused):
+def test_noisy_machine_is_refused(cpu, refused):
     ratios = [each / 10 for each in cpu]
     if refused:
         with pytest.raises(CannotMeasure, match="too noisy"):

@@ -38,7 +38,7 @@ def test_golden_humans_are_never_bots(user_agent):
 
 
 @pytest.mark.parametrize("pattern", human_patterns(), ids=lambda text: text[:70])
-def test_each_pattern_for_humans_is_there_for_one(pattern):
+def test_patterns_for_humans_match_a_human(pattern):
     finds = UserAgentExtractor([(pattern, None, None, None, None, None)])
     assert any(finds.extract(user_agent) for user_agent in human_agents())
 
@@ -49,7 +49,7 @@ def test_real_bots(row):
 
 
 @pytest.mark.parametrize("row", table("user_agents.tsv"), ids=lambda row: row["user_agent"][:70])
-def test_it_agrees_with_the_device_type(row):
+def test_bot_verdict_agrees_with_the_device_type(row):
     assert (read(row["user_agent"]) is not None) == (row["type"] == "bot")
 
 
@@ -60,7 +60,7 @@ def test_it_agrees_with_the_device_type(row):
         ("   ", NAMELESS),
         ("-", NAMELESS),
         ('""', NAMELESS),
-        # Built with a library, or dressed as an app or phone, and yet by its own name a bot.
+        # Bots by name that use a library's or an app's User-Agent.
         ("SomeBot/1.0 okhttp/4.9", "crawler: SomeBot"),
         ("acme-crawler/2.1 CFNetwork/1496.0.7 Darwin/23.5.0", "crawler: acme-crawler"),
         ("python-requests/2.31.0 (NewsSpider)", "crawler: NewsSpider"),
@@ -86,7 +86,7 @@ def test_it_agrees_with_the_device_type(row):
         ),
     ],
 )
-def test_rules(user_agent, reason):
+def test_operator_rule_finds_a_bot(user_agent, reason):
     assert read(user_agent) == reason
 
 
@@ -111,7 +111,7 @@ def test_hostile_strings(user_agent):
 
 
 @given(st.text(max_size=500) | st.text("botcrawlspider/;:()+. Mozilla5https", max_size=500))
-def test_any_text_is_read(text):
+def test_user_agent_of_any_text_is_read(text):
     assert is_fit_to_store(read(text))
 
 
@@ -123,7 +123,7 @@ def is_fit_to_store(reason: str | None) -> bool:
     return known and len(name) <= MAX_NAME and len(reason) <= MAX_REASON and reason.isprintable()
 
 
-def test_the_cache_is_bounded():
+def test_cache_is_bounded():
     assert read.cache_parameters()["maxsize"] == CACHE_SIZE
 
 
@@ -152,7 +152,7 @@ OFFICE = ("ip", "192.0.2.0/24")
         ([OFFICE, ("ip", "192.0.2.7")], CHROME, "192.0.2.7", "operator: network 192.0.2.7/32"),
         ([("ip", "2001:DB8::/32")], CHROME, "2001:db8::1", "operator: network 2001:db8::/32"),
         ([ACME, OFFICE], "AcmeTool/1.0", "192.0.2.1", "operator: network 192.0.2.0/24"),
-        # Golden humans win over a part of a User-Agent, but not over an address.
+        # Golden humans win over rules on User-Agents, not over rules on addresses.
         ([("user_agent", "okhttp")], "okhttp/4.12.0", "", None),
         ([("user_agent", "okhttp")], "Thing (okhttp inside)", "", "operator: user agent okhttp"),
         ([OFFICE], "okhttp/4.12.0", "192.0.2.1", "operator: network 192.0.2.0/24"),
@@ -162,12 +162,12 @@ def test_operator_rules(rows, user_agent, ip, reason):
     assert rules(*rows).reason(user_agent, ip) == reason
 
 
-def test_a_long_rule_gives_a_short_reason():
+def test_long_rule_gives_a_short_reason():
     reason = rules(("user_agent", "x" * 300)).reason("x" * 300, "")
     assert reason == "operator: user agent ".ljust(MAX_REASON, "x")
 
 
-def test_a_rule_is_replaced_and_removed():
+def test_rule_is_replaced_and_removed():
     made = rules(ACME, OFFICE)
     assert made.reason("AcmeTool", "")
     made.put(1, {"id": 1, "field": "user_agent", "value": "Other"})
@@ -179,7 +179,7 @@ def test_a_rule_is_replaced_and_removed():
     assert made.reason("other", "192.0.2.1") is None
 
 
-def test_a_network_stays_while_one_rule_holds_it():
+def test_network_stays_while_one_rule_holds_it():
     made = rules(OFFICE, OFFICE)
     made.put(1, None)
     assert made.reason(CHROME, "192.0.2.1") == "operator: network 192.0.2.0/24"
@@ -187,7 +187,7 @@ def test_a_network_stays_while_one_rule_holds_it():
     assert made.reason(CHROME, "192.0.2.1") is None
 
 
-def test_a_part_stays_while_one_rule_holds_it():
+def test_part_stays_while_one_rule_holds_it():
     made = rules(ACME, ACME)
     made.put(2, None)
     assert made.reason("AcmeTool", "") == "operator: user agent AcmeTool"
@@ -203,7 +203,7 @@ def test_a_part_stays_while_one_rule_holds_it():
     ],
 )
 @pytest.mark.parametrize("before", [ACME, OFFICE])
-def test_a_bad_rule_is_refused_and_leaves_nothing_of_its_id(field, value, told, before):
+def test_bad_rule_is_refused_and_removes_its_former_version(field, value, told, before):
     made = rules(before)
     with pytest.raises(ValueError, match=told):
         made.put(1, {"id": 1, "field": field, "value": value})

@@ -45,14 +45,14 @@ CASES = [
 
 
 @pytest.mark.parametrize(("case", "of_offer", "of_terms", "expected"), CASES)
-def test_the_caps_that_apply(
+def test_caps_that_apply(
     case: str, of_offer: tuple[Cap, ...], of_terms: tuple[Cap, ...], expected: tuple[Counter, ...]
 ) -> None:
     offer, terms = an_offer(caps=of_offer), NO_TERMS._replace(caps=of_terms)
     assert counters(offer, terms, 513, MOMENT) == expected, case
 
 
-def test_a_period_is_the_offers_own_clock() -> None:
+def test_period_is_the_offers_own_clock() -> None:
     offer = an_offer(caps=(EVERYBODY,), time_zone="Europe/Berlin")
     (counter,) = counters(offer, NO_TERMS, 513, MOMENT)
     assert (counter.name, counter.expires) == (f"3:all:clicks:day:{BERLIN_DAY[0]}", BERLIN_DAY[1])
@@ -69,14 +69,14 @@ def test_a_period_is_the_offers_own_clock() -> None:
         ({"id": 4}, False),
     ],
 )
-def test_a_count_has_one_name_whatever_its_limit(other: dict[str, object], is_same: bool) -> None:
+def test_count_has_one_name_for_all_limits(other: dict[str, object], is_same: bool) -> None:
     offer = an_offer(caps=(EACH,))
     (before,) = counters(offer, NO_TERMS, 513, MOMENT)
     (after,) = counters(offer._replace(**other), NO_TERMS, 513, MOMENT + 1)
     assert (before.name == after.name) is is_same
 
 
-def test_each_affiliate_and_each_period_is_counted_by_itself() -> None:
+def test_caps_count_per_affiliate_and_period() -> None:
     offer = an_offer(caps=(EACH,))
     names = {
         counters(offer, NO_TERMS, affiliate_id, moment)[0].name
@@ -97,7 +97,7 @@ def test_each_affiliate_and_each_period_is_counted_by_itself() -> None:
         ([0], [5], [0]),
     ],
 )
-def test_what_was_counted_elsewhere_lowers_a_limit(
+def test_counts_of_other_partitions_lower_a_limit(
     limits: list[int], elsewhere: list[int], expected: list[int]
 ) -> None:
     before = tuple(OF_EACH._replace(name=f"{n}", limit=limit) for n, limit in enumerate(limits))

@@ -16,14 +16,14 @@ def test_hashes_are_uuid7_and_strictly_increase() -> None:
     assert all(is_click_hash(hash_) and UUID(hash_).version == 7 for hash_ in hashes)
 
 
-def test_a_hash_of_another_moment_carries_it() -> None:
+def test_hash_has_its_time() -> None:
     hashes = [hash_at(1_700_000_000_000, sequence) for sequence in (0, 1, 99)]
     assert hashes == sorted(hashes)
     assert len({hash_at(5) for _ in range(100)}) == 100
     assert all(is_click_hash(hash_) and millis_of(hash_) == 1_700_000_000_000 for hash_ in hashes)
 
 
-def test_a_clock_that_steps_back_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_that_steps_back_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     mint = Mint()
     monkeypatch.setattr(click_id, "time_ns", lambda: 1_000_000_000_000)
     first = mint.hash()
@@ -32,7 +32,7 @@ def test_a_clock_that_steps_back_is_not_followed(monkeypatch: pytest.MonkeyPatch
     assert mint.hash() > first
 
 
-def test_a_full_millisecond_runs_into_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_millisecond_runs_into_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(click_id, "time_ns", lambda: 5_000_000)
     mint = Mint()
     hashes = [mint.hash() for _ in range(5000)]
@@ -40,7 +40,7 @@ def test_a_full_millisecond_runs_into_the_next(monkeypatch: pytest.MonkeyPatch) 
     assert {millis_of(hash_) for hash_ in hashes} == {5, 6}
 
 
-def test_two_mints_never_meet() -> None:
+def test_mints_never_make_the_same_id() -> None:
     def mint_many(_: int) -> list[str]:
         mint = Mint()
         return [mint.hash() for _ in range(2000)]
@@ -51,13 +51,13 @@ def test_two_mints_never_meet() -> None:
 
 
 @given(st.integers(0, (1 << 48) - 1))
-def test_a_time_is_the_lower_bound_of_its_hashes(millis: int) -> None:
+def test_time_is_the_lower_bound_of_its_hashes(millis: int) -> None:
     assert millis_of(first_hash_at(millis)) == millis
     assert first_hash_at(millis) < f"{millis:012x}7000{'8' + '0' * 15}"
 
 
 @pytest.mark.parametrize("millis", [-1, 1 << 48])
-def test_a_time_beyond_48_bits_is_refused(millis: int) -> None:
+def test_time_beyond_48_bits_is_refused(millis: int) -> None:
     with pytest.raises(ValueError, match="outside the time"):
         first_hash_at(millis)
 
@@ -75,5 +75,5 @@ def test_a_time_beyond_48_bits_is_refused(millis: int) -> None:
         ("", False),
     ],
 )
-def test_tells_a_click_hash(text: str, is_one: bool) -> None:
+def test_click_hash_is_recognised(text: str, is_one: bool) -> None:
     assert is_click_hash(text) is is_one

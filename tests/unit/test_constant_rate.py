@@ -24,7 +24,9 @@ REQUEST = b"GET /offer/3 HTTP/1.1\r\nHost: t\r\n\r\n"
     [([FOUND], 0), ([FOUND, FOUND, BUSY], 20), ([FOUND, FOUND, FOUND, b""], 15)],
     ids=["found", "some refused", "some hung up on"],
 )
-async def test_each_is_sent_once_and_told_of(tmp_path: Path, answers: list[bytes], failed: int) -> None:
+async def test_load_requests_are_sent_once_and_counted(
+    tmp_path: Path, answers: list[bytes], failed: int
+) -> None:
     asked = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,11 +77,11 @@ KEPT = Run(600.0, TOLD, 600, {"edge": 60.0, "worker": 20.0})
         (KEPT._replace(told={**TOLD, "seconds": 11.1}), False),
     ],
 )
-def test_what_is_kept_up_with(run: Run, is_kept_up_with: bool) -> None:
+def test_rate_kept_up_with_is_found(run: Run, is_kept_up_with: bool) -> None:
     assert run.is_kept_up_with == is_kept_up_with
 
 
-def test_the_generators_own_cores_are_deducted() -> None:
+def test_generators_own_cores_are_deducted() -> None:
     said = end_to_end.report((1_100.0, 900.0), KEPT, [KEPT] * 3, 2)
     assert "the generator took 0.20" in said
     assert "667 clicks/s = 0.67 of the bare rate (budget 0.4: pass)" in said
@@ -87,7 +89,7 @@ def test_the_generators_own_cores_are_deducted() -> None:
 
 
 @pytest.mark.parametrize(("after", "refused"), [(1_200.0, False), (700.0, True)])
-def test_a_machine_that_drifts_is_refused(after: float, refused: bool) -> None:
+def test_machine_that_drifts_is_refused(after: float, refused: bool) -> None:
     if refused:
         with pytest.raises(CannotMeasure, match="too noisy"):
             end_to_end.refuse_noise(1_000.0, after)
@@ -95,7 +97,7 @@ def test_a_machine_that_drifts_is_refused(after: float, refused: bool) -> None:
         end_to_end.refuse_noise(1_000.0, after)
 
 
-def test_a_network_needs_what_its_clicks_take() -> None:
+def test_sizing_of_a_network_follows_from_the_cost_of_its_clicks() -> None:
     taken = sizing.Taken(edge=60, valkey=30, writer=50, stream=1_000, table=1_200, wal=2_000)
     _, line = sizing.table(taken, [100_000_000]).splitlines()
     assert line.split() == ["100,000,000", "3,472", "1", "0.5", "11.6", "GiB", "3,353", "GiB", "186.3", "GiB"]

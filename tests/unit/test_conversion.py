@@ -1,4 +1,4 @@
-"""Postbacks as they are read, and the rules of what becomes of them."""
+"""Reading postbacks, and the rules of conversions."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_click_and_order_go_by_the_names_of_other_platforms(
         *((name, "", None) for name in ("goal_id", "status", "payout", "revenue", "sale_amount", "currency")),
     ],
 )
-def test_what_a_parameter_says(name: str, text: str, value: object) -> None:
+def test_parameter_of_a_postback_is_read(name: str, text: str, value: object) -> None:
     assert getattr(a_postback(**{name: text}), name) == value
 
 
@@ -91,14 +91,14 @@ def test_amount_that_cannot_be_read_is_a_fault(name: str, text: str) -> None:
     assert [field for field, _ in postback.faults] == [name]
 
 
-def test_no_click_is_an_error_of_click_id() -> None:
+def test_missing_click_is_an_error_of_click_id() -> None:
     with pytest.raises(Unreadable, match="is missing") as caught:
         read_postback(HASH, Source.POSTBACK, "", None, {"order_id": "o"})
     assert caught.value.field == "click_id"
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PARAMETERS)), st.text(max_size=30)))
-def test_whatever_is_said_is_read_or_refused(parameters: dict[str, str]) -> None:
+def test_any_postback_is_read_or_refused(parameters: dict[str, str]) -> None:
     try:
         postback = read_postback(HASH, Source.POSTBACK, "", None, parameters)
     except Unreadable:
@@ -119,11 +119,11 @@ def test_whatever_is_said_is_read_or_refused(parameters: dict[str, str]) -> None
         ("10278c6ea8b2b8", None),
     ],
 )
-def test_a_hash_is_known_however_it_is_written(click_id: str, hash_: str | None) -> None:
+def test_hash_is_known_in_every_spelling(click_id: str, hash_: str | None) -> None:
     assert a_postback(click_id=click_id).click_hash == hash_
 
 
-def test_which_status_follows_which() -> None:
+def test_statuses_follow_their_order() -> None:
     def after(before: ConversionStatus, by_operator: bool) -> list[ConversionStatus]:
         return [next_status(before, told, by_operator=by_operator) for told in ConversionStatus]
 
@@ -184,14 +184,14 @@ TAKES_PAYOUT = GOAL._replace(takes_payout=True)
         ({}, GOAL, PERCENT, money(None, "0.000000 EUR", "0.000000 EUR")),
     ],
 )
-def test_the_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected: Amounts) -> None:
+def test_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected: Amounts) -> None:
     assert amounts(a_postback(**said), goal, price) == expected
 
 
 @pytest.mark.parametrize(
     ("said", "price", "expected"),
     [
-        ({}, PRICE, money("7 USD", "4 EUR", "5 EUR")),  # what was told before stays
+        ({}, PRICE, money("7 USD", "4 EUR", "5 EUR")),  # earlier values stay
         ({"revenue": "8"}, PRICE, money("7 USD", "4 EUR", "8 USD")),
         ({"sale_amount": "20"}, PERCENT, money("20 USD", "2.000000 USD", "2.500000 USD")),
         ({"sale_amount": "20", "currency": "GBP"}, PRICE, money("20 GBP", "4 EUR", "5 EUR")),
@@ -201,7 +201,7 @@ def test_the_money_of_a_conversion(said: Any, goal: Goal, price: Price, expected
         ({"currency": "JPY"}, PERCENT, money("7 JPY", "1 JPY", "1 JPY")),
     ],
 )
-def test_what_becomes_of_money_that_is_told_anew(said: Any, price: Price, expected: Amounts) -> None:
+def test_amounts_follow_a_repeated_postback(said: Any, price: Price, expected: Amounts) -> None:
     assert amounts(a_postback(**said), GOAL, price, money("7 USD", "4 EUR", "5 EUR")) == expected
 
 
@@ -216,7 +216,7 @@ KUWAITI = money("100 KWD", "10.000000 KWD", "12.500000 KWD", by_browser=True)
         (A_PIXEL, GOAL, PERCENT, None, money(None, "0.000000 EUR", "0.000000 EUR")),
         ({}, GOAL, PERCENT, KUWAITI, KUWAITI),
         ({"currency": "KWD"}, GOAL, PERCENT, KUWAITI, KUWAITI),
-        (  # whoever names it has their own currency, or the goal's
+        (  # in its own currency, or in the goal's
             {"sale_amount": "100"},
             GOAL,
             PERCENT,
@@ -239,7 +239,7 @@ KUWAITI = money("100 KWD", "10.000000 KWD", "12.500000 KWD", by_browser=True)
         ),
     ],
 )
-def test_a_browsers_currency_is_of_its_own_amount_alone(
+def test_browsers_currency_belongs_to_its_own_amount_only(
     said: Any, goal: Goal, price: Price, before: Amounts | None, expected: Amounts
 ) -> None:
     assert amounts(a_postback(**said), goal, price, before) == expected
@@ -271,7 +271,7 @@ SEVEN = Decimal(7)
         (FREE, OF_BROWSER, (None, None), ""),
     ],
 )
-def test_a_percentage_of_what_only_a_browser_told_is_in_doubt(
+def test_percentage_of_an_amount_only_a_browser_sent_is_on_hold(
     price: Price, amounts_: Amounts, named: Named, why: str
 ) -> None:
     assert price.doubt(amounts_, named) == why
@@ -308,7 +308,7 @@ def test_a_percentage_of_what_only_a_browser_told_is_in_doubt(
         ({"source": Source.PIXEL, "advertiser_id": None}, CLICK, GOAL._replace(pixel=True), TRUST, None),
     ],
 )
-def test_who_has_a_say(
+def test_postback_is_refused_without_its_trust(
     said: Any, click: ConvertedClick, goal: Goal | None, trust: Trust, why: Refusal | None
 ) -> None:
     assert refusal(a_postback(**said), click, goal, trust) == why
@@ -331,5 +331,7 @@ CHILD = GOAL._replace(parent_goal_id=31)
         (0, GOAL._replace(is_archived=True), False, Refusal.ARCHIVED_GOAL),
     ],
 )
-def test_what_makes_a_new_conversion(after: int, goal: Goal, has_parent: bool, why: Refusal | None) -> None:
+def test_postback_makes_a_new_conversion(
+    after: int, goal: Goal, has_parent: bool, why: Refusal | None
+) -> None:
     assert refusal_of_new(a_postback(after=after), CLICK, goal, has_parent=has_parent) == why

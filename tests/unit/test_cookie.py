@@ -14,7 +14,7 @@ def read(cookies: str, secret: bytes = SECRET, name: bytes = b"tv") -> int | Non
     return cookie.read({b"cookie": cookies.encode()}, name, secret)
 
 
-def test_a_value_is_the_key_and_its_proof() -> None:
+def test_value_is_the_key_and_its_proof() -> None:
     assert OURS[:16] == f"{KEY:016x}"
     assert len(OURS) == 32
     assert cookie.value(KEY, b"other") != OURS
@@ -32,7 +32,7 @@ def test_a_value_is_the_key_and_its_proof() -> None:
         (f"tv={FORGED}; tv={OURS}", True),
         (f"tv=; tv=x; tv; tv={OURS}", True),
         ("x=y; " * 3000 + f"tv={OURS}", True),
-        ("x=y; " * 4000 + f"tv={OURS}", False),  # further than anybody looks
+        ("x=y; " * 4000 + f"tv={OURS}", False),  # beyond the limit
         (f"tv={FORGED}; " * cookie.MAX_TRIES + f"tv={OURS}", False),
         (f"tv={FORGED}", False),
         (f"tv={OURS[:-1]}", False),
@@ -50,16 +50,16 @@ def test_a_value_is_the_key_and_its_proof() -> None:
         ("", False),
     ],
 )
-def test_reads_the_first_that_is_ours(cookies: str, found: bool) -> None:
+def test_first_own_cookie_is_read(cookies: str, found: bool) -> None:
     assert read(cookies) == (KEY if found else None)
 
 
-def test_of_two_that_are_ours_the_first_counts() -> None:
+def test_cookie_sent_twice_counts_once() -> None:
     assert read(f"tv={OURS}; tv={cookie.value(7, SECRET)}") == KEY
     assert read(f"tv={cookie.value(7, SECRET)}; tv={OURS}") == 7
 
 
-def test_another_deployments_cookie_or_another_name_is_not_ours() -> None:
+def test_cookie_of_another_deployment_or_name_is_ignored() -> None:
     assert read(f"tv={OURS}", secret=b"other") is None
     assert read(f"tv={OURS}", name=b"id") is None
     assert read(f"t+v={OURS}", name=b"t+v") == KEY
@@ -70,19 +70,19 @@ def test_another_deployments_cookie_or_another_name_is_not_ours() -> None:
 @pytest.mark.parametrize(
     ("secure", "end"), [(True, b"; SameSite=Lax; Secure"), (False, b"; HttpOnly; SameSite=Lax")]
 )
-def test_the_header_a_browser_is_sent(secure: bool, end: bytes) -> None:
+def test_set_cookie_header_of_a_browser(secure: bool, end: bytes) -> None:
     header = cookie.header(b"tv", KEY, SECRET, 31_536_000, secure)
     assert header.startswith(f"tv={OURS}; Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax".encode())
     assert header.endswith(end)
 
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=64))
-def test_every_key_comes_back(key: int, secret: bytes) -> None:
+def test_visitor_key_is_read_back_from_the_cookie(key: int, secret: bytes) -> None:
     sent = cookie.header(b"tv", key, secret, 60, secure=False).partition(b";")[0]
     assert cookie.read({b"cookie": sent}, b"tv", secret) == key
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_are_taken_for_ours_or_bring_it_down(noise: bytes) -> None:
+def test_cookie_of_random_bytes_is_refused(noise: bytes) -> None:
     for cookies in (noise, b"tv=" + noise, f"tv={OURS[:16]}".encode() + noise):
         assert cookie.read({b"cookie": cookies}, b"tv", SECRET) is None

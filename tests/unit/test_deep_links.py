@@ -46,7 +46,7 @@ FOLLOWED = [
 
 
 @pytest.mark.parametrize(("deep_link", "followed"), FOLLOWED)
-def test_a_deep_link_is_followed_with_the_query_of_the_offer_url(deep_link: str, followed: str) -> None:
+def test_deep_link_is_followed_with_the_query_of_the_offer_url(deep_link: str, followed: str) -> None:
     assert follow(deep_link) == followed
 
 
@@ -61,7 +61,7 @@ FORGED = [
 
 @pytest.mark.parametrize("name", FORGED)
 @pytest.mark.parametrize("form", ["{}=forged", "{}", "{}=forged&{}=again", "{0}=forged;b=1"])
-def test_a_parameter_of_the_offer_url_wins_over_every_spelling(name: str, form: str) -> None:
+def test_parameter_of_the_offer_url_wins_over_every_spelling(name: str, form: str) -> None:
     followed = follow(f"https://shop.test/?q=a%3Bb&{form.format(name, name)}&z=1") or ""
     names = [unquote(piece.partition("=")[0]).lower() for piece in re.split("[?&;]", followed)]
     assert followed.endswith(f"&z=1&{TAIL}")
@@ -76,7 +76,7 @@ def test_other_parameters_of_a_deep_link_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("added", ["click_id[]=ours", "Click.Id=ours", "[click_id]=ours"])
-def test_the_spelling_of_the_offer_url_does_not_matter(added: str) -> None:
+def test_spelling_of_the_offer_url_does_not_matter(added: str) -> None:
     followed = follow("https://shop.test/?click_id=forged&a", f"https://shop.test/?{added}")
     assert followed == f"https://shop.test/?a&{added}"
 
@@ -91,7 +91,7 @@ LOCATIONS = [
 
 
 @pytest.mark.parametrize(("location", "followed"), LOCATIONS)
-def test_only_the_query_of_the_offer_url_goes_along(location: str, followed: str) -> None:
+def test_deep_link_gets_only_the_query_of_the_offer_url(location: str, followed: str) -> None:
     assert follow("https://shop.test/a?b=c#d", location) == followed
 
 
@@ -149,15 +149,15 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("deep_link", REFUSED)
-def test_whatever_is_not_plainly_an_allowed_page_is_not_followed(deep_link: str) -> None:
+def test_doubtful_deep_link_is_not_followed(deep_link: str) -> None:
     assert follow(deep_link) is None
 
 
-def test_no_hosts_no_deep_links() -> None:
+def test_deep_links_need_allowed_hosts() -> None:
     assert deep_links.follow("https://shop.test/", deep_links.hosts([]), LOCATION) is None
 
 
-def test_as_long_as_a_location_may_be() -> None:
+def test_longest_location_is_sent() -> None:
     spare = MAX_LOCATION - len(f"https://shop.test/?{TAIL}")
     assert len(follow("https://shop.test/" + "a" * spare) or "") == MAX_LOCATION
     assert follow("https://shop.test/" + "a" * (spare + 1)) is None
@@ -175,7 +175,7 @@ HOSTILE = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=60)
 
 @given(HOSTILE | HOSTILE.map("https://shop.test".__add__) | HOSTILE.map("https://a.sub.test/".__add__))
 @example("https://shop.test/ä/../\u2028?#")
-def test_whatever_is_asked_for_a_browser_ends_on_an_allowed_host(deep_link: str) -> None:
+def test_deep_link_of_any_text_ends_on_an_allowed_host(deep_link: str) -> None:
     followed = follow(deep_link)
     if followed is None:
         return
@@ -183,7 +183,7 @@ def test_whatever_is_asked_for_a_browser_ends_on_an_allowed_host(deep_link: str)
     assert followed.isprintable()
     assert not set(" \\") & set(followed)
     assert len(followed) <= MAX_LOCATION
-    # What browsers call special authority: nothing but slashes ends it (WHATWG URL, "authority state").
+    # The authority of special URLs ends only at slashes (WHATWG URL, "authority state").
     host, port = re.fullmatch(r"https://([a-z0-9.-]+)(:443)?(?:[/?#].*)?", followed, re.IGNORECASE).groups()  # type: ignore[union-attr]
     assert host.lower() in HOSTS or host.lower().endswith(".sub.test")
     parts = urlsplit(followed)
@@ -198,7 +198,7 @@ BELOW = st.from_regex(r"[a-z0-9.-]{1,40}", fullmatch=True)
 
 
 @given(BELOW)
-def test_an_entry_with_a_dot_allows_what_lies_below_it_alone(host: str) -> None:
+def test_entry_with_a_dot_allows_what_lies_below_it_alone(host: str) -> None:
     followed = follow(f"https://{host}.sub.test/") is not None
     assert followed == all(label.strip("-") == label != "" for label in host.split("."))
     assert follow(f"https://{host}-sub.test/") is None
@@ -217,6 +217,6 @@ NO_HOSTS = [
 
 
 @pytest.mark.parametrize("text", NO_HOSTS)
-def test_what_is_no_host_name_is_refused_by_name(text: str) -> None:
+def test_invalid_host_name_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{text!r} is no host name")):
         deep_links.hosts(["shop.test", text])

@@ -59,7 +59,7 @@ def test_real_user_agents(row):
         (IPHONE.format("18_7", "CriOS/141.0.7390.41"), "18.7", "141.0.7390.41"),
     ],
 )
-def test_versions(user_agent, os_version, browser_version):
+def test_system_and_browser_versions(user_agent, os_version, browser_version):
     device = read(user_agent, "")
     assert (device.os_version, device.browser_version) == (os_version, browser_version)
 
@@ -111,12 +111,12 @@ def test_client_hints_add_to_the_string(user_agent, client_hints, changes):
 @pytest.mark.parametrize(
     "user_agent", ["", " ", "x", "Google Chrome", "\x00", "\ud800", "💥" * 500, "(" * 500]
 )
-def test_unknown(user_agent):
+def test_unknown_user_agent(user_agent):
     assert read(user_agent, "") == UNKNOWN
 
 
 @given(st.text(max_size=500), st.text(max_size=500))
-def test_never_raises(user_agent, client_hints):
+def test_reading_never_raises(user_agent, client_hints):
     assert all(len(value) <= MAX_FIELD for value in read(user_agent, client_hints))
 
 
@@ -127,5 +127,5 @@ def test_bytes_inside_real_strings_never_raise(noise, hint_bytes):
     assert read(ANDROID.replace("K)", text + ")"), client_hints)
 
 
-def test_a_flood_of_new_strings_stays_bounded():
+def test_flood_of_new_strings_stays_bounded():
     assert read.cache_info().maxsize == CACHE_SIZE

@@ -1,4 +1,4 @@
-"""What the doctor says without an engine: servers that never answer, and settings as they are set."""
+"""The doctor without engines: silent servers and settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracker.settings import Settings, packaged_geoip
 
 @pytest.fixture
 def frozen() -> Iterator[socket.socket]:
-    """A server that takes connections, as the kernel does for one that is stopped, and never says a word."""
+    """A server that accepts connections and stays silent, as a stopped process does."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         yield listening
@@ -31,9 +31,7 @@ def settings_at(server: socket.socket, data_dir: Path) -> Settings:
 
 
 @pytest.mark.parametrize("topic", ["geo", "settings", "disk"])
-def test_what_is_here_is_checked_without_asking_a_server(
-    frozen: socket.socket, tmp_path: Path, topic: str
-) -> None:
+def test_local_topics_are_checked_without_a_server(frozen: socket.socket, tmp_path: Path, topic: str) -> None:
     findings = asyncio.run(doctor.examine(settings_at(frozen, tmp_path), topic))
     assert {finding.topic for finding in findings} == {topic}
     with pytest.raises(BlockingIOError):
@@ -50,7 +48,7 @@ def test_servers_that_never_answer_are_findings(
     assert "secret" not in str(findings)
 
 
-def test_a_url_with_an_unreadable_option_is_a_finding(tmp_path: Path) -> None:
+def test_url_with_an_unreadable_option_is_a_finding(tmp_path: Path) -> None:
     settings = Settings.from_env(
         {
             "TRACKER_REDIS_URL": "redis://127.0.0.1:1?socket_timeout=soon",
@@ -77,7 +75,7 @@ def test_settings_are_shown_as_they_are_set(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not packaged_geoip(), reason="the geo extra is not installed")
 @pytest.mark.parametrize("is_default", [True, False])
-def test_the_packaged_geo_database_is_marked(tmp_path: Path, is_default: bool) -> None:
+def test_packaged_geo_database_is_marked(tmp_path: Path, is_default: bool) -> None:
     (packaged,) = packaged_geoip()
     own = tmp_path / "own.mmdb"
     own.symlink_to(packaged)

@@ -13,7 +13,7 @@ async def chunks(*ids: int) -> AsyncIterator[Chunk]:
 
 
 async def turns_of_others(catalogue: Catalogue, *ids: int) -> int:
-    """How often the loop goes round for others while a catalogue is loaded."""
+    """The number of loop iterations while a catalogue is loaded."""
     loading = asyncio.create_task(catalogue.load(b"secret", chunks(*ids)))
     turns = 0
     while not loading.done():
@@ -30,11 +30,11 @@ async def loaded_and_dropped() -> None:
     assert list(catalogue.affiliates) == [7]
 
 
-def test_clicks_go_between_when_a_whole_catalogue_comes_or_goes() -> None:
+def test_clicks_are_served_while_a_catalogue_is_loaded() -> None:
     asyncio.run(loaded_and_dropped())
 
 
-def test_a_row_that_cannot_be_read_is_left_out_and_told() -> None:
+def test_unreadable_row_is_left_out_and_reported() -> None:
     catalogue = Catalogue()
     catalogue.put("affiliate", "513", affiliate_row())
     catalogue.put("affiliate", "513", {"unreadable": "depth limit exceeded"})

@@ -1,4 +1,4 @@
-"""What an export holds while it runs, and that it lets go of it however it ends."""
+"""The memory of an export while it runs and after each kind of end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOW_THEY_END = ("whole", "client leaves", "client stalls and is cut", "rows fail
 
 
 class Rows(list[Block]):
-    """A chunk that can be watched."""
+    """A chunk that can be weakly referenced."""
 
 
 class Export:
@@ -94,7 +94,7 @@ def _uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_uncollected")
 @pytest.mark.parametrize("end", HOW_THEY_END)
-async def test_an_export_lets_go_of_its_rows_without_a_collector(end: str) -> None:
+async def test_export_lets_go_of_its_rows_without_a_collector(end: str) -> None:
     export = Export(end)
     await export.run()
     assert export.is_closed

@@ -1,5 +1,4 @@
-"""The short way through HTTP (edge.http.fast_path), with an application that fails or waits when it is told
-to."""
+"""The fast path of HTTP (edge.http.fast_path), with an application that fails or waits on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ PLAIN = response.redirect(302, "https://ad.test/?c=1", "")
 
 
 class Links:
-    """Answers links one by one, when let; what is no link it answers as an ASGI application."""
+    """Answers links one by one on demand, and other requests as an ASGI application."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -101,7 +100,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_answer_is_one_write_with_the_servers_own_headers(served: Served) -> None:
+async def test_response_is_one_write_with_the_servers_headers(served: Served) -> None:
     served.state.default_headers = [(b"date", b"Wed, 25 Nov 2026 19:19:13 GMT")]
     reader, writer = await served.connect()
     writer.write(
@@ -118,7 +117,7 @@ async def test_an_answer_is_one_write_with_the_servers_own_headers(served: Serve
     ]
 
 
-async def test_a_hit_that_fails_is_500_and_closed(served: Served) -> None:
+async def test_hit_that_fails_is_500_and_closed(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/fails"))
     (head,) = await heads(reader, 1)
@@ -127,7 +126,7 @@ async def test_a_hit_that_fails_is_500_and_closed(served: Served) -> None:
     assert await reader.read() == b""
 
 
-async def test_what_comes_behind_a_waiting_hit_is_answered_behind_it(served: Served) -> None:
+async def test_request_behind_a_waiting_hit_is_answered_behind_it(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/waits") + get("/elsewhere") + get("/offer/3"))
     await until(lambda: len(served.links.waiting) == 1)
@@ -137,11 +136,11 @@ async def test_what_comes_behind_a_waiting_hit_is_answered_behind_it(served: Ser
     assert [head[9:12] for head in await heads(reader, 3)] == ["302", "404", "404"]  # as this ASGI app says
 
 
-async def test_who_goes_away_while_a_hit_waits_is_not_written_to(served: Served) -> None:
+async def test_lost_client_of_a_waiting_hit_gets_no_bytes(served: Served) -> None:
     _, writer = await served.connect()
     writer.write(get("/offer/waits"))
     await until(lambda: len(served.links.waiting) == 1)
-    reset = struct.pack("ii", 1, 0)  # without it a client that goes looks like one that has sent all it has
+    reset = struct.pack("ii", 1, 0)  # without it a lost client looks like one that has sent all
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     writer.transport.abort()
     await until(lambda: not served.state.connections)
@@ -152,7 +151,7 @@ async def test_who_goes_away_while_a_hit_waits_is_not_written_to(served: Served)
     assert (await heads(reader, 1))[0].startswith("HTTP/1.1 302 ")
 
 
-async def test_the_body_of_a_get_is_thrown_away(served: Served) -> None:
+async def test_body_of_a_get_is_ignored(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/waits", "Content-Length: 100000\r\n") + b"x" * 50_000)
     await until(lambda: len(served.links.waiting) == 1)
@@ -161,7 +160,7 @@ async def test_the_body_of_a_get_is_thrown_away(served: Served) -> None:
     assert [head[9:12] for head in await heads(reader, 2)] == ["302", "302"]
 
 
-async def test_a_connection_that_idles_is_closed_and_one_that_waits_is_not(served: Served) -> None:
+async def test_connection_that_idles_is_closed_and_one_that_waits_is_not(served: Served) -> None:
     idle, idle_writer = await served.connect()
     busy, busy_writer = await served.connect()
     idle_writer.write(get("/offer/3"))
@@ -175,7 +174,7 @@ async def test_a_connection_that_idles_is_closed_and_one_that_waits_is_not(serve
     assert (await heads(busy, 1))[0].startswith("HTTP/1.1 302 ")
 
 
-async def test_a_stopping_server_answers_what_waits_and_closes(served: Served) -> None:
+async def test_stopping_server_answers_waiting_requests_and_closes(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(get("/offer/waits"))
     await until(lambda: len(served.links.waiting) == 1)

@@ -53,7 +53,7 @@ def test_unknown_addresses(dbip, ip):
 
 
 @given(st.text(max_size=60))
-def test_any_string_is_somewhere_or_nowhere(text):
+def test_any_string_has_a_place_or_none(text):
     with_memory = GeoReader([])
     assert with_memory.locate(text) == NOWHERE
 
@@ -97,7 +97,7 @@ def test_shapes_of_records(tmp_path, record, expected):
     assert reader.locate("198.51.100.7") == NOWHERE
 
 
-def test_the_first_database_that_knows_a_field_fills_it(tmp_path):
+def test_first_database_that_knows_a_field_fills_it(tmp_path):
     networks = {"192.0.2.0/24": AMSTERDAM, "2001:db8::/32": AMSTERDAM}
     city = write_mmdb(tmp_path / "city.mmdb", "GeoLite2-City", networks)
     other = {"country": {"iso_code": "BE"}, "autonomous_system_organization": "KPN"}
@@ -110,7 +110,7 @@ def test_the_first_database_that_knows_a_field_fills_it(tmp_path):
     assert reader.locate("2001:db8::1") == Geo("NL", "NH", "Amsterdam", None, "UNK")
 
 
-def test_without_a_database_a_warning_says_so_once(caplog):
+def test_missing_database_is_one_warning(caplog):
     reader = GeoReader([])
     assert reader.locate("8.8.8.8") == NOWHERE
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -118,7 +118,7 @@ def test_without_a_database_a_warning_says_so_once(caplog):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a database", DBIP.read_bytes()[:100_000]])
-def test_an_unreadable_file_is_a_warning_that_names_it_and_the_others_serve(tmp_path, caplog, content):
+def test_unreadable_file_is_a_warning_and_the_others_serve(tmp_path, caplog, content):
     bad = tmp_path / "bad.mmdb"
     if content is not None:
         bad.write_bytes(content)
@@ -142,7 +142,7 @@ def test_damage_inside_a_file_is_a_warning_not_an_error(tmp_path, caplog):
     assert [str(path) in record.message for record in caplog.records] == [True]
 
 
-def test_a_changed_file_is_reloaded(tmp_path):
+def test_changed_file_is_reloaded(tmp_path):
     path = write_mmdb(tmp_path / "a.mmdb", "Test", {"192.0.2.0/24": {"country_code": "NL"}})
     reader = GeoReader([path])
     assert reader.locate("192.0.2.7").country_code == "NL"
@@ -153,7 +153,7 @@ def test_a_changed_file_is_reloaded(tmp_path):
     assert reader.locate("192.0.2.7").country_code == "BE"
 
 
-def test_a_file_that_appears_later_is_read_then(tmp_path):
+def test_file_that_appears_later_is_read(tmp_path):
     path = tmp_path / "a.mmdb"
     reader = GeoReader([path])
     write_mmdb(path, "Test", {"192.0.2.0/24": {"country_code": "NL"}})
@@ -162,7 +162,7 @@ def test_a_file_that_appears_later_is_read_then(tmp_path):
 
 
 @pytest.mark.parametrize("spoil", [lambda path: os.truncate(path, 0), lambda path: path.unlink()])
-def test_a_file_spoiled_in_place_leaves_the_loaded_one_serving(tmp_path, spoil):
+def test_loaded_database_serves_after_its_file_is_spoiled(tmp_path, spoil):
     """A reader mapped onto the file itself would die here of SIGBUS."""
     path = tmp_path / "city.mmdb"
     path.write_bytes(DBIP.read_bytes())
@@ -174,7 +174,7 @@ def test_a_file_spoiled_in_place_leaves_the_loaded_one_serving(tmp_path, spoil):
     assert str(path) in reader.databases[0].problem
 
 
-def test_networks_are_remembered_as_far_as_databases_know_no_more(tmp_path):
+def test_networks_are_remembered_unless_a_database_knows_more(tmp_path):
     wide = {"192.0.2.0/24": {"country_code": "NL"}, "198.51.0.0/16": {"country_code": "BE"}}
     narrow = {"192.0.2.64/26": {"city": "Delft"}, "203.0.113.7/32": {"city": "Ghent"}}
     reader = GeoReader(
@@ -196,8 +196,8 @@ def test_networks_are_remembered_as_far_as_databases_know_no_more(tmp_path):
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_is_where_its_database_says(dbip, ip):
-    """Whichever of its network was asked for before."""
+def test_address_is_where_its_database_says(dbip, ip):
+    """For any earlier look-up in its network."""
     neighbour = str(ip).rpartition(".")[0] + ".77"
     dbip._forget()
     expected = dbip.locate(str(ip))
@@ -206,5 +206,5 @@ def test_an_address_is_where_its_database_says(dbip, ip):
     assert dbip.locate(str(ip)) == expected
 
 
-def test_the_cache_is_bounded(dbip):
+def test_cache_is_bounded(dbip):
     assert dbip.locate.cache_info().maxsize == CACHE_SIZE

@@ -1,4 +1,4 @@
-"""Rows of imported files: their forms, and what is wrong with them."""
+"""Rows of imported files: their forms and errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _FORMS: list[tuple[str | bytes, tzinfo, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("content", "zone", "names"), _FORMS)
-def test_every_form_of_a_file_is_read_alike(
+def test_forms_of_a_file_are_read_alike(
     tmp_path: Path, content: str | bytes, zone: tzinfo, names: dict[str, str]
 ) -> None:
     reader = ClickReader.of("earlier", zone, _KNOWN)
@@ -85,7 +85,7 @@ _WRONG_LINES = [
 
 
 @pytest.mark.parametrize(("content", "number", "why"), _WRONG_LINES)
-def test_a_line_that_is_no_row_is_named(tmp_path: Path, content: str, number: int, why: str) -> None:
+def test_line_that_is_not_a_row_is_named(tmp_path: Path, content: str, number: int, why: str) -> None:
     (line,) = [line for line in _file(tmp_path, content).lines() if line.error]
     assert (line.number, line.error[: len(why)]) == (number, why)
 
@@ -123,13 +123,13 @@ _LISTS = [
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 @pytest.mark.parametrize("text", _LISTS)
-def test_items_of_a_list_are_the_same_however_it_is_cut(text: str, size: int) -> None:
+def test_items_of_a_list_are_the_same_in_all_chunkings(text: str, size: int) -> None:
     blocks = iter([text[at : at + size] for at in range(0, len(text), size)])
     assert [json.loads(item) for item in _Items(blocks)] == json.loads(text)
 
 
 @pytest.mark.parametrize(("content", "why"), _NO_FILES, ids=range(len(_NO_FILES)))
-def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str | bytes, why: str) -> None:
+def test_path_that_is_not_a_file_is_refused(tmp_path: Path, content: str | bytes, why: str) -> None:
     with pytest.raises(UserError, match=why):
         list(_file(tmp_path, content).lines())
 
@@ -160,7 +160,7 @@ _WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "why"), _WRONG_FIELDS)
-def test_a_wrong_field_of_a_click_is_named(changes: dict[str, Any], why: str) -> None:
+def test_wrong_field_of_a_click_is_named(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(RowError) as raised:
         ClickReader.of("earlier", UTC, _KNOWN).read({**_OBJECT, **changes})
     assert why in str(raised.value)
@@ -178,18 +178,20 @@ _GROUPS: list[tuple[dict[str, Any], bool, bool]] = [
 
 
 @pytest.mark.parametrize(("changes", "is_unique", "has_group"), _GROUPS)
-def test_who_is_a_visitors_first(changes: dict[str, Any], is_unique: bool, has_group: bool) -> None:
+def test_imported_click_is_the_visitors_first(
+    changes: dict[str, Any], is_unique: bool, has_group: bool
+) -> None:
     row = ClickReader.of("earlier", UTC, _KNOWN).read({**_OBJECT, **changes}).row
     assert (row.is_unique, row.group_hash is not None) == (is_unique, has_group)
     assert not is_unique or row.group_hash == row.hash
 
 
-def test_texts_are_cropped_as_a_links() -> None:
+def test_created_texts_are_cropped_as_a_links() -> None:
     row = ClickReader.of("earlier", UTC, _KNOWN).read({**_OBJECT, "aff_sub": "a\x00b" + "c" * 600}).row
     assert row.aff_sub == "ab" + "c" * 498
 
 
-def test_a_named_hash_is_always_the_same_and_of_its_time() -> None:
+def test_named_hash_is_deterministic_and_has_its_time() -> None:
     hashes = {hash_for(_MILLIS, f"source\0{n}") for n in range(1000)}
     assert hashes == {hash_for(_MILLIS, f"source\0{n}") for n in range(1000)}
     assert len(hashes) == 1000
@@ -211,7 +213,7 @@ _WRONG_CONVERSIONS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "why"), _WRONG_CONVERSIONS)
-def test_a_wrong_field_of_a_conversion_is_named(changes: dict[str, Any], why: str) -> None:
+def test_wrong_field_of_a_conversion_is_named(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(RowError) as raised:
         ConversionReader.of("earlier", UTC).read({**_CONVERSION, **changes})
     assert why in str(raised.value)
@@ -245,7 +247,7 @@ _UNREADABLE = [
 
 
 @pytest.mark.parametrize(("name", "content", "why"), _UNREADABLE, ids=range(len(_UNREADABLE)))
-def test_a_catalogue_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, why: str) -> None:
+def test_unreadable_catalogue_is_named(tmp_path: Path, name: str, content: str, why: str) -> None:
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(UserError, match=why):
@@ -259,7 +261,7 @@ def test_yaml_is_of_its_core_schema(tmp_path: Path) -> None:
     assert list(entry.given.values()) == ["NO", "09:00", "2026-01-01", True, 3, 1.5, None, "0x10", None]
 
 
-def test_aliases_of_yaml_stand_for_what_they_name(tmp_path: Path) -> None:
+def test_yaml_aliases_stand_for_their_anchors(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("offers: [{id: 1, targeting: &de {country: [DE]}}, {id: 010, targeting: *de}]")
     first, second = entries.read(path, entries.Kinds(RESOURCES))

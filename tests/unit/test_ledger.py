@@ -1,4 +1,4 @@
-"""How a minute is judged, by what was read of it: before, in Postgres, on the streams, after."""
+"""The state of a minute, by counts from before, Postgres, the streams, and after."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ WAITING = Counts(recorded=3, stored=1)
         ),
     ],
 )
-def test_a_minute_is_judged(read: Seen, difference: int, state: State) -> None:
+def test_minute_is_judged(read: Seen, difference: int, state: State) -> None:
     minute = judge(MINUTE, read)
     assert (minute.difference, minute.state) == (difference, state)
 
@@ -73,12 +73,10 @@ def test_a_minute_is_judged(read: Seen, difference: int, state: State) -> None:
         (Counts(recorded=5, answered=3), 0, 2),
         (Counts(recorded=5, answered=5), 0, 0),
         (Counts(recorded=0, answered=2), 3, 1),
-        (Counts(recorded=0, answered=2), 1, 0),  # its edge has not said yet how many it has spooled
+        (Counts(recorded=0, answered=2), 1, 0),  # its edge has not sent its spooled count yet
     ],
 )
-def test_recorded_and_not_known_to_be_answered_is_shown_as_that(
-    counts: Counts, spooled: int, not_known: int
-) -> None:
+def test_unanswered_recorded_click_is_shown_as_such(counts: Counts, spooled: int, not_known: int) -> None:
     minute = judge(MINUTE, seen(0, counts, spooled=spooled))
     assert (minute.not_known_answered, minute.recorded) == (not_known, counts.recorded + spooled)
 
@@ -91,7 +89,7 @@ def test_recorded_and_not_known_to_be_answered_is_shown_as_that(
         (Counts(given_up=1), None, (1, 0, 0, 1)),
     ],
 )
-def test_entries_without_a_readable_hash_are_shown_and_accuse_no_minute(
+def test_entries_without_a_readable_hash_are_shown_outside_minutes(
     counts: Counts, found: tuple[int, int] | None, shown: tuple[int, ...]
 ) -> None:
     minute = judge(UNKNOWN, seen(0, counts, found=found))
@@ -108,13 +106,13 @@ def test_entries_without_a_readable_hash_are_shown_and_accuse_no_minute(
         ((2**31 - 1) * 60, 2**60, range(2**31 - 1, 2**31)),
     ],
 )
-def test_seconds_are_whole_minutes(first: int, last: int, minutes: range) -> None:
+def test_seconds_are_rounded_to_whole_minutes(first: int, last: int, minutes: range) -> None:
     assert minutes_between(first, last) == minutes
 
 
 @pytest.mark.parametrize(
     ("first", "last", "why"), [(180, 119, "is after to"), (0, LONGEST * 60, "is more than 31 days before to")]
 )
-def test_no_minutes_and_too_many_are_refused(first: int, last: int, why: str) -> None:
+def test_ledger_range_must_hold_minutes_within_its_limit(first: int, last: int, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         minutes_between(first, last)

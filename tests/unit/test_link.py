@@ -26,9 +26,7 @@ IDS = [
 
 
 @pytest.mark.parametrize(("path", "query", "offer_id", "affiliate_id"), IDS)
-def test_reads_ids_and_takes_nothing_else_for_one(
-    path: str, query: bytes, offer_id: int, affiliate_id: int
-) -> None:
+def test_link_ids_are_read_strictly(path: str, query: bytes, offer_id: int, affiliate_id: int) -> None:
     link = read_link(path, query)
     assert (link.offer_id, link.affiliate_id) == (offer_id, affiliate_id)
 
@@ -59,11 +57,11 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("query", "value"), VALUES)
-def test_decodes_and_crops_values(query: bytes, value: str) -> None:
+def test_link_values_are_decoded_and_cropped(query: bytes, value: str) -> None:
     assert read_link("/offer/3", query).aff_subs[0] == value
 
 
-def test_every_parameter_has_its_place() -> None:
+def test_parameters_have_their_places() -> None:
     subs = "&".join(f"aff_sub{n if n > 1 else ''}=s{n}" for n in range(1, 21))
     advs = "&".join(f"adv_sub{n if n > 1 else ''}=v{n}" for n in range(1, 6))
     query = f"affiliate_id=1&offer_url_id=5&affiliate_source=src&external_id=e&gaid=g&idfa=i&{subs}&{advs}"
@@ -97,7 +95,7 @@ DEEP_LINKS = [
 
 
 @pytest.mark.parametrize(("query", "deep_link"), DEEP_LINKS)
-def test_a_deep_link_is_whole_or_not_there(query: bytes, deep_link: str) -> None:
+def test_deep_link_is_whole_or_absent(query: bytes, deep_link: str) -> None:
     assert read_link("/offer/3", query).deep_link == deep_link
 
 
@@ -111,12 +109,12 @@ def test_a_deep_link_is_whole_or_not_there(query: bytes, deep_link: str) -> None
         (b"test=a%00b", "ab"),
     ],
 )
-def test_a_signature_is_cropped(query: bytes, test: str) -> None:
+def test_signature_is_cropped(query: bytes, test: str) -> None:
     assert read_link("/offer/3", query).test == test
 
 
 @given(st.text(), st.binary(max_size=2000))
-def test_no_bytes_bring_it_down(path: str, query: bytes) -> None:
+def test_random_bytes_are_read(path: str, query: bytes) -> None:
     link = read_link("/offer/" + path, query)
     for text in (link.source, *link.aff_subs, *link.adv_subs):
         assert len(text) <= MAX_VALUE

@@ -73,7 +73,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("host", "path", "query", "said"), LINKS)
-def test_reads_the_links_of_other_trackers(
+def test_links_of_other_trackers_are_read(
     host: str, path: str, query: bytes, said: tuple[int, int, str, str]
 ) -> None:
     link = read(FORMS, host, path, query)
@@ -81,7 +81,7 @@ def test_reads_the_links_of_other_trackers(
     assert (link.offer_id, link.affiliate_id, link.aff_subs[0], link.source) == said
 
 
-def test_a_form_reads_whatever_a_link_of_ours_may_say() -> None:
+def test_link_form_reads_all_parameters_of_a_link() -> None:
     query = b"c=3&a=513&url_id=7&s2=b&adv_sub5=v&gaid=g&ckmrdr=https%3A%2F%2Fshop.test%2F&test=1.x"
     link = read(FORMS, "any.test", "/", query)
     assert link is not None
@@ -89,14 +89,14 @@ def test_a_form_reads_whatever_a_link_of_ours_may_say() -> None:
     assert (link.deep_link, link.test) == ("https://shop.test/", "1.x")
 
 
-def test_their_name_goes_before_ours() -> None:
+def test_advertisers_parameter_name_goes_before_ours() -> None:
     forms = forms_of(a_row("/r", parameters={"source": "aff_sub2", "offer": "offer_id"}))
     link = read(forms, "", "/r", b"source=x&offer=3&aff_id=5")
     assert link is not None
     assert (link.source, link.aff_subs[1], link.offer_id) == ("", "x", 3)
 
 
-def test_the_path_goes_before_a_constant() -> None:
+def test_path_goes_before_a_constant() -> None:
     forms = forms_of(a_row("/r/{offer_id}", constants={"offer_id": 4, "affiliate_id": 5}))
     link = read(forms, "", "/r/3", b"offer_id=6")
     assert link is not None
@@ -126,13 +126,13 @@ def test_the_path_goes_before_a_constant() -> None:
         ("any.test", "/" * 8192),
         ("any.test", "/c" * 4096),
         ("any.test", "/ç/3/513"),
-        ("short.test", "/offer/3"),  # ours, whatever a form says
+        ("short.test", "/offer/3"),  # our own path, for any link form
         ("short.test", "/health/live"),
         ("short.test", "/hosts/allowed"),
         ("short.test", "/backend/api"),
     ],
 )
-def test_no_other_path_is_a_form_s(host: str, path: str) -> None:
+def test_other_paths_are_not_of_the_link_form(host: str, path: str) -> None:
     assert FORMS.find(host, path) is None
 
 
@@ -149,7 +149,7 @@ def test_no_other_path_is_a_form_s(host: str, path: str) -> None:
         ("/postback", False),
     ],
 )
-def test_claims_a_path_without_its_host(path: str, claimed: bool) -> None:
+def test_path_is_claimed_without_its_host(path: str, claimed: bool) -> None:
     assert FORMS.claims(path) is claimed
 
 
@@ -209,14 +209,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("row", "complaint"), WRONG)
-def test_a_row_that_is_wrong_is_told_how_and_not_used(row: dict[str, Any], complaint: str) -> None:
+def test_wrong_row_is_reported_and_not_used(row: dict[str, Any], complaint: str) -> None:
     forms = forms_of(OPAQUE)
     with pytest.raises(ValueError, match=re.escape(complaint)):
         forms.put(1, row)
     assert not forms.claims("/x7Yz")
 
 
-def test_a_form_is_replaced_and_removed() -> None:
+def test_link_form_is_replaced_and_removed() -> None:
     forms = forms_of(OPAQUE)
     forms.put(1, IN_PATH)
     assert not forms.claims("/x7Yz")
@@ -226,7 +226,7 @@ def test_a_form_is_replaced_and_removed() -> None:
     assert not forms.claims("/c/3/513")
 
 
-def test_a_forms_own_host_and_more_fixed_segments_come_first() -> None:
+def test_link_form_with_a_host_and_more_fixed_segments_comes_first() -> None:
     rows = [
         a_row("/{aff_sub}/{aff_sub2}", constants=BOTH),
         a_row("/a/{aff_sub2}", constants=BOTH),
@@ -246,8 +246,8 @@ def test_a_forms_own_host_and_more_fixed_segments_come_first() -> None:
         assert form.id == id_, (host, path)
 
 
-def test_a_form_that_takes_anothers_place_keeps_it_when_that_goes() -> None:
-    """A row replaced by another in one transaction: edges hear of both changes in any order."""
+def test_link_form_keeps_the_place_of_a_removed_one() -> None:
+    """A row replaced by another in one transaction. Edges get both changes in any order."""
     forms = forms_of(OPAQUE, OPAQUE)
     forms.put(1, None)
     form = forms.find("any.test", "/x7Yz")
@@ -258,7 +258,7 @@ def test_a_form_that_takes_anothers_place_keeps_it_when_that_goes() -> None:
 
 
 @given(st.text(max_size=20), st.text(max_size=50), st.binary(max_size=200))
-def test_nothing_asked_brings_it_down(host: str, path: str, query: bytes) -> None:
+def test_link_form_reads_any_request(host: str, path: str, query: bytes) -> None:
     for hostile in (path, "/" + path, "/c/" + path, "/go/" + path + "/now"):
         link = read(FORMS, host, hostile, query)
         assert link is None or all(len(text) <= MAX_VALUE for text in link.aff_subs)

@@ -1,4 +1,4 @@
-"""The load test's own manners: where it finds the tracker, and its last line."""
+"""The load test: its addresses and its last line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tracker.settings import Settings
         ({"TRACKER_PORT": "9000"}, ["--url", "http://h"], "http://h", "http://127.0.0.1:9001"),
     ],
 )
-def test_it_looks_where_the_tracker_is_set_to_listen(
+def test_load_run_uses_the_ports_of_the_tracker(
     variables: dict[str, str], words: list[str], url: str, api: str
 ) -> None:
     arguments = run._parser(Settings.from_env(variables)).parse_args(words)
@@ -31,7 +31,7 @@ def test_it_looks_where_the_tracker_is_set_to_listen(
     ("variable", "value", "complaint"),
     [("TRACKER_PORT", "many", "TRACKER_PORT: "), ("TRACKER_DATA_DIR", "{tmp}", "no token: ")],
 )
-def test_it_says_in_one_line_why_it_cannot_run(
+def test_load_run_refuses_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -54,9 +54,7 @@ def test_it_says_in_one_line_why_it_cannot_run(
         ("127.0.0.1", "passed, but address and uniqueness checks were skipped: "),
     ],
 )
-def test_its_last_line_says_what_was_not_checked(
-    capsys: pytest.CaptureFixture[str], ip: str, last: str
-) -> None:
+def test_last_line_names_unchecked_parts(capsys: pytest.CaptureFixture[str], ip: str, last: str) -> None:
     answers = [dict(answer, ms=1.0) for answer in ANSWERS]
     run._report(answers, [dict(row, ip=ip) for row in ROWS], 1.0, [])
     assert capsys.readouterr().out.splitlines()[-1].startswith(last)

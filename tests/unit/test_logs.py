@@ -57,14 +57,14 @@ def test_lines_of_a_kind_are_one_a_second_and_the_others_are_counted(log: Log) -
     assert log.lines[2:] == ["WARNING writer: entry 7 cannot be stored"]
 
 
-def test_a_line_after_a_quiet_second_is_written_at_once(log: Log) -> None:
+def test_line_after_a_quiet_second_is_written_at_once(log: Log) -> None:
     for _ in range(3):
         log.of("writer").warning("away: %s", "refused")
         log.now += 1.0
     assert log.lines == ["WARNING writer: away: refused"] * 3
 
 
-def test_kinds_are_told_apart_by_logger_level_and_template(log: Log) -> None:
+def test_kinds_of_lines_differ_by_logger_level_and_template(log: Log) -> None:
     log.of("a").warning("x %d", 1)
     log.of("a").warning("y %d", 1)
     log.of("a").error("x %d", 1)
@@ -75,7 +75,7 @@ def test_kinds_are_told_apart_by_logger_level_and_template(log: Log) -> None:
     assert "Task-2" not in log.stream.getvalue()
 
 
-def test_an_outage_of_any_length_writes_one_line_a_second(log: Log) -> None:
+def test_outage_of_any_length_writes_one_line_a_second(log: Log) -> None:
     api = log.of("api")
     for _ in range(600):  # ten minutes, a thousand requests a second
         for _ in range(1_000):
@@ -84,7 +84,7 @@ def test_an_outage_of_any_length_writes_one_line_a_second(log: Log) -> None:
     assert len(log.lines) == 600
 
 
-def test_a_traceback_is_written_once_and_its_repeats_are_one_line(log: Log) -> None:
+def test_traceback_is_written_once_and_its_repeats_are_one_line(log: Log) -> None:
     for n in range(5):
         try:
             raise ValueError(n)
@@ -109,14 +109,14 @@ def test_memory_is_bounded_however_many_kinds_there_are(log: Log) -> None:
     assert log.handler._kinds == {}
 
 
-def test_what_is_kept_is_written_at_the_end(log: Log) -> None:
+def test_suppressed_lines_are_written_at_the_end(log: Log) -> None:
     for n in range(3):
         log.of("edge").warning("left %d", n)
     log.handler.close()
     assert log.lines == ["WARNING edge: left 0", "WARNING edge: left 2 (1 more like it left out)"]
 
 
-def test_what_is_kept_is_written_though_no_line_follows() -> None:
+def test_suppressed_lines_are_written_without_a_next_line() -> None:
     class Heard(io.StringIO):
         def write(self, text: str) -> int:
             if "left out" in text:
@@ -132,7 +132,7 @@ def test_what_is_kept_is_written_though_no_line_follows() -> None:
     handler.close()
 
 
-def test_a_line_that_cannot_be_formatted_raises_nothing(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_that_cannot_be_formatted_raises_nothing(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         log.of("edge").warning("%d clicks", "many")
     log.later(1)

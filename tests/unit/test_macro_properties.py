@@ -1,4 +1,4 @@
-"""Whatever a visitor sends, the Location leads where its template leads, as a browser reads it."""
+"""The Location of any visitor leads to the host of its template, as browsers read it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_scheme_host_port_and_structure_stay_the_templates(first: str, second: s
 
 
 @given(VALUE)
-def test_a_value_that_looks_like_a_macro_stays_text(value: str) -> None:
+def test_value_that_looks_like_a_macro_stays_text(value: str) -> None:
     every = "{aff_sub}|{hash}|" + value
     location = fill("https://x.test/?a={aff_sub}&b={aff_sub2}", every, value)
     assert location == f"https://x.test/?a={quote(every, safe='')}&b={quote(value, safe='')}"
@@ -130,7 +130,7 @@ def test_compile_answers_any_text_with_a_template_or_its_own_error(text: str) ->
 @example("https://x.test/a/{aff_sub}", "..", "")
 @example("https://x.test/%{aff_sub}", "2e", "")
 @example("https://x.test/.{source}", "", ".")
-def test_no_value_leads_a_template_elsewhere(template: str, first: str, second: str) -> None:
+def test_template_values_cannot_change_the_host(template: str, first: str, second: str) -> None:
     compiled = or_refusal(macros.compile, template)
     assume(not isinstance(compiled, TemplateError))
     location = fill(template, first, second)
@@ -143,7 +143,7 @@ def test_no_value_leads_a_template_elsewhere(template: str, first: str, second: 
 
 
 @given(st.text(alphabet=st.characters()) | TEMPLATES)
-def test_no_free_text_leads_elsewhere_or_carries_anything_but_ascii(text: str) -> None:
+def test_free_text_stays_ascii_and_on_its_host(text: str) -> None:
     free = or_refusal(macros.free_text, text)
     if isinstance(free, TemplateError):
         assert 0 <= free.position <= len(text)

@@ -69,7 +69,7 @@ FILLED = [
 
 
 @pytest.mark.parametrize(("url", "changes", "location"), FILLED)
-def test_fills_each_macro_once_and_encoded(url: str, changes: dict[str, object], location: str) -> None:
+def test_macros_are_filled_once_and_encoded(url: str, changes: dict[str, object], location: str) -> None:
     assert fill(url, **changes) == location
 
 
@@ -175,7 +175,7 @@ NAMES = [
 ]
 
 
-def test_the_macros_are_those_of_the_contract() -> None:
+def test_macros_are_those_of_the_contract() -> None:
     assert set(macros.MACROS) == set(NAMES)
 
 
@@ -218,7 +218,7 @@ ALIASES |= {f"sub{n}": f"aff_sub{n if n > 1 else ''}" for n in range(1, 21)}
 
 
 def a_full_click() -> Click:
-    """A click that has a value of its own for every macro."""
+    """A click with a different value for every macro."""
     click = a_click(user_agent="Mozilla/5.0", millis=1_728_559_449_000)
     link = click.link._replace(
         source="the source",
@@ -242,13 +242,13 @@ def a_full_click() -> Click:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_macro_has_its_own_value(name: str) -> None:
+def test_macros_have_their_own_values(name: str) -> None:
     click = a_full_click()
     location = macros.fill(macros.compile(f"https://x.test/?v={{{name}}}"), click, a_choice(click))
     assert location == "https://x.test/?v=" + quote(VALUES[ALIASES.get(name, name)], safe="")
 
 
-def test_what_is_unknown_of_a_click_is_empty() -> None:
+def test_unknown_fields_of_a_click_are_empty() -> None:
     click = a_click(device=device.read("", ""), geo=NOWHERE, user_agent="")
     known_of_any = {"hash", "offer_id", "offer_name", "offer_url_id", "advertiser_id", "affiliate_id"}
     known_of_any |= {"affiliate_name", "brand_id", "ip", "timestamp", "date", "datetime", "rand"}
@@ -257,7 +257,7 @@ def test_what_is_unknown_of_a_click_is_empty() -> None:
         assert macros.fill(template, click, a_choice(click)) == "https://x.test/?v=", name
 
 
-def test_an_offers_own_macros_are_those_of_who_takes_the_click() -> None:
+def test_offer_macros_are_those_of_the_offer_that_takes_the_click() -> None:
     taker = an_offer(id=9, name="Taker", advertiser_id=4, brand_id=None, free=free_texts("taken"))
     click = a_click(terms=NO_TERMS._replace(free=free_texts("asked")))
     template = macros.compile("https://x.test/{offer_id}/{offer_name}/{advertiser_id}/{brand_id}/{free_1}")
@@ -265,7 +265,7 @@ def test_an_offers_own_macros_are_those_of_who_takes_the_click() -> None:
     assert macros.fill(template, click, choice) == "https://x.test/9/Taker/4//taken"
 
 
-def test_a_url_that_is_none_of_the_offers_has_no_id() -> None:
+def test_url_of_another_offer_has_no_id() -> None:
     click = a_click()
     choice = a_choice(click, url=OfferUrl(NO_URL_ID, "fallback", (), 0))
     assert (
@@ -293,11 +293,11 @@ SENDABLE = [
 
 
 @pytest.mark.parametrize(("url", "value", "sendable"), SENDABLE)
-def test_a_location_that_leads_elsewhere_or_is_too_long_is_not_sendable(
+def test_location_that_leads_elsewhere_or_is_too_long_is_not_sendable(
     url: str, value: str, sendable: bool
 ) -> None:
     assert macros.sendable(fill(url, aff_subs=(value,))) is sendable
 
 
-def test_a_location_that_is_not_ascii_is_not_sendable() -> None:
+def test_location_that_is_not_ascii_is_not_sendable() -> None:
     assert not macros.sendable("https://x.test/ä")

@@ -49,7 +49,7 @@ more 3
 @pytest.mark.parametrize(
     ("texts", "merged"), [([], ""), ([ONE], ONE), ([ONE, ""], ONE), ([ONE, OTHER], BOTH)]
 )
-def test_each_metric_stands_once_with_all_its_samples(texts: list[str], merged: str) -> None:
+def test_metrics_stand_once_with_all_samples(texts: list[str], merged: str) -> None:
     assert merge(texts) == merged
 
 
@@ -93,7 +93,7 @@ HOSTS = [
 
 
 @pytest.mark.anyio
-async def test_host_is_asked_of_the_edges_that_know(tmp_path: Path) -> None:
+async def test_tracking_host_is_looked_up_at_edges_with_a_catalogue(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     async with answering(tmp_path, "edge-0", {"serves": not_loaded}), answering(tmp_path, "api-8001", {}):
         assert (await ask_listener(settings, "/hosts/serves?domain=go.example")).status_code == 503
@@ -116,7 +116,7 @@ REQUESTS = [
 
 
 @pytest.mark.anyio
-async def test_nothing_else_is_served(tmp_path: Path) -> None:
+async def test_other_paths_are_not_served(tmp_path: Path) -> None:
     for method, path, status in REQUESTS:
         answer = await ask_listener(Settings(data_dir=tmp_path), path, method)
         assert answer.status_code == status, (method, path)

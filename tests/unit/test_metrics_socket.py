@@ -24,7 +24,7 @@ async def long(_: str) -> str:
     return "x" * 5_000_000
 
 
-async def test_every_process_answers_under_its_name(tmp_path: Path) -> None:
+async def test_processes_answer_under_their_names(tmp_path: Path) -> None:
     async with (
         answering(tmp_path, "edge-1", {"say": echo}),
         answering(tmp_path, "edge-0", {"say": echo}),
@@ -41,13 +41,13 @@ async def test_long_answer_arrives_whole(tmp_path: Path) -> None:
         assert await ask(tmp_path, "*", "long") == {"edge-0": "x" * 5_000_000}
 
 
-async def test_data_dir_of_any_length_will_do(tmp_path: Path) -> None:
+async def test_data_dir_may_have_any_length(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 200) / ("e" * 200)
     async with answering(deep, "edge-0", {"say": echo}):
         assert await ask(deep, "*", "say") == {"edge-0": "heard "}
 
 
-async def test_only_the_owner_enters_the_directory(tmp_path: Path) -> None:
+async def test_directory_is_closed_to_other_users(tmp_path: Path) -> None:
     async with answering(tmp_path, "edge-0", {}):
         assert stat.S_IMODE((tmp_path / "metrics").stat().st_mode) == 0o700
 
@@ -71,7 +71,7 @@ async def test_successor_keeps_the_name_when_the_predecessor_ends(tmp_path: Path
 
 @asynccontextmanager
 async def replying(data_dir: Path, answer: bytes | None) -> AsyncIterator[None]:
-    """A process that answers with these bytes and closes; None: that says nothing."""
+    """A process that answers with these bytes and closes. None: it stays silent."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer or b"")
@@ -105,7 +105,7 @@ async def test_process_starts_where_no_socket_can_be_made(
     ]
 
 
-async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+async def test_descriptors_are_closed(tmp_path: Path) -> None:
     async def ask_often() -> None:
         for _ in range(3):
             async with answering(tmp_path, "edge-0", {"say": echo}):

@@ -34,7 +34,7 @@ from tracker.domain.normalise import amount
         ("99999999999999.999999", "99999999999999.999999"),
     ],
 )
-def test_an_amount_is_read_exactly_and_shown_with_two_decimals_at_least(text: str, shown: str) -> None:
+def test_amount_is_read_exactly_and_shown_with_two_decimals_at_least(text: str, shown: str) -> None:
     assert show(amount(text)) == shown
 
 
@@ -58,22 +58,22 @@ def test_an_amount_is_read_exactly_and_shown_with_two_decimals_at_least(text: st
         "\uff11",
     ],
 )
-def test_what_is_no_amount(text: str) -> None:
+def test_invalid_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be an amount"):
         amount(text)
 
 
-def test_what_a_reversal_takes_back_is_shown_with_its_sign() -> None:
+def test_reversed_amount_is_shown_with_its_sign() -> None:
     assert show(Decimal("-0.5")) == "-0.50"
 
 
 @given(st.decimals(min_value=0, max_value="99999999999999.999999", places=6))
-def test_every_amount_survives_being_shown(sum_: Decimal) -> None:
+def test_amounts_read_back_as_shown(sum_: Decimal) -> None:
     assert amount(show(sum_)) == sum_
 
 
 @given(st.text())
-def test_whatever_comes_is_an_amount_in_range_or_refused(text: str) -> None:
+def test_any_text_is_an_amount_in_range_or_refused(text: str) -> None:
     try:
         sum_ = amount(text)
     except ValueError:
@@ -84,11 +84,11 @@ def test_whatever_comes_is_an_amount_in_range_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "code"), [("EUR", "EUR"), ("usd", "USD"), ("JpY", "JPY"), (" EUR\n", "EUR")]
 )
-def test_a_currency_is_known_in_any_case(text: str, code: str) -> None:
+def test_currency_is_known_in_any_case(text: str, code: str) -> None:
     assert read_currency(text) == code
 
 
 @pytest.mark.parametrize("text", ["", "EU", "EURO", "XYZ", "€", "\u017fek", "E UR"])
-def test_what_is_no_currency(text: str) -> None:
+def test_invalid_currency_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="ISO 4217"):
         read_currency(text)

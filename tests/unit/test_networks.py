@@ -39,7 +39,7 @@ def networks(*cidrs: str) -> Networks:
         (["0.0.0.0/0", "::/0"], "", None),
     ],
 )
-def test_the_narrowest_network_is_found(cidrs, ip, found):
+def test_narrowest_network_is_found(cidrs, ip, found):
     assert networks(*cidrs).find(ip) == found
 
 
@@ -47,7 +47,7 @@ def test_the_narrowest_network_is_found(cidrs, ip, found):
     "cidr",
     ["", " ", "x", "1.2.3", "1.2.3.4/33", "1.2.3.4/-1", "::1/129", "fe80::1%eth0", "1.2.3.4/24/8", "٣.2.3.4"],
 )
-def test_what_is_no_network_is_refused(cidr):
+def test_invalid_network_is_refused(cidr):
     made = Networks()
     with pytest.raises(ValueError, match=NOT_ONE):
         made.add(cidr)
@@ -56,7 +56,7 @@ def test_what_is_no_network_is_refused(cidr):
     assert not made
 
 
-def test_a_network_added_twice_goes_with_the_second_discard():
+def test_network_added_twice_goes_with_the_second_discard():
     made = networks("192.0.2.0/24", "192.0.2.9/24")
     made.discard("192.0.2.0/24")
     assert made.find("192.0.2.1") == "192.0.2.0/24"
@@ -65,14 +65,14 @@ def test_a_network_added_twice_goes_with_the_second_discard():
     assert not made
 
 
-def test_discarding_what_is_not_there_changes_nothing():
+def test_discarding_an_absent_network_changes_nothing():
     made = networks("192.0.2.0/24")
     for absent in ("192.0.2.0/25", "192.0.3.0/24", "2001:db8::/32"):
         made.discard(absent)
     assert made.find("192.0.2.1") == "192.0.2.0/24"
 
 
-def test_a_set_is_true_while_it_holds_a_network():
+def test_set_is_true_while_it_holds_a_network():
     made = Networks()
     assert not made
     for cidr in ("192.0.2.1", "2001:db8::/32"):
@@ -96,7 +96,7 @@ def cidrs(draw: st.DrawFn) -> str:
 
 
 @given(st.lists(cidrs(), max_size=8), st.sets(st.integers(0, 7)), ADDRESSES)
-def test_it_agrees_with_the_standard_library(added, taken_back, address):
+def test_network_found_agrees_with_the_standard_library(added, taken_back, address):
     made = networks(*added)
     for place in taken_back:
         if place < len(added):

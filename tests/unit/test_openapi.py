@@ -1,4 +1,4 @@
-"""The API's document, rule by rule: whatever is added to the API has to be told of as well as the rest."""
+"""The API's document, rule by rule."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def spec() -> Spec:
     return told
 
 
-def test_it_is_openapi_and_json_schema(spec: Spec) -> None:
+def test_document_is_openapi_and_json_schema(spec: Spec) -> None:
     assert spec["openapi"].startswith("3.1.")
     assert [error.message for error in OpenAPIV31SpecValidator(spec).iter_errors()] == []
 
 
-def test_it_says_the_same_each_time(spec: Spec) -> None:
+def test_document_is_the_same_each_time(spec: Spec) -> None:
     app = create_api(Settings(redis_url="redis://nowhere.test", postgres_dsn="postgresql://nowhere.test/x"))
     assert orjson.loads(orjson.dumps(document(app))) == spec
 
@@ -40,7 +40,7 @@ def test_operations_have_names_of_their_own(spec: Spec) -> None:
     assert len(names) == len(set(names)) > 0
 
 
-def test_nothing_stands_there_unused(spec: Spec) -> None:
+def test_document_has_no_unused_schema(spec: Spec) -> None:
     text = orjson.dumps(spec).decode()
     for kind in ("schemas", "responses"):
         assert [
@@ -109,7 +109,7 @@ _RULES: dict[str, Callable[[Operation, Spec], Iterator[str] | list[str]]] = {
 
 
 @pytest.mark.parametrize("rule", _RULES)
-def test_every_operation_is_told_of_whole(spec: Spec, rule: str) -> None:
+def test_operations_are_fully_described(spec: Spec, rule: str) -> None:
     defects = [
         f"{where}: {defect}"
         for where, operation in _operations(spec)
@@ -118,7 +118,7 @@ def test_every_operation_is_told_of_whole(spec: Spec, rule: str) -> None:
     assert defects == []
 
 
-def test_every_tag_and_schema_is_described(spec: Spec) -> None:
+def test_tags_and_schemas_are_described(spec: Spec) -> None:
     used = {tag for _, operation in _operations(spec) for tag in operation["tags"]}
     assert {tag["name"] for tag in spec["tags"] if tag["description"]} == used
     schemas = spec["components"]["schemas"]

@@ -1,4 +1,4 @@
-"""What each click is answered with: one case for each reason, and the chain of fallbacks."""
+"""The outcome of a click: a case for each reason, and the chain of fallbacks."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ REASONS: list[tuple[Reason, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("reason", "offer", "changes"), REASONS)
-def test_each_reason_is_rejected_where_there_is_no_fallback(
+def test_reasons_are_rejected_without_a_fallback(
     reason: Reason, offer: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     catalogue = catalogue_of(**offer)
@@ -78,7 +78,7 @@ def test_each_reason_is_rejected_where_there_is_no_fallback(
 
 
 @pytest.mark.parametrize(("reason", "offer", "changes"), REASONS)
-def test_each_reason_is_forwarded_where_the_offer_has_a_fallback(
+def test_reasons_are_forwarded_if_the_offer_has_a_fallback(
     reason: Reason, offer: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     catalogue = catalogue_of(fallback_url=OTHER, **offer)
@@ -120,7 +120,7 @@ def test_block_lists(block: dict[str, Any], changes: dict[str, Any], reason: Rea
     assert prepare_outcomes(click, catalogue).unique.reason is Reason.NONE
 
 
-def test_two_rows_that_block_the_same_are_both_needed_to_go() -> None:
+def test_block_remains_until_both_of_its_rows_are_removed() -> None:
     catalogue = catalogue_of()
     for id_ in (1, 2):
         catalogue.put("block", str(id_), block_row(id_, "source", "spam"))
@@ -130,7 +130,7 @@ def test_two_rows_that_block_the_same_are_both_needed_to_go() -> None:
     )
 
 
-def test_a_block_that_cannot_be_read_is_told_and_left_out() -> None:
+def test_unreadable_block_is_reported_and_left_out() -> None:
     catalogue = catalogue_of()
     catalogue.put("block", "1", block_row(1, "ip", "nonsense"))
     assert "nonsense" in catalogue.problems["block", "1"][0]
@@ -138,11 +138,11 @@ def test_a_block_that_cannot_be_read_is_told_and_left_out() -> None:
 
 
 @pytest.mark.parametrize(("status", "reason"), [("blocked", 20), ("pending", 21)])
-def test_an_affiliates_status(status: str, reason: int) -> None:
+def test_affiliates_status(status: str, reason: int) -> None:
     catalogue = catalogue_of(fallback_url=OTHER)
     catalogue.put("affiliate", "513", affiliate_row(status=status))
     outcome = prepare_outcomes(click_on(catalogue), catalogue).unique
-    # A blocked affiliate's clicks go nowhere, whatever fallback there is.
+    # A blocked affiliate's clicks use no fallback.
     assert told(outcome)[:2] == ("rejected" if status == "blocked" else "forwarded", reason)
 
 
@@ -229,7 +229,7 @@ CHAINS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], tuple[st
 
 
 @pytest.mark.parametrize(("offer", "other", "network", "expected"), [case[1:] for case in CHAINS])
-def test_the_chain_of_fallbacks(
+def test_fallbacks_form_a_chain(
     offer: dict[str, Any], other: dict[str, Any], network: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     catalogue = catalogue_of(**offer)
@@ -239,7 +239,7 @@ def test_the_chain_of_fallbacks(
     assert (status, offer_id, url_id, location) == expected
 
 
-def test_the_url_asked_for_has_its_fallback_also_where_the_offer_is_refused() -> None:
+def test_requested_url_has_its_fallback_if_the_offer_is_refused() -> None:
     catalogue = catalogue_of(status="paused", urls=[url_row(30), url_row(31, fallback_url=OTHER)])
     assert prepare_outcomes(click_on(catalogue, url_id=31), catalogue).unique.location == SENT_ON
     assert prepare_outcomes(click_on(catalogue, url_id=30), catalogue).unique.status is Status.REJECTED
@@ -258,7 +258,7 @@ DUPLICATES: list[tuple[dict[str, Any], bool, tuple[str, int]]] = [
 
 
 @pytest.mark.parametrize(("offer", "is_certain", "expected"), DUPLICATES)
-def test_the_duplicate_policy_and_its_certainty(
+def test_duplicate_policy_and_its_certainty(
     offer: dict[str, Any], is_certain: bool, expected: tuple[str, int]
 ) -> None:
     catalogue = catalogue_of(**offer)
@@ -267,13 +267,13 @@ def test_the_duplicate_policy_and_its_certainty(
     assert told(outcomes.duplicate)[:2] == expected
 
 
-def test_a_url_for_first_clicks_only_leaves_duplicates_to_the_others() -> None:
+def test_url_for_first_clicks_only_leaves_duplicates_to_the_others() -> None:
     catalogue = catalogue_of(urls=[url_row(30, targeting={"unique": True}, weight=10**6), url_row(31)])
     unique, duplicate, _ = prepare_outcomes(click_on(catalogue, visitor_key=1), catalogue)
     assert (unique.offer_url_id, duplicate.offer_url_id) == (30, 31)
 
 
-def test_only_a_capped_offer_has_a_capped_outcome() -> None:
+def test_capped_outcome_needs_a_cap() -> None:
     plain, capped = catalogue_of(), catalogue_of(caps=[cap_row(5)])
     unique, _, same = prepare_outcomes(click_on(plain), plain)
     assert unique is same
@@ -316,7 +316,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "complaint"), WRONG)
-def test_a_part_that_is_wrong_is_told_and_the_rest_serves(changes: dict[str, Any], complaint: str) -> None:
+def test_wrong_part_is_reported_and_the_rest_serves(changes: dict[str, Any], complaint: str) -> None:
     catalogue = catalogue_of(**changes)
     (why,) = catalogue.problems["offer", "3"]
     assert why.startswith(complaint)
@@ -325,7 +325,7 @@ def test_a_part_that_is_wrong_is_told_and_the_rest_serves(changes: dict[str, Any
     assert not catalogue.problems
 
 
-def test_an_offer_that_cannot_be_served_as_saved_says_why() -> None:
+def test_unservable_offer_names_the_reason() -> None:
     catalogue = catalogue_of(targeting={"unique": True})
     assert catalogue.offers[3].problem == "targeting: unique is a rule of offer URLs"
     assert catalogue.problems["offer", "3"]

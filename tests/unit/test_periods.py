@@ -89,13 +89,13 @@ CASES = [
 
 
 @pytest.mark.parametrize(("period", "zone", "moment", "start", "end"), CASES)
-def test_a_period_begins_and_ends_by_the_local_clock(
+def test_period_begins_and_ends_by_the_local_clock(
     period: Period, zone: str, moment: str, start: str, end: str
 ) -> None:
     assert bounds(period, zone, seconds(moment) * 1000) == (seconds(start), seconds(end))
 
 
-def test_the_total_has_no_bounds() -> None:
+def test_total_has_no_limit() -> None:
     assert bounds(TOTAL, "Europe/Berlin", seconds("2026-05-05T12:00+02:00") * 1000) == (0, 0)
 
 
@@ -110,7 +110,7 @@ def test_periods_follow_each_other_without_gap_or_overlap(period: Period, zone: 
 
 
 @given(_ZONES, _MOMENTS)
-def test_a_period_holds_the_local_date_and_no_other(zone: str, millis: int) -> None:
+def test_period_holds_the_local_date_and_no_other(zone: str, millis: int) -> None:
     def local(at: int) -> date:
         return datetime.fromtimestamp(at, ZoneInfo(zone)).date()
 
@@ -122,6 +122,6 @@ def test_a_period_holds_the_local_date_and_no_other(zone: str, millis: int) -> N
 
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "", "../etc/passwd", "/etc/localtime", "a\0b"])
-def test_an_unknown_zone_is_an_error(zone: str) -> None:
+def test_unknown_zone_is_an_error(zone: str) -> None:
     with pytest.raises((ZoneInfoNotFoundError, ValueError)):
         bounds(DAY, zone, 1_800_000_000_000)

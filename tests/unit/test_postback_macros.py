@@ -1,4 +1,4 @@
-"""What affiliates' postbacks are filled with."""
+"""The macros of affiliate postbacks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_macros_are_filled(template: str, filled: str) -> None:
 @pytest.mark.parametrize(
     "name", ["revenue", "advertiser_id", "ip", "user_agent", "adv_sub", "order_id", "free_1"]
 )
-def test_what_is_not_the_affiliates_is_no_macro(name: str) -> None:
+def test_macro_of_another_party_is_unknown(name: str) -> None:
     with pytest.raises(TemplateError, match="unknown macro"):
         postback_macros.compile(f"https://partner.example/?v={{{name}}}")
 
@@ -73,11 +73,11 @@ def test_what_is_not_the_affiliates_is_no_macro(name: str) -> None:
     ("template", "value"),
     [("https://partner.example/a/{aff_sub}/b", ".."), ("https://p.example/?{aff_sub}", "x" * MAX_LOCATION)],
 )
-def test_what_would_lead_elsewhere_is_not_filled(template: str, value: str) -> None:
+def test_macro_that_would_change_the_host_is_not_filled(template: str, value: str) -> None:
     with pytest.raises(ValueError, match="longer than"):
         postback_macros.fill(postback_macros.compile(template), {**FACTS, "aff_sub": value})
 
 
-def test_every_macro_has_its_fact() -> None:
+def test_macros_have_their_facts() -> None:
     template = "https://partner.example/?" + "&".join(f"{name}={{{name}}}" for name in MACROS)
     assert postback_macros.fill(postback_macros.compile(template), FACTS)

@@ -1,4 +1,4 @@
-"""What becomes of a postback to an affiliate after an attempt."""
+"""The state of an affiliate postback after an attempt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ DAY = timedelta(hours=24)
         (Delivery(503, retry_after=60.0), FIRST, timedelta(seconds=59), "failed"),
     ],
 )
-def test_it_is_sent_waits_or_has_failed(answer: Delivery, attempts: int, left: timedelta, state: str) -> None:
+def test_postback_is_sent_waits_or_has_failed(
+    answer: Delivery, attempts: int, left: timedelta, state: str
+) -> None:
     given, pause = outcome(answer, Due(1, "", "", attempts, left))
     assert given == state
     assert (pause is not None) is (state == "waiting")

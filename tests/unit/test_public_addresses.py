@@ -1,4 +1,4 @@
-"""Which addresses others may send us to."""
+"""The public addresses that postbacks may go to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PUBLIC = (
     *("8.8.8.8", "1.1.1.1", "192.0.1.1", "168.63.129.15", "100.128.0.1", "9.255.255.255", "223.255.255.255"),
     *("2606:4700:4700::1111", "2a00:1450:4001:82b::200e", "2000::1", "2001:200::1", "3ffe::1", "2620:4f::1"),
 )
-# Each is one that a request could be led to by a name, or by an affiliate who writes it into a URL.
+# Addresses that a name or an affiliate's URL could lead a request to.
 METADATA = (
     *("169.254.169.254", "169.254.170.2", "169.254.42.42", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
     *(
@@ -45,7 +45,7 @@ NOT_PUBLIC = (
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses_are_asked_at_the_ports_of_the_web(address: str) -> None:
+def test_public_addresses_are_allowed_at_web_ports(address: str) -> None:
     assert [refusal(address, port) for port in (80, 443)] == ["", ""]
     assert refusal(address, 25) == "port 25 is none of 80, 443"
 
@@ -56,20 +56,20 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
 
 
 @given(integers(0, 2**32 - 1).map(IPv4Address) | integers(0, 2**128 - 1).map(IPv6Address))
-def test_an_address_that_python_calls_internal_is_never_asked(ip: IPv4Address | IPv6Address) -> None:
-    """By its rules of whatever version: all of these, and our tables beside them."""
+def test_address_that_python_calls_internal_is_never_asked(ip: IPv4Address | IPv6Address) -> None:
+    """By the rules of any Python version, and by our tables."""
     is_internal = ip.is_private or ip.is_multicast or ip.is_reserved or ip.is_link_local or ip.is_loopback
     assert not ((is_internal or not ip.is_global) and refusal(str(ip), 443) == "")
 
 
 @pytest.mark.parametrize("address", METADATA)
 @pytest.mark.parametrize("allowed", ["0.0.0.0/0", "::/0", "169.254.0.0/16", "fd00::/8", "168.63.129.16/32"])
-def test_a_metadata_service_is_refused_whatever_an_operator_allows(address: str, allowed: str) -> None:
+def test_metadata_service_is_refused_even_if_allowed(address: str, allowed: str) -> None:
     assert refusal(address, 80, (ip_network(allowed),)) == f"{ip_address(address)} is not a public address"
 
 
 @pytest.mark.parametrize("text", ["", "127.1", "2130706433", "0x7f000001", "169.254.169.254.", "1.1.1.1:80"])
-def test_an_address_in_another_form_is_refused(text: str) -> None:
+def test_address_in_another_form_is_refused(text: str) -> None:
     assert refusal(text, 80, (ip_network("0.0.0.0/0"),)) == f"{text!r} is not an address"
 
 
@@ -85,6 +85,6 @@ def test_an_address_in_another_form_is_refused(text: str) -> None:
         ("64:ff9b::a9fe:a9fe", 80, False),
     ],
 )
-def test_an_operator_allows_more(address: str, port: int, is_allowed: bool) -> None:
+def test_operator_can_allow_more_networks(address: str, port: int, is_allowed: bool) -> None:
     allowed = (ip_network("10.1.0.0/16"), ip_network("::1/128"), ip_network("64:ff9b::/96"))
     assert (refusal(address, port, allowed) == "") is is_allowed

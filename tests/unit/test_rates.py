@@ -9,7 +9,7 @@ from tracker.domain.rates import read_rate
     ("text", "requests", "seconds"),
     [("600/minute", 600, 60), ("1/second", 1, 1), ("1000000/hour", 1_000_000, 3600)],
 )
-def test_a_rate_is_read(text: str, requests: int, seconds: int) -> None:
+def test_rate_is_read(text: str, requests: int, seconds: int) -> None:
     rate = read_rate(text)
     assert (rate.requests, rate.seconds, str(rate)) == (requests, seconds, text)
 
@@ -21,6 +21,6 @@ def test_a_rate_is_read(text: str, requests: int, seconds: int) -> None:
         *("1000001/hour", "06/minute", "٦/minute", "600/minute\n"),
     ],
 )
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no rate such as 600/minute"):
         read_rate(text)

@@ -93,7 +93,7 @@ def test_schedules_are_in_the_offers_time_zone(openings: list[str], local: str, 
     assert holds({"schedule": {"not": openings}}, click) is not expected
 
 
-def test_a_repeated_hour_is_open_both_times() -> None:
+def test_repeated_hour_is_open_both_times() -> None:
     first, second = (
         datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo(BERLIN), fold=fold).timestamp() for fold in (0, 1)
     )
@@ -102,12 +102,12 @@ def test_a_repeated_hour_is_open_both_times() -> None:
         assert holds({"schedule": ["daily 02:00-03:00"]}, click_of(millis=int(at * 1000)))
 
 
-def test_unique_is_told_apart() -> None:
+def test_uniqueness_is_counted_apart() -> None:
     assert rules.compile({"unique": True, "country": ["DE"]}, "UTC")[1] is True
     assert rules.compile({"unique": False}, "UTC") == ((), False)
 
 
-def test_a_rule_says_what_it_asks_for() -> None:
+def test_rule_text_names_its_condition() -> None:
     (country, browser), _ = rules.compile({"country": ["DE", "AT"], "browser": {"not": ["Firefox"]}}, "UTC")
     assert (country.text, browser.text) == ("country in DE, AT", "browser not in Firefox")
 
@@ -137,7 +137,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("specification", "message"), REFUSED)
-def test_a_wrong_rule_is_refused_by_name(specification: Any, message: str) -> None:
+def test_wrong_rule_is_refused_by_name(specification: Any, message: str) -> None:
     with pytest.raises(RuleError, match=message):
         rules.compile(specification, "UTC")
 
@@ -157,11 +157,11 @@ LANGUAGES = [
 
 
 @pytest.mark.parametrize(("header", "language"), LANGUAGES)
-def test_the_language_asked_for_first(header: str, language: str) -> None:
+def test_preferred_language_is_read(header: str, language: str) -> None:
     assert preferred_language(header) == language
 
 
 @given(st.text(max_size=200))
-def test_any_language_header_is_read(header: str) -> None:
+def test_language_header_of_any_text_is_read(header: str) -> None:
     click = click_of(language=header)
     assert holds({"language": ["de"]}, click) in (True, False)

@@ -39,7 +39,7 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_COLOUR", "red", "unknown setting"),
     ],
 )
-def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> None:
+def test_unreadable_setting_is_named(name: str, value: str, complaint: str) -> None:
     with pytest.raises(SettingsError, match=name) as refusal:
         Settings.from_env({name: value})
     assert complaint in str(refusal.value)
@@ -78,7 +78,7 @@ def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str
         ("TRACKER_PARTITIONS", 64),
     ],
 )
-def test_a_variable_reads_back_as_it_was_set(name: str, value: object) -> None:
+def test_variable_reads_back_as_it_was_set(name: str, value: object) -> None:
     assert dict(Settings.from_env({name: str(value)}).variables())[name] == value
 
 

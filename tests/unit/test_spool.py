@@ -1,4 +1,4 @@
-"""The spool's files: what is read back, whatever happened to them."""
+"""The files of the spool: reading them back after any damage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def a_spool(directory: Path, max_bytes: int = PLENTY) -> Spool:
 
 
 def left_behind(spool: Spool) -> Path:
-    """The segment of an edge that died: nobody holds it."""
+    """The segment of a dead edge, without a holder."""
     segment = spool.seal()
     assert segment
     segment.close()
@@ -65,7 +65,7 @@ def groups_of(path: Path) -> list[Group]:
         max_size=5,
     )
 )
-def test_what_is_put_in_comes_out(
+def test_spool_returns_its_records(
     tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[tuple[int, str]], bytes, Call | None]]
 ) -> None:
     spool = a_spool(tmp_path_factory.mktemp("spool"))
@@ -82,7 +82,7 @@ def test_what_is_put_in_comes_out(
     assert [call.sequence for call in own] == sorted({call.sequence for call in own})
 
 
-def test_a_segment_says_what_waits_in_it_and_since_when(tmp_path: Path) -> None:
+def test_segment_knows_its_minutes_and_first_click(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     spool.append([an_entry(MILLIS + 5), an_entry(MILLIS + MINUTE, 2)], b"", None)
     spool.append([an_entry(MILLIS + MINUTE, 3)], b"", None)
@@ -96,7 +96,7 @@ def test_a_segment_says_what_waits_in_it_and_since_when(tmp_path: Path) -> None:
     segment.close()
 
 
-def test_only_one_holds_a_segment(tmp_path: Path) -> None:
+def test_segment_has_one_holder(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     spool.append([an_entry()], b"", None)
     (path,) = segments(tmp_path)
@@ -110,7 +110,7 @@ def test_only_one_holds_a_segment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uncertain_call", [None, Call(b"0123456789abcdef", 9)])
-def test_a_torn_end_costs_what_is_torn_and_nothing_else(tmp_path: Path, uncertain_call: Call | None) -> None:
+def test_torn_end_costs_only_the_torn_record(tmp_path: Path, uncertain_call: Call | None) -> None:
     spool = a_spool(tmp_path)
     spool.append([an_entry(n=1), an_entry(n=2)], b"", None)
     spool.append([an_entry(n=3), an_entry(n=4)], b"", uncertain_call)
@@ -126,7 +126,7 @@ def test_a_torn_end_costs_what_is_torn_and_nothing_else(tmp_path: Path, uncertai
         assert not any(group.is_uncertain for group in groups), "half a call is not that call"
 
 
-def test_damage_costs_the_record_that_it_hits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_costs_only_the_damaged_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spool = a_spool(tmp_path)
     written = [an_entry(n=n) for n in range(1, 7)]
     for at in range(0, 6, 2):
@@ -144,7 +144,7 @@ def test_damage_costs_the_record_that_it_hits(tmp_path: Path, caplog: pytest.Log
     assert "bytes are damaged" in caplog.text
 
 
-def test_a_damaged_segment_reads_the_same_each_time(tmp_path: Path) -> None:
+def test_damaged_segment_reads_the_same_each_time(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     spool.append([an_entry(n=1), an_entry(n=2)], b"", None)
     path = left_behind(spool)
@@ -162,7 +162,7 @@ def test_a_damaged_segment_reads_the_same_each_time(tmp_path: Path) -> None:
         ("0190-1-x-lane.spool", b""),
     ],
 )
-def test_what_is_none_of_ours_is_not_adopted(tmp_path: Path, name: str, content: bytes) -> None:
+def test_foreign_spool_file_is_not_adopted(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"unpack|version|invalid literal"):
@@ -176,8 +176,8 @@ def fill(spools: list[Spool]) -> None:
         spool.append(batch, b"", None)
 
 
-def test_no_more_than_may_is_spooled(tmp_path: Path) -> None:
-    """However many write at once: each into a segment of its own, which was begun while there was room."""
+def test_spool_keeps_its_size_limit(tmp_path: Path) -> None:
+    """Many writers at the same time have a segment each, begun while there was room."""
     most = 16 << 20
     spools = [Spool(tmp_path, 7, partition, most) for partition in range(8)]
     with pytest.raises(SpoolError, match="TRACKER_SPOOL_MB"):
@@ -187,7 +187,7 @@ def test_no_more_than_may_is_spooled(tmp_path: Path) -> None:
         left_behind(spool)
 
 
-def test_a_disk_that_fails_is_a_spool_error_and_leaves_nothing_half(
+def test_failing_disk_is_a_spool_error_without_partial_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = a_spool(tmp_path)
@@ -203,7 +203,7 @@ def test_a_disk_that_fails_is_a_spool_error_and_leaves_nothing_half(
     assert [group.entries for group in groups_of(left_behind(spool))] == [[an_entry(n=1)]]
 
 
-def test_a_disk_that_is_full_at_the_start_of_a_segment_leaves_nothing(
+def test_disk_that_is_full_at_the_start_of_a_segment_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = a_spool(tmp_path)
@@ -221,9 +221,7 @@ def test_a_disk_that_is_full_at_the_start_of_a_segment_leaves_nothing(
     assert len(os.listdir("/proc/self/fd")) == opened
 
 
-def test_nobody_adopts_a_segment_that_is_being_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segment_under_creation_is_not_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = fcntl.flock
 
     def lock_after_another_has_looked(fd: int, operation: int) -> None:
@@ -237,7 +235,7 @@ def test_nobody_adopts_a_segment_that_is_being_created(
     assert [group.entries for group in groups_of(left_behind(spool))] == [[an_entry()]]
 
 
-def test_a_segment_that_is_removed_by_hand_can_be_read_by_who_holds_it(tmp_path: Path) -> None:
+def test_segment_removed_by_hand_is_still_readable_by_its_holder(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     spool.append([an_entry()], b"", None)
     segment = spool.seal()

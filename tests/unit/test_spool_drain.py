@@ -1,4 +1,4 @@
-"""What a drain knows of the segments in its directory."""
+"""The segments of a directory as a drain sees them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def an_empty_segment(directory: Path, millis: int = MILLIS) -> Segment:
     return Segment.create(directory, slot=7, partition=0, first_millis=millis)
 
 
-async def test_an_edge_does_not_wait_until_a_large_spool_is_read(
+async def test_edge_does_not_wait_until_a_large_spool_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     an_empty_segment(tmp_path).close()
@@ -43,7 +43,7 @@ async def test_an_edge_does_not_wait_until_a_large_spool_is_read(
     await drain.stop()
 
 
-async def test_what_is_drained_holds_nothing_back(tmp_path: Path) -> None:
+async def test_drained_clicks_hold_nothing_back(tmp_path: Path) -> None:
     drain, written_to = Drain(NOWHERE, tmp_path, VisitorMemory()), an_empty_segment(tmp_path)
     await drain._look()
     assert drain.first_millis() == MILLIS

@@ -49,7 +49,7 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], Terms, Reason]] = [
 
 
 @pytest.mark.parametrize(("offer", "affiliate", "terms", "reason"), [case[1:] for case in REFUSALS])
-def test_each_refusal(offer: dict[str, Any], affiliate: dict[str, Any], terms: Terms, reason: Reason) -> None:
+def test_refusals(offer: dict[str, Any], affiliate: dict[str, Any], terms: Terms, reason: Reason) -> None:
     click = a_click(millis=NOW, affiliate=an_affiliate(**affiliate))
     assert targeting.refusal(click, an_offer(**offer), terms) is reason
 
@@ -81,13 +81,15 @@ CHOICES: list[tuple[str, list[OfferUrl], int | None, int | Reason]] = [
 
 
 @pytest.mark.parametrize(("urls", "url_id", "expected"), [case[1:] for case in CHOICES])
-def test_the_choice_of_url(urls: list[OfferUrl], url_id: int | None, expected: int | Reason) -> None:
+def test_offer_url_is_chosen_by_weight_and_rules(
+    urls: list[OfferUrl], url_id: int | None, expected: int | Reason
+) -> None:
     offer = an_offer(urls=tuple(urls))
     click = a_click(offer=offer)
     assert chosen(offer, click, link=click.link._replace(url_id=url_id)) == expected
 
 
-def test_the_offers_own_rules_come_first() -> None:
+def test_offers_own_rules_come_first() -> None:
     offer = an_offer(urls=(a_url(1),), rules=rules.compile(DE, "UTC")[0])
     click = a_click(offer=offer)
     assert chosen(offer) is Reason.OFF_TARGET
@@ -95,7 +97,7 @@ def test_the_offers_own_rules_come_first() -> None:
     assert chosen(offer, is_test=True) == 1
 
 
-def test_some_urls_take_first_clicks_only() -> None:
+def test_urls_for_first_clicks_refuse_duplicates() -> None:
     offer = an_offer(urls=(a_url(1, unique=True),))
     assert chosen(offer) == 1
     assert chosen(offer, is_new=False) is Reason.OFF_TARGET
@@ -116,11 +118,11 @@ def test_weights_split_a_hundred_thousand_visitors_fairly(weights: tuple[int, ..
     seen = Counter(chosen(offer, click, visitor_key=key) for key in visitors(total))
     expected = [total * weight / sum(weights) for weight in weights]
     chi_square = sum((seen[n] - wanted) ** 2 / wanted for n, wanted in enumerate(expected, 101))
-    # The 99.99 % quantiles for one to six degrees of freedom; the visitors are the same at each run.
+    # The 99.99 % quantiles for one to six degrees of freedom. The visitors are the same each run.
     assert chi_square < {1: 15.1, 2: 18.4, 6: 27.9}[len(weights) - 1]
 
 
-def test_two_offers_split_the_same_visitors_independently() -> None:
+def test_offers_split_the_same_visitors_independently() -> None:
     one, other = (an_offer(id=id_, urls=(a_url(1, offer_id=id_), a_url(2, offer_id=id_))) for id_ in (3, 4))
     click = a_click()
     alike = sum(
@@ -130,7 +132,7 @@ def test_two_offers_split_the_same_visitors_independently() -> None:
     assert 4_700 < alike < 5_300
 
 
-def test_a_visitor_keeps_its_url_when_others_come_and_go() -> None:
+def test_visitor_keeps_its_url_when_others_come_and_go() -> None:
     urls = tuple(a_url(n, n) for n in range(1, 6))
     click = a_click()
     for key in visitors(500):

@@ -14,7 +14,7 @@ def a_link(test: str, **changes: int) -> Link:
     return a_click().link._replace(offer_id=3, affiliate_id=513, test=test)._replace(**changes)
 
 
-def test_a_signature_is_a_time_and_twenty_digits() -> None:
+def test_signature_is_a_time_and_twenty_digits() -> None:
     time, _, digits = sign(SECRET, 3, 513, EXPIRES).partition(".")
     assert (time, len(digits)) == (str(EXPIRES), 20)
     assert int(digits, 16) >= 0
@@ -50,11 +50,11 @@ GOOD = sign(SECRET, 3, 513, EXPIRES)
         (a_link("9" * 100), 0, False),
     ],
 )
-def test_what_is_taken_for_a_test_link(link: Link, millis: int, valid: bool) -> None:
+def test_test_link_is_recognised(link: Link, millis: int, valid: bool) -> None:
     assert is_valid(SECRET, link, millis) is valid
 
 
 @given(st.text(max_size=100))
-def test_no_text_is_a_signature_or_brings_it_down(text: str) -> None:
+def test_signature_of_random_text_is_refused(text: str) -> None:
     assert not is_valid(SECRET, a_link(text), 0)
     assert not is_valid(SECRET, a_link(f"{EXPIRES}.{text}"), 0)

@@ -30,7 +30,7 @@ def test_live_ads_need_their_certificate_until_the_host_is_retired(status: str, 
     assert hosts.serves("GO.test") is served
 
 
-def test_nothing_else_is_served() -> None:
+def test_other_hosts_are_not_served() -> None:
     hosts = TrackingHosts()
     hosts.put("go.test", {"host": "go.test", "status": "active"})
     for domain in ("", "test", "a.go.test", "go.test/", "go.test\0", "gö.test", "x" * 8192):

@@ -1,4 +1,4 @@
-"""The load test's own check: what it must not let pass."""
+"""The check of the load test, and the faults it finds."""
 
 import pytest
 
@@ -38,14 +38,14 @@ ROWS = [row("a", FIRST), row("b", SECOND)]
     [
         (ANSWERS, ROWS),
         ([*ANSWERS, answer("h", kind="head"), answer("p", kind="prefetch", status=503)], ROWS),
-        ([answer("a", status=0, location=""), answer("b")], ROWS),  # nobody knows whether it was answered
+        ([answer("a", status=0, location=""), answer("b")], ROWS),  # unknown whether it was answered
         ([answer("a", status=0, location="")], []),
         (ANSWERS, [row("a", FIRST, group_hash="9", is_unique=False), row("b", SECOND, group_hash="9")]),
         (ANSWERS, [row(each, h, ip="127.0.0.1") for each, h in (("a", FIRST), ("b", SECOND))]),
         ([answer("t")], [row("t", SECOND, is_test=True, is_unique=False, group_hash=None)]),
     ],
 )
-def test_nothing_wrong(answers, rows):
+def test_complete_run_has_no_problem(answers, rows):
     assert problems(answers, rows) == []
 
 
@@ -78,5 +78,5 @@ def test_nothing_wrong(answers, rows):
         ),
     ],
 )
-def test_each_fault_is_found(answers, rows, fault):
+def test_faults_are_found(answers, rows, fault):
     assert any(found.startswith(fault) for found in problems(answers, rows))

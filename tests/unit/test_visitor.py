@@ -36,7 +36,7 @@ XFF, FORWARDED = b"x-forwarded-for", b"forwarded"
 
 ADDRESSES = [
     ("198.51.100.9", [], "198.51.100.9"),
-    ("198.51.100.9", [(XFF, b"1.2.3.4")], "198.51.100.9"),  # a stranger says so
+    ("198.51.100.9", [(XFF, b"1.2.3.4")], "198.51.100.9"),  # sent by a stranger
     ("10.0.0.1", [], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b"1.2.3.4")], "1.2.3.4"),
     ("10.0.0.1", [(XFF, b"6.6.6.6, 1.2.3.4")], "1.2.3.4"),  # the left one was spoofed
@@ -53,7 +53,7 @@ ADDRESSES = [
     ("10.0.0.1", [(XFF, b"1.2.3.4, [2001:db8:ffff::2]:8080, ::ffff:10.0.0.2")], "1.2.3.4"),
     ("10.0.0.1", [(XFF, b"1.2.3.4 ,\t10.0.0.2 ")], "1.2.3.4"),
     ("10.0.0.1", [(XFF, b"1.2.3.4,,10.0.0.2,")], "1.2.3.4"),
-    ("10.0.0.1", [(XFF, b"6.6.6.6, 127.0.0.1")], "127.0.0.1"),  # not trusted: nobody said so
+    ("10.0.0.1", [(XFF, b"6.6.6.6, 127.0.0.1")], "127.0.0.1"),  # not trusted
     ("10.0.0.1", [(XFF, b"6.6.6.6, garbage")], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b"6.6.6.6, garbage, 10.0.0.2")], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b"6.6.6.6, 2001:db8:ffff::1.2.3.4.5")], "10.0.0.1"),
@@ -64,7 +64,7 @@ ADDRESSES = [
     ("10.0.0.1", [(XFF, b"\xff\xfe")], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b"")], "10.0.0.1"),
     ("10.0.0.1", [(XFF, b"6.6.6.6, " * 1000 + b"1.2.3.4")], "1.2.3.4"),
-    ("10.0.0.1", [(XFF, b"1.2.3.4" + b" " * 5000)], "10.0.0.1"),  # further from the end than we read
+    ("10.0.0.1", [(XFF, b"1.2.3.4" + b" " * 5000)], "10.0.0.1"),  # beyond the part that is read
     ("10.0.0.1", [(XFF, b"x" * 60_000)], "10.0.0.1"),
     ("fe80::9%eth0", [(XFF, b"1.2.3.4")], "1.2.3.4"),
     ("fe80:0:0:1::9%eth0", [(XFF, b"1.2.3.4")], "fe80:0:0:1::9"),
@@ -86,7 +86,7 @@ ADDRESSES = [
         "10.0.0.1",
         [(FORWARDED, b"for=6.6.6.6, proto=https")],
         "10.0.0.1",
-    ),  # ours does not tell: theirs no word
+    ),  # ours sends none: the visitor's is not read
     ("10.0.0.1", [(FORWARDED, b"for=6.6.6.6"), (FORWARDED, b"for=1.2.3.4")], "1.2.3.4"),
     ("10.0.0.1", [(FORWARDED, b'for="6.6.6.6, for=1.2.3.4')], "1.2.3.4"),  # a quote left open
     ("10.0.0.1", [(FORWARDED, b"for=1.2.3.4, ,")], "1.2.3.4"),
@@ -104,13 +104,13 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize(("peer", "headers", "ip"), ADDRESSES)
-def test_the_address_is_the_right_most_hop_that_is_not_trusted(
+def test_address_is_the_right_most_hop_that_is_not_trusted(
     peer: str, headers: list[tuple[bytes, bytes]], ip: str
 ) -> None:
     assert read(a_scope(peer, *headers)).ip == ip
 
 
-def test_a_peer_on_a_unix_socket_has_no_address() -> None:
+def test_peer_on_a_unix_socket_has_no_address() -> None:
     assert read(a_scope() | {"client": None}).ip == ""
 
 
@@ -156,7 +156,7 @@ def test_strings_are_cropped_and_cleaned() -> None:
         ((b"purpose", b"prefetching"), False),
     ],
 )
-def test_tells_a_speculative_request(header: tuple[bytes, bytes], speculative: bool) -> None:
+def test_speculative_request_is_recognised(header: tuple[bytes, bytes], speculative: bool) -> None:
     assert is_speculative(dict([header])) is speculative
 
 
@@ -200,7 +200,7 @@ G, H, IDFA = (f"{letter * 8}-1111-4111-8111-111111111111" for letter in "abc")
         (who(cookie_key=0), Identity(0, True)),
     ],
 )
-def test_taken_for_one_visitor(one: Identity, other: Identity) -> None:
+def test_requests_of_one_visitor_are_recognised(one: Identity, other: Identity) -> None:
     assert one == other
 
 
@@ -217,7 +217,7 @@ def test_taken_for_one_visitor(one: Identity, other: Identity) -> None:
         (who(cookie_key=5), who(cookie_key=6)),
     ],
 )
-def test_taken_for_two_visitors(one: Identity, other: Identity) -> None:
+def test_requests_of_two_visitors_are_distinguished(one: Identity, other: Identity) -> None:
     assert one.key != other.key
 
 
@@ -232,12 +232,12 @@ def test_taken_for_two_visitors(one: Identity, other: Identity) -> None:
         (who(ip=""), False),
     ],
 )
-def test_a_cookie_or_device_id_is_certain(identity: Identity, is_certain: bool) -> None:
+def test_cookie_or_device_id_is_certain(identity: Identity, is_certain: bool) -> None:
     assert identity.is_certain is is_certain
     assert 0 <= identity.key < 1 << 64
 
 
 @given(st.binary(max_size=100), st.binary(max_size=300), st.binary(max_size=300))
-def test_no_header_brings_it_down(xff: bytes, forwarded: bytes, user_agent: bytes) -> None:
+def test_random_header_is_read(xff: bytes, forwarded: bytes, user_agent: bytes) -> None:
     seen = read(a_scope("10.0.0.1", (XFF, xff), (FORWARDED, forwarded), (b"user-agent", user_agent)))
     assert plain_address(seen.ip) == seen.ip != ""

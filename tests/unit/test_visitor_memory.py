@@ -1,4 +1,4 @@
-"""How much visitors may take, by what a server says of its memory; and which network a visitor is of."""
+"""The visitor memory allowed by a server's memory, and the network of a visitor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = 1 << 20
         (0, {"maxmemory": 256 * MIB}, 0),
     ],
 )
-def test_visitors_may_take_what_is_set_and_leave_a_quarter(
+def test_visitor_memory_is_the_setting_and_leaves_a_quarter(
     most: int | None, info: dict[str, object], allowed: int
 ) -> None:
     assert VisitorMemory(most).allowed(info) == allowed * MIB
@@ -52,7 +52,7 @@ def test_visitor_memory_is_read_from_settings() -> None:
         ("2001:db8:1::1", "2001:db8:2::1", False),
     ],
 )
-def test_a_network_is_24_bits_of_ipv4_and_48_of_ipv6(one: str, other: str, is_same: bool) -> None:
+def test_network_is_24_bits_of_ipv4_and_48_of_ipv6(one: str, other: str, is_same: bool) -> None:
     assert (network_number(one) == network_number(other)) is is_same
 
 

@@ -15,6 +15,7 @@ from tracker.api.http.listing import as_json
 from tracker.api.http.problems import invalid
 from tracker.domain.local_time import first_second
 from tracker.ops.explain import MAX_MILLIS, Question, UnreadableUrlError, explain
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.parameters import From
 from tracker.reading.query import ZoneQuery
 
@@ -100,10 +101,10 @@ async def explain_link(call: Call[ExplainQuery]) -> Response:
     What the link does now, or at the time `at`: the offer, the URL rule by rule, uniqueness, caps, the bot
     rule, fallbacks, the reason and the macros. Nothing is recorded, counted or used up.
     """
-    state = call.state
-    await to_thread(state.geo.reload_changed)
+    settings = call.state.settings
     try:
-        steps = await explain(state.settings, state.geo, call.query.question(call.network_zone))
+        with await to_thread(GeoLookup, settings.geoip_db) as geo:
+            steps = await explain(settings, geo, call.query.question(call.network_zone))
     except UnreadableUrlError as error:
         raise invalid({"url": [str(error)]}) from None
     return as_json(steps)

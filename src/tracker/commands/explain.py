@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 
 from tracker.commands.arguments import add_json, text
 from tracker.domain.normalise import trim
-from tracker.edge.enrich.geo import GeoReader
 from tracker.ops.explain import Question, explain, in_words
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,13 +42,19 @@ def run(settings: Settings, arguments: Namespace) -> int:
         arguments.referrer,
         int(at.timestamp() * 1000),
     )
-    geo = GeoReader(settings.geoip_db)
-    try:
-        told = asyncio.run(explain(settings, geo, question))
-    finally:
-        geo.close()
-    print(json.dumps(told, indent=2) if arguments.json else in_words(told))
+    with GeoLookup(settings.geoip_db) as geo:
+        _warn_of_missing(geo)
+        explanation = asyncio.run(explain(settings, geo, question))
+    print(json.dumps(explanation, indent=2) if arguments.json else in_words(explanation))
     return 0
+
+
+def _warn_of_missing(geo: GeoLookup) -> None:
+    if not geo.databases:
+        _log.warning("no geo database: the visitor's country, region, city and ISP stay unknown")
+    for database in geo.databases:
+        if database.problem:
+            _log.warning("geo database not read: %s", database.problem)
 
 
 def _moment(text: str) -> datetime:

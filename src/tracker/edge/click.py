@@ -7,12 +7,12 @@ from tracker.domain.click_id import millis_of
 from tracker.domain.model import NO_TERMS, Click, Link, Visitor, fast
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich import bots, device
-from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.enrich.geo import Locator
 from tracker.edge.read.visitor import identify
 
 
 def assemble(
-    hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalogue: Catalogue, geo: GeoReader
+    hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalogue: Catalogue, geo: Locator
 ) -> Click | None:
     """The click of a hit; None if its link names an unknown offer or affiliate.
 

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tracker.edge.catalogue.catalogue import Catalogue
-from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.record import spool
 from tracker.errors import CannotStartError
 from tracker.ops import ledger
+from tracker.ops.geo_lookup import GeoLookup
 from tracker.ops.ledger import Ledger, Minute
 from tracker.ops.upgrade import checks as upgrade
 from tracker.ops.upgrade.concern import Concern
@@ -260,19 +260,14 @@ def _geo(settings: Settings) -> list[Finding]:
     if not settings.geoip_db:
         advice = "set TRACKER_GEOIP_DB to an mmdb file; see docs/guides/geoip.md"
         return [Finding("geo", "warn", "no database: country, region, city and ISP stay unknown", advice)]
-    reader = GeoReader(settings.geoip_db)
-    try:
-        is_default = settings.geoip_db == packaged_geoip()
-        return [_database(*database, is_default=is_default) for database in reader.databases]
-    finally:
-        reader.close()
+    is_default = settings.geoip_db == packaged_geoip()
+    with GeoLookup(settings.geoip_db) as lookup:
+        return [_database(*database, is_default=is_default) for database in lookup.databases]
 
 
 def _database(path: object, kind: str, built: datetime | None, problem: str, *, is_default: bool) -> Finding:
     if built is None or problem:
-        return Finding(
-            "geo", "fail", f"{path}: {problem}", "put a sound mmdb file there, or correct TRACKER_GEOIP_DB"
-        )
+        return Finding("geo", "fail", problem, "put a sound mmdb file there, or correct TRACKER_GEOIP_DB")
     text = f"{path}{_PACKAGED if is_default else ''}: {kind}, built {built:%Y-%m-%d}"
     if datetime.now(UTC) - built > _OLD_GEO:
         return Finding(

@@ -28,7 +28,7 @@ from tracker.domain.model import (
 from tracker.domain.normalise import text_of, trim
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
-from tracker.edge.enrich.geo import GeoReader
+from tracker.edge.enrich.geo import Locator
 from tracker.edge.http import response
 from tracker.edge.outcome import choose_offer_url, prepare_outcomes, resolve_fallback
 from tracker.edge.read.client_address import plain_address
@@ -69,7 +69,7 @@ class UnreadableUrlError(UserError):
     """The URL asked about is no address of a tracking link; the message says why."""
 
 
-async def explain(settings: Settings, geo: GeoReader, question: Question) -> Explanation:
+async def explain(settings: Settings, geo: Locator, question: Question) -> Explanation:
     """What the link would do, as an object ready for JSON.
 
     Raises:

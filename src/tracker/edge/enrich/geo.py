@@ -1,8 +1,9 @@
 """Locates addresses in mmdb databases: MaxMind's nested records, DB-IP's, and the flat ones of others.
 
-The C reader's plain `get` costs 4 µs an address, and geoip2's models on top of it 11 µs. So the few needed
-fields are picked from the record itself. The reader maps its file into memory. A mapped file that is
-truncated in place kills the process (SIGBUS), so every database is mapped from a private copy.
+This is the hot path's reader. The C reader's plain `get` costs 4 µs an address and geoip2's models 11 µs
+more, so the few fields needed are picked from the record itself. `ops.geo_lookup` uses geoip2 where speed
+does not matter. The C reader maps its file into memory. A mapped file that somebody truncates in place kills
+the process (SIGBUS), so every database is mapped from a private copy.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import maxminddb
 
@@ -46,6 +47,13 @@ class Database(NamedTuple):
     problem: str  # why the file, or its newer version, is not served; "" without a problem
 
 
+class Locator(Protocol):
+    """Finds the place of an address: GeoReader for clicks, ops.geo_lookup for people."""
+
+    def locate(self, ip: str, /) -> Geo:
+        """The place of an address. It never raises, for any string."""
+
+
 class _Source:
     """One file, its reader, and the version that the reader has open."""
 
@@ -67,7 +75,7 @@ class _Source:
         try:
             self._reader = _open_copy(self.path)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-            self.problem = _with_path(error, self.path)
+            self.problem = error_with_path(error, self.path)
             _log.warning("geo database not read: %s", self.problem)
             return False
         self.problem = ""
@@ -106,7 +114,7 @@ class _Source:
         return None
 
     def _warn_of_damage(self, error: Exception) -> None:
-        self.problem = _with_path(error, self.path)
+        self.problem = error_with_path(error, self.path)
         if not self._has_warned:
             _log.warning("geo database is damaged: %s", self.problem)
         self._has_warned = True
@@ -157,7 +165,7 @@ class GeoReader:
         if network in networks:
             return networks[network]
         records = [source.find(address) for source in self._sources]
-        geo = _put_together([record for record, _ in records if record])
+        geo = merge([place_of(record) for record, _ in records if record])
         if network and max((bits for _, bits in records), default=0) <= _BITS_OF_NETWORK:
             if len(networks) >= CACHE_SIZE:
                 networks.clear()
@@ -165,14 +173,15 @@ class GeoReader:
         return geo
 
 
-def _put_together(records: Sequence[_Record]) -> Geo:
-    if not records:
+def merge(places: Sequence[Place]) -> Geo:
+    """The place of an address by all databases: the first one that knows a field fills it."""
+    if not places:
         return NOWHERE
-    fields = _read(records[0])
-    for record in records[1:]:
-        fields = fields.completed_by(_read(record))
-    carrier = fields.carrier or (fields.isp if fields.is_mobile else None) or NOWHERE.mobile_carrier
-    return Geo(fields.country, fields.region, fields.city, fields.isp, carrier)
+    merged = places[0]
+    for place in places[1:]:
+        merged = merged.completed_by(place)
+    carrier = merged.carrier or (merged.isp if merged.is_mobile else None) or NOWHERE.mobile_carrier
+    return Geo(merged.country, merged.region, merged.city, merged.isp, carrier)
 
 
 def _open_copy(path: Path) -> maxminddb.Reader:
@@ -185,12 +194,15 @@ def _open_copy(path: Path) -> maxminddb.Reader:
             raise maxminddb.InvalidDatabaseError(str(error).replace(copy.name, str(path))) from error
 
 
-def _with_path(error: Exception, path: Path) -> str:
+def error_with_path(error: Exception, path: Path) -> str:
+    """The error as one line that names the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path}: {error.strerror}"
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
-class _Fields(NamedTuple):
-    """The fields of one record."""
+class Place(NamedTuple):
+    """The fields of one record in one database."""
 
     country: str | None
     region: str | None
@@ -200,8 +212,8 @@ class _Fields(NamedTuple):
     is_mobile: bool
     """Whether the address belongs to a mobile network, so that its ISP is the carrier."""
 
-    def completed_by(self, more: _Fields) -> _Fields:
-        return _Fields(
+    def completed_by(self, more: Place) -> Place:
+        return Place(
             self.country or more.country,
             self.region or more.region,
             self.city or more.city,
@@ -211,9 +223,10 @@ class _Fields(NamedTuple):
         )
 
 
-def _read(record: _Record) -> _Fields:
+def place_of(record: _Record) -> Place:
+    """The fields of one record, nested as MaxMind's or flat."""
     traits = _inside(record, "traits") or record
-    return _Fields(
+    return Place(
         country=_country(record),
         region=_region(record),
         city=_city(record),
@@ -225,9 +238,9 @@ def _read(record: _Record) -> _Fields:
 
 def _country(record: _Record) -> str | None:
     return (
-        _text(_inside(record, "country").get("iso_code"))
-        or _text(record.get("country_code"))
-        or _text(_inside(record, "registered_country").get("iso_code"))
+        _name(_inside(record, "country").get("iso_code"))
+        or _name(record.get("country_code"))
+        or _name(_inside(record, "registered_country").get("iso_code"))
     )
 
 
@@ -235,23 +248,23 @@ def _region(record: _Record) -> str | None:
     """The code of the widest subdivision. DB-IP Lite has only its name."""
     subdivisions = record.get("subdivisions")
     if isinstance(subdivisions, list) and subdivisions and isinstance(subdivisions[0], dict):
-        return _text(subdivisions[0].get("iso_code"))
-    return _text(record.get("region_code"))
+        return _name(subdivisions[0].get("iso_code"))
+    return _name(record.get("region_code"))
 
 
 def _city(record: _Record) -> str | None:
-    return _text(_inside(_inside(record, "city"), "names").get("en")) or _text(record.get("city"))
+    return _name(_inside(_inside(record, "city"), "names").get("en")) or _name(record.get("city"))
 
 
 def _isp(traits: _Record) -> str | None:
     for name in _ISP_NAMES:
         if name in traits:
-            return _text(traits[name])
+            return _name(traits[name])
     return None
 
 
 def _carrier(record: _Record) -> str | None:
-    return _text(record.get("mobile_carrier")) or _text(_inside(record, "carrier").get("name"))
+    return _name(record.get("mobile_carrier")) or _name(_inside(record, "carrier").get("name"))
 
 
 def _inside(record: _Record, name: str) -> _Record:
@@ -259,8 +272,8 @@ def _inside(record: _Record, name: str) -> _Record:
     return value if isinstance(value, dict) else _NONE
 
 
-def _text(value: object) -> str | None:
-    """A text fit for a column, without NUL, which Postgres refuses."""
+def _name(value: object) -> str | None:
+    """A name fit for a column: text, without the NUL that Postgres refuses."""
     if not isinstance(value, str):
         return None
     return (value.replace("\0", "") if "\0" in value else value)[:MAX_FIELD] or None

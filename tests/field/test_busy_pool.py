@@ -1,4 +1,4 @@
-"""503 of the API: the log says what is short, and Postgres is not called unavailable while it is up."""
+"""503 of a busy pool: the log names the pool, and not Postgres as unavailable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USERS = "/backend/open-api/v1/users"
 SIZE = 5  # connections of a pool
 
 
-async def test_a_pool_that_is_waited_for_is_named(
+async def test_busy_pool_is_named(
     database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "_LONGEST_WAIT_SECONDS", 0.2)
@@ -53,7 +53,7 @@ async def test_a_pool_that_is_waited_for_is_named(
     assert "unavailable" not in caplog.text
 
 
-async def test_a_lock_of_somebody_else_is_named(database: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_foreign_lock_is_named(database: Settings, caplog: pytest.LogCaptureFixture) -> None:
     assert database.postgres_dsn
     locking = await connect(database.postgres_dsn)
     async with api_of(database, scopes=("offers:write",)) as client, locking.transaction():

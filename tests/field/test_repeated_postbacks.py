@@ -1,4 +1,4 @@
-"""What is told twice comes to the same, and the log says why something changed nothing (M11, M17, M19)."""
+"""Repeated postbacks change nothing, and the log names the reason."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ LATE = "changes nothing: it is approved with"
         (SALE, {**SALE, **BY_API, "payout": "7"}, f"payout 7.00 EUR {LATE} 2.00 EUR"),
     ],
 )
-async def test_log_says_what_was_told_and_why_it_changed_nothing(
+async def test_log_names_the_postback_and_why_it_changed_nothing(
     connection: Connection, first: dict[str, Any], then: dict[str, Any], reason: str
 ) -> None:
     await connection.execute("UPDATE goal SET pixel = true")
@@ -86,7 +86,7 @@ UNSEEN = "UPDATE goal SET initial_status = 'hold' WHERE id = 30"
     ("hand", "status", "doubt"),
     [(FULL_CAP, "hold", "over a cap"), (PERCENT, "hold", NO_SALE), (UNPRICED, "hold", NO_PRICE)],
 )
-async def test_approval_in_doubt_is_told_as_often_as_one_likes(
+async def test_doubtful_approval_may_be_repeated(
     connection: Connection, door: dict[str, Any], hand: str, status: str, doubt: str
 ) -> None:
     await connection.execute(hand)
@@ -114,8 +114,8 @@ async def test_rejection_of_the_operator_stands(connection: Connection, source: 
     assert [kind for kind, _ in await entries(connection)] == ["approval", "reversal", "approval"]
 
 
-async def test_operator_decides_over_the_api_and_who_tells_does_not(clicks: Settings) -> None:
-    """The same status by the two endpoints: POST tells, PATCH decides."""
+async def test_approval_of_the_operator_needs_patch(clicks: Settings) -> None:
+    """The same status by two endpoints: POST as a postback, PATCH as a decision."""
     await run_sql(clicks, FULL_CAP)
     said = {"click_id": HASH, "status": "approved"}
     async with api_of(clicks, scopes=("conversions:read", "conversions:write", "money:read")) as client:
@@ -131,7 +131,7 @@ async def test_operator_decides_over_the_api_and_who_tells_does_not(clicks: Sett
         assert amended.json()["data"][0]["status"] == "approved"
 
 
-async def test_no_price_is_refused_to_the_operator_too(clicks: Settings) -> None:
+async def test_operator_cannot_approve_without_a_price(clicks: Settings) -> None:
     await run_sql(clicks, UNPRICED)
     async with api_of(clicks, scopes=("conversions:read", "conversions:write", "money:read")) as client:
         await client.post(CONVERSIONS, json={"click_id": HASH})
@@ -171,7 +171,7 @@ offers:
 """
 
 
-async def test_child_has_no_window_unless_one_is_given(importer: Importer) -> None:
+async def test_child_goal_has_a_window_only_if_set(importer: Importer) -> None:
     await importer.catalogue()
     path = importer.file("goals.yaml", CHILD)
     for _ in range(2):

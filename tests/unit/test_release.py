@@ -1,0 +1,111 @@
+"""What a release declares: its packages, its version and its changelog."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from datetime import date
+from importlib.metadata import metadata, packages_distributions, version
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DISTRIBUTIONS = packages_distributions()
+OWN = {"tracker", "workers", "tests", "loadtests"}
+DATA = {"tzdata"}  # zoneinfo reads it, nobody imports it
+HEADS = ["Security", "Added", "Changed", "Fixed"]
+
+
+def plain(name: str) -> str:
+    """The name of a distribution in its one form, after the name normalisation of the packaging guide."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    return {plain(re.split(r"[<>=\[ ]", line)[0]) for lines in lists for line in lines}
+
+
+def sources(*folders: str) -> list[ast.Module]:
+    return [ast.parse(path.read_text()) for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+def imported(trees: list[ast.Module]) -> set[str]:
+    """The distributions of all modules imported."""
+    names = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    foreign = names - sys.stdlib_module_names - OWN
+    return {plain(DISTRIBUTIONS[name][0]) for name in foreign}
+
+
+def located(trees: list[ast.Module]) -> set[str]:
+    """The distributions found by name in a string: servers, and data of the geo wheel."""
+    strings = {
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {plain(DISTRIBUTIONS[name][0]) for name in strings & DISTRIBUTIONS.keys()}
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [(["src", "workers"], []), (["loadtests"], ["load", "dev"]), (["tests"], ["geo", "load", "dev"])],
+)
+def test_imported_packages_are_declared(folders: list[str], extras: list[str]) -> None:
+    assert imported(sources(*folders)) - declared(*extras) == set()
+
+
+def test_declared_packages_are_used() -> None:
+    trees = sources("src", "workers")
+    assert declared("geo") - imported(trees) - located(trees) == DATA
+
+
+def test_packages_have_a_reason_and_a_lower_bound() -> None:
+    text, _, _ = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")
+    lines = re.findall(r'^ {2}"(?!tracker\[)([^"]+)",(.*)$', text, re.MULTILINE)
+    assert [line for line, _ in lines if ">=" not in line and "==" not in line] == []
+    assert [line for line, reason in lines if not reason.strip().startswith("# ")] == []
+
+
+def test_installed_versions_are_those_of_requirements() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    pins = dict(re.findall(r"^([^#=\s]+)==([^;\s]+)$", text, re.MULTILINE))
+    assert {name: version(name) for name in pins} == pins
+
+
+def releases() -> list[tuple[str, str]]:
+    """Each release of the changelog: its title and its text."""
+    parts = re.split(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_version_is_the_newest_release() -> None:
+    """https://keepachangelog.com/en/1.1.0/"""
+    (unreleased, _), *released = releases()
+    titles = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", title) for title, _ in released]
+    assert unreleased == "[Unreleased]"
+    assert all(titles)
+    versions = [title[1] for title in titles if title]
+    days = [date.fromisoformat(title[2]) for title in titles if title]
+    assert (versions[0], metadata("tracker")["Version"]) == (PROJECT["version"], PROJECT["version"])
+    assert all(newer >= older for newer, older in pairwise(days))
+
+
+@pytest.mark.parametrize(("title", "text"), releases())
+def test_changes_are_single_lines_under_their_heads(title: str, text: str) -> None:
+    heads = re.findall(r"^### (.+)$", text, flags=re.MULTILINE)
+    assert heads == [head for head in HEADS if head in heads], title
+    lines = [line for line in text.splitlines() if line and not line.startswith("### ")]
+    assert [line for line in lines if not line.startswith("- ") or len(line) > 102] == []
+    assert [line for line in lines if ";" in re.sub("`[^`]*`", "", line)] == []
