@@ -7,15 +7,12 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+from tracker.domain.click_fields import FROZEN
 from tracker.domain.click_id import hash_at, millis_of
 from tracker.domain.model import ClickRow
 from tracker.settings import Settings
 from tracker.store.db import connect
 
-_OF_CLICK = (
-    *("offer_id", "offer_url_id", "advertiser_id", "affiliate_id", "country_code", "device_type"),
-    *("device_os", "browser", "affiliate_source", "is_test"),
-)
 _numbers = count()
 
 
@@ -38,7 +35,7 @@ def a_conversion(click: ClickRow, **changes: Any) -> dict[str, Any]:
         "created_at": created_at,
         "updated_at": created_at,
     }
-    return row | {name: getattr(click, name) for name in _OF_CLICK} | changes
+    return row | {name: getattr(click, name) for name in FROZEN} | changes
 
 
 async def store_conversions(settings: Settings, rows: Iterable[dict[str, Any]]) -> list[int]:
