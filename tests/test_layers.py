@@ -165,6 +165,7 @@ FOREIGN = {
     },
     "api": {"tracker.processes.edge", "workers", "tracker.processes.up"},
     "metrics": API | EDGE | OPERATOR | {"workers"},
+    "offers": HTTP | OPERATOR | {"tracker.api", "spectree", "offapi", "workers"},
 }
 
 
