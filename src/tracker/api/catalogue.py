@@ -56,7 +56,7 @@ class IfMatch(BaseModel):
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
     if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
-        None, alias="If-Match", description="The ETag of the object; 412 if it has another one now."
+        None, alias="If-Match", description="The ETag of the object. 412 if it has another one now."
     )
 
 

@@ -25,7 +25,7 @@ PATH = "/backend/open-api/v1/users/reports"
 _ApprovedMoney = Annotated[
     dict[str, str],
     Field(
-        description="Of approved conversions, by currency: a decimal as text. {} if there is none.",
+        description="Of approved conversions, by currency: a decimal as text. {} if empty.",
         examples=[{"EUR": "250.00", "USD": "12.50"}],
     ),
 ]
@@ -103,7 +103,7 @@ class ReportAnswer(BaseModel):
 
     data: list[ReportRow]
     other: ReportSums | None = Field(
-        description=f"What is in no row, where there are more than {MOST_ROWS:,}; else null."
+        description=f"Sums of the groups beyond the first {MOST_ROWS:,}. null if there are none."
     )
     totals: ReportSums
     changed_since_close: ReportChanges | None = Field(

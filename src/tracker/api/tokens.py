@@ -45,7 +45,7 @@ class TokenFields(Fields):
     name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
         min_length=1,
-        description="; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items()) + ".",
+        description=" ".join(f"{scope}: {meaning}." for scope, meaning in MEANINGS.items()),
         examples=[["clicks:read"]],
     )
     expires_at: Expiry = None

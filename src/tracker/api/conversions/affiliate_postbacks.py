@@ -91,7 +91,7 @@ async def get_sent_postback(call: Call[ZoneQuery]) -> Response:
 async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
     """Resend a postback
 
-    To the same address with the same key, whatever its state. It is sent at once and retried like a new one.
+    To the same address with the same key, in any state. It is sent at once and retried like a new one.
     The audit trail records it. If the affiliate is blocked or archived, the answer is 409.
     """
     try:

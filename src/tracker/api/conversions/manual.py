@@ -198,7 +198,7 @@ class ConversionPatch(Fields):
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
     status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
-        None, description="From pending and hold to any; between approved and rejected."
+        None, description="From pending and hold to any. Between approved and rejected."
     )
     sale_status: Text | None = Field(None, description="The advertiser's text. The click shows it too.")
     sale_amount: Annotated[_AnAmount, AfterValidator(_check_amount)] | None = Field(

@@ -8,5 +8,5 @@ HEADER = "Complete-Until"
 
 
 def header(millis: int | None) -> dict[str, str]:
-    """The header of an answer; empty if the time is not known."""
+    """The header of an answer. Empty if the time is not known."""
     return {} if millis is None else {HEADER: rfc3339(millis)}

@@ -59,7 +59,7 @@ class Contract(NamedTuple):
     returns: type[BaseModel] | None
     files: tuple[str, ...]  # media types that the answer may have besides JSON
     status: int
-    may_fail: tuple[int, ...]  # further errors; a body and a path with parameters bring their own
+    may_fail: tuple[int, ...]  # further errors: a body and a path with parameters bring their own
     has_etag: bool
     has_complete_until: bool
 
@@ -126,7 +126,7 @@ class Call(Generic[SomeQuery]):
         return check_type(self.request, *body.examples), await read_whole(self.request, body.most)
 
 
-_contracts: dict[Answer, Contract | None] = {}  # by handler; None: it is public
+_contracts: dict[Answer, Contract | None] = {}  # by handler. None: it is public
 
 
 def endpoint(
@@ -199,7 +199,7 @@ def public(handler: Answer) -> Answer:
 
 
 def contract_of(route: BaseRoute) -> Contract | None:
-    """The contract of a route; None if it is public.
+    """The contract of a route. None if it is public.
 
     Raises:
         TypeError: the handler was made without `endpoint` or `public`, so nothing authorises its requests.

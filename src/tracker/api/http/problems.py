@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, with `message` and `errors` for clients that look there."""
+"""Errors as problem details (RFC 9457), with `message` and `errors` for clients that read these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProblemDetails(BaseModel):
     detail: str = Field(examples=["per_page is not a whole number from 1 to 1000"])
     message: str = Field(description="The same as detail.")
     errors: dict[str, list[str]] = Field(
-        description="What is wrong with which parameter.",
+        description="Messages by parameter or field.",
         examples=[{"per_page": ["is not a whole number from 1 to 1000"]}],
     )
 
@@ -38,16 +38,16 @@ class ProblemDetails(BaseModel):
 MEDIA_TYPE = "application/problem+json"
 
 SECURITY_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-"""On every answer of the API."""
+"""Headers of every answer of the API."""
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""On every 503."""
+"""Header of every 503."""
 
 _log = logging.getLogger(__name__)
 
 
 class Problem(HTTPException):
-    """An answer that is an error; `errors` says what is wrong with which parameter."""
+    """An answer that is an error. `errors` has messages by parameter."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ def conflict(errors: Errors) -> Problem:
 
 
 async def answer_problem(_request: Request, error: Exception) -> Response:
-    """Problems of ours, and Starlette's own 404 and 405."""
+    """Answer a Problem, or Starlette's own 404 or 405."""
     assert isinstance(error, HTTPException)
     errors = error.errors if isinstance(error, Problem) else {}
     return _response(error.status_code, error.detail, errors, error.headers)
@@ -85,21 +85,21 @@ async def answer_parameter_error(request: Request, error: Exception) -> Response
 
 
 async def answer_unavailable(request: Request, error: Exception) -> Response:
-    """503 for what passes: Postgres is away, or too busy to answer in time. The log says which."""
+    """503 while Postgres is away or too busy to answer in time. The log says which."""
     _log.warning("%r: %s", request.url.path, _short(error))
     detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
     return _response(503, detail, headers=RETRY_AFTER)
 
 
 async def answer_not_migrated(request: Request, error: Exception) -> Response:
-    """503 on a database that lacks migrations; on one that has them all it is a fault of ours."""
+    """503 on a database that lacks migrations. On a migrated one the error is our fault, and it is raised."""
     if not await is_behind(request.app.state.pool):
         raise error
     return await answer_unavailable(request, error)
 
 
 def _short(error: Exception) -> str:
-    """What is short, for the operator."""
+    """The cause in one line, for the operator."""
     if isinstance(error, PoolIsBusyError):
         return f"{error}: requests are slow, or there are too many at once"
     if isinstance(error, TOO_SLOW):
@@ -116,7 +116,7 @@ def _short(error: Exception) -> str:
 
 
 async def answer_defect(_request: Request, _error: Exception) -> Response:
-    """500; Starlette raises the error on, for the server to log it."""
+    """500. Starlette raises the error again, and the server logs it."""
     return _response(500, "The server failed at this request; its log says why.")
 
 
