@@ -16,7 +16,10 @@ from tests.integration.api_client import CLICKS, api_of
 from tests.integration.edge_client import PATIENCE, edge_of
 from tracker.settings import Settings
 from tracker.store import migrate as module
+from tracker.store.catalogue.read import visitor_secret
+from tracker.store.db import connect
 from tracker.store.migrate import migrate
+from tracker.store.outages import NOT_MIGRATED
 from workers import click_writer, conversion_writer, housekeeping, postback_sender
 
 pytestmark = pytest.mark.anyio
@@ -93,3 +96,13 @@ async def test_api_logs_the_outage(unmigrated: Settings, caplog: pytest.LogCaptu
         assert answer.status_code == 503
     assert _MIGRATE in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_key_of_a_migration_under_way_is_waited_for(database: Settings) -> None:
+    connection = await connect(str(database.postgres_dsn))
+    try:
+        await connection.execute("DELETE FROM deployment")
+        with pytest.raises(NOT_MIGRATED, match="no visitor key yet"):
+            await visitor_secret(connection)
+    finally:
+        await connection.close()

@@ -29,6 +29,11 @@ UNREACHABLE: tuple[type[Exception], ...] = (
 REFUSED: type[Exception] = asyncpg.PostgresError
 """What Postgres answers to what it does not do: a wrong password, no such database or table, no disk."""
 
+
+class NotMigratedError(asyncpg.UndefinedObjectError):  # type: ignore[misc]
+    """A migration has made its tables, and not filled them yet."""
+
+
 Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
 

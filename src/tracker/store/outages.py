@@ -6,10 +6,13 @@ from logging import Logger
 
 import asyncpg
 
+from tracker.store.db import NotMigratedError
+
 NOT_MIGRATED: tuple[type[Exception], ...] = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
+    NotMigratedError,
 )
 """What a database answers that was never migrated, or not since this version was installed."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tracker.store.db import Connection
+from tracker.store.db import Connection, NotMigratedError
 
 CHANNEL = "tracker_catalogue"
 """NOTIFY channel; the payload is "table:key" of the object to rebuild."""
@@ -163,8 +163,15 @@ def _row(text: str) -> Row:
 
 
 async def visitor_secret(connection: Connection) -> bytes:
-    """The deployment's key for visitor keys."""
-    return bytes(await connection.fetchval("SELECT visitor_key FROM deployment"))
+    """The deployment's key for visitor keys.
+
+    Raises:
+        NotMigratedError: the first migration is still under way.
+    """
+    key = await connection.fetchval("SELECT visitor_key FROM deployment")
+    if key is None:
+        raise NotMigratedError("the deployment has no visitor key yet")
+    return bytes(key)
 
 
 async def read_table(connection: Connection, table: str) -> Rows:
