@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -22,6 +21,8 @@ from tracker.stream.partitions import partition_of
 from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
+_CANCEL_SECONDS = 0.5  # between two cancellations of a task
+
 Pending: TypeAlias = tuple[Hit, Click, Outcomes]
 """A hit that waits for its answer, its click, and the click's outcomes.
 
@@ -35,6 +36,13 @@ class Batch(NamedTuple):
     recorder: Recorder
     pending: Sequence[Pending]
     entries: list[Entry]
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends: a cancellation was seen to be swallowed below a call of redis-py."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
 
 class PartitionedRecorder:
@@ -66,9 +74,7 @@ class PartitionedRecorder:
         await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
         await self._drain.stop()
         for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await _end(task)
         await self._slot_watch.close()
         if self._cap_sums:
             await self._cap_sums.close()
