@@ -409,7 +409,7 @@ async def test_edge_of_a_copied_data_directory_counts_as_another(database: Setti
         second = identity.read(there, 0).run
         assert first != second
         assert f"{there} is a copy of another edge's data directory (run {first})" in warning
-        assert f"gets a run id of its own, {second}" in warning
+        assert f"gets the new run id {second}" in warning
         assert warning.endswith(f"tracker ledger --forget-edge 0/{first}")
         assert line.startswith("tracker: edge 0 runs already"), line
         running[0].kill()

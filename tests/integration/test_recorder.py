@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tracker.domain.model import Cap, Click, Counter, Outcomes, Period, Reason, 
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.recorder import NotRecorded
+from tracker.edge.record.slot_watch import SlotWatch
 from tracker.edge.record.spool import segments
 from tracker.processes.children import Claim
 from tracker.processes.engines.engine import Engine, resolve
@@ -154,6 +156,20 @@ async def test_waiting_hits_are_limited(database: Settings) -> None:
         record(recorders, a_visit())
     assert await waiting == [0, 1, 1]
     await recorders.stop()
+
+
+async def test_recorder_stops_though_a_cancellation_is_swallowed(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def swallow(_: SlotWatch) -> None:  # as was seen below a call of redis-py
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(PATIENCE)
+
+    monkeypatch.setattr(SlotWatch, "look", swallow)
+    recorders = await started(database)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE / 2):
+        await recorders.stop()
 
 
 async def test_waiting_hits_are_recorded_at_the_end(database: Settings) -> None:

@@ -23,6 +23,7 @@ from tracker.edge.postbacks import Postbacks, is_postback_path
 from tracker.edge.read.lenient_link import is_nearly_tracking_path
 from tracker.edge.read.link import is_tracking_path
 from tracker.edge.record import identity
+from tracker.edge.record.ending import end
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.redirect import Redirect
@@ -63,9 +64,7 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
         _freeze()
         async with answering(settings.data_dir, f"edge-{slot}", _answers(catalogue, recorders, metrics)):
             yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         await recorders.stop()
         await postbacks.close()
         geo.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -13,6 +12,7 @@ from tracker.domain.model import Click, Outcomes
 from tracker.edge.http.batching import Hit
 from tracker.edge.record import spool
 from tracker.edge.record.cap_totals import CapSums
+from tracker.edge.record.ending import end
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.recorder import Recorder
 from tracker.edge.record.slot_watch import SlotWatch
@@ -65,10 +65,7 @@ class PartitionedRecorder:
         """Record what is waiting, then close. Nothing may be recorded after that."""
         await asyncio.gather(*(recorder.stop() for recorder in self._recorders))
         await self._drain.stop()
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(*self._tasks)
         await self._slot_watch.close()
         if self._cap_sums:
             await self._cap_sums.close()

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import orjson
 
 from tracker.domain.click_id import Mint
+from tracker.edge.record.ending import end
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.spool import SEGMENT_BYTES, Spool, first_millis
 from tracker.edge.record.spool_drain import Drain
@@ -98,9 +99,7 @@ class Recorder:
         if self._task:
             await self._task
         if self._probing:
-            self._probing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._probing
+            await end(self._probing)
         await self._deregister()
         self._seal()
         await self._appender.close()

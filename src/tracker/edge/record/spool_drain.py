@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from tracker.edge.record.ending import end
 from tracker.edge.record.spool import first_millis, segments
 from tracker.edge.record.spool_file import Group, Segment
 from tracker.stream.appender import MAX_BATCH, MAX_BATCH_BYTES, Appender, AppendError
@@ -46,9 +47,7 @@ class Drain:
     async def stop(self) -> None:
         """Stop draining. The remaining segments are left to the next edge."""
         if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         for appender in self._appenders.values():
             await appender.close()
         for segment in self._sealed.values():
