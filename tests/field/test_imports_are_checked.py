@@ -42,15 +42,15 @@ def _good(number: int) -> list[str]:
 
 
 WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of which line
-    ([*_good(12), f"nobody,paid,{_AT},,,"], {14: "click_hash nobody is of no click"}),
+    ([*_good(12), f"nobody,paid,{_AT},,,"], {14: "click_hash nobody matches no click"}),
     (
         [f"nobody,paid,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
-        {2: "is of no click", 15: "is of no click"},
+        {2: "matches no click", 15: "matches no click"},
     ),
-    ([*_good(12), f"c1,paid,{_AT},,999,"], {14: "goal_id 999 is of no goal"}),
+    ([*_good(12), f"c1,paid,{_AT},,999,"], {14: "goal_id 999 matches no goal"}),
     (
         [f"c1,paid,{_AT},,{{3}},", *_good(12), f"c1,paid,{_AT},,{{4}},"],
-        {15: "is of no goal of its click's offer"},
+        {15: "matches no goal of its click's offer"},
     ),
     # The first of two that exclude each other is stored, so the second is wrong, in whatever batch it is.
     (
@@ -71,7 +71,7 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, and what is said of w
     ([*_good(12), "c1"], {14: "has 1 columns where the header has 6"}),
     (
         [f"nobody,paid,{_AT},,,", "c1", f"c1,great,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
-        {2: "is of no click", 3: "has 1 columns", 4: "status must be", 17: "is of no click"},
+        {2: "matches no click", 3: "has 1 columns", 4: "status must be", 17: "matches no click"},
     ),
 ]
 
@@ -160,7 +160,10 @@ async def test_thousands_of_rows_and_the_last_is_wrong(importer: Importer) -> No
     path = importer.file("many.csv", _csv(*rows, f"nobody,paid,{_AT},,,"))
     for words in (["--dry-run"], []):
         done = await importer.run("conversions", path, *words)
-        assert (done.code, done.err.splitlines()[0]) == (1, "many.csv:5202: click_hash nobody is of no click")
+        assert (done.code, done.err.splitlines()[0]) == (
+            1,
+            "many.csv:5202: click_hash nobody matches no click",
+        )
     assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
 
 

@@ -325,7 +325,9 @@ async def test_a_stale_change_is_refused_naming_what_is_current(
         answer = await client.patch(place, json={"name": "Mine", "version": asked})
         assert answer.status_code == status
         if status == 409:
-            assert answer.json()["errors"] == {"version": [f"is {version} now"]}
+            assert answer.json()["errors"] == {
+                "version": [f"is not current: the current version is {version}"]
+            }
     assert problem(await client.delete(place, headers={"If-Match": stale}), 412)
 
 
@@ -453,7 +455,7 @@ async def test_what_is_needed_is_not_archived_and_what_is_archived_is_not_named(
     await client.patch(f"{USERS}/offers/5", json={"fallback_offer_id": 4})
     await client.patch(f"{USERS}/network", json={"fallback_offer_id": 4})
     errors = problem(await client.delete(f"{USERS}/offers/4"), 409)
-    assert errors == {"is_archived": ["is needed by offers/5, network"]}
+    assert errors == {"is_archived": ["is used by offers/5, network"]}
     assert problem(await client.delete(f"{USERS}/advertisers/2"), 409)
     for path in ("offers/5", "network"):
         await client.patch(f"{USERS}/{path}", json={"fallback_offer_id": None})

@@ -204,7 +204,7 @@ async def test_what_is_not_seen_cannot_be_asked_about(database: Settings) -> Non
             for name in names:
                 answer = await client.get(f"/backend/open-api/v1{path}", params={name: "1"})
                 assert answer.status_code == 422, (path, name)
-                assert answer.json()["errors"] == {name: ["is no parameter of this endpoint"]}
+                assert answer.json()["errors"] == {name: ["is not a parameter of this endpoint"]}
             spec = (await client.get("/openapi.json")).json()["paths"][f"/backend/open-api/v1{path}"]["get"]
             assert {item["name"] for item in spec["parameters"]}.isdisjoint(names)
 

@@ -53,8 +53,8 @@ _CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
 class PageQuery(Query):
     """Which part of a list."""
 
-    per_page: PerPage = Field(default=200, description="Objects in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
+    per_page: PerPage = Field(default=200, description="Objects per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
 
 
 class IfMatch(BaseModel):
@@ -63,7 +63,7 @@ class IfMatch(BaseModel):
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
     if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
-        None, alias="If-Match", description="The ETag of what is to be changed; 412 where it is another now."
+        None, alias="If-Match", description="The ETag of the object. If it is not current, the answer is 412."
     )
 
 
@@ -97,11 +97,11 @@ async def list_rows(request: Request, table: Table, query: PageQuery, place: Row
 def query_model(resource: Resource) -> type[PageQuery]:
     """The parameters of a resource's list."""
     named: dict[str, Any] = {
-        column: (type_, Field(None, description=f"Those with this {column}."))
+        column: (type_, Field(None, description=f"Only objects with this {column}."))
         for column, type_ in resource.filters.items()
     }
     if resource.table.can_archive:
-        named["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
+        named["is_archived"] = (Bool, Field(False, description="true: archived objects. false: all others."))
     return create_model(f"{resource.name}Query", __base__=PageQuery, **named)
 
 
@@ -109,7 +109,7 @@ def _change_query(resource: Resource) -> type[Query]:
     """The parameters of a change: what it may do that is asked about first."""
     if not resource.confirmable:
         return Query
-    text = "Fields, separated by commas, whose change is made though it was refused until confirmed."
+    text = "Fields whose change you confirm, separated by commas. Without it such a change gets 409."
     confirm: Any = (words(*resource.confirmable), Field(None, description=text))
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
@@ -117,11 +117,11 @@ def _change_query(resource: Resource) -> type[Query]:
 def _shown_model(resource: Resource) -> type[BaseModel]:
     """An object as it is answered: what is written, what names it, and its version."""
     fixed: dict[str, Any] = {
-        column: (str if column == "host" else int, Field(description="Names it; never changes."))
+        column: (str if column == "host" else int, Field(description="Identifies the object. Never changes."))
         for column in resource.table.fixed
     }
     fixed |= resource.facts
-    fixed["version"] = (int, Field(description="Another one after each change; the ETag, too."))
+    fixed["version"] = (int, Field(description="A new number after each change. The ETag has it too."))
     return _whole_model(f"{resource.name}{SHOWN}", resource, resource.fields, fixed)
 
 
@@ -130,7 +130,7 @@ def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     if resource.mint is None:
         return _changed_model(resource, shown)
     once: dict[str, Any] = {
-        name: (str, Field(description="Shown now and never again.")) for name in resource.mint()[1]
+        name: (str, Field(description="Shown only in this answer.")) for name in resource.mint()[1]
     }
     return _whole_model(f"{resource.name}Made{SHOWN}", resource, shown, once)
 
@@ -139,7 +139,9 @@ def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel
     """An object as it is answered to who makes or changes it."""
     if not resource.can_warn:
         return shown
-    text = "What it will not do as it is kept. Only where there is any."
+    text = (
+        "Notes about parts of the object that have no effect, or not the usual one. Missing if there is none."
+    )
     warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
     return _whole_model(f"{resource.name}Changed{SHOWN}", resource, shown, warnings)
 
@@ -171,7 +173,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
         name,
         __doc__="A page of a list.",
         data=(list[shown], ...),  # type: ignore[valid-type]
-        total=(int, Field(description="All of the filter, exactly.", examples=[1])),
+        total=(int, Field(description="The exact number of objects that match.", examples=[1])),
         per_page=(int, Field(examples=[200])),
         page=(int, Field(examples=[1])),
         pages=(int, Field(examples=[1])),
@@ -180,7 +182,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 
 def _patch_model(resource: Resource) -> type[BaseModel]:
     """What may be changed: every field may be left out, null sets it back."""
-    again = Field(None, description="May be said again, not changed.")
+    again = Field(None, description="Cannot be changed. The current value is accepted.")
     fields: dict[str, Any] = {}
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
@@ -190,24 +192,29 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
-        __doc__="A merge patch (RFC 7396): what is left out stays, null sets back to the default.",
+        __doc__="A merge patch (RFC 7396). A missing field stays as it is. null sets the default.",
         **fields,
-        version=(int | None, Field(None, description="409 where it is another now.")),
+        version=(
+            int | None,
+            Field(None, description="The expected version. If it is not current, the answer is 409."),
+        ),
     )
 
 
-_HOW_LISTED = 'Filters are joined by "and"; `total` counts all that they leave.'
-_HOW_CREATED = "Answered as it is kept, with what was left out at its default; Location says where."
-_HOW_GOT = "Its ETag is what If-Match takes in a change."
+_HOW_LISTED = 'Filters are combined with "and". `total` counts all objects that match.'
+_HOW_CREATED = (
+    "The answer is the whole new object, with the defaults of missing fields. Location has its path."
+)
+_HOW_GOT = "Send its ETag as If-Match when you change it."
 _HOW_CHANGED = """\
-A merge patch (RFC 7396): what is left out stays as it is. With If-Match or `version` a change that was made
-for another version than the current one is refused; without them it is made to whatever is current.
-A token that may not look at it (`offers:read`) is answered what names it, its version, and what was given."""
+A merge patch (RFC 7396). A missing field stays as it is. Send If-Match or `version` to change only the
+version that you know. Without them the change applies to the current version. A token without the scope
+`offers:read` gets back only the id, the version and the fields that it sent."""
 
 
 def _money_needed(fields: Collection[str]) -> str:
     named = ", ".join(f"`{name}`" for name in sorted(fields))
-    return f"\n\nThe scope `{MONEY}` is needed to set {named}." if fields else ""
+    return f"\n\nThese fields need the scope `{MONEY}`: {named}." if fields else ""
 
 
 _Handler = tuple[str, Callable[..., Any]]
@@ -231,7 +238,7 @@ def _document(
     """Registers a handler with the API's document; the text is its summary and description."""
     handler.__doc__ = text
     table = resource.table
-    descriptions = {table.key: f"Which {resource.noun}: its {table.key}."}
+    descriptions = {table.key: f"The {table.key} of the {resource.noun}."}
     if table.parent:
         descriptions[table.parent] = f"The {table.parent_table}'s id."
     decorate = documented.validate(
@@ -353,8 +360,8 @@ def _delete(resource: Resource) -> _Handler:
         await delete_row(editor_of(request, token), resource, place)
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
-    kept = "It is archived: edges do not know it any more, clicks and reports do."
-    what = kept if resource.table.can_archive else "It is gone; the audit trail says what it was."
+    kept = "The object is archived. Edges stop using it. Clicks and reports keep it."
+    what = kept if resource.table.can_archive else "The object is deleted. The audit trail keeps its fields."
     return _document(
         resource,
         "delete",

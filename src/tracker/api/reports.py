@@ -54,7 +54,7 @@ def groups_of(known: Collection[str]) -> Any:
     def read(text: str) -> tuple[str, ...]:
         groups = tuple(text.split(","))
         if not 1 <= len(groups) <= 2 or len(set(groups)) < len(groups) or not set(known) >= set(groups):
-            raise ValueError(f"is not one or two, with a comma between, of: {', '.join(known)}")
+            raise ValueError(f"is not one or two, separated by a comma, of: {', '.join(known)}")
         return groups
 
     one = f"({'|'.join(known)})"
@@ -63,13 +63,13 @@ def groups_of(known: Collection[str]) -> Any:
         tuple[str, ...],
         BeforeValidator(read),
         WithJsonSchema(schema),
-        Field(description=f"One or two, with a comma between, of: {', '.join(known)}."),
+        Field(description=f"One or two groups, separated by a comma: {', '.join(known)}."),
     ]
 
 
 def _format(text: str) -> str:
     if text not in _FORMATS:
-        raise ValueError(f"is none of: {', '.join(_FORMATS)}")
+        raise ValueError(f"is not one of: {', '.join(_FORMATS)}")
     return text
 
 
@@ -79,42 +79,49 @@ class ReportQuery(FilterQuery, SeparatorQuery):
     group_by: groups_of(FIELDS)  # type: ignore[valid-type]
     date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
         default="click",
-        description="Whose time tells which conversions are counted, and in which hour or day: their clicks' "
-        "or their own. Clicks always go by their own.",
+        description="Whether conversions count at the time of their click or at their own time, in the "
+        "time filters and in the groups day and hour. Clicks always count at their own time.",
     )
     format: Annotated[
         Literal["json", "csv", "excel"],
         BeforeValidator(_format),
         WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
-    ] = Field(default="json", description=f"JSON, or CSV with a header and without totals. {EXCEL}")
+    ] = Field(default="json", description=f"json, or csv: CSV with a header and without totals. {EXCEL}")
 
 
 _ApprovedMoney = Annotated[
     dict[str, str],
     Field(
-        description="Of approved conversions: a decimal in a text by currency; {} where there is none.",
+        description="Amounts of approved conversions by currency: exact decimals as strings.",
         examples=[{"EUR": "250.00", "USD": "12.50"}],
     ),
 ]
 _PendingMoney = Annotated[
     dict[str, str],
-    Field(description="Of conversions that are pending or on hold, by currency.", examples=[{"EUR": "7.25"}]),
+    Field(
+        description="Amounts of conversions that are pending or on hold, by currency.",
+        examples=[{"EUR": "7.25"}],
+    ),
 ]
 
 
 class ReportSums(BaseModel):
-    """Clicks added up, tests excluded: gross = clicks + invalid, clicks = uniques + duplicates."""
+    """Sums without tests: gross = clicks + invalid, clicks = uniques + duplicates."""
 
     clicks: int = Field(description="Accepted clicks of people.", examples=[1170])
-    uniques: int = Field(description="Of these, the visitors' first in the offer's window.", examples=[1020])
-    duplicates: int = Field(description="Of these, the others.", examples=[150])
-    invalid: int = Field(description="Clicks that were rejected, forwarded or of bots.", examples=[30])
+    uniques: int = Field(
+        description="Accepted clicks that are their visitor's first in the offer's window.", examples=[1020]
+    )
+    duplicates: int = Field(description="Accepted clicks that are not unique.", examples=[150])
+    invalid: int = Field(description="Rejected and forwarded clicks, and clicks of bots.", examples=[30])
     gross: int = Field(description="All clicks.", examples=[1200])
-    conversions_approved: int = Field(description="Conversions by their status now.", examples=[20])
+    conversions_approved: int = Field(
+        description="Approved conversions. Each conversion counts by its current status.", examples=[20]
+    )
     conversions_pending: int = Field(examples=[3])
     conversions_hold: int = Field(examples=[1])
     conversions_rejected: int = Field(examples=[2])
-    conversions_over_cap: int = Field(description="Of all these, those beyond a cap.", examples=[1])
+    conversions_over_cap: int = Field(description="Conversions over a cap, of any status.", examples=[1])
     payout: _ApprovedMoney
     revenue: _ApprovedMoney
     pending_payout: _PendingMoney
@@ -122,11 +129,13 @@ class ReportSums(BaseModel):
 
 
 class ReportRow(ReportSums):
-    """One group; of the first fields it has those that are grouped by."""
+    """One group. Of its group fields it has only those of group_by."""
 
-    day: str = Field(default="", description="In tz.", examples=["2026-11-25"])
+    day: str = Field(default="", description="In the time zone of the request.", examples=["2026-11-25"])
     hour: str = Field(
-        default="", description="In tz, with its offset.", examples=["2026-11-25T17:00:00+01:00"]
+        default="",
+        description="In the time zone of the request, with its offset.",
+        examples=["2026-11-25T17:00:00+01:00"],
     )
     offer_id: int = Field(default=0, examples=[3])
     offer_name: str | None = None
@@ -144,31 +153,36 @@ class ReportRow(ReportSums):
 
 _Adjusted = Annotated[
     dict[str, str],
-    Field(description="What was booked for it, by currency, with a sign.", examples=[{"EUR": "-12.50"}]),
+    Field(
+        description="The amounts booked for these changes, by currency, with a sign.",
+        examples=[{"EUR": "-12.50"}],
+    ),
 ]
 
 
 class ReportChanges(BaseModel):
-    """What changed of the report's conversions since the books of their time were closed."""
+    """Changes of the report's conversions since their period was closed."""
 
     text: str = Field(examples=["changed since it was closed: 1 conversion, payout -12.50 EUR"])
-    conversions: int = Field(description="That were made, or got another status or amount.", examples=[1])
+    conversions: int = Field(
+        description="Conversions that are new, or have another status or amount.", examples=[1]
+    )
     payout: _Adjusted
     revenue: _Adjusted
 
 
 class ReportAnswer(BaseModel):
-    """The groups: by time, and those with the most clicks first."""
+    """A report. Groups are sorted by time, then by clicks, the most first."""
 
     data: list[ReportRow]
     other: ReportSums | None = Field(
-        description=f"What is in no row, where there are more than {reports.MOST_ROWS:,}; else null."
+        description=f"Sums of the groups beyond the first {reports.MOST_ROWS:,}. null if there are none."
     )
     totals: ReportSums
     changed_since_close: ReportChanges | None = Field(
         None,
-        description="Only where the report goes over a closed period. Its rows have conversions as they are "
-        "now. CSV has the text in the header Changed-Since-Close.",
+        description="Only in a report about a closed period. The rows show conversions as they are now. "
+        "CSV has the text in the header Changed-Since-Close.",
     )
 
 
@@ -222,7 +236,7 @@ async def _asked(request: Request, query: ReportQuery, sight: Visibility) -> Rep
     clicks = _clamped(clicks, await reports.extent(request.app.state.pool, basis))
     low, high = clicks.span.low // 1000, -(-clicks.span.high // 1000)
     if high - low > _MOST_DAYS * 86_400:
-        raise invalid({"created_from": [f"leaves more than {_MOST_DAYS} days to go through by day or hour"]})
+        raise invalid({"created_from": [f"leaves more than {_MOST_DAYS} days for a report by day or hour"]})
     changes = offsets(low, high, query.zone(network_zone))
     return ReportRequest(clicks, query.group_by, [Offset(*offset) for offset in changes], basis)
 
@@ -238,8 +252,8 @@ async def _read(request: Request, asked: ReportRequest) -> Report:
     except TOO_SLOW:
         if reports.is_kept(asked):
             raise
-        detail = "These groups and filters have more clicks than can be read one by one in time."
-        errors = {"created_from": ["give a shorter time range, or groups and filters of one dimension only"]}
+        detail = "These groups and filters match more clicks than can be read in time."
+        errors = {"created_from": ["use a shorter time range, or groups and filters of one dimension"]}
         raise Problem(503, detail, errors=errors) from None
 
 

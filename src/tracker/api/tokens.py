@@ -33,23 +33,23 @@ _SCOPE = "admin"
 _SECOND = timedelta(seconds=1)
 _CHANGES = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
 
-Expiry = Annotated[Moment | None, Field(description="When it ends; null: never.")]
-OwnRate = Annotated[RateText | None, Field(description="null: the deployment's TRACKER_API_RATE.")]
+Expiry = Annotated[Moment | None, Field(description="The end of the token. null: never.")]
+OwnRate = Annotated[RateText | None, Field(description="null: the setting TRACKER_API_RATE.")]
 
 
 class TokenFields(Fields):
-    """A token to be made: the network's, or bound to one affiliate or advertiser."""
+    """A token to create, for the network or for one affiliate or advertiser."""
 
     name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
         min_length=1,
-        description="; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items()) + ".",
+        description=" ".join(f"{scope}: {meaning}." for scope, meaning in MEANINGS.items()),
         examples=[["clicks:read"]],
     )
     expires_at: Expiry = None
     rate_limit: OwnRate = None
-    affiliate_id: Id | None = Field(None, description="It reads this affiliate's rows only.")
-    advertiser_id: Id | None = Field(None, description="It reads this advertiser's rows only.")
+    affiliate_id: Id | None = Field(None, description="The token reads only rows of this affiliate.")
+    advertiser_id: Id | None = Field(None, description="The token reads only rows of this advertiser.")
 
     def clashes(self) -> dict[str, str]:
         return NewToken(**self.model_dump()).clashes()
@@ -64,17 +64,19 @@ class TokenChange(Fields):
 
 
 class TokenPatch(TokenChange):
-    """A merge patch (RFC 7396): what is left out stays, null sets back to the default."""
+    """A merge patch (RFC 7396). A missing field stays as it is. null sets the default."""
 
-    version: int | None = Field(None, description="409 where it is another now.")
+    version: int | None = Field(
+        None, description="The expected version. If it is not current, the answer is 409."
+    )
 
 
 class Rotation(Fields):
-    """How a token's secret is to be exchanged."""
+    """How to replace the secret of a token."""
 
     overlap: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP // _SECOND)] = Field(
         OVERLAP // _SECOND,
-        description="Seconds for which the secret before goes on working; 0 ends every earlier one now.",
+        description="Seconds for which the previous secret still works. 0 ends all earlier secrets now.",
     )
 
 
@@ -88,28 +90,28 @@ class TokenShown(BaseModel):
     scopes: list[str]
     affiliate_id: int | None
     advertiser_id: int | None
-    hint: str = Field(description="How the secret begins.", examples=["trk_kX3w"])
+    hint: str = Field(description="The first characters of the secret.", examples=["trk_kX3w"])
     created_at: str
-    last_used_at: str | None = Field(description="To the minute.")
-    previous_until: str | None = Field(description="When the secret before the last rotation ends, or ended.")
+    last_used_at: str | None = Field(description="Exact to the minute.")
+    previous_until: str | None = Field(description="The end of the secret before the last rotation.")
     revoked_at: str | None
     is_revoked: bool
-    version: int = Field(description="Another one after each change; the ETag, too.")
+    version: int = Field(description="A new number after each change. The ETag has it too.")
 
 
 class IssuedTokenShown(TokenShown):
-    """A token with its secret, which is answered this once."""
+    """A token with its secret. The secret is shown only in this answer."""
 
-    token: str = Field(description="The secret: Authorization: Bearer …", examples=["trk_kX3w…"])
+    token: str = Field(description="The secret. Send it as Authorization: Bearer …", examples=["trk_kX3w…"])
 
 
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: query.Name = Field(None, description="Those with this name.")
-    affiliate_id: query.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: query.Id = Field(None, description="Those of this advertiser.")
-    is_revoked: Bool = Field(False, description="The revoked ones, or the others.")
+    name: query.Name = Field(None, description="Tokens with this name.")
+    affiliate_id: query.Id = Field(None, description="Tokens of this affiliate.")
+    advertiser_id: query.Id = Field(None, description="Tokens of this advertiser.")
+    is_revoked: Bool = Field(False, description="true: revoked tokens. false: all others.")
 
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -221,7 +223,7 @@ async def rotate_token(request: Request) -> Response:
     async with edit.changing(request.app.state.pool) as connection:
         row = await _locked(connection, request)
         if row["is_revoked"]:
-            raise Problem(409, "It has been revoked.", errors={"id": ["has been revoked"]})
+            raise Problem(409, "The token is revoked.", errors={"id": ["is revoked"]})
         try:
             issued = await tokens.rotate(connection, author, row, rotation.overlap * _SECOND)
         except tokens.OverlapError as error:
@@ -251,7 +253,7 @@ async def _check_owner(connection: Connection, fields: TokenFields) -> None:
     for kind in tokens.BOUND_SCOPES:
         id_ = getattr(fields, f"{kind}_id")
         if id_ is not None and not await edit.exists(connection, kind, id_):
-            raise invalid({f"{kind}_id": [f"is of no {kind}"]})
+            raise invalid({f"{kind}_id": [f"matches no {kind}"]})
 
 
 async def _locked(connection: Connection, request: Request) -> Row:

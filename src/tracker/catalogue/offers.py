@@ -54,31 +54,36 @@ SELECT 'network' FROM deployment WHERE fallback_offer_id = $1
 LIMIT 5
 """
 
-_OF_AFFILIATE = "0: of every affiliate."
+_OF_AFFILIATE = "0: for all affiliates."
 
 
 class Offer(Fields):
-    """An offer; docs/guides/steer-traffic.md says what each field does."""
+    """An offer. docs/guides/steer-traffic.md explains its fields."""
 
     name: Name
     advertiser_id: Id
     brand_id: Id | None = None
     status: Annotated[
         Literal["active", "paused", "draft"],
-        Field(description="draft: not ready yet. Explain and test links work, other clicks are refused."),
+        Field(description="draft: not ready yet. Explain and test links work. All other clicks are refused."),
     ] = "active"
     starts_at: Moment | None = None
-    ends_at: Moment | None = Field(None, description="The first moment that is refused.")
+    ends_at: Moment | None = Field(None, description="The end, exclusive: a click at this time is refused.")
     closed_until: Moment | None = None
     visibility: Literal["public", "approval", "private"] = "public"
     time_zone: Zone = "UTC"
     targeting: OfferTargeting = Field(default_factory=dict)
     fallback_url: UrlTemplate | None = None
     fallback_offer_id: Id | None = None
-    unique_window: Annotated[int, Field(ge=60, le=31_622_400, description="Seconds.")] = 86_400
+    unique_window: Annotated[
+        int, Field(ge=60, le=31_622_400, description="Length of the uniqueness window, in seconds.")
+    ] = 86_400
     unique_scope: Annotated[
         Literal["offer", "offer_affiliate"],
-        Field(description="From offer_affiliate to offer: a change that must be confirmed."),
+        Field(
+            description="Visitors are unique by offer, or by offer and affiliate. A change from "
+            "offer_affiliate to offer must be confirmed."
+        ),
     ] = "offer"
     visitor_cookie: bool = False
     duplicates: Literal["redirect", "block", "fallback"] = "redirect"
@@ -114,11 +119,16 @@ class Offer(Fields):
 
 
 class OfferUrl(Fields):
-    """A URL of an offer."""
+    """A destination URL of an offer."""
 
     name: NameOrNone = ""
     url: UrlTemplate
-    weight: Annotated[int, Field(ge=0, le=1_000_000, description="0: reached by url_id only.")] = 1
+    weight: Annotated[
+        int,
+        Field(
+            ge=0, le=1_000_000, description="Share of the clicks. 0: only links with its url_id lead to it."
+        ),
+    ] = 1
     status: Literal["active", "paused"] = "active"
     targeting: UrlTargeting = Field(default_factory=dict)
     fallback_url: UrlTemplate | None = None
@@ -138,7 +148,7 @@ class OfferUrl(Fields):
 
 
 class OfferAffiliate(Fields):
-    """What holds between an offer and an affiliate."""
+    """The approval of an affiliate for an offer."""
 
     affiliate_id: Id
     status: Literal["approved", "pending", "rejected"] = "approved"
@@ -146,10 +156,10 @@ class OfferAffiliate(Fields):
 
 
 class FreeValue(Fields):
-    """The text of a macro `{free_1}` … `{free_10}`."""
+    """The value of a macro `{free_1}` to `{free_10}`."""
 
     affiliate_id: Annotated[int, Field(ge=0, le=parameters.MAX_ID, description=_OF_AFFILIATE)] = 0
-    n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
+    n: Annotated[int, Field(ge=1, le=10, description="Number of the macro: 3 for `{free_3}`.")]
     value: FreeText
 
     @classmethod
@@ -158,22 +168,31 @@ class FreeValue(Fields):
 
 
 class Cap(Fields):
-    """How many clicks or conversions are taken in a period, or what may be paid or earned in it.
+    """A limit on clicks, conversions or money in a period.
 
-    A full cap on clicks or uniques refuses further ones. One on conversions or money closes the offer, or the
-    offer for the affiliate, until the period ends; or only marks the conversions that are beyond it.
+    A full cap on clicks or uniques refuses further clicks. A full cap on conversions or money closes the
+    offer until the period ends, for all affiliates or for one. With `mark` it only marks further conversions.
     """
 
     affiliate_id: Annotated[
-        int | None, Field(ge=0, le=parameters.MAX_ID, description="null: all together; 0: each affiliate.")
+        int | None,
+        Field(
+            ge=0,
+            le=parameters.MAX_ID,
+            description="null: all affiliates together. 0: each affiliate by itself.",
+        ),
     ] = None
     counts: Literal["clicks", "uniques", "conversions", "payout", "revenue"] = "clicks"
     period: Literal["hour", "day", "month", "total"]
-    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS, description="Of money: whole units of the currency.")]
+    amount: Annotated[
+        int, Field(ge=0, le=_MOST_CLICKS, description="The limit. Money in whole units of the currency.")
+    ]
     on_reached: Annotated[
-        Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
+        Literal["close", "mark"], Field(description="mark is for conversions, payout and revenue.")
     ] = "close"
-    currency: Currency | None = Field(None, description="Of payout and revenue: whose amounts are counted.")
+    currency: Currency | None = Field(
+        None, description="Needed for payout and revenue. Only amounts in this currency count."
+    )
 
     def clashes(self) -> dict[str, str]:
         is_money = self.counts in ("payout", "revenue")
@@ -181,9 +200,9 @@ class Cap(Fields):
         if is_money and self.currency is None:
             wrong["currency"] = f"is needed for {self.counts}"
         if not is_money and self.currency is not None:
-            wrong["currency"] = f"is not of {self.counts}"
+            wrong["currency"] = f"cannot be combined with {self.counts}"
         if self.on_reached == "mark" and self.counts in ("clicks", "uniques"):
-            wrong["on_reached"] = f"is not of {self.counts}: those that are too many are refused"
+            wrong["on_reached"] = f"cannot be mark for {self.counts}: further ones are refused"
         return wrong
 
 
@@ -331,7 +350,7 @@ RESOURCES = (
 class LinkQuery(Query):
     """Which link."""
 
-    offer_url_id: parameters.Id = Field(None, description="To this URL of the offer.")
+    offer_url_id: parameters.Id = Field(None, description="Make a link to this offer URL.")
 
 
 class TrackingLink(BaseModel):
@@ -358,7 +377,7 @@ async def get_link(request: Request) -> Response:
     query = read_query(request, LinkQuery)
     offer_id, affiliate_id = (read_id(request.path_params[name]) for name in ("offer_id", "affiliate_id"))
     if offer_id is None or affiliate_id is None:
-        raise Problem(404, "There is no such offer or affiliate.")
+        raise Problem(404, "The offer or affiliate does not exist.")
     state = request.app.state
     async with state.pool.acquire() as connection:
         try:

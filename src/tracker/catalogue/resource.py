@@ -230,12 +230,12 @@ def _check_version(if_match: str | None, version: int | None, row: Row) -> None:
         Problem: 412 by If-Match, 409 by the body's version.
     """
     current = row["version"]
-    errors = {"version": [f"is {current} now"]}
+    errors = {"version": [f"is not current: the current version is {current}"]}
     if if_match is not None and not if_match_holds(if_match, current):
-        detail = f"It was changed since: its version is {current} now."
+        detail = f"The object was changed. Its current version is {current}."
         raise Problem(412, detail, errors=errors, headers={"ETag": etag(row)})
     if version not in (None, current):
-        detail = f"It was changed since version {version}: its version is {current} now."
+        detail = f"The object was changed since version {version}. Its current version is {current}."
         raise Problem(409, detail, errors=errors, headers={"ETag": etag(row)})
 
 
@@ -277,8 +277,8 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
     if fields.get("is_archived") and not before["is_archived"]:
         users = await edit.users(connection, table, before["id"])
         if users:
-            detail = f"It is still needed by {', '.join(users)}."
-            raise Problem(409, detail, errors={"is_archived": [f"is needed by {', '.join(users)}"]})
+            detail = f"It is still used by {', '.join(users)}."
+            raise Problem(409, detail, errors={"is_archived": [f"is used by {', '.join(users)}"]})
 
 
 async def _check_confirmed(
@@ -299,7 +299,7 @@ async def _check_confirmed(
         raise conflict(errors)
 
 
-_HOW_TO_CONFIRM = "To change it all the same, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
+_HOW_TO_CONFIRM = "To change it, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
 
 
 async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
@@ -324,12 +324,12 @@ async def _wrong_with(connection: Connection, reference: Reference, row: Row) ->
     """What is wrong with a reference of a row; "" where nothing is."""
     target, id_ = reference.table, row[reference.column]
     if reference.other_than and id_ == row.get(reference.other_than):
-        return f"is the {target} itself"
+        return f"names the {target} itself"
     whole = row.get(reference.within) if reference.within else None
     if not await edit.exists(
         connection, target, id_, within=None if whole is None else {reference.within: whole}
     ):
-        return f"is of no {target}" + ("" if whole is None else f" with this {reference.within}")
+        return f"matches no {target}" + ("" if whole is None else f" with this {reference.within}")
     if reference.is_chain and "id" in row and await edit.leads_to(connection, reference, id_, row["id"]):
         return f"leads back to the {target} itself"
     return ""
@@ -340,12 +340,12 @@ async def check_parent(
 ) -> None:
     whose = table.parent_table
     if whose and not await edit.exists(source, whose, place[table.parent], or_archived=or_archived):
-        raise Problem(404, f"There is no such {whose}.", errors={table.parent: [f"is of no {whose}"]})
+        raise Problem(404, f"The {whose} does not exist.", errors={table.parent: [f"matches no {whose}"]})
 
 
 def _taken(table: Table) -> Problem:
     columns = table.unique or table.exclusive
-    detail = f"There is another one with the same {', '.join(columns)}."
+    detail = f"Another object has the same {', '.join(columns)}."
     return Problem(409, detail, errors={column: ["is taken"] for column in columns})
 
 
@@ -354,7 +354,7 @@ def _taken(table: Table) -> Problem:
 
 def found(row: Row | None, resource: Resource) -> Row:
     if row is None:
-        raise Problem(404, f"There is no such {resource.noun}.")
+        raise Problem(404, f"The {resource.noun} does not exist.")
     return row
 
 
@@ -374,7 +374,7 @@ def place_of(texts: Mapping[str, str], *columns: str) -> Row:
         text = texts[column]
         place[column] = _read_host(text) if column == "host" else read_id(text)
         if place[column] is None:
-            raise Problem(404, f"There is none with the {column} {text[:50]!r}.")
+            raise Problem(404, f"There is no object with the {column} {text[:50]!r}.")
     return place
 
 

@@ -117,7 +117,7 @@ def request_key(request: Request) -> str | None:
     """
     given = request.headers.getlist(_KEY_HEADER)
     if len(given) > 1:
-        raise invalid({_KEY_HEADER: ["is given more than once"]})
+        raise invalid({_KEY_HEADER: ["is repeated"]})
     try:
         return read_key(given[0]) if given else None
     except ValueError as error:

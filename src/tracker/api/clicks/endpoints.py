@@ -112,7 +112,7 @@ async def answer_click(request: Request, sight: Visibility) -> Response:
     key = id_or_hash(request.path_params["id"])
     row = None if key is None else await click_list.one(request.app.state.pool, key, zone, sight.narrow)
     if row is None:
-        errors = {"id": ["is of no click"]}
+        errors = {"id": ["does not exist"]}
         raise Problem(404, "There is no click with this id or hash.", errors=errors, headers=complete)
     answer = answer_one(*sight.show([row]))
     answer.headers.update(complete)

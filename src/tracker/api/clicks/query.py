@@ -23,38 +23,40 @@ class FilterQuery(SpanQuery):
     """Which clicks."""
 
     affiliate_id: Id = about("Clicks of this affiliate.")
-    offer_id: Id = about("Clicks of this offer: the one that took them.")
+    offer_id: Id = about("Clicks that this offer took.")
     id: Id = about("The click with this id.")
     hash: Hash = about("The click with this hash.")
-    offer_url_id: Id = about("Clicks sent to this URL of an offer.")
+    offer_url_id: Id = about("Clicks sent to this offer URL.")
     advertiser_id: Id = about("Clicks of this advertiser's offers.")
     country_code: Country = about("Clicks from this country (ISO 3166-1 alpha-2).")
-    affiliate_source: Text = about("Clicks with exactly this source; empty: those without one.")
-    external_id: Text = about("Clicks with exactly this external id; empty: those without one.")
-    status: choice("accepted", "forwarded", "rejected") = about("Clicks that ended so.")  # type: ignore[valid-type]
-    is_unique: Bool = about("The visitor's first clicks in the offer's window, or only the others.")
-    is_bot: Bool = about("Clicks of bots, or only of people.")
-    has_conversions: Bool = about("Clicks with a conversion, or only those without one.")
-    aff_sub: Text = about("Clicks with exactly this aff_sub; empty: those without one.")
-    aff_sub2: Text = about("As aff_sub.")
-    aff_sub3: Text = about("As aff_sub.")
-    aff_sub4: Text = about("As aff_sub.")
-    aff_sub5: Text = about("As aff_sub.")
-    aff_sub6: Text = about("As aff_sub.")
-    aff_sub7: Text = about("As aff_sub.")
-    aff_sub8: Text = about("As aff_sub.")
-    aff_sub9: Text = about("As aff_sub.")
-    aff_sub10: Text = about("As aff_sub.")
-    aff_sub11: Text = about("As aff_sub.")
-    aff_sub12: Text = about("As aff_sub.")
-    aff_sub13: Text = about("As aff_sub.")
-    aff_sub14: Text = about("As aff_sub.")
-    aff_sub15: Text = about("As aff_sub.")
-    aff_sub16: Text = about("As aff_sub.")
-    aff_sub17: Text = about("As aff_sub.")
-    aff_sub18: Text = about("As aff_sub.")
-    aff_sub19: Text = about("As aff_sub.")
-    aff_sub20: Text = about("As aff_sub.")
+    affiliate_source: Text = about("Clicks with exactly this source. Empty: clicks without a source.")
+    external_id: Text = about("Clicks with exactly this external id. Empty: clicks without one.")
+    status: choice("accepted", "forwarded", "rejected") = about("Clicks with this status.")  # type: ignore[valid-type]
+    is_unique: Bool = about(
+        "true: unique clicks (the visitor's first in the offer's window). false: all other clicks."
+    )
+    is_bot: Bool = about("true: clicks of bots. false: clicks of people.")
+    has_conversions: Bool = about("true: clicks with a conversion. false: clicks without one.")
+    aff_sub: Text = about("Clicks with exactly this aff_sub. Empty: clicks without one.")
+    aff_sub2: Text = about("Like aff_sub.")
+    aff_sub3: Text = about("Like aff_sub.")
+    aff_sub4: Text = about("Like aff_sub.")
+    aff_sub5: Text = about("Like aff_sub.")
+    aff_sub6: Text = about("Like aff_sub.")
+    aff_sub7: Text = about("Like aff_sub.")
+    aff_sub8: Text = about("Like aff_sub.")
+    aff_sub9: Text = about("Like aff_sub.")
+    aff_sub10: Text = about("Like aff_sub.")
+    aff_sub11: Text = about("Like aff_sub.")
+    aff_sub12: Text = about("Like aff_sub.")
+    aff_sub13: Text = about("Like aff_sub.")
+    aff_sub14: Text = about("Like aff_sub.")
+    aff_sub15: Text = about("Like aff_sub.")
+    aff_sub16: Text = about("Like aff_sub.")
+    aff_sub17: Text = about("Like aff_sub.")
+    aff_sub18: Text = about("Like aff_sub.")
+    aff_sub19: Text = about("Like aff_sub.")
+    aff_sub20: Text = about("Like aff_sub.")
 
     def clicks(self, network_zone: str) -> ClickFilter:
         """The filter that is meant.
@@ -69,7 +71,7 @@ class FilterQuery(SpanQuery):
 class EveryFilterQuery(FilterQuery):
     """Which clicks, tests among them."""
 
-    is_test: Bool = about("Test clicks, or only the others.")
+    is_test: Bool = about("true: test clicks. false: all other clicks.")
 
 
 class ExportQuery(EveryFilterQuery, FormatQuery):

@@ -66,7 +66,7 @@ EXAMPLE: dict[str, object] = {
 
 
 class Click(BaseModel):
-    """One click. Every key is always there; null, "" and "UNK" mean that it is not known or was not given."""
+    """One click. Every key is always present. null, "" and "UNK" mean that the value is unknown."""
 
     id: int
     hash: str = Field(description="The public click id: 32 hexadecimal digits (UUIDv7).")
@@ -82,7 +82,7 @@ class Click(BaseModel):
     affiliate_name: str | None
     device_model: str
     device_brand: str
-    sale_status: str = Field(description="The advertiser's last word on it; New until there is one.")
+    sale_status: str = Field(description="The last status text of the advertiser. New if there is none.")
     advertiser_external_id: str | None
     adv_sub: str | None
     adv_sub2: str | None
@@ -121,12 +121,12 @@ class Click(BaseModel):
     region_code: str | None
     external_id: str | None
     has_conversions: bool
-    requested_link: str = Field(description="The tracking link as it was asked for.")
-    redirected_link: str | None = Field(description="The Location that was sent.")
+    requested_link: str = Field(description="The tracking link that the visitor followed.")
+    redirected_link: str | None = Field(description="The Location header of the answer.")
     is_unique: bool
-    created_at: str = Field(description="YYYY-MM-DD HH:MM:SS in tz.")
+    created_at: str = Field(description="YYYY-MM-DD HH:MM:SS in the time zone of the request.")
     status: Literal["accepted", "forwarded", "rejected"]
-    reason: int = Field(description="Why it was not simply accepted; 0 where it was.")
+    reason: int = Field(description="Code of the reason for the status. 0: accepted as usual.")
     is_bot: bool
     bot_reason: str | None
     is_test: bool
@@ -145,16 +145,18 @@ class Click(BaseModel):
     isp: str | None
     fetch_dest: str | None
     fetch_user: str | None
-    visitor_key: str = Field(description="Who clicked, as a keyed hash: 16 hexadecimal digits.")
+    visitor_key: str = Field(description="Keyed hash that identifies the visitor: 16 hexadecimal digits.")
 
 
 class ClickList(BaseModel):
-    """A page of clicks, or of the feed (then total, page and pages are null)."""
+    """A page of clicks. In the feed, total, page and pages are null."""
 
     data: list[Click]
-    total: int | None = Field(description="All clicks of the filter, exactly.", examples=[100])
+    total: int | None = Field(description="The exact number of clicks that match.", examples=[100])
     per_page: int = Field(examples=[200])
     page: int | None = Field(examples=[1])
     pages: int | None = Field(examples=[1])
-    next_cursor: str | None = Field(default=None, description="Where the list goes on; null at its end.")
-    next_after_id: int = Field(default=0, description="Feed only: the after_id to go on with.")
+    next_cursor: str | None = Field(
+        default=None, description="Cursor of the next page. null on the last page."
+    )
+    next_after_id: int = Field(default=0, description="Feed only: the after_id for the next request.")

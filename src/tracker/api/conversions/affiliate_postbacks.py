@@ -42,43 +42,43 @@ class SentPostbackQuery(SpanQuery):
     """Which postbacks."""
 
     affiliate_id: Id = about("Postbacks to this affiliate.")
-    affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
+    affiliate_postback_id: Id = about("Postbacks by this affiliate postback (the configured URL).")
     conversion_id: Id = about("Postbacks of this conversion.")
     state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
     host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="How many in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
+    per_page: PerPage = Field(default=200, description="Rows per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
 
 
 class SentPostback(BaseModel):
-    """One postback to an affiliate, and how that went."""
+    """One postback to an affiliate, and the result of sending it."""
 
     id: int
-    key: str = Field(description="The header Idempotency-Key of every attempt.")
+    key: str = Field(description="Every attempt sends it in the header Idempotency-Key.")
     conversion_id: int
-    change_id: int = Field(description="The change of the conversion's status that it tells of.")
+    change_id: int = Field(description="The id of the status change that the postback reports.")
     affiliate_id: int
     affiliate_postback_id: int
     url: str = Field(examples=["https://partner.example/in?click=abc&sum=12.50"])
     state: Literal["waiting", "sent", "failed", "held"]
-    attempts: int = Field(description="Since it was made, or fired again.")
+    attempts: int = Field(description="Number of attempts since it was created or resent.")
     created_at: str = Field(examples=["2026-11-25 16:00:00"])
-    next_attempt_at: str | None = Field(description="null once it is sent or has failed.")
+    next_attempt_at: str | None = Field(description="null once it was sent or has failed.")
     last_attempt_at: str | None
-    give_up_at: str = Field(description="It is not tried again after that.")
-    last_status: int | None = Field(description="Of HTTP; null where no answer came.")
+    give_up_at: str = Field(description="There is no attempt after this time.")
+    last_status: int | None = Field(description="HTTP status of the last answer. null if no answer came.")
     last_error: str = Field(examples=["no answer within 10 s"])
 
 
 class FiredPostback(BaseModel):
-    """What firing again came to, for a token that may not look at conversions."""
+    """The result of resending, for a token without the scope conversions:read."""
 
     id: int
     state: Literal["waiting", "sent", "failed", "held"]
 
 
 class FiredAgain(RootModel[SentPostback | FiredPostback]):
-    """The postback as it is now; without the scope conversions:read only its state."""
+    """The postback. A token without the scope conversions:read gets only its state."""
 
 
 @documented.validate(
@@ -175,7 +175,7 @@ def _id(request: Request) -> int:
 
 
 def _no_such_postback() -> Problem:
-    return Problem(404, "There is no such postback.", errors={"id": ["is of no postback"]})
+    return Problem(404, "The postback does not exist.", errors={"id": ["does not exist"]})
 
 
 routes: list[BaseRoute] = [

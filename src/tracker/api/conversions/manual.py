@@ -99,38 +99,40 @@ _Currency = Annotated[str, AfterValidator(_currency_or_none)]
 
 
 class NewConversion(Fields):
-    """What a postback would say. What is left out, empty or null is not said, nor is an unfilled macro."""
+    """A conversion to create. Fields that are empty, null or an unfilled macro count as missing."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     click_id: Annotated[Ident, Field(min_length=1)] = Field(
-        description="The click's hash, or its id in an earlier tracker."
+        description="Hash of the click, or its id in an earlier tracker."
     )
     order_id: Ident | None = Field(
-        None, description="The advertiser's; tells its conversions of one goal apart."
+        None, description="The order id of the advertiser. It tells conversions of one goal apart."
     )
-    goal_id: Id | None = Field(None, description="The offer's base goal unless given.")
+    goal_id: Id | None = Field(None, description="Default: the base goal of the offer.")
     goal: Ident | None = Field(
-        None, description="The goal's code or name, instead of goal_id.", examples=["deposit"]
+        None, description="Code or name of the goal, instead of goal_id.", examples=["deposit"]
     )
     status: Ident | None = Field(
         None,
-        description="pending, hold, approved or rejected, a name that other platforms have for one, or one "
-        "of status-words; what the goal says unless given.",
+        description="pending, hold, approved or rejected, a usual word for one of them, or one of "
+        "status-words. Default: the initial_status of the goal.",
         examples=["approved"],
     )
-    sale_status: Text | None = Field(None, description="The advertiser's own text.")
-    payout: _Amount | None = Field(None, description="What the goal pays unless given.")
-    revenue: _Amount | None = Field(None, description="What the goal earns unless given.")
-    sale_amount: _Amount | None = Field(None, description="What percentages are of.")
+    sale_status: Text | None = Field(None, description="Status text of the advertiser.")
+    payout: _Amount | None = Field(None, description="Default: the payout of the goal.")
+    revenue: _Amount | None = Field(None, description="Default: the revenue of the goal.")
+    sale_amount: _Amount | None = Field(
+        None, description="The amount of the sale. Percentages are of this amount."
+    )
     currency: _Currency | None = Field(
-        None, description="ISO 4217, of the amounts given; the goal's unless given.", examples=["EUR"]
+        None, description="ISO 4217 code of the amounts. Default: the currency of the goal.", examples=["EUR"]
     )
     refund_amount: _Amount | None = Field(
-        None, description="Refunded of the order so far; with a refund_id what that refund is of."
+        None, description="Total refunded so far. With a refund_id: the amount of that refund."
     )
-    refund_id: Ident | None = Field(None, description="The advertiser's, of one refund: it is applied once.")
-    external_id: Text | None = Field(None, description="The advertiser_external_id.")
+    refund_id: Ident | None = Field(None, description="Id of one refund. A refund is applied once.")
+    external_id: Text | None = Field(None, description="Stored as advertiser_external_id.")
     adv_sub: Text | None = None
     adv_sub2: Text | None = None
     adv_sub3: Text | None = None
@@ -146,7 +148,7 @@ _NewConversion = Annotated[NewConversion, BeforeValidator(_without_nulls)]
 
 
 class NewConversions(Fields):
-    """Conversions told of together: all can be read, or nothing is done."""
+    """Conversions to create together. If one of them is invalid, none is created."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"conversions": [_EXAMPLE]}]})
 
@@ -158,42 +160,45 @@ class TellConversions(RootModel[NewConversion | NewConversions]):
 
 
 class Told(BaseModel):
-    """What became of it. It is in the log of postbacks under its hash."""
+    """The result for one conversion. The log of postbacks has it under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
     result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected"] = Field(
-        description="parked: its click may come yet, or an earlier one waits, and then it is done. "
-        "held: it is done once there is what it needs: its goal, its status word, or the approval of what it "
-        "refunds."
+        description="parked: waits for its click, or for an earlier postback. held: waits for its goal, its "
+        "status word, or the approval of the refunded conversion. Both are applied later without a new "
+        "request."
     )
-    reason: str = Field(description="Where it was not simply done.", examples=["unknown click"])
-    conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
+    reason: str = Field(description="Empty if it was applied.", examples=["unknown click"])
+    conversion_id: int | None = Field(description="The conversion that was made or changed.", examples=[902])
 
 
 class ToldMany(BaseModel):
-    """The results of a list, in its order."""
+    """The results, in the order of the request."""
 
     data: list[Told]
 
 
 class ToldAnswer(RootModel[Told | ToldMany]):
-    """Of one conversion its result, of a list `data`."""
+    """One result for a request with one conversion. An object with `data` for a list."""
 
 
 class ConversionPatch(Fields):
-    """What the network decides of a conversion; what is left out stays."""
+    """Changes of a conversion. A missing field stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
     status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
-        None, description="From pending and hold to any; between approved and rejected."
+        None,
+        description="pending and hold can become any status. approved and rejected can become each other.",
     )
-    sale_status: Text | None = Field(None, description="The text that its click shows, too.")
+    sale_status: Text | None = Field(None, description="Status text. Its click shows it too.")
     sale_amount: Annotated[_AnAmount, AfterValidator(_check_amount)] | None = Field(
-        None, description="What percentages are of, until it is approved. What only a browser told needs one."
+        None,
+        description="The sale. It can change until the approval. A percentage of a sale that only a browser "
+        "sent is approved only with it.",
     )
     currency: Annotated[str, AfterValidator(_check_currency)] | None = Field(
-        None, description="ISO 4217, of sale_amount; what it is already unless given.", examples=["EUR"]
+        None, description="ISO 4217 code of sale_amount. Default: unchanged.", examples=["EUR"]
     )
 
     def parameters(self) -> dict[str, str]:

@@ -31,18 +31,22 @@ READ_SCOPE, _CLOSE_SCOPE = "money:read", "admin"
 
 
 class NewPeriodClose(Fields):
-    """Up to when the books are to be closed."""
+    """The end of the period to close."""
 
-    until: Moment = Field(description="Not in the future, and later than any before. Exclusive.")
+    until: Moment = Field(
+        description="End of the period, exclusive. Not in the future, and later than all earlier closes."
+    )
 
 
 class PeriodClose(BaseModel):
-    """A time up to which the books were closed."""
+    """A close of the books."""
 
     id: int = Field(examples=[1])
-    until: str = Field(description="UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"])
+    until: str = Field(
+        description="End of the period in UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"]
+    )
     closed_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
-    author: str = Field(description="Name of the token.", examples=["accounts"])
+    author: str = Field(description="Name of the token that closed it.", examples=["accounts"])
 
 
 @documented.validate(

@@ -28,12 +28,12 @@ _RESULTS = tuple(Result)
 class PostbackLogQuery(SpanQuery, PartQuery):
     """Which postbacks, in which order, and which part of them."""
 
-    hash: Hash = about("The postback with this hash; a conversion that it made has the same.")
-    result: choice(*_RESULTS) = about("What became of them.")  # type: ignore[valid-type]
-    source: choice("postback", "pixel", "api", "import") = about("Whence they came.")  # type: ignore[valid-type]
-    advertiser_id: Id = about("Those with a secret of this advertiser; refused ones also of its clicks.")
-    click_id: Ident = about("Those that name this click id, white space around it aside.")
-    conversion_id: Id = about("Those that made or touched this conversion.")
+    hash: Hash = about("The postback with this hash. A conversion has the hash of the postback that made it.")
+    result: choice(*_RESULTS) = about("Postbacks with this result.")  # type: ignore[valid-type]
+    source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
+    advertiser_id: Id = about("Postbacks with a secret of this advertiser, and refused ones for its clicks.")
+    click_id: Ident = about("Postbacks with this click id. Surrounding white space is ignored.")
+    conversion_id: Id = about("Postbacks that made or changed this conversion.")
 
     def postbacks(self, network_zone: str) -> PostbackFilter:
         """The filter that is meant.
@@ -46,38 +46,50 @@ class PostbackLogQuery(SpanQuery, PartQuery):
 
 
 class LoggedPostback(BaseModel):
-    """One postback, and what became of it."""
+    """One postback and its result."""
 
-    hash: str = Field(description="Given when it came in.", examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
+    hash: str = Field(
+        description="Assigned when the postback arrived.", examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"]
+    )
     source: Literal["postback", "pixel", "api", "import"]
     ip: str = Field(examples=["198.51.100.9"])
-    advertiser_id: int | None = Field(description="Whose secret it carried.", examples=[1])
+    advertiser_id: int | None = Field(
+        description="The advertiser whose secret the postback carried.", examples=[1]
+    )
     click_id: str | None = Field(
-        description="The click that it names.",
+        description="The click id in the postback.",
         examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"],
     )
     parameters: dict[str, str] = Field(
-        description="As sent, without the secret; of refused ones the beginning, without any secrets.",
+        description="As sent, without secrets. Of a refused postback only the beginning.",
         examples=[{"click_id": "01927632a6c87d3f9b1c5e8a4f60d2b7", "order_id": "A-1001"}],
     )
     result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected", "refused"]
-    reason: str = Field(description="Where it was not simply done.", examples=["after the goal's window"])
-    conversion_id: int | None = Field(description="The conversion that it made or touched.", examples=[902])
-    request: str = Field(
-        description="Method and path of one that an edge refused; else empty.", examples=["POST /postback"]
+    reason: str = Field(
+        description="Empty if the postback was applied.", examples=["after the goal's window"]
     )
-    created_at: str = Field(description="When it came in, in tz.", examples=["2024-10-11 05:36:50"])
+    conversion_id: int | None = Field(
+        description="The conversion that the postback made or changed.", examples=[902]
+    )
+    request: str = Field(
+        description="Method and path of a postback that an edge refused. Else empty.",
+        examples=["POST /postback"],
+    )
+    created_at: str = Field(
+        description="When the postback arrived, in the time zone of the request.",
+        examples=["2024-10-11 05:36:50"],
+    )
 
 
 class PostbackLog(BaseModel):
     """A page of the log."""
 
     data: list[LoggedPostback]
-    total: int = Field(description="All postbacks of the filter, exactly.", examples=[100])
+    total: int = Field(description="The exact number of postbacks that match.", examples=[100])
     per_page: int = Field(examples=[200])
     page: int = Field(examples=[1])
     pages: int = Field(examples=[1])
-    next_cursor: str | None = Field(description="Where the list goes on; null at its end.")
+    next_cursor: str | None = Field(description="Cursor of the next page. null on the last page.")
 
 
 @documented.validate(

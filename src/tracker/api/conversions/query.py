@@ -25,7 +25,7 @@ class ConversionFilterQuery(SpanQuery):
 
     date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]
         default="conversion",
-        description="Whether created_from and created_to are about conversions or about their clicks.",
+        description="Whether the time filters are about the conversions or about their clicks.",
     )
     id: Id = about("The conversion with this id.")
     hash: Hash = about("The conversion with this hash.")
@@ -35,14 +35,18 @@ class ConversionFilterQuery(SpanQuery):
     goal_id: Id = about("Conversions of this goal.")
     advertiser_id: Id = about("Conversions of this advertiser's offers.")
     affiliate_id: Id = about("Conversions of this affiliate.")
-    order_id: Ident = about("Conversions with this order id of the advertiser, white space around it aside.")
+    order_id: Ident = about("Conversions with this order id. Surrounding white space is ignored.")
     status: choice("pending", "hold", "approved", "rejected") = about("Conversions with this status.")  # type: ignore[valid-type]
-    is_over_cap: Bool = about("Conversions beyond a cap that only marks them, or only the others.")
-    is_test: Bool = about("Conversions of test clicks, or only the others.")
-    sale_status: Text = about("Conversions of which the advertiser's last text is exactly this.")
-    advertiser_external_id: Text = about("Conversions with exactly this external id; empty: without one.")
+    is_over_cap: Bool = about("true: conversions over a cap that only marks them. false: all others.")
+    is_test: Bool = about("true: conversions of test clicks. false: all others.")
+    sale_status: Text = about("Conversions with exactly this status text of the advertiser.")
+    advertiser_external_id: Text = about(
+        "Conversions with exactly this external id. Empty: those without one."
+    )
     country_code: Country = about("Conversions of clicks from this country (ISO 3166-1 alpha-2).")
-    affiliate_source: Text = about("Conversions of clicks with exactly this source; empty: without one.")
+    affiliate_source: Text = about(
+        "Conversions of clicks with exactly this source. Empty: those without one."
+    )
 
     def conversions(self, network_zone: str) -> ConversionFilter:
         """The filter that is meant.

@@ -77,20 +77,20 @@ FILES["upload_statuses"] = {
 class UploadQuery(Query):
     """How a file is taken."""
 
-    dry_run: Bool = about("Do it all, say what came of it, and take it back.")
+    dry_run: Bool = about("true: apply the file, report the result, and roll it back.")
 
 
 class ChangedLine(BaseModel):
-    """A line that changed its conversion's status."""
+    """A line that changed the status of a conversion."""
 
-    line: int = Field(description="From 1; the header of CSV is a line, too.", examples=[2])
+    line: int = Field(description="Line number, from 1. The header of CSV counts.", examples=[2])
     conversion_id: int = Field(examples=[902])
     status_before: Status | None = Field(description="null without the scope conversions:read.")
     status_after: Status
 
 
 class ProblemLine(BaseModel):
-    """A line that is of no conversion, or says what cannot be."""
+    """A line without a matching conversion, or with an error."""
 
     line: int = Field(examples=[3])
     result: Literal["unmatched", "refused"]
@@ -98,17 +98,17 @@ class ProblemLine(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """What came of a file: matched = changed + unchanged; lines = matched + unmatched + refused."""
+    """The result of a file: lines = matched + unmatched + refused, matched = changed + unchanged."""
 
     dry_run: bool
-    lines: int = Field(description="Without the header and empty ones.", examples=[100])
+    lines: int = Field(description="Lines without the header and empty lines.", examples=[100])
     matched: int = Field(examples=[97])
-    changed: int = Field(description="Of these, those that got another status.", examples=[95])
-    unchanged: int = Field(description="Of these, those that had their status already.", examples=[2])
-    unmatched: int = Field(description="Of no conversion.", examples=[2])
-    refused: int = Field(description="That cannot be read, or say what cannot be.", examples=[1])
-    changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,}.")
-    problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused ones.")
+    changed: int = Field(description="Matched lines that changed a status.", examples=[95])
+    unchanged: int = Field(description="Matched lines whose conversion had the status already.", examples=[2])
+    unmatched: int = Field(description="Lines without a matching conversion.", examples=[2])
+    refused: int = Field(description="Lines that are invalid or not allowed.", examples=[1])
+    changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,} changes.")
+    problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused lines.")
 
 
 @documented.validate(

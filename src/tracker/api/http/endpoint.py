@@ -12,28 +12,31 @@ from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
 from tracker.api.http.problems import ProblemDetails
 
 _DESCRIPTION = """\
-Reads the clicks that the tracker has recorded, the raw log, every click once and flagged; says up to when
-they are complete (the header Complete-Until), and where each one is (the ledger); reads what they became
-(conversions), and takes the network's word on that; adds both up (reports); says what a tracking link would
-do; creates clicks that did not come over one. Manages offers, affiliates and
-what belongs to them: edges take a change within a second.
+The API of a click tracker. It reads clicks, conversions and reports. It explains and makes tracking links,
+creates clicks and conversions, and sets conversion statuses. It manages offers, affiliates and what belongs
+to them. Edges apply a change within a second.
 
-Send a token with every request: `Authorization: Bearer trk_…`; `tracker token create --scope clicks:read`
-makes one. It may make so many requests a minute: the headers RateLimit-… say what is left; then it is 429.
-Errors are `application/problem+json` (RFC 9457) and name the parameter or field they are about."""
+A list of clicks has every click once. The header Complete-Until says up to when it is complete. The ledger
+says where each recorded click is.
+
+Send a token with every request: `Authorization: Bearer trk_…`. `tracker token create --scope clicks:read`
+makes one. A token has a rate limit, and the headers RateLimit-… say how much of it is left. A request beyond
+the limit gets 429.
+
+Errors are `application/problem+json` (RFC 9457). They name the wrong parameter or field."""
 
 _STATUSES = {
-    400: "The body was cut off",
-    401: "No token, or one that is unknown, revoked or expired",
+    400: "The body is incomplete",
+    401: "The token is missing, unknown, revoked or expired",
     403: "The token lacks the scope",
-    404: "There is no such thing",
-    409: "It was changed since that version, is taken, or is still needed",
-    412: "It was changed since: If-Match does not hold",
+    404: "Not found",
+    409: "The change conflicts with the current state",
+    412: "The version in If-Match is not current",
     413: "The body is too long",
-    415: "The body is of another media type",
-    422: "A parameter or field is missing, unknown, repeated or cannot be read",
-    429: "The token has made its requests or runs 4 exports, or this address sent too many wrong tokens",
-    503: "The database, or what the request needs beside it, cannot answer now or not in time",
+    415: "The media type of the body is not supported",
+    422: "A parameter or field is missing, unknown, repeated or invalid",
+    429: "The token is over its rate limit or runs 4 exports, or the address sent too many wrong tokens",
+    503: "The database, or another server that the request needs, is unavailable or too slow",
 }
 
 FILES: dict[str, dict[str, Any]] = {}

@@ -28,7 +28,7 @@ class ProblemDetails(BaseModel):
     detail: str = Field(examples=["per_page is not a whole number from 1 to 1000"])
     message: str = Field(description="The same as detail.")
     errors: dict[str, list[str]] = Field(
-        description="What is wrong with which parameter.",
+        description="Messages by parameter or field.",
         examples=[{"per_page": ["is not a whole number from 1 to 1000"]}],
     )
 
@@ -85,7 +85,7 @@ async def answer_problem(_request: Request, error: Exception) -> Response:
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """503 for what passes: Postgres is away, or too busy to answer in time. The log says which."""
     _log.warning("%r: %s", request.url.path, _short(error))
-    detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
+    detail = "The database cannot answer now. Try again. If the error stays, ask for a shorter time range."
     return _response(503, detail, headers=RETRY_AFTER)
 
 
@@ -115,7 +115,7 @@ def _short(error: Exception) -> str:
 
 async def answer_defect(_request: Request, _error: Exception) -> Response:
     """500; Starlette raises the error on, for the server to log it."""
-    return _response(500, "The server failed at this request; its log says why.")
+    return _response(500, "The server failed to answer this request. The reason is in its log.")
 
 
 def _response(

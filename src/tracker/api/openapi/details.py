@@ -15,16 +15,16 @@ from tracker.domain.model import MAX_ID
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _TAGS = {
-    "Clicks": "The raw log: every click once, each flagged; and clicks that came over no link.",
-    "Conversions": "What clicks became: their statuses, their money, their history.",
-    "Links": "Tracking links, and what one would do.",
-    "Ledger": "Whether every click that was recorded is stored, or where it is.",
-    "Reports": "Clicks and conversions added up.",
-    "Management": "Offers, affiliates, advertisers and what is theirs. Edges take changes within a second.",
-    "Postbacks to affiliates": "What affiliates were told of conversions, and how often it was tried.",
-    "Affiliates": "What an affiliate sees, with a token bound to it: its own, reduced.",
-    "Advertisers": "What an advertiser sees, with a token bound to it: its own, reduced.",
-    "Tokens": "Who may ask for what, until when and how often.",
+    "Clicks": "The raw log: every click once, with its flags. Also creates clicks that used no link.",
+    "Conversions": "Conversions with their status, money and history, and the log of postbacks.",
+    "Links": "Make a tracking link, and explain what a link would do.",
+    "Ledger": "Compares recorded with stored clicks, and says where the others are.",
+    "Reports": "Sums of clicks and conversions by group.",
+    "Management": "Offers, affiliates, advertisers and their parts. Edges apply changes within a second.",
+    "Postbacks to affiliates": "The log of postbacks that the tracker sends to affiliates.",
+    "Affiliates": "For tokens of one affiliate: its own rows, without fields of others.",
+    "Advertisers": "For tokens of one advertiser: its own rows, without fields of others.",
+    "Tokens": "Make, list, change, rotate and revoke tokens.",
 }
 
 
@@ -32,15 +32,15 @@ def _header(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", "examples": [example]}}
 
 
-_CHALLENGE = {"WWW-Authenticate": _header("Why, for clients (RFC 6750).", 'Bearer realm="tracker"')}
-_NOW = {"ETag": _header("The version that it has now, where that is what is wrong.", '"17"')}
+_CHALLENGE = {"WWW-Authenticate": _header("The reason as a code of RFC 6750.", 'Bearer realm="tracker"')}
+_NOW = {"ETag": _header("The current version, if the request named another one.", '"17"')}
 _LATER = {"Retry-After": _header("Seconds to wait.", "1")}
 _PROBLEM_HEADERS = {
     401: _CHALLENGE,
     403: _CHALLENGE,
     409: _NOW,
     412: _NOW,
-    415: {"Accept": _header("What is taken.", "application/json")},
+    415: {"Accept": _header("The media types that are accepted.", "application/json")},
     429: _LATER,
     503: _LATER,
 }

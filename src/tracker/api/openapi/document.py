@@ -19,23 +19,26 @@ from tracker.api.partner_access import schema as partner_schema
 _TELL_OF_CLICKS = {"Clicks", "Ledger", "Reports"}
 _COMPLETE_UNTIL = {
     "Complete-Until": {
-        "description": "Every click from before this time (UTC, as 2026-11-25T16:00:00.123Z) was stored when "
-        "this answer was read. Missing while no edge has been heard of.",
+        "description": "All clicks before this time were stored when the answer was read. UTC, as in "
+        "2026-11-25T16:00:00.123Z. Missing if no edge has reported yet.",
         "schema": {"type": "string", "format": "date-time"},
     }
 }
 
 _ETAG = {
-    "ETag": {"description": "The version, for If-Match.", "schema": {"type": "string", "examples": ['"17"']}}
+    "ETag": {
+        "description": "The version of the object, for If-Match.",
+        "schema": {"type": "string", "examples": ['"17"']},
+    }
 }
-_LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+_LOCATION = {"Location": {"description": "The path of the new object.", "schema": {"type": "string"}}}
 
 _RATE_LIMIT = {
     f"RateLimit-{name}": {"description": text, "schema": {"type": "integer"}}
     for name, text in (
-        ("Limit", "Requests that the token may make at once."),
-        ("Remaining", "Of these, those that it may make now."),
-        ("Reset", "Seconds until it may make all of them again."),
+        ("Limit", "Requests that the token may make in a burst."),
+        ("Remaining", "Requests that are left now."),
+        ("Reset", "Seconds until the full limit is available again."),
     )
 }
 

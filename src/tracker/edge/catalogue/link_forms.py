@@ -153,7 +153,7 @@ def _place(segment: str) -> int:
 def _parameters(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     for theirs, ours in _object("parameters", parameters).items():
         if not theirs or not isinstance(ours, str) or ours not in PLACES:
-            raise ValueError(f"parameter {theirs!r}: {ours!r} is none of {', '.join(NAMES)}")
+            raise ValueError(f"parameter {theirs!r}: {ours!r} is not one of {', '.join(NAMES)}")
     return tuple(sorted(parameters.items()))
 
 
@@ -168,7 +168,7 @@ def _constants(constants: Mapping[str, Any]) -> dict[int, str]:
     texts = {}
     for name, value in _object("constants", constants).items():
         if name not in PLACES or name in _ONLY_IN_QUERY:
-            raise ValueError(f"constant {name!r} is none of {', '.join(NAMES[:-2])}")
+            raise ValueError(f"constant {name!r} is not one of {', '.join(NAMES[:-2])}")
         texts[PLACES[name]] = _constant(name, value)
     return texts
 
