@@ -64,9 +64,9 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # the finding, the sta
                 "local times have no format of JSON Schema",
             ),
             ("IP address or CIDR|IPv4 or IPv6|is no address|is not an address", "neither have networks"),
-            ("is no path|URL|host name|tracking link", "nor templates of URLs, nor paths"),
+            ("is not a path|URL|host name|tracking link", "nor templates of URLs, nor paths"),
             (
-                "control characters|NUL character|can be seen",
+                "control characters|NUL character|visible character",
                 "a pattern of the whole of Unicode helps nobody",
             ),
             ("there is no column|no column|is not CSV|names no columns", "a file of lines is any text"),

@@ -47,7 +47,9 @@ async def test_a_token_makes_so_many_requests_and_is_told_how_many_are_left(data
         for _ in range(2):
             answer = await client.get(CLICKS)
             assert answer.status_code == 429
-            assert answer.json()["detail"].startswith("This token may make 2/hour requests. Try again in ")
+            assert answer.json()["detail"].startswith(
+                "This token is limited to 2/hour requests. Try again in "
+            )
             assert 0 < int(answer.headers["retry-after"]) <= 1800
             assert answer.headers["ratelimit-remaining"] == "0"
         assert (await get(client, own_rate)).headers["ratelimit-remaining"] == "6"

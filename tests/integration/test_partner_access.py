@@ -419,7 +419,7 @@ async def test_tokens_are_told_where_they_read(database: Settings) -> None:
         async with api_of(database, scopes=("admin",)) as client:
             answer = await client.get(f"{root}/clicks")
             assert answer.status_code == 403
-            assert answer.json()["detail"] == f"Only a token that is bound to one {kind} reads here."
+            assert answer.json()["detail"] == f"This path needs a token of one {kind}."
         async with client_of(database, kind) as client:
             answer = await client.get("/backend/open-api/v1/users/clicks")
             assert answer.status_code == 403

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tracker.edge.catalogue.networks import Networks
 from tracker.edge.read.client_address import plain_address
 
-NOT_ONE = r"^no IP address or CIDR|^an address with a zone"
+NOT_ONE = r"^not an IP address or CIDR|^an address with a zone"
 
 
 def networks(*cidrs: str) -> Networks:

@@ -227,7 +227,7 @@ async def rotate_token(request: Request) -> Response:
         try:
             issued = await tokens.rotate(connection, author, row, rotation.overlap * _SECOND)
         except tokens.OverlapError as error:
-            raise Problem(409, f"{error}.", errors={"overlap": [f"{error}; 0 ends both"]}) from None
+            raise Problem(409, f"{error}.", errors={"overlap": [f"{error}: 0 ends both"]}) from None
     return _answer(issued)
 
 

@@ -233,12 +233,12 @@ async def _asks(connection: Connection, before: Row, offer: Row) -> Errors:
 
 
 _OTHER_AFFILIATES = (
-    "makes visitors unique once more who come through another affiliate than before, also where duplicates "
-    "are blocked: until now they are remembered for one affiliate each"
+    "makes visitors unique once more if they come through another affiliate, even if duplicates are blocked: "
+    "until now each visitor is remembered for one affiliate"
 )
 _TOO_MANY_SETTINGS = (
-    "makes visitors unique once more, also where duplicates are blocked: of the settings before this one "
-    "four are kept, and not those of {}"
+    "makes visitors unique once more, even if duplicates are blocked: only four former settings are kept, "
+    "without those of {}"
 )
 
 
@@ -246,7 +246,7 @@ def _doubts_of_uniqueness(was: Uniqueness, becomes: Uniqueness) -> list[str]:
     doubts = []
     if becomes.window > was.window:
         doubts.append(
-            f"unique_window: visitors of up to {was.window} s ago are remembered; older ones may be unique"
+            f"unique_window: visitors of the last {was.window} s are remembered, older ones may be unique"
         )
     if (was.scope, becomes.scope) == ("offer", "offer_affiliate"):
         doubts.append("unique_scope: visitors who are remembered stay duplicates for every affiliate")

@@ -47,11 +47,11 @@ _KEY_HEADER = "Idempotency-Key"
 _log = logging.getLogger(__name__)
 
 _STREAM_AWAY = (
-    "The stream cannot take clicks now. Repeat the request, with the same keys; nothing is done twice."
+    "The stream cannot take clicks now. Send the request again with the same keys. Nothing is done twice."
 )
 _NOT_STORED = (
-    "The clicks are recorded and will be stored, but no worker has done so yet. For the answer repeat the "
-    "request, with the same keys; nothing is done twice."
+    "The clicks are recorded, but no worker has stored them yet. They will be stored. To get the answer, "
+    "send the request again with the same keys. Nothing is done twice."
 )
 
 
@@ -139,7 +139,7 @@ def _check(asked: _ClicksRequest, zone: tzinfo) -> None:
         keys = [getattr(click, field) for click in asked.clicks]
         for place, key in enumerate(keys):
             if key is not None and key in keys[:place]:
-                errors[asked.named(place, field)] = ["is another click's of this request"]
+                errors[asked.named(place, field)] = ["is used by another click of this request"]
     if errors:
         raise invalid(errors)
 

@@ -271,7 +271,7 @@ async def change_conversion(request: Request) -> Response:
     if patch.status is None and patch.sale_status is None and patch.sale_amount is None:
         raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
     if patch.currency is not None and patch.sale_amount is None:
-        raise invalid({"sale_amount": ["is missing: the currency is of it"]})
+        raise invalid({"sale_amount": ["is missing: a currency needs it"]})
     id_, status = await _change(request, patch, token.name)
     if not token.allows(READ_SCOPE):
         return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
@@ -353,9 +353,9 @@ async def _set_status(
         connection, [found.id], wanted, source=Source.API, author=author, sale_statuses=said
     )
     if doubt:
-        errors = {"sale_amount": ["is missing: only a browser told the one that it has"]}
+        errors = {"sale_amount": ["is missing: the stored one comes only from a browser"]}
         if doubt == NO_PRICE:
-            errors = {"status": ["cannot be approved: set first what its goal pays, 0 counts"]}
+            errors = {"status": ["cannot be approved: first set the price of its goal (0 is a price)"]}
         raise Problem(409, f"It stays {found.status}: {doubt}.", errors=errors)
     if after is not wanted:
         errors = {"status": [f"cannot be {wanted} any more"]}
@@ -375,7 +375,7 @@ async def _name_sale(connection: Connection, found: Found, postback: Postback, a
     assert after
     named = postback.sale_amount, postback.currency or after.sale_currency
     if (after.sale_amount, after.sale_currency) != named:
-        why = taken.reason if taken.result is Result.REJECTED else "it has been decided"
+        why = taken.reason if taken.result is Result.REJECTED else "it is approved or rejected already"
         errors = {"sale_amount": [f"cannot be changed: {why}"]}
         raise Problem(409, f"Its sale_amount cannot be changed: {why}.", errors=errors)
     if after.status is not postback.status:

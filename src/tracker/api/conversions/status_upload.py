@@ -206,10 +206,10 @@ def _json_fields(text: str) -> Mapping[str, Any]:
     if name := field_there_twice(given, text):
         raise ValueError(f"has two fields {name}")
     if not given.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
-        raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
+        raise ValueError(f"has fields other than {', '.join(_COLUMNS)}")
     fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in given.items()}
     if len(fields) < len(given):
-        raise ValueError("has a field by two of its names")
+        raise ValueError("has two names of one field")
     return fields
 
 
@@ -217,7 +217,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
     said = {name: given(text) for name, text in written.items()}
     if bool(said["hash"]) == bool(said["order_id"]):
-        raise ValueError("names its conversion by neither or both of hash and order_id")
+        raise ValueError("needs one of hash and order_id, not both")
     hash_ = normalise.hash_(said["hash"])
     if said["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")

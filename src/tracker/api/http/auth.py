@@ -35,7 +35,7 @@ async def authorize(request: Request, *scopes: str) -> Token:
     token = await _admitted(request)
     if token.owner is not None:
         root = VIEWS[token.owner.kind]
-        raise Problem(403, f"This token is one {token.owner.kind}'s: it reads under {root} only.")
+        raise Problem(403, f"This token belongs to one {token.owner.kind}. It reads only under {root}.")
     require(token, *scopes)
     return token
 
@@ -48,7 +48,7 @@ async def authorize_owner(request: Request, kind: str, scope: str) -> Owner:
     """
     token = await _admitted(request)
     if token.owner is None or token.owner.kind != kind:
-        raise Problem(403, f"Only a token that is bound to one {kind} reads here.")
+        raise Problem(403, f"This path needs a token of one {kind}.")
     require(token, scope)
     return token.owner
 
@@ -103,9 +103,7 @@ async def _find(request: Request, presented: str, *, is_known: bool) -> Token | 
 def _presented(request: Request) -> str:
     given = request.headers.getlist("authorization")
     if not given:
-        raise _unauthorized(
-            "Send a token: Authorization: Bearer trk_… (in the header, never in the address)."
-        )
+        raise _unauthorized("Send a token in the header, never in the URL: Authorization: Bearer trk_…")
     bearer = _BEARER.fullmatch(given[0].strip())
     if len(given) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
         raise _unauthorized("The Authorization header is not one bearer token.")

@@ -39,7 +39,7 @@ async def answer_list(query: PartQuery, walk: Walk) -> Response:
     try:
         page = await walk.page(number, query.per_page)
     except TooDeepError as error:
-        raise invalid({"page": [f"{error}: go on with cursor, the next_cursor of a page before"]}) from None
+        raise invalid({"page": [f"{error}: use cursor with the next_cursor of an earlier page"]}) from None
     return _answer(page, query, walk, number)
 
 

@@ -103,7 +103,7 @@ def _short(error: Exception) -> str:
     if isinstance(error, TOO_SLOW):
         return f"a query took longer than {STATEMENT_TIMEOUT_SECONDS} s"
     if isinstance(error, BUSY):
-        return "what is to be changed is locked for too long by somebody else's transaction"
+        return "another transaction has locked the row for too long"
     if isinstance(error, TOO_MANY_CONNECTIONS):
         return "Postgres has no connection left (max_connections)"
     if isinstance(error, NOT_MIGRATED):

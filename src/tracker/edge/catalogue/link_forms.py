@@ -120,7 +120,7 @@ def _host(host: str | None) -> str:
         return _ANY_HOST
     plain = plain_host(host)
     if not _HOST.fullmatch(plain):
-        raise ValueError(f"{host!r} is no host")
+        raise ValueError(f"{host!r} is not a host")
     return plain
 
 
@@ -128,13 +128,13 @@ def _path(given: str) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The key of a path, and the place in a link of each segment that says something."""
     path = unquote(given)  # as requests are compared
     if not path.startswith("/") or "?" in given or "#" in given or crop(path, _LONGEST_PATH) != path:
-        raise ValueError(f"{given[:_LONGEST_PATH]!r} is no path")
+        raise ValueError(f"{given[:_LONGEST_PATH]!r} is not a path")
     parts = path.removesuffix("/").split("/")
     if len(parts) > 1 and parts[1] in _OURS:
         raise ValueError(f"{given!r} is a path of the edge's own")
     named = {n: _place(part) for n, part in enumerate(parts) if "{" in part or "}" in part}
     if len(set(named.values())) < len(named):
-        raise ValueError(f"{given!r} says one thing twice")
+        raise ValueError(f"{given!r} has two names of one value")
     if named and len(parts) > MAX_SEGMENTS + 1:
         raise ValueError(f"{given!r} has more than {MAX_SEGMENTS} segments")
     key = "/".join(_OPEN if n in named else part for n, part in enumerate(parts))
@@ -176,7 +176,7 @@ def _constants(constants: Mapping[str, Any]) -> dict[int, str]:
 def _constant(name: str, value: Any) -> str:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
     if NAMES[PLACES[name]] in _IDS and not _ID.fullmatch(text):
-        raise ValueError(f"constant {name}: {value!r} is no id")
+        raise ValueError(f"constant {name}: {value!r} is not an id")
     if str(value) != text or crop(text, MAX_VALUE) != text:
         raise ValueError(f"constant {name}: needs text of at most {MAX_VALUE} characters")
     return text
@@ -184,5 +184,5 @@ def _constant(name: str, value: Any) -> str:
 
 def _object(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: {value!r} is no object")
+        raise ValueError(f"{name}: {value!r} is not an object")
     return value

@@ -79,11 +79,11 @@ def _network(cidr: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(cidr, strict=False)
     except ValueError:
-        raise ValueError(f"no IP address or CIDR: {cidr[:60]!r}") from None
+        raise ValueError(f"not an IP address or CIDR: {cidr[:60]!r}") from None
     if isinstance(network, IPv4Network):
         return network
     if network.network_address.scope_id:
-        raise ValueError(f"an address with a zone is no network: {cidr[:60]!r}")
+        raise ValueError(f"an address with a zone is not a network: {cidr[:60]!r}")
     if network.subnet_of(_MAPPED):
         mapped = int(network.network_address) & 0xFFFF_FFFF
         return IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
