@@ -314,7 +314,7 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["backup", "--help"], "DIR appears when the backup is whole"),
         (["restore", "--help"], "nothing is ever overwritten"),
-        (["goals", "add", "--help"], "A postback may say its own payout"),
+        (["goals", "add", "--help"], "a payout in a postback replaces that of the goal"),
     ],
 )
 def test_the_command_line_explains_itself(
