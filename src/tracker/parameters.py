@@ -1,4 +1,7 @@
-"""Types of parameters: texts of a query string or of the command line, and the values they stand for."""
+"""Types of parameters: texts of a query string or of the command line, and the values they stand for.
+
+The file is in no room: `catalogue` and `reading` both need it, and `domain` has the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def _hash(text: str) -> str:
 
 def _boolean(text: str) -> bool:
     if (text := normalise.word(text)) not in _BOOLEANS:
-        raise ValueError("is neither true nor false")
+        raise ValueError("is not true or false")
     return _BOOLEANS[text]
 
 
@@ -89,7 +92,7 @@ def _one_of(*known: str) -> Callable[[str], str]:
         text = trim(text)
         text = text if text in known else normalise.word(text)
         if text not in known:
-            raise ValueError(f"is none of: {', '.join(known)}")
+            raise ValueError(f"is not one of: {', '.join(known)}")
         return text
 
     return read

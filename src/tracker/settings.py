@@ -207,7 +207,7 @@ def _zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
     except OSError:  # a directory of zones, or longer than a file's name
-        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no time zone: give one like Europe/Berlin") from None
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a time zone such as Europe/Berlin") from None
 
 
 def _rate(text: str) -> Rate:

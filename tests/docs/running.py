@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.conftest import Furnish
 from tests.docs.pages import Block, Command, commands
-from tests.e2e.running import PATIENCE, Up
+from tests.e2e.running import PATIENCE, Up, free_port
 from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.postgres import postgres_tool
 from tracker.settings import Settings
@@ -31,6 +31,8 @@ _VARIES = (  # what the page shows of a value that is another one each time
     (r"[A-Z][a-z]{2},\d\d[A-Z][a-z]{2}\d{4}\d\d:\d\d:\d\dGMT", r"[\w,:]+GMT"),
 )
 _ANY_OF_THESE = re.compile("|".join(f"({pattern})" for pattern, _ in _VARIES))
+_RECEIVER = "9000"
+"""The port of an affiliate's server on the pages. Each page gets a free one."""
 _MARK = "-- the command has ended with"
 
 
@@ -60,6 +62,8 @@ class Shell:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        assert self._bash.stdin
+        self._bash.stdin.write("trap 'kill $(jobs -p) 2> /dev/null' EXIT\n")  # what a page leaves running
 
     def run(self, words: str) -> tuple[int, str]:
         """Exit code and output."""
@@ -84,6 +88,7 @@ class Reader:
     def __init__(self, directory: Path, furnish: Furnish) -> None:
         self._directory = directory
         self._furnish = furnish
+        self._receiver_port = free_port()
         self._tracker: Up | None = None
         self._shell: Shell | None = None
 
@@ -141,7 +146,7 @@ class Reader:
         assert not re.search(r"\b(?:UPDATE|INSERT 0) 0$", done.stdout, re.MULTILINE), (text, done.stdout)
 
     def _as_run(self, words: str) -> str:
-        assert self._tracker
+        words = words.replace(_RECEIVER, str(self._receiver_port))
         return re.sub(
             r"127\.0\.0\.1:800([012])", lambda found: f"127.0.0.1:{self._port(int(found[1]))}", words
         )
@@ -149,7 +154,7 @@ class Reader:
     def _as_shown(self, printed: str) -> str:
         for number in range(3):
             printed = printed.replace(f"127.0.0.1:{self._port(number)}", f"127.0.0.1:800{number}")
-        return printed
+        return printed.replace(str(self._receiver_port), _RECEIVER)
 
     def _port(self, number: int) -> int:
         assert self._tracker

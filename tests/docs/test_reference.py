@@ -59,6 +59,20 @@ def test_scopes_are_those_that_tokens_have() -> None:
     assert all(named.values())
 
 
+FOLDERS = {
+    path.parent.relative_to(ROOT).as_posix()
+    for root in ("src/tracker", "workers")
+    for kind in ("*.py", "*.sql", "*.lua")
+    for path in (ROOT / root).rglob(kind)
+}
+
+
+def test_folders_of_the_code_are_in_the_architecture() -> None:
+    cells = [cells for cells in rows(ROOT / "docs" / "architecture.md") if len(cells) == 3]
+    assert {code(folder)[0] for folder, *_ in cells} == FOLDERS
+    assert all(lives and touches for _, lives, touches in cells)
+
+
 SECTIONS = [("Links", macros.MACROS), ("Postbacks to affiliates", postback_macros.MACROS)]
 
 

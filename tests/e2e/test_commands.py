@@ -299,7 +299,9 @@ def test_server_log_lines_have_our_format(running: Up) -> None:
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
         connection.sendall(b"no request\r\n\r\n")
         connection.recv(1)
-    wait_until(lambda: "\nWARNING tracker.edge.http.bounds: a request was refused" in running.output)
+    wait_until(
+        lambda: "\nWARNING tracker.edge.http.bounds: refused a request that is not HTTP" in running.output
+    )
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_server_log_lines_have_our_format(running: Up) -> None:
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["backup", "--help"], "DIR appears when the backup is whole"),
         (["restore", "--help"], "nothing is ever overwritten"),
-        (["goals", "add", "--help"], "A postback may say its own payout"),
+        (["goals", "add", "--help"], "a payout in a postback replaces that of the goal"),
     ],
 )
 def test_command_line_explains_itself(

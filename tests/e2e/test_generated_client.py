@@ -69,7 +69,9 @@ def test_generated_client_changes_an_offer_only_at_its_version(client: Any) -> N
     stale = _call(
         client, "management.change_offer", HTTPStatus.PRECONDITION_FAILED, id=id_, body=late, if_match=etag
     )
-    assert stale.parsed.errors.to_dict() == {"version": [f"is {changed.parsed.version} now"]}
+    assert stale.parsed.errors.to_dict() == {
+        "version": [f"is not current: the current version is {changed.parsed.version}"]
+    }
 
 
 def _generate(document: Path, package: Path) -> None:

@@ -86,7 +86,8 @@ async def test_command_line_and_catalogue_file_answer_alike(importer: Importer) 
     await importer.fetch("UPDATE offer SET is_archived = true WHERE id = 3")
     content = {"offer_urls": [{"id": 132, "offer_id": 3, "url": "https://ad.test/?c={hash}", "weight": 9}]}
     done = await importer.run("catalogue", importer.file("change.json", json.dumps(content)))
-    assert (done.code, "There is no such offer." in done.err or "is of no offer" in done.err) == (1, True), (
-        done.err
-    )
+    assert (done.code, "The offer does not exist." in done.err or "matches no offer" in done.err) == (
+        1,
+        True,
+    ), done.err
     assert await importer.fetch("SELECT weight FROM offer_url WHERE id = 132") == [(1,)]

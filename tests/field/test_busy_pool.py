@@ -61,5 +61,5 @@ async def test_foreign_lock_is_named(database: Settings, caplog: pytest.LogCaptu
         answer = await client.post(f"{USERS}/bot-rules", json={"field": "user_agent", "value": "x"})
         assert answer.status_code == 503
     await locking.close()
-    assert "is locked for too long by somebody else's transaction" in caplog.text
+    assert "another transaction has locked the row for too long" in caplog.text
     assert "unavailable" not in caplog.text

@@ -138,7 +138,7 @@ async def test_unusable_goal_code_is_refused(database: Settings, code: str) -> N
     ):
         answer = await client.patch(f"{USERS}/offers/3/goals/32", json={"code": code})
         assert answer.status_code == 422
-        assert answer.json()["errors"]["code"][0].startswith("is read as no goal at all"), answer.text
+        assert answer.json()["errors"]["code"][0].startswith("is read as a missing goal"), answer.text
 
 
 async def test_code_that_is_the_id_of_another_goal_warns(database: Settings) -> None:
@@ -198,7 +198,7 @@ async def test_import_takes_a_goal_by_its_name(database: Settings, importer: Imp
             done = await importer.run("conversions", importer.file("c.csv", row))
             assert done.code == (goal_id is None), done.err
             if goal_id is None:
-                assert "goal Refill is of no goal of its click's offer, or of several" in done.err
+                assert "goal Refill matches no goal of its click's offer, or of several" in done.err
             found = await advertiser.conversions("goal_id", click)
             assert found == ([] if goal_id is None else [(goal_id,)]), goal
 
@@ -217,8 +217,8 @@ LINES: list[tuple[dict[str, str], int | str]] = [
     ({"goal_id": "{goal}", "goal": "lvl"}, 31),
     ({"goal": "Refill"}, "goal 'Refill' is the code or name of no goal of its offer"),
     ({"goal": "Twin"}, "goal 'Twin' is the code or name of several: give its id"),
-    ({"goal": "Conversion"}, "is of no conversion"),
-    ({"goal": "99"}, "is of no conversion"),
+    ({"goal": "Conversion"}, "matches no conversion"),
+    ({"goal": "99"}, "matches no conversion"),
     ({"goal": "null"}, "is of 2 conversions: give goal_id or advertiser_id too"),
 ]
 

@@ -83,8 +83,8 @@ WRONG: list[tuple[str, str, str]] = [  # field, value in the file, error
     ("ip", "192.0.2.", "is not an IP address"),
     ("ip", "192.0.2.x", "is not an IP address"),
     ("ip", "256.1.1.1", "is not an IP address"),
-    ("status", "paid", "is none of accepted, forwarded, rejected"),
-    ("is_unique", "perhaps", "is neither true nor false"),
+    ("status", "paid", "is not one of accepted, forwarded, rejected"),
+    ("is_unique", "perhaps", "is not true or false"),
     ("affiliate_id", "513.5", "is not a whole number"),
     ("created_at", "08.07.2024", "is neither YYYY-MM-DD"),
 ]

@@ -42,15 +42,15 @@ def _good(number: int) -> list[str]:
 
 
 WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, error by line
-    ([*_good(12), f"nobody,paid,{_AT},,,"], {14: "click_hash nobody is of no click"}),
+    ([*_good(12), f"nobody,paid,{_AT},,,"], {14: "click_hash nobody matches no click"}),
     (
         [f"nobody,paid,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
-        {2: "is of no click", 15: "is of no click"},
+        {2: "matches no click", 15: "matches no click"},
     ),
-    ([*_good(12), f"c1,paid,{_AT},,999,"], {14: "goal_id 999 is of no goal"}),
+    ([*_good(12), f"c1,paid,{_AT},,999,"], {14: "goal_id 999 matches no goal"}),
     (
         [f"c1,paid,{_AT},,{{3}},", *_good(12), f"c1,paid,{_AT},,{{4}},"],
-        {15: "is of no goal of its click's offer"},
+        {15: "matches no goal of its click's offer"},
     ),
     # Of two rows that exclude each other the second is wrong, in any batch.
     (
@@ -71,7 +71,7 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, error by line
     ([*_good(12), "c1"], {14: "has 1 columns where the header has 6"}),
     (
         [f"nobody,paid,{_AT},,,", "c1", f"c1,great,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
-        {2: "is of no click", 3: "has 1 columns", 4: "status must be", 17: "is of no click"},
+        {2: "matches no click", 3: "has 1 columns", 4: "status must be", 17: "matches no click"},
     ),
 ]
 
@@ -222,7 +222,7 @@ async def test_last_wrong_row_of_thousands_stops_the_import(importer: Importer) 
     for words in (["--dry-run"], []):
         done = await importer.run("conversions", path, *words)
         said = [line for line in done.err.splitlines() if " rows checked, " not in line]  # of a slow machine
-        assert (done.code, said[0]) == (1, "many.csv:5202: click_hash nobody is of no click")
+        assert (done.code, said[0]) == (1, "many.csv:5202: click_hash nobody matches no click")
     assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
 
 

@@ -296,7 +296,7 @@ ASKED = [
         [{"unique_window": seconds} for seconds in (600, 660, 720, 780)],
         {"unique_window": 840},
         "unique_window",
-        "not those of 600 s by offer",
+        "without those of 600 s by offer",
     ),
 ]
 
@@ -337,7 +337,7 @@ async def test_confirm_names_fields_that_can_be_asked_about(database: Settings, 
 
 
 WARNED = [
-    ("longer", {}, LONGER, ["unique_window: visitors of up to 86400 s ago are remembered"]),
+    ("longer", {}, LONGER, ["unique_window: visitors of the last 86400 s are remembered"]),
     ("scope of the affiliate", {}, PER_AFFILIATE, ["unique_scope: visitors who are remembered stay dupl"]),
     ("shorter", {}, SHORTER, []),
     ("scope of the offer", PER_AFFILIATE, PER_OFFER, []),

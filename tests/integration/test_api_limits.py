@@ -47,7 +47,9 @@ async def test_token_is_limited_and_answers_name_the_rest(database: Settings) ->
         for _ in range(2):
             answer = await client.get(CLICKS)
             assert answer.status_code == 429
-            assert answer.json()["detail"].startswith("This token may make 2/hour requests. Try again in ")
+            assert answer.json()["detail"].startswith(
+                "This token is limited to 2/hour requests. Try again in "
+            )
             assert 0 < int(answer.headers["retry-after"]) <= 1800
             assert answer.headers["ratelimit-remaining"] == "0"
         assert (await get(client, own_rate)).headers["ratelimit-remaining"] == "6"

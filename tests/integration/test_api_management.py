@@ -325,7 +325,9 @@ async def test_stale_change_is_refused_with_the_current_version(
         answer = await client.patch(place, json={"name": "Mine", "version": asked})
         assert answer.status_code == status
         if status == 409:
-            assert answer.json()["errors"] == {"version": [f"is {version} now"]}
+            assert answer.json()["errors"] == {
+                "version": [f"is not current: the current version is {version}"]
+            }
     assert problem(await client.delete(place, headers={"If-Match": stale}), 412)
 
 
@@ -453,7 +455,7 @@ async def test_referenced_row_is_not_archived_and_archived_row_not_referenced(cl
     await client.patch(f"{USERS}/offers/5", json={"fallback_offer_id": 4})
     await client.patch(f"{USERS}/network", json={"fallback_offer_id": 4})
     errors = problem(await client.delete(f"{USERS}/offers/4"), 409)
-    assert errors == {"is_archived": ["is needed by offers/5, network"]}
+    assert errors == {"is_archived": ["is used by offers/5, network"]}
     assert problem(await client.delete(f"{USERS}/advertisers/2"), 409)
     for path in ("offers/5", "network"):
         await client.patch(f"{USERS}/{path}", json={"fallback_offer_id": None})

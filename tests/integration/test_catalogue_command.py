@@ -133,28 +133,28 @@ async def test_stale_change_is_refused(tracker: Tracker, database: Settings) -> 
     for words in (["set", "3", "name=Mine"], ["rm", "3"]):
         done = await tracker("offers", *words, "--version", version)
         assert done.code == 1
-        assert "It was changed since: its version is" in done.err
+        assert "The object was changed. Its current version is" in done.err
     version = str((await tracker("offers", "show", "3", "--json")).json()["version"])
     assert (await tracker("offers", "set", "3", "name=Mine", "--version", version)).code == 0
 
 
 WRONG = [
     ("offers add name=X", 1, "advertiser_id is missing"),
-    ("offers add name=X advertiser_id=77", 1, "advertiser_id is of no advertiser"),
+    ("offers add name=X advertiser_id=77", 1, "advertiser_id matches no advertiser"),
     ("offers add name=X advertiser_id=one", 1, "advertiser_id "),
-    ("offers add name=X name=Y", 1, "name is given more than once"),
-    ("offers add name=X advertiser_id=1 nonsense=1", 1, "nonsense is no field here"),
+    ("offers add name=X name=Y", 1, "name is repeated"),
+    ("offers add name=X advertiser_id=1 nonsense=1", 1, "nonsense is not a field of this object"),
     ("offers add targeting:={", 1, "targeting is not JSON"),
     ("offers add nonsense", 2, "'nonsense' is not FIELD=VALUE"),
-    ("offers show 77", 1, "There is no such offer."),
-    ("offers show x", 1, "There is none with the id 'x'."),
+    ("offers show 77", 1, "The offer does not exist."),
+    ("offers show x", 1, "There is no object with the id 'x'."),
     ("offers set 3 id=4", 1, "id cannot be changed"),
-    ("offers list nonsense=1", 1, "nonsense is no field here"),
+    ("offers list nonsense=1", 1, "nonsense is not a field of this object"),
     ("offers list advertiser_id=x", 1, "advertiser_id is not a whole number"),
-    ("offer-urls list 77", 1, "There is no such offer."),
+    ("offer-urls list 77", 1, "The offer does not exist."),
     ("offer-urls add 3 url=javascript:alert(1)", 1, "starts with http"),
     ("goals add 3 name=X payout=-1", 1, "payout must be an amount"),
-    ("advertisers rm 1", 1, "still needed by"),
+    ("advertisers rm 1", 1, "still used by"),
     ("network rm", 2, "invalid choice"),
     ("offers", 2, "required"),
 ]

@@ -67,7 +67,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         {},
         {
             "reason_name": "offer_misconfigured",
-            "problem": "'Mars/Base' is not a time zone: give one like Europe/Berlin",
+            "problem": "'Mars/Base' is not a time zone such as Europe/Berlin",
         },
     ),
     (

@@ -107,9 +107,9 @@ async def _export(importer: Importer) -> list[dict[str, Any]]:
 
 
 _REFUSED = [
-    ({"click_hash": "nobody"}, "click_hash nobody is of no click"),
-    ({"goal_id": 999}, "goal_id 999 is of no goal of its click's offer"),
-    ({"goal_id": 2}, "goal_id 2 is of no goal of its click's offer"),
+    ({"click_hash": "nobody"}, "click_hash nobody matches no click"),
+    ({"goal_id": 999}, "goal_id 999 matches no goal of its click's offer"),
+    ({"goal_id": 2}, "goal_id 2 matches no goal of its click's offer"),
     ({"created_at": "2024-07-10 10:00:00"}, "is of an order, or a click and goal, that another conversion"),
     ({"click_hash": "c2", "order_id": "o-1"}, "is of an order, or a click and goal, that another conversion"),
 ]

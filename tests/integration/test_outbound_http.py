@@ -89,7 +89,7 @@ async def test_silent_host_is_abandoned(partner: FakeAffiliate) -> None:
             ["10.0.0.1", "::1"],
             "10.0.0.1 is not a public address; ::1 is not a public address",
         ),
-        ("partner.example", ["8.8.8.8"], "port {} is none of 80, 443"),
+        ("partner.example", ["8.8.8.8"], "port {} is not one of 80, 443"),
         ("partner.example", [], "its name has no address"),
         ("localhost", ["127.0.0.1"], "127.0.0.1 is not a public address"),
     ],

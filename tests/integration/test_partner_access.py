@@ -204,7 +204,7 @@ async def test_hidden_columns_cannot_be_filtered(database: Settings) -> None:
             for name in names:
                 answer = await client.get(f"/backend/open-api/v1{path}", params={name: "1"})
                 assert answer.status_code == 422, (path, name)
-                assert answer.json()["errors"] == {name: ["is no parameter of this endpoint"]}
+                assert answer.json()["errors"] == {name: ["is not a parameter of this endpoint"]}
             spec = (await client.get("/openapi.json")).json()["paths"][f"/backend/open-api/v1{path}"]["get"]
             assert {item["name"] for item in spec["parameters"]}.isdisjoint(names)
 
@@ -419,7 +419,7 @@ async def test_refused_token_learns_which_paths_it_may_read(database: Settings) 
         async with api_of(database, scopes=("admin",)) as client:
             answer = await client.get(f"{root}/clicks")
             assert answer.status_code == 403
-            assert answer.json()["detail"] == f"Only a token that is bound to one {kind} reads here."
+            assert answer.json()["detail"] == f"This path needs a token of one {kind}."
         async with client_of(database, kind) as client:
             answer = await client.get("/backend/open-api/v1/users/clicks")
             assert answer.status_code == 403

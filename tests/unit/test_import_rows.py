@@ -135,9 +135,9 @@ def test_path_that_is_not_a_file_is_refused(tmp_path: Path, content: str | bytes
 
 
 _WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
-    ({"offer_id": 5}, "offer_id is of no offer"),
-    ({"offer_id": None}, "offer_id is of no offer"),
-    ({"affiliate_id": "99"}, "affiliate_id is of no affiliate"),
+    ({"offer_id": 5}, "offer_id matches no offer"),
+    ({"offer_id": None}, "offer_id matches no offer"),
+    ({"affiliate_id": "99"}, "affiliate_id matches no affiliate"),
     ({"affiliate_id": "five"}, "affiliate_id is not a whole number from 1 to 999999999999999999"),
     ({"affiliate_id": True}, "affiliate_id is not a whole number"),
     ({"created_at": "08.07.2024"}, "created_at is neither YYYY-MM-DD nor"),
@@ -148,11 +148,11 @@ _WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"legacy_id": ""}, "legacy_id is missing"),
     ({"legacy_id": "c\x01d"}, "legacy_id is not a text of 1 to 200"),
     ({"aff_sub": "\udcff"}, "aff_sub is not UTF-8"),
-    ({"status": "paid"}, "status is none of accepted, forwarded, rejected"),
+    ({"status": "paid"}, "status is not one of accepted, forwarded, rejected"),
     ({"reason": 7}, "reason is no reason of this tracker"),
-    ({"is_unique": "maybe"}, "is_unique is neither true nor false"),
+    ({"is_unique": "maybe"}, "is_unique is not true or false"),
     ({"visitor_key": "xyz"}, "visitor_key is not sixteen hexadecimal digits"),
-    ({"colour": "red"}, "colour is no field here"),
+    ({"colour": "red"}, "colour is not a field of this object"),
     ({"hash": "other"}, "hash is no hash of this tracker, and legacy_id is another one"),
     ({"hash": hash_at(_MILLIS + 3_600_000)}, "created_at is not the time in its hash"),
     ({"aff_sub": ["x"]}, "aff_sub is not a text"),
@@ -225,7 +225,7 @@ _LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 """Ten thousand million values in 400 characters."""
 _UNREADABLE = [
     ("x.yaml", "offers: [", "x.yaml: "),
-    ("x.yaml", "cars: []", "cars is none of "),
+    ("x.yaml", "cars: []", "cars is not one of "),
     ("x.yaml", "offers: [3]", r"offers\[0\] is not an object"),
     ("x.yaml", "offers: [{id: 3, id: 4}]", "'id' is there twice"),
     ("x.yaml", "offers: [{3: 4}]", "3 is no text"),

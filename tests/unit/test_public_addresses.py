@@ -47,7 +47,7 @@ NOT_PUBLIC = (
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed_at_web_ports(address: str) -> None:
     assert [refusal(address, port) for port in (80, 443)] == ["", ""]
-    assert refusal(address, 25) == "port 25 is none of 80, 443"
+    assert refusal(address, 25) == "port 25 is not one of 80, 443"
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)

@@ -114,7 +114,7 @@ def test_rule_text_names_its_condition() -> None:
 
 REFUSED: list[tuple[Any, str]] = [
     ([], "an object of rules"),
-    ({"planet": ["earth"]}, "no rule 'planet'"),
+    ({"planet": ["earth"]}, "unknown rule 'planet'"),
     ({"country": "DE"}, "country takes a list"),
     ({"country": []}, "country takes a list"),
     ({"country": {"in": ["DE"]}}, "country takes a list"),

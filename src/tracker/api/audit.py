@@ -30,10 +30,10 @@ _SCOPES = {
 class AuditQuery(PageQuery):
     """Which changes."""
 
-    path: Text = Field(None, description="Changes of this object, such as offers/3/urls/132.")
-    resource: Text = Field(None, description="Changes of this kind of object, such as offer_url.")
-    token_id: Id = Field(None, description="Changes with this token.")
-    action: choice("create", "update", "delete") = Field(None, description="Changes of this kind.")  # type: ignore[valid-type]
+    path: Text = Field(None, description="Changes of the object with this path, as in offers/3/urls/132.")
+    resource: Text = Field(None, description="Changes of this kind of object, as in offer_url.")
+    token_id: Id = Field(None, description="Changes made with this token.")
+    action: choice("create", "update", "delete") = Field(None, description="Changes with this action.")  # type: ignore[valid-type]
 
 
 class Change(BaseModel):
@@ -41,13 +41,13 @@ class Change(BaseModel):
 
     id: int
     at: str = Field(description="UTC.", examples=["2026-11-25T16:00:00.123456+00:00"])
-    token_id: int | None = Field(description="null: by the command line.")
-    token_name: str = Field(description="The token's name at the time.")
+    token_id: int | None = Field(description="null for the command line.")
+    token_name: str = Field(description="The name of the token at that time.")
     action: Literal["create", "update", "delete"]
     resource: str = Field(examples=["offer_url"])
     path: str = Field(examples=["offers/3/urls/132"])
-    before: dict[str, Any] | None = Field(description="null: it did not exist.")
-    after: dict[str, Any] | None = Field(description="null: it does not exist any more.")
+    before: dict[str, Any] | None = Field(description="The object before. null if it was created.")
+    after: dict[str, Any] | None = Field(description="The object after. null if it was deleted.")
 
 
 @endpoint(scope=READ, query=AuditQuery, returns=listed("ChangeList", Change), tag="Management")

@@ -46,8 +46,8 @@ _TAG = "Management"
 class PageQuery(Query):
     """The page of a list."""
 
-    per_page: PerPage = Field(default=200, description="Objects in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
+    per_page: PerPage = Field(default=200, description="Objects per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
 
 
 class IfMatch(BaseModel):
@@ -56,7 +56,7 @@ class IfMatch(BaseModel):
     model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
 
     if_match: Annotated[str | None, WithJsonSchema({"type": "string", "examples": ['"17"']})] = Field(
-        None, alias="If-Match", description="The ETag of the object. 412 if it has another one now."
+        None, alias="If-Match", description="The ETag of the object. If it is not current, the answer is 412."
     )
 
 
@@ -96,7 +96,10 @@ def _change_query(resource: Resource) -> type[Query]:
     """The parameters of a change: confirmations, if the resource may ask for them."""
     if not resource.confirmable:
         return Query
-    text = "Fields, separated by commas, whose change you confirm. The refusal names them."
+    text = (
+        "Fields whose change you confirm, separated by commas. Without it such a change gets 409, which "
+        "names them."
+    )
     confirm: Any = (words(*resource.confirmable), Field(None, description=text))
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
@@ -104,11 +107,11 @@ def _change_query(resource: Resource) -> type[Query]:
 def _shown_model(resource: Resource) -> type[BaseModel]:
     """An object in an answer: its fields, its ids and its version."""
     fixed: dict[str, Any] = {
-        column: (str if column == "host" else int, Field(description="Part of its id. It never changes."))
+        column: (str if column == "host" else int, Field(description="Identifies the object. Never changes."))
         for column in resource.table.fixed
     }
     fixed |= resource.facts
-    fixed["version"] = (int, Field(description="A new one after each change. Also the ETag."))
+    fixed["version"] = (int, Field(description="A new number after each change. The ETag has it too."))
     return _whole_model(f"{resource.name}Shown", resource, resource.fields, fixed)
 
 
@@ -117,7 +120,7 @@ def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     if resource.mint is None:
         return _changed_model(resource, shown)
     once: dict[str, Any] = {
-        name: (str, Field(description="Only this answer shows it.")) for name in resource.mint()[1]
+        name: (str, Field(description="Shown only in this answer.")) for name in resource.mint()[1]
     }
     return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
@@ -126,7 +129,9 @@ def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel
     """An object in the answer that creates or changes it."""
     if not resource.can_warn:
         return shown
-    text = "Why it has no effect as it is stored. Only present if there are warnings."
+    text = (
+        "Notes about parts of the object that have no effect, or not the usual one. Missing if there is none."
+    )
     warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
     return _whole_model(f"{resource.name}ChangedShown", resource, shown, warnings)
 
@@ -158,7 +163,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
         name,
         __doc__="A page of a list.",
         data=(list[shown], ...),  # type: ignore[valid-type]
-        total=(int, Field(description="Rows that match the filters, exactly.", examples=[1])),
+        total=(int, Field(description="The exact number of objects that match.", examples=[1])),
         per_page=(int, Field(examples=[200])),
         page=(int, Field(examples=[1])),
         pages=(int, Field(examples=[1])),
@@ -167,7 +172,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
 
 def _patch_model(resource: Resource) -> type[BaseModel]:
     """The patch of an object: every field is optional, and null sets its default."""
-    again = Field(None, description="May be repeated but not changed.")
+    again = Field(None, description="Cannot be changed. The current value is accepted.")
     fields: dict[str, Any] = {}
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
@@ -177,24 +182,29 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
-        __doc__="A merge patch (RFC 7396): missing fields stay, null sets the default.",
+        __doc__="A merge patch (RFC 7396). A missing field stays as it is. null sets the default.",
         **fields,
-        version=(int | None, Field(None, description="409 if it has another version now.")),
+        version=(
+            int | None,
+            Field(None, description="The expected version. If it is not current, the answer is 409."),
+        ),
     )
 
 
-_HOW_LISTED = "An object is listed if it matches all filters. `total` is exact."
-_HOW_CREATED = "Answers the object as it is stored. Missing fields get their defaults."
-_HOW_GOT = "Send its ETag as If-Match with a change."
+_HOW_LISTED = 'Filters are combined with "and". `total` counts all objects that match.'
+_HOW_CREATED = (
+    "The answer is the whole new object, with the defaults of missing fields. Location has its path."
+)
+_HOW_GOT = "Send its ETag as If-Match when you change it."
 _HOW_CHANGED = """\
-A merge patch (RFC 7396): missing fields stay as they are. If-Match or `version` refuses the change if the
-object has another version now. Without them the change is always made. A token without `offers:read` only
-gets the object's id, its version and the fields of the patch."""
+A merge patch (RFC 7396). A missing field stays as it is. Send If-Match or `version` to change only the
+version that you know. Without them the change applies to the current version. A token without the scope
+`offers:read` gets back only the id, the version and the fields that it sent."""
 
 
 def _money_needed(fields: Collection[str]) -> str:
     named = ", ".join(f"`{name}`" for name in sorted(fields))
-    return f"\n\nSetting {named} needs the scope `{MONEY}`." if fields else ""
+    return f"\n\nThese fields need the scope `{MONEY}`: {named}." if fields else ""
 
 
 def editor_of(call: Call[Any], confirmed: Iterable[str] = ()) -> Editor:
@@ -233,7 +243,7 @@ def _name(action: str, resource: Resource) -> str:
 def _path(resource: Resource) -> dict[str, str]:
     """Descriptions of the path's parameters."""
     table = resource.table
-    descriptions = {table.key: f"Which {resource.noun}: its {table.key}."}
+    descriptions = {table.key: f"The {table.key} of the {resource.noun}."}
     if table.parent:
         descriptions[table.parent] = f"The {table.parent_table}'s id."
     return descriptions
@@ -333,9 +343,9 @@ def _what_was_done(resource: Resource, row: Row, patch: Mapping[str, Any]) -> Ro
 
 
 def _delete(resource: Resource) -> Answer:
-    archived = "It is archived: edges do not use it any more. Clicks and reports keep it."
+    archived = "The object is archived. Edges stop using it. Clicks and reports keep it."
     effect = (
-        archived if resource.table.can_archive else "It is deleted. The audit trail keeps its last state."
+        archived if resource.table.can_archive else "The object is deleted. The audit trail keeps its fields."
     )
 
     @endpoint(

@@ -36,12 +36,12 @@ Text = Annotated[str, BeforeValidator(_text)]
 class ExplainQuery(ZoneQuery):
     """The link, its visitor and the time."""
 
-    url: Text = Field(description="The whole tracking link, percent-encoded as one parameter.")
-    ip: Text = Field("", description="The visitor's address.")
+    url: Text = Field(description="The whole tracking link, percent-encoded.")
+    ip: Text = Field("", description="The visitor's IP address.")
     user_agent: Text = Field("", description="The visitor's User-Agent.")
     language: Text = Field("", description="The visitor's Accept-Language.")
     referrer: Text = Field("", description="The page with the link.")
-    at: From = Field(None, description="When the visitor follows it, a local time in `tz`. Default: now.")
+    at: From = Field(None, description="The time of the click, as local time in `tz`. Default: now.")
 
     def question(self, network_zone: str) -> Question:
         zone = self.zone(network_zone)
@@ -60,38 +60,40 @@ class Explained(BaseModel):
         }
     )
 
-    at: str | None = Field(None, description="When the visitor follows the link, UTC.")
-    link: dict[str, Any] = Field(description="The parameters of the link.")
+    at: str | None = Field(None, description="The time of the click, UTC.")
+    link: dict[str, Any] = Field(description="The parts of the link.")
     read_leniently: bool | None = Field(
-        None, description="Whether the offer and affiliate were only found by the lenient reading."
+        None, description="true if only the lenient reading found the offer and affiliate."
     )
-    unknown: list[str] | None = Field(None, description="What is unknown: offer, affiliate.")
-    offer: dict[str, Any] | None = Field(None, description="The offer, and its own rules.")
+    unknown: list[str] | None = Field(None, description="The unknown parts of the link: offer, affiliate.")
+    offer: dict[str, Any] | None = Field(None, description="The offer and its rules.")
     affiliate: dict[str, Any] | None = None
-    visitor: dict[str, Any] | None = Field(None, description="The visitor: address, device, place, key.")
+    visitor: dict[str, Any] | None = Field(None, description="The visitor: address, device, location, key.")
     is_test: bool | None = None
-    bot_reason: str | None = Field(
-        None, description="The rule that takes the visitor for a bot. null: human."
+    bot_reason: str | None = Field(None, description="The rule that calls the visitor a bot. null: a person.")
+    urls: list[dict[str, Any]] | None = Field(
+        None, description="The active URLs of the offer, with the result of each rule."
     )
-    urls: list[dict[str, Any]] | None = Field(None, description="The offer's active URLs, rule by rule.")
     fallbacks: list[dict[str, Any]] | None = Field(
-        None, description="The fallbacks of a refused click, in order, and whether each one works."
+        None, description="The fallbacks of a refused click in their order, and whether each would take it."
     )
-    caps: list[dict[str, Any]] | None = Field(None, description="The caps that apply, and their counts.")
+    caps: list[dict[str, Any]] | None = Field(None, description="The caps that apply, with their counts.")
     first_click: str | None = Field(None, description="Hash of the visitor's first click in the window.")
     is_unique: bool | None = None
-    stream: str | None = Field(None, description="Why the stream cannot answer. Only present if it cannot.")
+    stream: str | None = Field(None, description="The error of the stream server, if it cannot answer.")
     outcomes: dict[str, Any] | None = Field(
-        None, description="The outcomes that the edge prepares. The stream chooses one."
+        None, description="The outcomes that the edge prepares. The stream server chooses one."
     )
     answer: dict[str, Any] | None = Field(None, description="The answer to the visitor.")
     if_active: dict[str, Any] | None = Field(
         None, description="The answer to a first click if the offer, now a draft, were active."
     )
     macros: dict[str, str] | None = Field(
-        None, description="The values of the macros in the URL, before percent-encoding."
+        None, description="The values of the macros in the answer's URL, before percent-encoding."
     )
-    problems: list[str] | None = Field(None, description="Faults in the rows of the catalogue.")
+    problems: list[str] | None = Field(
+        None, description="Errors in the rows of the catalogue that were read."
+    )
 
 
 @endpoint(scope="offers:read", query=ExplainQuery, returns=Explained, tag="Links")

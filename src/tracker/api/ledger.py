@@ -26,30 +26,36 @@ class LedgerMinute(BaseModel):
     """A minute: recorded = stored + in_flight + spooled + dead + given_up + duplicates + difference."""
 
     minute: str | None = Field(
-        description="When it begins, in tz, with its offset. null: entries with an unreadable hash.",
+        description="The start of the minute, with its offset. null: entries with an unreadable hash.",
         examples=["2026-11-25T17:00:00+01:00"],
     )
-    recorded: int = Field(description="Clicks put on disk by an edge.", examples=[1200])
+    recorded: int = Field(description="Clicks that edges recorded on disk.", examples=[1200])
     answered: int = Field(
-        description="Recorded clicks whose answer was sent to the browser.", examples=[1199]
+        description="Recorded clicks whose answer was handed to the browser.", examples=[1199]
     )
     not_known_answered: int = Field(
-        description="Recorded clicks without a known answer: the browser left or the edge was killed.",
+        description="Recorded clicks without a known answer: the browser left, or the edge was killed.",
         examples=[1],
     )
     late: int = Field(description="Recorded clicks that came from a spool.", examples=[0])
     stored: int = Field(description="Clicks in the database.", examples=[1197])
-    in_flight: int = Field(description="On the stream.", examples=[3])
-    spooled: int = Field(description="On an edge's disk, because the stream was away.", examples=[0])
-    dead: int = Field(description="Dead letters: see `tracker dead-letters`.", examples=[0])
+    in_flight: int = Field(description="Clicks on the stream.", examples=[3])
+    spooled: int = Field(
+        description="Clicks in the spool of an edge, because the stream was unavailable.", examples=[0]
+    )
+    dead: int = Field(description="Clicks that cannot be stored. See tracker dead-letters.", examples=[0])
     given_up: int = Field(description="Dead letters that the operator dropped.", examples=[0])
-    duplicates: int = Field(description="Recorded twice by an edge in doubt, stored once.", examples=[0])
+    duplicates: int = Field(
+        description="Second records of a click that is stored once. An edge records again when in doubt.",
+        examples=[0],
+    )
     difference: int = Field(
-        description="Recorded and missing. Below 0: stored and not recorded.", examples=[0]
+        description="Recorded clicks that were not found. Below 0: more clicks were found than recorded.",
+        examples=[0],
     )
     state: ledger.State = Field(
-        description="balanced, settling (clicks in flight may be counted on both sides), unbalanced, or "
-        "uncounted (stored, but the stream server has no counts of that hour)."
+        description="balanced: difference is 0. settling: clicks are in flight and may count twice. "
+        "unbalanced: clicks are missing or doubled. uncounted: the stream server has no counts of that hour."
     )
 
 
@@ -70,24 +76,24 @@ class LedgerTotals(BaseModel):
 
 
 class LedgerEdge(BaseModel):
-    """An edge's heartbeat on one partition of the stream."""
+    """The last heartbeat of an edge about one partition of the stream."""
 
     slot: str = Field(examples=["0"])
     run: str = Field(
-        description="The id of its spool's directory. It tells edges of one slot apart.",
+        description="The id of the edge's spool directory. It tells edges with the same slot apart.",
         examples=["5f0c3a9be1d27746"],
     )
     partition: int = Field(examples=[0])
     until: str = Field(
-        description="Every click of this edge before this time is on the stream, or further.",
+        description="All clicks of this edge before this time have reached the stream.",
         examples=["2026-11-25T16:00:00.123Z"],
     )
-    heard: str = Field(description="When the heartbeat was sent.", examples=["2026-11-25T16:00:00.125Z"])
-    spooled: int = Field(description="Clicks in its spool.", examples=[0])
+    heard: str = Field(description="The time of the heartbeat.", examples=["2026-11-25T16:00:00.125Z"])
+    spooled: int = Field(description="Clicks in the spool of this edge.", examples=[0])
 
 
 class LedgerAnswer(BaseModel):
-    """The minutes with clicks, and where the clicks are."""
+    """Where the clicks of each minute are. Minutes without clicks are left out."""
 
     model_config = ConfigDict(title="Ledger")
 
@@ -96,10 +102,11 @@ class LedgerAnswer(BaseModel):
     unbalanced: list[str | None] = Field(description="The minutes that do not balance.", examples=[[]])
     edges: list[LedgerEdge]
     complete_until: str | None = Field(
-        description="As in the header Complete-Until. null: not known.", examples=["2026-11-25T16:00:00.123Z"]
+        description="Same as the header Complete-Until. null if unknown.",
+        examples=["2026-11-25T16:00:00.123Z"],
     )
     is_cross_checked: bool = Field(
-        description="Whether the counts were compared with the stream. Skipped if the stream holds very much."
+        description="true if the counts were compared with the stream. false while the stream is very long."
     )
 
 

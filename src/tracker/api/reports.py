@@ -25,31 +25,37 @@ PATH = "/backend/open-api/v1/users/reports"
 _ApprovedMoney = Annotated[
     dict[str, str],
     Field(
-        description="Of approved conversions, by currency: a decimal as text. {} if empty.",
+        description="Amounts of approved conversions by currency: exact decimals as strings. "
+        "{} if there are none.",
         examples=[{"EUR": "250.00", "USD": "12.50"}],
     ),
 ]
 _PendingMoney = Annotated[
     dict[str, str],
-    Field(description="Of conversions that are pending or on hold, by currency.", examples=[{"EUR": "7.25"}]),
+    Field(
+        description="Amounts of conversions that are pending or on hold, by currency.",
+        examples=[{"EUR": "7.25"}],
+    ),
 ]
 
 
 class ReportSums(BaseModel):
-    """Sums without test clicks: gross = clicks + invalid, clicks = uniques + duplicates."""
+    """Sums without tests: gross = clicks + invalid, clicks = uniques + duplicates."""
 
     clicks: int = Field(description="Accepted clicks of people.", examples=[1170])
     uniques: int = Field(
-        description="Clicks that are a visitor's first in the offer's window.", examples=[1020]
+        description="Accepted clicks that are their visitor's first in the offer's window.", examples=[1020]
     )
-    duplicates: int = Field(description="The other clicks.", examples=[150])
-    invalid: int = Field(description="Rejected clicks, forwarded clicks and clicks of bots.", examples=[30])
+    duplicates: int = Field(description="Accepted clicks that are not unique.", examples=[150])
+    invalid: int = Field(description="Rejected and forwarded clicks, and clicks of bots.", examples=[30])
     gross: int = Field(description="All clicks.", examples=[1200])
-    conversions_approved: int = Field(description="Conversions by their current status.", examples=[20])
+    conversions_approved: int = Field(
+        description="Approved conversions. Each conversion counts by its current status.", examples=[20]
+    )
     conversions_pending: int = Field(examples=[3])
     conversions_hold: int = Field(examples=[1])
     conversions_rejected: int = Field(examples=[2])
-    conversions_over_cap: int = Field(description="Conversions beyond a cap, with any status.", examples=[1])
+    conversions_over_cap: int = Field(description="Conversions over a cap, of any status.", examples=[1])
     payout: _ApprovedMoney
     revenue: _ApprovedMoney
     pending_payout: _PendingMoney
@@ -57,9 +63,11 @@ class ReportSums(BaseModel):
 
 
 class _NamedGroups(BaseModel):
-    day: str = Field(default="", description="In tz.", examples=["2026-11-25"])
+    day: str = Field(default="", description="In the time zone of the request.", examples=["2026-11-25"])
     hour: str = Field(
-        default="", description="In tz, with its offset.", examples=["2026-11-25T17:00:00+01:00"]
+        default="",
+        description="In the time zone of the request, with its offset.",
+        examples=["2026-11-25T17:00:00+01:00"],
     )
     offer_id: int = Field(default=0, examples=[3])
     offer_name: str | None = None
@@ -80,26 +88,31 @@ _GROUPS: dict[str, Any] = {
 
 
 class ReportRow(create_model("Groups", __base__=_NamedGroups, **_GROUPS), ReportSums):  # type: ignore[misc]
-    """One group. It has the fields of its groups only."""
+    """One group. Of its group fields it has only those of group_by."""
 
 
 _Adjusted = Annotated[
     dict[str, str],
-    Field(description="What was booked for it, by currency, with a sign.", examples=[{"EUR": "-12.50"}]),
+    Field(
+        description="The amounts booked for these changes, by currency, with a sign.",
+        examples=[{"EUR": "-12.50"}],
+    ),
 ]
 
 
 class ReportChanges(BaseModel):
-    """What changed of the report's conversions since the books of their time were closed."""
+    """Changes of the report's conversions since their period was closed."""
 
     text: str = Field(examples=["changed since it was closed: 1 conversion, payout -12.50 EUR"])
-    conversions: int = Field(description="That were made, or got another status or amount.", examples=[1])
+    conversions: int = Field(
+        description="Conversions that are new, or have another status or amount.", examples=[1]
+    )
     payout: _Adjusted
     revenue: _Adjusted
 
 
 class ReportAnswer(BaseModel):
-    """The groups: by time, and those with the most clicks first."""
+    """A report. Groups are sorted by time, then by clicks, the most first."""
 
     data: list[ReportRow]
     other: ReportSums | None = Field(
@@ -108,8 +121,8 @@ class ReportAnswer(BaseModel):
     totals: ReportSums
     changed_since_close: ReportChanges | None = Field(
         None,
-        description="Only where the report goes over a closed period. Its rows have conversions as they are "
-        "now. CSV has the text in the header Changed-Since-Close.",
+        description="Only in a report about a closed period. The rows show conversions as they are now. "
+        "CSV has the text in the header Changed-Since-Close.",
     )
 
 
@@ -156,8 +169,8 @@ async def _read(request: Request, asked: ReportRequest) -> Report:
     try:
         return await reports.read(request.app.state.pool, asked)
     except TooManyClicksError:
-        detail = "These groups and filters have more clicks than can be read one by one in time."
-        errors = {"created_from": ["give a shorter time range, or groups and filters of one dimension only"]}
+        detail = "These groups and filters match more clicks than can be read in time."
+        errors = {"created_from": ["use a shorter time range, or groups and filters of one dimension"]}
         raise Problem(503, detail, errors=errors) from None
 
 

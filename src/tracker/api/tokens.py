@@ -35,12 +35,14 @@ _SECOND = timedelta(seconds=1)
 
 SomeFields = TypeVar("SomeFields", bound=Fields)
 
-Expiry = Annotated[Moment | None, Field(description="When it expires. null: never.")]
-OwnRate = Annotated[RateText | None, Field(description="Requests a time. null: TRACKER_API_RATE.")]
+Expiry = Annotated[Moment | None, Field(description="The end of the token. null: never.")]
+OwnRate = Annotated[
+    RateText | None, Field(description="Requests per time. null: the setting TRACKER_API_RATE.")
+]
 
 
 class TokenFields(Fields):
-    """A new token: the network's, or bound to one affiliate or advertiser."""
+    """A token to create, for the network or for one affiliate or advertiser."""
 
     name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
@@ -50,8 +52,8 @@ class TokenFields(Fields):
     )
     expires_at: Expiry = None
     rate_limit: OwnRate = None
-    affiliate_id: Id | None = Field(None, description="It reads this affiliate's rows only.")
-    advertiser_id: Id | None = Field(None, description="It reads this advertiser's rows only.")
+    affiliate_id: Id | None = Field(None, description="The token reads only rows of this affiliate.")
+    advertiser_id: Id | None = Field(None, description="The token reads only rows of this advertiser.")
 
     def clashes(self) -> dict[str, str]:
         return NewToken(**self.model_dump()).clashes()
@@ -66,13 +68,15 @@ class TokenChange(Fields):
 
 
 class TokenPatch(TokenChange):
-    """A merge patch (RFC 7396): missing fields stay, null sets the default."""
+    """A merge patch (RFC 7396). A missing field stays as it is. null sets the default."""
 
-    version: int | None = Field(None, description="409 if it has another version now.")
+    version: int | None = Field(
+        None, description="The expected version. If it is not current, the answer is 409."
+    )
 
 
 class Rotation(Fields):
-    """How a token gets a new secret."""
+    """How to replace the secret of a token."""
 
     overlap: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP // _SECOND)] = Field(
         OVERLAP // _SECOND,
@@ -90,28 +94,28 @@ class TokenShown(BaseModel):
     scopes: list[str]
     affiliate_id: int | None
     advertiser_id: int | None
-    hint: str = Field(description="The beginning of the secret.", examples=["trk_kX3w"])
+    hint: str = Field(description="The first characters of the secret.", examples=["trk_kX3w"])
     created_at: str
-    last_used_at: str | None = Field(description="To the minute.")
-    previous_until: str | None = Field(description="When the previous secret stops working, or stopped.")
+    last_used_at: str | None = Field(description="Exact to the minute.")
+    previous_until: str | None = Field(description="The end of the secret before the last rotation.")
     revoked_at: str | None
     is_revoked: bool
-    version: int = Field(description="A new one after each change. Also the ETag.")
+    version: int = Field(description="A new number after each change. The ETag has it too.")
 
 
 class IssuedTokenShown(TokenShown):
-    """A token with its secret. Only this answer shows it."""
+    """A token with its secret. The secret is shown only in this answer."""
 
-    token: str = Field(description="The secret: Authorization: Bearer …", examples=["trk_kX3w…"])
+    token: str = Field(description="The secret. Send it as Authorization: Bearer …", examples=["trk_kX3w…"])
 
 
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    name: parameters.Name = Field(None, description="Those with this name.")
-    affiliate_id: parameters.Id = Field(None, description="Those of this affiliate.")
-    advertiser_id: parameters.Id = Field(None, description="Those of this advertiser.")
-    is_revoked: Bool = Field(False, description="Revoked tokens, or the others.")
+    name: parameters.Name = Field(None, description="Tokens with this name.")
+    affiliate_id: parameters.Id = Field(None, description="Tokens of this affiliate.")
+    advertiser_id: parameters.Id = Field(None, description="Tokens of this advertiser.")
+    is_revoked: Bool = Field(False, description="true: revoked tokens. false: all others.")
 
 
 _CHANGED = Resource("tokens", "token", TOKENS, TokenChange, scope=_SCOPE)
@@ -218,11 +222,11 @@ async def rotate_token(call: Call[Query]) -> Response:
     async with edit.changing(call.state.pool) as connection:
         row = await _locked(connection, call)
         if row["is_revoked"]:
-            raise Problem(409, "It has been revoked.", errors={"id": ["has been revoked"]})
+            raise Problem(409, "The token is revoked.", errors={"id": ["is revoked"]})
         try:
             issued = await tokens.rotate(connection, call.author, row, rotation.overlap * _SECOND)
         except tokens.OverlapError as error:
-            raise Problem(409, f"{error}.", errors={"overlap": [f"{error}; 0 ends both"]}) from None
+            raise Problem(409, f"{error}.", errors={"overlap": [f"{error}: 0 ends both"]}) from None
     return _answer(issued)
 
 
@@ -246,7 +250,7 @@ async def _check_owner(connection: Connection, fields: TokenFields) -> None:
     for kind in tokens.BOUND_SCOPES:
         id_ = getattr(fields, f"{kind}_id")
         if id_ is not None and not await edit.exists(connection, kind, id_):
-            raise invalid({f"{kind}_id": [f"is of no {kind}"]})
+            raise invalid({f"{kind}_id": [f"matches no {kind}"]})
 
 
 async def _locked(connection: Connection, call: Call[Query]) -> Row:

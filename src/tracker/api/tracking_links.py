@@ -20,7 +20,7 @@ LINK_PATH = f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link"
 class LinkQuery(Query):
     """Which link."""
 
-    offer_url_id: Id = Field(None, description="To this URL of the offer.")
+    offer_url_id: Id = Field(None, description="Make a link to this offer URL.")
 
 
 class TrackingLink(BaseModel):
@@ -44,7 +44,7 @@ async def get_link(call: Call[LinkQuery]) -> Response:
     query, state = call.query, call.state
     offer_id, affiliate_id = (read_id(call.path[name]) for name in ("offer_id", "affiliate_id"))
     if offer_id is None or affiliate_id is None:
-        raise Problem(404, "There is no such offer or affiliate.")
+        raise Problem(404, "The offer or affiliate does not exist.")
     async with state.pool.acquire() as connection:
         try:
             link = await read_link(connection, state.settings, offer_id, affiliate_id, query.offer_url_id)

@@ -22,13 +22,13 @@ _NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT
 
 
 class Advertiser(Fields):
-    """Who pays for conversions."""
+    """An advertiser. It pays for conversions."""
 
     name: Name
     postback_check: Annotated[
         Literal["required", "none"],
         Field(
-            description="required: postbacks need a secret, or come from an address of postback_addresses."
+            description="required: a postback needs a secret or one of postback_addresses. none: no check."
         ),
     ] = "required"
     postback_addresses: Addresses = Field(default_factory=list)
@@ -36,7 +36,7 @@ class Advertiser(Fields):
 
 
 class Affiliate(Fields):
-    """Who brings clicks."""
+    """An affiliate. It sends visitors."""
 
     name: Name
     group_id: Id | None = None
@@ -49,23 +49,28 @@ _Status = Literal["pending", "hold", "approved", "rejected"]
 
 
 class PostbackSecret(Fields):
-    """What an advertiser's postbacks prove with that they are its own, in their parameter `token`."""
+    """A secret of an advertiser. Its postbacks send it as the parameter `token`."""
 
     name: NameOrNone = ""
     expires_at: Annotated[
-        Moment | None, Field(description="Until then it holds beside the one that takes its place.")
+        Moment | None,
+        Field(description="The end of the secret. Until then it works together with its successor."),
     ] = None
 
 
 class AffiliatePostback(Fields):
-    """Where an affiliate wants to be told of its conversions."""
+    """A URL of an affiliate that the tracker calls about conversions."""
 
-    offer_id: Id | None = Field(None, description="null: of every offer.")
-    goal_id: Id | None = Field(None, description="null: of every goal.")
+    offer_id: Id | None = Field(None, description="null: all offers.")
+    goal_id: Id | None = Field(None, description="null: all goals.")
     url: PostbackTemplate
     statuses: Annotated[
         list[_Status],
-        Field(min_length=1, max_length=4, description="Told when a conversion becomes one of these."),
+        Field(
+            min_length=1,
+            max_length=4,
+            description="A postback is sent when a conversion gets one of these statuses.",
+        ),
     ] = ["approved"]  # noqa: RUF012 - pydantic copies it
     status: Literal["active", "paused"] = "active"
     is_archived: bool = False
@@ -76,11 +81,11 @@ class AffiliatePostback(Fields):
 
 
 class StatusWord(Fields):
-    """What a word means that advertisers have for a status. An advertiser's own goes before the network's."""
+    """The status that a word in postbacks means. A word of an advertiser comes before one of the network."""
 
-    advertiser_id: Annotated[Id | None, Field(description="null: of every advertiser without its own.")] = (
-        None
-    )
+    advertiser_id: Annotated[
+        Id | None, Field(description="null: for all advertisers without a word of their own.")
+    ] = None
     word: fields.StatusWord
     status: _Status
 

@@ -92,7 +92,7 @@ def _moment(text: str) -> str:
     except (ValueError, OverflowError):
         pass
     raise ValueError(
-        "is no time from 1970 to 9999 with its offset, as 2026-11-01T00:00:00+01:00, nor infinity"
+        "is not infinity or a time with an offset from 1970 to 9999, such as 2026-11-01T00:00:00+01:00"
     )
 
 
@@ -133,7 +133,7 @@ def _amount(text: str) -> str:
 def _code(text: str) -> str:
     _no_control(text := normalise.name(text))
     if not normalise.given(text):
-        raise ValueError("is read as no goal at all: it is a word for nothing, or a macro nobody filled")
+        raise ValueError("is read as a missing goal: it is a word for nothing, or an unfilled macro")
     return text
 
 
@@ -146,7 +146,7 @@ def _ident(text: str) -> str:
 def _status_word(text: str) -> str:
     text = normalise.word(text)
     if not normalise.given(text):
-        raise ValueError("is read as no status at all: it is a word for nothing, or a macro nobody filled")
+        raise ValueError("is read as a missing status: it is a word for nothing, or an unfilled macro")
     _no_control(text)
     return text
 
@@ -162,7 +162,7 @@ def is_host(text: str) -> bool:
 
 def _host(host: str) -> None:
     if not is_host(host):
-        raise ValueError("is no host name in lower case, such as go.example")
+        raise ValueError("is not a host name in lower case, such as go.example")
 
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -173,7 +173,7 @@ Code = Annotated[str, Field(max_length=100, examples=["deposit"]), AfterValidato
 Ident = Annotated[str, Field(max_length=500), AfterValidator(_ident)]
 StatusWord = Annotated[
     str,
-    Field(min_length=1, max_length=100, description="In any case.", examples=["lead"]),
+    Field(min_length=1, max_length=100, description="Upper and lower case are equal.", examples=["lead"]),
     AfterValidator(_status_word),
 ]
 Value = Annotated[str, Field(min_length=1, max_length=500), _checked(_no_control)]
@@ -183,17 +183,19 @@ Pattern = Annotated[Value, _checked(normalise.name)]
 Moment = Annotated[
     str,
     Field(
-        description='With its offset; answers are in UTC. "infinity": never.',
+        description='ISO 8601 with an offset. Answers are in UTC. "infinity" means never.',
         examples=["2026-11-01T00:00:00+00:00"],
     ),
     AfterValidator(_moment),
 ]
-Zone = Annotated[str, Field(description="IANA.", examples=["Europe/Berlin"]), _checked(zone_named)]
+Zone = Annotated[
+    str, Field(description="Name of an IANA time zone.", examples=["Europe/Berlin"]), _checked(zone_named)
+]
 UrlTemplate = Annotated[
     str,
     Field(
         max_length=macros.MAX_LOCATION,
-        description="http or https, with macros.",
+        description="http or https URL. It may have macros.",
         examples=["https://ad.example/land?click={hash}"],
     ),
     _checked(_template),
@@ -202,7 +204,7 @@ PostbackTemplate = Annotated[
     str,
     Field(
         max_length=macros.MAX_LOCATION,
-        description="http or https, with macros of the conversion and its click.",
+        description="http or https URL. It may have macros of the conversion and its click.",
         examples=["https://partner.example/in?click={aff_sub}&sum={payout}&status={status}"],
     ),
     _checked(_postback_template),
@@ -212,34 +214,42 @@ FreeText = Annotated[
 ]
 OfferTargeting = Annotated[
     dict[str, Any],
-    Field(description="Rules by name.", examples=[{"country": ["DE", "AT"]}]),
+    Field(description="Targeting rules by name.", examples=[{"country": ["DE", "AT"]}]),
     AfterValidator(_offer_rules),
 ]
 UrlTargeting = Annotated[
     dict[str, Any],
-    Field(description="Rules by name.", examples=[{"os": {"not": ["iOS"]}, "unique": True}]),
+    Field(description="Targeting rules by name.", examples=[{"os": {"not": ["iOS"]}, "unique": True}]),
     AfterValidator(_rules),
 ]
 DeepLinkHosts = Annotated[
     list[str],
-    Field(max_length=1000, description="Hosts of deep links.", examples=[["shop.example", ".shop.example"]]),
+    Field(
+        max_length=1000,
+        description="Hosts that deep links may lead to.",
+        examples=[["shop.example", ".shop.example"]],
+    ),
     _checked(deep_links.hosts),
 ]
 Addresses = Annotated[
     list[str],
-    Field(max_length=1000, description="Addresses and CIDRs.", examples=[["192.0.2.7", "2001:db8::/32"]]),
+    Field(max_length=1000, description="IP addresses and CIDRs.", examples=[["192.0.2.7", "2001:db8::/32"]]),
     _checked(_networks),
 ]
 Country = Annotated[
     str,
-    Field(max_length=100, description="ISO 3166-1 alpha-2; or what stands for it alone.", examples=["DE"]),
+    Field(
+        max_length=100,
+        description="ISO 3166-1 alpha-2 code, or another name that means only this country.",
+        examples=["DE"],
+    ),
     AfterValidator(normalise.country),
 ]
 Money = Annotated[str, Field(examples=["12.50"]), AfterValidator(_amount)]
 Currency = Annotated[str, Field(examples=["EUR"]), AfterValidator(money.read_currency)]
 RateText = Annotated[
     str,
-    Field(description="Requests in a second, minute or hour.", examples=["600/minute"]),
+    Field(description="Requests per second, minute or hour.", examples=["600/minute"]),
     _checked(rates.read_rate),
 ]
 Host = Annotated[str, Field(max_length=253, examples=["go.example"]), _checked(_host)]
@@ -253,4 +263,4 @@ def doubts_of_url(url: str | None) -> list[str]:
 def one_fallback(url: str | None, offer_id: int | None) -> dict[str, str]:
     """What is wrong with a fallback: it is one of the two."""
     both = url is not None and offer_id is not None
-    return {"fallback_offer_id": "does not go with fallback_url"} if both else {}
+    return {"fallback_offer_id": "cannot be combined with fallback_url"} if both else {}

@@ -42,51 +42,62 @@ _MONEY_FIELDS = frozenset(
     }
 )
 
-_OR_PERCENT = "An amount, or percent of the sale."
-_THE_GOALS_OWN = "null: as the goal says."
+_OR_PERCENT = "An amount, or a percentage of the sale."
+_THE_GOALS_OWN = "null: the amount of the goal."
 
 
 class Goal(Fields):
-    """What an offer pays for, as a sale or a registration."""
+    """An event that an offer pays for, such as a sale or a registration."""
 
     name: Name
     code: Annotated[
-        Code | None, Field(description="The advertiser's own name of it. No other goal of the offer has it.")
+        Code | None,
+        Field(description="The name of the goal in the advertiser's postbacks. Unique within the offer."),
     ] = None
     status: Literal["active", "paused"] = "active"
     parent_goal_id: Annotated[
-        Id | None, Field(description="Of this offer: only clicks that have a conversion of it can have one.")
+        Id | None,
+        Field(
+            description="A goal of the same offer. A click needs a conversion of it before one of this goal."
+        ),
     ] = None
-    multiple: Annotated[bool, Field(description="Takes several conversions of one click.")] = False
+    multiple: Annotated[
+        bool, Field(description="true: one click can have several conversions of this goal.")
+    ] = False
     click_window: Annotated[
         int | None,
         Field(
             ge=1,
             le=_LONGEST_WINDOW,
-            description="Seconds after the click. null: 30 days; for ever where there is a parent_goal_id. "
-            "A conversion of it that is told later is not made.",
+            description="Seconds after the click. A later conversion is rejected. null: 30 days, or no limit "
+            "with a parent_goal_id.",
         ),
     ] = None
     initial_status: Annotated[
-        Literal["pending", "hold", "approved"], Field(description="Of a conversion whose postback says none.")
+        Literal["pending", "hold", "approved"],
+        Field(description="The status of a conversion whose postback has no status."),
     ] = "approved"
     payout_type: Literal["fixed", "percent"] = "fixed"
     payout: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
     revenue_type: Literal["fixed", "percent"] = "fixed"
     revenue: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
-    currency: Annotated[Currency, Field(description="Of fixed amounts (ISO 4217).")] = "USD"
+    currency: Annotated[Currency, Field(description="ISO 4217 code of the fixed amounts.")] = "USD"
     is_priced: Annotated[
         bool,
         Field(
-            description="Somebody has set what it pays: it is true once payout or revenue is given, 0 too. "
-            "Until then conversions are on hold, and their reason is `no price`."
+            description="true once payout or revenue is set, also to 0. Until then conversions are on hold "
+            "with the reason `no price`."
         ),
     ] = False
-    takes_payout: Annotated[bool, Field(description="A postback may say its own payout.")] = False
-    takes_revenue: Annotated[bool, Field(description="A postback may say its own revenue.")] = True
-    pixel: Annotated[bool, Field(description="May be told by a browser; such conversions are pending.")] = (
-        False
-    )
+    takes_payout: Annotated[
+        bool, Field(description="true: a payout in a postback replaces that of the goal.")
+    ] = False
+    takes_revenue: Annotated[
+        bool, Field(description="true: a revenue in a postback replaces that of the goal.")
+    ] = True
+    pixel: Annotated[
+        bool, Field(description="true: a browser pixel may report conversions. They are pending.")
+    ] = False
     is_archived: bool = False
 
     @model_validator(mode="after")
@@ -103,19 +114,19 @@ class Goal(Fields):
 
 
 class GoalTerms(Fields):
-    """What a goal pays for an affiliate, in a country, or both; the most specific terms count."""
+    """Other amounts of a goal for an affiliate, a country, or both. The most specific terms apply."""
 
-    affiliate_id: Annotated[Id | None, Field(description="null: every affiliate.")] = None
-    country_code: Annotated[Country | None, Field(description="null: every country.")] = None
+    affiliate_id: Annotated[Id | None, Field(description="null: all affiliates.")] = None
+    country_code: Annotated[Country | None, Field(description="null: all countries.")] = None
     payout: Annotated[Money | None, Field(description=_THE_GOALS_OWN)] = None
     revenue: Annotated[Money | None, Field(description=_THE_GOALS_OWN)] = None
 
     def clashes(self) -> dict[str, str]:
         wrong = {}
         if self.affiliate_id is None and self.country_code is None:
-            wrong["affiliate_id"] = "is missing, and so is country_code: give one of them, or both"
+            wrong["affiliate_id"] = "and country_code are missing: set one of them, or both"
         if self.payout is None and self.revenue is None:
-            wrong["payout"] = "is missing, and so is revenue: give one of them, or both"
+            wrong["payout"] = "and revenue are missing: set one of them, or both"
         return wrong
 
 
@@ -135,7 +146,7 @@ def _refuses(before: Row, fields: Row) -> Errors:
     if not before["is_base"]:
         return {}
     wanted = {"is_archived": fields["is_archived"], "parent_goal_id": fields["parent_goal_id"] is not None}
-    return {field: ["does not go with the offer's base goal"] for field, is_so in wanted.items() if is_so}
+    return {field: ["cannot be set for the offer's base goal"] for field, is_so in wanted.items() if is_so}
 
 
 async def _warns_of_goal(connection: Connection, before: Row | None, goal: Row) -> list[str]:
@@ -186,7 +197,12 @@ RESOURCES = (
             "status": parameters.choice("active", "paused"),
             "is_base": parameters.Bool,
         },
-        facts={"is_base": (bool, Field(description="The one that a postback means which names none."))},
+        facts={
+            "is_base": (
+                bool,
+                Field(description="true for the base goal: postbacks without a goal are for this goal."),
+            )
+        },
         refuses=_refuses,
         implies=_implies,
         warns=_warns_of_goal,

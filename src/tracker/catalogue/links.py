@@ -14,7 +14,7 @@ from tracker.store.catalogue.edit import Reference, Table
 
 
 class TrackingHost(Fields):
-    """A host that new links are made with."""
+    """A host for new tracking links."""
 
     host: Host
     status: Literal["active", "burned", "retired"] = "active"
@@ -34,7 +34,7 @@ _RIGHT: dict[str, Any] = {
 
 
 class LinkForm(Fields):
-    """What links of another shape mean."""
+    """The meaning of links in the form of another tracker."""
 
     name: NameOrNone = ""
     host: Text | None = None

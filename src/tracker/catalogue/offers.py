@@ -45,31 +45,36 @@ SELECT 'network' FROM deployment WHERE fallback_offer_id = $1
 LIMIT 5
 """
 
-_OF_AFFILIATE = "0: of every affiliate."
+_OF_AFFILIATE = "0: for all affiliates."
 
 
 class Offer(Fields):
-    """An offer; docs/guides/steer-traffic.md says what each field does."""
+    """An offer. docs/guides/steer-traffic.md explains its fields."""
 
     name: Name
     advertiser_id: Id
     brand_id: Id | None = None
     status: Annotated[
         Literal["active", "paused", "draft"],
-        Field(description="draft: not ready yet. Explain and test links work, other clicks are refused."),
+        Field(description="draft: not ready yet. Explain and test links work. All other clicks are refused."),
     ] = "active"
     starts_at: Moment | None = None
-    ends_at: Moment | None = Field(None, description="The first moment that is refused.")
+    ends_at: Moment | None = Field(None, description="The end, exclusive: a click at this time is refused.")
     closed_until: Moment | None = None
     visibility: Literal["public", "approval", "private"] = "public"
     time_zone: Zone = "UTC"
     targeting: OfferTargeting = Field(default_factory=dict)
     fallback_url: UrlTemplate | None = None
     fallback_offer_id: Id | None = None
-    unique_window: Annotated[int, Field(ge=60, le=31_622_400, description="Seconds.")] = 86_400
+    unique_window: Annotated[
+        int, Field(ge=60, le=31_622_400, description="Length of the uniqueness window, in seconds.")
+    ] = 86_400
     unique_scope: Annotated[
         Literal["offer", "offer_affiliate"],
-        Field(description="From offer_affiliate to offer: a change that must be confirmed."),
+        Field(
+            description="Visitors are unique by offer, or by offer and affiliate. A change from "
+            "offer_affiliate to offer must be confirmed."
+        ),
     ] = "offer"
     visitor_cookie: bool = False
     duplicates: Literal["redirect", "block", "fallback"] = "redirect"
@@ -105,11 +110,16 @@ class Offer(Fields):
 
 
 class OfferUrl(Fields):
-    """A URL of an offer."""
+    """A destination URL of an offer."""
 
     name: NameOrNone = ""
     url: UrlTemplate
-    weight: Annotated[int, Field(ge=0, le=1_000_000, description="0: reached by url_id only.")] = 1
+    weight: Annotated[
+        int,
+        Field(
+            ge=0, le=1_000_000, description="Share of the clicks. 0: only links with its url_id lead to it."
+        ),
+    ] = 1
     status: Literal["active", "paused"] = "active"
     targeting: UrlTargeting = Field(default_factory=dict)
     fallback_url: UrlTemplate | None = None
@@ -129,7 +139,7 @@ class OfferUrl(Fields):
 
 
 class OfferAffiliate(Fields):
-    """What holds between an offer and an affiliate."""
+    """The approval of an affiliate for an offer."""
 
     affiliate_id: Id
     status: Literal["approved", "pending", "rejected"] = "approved"
@@ -137,10 +147,10 @@ class OfferAffiliate(Fields):
 
 
 class FreeValue(Fields):
-    """The text of a macro `{free_1}` … `{free_10}`."""
+    """The value of a macro `{free_1}` to `{free_10}`."""
 
     affiliate_id: Annotated[int, Field(ge=0, le=MAX_ID, description=_OF_AFFILIATE)] = 0
-    n: Annotated[int, Field(ge=1, le=10, description="Of free_n.")]
+    n: Annotated[int, Field(ge=1, le=10, description="Number of the macro: 3 for `{free_3}`.")]
     value: FreeText
 
     @classmethod
@@ -149,22 +159,31 @@ class FreeValue(Fields):
 
 
 class Cap(Fields):
-    """How many clicks or conversions are taken in a period, or what may be paid or earned in it.
+    """A limit on clicks, conversions or money in a period.
 
-    A full cap on clicks or uniques refuses further ones. One on conversions or money closes the offer, or the
-    offer for the affiliate, until the period ends; or only marks the conversions that are beyond it.
+    A full cap on clicks or uniques refuses further clicks. A full cap on conversions or money closes the
+    offer until the period ends, for all affiliates or for one. With `mark` it only marks further conversions.
     """
 
     affiliate_id: Annotated[
-        int | None, Field(ge=0, le=MAX_ID, description="null: all together; 0: each affiliate.")
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_ID,
+            description="null: all affiliates together. 0: each affiliate by itself.",
+        ),
     ] = None
     counts: Literal["clicks", "uniques", "conversions", "payout", "revenue"] = "clicks"
     period: Literal["hour", "day", "month", "total"]
-    amount: Annotated[int, Field(ge=0, le=_MOST_CLICKS, description="Of money: whole units of the currency.")]
+    amount: Annotated[
+        int, Field(ge=0, le=_MOST_CLICKS, description="The limit. Money in whole units of the currency.")
+    ]
     on_reached: Annotated[
-        Literal["close", "mark"], Field(description="mark: of conversions, payout and revenue only.")
+        Literal["close", "mark"], Field(description="mark is for conversions, payout and revenue.")
     ] = "close"
-    currency: Currency | None = Field(None, description="Of payout and revenue: whose amounts are counted.")
+    currency: Currency | None = Field(
+        None, description="Needed for payout and revenue. Only amounts in this currency count."
+    )
 
     def clashes(self) -> dict[str, str]:
         is_money = self.counts in ("payout", "revenue")
@@ -172,9 +191,9 @@ class Cap(Fields):
         if is_money and self.currency is None:
             wrong["currency"] = f"is needed for {self.counts}"
         if not is_money and self.currency is not None:
-            wrong["currency"] = f"is not of {self.counts}"
+            wrong["currency"] = f"cannot be combined with {self.counts}"
         if self.on_reached == "mark" and self.counts in ("clicks", "uniques"):
-            wrong["on_reached"] = f"is not of {self.counts}: those that are too many are refused"
+            wrong["on_reached"] = f"cannot be mark for {self.counts}: further ones are refused"
         return wrong
 
 
@@ -205,12 +224,12 @@ async def _asks(connection: Connection, before: Row, offer: Row) -> Errors:
 
 
 _OTHER_AFFILIATES = (
-    "makes visitors unique once more who come through another affiliate than before, also where duplicates "
-    "are blocked: until now they are remembered for one affiliate each"
+    "makes visitors unique once more if they come through another affiliate, even if duplicates are blocked: "
+    "until now each visitor is remembered for one affiliate"
 )
 _TOO_MANY_SETTINGS = (
-    "makes visitors unique once more, also where duplicates are blocked: of the settings before this one "
-    "four are kept, and not those of {}"
+    "makes visitors unique once more, even if duplicates are blocked: only four former settings are kept, "
+    "without those of {}"
 )
 
 
@@ -218,7 +237,7 @@ def _doubts_of_uniqueness(was: Uniqueness, becomes: Uniqueness) -> list[str]:
     doubts = []
     if becomes.window > was.window:
         doubts.append(
-            f"unique_window: visitors of up to {was.window} s ago are remembered; older ones may be unique"
+            f"unique_window: visitors of the last {was.window} s are remembered, older ones may be unique"
         )
     if (was.scope, becomes.scope) == ("offer", "offer_affiliate"):
         doubts.append("unique_scope: visitors who are remembered stay duplicates for every affiliate")

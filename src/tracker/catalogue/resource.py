@@ -67,11 +67,14 @@ class Resource(NamedTuple):
     def parameters(self) -> dict[str, Any]:
         """The filters of the list as fields of a pydantic model: types and descriptions by column."""
         fields: dict[str, Any] = {
-            column: (type_, Field(None, description=f"Those with this {column}."))
+            column: (type_, Field(None, description=f"Only objects with this {column}."))
             for column, type_ in self.filters.items()
         }
         if self.table.can_archive:
-            fields["is_archived"] = (Bool, Field(False, description="The archived ones, or the others."))
+            fields["is_archived"] = (
+                Bool,
+                Field(False, description="true: archived objects. false: all others."),
+            )
         return fields
 
     @property
@@ -247,12 +250,12 @@ def _check_version(expects: Callable[[int], bool], version: int | None, row: Row
         CatalogueError: STALE by the editor's condition, CONFLICT by the body's version.
     """
     current = row["version"]
-    errors = {"version": [f"is {current} now"]}
+    errors = {"version": [f"is not current: the current version is {current}"]}
     if not expects(current):
-        detail = f"It was changed since: its version is {current} now."
+        detail = f"The object was changed. Its current version is {current}."
         raise CatalogueError(Kind.STALE, errors, detail, version=current)
     if version not in (None, current):
-        detail = f"It was changed since version {version}: its version is {current} now."
+        detail = f"The object was changed since version {version}. Its current version is {current}."
         raise CatalogueError(Kind.CONFLICT, errors, detail, version=current)
 
 
@@ -277,8 +280,8 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
     if fields.get("is_archived") and not before["is_archived"]:
         users = await edit.users(connection, table, before["id"])
         if users:
-            detail = f"It is still needed by {', '.join(users)}."
-            errors = {"is_archived": [f"is needed by {', '.join(users)}"]}
+            detail = f"It is still used by {', '.join(users)}."
+            errors = {"is_archived": [f"is used by {', '.join(users)}"]}
             raise CatalogueError(Kind.CONFLICT, errors, detail)
 
 
@@ -300,7 +303,7 @@ async def _check_confirmed(
         raise conflict(errors)
 
 
-_HOW_TO_CONFIRM = "To change it all the same, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
+_HOW_TO_CONFIRM = "To change it, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
 
 
 async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
@@ -325,12 +328,12 @@ async def _wrong_with(connection: Connection, reference: Reference, row: Row) ->
     """The fault of a reference. Empty if it has none."""
     target, id_ = reference.table, row[reference.column]
     if reference.other_than and id_ == row.get(reference.other_than):
-        return f"is the {target} itself"
+        return f"names the {target} itself"
     whole = row.get(reference.within) if reference.within else None
     if not await edit.exists(
         connection, target, id_, within=None if whole is None else {reference.within: whole}
     ):
-        return f"is of no {target}" + ("" if whole is None else f" with this {reference.within}")
+        return f"matches no {target}" + ("" if whole is None else f" with this {reference.within}")
     if reference.is_chain and "id" in row and await edit.leads_to(connection, reference, id_, row["id"]):
         return f"leads back to the {target} itself"
     return ""
@@ -341,13 +344,13 @@ async def check_parent(
 ) -> None:
     whose = table.parent_table
     if whose and not await edit.exists(source, whose, place[table.parent], or_archived=or_archived):
-        errors = {table.parent: [f"is of no {whose}"]}
-        raise CatalogueError(Kind.UNKNOWN, errors, f"There is no such {whose}.")
+        errors = {table.parent: [f"matches no {whose}"]}
+        raise CatalogueError(Kind.UNKNOWN, errors, f"The {whose} does not exist.")
 
 
 def _taken(table: Table) -> CatalogueError:
     columns = table.unique or table.exclusive
-    detail = f"There is another one with the same {', '.join(columns)}."
+    detail = f"Another object has the same {', '.join(columns)}."
     return CatalogueError(Kind.CONFLICT, {column: ["is taken"] for column in columns}, detail)
 
 
@@ -356,7 +359,7 @@ def _taken(table: Table) -> CatalogueError:
 
 def found(row: Row | None, resource: Resource) -> Row:
     if row is None:
-        raise CatalogueError(Kind.UNKNOWN, {}, f"There is no such {resource.noun}.")
+        raise CatalogueError(Kind.UNKNOWN, {}, f"The {resource.noun} does not exist.")
     return row
 
 
@@ -376,7 +379,7 @@ def place_of(texts: Mapping[str, str], *columns: str) -> Row:
         text = texts[column]
         place[column] = _read_host(text) if column == "host" else read_id(text)
         if place[column] is None:
-            detail = f"There is none with the {column} {text[:50]!r}."
+            detail = f"There is no object with the {column} {text[:50]!r}."
             raise CatalogueError(Kind.UNKNOWN, {}, detail)
     return place
 

@@ -26,13 +26,13 @@ _BLOCKABLE = ("ip", "source", "aff_sub", *(f"aff_sub{n}" for n in range(2, 21)))
 
 
 class Block(Fields):
-    """Traffic that is not wanted; without offer and affiliate everywhere."""
+    """A block of traffic. Without offer and affiliate it applies everywhere."""
 
     offer_id: Id | None = None
     affiliate_id: Id | None = None
     field: Literal[_BLOCKABLE]  # type: ignore[valid-type]
     value: Value = Field(
-        description="The source or sub id, or an address or CIDR.", examples=["192.0.2.0/24"]
+        description="A source, a sub id, an IP address or a CIDR.", examples=["192.0.2.0/24"]
     )
 
     def clashes(self) -> dict[str, str]:
@@ -44,7 +44,7 @@ class Block(Fields):
 
 
 class BotRule(Fields):
-    """Whom to call a bot: part of a User-Agent, or an address or CIDR."""
+    """A rule that marks bots, by a part of the User-Agent or by IP address or CIDR."""
 
     field: Literal["user_agent", "ip"]
     value: Pattern = Field(examples=["AcmeTool"])
@@ -58,7 +58,7 @@ class BotRule(Fields):
 
 
 class Network(Fields):
-    """Where clicks go that nobody takes."""
+    """The fallback of clicks that no offer takes."""
 
     fallback_url: UrlTemplate | None = None
     fallback_offer_id: Id | None = None

@@ -77,7 +77,7 @@ def _named(error: ValidationError) -> dict[str, list[str]]:
 
 
 _MESSAGES = {
-    "extra_forbidden": "is no field here",
+    "extra_forbidden": "is not a field of this object",
     "missing": "is missing",
     "model_type": "is not an object",
     "list_type": "is not a list",

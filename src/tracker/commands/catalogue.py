@@ -221,7 +221,7 @@ def _given(asked: CatalogueRequest) -> Row:
     given: Row = {}
     for assignment in asked.arguments.assignments:
         if assignment.field in given:
-            raise UserError(f"{assignment.field} is given more than once")
+            raise UserError(f"{assignment.field} is repeated")
         given[assignment.field] = _value(assignment, asked.resource.fields.model_fields)
     return given
 

@@ -1,7 +1,7 @@
 """The fields of a click, one row each. The order of the rows is the order of keys in lists and exports.
 
 The record's decoding, COPY, lists, exports, their schema, filters, partners' views, imports and reports are
-derived from this table. Written by hand are the nouns, `ClickRow` and migrations (docs/walks.md).
+derived from this table. Written by hand are the nouns, `ClickRow` and migrations (docs/contributing.md).
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ FIELDS: Final = (
           about="Hash of the visitor's first click in the offer's window.",
           example="01927632a6c87d3f9b1c5e8a4f60d2b7", seen_by=BOTH),
     Field("offer_id", int, of="outcome", about="The offer that took the click.", example=3,
-          filter="Clicks of this offer: the one that took them.", dimension="offer", frozen=True,
+          filter="Clicks that this offer took.", dimension="offer", frozen=True,
           seen_by=BOTH),
     Field("offer_name", blank=None, shown=Shown.NAME, example="Test Offer", seen_by=BOTH),
     Field("offer_url_id", int, of="outcome", blank=None, example=132,
-          filter="Clicks sent to this URL of an offer.", dimension="offer_url", frozen=True, seen_by=BOTH),
+          filter="Clicks sent to this offer URL.", dimension="offer_url", frozen=True, seen_by=BOTH),
     Field("advertiser_id", int, of="outcome", example=1, filter="Clicks of this advertiser's offers.",
           frozen=True, seen_by=ADVERTISER),
     Field("advertiser_name", blank=None, shown=Shown.NAME, example="PlayGamesl"),
@@ -109,7 +109,7 @@ FIELDS: Final = (
     Field("device_model", of="device", called="model", seen_by=BOTH),
     Field("device_brand", of="device", called="brand", seen_by=BOTH),
     Field("sale_status", blank="New", shown=Shown.COMPUTED,
-          about="The advertiser's last word on it; New until there is one.", seen_by=ADVERTISER),
+          about="The last status text of the advertiser. New if there is none.", seen_by=ADVERTISER),
     Field("advertiser_external_id", blank=None, shown=Shown.COMPUTED, seen_by=ADVERTISER),
     *(
         Field(name, of="link", longest=_SENT_VALUE, filled=Filled.RARELY, shown=Shown.NULL_IF_BLANK,
@@ -119,17 +119,17 @@ FIELDS: Final = (
     Field("device_os", of="device", called="os", blank=_UNKNOWN, example="Linux", dimension="os", frozen=True,
           seen_by=BOTH),
     Field("aff_sub", of="link", longest=_SENT_VALUE, filled=Filled.SOMETIMES,
-          filter="Clicks with exactly this aff_sub; empty: those without one.", seen_by=AFFILIATE),
-    Field("aff_sub2", of="link", longest=_SENT_VALUE, filled=Filled.SOMETIMES, filter="As aff_sub.",
+          filter="Clicks with exactly this aff_sub. Empty: clicks without one.", seen_by=AFFILIATE),
+    Field("aff_sub2", of="link", longest=_SENT_VALUE, filled=Filled.SOMETIMES, filter="Like aff_sub.",
           seen_by=AFFILIATE),
     *(
-        Field(name, of="link", longest=_SENT_VALUE, filled=Filled.RARELY, filter="As aff_sub.",
+        Field(name, of="link", longest=_SENT_VALUE, filled=Filled.RARELY, filter="Like aff_sub.",
               seen_by=AFFILIATE)
         for name in AFF_SUBS[2:]
     ),
     Field("affiliate_source", of="link", called="source", longest=_SENT_VALUE,
-          filter="Clicks with exactly this source; empty: those without one.", dimension="affiliate_source",
-          is_counted=False, frozen=True, seen_by=AFFILIATE),
+          filter="Clicks with exactly this source. Empty: clicks without a source.",
+          dimension="affiliate_source", is_counted=False, frozen=True, seen_by=AFFILIATE),
     Field("user_agent", of="visitor", longest=500, shown=Shown.NULL_IF_BLANK, about="As sent.",
           example="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/129.0.0.0 Safari/537.36",
           seen_by=BOTH),
@@ -144,28 +144,31 @@ FIELDS: Final = (
           seen_by=BOTH),
     Field("region_code", of="geo", blank=None, example="NH", seen_by=BOTH),
     Field("external_id", of="link", longest=_SENT_VALUE, filled=Filled.RARELY, shown=Shown.NULL_IF_BLANK,
-          filter="Clicks with exactly this external id; empty: those without one.", seen_by=AFFILIATE),
+          filter="Clicks with exactly this external id. Empty: clicks without one.", seen_by=AFFILIATE),
     Field("has_conversions", bool, blank=False, shown=Shown.COMPUTED,
-          filter="Clicks with a conversion, or only those without one.", seen_by=BOTH),
+          filter="true: clicks with a conversion. false: clicks without one.", seen_by=BOTH),
     Field("requested_link", of="visitor", longest=len("https://") + _HOST + _TARGET,
-          about="The tracking link as it was asked for.",
+          about="The tracking link that the visitor followed.",
           example="https://example.com/offer/3?affiliate_id=513", seen_by=AFFILIATE),
     Field("redirected_link", of="outcome", called="location", longest=_TARGET, shown=Shown.NULL_IF_BLANK,
-          about="The Location that was sent.",
+          about="The Location header of the answer.",
           example="https://second.example.net/?click=01927632a6c87d3f9b1c5e8a4f60d2b7", seen_by=ADVERTISER),
     Field("is_unique", bool, of="click", example=True,
-          filter="The visitor's first clicks in the offer's window, or only the others.", seen_by=BOTH),
-    Field("created_at", shown=Shown.COMPUTED, about="YYYY-MM-DD HH:MM:SS in tz.",
+          filter="true: unique clicks (the visitor's first in the offer's window). false: all other clicks.",
+          seen_by=BOTH),
+    Field("created_at", shown=Shown.COMPUTED, about="YYYY-MM-DD HH:MM:SS in the time zone of the request.",
           example="2024-10-10 11:24:09", seen_by=BOTH),
     Field("status", of="outcome", blank=Status.ACCEPTED.value,
-          choices=tuple(status.value for status in Status), filter="Clicks that ended so.",
+          choices=tuple(status.value for status in Status), filter="Clicks with this status.",
           dimension="status", seen_by=BOTH),
     Field("reason", int, of="outcome", blank=Reason.NONE.value,
-          about="Why it was not simply accepted; 0 where it was.", dimension="reason", seen_by=AFFILIATE),
-    Field("is_bot", bool, of="click", blank=False, filter="Clicks of bots, or only of people.", seen_by=BOTH),
-    Field("bot_reason", of="click", blank=None),
-    Field("is_test", bool, of="click", blank=False, filter="Test clicks, or only the others.", frozen=True,
+          about="Code of the reason for the status. 0: accepted as usual.", dimension="reason",
+          seen_by=AFFILIATE),
+    Field("is_bot", bool, of="click", blank=False, filter="true: clicks of bots. false: clicks of people.",
           seen_by=BOTH),
+    Field("bot_reason", of="click", blank=None),
+    Field("is_test", bool, of="click", blank=False, filter="true: test clicks. false: all other clicks.",
+          frozen=True, seen_by=BOTH),
     Field("verdict_late", bool, of="click", blank=False,
           about="is_unique and group_hash were decided after the redirect."),
     Field("requested_offer_id", int, of="link", called="offer_id", example=3, seen_by=AFFILIATE),
@@ -188,7 +191,7 @@ FIELDS: Final = (
     Field("fetch_user", of="visitor", longest=50, filled=Filled.SOMETIMES, shown=Shown.NULL_IF_BLANK,
           example="?1"),
     Field("visitor_key", int, of="click", shown=Shown.NUMBER,
-          about="Who clicked, as a keyed hash: 16 hexadecimal digits.", example="9f86d081884c7d65"),
+          about="Keyed hash that identifies the visitor: 16 hexadecimal digits.", example="9f86d081884c7d65"),
 )
 # fmt: on
 

@@ -29,7 +29,7 @@ def hosts(texts: Sequence[str]) -> frozenset[str]:
     """
     bad = next((text for text in texts if not _HOST.fullmatch(text)), None)
     if bad is not None:
-        raise ValueError(f"{bad!r} is no host name such as shop.test, or .shop.test for those below it")
+        raise ValueError(f"{bad!r} is not a host name such as shop.test, or .shop.test for its subdomains")
     return frozenset(text.lower() for text in texts)
 
 

@@ -45,7 +45,7 @@ def read_local(text: str, *, is_end: bool) -> datetime:
     try:
         local = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError("is no day or time of the calendar") from error
+        raise ValueError("is not a day or time of the calendar") from error
     is_whole_day = len(text) == len("YYYY-MM-DD")
     return local.replace(hour=23, minute=59, second=59) if is_end and is_whole_day else local
 

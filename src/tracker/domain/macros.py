@@ -142,7 +142,7 @@ def _check_dots(text: str, start: int, end: int) -> None:
     dots = _DOTS.search(text, start, end)
     if dots:
         raise TemplateError(
-            text, dots.start(), "no segment of a path is . or .., and a dot is not written as %2E"
+            text, dots.start(), "a path must not have . or .. as a segment, or a dot written as %2E"
         )
 
 

@@ -136,7 +136,7 @@ def name(text: str) -> str:
     """
     text = composed(text)
     if not any(unicodedata.category(character)[0] in _SEEN and character not in _BLANK for character in text):
-        raise ValueError("must have a character that can be seen")
+        raise ValueError("must have a visible character")
     return text
 
 

@@ -93,7 +93,7 @@ def refusal(address: str, port: int, allowed: Collection[Network] = ()) -> str:
         return ""
     if not _is_public(ip):
         return f"{ip} is not a public address"
-    return "" if port in PORTS else f"port {port} is none of {', '.join(map(str, PORTS))}"
+    return "" if port in PORTS else f"port {port} is not one of {', '.join(map(str, PORTS))}"
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:

@@ -34,5 +34,5 @@ def read_rate(text: str) -> Rate:
     """
     match = _RATE.fullmatch(text)
     if match is None or int(match[1]) > MOST:
-        raise ValueError(f"is no rate such as 600/minute: 1 to {MOST} a second, minute or hour")
+        raise ValueError(f"is not a rate such as 600/minute: 1 to {MOST} per second, minute or hour")
     return Rate(int(match[1]), match[2])

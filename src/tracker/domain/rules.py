@@ -128,7 +128,7 @@ def words(specification: Any, name: str) -> list[str]:
 
 def _rule(name: str, demand: object, zone: str) -> Rule:
     if name not in _FORMS:
-        raise RuleError(f"there is no rule {name!r}; there are {', '.join(NAMES)}")
+        raise RuleError(f"unknown rule {name!r}: the rules are {', '.join(NAMES)}")
     wanted = not (isinstance(demand, Mapping) and demand.keys() == {"not"})
     values = demand if wanted or not isinstance(demand, Mapping) else demand["not"]
     if not isinstance(values, list) or not values:

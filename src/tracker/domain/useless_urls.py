@@ -192,4 +192,4 @@ def _why_not(host: str, port: int) -> str:
     """Why nothing is sent to a host of this name."""
     if _is_local(host):
         return f"{host} is not a public name"
-    return "" if port in PORTS else f"port {port} is none of {', '.join(map(str, PORTS))}"
+    return "" if port in PORTS else f"port {port} is not one of {', '.join(map(str, PORTS))}"

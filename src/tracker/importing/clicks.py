@@ -172,9 +172,9 @@ class ClickReader(NamedTuple):
         group_id = self.known.affiliates.get(found.get("affiliate_id", 0), MISSING)
         errors = {}
         if offer is None:
-            errors["offer_id"] = "is of no offer"
+            errors["offer_id"] = "matches no offer"
         if group_id == MISSING:
-            errors["affiliate_id"] = "is of no affiliate"
+            errors["affiliate_id"] = "matches no affiliate"
         if offer is None or errors:
             raise RowError(errors)
         return {"advertiser_id": offer.advertiser_id, "brand_id": offer.brand_id, "aff_group_id": group_id}

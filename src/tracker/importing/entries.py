@@ -80,7 +80,7 @@ def _members(
 ) -> Iterator[Entry]:
     for name, members in content.items():
         if name not in known:
-            raise UserError(f"{path}: {where}{name} is none of {', '.join(known)}")
+            raise UserError(f"{path}: {where}{name} is not one of {', '.join(known)}")
         listed = members if isinstance(members, list) else [members]
         for place, member in enumerate(listed):
             own = f"{where}{name}" + (f"[{place}]" if isinstance(members, list) else "")

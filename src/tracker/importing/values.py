@@ -60,7 +60,7 @@ def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[s
     for name, value in fields.items():
         reader = readers.get(name)
         if reader is None:
-            errors[name] = "is no field here: --map it to one, or to nothing"
+            errors[name] = "is not a field of this object: --map it to one, or to nothing"
         elif value is not None and value != "" and reader is not ignored:
             try:
                 if (found := reader(value)) is not None:
@@ -121,7 +121,7 @@ def choice(*allowed: str) -> Reader:
     def read(value: Any) -> str:
         found = word(value) if isinstance(value, str) else value
         if found not in allowed:
-            raise ValueError(f"is none of {', '.join(allowed)}")
+            raise ValueError(f"is not one of {', '.join(allowed)}")
         return found
 
     return read
@@ -130,7 +130,7 @@ def choice(*allowed: str) -> Reader:
 def flag(value: Any) -> bool:
     found = value if isinstance(value, bool) else _FLAGS.get(word(str(value)))
     if found is None:
-        raise ValueError("is neither true nor false")
+        raise ValueError("is not true or false")
     return found
 
 

@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 class State(StrEnum):
-    """What can be said of a minute."""
+    """Whether the counts of a minute agree."""
 
     BALANCED = "balanced"
     SETTLING = "settling"  # something is in flight, and may be stored and not yet taken off the stream

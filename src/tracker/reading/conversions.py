@@ -22,7 +22,7 @@ class ConversionFilterQuery(SpanQuery):
 
     date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]
         default="conversion",
-        description="Whether created_from and created_to mean the time of conversions or of their clicks.",
+        description="Whether the time filters are about the conversions or about their clicks.",
     )
     id: Id = about("The conversion with this id.")
     hash: Hash = about("The conversion with this hash.")
@@ -32,16 +32,18 @@ class ConversionFilterQuery(SpanQuery):
     goal_id: Id = about("Conversions of this goal.")
     advertiser_id: Id = about("Conversions of this advertiser's offers.")
     affiliate_id: Id = about("Conversions of this affiliate.")
-    order_id: Ident = about(
-        "Conversions with this order id of the advertiser. White space around it is ignored."
-    )
+    order_id: Ident = about("Conversions with this order id. Surrounding white space is ignored.")
     status: choice("pending", "hold", "approved", "rejected") = about("Conversions with this status.")  # type: ignore[valid-type]
-    is_over_cap: Bool = about("Conversions beyond a cap that only marks them, or the others.")
-    is_test: Bool = about("Conversions of test clicks, or the others.")
-    sale_status: Text = about("Conversions whose last text from the advertiser is exactly this.")
-    advertiser_external_id: Text = about("Conversions with exactly this external id. Empty: without one.")
+    is_over_cap: Bool = about("true: conversions over a cap that only marks them. false: all others.")
+    is_test: Bool = about("true: conversions of test clicks. false: all others.")
+    sale_status: Text = about("Conversions with exactly this status text of the advertiser.")
+    advertiser_external_id: Text = about(
+        "Conversions with exactly this external id. Empty: those without one."
+    )
     country_code: Country = about("Conversions of clicks from this country (ISO 3166-1 alpha-2).")
-    affiliate_source: Text = about("Conversions of clicks with exactly this source. Empty: without one.")
+    affiliate_source: Text = about(
+        "Conversions of clicks with exactly this source. Empty: those without one."
+    )
 
     def conversions(self, network_zone: str) -> ConversionFilter:
         """The filter that is meant.

@@ -16,9 +16,9 @@ class LedgerQuery(ZoneQuery):
     from_: From = Field(
         None,
         alias="from",
-        description="From the minute of this local time on. Default: an hour before `to`.",
+        description="The first minute, as local time. Default: an hour before `to`.",
     )
-    to: To = Field(None, description="Up to and with the minute of this local time. Default: now.")
+    to: To = Field(None, description="The last minute, as local time, inclusive. Default: now.")
 
     def minutes(self, network_zone: str, now: float) -> range:
         """The minutes that are meant.

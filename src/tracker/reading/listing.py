@@ -44,7 +44,7 @@ async def read_page(query: PartQuery, walk: Walk) -> ListPage:
     try:
         page = await walk.page(number, query.per_page)
     except TooDeepError as error:
-        message = f"{error}: go on with cursor, the next_cursor of a page before"
+        message = f"{error}: use cursor with the next_cursor of an earlier page"
         raise ParameterError({"page": [message]}) from None
     return _with_cursor(page, walk, number)
 

@@ -22,12 +22,12 @@ _RESULTS = tuple(Result)
 class PostbackLogQuery(SpanQuery, PartQuery):
     """Which postbacks, in which order, and which part of them."""
 
-    hash: Hash = about("The postback with this hash. The conversion that it created has the same hash.")
+    hash: Hash = about("The postback with this hash. A conversion has the hash of the postback that made it.")
     result: choice(*_RESULTS) = about("Postbacks with this result.")  # type: ignore[valid-type]
     source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
-    advertiser_id: Id = about("Postbacks with a secret of this advertiser. Refused ones: also of its clicks.")
-    click_id: Ident = about("Postbacks that name this click id. White space around it is ignored.")
-    conversion_id: Id = about("Postbacks that created or changed this conversion.")
+    advertiser_id: Id = about("Postbacks with a secret of this advertiser, and refused ones for its clicks.")
+    click_id: Ident = about("Postbacks with this click id. Surrounding white space is ignored.")
+    conversion_id: Id = about("Postbacks that made or changed this conversion.")
 
     def postbacks(self, network_zone: str) -> PostbackFilter:
         """The filter that is meant.
@@ -58,12 +58,12 @@ class SentPostbackQuery(SpanQuery):
     """Which postbacks."""
 
     affiliate_id: Id = about("Postbacks to this affiliate.")
-    affiliate_postback_id: Id = about("Postbacks by this URL of an affiliate.")
+    affiliate_postback_id: Id = about("Postbacks by this affiliate postback (the configured URL).")
     conversion_id: Id = about("Postbacks of this conversion.")
     state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
     host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="Rows in a page.")
-    page: PageNumber = Field(default=1, description="Page, from 1.")
+    per_page: PerPage = Field(default=200, description="Rows per page.")
+    page: PageNumber = Field(default=1, description="Page number, from 1.")
 
 
 async def sent_page(pool: Pool, query: SentPostbackQuery, network_zone: str) -> Page:

@@ -38,7 +38,7 @@ _LONGEST_NAME_NAMED = 50
 class ZoneQuery(Query):
     """What may be said about how times are shown."""
 
-    tz: Zone = about("IANA time zone of created_at and of the time filters. Default: the network's.")
+    tz: Zone = about("IANA time zone of the times in the answer and in the filters. Default: the network's.")
 
     def zone(self, network_zone: str) -> tzinfo:
         zone: tzinfo = self.tz or zone_named(network_zone)
@@ -48,10 +48,10 @@ class ZoneQuery(Query):
 class SpanQuery(ZoneQuery):
     """A range of time."""
 
-    created_from: From = about("From this local time on. A date alone means its first second.")
-    created_to: To = about("Up to and with this local second. A date alone means its last second.")
-    created_at_from: From = about("The same as created_from.")
-    created_at_to: To = about("The same as created_to.")
+    created_from: From = about("Earliest local time. A date alone means its first second.")
+    created_to: To = about("Latest local time, inclusive. A date alone means its last second.")
+    created_at_from: From = about("Another name of created_from.")
+    created_at_to: To = about("Another name of created_to.")
 
     def span(self, network_zone: str) -> Span:
         """The range that is meant.
@@ -73,29 +73,31 @@ class SpanQuery(ZoneQuery):
         time: datetime | None = getattr(self, name)
         other: datetime | None = getattr(self, other_name)
         if time is not None and other is not None:
-            raise ParameterError({other_name: [f"means the same as {name}: give one of them"]})
+            raise ParameterError({other_name: [f"is another name of {name}: send only one of them"]})
         return other if time is None else time
 
 
 class OrderQuery(ZoneQuery):
     """In which order."""
 
-    sort: Sort = Field(default="-created_at", description="Newest first (-created_at) or oldest first.")
+    sort: Sort = Field(
+        default="-created_at", description="-created_at: newest first. created_at: oldest first."
+    )
 
     def order(self, network_zone: str) -> Order:
         return Order(self.sort == "-created_at", self.zone(network_zone))
 
 
 EXCEL = (
-    "excel: CSV for spreadsheets with a byte order mark. A cell that a spreadsheet would calculate begins "
-    "with an apostrophe."
+    "excel: CSV for spreadsheets. It begins with a byte order mark, and an apostrophe protects cells that a "
+    "spreadsheet would calculate."
 )
 
 
 class SeparatorQuery(Query):
     """What stands between the columns of a file for people."""
 
-    separator: Separator = about("The separator of format=excel. Default: a comma.")
+    separator: Separator = about("The column separator of format=excel. Default: a comma.")
 
     def check_separator(self) -> None:
         """See that a separator is asked for where there is a choice.
@@ -104,24 +106,24 @@ class SeparatorQuery(Query):
             ParameterError: the format is another than excel.
         """
         if self.separator and getattr(self, "format", "") != "excel":
-            raise ParameterError({"separator": ["goes with format=excel only"]})
+            raise ParameterError({"separator": ["needs format=excel"]})
 
 
 class FormatQuery(OrderQuery, SeparatorQuery):
     """In which order and format."""
 
     format: Format = Field(
-        default="ndjson", description=f"NDJSON (an object a line) or CSV with a header. {EXCEL}"
+        default="ndjson", description=f"ndjson: one JSON object per line. csv: CSV with a header. {EXCEL}"
     )
 
 
 class PartQuery(OrderQuery):
     """In which order, and which part of it."""
 
-    per_page: PerPage = Field(default=200, description="Rows in a page.")
-    page: PageNumber = about("Page, from 1.")
+    per_page: PerPage = Field(default=200, description="Rows per page.")
+    page: PageNumber = about("Page number, from 1.")
     cursor: CursorText = about(
-        "The next_cursor of the page before, with the same filters and sort. For long lists."
+        "The next_cursor of the page before. Keep the filters and sort. Use it to read long lists."
     )
 
     def check_paging(self) -> None:
@@ -134,7 +136,7 @@ class PartQuery(OrderQuery):
 
     def _check_clashes(self, main: str, others: tuple[str, ...]) -> None:
         given = self.model_fields_set
-        clashes = {name: [f"does not go with {main}"] for name in others if {main, name} <= given}
+        clashes = {name: [f"cannot be combined with {main}"] for name in others if {main, name} <= given}
         if clashes:
             raise ParameterError(clashes)
 
@@ -143,8 +145,8 @@ class FeedQuery(PartQuery):
     """In which order, and which part of it; or what is new since last asked."""
 
     after_id: AfterId = about(
-        "Feed for pollers: rows with a higher id, by id, none ever skipped. Start with 0 and go on with "
-        "next_after_id. It excludes sort, page and cursor."
+        "Feed of new rows: those with a higher id, in the order of ids. No row is skipped. Start with 0, "
+        "then send next_after_id. It cannot be combined with sort, page or cursor."
     )
 
     def check_paging(self) -> None:
@@ -163,7 +165,7 @@ def read_query(query_string: bytes, model: type[SomeQuery]) -> SomeQuery:
     """
     given = pairs(query_string)
     times = Counter(name for name, _ in given)
-    repeated = {name: ["is given more than once"] for name in times if times[name] > 1}
+    repeated = {name: ["is repeated"] for name in times if times[name] > 1}
     try:
         query = model.model_validate(dict(given))
     except ValidationError as error:
@@ -180,7 +182,7 @@ def _named(error: ValidationError) -> dict[str, list[str]]:
 
 def _message(kind: str, message: str) -> str:
     return (
-        "is no parameter of this endpoint"
+        "is not a parameter of this endpoint"
         if kind == "extra_forbidden"
         else message.removeprefix("Value error, ")
     )

@@ -43,7 +43,7 @@ def groups_of(known: Collection[str]) -> Any:
     def read(text: str) -> tuple[str, ...]:
         groups = tuple(text.split(","))
         if not 1 <= len(groups) <= 2 or len(set(groups)) < len(groups) or not set(known) >= set(groups):
-            raise ValueError(f"is not one or two, with a comma between, of: {', '.join(known)}")
+            raise ValueError(f"is not one or two, separated by a comma, of: {', '.join(known)}")
         return groups
 
     one = f"({'|'.join(known)})"
@@ -52,13 +52,13 @@ def groups_of(known: Collection[str]) -> Any:
         tuple[str, ...],
         BeforeValidator(read),
         WithJsonSchema(schema),
-        Field(description=f"One or two, with a comma between, of: {', '.join(known)}."),
+        Field(description=f"One or two groups, separated by a comma: {', '.join(known)}."),
     ]
 
 
 def _format(text: str) -> str:
     if text not in _FORMATS:
-        raise ValueError(f"is none of: {', '.join(_FORMATS)}")
+        raise ValueError(f"is not one of: {', '.join(_FORMATS)}")
     return text
 
 
@@ -68,14 +68,14 @@ class ReportQuery(FilterQuery, SeparatorQuery):
     group_by: groups_of(FIELDS)  # type: ignore[valid-type]
     date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
         default="click",
-        description="The time that puts conversions into the range and into hours and days: their click's or "
-        "their own. Clicks always use their own.",
+        description="Whether conversions count at the time of their click or at their own time, in the "
+        "time filters and in the groups day and hour. Clicks always count at their own time.",
     )
     format: Annotated[
         Literal["json", "csv", "excel"],
         BeforeValidator(_format),
         WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
-    ] = Field(default="json", description=f"JSON, or CSV with a header and without totals. {EXCEL}")
+    ] = Field(default="json", description=f"json, or csv: CSV with a header and without totals. {EXCEL}")
 
 
 class TooManyClicksError(Exception):
@@ -97,7 +97,7 @@ async def request_of(
     clicks = _clamped(clicks, await reports.extent(pool, basis))
     low, high = clicks.span.low // 1000, -(-clicks.span.high // 1000)
     if high - low > _MOST_DAYS * 86_400:
-        message = f"leaves more than {_MOST_DAYS} days to go through by day or hour"
+        message = f"leaves more than {_MOST_DAYS} days for a report by day or hour"
         raise ParameterError({"created_from": [message]})
     changes = offsets(low, high, query.zone(network_zone))
     return ReportRequest(clicks, query.group_by, [Offset(*offset) for offset in changes], basis)

@@ -15,17 +15,17 @@ from tracker.store.db import Connection, Pool, connect
 from tracker.store.token_owner import Owner
 
 MEANINGS = {
-    "clicks:read": "look at clicks",
+    "clicks:read": "read clicks",
     "clicks:write": "create clicks",
-    "clicks:backfill": "create clicks of the past, together with clicks:write",
-    "conversions:read": "look at conversions and postbacks",
-    "conversions:write": "tell of conversions and set their statuses",
-    "offers:read": "look at offers and partners",
-    "offers:write": "change them, without what money:write is for",
-    "reports:read": "reports and the ledger",
-    "money:read": "the book: what was booked for conversions, and period closes",
-    "money:write": "what is paid and who is believed: prices, terms, postback secrets and checks",
-    "admin": "everything, with tokens and their audit trail",
+    "clicks:backfill": "create clicks of the past (needs clicks:write too)",
+    "conversions:read": "read conversions and postbacks",
+    "conversions:write": "create conversions and set their statuses",
+    "offers:read": "read offers, partners and the rest of the catalogue",
+    "offers:write": "change the catalogue, except for the fields of money:write",
+    "reports:read": "read reports and the ledger",
+    "money:read": "read bookings of conversions and period closes",
+    "money:write": "change prices, terms, status words, postback secrets and postback checks",
+    "admin": "everything, including tokens and their audit trail",
 }
 """What tokens may be allowed, and what for."""
 

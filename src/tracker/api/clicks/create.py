@@ -47,11 +47,11 @@ _KEY_HEADER = "Idempotency-Key"
 _log = logging.getLogger(__name__)
 
 _STREAM_AWAY = (
-    "The stream cannot take clicks now. Repeat the request with the same keys. Nothing is done twice."
+    "The stream cannot take clicks now. Send the request again with the same keys. Nothing is done twice."
 )
 _NOT_STORED = (
-    "The clicks are recorded and will be stored, but no worker has stored them yet. Repeat the request with "
-    "the same keys for the answer. Nothing is done twice."
+    "The clicks are recorded, but no worker has stored them yet. They will be stored. To get the answer, "
+    "send the request again with the same keys. Nothing is done twice."
 )
 
 
@@ -116,7 +116,7 @@ def request_key(request: Request) -> str | None:
     """
     values = request.headers.getlist(_KEY_HEADER)
     if len(values) > 1:
-        raise invalid({_KEY_HEADER: ["is given more than once"]})
+        raise invalid({_KEY_HEADER: ["is repeated"]})
     try:
         return read_key(values[0]) if values else None
     except ValueError as error:
@@ -138,7 +138,7 @@ def _check(batch: _ClicksRequest, zone: tzinfo) -> None:
         keys = [getattr(click, field) for click in batch.clicks]
         for place, key in enumerate(keys):
             if key is not None and key in keys[:place]:
-                errors[batch.named(place, field)] = ["is another click's of this request"]
+                errors[batch.named(place, field)] = ["is used by another click of this request"]
     if errors:
         raise invalid(errors)
 

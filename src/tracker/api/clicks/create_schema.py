@@ -77,7 +77,7 @@ def _about(text: str) -> Any:
 
 
 _ID_BOUNDS: dict[str, object] = {"minimum": 1, "maximum": MAX_ID}
-_TEXT = "Kept as a link's: without control characters, cut to {} characters."
+_TEXT = "Control characters are removed, and the text is cut to {} characters."
 
 Id = Annotated[int, BeforeValidator(_id), _schema("integer", **_ID_BOUNDS)]
 MaybeId = Annotated[
@@ -119,53 +119,55 @@ NEW_CLICK_EXAMPLE: dict[str, Any] = {
 
 
 class NewClick(BaseModel):
-    """A click to be created. What is left out or null is not known of it."""
+    """A click to create. A missing or null field is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_of_new_click)
 
     offer_id: Id = Field(description="The offer that was clicked.")
     affiliate_id: Id = Field(description="The affiliate that sent the visitor.")
-    url_id: MaybeId = _about("The URL of the offer that was asked for.")
-    ip: Address = _about("The visitor's address, which tells where it is.")
+    url_id: MaybeId = _about("The offer URL that the visitor asked for.")
+    ip: Address = _about("The IP address of the visitor. The location is derived from it.")
     user_agent: Text = _about(
-        "The visitor's User-Agent. Left out, the device is unknown and no bot is suspected; with neither "
-        f"this nor ip, the click is a visitor's first. {_TEXT.format(MAX_USER_AGENT)}"
+        "The User-Agent of the visitor. Without it the device is unknown and the click is not a bot's. "
+        f"Without this and ip the click counts as unique. {_TEXT.format(MAX_USER_AGENT)}"
     )
-    referrer: Text = _about(f"The page that the link stood on. {_TEXT.format(MAX_REFERRER)}")
+    referrer: Text = _about(f"The page with the link. {_TEXT.format(MAX_REFERRER)}")
     affiliate_source: Text = _about(_TEXT.format(MAX_VALUE))
-    external_id: Text = _about("As affiliate_source.")
-    aff_sub: Text = _about("As affiliate_source.")
-    aff_sub2: Text = _about("As affiliate_source.")
-    aff_sub3: Text = _about("As affiliate_source.")
-    aff_sub4: Text = _about("As affiliate_source.")
-    aff_sub5: Text = _about("As affiliate_source.")
-    aff_sub6: Text = _about("As affiliate_source.")
-    aff_sub7: Text = _about("As affiliate_source.")
-    aff_sub8: Text = _about("As affiliate_source.")
-    aff_sub9: Text = _about("As affiliate_source.")
-    aff_sub10: Text = _about("As affiliate_source.")
-    aff_sub11: Text = _about("As affiliate_source.")
-    aff_sub12: Text = _about("As affiliate_source.")
-    aff_sub13: Text = _about("As affiliate_source.")
-    aff_sub14: Text = _about("As affiliate_source.")
-    aff_sub15: Text = _about("As affiliate_source.")
-    aff_sub16: Text = _about("As affiliate_source.")
-    aff_sub17: Text = _about("As affiliate_source.")
-    aff_sub18: Text = _about("As affiliate_source.")
-    aff_sub19: Text = _about("As affiliate_source.")
-    aff_sub20: Text = _about("As affiliate_source.")
-    adv_sub: Text = _about("As affiliate_source.")
-    adv_sub2: Text = _about("As affiliate_source.")
-    adv_sub3: Text = _about("As affiliate_source.")
-    adv_sub4: Text = _about("As affiliate_source.")
-    adv_sub5: Text = _about("As affiliate_source.")
+    external_id: Text = _about("Like affiliate_source.")
+    aff_sub: Text = _about("Like affiliate_source.")
+    aff_sub2: Text = _about("Like affiliate_source.")
+    aff_sub3: Text = _about("Like affiliate_source.")
+    aff_sub4: Text = _about("Like affiliate_source.")
+    aff_sub5: Text = _about("Like affiliate_source.")
+    aff_sub6: Text = _about("Like affiliate_source.")
+    aff_sub7: Text = _about("Like affiliate_source.")
+    aff_sub8: Text = _about("Like affiliate_source.")
+    aff_sub9: Text = _about("Like affiliate_source.")
+    aff_sub10: Text = _about("Like affiliate_source.")
+    aff_sub11: Text = _about("Like affiliate_source.")
+    aff_sub12: Text = _about("Like affiliate_source.")
+    aff_sub13: Text = _about("Like affiliate_source.")
+    aff_sub14: Text = _about("Like affiliate_source.")
+    aff_sub15: Text = _about("Like affiliate_source.")
+    aff_sub16: Text = _about("Like affiliate_source.")
+    aff_sub17: Text = _about("Like affiliate_source.")
+    aff_sub18: Text = _about("Like affiliate_source.")
+    aff_sub19: Text = _about("Like affiliate_source.")
+    aff_sub20: Text = _about("Like affiliate_source.")
+    adv_sub: Text = _about("Like affiliate_source.")
+    adv_sub2: Text = _about("Like affiliate_source.")
+    adv_sub3: Text = _about("Like affiliate_source.")
+    adv_sub4: Text = _about("Like affiliate_source.")
+    adv_sub5: Text = _about("Like affiliate_source.")
     created_at: Local = _about(
-        "When it was clicked: a local time in `tz`, as 2024-07-08 13:40:00, from 2000 on and not in the "
-        "future; now unless given. Needs the scope clicks:backfill too."
+        "The time of the click as local time in `tz`, as in 2024-07-08 13:40:00. From the year 2000 to now. "
+        "Default: now. Needs the scope clicks:backfill too."
     )
-    legacy_id: LegacyId = _about("Its id in an earlier tracker, which late postbacks may still bring.")
+    legacy_id: LegacyId = _about(
+        "The id of the click in an earlier tracker. Late postbacks may still use it."
+    )
     dedupe_key: Key = _about(
-        "Stands for this click for good: asked for again under it, the click is not created again."
+        "A permanent key of this click. A second request with the same key does not create it again."
     )
 
     def second(self, zone: tzinfo) -> int | None:
@@ -195,7 +197,7 @@ class NewClick(BaseModel):
 
 
 class NewClicks(BaseModel):
-    """Clicks to be created together: all of them are valid, or none is created."""
+    """Clicks to create together. If one of them is invalid, none is created."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"clicks": [NEW_CLICK_EXAMPLE]}]}
@@ -216,8 +218,8 @@ class CreateHeaders(BaseModel):
     idempotency_key: str = Field(
         "",
         alias="Idempotency-Key",
-        description="Stands for this request for good: repeated under it, the request creates what is "
-        "missing yet and gets the answer of the first time.",
+        description="A permanent key of this request. A repeated request with the same key creates only what "
+        "is missing. It gets the answer of the first request.",
         min_length=1,
         max_length=MAX_KEY,
         examples=["2024-07-08/17"],
@@ -238,7 +240,7 @@ CREATED_EXAMPLE: dict[str, Any] = {
 
 
 class CreatedClick(BaseModel):
-    """A click that is stored."""
+    """A stored click."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [CREATED_EXAMPLE]})
 
@@ -246,18 +248,20 @@ class CreatedClick(BaseModel):
     hash: str = Field(description="The public click id: 32 hexadecimal digits (UUIDv7).")
     group_hash: str | None = Field(description="Hash of the visitor's first click in the offer's window.")
     is_unique: bool
-    status: Literal["accepted", "forwarded", "rejected"] = Field(description="A refusal, too, is a result.")
-    reason: int = Field(description="Why it was not simply accepted; 0 where it was.")
-    redirected_link: str | None = Field(description="Where its visitor is to be sent; null where nowhere.")
-    created_at: str = Field(description="YYYY-MM-DD HH:MM:SS in tz.")
-    duplicate: bool = Field(description="Another request had created it, under the same key or legacy_id.")
+    status: Literal["accepted", "forwarded", "rejected"] = Field(description="A refused click is stored too.")
+    reason: int = Field(description="Code of the reason for the status. 0: accepted as usual.")
+    redirected_link: str | None = Field(description="The URL to send the visitor to. null if there is none.")
+    created_at: str = Field(description="YYYY-MM-DD HH:MM:SS in the time zone of the request.")
+    duplicate: bool = Field(
+        description="An earlier request created this click, with the same key or legacy_id."
+    )
 
 
 class CreatedClicks(BaseModel):
-    """The clicks of a list, in its order."""
+    """The created clicks, in the order of the request."""
 
     data: list[CreatedClick]
 
 
 class Created(RootModel[CreatedClick | CreatedClicks]):
-    """Of one click that click, of a list `data`."""
+    """One click for a request with one click. An object with `data` for a list."""

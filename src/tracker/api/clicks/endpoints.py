@@ -106,7 +106,7 @@ async def answer_click(call: Call[ZoneQuery], visibility: Visibility) -> Respons
     zone = call.query.zone(call.network_zone)
     row = await clicks.find(call.state.pool, call.path["id"], zone, visibility)
     if row is None:
-        errors = {"id": ["is of no click"]}
+        errors = {"id": ["does not exist"]}
         detail = "There is no click with this id or hash."
         raise Problem(404, detail, errors=errors, headers=header(call.complete_until))
     return answer_one(row)

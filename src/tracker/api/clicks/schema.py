@@ -26,16 +26,18 @@ _KEYS: dict[str, Any] = {
 
 
 class Click(create_model("Click", **_KEYS)):  # type: ignore[misc] # from the table
-    """One click. Every key is always there; null, "" and "UNK" mean that it is not known or was not given."""
+    """One click. Every key is always present. null, "" and "UNK" mean that the value is unknown."""
 
 
 class ClickList(BaseModel):
-    """A page of clicks, or of the feed (then total, page and pages are null)."""
+    """A page of clicks. In the feed, total, page and pages are null."""
 
     data: list[Click]
-    total: int | None = Field(description="All clicks of the filter, exactly.", examples=[100])
+    total: int | None = Field(description="The exact number of clicks that match.", examples=[100])
     per_page: int = Field(examples=[200])
     page: int | None = Field(examples=[1])
     pages: int | None = Field(examples=[1])
-    next_cursor: str | None = Field(default=None, description="Where the list goes on; null at its end.")
-    next_after_id: int = Field(default=0, description="Feed only: the after_id to go on with.")
+    next_cursor: str | None = Field(
+        default=None, description="Cursor of the next page. null on the last page."
+    )
+    next_after_id: int = Field(default=0, description="Feed only: the after_id for the next request.")

@@ -28,34 +28,34 @@ _PATH = {"id": "The postback's id."}
 
 
 class SentPostback(BaseModel):
-    """A postback to an affiliate, with its attempts."""
+    """One postback to an affiliate, and the result of sending it."""
 
     id: int
-    key: str = Field(description="The header Idempotency-Key of every attempt.")
+    key: str = Field(description="Every attempt sends it in the header Idempotency-Key.")
     conversion_id: int
-    change_id: int = Field(description="The change of the conversion's status that it reports.")
+    change_id: int = Field(description="The id of the status change that the postback reports.")
     affiliate_id: int
     affiliate_postback_id: int
     url: str = Field(examples=["https://partner.example/in?click=abc&sum=12.50"])
     state: Literal["waiting", "sent", "failed", "held"]
-    attempts: int = Field(description="Since it was created or resent.")
+    attempts: int = Field(description="Number of attempts since it was created or resent.")
     created_at: str = Field(examples=["2026-11-25 16:00:00"])
-    next_attempt_at: str | None = Field(description="null if it is sent or failed.")
+    next_attempt_at: str | None = Field(description="null once it was sent or has failed.")
     last_attempt_at: str | None
-    give_up_at: str = Field(description="It is not retried after this time.")
-    last_status: int | None = Field(description="HTTP status of the answer. null: no answer.")
+    give_up_at: str = Field(description="There is no attempt after this time.")
+    last_status: int | None = Field(description="HTTP status of the last answer. null if no answer came.")
     last_error: str = Field(examples=["no answer within 10 s"])
 
 
 class FiredPostback(BaseModel):
-    """A resent postback, for a token without `conversions:read`."""
+    """The result of resending, for a token without the scope conversions:read."""
 
     id: int
     state: Literal["waiting", "sent", "failed", "held"]
 
 
 class FiredAgain(RootModel[SentPostback | FiredPostback]):
-    """The postback as it is now. Without the scope conversions:read: its state only."""
+    """The postback. A token without the scope conversions:read gets only its state."""
 
 
 @endpoint(
@@ -121,7 +121,7 @@ def _id(call: Call[ZoneQuery]) -> int:
 
 
 def _no_such_postback() -> Problem:
-    return Problem(404, "There is no such postback.", errors={"id": ["is of no postback"]})
+    return Problem(404, "The postback does not exist.", errors={"id": ["does not exist"]})
 
 
 routes: list[Route] = [

@@ -115,7 +115,7 @@ async def answer_conversion_export(
 
 
 def no_such_conversion() -> Problem:
-    errors = {"id": ["is of no conversion"]}
+    errors = {"id": ["does not exist"]}
     return Problem(404, "There is no conversion with this id or hash.", errors=errors)
 
 

@@ -101,7 +101,7 @@ _Currency = Annotated[str, AfterValidator(_currency_or_none)]
 
 
 class NewConversion(Fields):
-    """The parameters of a postback. Empty values, null and unfilled macros count as missing.
+    """A conversion to create. Fields that are empty, null or an unfilled macro count as missing.
 
     An empty order_id counts as sent and absent, like an unfilled macro.
     """
@@ -109,38 +109,37 @@ class NewConversion(Fields):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     click_id: Annotated[Ident, Field(min_length=1)] = Field(
-        description="The click's hash, or its id in an earlier tracker."
+        description="Hash of the click, or its id in an earlier tracker."
     )
     order_id: Ident | None = Field(
         None,
-        description="The advertiser's. It tells conversions of one goal apart. An empty one, or an unfilled "
-        "macro, makes at most one conversion of a click and goal.",
+        description="The order id of the advertiser. It tells conversions of one goal apart. An empty "
+        "one, or an unfilled macro, makes at most one conversion of a click and goal.",
     )
-    goal_id: Id | None = Field(None, description="Default: the offer's base goal.")
+    goal_id: Id | None = Field(None, description="Default: the base goal of the offer.")
     goal: Ident | None = Field(
-        None, description="The goal's code or name, instead of goal_id.", examples=["deposit"]
+        None, description="Code or name of the goal, instead of goal_id.", examples=["deposit"]
     )
     status: Ident | None = Field(
         None,
-        description="pending, hold, approved or rejected, a name that other platforms use, or one of "
-        "status-words. Default: the goal's.",
+        description="pending, hold, approved or rejected, a usual word for one of them, or one of "
+        "status-words. Default: the initial_status of the goal.",
         examples=["approved"],
     )
-    sale_status: Text | None = Field(None, description="The advertiser's own text.")
-    payout: _Amount | None = Field(None, description="Default: the goal's payout.")
-    revenue: _Amount | None = Field(None, description="Default: the goal's revenue.")
-    sale_amount: _Amount | None = Field(None, description="The amount that percentages are of.")
+    sale_status: Text | None = Field(None, description="Status text of the advertiser.")
+    payout: _Amount | None = Field(None, description="Default: the payout of the goal.")
+    revenue: _Amount | None = Field(None, description="Default: the revenue of the goal.")
+    sale_amount: _Amount | None = Field(
+        None, description="The amount of the sale. Percentages are of this amount."
+    )
     currency: _Currency | None = Field(
-        None, description="ISO 4217, of the amounts. Default: the goal's.", examples=["EUR"]
+        None, description="ISO 4217 code of the amounts. Default: the currency of the goal.", examples=["EUR"]
     )
     refund_amount: _Amount | None = Field(
-        None,
-        description="The total refunded of the order so far. With a refund_id: the amount of that refund.",
+        None, description="Total refunded of the order so far. With a refund_id: the amount of that refund."
     )
-    refund_id: Ident | None = Field(
-        None, description="The advertiser's id of one refund. A refund is applied once."
-    )
-    external_id: Text | None = Field(None, description="The advertiser_external_id.")
+    refund_id: Ident | None = Field(None, description="Id of one refund. A refund is applied once.")
+    external_id: Text | None = Field(None, description="Stored as advertiser_external_id.")
     adv_sub: Text | None = None
     adv_sub2: Text | None = None
     adv_sub3: Text | None = None
@@ -157,7 +156,7 @@ _NewConversion = Annotated[NewConversion, BeforeValidator(_without_nulls)]
 
 
 class NewConversions(Fields):
-    """Conversions of one request. If one is unreadable, nothing is done."""
+    """Conversions to create together. If one of them is invalid, none is created."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"conversions": [_EXAMPLE]}]})
 
@@ -169,44 +168,45 @@ class TellConversions(RootModel[NewConversion | NewConversions]):
 
 
 class Told(BaseModel):
-    """The result of a conversion. The log of postbacks has it under its hash."""
+    """The result for one conversion. The log of postbacks has it under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
     result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected"] = Field(
-        description="parked: it waits for its click or for an earlier postback. held: it waits for its goal, "
-        "its status word, or the approval of the conversion that it refunds."
+        description="parked: waits for its click, or for an earlier postback. held: waits for its goal, its "
+        "status word, or the approval of the refunded conversion. Both are applied later without a new "
+        "request."
     )
-    reason: str = Field(description="Why it was not simply applied.", examples=["unknown click"])
-    conversion_id: int | None = Field(
-        description="The conversion that it created or changed.", examples=[902]
-    )
+    reason: str = Field(description="Empty if it was applied.", examples=["unknown click"])
+    conversion_id: int | None = Field(description="The conversion that was made or changed.", examples=[902])
 
 
 class ToldMany(BaseModel):
-    """The results of a list, in its order."""
+    """The results, in the order of the request."""
 
     data: list[Told]
 
 
 class ToldAnswer(RootModel[Told | ToldMany]):
-    """The result of one conversion, or `data` with the results of a list."""
+    """One result for a request with one conversion. An object with `data` for a list."""
 
 
 class ConversionPatch(Fields):
-    """The changes of a conversion. Missing fields stay."""
+    """Changes of a conversion. A missing field stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "approved"}]})
 
     status: Annotated[Status | None, BeforeValidator(_folded)] = Field(
-        None, description="From pending and hold to any. Between approved and rejected."
+        None,
+        description="pending and hold can become any status. approved and rejected can become each other.",
     )
-    sale_status: Text | None = Field(None, description="The advertiser's text. The click shows it too.")
+    sale_status: Text | None = Field(None, description="Status text. Its click shows it too.")
     sale_amount: Annotated[_AnAmount, AfterValidator(_check_amount)] | None = Field(
         None,
-        description="The base of percentages, until the approval. Needed if only a pixel sent it.",
+        description="The sale. It can change until the approval. A percentage of a sale that only a browser "
+        "sent is approved only with it.",
     )
     currency: Annotated[str, AfterValidator(_check_currency)] | None = Field(
-        None, description="ISO 4217, of sale_amount. Default: its current one.", examples=["EUR"]
+        None, description="ISO 4217 code of sale_amount. Default: unchanged.", examples=["EUR"]
     )
 
     def parameters(self) -> dict[str, str]:
@@ -273,7 +273,7 @@ async def change_conversion(call: Call[ZoneQuery]) -> Response:
     if patch.status is None and patch.sale_status is None and patch.sale_amount is None:
         raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
     if patch.currency is not None and patch.sale_amount is None:
-        raise invalid({"sale_amount": ["is missing: the currency is of it"]})
+        raise invalid({"sale_amount": ["is missing: a currency needs it"]})
     id_, status = await _change(call.request, patch, call.token.name)
     if not call.token.allows(READ_SCOPE):
         return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
@@ -359,9 +359,9 @@ async def _set_status(
         connection, [conversion.id], status, source=Source.API, author=author, sale_statuses=sale_statuses
     )
     if doubt:
-        errors = {"sale_amount": ["is missing: only a browser told the one that it has"]}
+        errors = {"sale_amount": ["is missing: the stored one comes only from a browser"]}
         if doubt == NO_PRICE:
-            errors = {"status": ["cannot be approved: set first what its goal pays, 0 counts"]}
+            errors = {"status": ["cannot be approved: first set the price of its goal (0 is a price)"]}
         raise Problem(409, f"It stays {conversion.status}: {doubt}.", errors=errors)
     if after is not status:
         errors = {"status": [f"cannot be {status} any more"]}
@@ -386,7 +386,7 @@ async def _set_sale(connection: Connection, conversion: Found, postback: Postbac
     assert after
     sale = postback.sale_amount, postback.currency or after.sale_currency
     if (after.sale_amount, after.sale_currency) != sale:
-        why = applied.reason if applied.result is Result.REJECTED else "it has been decided"
+        why = applied.reason if applied.result is Result.REJECTED else "it is approved or rejected already"
         errors = {"sale_amount": [f"cannot be changed: {why}"]}
         raise Problem(409, f"Its sale_amount cannot be changed: {why}.", errors=errors)
     if after.status is not postback.status:

@@ -31,16 +31,20 @@ READ_SCOPE = "money:read"
 class NewPeriodClose(Fields):
     """The end of the period to close."""
 
-    until: Moment = Field(description="Exclusive. Not in the future, and later than all earlier closes.")
+    until: Moment = Field(
+        description="End of the period, exclusive. Not in the future, and later than all earlier closes."
+    )
 
 
 class PeriodClose(BaseModel):
     """A closed period."""
 
     id: int = Field(examples=[1])
-    until: str = Field(description="UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"])
+    until: str = Field(
+        description="End of the period in UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"]
+    )
     closed_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
-    author: str = Field(description="Name of the token.", examples=["accounts"])
+    author: str = Field(description="Name of the token that closed it.", examples=["accounts"])
 
 
 @endpoint(

@@ -17,43 +17,50 @@ PATH = f"{ROOT}/postbacks"
 
 
 class LoggedPostback(BaseModel):
-    """A postback and its result."""
+    """One postback and its result."""
 
-    hash: str = Field(description="Made when it was received.", examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
+    hash: str = Field(
+        description="Assigned when the postback arrived.", examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"]
+    )
     source: Literal["postback", "pixel", "api", "import"]
     ip: str = Field(examples=["198.51.100.9"])
-    advertiser_id: int | None = Field(description="The advertiser whose secret it carried.", examples=[1])
+    advertiser_id: int | None = Field(
+        description="The advertiser whose secret the postback carried.", examples=[1]
+    )
     click_id: str | None = Field(
-        description="The click that it names.",
+        description="The click id in the postback.",
         examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"],
     )
     parameters: dict[str, str] = Field(
-        description="As sent, without secrets. Of refused postbacks only the beginning.",
+        description="As sent, without secrets. Of a refused postback only the beginning.",
         examples=[{"click_id": "01927632a6c87d3f9b1c5e8a4f60d2b7", "order_id": "A-1001"}],
     )
     result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected", "refused"]
     reason: str = Field(
-        description="Why the postback was not simply applied.", examples=["after the goal's window"]
+        description="Empty if the postback was applied.", examples=["after the goal's window"]
     )
     conversion_id: int | None = Field(
-        description="The conversion that it created or changed.", examples=[902]
+        description="The conversion that the postback made or changed.", examples=[902]
     )
     request: str = Field(
-        description="Method and path of a postback that an edge refused, else empty.",
+        description="Method and path of a postback that an edge refused. Else empty.",
         examples=["POST /postback"],
     )
-    created_at: str = Field(description="When it was received, in tz.", examples=["2024-10-11 05:36:50"])
+    created_at: str = Field(
+        description="When the postback arrived, in the time zone of the request.",
+        examples=["2024-10-11 05:36:50"],
+    )
 
 
 class PostbackLog(BaseModel):
     """A page of the log."""
 
     data: list[LoggedPostback]
-    total: int = Field(description="Postbacks that match the filters, exactly.", examples=[100])
+    total: int = Field(description="The exact number of postbacks that match.", examples=[100])
     per_page: int = Field(examples=[200])
     page: int = Field(examples=[1])
     pages: int = Field(examples=[1])
-    next_cursor: str | None = Field(description="The cursor of the next page. null at the end.")
+    next_cursor: str | None = Field(description="Cursor of the next page. null on the last page.")
 
 
 @endpoint(scope="conversions:read", query=PostbackLogQuery, returns=PostbackLog, tag="Conversions")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, RootModel
 
 Status = Literal["pending", "hold", "approved", "rejected"]
 
-_AMOUNT = "A decimal with at least two places, in a text: exact. Currencies are those of ISO 4217."
+_AMOUNT = "An exact decimal as a string, with at least two places. Currencies are ISO 4217 codes."
 
 EXAMPLE: dict[str, Any] = {
     "id": 902,
@@ -51,10 +51,10 @@ EXAMPLE: dict[str, Any] = {
 
 
 class Conversion(BaseModel):
-    """A conversion. All keys are always present. null and "" mean unknown or not sent."""
+    """One conversion. Every key is always present. null and "" mean that the value is unknown."""
 
-    id: int = Field(description="In the order in which conversions were stored.")
-    hash: str = Field(description="The hash of its postback: 32 hexadecimal digits (UUIDv7).")
+    id: int = Field(description="Grows in the order in which conversions were stored.")
+    hash: str = Field(description="Hash of the postback that made it: 32 hexadecimal digits (UUIDv7).")
     click_id: int
     click_hash: str
     offer_id: int
@@ -66,19 +66,19 @@ class Conversion(BaseModel):
     advertiser_name: str | None
     affiliate_id: int
     affiliate_name: str | None
-    order_id: str | None = Field(description="The advertiser's order id.")
+    order_id: str | None = Field(description="The order id of the advertiser.")
     status: Status
     is_over_cap: bool
-    sale_status: str = Field(description="The advertiser's last text.")
+    sale_status: str = Field(description="The last status text of the advertiser.")
     sale_amount: str | None = Field(description=_AMOUNT)
     sale_currency: str | None
     refunded: str = Field(
-        description="The part of sale_amount that was refunded so far. Percentages are of the rest. "
+        description="The part of sale_amount that was refunded so far. Percentages are paid on the rest. "
         "A refund of all rejects the conversion."
     )
-    payout: str = Field(description=f"What the affiliate gets. {_AMOUNT}")
+    payout: str = Field(description=f"The payout of the affiliate. {_AMOUNT}")
     payout_currency: str
-    revenue: str = Field(description=f"What the advertiser pays. {_AMOUNT}")
+    revenue: str = Field(description=f"The amount that the advertiser pays. {_AMOUNT}")
     revenue_currency: str
     advertiser_external_id: str | None
     adv_sub: str | None
@@ -86,39 +86,46 @@ class Conversion(BaseModel):
     adv_sub3: str | None
     adv_sub4: str | None
     adv_sub5: str | None
-    country_code: str | None = Field(description="This field and the next ones are the click's.")
+    country_code: str | None = Field(description="Copied from the click, like the fields that follow.")
     device_type: str | None
     device_os: str
     browser: str | None
     affiliate_source: str
     is_test: bool
-    created_at: str = Field(description="When its postback was received: YYYY-MM-DD HH:MM:SS in tz.")
-    updated_at: str = Field(description="When it was last changed, in tz.")
-    click_created_at: str = Field(description="When the link was clicked, in tz.")
+    created_at: str = Field(
+        description="When its postback arrived: YYYY-MM-DD HH:MM:SS in the time zone of the request."
+    )
+    updated_at: str = Field(description="When it was last changed, in the same time zone.")
+    click_created_at: str = Field(description="The time of the click, in the same time zone.")
 
 
 class ConversionChange(BaseModel):
-    """A change of a conversion's status."""
+    """One change of a conversion's status."""
 
-    at: str = Field(description="In tz.", examples=["2024-10-12 09:00:01"])
-    status_before: Status | None = Field(description="null: the conversion was created.")
+    at: str = Field(
+        description="The time of the change, in the time zone of the request.",
+        examples=["2024-10-12 09:00:01"],
+    )
+    status_before: Status | None = Field(description="null in the first change, which makes the conversion.")
     status_after: Status
-    source: str = Field(description="postback, pixel, api, upload or import.", examples=["api"])
-    author: str = Field(description="Name of the token. Empty for an advertiser's postback.")
-    postback_hash: str | None = Field(description="The postback that made the change.")
+    source: str = Field(description="One of: postback, pixel, api, upload, import.", examples=["api"])
+    author: str = Field(description="Name of the token. Empty for a postback of an advertiser.")
+    postback_hash: str | None = Field(description="Hash of the postback that caused the change.")
 
 
 class ConversionEntry(BaseModel):
-    """Booked money: an approval books it and a rejection reverses it."""
+    """One booking. An approval books money, and a rejection takes it back."""
 
     id: int
     booked_at: str = Field(
-        description="In tz: when the conversion was created. In a closed period: when the entry was booked."
+        description="The time of the conversion, or of the booking if the period was closed before."
     )
     kind: Literal["approval", "reversal", "correction"] = Field(
-        description="A reversal takes back everything booked. A correction books a difference."
+        description="A reversal takes back the whole amount booked before. A correction books a difference."
     )
-    is_adjustment: bool = Field(description="Booked after the close of the conversion's own period.")
+    is_adjustment: bool = Field(
+        description="true if the period of the conversion was closed before the booking."
+    )
     payout: str = Field(description="Negative in a reversal.", examples=["-12.50"])
     payout_currency: str
     revenue: str = Field(description="Negative in a reversal.", examples=["-18.75"])
@@ -126,28 +133,30 @@ class ConversionEntry(BaseModel):
 
 
 class WholeConversion(Conversion):
-    """A conversion with its history and its money."""
+    """One conversion with its status changes and bookings."""
 
     changes: list[ConversionChange] = Field(description="Oldest first.")
     entries: list[ConversionEntry] | None = Field(
-        description="Oldest first. Their sum is owed. null without the scope money:read."
+        description="Oldest first. Their sum is the amount owed. null without the scope money:read."
     )
 
 
 class ConversionList(BaseModel):
-    """A page of conversions, or of the feed (then total, page and pages are null)."""
+    """A page of conversions. In the feed, total, page and pages are null."""
 
     data: list[Conversion]
-    total: int | None = Field(description="Conversions that match the filters, exactly.", examples=[100])
+    total: int | None = Field(description="The exact number of conversions that match.", examples=[100])
     per_page: int = Field(examples=[200])
     page: int | None = Field(examples=[1])
     pages: int | None = Field(examples=[1])
-    next_cursor: str | None = Field(default=None, description="The cursor of the next page. null at the end.")
-    next_after_id: int = Field(default=0, description="Feed only: the after_id of the next request.")
+    next_cursor: str | None = Field(
+        default=None, description="Cursor of the next page. null on the last page."
+    )
+    next_after_id: int = Field(default=0, description="Feed only: the after_id for the next request.")
 
 
 class OneConversion(BaseModel):
-    """One conversion, in the envelope of the list."""
+    """One conversion, in the same envelope as a list."""
 
     data: list[WholeConversion] = Field(min_length=1, max_length=1)
     total: Literal[1]
@@ -158,14 +167,14 @@ class OneConversion(BaseModel):
 
 
 class ConversionOutcome(BaseModel):
-    """The result of a change, for a token without `conversions:read`."""
+    """The result of a change, for a token without the scope conversions:read."""
 
     id: int = Field(examples=[902])
     status: Status = Field(description="The current status.")
     sale_status: str | None = Field(
-        description="As it was sent. null: it was not sent.", examples=["shipped"]
+        description="The text of the request. null if it had none.", examples=["shipped"]
     )
 
 
 class ChangedConversion(RootModel[OneConversion | ConversionOutcome]):
-    """The conversion as it is now. Without the scope conversions:read: the result of the change only."""
+    """The changed conversion. A token without the scope conversions:read gets only the result."""

@@ -82,20 +82,20 @@ _EXAMPLES = {
 class UploadQuery(Query):
     """How the file is applied."""
 
-    dry_run: Bool = about("Show the results and change nothing.")
+    dry_run: Bool = about("true: apply the file, report the result, and roll it back.")
 
 
 class ChangedLine(BaseModel):
-    """A line that changed its conversion's status."""
+    """A line that changed the status of a conversion."""
 
-    line: int = Field(description="From 1. The header of CSV is a line too.", examples=[2])
+    line: int = Field(description="Line number, from 1. The header of CSV counts.", examples=[2])
     conversion_id: int = Field(examples=[902])
     status_before: Status | None = Field(description="null without the scope conversions:read.")
     status_after: Status
 
 
 class ProblemLine(BaseModel):
-    """A line that is unmatched or refused."""
+    """A line without a matching conversion, or with an error."""
 
     line: int = Field(examples=[3])
     result: Literal["unmatched", "refused"]
@@ -103,17 +103,17 @@ class ProblemLine(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """The results: matched = changed + unchanged, lines = matched + unmatched + refused."""
+    """The result of a file: lines = matched + unmatched + refused, matched = changed + unchanged."""
 
     dry_run: bool
-    lines: int = Field(description="Lines without the header and empty ones.", examples=[100])
+    lines: int = Field(description="Lines without the header and empty lines.", examples=[100])
     matched: int = Field(examples=[97])
-    changed: int = Field(description="Matched lines that changed the status.", examples=[95])
-    unchanged: int = Field(description="Matched lines whose conversion already had the status.", examples=[2])
-    unmatched: int = Field(description="Lines without a conversion.", examples=[2])
-    refused: int = Field(description="Lines that are unreadable or not allowed.", examples=[1])
-    changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,}.")
-    problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused ones.")
+    changed: int = Field(description="Matched lines that changed a status.", examples=[95])
+    unchanged: int = Field(description="Matched lines whose conversion had the status already.", examples=[2])
+    unmatched: int = Field(description="Lines without a matching conversion.", examples=[2])
+    refused: int = Field(description="Lines that are invalid or not allowed.", examples=[1])
+    changes: list[ChangedLine] = Field(description=f"The first {MOST_LISTED:,} changes.")
+    problems: list[ProblemLine] = Field(description=f"The first {MOST_LISTED:,} unmatched and refused lines.")
 
 
 @endpoint(
@@ -223,10 +223,10 @@ def _json_fields(text: str) -> Mapping[str, Any]:
     if name := field_there_twice(row, text):
         raise ValueError(f"has two fields {name}")
     if not row.keys() <= {*_COLUMNS, *_OTHER_NAMES}:
-        raise ValueError(f"has other fields than {', '.join(_COLUMNS)}")
+        raise ValueError(f"has fields other than {', '.join(_COLUMNS)}")
     fields = {_OTHER_NAMES.get(str(name), str(name)): value for name, value in row.items()}
     if len(fields) < len(row):
-        raise ValueError("has a field by two of its names")
+        raise ValueError("has two names of one field")
     return fields
 
 
@@ -234,7 +234,7 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
     written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
     values = {name: given(text) for name, text in written.items()}
     if bool(values["hash"]) == bool(values["order_id"]):
-        raise ValueError("names its conversion by neither or both of hash and order_id")
+        raise ValueError("needs one of hash and order_id, not both")
     hash_ = normalise.hash_(values["hash"])
     if values["hash"] and not hash_:
         raise ValueError("hash is not 32 hexadecimal digits")

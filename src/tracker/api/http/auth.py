@@ -37,9 +37,9 @@ async def authorize(request: Request, scopes: Sequence[str], owner: str = "") ->
     token = await _admitted(request)
     kind = token.owner.kind if token.owner else ""
     if kind != owner and owner:
-        raise Problem(403, f"Only a token that is bound to one {owner} reads here.")
+        raise Problem(403, f"This path needs a token of one {owner}.")
     if kind != owner:
-        raise Problem(403, f"This token is one {kind}'s: it reads under {VIEWS[kind]} only.")
+        raise Problem(403, f"This token belongs to one {kind}. It reads only under {VIEWS[kind]}.")
     require(token, *scopes)
     return token
 
@@ -94,9 +94,7 @@ async def _find(request: Request, presented: str, *, is_known: bool) -> Token | 
 def _presented(request: Request) -> str:
     values = request.headers.getlist("authorization")
     if not values:
-        raise _unauthorized(
-            "Send a token: Authorization: Bearer trk_… (in the header, never in the address)."
-        )
+        raise _unauthorized("Send a token in the header, never in the URL: Authorization: Bearer trk_…")
     bearer = _BEARER.fullmatch(values[0].strip())
     if len(values) > 1 or bearer is None or len(bearer[1]) > _LONGEST_TOKEN:
         raise _unauthorized("The Authorization header is not one bearer token.")

@@ -87,7 +87,7 @@ async def answer_parameter_error(request: Request, error: Exception) -> Response
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """503 while Postgres is away or too busy to answer in time. The log says which."""
     _log.warning("%r: %s", request.url.path, _short(error))
-    detail = "The database cannot answer now. Try again; if it stays, ask for a shorter time range."
+    detail = "The database cannot answer now. Try again. If the error stays, ask for a shorter time range."
     return _response(503, detail, headers=RETRY_AFTER)
 
 
@@ -105,7 +105,7 @@ def _short(error: Exception) -> str:
     if isinstance(error, TOO_SLOW):
         return f"a query took longer than {STATEMENT_TIMEOUT_SECONDS} s"
     if isinstance(error, BUSY):
-        return "what is to be changed is locked for too long by somebody else's transaction"
+        return "another transaction has locked the row for too long"
     if isinstance(error, TOO_MANY_CONNECTIONS):
         return "Postgres has no connection left (max_connections)"
     if isinstance(error, NOT_MIGRATED):
@@ -117,7 +117,7 @@ def _short(error: Exception) -> str:
 
 async def answer_defect(_request: Request, _error: Exception) -> Response:
     """500. Starlette raises the error again, and the server logs it."""
-    return _response(500, "The server failed at this request; its log says why.")
+    return _response(500, "The server failed to answer this request. The reason is in its log.")
 
 
 def _response(

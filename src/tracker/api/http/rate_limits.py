@@ -123,7 +123,7 @@ class Limits:
         request.state.rate_limit = _headers(limit.rate, turn)
         if turn.is_refused:
             self.refused["token"] += 1
-            raise _too_many(f"This token may make {limit.rate} requests.", turn.retry_after)
+            raise _too_many(f"This token is limited to {limit.rate} requests.", turn.retry_after)
 
     async def take(self, limit: Limit | None) -> Turn | None:
         """Count one. None without a limit, or if the stream server cannot count."""

@@ -15,16 +15,16 @@ from tracker.domain.model import MAX_ID
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _TAGS = {
-    "Clicks": "The raw log: every click once, with its flags.",
-    "Conversions": "Conversions of clicks: their statuses, money and history.",
-    "Links": "Tracking links, and what a link does.",
-    "Ledger": "Whether every recorded click is stored, and else where it is.",
-    "Reports": "Clicks and conversions by group.",
-    "Management": "Offers, affiliates, advertisers and their settings. Edges apply changes within a second.",
-    "Postbacks to affiliates": "The postbacks sent to affiliates, with their attempts.",
-    "Affiliates": "For affiliates: your own rows, with a token that is bound to you.",
-    "Advertisers": "For advertisers: your own rows, with a token that is bound to you.",
-    "Tokens": "Tokens of the API: their scopes, expiry and rate.",
+    "Clicks": "The raw log: every click once, with its flags. Also creates clicks that used no link.",
+    "Conversions": "Conversions with their status, money and history, and the log of postbacks.",
+    "Links": "Make a tracking link, and explain what a link would do.",
+    "Ledger": "Compares recorded with stored clicks, and says where the others are.",
+    "Reports": "Sums of clicks and conversions by group.",
+    "Management": "Offers, affiliates, advertisers and their parts. Edges apply changes within a second.",
+    "Postbacks to affiliates": "The log of postbacks that the tracker sends to affiliates.",
+    "Affiliates": "For tokens of one affiliate: its own rows, without fields of others.",
+    "Advertisers": "For tokens of one advertiser: its own rows, without fields of others.",
+    "Tokens": "Make, list, change, rotate and revoke tokens.",
 }
 
 
@@ -32,15 +32,15 @@ def _header(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", "examples": [example]}}
 
 
-_CHALLENGE = {"WWW-Authenticate": _header("The reason, for clients (RFC 6750).", 'Bearer realm="tracker"')}
-_NOW = {"ETag": _header("The current version, if another one was expected.", '"17"')}
+_CHALLENGE = {"WWW-Authenticate": _header("The reason as a code of RFC 6750.", 'Bearer realm="tracker"')}
+_NOW = {"ETag": _header("The current version, if the request named another one.", '"17"')}
 _LATER = {"Retry-After": _header("Seconds to wait.", "1")}
 _PROBLEM_HEADERS = {
     401: _CHALLENGE,
     403: _CHALLENGE,
     409: _NOW,
     412: _NOW,
-    415: {"Accept": _header("The accepted media types.", "application/json")},
+    415: {"Accept": _header("The media types that are accepted.", "application/json")},
     429: _LATER,
     503: _LATER,
 }

@@ -25,49 +25,55 @@ from tracker.api.partner_access import schema as partner_schema
 from tracker.parameters import Query
 
 _DESCRIPTION = """\
-Reads the raw log of clicks, every click once with its flags. The header Complete-Until gives the time up to
-which all clicks are stored, and the ledger says where each one is. Reads conversions, sets their statuses and
-reports on both. Explains what a tracking link does. Creates clicks and conversions. Manages offers,
-affiliates and their settings: edges apply a change within a second.
+The API of a click tracker. It reads clicks, conversions and reports. It explains and makes tracking links,
+creates clicks and conversions, and sets conversion statuses. It manages offers, affiliates and what belongs
+to them. Edges apply a change within a second.
+
+A list of clicks has every click once. The header Complete-Until says up to when it is complete. The ledger
+says where each recorded click is.
 
 Send a token with every request: `Authorization: Bearer trk_…`. `tracker token create --scope clicks:read`
-creates one. A token has a rate of requests. The headers RateLimit-… show what is left, and the answer beyond
-the rate is 429.
-Errors are `application/problem+json` (RFC 9457) and name the wrong parameter or field."""
+makes one. A token has a rate limit, and the headers RateLimit-… say how much of it is left. A request beyond
+the limit gets 429.
+
+Errors are `application/problem+json` (RFC 9457). They name the wrong parameter or field."""
 
 _PROBLEMS = {
-    400: "The body was cut off",
+    400: "The body is incomplete",
     401: "The token is missing, unknown, revoked or expired",
     403: "The token lacks the scope",
     404: "Not found",
-    409: "It has another version now, is taken, or is still needed",
-    412: "If-Match does not hold: it has another version now",
+    409: "The version is not current, a value is taken, or the object is still used",
+    412: "The version in If-Match is not current",
     413: "The body is too long",
-    415: "The body has another media type",
-    422: "A parameter or field is missing, unknown, repeated or unreadable",
-    429: "The token's rate is spent, it runs 4 exports, or this address sent too many wrong tokens",
-    503: "The database or the stream cannot answer now or not in time",
+    415: "The media type of the body is not supported",
+    422: "A parameter or field is missing, unknown, repeated or invalid",
+    429: "The token is over its rate limit or runs 4 exports, or the address sent too many wrong tokens",
+    503: "The database, or another server that the request needs, is unavailable or too slow",
 }
 _OF_ALL = {401, 403, 422, 429, 503}  # a token, its scope, the parameters, its rate, the database
 _OF_BODY = {400, 413, 415}
 
 _COMPLETE_UNTIL = {
     "Complete-Until": {
-        "description": "Every click from before this time (UTC, such as 2026-11-25T16:00:00.123Z) was stored "
-        "when this answer was read. Missing before the first heartbeat of an edge.",
+        "description": "All clicks before this time were stored when the answer was read. UTC, as in "
+        "2026-11-25T16:00:00.123Z. Missing if no edge has reported yet.",
         "schema": {"type": "string", "format": "date-time"},
     }
 }
 _ETAG = {
-    "ETag": {"description": "The version, for If-Match.", "schema": {"type": "string", "examples": ['"17"']}}
+    "ETag": {
+        "description": "The version of the object, for If-Match.",
+        "schema": {"type": "string", "examples": ['"17"']},
+    }
 }
 _LOCATION = {"Location": {"description": "The path of the new object.", "schema": {"type": "string"}}}
 _RATE_LIMIT = {
     f"RateLimit-{name}": {"description": text, "schema": {"type": "integer"}}
     for name, text in (
         ("Limit", "Requests that the token may make in a burst."),
-        ("Remaining", "Requests that it may make now."),
-        ("Reset", "Seconds until the whole burst is available again."),
+        ("Remaining", "Requests that are left now."),
+        ("Reset", "Seconds until the full limit is available again."),
     )
 }
 

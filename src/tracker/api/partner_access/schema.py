@@ -92,14 +92,14 @@ def list_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[Bas
     shown: Any = row_model(kind, row, keys)
     return create_model(
         f"{shown.__name__}List",
-        __doc__="A page of a list, or of the feed (then total, page and pages are null).",
+        __doc__="A page of a list. In the feed, total, page and pages are null.",
         data=(list[shown], ...),
-        total=(int | None, Field(description="Rows that match the filters, exactly.", examples=[100])),
+        total=(int | None, Field(description="The exact number of rows that match.", examples=[100])),
         per_page=(int, Field(examples=[200])),
         page=(int | None, Field(examples=[1])),
         pages=(int | None, Field(examples=[1])),
-        next_cursor=(str | None, Field(None, description="The cursor of the next page. null at the end.")),
-        next_after_id=(int, Field(0, description="Feed only: the after_id of the next request.")),
+        next_cursor=(str | None, Field(None, description="Cursor of the next page. null on the last page.")),
+        next_after_id=(int, Field(0, description="Feed only: the after_id for the next request.")),
     )
 
 

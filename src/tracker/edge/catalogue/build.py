@@ -108,7 +108,7 @@ def _problem(row: Row) -> str:
     try:
         ZoneInfo(row["time_zone"])
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        return f"{row['time_zone'][:100]!r} is not a time zone: give one like Europe/Berlin"
+        return f"{row['time_zone'][:100]!r} is not a time zone such as Europe/Berlin"
     try:
         _, unique = rules.compile(row["targeting"], row["time_zone"])
     except rules.RuleError as error:

@@ -242,7 +242,7 @@ def _match(line: Line, candidates: Sequence[_Candidate], goals: Mapping[int, Seq
     return _Match(candidates[0].id, candidates[0].advertiser_id)
 
 
-NO_CONVERSION = "is of no conversion"
+NO_CONVERSION = "matches no conversion"
 
 
 class _Candidate(NamedTuple):

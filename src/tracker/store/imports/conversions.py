@@ -352,12 +352,12 @@ def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords)
 
 def _why_not(item: ImportedConversion, click: ConvertedClick | None, goal: _Goal | None) -> str:
     if click is None:
-        return f"click_hash {item.click} is of no click"
+        return f"click_hash {item.click} matches no click"
     if goal is not None:
         return f"status {item.word} is no word of advertiser {click.advertiser_id}"
     if item.goal_id is not None:
-        return f"goal_id {item.goal_id} is of no goal of its click's offer"
-    return f"goal {item.goal} is of no goal of its click's offer, or of several"
+        return f"goal_id {item.goal_id} matches no goal of its click's offer"
+    return f"goal {item.goal} matches no goal of its click's offer, or of several"
 
 
 def _row(item: ImportedConversion, click: ConvertedClick, goal: _Goal, status: ConversionStatus) -> _Row:
