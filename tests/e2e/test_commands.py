@@ -241,7 +241,7 @@ TOKEN = ["token", "create", "--scope", "clicks:read"]
         (
             TOKEN,
             "postgres",
-            'tracker: PostgreSQL refuses: relation "token" does not exist; has `tracker migrate`',
+            'tracker: PostgreSQL refuses: relation "token" does not exist. Has `tracker migrate`',
         ),
         (TOKEN, "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
         (["migrate"], "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
@@ -258,7 +258,7 @@ def test_what_postgres_refuses_is_one_line(running: Up, words: list[str], databa
 def test_a_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
     done = tracker(tmp_path, "migrate", TRACKER_POSTGRES_DSN="postgresql://u:secret@127.0.0.1:1/x")
     assert done.returncode == 1
-    assert "is TRACKER_POSTGRES_DSN right" in done.stderr
+    assert "Is TRACKER_POSTGRES_DSN right" in done.stderr
     assert "secret" not in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -267,8 +267,8 @@ def test_a_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> 
     ("error", "line"),
     [
         (CannotStartError("no"), "tracker: no\n"),
-        (OSError("gone"), "tracker: PostgreSQL cannot be reached (gone); "),
-        (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password; "),
+        (OSError("gone"), "tracker: PostgreSQL cannot be reached (gone). "),
+        (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password. "),
     ],
 )
 def test_what_goes_wrong_in_a_task_is_one_line(
@@ -312,7 +312,7 @@ def test_the_servers_log_lines_look_like_ours(running: Up) -> None:
         (["edge", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["api", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
-        (["backup", "--help"], "DIR appears when the backup is whole"),
+        (["backup", "--help"], "DIR appears when the backup is complete"),
         (["restore", "--help"], "nothing is ever overwritten"),
         (["goals", "add", "--help"], "A postback may say its own payout"),
     ],

@@ -12,7 +12,7 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 
@@ -165,7 +165,7 @@ async def test_command_line_files_and_doctor_say_the_same(
     path = importer.file("more.json", json.dumps(wanted))
     imported = await importer.run("catalogue", path)
     assert (imported.code, "#s1# is sent as it stands" in imported.err) == (0, True)
-    found = [finding for finding in await doctor.examine(database, "catalogue") if finding.level == "warn"]
+    found = [finding for finding in await report.examine(database, "catalogue") if finding.level == "warn"]
     assert any("#s1# is sent as it stands" in finding.text for finding in found)
     assert any("10.0.0.1 is not a public address" in finding.text for finding in found)
     assert found[-1].advice == "see tracker doctor --upgrade"

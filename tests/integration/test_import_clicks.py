@@ -118,11 +118,11 @@ async def test_a_dry_run_stores_nothing(importer: Importer) -> None:
     await importer.catalogue()
     path = importer.file("one.csv", _csv(_ROW))
     done = await importer.run("clicks", path, "--dry-run")
-    assert (done.code, done.out) == (0, f"{path}: 1 rows can be read; 0 of 1 clicks are there already\n")
+    assert (done.code, done.out) == (0, f"{path}: 1 rows can be read. 0 of 1 clicks are there already\n")
     assert await _stored(importer) == []
     await importer.run("clicks", path)
     done = await importer.run("clicks", path, "--dry-run")
-    assert done.out == f"{path}: 1 rows can be read; 1 of 1 clicks are there already\n"
+    assert done.out == f"{path}: 1 rows can be read. 1 of 1 clicks are there already\n"
 
 
 async def test_bad_rows_are_put_aside_where_that_is_asked_for(importer: Importer) -> None:
