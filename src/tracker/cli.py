@@ -71,9 +71,7 @@ CATALOGUE = {
 
 _STDOUT = 1  # the file descriptor of stdout
 _TELLS_ENGINES_APART = {"up", "backup", "restore"}
-"""These commands get the settings unchanged. For the others the addresses of embedded engines are filled
-in.
-"""
+"""These commands get the settings unchanged. The others get the addresses of embedded engines filled in."""
 
 _EXAMPLES = """\
 examples:

@@ -1,5 +1,4 @@
-"""How a process shows its metrics: on a Unix socket in TRACKER_DATA_DIR/metrics that `tracker metrics`
-queries.
+"""How a process shows its metrics: on a Unix socket in TRACKER_DATA_DIR/metrics.
 
 A request is one line: a name and an optional argument. The response is its length in bytes, a newline and the
 text, so a truncated response is recognised. The directory is 0700: other accounts cannot connect.
@@ -25,9 +24,7 @@ _BACKLOG = 64
 _SUFFIX = ".sock"
 
 Answers = Mapping[str, Callable[[str], Awaitable[str]]]
-"""The function that answers a request, called with its argument or "". Unknown requests get an empty
-response.
-"""
+"""The function that answers a request with this argument or "". Unknown requests get an empty response."""
 
 
 @asynccontextmanager
@@ -52,8 +49,7 @@ async def answering(data_dir: Path, name: str, answers: Answers) -> AsyncIterato
 
 
 async def ask(data_dir: Path, names: str, question: str) -> dict[str, str | None]:
-    """The response of each running process whose name matches the pattern, such as edge-*, in the order of
-    names.
+    """The response of each running process whose name matches `names`, such as edge-*, in order of names.
 
     None means that a process listens but does not answer in full within ANSWER_SECONDS. The socket of a
     killed process is skipped.
@@ -128,9 +124,7 @@ def _bind(listening: socket.socket, directory: Path, name: str) -> None:
 
 @contextmanager
 def _short(directory: Path) -> Iterator[str]:
-    """A path of the directory that leaves room in the 107 bytes of a socket path, for a long directory name
-    too.
-    """
+    """A short path of the directory, because a socket path has at most 107 bytes."""
     if sys.platform != "linux":
         yield str(directory)
         return

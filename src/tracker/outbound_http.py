@@ -1,5 +1,4 @@
-"""Requests to hosts that other people chose: only to public addresses, and a slow host delays no other
-request.
+"""Requests to hosts that other people chose, only to public addresses. A slow host delays no other request.
 
 The name is resolved here, its addresses are checked, and the connection goes to a checked address. A later
 change of the name has no effect. Redirects are not followed, cookies are not kept and proxies are not used.

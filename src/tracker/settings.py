@@ -55,26 +55,18 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()
     """Peers whose X-Forwarded-* and Forwarded headers are trusted (addresses or CIDRs, comma-separated)."""
     geoip_db: tuple[Path, ...] = ()
-    """mmdb files (city, ISP), comma-separated. Default: the DB-IP Lite wheel, if installed. Empty: no geo
-    data.
-    """
+    """mmdb files (city, ISP), comma-separated. Default: the DB-IP Lite wheel, if installed. Empty: none."""
     on_loss: OnLoss = "refuse"
-    """The response if a click cannot be recorded: refuse (503) or redirect (counted and logged as an
-    error).
-    """
+    """The response if a click cannot be recorded: refuse (503) or redirect (counted and logged)."""
     append_timeout: float = 0.25
-    """Seconds that a call to the stream may take (TRACKER_APPEND_TIMEOUT_MS). Later clicks go to the
-    spool.
-    """
+    """Seconds that a call to the stream may take (TRACKER_APPEND_TIMEOUT_MS). Then its clicks are spooled."""
     spool_bytes: int = 4096 << 20
-    """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB). Beyond it on_loss
-    applies.
+    """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB). Then on_loss applies.
     """
     max_waiting: int = 10_000
     """Clicks of one edge that may wait to be written. Beyond it the edge answers 503 with Retry-After."""
     partitions: int = 1
-    """Partitions of the stream, 1 to 64. A visitor's clicks are in one. All edges, workers and APIs need the
-    same number.
+    """Partitions of the stream by visitor, 1 to 64. All edges, workers and APIs need the same number.
 
     Stop the edges before you change it. Workers also drain the partitions beyond it, so waiting clicks are
     not left behind. A visitor who changes partition is counted as unique once more. A lower number also
@@ -99,9 +91,7 @@ class Settings:
     cookie_name: str = "tv"
     """Name of the visitor cookie of offers with `visitor_cookie`: an RFC 6265 token."""
     cookie_days: int = 365
-    """Days that a browser keeps the cookie, 1 to 400. Browsers keep no cookie longer (RFC 6265bis, section
-    5.5).
-    """
+    """Days that a browser keeps the cookie, 1 to 400: the most of RFC 6265bis, section 5.5."""
     postback_networks: tuple[Network, ...] = ()
     """Addresses or CIDRs that affiliate postbacks may go to besides public addresses, at any port."""
     time_zone: str = "UTC"

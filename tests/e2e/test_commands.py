@@ -207,7 +207,7 @@ def test_doctor_says_what_is_amiss(
     [
         (["token", "create", "--scope", "clicks:read"], 1, "tracker: PostgreSQL cannot be reached"),
         (["migrate"], 1, "tracker: PostgreSQL cannot be reached"),
-        (["edge", "--fd", "999"], 1, "tracker: --fd: 999 is no open socket"),
+        (["edge", "--fd", "999"], 1, "tracker: --fd: 999 is not an open socket"),
     ],
 )
 def test_what_goes_wrong_is_one_line(tmp_path: Path, words: list[str], code: int, line: str) -> None:

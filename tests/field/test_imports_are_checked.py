@@ -113,7 +113,7 @@ async def test_every_wrong_row_is_named_before_the_first_write(
             int(line.split(":")[1]): why in line for line, why in zip(named, wrong.values(), strict=True)
         } == (dict.fromkeys(wrong, True)), named
         assert f"{len(wrong)} row" in last, last
-        assert "; nothing is stored" in last, last
+        assert ". Nothing is stored" in last, last
     assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
     done = await importer.run("conversions", importer.file("good.csv", _csv(*_good(12))), *words)
     assert (done.code, done.err) == (0, "")  # what was checked of other files is forgotten

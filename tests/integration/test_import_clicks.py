@@ -79,7 +79,7 @@ async def test_wrong_rows_are_named_and_nothing_is_stored(importer: Importer) ->
     assert (done.code, len(named)) == (1, 33)
     assert named[0] == "bad.csv:3: offer_id is of no offer"
     assert named[1] == "bad.csv:4: has 3 columns where the header has 4"
-    assert named[32] == "tracker: bad.csv: 32 rows are wrong; nothing is stored"
+    assert named[32] == "tracker: bad.csv: 32 rows are wrong. Nothing is stored"
     assert await _stored(importer) == []
 
 

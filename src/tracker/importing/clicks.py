@@ -1,4 +1,4 @@
-"""One imported click: from a row of a file to a row of the table, and the id that it had before."""
+"""One imported click: from a row of a file to a row of the table, with its earlier id."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _FACTS = (
     ),
     "bot_reason",
 )
-# Codes of no country: user-assigned ones (ISO 3166-1, 8.1.3) that trackers and CDNs write for "unknown", for
-# proxies and for Tor, and those of old geo databases for Europe and Asia as a whole.
+# Codes without a country. Trackers and CDNs use user-assigned codes (ISO 3166-1, 8.1.3) for "unknown",
+# proxies and Tor. Old geo databases use codes for Europe and Asia as a whole.
 _NO_COUNTRIES = frozenset({"XX", "ZZ", "T1", "A1", "A2", "O1", "EU", "AP"})
 _REGION = re.compile(r"(?:[A-Z]{2}-)?([A-Z0-9]{1,3})")
 _DERIVED = ("id", "offer_name", "advertiser_name", "affiliate_name", "sale_status", "advertiser_external_id")
 
 REQUIRED = (("offer_id",), ("affiliate_id",), ("legacy_id", "hash"), ("created_at", "hash"))
-"""Columns that a file must have: one of each."""
+"""Columns that a file must have, at least one of each group."""
 
 _COMPARED = frozenset(ClickRow._fields) - {"hash"}
 
@@ -62,7 +62,7 @@ OPAQUE = frozenset(
         *("requested_link", "redirected_link"),
     }
 )
-"""Columns whose values stay as visitors and affiliates have sent them."""
+"""Columns whose values stay as visitors and affiliates sent them."""
 
 IDS = frozenset({"hash", "group_hash", "legacy_id"})
 """Columns of ids that may have many digits."""
@@ -79,7 +79,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def _visitor_key(value: Any) -> int:
-    """Sixteen hexadecimal digits, to the signed number that the column holds."""
+    """Sixteen hexadecimal digits as the signed number of the column."""
     try:
         return _signed(int(values.key(value), 16))
     except ValueError:
@@ -104,7 +104,7 @@ def _country(text: str) -> str:
 
 
 def _region(text: str) -> str:
-    """As the live path has it: the part of ISO 3166-2 after the country."""
+    """The part of an ISO 3166-2 code after the country, as the edges store it."""
     found = _REGION.fullmatch(text.upper())
     if found is None:
         raise ValueError(f"{text[:_LONGEST_WORD]!r} is not a region's code (ISO 3166-2), such as CA of US-CA")
@@ -179,15 +179,15 @@ class ClickReader(NamedTuple):
         written = self._written(fields, found.get("hash"), hash_, legacy_id)
         found |= _grouped(found, hash_)
         for name, value in self._from_catalogue(found).items():
-            if name not in fields:  # null says that there is none
+            if name not in fields:  # null means that there is no value
                 found[name] = value
         found.setdefault("requested_offer_id", found["offer_id"])
-        found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # nobody else's
+        found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # no other source's
         named = _compared(tuple(fields))
         return ImportedClick(ClickRow(**{**_DEFAULTS, **found}), legacy_id, named, written)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
-        """The click's hash here, and the earlier id that it is known by."""
+        """The click's hash here, and the earlier id that leads to it."""
         hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
         if hash_ is not None and is_click_hash(hash_):
             _check_time(hash_, millis)
@@ -204,7 +204,7 @@ class ClickReader(NamedTuple):
     def _written(
         self, fields: Mapping[str, Any], own: str | None, hash_: str, legacy_id: str | None
     ) -> Written | None:
-        """The earlier id as the file has it, where that is another text."""
+        """The earlier id as the file has it, if that is a different text."""
         text = fields.get("legacy_id") or fields.get("hash")
         if legacy_id is None or text == legacy_id or not isinstance(text, str):
             return None
@@ -223,9 +223,9 @@ class ClickReader(NamedTuple):
         return {"advertiser_id": offer.advertiser_id, "brand_id": offer.brand_id, "aff_group_id": group_id}
 
 
-@lru_cache(64)  # the rows of a file mostly have the same
+@lru_cache(64)  # the rows of a file mostly have the same value
 def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that the table must have as the file has them."""
+    """The columns that the table must have exactly as the file."""
     return tuple(name for name in fields if name in _COMPARED)
 
 
@@ -237,7 +237,10 @@ def _check_time(hash_: str, millis: int | None) -> None:
 
 
 def _grouped(found: dict[str, Any], hash_: str) -> dict[str, Any]:
-    """Whether the click is its visitor's first, and which one is; earlier hashes of others lead nowhere."""
+    """Whether the click is its visitor's first, and the hash of the first.
+
+    Earlier hashes of other trackers lead nowhere.
+    """
     first = found.get("group_hash")
     is_unique = found.get("is_unique")
     if is_unique is None:

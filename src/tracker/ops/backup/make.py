@@ -136,9 +136,7 @@ def _copy_spool(spool: Path, target: Path) -> None:
 
 
 def _copy_run_ids(edges: Path, target: Path) -> None:
-    """Only the edges' run ids are copied, without their sequence numbers: edges of the copy use them for the
-    spools.
-    """
+    """Copy the edges' run ids without their sequence numbers. Edges of the copy need them for the spools."""
     if not edges.is_dir():
         return
     with explained(target):
