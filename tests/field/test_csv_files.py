@@ -108,7 +108,7 @@ async def test_uploads_that_cannot_be_read_say_which_column_is_wanted(clicks: Se
 
 
 IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, a file, what is said of which line
-    ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, of which a")]),
+    ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, but a spreadsheet")]),
     ("text/csv", "order_id;status\n1,23457E+19;rejected\n", [(2, "has cut off digits")]),
     (
         "text/csv",
@@ -188,7 +188,7 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("clicks", gzip.compress(_HEAD.encode())[:-9], "is damaged"),
     ("clicks", gzip.compress(b"PK\x03\x04 and so on"), "is a spreadsheet or a ZIP archive"),
     ("clicks", b"BZh91AY&SY", "is compressed by bzip2: unpack it"),
-    ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, of which a spreadsheet"),
+    ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, but a spreadsheet"),
     ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at is neither Unix seconds nor milliseconds"),
     ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at is not a time such as"),
     ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at is not a time such as"),

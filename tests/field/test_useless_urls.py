@@ -76,12 +76,12 @@ WARNED = [
 ]  # fmt: skip
 WARNED_OF_POSTBACKS = [
     (P + "?c={hash}#x", "what follows # is never sent", "a fragment stays with who asks"),
-    ("https://p.example:8443/in", "port 8443", "a port that is never asked"),
+    ("https://p.example:8443/in", "port 8443", "a port that is never called"),
 ]
 REFUSED_OF_POSTBACKS = [
-    ("http://169.254.169.254/latest", "never asked", "a cloud's credentials"),
-    ("http://[fd00:ec2::254]/latest", "never asked", "the same by IPv6"),
-    ("http://100.100.100.200/latest", "never asked", "another cloud's"),
+    ("http://169.254.169.254/latest", "never called", "a cloud's credentials"),
+    ("http://[fd00:ec2::254]/latest", "never called", "the same by IPv6"),
+    ("http://100.100.100.200/latest", "never called", "another cloud's"),
 ]
 FINE = [
     (P + "?c={hash}&s={aff_sub}", "macros of ours"),

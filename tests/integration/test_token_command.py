@@ -96,7 +96,7 @@ REFUSED = [
     (["--scope", "clicks:read", "--advertiser", "7"], 1, "tracker: there is no advertiser 7"),
     (["--scope", "admin", "--affiliate", "7"], 1, "tracker: scopes: admin; possible: clicks:read, "),
     (["--scope", "clicks:read", "--affiliate", "7", "--advertiser", "8"], 2, "not allowed with argument"),
-    (["--scope", "clicks:read", "--rate", "lots"], 2, "'lots' is no rate such as 600/minute"),
+    (["--scope", "clicks:read", "--rate", "lots"], 2, "'lots' is not a rate such as 600/minute"),
     (["--scope", "root"], 2, "invalid choice: 'root'"),
 ]
 

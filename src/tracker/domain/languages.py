@@ -22,12 +22,12 @@ ASKED_AS = {
     "sh": "sr",
     "tl": "fil",
 }
-"""Codes that browsers of today hardly ask for, and the one that they use instead."""
+"""Codes that browsers rarely send today, and the code that they send instead."""
 
 
 @cache
 def known() -> dict[str, str]:
-    """The codes: by themselves, by those of three letters (ISO 639-2, B and T), by names in lower case."""
+    """The codes by their own text, by three-letter codes (ISO 639-2, B and T), and by names in lower case."""
     found: dict[str, str] = {}
     for line in _TABLE.splitlines():
         codes, *names = line.casefold().split(" | ")
