@@ -1,7 +1,7 @@
-"""What postbacks do to the tables: conversions, their history, and their money. Each postback is done once.
+"""Applies postbacks to the tables: conversions, their history and their money. Each postback is applied once.
 
-One transaction at a time changes conversions: so ids are in the order of commits, and two postbacks of one
-order never miss each other.
+One transaction at a time changes conversions. So ids are in commit order, and two postbacks of one order
+always see each other.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ _CLICKS_OF = "SELECT DISTINCT click_hash FROM conversion WHERE id = ANY ($1)"
 
 
 class Result(StrEnum):
-    """What became of a postback."""
+    """The result of a postback."""
 
     STORED = "stored"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
-    PARKED = "parked"  # its click may come yet
-    HELD = "held"  # what it needs may come yet: its goal, its status word, the approval of what it refunds
+    PARKED = "parked"  # its click may still arrive
+    HELD = "held"  # its goal, its status word or the approval of its refunded order may still come
     REJECTED = "rejected"
-    REFUSED = "refused"  # by an edge: nothing was done, and its sender knows
+    REFUSED = "refused"  # by an edge: nothing was done, and the sender got an error
 
 
 WAITS = "an earlier postback of its click or order waits"
@@ -78,7 +78,7 @@ WAITS = "an earlier postback of its click or order waits"
 
 
 class Applied(NamedTuple):
-    """What became of a postback, and why, where it was not simply stored."""
+    """The result of a postback, with a reason unless it was simply stored."""
 
     hash: str
     result: Result
@@ -90,11 +90,11 @@ class Applied(NamedTuple):
 async def take(
     connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
 ) -> list[Applied]:
-    """Do what postbacks say, each once, in the order of the stream, and log it; within a transaction.
+    """Apply postbacks once, in the order of the stream, and log them. Call it within a transaction.
 
-    Those that were parked before them, and that have to be done first, are done too. `complete_until` (Unix
-    milliseconds, as tracker.ops.ledger has it) was known before this transaction began: a click of an earlier
-    time that is not there does not exist. Those of later ones are waited for.
+    Earlier parked postbacks that must come first are applied too. `complete_until` (Unix milliseconds, see
+    tracker.ops.ledger) was read before this transaction began. A missing click of an earlier time does not
+    exist. A missing click of a later time is waited for.
     """
     await lock(connection)
     done, arrivals = await _known(connection, postbacks)
@@ -129,14 +129,14 @@ async def _take_in_line(
 async def _refund_what_is_held(
     connection: Connection, facts: Facts, caps: CapBook, done: Iterable[Applied]
 ) -> None:
-    """Apply refunds that came before their order was approved."""
+    """Apply refunds that arrived before their order was approved."""
     changed = [taken.conversion_id for taken in done if taken.result in (Result.STORED, Result.UPDATED)]
     if changed:
         await refund(connection, [id_ for id_ in changed if id_ is not None], caps)
 
 
 async def refund(connection: Connection, conversion_ids: Collection[int], caps: CapBook) -> None:
-    """Apply the refunds that are held for conversions, if they can be applied now; within a transaction."""
+    """Apply the held refunds of conversions if possible. Call it within a transaction."""
     hashes = [hash_ for (hash_,) in await connection.fetch(_CLICKS_OF, list(conversion_ids))]
     held = await postback_log.held_refunds(connection, hashes)
     if not held:
@@ -151,13 +151,16 @@ async def refund(connection: Connection, conversion_ids: Collection[int], caps: 
 
 
 async def give_up(connection: Connection, postback: Postback, why: str) -> None:
-    """Log one that the tables cannot take."""
+    """Log a postback that the tables cannot hold."""
     taken = Applied(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
     await connection.execute(LOG, *_logged(postback, taken, postback.click_hash))
 
 
 async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Applied:
-    """Do what the operator says of one conversion, whichever order it names, and log it; in a transaction."""
+    """Apply the operator's postback to one conversion, whatever order it names, and log it.
+
+    Call it within a transaction.
+    """
     await lock(connection)
     facts = await Facts.read(connection, [postback])
     caps = CapBook(connection)
@@ -176,7 +179,7 @@ class _PostbackApplier(NamedTuple):
     caps: CapBook
     postback: Postback
     author: str = ""
-    by_operator: bool = False  # and not told of by anybody, be it over the API
+    by_operator: bool = False  # and not by anybody else, not even over the API
 
     @property
     def click(self) -> ConvertedClick | None:
@@ -184,7 +187,7 @@ class _PostbackApplier(NamedTuple):
 
     @property
     def has_say(self) -> bool:
-        """Whether it is for this postback to say anything of its click, which is stored."""
+        """Whether this postback may change conversions of its stored click."""
         click = self.click
         if click is None:
             return False
@@ -193,7 +196,7 @@ class _PostbackApplier(NamedTuple):
         return goal is not None and why is None
 
     async def take_of(self, found: Existing) -> Applied:
-        """Do what a postback says of a conversion that was found by its id."""
+        """Apply a postback to a conversion that was found by its id."""
         click = self.facts.clicks.get(found.click_hash)
         goal = self.facts.goal_of(self.postback, click)[0] if click else None
         if click is None or goal is None:
@@ -222,7 +225,7 @@ class _PostbackApplier(NamedTuple):
         found = await self._find(click, goal)
         if found is None:
             return await self._create(click, goal)
-        if found.order_id in self.postback.order_texts:  # which it may have from before ids were trimmed
+        if found.order_id in self.postback.order_texts:  # it may be from before ids were trimmed
             self = self._replace(postback=self.postback._replace(order_id=found.order_id))
         if found.click_hash != click.hash:
             return await self._take_order(click, goal, found)
@@ -254,16 +257,16 @@ class _PostbackApplier(NamedTuple):
         return row and Existing.of(row)
 
     def _outranks(self, found: Existing) -> bool:
-        """Whether what a browser said of an order gives way."""
+        """Whether a browser's conversion of the order gives way."""
         is_undecided = found.status is ConversionStatus.PENDING
         return found.told_by_browser and is_undecided and self.postback.source is not Source.PIXEL
 
     def _replaces(self, found: Existing) -> bool:
-        """Whether it is of an order that a browser knew nothing of, which its own made room for."""
+        """Whether the order is unknown to the browser's conversion that its own postback replaced."""
         return self._outranks(found) and self.postback.order_id not in (None, found.order_id)
 
     async def _take_order(self, click: ConvertedClick, goal: Goal, found: Existing) -> Applied:
-        """Do what a postback says of an order that is another click's so far."""
+        """Apply a postback whose order id belongs to another click."""
         if not self._outranks(found):
             return self._rejected(Refusal.OTHER_CLICK)
         taking = self.connection.transaction()
@@ -274,7 +277,7 @@ class _PostbackApplier(NamedTuple):
         return taken
 
     async def _other(self, click: ConvertedClick, goal: Goal, found: Existing) -> Refusal | None:
-        """Why what was found is not what the postback speaks of, after all."""
+        """Why the conversion that was found is not the one that the postback means."""
         if self._replaces(found):
             return await self._refusal_of_new(click, goal)
         is_other = None not in (found.order_id, self.postback.order_id) and (
@@ -308,7 +311,7 @@ class _PostbackApplier(NamedTuple):
         return Applied(postback.hash, Result.STORED, doubt, id_)
 
     def _is_unpriced(self, goal: Goal, price: Price) -> bool:
-        """Whether nobody says what it pays: neither the goal nor the postback."""
+        """Whether neither the goal nor the postback has a price."""
         return not price.is_set and counting(self.postback, goal)[0] is None
 
     async def _insert(
@@ -375,14 +378,14 @@ class _PostbackApplier(NamedTuple):
         return Applied(postback.hash, Result.UPDATED, reason, found.id)
 
     async def _close_full(self, click: ConvertedClick, found: Existing) -> None:
-        """One that was rejected counts once more: nobody has looked at the caps since."""
+        """A rejected conversion counts again, because caps have not counted it since."""
         if found.status is ConversionStatus.REJECTED and not click.is_test:
             await self.caps.close_full([(click.offer_id, click.affiliate_id, found.created_at)])
 
     async def _refund(self, click: ConvertedClick, goal: Goal) -> Applied:
-        """Do what a postback says besides a refund of a part; then apply the refund, or hold it.
+        """Apply everything except a partial refund, then apply the refund or hold it.
 
-        A refund of nothing is one of an approved order only: elsewhere its sender always names that amount.
+        A refund of 0 needs an approved order. In other states senders always send that parameter.
         """
         found = await self._find(click, goal)
         if not self.postback.refund_amount and (found is None or not found.is_approved):
@@ -417,7 +420,7 @@ class _PostbackApplier(NamedTuple):
         return told._replace(result=Result.UPDATED, reason="")
 
     async def _book_refund(self, found: Existing, price: Price, total: Decimal) -> None:
-        """A refund of all takes everything back; one of a part leaves what the rest of the sale comes to."""
+        """A full refund takes everything back. A partial refund leaves the price of the remaining sale."""
         is_whole = total == found.amounts.sale_amount
         status = ConversionStatus.REJECTED if is_whole else found.status
         money = found.amounts if is_whole else refunded(found.amounts, price, found.refunded, total)
@@ -440,7 +443,10 @@ class _PostbackApplier(NamedTuple):
         return then or first if self._outranks(found) else first or then
 
     def _told_status(self, goal: Goal, found: Existing) -> ConversionStatus | None:
-        """What it calls the conversion. The first word of an advertiser says what any first one would."""
+        """The status to set.
+
+        The first server postback after a pixel is treated like a new conversion.
+        """
         return self.postback.status or (goal.initial_status if self._outranks(found) else None)
 
     def _amounts_after(
@@ -455,22 +461,22 @@ class _PostbackApplier(NamedTuple):
         return refunded(money, price, Decimal(0), found.refunded) if has_refund else money
 
     def _is_settled(self, found: Existing, told: ConversionStatus | None) -> bool:
-        """Amounts change until it is decided, and once more when the operator revives it."""
+        """Amounts change until the decision, and once more when the operator revives the conversion."""
         is_revival = (found.status, told) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
         return found.is_decided and not (is_revival and self.by_operator)
 
     def _doubt(
         self, goal: Goal, price: Price, money: Amounts, *, is_over_cap: bool, is_unpriced: bool
     ) -> str:
-        """Why it is for the operator to approve a conversion. Empty if it is not."""
+        """Why the operator has to approve a conversion. Empty if it is not needed."""
         of_cap, of_price = "over a cap" if is_over_cap else "", NO_PRICE if is_unpriced else ""
         of_sale = price.doubt(money, counting(self.postback, goal))
         return "; ".join(filter(None, (of_cap, of_price, of_sale)))
 
     def _is_held(self, found: Existing, doubt: str) -> bool:
-        """Whether an approval puts it on hold: what is in doubt is for the operator to pay.
+        """Whether an approval puts it on hold, because the operator has to decide about the payment.
 
-        The operator, too, has to name the amount that only a browser told, and to set a price.
+        Even the operator has to give an amount that only a browser sent, and to set a price.
         """
         if self.by_operator:
             is_open = BROWSERS_SALE in doubt or NO_PRICE in doubt
@@ -488,7 +494,7 @@ class _PostbackApplier(NamedTuple):
 async def _known(
     connection: Connection, postbacks: Iterable[Postback]
 ) -> tuple[dict[str, Applied], dict[str, int]]:
-    """Those that were taken before, except those that wait for something; and the places of these."""
+    """The postbacks that were applied before, except waiting ones, and the positions of the waiting ones."""
     rows = await connection.fetch(KNOWN, [postback.hash for postback in postbacks])
     known = {
         hash_.hex: (arrival, Applied(hash_.hex, Result(result), reason, id_))
@@ -502,7 +508,7 @@ async def _known(
 def _reason(
     told: ConversionStatus | None, found: Existing, after: Existing, doubt: str, *, is_held: bool
 ) -> str:
-    """What the sender of an update should know of it."""
+    """A hint for the sender of an update."""
     if told in (None, after.status):
         return doubt if after.is_over_cap and not found.is_over_cap else ""
     if not is_held:
@@ -511,7 +517,7 @@ def _reason(
 
 
 def _too_late(postback: Postback, named: Named, found: Existing) -> str:
-    """What a postback says of the money of a conversion that has been decided."""
+    """Fields of a postback about the money of a decided conversion."""
     money = found.amounts
     sides = (
         ("sale_amount", postback.sale_amount, money.sale_amount, money.sale_currency),
@@ -529,7 +535,7 @@ def _too_late(postback: Postback, named: Named, found: Existing) -> str:
 
 
 def _without_refund(postback: Postback) -> Postback:
-    """What a postback says besides a refund of a part. Its currency is then that of the refund, too."""
+    """The postback without a partial refund. Its currency then is the refund's currency too."""
     status = None if postback.status is ConversionStatus.REJECTED else postback.status
     is_of_amounts = (postback.payout, postback.revenue, postback.sale_amount) != (None, None, None)
     currency = postback.currency if is_of_amounts else None
@@ -537,7 +543,7 @@ def _without_refund(postback: Postback) -> Postback:
 
 
 def _why_held(postback: Postback, found: Existing, total: Decimal) -> str:
-    """Why a refund cannot be applied yet; "" if it can."""
+    """Why a refund cannot be applied yet, or ""."""
     sale, currency = found.amounts.sale_amount, found.amounts.sale_currency
     if found.status is not ConversionStatus.APPROVED:
         return f"its order is not approved: it is {found.status}"
@@ -549,7 +555,7 @@ def _why_held(postback: Postback, found: Existing, total: Decimal) -> str:
 
 
 def held(before: ConversionStatus, after: ConversionStatus, doubt: str) -> str:
-    """What became of an approval that is in doubt, and why."""
+    """The result of a doubtful approval, with the reason."""
     return f"it stays {after}: {doubt}" if after is before else f"it is on hold: {doubt}"
 
 
@@ -560,7 +566,7 @@ def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:
 
 
 def _noting(taken: Applied, postback: Postback) -> Applied:
-    """With what it said that cannot be read, and did not count."""
+    """The result with the unreadable values that did not count."""
     left_out = told_faults((name, f"is left out: {why}") for name, why in postback.faults)
     return taken._replace(reason="; ".join(filter(None, (taken.reason, left_out))))
 
