@@ -151,7 +151,7 @@ def _check_metrics_port(settings: Settings) -> None:
     port = settings.metrics_port
     if port in others:
         raise SettingsError(
-            f"TRACKER_METRICS_PORT: {port} is also {others[port]}. Set TRACKER_METRICS_PORT to another port"
+            f"TRACKER_METRICS_PORT: {port} is {others[port]}, too. Set TRACKER_METRICS_PORT to another port"
         )
 
 

@@ -57,7 +57,8 @@ def test_what_cannot_be_read_is_named(name: str, value: str, complaint: str) -> 
 def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         Settings.from_env(environ)
-    assert str(refusal.value) == f"TRACKER_METRICS_PORT: {taken}. Set TRACKER_METRICS_PORT to another port"
+    advice = "Set TRACKER_METRICS_PORT to another port"
+    assert str(refusal.value) == f"TRACKER_METRICS_PORT: {taken}, too. {advice}"
 
 
 @pytest.mark.parametrize(

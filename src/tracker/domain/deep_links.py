@@ -2,9 +2,6 @@
 
 The check accepts less than a browser does: only plain https, a known host and a path. So browsers have no
 room to read the URL differently, and there is no open redirect.
-
-The check accepts less than a browser does: only plain https, a known host and a path. So browsers have no
-room to read the URL differently, and there is no open redirect.
 """
 
 from __future__ import annotations

@@ -1,9 +1,5 @@
 """Files of rows:
 
-CSV with a header, NDJSON, JSON lists and API responses, also compressed with gzip. The format is recognised
-by the first bytes. The file name does not matter. A file may be of any size: memory never holds more than
-LONGEST bytes of it, compressed or not.
-
 The format is recognised by the first bytes. The file name does not matter. A file may be of any size: memory
 never holds more than LONGEST bytes of it, compressed or not.
 """

@@ -21,7 +21,8 @@ from tracker.settings import Settings
 _FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' text exposition format
 _DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
 _UP = """\
-# HELP tracker_process_up Running processes: 0 where one gives no answer. # TYPE tracker_process_up gauge
+# HELP tracker_process_up Running processes: 0 where one gives no answer.
+# TYPE tracker_process_up gauge
 """
 
 

@@ -106,8 +106,6 @@ async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Conne
     """A transaction that excludes other changes of the catalogue by this module.
 
     An exception undoes it. So does the end of a trial, which only shows the effects.
-
-    So does the end of a trial, which only shows the effects.
     """
     async with pool.acquire() as connection:
         with suppress(_TrialIsOverError):

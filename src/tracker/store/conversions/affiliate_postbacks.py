@@ -269,7 +269,7 @@ async def count_held(connection: Connection, affiliate_id: int) -> tuple[int, in
 
 
 async def send_held(connection: Connection, affiliate_id: int) -> None:
-    """Send the postbacks that were held while an affiliate was blocked, except old statuses: see count_held."""
+    """Send what was held while an affiliate was blocked, except old statuses: see count_held."""
     await connection.execute(_SEND_HELD, affiliate_id)
 
 
