@@ -24,11 +24,13 @@ from tracker.domain.postback import (
 )
 
 
-def next_status(before: ConversionStatus, told: ConversionStatus, *, by_operator: bool) -> ConversionStatus:
+def next_status(
+    before: ConversionStatus, requested: ConversionStatus, *, by_operator: bool
+) -> ConversionStatus:
     """The next status of a conversion. A source without the right to set it leaves the old one."""
-    is_reversal = (before, told) == (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
-    is_revival = (before, told) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
-    return told if before in UNDECIDED or is_reversal or (is_revival and by_operator) else before
+    is_reversal = (before, requested) == (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
+    is_revival = (before, requested) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
+    return requested if before in UNDECIDED or is_reversal or (is_revival and by_operator) else before
 
 
 class Goal(NamedTuple):
@@ -73,13 +75,13 @@ def goals_named(text: str, goals: Iterable[_SomeGoal]) -> list[_SomeGoal]:
     goals, key = list(goals), name_key(text)
     for is_archived in (False, True):
         some = [goal for goal in goals if goal.is_archived is is_archived]
-        found = (
+        matches = (
             [goal for goal in some if str(goal.id) == text]
             or [goal for goal in some if goal.code and name_key(goal.code) == key]
             or [goal for goal in some if name_key(goal.name) == key]
         )
-        if found:
-            return found
+        if matches:
+            return matches
     return []
 
 

@@ -62,8 +62,10 @@ class Columns(NamedTuple):
         if theirs in self.known or not self.known:
             return theirs
         plain = _plain(theirs)
-        meant = {_plain(name): name for name in self.known} | {_plain(t): o for t, o in self.names.items()}
-        return meant.get(plain, theirs) if plain else theirs
+        ours_by_name = {_plain(name): name for name in self.known} | {
+            _plain(t): o for t, o in self.names.items()
+        }
+        return ours_by_name.get(plain, theirs) if plain else theirs
 
     def check(self, named: Sequence[str]) -> None:
         """Check that a header has the required columns, and each column once.
@@ -175,8 +177,8 @@ def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) 
     """
     number, text = _first(lines)
     delimiter = ""
-    if said := _SEPARATOR.fullmatch(text):
-        delimiter = said[1]
+    if declared := _SEPARATOR.fullmatch(text):
+        delimiter = declared[1]
         more, text = _first(lines)
         number += more
     delimiter = delimiter or max(_DELIMITERS, key=_fitting(text, columns))

@@ -43,8 +43,8 @@ def follow(deep_link: str, hosts: frozenset[str], location: str) -> str | None:
     parameter that `location` also has is taken only from there, in any spelling. So a link cannot bring a
     click's hash of its own.
     """
-    asked = _DEEP_LINK.match(deep_link)
-    if not asked or not _is_among(asked["host"].lower(), hosts):
+    match = _DEEP_LINK.match(deep_link)
+    if not match or not _is_among(match["host"].lower(), hosts):
         return None
     try:
         address, mark, fragment = literal(deep_link).partition("#")

@@ -15,13 +15,13 @@ def field_there_twice(fields: Collection[str], text: str) -> str:
     """
     if text.count('":') == len(fields):
         return ""
-    found: list[str] = []
+    names: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        found[:] = [name for name, _ in pairs]  # the outermost object is the last one
+        names[:] = [name for name, _ in pairs]  # the outermost object is the last one
 
     json.loads(text, object_pairs_hook=note)
-    return twice(found)
+    return twice(names)
 
 
 def twice(names: Sequence[str]) -> str:

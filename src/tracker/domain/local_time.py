@@ -65,15 +65,15 @@ def last_second(local: datetime, zone: tzinfo) -> int:
 
 def offsets(low: int, high: int, zone: tzinfo) -> list[tuple[int, int, int]]:
     """The zone's offsets between two Unix seconds, in order: (from, up to, seconds ahead of UTC)."""
-    found = []
+    periods = []
     start = low
     for day in range(low, high, _DAY_SECONDS):
         end = min(day + _DAY_SECONDS, high - 1)
         if _offset_at(end, zone) != _offset_at(start, zone):
             change = _after_gap(end, day, zone)
-            found.append((start, change, _seconds_ahead(start, zone)))
+            periods.append((start, change, _seconds_ahead(start, zone)))
             start = change
-    return [*found, (start, max(high, start), _seconds_ahead(start, zone))]
+    return [*periods, (start, max(high, start), _seconds_ahead(start, zone))]
 
 
 def _seconds_ahead(instant: int, zone: tzinfo) -> int:

@@ -146,7 +146,7 @@ class Offer(NamedTuple):
     duplicates: DuplicatePolicy
     duplicates_forced: bool  # the policy also applies to visitors known only by address and User-Agent
     redirect_status: int  # 302, 303 or 307
-    referrer_policy: str  # the Referrer-Policy of its redirects; "" sends none
+    referrer_policy: str  # the Referrer-Policy of its redirects, "" sends none
     deep_link_hosts: frozenset[str]  # lower case, and ".shop.test" means its subdomains
     free: tuple[str, ...]  # free_1 … free_10 for every affiliate
     is_draft: bool = False  # not active yet: only test clicks are served
@@ -162,7 +162,7 @@ class Terms(NamedTuple):
     is_approved: bool
     closed_until: int  # Unix milliseconds, 0 = open
     caps: tuple[Cap, ...]  # take the place of the offer's each-affiliate caps of the same kind and period
-    free: tuple[str, ...]  # free_1 … free_10; "" = the offer's
+    free: tuple[str, ...]  # free_1 … free_10, "" = the offer's
 
 
 NO_TERMS = Terms(False, 0, (), ("",) * 10)

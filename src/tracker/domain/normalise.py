@@ -120,12 +120,12 @@ def amount(text: str) -> Decimal:
     if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
         raise ValueError(f"{AMOUNT}: digits, with a point before decimals, and nothing else")
     try:
-        found = Decimal(text).quantize(_MICRO, rounding=ROUND_HALF_UP, context=_WIDE)
+        rounded = Decimal(text).quantize(_MICRO, rounding=ROUND_HALF_UP, context=_WIDE)
     except InvalidOperation:
         raise ValueError(f"{AMOUNT}: at most {MAX_DIGITS} digits before the point") from None
-    if found >= 10**MAX_DIGITS:
+    if rounded >= 10**MAX_DIGITS:
         raise ValueError(f"{AMOUNT}: at most {MAX_DIGITS} digits before the point")
-    return found
+    return rounded
 
 
 def word(text: str) -> str:
@@ -168,9 +168,9 @@ def country(text: str) -> str:
     text = trim(unicodedata.normalize("NFKC", text))
     known, code = countries.known(), text.replace(".", "").upper()
     code = countries.ALIASES.get(code, code)
-    found = code if code in known.names else known.codes.get(code) or countries.named(text)
-    if found:
-        return found
+    known_code = code if code in known.names else known.codes.get(code) or countries.named(text)
+    if known_code:
+        return known_code
     if several := countries.candidates(text):
         raise ValueError(f"{text!r} may be {several}: write the code")
     near = countries.nearest(text)

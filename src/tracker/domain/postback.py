@@ -101,7 +101,7 @@ class Postback(NamedTuple):
     click_text: str  # the same as it was written
     goal: str  # id, code or name
     order_id: str | None
-    order_text: str  # the same as it was written; "" if none was sent
+    order_text: str  # the same as it was written, "" without one
     word: str  # for the status
     status: ConversionStatus | None  # the status that the word means
     sale_status: str

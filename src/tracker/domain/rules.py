@@ -93,12 +93,12 @@ def kept(specification: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
         RuleError: as for compile, or a value is not a country, language, type of device or architecture.
     """
     before = before if isinstance(before, Mapping) else {}
-    found = {
+    translated = {
         name: demand if name in before and before[name] == demand else in_our_words(name, demand)
         for name, demand in dict(specification).items()
     }
-    compile(found, "UTC")
-    return found
+    compile(translated, "UTC")
+    return translated
 
 
 def in_our_words(name: str, demand: Any) -> Any:

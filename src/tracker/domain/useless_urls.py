@@ -55,10 +55,10 @@ def refuse(url: str, known: Container[str]) -> None:
         raise TemplateError(url, url.index(".."), "the host has two points with nothing between them")
     if port == 0:
         raise TemplateError(url, url.index(":0"), "there is no port 0")
-    if found := _INVISIBLE.search(url):
-        raise TemplateError(url, found.start(), f"an invisible character (U+{ord(found[0]):04X})")
-    if found := _AMPERSAND.search(url):
-        raise TemplateError(url, found.start(), f"{found[0]} is how HTML writes &: write & itself")
+    if match := _INVISIBLE.search(url):
+        raise TemplateError(url, match.start(), f"an invisible character (U+{ord(match[0]):04X})")
+    if match := _AMPERSAND.search(url):
+        raise TemplateError(url, match.start(), f"{match[0]} is how HTML writes &: write & itself")
     for position, written, name in _foreign(url):
         if name in known:
             raise TemplateError(url, position, f"{written} is not filled here: write {{{name}}}")
@@ -78,8 +78,8 @@ def refuse_host(url: str) -> None:
 def mended(url: str, known: Container[str]) -> str:
     """A URL without the mistakes that `refuse` refuses, except an impossible host or port."""
     url = _INVISIBLE.sub("", url)
-    while found := _AMPERSAND.search(url):
-        url = url[: found.start()] + "&" + url[found.end() :]
+    while match := _AMPERSAND.search(url):
+        url = url[: match.start()] + "&" + url[match.end() :]
     for position, written, name in reversed(list(_foreign(url))):
         if name in known:
             url = url[:position] + f"{{{name}}}" + url[position + len(written) :]
@@ -94,34 +94,34 @@ def of_url(url: str, known: Container[str]) -> list[str]:
 
 def of_offer_url(url: str, known: Container[str]) -> list[str]:
     """The oddities of an offer URL."""
-    found, (host, _) = of_url(url, known), _place(url)
+    doubts, (host, _) = of_url(url, known), _place(url)
     if refusal(host, PORTS[0]) if _is_address(host) else _is_local(host):
-        found.append(f"{host} is not public: only visitors within its network reach it")
-    return found
+        doubts.append(f"{host} is not public: only visitors within its network reach it")
+    return doubts
 
 
 def of_postback(url: str, known: Container[str]) -> list[str]:
     """The oddities of an affiliate postback's URL."""
-    found = of_url(url, known)
+    doubts = of_url(url, known)
     host, port = _place(url)
     if why := refusal(host, port) if _is_address(host) else _why_not(host, port):
-        found.append(f"{why}: nothing is sent there unless TRACKER_POSTBACK_NETWORKS allows it")
+        doubts.append(f"{why}: nothing is sent there unless TRACKER_POSTBACK_NETWORKS allows it")
     if "#" in url and not any(written.startswith("#") for _, written, _ in _foreign(url)):
-        found.append("what follows # is never sent (RFC 9110, section 7.1)")
-    return found
+        doubts.append("what follows # is never sent (RFC 9110, section 7.1)")
+    return doubts
 
 
 def of_free_text(text: str) -> list[str]:
     """The oddities of a text for a macro {free_1} … {free_10}."""
-    found = [*_FOREIGN.finditer(text), *_OURS.finditer(_FOREIGN.sub("", text))]
-    return [f"{macro[0]} is sent as it stands: a free value has no macros" for macro in found]
+    written = [*_FOREIGN.finditer(text), *_OURS.finditer(_FOREIGN.sub("", text))]
+    return [f"{macro[0]} is sent as it stands: a free value has no macros" for macro in written]
 
 
 def _foreign(url: str) -> Iterator[tuple[int, str, str]]:
     """Macros of other systems: position, text, and names in lower case."""
-    for found in _FOREIGN.finditer(url, _path_at(url)):
-        assert found.lastgroup
-        yield found.start(), found[0], found[found.lastgroup].lower()
+    for match in _FOREIGN.finditer(url, _path_at(url)):
+        assert match.lastgroup
+        yield match.start(), match[0], match[match.lastgroup].lower()
 
 
 def _escaped(url: str, known: Container[str]) -> Iterator[str]:
@@ -137,10 +137,10 @@ def _escaped(url: str, known: Container[str]) -> Iterator[str]:
 
 def _marked(url: str, known: Container[str]) -> Iterator[str]:
     """Names of macros between marks, and marks that a page or an editor has inserted."""
-    for found in _MARKED.finditer(url):
-        name = (found[1] or found[2]).lower()
+    for match in _MARKED.finditer(url):
+        name = (match[1] or match[2]).lower()
         if name in known:
-            yield f"{found[0]} is sent as it stands: write {{{name}}} to have it filled"
+            yield f"{match[0]} is sent as it stands: write {{{name}}} to have it filled"
     if entity := _ENTITY.search(url):
         yield f"{entity[0]} is how HTML writes a character: write the character itself"
     if quote := _QUOTES.search(url):
@@ -150,12 +150,12 @@ def _marked(url: str, known: Container[str]) -> Iterator[str]:
 def _misplaced(url: str) -> Iterator[str]:
     """Parameters that are not separate, because the mark before them is a different one."""
     before, _, query = url[_path_at(url) :].partition("#")[0].partition("?")
-    if not query and (found := _WITHOUT_MARK.search(before)):
-        yield f"{found[1]} is a part of the path: write ? before it"
+    if not query and (match := _WITHOUT_MARK.search(before)):
+        yield f"{match[1]} is a part of the path: write ? before it"
     for part in query.split("&"):
-        found = _SECOND_MARK.search(part)
-        if found and "://" not in part[: found.start()]:
-            yield f"{found[1]} is a part of the value before it: write & before it"
+        match = _SECOND_MARK.search(part)
+        if match and "://" not in part[: match.start()]:
+            yield f"{match[1]} is a part of the value before it: write & before it"
 
 
 def _path_at(url: str) -> int:

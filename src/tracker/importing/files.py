@@ -1,4 +1,4 @@
-"""Files of rows:
+"""Files of rows: CSV with a header, NDJSON, JSON lists and API responses, plain or gzipped.
 
 The format is recognised by the first bytes. The file name does not matter. A file may be of any size: memory
 never holds more than LONGEST bytes of it, compressed or not.

@@ -70,7 +70,7 @@ class UnreadableUrlError(UserError):
 
 
 async def explain(settings: Settings, geo: GeoReader, question: Question) -> Explanation:
-    """What the link would do, ready for JSON.
+    """The effects of the link, ready for JSON.
 
     Raises:
         UnreadableUrlError: not an http(s) URL, or too long.
@@ -230,7 +230,7 @@ def _http_status(catalogue: Catalogue, outcome: Outcome) -> int:
 
 
 def _if_active(click: Click, catalogue: Catalogue) -> Explanation:
-    """What a draft offer would do with a visitor's first click if it were active."""
+    """The outcome of a visitor's first click if the draft offer were active."""
     if not click.offer.is_draft or click.is_test:
         return {}
     live = click._replace(offer=click.offer._replace(is_active=True))

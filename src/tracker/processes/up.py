@@ -78,7 +78,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
 
 
 class Part:
-    """One child that is restarted whenever it ends."""
+    """One child. It is restarted when it ends."""
 
     def __init__(self, name: str, start: Callable[[], Awaitable[Child]]) -> None:
         self._name = name

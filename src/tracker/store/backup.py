@@ -16,7 +16,7 @@ class WritersBusy(Exception):  # noqa: N818 - a state of the writers, not an err
 
 @asynccontextmanager
 async def writers_held(dsn: str, patience: float) -> AsyncIterator[None]:
-    """In this context every stored click is acknowledged, and no more clicks are stored.
+    """In this context every stored click is acknowledged, and no click is stored.
 
     Writers queue behind our request for the lock, so the wait is limited to `patience` seconds.
 

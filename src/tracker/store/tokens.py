@@ -302,11 +302,11 @@ class Weakened(NamedTuple):
 
 async def weakened(connection: Connection, within: timedelta) -> list[Weakened]:
     """The tokens that have lost permissions and were used within a time, the last used first."""
-    found = [
+    tokens = [
         Weakened(name, id_, _lost(scopes), used)
         for name, id_, scopes, used in await connection.fetch(_WEAKENED, within)
     ]
-    return [token for token in found if token.lost]
+    return [token for token in tokens if token.lost]
 
 
 def _lost(scopes: Collection[str]) -> list[str]:

@@ -56,7 +56,7 @@ async def of_advertisers(connection: Connection) -> list[Unfilled]:
 
 async def _read(connection: Connection, statement: str) -> list[Unfilled]:
     times: Counter[tuple[int, str, str]] = Counter()
-    for whose, name, said, number in await connection.fetch(statement, LATEST):
-        if is_unfilled(macro := trim(said)):
+    for whose, name, text, number in await connection.fetch(statement, LATEST):
+        if is_unfilled(macro := trim(text)):
             times[whose, name, macro] += number
     return [Unfilled(*key, number) for key, number in times.most_common()]

@@ -37,8 +37,8 @@ class UnknownTokens:
                 if self._next is batch:
                     self._next = _Batch()
                 await batch.ask(self._pool)
-        found = batch.answer(secret)
-        return None if found is None else await note_use(self._pool, found)
+        known = batch.answer(secret)
+        return None if known is None else await note_use(self._pool, known)
 
 
 class _Batch:

@@ -1,7 +1,7 @@
 """The embedded engines: Valkey and PostgreSQL servers from wheels, as child processes.
 
 Both listen on Unix sockets in a directory that depends only on the data directory, so every command with the
-same data directory finds them. Those of root run as a user of their own (see accounts.py).
+same data directory finds them. Engines of root run as a user of their own (see accounts.py).
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def program(package: str, pattern: str, account: Account | None) -> Path:
     """A program from a wheel, or its copy if an account cannot read it.
 
     Raises:
-        CannotStartError: there is none for this machine, or a copy cannot be made or read.
+        CannotStartError: the wheel has no program for this machine, or a copy cannot be made or read.
     """
     path = installed(package, pattern)
     if account is None or not (closed := first_closed(account, [path])):
@@ -150,7 +150,7 @@ def program(package: str, pattern: str, account: Account | None) -> Path:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says anything; one of the last few, where that names PostgreSQL's error."""
+    """The last line of a log with text, or one of the last few if that names PostgreSQL's error."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").split("\n") if line.strip()]
     except OSError:
@@ -160,7 +160,7 @@ def last_line(log: Path) -> str:
 
 
 def _copied(package_dir: Path) -> Path:
-    """A copy of a package's programs and libraries: whole or absent, and for all trackers of this version."""
+    """A copy of a package's programs and libraries, complete or absent, for all trackers of this version."""
     package = package_dir.name
     copies = _COPIES / f"{package}-{metadata.version(package)}"
     if copies.exists():

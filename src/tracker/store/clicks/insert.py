@@ -236,8 +236,8 @@ async def _store(
     """One attempt.
 
     Raises:
-        UniqueViolationError: they are not `are_new`, or not all of them; nothing is stored.
-        _StoredAlready: other hashes than the `known` ones were there; nothing is stored.
+        UniqueViolationError: they are not `are_new`, or not all of them. Nothing is stored.
+        _StoredAlready: other hashes than the `known` ones were there. Nothing is stored.
     """
     entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
     rows = [arrival.row for arrival in arrivals]

@@ -103,7 +103,7 @@ UPDATE sent_postback SET state = 'held', next_attempt_at = NULL
 WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now() AND affiliate_id IN (
     SELECT id FROM affiliate WHERE status = 'blocked' OR is_archived)
 """
-# A copy of a database takes none, whenever it became one. A postback that had to wait gets the full time for
+# A copy of a database takes none. A postback that had to wait gets the full time for
 # attempts.
 _TAKE = f"""
 UPDATE sent_postback
@@ -233,7 +233,7 @@ async def bring_forward(connection: Connection) -> None:
 
 
 async def fire_again(pool: Pool, author: Author, id_: int) -> None:
-    """Send a postback once more, whatever its state.
+    """Send a postback once more, in any state.
 
     Raises:
         LookupError: it does not exist. ValueError: it never had a valid address, or its affiliate is blocked

@@ -145,8 +145,8 @@ async def without_price(source: Connection | Pool) -> list[Unpriced]:
 
 async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
     """Fixed amounts of a goal and its terms, or of all goals, that are too fine to pay out."""
-    found = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
-    return [fine for fine in found if fine.amount % unit(fine.currency)]
+    amounts = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
+    return [fine for fine in amounts if fine.amount % unit(fine.currency)]
 
 
 def _price(row: tuple[object, ...], currency: str) -> Price:

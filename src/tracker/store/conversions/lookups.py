@@ -73,16 +73,16 @@ class Facts(NamedTuple):
         legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
         legacy = {id_: hash_.hex for id_, hash_ in await connection.fetch(LEGACY, list(legacy_ids))}
         hashes = {_hash_of(postback, legacy) for postback in postbacks} - {None}
-        found = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
+        clicks = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
         goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]
-        rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in found}))
+        rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in clicks}))
         goals = [(_goal(row), row["is_base"]) for row in rows]
         words = await status_words.read(connection, {postback.word for postback in postbacks})
-        trust = await connection.fetch(TRUST, list({click.advertiser_id for click in found}))
+        trust = await connection.fetch(TRUST, list({click.advertiser_id for click in clicks}))
         return cls(
             version,
             legacy,
-            {click.hash: click for click in found},
+            {click.hash: click for click in clicks},
             {goal.id: goal for goal, _ in goals},
             {goal.offer_id: goal for goal, is_base in goals if is_base},
             words,
@@ -108,7 +108,7 @@ class Facts(NamedTuple):
         return _hash_of(postback, self.hashes)
 
     def goal_of(self, postback: Postback, click: ConvertedClick) -> tuple[Goal | None, Refusal]:
-        """The goal of a postback, or the reason why there is none."""
+        """The goal of a postback, or why it is unknown."""
         if not postback.goal:
             return self.base_goals.get(click.offer_id), Refusal.UNKNOWN_GOAL
         own = [goal for goal in self.goals.values() if goal.offer_id == click.offer_id]

@@ -209,7 +209,7 @@ async def _set_statuses(connection: Connection, lines: Sequence[Line], author: s
 
 
 async def _find_all(connection: Connection, lines: Sequence[Line]) -> dict[int, _Match]:
-    """The one conversion of each line, or the reason why there is none."""
+    """The one conversion of each line, or why it is unknown."""
     named = [(line.number, line.hash, line.order_id, line.order_text, line.advertiser_id) for line in lines]
     columns = zip(*named, strict=True) if named else [()] * 5
     found: defaultdict[int, list[_Candidate]] = defaultdict(list)
@@ -263,7 +263,7 @@ class _Goal(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """The conversion of a line, or the reason why there is none."""
+    """The conversion of a line, or why it is unknown."""
 
     id: int = 0
     advertiser_id: int | None = None
@@ -283,11 +283,13 @@ async def _set_each(
     alike: dict[ConversionStatus, list[int]] = defaultdict(list)
     for id_, (_, status) in wanted.items():
         alike[status].append(id_)
-    said = {id_: line.sale_status for id_, (line, _) in wanted.items() if line.sale_status is not None}
+    sale_statuses = {
+        id_: line.sale_status for id_, (line, _) in wanted.items() if line.sale_status is not None
+    }
     results = {}
     for status, ids in alike.items():
         changed = await conversion_status.set_status(
-            connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=said
+            connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=sale_statuses
         )
         for id_, before, after, doubt in changed:
             reason = "" if after is status else f"it stays {after}"

@@ -85,9 +85,9 @@ class Line:
         of_orders = [
             key for postback, click in named if (key := _order(postback)) and key[0] == click.advertiser_id
         ]
-        found = await self._read(_OF_CLICKS, of_clicks) + await self._read(_OF_ORDERS, of_orders)
+        parked = await self._read(_OF_CLICKS, of_clicks) + await self._read(_OF_ORDERS, of_orders)
         known = {one.postback.hash for one in queue}
-        new = {one.postback.hash: one for one in found if one.postback.hash not in known}
+        new = {one.postback.hash: one for one in parked if one.postback.hash not in known}
         return list(new.values())
 
     async def _read(self, statement: str, keys: Iterable[Key]) -> list[Queued]:
@@ -97,14 +97,14 @@ class Line:
         self._known.update(new)
         firsts, seconds = zip(*new, strict=True)
         rows = await self._connection.fetch(statement, firsts, seconds, MOST_BESIDE + 1)
-        found: defaultdict[int, list[Queued]] = defaultdict(list)
+        parked: defaultdict[int, list[Queued]] = defaultdict(list)
         for place, arrival, *row in rows:
-            found[place].append(Queued(arrival, postback_log.postback_of(row)))
-        for place, beside in found.items():
+            parked[place].append(Queued(arrival, postback_log.postback_of(row)))
+        for place, beside in parked.items():
             proven = [one.arrival for one in beside if one.postback.advertiser_id is not None]
             if len(proven) > MOST_BESIDE:
                 self._horizons[new[place - 1]] = proven[MOST_BESIDE - 1]
-        return [one for beside in found.values() for one in beside]
+        return [one for beside in parked.values() for one in beside]
 
     def holds(self, one: Queued, click: ConvertedClick) -> bool:
         """Whether a postback of a stored click must wait behind another one."""

@@ -103,7 +103,7 @@ async def latest(connection: Connection, since: int, result: str | None, count: 
 async def forget(connection: Connection, before: int) -> None:
     """Delete postbacks without an effect from before a time (Unix milliseconds).
 
-    Those of conversions stay.
+    Postbacks of conversions stay.
     """
     first_kept = first_hash_at(before)
     while await connection.execute(_FORGET, first_kept, _FORGOTTEN_AT_ONCE) == f"DELETE {_FORGOTTEN_AT_ONCE}":

@@ -113,10 +113,10 @@ class ClickStore:
         refused = await self._of_others(items)
         taken = {place: item for place, item in enumerate(items) if place not in refused}
         columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
-        found = await self._rows({item.row.hash for item in taken.values()}, columns)
+        rows_by_hash = await self._rows({item.row.hash for item in taken.values()}, columns)
         wanted, there, differing = [], [], {}
         for place, (row, _, named, _) in taken.items():
-            stored = found.get(row.hash)
+            stored = rows_by_hash.get(row.hash)
             if stored and stored["is_converted"]:  # exports show the adv_sub… of its conversions as its own
                 named = tuple(name for name in named if name not in ADV_SUBS)
             wanted.append((row.hash, *(getattr(row, name) for name in named)))

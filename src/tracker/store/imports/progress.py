@@ -1,4 +1,4 @@
-"""Storing what was imported: batches of a file, each committed together with how far the file is then."""
+"""Stores imports: batches of a file, each committed together with the file's progress."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tracker.store.clicks import insert as clicks
 from tracker.store.db import Connection
 
 MISSING = -1
-"""Group of an affiliate that there is none of."""
+"""Group of an unknown affiliate."""
 
 LONGEST_WAIT = "15s"
-"""For another import to end: what PostgreSQL still does for one that was killed a moment ago."""
+"""Time for another import to end: PostgreSQL may still work for one that was just killed."""
 
 _ONE_AT_A_TIME = 0x7C1C_0012
 _EPOCH = date(1970, 1, 1)
@@ -45,14 +45,14 @@ class KnownOffer(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The catalogue, as far as clicks name it, archived or not."""
+    """The offers and affiliates that clicks may name, archived or not."""
 
     offers: dict[int, KnownOffer]
     affiliates: dict[int, int | None]  # their groups
 
 
 class Run(NamedTuple):
-    """How far a file is."""
+    """The progress of a file."""
 
     rows: int
     stored: int
@@ -61,15 +61,15 @@ class Run(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What became of some rows of a file."""
+    """The result of some rows of a file."""
 
     stored: int
     present: int
-    refused: dict[int, str]  # by their place: why
+    refused: dict[int, str]  # reasons by position
 
 
 class Sum(NamedTuple):
-    """Of some rows: how many they are, and what their contents add up to."""
+    """The number of some rows, and the sum of their digests."""
 
     rows: int
     checksum: int
@@ -90,15 +90,15 @@ Sums = dict[date, Sum]
 
 
 class Comparison(NamedTuple):
-    """Some rows of a file, held against the table."""
+    """Some rows of a file, compared with the table."""
 
     expected: Sums
     found: Sums
-    differing: dict[int, tuple[str, ...]]  # by their place: the fields that the table has otherwise
+    differing: dict[int, tuple[str, ...]]  # by position: the fields with other values in the table
 
 
 async def begin(connection: Connection) -> bool:
-    """Prepare a connection to import; False: another one imports."""
+    """Prepare a connection for an import. Returns False if another import runs."""
     await clicks.prepare(connection)
     await connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}'")
     try:
@@ -127,14 +127,14 @@ async def start(connection: Connection, digest: bytes, kind: str, source: str, f
 
 
 async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int) -> None:
-    """Note, in its transaction, a batch and how many rows could not be read beside it."""
+    """Note a batch and the number of its bad rows, in the batch's transaction."""
     refused = len(batch.refused) + unread
     rows = batch.stored + batch.present + refused
     await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused)
 
 
 async def forget(connection: Connection, digest: bytes) -> None:
-    """Have a file begin anew."""
+    """Make a file start from its beginning again."""
     await connection.execute(_FORGET, digest)
 
 
@@ -143,7 +143,7 @@ def day_of(hash_: str) -> date:
 
 
 def summed(rows: Iterable[tuple[object, ...]]) -> Sums:
-    """A row's share is 64 bits of a digest of what it says: no two defects cancel each other out."""
+    """A row's digest has 64 bits of its content, so that two errors do not cancel each other out."""
     shares: defaultdict[int, list[int]] = defaultdict(list)
     for hash_, *rest in rows:
         digest = sha256(f"{hash_} {rest}".encode()).digest()
