@@ -56,7 +56,7 @@ NO_DEVICES = frozenset(
 )
 """UUIDs that many devices send: nil and max (RFC 9562, sections 5.9 and 5.10), and MD5 of nothing and of nil.
 
-Some networks send the MD5 of an advertising id even if there is none.
+Some networks send the MD5 of an advertising id even without an id.
 """
 
 ESCAPED_MARKS = re.compile(r"\A(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
