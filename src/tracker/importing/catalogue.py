@@ -145,9 +145,7 @@ class _Bringing:
         self._meant: dict[int, Row] = {}  # the row of an entry, by the entry's position
         self._places = {id(entry): place for place, entry in enumerate(entries)}
         self._changes: dict[int, Change] = {}
-        self._before: dict[
-            int, Row | None
-        ] = {}  # the former row of each new or changed object, None if there was none
+        self._before: dict[int, Row | None] = {}  # the former rows of changed objects, None for new ones
         self.errors: list[str] = []
         self._warnings: list[str] = []
 
@@ -273,9 +271,9 @@ class _Bringing:
         wanted = {reference.column for reference in references}
         for name, reference in by_name.items():
             if name in values and name not in table.columns:
-                wanted = values.pop(name)
+                named = values.pop(name)
                 if reference.column in wanted:
-                    values[reference.column] = await self._id_of(name, wanted, reference, {**row, **values})
+                    values[reference.column] = await self._id_of(name, named, reference, {**row, **values})
             if reference.column not in wanted and reference.column != table.parent:
                 values.pop(reference.column, None)
         return values
