@@ -23,7 +23,7 @@ when the cause is fixed. If it fails again, it is a dead letter again, with a ne
 keep the ledger: a dropped click stays counted, as given up.
 
 examples:
-  tracker dead-letters show 0-1764000000000-0   read one, with the reason
+  tracker dead-letters show 0:1764000000000-0   read one, with the reason
   tracker dead-letters replay --all             store them again after the fix
 """
 
