@@ -83,7 +83,7 @@ WRONG: list[tuple[str, str, str]] = [  # field, value in the file, error
     ("ip", "192.0.2.", "is not an IP address"),
     ("ip", "192.0.2.x", "is not an IP address"),
     ("ip", "256.1.1.1", "is not an IP address"),
-    ("status", "paid", "is none of accepted, forwarded, rejected"),
+    ("status", "paid", "is not one of accepted, forwarded, rejected"),
     ("is_unique", "perhaps", "is neither true nor false"),
     ("affiliate_id", "513.5", "is not a whole number"),
     ("created_at", "08.07.2024", "is neither YYYY-MM-DD"),
@@ -128,7 +128,7 @@ async def test_absent_values_are_named(importer: Importer) -> None:
         *named, last = done.err.splitlines()
         assert (done.code, last) == (
             1,
-            f"tracker: clicks.csv: {len(WRONG)} rows are wrong; nothing is stored",
+            f"tracker: clicks.csv: {len(WRONG)} rows are wrong. Nothing is stored",
         )
         for number, (line, (field, said, why)) in enumerate(zip(named, WRONG, strict=True), 2):
             assert line.startswith(f"clicks.csv:{number}: {field}"), line

@@ -129,7 +129,7 @@ async def test_command_line_takes_names_alike(tracker: Tracker) -> None:
         ("token", "create", "--scope", "clicks:read", "--name", " "),
     ):
         done = await tracker(*words)
-        assert (done.code, "a character that can be seen" in done.err) == (1, True)
+        assert (done.code, "a visible character" in done.err) == (1, True)
 
 
 JSON_NAMES = [
@@ -200,4 +200,4 @@ async def test_files_name_an_object_in_any_form(importer: Importer) -> None:
     for unseen, reason in UNSEEN:
         path = importer.file("wrong.json", json.dumps({"affiliates": [{"name": unseen}]}))
         refused = await importer.run("catalogue", path)
-        assert (refused.code, "a character that can be seen" in refused.err) == (1, True), reason
+        assert (refused.code, "a visible character" in refused.err) == (1, True), reason

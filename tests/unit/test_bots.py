@@ -196,8 +196,8 @@ def test_part_stays_while_one_rule_holds_it():
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        ("ip", "192.0.2.0/33", "no IP address"),
-        ("ip", "", "no IP address"),
+        ("ip", "192.0.2.0/33", "not an IP address"),
+        ("ip", "", "not an IP address"),
         ("user_agent", " ", "needs the part"),
         ("referrer", "x", "not on 'referrer'"),
     ],

@@ -218,5 +218,5 @@ NO_HOSTS = [
 
 @pytest.mark.parametrize("text", NO_HOSTS)
 def test_invalid_host_name_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{text!r} is no host name")):
+    with pytest.raises(ValueError, match=re.escape(f"{text!r} is not a host name")):
         deep_links.hosts(["shop.test", text])

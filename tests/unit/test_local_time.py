@@ -44,7 +44,7 @@ def test_local_time_is_read(text: str, is_end: bool, local: datetime) -> None:
     ],
 )
 def test_text_that_is_not_a_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is (neither|no day)"):
+    with pytest.raises(ValueError, match=r"is (neither|not a day)"):
         read_local(text, is_end=False)
 
 

@@ -22,5 +22,5 @@ def test_rate_is_read(text: str, requests: int, seconds: int) -> None:
     ],
 )
 def test_invalid_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rate such as 600/minute"):
+    with pytest.raises(ValueError, match="is not a rate such as 600/minute"):
         read_rate(text)
