@@ -1,4 +1,4 @@
-"""What the operator is told, in one line, of what went wrong and can be put right."""
+"""Errors that the operator can fix, each with one line that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 
 
 class UserError(Exception):
-    """Something that the operator can put right; the message is the line that says what."""
+    """An error that the operator can fix. Its message is one line that says how."""
 
 
 def print_error(line: str, code: int = 1) -> int:
-    """Say it; returns the exit code that goes with it."""
+    """Print the line on stderr and return the exit code."""
     print(f"tracker: {' '.join(line.split())}", file=sys.stderr)
     return code
 
 
 class CannotStartError(UserError):
-    """Something cannot be started; the message is one line for the operator."""
+    """Something cannot be started. The message is one line for the operator."""
 
 
 Errors = Mapping[str, Sequence[str]]

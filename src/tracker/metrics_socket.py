@@ -1,7 +1,7 @@
-"""How a process shows its metrics: on a Unix socket in TRACKER_DATA_DIR/metrics that `tracker metrics` asks.
+"""How a process shows its metrics: on a Unix socket in TRACKER_DATA_DIR/metrics.
 
-A question is one line: a name, and perhaps an argument. The answer is its length in bytes, a newline and the
-text, so an answer that was cut off is known as one. The directory is 0700: nobody else asks.
+A request is one line: a name and an optional argument. The response is its length in bytes, a newline and the
+text, so a truncated response is recognised. The directory is 0700: other accounts cannot connect.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _BACKLOG = 64
 _SUFFIX = ".sock"
 
 Answers = Mapping[str, Callable[[str], Awaitable[str]]]
-"""What answers each question, given its argument or "". Other questions get the empty answer."""
+"""The function that answers a request with this argument or "". Unknown requests get an empty response."""
 
 
 @asynccontextmanager
 async def answering(data_dir: Path, name: str, answers: Answers) -> AsyncIterator[None]:
-    """Answer as the process `name`, such as edge-0, until this is left.
+    """Answer as the process `name`, such as edge-0, until the context ends.
 
-    Metrics are no reason not to start: where the socket cannot be made, the log says so.
+    A failure of metrics never prevents the start: if the socket cannot be made, the log says so.
     """
     directory = _directory(data_dir)
     listening = _try_to_listen(directory, name)
@@ -44,15 +44,15 @@ async def answering(data_dir: Path, name: str, answers: Answers) -> AsyncIterato
         yield
     finally:
         server.close()
-        if _inode(directory, name) == inode:  # else a successor has taken the name over
+        if _inode(directory, name) == inode:  # otherwise a successor has taken the name
             (directory / f"{name}{_SUFFIX}").unlink(missing_ok=True)
 
 
 async def ask(data_dir: Path, names: str, question: str) -> dict[str, str | None]:
-    """What each running process answers whose name has the form `names`, such as edge-*, in the names' order.
+    """The response of each running process whose name matches `names`, such as edge-*, in order of names.
 
-    None stands for a process that listens and gives no whole answer within ANSWER_SECONDS. A socket that a
-    killed process left behind stands for nothing.
+    None means that a process listens but does not answer in full within ANSWER_SECONDS. The socket of a
+    killed process is skipped.
     """
     directory = _directory(data_dir)
     answers: dict[str, str | None] = {}
@@ -60,7 +60,7 @@ async def ask(data_dir: Path, names: str, question: str) -> dict[str, str | None
     async def hear(name: str) -> None:
         try:
             answers[name] = await _ask(directory, name, question)
-        except (ConnectionRefusedError, FileNotFoundError):  # killed, or just ended
+        except (ConnectionRefusedError, FileNotFoundError):  # the process was killed, or has just ended
             pass
         except (OSError, EOFError, ValueError):
             answers[name] = None
@@ -112,7 +112,7 @@ def _try_to_listen(directory: Path, name: str) -> socket.socket | None:
 
 
 def _bind(listening: socket.socket, directory: Path, name: str) -> None:
-    """Listen under another name first, and rename: the name's last owner, if killed, has left it there."""
+    """Listen under another name first and rename it, because a killed owner may have left the name behind."""
     with _short(directory) as short:
         new = f"{short}/{name}.{os.getpid()}"
         with suppress(FileNotFoundError):
@@ -124,7 +124,7 @@ def _bind(listening: socket.socket, directory: Path, name: str) -> None:
 
 @contextmanager
 def _short(directory: Path) -> Iterator[str]:
-    """A path of the directory that leaves room in the 107 bytes of a socket's, however long its own is."""
+    """A short path of the directory, because a socket path has at most 107 bytes."""
     if sys.platform != "linux":
         yield str(directory)
         return

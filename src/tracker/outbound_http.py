@@ -1,7 +1,7 @@
-"""Requests to addresses that others have chosen: only to public ones, unhurried by any of them.
+"""Requests to hosts that other people chose, only to public addresses. A slow host delays no other request.
 
-A name is resolved here, its addresses are checked, and the connection goes to one that was: what the name
-says a moment later changes nothing. Redirects are not followed, cookies not kept, proxies not asked.
+The name is resolved here, its addresses are checked, and the connection goes to a checked address. A later
+change of the name has no effect. Redirects are not followed, cookies are not kept and proxies are not used.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from yarl import URL
 from tracker.domain.public_addresses import Network, refusal
 
 ANSWER_SECONDS = 10.0
-"""How long one request may take, from resolving its name on."""
-_LOOK_UPS = 1024  # names resolved at a time, each once: a slow name server holds up its own only
-_MOST_READ = 4096  # bytes of a body; enough to let the other side finish
+"""How long one request may take, including the resolution of its name."""
+_LOOK_UPS = 1024  # names resolved at a time, each once: a slow name server delays only its own names
+_MOST_READ = 4096  # bytes of a body that are read, so that the other side can finish
 
 LookUp = Callable[[str, int], Awaitable[Collection[str]]]
-"""The addresses of a host, for a port."""
+"""The addresses of a host for a port."""
 
 
 class Delivery(NamedTuple):
-    """What came of a request."""
+    """The result of a request."""
 
-    status: int | None = None  # of HTTP; None: no answer
-    error: str = ""  # why there is none
-    is_barred: bool = False  # the address may not be asked
+    status: int | None = None  # HTTP status, None without a response
+    error: str = ""  # why there is no response
+    is_barred: bool = False  # the address may not be called
     retry_after: float | None = None  # seconds
 
 
 class BarredError(OSError):
-    """None of a host's addresses may be asked."""
+    """None of a host's addresses may be called."""
 
 
 class Caller:
-    """Asks others; each request has a connection of its own."""
+    """Sends requests to foreign hosts. Each request has a connection of its own."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Caller:
 
     async def __aenter__(self) -> Caller:
         trusted = ssl.create_default_context()
-        trusted.load_verify_locations(certifi.where())  # where the system has none of its own
+        trusted.load_verify_locations(certifi.where())  # for systems without certificates of their own
         connector = aiohttp.TCPConnector(
             resolver=_Resolver(self.addresses), use_dns_cache=False, force_close=True, limit=0, ssl=trusted
         )
@@ -84,7 +84,7 @@ class Caller:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Delivery:
-        """The answer to a GET; never raises for what others do."""
+        """GET a URL and return the response. Never raises for a fault of the other side."""
         try:
             target = URL(url, encoded=True)
             if _is_address(target.host):
@@ -103,11 +103,11 @@ class Caller:
             return Delivery(error=_reason(error))
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Those of a host that may be asked.
+        """The addresses of a host that may be called.
 
         Raises:
-            BarredError: none may.
-            OSError: there are none.
+            BarredError: none of the addresses may be called.
+            OSError: the host has no address.
         """
         found = [host] if _is_address(host) else await self._look_up(host, port)
         refused = {address: refusal(address, port, self._allowed) for address in found}
@@ -118,12 +118,12 @@ class Caller:
 
     async def _ask(self, target: URL, headers: Mapping[str, str]) -> Delivery:
         async with self._session.get(target, headers=headers, allow_redirects=False) as response:
-            with suppress(aiohttp.ClientError, TimeoutError):  # the answer is its status
+            with suppress(aiohttp.ClientError, TimeoutError):  # only the status counts
                 await response.content.read(_MOST_READ)
             return Delivery(response.status, retry_after=_seconds(response.headers.get("Retry-After", "")))
 
     async def _ask_system(self, host: str, port: int) -> list[str]:
-        """By one thread for each name, which goes on when whoever asked has given up."""
+        """Resolve each name in one thread. The thread continues if the caller gives up."""
         looking = self._looking.get((host, port))
         if looking is None:
             looking = asyncio.get_running_loop().run_in_executor(self._threads, _system_addresses, host, port)
@@ -134,11 +134,11 @@ class Caller:
     def _looked_up(self, host: str, port: int, done: asyncio.Future[list[str]]) -> None:
         del self._looking[host, port]
         if not done.cancelled():
-            done.exception()  # which nobody may be left to hear of
+            done.exception()  # and its error may reach no caller
 
 
 class _Resolver(AbstractResolver):
-    """What aiohttp asks for a host's addresses: it connects to these, and to no others."""
+    """The resolver for aiohttp: it connects to these addresses only."""
 
     def __init__(self, addresses: Callable[[str, int], Awaitable[list[str]]]) -> None:
         self._addresses = addresses
@@ -168,12 +168,12 @@ def _system_addresses(host: str, port: int) -> list[str]:
 
 
 def _is_address(host: str | None) -> bool:
-    """Whether aiohttp connects to a host as it stands, without asking for its addresses."""
+    """Whether aiohttp connects to the host directly, without a resolver."""
     return host is not None and (":" in host or host.replace(".", "").isdigit())
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the address: its query may hold what is not for our logs."""
+    """The fault without the address, because the query may contain secrets that do not belong in logs."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its certificate is not trusted"
     if isinstance(error, aiohttp.ClientSSLError):
@@ -181,16 +181,16 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return "cannot be connected to" if error.errno is None else f"cannot be connected to ({error.errno})"
     if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
-        return "the connection was closed before an answer"
+        return "the connection was closed before a response"
     return type(error).__name__
 
 
 def _seconds(text: str) -> float | None:
-    """Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); None where it is neither."""
+    """Retry-After, in seconds or as a date (RFC 9110, section 10.2.3). None if it is neither."""
     if text.isascii() and text.isdigit():
         return float(text)
     try:
         when = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the latter of a year, hour or offset beyond all calendars
+    except (ValueError, OverflowError):  # a date whose year, hour or offset is out of range
         return None
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

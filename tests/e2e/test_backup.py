@@ -58,7 +58,7 @@ async def _back_up_under_load(running: Up, backup: Path) -> dict[str, str]:
         done = await asyncio.to_thread(tracker, running.data_dir, "backup", str(backup))
         await load.answers(100)
     assert done.returncode == 0, done.stderr
-    assert "backup: the writers stood still for " in done.stderr
+    assert "backup: the writers were paused for " in done.stderr
     assert load.unexpected == []
     assert load.refused == 0
     return answered

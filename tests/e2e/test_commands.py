@@ -207,7 +207,7 @@ def test_doctor_names_faults(
     [
         (["token", "create", "--scope", "clicks:read"], 1, "tracker: PostgreSQL cannot be reached"),
         (["migrate"], 1, "tracker: PostgreSQL cannot be reached"),
-        (["edge", "--fd", "999"], 1, "tracker: --fd: 999 is no open socket"),
+        (["edge", "--fd", "999"], 1, "tracker: --fd: 999 is not an open socket"),
     ],
 )
 def test_error_is_one_line(tmp_path: Path, words: list[str], code: int, line: str) -> None:
@@ -241,7 +241,7 @@ TOKEN = ["token", "create", "--scope", "clicks:read"]
         (
             TOKEN,
             "postgres",
-            'tracker: PostgreSQL refuses: relation "token" does not exist; has `tracker migrate`',
+            'tracker: PostgreSQL refuses: relation "token" does not exist. Has `tracker migrate`',
         ),
         (TOKEN, "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
         (["migrate"], "nowhere", 'tracker: PostgreSQL refuses: database "nowhere" does not exist'),
@@ -258,7 +258,7 @@ def test_refusal_of_postgres_is_one_line(running: Up, words: list[str], database
 def test_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
     done = tracker(tmp_path, "migrate", TRACKER_POSTGRES_DSN="postgresql://u:secret@127.0.0.1:1/x")
     assert done.returncode == 1
-    assert "is TRACKER_POSTGRES_DSN right" in done.stderr
+    assert "Is TRACKER_POSTGRES_DSN right" in done.stderr
     assert "secret" not in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -267,8 +267,8 @@ def test_server_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> No
     ("error", "line"),
     [
         (CannotStartError("no"), "tracker: no\n"),
-        (OSError("gone"), "tracker: PostgreSQL cannot be reached (gone); "),
-        (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password; "),
+        (OSError("gone"), "tracker: PostgreSQL cannot be reached (gone). "),
+        (asyncpg.InvalidPasswordError("wrong password"), "tracker: PostgreSQL refuses: wrong password. "),
     ],
 )
 def test_error_in_a_task_is_one_line(
@@ -314,7 +314,7 @@ def test_server_log_lines_have_our_format(running: Up) -> None:
         (["edge", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["api", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
-        (["backup", "--help"], "DIR appears when the backup is whole"),
+        (["backup", "--help"], "DIR appears when the backup is complete"),
         (["restore", "--help"], "nothing is ever overwritten"),
         (["goals", "add", "--help"], "a payout in a postback replaces that of the goal"),
     ],

@@ -12,7 +12,7 @@ from tests.field.advertiser import Advertiser, advertiser_of
 from tests.integration.api_client import api_of, store
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.domain.click_id import Mint
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -213,7 +213,7 @@ async def test_macro_in_an_opaque_value_is_named_by_the_doctor(database: Setting
             await store(database, [a_row(a_click(hash=hash_), aff_sub=sub, aff_sub7="{not one")])
             await advertiser.calls(f"click_id={hash_}&adv_sub2={{sub}}&external_id=%5B1%5D")
     told = [
-        one.text for topic in ("affiliates", "postbacks") for one in await doctor.examine(database, topic)
+        one.text for topic in ("affiliates", "postbacks") for one in await report.examine(database, topic)
     ]
     assert [text for text in told if "macro" in text] == [
         "affiliate 513 sends a macro that nobody fills: aff_sub={aff_sub}, in 2 of the last 20,000 rows",

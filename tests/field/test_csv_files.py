@@ -107,8 +107,8 @@ async def test_unreadable_uploads_name_the_missing_column(clicks: Settings) -> N
 
 
 IN_LINES: list[tuple[str, str, list[tuple[int, str]]]] = [  # media type, file, error by line
-    ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, of which a")]),
-    ("text/csv", "order_id;status\n1,23457E+19;rejected\n", [(2, "has cut off digits")]),
+    ("text/csv", "order_id,status\n1.23E+17,rejected\n", [(2, "order_id is 1.23E+17, but a spreadsheet")]),
+    ("text/csv", "order_id;status\n1,23457E+19;rejected\n", [(2, "has cut off its digits")]),
     (
         "text/csv",
         'order_id,status,sale_status\none,rejected,"a\none,approved,b"\n',
@@ -227,10 +227,10 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("clicks", gzip.compress(_HEAD.encode())[:-9], "is damaged"),
     ("clicks", gzip.compress(b"PK\x03\x04 and so on"), "is a spreadsheet or a ZIP archive"),
     ("clicks", b"BZh91AY&SY", "is compressed by bzip2: unpack it"),
-    ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, of which a spreadsheet"),
+    ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, but a spreadsheet"),
     ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at is neither Unix seconds nor milliseconds"),
-    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at is no time such as"),
-    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at is no time such as"),
+    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at is not a time such as"),
+    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at is not a time such as"),
     ("clicks", _OBJECTS[0].replace("{", '{"offer_id": 4, '), ":1: two fields are 'offer_id'"),
     (
         "clicks",

@@ -128,7 +128,7 @@ async def test_absent_values_are_named(importer: Importer) -> None:
         *named, last = done.err.splitlines()
         assert (done.code, last) == (
             1,
-            f"tracker: clicks.csv: {len(WRONG)} rows are wrong; nothing is stored",
+            f"tracker: clicks.csv: {len(WRONG)} rows are wrong. Nothing is stored",
         )
         for number, (line, (field, said, why)) in enumerate(zip(named, WRONG, strict=True), 2):
             assert line.startswith(f"clicks.csv:{number}: {field}"), line

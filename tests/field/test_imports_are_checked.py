@@ -174,7 +174,7 @@ async def test_wrong_rows_are_named_before_the_first_write(
             int(line.split(":")[1]): why in line for line, why in zip(named, wrong.values(), strict=True)
         } == (dict.fromkeys(wrong, True)), named
         assert f"{len(wrong)} row" in last, last
-        assert "; nothing is stored" in last, last
+        assert ". Nothing is stored" in last, last
     assert await importer.fetch("SELECT count(*) FROM conversion") == [(0,)]
     done = await importer.run("conversions", importer.file("good.csv", _csv(*_good(12))), *words)
     assert (done.code, done.err) == (0, "")  # checks of other files are forgotten
@@ -267,7 +267,7 @@ async def test_corrected_file_of_clicks_is_not_proven(importer: Importer) -> Non
         assert (done.code, done.json["is_proven"]) == (1, False), field
         assert list(done.json["proof"]["fields_that_differ"]) == differing
         told = await importer.run("clicks", path)
-        assert f"1 are there with other values ({field} of 1), which stay" in told.out
+        assert f"1 are there with other values ({field} of 1). These stay" in told.out
     fewer = {name: text for name, text in _ROW.items() if name not in ("country_code", "aff_sub")}
     done = await importer.run("clicks", importer.file("fewer.csv", _file(fewer)))
     assert (done.code, done.err) == (0, "")  # an absent field is not a difference

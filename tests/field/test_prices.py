@@ -20,7 +20,7 @@ from tracker import store as package
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.domain.conversion import NO_PRICE
 from tracker.domain.postback import ConversionStatus, Source
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.conversions.status import set_status
@@ -262,7 +262,7 @@ async def test_imported_click_is_paid_by_the_imported_catalogue(
 async def test_doctor_names_goals_without_a_price(database: Settings) -> None:
     assert database.postgres_dsn
     await load_demo(database.postgres_dsn)
-    assert [one.level for one in await doctor.examine(database, "catalogue")] == ["ok"]
+    assert [one.level for one in await report.examine(database, "catalogue")] == ["ok"]
     await run_sql(database, "UPDATE goal SET is_priced = false WHERE offer_id = 3")
     await run_sql(database, "UPDATE goal SET payout = 1.005, payout_type = 'fixed' WHERE offer_id = 4")
     await store(database, [a_row(a_click(hash=HASH))])
@@ -270,15 +270,15 @@ async def test_doctor_names_goals_without_a_price(database: Settings) -> None:
     await connection.execute("DELETE FROM goal_price")
     await Book(connection).tell({})
     await connection.close()
-    _, *found = await doctor.examine(database, "catalogue")
+    _, *found = await report.examine(database, "catalogue")
     assert [(one.text, one.advice) for one in found] == [
         (
             "goal 3 (Conversion) of offer 3 (Test Offer) has no price: 1 conversions wait for it",
-            "set one, 0 counts: tracker goals set 3 3 payout=…; then approve them",
+            "set one (0 is a price) and then approve them: tracker goals set 3 3 payout=…",
         ),
         (
             "goal 4: payout 1.005 USD is finer than the currency's unit of 0.01",
-            "set an amount that its currency has; what was booked stays",
+            "set an amount that its currency has: booked amounts stay",
         ),
     ]
 

@@ -18,7 +18,7 @@ from tracker import cli
 from tracker.api.conversions.postbacks import PATH as POSTBACKS
 from tracker.domain.postback import PARAMETERS
 from tracker.edge.catalogue.advertiser_secrets import AdvertiserSecrets
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.conversions import refused
 from tracker.stream.refused_postbacks import RefusedStream
@@ -114,7 +114,7 @@ async def test_refused_postback_is_shown_everywhere(
             assert await asyncio.to_thread(cli.main, ["postbacks", "--count", "1", *words]) == 0
             out = capsys.readouterr().out
             assert all(text in out for text in ("405: Method not allowed", "PUT /postback", click)), out
-        findings = await doctor.examine(database, "postbacks")
+        findings = await report.examine(database, "postbacks")
         assert any("refused by edges within a day" in finding.text for finding in findings)
 
 

@@ -24,7 +24,8 @@ from tracker.domain.click_id import millis_of
 from tracker.edge.record import identity, slot_watch
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.spool import segments
-from tracker.ops import doctor, ledger
+from tracker.ops import ledger
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.stream.ledger import Heartbeat, StreamLedger
@@ -202,7 +203,7 @@ async def test_second_edge_is_not_ready_and_log_and_doctor_name_it(
         assert all(run in record.getMessage() for record in errors for run in runs)
         found = [
             finding
-            for finding in await doctor.examine(database, "ledger")
+            for finding in await report.examine(database, "ledger")
             if "have the slot 0" in finding.text
         ]
         assert [finding.level for finding in found] == ["fail"]

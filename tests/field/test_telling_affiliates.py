@@ -27,7 +27,7 @@ from tests.integration.test_postback_sender import (
 )
 from tracker import cli
 from tracker.domain.postback import ConversionStatus
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.db import connect, open_pool
@@ -171,7 +171,7 @@ async def test_postback_behind_another_is_not_overdue(
     await run_sql(
         database, "UPDATE sent_postback SET next_attempt_at = now() - interval '1 hour' WHERE attempts = 0"
     )
-    (finding,) = await doctor.examine(database, "affiliates")
+    (finding,) = await report.examine(database, "affiliates")
     assert finding.level == "ok"
     await run_sql(
         database, "UPDATE sent_postback SET give_up_at = now() - interval '1 hour' WHERE attempts = 0"
@@ -241,7 +241,7 @@ async def test_old_status_is_not_sent_after_a_newer_one(
     await send(database)
     assert await resume(database, "--affiliate", "513") == [
         "1 postbacks to affiliate 513 are held",
-        "1 of them stay held: a later status was sent since",
+        "1 of them stay held: a later status has been sent since",
         "0 are sent now",
     ]
     await send(database)
@@ -255,7 +255,10 @@ async def test_old_status_is_not_sent_after_a_newer_one(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--affiliate", "598"], "affiliate 598 is blocked or archived; first: tracker affiliates set 598"),
+        (
+            ["--affiliate", "598"],
+            "affiliate 598 is blocked or archived. First run: tracker affiliates set 598",
+        ),
         (["--affiliate", "7"], "there is no affiliate 7"),
     ],
 )

@@ -55,22 +55,22 @@ async def listed(tracker: Tracker, *words: str) -> dict[tuple[str, str], list[di
 
 
 FIXED: list[tuple[str, str, str]] = [
-    ("targeting", "offers/3", "it would be GB, DE"),
-    ("targeting", "offers/3", "it would be Mac OS X"),
-    ("targeting", "offers/3", "keeps nobody out; it would be GB-ENG"),
-    ("urls", "offers/3", "it would be https://f.example/?a=1&b={hash}"),
-    ("urls", "offers/3/urls/{url}", "it would be https://ad.example/?c={click_id}&d=#s1#"),
-    ("goal-terms", "goals/3/terms/{uk}", "they apply to nobody; it would be GB"),
-    ("names", "affiliates/513", "is 'Caf\\xe9' without what nobody sees"),
+    ("targeting", "offers/3", "Corrected: GB, DE"),
+    ("targeting", "offers/3", "Corrected: Mac OS X"),
+    ("targeting", "offers/3", "keeps nobody out. Corrected: GB-ENG"),
+    ("urls", "offers/3", "Corrected: https://f.example/?a=1&b={hash}"),
+    ("urls", "offers/3/urls/{url}", "Corrected: https://ad.example/?c={click_id}&d=#s1#"),
+    ("goal-terms", "goals/3/terms/{uk}", "they apply to nobody. Corrected: GB"),
+    ("names", "affiliates/513", "is 'Caf\\xe9' without its invisible characters"),
 ]
 LEFT: list[tuple[str, str, str]] = [
     ("targeting", "offers/4", "'XX' is not a country"),
     ("targeting", "offers/4", "the nearest is 'Chrome'"),
     ("urls", "offers/3/urls/{url}", "#s1# is sent as it stands"),
     ("urls", "affiliates/513/postbacks/{postback}", "10.0.0.1 is not a public address"),
-    ("goal-terms", "goals/3/terms/{el}", "it would be GR"),
+    ("goal-terms", "goals/3/terms/{el}", "Corrected: GR"),
     ("goal-terms", "goals/3/terms/{zz}", "'ZZ' is not a country"),
-    ("names", "advertisers/1", "give it one"),
+    ("names", "advertisers/1", "give it another name"),
 ]
 
 
@@ -94,7 +94,7 @@ async def test_doctor_lists_rows_of_earlier_versions_and_fixes_the_safe_ones(
             for check, where, text in expected:
                 lines = [line for line in found[check, where.format_map(ids)] if text in line["text"]]
                 assert len(lines) == 1, (check, where, text, found)
-                assert lines[0]["can_fix"] is (can_fix or text == "it would be GR"), (where, text)
+                assert lines[0]["can_fix"] is (can_fix or text == "Corrected: GR"), (where, text)
     assert await connection.fetch("SELECT targeting::text, fallback_url FROM offer ORDER BY id") == before
     assert found["goal-terms", f"goals/3/terms/{ids['el']}"][0]["done"].startswith(
         "not fixed: There is another"
@@ -165,7 +165,7 @@ async def test_doctor_lists_rows_of_clicks_and_conversions(tracker: Tracker, dat
         "gaid='9F89C84A559F573636A47FF8DAED0D33'",
         "gaid='null'",
     ]
-    assert "1 have the country 'Germany', which is 'DE' in all others" in texts["words"]
+    assert "1 have the country 'Germany', which is 'DE' in all other clicks" in texts["words"]
     assert any(text.startswith("1 have the device_type 'mobile'") for text in texts["words"])
     words = (await tracker("doctor", "--upgrade")).out.splitlines()
     assert words[-1].endswith(" can be fixed")
@@ -183,7 +183,7 @@ EARLIER: list[tuple[str, str, str, str]] = [
         "INSERT INTO goal (id, offer_id, name) VALUES (90, 3, 'Visit')",
         "goals",
         "offers/3/goals/90",
-        "pays 0, and nothing tells whether somebody set it",
+        "pays 0, and it is unknown whether somebody set that",
     ),
     (
         "INSERT INTO goal (id, offer_id, name, payout) VALUES (91, 3, 'Sale', 1), (92, 3, 'sale', 1)",
@@ -204,7 +204,7 @@ EARLIER: list[tuple[str, str, str, str]] = [
         " VALUES (95, 3, 'Bonus', 1, 3, 60)",
         "windows",
         "offers/3/goals/95",
-        "a click_window of 60 s beside parent goal 3",
+        "has parent goal 3 and a click_window of 60 s",
     ),
     (
         "INSERT INTO goal (id, offer_id, name, payout, currency) VALUES (96, 3, 'Fine', 1.5, 'JPY')",

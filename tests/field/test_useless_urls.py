@@ -12,7 +12,7 @@ from tests.integration.api_client import api_of, run_sql
 from tests.integration.edge_client import edge_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 
@@ -76,12 +76,12 @@ WARNED = [
 ]  # fmt: skip
 WARNED_OF_POSTBACKS = [
     (P + "?c={hash}#x", "what follows # is never sent", "a fragment stays with who asks"),
-    ("https://p.example:8443/in", "port 8443", "a port that is never asked"),
+    ("https://p.example:8443/in", "port 8443", "a port that is never called"),
 ]
 REFUSED_OF_POSTBACKS = [
-    ("http://169.254.169.254/latest", "never asked", "a cloud's credentials"),
-    ("http://[fd00:ec2::254]/latest", "never asked", "the same by IPv6"),
-    ("http://100.100.100.200/latest", "never asked", "another cloud's"),
+    ("http://169.254.169.254/latest", "never called", "a cloud's credentials"),
+    ("http://[fd00:ec2::254]/latest", "never called", "the same by IPv6"),
+    ("http://100.100.100.200/latest", "never called", "another cloud's"),
 ]
 FINE = [
     (P + "?c={hash}&s={aff_sub}", "macros of ours"),
@@ -165,7 +165,7 @@ async def test_command_line_files_and_doctor_agree(
     path = importer.file("more.json", json.dumps(wanted))
     imported = await importer.run("catalogue", path)
     assert (imported.code, "#s1# is sent as it stands" in imported.err) == (0, True)
-    found = [finding for finding in await doctor.examine(database, "catalogue") if finding.level == "warn"]
+    found = [finding for finding in await report.examine(database, "catalogue") if finding.level == "warn"]
     assert any("#s1# is sent as it stands" in finding.text for finding in found)
     assert any("10.0.0.1 is not a public address" in finding.text for finding in found)
     assert found[-1].advice == "see tracker doctor --upgrade"

@@ -132,7 +132,7 @@ def test_user_that_cannot_be_made_is_named_with_the_command(monkeypatch: pytest.
     monkeypatch.setattr(accounts, "ENGINES", "tracker-nowhere")
     monkeypatch.setattr(accounts, "_SYSTEM_PATH", "/nowhere")
     with pytest.raises(
-        CannotStartError, match=r"^root's tracker needs a user tracker-nowhere.*see to `useradd "
+        CannotStartError, match=r"^root's tracker needs a user tracker-nowhere.*check `useradd "
     ):
         engines()
 

@@ -14,7 +14,8 @@ from tests.integration.api_client import api_of
 from tests.integration.ledger_entries import set_stored, streams_of
 from tests.integration.test_ledger import MILLIS, MINUTE, Case, in_flight, lost, stored
 from tracker import cli
-from tracker.ops import doctor, ledger
+from tracker.ops import ledger
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -126,7 +127,7 @@ async def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, *words: str) 
             [],
         ),
         (stored, ("--verify", "2026-09-21", "2026-09-21"), 1, [f"{SHOWN}: 0 rows are in the table, 2 were"]),
-        (stored, (), 0, ["complete until nobody knows when"]),
+        (stored, (), 0, ["complete until unknown"]),
         (stored, ("--from", "2026-09-21", "--to", "2026-09-20"), 1, []),
         (stored, ("--from", "2026-09-21", "--verify", "2026-09-20", "2026-09-21"), 2, []),
         (stored, ("--forget-edge", "1"), 1, []),
@@ -176,7 +177,7 @@ async def test_times_are_in_the_networks_zone(
 
 
 async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
-    assert [finding.level for finding in await doctor.examine(database, "ledger")] == ["ok"]
+    assert [finding.level for finding in await report.examine(database, "ledger")] == ["ok"]
     now = int(time.time() * 1000)
     async with streams_of(database) as streams:
         for ago in (600_000, 7_200_000):  # of the second hour there are no counts
@@ -186,13 +187,13 @@ async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
         await streams.say("1", now)
         await streams.say("2", now - 90_000, said=now)
         await streams.say("3", now - 90_000, spooled={1: 8})
-    findings = await doctor.examine(database, "ledger")
+    findings = await report.examine(database, "ledger")
     said = [
         ("fail", "does not balance: 1 too many", "tracker ledger --verify"),
         ("warn", "cannot be stored: 1", "tracker dead-letters list"),
-        ("warn", "has no counts: 1", "was it emptied"),
-        ("warn", "edge 2 holds Complete-Until back", "see whether the stream server is well"),
-        ("warn", "with 8 clicks in its spool; last heard of at", "tracker edge --slot 3"),
+        ("warn", "without counts on the stream server: 1", "was the server emptied"),
+        ("warn", "edge 2 holds Complete-Until back", "check the stream server"),
+        ("warn", "with 8 clicks in its spool, and was last heard of at", "tracker edge --slot 3"),
     ]
     for finding, (level, text, advice) in zip(findings, said, strict=True):
         assert finding.level == level
@@ -201,5 +202,5 @@ async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
 
 
 async def test_doctor_reports_a_missing_ledger(database: Settings) -> None:
-    (finding,) = await doctor.examine(replace(database, redis_url="unix:///nowhere.sock"), "ledger")
+    (finding,) = await report.examine(replace(database, redis_url="unix:///nowhere.sock"), "ledger")
     assert (finding.level, finding.advice) == ("fail", "see the topic engines")

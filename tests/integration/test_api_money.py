@@ -14,7 +14,7 @@ from tracker.api.conversions.affiliate_postbacks import PATH as SENT
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.period_closes import PATH as CLOSES
 from tracker.api.conversions.status_upload import UPLOADS
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.db import connect
@@ -276,7 +276,7 @@ async def test_doctor_names_tokens_with_lost_rights(database: Settings) -> None:
     ):
         await run_sql(database, change)
     findings = [
-        finding for finding in await doctor.examine(database, "tokens") if "no longer" in finding.text
+        finding for finding in await report.examine(database, "tokens") if "no longer" in finding.text
     ]
     assert [finding.level for finding in findings] == ["warn", "warn"]
     for finding, (name, _, lost) in zip(findings, table, strict=False):

@@ -197,9 +197,9 @@ _ELSEWHERE = [{"path": "spool/../../x", "size": 0, "sha256": ""}]
         (_lose, r"appendonly\.aof\.manifest: No such file"),
         (_garble, r"manifest\.json cannot be read"),
         (shutil.rmtree, r"manifest\.json: No such file"),
-        (_manifest_with(version=2), "is a backup of layout 2, and 1 is known here"),
+        (_manifest_with(version=2), "is a backup of layout 2, but this version reads layout 1"),
         (_manifest_with(files=3), r"manifest\.json cannot be read"),
-        (_manifest_with(files=_ELSEWHERE), "which is no file of a backup"),
+        (_manifest_with(files=_ELSEWHERE), "which is not a file of a backup"),
     ],
 )
 async def test_damage_is_found_before_anything_is_restored(
@@ -216,14 +216,14 @@ async def test_restore_that_fails_leaves_an_unused_directory(copied: Path, tmp_p
     (copied / "manifest.json").unlink()
     files.write_manifest(copied, replace(manifest, stored=2))
     settings = Settings(data_dir=tmp_path / "var")
-    with pytest.raises(BackupError, match="holds 1 clicks, and its manifest says 2"):
+    with pytest.raises(BackupError, match="contains 1 clicks, but its manifest says 2"):
         await restore(settings, copied)
     assert names_in(settings.data_dir) == {"lock", "children"}
 
 
 async def test_directory_that_is_used_is_not_restored_into(backup: Path, tmp_path: Path) -> None:
     (tmp_path / "demo-token").touch()
-    with pytest.raises(BackupError, match="is not empty, there is demo-token: set TRACKER_DATA_DIR"):
+    with pytest.raises(BackupError, match="is not empty, it contains demo-token: set TRACKER_DATA_DIR"):
         await restore(Settings(data_dir=tmp_path), backup)
     assert names_in(tmp_path) == {"demo-token"}
 
@@ -233,7 +233,7 @@ async def test_directory_that_is_used_is_not_restored_into(backup: Path, tmp_pat
     [
         ({"redis_url": "redis://r"}, "new", "for the embedded engines: .* PostgreSQL with pg_dump"),
         ({"postgres_dsn": "postgresql://p"}, "new", "for the embedded engines"),
-        ({"data_dir": Path("/nowhere")}, "new", "is `tracker up` running on this TRACKER_DATA_DIR"),
+        ({"data_dir": Path("/nowhere")}, "new", "Is `tracker up` running on this TRACKER_DATA_DIR"),
         ({}, "used", "used is not empty: name a directory that does not exist yet"),
         ({}, "used/file", "used/file: Not a directory"),
         ({}, "absent/new", "absent/new.*: No such file or directory"),
@@ -285,7 +285,7 @@ async def test_restart_of_valkey_is_noticed(
         return (await ask(url))._replace(run_id=str(next(starts)))
 
     monkeypatch.setattr(server_info, "ask", ask_another)
-    with pytest.raises(BackupError, match="Valkey was started anew meanwhile"):
+    with pytest.raises(BackupError, match="Valkey has restarted meanwhile"):
         await back_up(source, tmp_path / "new")
 
 
@@ -332,7 +332,7 @@ async def test_writer_that_is_stuck_is_not_waited_for_endlessly(
     source: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(make, "WRITER_SECONDS", 0.05)
-    with pytest.raises(BackupError, match="a writer was in the middle of a batch for 0 s"):
+    with pytest.raises(BackupError, match="a writer has been working on a batch for 0 s"):
         await back_up(source, tmp_path / "new")
 
 

@@ -15,7 +15,7 @@ from tests.integration.edge_client import PATIENCE
 from tests.integration.stream_client import dead_letters
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.clicks import insert as store
 from tracker.store.clicks.insert import Arrival, Writer
@@ -198,13 +198,13 @@ async def test_partitions_are_drained_also_beyond_the_configured_ones(database: 
     assert database.redis_url
     assert await partitions.waiting(database.redis_url) == {0: 2, 1: 3, 63: 2}
     two = replace(database, partitions=2)
-    warned = [finding.text for finding in await doctor.examine(two, "engines") if finding.level == "warn"]
-    assert warned == ["clicks wait in partition 63; TRACKER_PARTITIONS is 2"]
+    warned = [finding.text for finding in await report.examine(two, "engines") if finding.level == "warn"]
+    assert warned == ["clicks wait in partition 63, but TRACKER_PARTITIONS is 2"]
     await click_writer.run(two, burst=True)
     assert await stored_hashes(database) == sorted(click.hash for click in clicks)
     assert (await counts(database))["all", 0] == 7
     assert await partitions.waiting(database.redis_url) == {}
-    assert {finding.level for finding in await doctor.examine(two, "engines")} == {"ok"}
+    assert {finding.level for finding in await report.examine(two, "engines")} == {"ok"}
 
 
 async def test_running_worker_reads_entries_beyond_its_partitions(

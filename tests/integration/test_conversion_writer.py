@@ -16,7 +16,7 @@ from tests.integration.edge_client import PATIENCE
 from tests.integration.ledger_entries import streams_of
 from tracker.domain.click_id import Mint, hash_at, millis_of
 from tracker.domain.postback import Postback, Source, read_postback
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue import read as stored_catalogue
 from tracker.store.catalogue.demo import load_demo
@@ -285,20 +285,20 @@ async def test_old_postbacks_without_effect_are_forgotten(
 
 async def test_doctor_names_stalled_parts(database: Settings) -> None:
     connection = await connected(database)
-    assert [finding.level for finding in await doctor.examine(database, "postbacks")] == ["ok"]
+    assert [finding.level for finding in await report.examine(database, "postbacks")] == ["ok"]
     async with connection.transaction():
         await take(connection, [a_postback(), of_click(mint.hash())], None)
     assert database.redis_url
     async with redis.asyncio.Redis.from_url(database.redis_url) as client:
         await client.xadd("dead-postbacks:{0}", {"r": "?", "reason": "nobody knows"})
-    found = await doctor.examine(database, "postbacks")
+    found = await report.examine(database, "postbacks")
     assert [(finding.level, finding.text) for finding in found] == [
         ("ok", "0 on the stream, 2 waiting for their clicks"),
         ("warn", "waiting for their clicks for more than an hour: 1"),
         ("warn", "postbacks that no worker can read: 1"),
     ]
     away = replace(database, redis_url="unix:///nonexistent/valkey.sock")
-    assert [finding.level for finding in await doctor.examine(away, "postbacks")] == ["fail"]
+    assert [finding.level for finding in await report.examine(away, "postbacks")] == ["fail"]
     await connection.close()
 
 

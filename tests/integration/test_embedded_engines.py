@@ -141,8 +141,8 @@ async def test_process_ends_with_its_claim(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("17", r"is a cluster of PostgreSQL 17, the embedded server is \d+"),
-        (None, "is no PostgreSQL cluster"),
+        ("17", r"is a cluster of PostgreSQL 17, but the embedded server is \d+"),
+        (None, "is not a PostgreSQL cluster"),
     ],
 )
 async def test_foreign_cluster_is_refused(tmp_path: Path, version: str | None, message: str) -> None:

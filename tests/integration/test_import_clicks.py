@@ -79,7 +79,7 @@ async def test_wrong_rows_are_named_and_nothing_is_stored(importer: Importer) ->
     assert (done.code, len(named)) == (1, 33)
     assert named[0] == "bad.csv:3: offer_id matches no offer"
     assert named[1] == "bad.csv:4: has 3 columns where the header has 4"
-    assert named[32] == "tracker: bad.csv: 32 rows are wrong; nothing is stored"
+    assert named[32] == "tracker: bad.csv: 32 rows are wrong. Nothing is stored"
     assert await _stored(importer) == []
 
 
@@ -118,11 +118,11 @@ async def test_dry_run_stores_nothing(importer: Importer) -> None:
     await importer.catalogue()
     path = importer.file("one.csv", _csv(_ROW))
     done = await importer.run("clicks", path, "--dry-run")
-    assert (done.code, done.out) == (0, f"{path}: 1 rows can be read; 0 of 1 clicks are there already\n")
+    assert (done.code, done.out) == (0, f"{path}: 1 rows can be read. 0 of 1 clicks are there already\n")
     assert await _stored(importer) == []
     await importer.run("clicks", path)
     done = await importer.run("clicks", path, "--dry-run")
-    assert done.out == f"{path}: 1 rows can be read; 1 of 1 clicks are there already\n"
+    assert done.out == f"{path}: 1 rows can be read. 1 of 1 clicks are there already\n"
 
 
 async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:

@@ -66,7 +66,7 @@ async def test_closed_connection_is_retried_once(partner: FakeAffiliate) -> None
     partner.answers += [RESET, RESET]
     async with Caller(HERE, look_up=here) as caller:
         answer = await caller.get(f"http://partner.example:{partner.port}/", {})
-    assert answer == Delivery(error="the connection was closed before an answer")
+    assert answer == Delivery(error="the connection was closed before a response")
     assert len(partner.asked) == 2
 
 

@@ -22,7 +22,7 @@ from tests.integration.fake_affiliate import RESET, SILENCE, FakeAffiliate, stat
 from tests.integration.metrics_client import metrics_of
 from tracker.domain.click_id import millis_of
 from tracker.domain.postback import ConversionStatus, Source
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.outbound_http import Caller
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
@@ -352,8 +352,8 @@ async def test_waiting_and_failed_postbacks_are_counted(
         assert await affiliate_postbacks.counts(pool) == (1, 0, 0)
         await run_sql(database, "UPDATE sent_postback SET next_attempt_at = now() - interval '2 minutes'")
         assert await affiliate_postbacks.counts(pool) == (1, 1, 0)
-        (finding, warning) = await doctor.examine(database, "affiliates")
-        assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that nobody sends: 1")
+        (finding, warning) = await report.examine(database, "affiliates")
+        assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that are overdue: 1")
         assert 'tracker_affiliate_postbacks{state="overdue"} 1' in await metrics_of(database)
         await run_sql(database, "UPDATE sent_postback SET state = 'failed'")
         assert await affiliate_postbacks.counts(pool) == (0, 0, 1)
@@ -458,9 +458,9 @@ async def test_restored_copy_sends_nothing(
     assert partner.asked == []
     assert [row["state"] for row in await log(client)] == ["waiting", "waiting"]
     assert caplog.text.count("postbacks to affiliates are held: this is a copy") == 2
-    assert [(one.level, one.text) for one in await doctor.examine(copy, "affiliates")] == [
-        ("ok", "postbacks to affiliates that wait: 2"),
-        ("warn", f"none is sent: this database is a copy, from {BACKUP}"),
+    assert [(one.level, one.text) for one in await report.examine(copy, "affiliates")] == [
+        ("ok", "postbacks waiting to be sent to affiliates: 2"),
+        ("warn", f"no postback is sent: this database is a copy, from {BACKUP}"),
     ]
 
 
@@ -482,7 +482,7 @@ async def test_running_sender_stops_once_it_is_a_copy(client: AsyncClient, copy:
 @pytest.mark.parametrize(
     ("options", "fate", "sent"),
     [
-        ([], "sent, also where the original has sent them since", ["pending", "rejected"]),
+        ([], "sent, including those that the original has sent since", ["pending", "rejected"]),
         (["--drop-earlier"], "dropped", ["rejected"]),
     ],
 )
@@ -500,7 +500,7 @@ async def test_sending_is_resumed(
         first, waiting, earlier, last = await resume_sending(copy, *options, *dry)
         assert first == f"this database is a copy, restored from {BACKUP}"
         assert waiting.startswith("2 postbacks to 1 hosts wait, of changes from ")
-        assert earlier == f"1 of them were told before the backup: {fate}"
+        assert earlier == f"1 of them are from before the backup: {fate}"
         assert last == end
         await send(copy)
         assert (partner.asked == []) is bool(dry)
@@ -517,5 +517,5 @@ async def test_sending_is_resumed(
     assert await resume_sending(copy) == [
         "nothing is held: this database is not a copy, or its sending has been resumed"
     ]
-    (finding,) = await doctor.examine(copy, "affiliates")
+    (finding,) = await report.examine(copy, "affiliates")
     assert finding.level == "ok"

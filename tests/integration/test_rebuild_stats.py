@@ -193,4 +193,4 @@ async def test_rows_stay_where_they_are_while_they_are_counted(database: Setting
 def test_invalid_day_is_named(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(["rebuild-stats", *words])
-    assert "is no day such as 2026-12-24" in capsys.readouterr().err
+    assert "is not a day such as 2026-12-24" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from httpx import AsyncClient
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
 from tracker import cli
-from tracker.ops import doctor
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +94,7 @@ async def test_token_is_bound(database: Settings, shell: Shell) -> None:
 REFUSED = [
     (["--scope", "clicks:read", "--affiliate", "7"], 1, "tracker: there is no affiliate 7"),
     (["--scope", "clicks:read", "--advertiser", "7"], 1, "tracker: there is no advertiser 7"),
-    (["--scope", "admin", "--affiliate", "7"], 1, "tracker: scopes: admin; possible: clicks:read, "),
+    (["--scope", "admin", "--affiliate", "7"], 1, "tracker: scopes: admin (possible: clicks:read, "),
     (["--scope", "clicks:read", "--affiliate", "7", "--advertiser", "8"], 2, "not allowed with argument"),
     (["--scope", "clicks:read", "--rate", "lots"], 2, "'lots' is not a rate such as 600/minute"),
     (["--scope", "root"], 2, "invalid choice: 'root'"),
@@ -108,16 +108,16 @@ async def test_wrong_arguments_make_no_token(shell: Shell) -> None:
 
 
 async def test_doctor_names_tokens_that_end(database: Settings, shell: Shell) -> None:
-    (finding,) = await doctor.examine(database, "tokens")
-    assert (finding.level, finding.text) == ("ok", "none has expired, or does within 14 days")
+    (finding,) = await report.examine(database, "tokens")
+    assert (finding.level, finding.text) == ("ok", "no token has expired or expires within 14 days")
     for name, days in (("soon", "13"), ("later", "15"), ("never", ""), ("gone", "1"), ("revoked", "1")):
         await shell(
             "create", "--scope", "clicks:read", "--name", name, *(["--expires-in", days] if days else [])
         )
     await run_sql(database, "UPDATE token SET expires_at = '2026-01-02 03:04+00' WHERE name = 'gone'")
     await shell("revoke", "5")
-    findings = await doctor.examine(database, "tokens")
+    findings = await report.examine(database, "tokens")
     assert [finding.level for finding in findings] == ["warn", "warn"]
     assert findings[0].text == "token 4 (gone) has expired at 2026-01-02 03:04 UTC"
     assert findings[1].text.startswith("token 1 (soon) expires at ")
-    assert findings[0].advice == "make another one, or end it: tracker token revoke 4"
+    assert findings[0].advice == "create another one, or revoke it: tracker token revoke 4"

@@ -27,7 +27,8 @@ from tracker.domain.model import Click, ClickRow, Counter, Reason, Status
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
 from tracker.edge.record.spool import segments
-from tracker.ops import doctor
+from tracker.ops.doctor import report
+from tracker.ops.doctor.finding import Finding
 from tracker.ops.explain import Question, explain
 from tracker.ops.geo_lookup import GeoLookup
 from tracker.processes.children import Claim
@@ -365,7 +366,7 @@ async def test_doctor_and_metrics_show_the_visitor_memory(database: Settings) ->
         await stream.append(list(visitors(5_000, ["203.0.113"])))
         (fine, network) = await findings(small)
         assert (fine.level, network.level) == ("ok", "warn")
-        assert network.text == "networks whose visitors have had their eighth of it: 1"
+        assert network.text == "networks that have used up their eighth of it: 1"
         await stream.append(list(visitors(10_000)))
         full = (await findings(small))[0]
         assert full.level == "warn"
@@ -378,10 +379,10 @@ async def test_doctor_and_metrics_show_the_visitor_memory(database: Settings) ->
     assert (await findings(huge))[-1].text.startswith("TRACKER_UNIQUE_MB is over three quarters")
 
 
-async def findings(settings: Settings) -> list[doctor.Finding]:
+async def findings(settings: Settings) -> list[Finding]:
     words = ("visitors", "TRACKER_UNIQUE_MB")
     return [
         finding
-        for finding in await doctor.examine(settings, "durability")
+        for finding in await report.examine(settings, "durability")
         if any(word in finding.text for word in words)
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tracker.ops import doctor
+from tracker.ops.doctor import report, servers
 from tracker.settings import Settings, packaged_geoip
 
 
@@ -32,7 +32,7 @@ def settings_at(server: socket.socket, data_dir: Path) -> Settings:
 
 @pytest.mark.parametrize("topic", ["geo", "settings", "disk"])
 def test_local_topics_are_checked_without_a_server(frozen: socket.socket, tmp_path: Path, topic: str) -> None:
-    findings = asyncio.run(doctor.examine(settings_at(frozen, tmp_path), topic))
+    findings = asyncio.run(report.examine(settings_at(frozen, tmp_path), topic))
     assert {finding.topic for finding in findings} == {topic}
     with pytest.raises(BlockingIOError):
         frozen.accept()
@@ -41,8 +41,8 @@ def test_local_topics_are_checked_without_a_server(frozen: socket.socket, tmp_pa
 def test_servers_that_never_answer_are_findings(
     frozen: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.1)
-    findings = asyncio.run(doctor.examine(settings_at(frozen, tmp_path)))
+    monkeypatch.setattr(servers, "ANSWER_SECONDS", 0.1)
+    findings = asyncio.run(report.examine(settings_at(frozen, tmp_path)))
     said = [finding.text for finding in findings if finding.topic == "engines"]
     assert [text.partition(" cannot be used: ")[2] for text in said] == ["it does not answer"] * 2
     assert "secret" not in str(findings)
@@ -56,13 +56,13 @@ def test_url_with_an_unreadable_option_is_a_finding(tmp_path: Path) -> None:
             "TRACKER_DATA_DIR": str(tmp_path),
         }
     )
-    first, *_ = asyncio.run(doctor.examine(settings, "engines"))
+    first, *_ = asyncio.run(report.examine(settings, "engines"))
     assert (first.level, "socket_timeout" in first.text) == ("fail", True)
 
 
 def test_settings_are_shown_as_they_are_set(tmp_path: Path) -> None:
     settings = Settings.from_env({"TRACKER_DATA_DIR": str(tmp_path), "TRACKER_BATCH_AGE_MS": "70"})
-    said = [finding.text for finding in asyncio.run(doctor.examine(settings, "settings"))]
+    said = [finding.text for finding in asyncio.run(report.examine(settings, "settings"))]
     assert {
         "TRACKER_APPEND_TIMEOUT_MS = 250",
         "TRACKER_BATCH_AGE_MS = 70",
@@ -80,5 +80,5 @@ def test_packaged_geo_database_is_marked(tmp_path: Path, is_default: bool) -> No
     own = tmp_path / "own.mmdb"
     own.symlink_to(packaged)
     settings = Settings.from_env({} if is_default else {"TRACKER_GEOIP_DB": str(own)})
-    (finding,) = asyncio.run(doctor.examine(settings, "geo"))
+    (finding,) = asyncio.run(report.examine(settings, "geo"))
     assert ("(the packaged one, the default)" in finding.text) == is_default

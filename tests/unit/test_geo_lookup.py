@@ -149,7 +149,7 @@ def test_command_prints_the_place_and_its_databases(
         ("{city}", "x", 2, "'x' is not an IP address"),
         ("{city}", "300.1.2.3", 2, "'300.1.2.3' is not an IP address"),
         ("{city}", NEIGHBOUR, 1, "198.51.100.7 is not in the geo databases (GeoLite2-City)"),
-        ("", IP, 1, "no geo database: set TRACKER_GEOIP_DB to an mmdb file; see geoip/README.md"),
+        ("", IP, 1, "no geo database: set TRACKER_GEOIP_DB to an mmdb file (see docs/guides/geoip.md)"),
         ("{none}", IP, 1, "192.0.2.7 cannot be looked up; {none}: No such file or directory"),
         (
             "{city},{none}",

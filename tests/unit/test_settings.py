@@ -15,21 +15,21 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_DATA_DIR", "~no-such-user/x", "home directory"),
         ("TRACKER_GEOIP_DB", "/a.mmdb,~no-such-user/x", "home directory"),
         ("TRACKER_REDIS_URL", "http://h", "does not start with redis://"),
-        ("TRACKER_REDIS_URL", "redis://h:bad", "has a port"),
-        ("TRACKER_REDIS_URL", "redis://h:99999", "has a port"),
+        ("TRACKER_REDIS_URL", "redis://h:bad", "its port is not a number"),
+        ("TRACKER_REDIS_URL", "redis://h:99999", "its port is not a number"),
         ("TRACKER_REDIS_URL", "redis://[::1", "Invalid IPv6"),
-        ("TRACKER_POSTGRES_DSN", "postgresql://u:secret/s@h/x", "has a port"),
-        ("TRACKER_POSTGRES_DSN", "postgresql://a:1,b:bad/x", "has a port"),
+        ("TRACKER_POSTGRES_DSN", "postgresql://u:secret/s@h/x", "its port is not a number"),
+        ("TRACKER_POSTGRES_DSN", "postgresql://a:1,b:bad/x", "its port is not a number"),
         ("TRACKER_TIME_ZONE", "America", "'America' is not a time zone"),
         ("TRACKER_TIME_ZONE", "Mars", "Mars"),
         ("TRACKER_TIME_ZONE", "x" * 300, "is not a time zone"),
         ("TRACKER_TIME_ZONE", "../UTC", "ZoneInfo keys"),
         ("TRACKER_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33"),
-        ("TRACKER_COOKIE_NAME", "a b", "'a b' is no cookie name"),
-        ("TRACKER_COOKIE_NAME", "a;b", "is no cookie name"),
-        ("TRACKER_COOKIE_NAME", "a=b", "is no cookie name"),
-        ("TRACKER_COOKIE_NAME", "ä", "is no cookie name"),
-        ("TRACKER_COOKIE_NAME", "x" * 101, "is no cookie name"),
+        ("TRACKER_COOKIE_NAME", "a b", "'a b' is not a cookie name"),
+        ("TRACKER_COOKIE_NAME", "a;b", "is not a cookie name"),
+        ("TRACKER_COOKIE_NAME", "a=b", "is not a cookie name"),
+        ("TRACKER_COOKIE_NAME", "ä", "is not a cookie name"),
+        ("TRACKER_COOKIE_NAME", "x" * 101, "is not a cookie name"),
         ("TRACKER_COOKIE_DAYS", "0", "whole number from 1 to 400"),
         ("TRACKER_COOKIE_DAYS", "401", "whole number from 1 to 400"),
         ("TRACKER_PARTITIONS", "0", "whole number from 1 to 64"),
@@ -57,7 +57,8 @@ def test_unreadable_setting_is_named(name: str, value: str, complaint: str) -> N
 def test_metrics_port_that_is_taken_is_named(environ: dict[str, str], taken: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         Settings.from_env(environ)
-    assert str(refusal.value) == f"TRACKER_METRICS_PORT: {taken}, too: set TRACKER_METRICS_PORT to another"
+    advice = "Set TRACKER_METRICS_PORT to another port"
+    assert str(refusal.value) == f"TRACKER_METRICS_PORT: {taken}, too. {advice}"
 
 
 @pytest.mark.parametrize(

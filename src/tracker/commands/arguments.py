@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from tracker.domain.normalise import text_of, trim
 
 ELSEWHERE = """\
-A part on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN: without them it
-looks for the embedded engines under its own TRACKER_DATA_DIR.
+A process on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN.
+Without them it looks for the embedded engines under its own TRACKER_DATA_DIR.
 """
 
 
 def text(argument: str) -> str:
-    """Reads a text as every door does: bytes of a terminal that are not UTF-8 stay as escapes."""
+    """Reads text as every other input is read: terminal bytes that are not UTF-8 become escapes."""
     return text_of(os.fsencode(argument))
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Reads whole numbers of a range."""
+    """Reads a whole number from a range."""
 
     def read(text: str) -> int:
         text = trim(text)
@@ -33,13 +33,17 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def add_slot(parser: ArgumentParser, others: str) -> None:
     parser.add_argument(
-        "--slot", type=whole(0, 9999), default=0, metavar="N", help=f"its own number among all {others} (0)"
+        "--slot",
+        type=whole(0, 9999),
+        default=0,
+        metavar="N",
+        help=f"its own number among all {others} (default: 0)",
     )
 
 
 def add_fd(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--fd", type=whole(0, 1 << 20), metavar="N", help="serve this inherited listening socket"
+        "--fd", type=whole(0, 1 << 20), metavar="N", help="serve on this inherited listening socket"
     )
 
 
@@ -50,7 +54,7 @@ def add_confirm(parser: ArgumentParser, fields: Sequence[str]) -> None:
         default=[],
         choices=fields,
         metavar="FIELD",
-        help=f"repeatable: change it though it was refused until confirmed ({', '.join(fields)})",
+        help=f"repeatable: change a field that needs a confirmation ({', '.join(fields)})",
     )
 
 

@@ -1,4 +1,4 @@
-"""`tracker backup`: a copy of everything, while it runs."""
+"""`tracker backup`: a copy of everything while the tracker runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tracker.ops.backup.make import back_up
 from tracker.settings import Settings
 
 _ABOUT = """\
-DIR appears when the backup is whole. Nothing stops meanwhile: clicks are answered as ever, and their way into
-the table pauses for some milliseconds. Put it on another disk, and keep it safe: it holds all of your data,
-secrets included. Settings (TRACKER_…) and geo databases are not in it.
+DIR appears when the backup is complete. Nothing stops meanwhile: clicks are still answered, and their way
+into the table pauses for some milliseconds. Put the backup on another disk and keep it safe: it contains all
+of your data, secrets included. Settings (TRACKER_…) and geo databases are not in it.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "directory", type=Path, metavar="DIR", help="is made; where it exists it must be empty"
+        "directory", type=Path, metavar="DIR", help="the new directory. An existing one must be empty"
     )
     parser.epilog = _ABOUT
 

@@ -1,4 +1,4 @@
-"""`tracker offers|affiliates|goals|…`: the catalogue by hand, by the rules of the API, and in its trail."""
+"""The commands of the catalogue: they follow the rules of the API and write its audit trail."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ _PATHS = {
     "goal-terms": "goals/{goal_id}/terms",
     "affiliate-postbacks": "affiliates/{affiliate_id}/postbacks",
 }
-"""Where the API has what a command is about, unless under the command's own name."""
+"""The API path of a command, if it differs from the command's name."""
 _RESOURCES: dict[str, Resource] = {resource.path: resource for resource in RESOURCES}
 _READ_AT_ONCE = 1000
 
 _HOW_TO_WRITE = """\
-Fields are written as field=value: a text where the field takes one, else JSON, as in
+Write a field as field=value. The value is text if the field takes text, otherwise JSON:
   name='Puzzle Quest'  advertiser_id=1  is_test=true  'targeting={"country": ["DE"]}'  fallback_url=null
-and field:=JSON is always JSON (host:=null). null sets a field back to what it is unless given.
+field:=JSON is always JSON, such as host:=null. null resets a field to its default.
 
 fields:
 """
 
 
 class Assignment(NamedTuple):
-    """A field and its value, as they were typed."""
+    """A field and its value, as typed."""
 
     field: str
     text: str
@@ -85,13 +85,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 _ACTIONS = {
-    "list": ("show all, or those of some field=value", False, False),
+    "list": ("show all, or only rows with field=value", False, False),
     "show": ("show one", True, False),
-    "add": ("make one, and show it", False, True),
-    "set": ("change some fields of one", True, True),
-    "rm": ("archive one, or delete what nothing refers to", True, True),
+    "add": ("create one and show it", False, True),
+    "set": ("change fields of one", True, True),
+    "rm": ("archive one, or delete it if nothing refers to it", True, True),
 }
-"""Each action: what it does, whether it is about one that is there, whether it changes anything."""
+"""Each action: its help, whether it needs an existing row, whether it changes anything."""
 
 
 def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key: bool, writes: bool) -> None:
@@ -106,13 +106,16 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
         action.epilog = f"fields: {', '.join(resource.parameters)}"
     if writes:
         action.add_argument(
-            "--dry-run", action="store_true", help="say what would happen, and change nothing"
+            "--dry-run", action="store_true", help="show what would happen, and change nothing"
         )
     if name == "set" and resource.confirmable:
         add_confirm(action, resource.confirmable)
     if writes and has_key:
         action.add_argument(
-            "--version", type=whole(1, MAX_ID), metavar="N", help="refuse where it is another by now"
+            "--version",
+            type=whole(1, MAX_ID),
+            metavar="N",
+            help="refuse if the row has another version by now",
         )
     add_json(action)
 
@@ -135,7 +138,7 @@ async def _run(settings: Settings, resource: Resource, arguments: Namespace) -> 
 
 
 class CatalogueRequest(NamedTuple):
-    """What is to be done, and to what."""
+    """The parsed command: an action and its target."""
 
     pool: Pool
     resource: Resource
@@ -207,7 +210,7 @@ _DOES: Mapping[str, Callable[[CatalogueRequest], Awaitable[None]]] = {
 }
 
 
-# What is typed
+# Input
 
 
 def _assignment(word: str) -> Assignment:
@@ -262,7 +265,7 @@ def _resource(command: str) -> Resource:
     return _RESOURCES[_PATHS.get(command, command)]
 
 
-# What is shown
+# Output
 
 
 def _about(named: tuple[str, FieldInfo]) -> str:

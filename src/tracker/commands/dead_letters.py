@@ -1,4 +1,4 @@
-"""`tracker dead-letters`: what could not be stored, for an operator to read, replay or drop."""
+"""`tracker dead-letters`: clicks that could not be stored. Read, replay or drop them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from tracker.stream.dead_letters import DeadLetter, DeadLetters
 from tracker.stream.record import Undecodable, decode, read_answer
 
 _ABOUT = """\
-An entry that no writer can store is set aside with the reason, and the rest of its batch is stored. Replay it
-when what stood in the way has been mended; one that fails again is a dead letter again, under a new id. Both
-replay and drop keep the ledger: a dropped click stays counted, as given up.
+An entry that a writer cannot store is set aside with the reason. The rest of its batch is stored. Replay it
+when the cause is fixed. If it fails again, it is a dead letter again, with a new id. Replay and drop both
+keep the ledger: a dropped click stays counted, as given up.
+
+examples:
+  tracker dead-letters show 0:1764000000000-0   read one, with the reason
+  tracker dead-letters replay --all             store them again after the fix
 """
 
 
 _WORDS = {
-    "list": "one line for each: id, when, hash, minute, reason",
-    "show": "show all of one, as far as it can be read",
-    "replay": "put them back on the stream, to be stored",
-    "drop": "give them up for good; without --yes only say which",
+    "list": "one line each: id, time, hash, minute, reason",
+    "show": "show one in full, or its readable parts",
+    "replay": "put them back on the stream to be stored",
+    "drop": "give them up for good (without --yes: only show which)",
 }
 
 
@@ -39,11 +43,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         name: words.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         for name, purpose in _WORDS.items()
     }
-    of["show"].add_argument("id", metavar="ID", help="as the list has it")
+    of["show"].add_argument("id", metavar="ID", help="as `tracker dead-letters list` shows it")
     of["drop"].add_argument("--yes", action="store_true", help="really drop them")
     for several in (of["replay"], of["drop"]):
         which = several.add_mutually_exclusive_group(required=True)
-        which.add_argument("ids", nargs="*", default=[], metavar="ID", help="as the list has it")
+        which.add_argument(
+            "ids", nargs="*", default=[], metavar="ID", help="as `tracker dead-letters list` shows it"
+        )
         which.add_argument("--all", action="store_true", help="all that are there now")
     for word in of.values():
         add_json(word)
@@ -69,7 +75,7 @@ async def _do(url: str, arguments: Namespace) -> None:
 
 
 async def list_(url: str, *, as_json: bool) -> None:
-    """Print one line for each."""
+    """Print one line for each dead letter."""
     is_any = False
     async with DeadLetters(url) as letters:
         async for letter in letters.all():
@@ -80,43 +86,43 @@ async def list_(url: str, *, as_json: bool) -> None:
 
 
 async def show(url: str, id_: str, *, as_json: bool) -> None:
-    """Print all of one, as far as it can be read."""
+    """Print one dead letter in full, or its readable parts."""
     async with DeadLetters(url) as letters:
         letter = await letters.get(id_)
-    told = _facts(letter) | _contents(letter.fields)
+    facts = _facts(letter) | _contents(letter.fields)
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(facts))
         return
-    for name, value in told.items():
+    for name, value in facts.items():
         text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict | list) else value
         print(f"{name:9} {'unknown' if text is None else text}")
 
 
 async def replay(url: str, ids: Sequence[str], *, as_json: bool) -> None:
-    """Put those of these ids back on the stream; all of them where none is named."""
+    """Put the dead letters with these ids back on the stream, or all of them without ids."""
     async with DeadLetters(url) as letters:
         done = await _each(_chosen(letters, ids), letters.replay)
     print(json.dumps({"replayed": done}) if as_json else f"replayed {len(done)}")
 
 
 async def drop(url: str, ids: Sequence[str], *, really: bool, as_json: bool) -> None:
-    """Give those of these ids up, or all where none is named; only says which, unless `really`."""
+    """Give up the dead letters with these ids, or all of them without ids. Only `really` changes anything."""
     async with DeadLetters(url) as letters:
         if really:
             done = await _each(_chosen(letters, ids), letters.drop)
             print(json.dumps({"dropped": done}) if as_json else f"dropped {len(done)}")
             return
-        condemned = [letter async for letter in _chosen(letters, ids)]
+        chosen = [letter async for letter in _chosen(letters, ids)]
     if as_json:
-        print(json.dumps({"dropped": [], "would_drop": [letter.id for letter in condemned]}))
+        print(json.dumps({"dropped": [], "would_drop": [letter.id for letter in chosen]}))
         return
-    for letter in condemned:
+    for letter in chosen:
         print(_line(letter))
-    print(f"nothing dropped; with --yes these {len(condemned)} clicks are given up for good")
+    print(f"nothing dropped. With --yes these {len(chosen)} clicks are given up for good")
 
 
 async def _chosen(letters: DeadLetters, ids: Sequence[str]) -> AsyncIterator[DeadLetter]:
-    """Looked up before the first is touched, so that a wrong id changes nothing."""
+    """All ids are looked up before the first change, so that a wrong id changes nothing."""
     if not ids:
         async for letter in letters.all():
             yield letter
@@ -147,7 +153,7 @@ def _line(letter: DeadLetter) -> str:
 
 
 def _contents(fields: dict[bytes, bytes]) -> dict[str, Any]:
-    """The click by the names of its columns; or else the pieces, as they are."""
+    """The click by column names. A damaged record is shown in its raw pieces."""
     try:
         return {"click": decode(fields)._asdict()}
     except Undecodable:
@@ -170,7 +176,7 @@ def _record(record: bytes | None) -> dict[str, Any]:
 
 
 def _time(millis: int) -> str:
-    """UTC; far beyond all calendars as the number it is."""
+    """UTC. A time out of the calendar's range is shown as a number."""
     try:
         return f"{datetime.fromtimestamp(millis / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):

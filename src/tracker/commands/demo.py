@@ -10,7 +10,7 @@ from tracker.store.catalogue.demo import load_demo
 
 
 def add_arguments(_: ArgumentParser) -> None:
-    """None."""
+    """The demo command has no arguments."""
 
 
 def run(settings: Settings, _: Namespace) -> int:

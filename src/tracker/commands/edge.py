@@ -16,8 +16,8 @@ from tracker.processes.serving import serve
 from tracker.settings import Settings
 
 _SLOT = """\
-Each edge needs a --slot of its own, among all machines: its metrics and its files in TRACKER_DATA_DIR go by
-that number. An edge does not start while another has its slot.
+Each edge needs a --slot of its own, unique among all machines. The number names the edge's metrics and its
+files in TRACKER_DATA_DIR. An edge does not start while another edge holds its slot.
 """
 
 
@@ -36,10 +36,10 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 
 async def _check_slot(settings: Settings, edge: EdgeId) -> None:
-    """See that no edge on another machine has the slot.
+    """Check that no edge on another machine holds the slot.
 
     Raises:
-        CannotStartError: one has.
+        CannotStartError: another edge holds the slot.
     """
     assert settings.redis_url
     watch = SlotWatch(settings.redis_url, edge)

@@ -1,4 +1,4 @@
-"""`tracker explain`: what a tracking link would do, and why."""
+"""`tracker explain`: shows what a tracking link would do, and why."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ _log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("url", type=text, metavar="URL", help="the whole tracking link, in quotes")
+    parser.add_argument(
+        "url",
+        type=text,
+        metavar="URL",
+        help="the whole tracking link in quotes, such as 'https://…/offer/3?affiliate_id=513'",
+    )
     parser.add_argument("--ip", default="", help="the visitor's address")
     parser.add_argument("--ua", type=text, default="", metavar="USER_AGENT", help="the visitor's User-Agent")
     parser.add_argument("--language", type=text, default="", help="the visitor's Accept-Language")
-    parser.add_argument("--referrer", type=text, default="", help="the page that the link stands on")
+    parser.add_argument("--referrer", type=text, default="", help="the page that contains the link")
     parser.add_argument(
         "--at",
         type=_moment,
         metavar="TIME",
-        help="when, such as 2026-12-24T18:00:00+01:00 (now; UTC if not said)",
+        help="time of the visit, such as 2026-12-24T18:00:00+01:00 (default: now, without an offset: UTC)",
     )
     add_json(parser)
 
@@ -61,7 +66,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(trim(text))
     except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no time such as 2026-12-24T18:00:00+01:00") from error
+        raise ArgumentTypeError(f"{text!r} is not a time such as 2026-12-24T18:00:00+01:00") from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment.timestamp() < 0:
         raise ArgumentTypeError(f"{text!r} is before 1970")

@@ -48,7 +48,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 def _find(lookup: GeoLookup, ip: str) -> Sequence[Found]:
     if not lookup.databases:
-        raise UserError("no geo database: set TRACKER_GEOIP_DB to an mmdb file; see geoip/README.md")
+        raise UserError("no geo database: set TRACKER_GEOIP_DB to an mmdb file (see docs/guides/geoip.md)")
     found = lookup.find(ip)
     if found:
         return found

@@ -1,4 +1,4 @@
-"""`tracker import`: moving in from another tracker, or from another installation of this one."""
+"""`tracker import`: move in from another tracker, or from another installation of this one."""
 
 from __future__ import annotations
 
@@ -38,14 +38,13 @@ _MOST_ERRORS = 50
 _MODULES: dict[str, Any] = {"clicks": clicks, "conversions": conversions}
 
 _ABOUT = """\
-First the catalogue, then clicks, then conversions: each names what was imported before it. All of it may be
-done while the tracker runs, and done again: what is there already is left as it is.
+Import the catalogue first, then clicks, then conversions: each refers to the ones before. You can import
+while the tracker runs, and import a file again: existing rows stay unchanged.
 """
 
 _CATALOGUE = """\
-A FILE is YAML, JSON, or CSV that is named by what it lists, as offers.csv or offer_urls.csv; gzip is seen
-through. Objects have the fields of the management API, and whatever else they name may be named by its name
-in place of its id:
+A FILE is YAML, JSON, or CSV named after its objects, such as offers.csv or offer_urls.csv. It may be gzipped.
+Objects have the fields of the management API. They may refer to other objects by name instead of id:
 
   advertisers:
     - name: PlayGames
@@ -59,30 +58,29 @@ in place of its id:
       goals: [{is_base: true, payout: "2.50", currency: EUR}]
       affiliates: [{affiliate: John Doe, status: approved}]
 
-An id that is given is kept. Without one, an object is known by what no two may have alike, else by its name:
-where there is one, it becomes what the file says, and what the file leaves out stays. Either all of it is
-done, or, where anything is wrong, nothing, and every defect is named.
+Ids in the file are kept. An object without an id is matched by its unique fields, or else by its name. A
+matching object gets the values of the file and keeps the other fields. The import is all or nothing: if
+anything is wrong, every error is named and nothing is changed.
 """
 
 _ROWS = """\
-A FILE is CSV with a header, NDJSON, a JSON list, or answers of the API; gzip is seen through, and "-" is
-stdin. Times are local in --tz, or have their offset, or are Unix seconds or milliseconds. In CSV ="0123" is
-0123, and an id such as 1.23E+17, which a spreadsheet has made of a longer one, is wrong.
+A FILE is CSV with a header, NDJSON, a JSON list, or responses of the API. It may be gzipped, and "-" is
+stdin. Times are local in --tz, or have an offset, or are Unix seconds or milliseconds. In CSV ="0123" is read
+as 0123. An id such as 1.23E+17 is an error: a spreadsheet has shortened it.
 
-The file is checked whole before anything is stored. What is there already stays as it is, so the same file,
-or one that overlaps, may be imported again; an import that was killed goes on where it was. In the end every
-row of the file is held against the table: exit code 0 says that they are all there.
+The whole file is checked before anything is stored. Existing rows stay unchanged, so you can import the same
+or an overlapping file again. A killed import continues where it stopped. At the end every row of the file is
+compared with the table: exit code 0 means that all of them are there.
 """
 
 _CLICKS = f"""\
-Fields have the names of the API, and legacy_id is the click's id in the earlier tracker, which late postbacks
-still bring:
+Fields have the names of the API. legacy_id is the click's id in the earlier tracker: late postbacks carry it.
 
   required  offer_id, affiliate_id, created_at, and legacy_id (or the hash of an export of this tracker)
   useful    is_unique, status, is_bot, country_code, device_os, browser, ip, user_agent, aff_sub …, …
 
-Offers and affiliates must be there. What a row does not say is unknown; its click then is accepted, and its
-visitor's first.
+Offers and affiliates must exist. A field that a row leaves out is unknown. Without a status the click is
+accepted, and without is_unique it is unique.
 
 {_ROWS}
 examples:
@@ -93,16 +91,16 @@ examples:
 """
 
 _CONVERSIONS = f"""\
-Fields have the names of the API; click_hash is the click's hash, or its id in the earlier tracker:
+Fields have the names of the API. click_hash is the click's hash or its id in the earlier tracker.
 
   required  click_hash, status, created_at
   useful    legacy_id, order_id, goal_id or goal_name (else the offer's base goal), payout, revenue, currency,
             sale_amount, …
 
-They stand as the earlier tracker had them: no window, cap or price is held against them, and no affiliate is
-told. What is approved is booked. A status may be one of status-words. currency is of all amounts; else
-payout_currency, revenue_currency and sale_currency, or the goal's. legacy_id tells conversions of one click,
-goal and order apart.
+Conversions are kept as the earlier tracker had them: no window, cap or price is applied, and no postback goes
+to an affiliate. Approved conversions are booked. A status may be one of status-words. currency applies to all
+amounts. The alternatives are payout_currency, revenue_currency and sale_currency, or the goal's currency.
+legacy_id distinguishes conversions of one click, goal and order.
 
 {_ROWS}"""
 
@@ -110,10 +108,10 @@ goal and order apart.
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = _ABOUT
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    listed = _add(kinds, "catalogue", "advertisers, offers and what belongs to them, affiliates", _CATALOGUE)
-    listed.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    listed = _add(kinds, "catalogue", "advertisers, offers with their parts, affiliates", _CATALOGUE)
+    listed.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
     add_confirm(listed, [field for resource in catalogue.RESOURCES for field in resource.confirmable])
-    _add_row_arguments(_add(kinds, "clicks", "historic clicks, with the ids they had", _CLICKS))
+    _add_row_arguments(_add(kinds, "clicks", "historic clicks with their ids", _CLICKS))
     _add_row_arguments(_add(kinds, "conversions", "historic conversions", _CONVERSIONS))
 
 
@@ -136,7 +134,7 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
         type=_text,
         default="earlier",
         metavar="NAME",
-        help="the earlier tracker's name, where there are several: with an id it makes the hash (earlier)",
+        help="name of the earlier tracker if there are several: a part of the hash (earlier)",
     )
     parser.add_argument(
         "--map",
@@ -144,22 +142,22 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
         default=[],
         type=_pair,
         metavar="THEIRS=OURS",
-        help="repeatable: a field by its name in the file; THEIRS= leaves it out",
+        help="repeatable: the file's name for a field. THEIRS= leaves the column out",
     )
     parser.add_argument(
-        "--map-file", type=Path, metavar="FILE", help="the same, as YAML or JSON: {theirs: ours}"
+        "--map-file", type=Path, metavar="FILE", help="the same as a YAML or JSON file: {theirs: ours}"
     )
     parser.add_argument(
-        "--tz", type=_zone, metavar="ZONE", help="of times without an offset (TRACKER_TIME_ZONE)"
+        "--tz", type=_zone, metavar="ZONE", help="time zone of times without an offset (TRACKER_TIME_ZONE)"
     )
     parser.add_argument(
         "--skip-bad",
         type=Path,
         metavar="FILE",
-        help="append rows that are wrong to FILE as NDJSON, and go on",
+        help="append wrong rows to FILE as NDJSON, and continue",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="check, say what is there already, store nothing"
+        "--dry-run", action="store_true", help="check the file, report what is there already, store nothing"
     )
 
 
@@ -168,7 +166,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     try:
         return asyncio.run(run(settings, arguments))
     except OSError as error:
-        if error.filename is None:  # it is no file, but a server
+        if error.filename is None:  # this error is a server's, not a file's
             raise
         raise UserError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from None
 
@@ -197,7 +195,7 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     for line in result.errors[:_MOST_ERRORS]:
         print(line, file=sys.stderr)
     if result.errors:
-        raise UserError(f"{len(result.errors)} things are wrong; nothing is changed")
+        raise UserError(f"{len(result.errors)} errors. Nothing is changed")
     for line in result.warnings[:_MOST_ERRORS]:
         print(f"tracker: warning: {line}", file=sys.stderr)
     print(json.dumps(_plan(result)) if arguments.json else _plan_in_words(result, arguments.dry_run))
@@ -234,17 +232,17 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     proven = True
     async with _importing(settings) as connection:
         reader, store = await _means(connection, arguments, zone)
-        for given in arguments.files:
-            _see_that_they_differ(given, arguments.skip_bad)
+        for path in arguments.files:
+            _see_that_they_differ(path, arguments.skip_bad)
             columns = Columns(
                 reader.readers,
                 rows.REQUIRED,
                 names,
-                "--map it to one, or to nothing",
+                ": use --map to give it a field, or to leave it out",
                 rows.OPAQUE,
                 rows.IDS,
             )
-            with _opened(given, settings.data_dir, columns) as file:
+            with _opened(path, settings.data_dir, columns) as file:
                 job = Job(
                     kind=arguments.kind,
                     source=arguments.source,
@@ -257,16 +255,16 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
                 )
                 outcome = await importing.run(connection, job)
             print(
-                json.dumps(_told(given, job, outcome)) if arguments.json else _in_words(given, job, outcome)
+                json.dumps(_as_json(path, job, outcome)) if arguments.json else _in_words(path, job, outcome)
             )
             proven &= outcome.is_proven or job.is_dry
     return 0 if proven else 1
 
 
-def _see_that_they_differ(given: Path, bad_rows: Path | None) -> None:
-    """A file to which its own bad rows are appended has no end."""
-    if bad_rows is not None and bad_rows.exists() and given.exists() and given.samefile(bad_rows):
-        raise UserError(f"{given}: --skip-bad needs another file than the one that is read")
+def _see_that_they_differ(path: Path, bad_rows: Path | None) -> None:
+    """Reject a file to which its own bad rows would be appended: it has no end."""
+    if bad_rows is not None and bad_rows.exists() and path.exists() and path.samefile(bad_rows):
+        raise UserError(f"{path}: --skip-bad needs another file than the one that is imported")
 
 
 async def _means(
@@ -280,20 +278,20 @@ async def _means(
 
 
 def _names(arguments: Namespace) -> dict[str, str]:
-    given = yaml_file.read(arguments.map_file) if arguments.map_file else {}
-    if not isinstance(given, dict):
-        raise UserError(f"{arguments.map_file} is not an object of their names and ours")
-    return {str(theirs): str(ours or "") for theirs, ours in given.items()} | dict(arguments.map)
+    columns = yaml_file.read(arguments.map_file) if arguments.map_file else {}
+    if not isinstance(columns, dict):
+        raise UserError(f"{arguments.map_file} is not an object such as {{transaction_id: legacy_id}}")
+    return {str(theirs): str(ours or "") for theirs, ours in columns.items()} | dict(arguments.map)
 
 
 @contextmanager
-def _opened(given: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
-    if given != _STDIN:
-        if given.is_file():
-            yield RowFile(given, columns)
+def _opened(path: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
+    if path != _STDIN:
+        if path.is_file():
+            yield RowFile(path, columns)
             return
-        with given.open("rb") as pipe, spooled(pipe, data_dir) as content:
-            yield RowFile(given, columns, content)
+        with path.open("rb") as pipe, spooled(pipe, data_dir) as content:
+            yield RowFile(path, columns, content)
         return
     if sys.stdin is None:
         raise UserError("stdin is closed")
@@ -304,12 +302,12 @@ def _opened(given: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
 def _pair(text: str) -> tuple[str, str]:
     theirs, separator, ours = text.rpartition("=")
     if not separator or not theirs:
-        raise ArgumentTypeError(f"{text!r} is not THEIRS=OURS")
+        raise ArgumentTypeError(f"{text!r} is not THEIRS=OURS, such as transaction_id=legacy_id")
     return _text(theirs), ours
 
 
 def _text(word: str) -> str:
-    """A word of the command line in the form that texts of files have."""
+    """A word of the command line, normalised as the texts of files are."""
     return text_of(os.fsencode(word))
 
 
@@ -320,10 +318,10 @@ def _zone(text: str) -> tzinfo:
         raise ArgumentTypeError(f"{text!r} {error}") from None
 
 
-def _told(given: Path, job: Job, outcome: Outcome) -> dict[str, Any]:
+def _as_json(path: Path, job: Job, outcome: Outcome) -> dict[str, Any]:
     expected, found = imports.total(outcome.expected), imports.total(outcome.found)
     return {
-        "file": str(given),
+        "file": str(path),
         "is_dry_run": job.is_dry,
         **{name: getattr(outcome.run, name) for name in ("rows", "stored", "present", "refused")},
         "proof": {
@@ -338,20 +336,20 @@ def _told(given: Path, job: Job, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _in_words(given: Path, job: Job, outcome: Outcome) -> str:
+def _in_words(path: Path, job: Job, outcome: Outcome) -> str:
     run, expected, found = outcome.run, imports.total(outcome.expected), imports.total(outcome.found)
     if job.is_dry:
-        there = f"{found.rows:,} of {expected.rows:,} {job.kind} are there already"
-        return f"{given}: {run.rows:,} rows can be read; {there}{_difference(outcome)}"
+        present = f"{found.rows:,} of {expected.rows:,} {job.kind} are there already"
+        return f"{path}: {run.rows:,} rows can be read. {present}{_difference(outcome)}"
     verdict = (
         "all are there" if outcome.is_proven else f"they differ on {_listed(outcome)}{_difference(outcome)}"
     )
-    became = f"{run.stored:,} stored, {run.present:,} there already, {run.refused:,} refused"
+    totals = f"{run.stored:,} stored, {run.present:,} there already, {run.refused:,} refused"
     in_file = f"{expected.rows:,} {job.kind} of {len(outcome.expected)} days (checksum {expected.shown})"
     in_table = f"{found.rows:,} of them (checksum {found.shown})"
     return f"""\
-{given}: {run.rows:,} rows: {became}
-{given}: proof: the file has {in_file}, the table has {in_table}: {verdict}"""
+{path}: {run.rows:,} rows: {totals}
+{path}: proof: the file has {in_file}, the table has {in_table}: {verdict}"""
 
 
 def _listed(outcome: Outcome) -> str:
@@ -363,4 +361,4 @@ def _difference(outcome: Outcome) -> str:
     if not outcome.rows_differing:
         return ""
     fields = ", ".join(f"{name} of {number:,}" for name, number in outcome.differing.most_common())
-    return f"; {outcome.rows_differing:,} are there with other values ({fields}), which stay"
+    return f". {outcome.rows_differing:,} are there with other values ({fields}). These stay"

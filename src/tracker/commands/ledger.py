@@ -1,4 +1,4 @@
-"""`tracker ledger`: where every recorded click is."""
+"""`tracker ledger`: shows where every recorded click is."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from tracker.settings import Settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    for option, otherwise in (("--from", "an hour before --to"), ("--to", "now")):
+    for option, otherwise in (("--from", "default: an hour before --to"), ("--to", "now")):
         parser.add_argument(
-            option, type=_local, metavar="TIME", help=f"2026-11-24, or with 18:00:00 ({otherwise})"
+            option,
+            type=_local,
+            metavar="TIME",
+            help=f"such as 2026-11-24 or 2026-11-24T18:00:00 ({otherwise})",
         )
     parser.add_argument(
         "--verify",
         nargs=2,
         type=_local,
         metavar=("FROM", "TO"),
-        help="of this time instead, and count the rows of the click table too",
+        help="check this time instead, and also count the rows of the click table",
     )
     parser.add_argument(
-        "--tz", type=_zone, metavar="ZONE", help="the times' IANA time zone (TRACKER_TIME_ZONE, or UTC)"
+        "--tz", type=_zone, metavar="ZONE", help="IANA time zone of the times (TRACKER_TIME_ZONE, or UTC)"
     )
     add_json(parser)
     parser.add_argument(
         "--forget-edge",
         metavar="EDGE",
-        help="SLOT or SLOT/RUN: wait no longer for an edge whose disk is lost",
+        help="SLOT or SLOT/RUN: stop waiting for an edge whose disk is lost",
     )
 
 
@@ -51,12 +54,12 @@ def run(settings: Settings, arguments: Namespace) -> int:
         minutes = ledger.minutes_between(start, end)
     except ValueError as error:
         return print_error(f"{first or last} {error}")
-    told, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
+    balance, complete_until = asyncio.run(ledger.ask(settings, minutes, verify=arguments.verify is not None))
     if arguments.json:
-        print(json.dumps(ledger.as_json(told, zone, complete_until)))
+        print(json.dumps(ledger.as_json(balance, zone, complete_until)))
     else:
-        print(ledger.in_words(told, zone, complete_until))
-    return int(bool(told.unbalanced))
+        print(ledger.in_words(balance, zone, complete_until))
+    return int(bool(balance.unbalanced))
 
 
 def _forget_edge(settings: Settings, slot: str) -> int:
@@ -64,7 +67,7 @@ def _forget_edge(settings: Settings, slot: str) -> int:
         spooled = asyncio.run(ledger.forget_edge(settings, slot))
     except LookupError as error:
         return print_error(str(error))
-    lost = f"; {spooled} clicks in its spool are lost unless it runs again" if spooled else ""
+    lost = f". {spooled:,} clicks in its spool are lost unless it runs again" if spooled else ""
     print(f"edge {slot} is forgotten{lost}")
     return 0
 

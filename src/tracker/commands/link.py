@@ -1,4 +1,4 @@
-"""`tracker link`: a tracking link, made and printed."""
+"""`tracker link`: makes a tracking link and prints it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tracker.settings import Settings
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("offer", type=whole(1, MAX_ID), metavar="OFFER", help="its id")
     parser.add_argument("affiliate", type=whole(1, MAX_ID), metavar="AFFILIATE", help="its id")
-    parser.add_argument("--url-id", type=whole(1, MAX_ID), metavar="N", help="lead to this URL of the offer")
-    parser.add_argument("--test", action="store_true", help="sign it: its clicks are test clicks")
+    parser.add_argument("--url-id", type=whole(1, MAX_ID), metavar="N", help="id of the offer's landing page")
+    parser.add_argument("--test", action="store_true", help="sign the link: its clicks are test clicks")
     parser.add_argument(
-        "--valid-hours", type=whole(1, 8760), default=24, metavar="N", help="how long --test holds (24)"
+        "--valid-hours", type=whole(1, 8760), default=24, metavar="N", help="hours that --test is valid (24)"
     )
     add_json(parser)
 

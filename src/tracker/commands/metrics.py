@@ -1,4 +1,4 @@
-"""`tracker metrics`: what every process of the data directory counts."""
+"""`tracker metrics`: the metrics of every process of the data directory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tracker.processes.serving import serve
 from tracker.settings import Settings
 
 _ELSEWHERE = """\
-`tracker up` runs it. Where edges, API and workers are started one by one, start it beside them, once a
-TRACKER_DATA_DIR and under the same account: it asks them over the sockets in TRACKER_DATA_DIR/metrics.
+`tracker up` runs it. If you start edges, API and workers one by one, start `tracker metrics` beside them.
+Each TRACKER_DATA_DIR needs one, under the same account: it queries the sockets in TRACKER_DATA_DIR/metrics.
 """
 
 

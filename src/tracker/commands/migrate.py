@@ -1,4 +1,4 @@
-"""`tracker migrate`: the database brought up to date."""
+"""`tracker migrate`: applies the migrations that the database lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tracker orphans`: hits that named no known offer or affiliate."""
+"""`tracker orphans`: hits that named an unknown offer or affiliate."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tracker.stream import unmatched
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--count", type=whole(1, unmatched.KEPT), default=50, metavar="N", help="the latest so many (50)"
+        "--count", type=whole(1, unmatched.KEPT), default=50, metavar="N", help="show the latest N (50)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object per line")
 
 
 def run(settings: Settings, arguments: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`tracker postbacks`: what advertisers called, and what became of it."""
+"""`tracker postbacks`: the postbacks of advertisers and their results."""
 
 from __future__ import annotations
 
@@ -19,24 +19,31 @@ from tracker.store.conversions.postbacks import Logged
 from tracker.stream.postbacks import PostbackStream
 
 _ABOUT = """\
-A line each, newest first: when it came, what became of it and why, its conversion, who sent it, and what it
-said; of JSON an object a line. Those that came to nothing are kept for 90 days. An edge answers success to
-all that it can read: what is wrong with one is told here. What it refused is told with the call that it was,
-without secrets; the last 10,000 of these are kept.
+One line each, newest first: time, result and reason, conversion, sender, and parameters. With --json it is
+one object per line. Postbacks without a conversion are kept for 90 days. An edge answers success to every
+readable postback, so look here for the reason of a rejection. Refused postbacks are shown with their request,
+without secrets. The last 10,000 of them are kept.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = _ABOUT
-    parser.add_argument("--result", choices=list(Result), help="those of which this became (all)")
-    parser.add_argument("--since", type=_local, metavar="TIME", help="2026-11-24, or with 18:00:00 (ever)")
     parser.add_argument(
-        "--count", type=whole(1, 100_000), default=50, metavar="N", help="the latest so many (50)"
+        "--result", choices=list(Result), help="only postbacks with this result (default: all)"
+    )
+    parser.add_argument(
+        "--since",
+        type=_local,
+        metavar="TIME",
+        help="such as 2026-11-24 or 2026-11-24T18:00:00 (default: all times)",
+    )
+    parser.add_argument(
+        "--count", type=whole(1, 100_000), default=50, metavar="N", help="show the latest N (50)"
     )
     parser.add_argument(
         "--unreadable",
         action="store_true",
-        help="instead, what no worker can read, and why (docs/operations/health-and-failures.md)",
+        help="show the postbacks that no worker can read instead (docs/operations/health-and-failures.md)",
     )
     add_json(parser)
 
@@ -44,12 +51,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(settings: Settings, arguments: Namespace) -> int:
     zone = zone_named(settings.time_zone)
     if arguments.unreadable:
-        told = asyncio.run(_unreadable(settings, arguments.count))
+        rows = asyncio.run(_unreadable(settings, arguments.count))
     else:
-        logged = asyncio.run(_logged(settings, zone, arguments))
-        told = [_told(one, zone) for one in logged]
-    for one in told:
-        print(json.dumps(one) if arguments.json else _line(one))
+        postbacks = asyncio.run(_logged(settings, zone, arguments))
+        rows = [_as_row(row, zone) for row in postbacks]
+    for row in rows:
+        print(json.dumps(row) if arguments.json else _line(row))
     return 0
 
 
@@ -74,22 +81,22 @@ async def _unreadable(settings: Settings, count: int) -> list[dict[str, Any]]:
         ]
 
 
-def _told(logged: Logged, zone: tzinfo) -> dict[str, Any]:
-    at = datetime.fromtimestamp(millis_of(logged.hash) / 1000, zone)
-    return {"at": at.isoformat(timespec="milliseconds")} | logged._asdict()
+def _as_row(postback: Logged, zone: tzinfo) -> dict[str, Any]:
+    at = datetime.fromtimestamp(millis_of(postback.hash) / 1000, zone)
+    return {"at": at.isoformat(timespec="milliseconds")} | postback._asdict()
 
 
-def _line(told: dict[str, Any]) -> str:
-    return "  ".join(json.dumps(one) if isinstance(one, dict) else str(one) for one in _shown(told))
+def _line(row: dict[str, Any]) -> str:
+    return "  ".join(json.dumps(value) if isinstance(value, dict) else str(value) for value in _shown(row))
 
 
-def _shown(told: dict[str, Any]) -> list[Any]:
-    if "record" in told:
-        return list(told.values())
-    become = f"{told['result']}: {told['reason']}" if told["reason"] else told["result"]
-    made = f"conversion {told['conversion_id']}" if told["conversion_id"] else "no conversion"
-    request = [told["request"]] if told["request"] else []
-    return [told["at"], become, made, told["source"], told["ip"], *request, told["parameters"]]
+def _shown(row: dict[str, Any]) -> list[Any]:
+    if "record" in row:
+        return list(row.values())
+    result = f"{row['result']}: {row['reason']}" if row["reason"] else row["result"]
+    conversion = f"conversion {row['conversion_id']}" if row["conversion_id"] else "no conversion"
+    request = [row["request"]] if row["request"] else []
+    return [row["at"], result, conversion, row["source"], row["ip"], *request, row["parameters"]]
 
 
 def _local(text: str) -> str:

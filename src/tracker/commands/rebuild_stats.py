@@ -1,4 +1,4 @@
-"""`tracker rebuild-stats`: whether the counts are what the clicks come to, and making them so."""
+"""`tracker rebuild-stats`: compares the counts with the clicks, and corrects them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from tracker.store.clicks import recount
 from tracker.store.clicks.recount import Difference
 
 _ABOUT = """\
-The counts per quarter-hour and minute are made in the transaction that stores a click; this makes them anew
-out of the clicks, a day at a time, and says on stderr how far it is. Safe while clicks are stored: writers
-wait only while the wrong counts of a day are written.
+The transaction that stores a click also updates the counts per quarter-hour and minute. This command counts
+the clicks again, one day at a time, and shows its progress on stderr. It is safe while clicks are stored:
+writers wait only while the wrong counts of a day are written.
+
+example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--check", action="store_true", help="only name the counts that differ; exit code 1 if any does"
+        "--check",
+        action="store_true",
+        help="only show the counts that differ, with exit code 1 if there are any",
     )
     parser.add_argument(
         "--from", dest="first", type=_day, default=date.min, metavar="DATE", help="first day (UTC)"
@@ -50,15 +54,15 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no day such as 2026-12-24") from error
+        raise ArgumentTypeError(f"{text!r} is not a day such as 2026-12-24") from error
 
 
 async def check(dsn: str, first: date, last: date, *, as_json: bool) -> int:
-    """Print every count that differs; returns how many do."""
+    """Print every count that differs and return how many do."""
     number = 0
     async with _connected(dsn) as connection:
-        found = await recount.days(connection, first, last)
-        for day in found:
+        days = await recount.days(connection, first, last)
+        for day in days:
             of_day = 0
             async for difference in recount.differences(connection, day):
                 of_day += 1
@@ -66,23 +70,23 @@ async def check(dsn: str, first: date, last: date, *, as_json: bool) -> int:
             number += of_day
             _progress(day, f"{of_day} counts differ" if of_day else "counts agree")
     if not as_json:
-        print(f"{number} counts of {len(found)} days differ" if number else f"{len(found)} days agree")
+        print(f"{number} counts of {len(days)} days differ" if number else f"{len(days)} days agree")
     return number
 
 
 async def rebuild(dsn: str, first: date, last: date, *, as_json: bool) -> None:
-    """Make the counts anew, a day a transaction, and print how many were wrong."""
+    """Count the clicks again, one transaction per day, and print how many counts were wrong."""
     number = 0
     async with _connected(dsn) as connection:
-        found = await recount.days(connection, first, last)
-        for day in found:
+        days = await recount.days(connection, first, last)
+        for day in days:
             of_day = await recount.mend(connection, day)
             number += of_day
             _progress(day, f"{of_day} counts were wrong" if of_day else "counts agree")
     if as_json:
-        print(json.dumps({"days": len(found), "mended": number}))
+        print(json.dumps({"days": len(days), "mended": number}))
     else:
-        print(f"{len(found)} days, {number} counts were wrong and are mended")
+        print(f"{len(days)} days, {number} wrong counts are corrected")
 
 
 @asynccontextmanager
@@ -100,9 +104,9 @@ def _progress(day: date, what: str) -> None:
 
 
 def _in_words(difference: Difference) -> str:
-    whose = f"{difference.dimension} {difference.key}" if difference.key else difference.dimension
-    said = "no count" if difference.said is None else f"count {difference.said}"
-    return f"{_time(difference.millis)}  {whose}: {said}, {difference.found or 0} clicks"
+    counter = f"{difference.dimension} {difference.key}" if difference.key else difference.dimension
+    count = "no count" if difference.said is None else f"count {difference.said}"
+    return f"{_time(difference.millis)}  {counter}: {count}, {difference.found or 0} clicks"
 
 
 def _as_json(difference: Difference) -> str:

@@ -1,4 +1,4 @@
-"""`tracker restore`: a new TRACKER_DATA_DIR out of a backup."""
+"""`tracker restore`: makes a new TRACKER_DATA_DIR from a backup."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from tracker.settings import Settings
 
 _ABOUT = """\
 Checks the backup first. TRACKER_DATA_DIR must not exist yet, or be empty: nothing is ever overwritten.
-What is restored is a copy, and sends no postbacks to affiliates until `tracker resume-sending`.
+The restored tracker is a copy: it sends no postbacks to affiliates until `tracker resume-sending`.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="the backup")
-    parser.add_argument("--check", action="store_true", help="only read it, and say whether it is whole")
+    parser.add_argument(
+        "--check", action="store_true", help="only read the backup and report whether it is complete"
+    )
     parser.epilog = _ABOUT
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     if arguments.check:
-        print(f"{arguments.directory} is whole: {check(arguments.directory)}")
+        print(f"{arguments.directory} is complete: {check(arguments.directory)}")
         return 0
     restored = asyncio.run(restore(settings, arguments.directory))
-    print(f"{settings.data_dir} is as of {restored}")
+    print(f"{settings.data_dir} holds the state of {restored}")
     print("it sends no postbacks to affiliates until `tracker resume-sending`")
     print(f"next: TRACKER_DATA_DIR={shlex.quote(str(settings.data_dir))} tracker up")
     return 0

@@ -1,4 +1,4 @@
-"""`tracker resume-sending`: sends affiliates what was held: in a restored copy, or while one was blocked."""
+"""`tracker resume-sending`: sends held postbacks to affiliates, from a restored copy or after a block."""
 
 from __future__ import annotations
 
@@ -18,26 +18,31 @@ from tracker.store.conversions.sending import Backlog
 _AUTHOR = Author(None, "resume-sending")
 
 _ABOUT = """\
-A database that `tracker restore` has made is a copy, and sends no postbacks to affiliates: the original may
-still run, or may have sent them already. They wait meanwhile. Once the original runs no more, this command
-lets the copy take its place. A copy to look at, or to try things out, is left as it is.
+A database from `tracker restore` is a copy and sends no postbacks to affiliates, because the original may
+still run or may have sent them already. They wait in the copy. Run this command when the original has
+stopped: then the copy takes its place. Do not run it on a copy that is only for inspection or tests.
 
-What was told before the backup and still waits here may have been sent by the original since. Affiliates then
-get it twice. Postbacks that had been made by then carry the Idempotency-Key of before; the others do not.
---drop-earlier gives these up: each is in the log as failed, and can be fired again.
+A postback that was waiting at the time of the backup may have been sent by the original since. The affiliate
+then gets it twice. Postbacks that existed at the backup keep their Idempotency-Key, later ones do not.
+--drop-earlier gives up those from before the backup: each is logged as failed and can be sent again.
 
---affiliate ID is about one affiliate instead. What it is not told while it is blocked or archived is held.
-Once it is active again, this sends what was held. An old status stays held where a newer one was sent since.
+--affiliate ID is for one affiliate that was blocked or archived. Its postbacks are held meanwhile. Once it is
+active again, this command sends them. An old status stays held if a newer one has been sent since.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be sent")
     parser.add_argument(
-        "--drop-earlier", action="store_true", help="do not send what was told before the backup"
+        "--drop-earlier",
+        action="store_true",
+        help="do not send the postbacks that were sent or waiting before the backup",
     )
     parser.add_argument(
-        "--affiliate", type=whole(1, 10**18 - 1), metavar="ID", help="send what was held while it was blocked"
+        "--affiliate",
+        type=whole(1, 10**18 - 1),
+        metavar="ID",
+        help="send what was held while this affiliate was blocked",
     )
     parser.epilog = _ABOUT
 
@@ -71,7 +76,7 @@ async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> lis
             raise UserError(f"there is no affiliate {id_}") from None
         except ValueError:
             advice = f"tracker affiliates set {id_} status=active is_archived=false"
-            raise UserError(f"affiliate {id_} is blocked or archived; first: {advice}") from None
+            raise UserError(f"affiliate {id_} is blocked or archived. First run: {advice}") from None
         await affiliate_postbacks.send_held(connection, id_)
         after = {"held": held - number}
         await edit.note(
@@ -79,7 +84,7 @@ async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> lis
         )
     lines = [f"{held:,} postbacks to affiliate {id_} are held"]
     if held > number:
-        lines.append(f"{held - number:,} of them stay held: a later status was sent since")
+        lines.append(f"{held - number:,} of them stay held: a later status has been sent since")
     return [*lines, "nothing was changed" if dry_run else f"{number:,} are sent now"]
 
 
@@ -90,8 +95,8 @@ def _report(backlog: Backlog, made_at: datetime, *, drops: bool) -> Iterator[str
         return
     span = f"{backlog.oldest:%Y-%m-%d %H:%M:%S} to {backlog.newest:%Y-%m-%d %H:%M:%S} UTC"
     yield f"{backlog.waiting:,} postbacks to {backlog.hosts:,} hosts wait, of changes from {span}"
-    fate = "dropped" if drops else "sent, also where the original has sent them since"
-    yield f"{backlog.earlier:,} of them were told before the backup: {fate}"
+    fate = "dropped" if drops else "sent, including those that the original has sent since"
+    yield f"{backlog.earlier:,} of them are from before the backup: {fate}"
 
 
 def _end(*, dry_run: bool) -> str:

@@ -36,23 +36,23 @@ def add_arguments(parser: ArgumentParser) -> None:
         added.set_defaults(act=act)
         return added
 
-    create = command("create", "make a token and print it, once", _create)
+    create = command("create", "create a token and print its secret once", _create)
     create.formatter_class = RawDescriptionHelpFormatter
     create.epilog = "scopes:\n" + "\n".join(f"  {scope:18} {meaning}" for scope, meaning in MEANINGS.items())
     _add_create_arguments(create)
     listing = command("list", "show the tokens that are not revoked", _list)
-    listing.add_argument("--revoked", action="store_true", help="the revoked ones instead")
+    listing.add_argument("--revoked", action="store_true", help="show the revoked tokens instead")
     add_json(listing)
-    show = command("show", "show all that is known of a token", _show)
-    rotate = command("rotate", "give a token another secret and print it, once", _rotate)
+    show = command("show", "show everything about one token", _show)
+    rotate = command("rotate", "give a token a new secret and print it once", _rotate)
     rotate.add_argument(
         "--overlap-hours",
         type=whole(0, LONGEST_OVERLAP // _HOUR),
         default=OVERLAP // _HOUR,
         metavar="N",
-        help=f"how long the secret before goes on working ({OVERLAP // _HOUR}); 0 ends every earlier one now",
+        help=f"hours that the earlier secrets stay valid ({OVERLAP // _HOUR}, 0: revoke them now)",
     )
-    for one in (show, rotate, command("revoke", "end a token for good", _revoke)):
+    for one in (show, rotate, command("revoke", "revoke a token for good", _revoke)):
         one.add_argument("id", type=whole(1, MAX_ID), metavar="ID", help="as `tracker token list` shows it")
     add_json(show)
 
@@ -69,14 +69,19 @@ def _add_create_arguments(create: ArgumentParser) -> None:
         required=True,
         choices=SCOPES,
         metavar="SCOPE",
-        help="repeatable: what it may do, see below",
+        help="repeatable: a scope of the list below",
     )
-    create.add_argument("--name", default="", help="what it is for")
+    create.add_argument("--name", default="", help="a note, such as the name of the program that uses it")
     create.add_argument("--expires-in", type=whole(1, 36_500), metavar="DAYS", help="never, unless given")
-    create.add_argument("--rate", type=_rate, metavar="N/UNIT", help="as 600/minute; else TRACKER_API_RATE")
+    create.add_argument(
+        "--rate", type=_rate, metavar="N/UNIT", help="such as 600/minute (default: TRACKER_API_RATE)"
+    )
     owner = create.add_mutually_exclusive_group()
     owner.add_argument(
-        "--affiliate", type=whole(1, MAX_ID), metavar="ID", help="it sees this one's rows only"
+        "--affiliate",
+        type=whole(1, MAX_ID),
+        metavar="ID",
+        help="restrict the token to the rows of this affiliate",
     )
     owner.add_argument("--advertiser", type=whole(1, MAX_ID), metavar="ID", help="likewise")
 
@@ -140,7 +145,9 @@ async def _rotate(pool: Pool, arguments: Namespace) -> None:
         try:
             issued = await tokens.rotate(connection, _AUTHOR, row, arguments.overlap_hours * _HOUR)
         except tokens.OverlapError as error:
-            raise UserError(f"{error}; --overlap-hours 0 ends it, and the one in use now") from None
+            raise UserError(
+                f"{error}. Use --overlap-hours 0 to end it together with the current secret"
+            ) from None
     print(issued.secret)
 
 

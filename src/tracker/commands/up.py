@@ -1,4 +1,4 @@
-"""`tracker up`: everything, in one terminal."""
+"""`tracker up`: the whole tracker in one terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tracker.settings import Settings
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--edges", type=whole(1, 256), default=1, metavar="N", help="edges that share the port (1)"
+        "--edges", type=whole(1, 256), default=1, metavar="N", help="number of edges that share the port (1)"
     )
     parser.add_argument(
         "--demo",
         action=BooleanOptionalAction,
-        help="load demo data into an empty database; unless said, only into the embedded one",
+        help="load demo data into an empty database (default: only into the embedded database)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`tracker worker`: recorded clicks and postbacks into PostgreSQL."""
+"""`tracker worker`: moves recorded clicks and postbacks into PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tracker.settings import Settings
 from workers import worker
 
 _SLOT = """\
-Each worker needs a --slot of its own: what it has read and not stored yet is kept in the stream under that
-number for its next start, and a second worker with the same number only waits until the first has ended.
+Each worker needs a --slot of its own: the stream keeps its unstored entries under that number until
+its next start. A second worker with the same number waits until the first has ended.
 """
 
 

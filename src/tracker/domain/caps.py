@@ -1,4 +1,4 @@
-"""Which caps a click counts for."""
+"""The caps that a click counts for."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from zoneinfo import ZoneInfo
 from tracker.domain.model import Cap, Counter, Offer, Period, Terms
 
 QUARTER = 900
-"""Seconds between moments at which a period may begin: since 2012 zones change their offset at one of them,
-but for Casey once, a minute past."""
+"""Seconds between moments at which a period may begin.
+
+Since 2012 zones change their offset at one of them, except Casey once at a minute past.
+"""
 
 
 def bounds(period: Period, zone: str, millis: int) -> tuple[int, int]:
-    """Start and end, in Unix seconds, of the period that a moment (Unix milliseconds) falls into.
+    """Start and end (Unix seconds) of the period that contains a moment (Unix milliseconds).
 
-    The end belongs to the next period; TOTAL is (0, 0). A day has 23 or 25 hours where the clock changes, and
-    begins when its date does, also where there is no midnight. An hour that the clock shows twice is two.
+    The end belongs to the next period. TOTAL is (0, 0). A day has 23 or 25 hours if the clock changes. It
+    begins with its date, even if that day has no midnight. An hour that the clock shows twice is two periods.
 
     Raises:
-        ZoneInfoNotFoundError, ValueError: no such IANA zone; ValueError too: beyond the year 9999.
+        ZoneInfoNotFoundError, ValueError: the IANA zone is unknown.
+        ValueError: the moment is after the year 9999.
     """
     return _bounds(period, zone, millis // (QUARTER * 1000))
 
@@ -50,14 +53,17 @@ _MARKS: dict[Period, tuple[Callable[[datetime], object], int]] = {
     Period.DAY: (datetime.date, 26 * _HOUR),
     Period.MONTH: (lambda at: (at.year, at.month), 32 * 24 * _HOUR),
 }
-"""What is the same all through a period and in no other near it; and quarters enough for the longest one."""
+"""A key that is the same within a period and differs in neighbouring ones.
+
+It has enough quarters for the longest period.
+"""
 
 
 def counters(offer: Offer, terms: Terms, affiliate_id: int, millis: int) -> tuple[Counter, ...]:
-    """The counters of the caps that apply to a click followed at a moment (Unix milliseconds).
+    """The counters of the caps that apply to a click at a moment (Unix milliseconds).
 
-    Those are the offer's for everybody together, and for the affiliate its own; the offer's each-affiliate
-    caps where it has none of the same kind and period. A count keeps its name when its limit changes.
+    They are the offer's common caps and the affiliate's own caps. An each-affiliate cap of the offer applies
+    if the affiliate has no cap of the same kind and period. A counter keeps its name when its limit changes.
     """
     if not offer.caps and not terms.caps:
         return ()
@@ -66,7 +72,7 @@ def counters(offer: Offer, terms: Terms, affiliate_id: int, millis: int) -> tupl
 
 
 def lowered(counters: tuple[Counter, ...], elsewhere: Sequence[int]) -> tuple[Counter, ...]:
-    """The same counters, each limit less what was counted elsewhere; never below nothing."""
+    """The same counters with the counts of other partitions subtracted from their limits, never below 0."""
     return tuple(
         counter._replace(limit=max(counter.limit - counted, 0)) if counted else counter
         for counter, counted in zip(counters, elsewhere, strict=True)
@@ -88,6 +94,6 @@ def _counter(cap: Cap, offer_id: int, zone: str, affiliate_id: int, quarter: int
     start, end = bounds(cap.period, zone, quarter * QUARTER * 1000)
     whose = "all" if cap.affiliate_id is None else affiliate_id
     what = "uniques" if cap.uniques_only else "clicks"
-    series = f":{cap.series}" if cap.series else ""  # what an earlier cap has counted is not this one's
+    series = f":{cap.series}" if cap.series else ""  # a former cap's count does not count for this cap
     name = f"{offer_id}:{whose}:{what}:{cap.period}:{start}{series}"
     return Counter(name, cap.uniques_only, cap.limit, end)

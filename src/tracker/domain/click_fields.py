@@ -47,20 +47,20 @@ class Field(NamedTuple):
 
     name: str  # the column, and the key of lists
     kind: type = str  # of the column
-    of: str = ""  # the noun that has it, or "click"; "" = the writer fills no such column
-    called: str = ""  # its name in the noun; "" = the same
-    longest: int = 0  # characters kept of what visitors and affiliates send; 0 = we decide the text
+    of: str = ""  # the noun that has it, or "click". "" = the writer fills no such column
+    called: str = ""  # its name in the noun. "" = the same
+    longest: int = 0  # most characters kept of a text that visitors or affiliates send. 0 = our own text
     blank: Blank = ""  # the column of a click without a value
     filled: Filled = Filled.MOSTLY
     shown: Shown = Shown.AS_IS
     choices: tuple[str, ...] = ()  # all of its values
     about: str = ""  # its description in the API's document
     example: str | int | None = None  # None = as blank
-    filter: str = ""  # the description of the parameter of its name; "" = no filter
-    dimension: str = ""  # its name in group_by; "" = reports do not group by it
+    filter: str = ""  # the description of the parameter of its name. "" = no filter
+    dimension: str = ""  # its name in group_by. "" = reports do not group by it
     is_counted: bool = True  # report_count has the dimension
     frozen: bool = False  # a conversion keeps the value of its click (ConvertedClick)
-    seen_by: tuple[str, ...] = ()  # partners; the network sees every field
+    seen_by: tuple[str, ...] = ()  # partners. The network sees every field
 
     @property
     def shown_blank(self) -> Blank:
@@ -208,7 +208,7 @@ COLUMN_FILTERS: Final = tuple(field.name for field in FILTERS if field.shown is 
 
 
 def ordered(names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Names in the order that clients know; new ones follow as they come."""
+    """Names in the order that clients know. New names follow in the order of the table."""
     places = {name: place for place, name in enumerate(known)}
     return tuple(sorted(names, key=lambda name: places.get(name, len(places))))
 

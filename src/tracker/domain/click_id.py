@@ -1,7 +1,7 @@
 """Click hashes: UUIDv7 (RFC 9562, section 5.7) as 32 lowercase hex digits, and the time they carry.
 
-A hash sorts by its millisecond, so a time range is a hash range: the clicks table is partitioned,
-filtered and paged by it.
+A hash sorts by its millisecond, so a time range is a hash range. The clicks table is partitioned, filtered
+and paged by it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from time import time_ns
 
 HASH_LENGTH = 32
 ZERO_HASH = "0" * HASH_LENGTH
-"""What HEAD and previews get in place of a hash."""
+"""The hash in answers to HEAD requests and previews."""
 
 _MAX_MILLIS = (1 << 48) - 1
-_TAILS = 1024  # drawn from the kernel at a time
+_TAILS = 1024  # hashes for which random bytes are read together
 _TAIL_LENGTH = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 _SEQUENCES = [f"{sequence:03x}" for sequence in range(0x1000)]
 
 
 class Mint:
-    """Mints the hashes of one process: strictly increasing, also when the clock steps back.
+    """Mints the hashes of one process. They increase strictly, even if the clock steps back.
 
-    Bits after the version: 12 bits count within the millisecond, 62 bits are random (RFC 9562, method 1
-    of section 6.2). Random bytes are drawn from the kernel a thousand hashes at a time.
+    Bits after the version: 12 bits count within the millisecond, 62 bits are random (RFC 9562, method 1 of
+    section 6.2). Random bytes are read from the kernel for a thousand hashes at a time.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,9 @@ class Mint:
         if millis > self._millis:
             self._begin(millis)
         elif self._sequence == 0xFFF:
-            self._begin(self._millis + 1)  # a full millisecond, or a clock that stepped back: run on ahead
+            self._begin(
+                self._millis + 1
+            )  # a full millisecond, or a clock that stepped back: continue with the next millisecond
         else:
             self._sequence += 1
         if self._taken == len(self._random):
@@ -48,7 +50,7 @@ class Mint:
         return self._head + _SEQUENCES[self._sequence] + tail
 
     def now(self) -> int:
-        """Unix milliseconds, which no later hash will be below."""
+        """Unix milliseconds: later hashes are not below it."""
         millis = time_ns() // 1_000_000
         if millis > self._millis:
             self._begin(millis)
@@ -68,12 +70,15 @@ def _random_tails(hashes: int = _TAILS) -> str:
 
 
 def hash_at(millis: int, sequence: int = 0) -> str:
-    """A new hash of a moment that is not now; of one millisecond, a higher sequence (12 bits) sorts later."""
+    """A new hash for another moment than now.
+
+    Within one millisecond, a higher sequence (12 bits) sorts later.
+    """
     return f"{first_hash_at(millis)[:12]}7{sequence:03x}{_random_tails(1)}"
 
 
 def hash_for(millis: int, name: str) -> str:
-    """The hash that whatever goes by a name gets, each time anew the same."""
+    """A deterministic hash made from a time and a name."""
     digest = sha256(name.encode()).hexdigest()
     variant = "89ab"[int(digest[3], 16) & 3]
     return f"{first_hash_at(millis)[:12]}7{digest[:3]}{variant}{digest[4:19]}"

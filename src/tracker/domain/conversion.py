@@ -1,4 +1,4 @@
-"""What advertisers say of clicks, and what may become of it: statuses, amounts, refusals."""
+"""Postbacks and conversions: goals, statuses, amounts and refusals."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from tracker.domain.postback import (
 )
 
 
-def next_status(before: ConversionStatus, told: ConversionStatus, *, by_operator: bool) -> ConversionStatus:
-    """What a conversion becomes that somebody calls something: what it was, where they have no say."""
-    is_reversal = (before, told) == (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
-    is_revival = (before, told) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
-    return told if before in UNDECIDED or is_reversal or (is_revival and by_operator) else before
+def next_status(
+    before: ConversionStatus, requested: ConversionStatus, *, by_operator: bool
+) -> ConversionStatus:
+    """The next status of a conversion. A source without the right to set it leaves the old one."""
+    is_reversal = (before, requested) == (ConversionStatus.APPROVED, ConversionStatus.REJECTED)
+    is_revival = (before, requested) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
+    return requested if before in UNDECIDED or is_reversal or (is_revival and by_operator) else before
 
 
 class Goal(NamedTuple):
-    """What an offer pays for."""
+    """A goal of an offer."""
 
     id: int
     offer_id: int
@@ -47,7 +49,7 @@ class Goal(NamedTuple):
     pixel: bool
     currency: str = "USD"
     name: str = ""
-    code: str | None = None  # the advertiser's own name of it
+    code: str | None = None  # the advertiser's own name for it
 
 
 class _NamedGoal(Protocol):
@@ -65,55 +67,56 @@ _SomeGoal = TypeVar("_SomeGoal", bound=_NamedGoal)
 
 
 def goals_named(text: str, goals: Iterable[_SomeGoal]) -> list[_SomeGoal]:
-    """Those of an offer's goals that a text names: by id, else by code, else by name.
+    """The offer's goals that match a text: by id, or else by code, or else by name.
 
-    Case and white space around codes and names do not count. An archived goal is named if no other one is.
+    Case and white space around codes and names do not count. An archived goal matches only if no other goal
+    does.
     """
     goals, key = list(goals), name_key(text)
     for is_archived in (False, True):
         some = [goal for goal in goals if goal.is_archived is is_archived]
-        found = (
+        matches = (
             [goal for goal in some if str(goal.id) == text]
             or [goal for goal in some if goal.code and name_key(goal.code) == key]
             or [goal for goal in some if name_key(goal.name) == key]
         )
-        if found:
-            return found
+        if matches:
+            return matches
     return []
 
 
 BROWSERS_SALE = "a percentage of a sale_amount that only a browser told"
-"""Why a conversion is on hold until the advertiser or the operator names its sale_amount."""
+"""Why a conversion is on hold until the advertiser or the operator gives its sale_amount."""
 NO_SALE = "a percentage of no sale_amount"
 NO_PRICE = "no price"
-"""Why a conversion is on hold until somebody sets what its goal pays. 0 is a price."""
+"""Why a conversion is on hold until its goal has a price. 0 is a price."""
 
 
 Named = tuple[Decimal | None, Decimal | None]
-"""Payout and revenue that a postback says itself, as far as they count."""
+"""The payout and revenue of a postback, if they count."""
 
 
 class Price(NamedTuple):
-    """What a goal paid when a click was followed."""
+    """The price of a goal at the time of the click."""
 
     payout_type: str  # fixed or percent
     payout: Decimal
     revenue_type: str
     revenue: Decimal
     currency: str  # of fixed amounts
-    is_set: bool = True  # by somebody; 0 counts
+    is_set: bool = True  # somebody has set the price, 0 included
 
     @property
     def is_of_sale(self) -> bool:
-        """Whether any of it is a percentage of the sale."""
+        """Whether any part of it is a percentage of the sale."""
         sides = ((self.payout_type, self.payout), (self.revenue_type, self.revenue))
         return any(kind == "percent" and agreed > 0 for kind, agreed in sides)
 
     def doubt(self, money: Amounts, named: Named = (None, None)) -> str:
-        """Why a payout or revenue is not paid unseen; "" if there is no reason.
+        """Why a payout or revenue needs a review before it is paid, or "".
 
-        A percentage of the sale needs a sale that the advertiser or the operator has named. What an approval
-        itself has `named` needs none.
+        A percentage of the sale needs a sale_amount from the advertiser or the operator. An approval with its
+        own `named` needs no review.
         """
         sides = (
             (self.payout_type, self.payout, money.payout),
@@ -132,7 +135,7 @@ class Amounts(NamedTuple):
 
     sale_amount: Decimal | None
     sale_currency: str | None
-    sale_by_browser: bool  # and by nobody else
+    sale_by_browser: bool  # and only a browser
     payout: Decimal
     payout_currency: str
     revenue: Decimal
@@ -140,12 +143,12 @@ class Amounts(NamedTuple):
 
     @property
     def is_too_much(self) -> bool:
-        """Whether no column takes it: a percentage of a large amount."""
+        """Whether a column cannot hold it: a percentage of a large amount."""
         return max(self.payout, self.revenue) >= AMOUNT_LIMIT
 
 
 class ConvertedClick(NamedTuple):
-    """What a conversion takes over from its click."""
+    """The columns that a conversion copies from its click."""
 
     hash: str
     id: int
@@ -163,14 +166,14 @@ class ConvertedClick(NamedTuple):
 
 
 class Trust(NamedTuple):
-    """Whose postbacks an advertiser's conversions are made by."""
+    """The senders that an advertiser trusts."""
 
-    is_required: bool  # a secret of its own, or one of its addresses
+    is_required: bool  # a secret of its own or one of its addresses
     addresses: Sequence[str]  # addresses and CIDRs that need no secret
 
 
 class Refusal(StrEnum):
-    """Why a postback makes and changes no conversion. The texts are stored and shown."""
+    """Why a postback creates and changes no conversion. The texts are stored and shown."""
 
     UNKNOWN_CLICK = "unknown click"
     REJECTED_CLICK = "the click was rejected"
@@ -191,7 +194,10 @@ class Refusal(StrEnum):
 
 
 def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust: Trust) -> Refusal | None:
-    """Why a postback has no say in conversions of a click and goal; None for a goal that is not known yet."""
+    """Why a postback may not affect the conversions of a click and goal.
+
+    The goal is None if it is unknown yet.
+    """
     if click.status == Status.REJECTED:
         return Refusal.REJECTED_CLICK
     if goal is not None and goal.offer_id != click.offer_id:
@@ -211,17 +217,17 @@ def _distrust(postback: Postback, click: ConvertedClick, trust: Trust) -> Refusa
 def _holds(cidr: str, ip: str) -> bool:
     try:
         address, network = ip_address(ip), ip_network(cidr, strict=False)
-    except ValueError:  # saved by hand; it lets nobody in
+    except ValueError:  # saved by hand: it matches no address
         return False
     if address.version == 4 and network.version == 6 and network.prefixlen >= MAPPED_PREFIX:
-        address = IPv6Address(f"::ffff:{ip}")  # as an address of IPv4 is written there
+        address = IPv6Address(f"::ffff:{ip}")  # as IPv4 addresses are written there
     return address in network
 
 
 def refusal_of_new(
     postback: Postback, click: ConvertedClick, goal: Goal, *, has_parent: bool
 ) -> Refusal | None:
-    """Why a postback that has a say makes no new conversion. A goal's window counts from the click."""
+    """Why an accepted postback creates no new conversion. A goal's window counts from the click."""
     if goal.is_archived:
         return Refusal.ARCHIVED_GOAL
     if not goal.is_active:
@@ -242,10 +248,10 @@ def amounts(
     *,
     is_unpriced: bool = False,
 ) -> Amounts:
-    """The money of a conversion, or what becomes of what it was `before`.
+    """The money of a conversion after a postback. The status before was `before`.
 
-    A browser's currency is that of its own sale_amount alone, and of no amount that others name. Where it was
-    `is_unpriced`, the price counts for each amount that nobody named.
+    A browser's currency applies to its own sale_amount only. If the status was `is_unpriced`, the price
+    applies to each amount that nobody has set.
     """
     known_currency = before and not before.sale_by_browser and before.sale_currency
     currency = postback.currency or known_currency or price.currency
@@ -256,7 +262,7 @@ def amounts(
         if told is not None:
             return told, currency
         if known is not None and (side.kind != "percent" or is_same_sale):
-            # Perhaps told by the network itself: a mere status takes nothing of it away.
+            # The network may have set it: a postback with only a status keeps it.
             return side.settled(known, sale[0], currency, is_unpriced=is_unpriced)
         return side.of(sale[0], sale[1] or currency)
 
@@ -270,7 +276,7 @@ def amounts(
 
 
 def settled(money: Amounts, price: Price, *, is_unpriced: bool) -> Amounts:
-    """The money of a conversion as it is approved by its status alone."""
+    """The money of a conversion that only its status approves."""
     of_payout, of_revenue = _sides(price)
     sale, currency = money.sale_amount, money.sale_currency or price.currency
     payout, revenue = (money.payout, money.payout_currency), (money.revenue, money.revenue_currency)
@@ -284,7 +290,7 @@ def settled(money: Amounts, price: Price, *, is_unpriced: bool) -> Amounts:
 def _sale(
     postback: Postback, currency: str, before: Amounts | None
 ) -> tuple[Decimal | None, str | None, bool]:
-    """Amount and currency of the sale, and whether only a browser told them."""
+    """Amount and currency of the sale, and whether they come from a browser alone."""
     if postback.sale_amount is not None:
         return postback.sale_amount, currency, postback.source is Source.PIXEL
     if before is None or before.sale_amount is None:
@@ -293,10 +299,10 @@ def _sale(
 
 
 def refunded(money: Amounts, price: Price, before: Decimal, total: Decimal) -> Amounts:
-    """The money of an approved conversion once `total` of its sale is refunded, `before` of it earlier.
+    """The money of an approved conversion after a refund: `total` of its sale now, `before` of it earlier.
 
-    What is a percentage of the sale is a percentage of what is left of it. What is fixed, or was named by
-    somebody, stays: it was agreed for the order.
+    A percentage of the sale becomes a percentage of the remaining sale. Fixed or explicit amounts stay,
+    because they were agreed for the order.
     """
     assert money.sale_amount is not None
     was, now = money.sale_amount - before, money.sale_amount - total
@@ -311,27 +317,30 @@ _Money = tuple[Decimal, str]
 
 
 class _Side(NamedTuple):
-    """What is paid to the affiliate, or by the advertiser."""
+    """The price of one side: payout to the affiliate, or revenue from the advertiser."""
 
     kind: str  # fixed or percent
     agreed: Decimal
     currency: str  # of a fixed amount
 
     def of(self, sale: Decimal | None, currency: str) -> _Money:
-        """What a sale comes to."""
+        """The amount for a sale."""
         if self.kind == "percent":
             return of_percent(self.agreed, sale or NOTHING, currency), currency
         return self.agreed, self.currency
 
     def settled(self, known: _Money, sale: Decimal | None, currency: str, *, is_unpriced: bool) -> _Money:
-        """What a known amount is once it is booked. A product may be from before products were rounded."""
+        """An amount in the form in which it is booked.
+
+        A product may be older than the rounding of products.
+        """
         if is_unpriced and not known[0]:
             return self.of(sale, currency)
         is_product = self.kind == "percent" and abs(known[0] - self._product(sale)) < MICRO
         return self.of(sale, known[1]) if is_product else known
 
     def after(self, amount: Decimal, currency: str, was: Decimal, now: Decimal) -> Decimal:
-        """What becomes of an amount when its sale was one and is another now."""
+        """An amount after its sale has changed from one value to another."""
         is_product = self.kind == "percent" and abs(amount - self._product(was)) <= unit(currency)
         return self.of(now, currency)[0] if is_product else amount
 
@@ -347,7 +356,7 @@ def _sides(price: Price) -> tuple[_Side, _Side]:
 
 
 def counting(postback: Postback, goal: Goal) -> Named:
-    """Payout and revenue as told by who may: the network itself, and advertisers where the goal lets them."""
+    """The payout and revenue of a postback, if the network sent it or the goal lets advertisers set them."""
     if postback.source in (Source.API, Source.IMPORT):
         return postback.payout, postback.revenue
     is_server = postback.source is Source.POSTBACK
@@ -358,11 +367,10 @@ def counting(postback: Postback, goal: Goal) -> Named:
 
 
 def unreadable(postback: Postback, goal: Goal, price: Price, *, is_unpaid: bool) -> str:
-    """What cannot be read and would count; "" if there is nothing.
+    """The fields that are unreadable and would count, or "".
 
-    What would be ignored if it were well-formed is ignored: amounts that the goal or the sender's kind does
-    not let count, a sale_amount that nothing is a percentage of, and all of them where nothing is paid for
-    it: the conversion is rejected by it, or its money is settled.
+    Unreadable fields that would be ignored anyway are ignored. These are amounts that the goal or the sender
+    may not set, a sale_amount without a percentage, and all amounts of a rejected or settled conversion.
     """
     faults = dict(postback.faults)
     if not faults or is_unpaid:
@@ -380,7 +388,7 @@ def unreadable(postback: Postback, goal: Goal, price: Price, *, is_unpaid: bool)
 
 
 def unreadable_refund(postback: Postback) -> str:
-    """What cannot be read of a refund: a part of an order is not taken for the whole of it."""
+    """The unreadable fields of a refund, because a partial refund must not be taken for a full one."""
     faults = dict(postback.faults)
     if postback.source is Source.PIXEL or not (postback.is_refund or "refund_amount" in faults):
         return ""
@@ -388,4 +396,4 @@ def unreadable_refund(postback: Postback) -> str:
 
 
 def told_faults(faults: Iterable[tuple[str, str]]) -> str:
-    return "; ".join(f"{name} {why}" for name, why in faults)
+    return ",  ".join(f"{name} {why}" for name, why in faults)

@@ -1,8 +1,8 @@
 """Countries: the codes of ISO 3166-1 (and XK), and the English names by which people write them.
 
-Codes and names are those of ISO 3166-1 as of 2024-02-29 (N1127), by Debian's iso-codes. Beside them stand the
-usual names of the time zone database's iso3166.tab. ISO has no code for Kosovo: XK is of its user-assigned
-range, and what geo databases and the European Commission write.
+Codes and names are those of ISO 3166-1 as of 2024-02-29 (N1127), by Debian's iso-codes. The usual names of
+the time zone database's iso3166.tab are added. ISO has no code for Kosovo. XK is in its user-assigned range,
+and geo databases and the European Commission use it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import cache
 from typing import NamedTuple
 
 ALIASES = {"UK": "GB", "EL": "GR"}
-"""Codes that others than ISO have for a country. ISO 3166-1 reserves both, so neither is another's."""
+"""Codes for countries that are not in ISO 3166-1. ISO 3166-1 reserves both, so no other country has them."""
 
-# Names that are not one country's, and what may be meant.
+# Names that do not identify one country, and the countries that they may mean.
 _SEVERAL = {
     "Congo": "CD (Democratic Republic of the Congo) or CG (Republic of the Congo)",
     "Georgia": "GE (the country) or US (the state, which is the region US-GA)",
@@ -25,13 +25,13 @@ _SEVERAL = {
     "Saint Martin": "MF (the French part) or SX (the Dutch part)",
     "Virgin Islands": "VG (the British ones) or VI (those of the US)",
 }
-_LONGEST = 80  # characters of a name that is looked up by what is near it
+_LONGEST = 80  # longest name for which similar names are searched
 _SMALL_WORDS = frozenset({"and", "of", "the"})
 _WORD = re.compile(r"[^\W_]+")
 
 
 class Countries(NamedTuple):
-    """All of them, by what they are written as."""
+    """All countries, by their spellings."""
 
     names: dict[str, str]  # by code
     codes: dict[str, str]  # by alpha-3 code, and by the key of a name
@@ -52,23 +52,23 @@ def known() -> Countries:
 
 
 def candidates(name: str) -> str:
-    """The countries that a name may mean; "" if it is not the name of several."""
+    """The countries that an ambiguous name may mean, or ""."""
     return next((meant for several, meant in _SEVERAL.items() if _key(several) == _key(name)), "")
 
 
 def named(name: str) -> str | None:
-    """The code of the one country of an English name: case, accents and the order of words aside."""
+    """The code of the country with an English name. Case, accents and word order do not matter."""
     return known().codes.get(_key(name))
 
 
 def nearest(name: str) -> str | None:
-    """The code of the country whose name is written almost so."""
+    """The code of the country with a similar name."""
     close = get_close_matches(_key(name[:_LONGEST]), known().codes, 1, 0.8)
     return known().codes[close[0]] if close else None
 
 
 def _key(name: str) -> str:
-    """What the spellings of a name have alike: "Korea (Rep. of)", "Republic of Korea"."""
+    """The part that all spellings of a name share: "Korea (Rep. of)", "Republic of Korea"."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     plain = "".join(character for character in plain if not unicodedata.combining(character))
     words = _WORD.findall(plain.replace(".", "").replace("'", "").replace("\u2019", ""))

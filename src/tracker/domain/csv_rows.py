@@ -1,4 +1,4 @@
-"""Reads CSV as people's programs write it: one reader for imports and uploads.
+"""Reads CSV as it is found in practice: one reader for imports and uploads.
 
 Cells are separated by commas, semicolons, tabs or bars. Lines end with LF, CR or both. The text is UTF-8,
 UTF-16 or UTF-32, with or without a byte order mark. Excel's first line `sep=;` is understood.
@@ -19,7 +19,7 @@ from tracker.domain.spreadsheet import is_shortened, meant, original
 
 MOST_COLUMNS = 1_000
 LEFT_OUT = ""
-"""Our name of a column that nobody wants."""
+"""Our name of a column to leave out."""
 
 _DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
@@ -41,35 +41,37 @@ _NO_TEXT = {
 
 
 class CsvError(ValueError):
-    """Why a file has no rows that could be read; the message is one line."""
+    """Why a file has no readable rows, in one line."""
 
 
 class Columns(NamedTuple):
     """The columns that a file may have."""
 
-    known: Collection[str] = ()  # none: any
-    required: Sequence[Sequence[str]] = ()  # one of each
-    names: Mapping[str, str] = {}  # their names to ours, LEFT_OUT for none; nobody changes it
+    known: Collection[str] = ()  # none: any column
+    required: Sequence[Sequence[str]] = ()  # at least one of each group
+    names: Mapping[str, str] = {}  # their names to ours, LEFT_OUT to leave a column out (never changed)
     advice: str = "rename it or take it out"  # what to do with an unknown column
-    opaque: Collection[str] = ()  # those whose cells stay as they are, whatever they look like
-    ids: Collection[str] = ()  # those that a spreadsheet must not have made numbers of
+    opaque: Collection[str] = ()  # columns whose cells stay exactly as they are
+    ids: Collection[str] = ()  # columns that a spreadsheet must not have turned into numbers
 
     def ours(self, theirs: str) -> str:
-        """Our name of a column. Case, spaces, hyphens and underscores of theirs do not matter."""
+        """Our name of a column. Case, spaces, hyphens and underscores do not matter."""
         theirs = trim(theirs)
         if theirs in self.names:
             return self.names[theirs]
         if theirs in self.known or not self.known:
             return theirs
         plain = _plain(theirs)
-        meant = {_plain(name): name for name in self.known} | {_plain(t): o for t, o in self.names.items()}
-        return meant.get(plain, theirs) if plain else theirs
+        ours_by_name = {_plain(name): name for name in self.known} | {
+            _plain(t): o for t, o in self.names.items()
+        }
+        return ours_by_name.get(plain, theirs) if plain else theirs
 
     def check(self, named: Sequence[str]) -> None:
-        """See that a header names what it must, and each column once.
+        """Check that a header has the required columns, and each column once.
 
         Raises:
-            CsvError: saying which columns are wrong, and which are wanted.
+            CsvError: naming the wrong columns and the required ones.
         """
         unknown = [name for name in named if self.known and name not in self.known]
         missing = [" or ".join(names) for names in self.required if not {*names} & {*named}]
@@ -83,21 +85,21 @@ class Columns(NamedTuple):
             wrong.append(f"two columns are {twice[0]}")
         if wrong:
             wanted = f" (of {', '.join(self.known)})" if unknown and len(self.known) <= _MOST_NAMED else ""
-            raise CsvError("; ".join(wrong) + wanted)
+            raise CsvError(",  ".join(wrong) + wanted)
 
 
 class Header(NamedTuple):
-    """The delimiter of a file, and our name of each of its columns."""
+    """The delimiter of a file, and our name for each of its columns."""
 
     delimiter: str
     columns: Sequence[str]
-    is_for_people: bool  # cells may have an apostrophe before what looks like a formula
+    is_for_people: bool  # cells may begin with an apostrophe that protects from formulas
     opaque: Collection[str]
     ids: Collection[str]
 
     @property
     def width(self) -> int:
-        """How many columns a row must have: what stands right of the last named column may be missing."""
+        """How many cells a row needs: cells right of the last named column may be missing."""
         return max(place for place, name in enumerate(self.columns, 1) if name)
 
     def fields(self, cells: list[str]) -> dict[str, str]:
@@ -119,13 +121,13 @@ class Header(NamedTuple):
         for name in self.ids:
             if is_shortened(fields.get(name, "")):
                 raise ValueError(
-                    f"{name} is {trim(fields[name])}, of which a spreadsheet has cut off digits: "
-                    "give the column the format of a text there"
+                    f"{name} is {trim(fields[name])}, but a spreadsheet has cut off its digits: format that "
+                    "column as text"
                 )
         return fields
 
     def line(self, text: str) -> dict[str, str]:
-        """The fields of a row that is one line; see fields.
+        """The fields of a row on one line (see fields).
 
         Raises:
             ValueError: it is not CSV, or has more or fewer columns than the header.
@@ -137,28 +139,28 @@ class Header(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a file, or what is wrong with it."""
+    """A row of a file, or the reason why it is wrong."""
 
-    number: int  # of the line that it begins on, from 1
-    fields: dict[str, str]  # of one that is wrong: its text, as LEFT_OUT
+    number: int  # the line where it begins, from 1
+    fields: dict[str, str]  # the text of a wrong row, as LEFT_OUT
     error: str = ""
 
 
 def is_for_people(text: TextIOWrapper) -> bool:
-    """Whether a text of open_text has a byte order mark, as exports for people have, and files of Excel."""
+    """Whether a text of open_text begins with a byte order mark, as Excel's files do."""
     return text.encoding in ("utf-8-sig", "utf-16", "utf-32")
 
 
 def open_text(content: IO[bytes], errors: str = PERCENT) -> TextIOWrapper:
-    """The text of a seekable file. Bytes that are not of its encoding stay percent-encoded.
+    """The text of a seekable file. Bytes that do not fit the encoding stay percent-encoded.
 
-    `errors`: what else becomes of these, as for bytes.decode.
+    `errors`: the handling of such bytes, as for bytes.decode.
 
-    RFC 4180 says nothing of the encoding; Excel writes UTF-16 as "Unicode text". The first bytes tell them
-    apart, as all that we read begins with ASCII.
+    RFC 4180 does not name an encoding, and Excel writes UTF-16 as "Unicode text". The first bytes show the
+    encoding, because every format that we read begins with ASCII.
 
     Raises:
-        CsvError: it is no text, and what it is.
+        CsvError: it is not text, with the kind of file.
     """
     start = content.read(4)
     content.seek(0)
@@ -168,15 +170,15 @@ def open_text(content: IO[bytes], errors: str = PERCENT) -> TextIOWrapper:
 
 
 def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> tuple[Header, int]:
-    """The header of a file, and how many lines it takes.
+    """The header of a file, and the number of its lines.
 
     Raises:
-        CsvError: it is not CSV, or it has not the columns that are wanted.
+        CsvError: it is not CSV, or lacks required columns.
     """
     number, text = _first(lines)
     delimiter = ""
-    if said := _SEPARATOR.fullmatch(text):
-        delimiter = said[1]
+    if declared := _SEPARATOR.fullmatch(text):
+        delimiter = declared[1]
         more, text = _first(lines)
         number += more
     delimiter = delimiter or max(_DELIMITERS, key=_fitting(text, columns))
@@ -197,10 +199,10 @@ def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) 
 
 
 def rows(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> Iterator[Row]:
-    """The rows of a file. A cell may have line breaks; a row of nothing has no fields.
+    """The rows of a file. A cell may contain line breaks. An empty row has no fields.
 
     Raises:
-        CsvError: its header is wrong, or a quotation mark has swallowed nobody knows how many rows.
+        CsvError: its header is wrong, or an open quotation mark has swallowed an unknown number of rows.
     """
     header, above = read_header(lines, columns, is_for_people=is_for_people)
     last = ""
@@ -240,7 +242,7 @@ def _first(lines: Iterator[str]) -> tuple[int, str]:
 
 
 def _fitting(text: str, columns: Columns) -> Callable[[str], tuple[int, int]]:
-    """How well a header fits a delimiter: the number of known columns, then that of all."""
+    """How well a delimiter splits a header: the number of known columns, then of all columns."""
 
     def fitting(delimiter: str) -> tuple[int, int]:
         names = text.split(delimiter, MOST_COLUMNS)

@@ -1,7 +1,7 @@
-"""Deep links: the visitor names the page (`url=`), the offer its hosts, and the click's hash goes along.
+"""Deep links: the visitor names the page (`url=`), the offer its hosts, and the click's hash is added.
 
-The check reads less than a browser does: what is not plainly https, a known host and a path is not followed.
-So there is nothing that a browser could read otherwise, and no open redirect.
+The check accepts less than a browser does: only plain https, a known host and a path. So browsers have no
+room to read the URL differently, and there is no open redirect.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from urllib.parse import unquote_plus
 
 from tracker.domain.macros import MAX_LOCATION, TemplateError, literal
 
-_MAX_PARAMETERS = 100  # of a deep link: each is compared
+_MAX_PARAMETERS = 100  # most parameters of a deep link, because each is compared
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
-_ADDRESS = r"(?:[0-9]+|0x[0-9a-f]*)(?![a-z0-9-])"  # what browsers read as one, as a last label
+_ADDRESS = r"(?:[0-9]+|0x[0-9a-f]*)(?![a-z0-9-])"  # last labels that browsers read as an address
 _NAME = rf"(?:{_LABEL}\.){{1,126}}(?!{_ADDRESS}){_LABEL}"
 _HOST = re.compile(rf"(?=.{{,253}}\Z)\.?{_NAME}", re.ASCII | re.IGNORECASE)
 _DEEP_LINK = re.compile(rf"https://(?P<host>{_NAME})(?::443)?(?=[/?#]|\Z)", re.ASCII | re.IGNORECASE)
 
 
 def hosts(texts: Sequence[str]) -> frozenset[str]:
-    """An offer's deep link hosts, lower-cased: "shop.test" is that host, ".shop.test" any one below it.
+    """An offer's deep link hosts in lower case: "shop.test" is that host, ".shop.test" every host below it.
 
     Raises:
-        ValueError: what is no ASCII host name (RFC 1123, section 2.1) of two labels or more; an address.
+        ValueError: not an ASCII host name (RFC 1123, section 2.1) of two labels or more, or an address.
     """
     bad = next((text for text in texts if not _HOST.fullmatch(text)), None)
     if bad is not None:
@@ -34,14 +34,15 @@ def hosts(texts: Sequence[str]) -> frozenset[str]:
 
 
 def follow(deep_link: str, hosts: frozenset[str], location: str) -> str | None:
-    """The page that a visitor asked for, with the query of `location`, the offer URL as filled for the click.
+    """The page of a deep link with the query of `location`, the offer URL filled for the click.
 
-    None where it may not be followed: another scheme, host or port, credentials, white space, control
-    characters or a backslash, more than 100 parameters, or over MAX_LOCATION. A parameter that `location`
-    has too is taken from there alone, however the link spells it: no link brings a click's hash of its own.
+    None if the page is not allowed: another scheme, host or port, credentials, white space, control
+    characters or a backslash. More than 100 parameters or a URL over MAX_LOCATION are not allowed either. A
+    parameter that `location` also has is taken only from there, in any spelling. So a link cannot bring a
+    click's hash of its own.
     """
-    asked = _DEEP_LINK.match(deep_link)
-    if not asked or not _is_among(asked["host"].lower(), hosts):
+    match = _DEEP_LINK.match(deep_link)
+    if not match or not _is_among(match["host"].lower(), hosts):
         return None
     try:
         address, mark, fragment = literal(deep_link).partition("#")
@@ -56,7 +57,7 @@ def follow(deep_link: str, hosts: frozenset[str], location: str) -> str | None:
 
 
 def _joined(own: str, added: str) -> str:
-    """Two query strings as one. A name in the second is left out of the first."""
+    """Two query strings as one. The first one loses the names that the second one has."""
     if not added:
         return own
     taken = frozenset[str]().union(*map(_names, added.split("&")))
@@ -65,7 +66,10 @@ def _joined(own: str, added: str) -> str:
 
 
 def _without(taken: frozenset[str], pair: str) -> str:
-    """What is left of a pair. Some servers separate by ";", too (HTML 4.01, B.2.2): it may hold several."""
+    """A pair without the parameters that are taken from the other query.
+
+    Some servers also split at ";" (HTML 4.01, B.2.2), so a pair may contain several parameters.
+    """
     return ";".join(each for each in pair.split(";") if taken.isdisjoint(_names(each)))
 
 
@@ -75,12 +79,12 @@ def _names(pair: str) -> frozenset[str]:
 
 @lru_cache(256)  # a few names make up most links
 def _readings(name: str) -> frozenset[str]:
-    """The letters and digits of a name, in one case: as a whole, and up to a bracket.
+    """The letters and digits of a name in one case: in full, and up to a bracket.
 
-    No server tells apart more than that. ASP.NET folds case, PHP takes "click.id", "click id" and "click[id"
+    Servers distinguish no more than that. ASP.NET folds case, PHP takes "click.id", "click id" and "click[id"
     for "click_id", and PHP, Rails and qs read "click_id[]" and "[click_id]" as "click_id".
     """
-    whole = unquote_plus(name).upper().casefold()  # upper() makes a dotless i one with a dot
+    whole = unquote_plus(name).upper().casefold()  # upper() turns a dotless i into one with a dot
     first = whole.replace("]", "[").strip("[ ").partition("[")[0]
     return frozenset("".join(filter(str.isalnum, text)) or text for text in (whole, first))
 

@@ -1,7 +1,7 @@
-"""What people call operating systems and browsers, where that is one with another name here.
+"""Common names of operating systems and browsers that have another name here.
 
-Only names with the same meaning stand here. "iPadOS" does not: a tablet with it is read as iOS, and so is an
-iPhone. "Windows 10" does not: the version is no part of the name.
+The table has only names with the same meaning. "iPadOS" is not in it: a tablet with it is read as iOS, and so
+is an iPhone. "Windows 10" is not in it: the version is not a part of the name.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SYSTEMS = {
     "winmobile": "Windows Mobile",
     "winphone": "Windows Phone",
 }
-"""By what is left of a name in lower case without white space, hyphens, underscores, points and slashes."""
+"""Keys are names in lower case without white space, hyphens, underscores, points and slashes."""
 
 BROWSERS = {
     "applesafari": "Safari",
@@ -87,7 +87,7 @@ BROWSERS = {
     "yandex": "Yandex Browser",
     "yabrowser": "Yandex Browser",
 }
-"""As SYSTEMS."""
+"""Keys as in SYSTEMS."""
 
 NEAREST = {
     "androidtv": "Android",
@@ -107,7 +107,7 @@ NEAREST = {
     "qq": "QQ Browser",
     "webview": "Chrome Mobile WebView",
 }
-"""Words with another meaning than a system or a browser, and the one that is near it; as SYSTEMS."""
+"""Words that are not a system or browser, with the related one. Keys as in SYSTEMS."""
 
 TYPES = {
     **{name: name for name in ("desktop", "phone", "tablet", "tv", "console", "bot")},
@@ -119,11 +119,11 @@ TYPES = {
     **dict.fromkeys(("gameconsole", "gamingconsole", "gamesconsole"), "console"),
     **dict.fromkeys(("robot", "crawler", "spider"), "bot"),
 }
-"""Types of devices, and what others call them."""
+"""Types of devices, and their other names."""
 
 PLATFORMS = {
     **dict.fromkeys(("x64", "x8664", "amd64", "win64", "x86x64"), "x64"),
     **dict.fromkeys(("x86", "i386", "i486", "i586", "i686", "ia32", "win32"), "x86"),
     **dict.fromkeys(("arm", "arm32", "arm64", "aarch64", "armv7", "armv7l", "armv8", "armv8l"), "ARM"),
 }
-"""Architectures of processors, and what others call them."""
+"""Architectures of processors, and their other names."""

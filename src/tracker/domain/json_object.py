@@ -1,4 +1,4 @@
-"""What JSON leaves open: an object may name a field twice (RFC 8259, section 4), and parsers keep either."""
+"""Checks JSON objects for repeated names, which RFC 8259 (section 4) allows and parsers treat differently."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 
 def field_there_twice(fields: Collection[str], text: str) -> str:
-    """A field that stands twice in an object; "" where none does.
+    """A field that an object names twice, or "".
 
-    `fields` are those that a parser has found in the text. Most objects have as many `":` as fields: then
-    nobody has to read the text once more.
+    `fields` are those that a parser has parsed from the text. Most objects have as many `":` as fields: then
+    the text need not be scanned.
     """
     if text.count('":') == len(fields):
         return ""
-    found: list[str] = []
+    names: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        found[:] = [name for name, _ in pairs]  # the outermost object is the last
+        names[:] = [name for name, _ in pairs]  # the outermost object is the last one
 
     json.loads(text, object_pairs_hook=note)
-    return twice(found)
+    return twice(names)
 
 
 def twice(names: Sequence[str]) -> str:
-    """The first name that stands twice; "" where none does."""
+    """The first repeated name, or ""."""
     return next((name for name in names if names.count(name) > 1), "")

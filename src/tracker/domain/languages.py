@@ -1,7 +1,7 @@
-"""Languages: the codes of ISO 639-1, which browsers ask for, and what else people write for them.
+"""Languages: the codes of ISO 639-1, which browsers send, and other spellings of them.
 
-Codes and names are those of ISO 639 by Debian's iso-codes. The list of two letters is closed: no further one
-is given out. Other codes of three letters are languages without one of two.
+Codes and names are those of ISO 639 by Debian's iso-codes. The list of two-letter codes is closed: no code
+will be added. Other three-letter codes are languages without a two-letter code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 FORMER = frozenset({"bh", "in", "iw", "ji", "jw", "mo"})
-"""Withdrawn codes that old devices still ask for."""
+"""Withdrawn codes that old devices still send."""
 
 ASKED_AS = {
     "cmn": "zh",
@@ -22,18 +22,18 @@ ASKED_AS = {
     "sh": "sr",
     "tl": "fil",
 }
-"""Codes that browsers of today hardly ask for, and the one that they use instead."""
+"""Codes that browsers rarely send today, and the code that they send instead."""
 
 
 @cache
 def known() -> dict[str, str]:
-    """The codes: by themselves, by those of three letters (ISO 639-2, B and T), by names in lower case."""
-    found: dict[str, str] = {}
+    """The codes by their own text, by three-letter codes (ISO 639-2, B and T), and by names in lower case."""
+    by_spelling: dict[str, str] = {}
     for line in _TABLE.splitlines():
         codes, *names = line.casefold().split(" | ")
         code, *longer = codes.split()
-        found |= dict.fromkeys((code, *longer, *names), code)
-    return found | {code: code for code in FORMER}
+        by_spelling |= dict.fromkeys((code, *longer, *names), code)
+    return by_spelling | {code: code for code in FORMER}
 
 
 _TABLE = """\

@@ -1,4 +1,4 @@
-"""Local times of filters to instants: which second a range begins or ends with, whatever the clocks did."""
+"""Local times of filters as instants: the second at which a range begins or ends, despite clock changes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LONGEST_ZONE_NAME = 64
 
 
 def zone_named(name: str) -> tzinfo:
-    """The IANA time zone of a name.
+    """The IANA time zone with a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such zone.
     """
     if name == "UTC":
         return UTC
@@ -34,10 +34,11 @@ def zone_named(name: str) -> tzinfo:
 
 
 def read_local(text: str, *, is_end: bool) -> datetime:
-    """A local time as filters write it; a date alone is its first second, or its last as the end of a range.
+    """A local time as filters write it. A date alone is its first second, or its last one if `is_end`.
 
     Raises:
-        ValueError: neither YYYY-MM-DD nor YYYY-MM-DD HH:MM:SS (or with T between), or no such day or time.
+        ValueError: neither YYYY-MM-DD nor YYYY-MM-DD HH:MM:SS (or with T between), or the day or time does
+            not exist.
     """
     text = trim(text)
     if not (_DATE.fullmatch(text) or _DATE_TIME.fullmatch(text)):
@@ -51,28 +52,28 @@ def read_local(text: str, *, is_end: bool) -> datetime:
 
 
 def first_second(local: datetime, zone: tzinfo) -> int:
-    """The first Unix second at which the zone's clocks show a local time, or have skipped it."""
+    """The first Unix second at which the zone's clocks show a local time or skip it."""
     early, late = _candidates(local, zone)
     return _after_gap(early, late, zone) if early > late else early
 
 
 def last_second(local: datetime, zone: tzinfo) -> int:
-    """The last Unix second at which the zone's clocks show a local time, or are about to skip it."""
+    """The last Unix second at which the zone's clocks show a local time or are about to skip it."""
     early, late = _candidates(local, zone)
     return _after_gap(early, late, zone) - 1 if early > late else late
 
 
 def offsets(low: int, high: int, zone: tzinfo) -> list[tuple[int, int, int]]:
     """The zone's offsets between two Unix seconds, in order: (from, up to, seconds ahead of UTC)."""
-    found = []
+    periods = []
     start = low
     for day in range(low, high, _DAY_SECONDS):
         end = min(day + _DAY_SECONDS, high - 1)
         if _offset_at(end, zone) != _offset_at(start, zone):
             change = _after_gap(end, day, zone)
-            found.append((start, change, _seconds_ahead(start, zone)))
+            periods.append((start, change, _seconds_ahead(start, zone)))
             start = change
-    return [*found, (start, max(high, start), _seconds_ahead(start, zone))]
+    return [*periods, (start, max(high, start), _seconds_ahead(start, zone))]
 
 
 def _seconds_ahead(instant: int, zone: tzinfo) -> int:
@@ -80,9 +81,9 @@ def _seconds_ahead(instant: int, zone: tzinfo) -> int:
 
 
 def _candidates(local: datetime, zone: tzinfo) -> tuple[int, int]:
-    """The instants of a local time by the offsets before and after a change of clocks (PEP 495).
+    """The instants of a local time with the offsets before and after a clock change (PEP 495).
 
-    They are equal where no clock changes, and in the wrong order where the clocks skip the local time.
+    They are equal without a clock change, and in the wrong order if the clocks skip the local time.
     """
     return _instant(local, zone, 0), _instant(local, zone, 1)
 
@@ -93,7 +94,7 @@ def _instant(local: datetime, zone: tzinfo, fold: int) -> int:
 
 
 def _after_gap(late: int, early: int, zone: tzinfo) -> int:
-    """The instant in (early, late] from which the clocks show their new offset."""
+    """The instant in (early, late] at which the clocks show their new offset."""
     before = _offset_at(early, zone)
     while late - early > 1:
         middle = (early + late) // 2

@@ -1,7 +1,7 @@
 """Macros of offer URLs: `{name}` compiled when the catalogue loads, filled once per click.
 
-What a visitor sends is percent-encoded but for RFC 3986's unreserved characters and never scanned again, and
-no macro may stand before the path: so a click cannot change where its template leads.
+Values from visitors are percent-encoded except for RFC 3986's unreserved characters, and never scanned again.
+Macros cannot stand before the path. So a click cannot change the site that its template leads to.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LITERAL_SAFE = "!#$%&'()*+,/:;=?@[]~-._"
 
 
 class TemplateError(ValueError):
-    """A URL that may not be saved: says the rule it breaks and the position, counted from 0."""
+    """A URL may not be saved. The message names the broken rule and the position, counted from 0."""
 
     def __init__(self, url: str, position: int, rule: str) -> None:
         super().__init__(f"{rule} (at position {position} of {url!r})")
@@ -42,11 +42,11 @@ class TemplateError(ValueError):
         self.rule = rule
 
 
-def compile(url: str) -> Template:  # noqa: A001 - the word for it, used as macros.compile
+def compile(url: str) -> Template:  # noqa: A001 - the field's word, used as macros.compile
     """Turn an offer URL into literals and macro names, alternating.
 
     Raises:
-        TemplateError: as of compile_url.
+        TemplateError: as for compile_url.
     """
     return compile_url(url, MACROS)
 
@@ -55,9 +55,9 @@ def compile_url(url: str, known: Container[str]) -> Template:
     """Turn a URL with some known macros into literals and macro names, alternating.
 
     Raises:
-        TemplateError: unknown, reserved or unclosed macro; a macro, credentials or a bad host or port before
-            the path; another scheme than http and https; dot segments in the path; white space, control
-            characters or a backslash.
+        TemplateError: a macro is unknown, reserved or unclosed, or stands before the path. The scheme is not
+            http or https, or there are credentials or a bad host or port. The path has dot segments, or the
+            URL has white space, control characters or a backslash.
     """
     _check_characters(url)
     origin = _ORIGIN.match(url)
@@ -67,11 +67,11 @@ def compile_url(url: str, known: Container[str]) -> Template:
     _check_dots(url, origin.start("path"), origin.end("path"))
     parts = _split(url, known)
     parts[::2] = map(_ascii, parts[::2])
-    return tuple(map(intern, parts))  # what thousands of URLs have alike is at hand for all of them
+    return tuple(map(intern, parts))  # parts that thousands of URLs share are cached
 
 
 def free_text(text: str) -> str:
-    """A text of free_1 … free_10 as it goes into the Location: its author's own, but ASCII.
+    """A text of free_1 … free_10 as it goes into the Location: the author's own text, as ASCII.
 
     Raises:
         TemplateError: dot segments, white space, control characters or a backslash.
@@ -81,7 +81,7 @@ def free_text(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Part of an address as it goes into a Location: ASCII, with the escapes that it has kept.
+    """Part of an address as it goes into a Location: ASCII, with its existing escapes.
 
     Raises:
         TemplateError: white space, control characters or a backslash.
@@ -91,7 +91,10 @@ def literal(text: str) -> str:
 
 
 def fill(template: Template, click: Click, choice: Choice) -> str:
-    """The Location of a click: ASCII, in one pass. `choice` says who takes the click."""
+    """The Location of a click as ASCII, filled in one pass.
+
+    `choice` is the offer and URL that take the click.
+    """
     if len(template) == 1:
         return template[0]
     parts = list(template)
@@ -104,21 +107,21 @@ def fill(template: Template, click: Click, choice: Choice) -> str:
     return "".join(parts)
 
 
-@lru_cache(4096)  # of texts that a link takes, half a kilobyte each at most
+@lru_cache(4096)  # cached texts of links, half a kilobyte each at most
 def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
 def text(template: Template) -> str:
-    """A template as it was written, but for what was made ASCII."""
+    """A template as it was written, except for characters that became ASCII."""
     return "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(template))
 
 
 def sendable(location: str) -> bool:
-    """Whether a filled template may be sent: one line of ASCII, not too long, led where the template leads.
+    """Whether a filled template may be sent: one line of ASCII, short enough, to the site of its template.
 
-    A value of "." or ".." that is a whole segment of the path cannot be escaped: browsers read %2E as a dot,
-    and take the segment before it away (WHATWG URL, "double-dot URL path segment").
+    A value "." or ".." that fills a whole path segment cannot be escaped. Browsers read %2E as a dot and
+    remove the segment before it (WHATWG URL, "double-dot URL path segment").
     """
     if len(location) > MAX_LOCATION or not location.isascii() or "\n" in location or "\r" in location:
         return False
@@ -126,7 +129,7 @@ def sendable(location: str) -> bool:
 
 
 def _ascii(text: str) -> str:
-    # A stray % is made one that is meant, or it would make an escape with the value that follows.
+    # A stray % is escaped, because it could form an escape with the value after it.
     return quote(_STRAY_PERCENT.sub("%25", text), safe=_LITERAL_SAFE)
 
 
@@ -160,7 +163,7 @@ def _check_authority(url: str, origin: re.Match[str]) -> None:
 
 
 def _is_host(host: str) -> bool:
-    """Whether browsers, which read a host that ends in a number as an address, read it as it is written."""
+    """Whether browsers keep the host as it is written. A host that ends in a number is an address to them."""
     try:
         if host.startswith("["):
             IPv6Address(host[1:-1])
@@ -211,7 +214,7 @@ def _number(value: int | None) -> str:
 
 
 def _known(text: str) -> str:
-    return "" if text == "UNK" else text  # the read API's word, which advertisers need not know
+    return "" if text == "UNK" else text  # the name in the read API, which advertisers need not know
 
 
 MACROS: dict[str, _Getter] = {
@@ -251,5 +254,5 @@ _ALIASES = {"click_id": "hash", "click_hash": "hash", "transaction_id": "hash", 
 _ALIASES |= {f"sub{n + 1}": f"aff_sub{n + 1}" if n else "aff_sub" for n in range(20)}
 MACROS |= {alias: MACROS[name] for alias, name in _ALIASES.items()}
 
-# Digits and letters; and what went through free_text when the catalogue was loaded.
+# Digits and letters, and texts that free_text checked when the catalogue was loaded.
 _AS_IS = frozenset({"hash", "offer_id", "affiliate_id", "timestamp", *(f"free_{n + 1}" for n in range(10))})

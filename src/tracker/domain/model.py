@@ -1,4 +1,4 @@
-"""The field's nouns. Every object here is immutable; optional values are None, absent text is ""."""
+"""The field's nouns, as immutable types. Optional values are None, absent text is ""."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 Template = tuple[str, ...]
-"""A compiled offer URL: literal, macro name, literal, …, literal; made by macros.compile()."""
+"""A compiled offer URL: literal, macro name, literal, …, literal (see macros.compile)."""
 
 MAX_ID = 10**18 - 1
 """Highest id of an offer, affiliate or offer URL: eighteen digits, which fit a signed 64-bit integer."""
 
 
 class Status(StrEnum):
-    """What became of a click."""
+    """The status of a click."""
 
-    ACCEPTED = "accepted"  # sent on to the offer it asked for
-    FORWARDED = "forwarded"  # a fallback took it
-    REJECTED = "rejected"  # nobody took it
+    ACCEPTED = "accepted"  # sent to the offer of its link
+    FORWARDED = "forwarded"  # sent to a fallback
+    REJECTED = "rejected"  # sent nowhere
 
 
 class Reason(IntEnum):
-    """Why a click was not simply accepted. The numbers are stored and public: never renumber, only add."""
+    """Why a click was not simply accepted.
+
+    The numbers are stored and public: never renumber them, only add new ones.
+    """
 
     NONE = 0
     OFFER_PAUSED = 10
@@ -39,14 +42,14 @@ class Reason(IntEnum):
     AFFILIATE_NOT_APPROVED = 22  # for this offer
     OFF_TARGET = 30
     DUPLICATE = 40
-    VISITOR_UNKNOWN = 41  # accepted: there was no room to remember the visitor, so nobody knows if it is new
+    VISITOR_UNKNOWN = 41  # accepted, but uniqueness is unknown: there was no room to remember the visitor
     SOURCE_BLOCKED = 50
     SUB_BLOCKED = 51
     IP_BLOCKED = 52
 
 
 class Period(StrEnum):
-    """How long a cap counts before it starts anew, in the offer's time zone."""
+    """The period of a cap, in the offer's time zone."""
 
     HOUR = "hour"
     DAY = "day"
@@ -55,58 +58,58 @@ class Period(StrEnum):
 
 
 class Cap(NamedTuple):
-    """How many clicks an offer, or one affiliate on it, may take in a period."""
+    """How many clicks an offer, or one affiliate on it, may get in a period."""
 
-    affiliate_id: int | None  # whose clicks it counts; None = everybody's together
+    affiliate_id: int | None  # the affiliate whose clicks count, None = all clicks together
     uniques_only: bool
     period: Period
     limit: int
-    series: int = 0  # how many such caps there were before it
+    series: int = 0  # the number of earlier caps of this kind
 
 
 class Counter(NamedTuple):
-    """A cap's count in the period that a click falls into, as the stream keeps it."""
+    """A cap's counter for the period of a click, as the stream keeps it."""
 
     name: str
     uniques_only: bool
     limit: int
-    expires: int  # when the period ends, Unix seconds; 0 = never
+    expires: int  # end of the period in Unix seconds, 0 = never
 
 
 class Rule(NamedTuple):
     """One compiled condition on a click."""
 
-    text: str  # as an operator reads it: country in DE, AT
+    text: str  # as operators read it: country in DE, AT
     holds: Callable[[Click], bool]
 
 
 Rules = tuple[Rule, ...]
-"""All of them must hold."""
+"""All of these rules must hold."""
 
 
 class OfferUrl(NamedTuple):
-    id: int  # NO_URL_ID for a fallback URL, which is no URL of the offer
+    id: int  # NO_URL_ID for a fallback URL, which is not a URL of the offer
     name: str
     template: Template
-    weight: int  # share of the offer's traffic, relative to its other active URLs; 0 = only by url_id
+    weight: int  # share of the offer's traffic relative to its other active URLs, 0 = only by url_id
     rules: Rules = ()
-    unique_only: bool = False  # takes no duplicates
+    unique_only: bool = False  # accepts no duplicates
     fallback: Fallback | None = None
-    salt: int = 1  # odd, 64 bits: its draw differs from other URLs' by it (targeting.salt)
+    salt: int = 1  # odd, 64 bits: makes its draw differ from other URLs' (targeting.salt)
 
 
 NO_URL_ID = 0
 
 
 class Fallback(NamedTuple):
-    """Where a refused click goes instead: one of the two."""
+    """The target of a refused click: a URL or an offer."""
 
     url: OfferUrl | None
     offer_id: int | None
 
 
 class DuplicatePolicy(StrEnum):
-    """What becomes of a visitor's later clicks within the window."""
+    """The treatment of a visitor's later clicks within the window."""
 
     REDIRECT = "redirect"
     BLOCK = "block"
@@ -114,11 +117,11 @@ class DuplicatePolicy(StrEnum):
 
 
 class FormerUniqueness(NamedTuple):
-    """How an offer told who is unique before it was changed."""
+    """The uniqueness rules of an offer before its last change."""
 
     window: int  # seconds
     per_affiliate: bool
-    until: int  # Unix milliseconds; from then on it remembers nobody
+    until: int  # Unix milliseconds of its end: later visitors are not remembered by it
 
 
 class Offer(NamedTuple):
@@ -127,39 +130,39 @@ class Offer(NamedTuple):
     advertiser_id: int
     brand_id: int | None
     is_active: bool
-    problem: str  # why it cannot be served as saved; "" = it can
-    starts: int  # Unix milliseconds; 0 = always has been there
-    ends: int  # Unix milliseconds; FOREVER
-    closed_until: int  # Unix milliseconds; 0 = open
+    problem: str  # why it cannot be served, "" = it can
+    starts: int  # Unix milliseconds, 0 = it has always existed
+    ends: int  # Unix milliseconds, or FOREVER
+    closed_until: int  # Unix milliseconds, 0 = open
     needs_approval: bool
     time_zone: str
     rules: Rules
-    urls: tuple[OfferUrl, ...]  # active ones only, by id
+    urls: tuple[OfferUrl, ...]  # active URLs only, by id
     fallback: Fallback | None
-    caps: tuple[Cap, ...]  # affiliate_id: None = all clicks together, 0 = each affiliate by itself
+    caps: tuple[Cap, ...]  # affiliate_id: None = all clicks together, 0 = each affiliate separately
     unique_window: int  # seconds
-    unique_per_affiliate: bool  # unique_scope offer_affiliate instead of offer
+    unique_per_affiliate: bool  # unique_scope is offer_affiliate instead of offer
     visitor_cookie: bool
     duplicates: DuplicatePolicy
-    duplicates_forced: bool  # the policy applies to visitors known by address and User-Agent only, too
+    duplicates_forced: bool  # the policy also applies to visitors known only by address and User-Agent
     redirect_status: int  # 302, 303 or 307
-    referrer_policy: str  # the Referrer-Policy of its redirects; "" sends none
-    deep_link_hosts: frozenset[str]  # lower case; ".shop.test" = its subdomains
+    referrer_policy: str  # the Referrer-Policy of its redirects, "" sends none
+    deep_link_hosts: frozenset[str]  # lower case, and ".shop.test" means its subdomains
     free: tuple[str, ...]  # free_1 … free_10 for every affiliate
     is_draft: bool = False  # not active yet: only test clicks are served
-    former_uniqueness: tuple[FormerUniqueness, ...] = ()  # the longest kept first
+    former_uniqueness: tuple[FormerUniqueness, ...] = ()  # the longest-lasting first
 
 
 FOREVER = 1 << 62
 
 
 class Terms(NamedTuple):
-    """What holds between one offer and one affiliate."""
+    """The terms between one offer and one affiliate."""
 
     is_approved: bool
-    closed_until: int  # Unix milliseconds; 0 = open
+    closed_until: int  # Unix milliseconds, 0 = open
     caps: tuple[Cap, ...]  # take the place of the offer's each-affiliate caps of the same kind and period
-    free: tuple[str, ...]  # free_1 … free_10; "" = the offer's
+    free: tuple[str, ...]  # free_1 … free_10, "" = the offer's
 
 
 NO_TERMS = Terms(False, 0, (), ("",) * 10)
@@ -182,7 +185,7 @@ class Affiliate(NamedTuple):
 
 
 class Link(NamedTuple):
-    """What a tracking link says, cropped and free of control characters."""
+    """The parameters of a tracking link, cropped and without control characters."""
 
     offer_id: int
     affiliate_id: int
@@ -193,12 +196,12 @@ class Link(NamedTuple):
     idfa: str
     aff_subs: tuple[str, ...]  # aff_sub, aff_sub2 … aff_sub20
     adv_subs: tuple[str, ...]  # adv_sub, adv_sub2 … adv_sub5
-    deep_link: str = ""  # the url parameter, whole; not stored by itself
-    test: str = ""  # the signature of a test link; not stored
+    deep_link: str = ""  # the whole url parameter, not stored by itself
+    test: str = ""  # the signature of a test link, not stored
 
 
 class Choice(NamedTuple):
-    """Who takes a click: what its Location is filled from."""
+    """The offer and URL that take a click, from which its Location is filled."""
 
     offer: Offer
     terms: Terms
@@ -206,21 +209,21 @@ class Choice(NamedTuple):
 
 
 class Visitor(NamedTuple):
-    """Who follows the link, as far as one request tells; every string is cropped."""
+    """The visitor of a link, from one request. Every string is cropped."""
 
     ip: str
     user_agent: str
-    client_hints: str = ""  # Sec-CH-UA-* as sent, joined for the device cache
+    client_hints: str = ""  # Sec-CH-UA-* headers joined for the device cache
     language: str = ""  # Accept-Language as sent
     referrer: str = ""
     host: str = ""
-    requested_link: str = ""  # absolute: scheme, host, target as asked
+    requested_link: str = ""  # absolute: scheme, host and target of the request
     fetch_dest: str = ""
     fetch_user: str = ""
 
 
 class Device(NamedTuple):
-    """What the User-Agent and the client hints say."""
+    """The device, from the User-Agent and the client hints."""
 
     os: str  # "UNK" where unknown
     os_version: str  # "UNK" where unknown
@@ -233,7 +236,7 @@ class Device(NamedTuple):
 
 
 class Geo(NamedTuple):
-    """Where an address is, as far as the databases tell."""
+    """The place of an address, from the databases."""
 
     country_code: str | None
     region_code: str | None
@@ -243,12 +246,14 @@ class Geo(NamedTuple):
 
 
 fast = tuple.__new__
-"""fast(Outcome, (…)): a NamedTuple of ours without its own constructor, which is a Python function and slow.
-For the few that each click needs; nothing checks what is in it."""
+"""A NamedTuple without its own constructor, which is a slow Python function: fast(Outcome, (…)).
+
+Only for the few tuples of each click, because their content is not checked.
+"""
 
 
 class Outcome(NamedTuple):
-    """What a click is answered with, and stored as."""
+    """The response of a click, and the columns that are stored for it."""
 
     status: Status
     reason: Reason
@@ -256,11 +261,11 @@ class Outcome(NamedTuple):
     offer_url_id: int | None
     advertiser_id: int
     brand_id: int | None
-    location: str  # the Location header; "" where nothing is redirected
+    location: str  # the Location header, "" without a redirect
 
 
 class Outcomes(NamedTuple):
-    """The answers prepared for what only the stream knows; usually one and the same three times."""
+    """The prepared outcomes for the facts that only the stream knows. Usually all three are equal."""
 
     unique: Outcome
     duplicate: Outcome
@@ -268,10 +273,10 @@ class Outcomes(NamedTuple):
 
 
 class Click(NamedTuple):
-    """One followed link, before the stream has chosen among its outcomes."""
+    """One click on a link, before the stream has chosen its outcome."""
 
     hash: str  # UUIDv7, 32 lowercase hex digits
-    millis: int  # when it was followed, Unix milliseconds
+    millis: int  # time of the click, Unix milliseconds
     link: Link
     offer: Offer
     affiliate: Affiliate
@@ -287,7 +292,7 @@ class Click(NamedTuple):
 
 
 class ClickRow(NamedTuple):
-    """One row of the clicks table, in the order of its columns; names are joined at read."""
+    """One row of the clicks table, in the order of its columns. Names are joined when it is read."""
 
     hash: str
     group_hash: str | None

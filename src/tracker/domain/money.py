@@ -1,4 +1,4 @@
-"""Money as it goes out: exact decimals; and the currencies of ISO 4217."""
+"""Money in responses as exact decimals, and the currencies of ISO 4217."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND 
 XPF YER ZAR ZMW ZWG ZWL
 """
 CURRENCIES = frozenset(_CODES.split())
-"""Codes in use, and those that fell out of it since 2020: orders may be as old."""
+"""Codes in use, and codes that were withdrawn since 2020: orders may be that old."""
 
 _WITHOUT_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
 _WITH_THREE = "BHD IQD JOD KWD LYD OMR TND"
@@ -25,14 +25,14 @@ _DECIMALS = {
     **dict.fromkeys(_WITH_THREE.split(), 3),
     "CLF": 4,
 }
-"""Decimals of the currencies that have not two of them (ISO 4217, minor unit of table A.1)."""
+"""Decimals of the currencies with another number than two (ISO 4217, minor unit of table A.1)."""
 _UNITS = {code: Decimal(1).scaleb(-_DECIMALS.get(code, 2)) for code in CURRENCIES}
 _CENT = Decimal("0.01")
-_WIDE = Context(prec=50)  # for any amount times any percentage
+_WIDE = Context(prec=50)  # precise enough for any amount times any percentage
 
 
 def unit(currency: str) -> Decimal:
-    """The smallest amount that is paid in a currency: 1 JPY, 0.001 KWD, elsewhere mostly 0.01 (ISO 4217)."""
+    """The smallest payable amount of a currency: 1 JPY, 0.001 KWD, mostly 0.01 (ISO 4217)."""
     return _UNITS.get(currency, _CENT)
 
 
@@ -43,16 +43,16 @@ def of_percent(percentage: Decimal, amount: Decimal, currency: str) -> Decimal:
 
 
 def show(amount: Decimal) -> str:
-    """An amount with all its decimals, and two of them at least: "12.50", "0.123456"."""
+    """An amount with all its decimals, at least two: "12.50", "0.123456"."""
     whole, _, decimals = f"{amount:.6f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 
 def read_currency(text: str) -> str:
-    """The code of a currency, in capitals.
+    """The code of a currency in capitals.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a currency.
     """
     code = trim(text)
     code = code.upper() if code.isascii() else ""

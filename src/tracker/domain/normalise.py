@@ -1,7 +1,8 @@
-"""Brings what comes from outside into one form: one function a kind of value, for every door alike.
+"""Normalises values from outside: one function for each kind of value, used by every door.
 
-A door is where values come in: links, postbacks, pixels, the API, imports, uploads, the command line. What
-identifies or decides goes through here. What is opaque (sub ids, source, external_id) stays as it came.
+A door is a place where values come in: links, postbacks, pixels, the API, imports, uploads, the command line.
+Values that identify or decide go through this module. Opaque values (sub ids, source, external_id) stay as
+they came.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from urllib.parse import unquote, unquote_to_bytes
 from tracker.domain import countries, devices, languages
 
 MAX_DIGITS = 14
-"""Most digits of an amount before its point: what numeric(20, 6) holds."""
+"""Most digits of an amount before its point, as numeric(20, 6) allows."""
 
 _CONTROLS = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
 _WHITE_SPACE = " \xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 AT_ENDS = _CONTROLS + _WHITE_SPACE + _INVISIBLE
-"""What trim takes off, for str.strip: a pattern that looks for the end of a text takes quadratic time."""
+"""The characters that trim removes, for str.strip: a pattern for the end of a text takes quadratic time."""
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
 MACRO = rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"
-"""A macro that nobody filled, for a search of stored rows: PostgreSQL reads the pattern alike."""
+"""An unfilled macro, for searches of stored rows: PostgreSQL reads the pattern in the same way."""
 _MACRO = re.compile(MACRO)
 NOTHING = frozenset({"null", "none", "undefined", "nil", "n/a", "(null)", "unknown"})
-"""Words for nothing, in lower case."""
+"""Words for "no value", in lower case."""
 _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LONGEST_NUMBER = 60
 _ID = re.compile(r"[1-9][0-9]{0,17}")
@@ -39,8 +40,8 @@ _BYTES = re.compile(rb"(?:%[89A-F][0-9A-F])+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HASH = re.compile(r"[0-9a-f]{32}")
 _UUID_WITHOUT_HYPHENS = re.compile(r"[0-9a-fA-F]{32}")
-_SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the categories of Unicode that have a glyph
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # of these, and blank
+_SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the Unicode categories with a glyph
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # in these categories, but blank
 _BETWEEN = re.compile(r"[\s\-_./]+")
 _ALPHA_2, _ALPHA_3 = 2, 3
 _LONGEST_SHOWN = 50
@@ -55,11 +56,11 @@ NO_DEVICES = frozenset(
 )
 """UUIDs that many devices send: nil and max (RFC 9562, sections 5.9 and 5.10), and MD5 of nothing and of nil.
 
-Some networks send the MD5 of an advertising id, also where there was none.
+Some networks send the MD5 of an advertising id even without an id.
 """
 
 ESCAPED_MARKS = re.compile(r"\A(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
-"""What stands before a name where a page's `&amp;`, or `&#038;`, was taken for `&`."""
+"""The prefix of a name if a page's `&amp;` or `&#038;` was read as `&`."""
 
 PERCENT = "tracker.percent"
 """The error handler of text_of, for bytes.decode."""
@@ -68,37 +69,41 @@ AMOUNT = "must be an amount like 12.50"
 
 
 def trim(text: str) -> str:
-    """Without white space, invisible characters and controls at both ends; the inside is not changed."""
+    """The text without white space, invisible characters and controls at both ends. The inside stays."""
     return text.strip(AT_ENDS)
 
 
 def given(text: str) -> str:
-    """A value that identifies or decides, trimmed; "" where it is absent.
+    """A value that identifies or decides, trimmed. "" if it is absent.
 
-    Absent is an unfilled macro as the whole value, as `{order_id}` or `%%ORDER%%`, and a word for nothing.
+    Absent means an unfilled macro as the whole value, such as `{order_id}` or `%%ORDER%%`, or a word for
+    nothing.
     """
     text = trim(text)
     return "" if is_unfilled(text) or text.lower() in NOTHING else text
 
 
 def id_(text: str) -> int | None:
-    """An id of this tracker, 1 to 18 digits without leading zeros; None where it has not the form of one."""
+    """An id of this tracker, 1 to 18 digits without leading zeros.
+
+    None if the text does not have that form.
+    """
     return int(text) if _ID.fullmatch(text := trim(text)) else None
 
 
 def hash_(text: str) -> str:
-    """A hash as it is kept: 32 hexadecimal digits in lower case. "" if it is not one.
+    """A hash as it is stored: 32 hexadecimal digits in lower case. "" if it is not one.
 
-    Hyphens do not count: other programs write it as a UUID (RFC 9562, section 4).
+    Hyphens do not matter: other programs write it as a UUID (RFC 9562, section 4).
     """
     text = trim(text).replace("-", "").lower()
     return text if _HASH.fullmatch(text) else ""
 
 
 def is_unfilled(text: str) -> bool:
-    """Whether a whole value is a macro that nobody filled: a bracketed name.
+    """Whether the whole value is an unfilled macro: a name in brackets.
 
-    Its brackets may still be percent-encoded: some senders encode a template that is encoded already.
+    Its brackets may still be percent-encoded: some senders encode a template twice.
     """
     return bool(_MACRO.fullmatch(text) or ("%" in text and _MACRO.fullmatch(unquote(text))))
 
@@ -106,21 +111,21 @@ def is_unfilled(text: str) -> bool:
 def amount(text: str) -> Decimal:
     """An amount in its plain form: `.5`, `1E1` and `59.970000000000006` are 0.5, 10 and 59.97.
 
-    Rounded half away from zero to six decimals, which is what the columns hold.
+    Rounded half away from zero to six decimals, as the columns hold them.
 
     Raises:
-        ValueError: it is not an amount, and why.
+        ValueError: it is not an amount. The message says why.
     """
     text = trim(text)
     if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
         raise ValueError(f"{AMOUNT}: digits, with a point before decimals, and nothing else")
     try:
-        found = Decimal(text).quantize(_MICRO, rounding=ROUND_HALF_UP, context=_WIDE)
+        rounded = Decimal(text).quantize(_MICRO, rounding=ROUND_HALF_UP, context=_WIDE)
     except InvalidOperation:
         raise ValueError(f"{AMOUNT}: at most {MAX_DIGITS} digits before the point") from None
-    if found >= 10**MAX_DIGITS:
+    if rounded >= 10**MAX_DIGITS:
         raise ValueError(f"{AMOUNT}: at most {MAX_DIGITS} digits before the point")
-    return found
+    return rounded
 
 
 def word(text: str) -> str:
@@ -129,10 +134,10 @@ def word(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """A name of somebody or something: trimmed, in Unicode's composed form (NFC).
+    """A name of a person or thing: trimmed, in Unicode's composed form (NFC).
 
     Raises:
-        ValueError: nothing of it can be seen.
+        ValueError: it has no visible character.
     """
     text = composed(text)
     if not any(unicodedata.category(character)[0] in _SEEN and character not in _BLANK for character in text):
@@ -141,30 +146,31 @@ def name(text: str) -> str:
 
 
 def composed(text: str) -> str:
-    """What the ways to write a name have in common, letter case aside: trimmed, in Unicode's form NFC."""
+    """The form that all spellings of a name share, except for letter case: trimmed and in NFC."""
     return unicodedata.normalize("NFC", trim(text))
 
 
 def name_key(text: str) -> str:
-    """What two names that are the same have alike: case and Unicode's forms aside."""
+    """The form that two equal names share: without differences of case and Unicode form."""
     return composed(text).casefold()
 
 
 def country(text: str) -> str:
     """A country as its code of ISO 3166-1 (alpha-2), or XK.
 
-    It may be written as that code, UK or EL, the alpha-3 code, or an English name of this country alone. ISO
-    gives each of its codes one meaning, so alpha-3 leaves no doubt. A number does: it may be anything.
+    It may be that code, UK or EL, the alpha-3 code, or an English name of this country alone. Every ISO code
+    has one meaning, so alpha-3 codes are unambiguous. Numeric codes are not accepted, because a number may
+    mean anything.
 
     Raises:
-        ValueError: it is not one country, and which may be meant.
+        ValueError: it is not one country. The message names the possible ones.
     """
     text = trim(unicodedata.normalize("NFKC", text))
     known, code = countries.known(), text.replace(".", "").upper()
     code = countries.ALIASES.get(code, code)
-    found = code if code in known.names else known.codes.get(code) or countries.named(text)
-    if found:
-        return found
+    known_code = code if code in known.names else known.codes.get(code) or countries.named(text)
+    if known_code:
+        return known_code
     if several := countries.candidates(text):
         raise ValueError(f"{text!r} may be {several}: write the code")
     near = countries.nearest(text)
@@ -173,7 +179,7 @@ def country(text: str) -> str:
 
 
 def region(text: str) -> str:
-    """A part of a country as in ISO 3166-2, such as US-CA. Only its country is checked and put right.
+    """A part of a country as in ISO 3166-2, such as US-CA. Only its country is checked and corrected.
 
     Raises:
         ValueError: the part before the hyphen is not the code of a country.
@@ -185,7 +191,7 @@ def region(text: str) -> str:
 
 
 def language(text: str) -> str:
-    """A language tag (RFC 5646) that a browser may ask for. German and deu are de, and pt_BR is pt-BR.
+    """A language tag (RFC 5646) that a browser may send. German and deu become de, and pt_BR becomes pt-BR.
 
     Raises:
         ValueError: it does not begin with a language.
@@ -206,34 +212,37 @@ def language(text: str) -> str:
 
 
 def system(text: str) -> str:
-    """The name by which an operating system is known here: macOS is "Mac OS X"; others as they came."""
+    """The name of an operating system here: macOS is "Mac OS X". Other names stay."""
     return devices.SYSTEMS.get(_bare(text), trim(text))
 
 
 def browser(text: str) -> str:
-    """The name by which a browser is known here: "Google Chrome" is Chrome; others as they came."""
+    """The name of a browser here: "Google Chrome" is Chrome. Other names stay."""
     return devices.BROWSERS.get(_bare(text), trim(text))
 
 
 def near_word(text: str) -> str:
-    """The name of a system or browser that is near a word with another meaning: iPhone is near iOS. Or ""."""
+    """The system or browser related to a word with another meaning: iOS for iPhone.
+
+    Otherwise "".
+    """
     return devices.NEAREST.get(_bare(text), "")
 
 
 def device_type(text: str) -> str:
-    """A type of device: mobile is phone, and PC is desktop.
+    """A type of device: mobile becomes phone, and PC becomes desktop.
 
     Raises:
-        ValueError: it is none; the message names them all.
+        ValueError: it is not a type. The message names all of them.
     """
     return _listed(text, devices.TYPES, "a type of device")
 
 
 def platform(text: str) -> str:
-    """The architecture of a processor: x86_64 is x64, and aarch64 is ARM.
+    """The architecture of a processor: x86_64 becomes x64, and aarch64 becomes ARM.
 
     Raises:
-        ValueError: it is none; the message names them all.
+        ValueError: it is not an architecture. The message names all of them.
     """
     return _listed(text, devices.PLATFORMS, "an architecture")
 
@@ -251,9 +260,9 @@ def _bare(text: str) -> str:
 
 
 def device_id(text: str) -> str:
-    """An advertising id (gaid, idfa) in lower case and with hyphens, "" where it has not the form of one.
+    """An advertising id (gaid, idfa) in lower case with hyphens, or "" if it does not have that form.
 
-    It is a UUID, and not one of those that say that a device has none or that nobody may track it.
+    It is a UUID, except those that mean "no id" or "no tracking".
     """
     if not _UUID.fullmatch(text):
         text = trim(text)
@@ -266,28 +275,31 @@ def device_id(text: str) -> str:
 
 
 def text_of(value: bytes) -> str:
-    """Bytes as UTF-8. Those that are not UTF-8 stay percent-encoded, as `%EE`: nothing is lost."""
+    """Bytes as UTF-8. Other bytes stay percent-encoded as `%EE`, so they are not lost."""
     return value.decode("utf-8", PERCENT)
 
 
 def bytes_of(text: str) -> bytes:
-    """The bytes that text_of made a text of. A `%EE` that was sent as these three characters becomes one."""
+    """The bytes from which text_of made a text.
+
+    A `%EE` that was sent as these three characters becomes one byte.
+    """
     return _BYTES.sub(_as_bytes, text.encode())
 
 
 def unquoted(text: str) -> str:
-    """A percent-decoded value of a query, in which `+` is a space; see text_of."""
+    """A percent-decoded value of a query, with `+` as a space (see text_of)."""
     return text_of(unquote_to_bytes(text.replace("+", " ")))
 
 
 def pairs(query: bytes) -> list[tuple[str, str]]:
-    """The names and values of a query or form in their order, decoded; see unquoted."""
+    """The decoded names and values of a query or form, in order (see unquoted)."""
     split = (pair.partition("=") for pair in text_of(query).split("&") if pair)
     return [(unquoted(name), unquoted(value)) for name, _, value in split]
 
 
 def cut(text: str, limit: int) -> str:
-    """The first `limit` characters, or one or two less: an escape such as `%EE` is never split."""
+    """The first `limit` characters, or up to two fewer, so that an escape such as `%EE` is not split."""
     if len(text) <= limit:
         return text
     for start in range(max(limit - 2, 0), limit):
@@ -303,7 +315,7 @@ def _as_escapes(error: UnicodeError) -> tuple[str, int]:
 
 def _as_bytes(escapes: re.Match[bytes]) -> bytes:
     decoded = unquote_to_bytes(escapes[0])
-    return decoded if text_of(decoded).encode() == escapes[0] else escapes[0]  # else they were never bytes
+    return decoded if text_of(decoded).encode() == escapes[0] else escapes[0]  # otherwise they were not bytes
 
 
 codecs.register_error(PERCENT, _as_escapes)

@@ -1,4 +1,4 @@
-"""What a postback says: how it is read, who sent it, and which status it names."""
+"""Reads postbacks: the parameters, the sender, and the status."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tracker.domain.money import read_currency
 from tracker.domain.normalise import amount, given, hash_, word
 
 FUTURE_MILLIS = 300_000
-"""How far ahead of a postback its click may be minted, by an edge whose clock is ahead."""
+"""How far ahead of a postback its click may be minted, because an edge's clock may be ahead."""
 
 CLICK_IDS = ("hash", "click_id", "clickid")
-"""Parameters that name the click, the first first; transaction_id where none of them is given."""
+"""Parameters for the click, in order. transaction_id is used without any of them."""
 ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
-"""Parameters that name the order, the first first; transaction_id where another one names the click."""
+"""Parameters for the order, in order. transaction_id is used if another parameter names the click."""
 GOALS = ("goal_id", "goal", "goal_name", "goal_code", "event", "event_name")
-"""Parameters that name the goal, the first first: by its id, its code or its name."""
+"""Parameters for the goal, in order: by its id, its code or its name."""
 IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id", "refund_id"))
 PARAMETERS = frozenset(
     (
@@ -37,7 +37,7 @@ PARAMETERS = frozenset(
         "refund_amount",
     )
 )
-"""What a postback may say, beside its secret."""
+"""The parameters of a postback besides its secret."""
 
 _LONGEST_ID = 18  # digits
 AMOUNT_LIMIT = Decimal(10**14)
@@ -57,12 +57,12 @@ STATUSES = frozenset(ConversionStatus)
 
 
 class Source(StrEnum):
-    """Who tells of a conversion, or changes it."""
+    """The sender that creates or changes a conversion."""
 
     POSTBACK = "postback"  # an advertiser's server
     PIXEL = "pixel"  # a visitor's browser
     API = "api"
-    UPLOAD = "upload"  # a file of statuses; makes no conversions
+    UPLOAD = "upload"  # a file of statuses, which creates no conversions
     IMPORT = "import"
 
 
@@ -73,16 +73,16 @@ DEFAULT_WORDS: Mapping[str, ConversionStatus] = {
     **dict.fromkeys(("chargeback", "refunded", "reversed", "void", "trash"), ConversionStatus.REJECTED),
     **dict.fromkeys(("new", "open"), ConversionStatus.PENDING),
 }
-"""Words of one meaning only: `lead` and numbers mean something else on each platform."""
+"""Words with one meaning only: `lead` and numbers mean different things on other platforms."""
 
 StatusWords = Mapping[tuple[int | None, str], ConversionStatus]
-"""What words mean, by advertiser and word; None: of every advertiser that says nothing else."""
+"""The statuses of words, by advertiser and word. None: every advertiser without an own entry."""
 
 UNDECIDED = {ConversionStatus.PENDING, ConversionStatus.HOLD}
 
 
-class Unreadable(ValueError):  # noqa: N818 - says what it is
-    """A parameter without which a postback says nothing; the message says why."""
+class Unreadable(ValueError):  # noqa: N818 - the name is clear
+    """A required parameter is missing. The message says which."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(why)
@@ -90,20 +90,20 @@ class Unreadable(ValueError):  # noqa: N818 - says what it is
 
 
 class Postback(NamedTuple):
-    """What was said of one click. What was not said is None, or ""."""
+    """The content of a postback about one click. Absent values are None or ""."""
 
-    hash: str  # minted when it came in; a conversion that it makes has the same
+    hash: str  # minted at arrival, and used for a conversion that it creates
     source: Source
     ip: str
-    advertiser_id: int | None  # whose secret it carried
-    parameters: Mapping[str, str]  # as they came, without the secret: all below is read from them
+    advertiser_id: int | None  # the advertiser whose secret it carried
+    parameters: Mapping[str, str]  # as they came, without the secret: the fields below come from them
     click_id: str
     click_text: str  # the same as it was written
     goal: str  # id, code or name
     order_id: str | None
-    order_text: str  # the same as it was written
+    order_text: str  # the same as it was written, "" without one
     word: str  # for the status
-    status: ConversionStatus | None  # what the word means
+    status: ConversionStatus | None  # the status that the word means
     sale_status: str
     payout: Decimal | None
     revenue: Decimal | None
@@ -111,56 +111,58 @@ class Postback(NamedTuple):
     currency: str | None
     external_id: str
     adv_subs: tuple[str, ...]
-    faults: tuple[tuple[str, str], ...]  # amounts and currency that cannot be read, and why
-    refund_amount: Decimal | None = None  # refunded of the order so far; with a refund_id by that refund
+    faults: tuple[tuple[str, str], ...]  # amounts and currency that cannot be read, with the reason
+    refund_amount: Decimal | None = (
+        None  # the total refund of the order, or with a refund_id the amount of that refund
+    )
     refund_id: str | None = None
     is_order_sent: bool = False  # by any of its names, also without a value
 
     @property
     def is_refund(self) -> bool:
-        """Whether it refunds a part of a sale. A browser refunds nothing."""
+        """Whether it refunds a part of a sale. Browsers cannot refund."""
         return self.refund_amount is not None and self.source is not Source.PIXEL
 
     @property
     def millis(self) -> int:
-        """When it came in, Unix milliseconds."""
+        """Time of arrival, Unix milliseconds."""
         return millis_of(self.hash)
 
     @property
     def click_hash(self) -> str | None:
-        """The hash that its click id is; None where it may be an earlier tracker's id."""
+        """The hash in its click id. None if it may be an earlier tracker's id."""
         text = hash_(self.click_id)
         return text if is_click_hash(text) else None
 
     @property
     def is_order_absent(self) -> bool:
-        """Whether an order id was sent that is empty, a macro nobody filled, or a word for nothing."""
+        """Whether an order id was sent that is empty, an unfilled macro, or a word for nothing."""
         return self.order_id is None and self.is_order_sent
 
     @property
     def order_texts(self) -> list[str]:
-        """What a conversion's order id is looked for by: as it was written, then in its normal form."""
+        """The texts for the lookup of a conversion's order id: as it was written, then in normal form."""
         return list(dict.fromkeys(filter(None, (self.order_text, self.order_id))))
 
     @property
     def goal_id(self) -> int | None:
-        """The goal's id, if the parameter for ids names it."""
+        """The goal's id, if it is in the parameter for ids."""
         text = given(self.parameters.get("goal_id", ""))
         is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_ID
         return int(text) if is_number and text == self.goal else None
 
     def without_faults(self) -> Postback:
-        """As if what cannot be read had not been said. Without a currency the sale_amount says nothing."""
+        """The postback without its unreadable values. A sale_amount without a currency is dropped too."""
         return self._replace(sale_amount=None) if "currency" in dict(self.faults) else self
 
 
 class RefusedPostback(NamedTuple):
-    """What was called, without secrets, and why it was refused. Every text is cut."""
+    """A refused request without secrets, and the reason. Every text is cut."""
 
-    hash: str  # minted when it came in
+    hash: str  # minted at arrival
     source: str
     ip: str
-    advertiser_id: int | None  # whose secret it carried
+    advertiser_id: int | None  # the advertiser whose secret it carried
     click_id: str
     request: str  # method and path
     parameters: Mapping[str, str]
@@ -170,10 +172,10 @@ class RefusedPostback(NamedTuple):
 def read_postback(
     hash_: str, source: Source, ip: str, advertiser_id: int | None, parameters: Mapping[str, str]
 ) -> Postback:
-    """A postback out of its parameters, all of which are in PARAMETERS.
+    """A postback from its parameters, which are all in PARAMETERS.
 
     Raises:
-        Unreadable: no click is named.
+        Unreadable: it names no click.
     """
     click_id, click_text = _read_name(parameters, CLICK_IDS)
     orders = (*ORDER_IDS, "transaction_id") if click_id else ORDER_IDS
@@ -216,18 +218,18 @@ def read_postback(
 
 
 def meaning(status_word: str, advertiser_id: int | None, words: StatusWords) -> ConversionStatus | None:
-    """What an advertiser calls something by a word: its own table, the network's, then the defaults."""
+    """The status of an advertiser's word: from its own table, the network's, or the defaults."""
     own = words.get((advertiser_id, status_word)) or words.get((None, status_word))
     return own or DEFAULT_WORDS.get(status_word)
 
 
 def no_status() -> str:
-    """What is wrong with a word that no table knows."""
+    """The error of a word that is in no table."""
     return f"must be one of {', '.join(DEFAULT_WORDS)}, or a word of status-words"
 
 
 def _read_name(parameters: Mapping[str, str], names: Sequence[str]) -> tuple[str, str]:
-    """The first that is given, and the same as it was written; ("", what was sent) if none is."""
+    """The first value that is not absent, and its original text. Otherwise ("", the original text)."""
     sent = [text for name in names if (text := parameters.get(name, ""))]
     first = next(((plain, text) for text in sent if (plain := given(text))), None)
     return first or ("", sent[0] if sent else "")

@@ -1,6 +1,6 @@
-"""Macros of the postbacks that affiliates get: what they may know of a conversion of their own click.
+"""Macros of postbacks to affiliates: the facts about a conversion that its affiliate may know.
 
-Nothing of revenue, of the advertiser, of the order, or of who the visitor was.
+They exclude revenue, the advertiser, the order and the visitor's identity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tracker.domain.money import show
 from tracker.domain.normalise import bytes_of
 
 Facts = Mapping[str, Any]
-"""A conversion with its click, by the names of their columns."""
+"""A conversion with its click, by column names."""
 
 _CONVERSION_COLUMNS = ("offer_id", "offer_name", "goal_id", "goal_name", "affiliate_id", "affiliate_name")
 CLICK_COLUMNS = (
@@ -25,7 +25,7 @@ CLICK_COLUMNS = (
     *("device_os", "device_os_version", "device_brand", "device_model", "device_type", "browser", "platform"),
     *("mobile_carrier", *AFF_SUBS),
 )
-"""The click's part of the facts; each is a macro of its name."""
+"""The facts of the click. Each is also a macro."""
 
 
 def compile(url: str) -> Template:  # noqa: A001 - as macros.compile
@@ -38,12 +38,12 @@ def compile(url: str) -> Template:  # noqa: A001 - as macros.compile
 
 
 def fill(template: Template, facts: Facts) -> str:
-    """The address of one postback, in one pass; every value percent-encoded.
+    """The address of one postback, filled in one pass with percent-encoded values.
 
-    What a link said in bytes that are not UTF-8 goes out as these bytes: the affiliate knows its code page.
+    Bytes of a link that are not UTF-8 are sent as these bytes: the affiliate knows its code page.
 
     Raises:
-        ValueError: a value would lead it elsewhere, or it is too long.
+        ValueError: a value would change its target, or the address is too long.
     """
     url = "".join(
         quote(bytes_of(MACROS[part](facts)), safe="") if position % 2 else part

@@ -1,7 +1,7 @@
-"""Where a request that somebody else has chosen may go: to public addresses, and nowhere within.
+"""The addresses that requests for other people may go to: public ones only.
 
-The tables are our own. Python's `is_global` is asked, too, but its versions differ: that of 3.11.7 calls
-most of 192.0.0.0/24 global. None knows of the clouds' metadata services.
+The tables are our own. Python's `is_global` is also used, but its versions differ: 3.11.7 calls most of
+192.0.0.0/24 global. It does not know the clouds' metadata services.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def _networks(*texts: str) -> tuple[Network, ...]:
 
 
 PORTS = (80, 443)
-"""Those that may be asked at a public address."""
+"""The ports that are allowed at a public address."""
 
-# The IPv4 special-purpose registry of IANA (RFC 6890) as of 2025, those rows included that are globally
-# reachable: they lead to anycast services and relays, and to nobody's server. And multicast.
+# The IPv4 special-purpose registry of IANA (RFC 6890) as of 2025. Globally reachable entries are included,
+# because they lead to anycast services and relays. Multicast is added.
 _SPECIAL = _networks(
     "0.0.0.0/8",  # this network
     "10.0.0.0/8",  # private
@@ -40,7 +40,7 @@ _SPECIAL = _networks(
     "203.0.113.0/24",  # documentation
     "224.0.0.0/4",  # multicast
     "240.0.0.0/4",  # reserved, and broadcast
-    # Of the registry of IPv6 what lies within the internet at large.
+    # The entries of the IPv6 registry within the public internet.
     "2001::/23",  # Teredo, ORCHID and other assignments (RFC 2928)
     "2001:db8::/32",  # documentation
     "2002::/16",  # 6to4
@@ -48,9 +48,9 @@ _SPECIAL = _networks(
     "3fff::/20",  # documentation
 )
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""The IPv6 internet at large (RFC 4291, section 2.4): nothing beyond it is asked."""
+"""The public IPv6 internet (RFC 4291, section 2.4). Other addresses are refused."""
 
-# What answers there gives away the machine's own credentials: not even an operator's networks hold them.
+# Services that give away the machine's own credentials. An operator's networks cannot allow them.
 _METADATA = _networks(
     "169.254.0.0/16",  # AWS, Azure, Google, Oracle, Scaleway, Tencent and others: all of link-local
     "100.100.100.200/32",  # Alibaba
@@ -65,7 +65,7 @@ _METADATA = _networks(
     "fd00:100::100:200/128",  # Alibaba
 )
 
-# Where IPv6 addresses hold an IPv4 address, and how many bits follow it.
+# Prefixes of IPv6 addresses that contain an IPv4 address, and the number of bits after it.
 _HOLDING_IPV4 = (
     (IPv6Network("::/96"), 0),  # IPv4-compatible (RFC 4291, section 2.5.5.1)
     (IPv6Network("::ffff:0:0/96"), 0),  # IPv4-mapped
@@ -79,9 +79,9 @@ _ALL_IPV4 = (1 << 32) - 1
 
 
 def refusal(address: str, port: int, allowed: Collection[Network] = ()) -> str:
-    """Why a request does not go to an address; "" if it does.
+    """Why a request may not go to an address, or "".
 
-    In the networks that an operator has allowed, every port may be asked, but no metadata service of a cloud.
+    In the operator's allowed networks every port is allowed, except for metadata services of clouds.
     """
     try:
         ip = ip_address(address)
@@ -111,9 +111,9 @@ def _is_in(ip: IPv4Address | IPv6Address, networks: Collection[Network]) -> bool
 
 
 def _held(ip: IPv6Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that a request to an IPv6 address may end at."""
+    """The IPv4 addresses that a request to an IPv6 address may reach."""
     for network, bits in _HOLDING_IPV4:
         if ip in network:
             yield IPv4Address(int(ip) >> bits & _ALL_IPV4)
-    if ip in _TEREDO:  # the client's, each bit of it inverted (RFC 4380, section 4)
+    if ip in _TEREDO:  # the client's address, with each bit inverted (RFC 4380, section 4)
         yield IPv4Address(~int(ip) & _ALL_IPV4)

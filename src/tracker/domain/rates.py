@@ -1,4 +1,4 @@
-"""Rates of requests, as operators write them: 600/minute."""
+"""Rates of requests as operators write them: 600/minute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RATE = re.compile(rf"([1-9][0-9]{{0,6}})/({'|'.join(_SECONDS)})")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in a second, minute or hour: all of them at once, or one after the other."""
+    """A number of requests per second, minute or hour, in a burst or spread out."""
 
     requests: int
     unit: str
@@ -27,10 +27,10 @@ class Rate:
 
 
 def read_rate(text: str) -> Rate:
-    """The rate that is written.
+    """The rate of a text.
 
     Raises:
-        ValueError: it is none, or more than MOST.
+        ValueError: it is not a rate, or more than MOST.
     """
     match = _RATE.fullmatch(text)
     if match is None or int(match[1]) > MOST:

@@ -1,8 +1,8 @@
-"""Rules of offers and offer URLs: compiled when the catalogue loads, asked of each click.
+"""Rules of offers and offer URLs: compiled when the catalogue loads, evaluated for each click.
 
-A specification names what a click must be: {"country": ["DE", "AT"], "browser": {"not": ["Firefox"]},
-"schedule": ["mon-fri 09:00-18:00"], "unique": true}. A list asks for any of its values, {"not": […]} for
-none of them.
+A specification describes the wanted clicks: {"country": ["DE", "AT"], "browser": {"not": ["Firefox"]},
+"schedule": ["mon-fri 09:00-18:00"], "unique": true}. A list accepts any of its values, {"not": […]} none of
+them.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ _WORDS: Mapping[str, Callable[[str], str]] = {
     "language": normalise.language,
 }
 NAMES = (*_FORMS, "unique")
-"""What a specification may name."""
+"""The names of a specification."""
 
 
 class RuleError(ValueError):
-    """A rule that may not be saved; the message names it and says what it takes."""
+    """A rule may not be saved. The message names it and its allowed values."""
 
 
 def compile(specification: Mapping[str, Any], zone: str) -> tuple[Rules, bool]:  # noqa: A001 - as macros.compile
-    """The rules, and whether only a visitor's first click fits; schedules are in that IANA zone.
+    """The rules, and whether only a visitor's first click fits. Schedules are in that IANA zone.
 
     Raises:
-        RuleError: unknown name, or a value of the wrong kind.
+        RuleError: a name is unknown, or a value has the wrong type.
     """
     if not isinstance(specification, Mapping):
         raise RuleError("targeting is an object of rules by name")
@@ -85,22 +85,24 @@ def compile(specification: Mapping[str, Any], zone: str) -> tuple[Rules, bool]: 
 
 
 def kept(specification: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """A specification as it is saved: rules that are not as they were `before` in the words that clicks have.
+    """A specification as it is saved: changed rules get the words that clicks have.
+
+    Rules as in `before` stay.
 
     Raises:
-        RuleError: as of compile, or a value is not a country, language, type of device or architecture.
+        RuleError: as for compile, or a value is not a country, language, type of device or architecture.
     """
     before = before if isinstance(before, Mapping) else {}
-    found = {
+    translated = {
         name: demand if name in before and before[name] == demand else in_our_words(name, demand)
         for name, demand in dict(specification).items()
     }
-    compile(found, "UTC")
-    return found
+    compile(translated, "UTC")
+    return translated
 
 
 def in_our_words(name: str, demand: Any) -> Any:
-    """What a rule asks for, in the words that clicks have: UK is GB, and macOS is Mac OS X.
+    """The values of a rule in the words that clicks have: UK becomes GB, and macOS becomes Mac OS X.
 
     Raises:
         RuleError: a value is not a country, language, type of device or architecture.
@@ -120,7 +122,7 @@ def in_our_words(name: str, demand: Any) -> Any:
 
 
 def words(specification: Any, name: str) -> list[str]:
-    """The texts that a rule asks for, or against; none of what is not a specification."""
+    """The texts that a rule includes or excludes. Empty for a wrong specification."""
     demand = specification.get(name, []) if isinstance(specification, Mapping) else []
     values = demand.get("not", []) if isinstance(demand, Mapping) else demand
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
@@ -161,7 +163,7 @@ def _holds(name: str, texts: Sequence[str], zone: str) -> _Holds:
 
 
 def _speaks(languages: frozenset[str], preferred: str) -> bool:
-    """Whether a tag or what it begins with is wanted: de-at is de, too."""
+    """Whether a tag or its beginning is wanted: de-at is also de."""
     while preferred:
         if preferred in languages:
             return True
@@ -171,7 +173,7 @@ def _speaks(languages: frozenset[str], preferred: str) -> bool:
 
 @lru_cache(8192)
 def preferred_language(accept_language: str) -> str:
-    """The language a browser asks for first (RFC 9110, section 12.5.4), in lower case; "" where for none."""
+    """The first language of a browser's list (RFC 9110, section 12.5.4) in lower case, or ""."""
     best, best_quality = "", 0.0
     for item in accept_language.split(","):
         tag, _, parameter = item.partition(";")
@@ -192,9 +194,9 @@ def _quality(parameter: str) -> float:
 
 
 def _openings(text: str) -> list[tuple[int, int]]:
-    """Minutes of the week, counted from Monday 00:00, from (inclusive) and to (exclusive)."""
+    """Minutes of the week from Monday 00:00: start (inclusive) and end (exclusive)."""
     parts = _OPENING.fullmatch(text)
-    assert parts  # _checked has seen to it
+    assert parts  # _checked has verified it
     opens, closes = _minute_of_day(text, parts["from"]), _minute_of_day(text, parts["to"])
     lasts = (closes - opens) % _DAY_MINUTES or _DAY_MINUTES
     starts = [day * _DAY_MINUTES + opens for day in _days(text, parts["days"])]
@@ -202,7 +204,7 @@ def _openings(text: str) -> list[tuple[int, int]]:
         span
         for start in starts
         for span in ((start, start + lasts), (start - _WEEK_MINUTES, start + lasts - _WEEK_MINUTES))
-    ]  # twice: what begins on Sunday night is Monday morning's, too
+    ]  # twice, because a range that begins on Sunday night ends on Monday morning
 
 
 def _minute_of_day(text: str, clock: str) -> int:

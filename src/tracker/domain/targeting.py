@@ -1,4 +1,4 @@
-"""Which offer URL takes a click, or why none does."""
+"""Chooses the offer URL that takes a click, or the reason for refusing it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ _SCALE = 1 / (1 << 53)
 
 
 def choose(click: Click, offer: Offer, terms: Terms, *, is_new: bool) -> Choice | Reason:
-    """Who takes a click that nothing forbids: the URL it asks for, else one whose rules hold, by weight.
+    """The target of an allowed click: the URL that the link names, or else one whose rules hold, by weight.
 
-    `is_new`: whether it is the visitor's first in the window, which some URLs want. A visitor keeps its URL
-    as long as that may take it: the choice rests on the visitor's key, and on no other URL's weight or rules.
+    `is_new`: whether it is the visitor's first click in the window, which some URLs require. A visitor keeps
+    its URL while that URL may take it: the choice depends on the visitor's key, and not on weights or rules
+    of other URLs.
     """
     if offer.rules and not click.is_test and not _hold(offer.rules, click):
         return Reason.OFF_TARGET
@@ -38,9 +39,9 @@ def choose(click: Click, offer: Offer, terms: Terms, *, is_new: bool) -> Choice 
 
 
 def refusal(click: Click, offer: Offer, terms: Terms) -> Reason:
-    """What forbids a click on an offer, whoever follows it and whichever URL; NONE where nothing does.
+    """Why an offer refuses a click, regardless of visitor and URL. NONE if it accepts it.
 
-    Test clicks are refused only where there is no way to serve them.
+    Test clicks are refused only if they cannot be served.
     """
     standing = click.affiliate.status
     if offer[_LIMITS] == _UNLIMITED and standing is _ACTIVE and not terms.closed_until:
@@ -71,7 +72,7 @@ def _closed(millis: int, offer: Offer, terms: Terms) -> Reason:
 
 
 def requested_url(offer: Offer, link: Link) -> OfferUrl | None:
-    """The offer's active URL that the link asks for by url_id."""
+    """The offer's active URL that the link names with url_id."""
     if link.url_id is not None:
         for url in offer.urls:
             if url.id == link.url_id:
@@ -80,7 +81,7 @@ def requested_url(offer: Offer, link: Link) -> OfferUrl | None:
 
 
 def wants_uniques(offer: Offer) -> bool:
-    """Whether a URL of the offer takes no duplicates."""
+    """Whether a URL of the offer accepts no duplicates."""
     for url in offer.urls:  # noqa: SIM110 (any() with a generator costs twice as much)
         if url.unique_only:
             return True
@@ -95,17 +96,17 @@ def _hold(rules: Rules, click: Click) -> bool:
 
 
 def may_take(url: OfferUrl, click: Click, *, is_new: bool) -> bool:
-    """Whether the choice by weight considers a URL for this click."""
+    """Whether the choice by weight includes a URL for this click."""
     if click.is_test or not url.weight:
         return url.weight > 0
     return not (url.rules or url.unique_only) or ((is_new or not url.unique_only) and _hold(url.rules, click))
 
 
 def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
-    """Weighted rendezvous hashing (Thaler, Ravishankar 1998; weights: Schindelhauer, Schomaker 2005).
+    """Weighted rendezvous hashing (Thaler, Ravishankar 1998, and weights by Schindelhauer, Schomaker 2005).
 
-    A URL's draw is a number in (0, 1]: the visitor's key, which is random, times the URL's salt, of which the
-    upper bits are taken (multiply-shift: Dietzfelbinger et al. 1997).
+    A URL's draw is a number in (0, 1]: the upper bits of the visitor's random key times the URL's salt
+    (multiply-shift by Dietzfelbinger et al. 1997).
     """
     urls = [url for url in offer.urls if url.weight and may_take(url, click, is_new=is_new)]
     if len(urls) < 2:
@@ -119,7 +120,7 @@ def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
 
 
 def salt(offer_id: int, url_id: int) -> int:
-    """The salt of an offer's URL, always the same: the finalizer of SplitMix64, made odd."""
+    """The constant salt of an offer's URL: the finalizer of SplitMix64, made odd."""
     mixed = (offer_id * 0x9E3779B97F4A7C15 ^ url_id * 0xD1B54A32D192ED03) & _MASK
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK

@@ -1,4 +1,4 @@
-"""Signed test links: whoever has one may click through an offer without being counted, until it expires."""
+"""Signed test links: their clicks are served but not counted, until the link expires."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hmac import compare_digest
 
 from tracker.domain.model import Link
 
-_LONGEST_TIME = 15  # digits of Unix seconds; more would be no time, and costly to read
+_LONGEST_TIME = 15  # digits of Unix seconds: more are not a time, and slow to parse
 _DIGITS = 20
 
 
@@ -19,7 +19,7 @@ def sign(secret: bytes, offer_id: int, affiliate_id: int, expires: int) -> str:
 
 
 def is_valid(secret: bytes, link: Link, now_millis: int) -> bool:
-    """Whether the link carries our signature for its offer and affiliate, and has not expired."""
+    """Whether the link has our signature for its offer and affiliate, and has not expired."""
     time, _, _ = link.test.partition(".")
     if not (link.test.isascii() and time.isdigit() and len(time) <= _LONGEST_TIME):
         return False

@@ -1,6 +1,6 @@
-"""What is useless in a URL that the catalogue holds: it can be saved and sent, and never does what is meant.
+"""Finds URLs of the catalogue that can be saved and sent but cannot do what they should.
 
-What can only be a mistake is refused when it is saved. The rest is warned of: it may be meant.
+Certain mistakes are refused when the URL is saved. Possible mistakes are only warned about.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tracker.domain.normalise import is_unfilled
 from tracker.domain.public_addresses import PORTS, refusal
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
-# Macros of other systems. `[name]=` is a field of a form that is a list, as PHP has them.
+# Macros of other systems. `[name]=` is a form field with a list, as PHP has them.
 _FOREIGN = re.compile(
     rf"[$%]\{{(?P<braces>{_NAME})\}}|\[(?P<brackets>{_NAME})\](?![=\[])|<(?P<angles>{_NAME})>|%%(?P<percents>{_NAME})%%"
     rf"|#(?P<hashes>{_NAME})#|__(?P<underscores>[A-Za-z](?:_?[A-Za-z0-9.:-])*)__|!!!(?P<marks>{_NAME})!!!"
@@ -24,17 +24,17 @@ _FOREIGN = re.compile(
 _OURS = re.compile(rf"\{{({_NAME})\}}")
 _AMPERSAND = re.compile(r"&(?:amp|#0*38|#x0*26);", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|nbsp|#[0-9]+|#x[0-9a-f]+);", re.IGNORECASE)
-# Those that no word of any script and no emoji needs: they are copied along from a chat or a document.
+# Characters that no word of any script and no emoji needs: they are copied from a chat or a document.
 _INVISIBLE = re.compile(r"[\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _QUOTES = re.compile(r"[\u2018-\u201f\u2026\u2039\u203a\xab\xbb]")
-# A value that is a name between marks of no system in particular, or behind one, as in SQL and PHP.
+# A value that is a name between marks of no particular system, or after one, as in SQL and PHP.
 _MARKED = re.compile(rf"(?<==)(?:[(@|*~!^]{{1,2}}({_NAME})[)@|*~!^]{{1,2}}|[:@$]({_NAME}))(?=[&#]|$)")
 _SECOND_MARK = re.compile(r"\?(?=([A-Za-z_][\w.-]*)=)", re.ASCII)
 _WITHOUT_MARK = re.compile(r"&([A-Za-z_][\w.-]*)=", re.ASCII)
 _BETWEEN_PARTS = re.compile(r"[/?&=#]")
 _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-# Names that lead to no public server: RFC 6761, RFC 6762 (and its appendix G), RFC 7686, RFC 8375, RFC 9476,
-# and ICANN's resolutions of 2018-02-04 and 2024-07-29.
+# Names without a public server: RFC 6761, RFC 6762 (and its appendix G), RFC 7686, RFC 8375, RFC 9476, and
+# ICANN's resolutions of 2018-02-04 and 2024-07-29.
 _LOCAL = (
     *(".localhost", ".localdomain", ".local", ".internal", ".intranet", ".private", ".invalid", ".home.arpa"),
     *(".home", ".lan", ".corp", ".onion", ".alt"),
@@ -44,42 +44,42 @@ _USUAL_PORTS = {"http": 80, "https": 443}
 
 
 def refuse(url: str, known: Container[str]) -> None:
-    """See that a URL with some known macros has no mistake of which it is clear what is meant.
+    """Check that a URL with some known macros has no mistake with a clear correction.
 
     Raises:
         TemplateError: an ampersand in HTML's form, an invisible character, a known macro in another system's
-            brackets, or a host or port that nothing can have.
+            brackets, or an impossible host or port.
     """
     host, port = _place(url)
     if ".." in host:
         raise TemplateError(url, url.index(".."), "the host has two points with nothing between them")
     if port == 0:
         raise TemplateError(url, url.index(":0"), "there is no port 0")
-    if found := _INVISIBLE.search(url):
-        raise TemplateError(url, found.start(), f"an invisible character (U+{ord(found[0]):04X})")
-    if found := _AMPERSAND.search(url):
-        raise TemplateError(url, found.start(), f"{found[0]} is how HTML writes &: write & itself")
+    if match := _INVISIBLE.search(url):
+        raise TemplateError(url, match.start(), f"an invisible character (U+{ord(match[0]):04X})")
+    if match := _AMPERSAND.search(url):
+        raise TemplateError(url, match.start(), f"{match[0]} is how HTML writes &: write & itself")
     for position, written, name in _foreign(url):
         if name in known:
             raise TemplateError(url, position, f"{written} is not filled here: write {{{name}}}")
 
 
 def refuse_host(url: str) -> None:
-    """See that an affiliate postback goes to an address that may be asked.
+    """Check that an affiliate postback goes to an allowed address.
 
     Raises:
-        TemplateError: no setting allows it.
+        TemplateError: no setting can allow it.
     """
     host, port = _place(url)
     if _is_address(host) and (why := refusal(host, port, _EVERYWHERE)):
-        raise TemplateError(url, url.index(host), f"{why}, and is never asked")
+        raise TemplateError(url, url.index(host), f"{why}, and is never called")
 
 
 def mended(url: str, known: Container[str]) -> str:
-    """A URL without what `refuse` refuses, except a host or port that nothing can have."""
+    """A URL without the mistakes that `refuse` refuses, except an impossible host or port."""
     url = _INVISIBLE.sub("", url)
-    while found := _AMPERSAND.search(url):
-        url = url[: found.start()] + "&" + url[found.end() :]
+    while match := _AMPERSAND.search(url):
+        url = url[: match.start()] + "&" + url[match.end() :]
     for position, written, name in reversed(list(_foreign(url))):
         if name in known:
             url = url[:position] + f"{{{name}}}" + url[position + len(written) :]
@@ -87,45 +87,45 @@ def mended(url: str, known: Container[str]) -> str:
 
 
 def of_url(url: str, known: Container[str]) -> list[str]:
-    """What is strange in a URL with some known macros."""
+    """The oddities of a URL with some known macros."""
     foreign = [f"{written} is sent as it stands: it is not a macro here" for _, written, _ in _foreign(url)]
     return [*foreign, *_escaped(url, known), *_marked(url, known), *_misplaced(url)]
 
 
 def of_offer_url(url: str, known: Container[str]) -> list[str]:
-    """What is strange in a URL that visitors are sent to."""
-    found, (host, _) = of_url(url, known), _place(url)
+    """The oddities of an offer URL."""
+    doubts, (host, _) = of_url(url, known), _place(url)
     if refusal(host, PORTS[0]) if _is_address(host) else _is_local(host):
-        found.append(f"{host} is not public: only visitors within its network reach it")
-    return found
+        doubts.append(f"{host} is not public: only visitors within its network reach it")
+    return doubts
 
 
 def of_postback(url: str, known: Container[str]) -> list[str]:
-    """What is strange in a URL that affiliates are told of conversions by."""
-    found = of_url(url, known)
+    """The oddities of an affiliate postback's URL."""
+    doubts = of_url(url, known)
     host, port = _place(url)
     if why := refusal(host, port) if _is_address(host) else _why_not(host, port):
-        found.append(f"{why}: nothing is sent there unless TRACKER_POSTBACK_NETWORKS allows it")
+        doubts.append(f"{why}: nothing is sent there unless TRACKER_POSTBACK_NETWORKS allows it")
     if "#" in url and not any(written.startswith("#") for _, written, _ in _foreign(url)):
-        found.append("what follows # is never sent (RFC 9110, section 7.1)")
-    return found
+        doubts.append("what follows # is never sent (RFC 9110, section 7.1)")
+    return doubts
 
 
 def of_free_text(text: str) -> list[str]:
-    """What is strange in a text that stands for a macro {free_1} … {free_10}."""
-    found = [*_FOREIGN.finditer(text), *_OURS.finditer(_FOREIGN.sub("", text))]
-    return [f"{macro[0]} is sent as it stands: a free value has no macros" for macro in found]
+    """The oddities of a text for a macro {free_1} … {free_10}."""
+    written = [*_FOREIGN.finditer(text), *_OURS.finditer(_FOREIGN.sub("", text))]
+    return [f"{macro[0]} is sent as it stands: a free value has no macros" for macro in written]
 
 
 def _foreign(url: str) -> Iterator[tuple[int, str, str]]:
-    """Macros of other systems: where, as they are written, and their names in lower case."""
-    for found in _FOREIGN.finditer(url, _path_at(url)):
-        assert found.lastgroup
-        yield found.start(), found[0], found[found.lastgroup].lower()
+    """Macros of other systems: position, text, and names in lower case."""
+    for match in _FOREIGN.finditer(url, _path_at(url)):
+        assert match.lastgroup
+        yield match.start(), match[0], match[match.lastgroup].lower()
 
 
 def _escaped(url: str, known: Container[str]) -> Iterator[str]:
-    """Macros with percent-encoded brackets: a whole part of the URL, or ours in a part that is not a URL."""
+    """Macros with percent-encoded brackets: a whole part of the URL, or a known macro in a larger text."""
     for part in _BETWEEN_PARTS.split(url[_path_at(url) :]):
         text = unquote(unquote(part))
         ours = next((name for name in _OURS.findall(text) if name.lower() in known), "")
@@ -136,11 +136,11 @@ def _escaped(url: str, known: Container[str]) -> Iterator[str]:
 
 
 def _marked(url: str, known: Container[str]) -> Iterator[str]:
-    """Names of macros between marks, and marks that a page or an editor put in."""
-    for found in _MARKED.finditer(url):
-        name = (found[1] or found[2]).lower()
+    """Names of macros between marks, and marks that a page or an editor has inserted."""
+    for match in _MARKED.finditer(url):
+        name = (match[1] or match[2]).lower()
         if name in known:
-            yield f"{found[0]} is sent as it stands: write {{{name}}} to have it filled"
+            yield f"{match[0]} is sent as it stands: write {{{name}}} to have it filled"
     if entity := _ENTITY.search(url):
         yield f"{entity[0]} is how HTML writes a character: write the character itself"
     if quote := _QUOTES.search(url):
@@ -148,24 +148,27 @@ def _marked(url: str, known: Container[str]) -> Iterator[str]:
 
 
 def _misplaced(url: str) -> Iterator[str]:
-    """Parameters that are none, since the mark before them is another one."""
+    """Parameters that are not separate, because the mark before them is a different one."""
     before, _, query = url[_path_at(url) :].partition("#")[0].partition("?")
-    if not query and (found := _WITHOUT_MARK.search(before)):
-        yield f"{found[1]} is a part of the path: write ? before it"
+    if not query and (match := _WITHOUT_MARK.search(before)):
+        yield f"{match[1]} is a part of the path: write ? before it"
     for part in query.split("&"):
-        found = _SECOND_MARK.search(part)
-        if found and "://" not in part[: found.start()]:
-            yield f"{found[1]} is a part of the value before it: write & before it"
+        match = _SECOND_MARK.search(part)
+        if match and "://" not in part[: match.start()]:
+            yield f"{match[1]} is a part of the value before it: write & before it"
 
 
 def _path_at(url: str) -> int:
-    """Where the path begins: names of hosts, and addresses in brackets, come before it."""
+    """Where the path begins: host names and addresses in brackets are before it."""
     begins = re.compile(r"[/?#]").search(url, url.find("//") + 2)
     return begins.start() if begins else len(url)
 
 
 def _place(url: str) -> tuple[str, int]:
-    """The host and port of a URL; of one that an edge leaves out, which is said elsewhere, a public place."""
+    """The host and port of a URL.
+
+    A URL that edges leave out gets a public place, because it is reported elsewhere.
+    """
     try:
         parts = urlsplit(url)
         port = _USUAL_PORTS[parts.scheme] if parts.port is None else parts.port
@@ -183,13 +186,13 @@ def _is_address(host: str) -> bool:
 
 
 def _is_local(host: str) -> bool:
-    """Whether nobody outside a network knows a host by this name."""
+    """Whether only machines of one network know a host by this name."""
     name = f".{host.lower().rstrip('.')}"
     return name.endswith(_LOCAL) or name.count(".") == 1
 
 
 def _why_not(host: str, port: int) -> str:
-    """Why nothing is sent to a host of this name."""
+    """Why no request goes to a host with this name."""
     if _is_local(host):
         return f"{host} is not a public name"
     return "" if port in PORTS else f"port {port} is not one of {', '.join(map(str, PORTS))}"

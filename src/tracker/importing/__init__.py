@@ -1,1 +1,1 @@
-"""Moving in: what another tracker, or another installation of this one, knows, read from files."""
+"""Imports the data of another tracker, or of another installation of this one, from files."""

@@ -1,8 +1,8 @@
-"""Brings a catalogue to what files say of it: all of it, in one transaction, or nothing.
+"""Makes the catalogue equal to the files: in one transaction, completely or not at all.
 
-An object is known by its id; where a file gives none, by what no two may have alike, else by its name. What
-files say of an object replaces what it is; what they leave out stays. Every change takes the way of the
-management API's, so it is checked alike, and stands in the audit trail with the author "import".
+An object is matched by its id, or else by its unique fields, or else by its name. Fields in a file replace
+the stored values, and other fields stay. Every change goes through the rules of the management API and is in
+the audit trail with the author "import".
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from tracker.store.db import Connection, Pool
 _AUTHOR = Author(None, "import")
 
 _KNOWN_BY = {"offer_url": ("url",), "affiliate_postback": ("url", "offer_id", "goal_id")}
-"""What tells objects without a name apart, where it is not all that is said of them."""
+"""Fields that identify objects without a name, together with their parent."""
 
 
 class Change(NamedTuple):
-    """What was done to an object, or in a dry run would be."""
+    """The change of an object, or in a dry run the change that would be made."""
 
     path: str
     is_new: bool
-    fields: tuple[str, ...]  # that were changed
+    fields: tuple[str, ...]  # fields that were changed
 
 
 class Result(NamedTuple):
     changes: list[Change]
-    left: int  # objects that were as the files say
+    left: int  # objects that already matched the files
     errors: list[str]
     warnings: list[str]
 
 
 class _UnclearError(ValueError):
-    """What an entry means cannot be told."""
+    """An entry does not identify an object."""
 
 
 class _UndoneError(Exception):
@@ -60,17 +60,17 @@ class _UndoneError(Exception):
 RESOURCES = tuple(
     resource
     for resource in resources.RESOURCES
-    if not resource.mint  # secrets are made here, and shown once
+    if not resource.mint  # secrets are created here, and shown once
 )
-"""What a catalogue consists of."""
+"""The resources of a catalogue."""
 
 
 async def bring(
     connection: Connection, entries: Sequence[Entry], *, is_dry: bool, confirmed: frozenset[str]
 ) -> Result:
-    """Create and change what the entries say; with errors, and in a dry run, nothing is kept.
+    """Create and change objects according to the entries. With errors or in a dry run nothing is kept.
 
-    `confirmed`: fields whose change is made though Resource.asks has something to say.
+    `confirmed`: fields that are changed although Resource.asks wants a confirmation.
     """
     pool = cast(Pool, _OneConnection(connection))
     bringing = _Bringing(connection, Editor(pool, _AUTHOR, confirmed=confirmed), entries)
@@ -87,7 +87,7 @@ async def bring(
 
 
 def _in_order() -> list[Resource]:
-    """What is referred to comes first."""
+    """Referenced objects come first."""
     resources = {resource.table.name: resource for resource in RESOURCES}
     referred = {
         name: {resource.table.parent_table, *(reference.table for reference in resource.table.references)}
@@ -98,7 +98,7 @@ def _in_order() -> list[Resource]:
 
 
 class _OneConnection:
-    """A pool of one connection: what is done through it is part of its transaction."""
+    """A pool with one connection, so that every change is part of its transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -108,7 +108,7 @@ class _OneConnection:
 
 
 class _Rows:
-    """The rows of a table as they are by now, found by any of their columns."""
+    """The current rows of a table, by any of their columns."""
 
     def __init__(self, rows: Iterable[Row], last_id: int) -> None:
         self.last_id = last_id
@@ -125,8 +125,8 @@ class _Rows:
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
-        for columns, found in self._found.items():
-            found[_key(row, columns)].append(row)
+        for columns, matches in self._found.items():
+            matches[_key(row, columns)].append(row)
 
     def next_id(self) -> int:
         self.last_id += 1
@@ -134,17 +134,17 @@ class _Rows:
 
 
 class _Bringing:
-    """What was brought about so far."""
+    """The changes so far."""
 
     def __init__(self, connection: Connection, editor: Editor, entries: Sequence[Entry]) -> None:
         self._connection = connection
         self._editor = editor
         self._entries = entries
         self._loaded: dict[str, _Rows] = {}
-        self._meant: dict[int, Row] = {}  # the row that an entry means, by its place among the entries
+        self._meant: dict[int, Row] = {}  # the row of an entry, by the entry's position
         self._places = {id(entry): place for place, entry in enumerate(entries)}
         self._changes: dict[int, Change] = {}
-        self._before: dict[int, Row | None] = {}  # what was there of what is new or changed; None = nothing
+        self._before: dict[int, Row | None] = {}  # the former rows of changed objects, None for new ones
         self.errors: list[str] = []
         self._warnings: list[str] = []
 
@@ -153,7 +153,7 @@ class _Bringing:
         return Result(list(self._changes.values()), left, self.errors, self._warnings)
 
     async def run(self, resource: Resource) -> None:
-        """First all are there, then they are as the files say: they may refer to each other."""
+        """All objects are created first and then get their fields, because they may refer to each other."""
         own = [(place, entry) for place, entry in enumerate(self._entries) if entry.resource is resource]
         if not own:
             return
@@ -167,20 +167,20 @@ class _Bringing:
                     self.errors += _lines(entry, error)
 
     async def warn(self) -> None:
-        """Say what objects will not do, now that all that belongs to them is there."""
+        """Report warnings about objects, now that all parts of them exist."""
         for place, before in self._before.items():
             row = self._meant[place]
             warnings = await self._entries[place].resource.warnings(self._connection, before, row)
             self._warnings += [f"{self._entries[place].where}: {warning}" for warning in warnings]
 
     async def keep_ids_free(self) -> None:
-        """Have offers' base goals, which come with them, leave those ids alone that the files say."""
-        said = max(self._said_ids("goal"), default=0)
-        if said > await edit.last_id(self._connection, "goal"):
-            await edit.pass_id(self._connection, "goal", said)
+        """Keep the ids of the files free from the base goals that offers bring with them."""
+        highest = max(self._said_ids("goal"), default=0)
+        if highest > await edit.last_id(self._connection, "goal"):
+            await edit.pass_id(self._connection, "goal", highest)
 
     async def pass_ids(self) -> None:
-        """Have ids that are given from now on come after those of the files."""
+        """Make later ids start after those of the files."""
         for table, rows in self._loaded.items():
             if rows.last_id:
                 await edit.pass_id(self._connection, table, rows.last_id)
@@ -200,29 +200,29 @@ class _Bringing:
     async def _find_or_create(self, place: int, entry: Entry) -> None:
         parent = await self._parent(entry)
         if parent is None:
-            return  # it is wrong itself, and that is said
+            return  # the object has an error of its own, which is reported
         table = entry.resource.table
         if table.key == "id" and "id" in entry.given and not _is_id(entry.given["id"]):
             raise _UnclearError(f"id is not a whole number from 1 to {MAX_ID}")
         to_others = [reference for reference in table.references if reference.table != table.name]
-        given = parent | await self._resolved(entry, parent, to_others)
+        values = parent | await self._resolved(entry, parent, to_others)
         rows = await self._rows(table.name)
-        row = _find(entry.resource, rows, given, parent)
+        row = _find(entry.resource, rows, values, parent)
         if row is None:
-            row = await self._create(entry.resource, rows, given, parent)
+            row = await self._create(entry.resource, rows, values, parent)
             self._changes[place] = Change(path_of(entry.resource, row), True, ())
             self._before[place] = None
-        elif _alike("name", row.get("name")) != _alike("name", given.get("name", row.get("name"))):
-            rows.add({**row, "name": given["name"]})
+        elif _alike("name", row.get("name")) != _alike("name", values.get("name", row.get("name"))):
+            rows.add({**row, "name": values["name"]})
         self._meant[place] = row
 
-    async def _create(self, resource: Resource, rows: _Rows, given: Row, parent: Row) -> Row:
+    async def _create(self, resource: Resource, rows: _Rows, values: Row, parent: Row) -> Row:
         table = resource.table
         where = dict(parent)
         if table.key == "id":
-            where["id"] = given.get("id") or rows.next_id()
+            where["id"] = values.get("id") or rows.next_id()
         named_elsewhere = {"id", *parent, *table.facts}
-        fields = {name: value for name, value in given.items() if name not in named_elsewhere}
+        fields = {name: value for name, value in values.items() if name not in named_elsewhere}
         row = await create_row(self._editor, resource, where, fields)
         rows.add(row)
         return row
@@ -232,11 +232,11 @@ class _Bringing:
         if before is None:
             return
         table = entry.resource.table
-        given = await self._resolved(entry, before, table.references)
-        given |= implied(self._editor, entry.resource, before, given)
-        if all(name in before and before[name] == value for name, value in given.items()):
+        values = await self._resolved(entry, before, table.references)
+        values |= implied(self._editor, entry.resource, before, values)
+        if all(name in before and before[name] == value for name, value in values.items()):
             return
-        patch = {name: _replacing(before.get(name), value) for name, value in given.items()}
+        patch = {name: _replacing(before.get(name), value) for name, value in values.items()}
         where = {column: before[column] for column in table.fixed}
         after = await change_row(self._editor, entry.resource, where, patch)
         self._meant[place] = after
@@ -247,86 +247,86 @@ class _Bringing:
             self._changes[place] = Change(path_of(entry.resource, after), False, changed)
 
     async def _parent(self, entry: Entry) -> Row | None:
-        """The column that says whose an entry's object is; None: its parent could not be made."""
+        """The column and value that name an entry's parent. None: the parent could not be created."""
         table = entry.resource.table
         if not table.parent:
             return {}
         if entry.parent is not None:
-            meant = self._meant.get(self._places[id(entry.parent)])
-            return meant and {table.parent: meant["id"]}
+            row_of_parent = self._meant.get(self._places[id(entry.parent)])
+            return row_of_parent and {table.parent: row_of_parent["id"]}
         whose = Reference(table.parent, table.parent_table)
-        given = await self._resolved(entry, {}, [whose])
-        if not isinstance(given.get(table.parent), int):
+        values = await self._resolved(entry, {}, [whose])
+        if not isinstance(values.get(table.parent), int):
             raise _UnclearError(f"{table.parent} is missing, and so is {table.parent_table}")
-        return {table.parent: given[table.parent]}
+        return {table.parent: values[table.parent]}
 
     async def _resolved(self, entry: Entry, row: Row, references: Iterable[Reference]) -> Row:
-        """What is said, with ids in place of names: `advertiser: PlayGames` is an `advertiser_id`."""
-        given = dict(entry.given)
+        """The fields with ids instead of names: `advertiser: PlayGames` becomes an `advertiser_id`."""
+        values = dict(entry.given)
         table = entry.resource.table
         by_name = {reference.column.removesuffix("_id"): reference for reference in table.references}
         if table.parent:
             by_name[table.parent_table] = Reference(table.parent, table.parent_table)
         wanted = {reference.column for reference in references}
         for name, reference in by_name.items():
-            if name in given and name not in table.columns:
-                said = given.pop(name)
+            if name in values and name not in table.columns:
+                named = values.pop(name)
                 if reference.column in wanted:
-                    given[reference.column] = await self._id_of(name, said, reference, {**row, **given})
+                    values[reference.column] = await self._id_of(name, named, reference, {**row, **values})
             if reference.column not in wanted and reference.column != table.parent:
-                given.pop(reference.column, None)
-        return given
+                values.pop(reference.column, None)
+        return values
 
-    async def _id_of(self, name: str, said: Any, reference: Reference, row: Row) -> int | None:
-        if said is None:
+    async def _id_of(self, name: str, wanted: Any, reference: Reference, row: Row) -> int | None:
+        if wanted is None:
             return None
         within = {reference.within: row[reference.within]} if row.get(reference.within) else {}
         rows = await self._rows(reference.table)
-        found = _current(rows.find({"name": said, **within}))
-        if len(found) != 1:
+        matches = _current(rows.find({"name": wanted, **within}))
+        if len(matches) != 1:
             raise _UnclearError(
-                f"{name} {said!r} is the name of {len(found) or 'none'}: give {reference.column}"
+                f"{name} {wanted!r} is the name of {len(matches)} objects: give {reference.column}"
             )
-        return cast(int, found[0]["id"])
+        return cast(int, matches[0]["id"])
 
 
-def _find(resource: Resource, rows: _Rows, given: Row, parent: Row) -> Row | None:
-    """The row that is meant, if there is one."""
+def _find(resource: Resource, rows: _Rows, values: Row, parent: Row) -> Row | None:
+    """The row of an entry, if it exists."""
     table = resource.table
     if not table.key:
         return rows.find({})[0]
-    if "id" in given and table.key == "id":
-        found = rows.find({"id": given["id"]})
-        if found and any(found[0][column] != value for column, value in parent.items()):
-            raise _UnclearError(f"id {given['id']} is of another {table.parent_table}")
-        if not found and given.get("is_base"):
+    if "id" in values and table.key == "id":
+        matches = rows.find({"id": values["id"]})
+        if matches and any(matches[0][column] != value for column, value in parent.items()):
+            raise _UnclearError(f"id {values['id']} is of another {table.parent_table}")
+        if not matches and values.get("is_base"):
             raise _UnclearError("the offer's base goal has another id: leave the id out")
-        return found[0] if found else None
-    found = _current(rows.find({**parent, **_identity(resource, given)}))
-    if len(found) > 1:
-        raise _UnclearError(f"there are {len(found)} such: give the id")
-    return found[0] if found else None
+        return matches[0] if matches else None
+    matches = _current(rows.find({**parent, **_identity(resource, values)}))
+    if len(matches) > 1:
+        raise _UnclearError(f"there are {len(matches)} matches: give the id")
+    return matches[0] if matches else None
 
 
-def _identity(resource: Resource, given: Row) -> Row:
-    """What an object is known by that has no id."""
+def _identity(resource: Resource, values: Row) -> Row:
+    """The fields that identify an object without an id."""
     table = resource.table
-    if given.get("is_base"):
+    if values.get("is_base"):
         return {"is_base": True}
-    named = ("name",) if given.get("name") else None
-    said = tuple(name for name in given if name in table.columns)
-    columns = table.unique or named or _KNOWN_BY.get(table.name) or said
+    named = ("name",) if values.get("name") else None
+    present = tuple(name for name in values if name in table.columns)
+    columns = table.unique or named or _KNOWN_BY.get(table.name) or present
     fields = resource.fields.model_fields
     return {
-        column: _as_kept(resource.fields, column, given[column])
-        if column in given
+        column: _as_kept(resource.fields, column, values[column])
+        if column in values
         else fields[column].get_default()
         for column in columns
     }
 
 
 def _as_kept(fields: type[Fields], column: str, value: Any) -> Any:
-    """A value in the form that is stored, as a word in lower case. What is wrong with one is said later."""
+    """A value as it is stored, such as a word in lower case. Errors are reported later."""
     try:
         return _type_of(fields, column).validate_python(value)
     except ValidationError:
@@ -353,12 +353,12 @@ def _key(row: Row, columns: Iterable[str]) -> bytes:
 
 
 def _alike(column: str, value: Any) -> Any:
-    """A name in the form that all ways to write it have in common, others as they are."""
+    """A name in the normal form of all its spellings. Other values stay."""
     return composed(value) if column == "name" and isinstance(value, str) else value
 
 
 def _replacing(old: Any, new: Any) -> Any:
-    """A merge patch that makes the new out of the old, though objects are merged."""
+    """A merge patch from the old value to the new one, although objects are merged."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return new
     return dict.fromkeys(old) | {name: _replacing(old.get(name), value) for name, value in new.items()}

@@ -1,4 +1,4 @@
-"""One imported click: from a row of a file to a row of the table, and the id that it had before."""
+"""One imported click: from a row of a file to a row of the table, with its earlier id."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tracker.store.imports.progress import MISSING, Known
 
 _LONGEST_WORD = 100
 
-# Codes of no country: user-assigned ones (ISO 3166-1, 8.1.3) that trackers and CDNs write for "unknown", for
-# proxies and for Tor, and those of old geo databases for Europe and Asia as a whole.
+# Codes without a country. Trackers and CDNs use user-assigned codes (ISO 3166-1, 8.1.3) for "unknown",
+# proxies and Tor. Old geo databases use codes for Europe and Asia as a whole.
 _NO_COUNTRIES = frozenset({"XX", "ZZ", "T1", "A1", "A2", "O1", "EU", "AP"})
 _REGION = re.compile(r"(?:[A-Z]{2}-)?([A-Z0-9]{1,3})")
 
 REQUIRED = (("offer_id",), ("affiliate_id",), ("legacy_id", "hash"), ("created_at", "hash"))
-"""Columns that a file must have: one of each."""
+"""Columns that a file must have, at least one of each group."""
 
 _COMPARED = frozenset(ClickRow._fields) - {"hash"}
 
 OPAQUE = frozenset(LONGEST)
-"""Columns whose values stay as visitors and affiliates have sent them."""
+"""Columns whose values stay as visitors and affiliates sent them."""
 
 IDS = frozenset({"hash", "group_hash", "legacy_id"})
 """Columns of ids that may have many digits."""
@@ -41,7 +41,7 @@ _BLANK = {field.name: field.blank for field in STORED}
 
 
 def _visitor_key(value: Any) -> int:
-    """Sixteen hexadecimal digits, to the signed number that the column holds."""
+    """Sixteen hexadecimal digits as the signed number of the column."""
     try:
         return _signed(int(values.key(value), 16))
     except ValueError:
@@ -66,7 +66,7 @@ def _country(text: str) -> str:
 
 
 def _region(text: str) -> str:
-    """As the live path has it: the part of ISO 3166-2 after the country."""
+    """The part of an ISO 3166-2 code after the country, as the edges store it."""
     found = _REGION.fullmatch(text.upper())
     if found is None:
         raise ValueError(f"{text[:_LONGEST_WORD]!r} is not a region's code (ISO 3166-2), such as CA of US-CA")
@@ -132,15 +132,15 @@ class ClickReader(NamedTuple):
         written = self._written(fields, found, hash_, legacy_id)
         found |= _grouped(found, hash_)
         for name, value in self._from_catalogue(found).items():
-            if name not in fields:  # null says that there is none
+            if name not in fields:  # null means that there is no value
                 found[name] = value
         found.setdefault("requested_offer_id", found["offer_id"])
-        found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # nobody else's
+        found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # no other source's
         named = _compared(tuple(fields))
         return ImportedClick(ClickRow(**{**_BLANK, **found}), legacy_id, named, written)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
-        """The click's hash here, and the earlier id that it is known by."""
+        """The click's hash here, and the earlier id that leads to it."""
         hash_, legacy_id, millis = (found.get(name) for name in ("hash", "legacy_id", "created_at"))
         own = normalise.hash_(hash_ or "")
         if is_click_hash(own):
@@ -158,7 +158,7 @@ class ClickReader(NamedTuple):
     def _written(
         self, fields: Mapping[str, Any], found: Mapping[str, Any], hash_: str, legacy_id: str | None
     ) -> Written | None:
-        """The id as the file has it, where that is another text, an earlier id to earlier versions."""
+        """The id as the file has it, if earlier versions took that other text for an earlier id."""
         millis, is_own = found.get("created_at"), normalise.hash_(found.get("hash") or "") == hash_
         text = (legacy_id and fields.get("legacy_id")) or fields.get("hash")
         if not isinstance(text, str) or text in (legacy_id, hash_) or millis is None:
@@ -180,9 +180,9 @@ class ClickReader(NamedTuple):
         return {"advertiser_id": offer.advertiser_id, "brand_id": offer.brand_id, "aff_group_id": group_id}
 
 
-@lru_cache(64)  # the rows of a file mostly have the same
+@lru_cache(64)  # the rows of a file mostly have the same value
 def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that the table must have as the file has them."""
+    """The columns that the table must have exactly as the file."""
     return tuple(name for name in fields if name in _COMPARED)
 
 
@@ -194,7 +194,10 @@ def _check_time(hash_: str, millis: int | None) -> None:
 
 
 def _grouped(found: dict[str, Any], hash_: str) -> dict[str, Any]:
-    """Whether the click is its visitor's first, and which one is; earlier hashes of others lead nowhere."""
+    """Whether the click is its visitor's first, and the hash of the first.
+
+    Earlier hashes of other trackers lead nowhere.
+    """
     first = found.get("group_hash")
     if first and is_click_hash(plain := normalise.hash_(first)):
         first = plain

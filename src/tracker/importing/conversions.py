@@ -25,7 +25,7 @@ _REQUIRED = ("click_hash", "status", "created_at")
 REQUIRED = tuple((name,) for name in _REQUIRED)
 """Columns that a file must have."""
 OPAQUE = frozenset({"sale_status", "advertiser_external_id", *ADV_SUBS})
-"""Columns whose values stay as advertisers have sent them."""
+"""Columns whose values stay as advertisers sent them."""
 IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
 """Columns of ids that may have many digits."""
 _DERIVED = (
@@ -56,7 +56,7 @@ def _status(words: Collection[str]) -> values.Reader:
 
 
 def _click(name: str) -> str:
-    """A hash as it is kept, or an earlier id as it was written."""
+    """A hash as it is stored, or an earlier id as it was written."""
     plain = hash_(name)
     return plain if is_click_hash(plain) else name
 
@@ -95,7 +95,7 @@ class ConversionReader(NamedTuple):
 
     @classmethod
     def of(cls, source: str, zone: tzinfo, words: Collection[str] = ()) -> ConversionReader:
-        """`words`: what the operator's tables know, beside what other platforms call a status."""
+        """`words`: the operator's status words, besides those of other platforms."""
         return cls(source, _readers(zone, words))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedConversion:
@@ -105,72 +105,72 @@ class ConversionReader(NamedTuple):
             RowError: naming each field that is wrong.
         """
         read = read_all(fields, self.readers)
-        found = {name: value for name, value in read.items() if value not in (None, "")}
-        missing = [name for name in _REQUIRED if name not in found]
+        row = {name: value for name, value in read.items() if value not in (None, "")}
+        missing = [name for name in _REQUIRED if name not in row]
         if missing:
             raise RowError(dict.fromkeys(missing, "is missing"))
-        if found.get("refunded", 0) > found.get("sale_amount", 0):
+        if row.get("refunded", 0) > row.get("sale_amount", 0):
             raise RowError({"refunded": "is more than the sale_amount"})
-        order_text = found.get("order_id") or _as_written(fields.get("order_id"))
-        order_id = trim(found.get("order_id", "")) or None
-        click_text = found["click_hash"]
+        order_text = row.get("order_id") or _as_written(fields.get("order_id"))
+        order_id = trim(row.get("order_id", "")) or None
+        click_text = row["click_hash"]
         ids = {name: fields.get(name) for name in ("hash", "legacy_id")}
         ids |= {"click_hash": click_text, "order_id": order_text}
-        found |= {name: _click(found[name]) for name in ("hash", "click_hash") if name in found}
-        hash_ = self._hash(found)
-        written = {name: text for name, text in ids.items() if text and text != found.get(name)}
-        currency = found.get("currency")
+        row |= {name: _click(row[name]) for name in ("hash", "click_hash") if name in row}
+        hash_ = self._hash(row)
+        written = {name: text for name, text in ids.items() if text and text != row.get(name)}
+        currency = row.get("currency")
         return ImportedConversion(
             hash=hash_,
             click=click_text,
-            goal_id=found.get("goal_id"),
-            goal=_named_goal(found),
+            goal_id=row.get("goal_id"),
+            goal=_named_goal(row),
             order_id=order_id,
             order_text=order_text or None,
             order_absent=order_id is None and "order_id" in fields,
-            word=found["status"],
-            is_over_cap=found.get("is_over_cap", False),
-            sale_status=found.get("sale_status", ""),
-            sale_amount=found.get("sale_amount"),
-            sale_currency=found.get("sale_currency", currency),
-            refunded=found.get("refunded", Decimal(0)),
-            payout=found.get("payout", Decimal(0)),
-            payout_currency=found.get("payout_currency", currency),
-            revenue=found.get("revenue", Decimal(0)),
-            revenue_currency=found.get("revenue_currency", currency),
-            own=tuple(found.get(name, "") for name in ("advertiser_external_id", *ADV_SUBS)),
+            word=row["status"],
+            is_over_cap=row.get("is_over_cap", False),
+            sale_status=row.get("sale_status", ""),
+            sale_amount=row.get("sale_amount"),
+            sale_currency=row.get("sale_currency", currency),
+            refunded=row.get("refunded", Decimal(0)),
+            payout=row.get("payout", Decimal(0)),
+            payout_currency=row.get("payout_currency", currency),
+            revenue=row.get("revenue", Decimal(0)),
+            revenue_currency=row.get("revenue_currency", currency),
+            own=tuple(row.get(name, "") for name in ("advertiser_external_id", *ADV_SUBS)),
             created_at=_time(millis_of(hash_)),
-            updated_at=_time(found.get("updated_at", millis_of(hash_))),
+            updated_at=_time(row.get("updated_at", millis_of(hash_))),
             named=_compared(tuple(fields)),
-            written_hash=self._hash(found | written) if written else hash_,
+            written_hash=self._hash(row | written) if written else hash_,
         )
 
-    def _hash(self, found: Mapping[str, Any]) -> str:
-        """Its own, or one made of its earlier id; of what it is about where it had none."""
-        own, millis = found.get("hash"), found["created_at"]
+    def _hash(self, row: Mapping[str, Any]) -> str:
+        """Its own hash, or a hash made from its earlier id, or else from its click, goal and order."""
+        own, millis = row.get("hash"), row["created_at"]
         if own is not None and is_click_hash(own):
             if millis // 1000 != millis_of(own) // 1000:
                 raise RowError({"created_at": "is not the time in its hash: is --tz that of the export?"})
             return str(own)
-        goal = found.get("goal_id") or _named_goal(found)
-        about = "\0".join((found["click_hash"], str(goal), found.get("order_id", "")))
-        return hash_for(millis, f"{self.source}\0conversion\0{found.get('legacy_id') or own or about}")
+        goal = row.get("goal_id") or _named_goal(row)
+        about = "\0".join((row["click_hash"], str(goal), row.get("order_id", "")))
+        return hash_for(millis, f"{self.source}\0conversion\0{row.get('legacy_id') or own or about}")
 
 
-@lru_cache(64)  # the rows of a file mostly have the same
+@lru_cache(64)  # the rows of a file mostly have the same value
 def _compared(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns that the table must have as the file has them."""
+    """The columns that the table must have exactly as the file."""
     currencies = _CURRENCIES if "currency" in fields else ()
     return tuple(name for name in COMPARED if name in fields or name in currencies)
 
 
 def _as_written(order_id: Any) -> str:
-    """An absent order id as earlier versions have stored it."""
+    """An absent order id as earlier versions stored it."""
     return crop(order_id, MAX_VALUE) if isinstance(order_id, str) else ""
 
 
-def _named_goal(found: Mapping[str, Any]) -> str:
-    return next((found[name] for name in _GOALS if name in found), "")
+def _named_goal(row: Mapping[str, Any]) -> str:
+    return next((row[name] for name in _GOALS if name in row), "")
 
 
 def _time(millis: int) -> datetime:

@@ -1,7 +1,7 @@
-"""The objects that files of a catalogue name: YAML or JSON of all kinds, or CSV of one kind.
+"""The objects in files of a catalogue: YAML or JSON of all kinds, or CSV of one kind.
 
-In YAML an offer's URLs stand within the offer; in CSV, and at the top of YAML, they are `offer_urls` that say
-whose they are. The kinds are those of the management API.
+In YAML an offer's URLs may stand inside the offer. In CSV, and at the top of YAML, they are `offer_urls` with
+a column for their offer. The kinds are those of the management API.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Fields = dict[str, Any]
 
 _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ID = {"type": "integer"}
-_NAME = {"type": "string"}  # of what is referred to
+_NAME = {"type": "string"}  # names of a referenced kind
 _SPREADSHEETS = {"boolean": flag, "integer": whole(0, MAX_ID)}  # TRUE, 513.0
 
 
 class Entry(NamedTuple):
-    """What a file says of one object."""
+    """One object of a file."""
 
     resource: Resource
     given: Fields
     where: str
-    parent: Entry | None = None  # that it stands within
+    parent: Entry | None = None  # the object that it stands in
 
 
 class Kinds:
-    """Names of the kinds: `offers` and `offer_urls` everywhere, `urls` within an offer."""
+    """Names of the kinds: `offers` and `offer_urls` everywhere, `urls` inside an offer."""
 
     def __init__(self, resources: Sequence[Resource]) -> None:
         self.top: dict[str, Resource] = {}
@@ -57,10 +57,10 @@ class Kinds:
 
 
 def read(path: Path, kinds: Kinds) -> Iterator[Entry]:
-    """All that a file says, an object before what stands within it.
+    """All objects of a file. An object comes before its nested objects.
 
     Raises:
-        UserError: it cannot be read, or names a kind that there is none of.
+        UserError: the file cannot be read, or names an unknown kind.
     """
     if path.name.lower().endswith(_CSV):
         return _csv(path, kinds)
@@ -83,10 +83,10 @@ def _members(
             raise UserError(f"{path}: {where}{name} is not one of {', '.join(known)}")
         listed = members if isinstance(members, list) else [members]
         for place, member in enumerate(listed):
-            own = f"{where}{name}" + (f"[{place}]" if isinstance(members, list) else "")
+            position = f"{where}{name}" + (f"[{place}]" if isinstance(members, list) else "")
             if not isinstance(member, yaml_file.Mapping):
-                raise UserError(f"{path}: {own} is not an object")
-            yield from _member(path, member, known[name], kinds, own, parent)
+                raise UserError(f"{path}: {position} is not an object")
+            yield from _member(path, member, known[name], kinds, position, parent)
 
 
 def _member(
@@ -109,7 +109,9 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
     kind = path.name.partition(".")[0].lower()
     resource = kinds.top.get(kind)
     if resource is None:
-        raise UserError(f"{path}: call a CSV file by what it lists, as offers.csv: {', '.join(kinds.top)}")
+        raise UserError(
+            f"{path}: name a CSV file after its objects, such as offers.csv: {', '.join(kinds.top)}"
+        )
     facts = {name: TypeAdapter(kind).json_schema() for name, (kind, _) in resource.facts.items()}
     properties = resource.fields.model_json_schema()["properties"] | facts
     ids = {*resource.table.fixed} - {*properties}
@@ -130,7 +132,7 @@ def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
 
 
 def _names(resource: Resource, properties: Iterable[str]) -> list[str]:
-    """What the columns of a kind may be called."""
+    """The allowed column names of a kind."""
     table = resource.table
     refer = (table.parent, *(reference.column for reference in table.references))
     names = (*table.fixed, *properties, *refer, *(column.removesuffix("_id") for column in refer))
@@ -138,7 +140,7 @@ def _names(resource: Resource, properties: Iterable[str]) -> list[str]:
 
 
 def _value(text: str, schema: Fields) -> Any:
-    """A cell: as it is where the field is a text, else JSON, or as a spreadsheet writes that."""
+    """A cell: its text if the field takes text, otherwise JSON, or a value as spreadsheets write it."""
     types = _types(schema)
     if "string" in types:
         return text

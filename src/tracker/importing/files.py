@@ -1,7 +1,7 @@
-"""Files of rows: CSV with a header, NDJSON, JSON lists and the API's envelopes, each also compressed by gzip.
+"""Files of rows: CSV with a header, NDJSON, JSON lists and API responses, plain or gzipped.
 
-What a file is, is seen from how it begins; its name does not matter. It may be of any size: no more of it is
-in memory than LONGEST bytes, compressed or not.
+The format is recognised by the first bytes. The file name does not matter. A file may be of any size: memory
+never holds more than LONGEST bytes of it, compressed or not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from tracker.errors import UserError
 Fields = dict[str, Any]
 
 LONGEST = 8 << 20
-"""Bytes of a line, a row of CSV, an item of a JSON list. An answer of the API with 1,000 clicks has 2 MB."""
+"""Most bytes of a line, of a CSV row, or of an item in a JSON list.
+
+A response of the API with 1,000 clicks has 2 MB.
+"""
 
 _BUFFER = 1 << 20  # bytes
 _GZIP = b"\x1f\x8b"
@@ -42,20 +45,23 @@ _DECODER = json.JSONDecoder()
 
 
 class Line(NamedTuple):
-    """A row of a file, or why it is none."""
+    """A row of a file, or the reason why it is wrong."""
 
-    number: int  # of the line that it begins on, from 1; in one JSON list: of the item
-    fields: Fields  # of one that cannot be read: its text, as LEFT_OUT
+    number: int  # the line where it begins, from 1. In a JSON list: the item
+    fields: Fields  # the text of a row that cannot be read, as LEFT_OUT
     error: str = ""
 
 
 class RowFile:
-    """One file; read from its beginning as often as asked for."""
+    """One file, read from its beginning on every call."""
 
     def __init__(
         self, path: Path, columns: Columns, unnamed: IO[bytes] | None = None, *, errors: str = PERCENT
     ) -> None:
-        """`unnamed`: read for the path. `errors`: what becomes of bytes that are not of its encoding."""
+        """`unnamed`: read instead of the path.
+
+        `errors`: the handling of bytes that are not of its encoding.
+        """
         self.path = path
         self.taken = 0
         """Bytes of the lines that have been read, uncompressed and as UTF-8."""
@@ -67,7 +73,7 @@ class RowFile:
 
     @property
     def part_read(self) -> float:
-        """How much of it is read, from 0 to 1."""
+        """The share of the file that has been read, from 0 to 1."""
         return self._raw.tell() / self._size if self._raw and not self._raw.closed and self._size else 1.0
 
     def open(self) -> BufferedReader:
@@ -81,7 +87,7 @@ class RowFile:
         """All rows.
 
         Raises:
-            UserError: it cannot be read, or one of them is longer than LONGEST.
+            UserError: the file cannot be read, or a row is longer than LONGEST.
         """
         self.taken = 0
         with self.open() as self._raw, unpacked(self.path, self._raw, self._errors) as text:
@@ -110,14 +116,14 @@ class RowFile:
             yield text
 
     def _json(self, texts: Iterable[str]) -> Iterator[Line]:
-        """The rows of one object over several lines."""
+        """The rows of one object on several lines."""
         parts: list[str] = []
         for text in texts:
             parts.append(text)
             if self.taken > LONGEST:
                 raise UserError(
-                    f"{self.path}: its JSON object is longer than {LONGEST >> 20} MiB: "
-                    "write its rows as NDJSON, one object in a line"
+                    f"{self.path}: its JSON object is longer than {LONGEST >> 20} MiB: write its rows as "
+                    "NDJSON, one object per line"
                 )
         try:
             rows = _rows(orjson.loads("".join(parts)))
@@ -148,7 +154,7 @@ class RowFile:
                 yield self._object(number, row, text if len(rows) == 1 else "")
 
     def _object(self, number: int, row: Any, text: str = "") -> Line:
-        """One row; `text`: what it was read of, where that is known."""
+        """One row. `text`: its source, if known."""
         if not isinstance(row, dict):
             return Line(number, {}, "is not a JSON object")
         if text and (name := field_there_twice(row, text)):
@@ -162,7 +168,11 @@ class RowFile:
         return Line(number, row)
 
     def _csv(self, above: int, texts: Iterator[str], *, is_for_people: bool) -> Iterator[Line]:
-        began, read, row = 0, above, above + 1  # bytes before a row, the lines read, the first one of the row
+        began, read, row = (
+            0,
+            above,
+            above + 1,
+        )  # bytes before a row, the number of lines read, the first line of the row
 
         def bounded() -> Iterator[str]:
             nonlocal read
@@ -187,10 +197,10 @@ class RowFile:
 
 @contextmanager
 def unpacked(path: Path, raw: IO[bytes], errors: str) -> Iterator[TextIOWrapper]:
-    """The text of a seekable file, gzip seen through; `errors`: see csv_rows.open_text.
+    """The text of a seekable file, unzipped if needed. `errors`: see csv_rows.open_text.
 
     Raises:
-        UserError: it is damaged, or no text.
+        UserError: it is damaged, or not text.
     """
     is_gzip = raw.read(len(_GZIP)) == _GZIP
     raw.seek(0)
@@ -207,9 +217,9 @@ def unpacked(path: Path, raw: IO[bytes], errors: str) -> Iterator[TextIOWrapper]
 
 
 def spooled(content: IO[bytes], directory: Path) -> IO[bytes]:
-    """What comes over a pipe, as a file that can be read several times.
+    """Copies a pipe to a file that can be read several times.
 
-    It has no name, so nobody else reads it, and however the process ends it is gone.
+    The file has no name, so no other process reads it, and it vanishes with the process.
     """
     directory.mkdir(parents=True, exist_ok=True)
     file: IO[bytes] = TemporaryFile(dir=directory)  # noqa: SIM115 - the caller closes it
@@ -219,10 +229,10 @@ def spooled(content: IO[bytes], directory: Path) -> IO[bytes]:
 
 
 class _Items:
-    """The texts of the items of a JSON list, each as soon as it is whole.
+    """The texts of the items of a JSON list, each as soon as it is complete.
 
     Raises:
-        ValueError: it is no list, or an item is longer than LONGEST.
+        ValueError: it is not a list, or an item is longer than LONGEST.
         RecursionError: an item is nested too deeply.
     """
 
@@ -245,7 +255,9 @@ class _Items:
         self._next()
         while True:
             end, why = _end_of(self._text, self._at)
-            if not why and self._text[end : end + 1] in _AFTER_ITEM:  # else it may be a number that goes on
+            if (
+                not why and self._text[end : end + 1] in _AFTER_ITEM
+            ):  # otherwise it may be a number that continues
                 break
             if len(self._text) - self._at > LONGEST:
                 raise ValueError(f"the next is longer than {LONGEST >> 20} MiB, or is wrong: {why}")
@@ -260,7 +272,7 @@ class _Items:
         self._at += 1
 
     def _next(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """The next character that is not a space, or "" at the end."""
         while True:
             white = _WHITE.match(self._text, self._at)
             self._at = white.end() if white else self._at
@@ -275,7 +287,7 @@ class _Items:
 
 
 def _end_of(text: str, start: int) -> tuple[int, str]:
-    """Where the JSON value ends that begins at a place; or what is wrong with it, or missing."""
+    """The end of the JSON value that begins at a position, or the reason why there is no whole value."""
     try:
         return _DECODER.raw_decode(text, start)[1], ""
     except json.JSONDecodeError as error:
@@ -283,14 +295,14 @@ def _end_of(text: str, start: int) -> tuple[int, str]:
 
 
 def _rows(content: Any) -> list[Any]:
-    """The rows of a list, of an answer of the API, or the one that this is."""
+    """The rows of a list or of an API response, or a single row."""
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         return content["data"]  # type: ignore[no-any-return]
     return content if isinstance(content, list) else [content]
 
 
 def _is_ndjson(first: str, second: str) -> bool:
-    """Whether each line is an object: the first is one, or it is a broken one above a whole one."""
+    """Whether each line is an object: the first line is one, or is a broken one above a valid one."""
     return _is_json(first) or (first.rstrip().endswith("}") and _is_json(second))
 
 

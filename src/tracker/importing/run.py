@@ -1,8 +1,8 @@
-"""Imports files of rows: each is checked whole, stored in batches, and proven to be in the table.
+"""Imports files of rows: each file is checked as a whole, stored in batches, and compared with the table.
 
-A batch and how far the file is then are committed together, so a killed import goes on where it was; and as
-a row's hash is always the same, rows that come again are found to be there already. The proof is of every row
-of the file: the table is asked for each of them, once its batch is committed.
+A batch and the progress of the file are committed together, so a killed import continues where it stopped. A
+row always has the same hash, so a repeated row is recognised. The proof covers every row of the file: the
+table is queried for each of them after its batch is committed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, Run, Sums, added
 
 BATCH = 5_000
-"""Rows of one transaction: writers of the same quarter-hours wait for so many."""
+"""Rows of one transaction: other writers of the same quarter-hours wait for it."""
 BATCH_BYTES = 32 << 20
-"""Bytes of a file that one has at most, and one row: two are in memory."""
+"""Bytes of one batch, except for a single large row. Two batches are in memory."""
 
 _MOST_NAMED = 10_000
 _MOST_DIFFERENCES = 20
@@ -60,20 +60,20 @@ class Job(NamedTuple):
     kind: str
     source: str
     file: RowFile
-    reading: str  # all that the reading depends on beside the file
+    reading: str  # everything besides the file that the reading depends on
     reader: Reader
     store: Store
-    bad_rows: Path | None  # where they go; None: the first ends it all
+    bad_rows: Path | None  # the file for bad rows. None: the first bad row ends the import
     is_dry: bool
 
 
 class Outcome(NamedTuple):
-    """What became of a file."""
+    """The result of a file."""
 
     run: Run
     expected: Sums
     found: Sums
-    differing: Counter[str]  # rows that are there otherwise, by field
+    differing: Counter[str]  # rows that are there with other values, by field
     rows_differing: int
 
     @property
@@ -87,11 +87,11 @@ class Outcome(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Some lines of a file that follow each other."""
+    """Some consecutive lines of a file."""
 
-    number: int  # how many there are, the bad ones included
-    lines: list[Line]  # those that can be read
-    items: list[Any]  # what they say
+    number: int  # the number of lines, bad ones included
+    lines: list[Line]  # the valid lines
+    items: list[Any]  # the rows of these lines
     bad: list[tuple[Line, str]]
 
 
@@ -99,7 +99,7 @@ async def run(connection: Connection, job: Job) -> Outcome:
     """Import a file.
 
     Raises:
-        UserError: rows are bad, and named; of a file that was checked none was stored.
+        UserError: rows are bad and named. If the file was checked first, no row was stored.
     """
     digest = await asyncio.to_thread(_digest, job)
     so_far = await imports.run_of(connection, digest)
@@ -120,7 +120,7 @@ def _digest(job: Job) -> bytes:
 
 
 async def _check(job: Job) -> None:
-    """See that all rows can be read and stored: each that cannot is named before anything is stored."""
+    """Check that all rows can be read and stored. Bad rows are named before anything is stored."""
     number = 0
     await job.store.begin_check()
     async for rows in _batches(job, "checked"):
@@ -129,11 +129,11 @@ async def _check(job: Job) -> None:
         _name(job, wrong[: max(_MOST_NAMED - number, 0)])
         number += len(wrong)
     if number:
-        _refuse(job, number, "nothing is stored")
+        _refuse(job, number, "Nothing is stored")
 
 
 async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
-    """Store what is not `done` yet; and whatever is stored, look for it in the table."""
+    """Store the rows that are not `done` yet, and look for every row in the table."""
     expected: Sums = {}
     found: Sums = {}
     differing: Counter[str] = Counter()
@@ -169,19 +169,19 @@ def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
         return
     if job.bad_rows is None:
         _name(job, bad[:_MOST_NAMED])
-        _refuse(job, len(bad), "what was stored before them stays")
+        _refuse(job, len(bad), "Earlier rows stay stored")
     assert job.bad_rows
     with open(job.bad_rows, "ab", opener=_private) as file:
         file.writelines(_as_json({"line": line.number, "why": why, "row": line.fields}) for line, why in bad)
 
 
 def _private(path: str, flags: int) -> int:
-    """Opens a file that, where it is new, only we may read."""
+    """Opens a file that only we may read if it is new."""
     return os.open(path, flags, 0o600)
 
 
 def _as_json(row: Mapping[str, Any]) -> bytes:
-    """A line of NDJSON, also of a row that is bad because it is not UTF-8, or nested deeply."""
+    """A line of NDJSON, also for a row that is bad because it is not UTF-8 or nested too deeply."""
     try:
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
@@ -198,7 +198,7 @@ def _shown(value: Any) -> Any:
 def _refuse(job: Job, number: int, state: str) -> None:
     more = f", of which these are the first {_MOST_NAMED:,}" if number > _MOST_NAMED else ""
     are = "1 row is" if number == 1 else f"{number} rows are"
-    raise UserError(f"{job.file.path.name}: {are} wrong{more}; {state}")
+    raise UserError(f"{job.file.path.name}: {are} wrong{more}. {state}")
 
 
 def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
@@ -207,7 +207,7 @@ def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
 
 
 async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
-    """The rows of a file; while some are dealt with, a thread reads the next."""
+    """The rows of a file. A thread reads the next rows while some are stored."""
     lines = job.file.lines()
     progress = _Progress(job.file, done)
     ahead = asyncio.create_task(asyncio.to_thread(_read, job, lines))
@@ -240,7 +240,7 @@ def _read(job: Job, lines: Iterator[Line]) -> _Rows:
 
 
 class _Progress:
-    """Says on stderr, now and then, how far a file is."""
+    """Shows the progress of a file on stderr now and then."""
 
     def __init__(self, file: RowFile, done: str) -> None:
         self.number = 0

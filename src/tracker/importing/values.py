@@ -1,4 +1,4 @@
-"""Reads the values of imported rows: JSON's own types, or the text of CSV."""
+"""Reads the values of imported rows: JSON types, or the text of CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tracker.edge.read.text import crop
 Reader = Callable[[Any], Any]
 
 MAX_KEY = 200
-"""Longest legacy id, in characters: as the API takes them."""
+"""Longest legacy id in characters, as in the API."""
 
 _FLAGS = {
     "true": True,
@@ -32,25 +32,25 @@ _FLAGS = {
     "n": False,
     "0": False,
 }
-_WHOLE = re.compile(r"([0-9]{1,19})(?:\.0+)?", re.ASCII)  # programs that know one kind of number write 513.0
+_WHOLE = re.compile(r"([0-9]{1,19})(?:\.0+)?", re.ASCII)  # programs with one number type write 513.0
 _NOT_KNOWN = frozenset({"-", "--", "?", "unk", "other", "(not set)", "not set", "not available", "na"})
 _EARLIEST = 946_684_800_000  # in 2000, Unix milliseconds
 _LONGEST_TIME = 100  # characters
 _LOCAL = (len("2024-07-08"), len("2024-07-08 13:40:00"))
-_UNIX = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)  # a program may write 1720446000.0
-_UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # how many digits they have from 2001 to 2286
+_UNIX = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)  # some programs write 1720446000.0
+_UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # digits of Unix seconds from 2001 to 2286
 _NO_OFFSET = re.compile(r" ?(?:UTC|GMT)$", re.IGNORECASE)
 
 
 class RowError(ValueError):
-    """What is wrong with a row, by field."""
+    """The errors of a row, by field."""
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{field} {why}" for field, why in errors.items()))
 
 
 def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values that are there; null, empty text and what a reader finds absent (None) are not.
+    """The values that are present. null, empty text and a reader's None count as absent.
 
     Raises:
         RowError: naming each field that is unknown or cannot be read.
@@ -63,8 +63,8 @@ def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[s
             errors[name] = "is not a field of this object: --map it to one, or to nothing"
         elif value is not None and value != "" and reader is not ignored:
             try:
-                if (found := reader(value)) is not None:
-                    values[name] = found
+                if (parsed := reader(value)) is not None:
+                    values[name] = parsed
             except ValueError as error:
                 errors[name] = str(error)
     if errors:
@@ -89,7 +89,7 @@ id_ = whole(1, MAX_ID)
 
 
 def text(limit: int) -> Reader:
-    """Without control characters and cut, as a link's."""
+    """The text without control characters and cut, as a link's parameter."""
 
     def read(value: Any) -> str:
         value = _text(value)
@@ -99,7 +99,7 @@ def text(limit: int) -> Reader:
 
 
 def key(value: Any) -> str:
-    """An id, trimmed."""
+    """An id without surrounding spaces."""
     text = trim(_text(value))
     if not 0 < len(text) <= MAX_KEY or not text.isprintable():
         raise ValueError(f"is not a text of 1 to {MAX_KEY} printable characters")
@@ -107,7 +107,7 @@ def key(value: Any) -> str:
 
 
 def written_key(value: Any) -> str:
-    """An id as it was written, as live postbacks may bring it; "" for one that is absent."""
+    """An id as it was written, because live postbacks may carry it. "" if it is absent."""
     text = _text(value)
     if not given(text):
         return ""
@@ -119,23 +119,23 @@ def written_key(value: Any) -> str:
 
 def choice(*allowed: str) -> Reader:
     def read(value: Any) -> str:
-        found = word(value) if isinstance(value, str) else value
-        if found not in allowed:
+        parsed = word(value) if isinstance(value, str) else value
+        if parsed not in allowed:
             raise ValueError(f"is not one of {', '.join(allowed)}")
-        return found
+        return parsed
 
     return read
 
 
 def flag(value: Any) -> bool:
-    found = value if isinstance(value, bool) else _FLAGS.get(word(str(value)))
-    if found is None:
+    parsed = value if isinstance(value, bool) else _FLAGS.get(word(str(value)))
+    if parsed is None:
         raise ValueError("is not true or false")
-    return found
+    return parsed
 
 
 def fact(limit: int, normal: Callable[[str], str] = str) -> Reader:
-    """What somebody found out about the visitor, in our words; None if they say that they do not know."""
+    """A fact about the visitor in our words. None if the file says that it is unknown."""
 
     @lru_cache(4096)
     def read_text(value: str) -> str | None:
@@ -143,17 +143,17 @@ def fact(limit: int, normal: Callable[[str], str] = str) -> Reader:
         return (crop(normal(text), limit) or None) if text and text.casefold() not in _NOT_KNOWN else None
 
     def read(value: Any) -> str | None:
-        return read_text(_text(value)[: 4 * limit])  # what is remembered is short
+        return read_text(_text(value)[: 4 * limit])  # repeated values are short
 
     return read
 
 
 def ignored(value: Any) -> None:
-    """Of fields that the tables know by themselves."""
+    """Readers of fields that need no context."""
 
 
 def moment(zone: tzinfo) -> Reader:
-    """Unix milliseconds of a local time in the zone, or of one with its offset, or Unix seconds or millis."""
+    """Unix milliseconds of a local time in the zone, of a time with an offset, or of a Unix time."""
 
     @lru_cache(4096)
     def read_text(value: str) -> int:
@@ -178,10 +178,10 @@ def past(millis: int) -> int:
 
 
 def _text(value: Any) -> Any:
-    """A text, or a number as one.
+    """A text, or a number as text.
 
     Raises:
-        ValueError: it is neither, or not of UTF-8.
+        ValueError: it is neither, or not UTF-8.
     """
     if type(value) is int:
         return str(value)
@@ -207,10 +207,10 @@ def _unix(digits: str, decimals: str) -> int:
 
 def _iso(value: str, zone: tzinfo) -> int:
     try:
-        found = datetime.fromisoformat(value)
-        if found.tzinfo is not None:
-            return round(found.astimezone(UTC).timestamp() * 1000)
+        parsed = datetime.fromisoformat(value)
+        if parsed.tzinfo is not None:
+            return round(parsed.astimezone(UTC).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise ValueError("is no time such as 2024-07-08 13:40:00 or 2024-07-08T13:40:00+02:00") from None
-    second = first_second(found.replace(microsecond=0), zone)
-    return second * 1000 + found.microsecond // 1000
+        raise ValueError("is not a time such as 2024-07-08 13:40:00 or 2024-07-08T13:40:00+02:00") from None
+    second = first_second(parsed.replace(microsecond=0), zone)
+    return second * 1000 + parsed.microsecond // 1000

@@ -1,4 +1,4 @@
-"""YAML by the core schema of its version 1.2: Norway is no falsehood, and 09:00 no number of minutes.
+"""YAML by the core schema of version 1.2: NO (Norway) is text, and 09:00 is text too.
 
 JSON is YAML, too.
 """
@@ -23,13 +23,14 @@ _SCALARS = (
 )
 _MOST_DIGITS = 100
 
-# A character beyond U+FFFF is two escapes in JSON (RFC 8259, section 7). YAML has one, and refuses these.
+# JSON writes a character beyond U+FFFF as two escapes (RFC 8259, section 7). YAML needs one escape, and
+# refuses surrogates.
 _STRING = re.compile(rb'"(?:[^"\\\n]|\\.)*"')
 _PAIR = re.compile(rb"((?<!\\)(?:\\\\)*)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 
 
 class Mapping(dict[str, Any]):
-    """An object that knows the line it begins on."""
+    """An object with the number of its first line."""
 
     line: int
 
@@ -38,15 +39,15 @@ class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as PyYAML has it
 
     def mapping(self, node: yaml.MappingNode) -> Mapping:
-        found = Mapping()
-        found.line = node.start_mark.line + 1
+        mapping = Mapping()
+        mapping.line = node.start_mark.line + 1
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in found:
-                why = "is there twice" if key in found else "is no text"
+            if not isinstance(key, str) or key in mapping:
+                why = "is there twice" if key in mapping else "is not text"
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} {why}", key_node.start_mark)
-            found[key] = self.construct_object(value_node, deep=True)
-        return found
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
         number = int(node.value) if len(node.value) <= _MOST_DIGITS else 1 << 64  # 010 is ten, not eight
@@ -64,16 +65,16 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
 
 
 LARGEST = 64 << 20
-"""Bytes of a file; and its characters, once each alias is replaced by what it stands for."""
+"""Most bytes of a file, and most characters of it with every alias expanded."""
 MOST_VALUES = 1_000_000
-"""Values of a file, counted in the same way: a value takes half a kilobyte while it is read."""
+"""Most values of a file, with every alias expanded: a value takes half a kilobyte while it is read."""
 
 
 def read(path: Path) -> Any:
-    """What a file says.
+    """The parsed content of a file.
 
     Raises:
-        UserError: it is no YAML, or is larger than a catalogue is, which 500 bytes of aliases can be.
+        UserError: it is not YAML, or is too large (500 bytes of aliases can be).
     """
     try:
         with path.open("rb") as file:
@@ -83,14 +84,14 @@ def read(path: Path) -> Any:
         if b"\\u" in content:
             content = _STRING.sub(_with_pairs_joined, content)
         _check_size(path, content)
-        return yaml.load(content, _Loader)  # noqa: S506 - it is a safe one
+        return yaml.load(content, _Loader)  # noqa: S506 - it is a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
         raise UserError(f"{path}: {why}") from None
 
 
 def _with_pairs_joined(string: re.Match[bytes]) -> bytes:
-    """A string in quotation marks, with its surrogate pairs as the characters that they stand for."""
+    """A quoted string, with surrogate pairs replaced by their characters."""
     return _PAIR.sub(_joined, string[0]) if b"\\u" in string[0] else string[0]
 
 
@@ -100,7 +101,7 @@ def _joined(pair: re.Match[bytes]) -> bytes:
 
 
 def too_large(path: Path) -> UserError:
-    """What is said of a file of a catalogue that goes beyond MOST_VALUES or LARGEST."""
+    """The error of a catalogue file beyond MOST_VALUES or LARGEST."""
     return UserError(
         f"{path} has more than {MOST_VALUES:,} values or {LARGEST >> 20} MiB: split it into several files"
     )
@@ -115,7 +116,7 @@ def _check_size(path: Path, content: bytes) -> None:
 
 
 class _Size(NamedTuple):
-    """How much there is, with each alias replaced by what it stands for."""
+    """The size with each alias expanded."""
 
     values: int
     characters: int
@@ -129,15 +130,17 @@ class _Size(NamedTuple):
 
 
 def _size(content: bytes) -> _Size:
-    """The size of a document, or of that much of it as is too large."""
+    """The size of a document, or of its beginning if it is too large."""
     size = _Size(0, 0)
     anchored: dict[str | None, _Size] = {}
     around: list[
         tuple[str | None, _Size]
-    ] = []  # anchors of collections that are not whole, and what was before
+    ] = []  # anchors of collections that are incomplete, and the size before them
     for event in yaml.parse(content, yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            size = size.plus(*anchored.get(event.anchor, (1, 0)))  # a collection in itself is refused later
+            size = size.plus(
+                *anchored.get(event.anchor, (1, 0))
+            )  # a collection inside itself is refused later
         elif isinstance(event, yaml.ScalarEvent):
             size = size.plus(1, len(event.value))
             anchored[event.anchor] = _Size(1, len(event.value))

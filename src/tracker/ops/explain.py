@@ -1,7 +1,7 @@
-"""What a tracking link would do now, step by step, without recording anything.
+"""Explains what a tracking link would do now, step by step, without recording anything.
 
-The steps are the hot path's own (edge.click, edge.outcome, the stream's script as a dry run), on the part of
-the catalogue that the link touches, read from Postgres at this moment.
+It runs the steps of the hot path: edge.click, edge.outcome, and the stream's script as a dry run. The part of
+the catalogue that the link needs is read from Postgres.
 """
 
 from __future__ import annotations
@@ -48,44 +48,44 @@ from tracker.stream.visitor_memory import VisitorMemory
 Explanation = dict[str, Any]
 
 MAX_MILLIS = 253_402_300_799_999
-"""The last moment that can be asked about: the end of the year 9999."""
+"""The last moment that can be explained: the end of the year 9999."""
 
 _STREAM_SECONDS = 2.0
 _COLUMNS = {name: f"device_{name}" for name in ("os", "os_version", "brand", "model", "type")}
 
 
 class Question(NamedTuple):
-    """A hit to be explained; what is not given is as an unknown visitor sends it."""
+    """A hit to explain. Missing fields are those of an unknown visitor."""
 
     url: str
     ip: str
     user_agent: str
     language: str
     referrer: str
-    millis: int  # when it is followed, Unix milliseconds
+    millis: int  # time of the visit in Unix milliseconds
 
 
 class UnreadableUrlError(UserError):
-    """The URL asked about is no address of a tracking link; the message says why."""
+    """The URL is not the address of a tracking link. The message says why."""
 
 
 async def explain(settings: Settings, geo: Locator, question: Question) -> Explanation:
-    """What the link would do, as an object ready for JSON.
+    """The effects of the link, ready for JSON.
 
     Raises:
         UnreadableUrlError: not an http(s) URL, or too long.
-        pool.UNREACHABLE: Postgres is away.
+        db.UNREACHABLE: Postgres is away.
     """
     assert settings.postgres_dsn
     visitor, raw_path, query = _visitor(question)
     connection = await db.connect(settings.postgres_dsn)
     try:
-        catalogue, link, second = await _catalogue(connection, visitor.host, raw_path, query)
+        catalogue, link, lenient = await _catalogue(connection, visitor.host, raw_path, query)
     finally:
         await connection.close()
     hash_ = first_hash_at(question.millis)
     strict = assemble(hash_, link, visitor, None, catalogue, geo)
-    click = assemble(hash_, second, visitor, None, catalogue, geo) if second and strict is None else strict
+    click = assemble(hash_, lenient, visitor, None, catalogue, geo) if lenient and strict is None else strict
     if click is None:
         return _orphan(link, catalogue)
     decided = await _decided(settings, click, catalogue)
@@ -113,7 +113,7 @@ async def explain(settings: Settings, geo: Locator, question: Question) -> Expla
 
 
 def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
-    """Who asks, and the path and query as they would be sent."""
+    """The client, and the path and query as they would be sent."""
     try:
         parts = urlsplit(question.url)
     except ValueError as error:
@@ -136,14 +136,14 @@ def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:
 async def _catalogue(
     connection: db.Connection, host: str, raw_path: bytes, query: bytes
 ) -> tuple[Catalogue, Link, Link | None]:
-    """As much of the catalogue as this link touches, and what the link says, strictly and leniently read."""
+    """The part of the catalogue that this link needs, and the link as read strictly and leniently."""
     catalogue, path = Catalogue(), text_of(unquote_to_bytes(raw_path))
     await put(catalogue, "link_form", stored_catalogue.read_link_forms(connection, path))
     form = None if is_tracking_path(path) else catalogue.link_forms.find(host, path)
     link = read_link(path, query, form)
-    second = read_leniently(raw_path, query) if form is None else None
-    await add_touched(connection, catalogue, [link, *([second] if second else [])])
-    return catalogue, link, second
+    lenient = read_leniently(raw_path, query) if form is None else None
+    await add_touched(connection, catalogue, [link, *([lenient] if lenient else [])])
+    return catalogue, link, lenient
 
 
 def _orphan(link: Link, catalogue: Catalogue) -> Explanation:
@@ -160,7 +160,7 @@ def _orphan(link: Link, catalogue: Catalogue) -> Explanation:
 
 
 async def _decided(settings: Settings, click: Click, catalogue: Catalogue) -> Explanation:
-    """What the stream would choose; where it cannot be asked, all that may come of the click."""
+    """The stream's decision. If the stream is away, every possible outcome of the click."""
     assert settings.redis_url
     outcomes = prepare_outcomes(click, catalogue)
     prepared = {name: _outcome(click, catalogue, outcome) for name, outcome in outcomes._asdict().items()}
@@ -168,7 +168,7 @@ async def _decided(settings: Settings, click: Click, catalogue: Catalogue) -> Ex
     try:
         looked, counts = await _look(appenders, click, outcomes)
     except AppendError as error:
-        return {"stream": f"cannot be asked: {error}", "outcomes": prepared}
+        return {"stream": f"the stream server cannot be reached: {error}", "outcomes": prepared}
     finally:
         await appenders.close()
     chosen = outcomes[looked.outcome]
@@ -186,7 +186,7 @@ async def _decided(settings: Settings, click: Click, catalogue: Catalogue) -> Ex
 
 
 async def _look(appenders: AppenderPool, click: Click, outcomes: Outcomes) -> tuple[Decision, list[int]]:
-    """What the visitor's partition would decide, and what all of them have counted for each cap."""
+    """The decision of the visitor's partition, and the counts of all partitions for each cap."""
     click, counts = await appenders.counted(click, _STREAM_SECONDS)
     (looked,) = (await appenders.of(click).look([encode(click, outcomes)], _STREAM_SECONDS)).answers
     return looked, counts
@@ -206,7 +206,7 @@ def _caps(click: Click, counts: Sequence[int]) -> list[Explanation]:
 
 
 def _outcome(click: Click, catalogue: Catalogue, outcome: Outcome) -> Explanation:
-    told: Explanation = {
+    facts: Explanation = {
         "http_status": _http_status(catalogue, outcome),
         "status": outcome.status.value,
         "reason": outcome.reason.value,
@@ -216,8 +216,8 @@ def _outcome(click: Click, catalogue: Catalogue, outcome: Outcome) -> Explanatio
         "location": outcome.location,
     }
     if outcome.reason is Reason.OFFER_MISCONFIGURED:
-        told["problem"] = click.offer.problem
-    return told
+        facts["problem"] = click.offer.problem
+    return facts
 
 
 def _http_status(catalogue: Catalogue, outcome: Outcome) -> int:
@@ -227,7 +227,7 @@ def _http_status(catalogue: Catalogue, outcome: Outcome) -> int:
 
 
 def _if_active(click: Click, catalogue: Catalogue) -> Explanation:
-    """What a draft would do with a visitor's first click if it were active."""
+    """The outcome of a visitor's first click if the draft offer were active."""
     if not click.offer.is_draft or click.is_test:
         return {}
     live = click._replace(offer=click.offer._replace(is_active=True))
@@ -235,8 +235,8 @@ def _if_active(click: Click, catalogue: Catalogue) -> Explanation:
 
 
 def _macros(click: Click, catalogue: Catalogue, outcome: Outcome) -> dict[str, str]:
-    """What each macro of the URL that is sent was filled with, before it was percent-encoded."""
-    choices = (choice for _, _, choice in _asked(click, catalogue) if isinstance(choice, Choice))
+    """The value of each macro in the URL, before percent-encoding."""
+    choices = (choice for _, _, choice in _chain(click, catalogue) if isinstance(choice, Choice))
     if outcome.status is Status.ACCEPTED:
         choices = (Choice(click.offer, click.terms, url) for url in click.offer.urls)
     for choice in choices:
@@ -246,26 +246,26 @@ def _macros(click: Click, catalogue: Catalogue, outcome: Outcome) -> dict[str, s
 
 
 def _fallbacks(click: Click, catalogue: Catalogue) -> list[Explanation]:
-    """The chain that a refused click goes, each link with what it would say of this one."""
+    """The chain of fallbacks of a refused click, with each link's decision about this click."""
     return [
         {
-            "of": whose,
+            "of": level,
             "to": macros.text(fallback.url.template) if fallback.url else f"offer {fallback.offer_id}",
             "takes": isinstance(choice, Choice),
             **({} if isinstance(choice, Choice) else {"reason_name": choice.name.lower()}),
         }
-        for whose, fallback, choice in _asked(click, catalogue)
+        for level, fallback, choice in _chain(click, catalogue)
     ]
 
 
-def _asked(click: Click, catalogue: Catalogue) -> list[tuple[str, Fallback, Choice | Reason]]:
+def _chain(click: Click, catalogue: Catalogue) -> list[tuple[str, Fallback, Choice | Reason]]:
     offer = click.offer
     choice = choose_offer_url(click, offer, click.terms, catalogue, is_new=True)
     url = choice.url if isinstance(choice, Choice) else targeting.requested_url(offer, click.link)
     chain = {"url": url and url.fallback, "offer": offer.fallback, "network": catalogue.fallback}
     return [
-        (whose, fallback, resolve_fallback(click, catalogue, fallback))
-        for whose, fallback in chain.items()
+        (level, fallback, resolve_fallback(click, catalogue, fallback))
+        for level, fallback in chain.items()
         if fallback
     ]
 
@@ -301,10 +301,10 @@ def _described(click: Click) -> Explanation:
 
 
 def _link(link: Link) -> Explanation:
-    told: Mapping[str, Any] = link._asdict()
+    fields: Mapping[str, Any] = link._asdict()
     subs = {f"aff_sub{n or ''}": sub for n, sub in _numbered(link.aff_subs)}
     subs |= {f"adv_sub{n or ''}": sub for n, sub in _numbered(link.adv_subs)}
-    plain = {name: value for name, value in told.items() if value and name not in ("aff_subs", "adv_subs")}
+    plain = {name: value for name, value in fields.items() if value and name not in ("aff_subs", "adv_subs")}
     return plain | subs
 
 
@@ -316,10 +316,10 @@ def _time(millis: int) -> str:
     return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds")
 
 
-def in_words(told: Explanation) -> str:
-    """An explanation for a terminal, a line for each fact."""
+def in_words(explanation: Explanation) -> str:
+    """An explanation for a terminal, one line per fact."""
     lines: list[str] = []
-    for topic, value in told.items():
+    for topic, value in explanation.items():
         lines += _lines(topic, value, 0)
     return "\n".join(lines)
 

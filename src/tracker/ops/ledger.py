@@ -1,8 +1,8 @@
-"""The ledger: is every click that was recorded somewhere? Minute by minute of the clicks' hashes.
+"""The ledger: where is every recorded click? It has a balance for each minute of the clicks' hashes.
 
 recorded = stored + in flight + spooled + dead + given up + duplicates. `stored` is counted by Postgres in the
-transactions that store, all else by the stream server together with each entry, so a click that one of them
-lost, or has twice, is a difference between the two.
+transactions that store. The stream server counts everything else together with each entry. A click that one
+of them lost or has twice is a difference between the two.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 
 from tracker.edge.record import spool
 from tracker.settings import Settings
-from tracker.store.clicks import ledger as store
+from tracker.store.clicks import ledger as stored_clicks
 from tracker.store.db import Connection, connect
 from tracker.stream.ledger import UNKNOWN, Counts, Heartbeat, Recount, Snapshot, StreamLedger
 
 LONGEST = 31 * 1440
-"""Most minutes that are asked for at once."""
+"""The most minutes of one request."""
 MOST_RECOUNTED = 200_000
-"""Entries on the streams up to which they are counted one by one where the counts do not explain them."""
+"""Up to this many entries on the streams are counted one by one if the counts do not explain them."""
 ALIVE_MILLIS = 10_000
-"""An edge heard of within this time is running: it says its word once a second."""
+"""An edge that sent a heartbeat within this time is running. It sends one each second."""
 
-_LAST = 2**31 - 1  # as Postgres counts them: in the year 6053
+_LAST = 2**31 - 1  # as Postgres counts them: the minute in the year 6053
 _READINGS = 3
-_PAUSE = 0.2  # seconds between them
+_PAUSE = 0.2  # seconds between attempts
 
 Json = dict[str, Any]
 
@@ -39,32 +39,32 @@ class State(StrEnum):
     """Whether the counts of a minute agree."""
 
     BALANCED = "balanced"
-    SETTLING = "settling"  # something is in flight, and may be stored and not yet taken off the stream
-    UNBALANCED = "unbalanced"  # clicks are lost (difference above 0), or there twice (below)
-    UNCOUNTED = "uncounted"  # the stream server has no counts of this hour: too long ago, or it lost them
+    SETTLING = "settling"  # an entry is in flight, and may be stored but not yet acknowledged
+    UNBALANCED = "unbalanced"  # clicks are lost (difference above 0) or there twice (below 0)
+    UNCOUNTED = "uncounted"  # the stream server has no counts of this hour: they are too old, or lost
 
 
 class Seen(NamedTuple):
-    """What was read of one minute, in this order."""
+    """The facts read about one minute, in this order."""
 
     before: Counts
     stored: int
-    rows: int | None  # in the click table itself; None: not asked
-    found: tuple[int, int] | None  # entries on the streams, and dead letters, one by one; None: not asked
+    rows: int | None  # rows of the click table. None: not counted
+    found: tuple[int, int] | None  # entries on the streams and dead letters. None: not counted one by one
     after: Counts
     spooled: int
     is_hour_counted: bool
 
     @property
     def is_still(self) -> bool:
-        """Whether no entry came or went while all this was read, so that it fits together exactly."""
+        """Whether the streams did not change during the reads, so that the facts fit together exactly."""
         return self.before._replace(answered=0) == self.after._replace(answered=0)
 
 
 class Minute(NamedTuple):
     """One minute's balance."""
 
-    number: int  # Unix minutes; UNKNOWN: of entries whose hash cannot be read
+    number: int  # Unix minutes, or UNKNOWN for entries with an unreadable hash
     recorded: int
     answered: int
     late: int
@@ -75,12 +75,12 @@ class Minute(NamedTuple):
     dead: int
     given_up: int
     duplicates: int
-    difference: int  # recorded and nowhere to be found; below 0: found and not recorded
+    difference: int  # clicks that were recorded but cannot be found, or below 0: found but not recorded
     state: State
 
     @property
     def not_known_answered(self) -> int:
-        """An edge that was killed takes the knowledge of its last answers with it."""
+        """An edge that was killed cannot report its last clicks."""
         return max(self.recorded - self.answered, 0)
 
 
@@ -88,7 +88,7 @@ COUNTS = (
     *("recorded", "answered", "not_known_answered", "late", "stored", "in_flight", "spooled", "dead"),
     *("given_up", "duplicates", "difference"),
 )
-"""What is counted of a minute, in the order in which it is shown."""
+"""The counts of a minute, in the order in which they are shown."""
 
 _HEADS = {"not_known_answered": "unconfirmed"} | {
     name: name.replace("_", " ") for name in ("in_flight", "given_up")
@@ -96,12 +96,12 @@ _HEADS = {"not_known_answered": "unconfirmed"} | {
 
 
 class Ledger(NamedTuple):
-    """The minutes asked for in which there was anything."""
+    """The minutes of the request that have any counts."""
 
     minutes: list[Minute]
     heartbeats: list[Heartbeat]
     buried: int  # dead letters of all times
-    is_cross_checked: bool  # whether the counts were held against what the streams have
+    is_cross_checked: bool  # whether the counts were compared with the entries on the streams
 
     @property
     def unbalanced(self) -> list[Minute]:
@@ -112,23 +112,24 @@ def minutes_between(first: int, last: int) -> range:
     """The minutes from one Unix second to another, both included.
 
     Raises:
-        ValueError: there is none, or there are more than LONGEST; the message says which of the first second.
+        ValueError: there is no minute, or there are more than LONGEST. The message continues a line that
+            names the first second.
     """
     minutes = range(max(first, 0) // 60, min(last // 60, _LAST) + 1)
     if not minutes:
-        raise ValueError("is after to, which is now unless given")
+        raise ValueError("is after to (default: now)")
     if len(minutes) > LONGEST:
-        raise ValueError(f"is more than {LONGEST // 1440} days before to, which is now unless given")
+        raise ValueError(f"is more than {LONGEST // 1440} days before to (default: now)")
     return minutes
 
 
 async def read(
     stream: StreamLedger, connection: Connection, minutes: range, *, verify: bool = False
 ) -> Ledger:
-    """The balance of some minutes; with `verify` the clicks' rows are counted too.
+    """The balance of some minutes. With `verify` the rows of the click table are counted too.
 
     Raises:
-        UNREACHABLE: of the stream or of Postgres, whichever is away.
+        UNREACHABLE: the stream or Postgres is away.
     """
     for _ in range(_READINGS - 1):
         ledger = await _read_once(stream, connection, minutes, verify=verify)
@@ -139,14 +140,15 @@ async def read(
 
 
 async def complete_until(stream: StreamLedger, data_dir: Path, since: int | None = None) -> int | None:
-    """The time before which every click is stored, also by what lies in the spools of this machine.
+    """The time before which every click is stored, spooled clicks of this machine included.
 
-    Their edge's word says it too, unless it has never reached the stream. Spools first: what leaves them
-    meanwhile is found on the stream, or is stored. `since` and the answer: as StreamLedger.complete_until.
+    Heartbeats also report these, unless the edge has never reached the stream. Spools are read first: a click
+    that leaves them meanwhile is then found on the stream or stored. `since` and the result: as
+    StreamLedger.complete_until.
     """
     spooled = await asyncio.to_thread(spool.segments, data_dir / "spool")
-    found = await stream.complete_until(since)
-    return None if found is None else min((found, *map(spool.first_millis, spooled)))
+    until = await stream.complete_until(since)
+    return None if until is None else min((until, *map(spool.first_millis, spooled)))
 
 
 async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tuple[Ledger, int | None]:
@@ -163,13 +165,13 @@ async def ask(settings: Settings, minutes: range, *, verify: bool = False) -> tu
 
 
 async def forget_edge(settings: Settings, edge: str) -> int:
-    """Take back the words of an edge that will never run again, or no more on partitions given up since.
+    """Deregister an edge that will never run again, or that has given up some partitions.
 
-    `edge` is a slot, or <slot>/<run id> if several have it; <slot>/ is one of a version before run ids.
-    Returns the clicks that its words say to be in its spool.
+    `edge` is a slot, or <slot>/<run id> if several edges have the slot. <slot>/ is an edge of a version
+    without run ids. Returns the number of clicks that are in its spool by its last heartbeat.
 
     Raises:
-        LookupError: there is no such edge, it is running, or there are several; the message says which.
+        LookupError: the edge is unknown or running, or there are several. The message says which.
     """
     assert settings.redis_url
     async with StreamLedger(settings.redis_url) as stream:
@@ -180,13 +182,13 @@ async def forget_edge(settings: Settings, edge: str) -> int:
             if edge in (heartbeat.slot, f"{heartbeat.slot}/{heartbeat.run}")
         ]
         if not heartbeats:
-            raise LookupError(f"edge {edge} is not known: `tracker ledger` shows those that are")
+            raise LookupError(f"edge {edge} is not known: `tracker ledger` shows the known ones")
         silent = [heartbeat for heartbeat in heartbeats if now - heartbeat.sent_at >= ALIVE_MILLIS]
         if not silent:
             raise LookupError(f"edge {edge} is running, or was seconds ago: stop it first")
         several = sorted({f"{heartbeat.slot}/{heartbeat.run}" for heartbeat in silent})
         if len(several) > 1:
-            raise LookupError(f"edge {edge} is one of {', '.join(several)}: say which")
+            raise LookupError(f"edge {edge} is one of {', '.join(several)}: name one of these")
         await stream.forget(silent)
     return sum(sum(heartbeat.spooled.values()) for heartbeat in silent)
 
@@ -206,7 +208,7 @@ async def _read_once(stream: StreamLedger, connection: Connection, minutes: rang
 
 
 class _Readings(NamedTuple):
-    """What was read of all minutes, in this order."""
+    """The facts read about all minutes, in this order."""
 
     before: Snapshot
     stored: Mapping[int, int]
@@ -214,13 +216,13 @@ class _Readings(NamedTuple):
     recount: Recount | None
     after: Snapshot
     spooled: Mapping[int, int]
-    hours: Set[int]  # of which the stream server has counts
+    hours: Set[int]  # minutes with counts on the stream server
 
     def numbers(self, minutes: range) -> list[int]:
-        """The minutes in which there is anything."""
-        found = self.recount.waiting if self.recount else {}
-        anything = {*self.after.counts, *self.stored, *(self.rows or {}), *found, *self.spooled}
-        return sorted(number for number in anything if number in minutes or number == UNKNOWN)
+        """The minutes that have any counts."""
+        on_streams = self.recount.waiting if self.recount else {}
+        counted = {*self.after.counts, *self.stored, *(self.rows or {}), *on_streams, *self.spooled}
+        return sorted(number for number in counted if number in minutes or number == UNKNOWN)
 
     def of(self, number: int) -> Seen:
         return Seen(
@@ -243,12 +245,12 @@ async def _stored(
     connection: Connection, minutes: range, *, verify: bool
 ) -> tuple[dict[int, int], dict[int, int] | None]:
     if verify:
-        return await store.stored_and_rows(connection, minutes)
-    return await store.stored(connection, minutes), None
+        return await stored_clicks.stored_and_rows(connection, minutes)
+    return await stored_clicks.stored(connection, minutes), None
 
 
 def _explains(snapshot: Snapshot) -> bool:
-    """Whether the counts account for every entry on the streams, and for no other."""
+    """Whether the counts account for exactly the entries on the streams."""
     in_flight = sum(counts.in_flight for minute, counts in snapshot.counts.items() if minute != UNKNOWN)
     dead = sum(counts.dead for counts in snapshot.counts.values())
     return (snapshot.waiting, snapshot.buried) == (in_flight, dead)
@@ -262,12 +264,12 @@ def _spooled(heartbeats: list[Heartbeat]) -> Counter[int]:
 
 
 def judge(number: int, seen: Seen) -> Minute:
-    """The balance of a minute out of what was read of it."""
+    """The balance of a minute from the facts read about it."""
     counts = seen.after
     in_flight, dead, recorded = counts.in_flight, counts.dead, counts.recorded
     if seen.is_still and seen.found is not None:
         in_flight, dead = seen.found
-    if number == UNKNOWN:  # in which minutes these were recorded, nobody can tell
+    if number == UNKNOWN:  # the minutes in which these were recorded are unknown
         in_flight = seen.found[0] if seen.found else 0
         recorded = in_flight + dead + counts.given_up
     difference = recorded - (seen.stored + in_flight + dead + counts.given_up + counts.duplicates)
@@ -298,14 +300,15 @@ def _state(number: int, seen: Seen, difference: int) -> State:
     counts = seen.after
     if seen.is_still and seen.found not in (None, (counts.in_flight, counts.dead)):
         return State.UNBALANCED
-    # Stored by now is all that was off the stream before, and at most what has not gone another way since.
+    # Clicks that are stored by now: at least those that had left the stream before, at most those that have
+    # not left it another way since.
     if not seen.before.stored <= seen.stored <= counts.stored + counts.in_flight:
         return State.UNBALANCED
     return State.SETTLING if difference else State.BALANCED
 
 
 def as_json(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> Json:
-    """The answer of the API, and of `tracker ledger --json`."""
+    """The response of the API, and the output of `tracker ledger --json`."""
     return {
         "data": [_minute(minute, zone) for minute in ledger.minutes],
         "totals": totals(ledger),
@@ -321,7 +324,7 @@ def totals(ledger: Ledger) -> dict[str, int]:
 
 
 def amiss(minute: Minute) -> str:
-    """What is wrong with a minute that does not balance."""
+    """The fault of a minute that does not balance."""
     if minute.rows not in (None, minute.stored):
         return f"{minute.rows} rows are in the table, {minute.stored} were counted"
     if minute.difference:
@@ -336,12 +339,12 @@ def rfc3339(millis: int) -> str:
 
 
 def _minute(minute: Minute, zone: tzinfo) -> Json:
-    told: Json = {"minute": _name(minute, zone)} | {name: getattr(minute, name) for name in COUNTS}
-    return told | ({} if minute.rows is None else {"rows": minute.rows}) | {"state": minute.state}
+    row: Json = {"minute": _name(minute, zone)} | {name: getattr(minute, name) for name in COUNTS}
+    return row | ({} if minute.rows is None else {"rows": minute.rows}) | {"state": minute.state}
 
 
 def _name(minute: Minute, zone: tzinfo) -> str | None:
-    """When it begins, with its offset; None: nobody can tell."""
+    """Its start with the offset. None: unknown."""
     if minute.number == UNKNOWN:
         return None
     return datetime.fromtimestamp(minute.number * 60, zone).isoformat()
@@ -359,23 +362,23 @@ def _edge(heartbeat: Heartbeat) -> Json:
 
 
 def in_words(ledger: Ledger, zone: tzinfo, complete_until: int | None) -> str:
-    """For a terminal: a line a minute, the sum, the edges, and what does not balance."""
-    told = as_json(ledger, zone, complete_until)
+    """For a terminal: one line per minute, the totals, the edges, and the minutes that do not balance."""
+    facts = as_json(ledger, zone, complete_until)
     columns = [*COUNTS, *(["rows"] if any(minute.rows is not None for minute in ledger.minutes) else [])]
     table = [
         _line("minute", [_HEADS.get(name, name) for name in columns], "state"),
         *(
             _line(row["minute"] or "unknown", [row[name] for name in columns], row["state"])
-            for row in told["data"]
+            for row in facts["data"]
         ),
-        _line("all", [sum(row[name] for row in told["data"]) for name in columns], ""),
+        _line("all", [sum(row[name] for row in facts["data"]) for name in columns], ""),
     ]
     edges = [
-        f"edge {_named(edge)}, partition {edge['partition']}: all before {edge['until']} is on the stream; "
-        f"{edge['spooled']} in its spool; heard of at {edge['heard']}"
-        for edge in told["edges"]
+        f"edge {_named(edge)}, partition {edge['partition']}: all before {edge['until']} is on the stream, "
+        f"{edge['spooled']} in its spool, last heard of at {edge['heard']}"
+        for edge in facts["edges"]
     ]
-    return "\n".join([*table, "", *edges, *_verdict(ledger, told)])
+    return "\n".join([*table, "", *edges, *_verdict(ledger, facts)])
 
 
 def _named(edge: Json) -> str:
@@ -386,16 +389,16 @@ def _line(first: str, columns: list[Any], last: str) -> str:
     return f"{first:26}" + "".join(f"{column:>12}" for column in columns) + f"  {last}".rstrip()
 
 
-def _verdict(ledger: Ledger, told: Json) -> list[str]:
+def _verdict(ledger: Ledger, facts: Json) -> list[str]:
     unbalanced = [
         f"does not balance: {name or 'unknown'}: {amiss(minute)}"
-        for name, minute in zip(told["unbalanced"], ledger.unbalanced, strict=True)
+        for name, minute in zip(facts["unbalanced"], ledger.unbalanced, strict=True)
     ]
     unchecked = (
-        [] if ledger.is_cross_checked else ["too much waits on the stream to hold the counts against it"]
+        [] if ledger.is_cross_checked else ["too many entries wait on the stream to be counted one by one"]
     )
     return [
-        f"complete until {told['complete_until'] or 'nobody knows when: no edge has been heard of'}",
+        f"complete until {facts['complete_until'] or 'unknown: no edge has sent a heartbeat'}",
         *unchecked,
         *(unbalanced or ["every minute balances"]),
     ]

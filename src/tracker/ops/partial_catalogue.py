@@ -1,4 +1,4 @@
-"""The part of the catalogue that some links touch, read from Postgres at this moment."""
+"""The part of the catalogue that some links need, read from Postgres now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracker.store.db import Connection
 
 
 async def add_touched(connection: Connection, catalogue: Catalogue, links: Iterable[Link]) -> None:
-    """Add all that decides what becomes of clicks on these links, from whomever they come."""
+    """Add every row that decides the outcome of clicks on these links, for any visitor."""
     asked = {(link.offer_id, link.affiliate_id) for link in links}
     offer_ids, affiliate_ids = {offer_id for offer_id, _ in asked}, {id_ for _, id_ in asked}
     catalogue.visitor_secret = await stored_catalogue.visitor_secret(connection)

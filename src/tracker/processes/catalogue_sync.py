@@ -1,4 +1,4 @@
-"""Keeps an edge's catalogue as Postgres has it."""
+"""Keeps an edge's catalogue equal to Postgres."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from tracker.store.outages import Outages
 
 logger = logging.getLogger(__name__)
 
-_RELOAD_SECONDS = 300  # a whole reload, should a notification ever be missed
+_RELOAD_SECONDS = 300  # seconds between whole reloads, in case a notification is missed
 _REBUILT_AT_ONCE = 200
 _RETRY_SECONDS = 1
 
 
 async def follow_catalogue(settings: Settings, catalogue: Catalogue, snapshot: Path) -> None:
-    """Keep an edge's catalogue equal to Postgres: object by object as told, whole now and then, for ever."""
+    """Keep an edge's catalogue equal to Postgres forever.
+
+    Each notification reloads one object. The whole catalogue is reloaded now and then.
+    """
     assert settings.postgres_dsn
     outages = Outages(logger, "catalogue")
     while True:
@@ -34,13 +37,13 @@ async def follow_catalogue(settings: Settings, catalogue: Catalogue, snapshot: P
         except (*db.UNREACHABLE, db.REFUSED) as error:
             outages.warn(error, "serving what is in memory")
         except Exception:
-            logger.exception("catalogue: cannot be read; serving what is in memory")
+            logger.exception("catalogue: cannot be read, so the edge serves what is in memory")
         await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _follow(connection: db.Connection, catalogue: Catalogue, snapshot: Path) -> None:
     changed: asyncio.Queue[str] = asyncio.Queue()
-    await connection.add_listener(stored_catalogue.CHANNEL, lambda *told: changed.put_nowait(told[3]))
+    await connection.add_listener(stored_catalogue.CHANNEL, lambda *objects: changed.put_nowait(objects[3]))
     connection.add_termination_listener(lambda _: changed.put_nowait(""))
     while True:
         secret = await stored_catalogue.visitor_secret(connection)
@@ -54,21 +57,21 @@ async def _follow(connection: db.Connection, catalogue: Catalogue, snapshot: Pat
 
 
 async def _next(changed: asyncio.Queue[str]) -> set[str]:
-    """What has changed since last asked, at most so many objects: an import may change them all."""
-    told = {await changed.get()}
-    while len(told) < _REBUILT_AT_ONCE and not changed.empty():
-        told.add(changed.get_nowait())
-    return told
+    """The changed objects since the last call, up to a limit: an import may change all of them."""
+    objects = {await changed.get()}
+    while len(objects) < _REBUILT_AT_ONCE and not changed.empty():
+        objects.add(changed.get_nowait())
+    return objects
 
 
-async def _rebuild(connection: db.Connection, catalogue: Catalogue, told: set[str]) -> None:
-    if "" in told:
+async def _rebuild(connection: db.Connection, catalogue: Catalogue, objects: set[str]) -> None:
+    if "" in objects:
         raise ConnectionError("the connection was closed")
     keys: dict[str, list[str]] = {}
-    for object_ in told:
+    for object_ in objects:
         table, _, key = object_.partition(":")
         keys.setdefault(table, []).append(key)
     for table in stored_catalogue.TABLES:
         if table in keys:
-            found = dict(await stored_catalogue.read_some(connection, table, keys[table]))
-            await catalogue.put_some(table, [(key, found.get(key)) for key in keys[table]])
+            rows = dict(await stored_catalogue.read_some(connection, table, keys[table]))
+            await catalogue.put_some(table, [(key, rows.get(key)) for key in keys[table]])

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and the claim on a data directory that they hold till then."""
+"""Child processes that end with their parent, and the claim on a data directory that they inherit."""
 
 from __future__ import annotations
 
@@ -20,36 +20,41 @@ from typing import NamedTuple
 from tracker.errors import CannotStartError
 
 LEFTOVER_SECONDS = 10.0
-"""How long the processes of a killed start may take to end by themselves; then they are killed."""
+"""How long the processes of a killed start may take to end by themselves. Then they are killed."""
 
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAPABILITY_SETS = 24  # bytes of capset(2)'s data: effective, permitted and inheritable, twice 32 bits each
+_CAPABILITY_SETS = (
+    24  # bytes of capset(2)'s data: effective, permitted and inheritable, each as two 32-bit words
+)
 _FIRST_CLOSED = """\
 for path; do
     if test -d "$path"; then test -x "$path"; else test -r "$path"; fi || { printf '%s\\n' "$path"; break; }
 done
 """
-_LIBC = ctypes.CDLL(None, use_errno=True)  # loaded here: between fork and exec is no time to load anything
+_LIBC = ctypes.CDLL(
+    None, use_errno=True
+)  # loaded here, because there is no time to load anything between fork and exec
 
 
 class Account(NamedTuple):
-    """The user that a child of root runs as. Where that is root itself, the child has no capabilities."""
+    """The user that a child of root runs as. A user that is root itself gets no capabilities in the child."""
 
     name: str
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
-    """Its other groups."""
+    """Its supplementary groups."""
     home: str = "/"
 
 
 class Claim:
-    """The sole right to run a tracker's processes in a data directory.
+    """The exclusive right to run a tracker's processes in a data directory.
 
-    Two locks: `lock` is this process's alone; `children` is inherited by every child and so stays taken until
-    the last of them, and the last of theirs, is gone: no two servers ever write the same files.
+    It has two locks. `lock` belongs to this process alone. Every child inherits the other one (`children`),
+    which stays locked until the last child and its last child have ended. So two servers never write the same
+    files.
     """
 
     def __init__(self, data_dir: Path, own: int, inherited: int) -> None:
@@ -59,10 +64,10 @@ class Claim:
 
     @classmethod
     async def take(cls, data_dir: Path) -> Claim:
-        """Claim `data_dir` (created where missing) and end what a killed start has left running there.
+        """Claim `data_dir`, created if missing. Processes of a killed start that still run there are ended.
 
-        Raises:
-            CannotStartError: another process has it, or it cannot be used.
+            Raises:
+        CannotStartError: another process has claimed it, or it cannot be used.
         """
         claim = cls(*_open_locks(data_dir))
         try:
@@ -74,15 +79,17 @@ class Claim:
         return claim
 
     def note(self, pid: int, death_signal: signal.Signals) -> None:
-        """Remember a child, for the next start to end it should this one be killed."""
+        """Note a child, so that the next start can end it if this process is killed."""
         os.write(self.inherited, f"{pid} {_started_at(pid)} {death_signal.value}\n".encode())
 
     @asynccontextmanager
     async def alone(self, engine: str) -> AsyncIterator[int]:
-        """A lock for all processes of an engine to inherit: once it is had, none of an earlier start is left.
+        """A lock that all processes of an engine inherit.
 
-        Raises:
-            CannotStartError: one is.
+        Its owner knows that no process of an earlier start runs.
+
+                Raises:
+            CannotStartError: a process of an earlier start has not ended.
         """
         lock = _open_lock(self.data_dir / f"{engine}.lock")
         try:
@@ -93,8 +100,8 @@ class Claim:
             os.close(lock)
 
     async def release(self) -> None:
-        """Give the directory up once nothing of ours runs there: what was not ended before is ended now."""
-        os.close(self.inherited)  # by which only our children hold that lock
+        """Release the directory. Remaining processes of ours are ended first."""
+        os.close(self.inherited)  # only our children hold that lock
         self.inherited = _open_lock(self.data_dir / "children")
         try:
             await _end_leftovers(self.inherited, self.data_dir)
@@ -114,10 +121,10 @@ class Child:
     process: Process
     stop_signal: signal.Signals
     patience: float
-    """Seconds that it may take to finish what it is at before it is killed."""
+    """Seconds that it may take to finish its work before it is killed."""
 
     async def stop(self) -> None:
-        """Signal it and wait until it is gone."""
+        """Send a signal and wait for the end of the process."""
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
                 self.process.send_signal(self.stop_signal)
@@ -145,10 +152,10 @@ async def spawn(
     stdin: int = asyncio.subprocess.DEVNULL,
     fds: Sequence[int] = (),
 ) -> Process:
-    """Start a child in a session of its own, which gets `death_signal` when this process dies.
+    """Start a child in its own session. It gets `death_signal` when this process dies.
 
-    It works in `directory`, also where its account may not go there by itself. Its output is appended to
-    `log`, or goes where ours goes.
+    It works in `directory`, even if its account may not enter a parent directory. Its output is appended to
+    `log`, or goes to our own output.
 
     Raises:
         CannotStartError: the program cannot be started.
@@ -165,7 +172,11 @@ async def spawn(
             start_new_session=True,
             preexec_fn=_before_exec(account, directory, death_signal),
         )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:  # the last two: of what precedes exec
+    except (
+        OSError,
+        ValueError,
+        subprocess.SubprocessError,
+    ) as error:  # the last two are errors of the steps before exec
         raise CannotStartError(f"{argv[0]} cannot be started: {error}") from error
     finally:
         if output is not None:
@@ -175,16 +186,16 @@ async def spawn(
 
 
 def first_closed(account: Account, paths: Iterable[Path]) -> Path | None:
-    """What keeps an account from reading these: the first directory that it may not enter, or file.
+    """The first directory that an account may not enter, or the file that it cannot read.
 
-    Asked of the system, in a process of that account: access control lists count as well.
+        A process of that account tries it, so access control lists count too.
 
     Raises:
-        CannotStartError: we cannot become that account.
+        CannotStartError: we cannot switch to that account.
     """
     there = [step for path in paths for step in (*reversed(path.parents), path)]
     try:
-        asked = subprocess.run(
+        test = subprocess.run(
             ["/bin/sh", "-c", _FIRST_CLOSED, "sh", *dict.fromkeys(map(str, there))],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -196,7 +207,7 @@ def first_closed(account: Account, paths: Iterable[Path]) -> Path | None:
         raise CannotStartError(
             f"root may not start processes of user {account.name} here: run as another user than root"
         ) from error
-    closed = os.fsdecode(asked.stdout).rstrip("\n")
+    closed = os.fsdecode(test.stdout).rstrip("\n")
     return Path(closed) if closed else None
 
 
@@ -207,26 +218,26 @@ def _before_exec(
 
     def prepare() -> None:
         if directory is not None:
-            os.chdir(directory)  # while we still may
+            os.chdir(directory)  # while we still have the right
         if account is not None:
             os.setgroups(account.groups)
             os.setgid(account.gid)
             os.setuid(account.uid)
         if sys.platform != "linux":
             return
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # no program that it runs gives it rights that it does not have
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # a program with special rights gets none of them
         if account is not None:
             _drop_capabilities()
         if death_signal is not None:
-            _prctl(_PR_SET_PDEATHSIG, death_signal)  # a change of user would clear it
-            if os.getppid() != parent:  # died before it could be asked for
+            _prctl(_PR_SET_PDEATHSIG, death_signal)  # set here because a change of user clears it
+            if os.getppid() != parent:  # the parent died before the request
                 os._exit(1)
 
     return prepare
 
 
 def _drop_capabilities() -> None:
-    """For good: without new privileges, exec gives none back to root either (capabilities(7))."""
+    """Drop the capabilities for good: with no_new_privs, exec does not restore them (capabilities(7))."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     if _LIBC.capset(header, bytes(_CAPABILITY_SETS)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
@@ -267,7 +278,7 @@ def _try_lock(fd: int) -> bool:
 
 
 async def _end_leftovers(inherited: int, data_dir: Path) -> None:
-    """Take the lock that children inherit; who has it and does not end in time is killed."""
+    """Take the lock that children inherit. Holders that do not end in time are killed."""
     if _try_lock(inherited):
         return
     noted = os.pread(inherited, 1 << 20, 0).decode().splitlines()
@@ -281,7 +292,8 @@ async def _end_leftovers(inherited: int, data_dir: Path) -> None:
 
 def _signal_noted(noted: Sequence[str], number: signal.Signals | None) -> None:
     for pid, started_at, death_signal in (line.split() for line in noted):
-        # A pid alone may be anybody's by now; with the time it was started at it is the process we noted.
+        # A pid alone may have been reused. Together with its start time it identifies the process that we
+        # noted.
         if started_at == _started_at(int(pid)):
             with suppress(ProcessLookupError):
                 os.kill(int(pid), number or int(death_signal))
@@ -295,7 +307,7 @@ async def _locked_within(fd: int, seconds: float) -> bool:
 
 
 def _started_at(pid: int) -> str:
-    """Which process bears this number: it, and the time it began at, in this boot; "-…" where none does."""
+    """The process with this number and its start time in this boot, or "-…" if there is no such process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -305,7 +317,7 @@ def _started_at(pid: int) -> str:
 
 
 def first_error(error: BaseException) -> BaseException:
-    """What went wrong first, out of the groups that it travelled in."""
+    """The first error inside nested exception groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""Composes the edge; the API composes itself (api.app)."""
+"""Composes the edge. The API composes itself (api.app)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,14 @@ from tracker.processes.catalogue_sync import follow_catalogue
 from tracker.settings import Settings
 
 _GEO_SECONDS = 60
-_FIRST_CATALOGUE_SECONDS = 3  # an edge without a snapshot lets its first visitors wait so long
+_FIRST_CATALOGUE_SECONDS = 3  # seconds that an edge without a snapshot makes its first visitors wait
 
 
 def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
-    """The public side: tracking links, postbacks and health. It is edge 0 unless it is told who it is."""
+    """The public application: tracking links, postbacks and health.
+
+    It is edge 0 unless the caller names another one.
+    """
     edge = edge or identity.read(settings.data_dir, 0)
     slot = edge.slot
     mint, catalogue, metrics, geo = Mint(), Catalogue(), Metrics(slot), GeoReader(settings.geoip_db)
@@ -76,7 +79,7 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
 
 
 class Edge:
-    """Links and postbacks, ahead of Starlette's router and middleware: these cost more than a redirect."""
+    """Routes links and postbacks before Starlette, whose router and middleware cost more than a redirect."""
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class Edge:
 
 
 def _health(catalogue: Catalogue, recorders: PartitionedRecorder) -> list[Route]:
-    """What operators and proxies ask an edge."""
+    """The endpoints for operators and proxies."""
 
     async def live(_: Request) -> Response:
         return PlainTextResponse("live\n")
@@ -127,7 +130,7 @@ def _health(catalogue: Catalogue, recorders: PartitionedRecorder) -> list[Route]
 
 
 def _answers(catalogue: Catalogue, recorders: PartitionedRecorder, metrics: Metrics) -> Answers:
-    """What the metrics' listener asks an edge."""
+    """The metrics of this edge, for the metrics listener."""
 
     async def show_metrics(_: str) -> str:
         gauges = await asyncio.to_thread(recorders.gauges)
@@ -144,7 +147,7 @@ def _answers(catalogue: Catalogue, recorders: PartitionedRecorder, metrics: Metr
 
 
 def _freeze() -> None:
-    """Let no collection look for garbage in what is there from the start."""
+    """Freeze the objects of the start, so that garbage collections skip them."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""How often processes that run for long look for garbage."""
+"""How often long-running processes collect garbage."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import gc
 
 
 def collect_rarely() -> None:
-    """Hits, rows and clicks leave no cycles behind, and the collector's defaults are for programs that do.
+    """Hits, rows and clicks leave no cycles behind, but the collector's defaults expect many.
 
-    A worker's batch is of more objects than it waits for: it took a fifth of the worker's time.
+    A worker's batch has more objects than the default threshold, so collections took a fifth of the worker's
+    time.
     """
     gc.set_threshold(100_000, 50, 1000)
 
 
 def collect_as_api() -> None:
-    """An answer of the API is large and of few objects: what an error keeps of it must not wait for many.
+    """A response of the API is large but has few objects: one that an error holds must not stay for long.
 
-    Answers leave no cycles behind, abandoned ones neither. This is for libraries that do: all but what is
-    there from the start is looked through at the latest when 200,000 objects have come.
+    Responses leave no cycles behind, and abandoned ones neither. Libraries do leave some: all objects newer
+    than the start are scanned after at most 200,000 new objects.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Log lines: of each kind one a second at most, so that an outage under load fills no disk."""
+"""Log lines, limited to one a second of each kind, so that an outage under load does not fill the disk."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from time import monotonic
 from typing import TextIO
 
 SECONDS = 1.0
-"""How long a line keeps others of its kind from being written."""
+"""Seconds after a line in which others of its kind are not written."""
 MOST_KINDS = 100
-"""Kinds of lines that are told apart at a time. Further ones of a level are one kind."""
+"""The most kinds that are distinguished at a time. Further kinds of a level are treated as one."""
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 
-_Kind = tuple[str, int, str]  # logger, level, first line of the message's template
+_Kind = tuple[str, int, str]  # logger, level, first line of the message template
 
 
 @dataclass(slots=True)
 class _Latest:
-    """Lines of a kind since the one that was written last."""
+    """Lines of a kind since the last written line."""
 
-    due: float  # by the clock, when the next one may be written
+    due: float  # monotonic time of the next line
     count: int = 0
     record: logging.LogRecord | None = None
 
 
 class OneASecond(logging.StreamHandler[TextIO]):
-    """Writes the first line of a kind at once, and later ones by their last and their number."""
+    """Writes the first line of a kind immediately.
+
+    Later ones are summarised: the last line and their number.
+    """
 
     def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(stream)
@@ -39,7 +42,7 @@ class OneASecond(logging.StreamHandler[TextIO]):
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it for later; called with the handler's lock held."""
+        """Write a line or keep it for later. The handler's lock is held."""
         self._write_due(self._clock())
         kind = self._kind(record)
         latest = self._kinds.get(kind)
@@ -51,7 +54,7 @@ class OneASecond(logging.StreamHandler[TextIO]):
         self._set_timer()
 
     def close(self) -> None:
-        """Write what was kept."""
+        """Write the kept lines."""
         self.acquire()
         try:
             if self._timer is not None:
@@ -62,7 +65,7 @@ class OneASecond(logging.StreamHandler[TextIO]):
         super().close()
 
     def tick(self) -> None:
-        """Write what is due; called by a timer, as no later line may come."""
+        """Write the lines that are due. A timer calls it, because a later line may never come."""
         self.acquire()
         try:
             self._timer = None
@@ -73,7 +76,7 @@ class OneASecond(logging.StreamHandler[TextIO]):
             self.release()
 
     def _kind(self, record: logging.LogRecord) -> _Kind:
-        # The first line: asyncio's reports of lost errors name their task below it.
+        # Only the first line: asyncio's reports of lost errors name their task below it.
         kind = record.name, record.levelno, str(record.msg).partition("\n")[0]
         is_known = kind in self._kinds or len(self._kinds) < MOST_KINDS
         return kind if is_known else ("", record.levelno, "")
@@ -88,24 +91,24 @@ class OneASecond(logging.StreamHandler[TextIO]):
             self._kinds[kind] = _Latest(now + SECONDS)
             try:
                 super().emit(_summed(latest.record, latest.count))
-            except Exception:  # a log line ends nobody's work
+            except Exception:  # a failed log line must not end the caller's work
                 self.handleError(latest.record)
 
     def _set_timer(self) -> None:
         if self._timer is None:
             self._timer = threading.Timer(SECONDS, self.tick)
             self._timer.daemon = True
-            with suppress(RuntimeError):  # the process ends: then close() writes it
+            with suppress(RuntimeError):  # the process ends, so close() writes it
                 self._timer.start()
 
 
 def start() -> None:
-    """Have the log on stderr, bounded."""
+    """Log to stderr, with the limit above."""
     logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[OneASecond()])
 
 
 def _summed(record: logging.LogRecord, count: int) -> logging.LogRecord:
-    """One line for several: the last of them, with its error but without the traceback, and their number."""
+    """One line for several: the last one with its error but without the traceback, and their number."""
     line, message = copy(record), record.getMessage()
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]

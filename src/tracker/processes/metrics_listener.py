@@ -1,7 +1,7 @@
-"""The listener of `tracker metrics`: what every process of a data directory counts, in one answer.
+"""The listener of `tracker metrics`: the metrics of every process of a data directory in one response.
 
-Every client that reaches it may read it: it has no tokens and takes no data. It asks the processes over
-their sockets (metrics_socket.py), so it knows neither the stream server nor the database.
+It has no tokens: every client that reaches it may read it. It accepts no data. It queries the processes over
+their sockets (metrics_socket.py), so it needs no stream server and no database.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def create_metrics(settings: Settings) -> Starlette:
         return _answer(merge([_up(texts), *filter(None, texts.values())]), media_type=_FORMAT)
 
     async def serves_host(request: Request) -> Response:
-        """What a TLS proxy asks before it gets a certificate (Caddy's on_demand_tls)."""
+        """The request of a TLS proxy before it gets a certificate (Caddy's on_demand_tls)."""
         domain = request.query_params.get("domain", "")
         if not _DOMAIN.fullmatch(domain):
             return _answer("not ours\n", 404)
@@ -44,15 +44,15 @@ def create_metrics(settings: Settings) -> Starlette:
         return _answer("ours\n") if "ours" in known else _answer("not ours\n", 404)
 
     app = Starlette(routes=[Route("/metrics", metrics), Route("/hosts/serves", serves_host)])
-    app.router.redirect_slashes = False  # its Location would repeat whatever Host a client sends
+    app.router.redirect_slashes = False  # its Location header would repeat any Host that a client sends
     return app
 
 
 def merge(texts: Iterable[str]) -> str:
-    """One exposition out of several: each metric once, with the samples of all of them.
+    """Merge several expositions: each metric once, with the samples of all processes.
 
-    A series that several have (what waits in the engines, which every API looks up) is shown once, as the
-    first of them has it.
+    A series that several processes have (such as the backlog in the engines, which every API reads) is shown
+    once, from the first of them.
     """
     metrics: dict[str, dict[str, str]] = {}
     lines: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Serving HTTP until SIGTERM, as edges, the API and the metrics do."""
+"""Serves HTTP until SIGTERM, for edges, the API and the metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from tracker.edge.http.bounds import BoundedProtocol
 from tracker.processes.sockets import inherited, listen
 
 KEEP_ALIVE_SECONDS = 75
-"""How long a connection may idle: longer than a proxy keeps its own (60 s as a rule), so that it never writes
-into one that is being closed."""
+"""How long a connection may idle.
+
+It is longer than a proxy's own limit (60 s as a rule), so that a proxy never writes into a connection that is
+being closed.
+"""
 DRAIN_SECONDS = 10
-"""How long an edge or the API may take to answer what it has accepted before it stops."""
+"""How long an edge or the API may take to answer accepted requests before it stops."""
 
 
 class _Server(uvicorn.Server):
-    """Ends by the signal that stopped it, so nothing is done at the exit of the process."""
+    """Ends by the signal that stopped it, so nothing runs at the exit of the process."""
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -36,20 +39,22 @@ def serve(
     *,
     host_variable: str = "TRACKER_HOST",
 ) -> int:
-    """Serve on the socket inherited as `fd`, or on host and port, which `host_variable` and `variable` name.
+    """Serve on the socket inherited as `fd`, or on host and port.
 
-    Raises:
-        CannotStartError: there is nothing to listen on.
+    `host_variable` and `variable` name their settings.
+
+        Raises:
+        CannotStartError: it cannot listen.
     """
     config = uvicorn.Config(
         app,
         loop="uvloop",
         http=http,
         lifespan="on",
-        proxy_headers=False,  # whom to believe is TRACKER_TRUSTED_PROXIES
+        proxy_headers=False,  # TRACKER_TRUSTED_PROXIES decides which peers are trusted
         server_header=False,
         access_log=False,
-        log_config=None,  # its lines go where ours go, and look like them
+        log_config=None,  # its lines use our log handler and format
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,

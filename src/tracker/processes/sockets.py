@@ -1,4 +1,4 @@
-"""Listening sockets: made here, or inherited from who made them."""
+"""Listening sockets: created here, or inherited from the parent process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import socket
 
 from tracker.errors import CannotStartError
 
-_BACKLOG = 2048  # connections that wait while no edge is there
+_BACKLOG = 2048  # connections that wait while no edge accepts them
 
 
 def listen(variable: str, host: str, port: int, *, host_variable: str = "TRACKER_HOST") -> socket.socket:
-    """Listen from now on: who comes before an edge is there, or while one is started again, waits.
+    """Listen from now on: connections wait while an edge starts or restarts.
 
     Raises:
-        CannotStartError: the address cannot be had; the message names `variable`, or that of the host.
+        CannotStartError: the address is not available. The message names `variable`, or the variable of the
+            host.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -28,7 +29,7 @@ def listen(variable: str, host: str, port: int, *, host_variable: str = "TRACKER
         listening.setblocking(False)
     except OSError as error:
         listening.close()
-        text = "in use" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
+        text = "in use" if error.errno == errno.EADDRINUSE else f"not available ({error.strerror})"
         raise CannotStartError(
             f"{variable}: port {port} on {host} is {text}: set {variable} to another"
         ) from error
@@ -36,12 +37,12 @@ def listen(variable: str, host: str, port: int, *, host_variable: str = "TRACKER
 
 
 def inherited(fd: int) -> socket.socket:
-    """The socket that whoever started this process has left open for it.
+    """The socket that the parent process has left open for this process.
 
     Raises:
-        CannotStartError: there is none.
+        CannotStartError: there is no such socket.
     """
     try:
         return socket.socket(fileno=fd)
     except OSError as error:
-        raise CannotStartError(f"--fd: {fd} is no open socket: {error.strerror}") from error
+        raise CannotStartError(f"--fd: {fd} is not an open socket: {error.strerror}") from error

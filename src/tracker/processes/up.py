@@ -1,4 +1,4 @@
-"""`tracker up`: every part as a child of one process, started in order, kept up, stopped in order."""
+"""`tracker up`: runs every part as a child process. It starts, restarts and stops them in order."""
 
 from __future__ import annotations
 
@@ -34,22 +34,24 @@ READY_SECONDS = 60.0
 """How long the edge and the API may take to be ready."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_STEADY_SECONDS = 10.0  # a child that has been up this long begins its pauses anew
-_FAILURES_AT_START = 4  # of one child before everything is up, after which there is no point in going on
-_DRAIN_SECONDS, _BATCH_SECONDS = 15.0, 45.0  # an edge or the API; the worker
+_STEADY_SECONDS = 10.0  # a child that ran this long is restarted with the first pause
+_FAILURES_AT_START = 4  # of one child before everything is ready, then the start fails
+_DRAIN_SECONDS, _BATCH_SECONDS = 15.0, 45.0  # an edge or the API, and the worker
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
-_CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, of its packages, and ours
+_CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, its packages and the tracker
 _SERVICES_DIRECTORIES = ("spool", "edges", "catalogue", "metrics")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
-    """Run a whole tracker until SIGTERM or SIGINT; `demo` None: with demo data on embedded engines only.
+    """Run a whole tracker until SIGTERM or SIGINT.
 
-    Raises:
-        CannotStartError: a part cannot be started; nothing is left running.
+    With `demo` None, only an embedded database gets demo data.
+
+        Raises:
+        CannotStartError: a part cannot be started. All parts are stopped again.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,17 +60,17 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
     try:
         if (claim.data_dir / engine.RESTORING).exists():
             raise CannotStartError(
-                f"a restore into {claim.data_dir} was cut off: empty it, and restore again"
+                f"a restore into {claim.data_dir} was interrupted: empty it, and restore again"
             )
         tracker = _Tracker(settings, claim)
         running = asyncio.create_task(tracker.run(edges, demo))
-        told = asyncio.create_task(stopping.wait())
+        stop = asyncio.create_task(stopping.wait())
         try:
-            await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 await running
         finally:
-            told.cancel()
+            stop.cancel()
             await _cancelled(running)
             await tracker.stop()
     finally:
@@ -76,7 +78,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
 
 
 class Part:
-    """One child, which is started again whenever it dies."""
+    """One child. It is restarted when it ends."""
 
     def __init__(self, name: str, start: Callable[[], Awaitable[Child]]) -> None:
         self._name = name
@@ -85,13 +87,13 @@ class Part:
         self._failures = 0
         self._pause = _FIRST_PAUSE
         self.all_up = False
-        """Whether the whole tracker has been ready: from then on no failure is final."""
+        """Whether the whole tracker has been ready. From then on no failure is final."""
 
     async def start(self) -> None:
         self._child = await self._start()
 
     async def keep(self) -> None:
-        """Start it again whenever it ends, for ever; CannotStartError where that is pointless."""
+        """Restart the child forever. Raises CannotStartError if a restart cannot help."""
         while self._child is not None:
             begun = asyncio.get_running_loop().time()
             code = await self._child.process.wait()
@@ -115,7 +117,9 @@ class Part:
 
     async def _start_again(self, fate: str) -> None:
         while True:
-            logger.warning(f"{self._name} %s; starting it again", fate)  # each part is a kind of its own
+            logger.warning(
+                f"{self._name} %s, and is started again", fate
+            )  # each part is a kind of log line of its own
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             try:
@@ -140,7 +144,7 @@ class _Tracker:
         self._metrics: list[Part] = []
 
     async def run(self, edges: int, demo: bool | None) -> None:
-        """Start everything in order and keep it up until cancelled."""
+        """Start everything in order, and restart children until cancelled."""
         host, port, api_port = self._given.host, self._given.port, self._given.api_port
         with (
             listen("TRACKER_PORT", host, port) as links,
@@ -157,12 +161,12 @@ class _Tracker:
                     await _until_ready("API", host, api_port)
                     for part in self._parts():
                         part.all_up = True
-                    _say("tracker: ready; Ctrl-C stops it")
+                    _say("tracker: ready (Ctrl-C stops it)")
             except ExceptionGroup as group:
                 raise first_error(group) from None
 
     async def stop(self) -> None:
-        """Edges first, which drain; then who reads what they wrote; the engines last."""
+        """Stop the edges first, which drain, then the worker, and the engines last."""
         for parts in (self._edges, self._api, self._worker, self._metrics, self._engines):
             await asyncio.gather(*(part.stop() for part in parts))
 
@@ -191,13 +195,13 @@ class _Tracker:
         try:
             await migrate(dsn)
             shown = await self._demo(dsn, demo)
-        except Exception as error:  # whatever a database can say against it
+        except Exception as error:  # all errors that the database may raise
             raise CannotStartError(f"the database cannot be prepared: {error}") from error
-        # Before anything can be ready: who waits for that finds the links printed.
+        # Before anything is ready: a caller that waits for readiness finds the links printed.
         _say(_banner(self._given, shown))
 
     async def _demo(self, dsn: str, demo: bool | None) -> _Demo:
-        """The demo data, loaded where it is wanted and nothing of somebody's own is there."""
+        """Load the demo data if wanted, unless the database holds other data."""
         is_embedded = self._given.redis_url is None and self._given.postgres_dsn is None
         if not (is_embedded if demo is None else demo):
             return _Demo(False, None)
@@ -210,7 +214,7 @@ class _Tracker:
         await load_demo(dsn, keep)
         if made:
             return _Demo(True, f"'Authorization: Bearer {made[0]}'")
-        # A secret is shown once: from then on it is only said where it is.
+        # A secret is shown once. Later only its file is named.
         is_valid = path.exists() and await works(dsn, path.read_text().strip())
         header = f'"Authorization: Bearer $(cat {quote(str(path))})"'
         is_there = await has_demo(dsn)
@@ -219,7 +223,7 @@ class _Tracker:
         return _Demo(is_there, header if is_valid else None)
 
     async def _check_versions(self) -> None:
-        """Refuse servers that are too old; that one cannot be asked is for the parts to say."""
+        """Refuse servers that are too old. An unreachable server is reported by the parts."""
         assert self._settings.redis_url
         assert self._settings.postgres_dsn
         try:
@@ -265,7 +269,7 @@ class _Tracker:
         words = [] if slot is None else ["--slot", str(slot)]
         fds = () if listening is None else (listening.fileno(),)
         words += [word for fd in fds for word in ("--fd", str(fd))]
-        # Its environment is ours, and so are the settings that it reads there. -P: no modules from `.`
+        # Its environment is ours, with the settings in it. -P: no modules from `.`
         argv = [sys.executable, "-P", "-m", "tracker", role, *words]
         variables = None if account is None else environment(HOME=account.home)
 
@@ -279,19 +283,19 @@ class _Tracker:
 
 
 def _services(data_dir: Path) -> Account | None:
-    """Whom all but the engines run as. What these write to is theirs from now on."""
+    """The account of all parts except the engines. Give these parts' directories to their account."""
     interpreter = Path(sys.executable)
     code = [Path(spec.origin) for spec in map(find_spec, _CODE) if spec is not None and spec.origin]
     account, closed = accounts.services([interpreter.resolve(), interpreter, *code], data_dir)
     if closed is not None:
         _say(
-            f"tracker: {closed} is closed to user {accounts.SERVICES}, so edge, API and worker run as root, "
+            f"tracker: {closed} is closed to user {accounts.SERVICES}, so edge, API and worker run as root "
             "without its capabilities: put Python and the tracker where others may read them",
             sys.stderr,
         )
     for name in _SERVICES_DIRECTORIES:
         accounts.own(data_dir / name, account, all_of_it=True)
-    for snapshot in data_dir.glob("catalogue-*.ndjson"):  # where they were while edges might write there
+    for snapshot in data_dir.glob("catalogue-*.ndjson"):  # where they were when edges could write there
         snapshot.unlink()
     return account
 
@@ -302,18 +306,18 @@ def _listen_for_metrics(settings: Settings) -> socket.socket:
 
 
 async def _until_ready(name: str, host: str, port: int) -> None:
-    said = "it does not answer"
+    missing = "it does not answer"
     try:
         async with asyncio.timeout(READY_SECONDS):
-            while said:
-                said = await _missing(_reachable(host), port) or ""
+            while missing:
+                missing = await _missing(_reachable(host), port) or ""
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        raise CannotStartError(f"the {name} is not ready after {READY_SECONDS:.0f} s: {said}") from None
+        raise CannotStartError(f"the {name} is not ready after {READY_SECONDS:.0f} s: {missing}") from None
 
 
 async def _missing(host: str, port: int) -> str:
-    """What a server still waits for; "" once it is ready."""
+    """The answer of a server that is not ready, or "" once it is ready."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
@@ -334,10 +338,10 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 class _Demo(NamedTuple):
-    """What there is of the demo."""
+    """The demo data."""
 
     has_link: bool
-    header: str | None  # with its token, as a shell takes it; None: no token works
+    header: str | None  # with its token, quoted for a shell. None: no token works
 
 
 def _banner(settings: Settings, demo: _Demo) -> str:

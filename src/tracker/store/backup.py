@@ -1,4 +1,4 @@
-"""What a backup asks of Postgres: that writers stand still for a moment, and what is stored then."""
+"""The database side of a backup: pauses writers for a moment, and counts the stored clicks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tracker.store import locks
 from tracker.store.db import Connection, connect
 
 
-class WritersBusy(Exception):  # noqa: N818 - a state of theirs, and nobody's error
-    """A writer was between commit and acknowledgement for too long."""
+class WritersBusy(Exception):  # noqa: N818 - a state of the writers, not an error
+    """A writer stayed between commit and acknowledgement for too long."""
 
 
 @asynccontextmanager
 async def writers_held(dsn: str, patience: float) -> AsyncIterator[None]:
-    """Until this is left, all that is stored is acknowledged, and nothing more is stored.
+    """In this context every stored click is acknowledged, and no click is stored.
 
-    Writers wait for us already while we wait for them, hence the `patience`, in seconds.
+    Writers queue behind our request for the lock, so the wait is limited to `patience` seconds.
 
     Raises:
-        WritersBusy: it was not enough.
+        WritersBusy: the wait was too short.
     """
     connection = await connect(dsn)
     try:
@@ -33,20 +33,20 @@ async def writers_held(dsn: str, patience: float) -> AsyncIterator[None]:
             raise WritersBusy from error
         yield
     finally:
-        await connection.close()  # and with it the lock is gone
+        await connection.close()  # the lock ends with the connection
 
 
 async def export(connection: Connection) -> str:
-    """Begin a transaction that goes on seeing what there is now, and name its view for pg_dump to share."""
+    """Begin a transaction that keeps the present view, and export that view for pg_dump."""
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     return str(await connection.fetchval("SELECT pg_export_snapshot()"))
 
 
 async def stored(connection: Connection) -> int:
-    """How many clicks there are: counted one by one, so that it vouches for them."""
+    """The number of clicks, counted one by one as proof."""
     return int(await connection.fetchval("SELECT count(*) FROM click"))
 
 
 async def analyze(connection: Connection) -> None:
-    """Have the planner know the tables: pg_restore leaves it guessing."""
+    """Update the planner's statistics, which pg_restore does not restore."""
     await connection.execute("ANALYZE")

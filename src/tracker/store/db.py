@@ -8,26 +8,26 @@ from typing import TypeAlias
 import asyncpg
 
 STATEMENT_TIMEOUT_SECONDS = 30
-"""Longest statement of a pool's connections, so that one bad query cannot hold the readers up."""
+"""Longest statement of a pool's connections, so that one bad query cannot block the readers."""
 
 TOO_MANY_CONNECTIONS: type[Exception] = asyncpg.TooManyConnectionsError
-"""The server has as many connections as it takes."""
+"""The server has no connection left."""
 
 UNREACHABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection that was cut off in the midst of something
+    asyncpg.InternalClientError,  # of a connection that was cut off during its start
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     TOO_MANY_CONNECTIONS,
 )
-"""What asyncpg raises while Postgres is down, starting or stopping: worth waiting for."""
+"""The errors of asyncpg while Postgres is down, starting or stopping: worth a retry."""
 
 REFUSED: type[Exception] = asyncpg.PostgresError
-"""What Postgres answers to what it does not do: a wrong password, no such database or table, no disk."""
+"""The errors of Postgres for a refused request: wrong password, missing database or table, full disk."""
 
 
 class NotMigratedError(asyncpg.UndefinedObjectError):  # type: ignore[misc]
@@ -39,11 +39,11 @@ Connection: TypeAlias = asyncpg.Connection
 
 
 class PoolIsBusyError(TimeoutError):
-    """All connections of a pool were in use for too long. Postgres itself may be well."""
+    """All connections of a pool were in use for too long. Postgres itself may work."""
 
 
 class _PoolWithLimit(asyncpg.Pool):  # type: ignore[misc]
-    """A pool whose connections are waited for a limited time."""
+    """A pool that waits for a connection only for a limited time."""
 
     def __init__(self, dsn: str, *, size: int, longest_wait: float | None, **options: object) -> None:
         super().__init__(
@@ -60,7 +60,7 @@ class _PoolWithLimit(asyncpg.Pool):  # type: ignore[misc]
         self._longest_wait = longest_wait
 
     async def _acquire(self, timeout: float | None) -> Connection:  # noqa: ASYNC109 - asyncpg's own
-        """What each way to take a connection goes through."""
+        """Every way to take a connection uses this method."""
         if self._longest_wait is None or self.get_idle_size() or self.get_size() < self.get_max_size():
             return await super()._acquire(timeout)
         try:
@@ -74,9 +74,9 @@ class _PoolWithLimit(asyncpg.Pool):  # type: ignore[misc]
 
 
 async def open_pool(dsn: str, *, size: int = 5, longest_wait: float | None = None) -> Pool:
-    """A pool of at most `size` connections; the first is opened when it is asked for.
+    """A pool of at most `size` connections. The first one is opened on demand.
 
-    `longest_wait`: seconds after which PoolIsBusyError is raised if all of them are in use.
+    `longest_wait`: seconds before PoolIsBusyError is raised if all of them are in use.
     """
     return await _PoolWithLimit(
         dsn,
@@ -87,7 +87,7 @@ async def open_pool(dsn: str, *, size: int = 5, longest_wait: float | None = Non
             "application_name": "tracker",
             "timezone": "UTC",
             "statement_timeout": str(STATEMENT_TIMEOUT_SECONDS * 1000),
-            # A statement ends with its connection, also while it waits for a lock or has no row to send yet.
+            # A statement ends with its connection, even if it waits for a lock or has no row to send yet.
             "client_connection_check_interval": "1s",
         },
         reset=_leave_as_it_is,
@@ -95,11 +95,11 @@ async def open_pool(dsn: str, *, size: int = 5, longest_wait: float | None = Non
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:
-    """What is set or locked over a pool ends with its transaction: no round trip need undo it."""
+    """Settings and locks on a pool's connection end with its transaction: no round trip resets them."""
 
 
 async def connect(dsn: str) -> Connection:
-    """One connection of one's own, without a statement timeout."""
+    """A single connection without a statement timeout."""
     return await asyncpg.connect(
         dsn, timeout=5, server_settings={"application_name": "tracker", "timezone": "UTC"}
     )

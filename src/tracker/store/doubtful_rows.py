@@ -1,6 +1,6 @@
-"""Rows of clicks, conversions and goals that an earlier version wrote, and this one would not.
+"""Rows of clicks, conversions and goals from earlier versions that this version would not write.
 
-Conversions are looked through as a whole, clicks only in part: there may be billions.
+All conversions are searched, but only a part of the clicks: there may be billions.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tracker.store.conversions.goal_prices import PRICE_OF
 from tracker.store.db import Connection
 
 MOST = 1_000
-"""Rows of each kind that are named at most."""
+"""Most rows of a kind that are named."""
 CLICKS = 1_000_000
-"""Clicks that are looked at: the latest."""
+"""Most clicks that are searched: the latest ones."""
 IMPORTED_CLICKS = 100_000
-"""Clicks with an earlier id that are looked at."""
+"""Most clicks with an earlier id that are searched."""
 BOOKED = 200_000
-"""Conversions at 0 that are held against their prices: the latest."""
+"""Most conversions at 0 that are compared with their prices: the latest ones."""
 
-# A conversion whose order id has something at its ends, and another with the same id without it, or an older
-# one with something else there.
+# A conversion whose order id has extra characters at its ends. Another conversion has the same id without
+# them, or is older and has other ones.
 _ORDER_ID_PAIRS = """
 WITH spaced AS MATERIALIZED (
     SELECT id, advertiser_id, goal_id, order_id, btrim(order_id, $1) AS trimmed FROM conversion
@@ -47,7 +47,7 @@ WHERE order_id IS NOT NULL
 GROUP BY order_id ORDER BY 3 DESC, 2 LIMIT $4
 """
 
-# What somebody has set since this version's migration is meant as it is.
+# A value that somebody has set since this version's migration is intended.
 _SET_SINCE = """
 EXISTS (
     SELECT FROM audit WHERE path = 'offers/' || goal.offer_id || '/goals/' || goal.id
@@ -56,7 +56,8 @@ EXISTS (
 )
 """
 
-# A base goal is judged by the migration. Other goals were made by somebody, whose price or default it may be.
+# The migration decides about base goals. The price of other goals may be their creator's choice or the
+# default.
 _GOALS_AT_0 = f"""
 SELECT goal.id, goal.name, offer.id, offer.name FROM goal JOIN offer ON offer.id = offer_id
 WHERE is_priced AND NOT is_base AND (payout, revenue) = (0, 0) AND NOT takes_payout
@@ -75,8 +76,8 @@ WHERE parent_goal_id IS NOT NULL AND click_window IS NOT NULL AND NOT is_archive
 ORDER BY goal.id LIMIT $1
 """  # noqa: S608
 
-# Approved at nothing, though there is no price, or one that somebody set later. What an import says stands,
-# and so does a percentage: of no sale it is 0.
+# Approved at 0, but there is no price, or one was set later. Imported conversions stay, and percentages too,
+# because without a sale they are 0.
 _BOOKED_AT_0 = f"""
 SELECT offer_id, goal_id, count(*), min(id), max(payout) FILTER (WHERE payout_type = 'fixed'),
     currency FROM (
@@ -102,7 +103,7 @@ WHERE payout_type IS NULL
 GROUP BY offer_id, goal_id, currency ORDER BY 3 DESC, 2 LIMIT $2
 """  # noqa: S608
 
-# A UUID with hyphens or without them: the form of an advertising id.
+# A UUID with or without hyphens: the form of an advertising id.
 _DEVICE_ID = "^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
 _DEVICE_IDS = """
 SELECT affiliate_id, name, value, count(*) AS clicks
@@ -114,7 +115,7 @@ WHERE value <> ''
 GROUP BY affiliate_id, name, value ORDER BY clicks DESC, affiliate_id, value LIMIT $5
 """
 
-# An IPv4 address is judged here: most are one. The inner LIMIT has each click looked up by itself: a join may
+# IPv4 addresses are filtered here, because most are. The inner LIMIT makes each click a look-up: a join may
 # read the whole table.
 _IPV4 = "^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\\.|$)){4}$"
 _IMPORTED_IPS = """
@@ -135,7 +136,7 @@ ORDER BY offer_id, goal.id
 
 
 class OrderPair(NamedTuple):
-    """Two conversions of an advertiser's goal whose order ids differ at their ends alone."""
+    """Two conversions of an advertiser's goal whose order ids differ only at their ends."""
 
     advertiser_id: int
     goal_id: int
@@ -149,12 +150,12 @@ class AbsentOrderId(NamedTuple):
     """An order id that is read as absent."""
 
     order_id: str
-    first_id: int  # of a conversion that has it
+    first_id: int  # of a conversion with it
     conversions: int
 
 
 class GoalAt0(NamedTuple):
-    """A goal with the price 0, of which nobody can tell whether somebody set it."""
+    """A goal with the price 0 that may be a choice or the default."""
 
     id: int
     name: str
@@ -179,12 +180,12 @@ class BookedAt0(NamedTuple):
     goal_id: int
     conversions: int
     first_id: int
-    payout: Decimal | None  # the highest fixed one that holds for one of them
+    payout: Decimal | None  # the highest fixed payout for one of them
     currency: str | None  # None: there is no price yet
 
 
 class DeviceId(NamedTuple):
-    """What an affiliate sends in place of a device's id."""
+    """A text that an affiliate sends instead of a device id."""
 
     affiliate_id: int
     parameter: str
@@ -193,7 +194,7 @@ class DeviceId(NamedTuple):
 
 
 class NamedGoal(NamedTuple):
-    """A goal, and what postbacks may name it by."""
+    """A goal, and its names in postbacks."""
 
     id: int
     offer_id: int
@@ -225,25 +226,25 @@ async def booked_at_0(connection: Connection) -> list[BookedAt0]:
 
 
 async def device_ids(connection: Connection, first_hash: str) -> list[DeviceId]:
-    """Of clicks from a hash on, and at most of the latest CLICKS of them."""
+    """Of clicks from a hash on, at most the latest CLICKS."""
     none = [id_.replace("-", "") for id_ in NO_DEVICES]
     rows = await connection.fetch(_DEVICE_IDS, first_hash, _AT_ENDS, _DEVICE_ID, none, MOST, CLICKS)
     return [DeviceId(*row) for row in rows]
 
 
 async def imported_ips(connection: Connection) -> Counter[str]:
-    """What clicks with an earlier id have for an address, if it is not one of IPv4."""
+    """Addresses of clicks with an earlier id that are not IPv4."""
     return Counter(dict(await connection.fetch(_IMPORTED_IPS, IMPORTED_CLICKS, _IPV4)))
 
 
 async def words(connection: Connection, dimension: str) -> list[tuple[str, int]]:
-    """The words that clicks have in a dimension of reports, and how many clicks."""
+    """The words of clicks in a dimension of reports, with the number of clicks."""
     return [tuple(row) for row in await connection.fetch(_WORDS, dimension)]
 
 
 async def named_goals(connection: Connection) -> list[NamedGoal]:
-    """Those that postbacks may name. The goals of an offer follow each other."""
+    """Goals that postbacks may name. Goals of the same offer are adjacent."""
     return [NamedGoal(*row) for row in await connection.fetch(_GOAL_NAMES)]
 
 
-_AT_ENDS = AT_ENDS.replace("\0", "")  # which PostgreSQL stores in no text
+_AT_ENDS = AT_ENDS.replace("\0", "")  # which PostgreSQL cannot store in a text

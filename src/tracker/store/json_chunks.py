@@ -1,4 +1,4 @@
-"""What exports are made of: JSON values, row after row, of some rows at a time."""
+"""Chunks of an export: the JSON values of some rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracker.store.paging import Row
 Block = list[bytes]
 
 _ROWS = 100
-"""As many as take little memory, which is then still warm."""
+"""A number of rows that needs little memory and stays in the caches."""
 
 
 def blocks_of(rows: Sequence[Row], keys: Sequence[str]) -> Iterator[Block]:

@@ -16,16 +16,16 @@ class Lock(IntEnum):
     PARTITIONS = 0x7C1C_0002
     """One process creates partitions at a time."""
     BACKUP_GATE = 0x7C1C_0003
-    """A writer holds it, shared, from before its commit until the stream has its acknowledgement.
-    A backup takes it alone. Then no stored click still waits on the stream."""
+    """Writers share it from before their commit until the stream has acknowledged.
+    A backup takes it alone, and then every stored click has left the stream."""
     RECOUNT = 0x7C1C_0004
-    """One process repairs counts at a time."""
+    """One process corrects counts at a time."""
     CATALOGUE = 0x7C1C_0005
-    """One change of the catalogue at a time. They are few, and in a row they never deadlock."""
+    """One change of the catalogue at a time. Changes are few, so they wait, and cannot deadlock."""
     CONVERSIONS = 0x7C1C_0006
     """Held by the transaction that changes conversions, or closes their periods."""
     POSTBACK_WRITER = 0x7C1C_0007
-    """Held by the worker that takes postbacks off the stream."""
+    """Held by the worker that applies postbacks of the stream."""
     IMPORT = 0x7C1C_0012
     """One import at a time."""
 
@@ -35,8 +35,8 @@ FEED = 0x7C1C << 48
 shared. No other transaction holds it."""
 
 CREATED_CLICKS = 0x7C1C
-"""First of two integers; the second is a token's id. Requests of a token that create clicks run one by one,
-so that two alike see each other. Locks of two integers never clash with those of one bigint."""
+"""First of two integers. The second is a token's id. Requests of a token that create clicks run one by one,
+so that two equal ones see each other. Locks of two integers never clash with those of one bigint."""
 
 _TAKE = "SELECT pg_advisory_lock($1)"
 _TRY_TO_TAKE = "SELECT pg_try_advisory_lock($1)"

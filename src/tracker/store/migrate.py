@@ -1,4 +1,4 @@
-"""Brings a database up to date: the files of migrations/ in order, each once, each in a transaction."""
+"""Migrates a database: the files of migrations/ in order, each once, each in a transaction."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ ON CONFLICT DO NOTHING
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Apply what is missing and return the names of the files applied, in order.
+    """Apply the missing files in order, and return their names.
 
-    Also creates the deployment's visitor key, once, and the partitions of the next days. A file that a kill
-    has cut off left nothing behind. It is applied as a whole, and a warning says so.
+    It also creates the deployment's visitor key once, and the partitions of the next days. A file that was
+    cut off by a kill left no trace. It is applied again as a whole, and a warning reports it.
     """
     connection = await connect(dsn)
     try:
@@ -70,7 +70,7 @@ async def migrate(dsn: str) -> list[str]:
 
 
 async def is_behind(source: Pool | Connection) -> bool:
-    """Whether a database lacks migrations that this version has."""
+    """Whether a database lacks migrations of this version."""
     try:
         done = {name for (name,) in await source.fetch("SELECT name FROM migration")}
     except asyncpg.UndefinedTableError:
@@ -79,8 +79,11 @@ async def is_behind(source: Pool | Connection) -> bool:
 
 
 async def _lock(connection: Connection) -> None:
-    """Wait until nobody else migrates this database. Our server process ends within a second of us."""
-    with suppress(REFUSED):  # the server's system cannot tell it of that
+    """Wait until no other process migrates this database.
+
+    Our server process ends within a second after us.
+    """
+    with suppress(REFUSED):  # the server's operating system cannot report it
         await connection.execute("SET client_connection_check_interval = '1s'")
     if await locks.try_to_take(connection, Lock.MIGRATION):
         return

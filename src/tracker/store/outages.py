@@ -1,4 +1,4 @@
-"""What a loop says while it cannot use Postgres."""
+"""Log messages of a loop that cannot use Postgres."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ NOT_MIGRATED: tuple[type[Exception], ...] = (
     asyncpg.UndefinedFunctionError,
     NotMigratedError,
 )
-"""What a database answers that was never migrated, or not since this version was installed."""
+"""The errors of a database that was not migrated, or not since this version was installed."""
 
 MIGRATE = "the database is not up to date: run `tracker migrate`"
 
 
 class Outages:
-    """Warns of errors: each time, but only once of a database that has to be migrated first."""
+    """Warns of errors each time, but only once of a database without migrations."""
 
     def __init__(self, logger: Logger, who: str) -> None:
         self._logger = logger
         self._who = who
-        self._is_waiting = False  # for a migration
+        self._is_waiting = False  # by a migration
 
     def warn(self, error: BaseException, then: str = "") -> None:
-        """Say what is wrong, and what happens then."""
+        """Log the error and its consequence."""
         was_waiting, self._is_waiting = self._is_waiting, isinstance(error, NOT_MIGRATED)
         if not self._is_waiting:
             self._logger.warning(

@@ -1,4 +1,4 @@
-"""Pages of lists: their order, and how long a read may take."""
+"""Pages of lists: their order, and the time limit of a read."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import asyncpg
 from tracker.store.db import STATEMENT_TIMEOUT_SECONDS, Connection, Pool
 
 TOO_SLOW = asyncpg.QueryCanceledError
-"""What a read raises that ran into its connection's statement timeout."""
+"""The error of a read that exceeded its connection's statement timeout."""
 
 MAX_OFFSET = 10_000
-"""Rows that a page may skip where click_count cannot tell its place."""
+"""Rows that a page may skip if click_count cannot find its start."""
 
 Value = int | str | bool
 
 _READ_DEADLINE = STATEMENT_TIMEOUT_SECONDS + 5
-"""Seconds; ends what the statement timeout cannot: a server that is frozen, a pool that is exhausted."""
+"""Seconds. It ends reads that the statement timeout cannot: of a frozen server or an exhausted pool."""
 
 
 class Order(NamedTuple):
-    """How a list is shown: its direction, and the zone of its created_at."""
+    """The direction of a list, and the zone of its created_at."""
 
     newest_first: bool
     zone: tzinfo
 
 
 class TooDeepError(ValueError):
-    """A page that could only be reached by reading what lies before it."""
+    """The page can only be reached by reading all rows before it."""
 
 
 class Page(NamedTuple):
@@ -45,11 +45,11 @@ class Page(NamedTuple):
 async def reading(
     pool: Pool, isolation: Literal["repeatable_read", "read_committed"]
 ) -> AsyncIterator[Connection]:
-    """A transaction that reads, for a limited time."""
+    """A read-only transaction with a time limit."""
     level = isolation.replace("_", " ").upper()
     async with timeout(_READ_DEADLINE), pool.acquire() as connection:
         try:
-            # A generic plan knows neither the offer nor the partitions that a span rules out.
+            # A generic plan knows neither the offer nor the partitions that a span excludes.
             await connection.execute(
                 f"BEGIN ISOLATION LEVEL {level} READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
             )
@@ -59,7 +59,7 @@ async def reading(
             if not connection.is_closed():
                 await connection.execute("ROLLBACK")
             raise
-        except BaseException:  # nobody waits any more: for a server that may be frozen, neither do we
+        except BaseException:  # the caller has given up, so we do not wait for a server that may be frozen
             connection.terminate()
             raise
 

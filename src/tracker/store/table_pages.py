@@ -1,6 +1,6 @@
-"""Going through a table: pages, the walk by cursor, chunks; each row's place is told by some columns.
+"""Pages, walks by cursor and chunks of a table. Some columns give each row's position.
 
-A walk goes on after a row, by its hash, which is unique; a row's place never changes.
+A walk continues after a row by its hash, which is unique. A row's position never changes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _CHUNK_ROWS = 1_000
 
 
 class PagedTable(NamedTuple):
-    """Rows of a table, in order."""
+    """Rows of a table in order."""
 
     table: str
-    select: str  # what is shown of a row of `c`
-    place: tuple[str, ...]  # columns that no two rows have alike: their order
+    select: str  # the shown columns of a row of `c`
+    place: tuple[str, ...]  # unique columns that give the order
     newest_first: bool
     condition: str
-    values: tuple[object, ...]  # of the condition's parameters, from $1 on
+    values: tuple[object, ...]  # parameters of the condition from $1 on
 
 
 class PageQuery(NamedTuple):
@@ -53,7 +53,7 @@ async def page(pool: Pool, walked: PagedTable, number: int, per_page: int) -> Pa
 async def page_after(
     pool: Pool, walked: PagedTable, last_hash: str, per_page: int, total: int | None
 ) -> PageQuery:
-    """The page that follows the row `last_hash`; counts the rows unless their total is known."""
+    """The page after the row `last_hash`. Counts the rows unless their total is known."""
     async with reading(pool, "repeatable_read") as connection:
         if total is None:
             total = await _count(connection, walked)
@@ -62,7 +62,7 @@ async def page_after(
 
 
 async def chunks(pool: Pool, walked: PagedTable) -> AsyncGenerator[list[asyncpg.Record], None]:
-    """All rows, in chunks; between them it holds neither a connection nor a snapshot."""
+    """All rows in chunks. Between chunks it holds no connection and no snapshot."""
     last_hash: str | None = None
     while True:
         async with reading(pool, "read_committed") as connection:
@@ -87,7 +87,7 @@ async def read(
         condition += f" AND ({', '.join(walked.place)}) {'<' if walked.newest_first else '>'} ({last})"
     direction = "DESC" if walked.newest_first else "ASC"
     order = ", ".join(f"{column} {direction}" for column in walked.place)
-    # LIMIT and OFFSET stand in the text: they are whole numbers of ours, and the planner must know them.
+    # LIMIT and OFFSET are in the text: they are whole numbers of ours, and the planner must know them.
     statement = f"""
 SELECT {walked.select}
 FROM (SELECT * FROM {walked.table} WHERE {condition}

@@ -1,16 +1,16 @@
-"""Spans of time as clicks are counted and filtered by them."""
+"""Time spans for counts and filters of clicks."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 SLOT_MILLIS = 900_000
-"""A quarter-hour: the offsets of all time zones in use are whole numbers of them."""
+"""A quarter-hour: the offsets of all time zones in use are multiples of it."""
 
 SLOTS_A_DAY = 96
 
 END_OF_TIME = (1 << 48) // (SLOT_MILLIS * SLOTS_A_DAY) * SLOT_MILLIS * SLOTS_A_DAY
-"""Unix milliseconds past every hash (the year 10889), at the start of a day."""
+"""Unix milliseconds after every hash (the year 10889), at the start of a day."""
 
 
 class Span(NamedTuple):

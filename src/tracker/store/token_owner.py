@@ -1,10 +1,10 @@
-"""Whom a bound token belongs to, and what such an owner may see of other tables."""
+"""The owner of a bound token, and the rows of other tables that it may see."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-# As edges decide it: a public offer is everybody's, the others are those of approved affiliates.
+# As edges decide it: all affiliates see public offers, and approved affiliates see the others.
 _OFFERS = {
     "affiliate": """
 (visibility = 'public' OR EXISTS (
@@ -26,10 +26,10 @@ class Owner(NamedTuple):
 
     @property
     def offers(self) -> str:
-        """A condition in SQL: which rows of `offer` it may see. Nobody outside sees drafts."""
+        """SQL condition: the rows of `offer` that it may see. Owners never see drafts."""
         return f"offer.status <> 'draft' AND {_OFFERS[self.kind].format(id=int(self.id))}"
 
 
 def visible_offers(owner: Owner | None) -> str:
-    """Which rows of `offer` may be seen, as a condition in SQL; None is the network, which sees all."""
+    """SQL condition: the visible rows of `offer`. None is the network, which sees all."""
     return "true" if owner is None else owner.offers

@@ -27,16 +27,16 @@ MEANINGS = {
     "money:write": "change prices, terms, status words, postback secrets and postback checks",
     "admin": "everything, including tokens and their audit trail",
 }
-"""What tokens may be allowed, and what for."""
+"""The scopes of tokens, and their meanings."""
 
 SCOPES = tuple(MEANINGS)
-"""What a token may be allowed; admin implies all of them."""
+"""The scopes of a token. admin implies all of them."""
 
 BOUND_SCOPES = {
     "affiliate": ("clicks:read", "conversions:read", "offers:read", "reports:read"),
     "advertiser": ("clicks:read", "conversions:read", "reports:read"),
 }
-"""What a token may be allowed that is one affiliate's or advertiser's."""
+"""The scopes of a token that is bound to an affiliate or advertiser."""
 
 _LOST = {
     "conversions:read": "the book (money:read)",
@@ -44,12 +44,12 @@ _LOST = {
     "offers:read": "the audit trail of tokens (admin)",
     "offers:write": "prices, terms, postback secrets and checks (money:write)",
 }
-"""What a scope was good for, too, before there were scopes of money."""
+"""Permissions that a scope included before the money scopes existed."""
 
 PREFIX = "trk_"
 
 OVERLAP = timedelta(days=1)
-"""How long the secret before a rotation goes on working, unless said otherwise."""
+"""How long the earlier secret stays valid after a rotation by default."""
 LONGEST_OVERLAP = timedelta(days=30)
 
 TOKENS = Table(
@@ -86,7 +86,7 @@ LEFT JOIN affiliate ON affiliate.id = affiliate_id LEFT JOIN advertiser ON adver
 WHERE NOT is_revoked
     AND (secret_hash = ANY ($1) OR (previous_hash = ANY ($1) AND previous_until > now()))
 """
-# The condition is repeated, so that of many requests at once one writes.
+# The condition is repeated, so that only one of many parallel requests writes.
 _RECORD_USE = """
 UPDATE token SET last_used_at = now()
 WHERE id = $1 AND coalesce(last_used_at < now() - interval '1 minute', true)
@@ -105,7 +105,7 @@ ORDER BY last_used_at DESC, id
 
 
 class Token(NamedTuple):
-    """What is known of a token that was presented."""
+    """A token that was presented."""
 
     id: int
     name: str
@@ -127,7 +127,7 @@ class Found(NamedTuple):
 
 
 class NewToken(NamedTuple):
-    """What is to be said of a token when it is made."""
+    """The fields of a new token."""
 
     scopes: Collection[str]
     name: str = ""
@@ -137,14 +137,14 @@ class NewToken(NamedTuple):
     advertiser_id: int | None = None
 
     def clashes(self) -> dict[str, str]:
-        """What is wrong, by field."""
+        """The errors, by field."""
         if not self.scopes:
             return {"scopes": "none given"}
         if self.affiliate_id is not None and self.advertiser_id is not None:
             return {"advertiser_id": "does not go with affiliate_id"}
         allowed = self._allowed()
         unknown = sorted(set(self.scopes) - set(allowed))
-        return {"scopes": f"{', '.join(unknown)}; possible: {', '.join(allowed)}"} if unknown else {}
+        return {"scopes": f"{', '.join(unknown)} (possible: {', '.join(allowed)})"} if unknown else {}
 
     def _allowed(self) -> tuple[str, ...]:
         if self.affiliate_id is not None:
@@ -153,14 +153,14 @@ class NewToken(NamedTuple):
 
 
 class Issued(NamedTuple):
-    """A secret that is seen this once, and its token's row."""
+    """A secret that is shown only now, and its token's row."""
 
     secret: str
     row: Row
 
 
 class OverlapError(Exception):
-    """The secret before the last rotation still works, and another rotation would end it."""
+    """The secret before the last rotation is still valid, and another rotation would end it."""
 
 
 async def create_token(
@@ -173,7 +173,7 @@ async def create_token(
     advertiser_id: int | None = None,
     rate_limit: str | None = None,
 ) -> str:
-    """Create a token and return it: this is the only time that it can be seen. The audit trail has it not.
+    """Create a token and return its secret, which is shown only now. The audit trail does not contain it.
 
     Raises:
         ValueError: no scope, an unknown one, or an expiry without a time zone.
@@ -192,7 +192,7 @@ async def create_token(
 
 
 async def issue(connection: Connection, author: Author, new: NewToken) -> Issued:
-    """Make a token."""
+    """Create a token."""
     issued = await _insert(connection, new)
     await edit.note(connection, author, TOKENS, f"tokens/{issued.row['id']}", None, issued.row)
     return issued
@@ -215,10 +215,10 @@ async def _insert(connection: Connection, new: NewToken) -> Issued:
 
 
 async def rotate(connection: Connection, author: Author, before: Row, overlap: timedelta) -> Issued:
-    """Give a token another secret; the one before works until the overlap ends.
+    """Give a token a new secret. The former one stays valid until the overlap ends.
 
     Raises:
-        OverlapError: there is one before that one, which works still; without overlap it is ended, too.
+        OverlapError: an even older secret is still valid. Without overlap it is ended, too.
     """
     if overlap and await connection.fetchval(_IS_OVERLAPPING, before["id"]):
         raise OverlapError(f"the secret before the last rotation works until {before['previous_until']}")
@@ -230,7 +230,7 @@ async def rotate(connection: Connection, author: Author, before: Row, overlap: t
 
 
 async def revoke(connection: Connection, author: Author, before: Row) -> Row:
-    """End a token for good, with all of its secrets."""
+    """Revoke a token for good, with all of its secrets."""
     if before["is_revoked"]:
         return before
     await connection.execute(_REVOKE, before["id"])
@@ -240,14 +240,14 @@ async def revoke(connection: Connection, author: Author, before: Row) -> Row:
 
 
 async def find_token(pool: Pool, token: str) -> Token | None:
-    """The token presented, or None; notes its use, at most once a minute."""
+    """The presented token, or None. Notes its use at most once a minute."""
     secret = digest(token)
     found = (await find_all(pool, [secret])).get(secret)
     return None if found is None else await note_use(pool, found)
 
 
 async def find_all(pool: Pool, secrets: Collection[bytes]) -> dict[bytes, Found]:
-    """The tokens of some digests, by these; nobody has used them for that."""
+    """The tokens of some digests. Their use is not noted."""
     rows = await pool.fetch(_FIND, list(secrets))
     return {
         secret: Found(_token(row), row["is_use_unrecorded"])
@@ -258,7 +258,7 @@ async def find_all(pool: Pool, secrets: Collection[bytes]) -> dict[bytes, Found]
 
 
 async def note_use(pool: Pool, found: Found) -> Token:
-    """Note that a token is used, at most once a minute, and return it."""
+    """Note the use of a token at most once a minute, and return it."""
     if found.is_use_unrecorded and not found.token.is_expired:
         await pool.execute(_RECORD_USE, found.token.id)
     return found.token
@@ -277,7 +277,7 @@ def _token(row: Mapping[str, Any]) -> Token:
 
 
 async def works(dsn: str, token: str) -> bool:
-    """Whether requests with a token are let in; to ask is no use of it."""
+    """Whether requests with a token are accepted. This check is not noted as a use."""
     connection = await connect(dsn)
     try:
         row = await connection.fetchrow(_FIND, [digest(token)])
@@ -287,26 +287,26 @@ async def works(dsn: str, token: str) -> bool:
 
 
 async def ageing(connection: Connection, within: timedelta) -> list[tuple[str, int, datetime]]:
-    """Name, id and end of the tokens that have expired, or do so within a time."""
+    """Name, id and expiry of the tokens that have expired or expire within a time."""
     return [tuple(row) for row in await connection.fetch(_AGEING, within)]
 
 
 class Weakened(NamedTuple):
-    """A token that was made before there were scopes of money, and may do less since."""
+    """A token from before the money scopes existed, which has lost some permissions since."""
 
     name: str
     id: int
-    lost: list[str]  # what it may not do any more, and the scope that is for it
+    lost: list[str]  # the lost permissions, with their scopes
     last_used_at: datetime
 
 
 async def weakened(connection: Connection, within: timedelta) -> list[Weakened]:
-    """The tokens that have lost something and were used within a time, the last used first."""
-    found = [
+    """The tokens that have lost permissions and were used within a time, the last used first."""
+    tokens = [
         Weakened(name, id_, _lost(scopes), used)
         for name, id_, scopes, used in await connection.fetch(_WEAKENED, within)
     ]
-    return [token for token in found if token.lost]
+    return [token for token in tokens if token.lost]
 
 
 def _lost(scopes: Collection[str]) -> list[str]:
@@ -315,7 +315,7 @@ def _lost(scopes: Collection[str]) -> list[str]:
 
 
 def digest(token: str) -> bytes:
-    """What a token is looked up by: nothing about a token can be told from how long that takes."""
+    """The key for look-ups of a token. The duration of a look-up reveals nothing about the token."""
     return sha256(token.encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""Macros that nobody filled where they stay as they came: sub ids and other texts of the latest rows."""
+"""Unfilled macros in values that stay as they came: sub ids and other texts of the latest rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tracker.domain.normalise import is_unfilled, trim
 from tracker.store.db import Connection
 
 LATEST = 20_000
-"""How many rows are looked at: the last ones, so that what was put right is not told of for ever."""
+"""The latest rows that are searched, so that corrected links are not reported forever."""
 
 _STATEMENT = """
 SELECT whose, name, said, count(*) AS times
@@ -22,7 +22,7 @@ GROUP BY whose, name, said
 
 
 class Unfilled(NamedTuple):
-    """A macro that somebody sends instead of a value."""
+    """A macro that was sent instead of a value."""
 
     whose: int  # the affiliate's or advertiser's id
     name: str
@@ -44,18 +44,18 @@ _OF_ADVERTISERS = _statement(
 
 
 async def of_affiliates(connection: Connection) -> list[Unfilled]:
-    """Those of links, the most frequent first."""
+    """Macros in links, the most frequent first."""
     return await _read(connection, _OF_AFFILIATES)
 
 
 async def of_advertisers(connection: Connection) -> list[Unfilled]:
-    """Those of postbacks, the most frequent first."""
+    """Macros in postbacks, the most frequent first."""
     return await _read(connection, _OF_ADVERTISERS)
 
 
 async def _read(connection: Connection, statement: str) -> list[Unfilled]:
     times: Counter[tuple[int, str, str]] = Counter()
-    for whose, name, said, number in await connection.fetch(statement, LATEST):
-        if is_unfilled(macro := trim(said)):
+    for whose, name, text, number in await connection.fetch(statement, LATEST):
+        if is_unfilled(macro := trim(text)):
             times[whose, name, macro] += number
     return [Unfilled(*key, number) for key, number in times.most_common()]

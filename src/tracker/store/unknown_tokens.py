@@ -1,4 +1,4 @@
-"""Looks up tokens of which nothing is known, and of which most may be wrong."""
+"""Looks up unknown tokens, most of which may be wrong."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ _MOST_TOGETHER = 500
 
 
 class UnknownTokens:
-    """Looks up together what comes in together, and asks one query at a time.
+    """Tokens that arrive together are looked up together, with one query at a time.
 
-    So wrong tokens take one connection, however many there are, and no right one waits behind them for longer
-    than for two queries.
+    So any number of wrong tokens needs one connection, and a valid one waits for two queries at most.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._asking = asyncio.Lock()  # fair: batches are asked in the order that they were begun in
+        self._asking = asyncio.Lock()  # fair: batches are queried in the order of their creation
         self._next = _Batch()
 
     async def find(self, token: str) -> Token | None:
-        """The token presented, or None; notes its use, as `find_token` does.
+        """The presented token, or None. Notes its use as `find_token` does.
 
         Raises:
             pool.UNREACHABLE, pool.REFUSED: as for all that were asked for together.
@@ -38,12 +37,12 @@ class UnknownTokens:
                 if self._next is batch:
                     self._next = _Batch()
                 await batch.ask(self._pool)
-        found = batch.answer(secret)
-        return None if found is None else await note_use(self._pool, found)
+        known = batch.answer(secret)
+        return None if known is None else await note_use(self._pool, known)
 
 
 class _Batch:
-    """Digests of tokens, and what became of the query for them."""
+    """Digests of tokens, and the result of their query."""
 
     def __init__(self) -> None:
         self.secrets: set[bytes] = set()
@@ -52,7 +51,7 @@ class _Batch:
         self._error: Exception | None = None
 
     async def ask(self, pool: Pool) -> None:
-        """Ask once for all; one whose request is given up leaves it to the next who waits."""
+        """Query once for all. If the querying request is cancelled, the next waiting one takes over."""
         try:
             self._found = await find_all(pool, self.secrets)
         except Exception as error:

@@ -1,8 +1,8 @@
-"""Valkey's append-only file as it stands at one moment, while Valkey goes on writing it.
+"""Valkey's append-only file at one moment, while Valkey goes on writing it.
 
-It is several files, named by a manifest that is replaced as a whole. None is ever changed but at its end, and
-a rewrite puts new ones in their place; one that is open can be read to the end all the same. So a moment is
-caught by opening them and noting how long they are, and what they held may be copied later, at leisure.
+It consists of several files. A manifest names them and is replaced as a whole. Files only grow at their end,
+and a rewrite replaces them by new ones. An open file stays readable after that. So we capture a moment by
+opening the files and noting their sizes. Their content can be copied later.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _MANIFEST = "appendonly.aof.manifest"
-_HISTORY = b"h"  # what a rewrite has replaced, and will delete
+_HISTORY = b"h"  # a file that a rewrite has replaced and will delete
 
 
 class Part(NamedTuple):
-    """One of the files, open, of which so many bytes count."""
+    """One of the files, open, and the number of its bytes that count."""
 
     name: str
     file: BinaryIO
@@ -26,10 +26,10 @@ class Part(NamedTuple):
 
 
 def open_at_once(directory: Path, opened: ExitStack) -> list[Part]:
-    """Open what it is made of at this moment.
+    """Open the files of this moment.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: a file cannot be read.
     """
     while True:
         manifest = (directory / _MANIFEST).read_bytes()
@@ -46,7 +46,7 @@ def open_at_once(directory: Path, opened: ExitStack) -> list[Part]:
 
 
 def _fields(line: bytes) -> dict[bytes, bytes]:
-    """`file appendonly.aof.1.incr.aof seq 1 type i`, as pairs."""
+    """The `key value` pairs of a line."""
     words = line.split()
     return dict(zip(words[::2], words[1::2], strict=True))
 

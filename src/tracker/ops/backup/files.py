@@ -1,4 +1,4 @@
-"""The files of a backup, and the manifest that vouches for them."""
+"""The files of a backup, and the manifest that describes them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tracker.errors import UserError
 MANIFEST = "manifest.json"
 DUMP = "postgres.dump"
 VERSION = 1
-"""Of the layout; a restore knows this one."""
+"""Version of the layout. A restore accepts this one only."""
 
 _CHUNK = 1 << 20
 _PATH = re.compile(rf"{re.escape(DUMP)}|(valkey|spool|edges)/[^/.][^/]*")
 
 
 class BackupError(UserError):
-    """A backup cannot be made or used; the message is one line for the operator."""
+    """A backup cannot be made or used. The message is one line for the operator."""
 
 
 class File(NamedTuple):
-    """A file of a backup, its path seen from there."""
+    """A file of a backup, with its path relative to the backup."""
 
     path: str
     size: int
@@ -38,18 +38,18 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds."""
+    """The manifest of a backup."""
 
     made_at: str
-    """The moment that it is of."""
+    """The time that the backup is of."""
     tracker: str
     postgresql: str
     valkey: str
-    """Versions that it was made with."""
+    """Versions of the programs that made it."""
     stored: int
-    """Clicks in the table, exactly."""
+    """Exact number of clicks in the table."""
     waiting: int
-    """Clicks on the stream; at least, for edges go on while their number is asked."""
+    """Clicks on the stream. It is a lower bound, because edges go on while it is read."""
     files: tuple[File, ...]
     version: int = VERSION
 
@@ -72,7 +72,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def check(directory: Path) -> Manifest:
-    """Read all of a backup, and return its manifest if everything is as that says.
+    """Read the whole backup and return its manifest if all files match it.
 
     Raises:
         BackupError: something is missing, damaged or unknown.
@@ -85,7 +85,7 @@ def check(directory: Path) -> Manifest:
 
 
 def copy(source: BinaryIO, target: Path, size: int = sys.maxsize) -> None:
-    """Copy so many bytes, or all there are, to a new file that only we may read."""
+    """Copy this many bytes, or all of them, to a new file that only we may read."""
     with explained(target), _created(target) as copied:
         for chunk in _chunks(source, size):
             copied.write(chunk)
@@ -117,7 +117,7 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What the system says against a file becomes a line that names it."""
+    """Turn an OSError about a file into a line that names the file."""
     try:
         yield
     except OSError as error:
@@ -125,7 +125,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Tell the operator how far we are."""
+    """Show our progress to the operator."""
     print(f"tracker: {text}", file=sys.stderr, flush=True)
 
 
@@ -140,16 +140,18 @@ def _read_manifest(directory: Path) -> Manifest:
     except (ValueError, TypeError, KeyError) as error:
         raise BackupError(f"{path} cannot be read: use another backup") from error
     if version != VERSION:
-        raise BackupError(f"{directory} is a backup of layout {version!r}, and {VERSION} is known here")
+        raise BackupError(
+            f"{directory} is a backup of layout {version!r}, but this version reads layout {VERSION}"
+        )
     for file in manifest.files:
         if not _PATH.fullmatch(file.path):
-            raise BackupError(f"{path} names {file.path!r}, which is no file of a backup")
+            raise BackupError(f"{path} names {file.path!r}, which is not a file of a backup")
     return manifest
 
 
 @contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    """A new file, on disk when this is left."""
+    """A new file that is synced to disk at the end of the context."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         yield file
         file.flush()

@@ -37,23 +37,23 @@ from tracker.stream.partitions import waiting
 from tracker.stream.reader import UNREACHABLE
 
 WRITER_SECONDS = 30.0
-"""How long a writer may be in the middle of a batch before a backup gives up."""
+"""How long a writer may work on a batch before a backup gives up."""
 
 
 class _Moment(NamedTuple):
-    """What there is at one moment, held for copying."""
+    """The state of one moment, held for copying."""
 
     at: datetime
-    view: str  # of the table: what pg_dump is to see
+    view: str  # of the table, for pg_dump
     waiting: int  # clicks on the stream
     append_only: list[append_only.Part]
 
 
 async def back_up(settings: Settings, target: Path) -> Manifest:
-    """Back the embedded engines and the spool up to a directory, which is there when it is whole.
+    """Back up the embedded engines and the spool into a directory. It appears when it is complete.
 
     Raises:
-        BackupError: it cannot be made; nothing is left of it.
+        BackupError: it cannot be made. Its unfinished directory is removed.
     """
     programs.check_embedded(settings)
     with _whole_or_absent(target) as unfinished:
@@ -64,7 +64,7 @@ async def back_up(settings: Settings, target: Path) -> Manifest:
 
 @contextmanager
 def _whole_or_absent(target: Path) -> Iterator[Path]:
-    """A directory beside its place, moved there once all is in it."""
+    """A temporary directory beside the target. It is renamed when it is complete."""
     target = target.absolute()
     _check_target(target)
     with explained(target):
@@ -83,7 +83,7 @@ def _whole_or_absent(target: Path) -> Iterator[Path]:
 def _check_target(target: Path) -> None:
     with explained(target):
         if target.is_mount():
-            raise BackupError(f"{target} is a mount point: name a directory in it, which is then made")
+            raise BackupError(f"{target} is a mount point: name a directory in it that does not exist yet")
         if target.exists() and any(target.iterdir()):
             raise BackupError(f"{target} is not empty: name a directory that does not exist yet")
 
@@ -126,7 +126,9 @@ def _copy_spool(spool: Path, target: Path) -> None:
         with explained(segment):
             try:
                 file = segment.open("rb")
-            except FileNotFoundError:  # drained: its clicks are on the stream, which is next
+            except (
+                FileNotFoundError
+            ):  # the segment was drained: its clicks are on the stream, which is copied next
                 continue
         with file:
             copy(file, target / segment.name)
@@ -134,7 +136,7 @@ def _copy_spool(spool: Path, target: Path) -> None:
 
 
 def _copy_run_ids(edges: Path, target: Path) -> None:
-    """The edges' run ids alone, not where they stood: the copy's edges go on under them, with the spools."""
+    """Copy the edges' run ids without their sequence numbers. Edges of the copy need them for the spools."""
     if not edges.is_dir():
         return
     with explained(target):
@@ -146,7 +148,7 @@ def _copy_run_ids(edges: Path, target: Path) -> None:
 
 
 async def _catch(settings: Settings, connection: db.Connection, opened: ExitStack) -> _Moment:
-    """Stream and table at one moment, at which nothing stored is still on the stream."""
+    """Stream and table at one moment, when every stored click has left the stream."""
     assert settings.postgres_dsn
     await partitions.keep(connection)
     try:
@@ -155,9 +157,9 @@ async def _catch(settings: Settings, connection: db.Connection, opened: ExitStac
             moment = await _look(settings, connection, opened)
     except backup.WritersBusy as error:
         raise BackupError(
-            f"a writer was in the middle of a batch for {WRITER_SECONDS:.0f} s: see its log, and try again"
+            f"a writer has been working on a batch for {WRITER_SECONDS:.0f} s: see its log, and try again"
         ) from error
-    say(f"backup: the writers stood still for {(monotonic() - began) * 1000:.0f} ms")
+    say(f"backup: the writers were paused for {(monotonic() - began) * 1000:.0f} ms")
     return moment
 
 
@@ -172,10 +174,10 @@ async def _look(settings: Settings, connection: db.Connection, opened: ExitStack
 
 
 async def _check_same(url: str, run_id: str) -> None:
-    """Refuse a Valkey that was started anew: it may have cut a torn end off, and written where that was."""
+    """Refuse a Valkey that has restarted: it may have cut a torn end off and written over it."""
     with _valkey_answers():
         if (await server_info.ask(url)).run_id != run_id:
-            raise BackupError("Valkey was started anew meanwhile: begin again")
+            raise BackupError("Valkey has restarted meanwhile: start the backup again")
 
 
 def _copy_append_only(parts: list[append_only.Part], target: Path) -> None:
@@ -203,5 +205,5 @@ def _valkey_answers() -> Iterator[None]:
         yield
     except UNREACHABLE as error:
         raise BackupError(
-            f"Valkey cannot be reached ({error}); is `tracker up` running on this TRACKER_DATA_DIR?"
+            f"Valkey cannot be reached ({error}). Is `tracker up` running on this TRACKER_DATA_DIR?"
         ) from error

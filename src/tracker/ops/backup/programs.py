@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, and for which servers a backup runs them."""
+"""PostgreSQL's own programs, and the servers that a backup may use them with."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tracker.settings import Settings
 
 
 def check_embedded(settings: Settings) -> None:
-    """Refuse servers that are not ours.
+    """Refuse servers that are not embedded.
 
     Raises:
-        BackupError: one of them is not.
+        BackupError: a server is not embedded.
     """
     if settings.redis_url is not None or settings.postgres_dsn is not None:
         raise BackupError(
@@ -27,10 +27,10 @@ def check_embedded(settings: Settings) -> None:
 
 
 async def run(name: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's programs to its end.
+    """Run one of PostgreSQL's programs and wait for its end.
 
     Raises:
-        BackupError: it failed; the message says what it said.
+        BackupError: it failed. The message contains its error.
     """
     program = postgres.postgres_tool(name)
     process = await asyncio.create_subprocess_exec(
@@ -48,6 +48,6 @@ async def run(name: str, *arguments: str) -> None:
 
 
 def _complaint(said: str) -> str:
-    """The first line that names an error; the details come after it."""
+    """The first line that names an error. Details follow it."""
     lines = said.strip().splitlines()
     return next((line for line in lines if "error:" in line), lines[-1] if lines else "")

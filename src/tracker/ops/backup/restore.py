@@ -1,4 +1,4 @@
-"""`tracker restore DIR`: makes a data directory out of a backup."""
+"""`tracker restore`: makes a data directory from a backup."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tracker.store import backup, db
 from tracker.store.conversions import sending
 from tracker.store.migrate import migrate
 
-_LOCKS = {"lock", "children"}  # what a tracker that was refused leaves in a data directory
+_LOCKS = {"lock", "children"}  # files that a refused tracker leaves in a data directory
 
 
 async def restore(settings: Settings, source: Path) -> Manifest:
-    """Restore a backup into the data directory, which nothing may be in.
+    """Restore a backup into the data directory, which must be empty.
 
     Raises:
-        BackupError: the backup is not whole, or the directory is in use; that is as it was.
-        CannotStartError: the database server cannot be started on it.
+        BackupError: the backup is incomplete, or the directory is in use. The directory stays unchanged.
+            CannotStartError: the database server cannot be started on it.
     """
     programs.check_embedded(settings)
     data_dir = settings.data_dir.resolve()
@@ -54,13 +54,13 @@ def _check_unused(data_dir: Path) -> None:
         found = sorted(set(os.listdir(data_dir)) - _LOCKS) if data_dir.exists() else []
     if found:
         raise BackupError(
-            f"{data_dir} is not empty, there is {found[0]}: set TRACKER_DATA_DIR to a directory that is, "
-            "or move away what is there"
+            f"{data_dir} is not empty, it contains {found[0]}: set TRACKER_DATA_DIR to an empty directory, "
+            "or move the files away"
         )
 
 
 async def _fill(settings: Settings, source: Path, manifest: Manifest) -> None:
-    """Make all that a data directory holds, with a server of its own for the table."""
+    """Make all contents of a data directory, with a temporary database server for the table."""
     say(f"restore: Valkey and the spool, {manifest.waiting} clicks on the stream")
     _copy(source, "valkey", valkey.append_only_dir(settings.data_dir), manifest)
     _copy(source, "spool", settings.data_dir / "spool", manifest)
@@ -96,8 +96,8 @@ async def _load(dsn: str, dump: Path, manifest: Manifest) -> None:
     connection = await db.connect(dsn)
     try:
         if (found := await backup.stored(connection)) != manifest.stored:
-            raise BackupError(f"{dump} holds {found} clicks, and its manifest says {manifest.stored}")
-        await migrate(dsn)  # the backup may be of a version that knows of no copies
+            raise BackupError(f"{dump} contains {found} clicks, but its manifest says {manifest.stored}")
+        await migrate(dsn)  # the backup may be of a version without the mark for copies
         await sending.hold(connection, datetime.fromisoformat(manifest.made_at))
         await backup.analyze(connection)
     finally:
@@ -105,9 +105,9 @@ async def _load(dsn: str, dump: Path, manifest: Manifest) -> None:
 
 
 def _move(unfinished: Path, data_dir: Path) -> None:
-    """Everything to its place; this process has the data directory, so nothing starts in it meanwhile."""
+    """Move everything into place. This process owns the data directory, so no other process starts in it."""
     with explained(data_dir):
         for name in ("spool", "edges", "valkey", "postgres"):
-            if name != "edges" or (unfinished / name).exists():  # where no edge ran
+            if name != "edges" or (unfinished / name).exists():  # if no edge ran
                 (unfinished / name).rename(data_dir / name)
         sync_directory(data_dir)

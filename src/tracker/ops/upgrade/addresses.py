@@ -1,4 +1,4 @@
-"""Imported clicks with something for an address that is not one, which imports refuse now."""
+"""Imported clicks whose ip is not an address. Imports refuse these now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_NAMED = 20
 
 
 async def find(connection: Connection) -> list[Concern]:
-    """By what stands there. Clicks are never changed."""
+    """Find such clicks, grouped by their text. Clicks are never changed."""
     found = await doubtful_rows.imported_ips(connection)
     wrong = [(text, clicks) for text, clicks in found.most_common() if not plain_address(text)]
     of_them = f"of {IMPORTED_CLICKS:,} imported clicks at most"

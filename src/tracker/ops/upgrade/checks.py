@@ -1,9 +1,9 @@
-"""What this version sees differently in rows that an earlier one has saved: `tracker doctor --upgrade`.
+"""Saved rows that this version treats differently than the one that saved them: `tracker doctor --upgrade`.
 
-No migration changes saved rows. A check finds the rows of one kind and says what they do as they stand. If a
-change is safe, the concern carries it, and `tracker doctor --fix` makes it.
+No migration changes saved rows. A check finds the rows of one kind and says what they do unchanged. If a
+change is safe, the concern contains it, and `tracker doctor --fix` makes it.
 
-A further check is a module here with a function `async def find(connection) -> list[Concern]`, and a line in
+To add a check, add a module here with a function `async def find(connection) -> list[Concern]`, and a line in
 CHECKS. Each is about one kind of row.
 """
 
@@ -32,11 +32,11 @@ CHECKS: Mapping[str, Check] = {
     "addresses": addresses.find,
     "words": words.find,
 }
-"""By what they are about. The first four are about the catalogue alone, and quick."""
+"""Each check by its name. The first four read only the catalogue, and are fast."""
 
 OF_CATALOGUE = ("targeting", "goal-terms", "urls", "names")
 
 
 async def concerns(connection: Connection, *names: str) -> dict[str, list[Concern]]:
-    """What the checks of these names find, all checks unless any is named."""
+    """The findings of the named checks, or of all checks."""
     return {name: await CHECKS[name](connection) for name in names or CHECKS}

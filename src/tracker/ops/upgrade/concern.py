@@ -1,4 +1,4 @@
-"""A row that this version sees differently, and the change that would put it right."""
+"""A row that this version treats differently, and the change that fixes it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from tracker.store.catalogue.edit import Author, Row
 from tracker.store.db import REFUSED, Pool
 
 Fix = Callable[[Pool, bool], Awaitable[str]]
-"""Makes a change, or in a trial (True) only sees whether it can be made; "" or why it cannot."""
+"""Makes a change, or only tests it in a trial (True). Returns "" or the reason why it cannot be made."""
 
 _AUTHOR = Author(None, "tracker doctor --fix")
 
 
 class Concern(NamedTuple):
-    """One row, or some that are alike."""
+    """One row, or several equal ones."""
 
-    where: str  # its path of the API, or what tells it
-    text: str  # what is the matter, what the row does as it stands, and what it would do
-    fix: Fix | None = None  # None: somebody has to decide
+    where: str  # its API path, or another name
+    text: str  # the fault, its effect now, and the corrected value
+    fix: Fix | None = None  # None: a person has to decide
 
 
 def of_row(resource: Resource, row: Row, text: str, patch: Row | None = None) -> Concern:
-    """A concern about an object of the catalogue; the patch, by the API's rules and in its trail, ends it."""
+    """A concern about an object of the catalogue.
+
+    The patch fixes it, by the API's rules and with an audit entry.
+    """
     place = {column: row[column] for column in resource.table.fixed}
 
     async def fix(pool: Pool, is_trial: bool) -> str:
@@ -39,7 +42,7 @@ def of_row(resource: Resource, row: Row, text: str, patch: Row | None = None) ->
             await change_row(editor, resource, place, {**patch, "version": now["version"]})
         except CatalogueError as error:
             return error.detail
-        except REFUSED as error:  # the row is wrong in another place, too
+        except REFUSED as error:  # another field of the row is wrong too
             return str(error).partition("\n")[0]
         return ""
 

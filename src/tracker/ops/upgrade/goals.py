@@ -1,4 +1,4 @@
-"""Goals: what they pay, how late, and what postbacks call them. All of it is the operator's to decide."""
+"""Goals: payouts, windows, and their names in postbacks. Only the operator can decide these."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tracker.store.doubtful_rows import BookedAt0, NamedGoal
 
 
 async def find(connection: Connection) -> list[Concern]:
-    """Active goals without a price, and those at 0 of which nobody can tell whether somebody set it."""
+    """Active goals without a price, and goals at 0 if it is unknown whether somebody set that price."""
     unpriced = [_unpriced(goal) for goal in await goal_prices.without_price(connection)]
     at_0 = [
         Concern(
             f"offers/{goal.offer_id}/goals/{goal.id}",
-            f"goal {goal.name} of offer {goal.offer_name} pays 0, and nothing tells whether somebody set it: "
-            "if nobody did, set is_priced=false, and conversions wait on hold for a price",
+            f"goal {goal.name} of offer {goal.offer_name} pays 0, and it is unknown whether somebody set "
+            "that: if not, set is_priced=false, and conversions wait on hold for a price",
         )
         for goal in await doubtful_rows.goals_at_0(connection)
     ]
@@ -31,18 +31,18 @@ async def find(connection: Connection) -> list[Concern]:
 
 
 async def find_amounts(connection: Connection) -> list[Concern]:
-    """Fixed amounts that are finer than the unit of their currency."""
+    """Fixed amounts that are too fine for their currency."""
     return [_fine(fine) for fine in await goal_prices.finer_than_units(connection)]
 
 
 async def find_windows(connection: Connection) -> list[Concern]:
-    """Windows of goals with a parent, which earlier versions did not heed."""
+    """Windows of goals with a parent. Earlier versions did not apply them."""
     return [
         Concern(
             f"offers/{goal.offer_id}/goals/{goal.id}",
-            f"goal {goal.name} has a click_window of {goal.click_window} s beside parent goal "
-            f"{goal.parent_goal_id}: later conversions are not made any more, and were before; "
-            "click_window=null sets no end",
+            f"goal {goal.name} has parent goal {goal.parent_goal_id} and a click_window of "
+            f"{goal.click_window} s, which earlier versions ignored: now it refuses later conversions "
+            "(click_window=null removes it)",
         )
         for goal in await doubtful_rows.child_windows(connection)
     ]
@@ -57,22 +57,22 @@ async def find_names(connection: Connection) -> list[Concern]:
 
 
 async def find_booked(connection: Connection) -> list[Concern]:
-    """Conversions that were approved at 0, as nobody had set a price."""
-    return [_booked(found) for found in await doubtful_rows.booked_at_0(connection)]
+    """Conversions that were approved at 0 because their goal had no price."""
+    return [_booked(booked) for booked in await doubtful_rows.booked_at_0(connection)]
 
 
 def _unpriced(goal: Unpriced) -> Concern:
     return Concern(
         f"offers/{goal.offer_id}/goals/{goal.goal_id}",
         f"goal {goal.goal_name} of offer {goal.offer_name} has no price, and {goal.on_hold} conversions wait "
-        f"for it: set one, and 0 is one (tracker goals set {goal.offer_id} {goal.goal_id} payout=…)",
+        f"for it: set one, 0 included (tracker goals set {goal.offer_id} {goal.goal_id} payout=…)",
     )
 
 
 def _fine(fine: FineAmount) -> Concern:
     goal = f"offers/{fine.offer_id}/goals/{fine.goal_id}"
     where = f"goals/{fine.goal_id}/terms/{fine.terms_id}" if fine.terms_id else goal
-    return Concern(where, f"{fine.side} {fine.text}: it is booked as it is, and nobody can pay it out")
+    return Concern(where, f"{fine.side} {fine.text}: it is booked unchanged, and cannot be paid out")
 
 
 def _of_offer(goals: list[NamedGoal]) -> Iterator[Concern]:
@@ -82,7 +82,7 @@ def _of_offer(goals: list[NamedGoal]) -> Iterator[Concern]:
         if len(named) > 1:
             ids = ", ".join(str(other.id) for other in named)
             yield Concern(
-                where, f"name {goal.name!a} is of goals {ids}: postbacks with it are held; give each a code"
+                where, f"name {goal.name!a} is of goals {ids}: postbacks with it are held. Give each a code"
             )
         elif named[0] is not goal:
             yield Concern(
@@ -90,12 +90,12 @@ def _of_offer(goals: list[NamedGoal]) -> Iterator[Concern]:
             )
 
 
-def _booked(found: BookedAt0) -> Concern:
+def _booked(booked: BookedAt0) -> Concern:
     price = "there is no price yet"
-    if found.currency is not None:
-        price = f"by now their price is up to {show(found.payout or Decimal(0))} {found.currency}"
+    if booked.currency is not None:
+        price = f"by now their price is up to {show(booked.payout or Decimal(0))} {booked.currency}"
     return Concern(
-        f"offers/{found.offer_id}/goals/{found.goal_id}",
-        f"{found.conversions} conversions, first {found.first_id}, were approved at 0.00: {price}; "
-        "what was booked stays, so settle the difference with the affiliates",
+        f"offers/{booked.offer_id}/goals/{booked.goal_id}",
+        f"{booked.conversions} conversions, first {booked.first_id}, were approved at 0.00: {price}. "
+        "Booked amounts stay, so settle the difference with the affiliates",
     )

@@ -1,4 +1,4 @@
-"""Names with something invisible around them, in a decomposed form, or that nobody can see."""
+"""Names with invisible characters around them, in a decomposed form, or without a visible character."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED: tuple[Resource, ...] = tuple(
 
 
 async def find(connection: Connection) -> list[Concern]:
-    """Of all kinds of objects that have a name."""
+    """Find such names of all kinds of objects."""
     return [
         concern
         for resource in _NAMED
@@ -35,8 +35,8 @@ def _of_name(resource: Resource, row: Row) -> Iterator[Concern]:
     try:
         name = normalise.name(row["name"])
     except ValueError as error:
-        yield of_row(resource, row, f"name {row['name']!a} {error}: give it one")
+        yield of_row(resource, row, f"name {row['name']!a} {error}: give it another name")
         return
     if name != row["name"]:
-        text = f"name {row['name']!a} is {name!a} without what nobody sees"
+        text = f"name {row['name']!a} is {name!a} without its invisible characters"
         yield of_row(resource, row, text, {"name": name})

@@ -1,4 +1,4 @@
-"""Targeting and goal terms with words that no click has, such as UK."""
+"""Targeting and goal terms with words that clicks never have, such as UK."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ async def find(connection: Connection) -> list[Concern]:
 
 
 async def find_terms(connection: Connection) -> list[Concern]:
-    """Terms of a goal in a country that no click comes from."""
+    """Terms of a goal in a country that clicks never come from."""
     rows = await edit.every(connection, _TERMS.table)
     return [concern for row in rows if row["country_code"] for concern in _of_terms(row)]
 
 
 def _of_rules(resource: Resource, row: Row) -> Iterator[Concern]:
-    """What has no meaning, what means something in our words, and what no device is read as."""
+    """Words without a meaning, words with another spelling here, and words that no device is read as."""
     saved: dict[str, Any] = row["targeting"] if isinstance(row["targeting"], dict) else {}
-    meant: dict[str, Any] = {}
+    corrected: dict[str, Any] = {}
     for name, demand in saved.items():
         try:
-            in_ours = rules.in_our_words(name, demand)
+            translated = rules.in_our_words(name, demand)
         except RuleError as error:
-            yield of_row(resource, row, f"{error}; it {_does(demand)}")
+            yield of_row(resource, row, f"{error}, so it {_does(demand)}")
             continue
-        if _folded(in_ours) != _folded(demand):
-            meant[name] = in_ours
-    if meant:
-        texts = [_told(name, saved, meant) for name in meant]
-        yield of_row(resource, row, "; ".join(texts), {"targeting": meant})
-    for doubt in device_words.doubts(saved | meant):
+        if _folded(translated) != _folded(demand):
+            corrected[name] = translated
+    if corrected:
+        texts = [_correction(name, saved, corrected) for name in corrected]
+        yield of_row(resource, row, "; ".join(texts), {"targeting": corrected})
+    for doubt in device_words.doubts(saved | corrected):
         yield of_row(resource, row, doubt)
 
 
-def _told(name: str, saved: Row, meant: Row) -> str:
-    before, after = (", ".join(rules.words(targeting, name)) for targeting in (saved, meant))
-    return f"{name} {before}: a part of it {_does(saved[name])}; it would be {after}"
+def _correction(name: str, saved: Row, corrected: Row) -> str:
+    before, after = (", ".join(rules.words(targeting, name)) for targeting in (saved, corrected))
+    return f"{name} {before}: a part of it {_does(saved[name])}. Corrected: {after}"
 
 
 def _does(demand: Any) -> str:
@@ -67,7 +67,7 @@ def _does(demand: Any) -> str:
 
 
 def _folded(demand: Any) -> Any:
-    """What a rule asks for as clicks are compared with it, in no order: case tells nothing apart."""
+    """The words of a rule as clicks are compared with them, without order or case."""
     if isinstance(demand, dict):
         return {key: _folded(value) for key, value in demand.items()}
     return (
@@ -80,8 +80,8 @@ def _of_terms(row: Row) -> Iterator[Concern]:
     try:
         country = normalise.country(code)
     except ValueError as error:
-        yield of_row(_TERMS, row, f"country_code: {error}; they apply to nobody")
+        yield of_row(_TERMS, row, f"country_code: {error}, so they apply to nobody")
         return
     if country != code:
-        text = f"country_code {code}: they apply to nobody; it would be {country}"
+        text = f"country_code {code}: they apply to nobody. Corrected: {country}"
         yield of_row(_TERMS, row, text, {"country_code": country})

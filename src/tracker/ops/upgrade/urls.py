@@ -1,4 +1,4 @@
-"""URLs that are sent, and never do what is meant."""
+"""URLs that are sent but cannot do what they should."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracker.store.db import Connection
 
 
 class _Kind(NamedTuple):
-    """A field that holds a URL, or a text that becomes a part of one."""
+    """A field that contains a URL, or a part of one."""
 
     resource: Resource
     field: str
@@ -49,7 +49,7 @@ _KINDS = tuple(_kinds())
 
 
 async def find(connection: Connection) -> list[Concern]:
-    """Of offers, their URLs and free values, the network, and affiliates' postbacks."""
+    """Find such URLs of offers, offer URLs, free values, the network and affiliates' postbacks."""
     return [
         concern
         for kind in _KINDS
@@ -62,11 +62,11 @@ async def find(connection: Connection) -> list[Concern]:
 def _of_field(kind: _Kind, row: Row) -> Iterator[Concern]:
     url = row[kind.field]
     if not _is_served(kind, url):
-        return  # which the doctor says elsewhere
-    if kind.field != "value" and (mended := useless_urls.mended(url, kind.known)) != url:
-        text = f"{kind.field}: {_refused(url, kind.known)}; it would be {mended}"
-        yield of_row(kind.resource, row, text, {kind.field: mended})
-        url = mended
+        return  # the doctor reports this elsewhere
+    if kind.field != "value" and (corrected := useless_urls.mended(url, kind.known)) != url:
+        text = f"{kind.field}: {_refused(url, kind.known)}. Corrected: {corrected}"
+        yield of_row(kind.resource, row, text, {kind.field: corrected})
+        url = corrected
     for doubt in kind.doubts(url):
         yield of_row(kind.resource, row, f"{kind.field}: {doubt}")
 

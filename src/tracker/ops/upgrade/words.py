@@ -1,4 +1,4 @@
-"""Stored clicks with words that the live path does not write, such as the country Germany, by imports."""
+"""Stored clicks with words that the edges do not write, such as the country Germany from an import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracker.store.db import Connection
 
 
 async def find(connection: Connection) -> list[Concern]:
-    """By word. Clicks are never changed: reports go on to show such a word beside ours."""
+    """Find such words. Clicks are never changed: reports still show such a word beside ours."""
     return [
         concern
         for dimension, check in _CHECKS.items()
@@ -27,7 +27,9 @@ def _of_word(dimension: str, word: str, clicks: int, check: Callable[[str], str]
         yield Concern("clicks", f"{clicks} have the {dimension} {error}")
         return
     if ours != word:
-        yield Concern("clicks", f"{clicks} have the {dimension} {word!a}, which is {ours!a} in all others")
+        yield Concern(
+            "clicks", f"{clicks} have the {dimension} {word!a}, which is {ours!a} in all other clicks"
+        )
 
 
 _CHECKS: dict[str, Callable[[str], str]] = {

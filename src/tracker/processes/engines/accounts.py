@@ -1,6 +1,7 @@
-"""The two users that root's tracker runs as: one has the engines, the other has edges, API and worker.
+"""The two users of a tracker that root starts: one runs the engines, the other runs edges, API and worker.
 
-Each has the files that it needs and no others. Started by anybody else, all processes run as that user.
+Each can read only the files that it needs. If another user starts the tracker, all processes run as that
+user.
 """
 
 from __future__ import annotations
@@ -18,30 +19,34 @@ from tracker.errors import CannotStartError
 from tracker.processes.children import Account, first_closed
 
 ENGINES, SERVICES = "tracker-engines", "tracker-services"
-"""Their names. The services are also in the engines' group, which may enter the directory of the sockets."""
+"""The names of the two users.
 
-_FIRST_PERSON = 1000  # the least uid of people: UID_MIN of Debian's and Red Hat's login.defs
+The services are also in the engines' group, which may enter the directory of the sockets.
+"""
+
+_FIRST_PERSON = 1000  # the lowest uid of people: UID_MIN in Debian's and Red Hat's login.defs
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _USERADD = "useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /bin/false"
 
 
 def engines() -> Account | None:
-    """Whom the engines run as; None: as ourselves, who are not root.
+    """The account of the engines. None if we are not root: then they run as ourselves.
 
     Raises:
-        CannotStartError: root has no such user, and cannot make one.
+        CannotStartError: the system has no such user, and root cannot create it.
     """
     return None if os.geteuid() != 0 else _account(ENGINES)
 
 
 def services(code: Sequence[Path], data_dir: Path) -> tuple[Account | None, Path | None]:
-    """Whom edges, the API and the worker run as; None: as ourselves, who are not root.
+    """The account of edges, API and worker. None if we are not root: then they run as ourselves.
 
-    Where the files of `code` or the data directory are closed to them they stay root, but without its
-    capabilities. The second value says what is closed: a file, or the first directory on the way to it.
+    If the files of `code` or the data directory are closed to that account, they stay root without
+    capabilities. The second value names the closed file, or the first closed directory on the way to it.
 
     Raises:
-        CannotStartError: root has no such user, and cannot make one; or the code is closed to root, too.
+        CannotStartError: the system has no such user and root cannot create it, or the code is closed to root
+            too.
     """
     if os.geteuid() != 0:
         return None, None
@@ -61,31 +66,34 @@ def services(code: Sequence[Path], data_dir: Path) -> tuple[Account | None, Path
 
 
 def let_through(data_dir: Path) -> None:
-    """Let other users pass through root's data directory: what is in it is closed to all but its owner."""
+    """Let other users pass through root's data directory.
+
+    Its contents are still closed to all but their owners.
+    """
     mode = data_dir.stat().st_mode
     if mode & 0o011 != 0o011:
         data_dir.chmod(mode | 0o011)
 
 
 def owners(data_dir: Path) -> set[int]:
-    """Who may have made the engines' sockets, for who connects to them."""
-    found = {os.geteuid()}
+    """The users that may own the engines' sockets, for clients that connect to them."""
+    uids = {os.geteuid()}
     with suppress(KeyError):
-        found.add(pwd.getpwnam(ENGINES).pw_uid)
+        uids.add(pwd.getpwnam(ENGINES).pw_uid)
     if os.geteuid() == 0:
         with suppress(FileNotFoundError):
-            found.add((data_dir / "postgres").stat().st_uid)
-    return found
+            uids.add((data_dir / "postgres").stat().st_uid)
+    return uids
 
 
 def own(path: Path, account: Account | None, mode: int = 0o700, *, all_of_it: bool = False) -> Path:
-    """Make a directory an account's own, made where it is missing.
+    """Give a directory to an account. A missing directory is created.
 
-    Root takes over what is its own, nobody's or a system user's, with all that is in it. With `all_of_it` it
-    does so also where the directory is the account's already.
+    Root takes over a directory of its own, of nobody or of a system user, with all contents. With `all_of_it`
+    it also does so if the account already owns the directory.
 
     Raises:
-        CannotStartError: it is a person's.
+        CannotStartError: the directory belongs to a person.
     """
     try:
         path.mkdir(mode=mode, exist_ok=True)
@@ -121,12 +129,12 @@ def _name(uid: int) -> str:
 
 
 def _give(directory: Path, account: Account) -> None:
-    """From the inside out, so that a directory whose owner is right has been given whole."""
+    """From the inside out, so that a directory with the right owner has been converted completely."""
     owner = directory.stat().st_uid
     for _, directories, files, opened in os.fwalk(directory, topdown=False):
         for name in (*directories, *files):
             status = os.lstat(name, dir_fd=opened)
-            # A hard link that they have laid to root's file does not make that file theirs.
+            # A hard link that such a user made to root's file does not give the user that file.
             if status.st_uid == owner or status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
                 os.chown(name, account.uid, account.gid, dir_fd=opened, follow_symlinks=False)
     os.chown(directory, account.uid, account.gid)
@@ -139,12 +147,12 @@ def _account(name: str, *options: str) -> Account:
         _make(name, *options)
         user = pwd.getpwnam(name)
     if user.pw_uid == 0:
-        raise CannotStartError(f"the user {name} is root by another name: make it a system user")
+        raise CannotStartError(f"the user {name} is root under another name: make it a system user")
     return Account(name, user.pw_uid, user.pw_gid, (), user.pw_dir)
 
 
 def _make(name: str, *options: str) -> None:
-    """Make a system user; who finds it made meanwhile, by another tracker's start, is content."""
+    """Create a system user. It is fine if another tracker's start has created it meanwhile."""
     command = [*_USERADD.split(), *options, name]
     etc = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -154,9 +162,10 @@ def _make(name: str, *options: str) -> None:
             return
         subprocess.run(command, env={"PATH": _SYSTEM_PATH}, capture_output=True, check=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
+        reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         raise CannotStartError(
-            f"root's tracker needs a user {name}, who cannot be made ({said}): see to `{' '.join(command)}`, "
+            f"root's tracker needs a user {name}, but it cannot be created ({reason}): check "
+            f"`{' '.join(command)}`, "
             "or run as another user than root"
         ) from error
     finally:

@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL's cluster: made where it is missing, open to its own users alone.
+"""The cluster of the embedded PostgreSQL: created if missing, open to its own users only.
 
-Roles go to users of the machine, whom the kernel names (`peer`). There are no passwords. The services get
-`tracker`, which owns the database and nothing else. Root, or the user who runs the tracker, gets
-`tracker_admin`, the superuser.
+The kernel names the user of a connection, and each user has a role (`peer`). There are no passwords. The
+services get the role `tracker`, which owns the database and nothing else. Root, or the user who runs the
+tracker, gets the superuser role `tracker_admin`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _ROLES = "# Of the tracker, written at each start: which user of this machine ma
 
 _CREATE = f"CREATE ROLE {ROLE} LOGIN;\n\nCREATE DATABASE {ROLE} OWNER {ROLE};\n\n"
 
-# Our earlier clusters were made with the role `tracker`, and such a role never ceases to be superuser. So it
-# gets another name, for which another role's session is needed, and all that it owns goes to a new `tracker`;
-# REASSIGN OWNED does not do that for the first role. One transaction: it is done whole or not at all.
+# Earlier clusters were created with the role `tracker`, and the first role of a cluster always stays
+# superuser. So it is renamed, which needs the session of another role, and a new `tracker` gets all of its
+# objects. REASSIGN OWNED does not work for the first role. One transaction: it is done completely or not at
+# all.
 _CONVERT = f"""\
 DO $$ DECLARE object record; BEGIN
     IF (SELECT rolname <> '{ROLE}' FROM pg_authid WHERE oid = 10) THEN RETURN; END IF;
@@ -78,33 +79,35 @@ DO $$ DECLARE object record; BEGIN
     END LOOP;
 END $$;
 
-"""  # noqa: S608 - of our own names
+"""  # noqa: S608 - only names of our own
 
-# -j: statements end with a blank line. One of them locks every table, with years of daily partitions.
+# -j: a blank line ends a statement. One of them locks every table, including years of daily partitions.
 _SINGLE = ("--single", "-j", "-c", "exit_on_error=on", "-c", "max_locks_per_transaction=512")
 
 
 async def prepare(postgres: Path, cluster: Path, launcher: Launcher) -> None:
-    """Make a cluster ready to be started; `postgres` is the server's program.
+    """Prepare a cluster for its start. `postgres` is the server's program.
 
     Raises:
-        CannotStartError: it cannot be made or used, or is another version's or another user's.
+        CannotStartError: it cannot be created or used, or belongs to another version or user.
     """
     if not await asyncio.to_thread(cluster.exists):
         await _make(postgres, cluster, launcher)
     await _check_version(postgres, cluster)
     accounts.own(cluster, launcher.account)
-    # No process of ours is left that runs here, see Launcher. Its number may be another program's by now.
+    # No process of ours runs here any more, see Launcher. Its pid may belong to another program by now.
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     if not _is_converted(cluster):
-        _log.info("the cluster's role %s becomes an ordinary one, and only this machine's users get in", ROLE)
+        _log.info(
+            "the cluster's role %s becomes an ordinary role, and only users of this machine can connect", ROLE
+        )
         await _single(postgres, cluster, launcher, ROLE, _CONVERT)
     _write(cluster / "pg_ident.conf", _users(launcher.account), launcher.account)
-    _write(cluster / "pg_hba.conf", _ACCESS, launcher.account)  # last: by this it is known as converted
+    _write(cluster / "pg_hba.conf", _ACCESS, launcher.account)  # last: this marks the cluster as converted
 
 
 async def _make(postgres: Path, cluster: Path, launcher: Launcher) -> None:
-    """Make a cluster with its database beside its place and move it there: it is whole or absent."""
+    """Create a cluster with its database beside its place, then move it there: it is complete or absent."""
     new = cluster.with_name("postgres.new")
     shutil.rmtree(new, ignore_errors=True)
     accounts.own(new, launcher.account)
@@ -116,23 +119,25 @@ async def _make(postgres: Path, cluster: Path, launcher: Launcher) -> None:
 
 
 async def _single(postgres: Path, cluster: Path, launcher: Launcher, database: str, statements: str) -> None:
-    """Carry statements out, while no server runs, as the role that the cluster was made with."""
+    """Execute statements without a server, as the role that the cluster was created with."""
     argv = [str(postgres), *_SINGLE, "-D", launcher.path_of(cluster), database]
     await launcher.run(argv, cluster, statements)
 
 
 async def _check_version(postgres: Path, cluster: Path) -> None:
     asking = await asyncio.create_subprocess_exec(postgres, "--version", stdout=asyncio.subprocess.PIPE)
-    said, _ = await asking.communicate()
-    ours = said.decode().split()[-1].partition(".")[0]
+    output, _ = await asking.communicate()
+    ours = output.decode().split()[-1].partition(".")[0]
     try:
         theirs = (cluster / "PG_VERSION").read_text().strip()
     except OSError as error:
-        raise CannotStartError(f"{cluster} is no PostgreSQL cluster: {error.strerror}: PG_VERSION") from error
+        raise CannotStartError(
+            f"{cluster} is not a PostgreSQL cluster: {error.strerror}: PG_VERSION"
+        ) from error
     if theirs != ours:
         raise CannotStartError(
-            f"{cluster} is a cluster of PostgreSQL {theirs}, the embedded server is {ours}: "
-            "upgrade it with pg_upgrade, or set TRACKER_DATA_DIR elsewhere"
+            f"{cluster} is a cluster of PostgreSQL {theirs}, but the embedded server is {ours}: upgrade it "
+            "with pg_upgrade, or set TRACKER_DATA_DIR elsewhere"
         )
 
 
@@ -143,12 +148,12 @@ def _is_converted(cluster: Path) -> bool:
 
 
 def _users(account: Account | None) -> str:
-    """pg_ident.conf: root may have both roles, for whatever is left to do by hand."""
+    """pg_ident.conf. Root may use both roles, for manual work."""
     try:
         ours = accounts.SERVICES if account is not None else pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         raise CannotStartError(
-            f"the user {os.geteuid()} has no name, by which PostgreSQL knows users: add it to /etc/passwd"
+            f"the user {os.geteuid()} has no name, and PostgreSQL needs one: add it to /etc/passwd"
         ) from None
     having = [("root", ROLE), ("root", ADMIN)]
     if ours != "root":
@@ -157,7 +162,7 @@ def _users(account: Account | None) -> str:
 
 
 def _write(path: Path, text: str, account: Account | None) -> None:
-    """Replace a file of the engines' user: whose links to elsewhere are not followed."""
+    """Replace a file of the engines' user without following its symbolic links."""
     with suppress(OSError):
         if path.read_text() == text:
             return

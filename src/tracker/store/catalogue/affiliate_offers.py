@@ -1,4 +1,4 @@
-"""The offers that an affiliate may run."""
+"""The offers that an affiliate may promote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ to_jsonb(ends_at) #>> '{}' AS ends_at, brand_id"""
 
 
 async def page(pool: Pool, affiliate_id: int, number: int, per_page: int) -> Page:
-    """Page `number`, from 1, by id."""
+    """Page `number`, from 1, ordered by id."""
     offset = (number - 1) * per_page
     source = f"FROM offer WHERE NOT is_archived AND {Owner('affiliate', affiliate_id).offers}"
     async with reading(pool, "repeatable_read") as connection:

@@ -1,4 +1,4 @@
-"""Demo data: a small network to click through, loaded once, where nobody has anything yet."""
+"""Demo data: a small network, loaded once into a database without other data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OWN = (
     "click",
     "deployment WHERE fallback_url IS NOT NULL OR fallback_offer_id IS NOT NULL",
 )
-"""What says that somebody uses the database."""
+"""Tables and rows that show that somebody uses the database."""
 _HAS_OWN = f"SELECT {' OR '.join(f'EXISTS (SELECT FROM {rows})' for rows in _OWN)}"  # noqa: S608
 _HAS_TOKEN = "SELECT EXISTS (SELECT FROM token)"  # noqa: S105
 _IS_THERE = """
@@ -58,10 +58,10 @@ FROM unnest(ARRAY['advertiser', 'offer', 'offer_url', 'affiliate']) AS name;
 
 
 async def load_demo(dsn: str, keep_token: Callable[[str], None] | None = None) -> bool:
-    """Load the demo data; False where there is anything of somebody's own, or the demo data already.
+    """Load the demo data. Returns False if the database has other data, or the demo data already.
 
-    `keep_token` gets a token that reads the demo, before that is committed. It is not called if any token
-    has ever been made here: so the demo's token comes once, and does not come back once it is revoked.
+    `keep_token` gets the demo's read token before the commit. It is not called if a token has ever been
+    created here. So the demo's token is created once, and a revoked one does not come back.
     """
     connection = await connect(dsn)
     try:
@@ -78,7 +78,7 @@ async def load_demo(dsn: str, keep_token: Callable[[str], None] | None = None) -
 
 
 async def has_demo(dsn: str) -> bool:
-    """Whether the demo's link leads somewhere."""
+    """Whether the demo's link works."""
     connection = await connect(dsn)
     try:
         return bool(await connection.fetchval(_IS_THERE))

@@ -1,6 +1,6 @@
-"""The catalogue's rows as the management API reads and changes them: the same few statements for every table.
+"""Reads and changes the catalogue's rows for the management API: the same few statements for every table.
 
-Rows are JSON objects in both directions, and PostgreSQL turns them into columns and back.
+Rows are JSON objects in both directions. PostgreSQL converts them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tracker.store.paging import Page
 _LONGEST_WAIT_SECONDS = 5
 
 BUSY: type[Exception] = asyncpg.LockNotAvailableError
-"""Somebody, by SQL perhaps, holds what is to be changed for too long."""
+"""Another session, perhaps by SQL, holds the row for too long."""
 
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
-"""Columns and their values, a list for any of several: which rows are meant."""
+"""Columns and their values (a list for any of several) that select rows."""
 
 
 class TakenError(Exception):
-    """There is another row with the values that must be unique."""
+    """Another row has the unique values."""
 
 
 class _TrialIsOverError(Exception):
@@ -41,26 +41,26 @@ class Reference(NamedTuple):
 
     column: str
     table: str
-    other_than: str = ""  # column of the same row that must not say the same
-    within: str = ""  # column that both rows must have alike, where this row has it at all
-    is_chain: bool = False  # rows of one table that name each other: never in a circle
+    other_than: str = ""  # column of the same row that must differ
+    within: str = ""  # column that both rows must share, if this row has it
+    is_chain: bool = False  # rows of one table that name each other, never in a circle
 
 
 class Table(NamedTuple):
-    """A table of the catalogue, and what of it is shown and may be written."""
+    """A table of the catalogue, its visible columns and its writable columns."""
 
     name: str
-    columns: tuple[str, ...]  # those that are written
-    key: str = "id"  # what names a row, within its parent where it has one; "": there is one row only
-    parent: str = ""  # the column that says whose row it is: the table's name and _id
-    facts: tuple[str, ...] = ()  # columns that are shown, and not written like the others
-    minted: tuple[str, ...] = ()  # columns that are written once, when a row is made, and never shown
-    money: tuple[str, ...] = ()  # columns that hold amounts
+    columns: tuple[str, ...]  # columns that are written
+    key: str = "id"  # the column that names a row within its parent, or "" if there is only one row
+    parent: str = ""  # the column that names the parent: the parent's table and _id
+    facts: tuple[str, ...] = ()  # columns that are shown, but not written like the others
+    minted: tuple[str, ...] = ()  # columns that are written once at creation and never shown
+    money: tuple[str, ...] = ()  # columns with amounts
     references: tuple[Reference, ...] = ()
-    unique: tuple[str, ...] = ()  # columns that no two rows have alike, and what a row is known by
-    exclusive: tuple[str, ...] = ()  # columns that no two rows have alike, if they have them
-    uses: str = ""  # statement: who still needs the row with the id $1, so that it cannot be archived
-    is_log: bool = False  # only grows, newest first, no versions
+    unique: tuple[str, ...] = ()  # columns that are unique together and identify a row
+    exclusive: tuple[str, ...] = ()  # columns that are unique if they have a value
+    uses: str = ""  # statement: the rows that use the row with the id $1, so that it cannot be archived
+    is_log: bool = False  # only grows, newest first, without versions
 
     @property
     def parent_table(self) -> str:
@@ -72,7 +72,7 @@ class Table(NamedTuple):
 
     @property
     def fixed(self) -> tuple[str, ...]:
-        """What names a row: never changed."""
+        """The columns that identify a row. They never change."""
         return tuple(filter(None, (self.parent, self.key)))
 
     @property
@@ -82,7 +82,7 @@ class Table(NamedTuple):
 
 
 class Author(NamedTuple):
-    """Who changes something: a token, or the command line, which has none."""
+    """The author of a change: a token, or the command line without one."""
 
     token_id: int | None
     token_name: str
@@ -101,9 +101,9 @@ VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
 
 @asynccontextmanager
 async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Connection]:
-    """A transaction in which nobody else changes the catalogue through here; an exception undoes it.
+    """A transaction that excludes other changes of the catalogue by this module.
 
-    So does the end of a trial, which only finds out what would happen.
+    An exception undoes it. So does the end of a trial, which only shows the effects.
     """
     async with pool.acquire() as connection:
         with suppress(_TrialIsOverError):
@@ -116,7 +116,7 @@ async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Conne
 
 
 async def page(pool: Pool, table: Table, equals: Equals, number: int, per_page: int) -> Page:
-    """A page of rows by their key, and how many there are in all."""
+    """A page of rows ordered by their key, and the number of all rows."""
     where, values = _where(equals)
     order = f"{table.key} {'DESC' if table.is_log else 'ASC'}"
     offset = (number - 1) * per_page
@@ -133,7 +133,7 @@ ORDER BY {order} LIMIT {int(per_page)} OFFSET {int(offset)}"""  # noqa: S608
 
 
 async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | None:
-    """The row of a place, archived or not."""
+    """The row at a place, archived or not."""
     where, values = _where(place)
     text = await source.fetchval(f"SELECT {_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
     return None if text is None else _read(table, text)
@@ -146,19 +146,19 @@ async def every(connection: Connection, table: Table) -> list[Row]:
 
 
 async def last_id(connection: Connection, table: str) -> int:
-    """The highest id that there is or was."""
+    """The highest id that exists or existed."""
     sequence = "pg_sequence_last_value(pg_get_serial_sequence($1, 'id'))"
     statement = f"SELECT greatest((SELECT max(id) FROM {table}), {sequence}, 0)"  # noqa: S608
     return int(await connection.fetchval(statement, table))
 
 
 async def pass_id(connection: Connection, table: str, id_: int) -> None:
-    """Have ids that are given from now on be higher than one."""
+    """Make later ids higher than this one."""
     await connection.execute("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)", table, id_)
 
 
 async def locked(connection: Connection, table: Table, place: Equals) -> Row | None:
-    """The row of a place, which nobody changes from now on until the transaction ends, not even by SQL."""
+    """The row at a place, locked until the end of the transaction."""
     where, values = _where(place)
     statement = f"SELECT {_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
     text = await connection.fetchval(statement, *values)
@@ -166,10 +166,10 @@ async def locked(connection: Connection, table: Table, place: Equals) -> Row | N
 
 
 async def insert(connection: Connection, table: Table, row: Row) -> Row:
-    """Add a row and return it as it is stored.
+    """Add a row and return it as stored.
 
     Raises:
-        TakenError: another has what must be unique.
+        TakenError: another row has the unique values.
     """
     given = [column for column in (table.key, table.parent) if column in row]
     written = (*given, *table.columns, *table.minted)
@@ -182,10 +182,10 @@ RETURNING {_object(table)}"""  # noqa: S608
 
 
 async def update(connection: Connection, table: Table, place: Equals, row: Row) -> Row:
-    """Write all columns of a row and return it as it is stored.
+    """Write all columns of a row and return it as stored.
 
     Raises:
-        TakenError: another has what must be unique.
+        TakenError: another row has the unique values.
     """
     where, values = _where(place)
     columns = ", ".join(table.columns)
@@ -212,14 +212,17 @@ async def exists(
     within: Equals | None = None,
     or_archived: bool = False,
 ) -> bool:
-    """Whether there is an offer, affiliate, advertiser or goal of this id. Goals go with their offer."""
+    """Whether an offer, affiliate, advertiser or goal with this id exists.
+
+    Goals of an archived offer do not count.
+    """
     where, values = _where({"id": id_, **(within or {})})
     unless = "" if or_archived else f"AND NOT is_archived {_ARCHIVED_WITH.get(table, '')}"
     return bool(await source.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {where} {unless})", *values))  # noqa: S608
 
 
 async def leads_to(connection: Connection, reference: Reference, start: int, id_: int) -> bool:
-    """Whether who starts with one row, and goes on to the row that each names, comes by another."""
+    """Whether following a reference chain from one row reaches another row."""
     statement = f"""
 WITH RECURSIVE way (id) AS (
     SELECT $1::bigint UNION SELECT {reference.column} FROM {reference.table} JOIN way USING (id))
@@ -228,21 +231,21 @@ SELECT EXISTS (SELECT FROM way WHERE id = $2)"""  # noqa: S608
 
 
 async def users(connection: Connection, table: Table, id_: int) -> list[str]:
-    """Who still needs a row: paths of the API."""
+    """API paths of the rows that use a row."""
     return [path for (path,) in await connection.fetch(table.uses, id_)] if table.uses else []
 
 
 async def note(
     connection: Connection, author: Author, table: Table, path: str, before: Row | None, after: Row | None
 ) -> None:
-    """Write a change down, in its own transaction."""
+    """Write a change to the audit trail, in the change's transaction."""
     action = "create" if before is None else "delete" if after is None else "update"
     both = (None if row is None else _json(row) for row in (before, after))
     await connection.execute(_WRITE_AUDIT, *author, action, table.name, path, *both)
 
 
 def _object(table: Table) -> str:
-    # As text, or an amount would be read as a float.
+    # As text, because an amount would be read as a float.
     pairs = ", ".join(f"'{name}', {name}{'::text' if name in table.money else ''}" for name in table.shown)
     return f"json_build_object({pairs})::text"
 

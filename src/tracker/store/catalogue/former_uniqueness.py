@@ -1,4 +1,4 @@
-"""Settings of who is unique that an offer had before, while they still remember visitors."""
+"""An offer's former uniqueness settings, while they still remember visitors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORDER BY until DESC OFFSET 4
 
 
 class Uniqueness(NamedTuple):
-    """For how long a visitor is no new one, and where."""
+    """How long and where a visitor counts as known."""
 
     window: int  # seconds
     scope: str
@@ -28,6 +28,6 @@ class Uniqueness(NamedTuple):
 async def forgotten_by(
     connection: Connection, offer_id: int, before: Uniqueness, after: Uniqueness
 ) -> list[Uniqueness]:
-    """The former settings of an offer whose visitors a change to another one would forget."""
+    """The former settings of an offer. Without them a change would forget their visitors."""
     rows = await connection.fetch(_FORGOTTEN_BY, offer_id, *before, *after)
     return [Uniqueness(*row) for row in rows]

@@ -1,4 +1,4 @@
-"""What a new tracking link is made of: the host that it carries, and whether what it names is there."""
+"""The host for a new tracking link, and whether the objects that the link names exist."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SELECT (SELECT brand_id FROM offer WHERE id = $1),
 
 
 class Named(NamedTuple):
-    """What is there of what a link names."""
+    """The existence of the objects that a link names."""
 
-    brand_id: int | None  # of its offer
+    brand_id: int | None  # a URL of its offer
     has_offer: bool
     has_affiliate: bool
-    has_url: bool  # of that offer; True where the link names none
+    has_url: bool  # an URL of that offer, True if the link names none
 
 
 async def link_base(connection: Connection, brand_id: int | None, affiliate_id: int) -> str | None:
-    """The start of a new link, as https://host: the affiliate's host, else the brand's, else everybody's.
+    """The start of a new link, such as https://host: the affiliate's host, the brand's, or a common one.
 
-    Of several the first in the alphabet; None where no active host fits. So one UPDATE of a host that was
-    burned gives every new link the next one.
+    Of several hosts the first in the alphabet. None if no active host matches. So one UPDATE of a burned host
+    gives every new link the next host.
     """
     base: str | None = await connection.fetchval(_LINK_BASE, brand_id, affiliate_id)
     return base
@@ -47,5 +47,5 @@ async def link_base(connection: Connection, brand_id: int | None, affiliate_id: 
 async def read_named(
     connection: Connection, offer_id: int, affiliate_id: int, offer_url_id: int | None
 ) -> Named:
-    """Look up what a link is about to name."""
+    """Look up the objects that a link is about to name."""
     return Named(*await connection.fetchrow(_NAMED, offer_id, affiliate_id, offer_url_id))

@@ -1,7 +1,7 @@
-"""Reading the offer catalogue for the edges' memory.
+"""Reads the catalogue for the edges' memory.
 
-An object is known by its table and key: "offer", "3"; "terms", "3:513". That is what the triggers tell the
-edges, too, as "offer:3" and "terms:3:513".
+An object is identified by its table and key: "offer", "3", or "terms", "3:513". The triggers send the same to
+the edges as "offer:3" and "terms:3:513".
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import orjson
 from tracker.store.db import Connection, NotMigratedError
 
 CHANNEL = "tracker_catalogue"
-"""NOTIFY channel; the payload is "table:key" of the object to rebuild."""
+"""NOTIFY channel. The payload is "table:key" of the object to rebuild."""
 
 Row = dict[str, Any]
 Rows = list[tuple[str, Row]]
 """Objects by their keys."""
 
-_CHUNK = 200  # rows at a time
+_CHUNK = 200  # rows per fetch
 
 
 class _Query(NamedTuple):
     every: str
-    some: str  # of the keys $1 (text[])
+    some: str  # rows with the keys $1 (text[])
 
 
 def _by_id(select: str, table: str) -> _Query:
-    """A table with an id, whose rows tell of nothing else."""
+    """A table with an id whose rows affect no other object."""
     every = f"SELECT id::text, {select} FROM {table}"  # noqa: S608
     return _Query(every, f"{every} WHERE id = ANY ($1::text[]::bigint[])")
 
 
 def _unarchived(select: str, table: str) -> _Query:
-    """The same of a table whose rows may be archived, which is the end of them here."""
+    """The same for a table with archived rows, which edges leave out."""
     every = f"SELECT id::text, {select} FROM {table} WHERE NOT is_archived"  # noqa: S608
     return _Query(every, f"{every} AND id = ANY ($1::text[]::bigint[])")
 
@@ -54,7 +54,7 @@ _FREE = """(SELECT jsonb_agg(coalesce(value, '') ORDER BY place.n)
         FROM generate_series(1, 10) AS place (n)
         LEFT JOIN offer_free_value AS own ON {} AND own.n = place.n)"""
 
-# Whom a former setting remembers counts for the present window at most. The hour is for what comes late.
+# A visitor remembered by a former setting counts for the present window at most. The hour is for late clicks.
 _FORMER_UNIQUENESS = f"""coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'window', unique_window, 'scope', unique_scope, 'until', {_MILLIS.format("matters_until")})
@@ -132,16 +132,16 @@ _QUERIES: Mapping[str, _Query] = {
 }
 
 TABLES = tuple(_QUERIES)
-"""In the order in which they are read."""
+"""In the order of reading."""
 
 
 async def read_some(connection: Connection, table: str, keys: Sequence[str]) -> Rows:
-    """The objects of these keys; those that are not there any more are missing."""
+    """The objects with these keys. Objects that do not exist any more are missing."""
     return _parsed(await connection.fetch(_QUERIES[table].some, list(keys)))
 
 
 async def read_all(connection: Connection) -> AsyncIterator[tuple[str, Rows]]:
-    """Every object, as (table, some of its rows), in one snapshot."""
+    """Every object in one snapshot, as (table, some of its rows)."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         for table, query in _QUERIES.items():
             cursor = await connection.cursor(query.every)
@@ -154,7 +154,7 @@ def _parsed(rows: Sequence[Any]) -> Rows:
 
 
 def _row(text: str) -> Row:
-    """An object; of one that PostgreSQL takes and no reader does (1e400, a thousand brackets) only why."""
+    """An object. If PostgreSQL accepts it but no reader does (1e400, a thousand brackets), only the error."""
     try:
         row: Row = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -163,7 +163,7 @@ def _row(text: str) -> Row:
 
 
 async def visitor_secret(connection: Connection) -> bytes:
-    """The deployment's key for visitor keys.
+    """The deployment's secret for visitor keys.
 
     Raises:
         NotMigratedError: the first migration is still under way.
@@ -180,13 +180,13 @@ async def read_table(connection: Connection, table: str) -> Rows:
 
 
 async def read_link_forms(connection: Connection, path: str) -> Rows:
-    """The link forms that may fit a path: those of this path, and those with placeholders."""
+    """The link forms that may match a path: forms of this path, and forms with placeholders."""
     wanted = f"{_QUERIES['link_form'].every} WHERE rtrim(path, '/') = rtrim($1, '/') OR path LIKE '%{{%'"
     return _parsed(await connection.fetch(wanted, path))
 
 
 async def read_blocks(connection: Connection, offer_ids: Sequence[int], affiliate_ids: Sequence[int]) -> Rows:
-    """The block list of some offers and affiliates, and what is blocked everywhere."""
+    """The block list of some offers and affiliates, and the blocks for all."""
     wanted = f"{_QUERIES['block'].every} WHERE (offer_id IS NULL OR offer_id = ANY ($1))"
     return _parsed(
         await connection.fetch(

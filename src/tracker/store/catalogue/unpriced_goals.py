@@ -1,4 +1,4 @@
-"""Goals whose price nobody has set."""
+"""Goals without a price."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ ORDER BY id
 
 
 async def of_offer(connection: Connection, offer_id: int) -> list[tuple[int, str]]:
-    """The ids and names of an offer's active goals that have no price."""
+    """Ids and names of an offer's active goals without a price."""
     return [tuple(row) for row in await connection.fetch(_OF_OFFER, offer_id)]

@@ -1,4 +1,4 @@
-"""A click as lists and exports show it: its keys, what they are in SQL, and what conversions say of it."""
+"""A click as lists and exports show it: keys, their SQL, and the columns from its conversions."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ KEYS = tuple(_COLUMNS)
 
 _FLAGS = frozenset(field.name for field in STORED if field.kind is bool)
 TEXTS = tuple(field.name for field in FIELDS if field.shown_kind is str and field.name != "created_at")
-"""Keys whose values are texts or null. The time is not in the table."""
+"""Keys with texts or null as values. The time is not in the table."""
 
-# OFFSET 0: names are looked up, each once, where the planner would rather read those of all affiliates.
+# OFFSET 0: each name is looked up once, although the planner would rather read all affiliates.
 _NAME = "LEFT JOIN LATERAL (SELECT name FROM {0} WHERE id = c.{0}_id AND {1} OFFSET 0) AS of_{0} ON true"
 
-# An owner sees which click was its visitor's first only if that is its own, too.
+# An owner sees a visitor's first click only if that click is its own too.
 _OWN_GROUP = f"CASE WHEN group_hash = hash OR group_hash = ANY ({{}}) THEN {_HEX.format('group_hash')} END"
-# A click that was forwarded to no URL of an offer went where the network sends what it refuses.
+# A click that was forwarded without an offer URL went to the network's URL for refused clicks.
 _OWN_REDIRECT = f"""
 CASE WHEN status <> 'forwarded' OR offer_url_id IS NOT NULL THEN {_OR_NULL.format("redirected_link")} END"""
 
 _RARE = tuple(field.name for field in STORED if field.filled is Filled.RARELY)
-"""Keys that most clicks have no value for. They come as one column, which is null then."""
+"""Keys that most clicks lack. They are one column, which is null for these clicks."""
 
-# What conversions tell of their click, each from the last one that tells it.
+# The columns from conversions: each from the last conversion that has a value.
 _TOLD = ("sale_status", "advertiser_external_id", *ADV_SUBS)
 _CONVERSIONS = f"""
 (SELECT json_agg(json_build_array({", ".join(_TOLD)}) ORDER BY updated_at, id)::text
@@ -61,7 +61,7 @@ _CONVERSIONS = f"""
 
 _USUAL = tuple(key for key, column in _COLUMNS.items() if column and key not in _RARE)
 _BLANK: Final[Row] = {field.name: field.shown_blank for field in FIELDS}
-"""What a row says until a column or a conversion says otherwise."""
+"""The default values of a row, before columns and conversions."""
 
 _RARE_COLUMN = f"""
 CASE WHEN concat({", ".join(_RARE)}) <> ''
@@ -69,14 +69,14 @@ CASE WHEN concat({", ".join(_RARE)}) <> ''
 
 
 class Viewer(NamedTuple):
-    """Who sees some clicks, reduced to what is its own."""
+    """The owner of a token, who sees only its own clicks."""
 
     owner: Owner
-    firsts: str  # a parameter: the first clicks of their visitors that are the owner's own, as uuid[]
+    firsts: str  # a parameter (uuid[]): first clicks of visitors that are the owner's own
 
 
 def _columns(viewer: Viewer | None) -> Mapping[str, str]:
-    """The keys in SQL, as they are seen; None: by the network."""
+    """The keys in SQL as a viewer sees them. None: the network."""
     if viewer is None:
         return _COLUMNS
     own = {"group_hash": _OWN_GROUP.format(viewer.firsts)}
@@ -100,16 +100,16 @@ def _from(clicks: str, sort: str, viewer: Viewer | None) -> str:
 
 
 def select(clicks: str, sort: str, viewer: Viewer | None) -> str:
-    """A query of the records of some clicks, for `row`, as they are seen; None: by the network."""
+    """A query of the records of some clicks for `row`, as a viewer sees them. None: the network."""
     columns = _columns(viewer)
     usual = ", ".join(f"{columns[key]} AS {key}" for key in _USUAL)
     return f"SELECT {usual}, {_RARE_COLUMN}, {_CONVERSIONS} {_from(clicks, sort, viewer)}"
 
 
 def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Iterable[str]) -> str:
-    """A query of columns that COPY can write as JSON values, and one more: what conversions say, or null.
+    """A query of columns that COPY can write as JSON values, with one more for the conversions or null.
 
-    created_at is null; and what conversions say is not in the others yet.
+    created_at is null, and the other columns do not contain the conversions' values yet.
     """
     columns = _columns(viewer)
     own = ", ".join(f"{_json_column(key, columns[key])} AS {key}" for key in keys)
@@ -129,7 +129,7 @@ def row(record: asyncpg.Record, zone: tzinfo) -> Row:
 
 
 def tell(row: Row, conversions: list[list[str]]) -> None:
-    """Complete a click by what its conversions say; the link's own adv_sub* stand."""
+    """Complete a click with the values of its conversions. The link's own adv_sub* stay."""
     said = {
         name: text for conversion in conversions for name, text in zip(_TOLD, conversion, strict=True) if text
     }
@@ -141,14 +141,14 @@ _TO_THE_SECOND = len("YYYY-MM-DD HH:MM:SS")
 
 
 def local_second(instant: float, zone: tzinfo) -> str:
-    """A moment (Unix seconds) as lists show it: down to the second."""
+    """A moment (Unix seconds) as lists show it, to the second."""
     minute, second = divmod(int(instant), 60)
     start = _minute(minute, zone)
-    # Zones are ahead of UTC by whole minutes, since 1972.
+    # Since 1972 zones are ahead of UTC by whole minutes.
     return f"{start[:-2]}{second:02}" if start.endswith("00") else _second(int(instant), zone)
 
 
-@lru_cache(4096)  # what is read together is often of one minute, and this takes longer than the rest of a row
+@lru_cache(4096)  # rows read together are often of one minute, and this takes longer than the rest of a row
 def _minute(minute: int, zone: tzinfo) -> str:
     return _second(minute * 60, zone)
 

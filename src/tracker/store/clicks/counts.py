@@ -1,12 +1,11 @@
-"""Exact totals, and the places of deep pages, out of the counts per quarter-hour and day (UTC).
+"""Exact totals and the start of deep pages, from the counts per quarter-hour and day (UTC).
 
-A time span is a head and a tail, each less than a quarter-hour and counted in the click table itself, with
-whole quarter-hours and days between them, kept in click_count by the transaction that stores a click.
-Read within one REPEATABLE READ snapshot, so that the parts fit together.
+A time span has a head and a tail, each less than a quarter-hour, which are counted in the click table. The
+whole quarter-hours and days between them are in click_count, updated by the transactions that store clicks.
+All parts are read in one REPEATABLE READ snapshot so that they fit together.
 
-What is counted of clicks is said here alone: store.clicks.insert keeps these counts, store.clicks.recount
-makes them anew,
-store.reports.report adds up those of report_count.
+Only this module defines the counts. store.clicks.insert updates them, store.clicks.recount recounts them,
+store.reports.report adds up report_count.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 REPORTED: Mapping[str, str] = {
     dimension: DIMENSIONS[dimension].name for dimension in DIMENSIONS if DIMENSIONS[dimension].is_counted
 }
-"""The dimensions of report_count besides 'all', and their columns; a key is a column's text, '' for null."""
+"""The dimensions of report_count besides 'all', and their columns. A key is a column's text, '' for null."""
 
 COUNTED = ", ".join(
     f"click.{column}" for column in ("hash", *REPORTED.values(), "is_unique", "is_bot", "is_test")
 )
-"""What the counts are made of: the queries below take a relation with these columns of clicks."""
+"""The columns of clicks that the counts need. The queries below take a relation with them."""
 COUNTED += ", click_millis(click.hash) AS millis"
 
 A_DAY = "_day"
-"""What the dimension of a day's row in click_count ends in."""
+"""The ending of a day's dimension in click_count."""
 
 IS_CLICK = "status = 'accepted' AND NOT is_bot"
-"""What reports call a click; all others that are no tests are invalid."""
+"""A click in reports. All other clicks except test clicks are invalid."""
 
 
 def counts_of(clicks: str) -> str:
@@ -86,7 +85,7 @@ def reports_of(clicks: str) -> str:
 
 
 class CountScope(NamedTuple):
-    """Whose clicks are counted: everybody's, an offer's or an affiliate's."""
+    """The scope of a count: all clicks, an offer's or an affiliate's."""
 
     dimension: str  # all, offer or affiliate
     key: int  # 0 for all
@@ -96,7 +95,7 @@ ALL_CLICKS = CountScope("all", 0)
 
 
 class Bucket(NamedTuple):
-    """How many clicks a span has."""
+    """The number of clicks in a span."""
 
     span: Span
     clicks: int
@@ -109,18 +108,18 @@ class _Parts(NamedTuple):
 
 
 _SLOTS = "FROM click_count WHERE dimension = $1 AND key = $2 AND slot >= $3 AND slot < $4"
-# The clicks of every few slots, in order.
+# The clicks of groups of slots, in order.
 _SUMS = f"SELECT slot / $5 AS step, sum(clicks)::bigint AS clicks {_SLOTS} GROUP BY step ORDER BY step"
 _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}
 
 
 async def count(connection: Connection, tally: CountScope, span: Span) -> int:
-    """How many clicks a span has; at most two quarter-hours of the click table are read."""
+    """The number of clicks in a span. At most two quarter-hours of the click table are read."""
     return sum([stretch.clicks for stretch in await days(connection, tally, span)])
 
 
 async def days(connection: Connection, tally: CountScope, span: Span) -> list[Bucket]:
-    """The days (UTC) of a span that have clicks, in order, and what is left of quarter-hours at its ends."""
+    """The days (UTC) of a span with clicks, in order, and the partial quarter-hours at its ends."""
     head, slots, tail = _parts(span)
     ends = [Bucket(end, await _count_rows(connection, tally, end)) for end in (head, tail)]
     whole = _whole_days(slots)
@@ -135,10 +134,10 @@ async def days(connection: Connection, tally: CountScope, span: Span) -> list[Bu
 async def locate(
     connection: Connection, tally: CountScope, counted: Sequence[Bucket], rows: range, *, newest_first: bool
 ) -> tuple[Span, int]:
-    """Where some rows of counted days are, by their numbers from 0, all less than the total.
+    """The span of some rows of counted days, by their numbers from 0 (less than the total).
 
-    Returns the span from the quarter-hour of the first of these rows to the day of the last, and how many
-    rows are to be skipped in it: fewer than that quarter-hour has.
+    Returns the span from the quarter-hour of the first row to the day of the last row. It also returns how
+    many rows to skip in it: fewer than that quarter-hour has.
     """
     ordered = _ordered(counted, newest_first)
     first, skipped = _find(ordered, rows[0])
@@ -152,9 +151,9 @@ async def locate(
 
 
 def reach(span: Span, counted: Sequence[Bucket], millis: int, rows: int, *, newest_first: bool) -> Span:
-    """The span, cut off where it surely has enough rows after those of the millisecond.
+    """The span, cut off where it has enough rows after those of the millisecond.
 
-    A bound on both sides spares the planner the partitions beyond.
+    A bound on both sides lets the planner skip the partitions beyond.
     """
     for (low, high), clicks in _ordered(counted, newest_first):
         if (high <= millis) if newest_first else (low > millis):
@@ -165,7 +164,7 @@ def reach(span: Span, counted: Sequence[Bucket], millis: int, rows: int, *, newe
 
 
 def cut(span: Span, counted: Iterable[Bucket], rows: int) -> list[Span]:
-    """The whole span, in pieces that have so many rows and less than a day more, except the last."""
+    """The whole span in pieces with this many rows and less than a day more, except the last piece."""
     pieces, low, clicks = [], span.low, 0
     for day in counted:
         clicks += day.clicks
@@ -180,7 +179,7 @@ def _ordered(stretches: Sequence[Bucket], newest_first: bool) -> Sequence[Bucket
 
 
 def _find(stretches: Sequence[Bucket], number: int) -> tuple[int, int]:
-    """Which of some stretches has a row, and the row's number in it."""
+    """The bucket that contains a row, and the row's number in it."""
     place = 0
     while number >= stretches[place].clicks:
         number -= stretches[place].clicks

@@ -1,6 +1,6 @@
-"""The export of clicks: Postgres writes JSON values, Python only puts rows together.
+"""Exports clicks: Postgres writes JSON values, Python only joins them to rows.
 
-To fetch columns, and to make values of Python's of them, takes twice as long.
+Fetching columns as Python values takes twice as long.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tracker.store.json_chunks import Block, blocks_of
 from tracker.store.paging import Order, reading
 
 CHUNK_ROWS = 5_000
-"""Rows that are read at once: some 3 MB, of which two are held."""
+"""Rows that are read together: some 3 MB, of which two are in memory."""
 
 _BLOCK_BYTES = 1 << 15
 _VALUE_END, _ROW_END = b"\x01", b"\n"
@@ -37,9 +37,9 @@ class _Chunk(NamedTuple):
 async def export(
     pool: Pool, clicks: ClickFilter, order: Order, keys: Sequence[str]
 ) -> AsyncGenerator[Iterable[Block], None]:
-    """All clicks of a filter that are stored when the first chunk is asked for, in chunks.
+    """All clicks of a filter that are stored at the first chunk, in chunks.
 
-    Between chunks it holds neither a connection nor a snapshot, however slowly they are taken.
+    Between chunks it holds no connection and no snapshot, however slow the reader is.
     """
     async with reading(pool, "repeatable_read") as connection:
         newest = await connection.fetchval(click_list.GIVEN_IDS)
@@ -60,7 +60,7 @@ async def export(
 
 
 async def _pieces(connection: Connection, clicks: ClickFilter, order: Order) -> list[ClickFilter]:
-    """A filter piece by piece: to plan for the partitions of a few days takes a fraction of that for all."""
+    """A filter in pieces: planning for the partitions of a few days takes a fraction of the time for all."""
     if clicks.is_of_conversions:
         return [clicks]
     counted = await click_counts.days(connection, clicks.tally or click_counts.ALL_CLICKS, clicks.span)
@@ -74,7 +74,7 @@ async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequ
     async def take(part: bytes) -> None:
         parts.append(part)
 
-    # What CSV quotes is then a JSON string, unless it has control characters; a comma may stand in it.
+    # A value that CSV quotes is a JSON string, unless it has control characters. It may contain a comma.
     told = await connection.copy_from_query(
         click_columns.select_json(chosen.clicks, chosen.sort, chosen.viewer, keys),
         *chosen.values,
@@ -96,7 +96,7 @@ async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequ
 
 
 def _is_plain(text: bytes, rows: int, keys: int) -> bool:
-    """Whether no value has a control character: then all that there are stand after values."""
+    """Whether no value has a control character. Then the only ones are the separators after values."""
     return len(text) - len(text.translate(None, _CONTROLS)) == rows * (keys + 1)
 
 
@@ -121,7 +121,7 @@ def _created(hash_: bytes, zone: tzinfo) -> bytes:
 
 
 def _tell(block: Block, where: slice, keys: Sequence[str], conversions: bytes) -> None:
-    """Complete a row by what its conversions say."""
+    """Complete a row with the values of its conversions."""
     row = dict(zip(keys, map(orjson.loads, block[where]), strict=True))
     click_columns.tell(row, orjson.loads(orjson.loads(conversions)))
     block[where] = [orjson.dumps(row[key]) for key in keys]

@@ -1,4 +1,4 @@
-"""Which click a create request means: a new one, or the one that it, or another, asked for before."""
+"""The click of a create request: a new one, or the one of an earlier equal request."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tracker.store.db import Connection, Pool
 
 
 class Claim(NamedTuple):
-    """A click asked for, and what it is known by when it is asked for again."""
+    """A click to create, and the keys that identify a repeated request."""
 
-    hash: str  # what it gets if it is new
-    digest: bytes  # of all that was said about it
+    hash: str  # the hash of a new click
+    digest: bytes  # of the whole request
     dedupe_key: str | None
     legacy_id: str | None
 
@@ -29,14 +29,14 @@ class Claim(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """The click that a claim means."""
+    """The click of a claim."""
 
     hash: str
     is_duplicate: bool  # another request had created it
 
 
 class StoredClick(NamedTuple):
-    """What is told of a created click."""
+    """The facts about a created click."""
 
     id: int
     hash: str
@@ -47,8 +47,8 @@ class StoredClick(NamedTuple):
     redirected_link: str
 
 
-class Conflict(ValueError):  # noqa: N818 - says what it is
-    """A key stands for something else already; `place` is the click's, None: the request's own key."""
+class Conflict(ValueError):  # noqa: N818 - the name is clear
+    """A key is already used for something else. `place` is the click's key, None: the request's own key."""
 
     def __init__(self, place: int | None, field: str, why: str) -> None:
         super().__init__(why)
@@ -73,7 +73,7 @@ SELECT legacy_id, hash FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, ha
 ON CONFLICT DO NOTHING
 """
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
-# The bounds say what the list does; they rule partitions out.
+# The bounds match the list. They let the planner skip partitions.
 _STORED = """
 SELECT id, encode(uuid_send(hash), 'hex'), encode(uuid_send(group_hash), 'hex'), is_unique, status, reason,
        redirected_link
@@ -84,7 +84,7 @@ FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 async def reserve(
     connection: Connection, token_id: int, request_key: str | None, digest: bytes, claims: Sequence[Claim]
 ) -> list[Reservation]:
-    """Find or note the click of each claim; within a transaction, which other requests of the token wait for.
+    """Find or note the click of each claim. Other requests of the token wait for the end of the transaction.
 
     Raises:
         Conflict: a key was used for something else.
@@ -103,7 +103,7 @@ async def reserve(
 
 
 async def stored(source: Connection | Pool, hashes: Collection[str]) -> dict[str, StoredClick]:
-    """Those of some clicks that are in the table, by hash."""
+    """The clicks that are in the table, by hash."""
     if not hashes:
         return {}
     rows = await source.fetch(_STORED, list(hashes), min(hashes), max(hashes))

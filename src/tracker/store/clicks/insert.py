@@ -1,4 +1,4 @@
-"""Storing clicks, each exactly once: COPY to staging, ordered insert, counts of the rows really inserted."""
+"""Stores clicks exactly once: COPY to staging, ordered insert, counts of the rows really inserted."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BAD_ROW: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-"""What Postgres, or asyncpg encoding for it, says of a row that can never be stored."""
+"""The errors of Postgres, or of asyncpg's encoding, for a row that can never be stored."""
 
 
 class Writer(NamedTuple):
-    """Who stores: a slot, on one partition of the stream."""
+    """The writer: a slot, on one partition of the stream."""
 
     partition: int
     slot: int
 
 
 class Arrival(NamedTuple):
-    """A click as an entry of the stream brought it."""
+    """A click with its stream entry."""
 
     entry: int  # its id: milliseconds << 20 | sequence
     row: ClickRow
@@ -43,8 +43,8 @@ class Arrival(NamedTuple):
 _OFTEN_BLANK = frozenset(
     field.name for field in STORED if field.blank == "" and field.filled is not Filled.MOSTLY
 )
-# A server whose own defaults are laxer loses what is acknowledged, or refuses what another writer has stored.
-# The counts of a day are every writer's: one that is frozen in its transaction must not hold up the others.
+# With laxer server defaults, acknowledged clicks could be lost, or another writer's clicks refused. All
+# writers update the counts of a day, so a frozen transaction must not block the others.
 _SESSION = f"""
 CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
 ALTER TABLE incoming ALTER id DROP NOT NULL;
@@ -60,11 +60,11 @@ _HASH = ClickRow._fields.index("hash")
 
 
 def inserting(imported: str, on_conflict: str = "ON CONFLICT (hash) DO NOTHING") -> str:
-    """CTEs that insert what is in `incoming` and count it; `imported`: how many of the `stored` are.
+    """CTEs that insert the rows of `incoming` and count them. `imported`: how many of `stored` are imported.
 
-    The counts are of the rows that are really inserted, so a batch stored twice counts once; ordered by key,
-    so that two writers with overlapping batches wait for each other instead of deadlocking. So are the
-    clicks: `stage` has put them in order, and a temporary table is read as it was written.
+    The counts are of the rows that are really inserted, so a batch stored twice counts once. They are ordered
+    by key, so that two writers with overlapping batches wait for each other instead of deadlocking. So are
+    the clicks: `stage` has sorted them, and a temporary table is read in insertion order.
     """
     return f"""
 WITH inserted AS (
@@ -97,18 +97,19 @@ SELECT DISTINCT hash FROM incoming
 WHERE (SELECT count(*) FROM incoming) > (SELECT count(*) FROM inserted)
     AND hash NOT IN (SELECT hash FROM inserted)
 """
-"""What `inserting` found stored already."""
+"""The clicks that `inserting` found already stored."""
 
 _NOTE = """
 INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
 ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries"""
-# To be ready for a conflict costs an insert a tenth, and there is none but after a kill or an outage.
+# Readiness for conflicts makes an insert a tenth slower, and conflicts only happen after a kill or an outage.
 _INSERT_NEW = inserting("0", on_conflict="") + _NOTE
 _INSERT = f"{inserting('0')}, noted AS ({_NOTE}) {PASSED_OVER}"
 
 _ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"
 
-# Counts go down here and up again in _INSERT, each in order, but not both together: others would deadlock.
+# Counts go down here and up again in _INSERT, each in order, but not both together: that would deadlock
+# others.
 _KEEP_OTHERS_OUT = "LOCK TABLE click_count IN SHARE ROW EXCLUSIVE MODE"
 _ANSWER = ("status", "reason", "offer_id", "offer_url_id", "redirected_link", "is_unique", "group_hash")
 _TAKE_BACK = f"""
@@ -146,20 +147,20 @@ DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
 
 
 async def prepare(connection: Connection) -> None:
-    """Give a connection its staging table; once, before the first `store`."""
+    """Create the staging table of a connection, once before the first `store`."""
     await connection.execute(_SESSION)
 
 
 async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arrival]) -> set[int]:
-    """Store clicks in one transaction; returns the duplicates: entries whose click came with another entry.
+    """Store clicks in one transaction. Returns the duplicates: entries whose click came with another entry.
 
-    Every other entry's click was stored by that entry, now or by a transaction whose acknowledgement was
-    lost. On any error nothing of the batch is stored. Holds the backup gate from then on: see `open_gate`.
+    The click of every other entry was stored by that entry, now or by a transaction whose acknowledgement was
+    lost. On any error nothing of the batch is stored. It holds the backup gate from then on: see `open_gate`.
 
-    A row stands as it was stored first, unless a late one differs: that tells what the visitor really got.
+    A row stays as it was first stored, unless a late one differs: that has what the visitor really got.
 
     Raises:
-        BAD_ROW: a value that the table cannot take; storing halves of the batch finds it.
+        BAD_ROW: a value does not fit the table. The caller finds it by storing halves of the batch.
     """
     arrivals = list(arrivals)
     wanted, left_over = _one_a_click(arrivals)
@@ -175,8 +176,8 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
                 raise
             are_new = False
         except _StoredAlready as error:
-            # Whoever stored these has committed, and notes its next batch only once this is acknowledged;
-            # or notes this with it, as we do, should an acknowledgement fail again.
+            # The writer that stored these has committed. It notes its next batch only after this one is
+            # acknowledged, or together with this one as we do if an acknowledgement fails again.
             noted = await _entries_stored(connection, writer.partition)
             stored_before |= noted & {arrival.entry for arrival in arrivals}
             wanted = [arrival for arrival in wanted if arrival.entry not in stored_before]
@@ -188,7 +189,7 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
 async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
     """COPY rows into `incoming`, in the order of their hashes.
 
-    Without the columns that none fills: each costs, and most sub ids are blank.
+    Columns that are blank in all rows are left out: each costs time, and most sub ids are blank.
     """
     if not rows:
         return
@@ -205,12 +206,12 @@ async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
 
 
 async def open_gate(connection: Connection) -> None:
-    """Let backups begin: what was stored is acknowledged, or the transaction has failed."""
+    """Let backups begin: stored clicks are acknowledged, or the transaction has failed."""
     if not connection.is_closed():
         await connection.execute("SELECT pg_advisory_unlock_all()")
 
 
-class _StoredAlready(Exception):  # noqa: N818 - undoes a transaction, and is nobody's error
+class _StoredAlready(Exception):  # noqa: N818 - undoes a transaction, and is not an error
     def __init__(self, hashes: AbstractSet[str]) -> None:
         self.hashes = hashes
 
@@ -227,8 +228,8 @@ async def _store(
     """One attempt.
 
     Raises:
-        UniqueViolationError: they are not `are_new`, or not all of them; nothing is stored.
-        _StoredAlready: other hashes than the `known` ones were there; nothing is stored.
+        UniqueViolationError: they are not `are_new`, or not all of them. Nothing is stored.
+        _StoredAlready: other hashes than the `known` ones were there. Nothing is stored.
     """
     entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
     rows = [arrival.row for arrival in arrivals]
@@ -247,7 +248,7 @@ async def _store(
 
 
 def _one_a_click(arrivals: Iterable[Arrival]) -> tuple[list[Arrival], set[int]]:
-    """One arrival of each click, and the entries left over: the first stays, or a late one instead."""
+    """One arrival of each click, and the entries left over. The first stays unless a late one replaces it."""
     kept: dict[str, Arrival] = {}
     left_over = set()
     for arrival in arrivals:
@@ -269,7 +270,7 @@ def _may_correct(rows: Iterable[ClickRow], known: Collection[str]) -> bool:
 
 
 async def _take_back(connection: Connection) -> set[str]:
-    """Remove what late rows are to replace, with its counts, and name it."""
+    """Remove the rows that late rows replace, with their counts, and return their hashes."""
     await connection.execute(_KEEP_OTHERS_OUT)
     return _hashes(await connection.fetch(_TAKE_BACK))
 

@@ -1,6 +1,6 @@
-"""What the ledger knows of Postgres: clicks stored, by the minute of their hash.
+"""The ledger's numbers from Postgres: stored clicks by the minute of their hash.
 
-Imported clicks were never recorded by an edge, and are left out.
+Imported clicks are left out, because edges never recorded them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WHERE rows IS DISTINCT FROM imported
 
 
 async def stored(connection: Connection, minutes: range) -> dict[int, int]:
-    """Clicks stored in each of these minutes, as counted by the transactions that stored them."""
+    """Stored clicks of each minute, as counted by the transactions that stored them."""
     return dict(await connection.fetch(_STORED, minutes.start, minutes.stop))
 
 
 async def stored_and_rows(connection: Connection, minutes: range) -> tuple[dict[int, int], dict[int, int]]:
-    """The same, and what the click table itself has: both as of one moment."""
+    """The same, and the rows of the click table, in one snapshot."""
     bounds = (first_hash_at(minutes.start * 60_000), first_hash_at(minutes.stop * 60_000))
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         counted = await stored(connection, minutes)

@@ -1,7 +1,7 @@
-"""Reading clicks: filters to SQL, pages, the walk by cursor, the feed by id.
+"""Reads clicks: filters as SQL, pages, the walk by cursor, the feed by id.
 
-Every list is in the order of the hash, which is the order of time, and starts from a place in it; only
-shallow pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
+Every list is in the order of the hash, which is time order, and starts at a position in it. Only shallow
+pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tracker.store.token_owner import Owner
 FILTERS: Final = frozenset(COLUMN_FILTERS)
 _TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
 
-# Found one by one from conversions, which are few: OFFSET 0 keeps the planner from going through all clicks.
+# Clicks are found one by one from the few conversions: OFFSET 0 keeps the planner from scanning all clicks.
 _CONVERTED = """
 (SELECT click.*, click_hash
  FROM (SELECT DISTINCT click_hash FROM conversion) AS converted
@@ -37,16 +37,16 @@ _HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = clic
 
 
 class ClickFilter(NamedTuple):
-    """Which clicks are asked for."""
+    """A filter of clicks."""
 
     span: Span = ALL_TIME
     equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
-    has_conversions: bool | None = None  # None: either way
-    owner: Owner | None = None  # who sees them, reduced; None: the network
+    has_conversions: bool | None = None  # None: both
+    owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
 
     @property
     def tally(self) -> CountScope | None:
-        """What counts these clicks ahead, if anything does."""
+        """The counts that cover these clicks, if any do."""
         if self.has_conversions is not None or len(self.equals) > 1:
             return None
         for column, value in self.equals:
@@ -55,43 +55,43 @@ class ClickFilter(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The column that time and order are told by."""
+        """The column for time and order."""
         return "click_hash" if self.has_conversions else "hash"
 
     @property
     def is_of_conversions(self) -> bool:
-        """Whether conversions alone tell which clicks these are, so that no other click need be looked up."""
+        """Whether conversions alone decide which clicks match, so that other clicks need no look-up."""
         return bool(self.has_conversions) and all(column in FROZEN for column, _ in self.equals)
 
     @property
     def source(self) -> str:
-        """What the condition is about: the clicks, or those that conversions lead to."""
+        """The subject of the condition: clicks, or conversions that lead to clicks."""
         return _CONVERTED if self.has_conversions else "click"
 
 
 class Chosen(NamedTuple):
-    """Some clicks, in SQL: a query of them, their order, the values of its parameters, and for whom."""
+    """Some clicks in SQL: a query, their order, the parameters, and the viewer."""
 
     clicks: str
     sort: str
     values: Sequence[object]
-    viewer: Viewer | None  # as whom; None: as the network
+    viewer: Viewer | None  # the viewer, None: the network
 
 
 class Feed(NamedTuple):
-    """Clicks by id; `upto` falls short of `given` while a writer's transaction holds the feed back."""
+    """Clicks by id. `upto` stays below `given` while a writer's transaction holds the feed back."""
 
     rows: list[Row]
-    given: int  # the highest id given when the feed was read
-    upto: int  # no click with an id up to this one will be stored any more
+    given: int  # the highest id at the time of the read
+    upto: int  # every click with an id up to this one is stored
 
 
 _FIRSTS = "SELECT DISTINCT group_hash FROM ({}) AS c WHERE group_hash <> hash"
 _OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = $2"
 _HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
 GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
-# A transaction that holds the lock of n may still commit ids above n. Before the first id ever, last_value is
-# 1 although no id was given, so that n = 1 may also stand for ids above 0.
+# The transaction with the lock of n may still commit ids above n. Before the first id, last_value is 1
+# although no id was given, so n = 1 may also mean ids above 0.
 _LOWEST_ANNOUNCED = """
 SELECT min(CASE WHEN announced = 1 THEN 0 ELSE announced END)
 FROM (SELECT (classid::bigint & 65535) << 32 | objid::bigint AS announced FROM pg_locks
@@ -114,7 +114,7 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
     """Page `number`, from 1.
 
     Raises:
-        TooDeepError: the page is more than MAX_OFFSET rows deep and nothing counts its clicks ahead.
+        TooDeepError: the page is more than MAX_OFFSET rows deep, and the counts do not cover its clicks.
     """
     offset = (number - 1) * per_page
     if clicks.tally is None and offset > MAX_OFFSET:
@@ -141,7 +141,7 @@ async def page(pool: Pool, clicks: ClickFilter, order: Order, number: int, per_p
 async def page_after(
     pool: Pool, clicks: ClickFilter, order: Order, last_hash: str, per_page: int, total: int | None
 ) -> Page:
-    """The page that follows the click `last_hash`; counts the clicks unless their total is known."""
+    """The page after the click `last_hash`. Counts the clicks unless their total is known."""
     async with reading(pool, "repeatable_read") as connection:
         if clicks.tally is not None:
             counted = await click_counts.days(connection, clicks.tally, clicks.span)
@@ -160,7 +160,7 @@ async def page_after(
 async def one(
     pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
 ) -> Row | None:
-    """The click with an id or a hash, if the narrowed filter has it."""
+    """The click with an id or a hash, if the filter includes it."""
     async with reading(pool, "repeatable_read") as connection:
         hash_ = await _hash_of(connection, key) if isinstance(key, int) else key
         if hash_ is None:
@@ -172,7 +172,7 @@ async def one(
 
 
 async def _hash_of(connection: Connection, id_: int) -> str | None:
-    # An id tells no partition: to plan anew for all of them takes several times as long as to look into each.
+    # An id has no partition: planning for all of them takes several times as long as searching each.
     await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
     hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
     await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
@@ -180,10 +180,10 @@ async def _hash_of(connection: Connection, id_: int) -> str | None:
 
 
 async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> Feed:
-    """Clicks with ids above `after_id`, in the order of ids, below the lowest id that may still commit.
+    """Clicks with ids above `after_id` in the order of ids, below the lowest id that may still commit.
 
-    The order of the three statements matters, and that each sees what was committed before it: a writer that
-    the second does not see took its ids after the first (they are higher), or committed before the third.
+    The order of the three statements matters, and each must see earlier commits. A writer that the second one
+    does not see took its ids after the first (they are higher), or committed before the third.
     """
     async with reading(pool, "read_committed") as connection:
         given = await connection.fetchval(GIVEN_IDS)
@@ -223,7 +223,7 @@ async def choose(
     after: str | None = None,
     newest_id: int | None = None,
 ) -> Chosen:
-    """Clicks from a place on; `after`: a hash, `newest_id`: the highest id taken."""
+    """Clicks from a position on. `after`: a hash. `newest_id`: the highest id to include."""
     condition, values = where(clicks)
     if after is not None:
         values.append(after)
@@ -244,9 +244,9 @@ async def choose(
 async def _seen(
     connection: Connection, clicks: ClickFilter, some: str, sort: str, values: list[object]
 ) -> Chosen:
-    """Some clicks for whom they are; with an owner's own among their visitors' first clicks.
+    """Some clicks for a viewer. An owner's own clicks among the visitors' first clicks are looked up ahead.
 
-    Those are looked up ahead: a subquery could not rule any partition out, and would be planned for all.
+    A subquery could not skip any partition, and would be planned for all.
     """
     owner = clicks.owner
     if owner is None:
@@ -265,7 +265,7 @@ async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row
 
 
 def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
-    """The condition of a filter, and the values of its parameters, which come after others."""
+    """The condition of a filter, and its parameters, which follow earlier ones."""
     conditions = [_HAS_NO_CONVERSION if clicks.has_conversions is False else "true"]
     values: list[object] = []
     for column, value in clicks.equals:
@@ -281,6 +281,6 @@ def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
 
 
 def _some(select: str, where: str, sort: str, values: list[object], limit: int, offset: int = 0) -> str:
-    """The statement of some rows; adds to the values of its parameters."""
+    """The statement of some rows. Appends its parameters."""
     values += [limit, offset]
     return f"{select} WHERE {where} ORDER BY {sort} LIMIT ${len(values) - 1} OFFSET ${len(values)}"

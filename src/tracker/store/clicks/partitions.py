@@ -1,9 +1,9 @@
-"""Daily partitions of the click table, as ranges of the hash; imported history has one a month.
+"""Daily partitions of the click table as ranges of the hash. Imported history has monthly ones.
 
-A query that cannot rule any out looks into each of them, so years of days would make it slow.
-A day's partition exists before its clicks do. What falls outside every range (a clock ahead, a backfill, a
-spool drained late) lands in click_default; its rows are moved out as their day's partition is created,
-because Postgres refuses a range whose rows already lie in the DEFAULT partition.
+A query without a time range searches each partition, so years of days would make it slow. A day's partition
+exists before its clicks do. Rows outside every range (a clock ahead, a backfill, a spool drained late) go to
+click_default. They move when their day's partition is created, because Postgres refuses a range with rows in
+the DEFAULT partition.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _STRAY_DAYS = "SELECT DISTINCT (click_time(hash) AT TIME ZONE 'UTC')::date FROM 
 
 
 async def create_ahead(connection: Connection, today: date | None = None) -> list[str]:
-    """Create what is missing from yesterday to DAYS_AHEAD days from now, and for rows in click_default.
+    """Create missing partitions from yesterday to DAYS_AHEAD days from now, and for rows in click_default.
 
-    Returns the names of the partitions created.
+    Returns the names of the created partitions.
     """
     today = today or datetime.now(UTC).date()
     days = {today + timedelta(days=ahead) for ahead in range(-1, DAYS_AHEAD + 1)}
@@ -41,9 +41,9 @@ async def create_ahead(connection: Connection, today: date | None = None) -> lis
 
 
 async def create_history(connection: Connection, days: Collection[date]) -> None:
-    """Create what is missing of some days; not within a transaction.
+    """Create missing partitions of some days. Do not call it within a transaction.
 
-    A month that is over, and of which no day has a partition, gets one for the whole of it.
+    A past month without daily partitions gets one for the whole month.
     """
     this_month = datetime.now(UTC).date().replace(day=1)
     async with _creating(connection):
@@ -56,10 +56,10 @@ async def create_history(connection: Connection, days: Collection[date]) -> None
 
 
 async def keep(connection: Connection) -> None:
-    """Have none created until this connection is closed.
+    """Prevent the creation of partitions until this connection closes.
 
-    Creating one would wait for whoever has read click_default in a transaction that goes on, and every reader
-    who comes later would wait behind it.
+    Creation would wait for any open transaction that has read click_default, and later readers would wait
+    behind it.
     """
     await locks.take(connection, Lock.PARTITIONS)
 
@@ -85,7 +85,7 @@ async def _create_missing(connection: Connection, days: Collection[date]) -> lis
 
 
 async def days(connection: Connection) -> set[date]:
-    """The days that have a partition, and those of the rows that have none."""
+    """The days that have a partition, and the days of rows without one."""
     return await _days_there(connection) | await _stray_days(connection)
 
 
@@ -94,7 +94,7 @@ def name_of(day: date) -> str:
 
 
 async def _days_there(connection: Connection) -> set[date]:
-    """The days that have a partition, of their own or of their month."""
+    """The days that have a partition, their own or their month's."""
     names = {row[0] for row in await connection.fetch(_EXISTING)} - {"click_default"}
     return {day for name in names for day in _days_of(name)}
 

@@ -1,8 +1,8 @@
-"""The counts anew, out of the clicks: what click_count, click_minute and report_count should say, day by day.
+"""Counts the clicks again, day by day, and corrects click_count, click_minute and report_count.
 
-Clicks and their counts are committed together, so they agree in every view of the database: what differs in
-one is wrong, however many writers are at work, and by the same number whatever they add meanwhile. Hence a
-wrong count is mended by its difference, and writers wait only while the wrong ones of a day are written.
+Clicks and their counts are committed together, so they agree in every snapshot. A difference in one snapshot
+is an error, and stays the same while writers add clicks. So a wrong count is corrected by its difference.
+Writers wait only while the wrong counts of a day are written.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _by_how_much(measure: str) -> str:
     return f"coalesce(sum({wrong_by}) FILTER (WHERE measure = '{measure}'), 0)::bigint"
 
 
-# Of the same shape as the writers' statement: Postgres then changes the tables in the same order, and neither
-# deadlocks with the other.
+# The same shape as the writers' statement, so that Postgres changes the tables in the same order and neither
+# deadlocks.
 _MEND = f"""{_WRONG}, counted AS (
     INSERT INTO click_count (dimension, key, slot, clicks)
     SELECT dimension, key, slot, coalesce(found, 0) - coalesce(said, 0) FROM wrong_counts
@@ -105,24 +105,24 @@ _FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot >= $1 AND slo
 
 
 class Difference(NamedTuple):
-    """A count that is not what the clicks come to."""
+    """A count that differs from the clicks."""
 
     dimension: str
-    """all, offer, affiliate, minute, or a report's, as "uniques by country", and "…, a day" of days."""
-    key: int | str  # the offer's or affiliate's id, else 0; a report's key
-    millis: int  # where its time begins
+    """all, offer, affiliate, minute, or a report's such as "uniques by country". Days end in "…, a day"."""
+    key: int | str  # the offer's or affiliate's id or 0, or a report's key
+    millis: int  # start of its time
     said: int | None  # None = no row
     found: int | None
 
 
 async def begin(connection: Connection) -> None:
-    """Have nobody else mend, and no rows move between partitions, until this connection is closed."""
+    """Prevent other corrections, and moves of rows between partitions, until this connection closes."""
     await locks.take(connection, locks.Lock.RECOUNT)
     await partitions.keep(connection)
 
 
 async def days(connection: Connection, first: date = date.min, last: date = date.max) -> list[date]:
-    """The days, of those from `first` to `last`, that may have clicks or counts."""
+    """The days from `first` to `last` that may have clicks or counts."""
     numbers = (row["day"] for row in await connection.fetch(_DAYS))
     counted = {date.fromordinal(_EPOCH + number) for number in numbers if 0 <= number <= _LAST_NUMBER}
     found = counted | await partitions.days(connection)
@@ -130,7 +130,7 @@ async def days(connection: Connection, first: date = date.min, last: date = date
 
 
 async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:
-    """The counts of a day that are wrong."""
+    """The wrong counts of a day."""
     async with connection.transaction():
         for compare in (_COMPARE, _COMPARE_REPORTS):
             async for row in connection.cursor(compare, *_hashes(day), *_slots(day), *_minutes(day)):
@@ -138,7 +138,7 @@ async def differences(connection: Connection, day: date) -> AsyncIterator[Differ
 
 
 async def mend(connection: Connection, day: date) -> int:
-    """Make the counts of a day what its clicks come to; returns how many were wrong."""
+    """Correct the counts of a day, and return how many were wrong."""
     async with connection.transaction():
         wrong = int(await connection.fetchval(_MEND, *_hashes(day), *_slots(day), *_minutes(day)))
         if wrong:

@@ -1,10 +1,10 @@
-"""Postbacks to affiliates: made out of what happened to conversions, sent by whoever takes them first.
+"""Postbacks to affiliates: created from changes of conversions, sent by the worker that takes them first.
 
-A postback that is taken is not due again for a while, which is all its lease: a worker that is killed
-meanwhile leaves it to the next one, and it may then be sent twice, under the same key.
+A taken postback is not due again for a while, as a lease. If its worker is killed, the next worker sends it,
+perhaps a second time with the same key.
 
-Of one conversion and one URL a later change waits until the earlier one is sent or given up. What a blocked
-or archived affiliate is not told is held.
+A later change of the same conversion and URL waits until the earlier postback is sent or given up. Postbacks
+of a blocked or archived affiliate are held.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from tracker.store.paging import MAX_OFFSET, Page, Row, TooDeepError, reading
 from tracker.store.time_span import ALL_TIME, Span
 
 LEASE = timedelta(seconds=30)
-"""How long nobody else takes a postback that is being sent."""
+"""How long other workers leave a postback that is being sent."""
 LONGEST_PAUSE = timedelta(hours=2)
-"""Longest that the next attempt is put off."""
+"""Longest delay of the next attempt."""
 KEPT = timedelta(days=90)
 """How long the log remembers."""
 NOT_TOLD = "its affiliate is blocked or archived"
-"""Why nothing is sent."""
+"""Why no postback is sent."""
 _FORGOTTEN_AT_ONCE = 10_000
 
 _LOCK_UNANNOUNCED = """
 SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
-# Once for each postback that wants to hear of a change: not of tests, imports, and what changed no status.
+# One for each affiliate postback that matches a change. Tests, imports and changes without a new status have
+# none.
 _FACTS = f"""
 SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
     (SELECT count(*) FROM conversion_change AS earlier
@@ -72,7 +73,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE $8 WHEN 'waiting' THEN now() END)
 ON CONFLICT DO NOTHING
 """
 
-# The same goes for a change whose postbacks another worker is about to make.
+# The same applies to a change whose postbacks another worker is about to create.
 _IS_BEHIND = """(
     EXISTS (
         SELECT FROM sent_postback AS earlier
@@ -84,7 +85,7 @@ _IS_BEHIND = """(
         WHERE earlier.conversion_id = sent_postback.conversion_id AND earlier.id < sent_postback.change_id
             AND NOT earlier.is_announced)
 )"""
-# From host to host by the index, however many postbacks wait for each.
+# The index leads from host to host, however many postbacks wait for each.
 _DUE_HOSTS = f"""
 WITH RECURSIVE waiting (host) AS (
     SELECT min(host) FROM sent_postback WHERE state = 'waiting'
@@ -102,7 +103,8 @@ UPDATE sent_postback SET state = 'held', next_attempt_at = NULL
 WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now() AND affiliate_id IN (
     SELECT id FROM affiliate WHERE status = 'blocked' OR is_archived)
 """
-# A copy of a database takes none, however late it becomes one. What had to wait is tried as long as others.
+# A copy of a database takes none. A postback that had to wait gets the full time for
+# attempts.
 _TAKE = f"""
 UPDATE sent_postback
 SET attempts = attempts + 1, last_attempt_at = now(), next_attempt_at = now() + $3::interval,
@@ -113,7 +115,7 @@ WHERE NOT EXISTS (SELECT FROM deployment WHERE copy_of IS NOT NULL) AND id IN (
     ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id, key, url, attempts, give_up_at - now()
 """  # noqa: S608
-# What another attempt has brought about stays.
+# The result of another attempt stays.
 _SETTLE = """
 UPDATE sent_postback
 SET state = $2, next_attempt_at = now() + $3::interval, last_status = $4, last_error = $5
@@ -129,7 +131,7 @@ SET state = 'waiting', attempts = 0, next_attempt_at = now(), give_up_at = now()
 WHERE id = $1
 """
 _IS_TOLD = "SELECT status <> 'blocked' AND NOT is_archived FROM affiliate WHERE id = $1"
-# An older status is not told after a newer one.
+# An older status is not sent after a newer one.
 _HELD = """
 FROM sent_postback AS held WHERE state = 'held' AND affiliate_id = $1 AND NOT EXISTS (
     SELECT FROM sent_postback AS later
@@ -167,7 +169,7 @@ _COLUMNS = (
     "last_error",
 )
 FILTERS = ("affiliate_id", "affiliate_postback_id", "conversion_id", "state", "host")
-"""Columns that the log is filtered by."""
+"""Columns for filters of the log."""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM sent_postback"  # noqa: S608
 SENT = Table(
     "sent_postback", ("state", "attempts", "last_status", "last_error"), facts=("affiliate_id",), is_log=True
@@ -175,25 +177,25 @@ SENT = Table(
 
 
 class Due(NamedTuple):
-    """A postback to be sent now."""
+    """A postback to send now."""
 
     id: int
     key: str
     url: str
-    attempts: int  # this one included
-    patience: timedelta  # how long it will still be tried
+    attempts: int  # including this one
+    patience: timedelta  # the remaining time for attempts
 
 
 class Counts(NamedTuple):
-    """How many postbacks are not sent."""
+    """Numbers of unsent postbacks."""
 
     waiting: int
-    overdue: int  # of these: due for a minute, and nobody sends them
-    failed: int  # within a day
+    overdue: int  # waiting ones that have been due for a minute
+    failed: int  # failed within a day
 
 
 async def announce(connection: Connection, most: int) -> int:
-    """Make the postbacks of changes that nobody was told of; returns how many changes these were."""
+    """Create the postbacks of unannounced changes. Returns the number of these changes."""
     async with connection.transaction():
         changes = [id_ for (id_,) in await connection.fetch(_LOCK_UNANNOUNCED, most)]
         if changes:
@@ -204,14 +206,14 @@ async def announce(connection: Connection, most: int) -> int:
 
 
 async def due_hosts(pool: Pool) -> set[str]:
-    """The hosts that something is to be sent to now."""
+    """The hosts with postbacks that are due."""
     return {host for (host,) in await pool.fetch(_DUE_HOSTS)}
 
 
 async def take(pool: Pool, host: str, most: int) -> list[Due]:
-    """Take what is to be sent to a host; it is due again after LEASE unless it is settled.
+    """Take the due postbacks of a host. They are due again after LEASE unless they are settled.
 
-    What is due for blocked and archived affiliates is held instead.
+    Due postbacks of blocked and archived affiliates are held instead.
     """
     await pool.execute(_HOLD_BLOCKED, host)
     rows = await pool.fetch(_TAKE, host, most, LEASE)
@@ -221,21 +223,21 @@ async def take(pool: Pool, host: str, most: int) -> list[Due]:
 async def settle(
     pool: Pool, id_: int, state: str, pause: timedelta | None, status: int | None, error: str
 ) -> None:
-    """Note how an attempt went, and how long the next one is put off, if there is to be one."""
+    """Note the result of an attempt, and the delay of the next one if there is one."""
     await pool.execute(_SETTLE, id_, state, pause, status, error)
 
 
 async def bring_forward(connection: Connection) -> None:
-    """Have no postback wait for a time that was reckoned by a clock which has gone back since."""
+    """Limit waiting times that were set by a clock which has gone back since."""
     await connection.execute(_BRING_FORWARD, LONGEST_PAUSE)
 
 
 async def fire_again(pool: Pool, author: Author, id_: int) -> None:
-    """Have a postback sent once more, whatever became of it before.
+    """Send a postback once more, in any state.
 
     Raises:
-        LookupError: there is none.
-        ValueError: it never had an address that it could be sent to, or its affiliate is not told anything.
+        LookupError: it does not exist. ValueError: it never had a valid address, or its affiliate is blocked
+            or archived.
     """
     async with edit.changing(pool) as connection:
         before = await edit.locked(connection, SENT, {"id": id_})
@@ -267,7 +269,7 @@ async def count_held(connection: Connection, affiliate_id: int) -> tuple[int, in
 
 
 async def send_held(connection: Connection, affiliate_id: int) -> None:
-    """Have an affiliate be told what was held while it was blocked, except old statuses: see count_held."""
+    """Send what was held while an affiliate was blocked, except old statuses: see count_held."""
     await connection.execute(_SEND_HELD, affiliate_id)
 
 
@@ -300,7 +302,7 @@ async def counts(source: Pool | Connection) -> Counts:
 
 
 async def forget(connection: Connection) -> None:
-    """Delete what was sent, or failed, long ago."""
+    """Delete old postbacks that were sent or have failed."""
     while await connection.execute(_FORGET, KEPT, _FORGOTTEN_AT_ONCE) == f"DELETE {_FORGOTTEN_AT_ONCE}":
         pass
 
@@ -316,7 +318,7 @@ def _where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:
 
 
 def _made(facts: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A postback as it is stored; where its URL cannot be filled, it has failed before it was sent."""
+    """A postback as it is stored. If its URL cannot be filled, it fails immediately."""
     url, error, state = facts["url"], "", "held" if facts["is_held"] else "waiting"
     try:
         url = postback_macros.fill(_compiled(url), facts)
@@ -327,7 +329,7 @@ def _made(facts: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _host(url: str) -> str:
-    """Whose turn it is; the port is not told apart, so that many of them make no host quicker."""
+    """The host for fair turns. The port is left out, so that several ports give a host no advantage."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

@@ -1,7 +1,7 @@
-"""What postbacks do to the tables: conversions, their history, and their money. Each postback is done once.
+"""Applies postbacks to the tables: conversions, their history and their money. Each postback is applied once.
 
-One transaction at a time changes conversions: so ids are in the order of commits, and two postbacks of one
-order never miss each other.
+One transaction at a time changes conversions. So ids are in commit order, and two postbacks of one order
+always see each other.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from tracker.store.conversions.sql import (
 )
 from tracker.store.db import Connection
 
-# An earlier tracker's may say that all of it was refunded: what is approved again is not.
+# Imported conversions may be refunded in full. Approving one again clears the refund.
 SELL_AGAIN = """
 UPDATE conversion SET refunded = 0
 WHERE id = ANY ($1) AND status = 'rejected' AND refunded > 0 AND refunded = sale_amount
@@ -67,15 +67,15 @@ _CLICKS_OF = "SELECT DISTINCT click_hash FROM conversion WHERE id = ANY ($1)"
 
 
 class Result(StrEnum):
-    """What became of a postback."""
+    """The result of a postback."""
 
     STORED = "stored"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
-    PARKED = "parked"  # its click may come yet
-    HELD = "held"  # what it needs may come yet: its goal, its status word, the approval of what it refunds
+    PARKED = "parked"  # its click may still arrive
+    HELD = "held"  # its goal, its status word or the approval of its refunded order may still come
     REJECTED = "rejected"
-    REFUSED = "refused"  # by an edge: nothing was done, and its sender knows
+    REFUSED = "refused"  # by an edge: nothing was done, and the sender got an error
 
 
 WAITS = "an earlier postback of its click or order waits"
@@ -83,7 +83,7 @@ WAITS = "an earlier postback of its click or order waits"
 
 
 class Applied(NamedTuple):
-    """What became of a postback, and why, where it was not simply stored."""
+    """The result of a postback, with a reason unless it was simply stored."""
 
     hash: str
     result: Result
@@ -95,11 +95,11 @@ class Applied(NamedTuple):
 async def take(
     connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
 ) -> list[Applied]:
-    """Do what postbacks say, each once, in the order of the stream, and log it; within a transaction.
+    """Apply postbacks once, in the order of the stream, and log them. Call it within a transaction.
 
-    Those that were parked before them, and that have to be done first, are done too. `complete_until` (Unix
-    milliseconds, as tracker.ops.ledger has it) was known before this transaction began: a click of an earlier
-    time that is not there does not exist. Those of later ones are waited for.
+    Earlier parked postbacks that must come first are applied too. `complete_until` (Unix milliseconds, see
+    tracker.ops.ledger) was read before this transaction began. A missing click of an earlier time does not
+    exist. A missing click of a later time is waited for.
     """
     await lock(connection)
     done, arrivals = await _known(connection, postbacks)
@@ -122,10 +122,10 @@ async def _take_in_line(
     for one in sorted(queue, key=lambda one: one.arrival):
         taker = _PostbackApplier(connection, facts, caps, one.postback)
         is_held_up = taker.has_say and (click := taker.click) is not None and line.holds(one, click)
-        taken = taker.parked(WAITS) if is_held_up else await taker.take(complete_until)
-        if taken.result is Result.PARKED:
+        applied = taker.parked(WAITS) if is_held_up else await taker.take(complete_until)
+        if applied.result is Result.PARKED:
             line.wait(one, facts.hash_of(one.postback) or "")
-        done[one.postback.hash] = taken
+        done[one.postback.hash] = applied
     await _log(connection, facts, [(one.postback, done[one.postback.hash]) for one in queue])
     await _refund_what_is_held(connection, facts, caps, done.values())
     return done
@@ -134,14 +134,14 @@ async def _take_in_line(
 async def _refund_what_is_held(
     connection: Connection, facts: Facts, caps: CapBook, done: Iterable[Applied]
 ) -> None:
-    """Apply refunds that came before their order was approved."""
-    changed = [taken.conversion_id for taken in done if taken.result in (Result.STORED, Result.UPDATED)]
+    """Apply refunds that arrived before their order was approved."""
+    changed = [applied.conversion_id for applied in done if applied.result in (Result.STORED, Result.UPDATED)]
     if changed:
         await refund(connection, [id_ for id_ in changed if id_ is not None], caps)
 
 
 async def refund(connection: Connection, conversion_ids: Collection[int], caps: CapBook) -> None:
-    """Apply the refunds that are held for conversions, if they can be applied now; within a transaction."""
+    """Apply the held refunds of conversions if possible. Call it within a transaction."""
     hashes = [hash_ for (hash_,) in await connection.fetch(_CLICKS_OF, list(conversion_ids))]
     held = await postback_log.held_refunds(connection, hashes)
     if not held:
@@ -151,28 +151,33 @@ async def refund(connection: Connection, conversion_ids: Collection[int], caps: 
         (postback, await _PostbackApplier(connection, facts, caps, postback).take(None)) for postback in held
     ]
     await _log(
-        connection, facts, [(postback, taken) for postback, taken in done if taken.result != Result.HELD]
+        connection,
+        facts,
+        [(postback, applied) for postback, applied in done if applied.result != Result.HELD],
     )
 
 
 async def give_up(connection: Connection, postback: Postback, why: str) -> None:
-    """Log one that the tables cannot take."""
-    taken = Applied(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
-    await connection.execute(LOG, *_logged(postback, taken, postback.click_hash))
+    """Log a postback that the tables cannot hold."""
+    applied = Applied(postback.hash, Result.REJECTED, f"cannot be stored: {why}")
+    await connection.execute(LOG, *_logged(postback, applied, postback.click_hash))
 
 
 async def amend(connection: Connection, postback: Postback, conversion_id: int, author: str) -> Applied:
-    """Do what the operator says of one conversion, whichever order it names, and log it; in a transaction."""
+    """Apply the operator's postback to one conversion and log it. Its order id does not matter.
+
+    Call it within a transaction.
+    """
     await lock(connection)
     if postback.status is ConversionStatus.APPROVED:
         await connection.execute(SELL_AGAIN, [conversion_id])
     facts = await Facts.read(connection, [postback])
     caps = CapBook(connection)
     taker = _PostbackApplier(connection, facts, caps, postback, author, by_operator=True)
-    taken = await taker.take_of(Existing.of(await connection.fetchrow(ONE, conversion_id)))
-    await _log(connection, facts, [(postback, taken)])
-    await _refund_what_is_held(connection, facts, caps, [taken])
-    return taken
+    applied = await taker.take_of(Existing.of(await connection.fetchrow(ONE, conversion_id)))
+    await _log(connection, facts, [(postback, applied)])
+    await _refund_what_is_held(connection, facts, caps, [applied])
+    return applied
 
 
 class _PostbackApplier(NamedTuple):
@@ -183,7 +188,7 @@ class _PostbackApplier(NamedTuple):
     caps: CapBook
     postback: Postback
     author: str = ""
-    by_operator: bool = False  # and not told of by anybody, be it over the API
+    by_operator: bool = False  # and not by anybody else, not even over the API
 
     @property
     def click(self) -> ConvertedClick | None:
@@ -191,7 +196,7 @@ class _PostbackApplier(NamedTuple):
 
     @property
     def has_say(self) -> bool:
-        """Whether it is for this postback to say anything of its click, which is stored."""
+        """Whether this postback may change conversions of its stored click."""
         click = self.click
         if click is None:
             return False
@@ -199,13 +204,13 @@ class _PostbackApplier(NamedTuple):
         why = refusal(self.postback, click, goal, self.facts.trust_of(click))
         return goal is not None and why is None
 
-    async def take_of(self, found: Existing) -> Applied:
-        """Do what a postback says of a conversion that was found by its id."""
-        click = self.facts.clicks.get(found.click_hash)
+    async def take_of(self, existing: Existing) -> Applied:
+        """Apply a postback to a conversion that was found by its id."""
+        click = self.facts.clicks.get(existing.click_hash)
         goal = self.facts.goal_of(self.postback, click)[0] if click else None
         if click is None or goal is None:
             return self._rejected(Refusal.UNKNOWN_CLICK if click is None else Refusal.UNKNOWN_GOAL)
-        return await self._amend(click, goal, found)
+        return await self._amend(click, goal, existing)
 
     async def take(self, complete_until: int | None) -> Applied:
         click = self.click
@@ -221,21 +226,23 @@ class _PostbackApplier(NamedTuple):
             return self._held(no_goal)
         if fault := unreadable_refund(self.postback):
             return self._rejected(fault)
-        meant = self._replace(postback=self.postback._replace(status=status))
-        taken = await (meant._refund(click, goal) if meant.postback.is_refund else meant._settle(click, goal))
-        return taken if taken.result is Result.REJECTED else _noting(taken, self.postback)
+        resolved = self._replace(postback=self.postback._replace(status=status))
+        applied = await (
+            resolved._refund(click, goal) if resolved.postback.is_refund else resolved._settle(click, goal)
+        )
+        return applied if applied.result is Result.REJECTED else _noting(applied, self.postback)
 
     async def _settle(self, click: ConvertedClick, goal: Goal) -> Applied:
-        found = await self._find(click, goal)
-        if found is None:
+        existing = await self._find(click, goal)
+        if existing is None:
             return await self._create(click, goal)
-        if found.order_id in self.postback.order_texts:  # which it may have from before ids were trimmed
-            self = self._replace(postback=self.postback._replace(order_id=found.order_id))
-        if found.click_hash != click.hash:
-            return await self._take_order(click, goal, found)
-        if why := await self._other(click, goal, found):
+        if existing.order_id in self.postback.order_texts:  # it may be from before ids were trimmed
+            self = self._replace(postback=self.postback._replace(order_id=existing.order_id))
+        if existing.click_hash != click.hash:
+            return await self._take_order(click, goal, existing)
+        if why := await self._other(click, goal, existing):
             return self._rejected(why)
-        return await self._amend(click, goal, found)
+        return await self._amend(click, goal, existing)
 
     def _without_click(self, complete_until: int | None) -> Applied:
         hash_ = self.facts.hash_of(self.postback)
@@ -260,32 +267,32 @@ class _PostbackApplier(NamedTuple):
         row = await self.connection.fetchrow(FOUND, *key, postback.is_order_absent)
         return row and Existing.of(row)
 
-    def _outranks(self, found: Existing) -> bool:
-        """Whether what a browser said of an order gives way."""
-        is_undecided = found.status is ConversionStatus.PENDING
-        return found.told_by_browser and is_undecided and self.postback.source is not Source.PIXEL
+    def _outranks(self, existing: Existing) -> bool:
+        """Whether a browser's conversion of the order gives way."""
+        is_undecided = existing.status is ConversionStatus.PENDING
+        return existing.told_by_browser and is_undecided and self.postback.source is not Source.PIXEL
 
-    def _replaces(self, found: Existing) -> bool:
-        """Whether it is of an order that a browser knew nothing of, which its own made room for."""
-        return self._outranks(found) and self.postback.order_id not in (None, found.order_id)
+    def _replaces(self, existing: Existing) -> bool:
+        """Whether the order is unknown to the browser's conversion that its own postback replaced."""
+        return self._outranks(existing) and self.postback.order_id not in (None, existing.order_id)
 
-    async def _take_order(self, click: ConvertedClick, goal: Goal, found: Existing) -> Applied:
-        """Do what a postback says of an order that is another click's so far."""
-        if not self._outranks(found):
+    async def _take_order(self, click: ConvertedClick, goal: Goal, existing: Existing) -> Applied:
+        """Apply a postback whose order id belongs to another click."""
+        if not self._outranks(existing):
             return self._rejected(Refusal.OTHER_CLICK)
         taking = self.connection.transaction()
         await taking.start()
-        await self.connection.execute(GIVE_UP_ORDER, found.id)
-        taken = await self._settle(click, goal)
-        await (taking.rollback() if taken.result is Result.REJECTED else taking.commit())
-        return taken
+        await self.connection.execute(GIVE_UP_ORDER, existing.id)
+        applied = await self._settle(click, goal)
+        await (taking.rollback() if applied.result is Result.REJECTED else taking.commit())
+        return applied
 
-    async def _other(self, click: ConvertedClick, goal: Goal, found: Existing) -> Refusal | None:
-        """Why what was found is not what the postback speaks of, after all."""
-        if self._replaces(found):
+    async def _other(self, click: ConvertedClick, goal: Goal, existing: Existing) -> Refusal | None:
+        """Why the conversion that was found is not the one that the postback means."""
+        if self._replaces(existing):
             return await self._refusal_of_new(click, goal)
-        is_other = None not in (found.order_id, self.postback.order_id) and (
-            found.order_id != self.postback.order_id
+        is_other = None not in (existing.order_id, self.postback.order_id) and (
+            existing.order_id != self.postback.order_id
         )
         return Refusal.SECOND if is_other else None
 
@@ -315,7 +322,7 @@ class _PostbackApplier(NamedTuple):
         return Applied(postback.hash, Result.STORED, doubt, id_)
 
     def _is_unpriced(self, goal: Goal, price: Price) -> bool:
-        """Whether nobody says what it pays: neither the goal nor the postback."""
+        """Whether neither the goal nor the postback has a price."""
         return not price.is_set and counting(self.postback, goal)[0] is None
 
     async def _insert(
@@ -341,155 +348,180 @@ class _PostbackApplier(NamedTuple):
         )
         return id_
 
-    async def _amend(self, click: ConvertedClick, goal: Goal, found: Existing) -> Applied:
+    async def _amend(self, click: ConvertedClick, goal: Goal, existing: Existing) -> Applied:
         postback = self.postback
         if postback.source is Source.PIXEL:
-            return Applied(postback.hash, Result.UNCHANGED, "a browser changes nothing", found.id)
+            return Applied(postback.hash, Result.UNCHANGED, "a browser changes nothing", existing.id)
         price = await goal_prices.price_of(self.connection, click, goal)
-        told = self._told_status(goal, found)
-        is_unpaid = told is ConversionStatus.REJECTED or self._is_settled(found, told)
+        requested = self._requested_status(goal, existing)
+        is_unpaid = requested is ConversionStatus.REJECTED or self._is_settled(existing, requested)
         if fault := unreadable(postback, goal, price, is_unpaid=is_unpaid):
             return self._rejected(fault)
-        money = self._amounts_after(goal, price, found, told)
+        money = self._amounts_after(goal, price, existing, requested)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
-        if money is not found.amounts and (money.sale_amount or 0) < found.refunded:
-            return self._rejected(f"{show(found.refunded)} of it is refunded, which is more")
-        is_over_cap = found.is_over_cap or await self._grows_over_cap(click, found, money)
-        is_unpriced = found.is_unpriced and self._is_unpriced(goal, price)
+        if money is not existing.amounts and (money.sale_amount or 0) < existing.refunded:
+            return self._rejected(f"{show(existing.refunded)} of it is refunded, which is more")
+        is_over_cap = existing.is_over_cap or await self._grows_over_cap(click, existing, money)
+        is_unpriced = existing.is_unpriced and self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
-        is_held = told is ConversionStatus.APPROVED and self._is_held(found, doubt)
-        after = found._replace(
-            order_id=self._order_after(found),
-            status=self._status_after(found, ConversionStatus.HOLD if is_held else told or found.status),
+        is_held = requested is ConversionStatus.APPROVED and self._is_held(existing, doubt)
+        status = ConversionStatus.HOLD if is_held else requested or existing.status
+        after = self._after(existing, status, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
+        late = (
+            "" if money is not existing.amounts else _too_late(postback, counting(postback, goal), existing)
+        )
+        reason = "; ".join(filter(None, (_reason(requested, existing, after, doubt, is_held=is_held), late)))
+        if after == existing:
+            return Applied(postback.hash, Result.UNCHANGED, reason or "nothing new", existing.id)
+        await self._store(click, existing, after)
+        return Applied(postback.hash, Result.UPDATED, reason, existing.id)
+
+    def _after(
+        self,
+        existing: Existing,
+        status: ConversionStatus,
+        money: Amounts,
+        *,
+        is_over_cap: bool,
+        is_unpriced: bool,
+    ) -> Existing:
+        postback = self.postback
+        return existing._replace(
+            order_id=self._order_after(existing),
+            status=self._status_after(existing, status),
             is_over_cap=is_over_cap,
             told_by_browser=False,
             is_unpriced=is_unpriced,
-            sale_status=postback.sale_status or found.sale_status,
+            sale_status=postback.sale_status or existing.sale_status,
             amounts=money,
-            own=_told((postback.external_id, *postback.adv_subs), found.own),
+            own=_merged((postback.external_id, *postback.adv_subs), existing.own),
         )
-        late = "" if money is not found.amounts else _too_late(postback, counting(postback, goal), found)
-        reason = "; ".join(filter(None, (_reason(told, found, after, doubt, is_held=is_held), late)))
-        if after == found:
-            return Applied(postback.hash, Result.UNCHANGED, reason or "nothing new", found.id)
-        said = [getattr(after, name) for name in AMENDED if name in Existing._fields]
-        await self.connection.execute(AMEND, found.id, *said, *after.amounts, *after.own)
-        if after.status is not found.status:
-            await self._change(found.id, found.status, after.status)
-            self.caps.forget()
-            await self._close_full(click, found)
-        return Applied(postback.hash, Result.UPDATED, reason, found.id)
 
-    async def _close_full(self, click: ConvertedClick, found: Existing) -> None:
-        """One that was rejected counts once more: nobody has looked at the caps since."""
-        if found.status is ConversionStatus.REJECTED and not click.is_test:
-            await self.caps.close_full([(click.offer_id, click.affiliate_id, found.created_at)])
+    async def _store(self, click: ConvertedClick, existing: Existing, after: Existing) -> None:
+        values = [getattr(after, name) for name in AMENDED if name in Existing._fields]
+        await self.connection.execute(AMEND, existing.id, *values, *after.amounts, *after.own)
+        if after.status is not existing.status:
+            await self._change(existing.id, existing.status, after.status)
+            self.caps.forget()
+            await self._close_full(click, existing)
+
+    async def _close_full(self, click: ConvertedClick, existing: Existing) -> None:
+        """A rejected conversion counts again, because caps have not counted it since."""
+        if existing.status is ConversionStatus.REJECTED and not click.is_test:
+            await self.caps.close_full([(click.offer_id, click.affiliate_id, existing.created_at)])
 
     async def _refund(self, click: ConvertedClick, goal: Goal) -> Applied:
-        """Do what a postback says besides a refund of a part; then apply the refund, or hold it.
+        """Apply everything except a partial refund, then apply the refund or hold it.
 
-        A refund of nothing is one of an approved order only: elsewhere its sender always names that amount.
+        A refund of 0 needs an approved order. In other states senders always send that parameter.
         """
-        found = await self._find(click, goal)
-        if not self.postback.refund_amount and (found is None or not found.is_approved):
+        existing = await self._find(click, goal)
+        if not self.postback.refund_amount and (existing is None or not existing.is_approved):
             sale = self.postback._replace(refund_amount=None, refund_id=None)
             return await self._replace(postback=sale)._settle(click, goal)
         is_sale = self.postback.status not in (None, ConversionStatus.REJECTED)
-        if not is_sale and (found is None or found.told_by_browser):
+        if not is_sale and (existing is None or existing.told_by_browser):
             return self._hold_refund("its order is not there yet", None)
-        told = await self._replace(postback=_without_refund(self.postback))._settle(click, goal)
-        if told.conversion_id is None:
-            return told
-        row = await self.connection.fetchrow(ONE, told.conversion_id)
-        return await self._apply(click, goal, Existing.of(row), told)
+        applied = await self._replace(postback=_without_refund(self.postback))._settle(click, goal)
+        if applied.conversion_id is None:
+            return applied
+        row = await self.connection.fetchrow(ONE, applied.conversion_id)
+        return await self._apply(click, goal, Existing.of(row), applied)
 
-    async def _apply(self, click: ConvertedClick, goal: Goal, found: Existing, told: Applied) -> Applied:
-        id_, amount, refund_id = found.id, self.postback.refund_amount, self.postback.refund_id
+    async def _apply(
+        self, click: ConvertedClick, goal: Goal, existing: Existing, applied: Applied
+    ) -> Applied:
+        id_, amount, refund_id = existing.id, self.postback.refund_amount, self.postback.refund_id
         assert amount is not None
-        if found.status is ConversionStatus.REJECTED:
-            return told._replace(reason="it stays rejected")
+        if existing.status is ConversionStatus.REJECTED:
+            return applied._replace(reason="it stays rejected")
         if refund_id and await self.connection.fetchval(IS_REFUNDED, id_, refund_id):
-            return told._replace(reason=f"refund {refund_id} was applied before")
-        total = found.refunded + amount if refund_id else max(found.refunded, amount)
-        if total == found.refunded:
-            return told._replace(reason=f"{show(found.refunded)} of it is refunded already")
-        if why := _why_held(self.postback, found, total):
+            return applied._replace(reason=f"refund {refund_id} was applied before")
+        total = existing.refunded + amount if refund_id else max(existing.refunded, amount)
+        if total == existing.refunded:
+            return applied._replace(reason=f"{show(existing.refunded)} of it is refunded already")
+        if why := _why_held(self.postback, existing, total):
             return self._hold_refund(why, id_)
         price = await goal_prices.price_of(self.connection, click, goal)
-        await self._book_refund(found, price, total)
+        await self._book_refund(existing, price, total)
         if refund_id:
             await self.connection.execute(NOTE_REFUND, id_, refund_id, amount, self.postback.hash)
         self.caps.forget()
-        return told._replace(result=Result.UPDATED, reason="")
+        return applied._replace(result=Result.UPDATED, reason="")
 
-    async def _book_refund(self, found: Existing, price: Price, total: Decimal) -> None:
-        """A refund of all takes everything back; one of a part leaves what the rest of the sale comes to.
+    async def _book_refund(self, existing: Existing, price: Price, total: Decimal) -> None:
+        """A full refund takes everything back. A partial refund leaves the price of the remaining sale.
 
-        The former is a rejection: what was refunded before stays, for the operator may approve it again.
+        A full refund is a rejection. It keeps earlier refunds, because the operator may approve it again.
         """
-        is_whole = total == found.amounts.sale_amount
-        status = ConversionStatus.REJECTED if is_whole else found.status
-        part = found.refunded if is_whole else total
-        money = found.amounts if is_whole else refunded(found.amounts, price, found.refunded, total)
-        await self.connection.execute(REFUND, found.id, part, status, money.payout, money.revenue)
+        is_whole = total == existing.amounts.sale_amount
+        status = ConversionStatus.REJECTED if is_whole else existing.status
+        part = existing.refunded if is_whole else total
+        money = existing.amounts if is_whole else refunded(existing.amounts, price, existing.refunded, total)
+        await self.connection.execute(REFUND, existing.id, part, status, money.payout, money.revenue)
         if is_whole:
-            await self._change(found.id, found.status, status)
+            await self._change(existing.id, existing.status, status)
         else:
-            await booking.correct(self.connection, [found.id])
+            await booking.correct(self.connection, [existing.id])
 
     def _hold_refund(self, why: str, conversion_id: int | None) -> Applied:
         return Applied(self.postback.hash, Result.HELD, why, conversion_id)
 
-    async def _grows_over_cap(self, click: ConvertedClick, found: Existing, money: Amounts) -> bool:
-        if click.is_test or money == found.amounts or self.postback.status is ConversionStatus.REJECTED:
+    async def _grows_over_cap(self, click: ConvertedClick, existing: Existing, money: Amounts) -> bool:
+        if click.is_test or money == existing.amounts or self.postback.status is ConversionStatus.REJECTED:
             return False
-        return await self.caps.grow(click, found.amounts, money, int(found.created_at.timestamp() * 1000))
+        return await self.caps.grow(
+            click, existing.amounts, money, int(existing.created_at.timestamp() * 1000)
+        )
 
-    def _order_after(self, found: Existing) -> str | None:
-        first, then = found.order_id, self.postback.order_id
-        return then or first if self._outranks(found) else first or then
+    def _order_after(self, existing: Existing) -> str | None:
+        first, then = existing.order_id, self.postback.order_id
+        return then or first if self._outranks(existing) else first or then
 
-    def _told_status(self, goal: Goal, found: Existing) -> ConversionStatus | None:
-        """What it calls the conversion. The first word of an advertiser says what any first one would."""
-        return self.postback.status or (goal.initial_status if self._outranks(found) else None)
+    def _requested_status(self, goal: Goal, existing: Existing) -> ConversionStatus | None:
+        """The status to set.
+
+        The first server postback after a pixel is treated like a new conversion.
+        """
+        return self.postback.status or (goal.initial_status if self._outranks(existing) else None)
 
     def _amounts_after(
-        self, goal: Goal, price: Price, found: Existing, told: ConversionStatus | None
+        self, goal: Goal, price: Price, existing: Existing, requested: ConversionStatus | None
     ) -> Amounts:
-        if self._is_settled(found, told):
-            return found.amounts
-        before = None if self._replaces(found) else found.amounts
-        is_unpriced = found.is_unpriced and price.is_set
+        if self._is_settled(existing, requested):
+            return existing.amounts
+        before = None if self._replaces(existing) else existing.amounts
+        is_unpriced = existing.is_unpriced and price.is_set
         money = amounts(self.postback.without_faults(), goal, price, before, is_unpriced=is_unpriced)
-        has_refund = 0 < found.refunded <= (money.sale_amount or 0)
-        return refunded(money, price, Decimal(0), found.refunded) if has_refund else money
+        has_refund = 0 < existing.refunded <= (money.sale_amount or 0)
+        return refunded(money, price, Decimal(0), existing.refunded) if has_refund else money
 
-    def _is_settled(self, found: Existing, told: ConversionStatus | None) -> bool:
-        """Amounts change until it is decided, and once more when the operator revives it."""
-        is_revival = (found.status, told) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
-        return found.is_decided and not (is_revival and self.by_operator)
+    def _is_settled(self, existing: Existing, requested: ConversionStatus | None) -> bool:
+        """Amounts change until the decision, and once more when the operator revives the conversion."""
+        is_revival = (existing.status, requested) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
+        return existing.is_decided and not (is_revival and self.by_operator)
 
     def _doubt(
         self, goal: Goal, price: Price, money: Amounts, *, is_over_cap: bool, is_unpriced: bool
     ) -> str:
-        """Why it is for the operator to approve a conversion. Empty if it is not."""
+        """Why the operator has to approve a conversion. Empty if it is not needed."""
         of_cap, of_price = "over a cap" if is_over_cap else "", NO_PRICE if is_unpriced else ""
         of_sale = price.doubt(money, counting(self.postback, goal))
         return "; ".join(filter(None, (of_cap, of_price, of_sale)))
 
-    def _is_held(self, found: Existing, doubt: str) -> bool:
-        """Whether an approval puts it on hold: what is in doubt is for the operator to pay.
+    def _is_held(self, existing: Existing, doubt: str) -> bool:
+        """Whether an approval puts it on hold, because the operator has to decide about the payment.
 
-        The operator, too, has to name the amount that only a browser told, and to set a price.
+        Even the operator has to give an amount that only a browser sent, and to set a price.
         """
         if self.by_operator:
             is_open = BROWSERS_SALE in doubt or NO_PRICE in doubt
-            return is_open and found.status is not ConversionStatus.APPROVED
-        return bool(doubt) and not found.is_decided
+            return is_open and existing.status is not ConversionStatus.APPROVED
+        return bool(doubt) and not existing.is_decided
 
-    def _status_after(self, found: Existing, told: ConversionStatus) -> ConversionStatus:
-        return next_status(found.status, told, by_operator=self.by_operator)
+    def _status_after(self, existing: Existing, requested: ConversionStatus) -> ConversionStatus:
+        return next_status(existing.status, requested, by_operator=self.by_operator)
 
     async def _change(self, id_: int, before: ConversionStatus | None, after: ConversionStatus) -> None:
         by = self.postback.source, self.author, self.postback.hash
@@ -499,59 +531,59 @@ class _PostbackApplier(NamedTuple):
 async def _known(
     connection: Connection, postbacks: Iterable[Postback]
 ) -> tuple[dict[str, Applied], dict[str, int]]:
-    """Those that were taken before, except those that wait for something; and the places of these."""
+    """The postbacks that were applied before, except waiting ones, and the positions of the waiting ones."""
     rows = await connection.fetch(KNOWN, [postback.hash for postback in postbacks])
     known = {
         hash_.hex: (arrival, Applied(hash_.hex, Result(result), reason, id_))
         for arrival, hash_, result, reason, id_ in rows
     }
     waiting = (Result.PARKED, Result.HELD)
-    done = {hash_: taken for hash_, (_, taken) in known.items() if taken.result not in waiting}
+    done = {hash_: applied for hash_, (_, applied) in known.items() if applied.result not in waiting}
     return done, {hash_: arrival for hash_, (arrival, _) in known.items() if hash_ not in done}
 
 
 def _reason(
-    told: ConversionStatus | None, found: Existing, after: Existing, doubt: str, *, is_held: bool
+    requested: ConversionStatus | None, existing: Existing, after: Existing, doubt: str, *, is_held: bool
 ) -> str:
-    """What the sender of an update should know of it."""
-    if told in (None, after.status):
-        return doubt if after.is_over_cap and not found.is_over_cap else ""
+    """What the sender of an update should know."""
+    if requested in (None, after.status):
+        return doubt if after.is_over_cap and not existing.is_over_cap else ""
     if not is_held:
         return f"it stays {after.status}"
-    return held(found.status, after.status, doubt)
+    return held(existing.status, after.status, doubt)
 
 
-def _too_late(postback: Postback, named: Named, found: Existing) -> str:
-    """What a postback says of the money of a conversion that has been decided."""
-    money = found.amounts
+def _too_late(postback: Postback, named: Named, existing: Existing) -> str:
+    """Fields of a postback about the money of a decided conversion."""
+    money = existing.amounts
     sides = (
         ("sale_amount", postback.sale_amount, money.sale_amount, money.sale_currency),
         ("payout", named[0], money.payout, money.payout_currency),
         ("revenue", named[1], money.revenue, money.revenue_currency),
     )
     late = [
-        f"{name} {show(told)} {postback.currency or currency or ''}".rstrip()
-        + f" changes nothing: it is {found.status} with {'none' if known is None else show(known)}"
+        f"{name} {show(sent)} {postback.currency or currency or ''}".rstrip()
+        + f" changes nothing: it is {existing.status} with {'none' if known is None else show(known)}"
         + (f" {currency}" if currency else "")
-        for name, told, known, currency in sides
-        if told is not None and (told, postback.currency or currency) != (known, currency)
+        for name, sent, known, currency in sides
+        if sent is not None and (sent, postback.currency or currency) != (known, currency)
     ]
     return "; ".join(late)
 
 
 def _without_refund(postback: Postback) -> Postback:
-    """What a postback says besides a refund of a part. Its currency is then that of the refund, too."""
+    """The postback without a partial refund. Its currency then is the refund's currency too."""
     status = None if postback.status is ConversionStatus.REJECTED else postback.status
     is_of_amounts = (postback.payout, postback.revenue, postback.sale_amount) != (None, None, None)
     currency = postback.currency if is_of_amounts else None
     return postback._replace(status=status, currency=currency, refund_amount=None, refund_id=None)
 
 
-def _why_held(postback: Postback, found: Existing, total: Decimal) -> str:
-    """Why a refund cannot be applied yet; "" if it can."""
-    sale, currency = found.amounts.sale_amount, found.amounts.sale_currency
-    if found.status is not ConversionStatus.APPROVED:
-        return f"its order is not approved: it is {found.status}"
+def _why_held(postback: Postback, existing: Existing, total: Decimal) -> str:
+    """Why a refund cannot be applied yet, or ""."""
+    sale, currency = existing.amounts.sale_amount, existing.amounts.sale_currency
+    if existing.status is not ConversionStatus.APPROVED:
+        return f"its order is not approved: it is {existing.status}"
     if sale is None:
         return "its order has no sale_amount"
     if postback.currency not in (None, currency):
@@ -560,7 +592,7 @@ def _why_held(postback: Postback, found: Existing, total: Decimal) -> str:
 
 
 def held(before: ConversionStatus, after: ConversionStatus, doubt: str) -> str:
-    """What became of an approval that is in doubt, and why."""
+    """The result of a doubtful approval, with the reason."""
     return f"it stays {after}: {doubt}" if after is before else f"it is on hold: {doubt}"
 
 
@@ -570,25 +602,32 @@ def _first_status(postback: Postback, goal: Goal) -> ConversionStatus:
     return postback.status or goal.initial_status
 
 
-def _noting(taken: Applied, postback: Postback) -> Applied:
-    """With what it said that cannot be read, and did not count."""
+def _noting(applied: Applied, postback: Postback) -> Applied:
+    """The result with the unreadable values that did not count."""
     left_out = told_faults((name, f"is left out: {why}") for name, why in postback.faults)
-    return taken._replace(reason="; ".join(filter(None, (taken.reason, left_out))))
+    return applied._replace(reason="; ".join(filter(None, (applied.reason, left_out))))
 
 
-def _told(new: Sequence[str], old: Sequence[str]) -> tuple[str, ...]:
-    return tuple(told or known for told, known in zip(new, old, strict=True))
+def _merged(new: Sequence[str], old: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text or known for text, known in zip(new, old, strict=True))
 
 
 async def _log(connection: Connection, facts: Facts, done: Iterable[tuple[Postback, Applied]]) -> None:
-    rows = [_logged(postback, taken, facts.hash_of(postback)) for postback, taken in done]
+    rows = [_logged(postback, applied, facts.hash_of(postback)) for postback, applied in done]
     await connection.executemany(LOG, rows)
 
 
-def _logged(postback: Postback, taken: Applied, click_hash: str | None) -> tuple[Any, ...]:
+def _logged(postback: Postback, applied: Applied, click_hash: str | None) -> tuple[Any, ...]:
     parameters = orjson.dumps(dict(postback.parameters)).decode()
     return (
         *(postback.hash, postback.source, postback.ip, postback.advertiser_id, parameters),
         postback.click_hash or postback.click_id,
-        *(taken.result, taken.reason, taken.conversion_id, taken.held_at, click_hash, postback.order_id),
+        *(
+            applied.result,
+            applied.reason,
+            applied.conversion_id,
+            applied.held_at,
+            click_hash,
+            postback.order_id,
+        ),
     )

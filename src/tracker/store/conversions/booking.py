@@ -1,4 +1,7 @@
-"""The history of conversions and their book of money: append-only, and the sum of entries is what is owed."""
+"""The history of conversions and their book of money.
+
+Both are append-only, and the sum of entries is the debt.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _INSERT = """
 INSERT INTO conversion_entry (kind, conversion_id, booked_at, is_adjustment, offer_id, advertiser_id,
     affiliate_id, payout, payout_currency, revenue, revenue_currency)
 """
-# What is of a closed period is booked now, as an adjustment.
+# Entries of a closed period are booked now, as an adjustment.
 _WHERE_BOOKED = """
 id, CASE WHEN created_at < closed.until THEN greatest(clock_timestamp(), closed.until) ELSE created_at END,
 created_at < closed.until, offer_id, advertiser_id, affiliate_id
@@ -31,7 +34,7 @@ _APPROVE = f"""{_INSERT}
 SELECT 'approval', {_WHERE_BOOKED}, payout, payout_currency, revenue, revenue_currency
 FROM conversion, {_CLOSED} WHERE id = ANY ($1) AND NOT is_test ORDER BY id
 """  # noqa: S608
-# All that was booked, whatever the conversion says now.
+# All booked amounts, independent of the conversion's present ones.
 _REVERSE = f"""{_INSERT}
 SELECT 'reversal', {_WHERE_BOOKED}, -booked.payout, booked.payout_currency, -booked.revenue,
     booked.revenue_currency
@@ -41,7 +44,7 @@ WHERE (booked.payout, booked.revenue) <> (0, 0)
         = (conversion.payout_currency, conversion.revenue_currency)
 ORDER BY id
 """  # noqa: S608
-# The currencies of what is approved never change.
+# The currencies of an approved conversion never change.
 _CORRECT = f"""{_INSERT}
 SELECT 'correction', {_WHERE_BOOKED}, conversion.payout - booked.payout, conversion.payout_currency,
     conversion.revenue - booked.revenue, conversion.revenue_currency
@@ -58,7 +61,7 @@ async def change(
     after: ConversionStatus,
     by: tuple[Source, str, str | None],
 ) -> None:
-    """Note a status that conversions have now, and book what follows from it."""
+    """Note the new status of conversions, and book its consequences."""
     await connection.execute(_NOTE_CHANGE, ids, before, *by)
     if after is ConversionStatus.APPROVED:
         await connection.execute(_APPROVE, ids)
@@ -67,10 +70,10 @@ async def change(
 
 
 async def approve(connection: Connection, ids: Sequence[int]) -> None:
-    """Book conversions that were approved elsewhere, as what is approved here is booked."""
+    """Book conversions that were approved elsewhere, as approvals here are booked."""
     await connection.execute(_APPROVE, ids)
 
 
 async def correct(connection: Connection, ids: Sequence[int]) -> None:
-    """Book how far approved conversions differ from what is booked of them."""
+    """Book the difference between approved conversions and their bookings."""
     await connection.execute(_CORRECT, ids)

@@ -1,4 +1,7 @@
-"""Caps on conversions, payout and revenue: counted as conversions are made; a full one closes the offer."""
+"""Caps on conversions, payout and revenue: counted when conversions are created.
+
+A full cap closes the offer.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ FROM conversion WHERE offer_id = $1 AND ($2::bigint IS NULL OR affiliate_id = $2
 _CLOSE_OFFER = """
 UPDATE offer SET closed_until = $2 WHERE id = $1 AND coalesce(closed_until, '-infinity') < $2 RETURNING true
 """
-# Who had no terms was approved for nothing, and stays so: 'pending'.
+# An affiliate without terms was approved implicitly, and stays 'pending'.
 _CLOSE_AFFILIATE = """
 INSERT INTO offer_affiliate AS agreed (offer_id, affiliate_id, status, closed_until)
 VALUES ($1, $2, 'pending', $3)
@@ -46,18 +49,18 @@ WHERE coalesce(agreed.closed_until, '-infinity') < excluded.closed_until RETURNI
 
 
 class _Cap(NamedTuple):
-    affiliate_id: int | None  # None: everybody's conversions together; 0: each affiliate's
+    affiliate_id: int | None  # None: all conversions together, 0: each affiliate's
     counts: str
     period: str
     amount: int
     closes: bool
     currency: str | None
-    counts_after: int  # id of the last conversion that was stored before it
+    counts_after: int  # id of the last conversion before it
     time_zone: str
 
 
 class _Count(NamedTuple):
-    """What a cap counts together in a period."""
+    """The scope of a cap's count in a period."""
 
     offer_id: int
     affiliate_id: int | None
@@ -69,7 +72,7 @@ class _Count(NamedTuple):
 
 
 class CapBook:
-    """The caps' counts in one transaction that nobody else's conversions come between."""
+    """The caps' counts in a transaction that excludes other changes of conversions."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -79,7 +82,7 @@ class CapBook:
     async def count(
         self, click: ConvertedClick, status: ConversionStatus, money: Amounts, millis: int
     ) -> bool:
-        """Count a conversion that is about to be made of a click; whether it goes beyond a cap."""
+        """Count a conversion that is about to be created. Returns whether it exceeds a cap."""
         if status is ConversionStatus.REJECTED:
             return False
         caps = await self._caps_of(click.offer_id, click.affiliate_id)
@@ -87,7 +90,7 @@ class CapBook:
         return any([await self._add(cap, _count(cap, *place), _worth(cap, money)) for cap in caps])
 
     async def grow(self, click: ConvertedClick, before: Amounts, after: Amounts, millis: int) -> bool:
-        """Count what a conversion that was counted comes to now; whether that goes beyond a cap."""
+        """Count the new amounts of a counted conversion. Returns whether they exceed a cap."""
         caps = await self._caps_of(click.offer_id, click.affiliate_id)
         more = [(cap, _worth(cap, after) - _worth(cap, before)) for cap in caps]
         place = click.offer_id, click.affiliate_id, millis
@@ -101,7 +104,7 @@ class CapBook:
         return used > cap.amount and worth > 0
 
     async def close_full(self, conversions: Iterable[tuple[int, int, datetime]]) -> None:
-        """Close what is full, in the periods of conversions that count now: of (offer, affiliate, time)."""
+        """Close offers with full caps in the periods of changed conversions: (offer, affiliate, time)."""
         self.forget()
         counts = {
             _count(cap, offer_id, affiliate_id, int(at.timestamp() * 1000)): cap.amount
@@ -114,7 +117,7 @@ class CapBook:
                 await self._close(count)
 
     def forget(self) -> None:
-        """Count anew: a conversion that had been counted may count no longer."""
+        """Count again, because a counted conversion may not count any more."""
         self._used.clear()
 
     async def _caps_of(self, offer_id: int, affiliate_id: int) -> list[_Cap]:
@@ -143,7 +146,7 @@ class CapBook:
 
 
 def _in_force(caps: Iterable[_Cap]) -> list[_Cap]:
-    """An affiliate's own cap takes the place of each affiliate's of the same kind and period."""
+    """An affiliate's own cap replaces the each-affiliate cap of the same kind and period."""
     caps = list(caps)
     own = {(cap.counts, cap.period) for cap in caps if cap.affiliate_id}
     return [cap for cap in caps if cap.affiliate_id != 0 or (cap.counts, cap.period) not in own]
@@ -158,7 +161,7 @@ def _period(cap: _Cap, millis: int) -> tuple[datetime, datetime]:
     period = Period(cap.period)
     try:
         start, end = bounds(period, cap.time_zone, millis)
-    except (ValueError, ZoneInfoNotFoundError):  # saved by hand; the offer is closed anyway
+    except (ValueError, ZoneInfoNotFoundError):  # the cap was saved by hand, and the offer is closed anyway
         start, end = bounds(period, "UTC", millis)
     return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC) if end else _FOR_GOOD
 

@@ -1,4 +1,4 @@
-"""What goals pay: the price that held when a click was followed, and goals whose price nobody has set."""
+"""Prices of goals: the price at the time of the click, and goals without a price."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tracker.store.db import Connection, Pool
 _NAMES = tuple(name for name in Price._fields if name != "is_set")
 _NOTHING = Decimal(0)
 
-# The terms that were in force when the click was followed, the most specific ones that pay. A click from
-# before the first price that was set for it gets that price, and not a later one.
+# The most specific terms with a price at the time of the click. A click before the first price gets the first
+# price, not a later one.
 PRICE_OF = f"""
 SELECT {", ".join(_NAMES)} FROM (
     SELECT DISTINCT ON (affiliate_id, country_code) noted.*
@@ -34,7 +34,7 @@ ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
 """To be formatted with expressions for goal, affiliate, country and time (at)."""
 _PRICE = PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
 
-# Only these have an amount that an approval changes or puts in doubt.
+# Only an approval of these changes an amount or leaves it in doubt.
 _OPEN = f"""
 SELECT sold.id, sold.is_unpriced, {", ".join(f"sold.{name}" for name in Amounts._fields)},
     {", ".join(f"price.{name}" for name in _NAMES)}
@@ -63,7 +63,7 @@ ORDER BY 5 DESC, offer.id, goal.id
 """
 
 
-# Every unit divides 1, so whole amounts are never finer.
+# Every unit divides 1, so whole amounts are never too fine.
 _FIXED = """
 SELECT offer_id, goal.id, NULL, side.name, side.amount, currency
 FROM goal, LATERAL (VALUES
@@ -81,7 +81,7 @@ ORDER BY 1, 2, 3 NULLS FIRST, 4
 
 
 class OpenAmounts(NamedTuple):
-    """The money of a conversion that is not approved, and the price that it is held against."""
+    """The money of an unapproved conversion, and its price."""
 
     id: int
     is_unpriced: bool
@@ -107,7 +107,7 @@ class FineAmount(NamedTuple):
 
 
 class Unpriced(NamedTuple):
-    """An active goal of an active offer whose price nobody has set."""
+    """An active goal of an active offer without a price."""
 
     goal_id: int
     goal_name: str
@@ -117,14 +117,14 @@ class Unpriced(NamedTuple):
 
 
 async def price_of(connection: Connection, click: ConvertedClick, goal: Goal) -> Price:
-    """What a goal paid when a click was followed; a price of 0 that is not set where there is none."""
+    """The price of a goal at the time of a click. Without one, a price of 0 that is not set."""
     at = datetime.fromtimestamp(millis_of(click.hash) / 1000, UTC)
     row = await connection.fetchrow(_PRICE, goal.id, click.affiliate_id, click.country_code, at)
     return _price(tuple(row) if row else (None,) * len(_NAMES), goal.currency)
 
 
 async def open_amounts(connection: Connection, conversion_ids: Collection[int]) -> list[OpenAmounts]:
-    """The conversions of these whose amounts are no simple matter of their status."""
+    """The conversions whose amounts do not follow from their status alone."""
     end = 2 + len(Amounts._fields)
     rows = [tuple(row) for row in await connection.fetch(_OPEN, list(conversion_ids))]
     return [
@@ -136,14 +136,17 @@ async def open_amounts(connection: Connection, conversion_ids: Collection[int]) 
 
 
 async def without_price(source: Connection | Pool) -> list[Unpriced]:
-    """Active goals of active offers whose price nobody has set. Those with most on hold come first."""
+    """Active goals of active offers without a price.
+
+    Goals with the most conversions on hold come first.
+    """
     return [Unpriced._make(row) for row in await source.fetch(_WITHOUT)]
 
 
 async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
-    """Fixed amounts of a goal and its terms, or of all goals, that nobody can pay out exactly."""
-    found = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
-    return [fine for fine in found if fine.amount % unit(fine.currency)]
+    """Fixed amounts of a goal and its terms, or of all goals, that are too fine to pay out."""
+    amounts = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
+    return [fine for fine in amounts if fine.amount % unit(fine.currency)]
 
 
 def _price(row: tuple[object, ...], currency: str) -> Price:

@@ -1,6 +1,6 @@
-"""Reading conversions: filters to SQL, pages, the walk by cursor, the feed, the export, one with its history.
+"""Reads conversions: filters as SQL, pages, the walk by cursor, the feed, the export, one with its history.
 
-They are in the order of (created_at, id). Ids are in the order of commits, so that a feed by id misses none.
+They are in the order of (created_at, id). Ids are in commit order, so a feed by id misses none.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from tracker.store.time_span import ALL_TIME, Span
 from tracker.store.token_owner import Owner
 
 Basis = Literal["click", "conversion"]
-"""Whose time a range of time is about."""
+"""The meaning of a time range: of conversions or of their clicks."""
 
 FILTERS: Final = (
     *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
     *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
     *("country_code", "affiliate_source"),
 )
-"""Columns that conversions are filtered by."""
+"""Columns for filters of conversions."""
 
 
 class ConversionFilter(NamedTuple):
-    """Which conversions are asked for."""
+    """A filter of conversions."""
 
     span: Span = ALL_TIME
     basis: Basis = "conversion"
     equals: tuple[tuple[str, Value], ...] = ()  # (column of FILTERS, value), each column once
-    owner: Owner | None = None  # who sees them, reduced; None: the network
+    owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
 
 
 def _name(table: str) -> str:
-    # A look-up for each row of the page: the planner cannot turn it into a scan of all affiliates.
+    # A look-up for each row of the page. The planner cannot turn it into a scan of all affiliates.
     return f"(SELECT name FROM {table} WHERE {table}.id = c.{table}_id)"  # noqa: S608
 
 
@@ -94,7 +94,7 @@ KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
 _NAMES_OF_OFFER = ("offer_name", "goal_name")
-"""Keys that are null for those who may not see the offer."""
+"""Keys that are null for viewers who may not see the offer."""
 _SEES_OFFER = "EXISTS (SELECT FROM offer WHERE offer.id = c.offer_id AND {})"
 
 _INSTANT = "to_timestamp(${}::bigint / 1000.0)"
@@ -127,7 +127,7 @@ async def page_after(
     per_page: int,
     total: int | None,
 ) -> Page:
-    """The page that follows the conversion `last_hash`; counts them unless their total is known."""
+    """The page after the conversion `last_hash`. Counts them unless their total is known."""
     part = await table_pages.page_after(pool, _walked(conversions, order), last_hash, per_page, total)
     return Page(_rows(part.records, order.zone), part.total, part.has_more)
 
@@ -135,7 +135,7 @@ async def page_after(
 async def one(
     pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
 ) -> Row | None:
-    """The conversion with an id or a hash, if the narrowed filter has it; with history and entries."""
+    """The conversion with an id or a hash, if the filter includes it, with history and entries."""
     conversions = narrow(ConversionFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
     walked = _walked(conversions, Order(True, zone))
     async with reading(pool, "repeatable_read") as connection:
@@ -163,7 +163,7 @@ async def feed(
 async def export(
     pool: Pool, conversions: ConversionFilter, order: Order, keys: Sequence[str]
 ) -> AsyncGenerator[Iterable[Block], None]:
-    """All conversions of a filter that are stored when the first chunk is asked for, in chunks."""
+    """All conversions of a filter that are stored at the first chunk, in chunks."""
     async with reading(pool, "read_committed") as connection:
         newest_id = await connection.fetchval(_NEWEST)
     async with aclosing(
@@ -196,20 +196,20 @@ def _select(owner: Owner | None) -> str:
 
 
 def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
-    """The condition of a filter, and the values of its parameters, from $1 on."""
+    """The condition of a filter, and its parameters from $1 on."""
     conditions = ["true"]
     values: list[object] = []
     for column, value in conversions.equals:
         if column not in FILTERS:
             raise ValueError(f"no filter {column}")
-        is_order = column == "order_id"  # which may stand there as it is asked for, or trimmed
+        is_order = column == "order_id"  # it may be stored as given, or trimmed
         values.append(list(dict.fromkeys((str(value), trim(str(value))))) if is_order else value)
         conditions.append(f"{column} {'= ANY' if is_order else '='} (${len(values)})")
     return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
 
 
 def bounds(span: Span, basis: Basis, values: list[object]) -> str:
-    """Further conditions: that conversions, or their clicks, are of a span; adds the values of parameters."""
+    """Further conditions: the time range of conversions or of their clicks. Appends their parameters."""
     conditions = ""
     for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:
@@ -231,7 +231,7 @@ def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
 
 
 def shown(record: asyncpg.Record, zone: tzinfo) -> Row:
-    """A record as it is answered: hashes, times and money as texts."""
+    """A record for a response: hashes, times and money as texts."""
     return {name: _shown(value, zone) for name, value in record.items()}
 
 

@@ -1,4 +1,4 @@
-"""The lock that whoever changes conversions holds, and that of the one worker that takes postbacks."""
+"""The lock for changes of conversions, and the lock of the one worker that applies postbacks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tracker.store.db import Connection
 from tracker.store.locks import Lock
 
 HOLDER_IDLES = "60s"
-"""How long who changes conversions may say nothing: one that is frozen must not keep the others from it."""
+"""How long the holder of the lock may be idle: a frozen one must not block the others."""
 
 _LOCK_IT = """
 SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock($1)
 """
-# One writer, however many run; one that is frozen must not keep the others from it for long.
+# Only one of several workers writes, and a frozen one must not block the others for long.
 _SESSION = """
 SET default_transaction_isolation = 'read committed';
 SET idle_in_transaction_session_timeout = '60s';
@@ -25,19 +25,19 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 
 
 async def lock(connection: Connection) -> None:
-    """Be the one who changes conversions, until the end of this transaction."""
+    """Take the lock for changes of conversions until the end of this transaction."""
     await connection.execute(_LOCK_IT, Lock.CONVERSIONS, HOLDER_IDLES)
 
 
 async def begin_writing(connection: Connection) -> bool:
-    """Become the writer of postbacks, as long as this connection lasts; False while another is."""
+    """Become the writer of postbacks for the life of this connection. Returns False if another worker is."""
     await connection.execute(_SESSION)
     return await locks.try_to_take(connection, Lock.POSTBACK_WRITER)
 
 
 @asynccontextmanager
 async def no_backup(connection: Connection) -> AsyncIterator[None]:
-    """What is done meanwhile a backup finds done as a whole, or not at all."""
+    """A backup contains this work as a whole, or not at all."""
     await connection.execute("SELECT pg_advisory_lock_shared($1)", Lock.BACKUP_GATE)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a batch of postbacks needs to know, read at once."""
+"""The rows that a batch of postbacks needs, read together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tracker.store.db import Connection
 
 
 class Existing(NamedTuple):
-    """The conversion that a postback speaks of."""
+    """The conversion of a postback."""
 
     id: int
     click_hash: str
@@ -32,7 +32,7 @@ class Existing(NamedTuple):
     order_id: str | None
     status: ConversionStatus
     is_over_cap: bool
-    told_by_browser: bool  # and by nobody else
+    told_by_browser: bool  # and only a browser
     is_unpriced: bool
     sale_status: str
     amounts: Amounts
@@ -56,12 +56,12 @@ class Existing(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of the clicks that some postbacks name; none of it changes while they are taken."""
+    """The clicks that some postbacks name, with related rows. These do not change during the batch."""
 
     version: int  # of goals and words
     hashes: Mapping[str, str]  # of earlier trackers' ids
     clicks: Mapping[str, ConvertedClick]
-    goals: Mapping[int, Goal]  # those of the clicks' offers, and those that are named by their ids
+    goals: Mapping[int, Goal]  # goals of the clicks' offers, and goals that are named by id
     base_goals: Mapping[int, Goal]  # by offer
     words: StatusWords
     trust: Mapping[int, Trust]  # by advertiser
@@ -73,16 +73,16 @@ class Facts(NamedTuple):
         legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
         legacy = {id_: hash_.hex for id_, hash_ in await connection.fetch(LEGACY, list(legacy_ids))}
         hashes = {_hash_of(postback, legacy) for postback in postbacks} - {None}
-        found = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
+        clicks = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
         goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]
-        rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in found}))
+        rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in clicks}))
         goals = [(_goal(row), row["is_base"]) for row in rows]
         words = await status_words.read(connection, {postback.word for postback in postbacks})
-        trust = await connection.fetch(TRUST, list({click.advertiser_id for click in found}))
+        trust = await connection.fetch(TRUST, list({click.advertiser_id for click in clicks}))
         return cls(
             version,
             legacy,
-            {click.hash: click for click in found},
+            {click.hash: click for click in clicks},
             {goal.id: goal for goal, _ in goals},
             {goal.offer_id: goal for goal, is_base in goals if is_base},
             words,
@@ -101,14 +101,14 @@ class Facts(NamedTuple):
         )
 
     def clicks_of(self, queue: Iterable[Queued]) -> dict[str, ConvertedClick | None]:
-        """The clicks that are stored, by the postbacks that name them."""
+        """The stored clicks, by the postbacks that name them."""
         return {one.postback.hash: self.clicks.get(self.hash_of(one.postback) or "") for one in queue}
 
     def hash_of(self, postback: Postback) -> str | None:
         return _hash_of(postback, self.hashes)
 
     def goal_of(self, postback: Postback, click: ConvertedClick) -> tuple[Goal | None, Refusal]:
-        """The goal that is meant; without one, why not."""
+        """The goal of a postback, or why it is unknown."""
         if not postback.goal:
             return self.base_goals.get(click.offer_id), Refusal.UNKNOWN_GOAL
         own = [goal for goal in self.goals.values() if goal.offer_id == click.offer_id]
@@ -118,7 +118,10 @@ class Facts(NamedTuple):
         return (named[0] if named else self.goals.get(postback.goal_id or 0)), Refusal.UNKNOWN_GOAL
 
     def status_of(self, postback: Postback, click: ConvertedClick) -> ConversionStatus | None:
-        """What its word means. What the API is told by a status' own name is no advertiser's word."""
+        """The status of a postback's word.
+
+        A status' own name over the API is not looked up as an advertiser's word.
+        """
         if postback.source is Source.API and postback.word in STATUSES:
             return postback.status
         return meaning(postback.word, click.advertiser_id, self.words)
@@ -131,9 +134,10 @@ _NO_TRUST = Trust(True, ())
 
 
 def _hash_of(postback: Postback, legacy: Mapping[str, str]) -> str | None:
-    """The hash of the click that is named. An earlier tracker's id counts as it was written, then trimmed.
+    """The hash of the click of a postback.
 
-    Earlier versions took a hash in another form than ours for such an id.
+    An earlier tracker's id is looked up as it was written, then trimmed. Earlier versions took a hash in
+    another form than ours for such an id.
     """
     return legacy.get(postback.click_text) or postback.click_hash or legacy.get(postback.click_id)
 

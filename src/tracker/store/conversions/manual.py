@@ -1,4 +1,4 @@
-"""What the network says of conversions: of each by itself, or of many in a file of statuses."""
+"""Manual conversions: single ones through the API, and files of statuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tracker.store.conversions import status as conversion_status
 from tracker.store.conversions.apply_postback import Applied
 from tracker.store.db import Connection, Pool
 
-_PATIENCE = "10s"  # longest wait for somebody else's changes
+_PATIENCE = "10s"  # longest wait for other changes of conversions
 _UPLOAD_SECONDS = "120s"  # longest statement of a file
 
 _REQUEST = "SELECT digest, hashes FROM conversion_request WHERE (token_id, key) = ($1, $2)"
@@ -29,8 +29,8 @@ _FIND = """
 SELECT id, encode(uuid_send(click_hash), 'hex') AS click_hash, goal_id, status, sale_amount, sale_currency
 FROM conversion WHERE {column} = $1
 """
-# A hash is a conversion's or a click's; an order id means one conversion within an advertiser's goal. It is
-# looked for as it was written, then in its normal form.
+# A hash is a conversion's or a click's. An order id is unique within an advertiser's goal. It is looked up as
+# it was written, then in its normal form.
 _MATCH = """
 WITH told AS MATERIALIZED (
     SELECT * FROM unnest($1::integer[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
@@ -63,7 +63,7 @@ RETURNING json_build_object('id', id, 'until', until, 'closed_at', closed_at, 'a
 
 
 class Request(NamedTuple):
-    """Conversions told of together, and what the request is known by when it is repeated."""
+    """Conversions of one request, and the key of a repeated request."""
 
     token_id: int
     key: str | None
@@ -72,20 +72,20 @@ class Request(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What a line of a file says. It names a conversion by a hash or an order id."""
+    """A line of a file. It names a conversion by a hash or an order id."""
 
     number: int
     hash: str | None
     order_id: str | None
     order_text: str | None  # the same as it was written
-    goal: str  # id, code or name; "" if none is named
+    goal: str  # id, code or name, "" without a goal
     advertiser_id: int | None
     word: str  # for the status
     sale_status: str | None
 
 
 class Found(NamedTuple):
-    """A conversion that the operator is about to change."""
+    """A conversion before the operator's change."""
 
     id: int
     click_hash: str
@@ -96,7 +96,7 @@ class Found(NamedTuple):
 
 
 class LineResult(NamedTuple):
-    """What became of a line; a reason where it is none of a conversion, or did not get its status."""
+    """The result of a line. It has a reason if no conversion matches, or if it did not get its status."""
 
     number: int
     conversion_id: int | None
@@ -105,13 +105,13 @@ class LineResult(NamedTuple):
     reason: str = ""
 
 
-class NotLater(ValueError):  # noqa: N818 - says what it is
-    """The books are closed up to that time already."""
+class NotLater(ValueError):  # noqa: N818 - the name is clear
+    """The books are already closed up to that time."""
 
 
 @asynccontextmanager
 async def changing(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction in which nobody else changes conversions; an exception undoes it."""
+    """A transaction that excludes other changes of conversions. An exception undoes it."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
         await conversion_lock.lock(connection)
@@ -119,7 +119,7 @@ async def changing(pool: Pool) -> AsyncIterator[Connection]:
 
 
 async def tell(pool: Pool, request: Request, complete_until: int | None) -> list[Applied]:
-    """Do what a request says, once, however often it is repeated under its key.
+    """Apply a request once, even if it is repeated with its key.
 
     Raises:
         Conflict: the key was used with another body.
@@ -137,7 +137,7 @@ async def find(connection: Connection, key: int | str) -> Found | None:
 
 
 async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_run: bool) -> list[LineResult]:
-    """Set the status that each line says, all in one transaction, which a dry run takes back."""
+    """Set the status of each line in one transaction. A dry run rolls it back."""
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -155,10 +155,10 @@ async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_ru
 
 
 async def close_period(connection: Connection, until: datetime, author: str) -> str:
-    """Close the books up to a time, for ever; returns the row as JSON.
+    """Close the books up to a time, for good. Returns the row as JSON.
 
     Raises:
-        NotLater: they are closed up to then, or to a later time.
+        NotLater: they are already closed up to that time or a later one.
     """
     last = await connection.fetchval(_LAST_CLOSE)
     if last is not None and until <= last:
@@ -167,7 +167,7 @@ async def close_period(connection: Connection, until: datetime, author: str) -> 
 
 
 async def _reserve(connection: Connection, request: Request) -> Sequence[Postback]:
-    """The request's postbacks, by the hashes that they got when it came first."""
+    """The request's postbacks, by the hashes of its first arrival."""
     if request.key is None:
         return request.postbacks
     row = await connection.fetchrow(_REQUEST, request.token_id, request.key)
@@ -185,7 +185,7 @@ async def _set_statuses(connection: Connection, lines: Sequence[Line], author: s
     found = await _find_all(connection, lines)
     words = await status_words.read(connection, {line.word for line in lines})
     known = {word for _, word in words} | DEFAULT_WORDS.keys()
-    ids: dict[int, _Wanted] = {}  # by conversion, the line that is to be done
+    ids: dict[int, _Wanted] = {}  # the line to apply, by conversion
     refused: dict[int, str] = {}
     for line in lines:
         match = found[line.number]
@@ -209,7 +209,7 @@ async def _set_statuses(connection: Connection, lines: Sequence[Line], author: s
 
 
 async def _find_all(connection: Connection, lines: Sequence[Line]) -> dict[int, _Match]:
-    """The one conversion of each line, or why it has none."""
+    """The one conversion of each line, or why it is unknown."""
     named = [(line.number, line.hash, line.order_id, line.order_text, line.advertiser_id) for line in lines]
     columns = zip(*named, strict=True) if named else [()] * 5
     found: defaultdict[int, list[_Candidate]] = defaultdict(list)
@@ -263,7 +263,7 @@ class _Goal(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """The conversion of a line, or why there is none."""
+    """The conversion of a line, or why it is unknown."""
 
     id: int = 0
     advertiser_id: int | None = None
@@ -271,7 +271,7 @@ class _Match(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What is to become of a conversion, and the line that says so."""
+    """The new status of a conversion, and its line."""
 
     line: Line
     status: ConversionStatus
@@ -283,11 +283,13 @@ async def _set_each(
     alike: dict[ConversionStatus, list[int]] = defaultdict(list)
     for id_, (_, status) in wanted.items():
         alike[status].append(id_)
-    said = {id_: line.sale_status for id_, (line, _) in wanted.items() if line.sale_status is not None}
+    sale_statuses = {
+        id_: line.sale_status for id_, (line, _) in wanted.items() if line.sale_status is not None
+    }
     results = {}
     for status, ids in alike.items():
         changed = await conversion_status.set_status(
-            connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=said
+            connection, ids, status, source=Source.UPLOAD, author=author, sale_statuses=sale_statuses
         )
         for id_, before, after, doubt in changed:
             reason = "" if after is status else f"it stays {after}"

@@ -1,9 +1,8 @@
-"""The order in which postbacks are done: as they came off the stream, also where one waits for its click.
+"""The order of postbacks: as they came off the stream, even if one waits for its click.
 
-Edges' clocks do not agree, so hashes say nothing of it: the log notes in which order postbacks arrived. One
-waits behind an earlier one of the same click, and behind one of the same order that carried the same
-advertiser's secret. Nothing else makes another wait: what has no say in a click, or no secret, is in
-nobody's way.
+Edges' clocks differ, so hashes do not show the order. The log notes the order of arrival. A postback waits
+behind an earlier one of the same click, or of the same order with the same advertiser's secret. Nothing else
+makes it wait: a postback without rights or without a secret blocks no other one.
 """
 
 from __future__ import annotations
@@ -18,12 +17,15 @@ from tracker.store.conversions import postbacks as postback_log
 from tracker.store.db import Connection
 
 NEW = 2**63 - 1
-"""Arrival of a postback that is not in the log yet: after all that are."""
+"""The arrival number of a postback that is not in the log yet: after all logged ones."""
 MOST_BESIDE = 50
-"""Parked postbacks of a click, or of an order, that are done together. The others follow a round later."""
+"""Parked postbacks of a click, or of an order, that are applied together.
+
+The rest follows in the next round.
+"""
 
 _COLUMNS = "arrival, hash, source, ip, advertiser_id, parameters"
-# What carries no secret counts only where it may have a say; it never makes others wait for a later round.
+# A postback without a secret counts only if it may have rights. It never moves others to a later round.
 _OF_CLICKS = f"""
 SELECT named.place, beside.*
 FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS named (click_hash, advertiser_id, place),
@@ -51,41 +53,41 @@ LATERAL (
 """  # noqa: S608
 
 Key = tuple[str, int] | tuple[int, str]
-"""A click and its advertiser; or an advertiser and an order id."""
+"""A click and its advertiser, or an advertiser and an order id."""
 
 
 class Queued(NamedTuple):
-    """A postback, and its place."""
+    """A postback and its position."""
 
     arrival: int
     postback: Postback
 
 
 class Line:
-    """Postbacks that are done together, and those that wait."""
+    """The postbacks to apply together, and the waiting ones."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known: set[Key] = set()
-        self._horizons: dict[Key, int] = {}  # arrival after which there may be some that were not read
-        self._clicks: set[str] = set()  # of those that wait
-        self._orders: defaultdict[Key, set[int | None]] = defaultdict(set)  # and the goals that they name
+        self._horizons: dict[Key, int] = {}  # arrival number after which some may be unread
+        self._clicks: set[str] = set()  # of the waiting ones
+        self._orders: defaultdict[Key, set[int | None]] = defaultdict(set)  # and of the goals that they name
 
     async def beside(
         self, queue: Collection[Queued], clicks: Mapping[str, ConvertedClick | None]
     ) -> list[Queued]:
-        """Parked postbacks of the clicks and orders of these, which may have to be done before them.
+        """Parked postbacks of these clicks and orders, which may have to be applied first.
 
-        `clicks` are those that are stored, by the hash of a postback that names them.
+        `clicks` are the stored ones, by the hash of a postback that names them.
         """
         named = [(one.postback, click) for one in queue if (click := clicks.get(one.postback.hash))]
         of_clicks = [(click.hash, click.advertiser_id) for _, click in named]
         of_orders = [
             key for postback, click in named if (key := _order(postback)) and key[0] == click.advertiser_id
         ]
-        found = await self._read(_OF_CLICKS, of_clicks) + await self._read(_OF_ORDERS, of_orders)
+        parked = await self._read(_OF_CLICKS, of_clicks) + await self._read(_OF_ORDERS, of_orders)
         known = {one.postback.hash for one in queue}
-        new = {one.postback.hash: one for one in found if one.postback.hash not in known}
+        new = {one.postback.hash: one for one in parked if one.postback.hash not in known}
         return list(new.values())
 
     async def _read(self, statement: str, keys: Iterable[Key]) -> list[Queued]:
@@ -95,17 +97,17 @@ class Line:
         self._known.update(new)
         firsts, seconds = zip(*new, strict=True)
         rows = await self._connection.fetch(statement, firsts, seconds, MOST_BESIDE + 1)
-        found: defaultdict[int, list[Queued]] = defaultdict(list)
+        parked: defaultdict[int, list[Queued]] = defaultdict(list)
         for place, arrival, *row in rows:
-            found[place].append(Queued(arrival, postback_log.postback_of(row)))
-        for place, beside in found.items():
+            parked[place].append(Queued(arrival, postback_log.postback_of(row)))
+        for place, beside in parked.items():
             proven = [one.arrival for one in beside if one.postback.advertiser_id is not None]
             if len(proven) > MOST_BESIDE:
                 self._horizons[new[place - 1]] = proven[MOST_BESIDE - 1]
-        return [one for beside in found.values() for one in beside]
+        return [one for beside in parked.values() for one in beside]
 
     def holds(self, one: Queued, click: ConvertedClick) -> bool:
-        """Whether a postback of a stored click has to wait behind another one."""
+        """Whether a postback of a stored click must wait behind another one."""
         order = _order(one.postback)
         keys: list[Key] = [(click.hash, click.advertiser_id), *([order] if order else [])]
         if any(one.arrival > self._horizons.get(key, NEW) for key in keys):
@@ -117,14 +119,14 @@ class Line:
         return bool(goals) and (postback.goal_id is None or bool(goals & {None, postback.goal_id}))
 
     def wait(self, one: Queued, click_hash: str) -> None:
-        """A postback waits: so do those behind it."""
+        """A postback waits, and so do those behind it."""
         self._clicks.add(click_hash)
         if (order := _order(one.postback)) is not None:
             self._orders[order].add(one.postback.goal_id)
 
 
 def _order(postback: Postback) -> tuple[int, str] | None:
-    """The order that a postback speaks of with the secret of its advertiser."""
+    """The order of a postback with its advertiser's secret."""
     if postback.advertiser_id is None or postback.order_id is None:
         return None
     return postback.advertiser_id, postback.order_id

@@ -1,4 +1,4 @@
-"""The log of postbacks: workers keep it, commands show it, and the API lists it."""
+"""The log of postbacks: workers write it, commands show it, and the API lists it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HELD_REFUNDS = """
 SELECT hash, source, ip, advertiser_id, parameters FROM postback
 WHERE result = 'held' AND click_hash = ANY ($1) AND parameters ->> 'refund_amount' <> '' ORDER BY arrival
 """
-# What was held when there were fewer goals or words than now.
+# Postbacks that were held with fewer goals or words than now.
 _HELD = """
 SELECT hash, source, ip, advertiser_id, parameters FROM postback
 WHERE result = 'held'
@@ -53,7 +53,7 @@ _FORGOTTEN_AT_ONCE = 10_000
 
 
 class Logged(NamedTuple):
-    """A postback, and what became of it."""
+    """A postback and its result."""
 
     hash: str
     source: str
@@ -67,17 +67,17 @@ class Logged(NamedTuple):
 
 
 async def parked(connection: Connection, after: int, count: int) -> list[tuple[int, Postback]]:
-    """Those that wait for their clicks, in the order of the stream, each with its place; after a place."""
+    """Postbacks that wait for their clicks, with their positions, after a position of the stream."""
     return [(place, postback_of(row)) for place, *row in await connection.fetch(_PARKED, after, count)]
 
 
 async def held_refunds(connection: Connection, click_hashes: Collection[str]) -> list[Postback]:
-    """Refunds of some clicks' orders that could not be applied so far, in the order of the stream."""
+    """Unapplied refunds of some clicks' orders, in the order of the stream."""
     return [postback_of(row) for row in await connection.fetch(_HELD_REFUNDS, list(click_hashes))]
 
 
 async def held(connection: Connection, count: int) -> list[Postback]:
-    """Those that are held and were not tried with the goals and words that there are now, in stream order."""
+    """Held postbacks that were not tried with the present goals and words, in stream order."""
     return [postback_of(row) for row in await connection.fetch(_HELD, count)]
 
 
@@ -86,22 +86,25 @@ async def count_held(source: Connection | Pool) -> int:
 
 
 async def refused_since(connection: Connection, millis: int) -> list[tuple[str, int]]:
-    """How many edges have refused since a time (Unix milliseconds) by reason, the most frequent first."""
+    """Numbers of refused postbacks since a time (Unix milliseconds) by reason, the most frequent first."""
     return [tuple(row) for row in await connection.fetch(_REFUSED, first_hash_at(millis))]
 
 
 async def count_parked(source: Connection | Pool, before: int) -> int:
-    """How many wait for their clicks that came before a time (Unix milliseconds)."""
+    """The number of postbacks from before a time (Unix milliseconds) that wait for their clicks."""
     return int(await source.fetchval(_COUNT_PARKED, first_hash_at(before)))
 
 
 async def latest(connection: Connection, since: int, result: str | None, count: int) -> list[Logged]:
-    """The last so many since a time (Unix milliseconds), newest first."""
+    """The latest postbacks since a time (Unix milliseconds), newest first."""
     return [_logged(row) for row in await connection.fetch(_LATEST, first_hash_at(since), result, count)]
 
 
 async def forget(connection: Connection, before: int) -> None:
-    """Delete those from before a time (Unix milliseconds) that came to nothing; those of conversions stay."""
+    """Delete postbacks without an effect from before a time (Unix milliseconds).
+
+    Postbacks of conversions stay.
+    """
     first_kept = first_hash_at(before)
     while await connection.execute(_FORGET, first_kept, _FORGOTTEN_AT_ONCE) == f"DELETE {_FORGOTTEN_AT_ONCE}":
         pass
@@ -126,7 +129,7 @@ FILTERS: Final = {
     "conversion_id": "conversion_id",
     "click_id": "coalesce(click, told_click(parameters))",
 }
-"""What the log is filtered by, and how that is found."""
+"""The filters of the log, and their conditions."""
 
 _SELECT = """
 hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id, parameters, result,
@@ -135,7 +138,7 @@ hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS clic
 
 
 class PostbackFilter(NamedTuple):
-    """Which postbacks are asked for."""
+    """A filter of postbacks."""
 
     span: Span = ALL_TIME
     equals: tuple[tuple[str, Value], ...] = ()  # (one of FILTERS, value), each once
@@ -153,7 +156,7 @@ async def page(pool: Pool, postbacks: PostbackFilter, order: Order, number: int,
 async def page_after(
     pool: Pool, postbacks: PostbackFilter, order: Order, last_hash: str, per_page: int, total: int | None
 ) -> Page:
-    """The page that follows the postback `last_hash`; counts them unless their total is known."""
+    """The page after the postback `last_hash`. Counts them unless their total is known."""
     part = await table_pages.page_after(pool, _walked(postbacks, order), last_hash, per_page, total)
     return _page(part, order.zone)
 
@@ -175,7 +178,7 @@ def _walked(postbacks: PostbackFilter, order: Order) -> PagedTable:
 
 
 def _written(click_id: str) -> list[str]:
-    """How a click id may stand in the log: as it is asked for, trimmed, and as a hash."""
+    """The forms of a click id in the log: as given, trimmed, and as a hash."""
     plain = trim(click_id)
     hashes = [hash_(plain)] if is_click_hash(hash_(plain)) else []
     return list(dict.fromkeys((click_id, plain, *hashes)))

@@ -1,4 +1,4 @@
-"""Postbacks that edges refused, in the log beside those that were taken: the latest so many."""
+"""The latest postbacks that edges refused, in the same log as the accepted ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tracker.domain.postback import RefusedPostback
 from tracker.store.db import Connection
 
 KEPT = 10_000
-"""How many the log holds."""
+"""The most refused postbacks in the log."""
 
-# Whose they are, by the secret; else by the click, which an earlier tracker's id may name.
+# The advertiser by the secret, or else by the click, which may have an earlier tracker's id.
 _LOG = """
 INSERT INTO postback (hash, source, ip, advertiser_id, click, request, parameters, result, reason)
 SELECT hash, source, ip,
@@ -33,7 +33,7 @@ DELETE FROM postback WHERE result = 'refused' AND hash <= (
 
 
 async def log(connection: Connection, refused: Sequence[RefusedPostback]) -> None:
-    """Log some more, each once; the oldest make room for them."""
+    """Log more refused postbacks once. The oldest are deleted."""
     if not refused:
         return
     rows = [

@@ -1,4 +1,7 @@
-"""Whether this database sends anything to others. A restored one is a copy, and sends nothing at first."""
+"""Whether this database sends postbacks to affiliates.
+
+A restored database is a copy, and sends none at first.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,10 @@ from tracker.store.db import Connection, connect
 
 _ANNOUNCED_AT_ONCE = 500
 _COPY_OF = "SELECT copy_of FROM deployment"
-# A copy of a copy that never sent anything: all since the first backup is still unsent.
+# A copy of a copy that never sent: everything since the first backup is still unsent.
 _HOLD = "UPDATE deployment SET copy_of = coalesce(copy_of, $1)"
 _RESUME = "UPDATE deployment SET copy_of = NULL"
-# What an advertiser told before the backup has its time in the hash of that postback, though it may have been
-# stored only since.
+# A postback from before the backup has its time in its hash, even if it was stored later.
 _IS_EARLIER = """
 coalesce(to_timestamp(click_millis(change.postback_hash) / 1000.0), change.at)
     <= (SELECT copy_of FROM deployment)
@@ -33,7 +35,7 @@ SET state = 'failed', next_attempt_at = NULL,
 FROM conversion_change AS change
 WHERE change.id = change_id AND sent_postback.state = 'waiting' AND {_IS_EARLIER}
 """  # noqa: S608
-# As if they were made now: nothing was tried while they were held.
+# As if they were created now, because nothing was tried while they were held.
 _RENEW = """
 UPDATE sent_postback SET next_attempt_at = now(), give_up_at = now() + interval '24 hours'
 WHERE state = 'waiting'
@@ -44,14 +46,14 @@ class Backlog(NamedTuple):
     """Postbacks to affiliates that wait in a copy."""
 
     waiting: int
-    earlier: int  # of these: told before the backup, so that the original may have sent them since
+    earlier: int  # those from before the backup, which the original may have sent since
     hosts: int
-    oldest: datetime | None  # when their conversions changed
+    oldest: datetime | None  # times of the changes of their conversions
     newest: datetime | None
 
 
 async def copy_of(connection: Connection) -> datetime | None:
-    """The time of the backup that this database is a copy of; None if it sends."""
+    """The time of the backup that this database is a copy of. None if it sends."""
     made_at: datetime | None = await connection.fetchval(_COPY_OF)
     return made_at
 
@@ -63,7 +65,7 @@ async def hold(connection: Connection, made_at: datetime) -> None:
 
 @asynccontextmanager
 async def resuming(dsn: str, *, dry_run: bool) -> AsyncIterator[Connection]:
-    """A transaction in which a copy begins to send. A dry run takes it back."""
+    """A transaction in which a copy begins to send. A dry run rolls it back."""
     connection = await connect(dsn)
     try:
         transaction = connection.transaction()
@@ -75,14 +77,14 @@ async def resuming(dsn: str, *, dry_run: bool) -> AsyncIterator[Connection]:
 
 
 async def backlog(connection: Connection) -> Backlog:
-    """What waits to be sent. Makes the postbacks of changes that no worker has come to."""
+    """The waiting postbacks. Creates the postbacks of changes that no worker has processed."""
     while await affiliate_postbacks.announce(connection, _ANNOUNCED_AT_ONCE):
         pass
     return Backlog(*await connection.fetchrow(_BACKLOG))
 
 
 async def resume(connection: Connection, *, drops_earlier: bool) -> None:
-    """Send from now on; what may have been sent already is given up if it is to be dropped."""
+    """Send from now on. Postbacks that may have been sent already are given up if they are to be dropped."""
     if drops_earlier:
         await connection.execute(_DROP_EARLIER)
     await connection.execute(_RENEW)

@@ -1,4 +1,4 @@
-"""The statements by which postbacks change conversions."""
+"""The statements with which postbacks change conversions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOALS = f"""
 SELECT {", ".join("status = 'active'" if name == "is_active" else name for name in Goal._fields)}, is_base
 FROM goal WHERE id = ANY ($1) OR offer_id = ANY ($2)
 """  # noqa: S608
-# Read before all else: what is added afterwards has a higher version, and held postbacks are tried with it.
+# Read first: later additions have a higher version, and held postbacks are tried with them.
 VERSION = """
 SELECT greatest((SELECT max(version) FROM goal), (SELECT max(version) FROM status_word), 0)
 """
@@ -38,8 +38,8 @@ SELECT id, postback_check = 'required', postback_addresses FROM advertiser WHERE
 """
 
 _EXISTING = ("id", "click_hash", "created_at", "refunded", *AMENDED)
-# By its order id, as it was written or in its normal form; else as the one conversion of click and goal, or
-# as the one whose order id was absent. What was written for an absent one ($6) means only this click's.
+# By its order id, as it was written or in normal form. Otherwise the one conversion of click and goal, or the
+# one whose order id was absent. An id that was written for an absent one ($6) matches only this click's.
 FOUND = f"""
 SELECT {", ".join(_EXISTING)} FROM conversion
 WHERE (advertiser_id, goal_id) = ($1, $2) AND order_id = ANY ($3::text[])

@@ -32,7 +32,7 @@ _NOTHING_SAID: Mapping[int, str] = {}
 
 
 class Changed(NamedTuple):
-    """A conversion whose status was set. Both are the same if that changed nothing."""
+    """A conversion whose status was set. Both are equal if nothing changed."""
 
     id: int
     before: ConversionStatus
@@ -49,10 +49,10 @@ async def set_status(
     author: str,
     sale_statuses: Mapping[int, str] = _NOTHING_SAID,
 ) -> list[Changed]:
-    """Have conversions be what the operator says, as far as that may be; within a transaction.
+    """Set statuses by the operator, if possible. Call it within a transaction.
 
-    A status alone approves neither a percentage of a browser's sale_amount nor what has no price: it is on
-    hold. Returns those of them that there are.
+    A status alone does not approve a percentage of a browser's sale_amount, or a conversion without a price.
+    These go on hold. Returns the conversions that exist.
     """
     await lock(connection)
     if status is ConversionStatus.APPROVED:
@@ -77,7 +77,7 @@ async def set_status(
 
 
 async def _settle(connection: Connection, conversion_ids: Collection[int]) -> dict[int, str]:
-    """Have amounts be what they are booked as; returns why some are not approved by a status alone, by id."""
+    """Set the amounts that are booked. Returns why some cannot be approved by a status alone, by id."""
     doubts = {}
     for id_, is_unpriced, money, price in await goal_prices.open_amounts(connection, conversion_ids):
         if is_unpriced and not price.is_set:

@@ -1,4 +1,4 @@
-"""The operator's tables of what advertisers' words for a status mean."""
+"""The operator's tables of advertisers' status words."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _EVERY = "SELECT DISTINCT word FROM status_word"
 
 
 async def read(source: Connection | Pool, words: Collection[str]) -> StatusWords:
-    """What is said of some words, each in lower case and trimmed."""
+    """The meanings of some words in lower case, trimmed."""
     wanted = [word for word in words if word]
     rows = await source.fetch(_READ, wanted) if wanted else []
     return {(advertiser_id, word): ConversionStatus(status) for advertiser_id, word, status in rows}
 
 
 async def every(source: Connection | Pool) -> frozenset[str]:
-    """All words that anybody has given a meaning."""
+    """All words with a meaning."""
     return frozenset(word for (word,) in await source.fetch(_EVERY))

@@ -1,4 +1,4 @@
-"""Storing imported clicks: past the stream, with their counts, and the ids that they had before."""
+"""Stores imported clicks without the stream, with their counts and their earlier ids."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tracker.store.imports.progress import Batch, Comparison, day_of, summed
 
 _ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
 _INSERT_CLICKS = clicks.inserting("stored") + clicks.PASSED_OVER
-# In order, so that others who note ids wait instead of deadlocking.
+# In order, so that other sessions that note ids wait instead of deadlocking.
 _NOTE_LEGACY = """
 INSERT INTO legacy_click (legacy_id, hash)
 SELECT legacy_id, hash FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash) ORDER BY legacy_id
 ON CONFLICT DO NOTHING
 """
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
-# The bounds say what the list does; they rule partitions out.
+# The bounds match the list. They let the planner skip partitions.
 _FOUND = """
 SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
 FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """
 
-# What was checked of a file so far: an earlier id is of the click that names it first.
+# The checked rows of a file so far: an earlier id belongs to the first click with it.
 _CHECKED = """
 CREATE TEMP TABLE IF NOT EXISTS checked_legacy (legacy_id text PRIMARY KEY, hash uuid NOT NULL);
 TRUNCATE checked_legacy
@@ -48,7 +48,7 @@ UNION SELECT legacy_id, checked_legacy.hash FROM wanted JOIN checked_legacy USIN
 
 
 class Written(NamedTuple):
-    """The earlier id as it was written, and the hash that earlier versions made of it."""
+    """The earlier id as it was written, and the hash that earlier versions made from it."""
 
     legacy_id: str
     hash: str
@@ -57,11 +57,11 @@ class Written(NamedTuple):
 class ImportedClick(NamedTuple):
     row: ClickRow
     legacy_id: str | None
-    named: tuple[str, ...]  # the fields of the row that the file has
+    named: tuple[str, ...]  # the row's fields in the file
     written: Written | None = None  # None: as it is
 
     def as_written(self) -> ImportedClick:
-        """The same under its earlier id as it was written."""
+        """The same click with its earlier id as it was written."""
         assert self.written
         group_hash = self.written.hash if self.row.group_hash == self.row.hash else self.row.group_hash
         row = self.row._replace(hash=self.written.hash, group_hash=group_hash)
@@ -76,14 +76,14 @@ class ClickStore:
         self._days: set[date] = set()
 
     async def prepare(self, items: Sequence[ImportedClick]) -> None:
-        """Create the partitions of the clicks; before the transaction that stores them."""
+        """Create the partitions of the clicks, before the transaction that stores them."""
         days = {day_of(item.row.hash) for item in items} - self._days
         if days:
             await partitions.create_history(self._connection, days)
             self._days |= days
 
     async def store(self, items: Sequence[ImportedClick]) -> Batch:
-        """Store clicks, in a transaction of the caller's; they stand as they were stored first."""
+        """Store clicks in the caller's transaction. Existing rows stay."""
         items = await self._as_known(items)
         refused = await self._note_legacy(items)
         taken = [item.row for place, item in enumerate(items) if place not in refused]
@@ -94,12 +94,12 @@ class ClickStore:
         return Batch(stored, len(taken) - stored, refused)
 
     async def begin_check(self) -> None:
-        """Forget what was checked of another file."""
+        """Forget the checked rows of another file."""
         await imports.begin_check(self._connection)
         await self._connection.execute(_CHECKED)
 
     async def check(self, items: Sequence[ImportedClick]) -> dict[int, str]:
-        """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        """Why some rows could not be stored after the ones checked before, by position. Nothing is stored."""
         items = await self._as_known(items)
         wanted = [(item.legacy_id, item.row.hash) for item in items if item.legacy_id is not None]
         noted = await self._connection.fetch(_CHECK_LEGACY, *zip(*wanted, strict=True)) if wanted else []
@@ -113,16 +113,16 @@ class ClickStore:
         return others | await imports.check_again(self._connection, ClickRow._fields, rows)
 
     async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
-        """What the table should have of some clicks, and what it has."""
+        """The rows that the table should have of some clicks, and the rows that it has."""
         items = await self._as_known(items)
         refused = await self._of_others(items)
         taken = {place: item for place, item in enumerate(items) if place not in refused}
         columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
-        found = await self._rows({item.row.hash for item in taken.values()}, columns)
+        rows_by_hash = await self._rows({item.row.hash for item in taken.values()}, columns)
         wanted, there, differing = [], [], {}
         for place, (row, _, named, _) in taken.items():
-            stored = found.get(row.hash)
-            if stored and stored["is_converted"]:  # exports show its conversions' adv_sub… for its own
+            stored = rows_by_hash.get(row.hash)
+            if stored and stored["is_converted"]:  # exports show the adv_sub… of its conversions as its own
                 named = tuple(name for name in named if name not in ADV_SUBS)
             wanted.append((row.hash, *(getattr(row, name) for name in named)))
             if stored is None:
@@ -133,7 +133,7 @@ class ClickStore:
         return Comparison(summed(wanted), summed(there), differing)
 
     async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
-        """Look for earlier ids as they were written first, then trimmed."""
+        """Look up earlier ids as they were written, then trimmed."""
         texts = [item.written.legacy_id for item in items if item.written]
         if not texts:
             return items
@@ -143,7 +143,7 @@ class ClickStore:
         ]
 
     async def _rows(self, hashes: Collection[str], columns: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """The columns of the clicks that there are, by their hashes."""
+        """The columns of the existing clicks, by their hashes."""
         if not hashes:
             return {}
         query = _FOUND.format(", ".join(columns))
@@ -151,7 +151,7 @@ class ClickStore:
         return {row["hash"].hex: _as_read(row) for row in rows}
 
     async def _note_legacy(self, items: Sequence[ImportedClick]) -> dict[int, str]:
-        """Note earlier ids; refuses those that are of other clicks."""
+        """Note earlier ids. Refuses ids of other clicks."""
         wanted: dict[str, str] = {}
         for item in items:
             if item.legacy_id is not None:
@@ -167,7 +167,7 @@ class ClickStore:
 
 
 def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dict[int, str]:
-    """The clicks whose earlier ids are noted as another's, by their place."""
+    """The clicks whose earlier ids belong to other clicks, by position."""
     return {
         place: f"legacy_id {item.legacy_id} is the earlier id of another click"
         for place, item in enumerate(items)
@@ -176,5 +176,5 @@ def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dic
 
 
 def _as_read(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a click as a file has them."""
+    """The columns of a click as in a file."""
     return {name: value.hex if isinstance(value, UUID) else value for name, value in row.items()}

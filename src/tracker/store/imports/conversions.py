@@ -1,6 +1,6 @@
-"""Storing imported conversions: as the earlier tracker had them, with their history and their money.
+"""Stores imported conversions as the earlier tracker had them, with their history and money.
 
-What was decided there stands: no window, cap or price is held against it, and no affiliate is told of it.
+Earlier decisions stand: no window, cap or price is applied, and no postback goes to an affiliate.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_conversion
     (LIKE conversion INCLUDING DEFAULTS INCLUDING GENERATED) ON COMMIT DELETE ROWS
 """
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
-# The bounds say what the list does; they rule partitions out.
+# The bounds match the list. They let the planner skip partitions.
 _CLICKS = f"""
 SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_OF_CLICK)}
 FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """  # noqa: S608
 _GOALS = "SELECT id, offer_id, name, code, is_base, is_archived, multiple, currency FROM goal"
 
-# Of those that exclude each other the first is stored: `incoming_conversion.id` is the place in the batch.
-# Their history begins here, and is told to nobody.
+# Of conversions that exclude each other the first is stored: `incoming_conversion.id` is the position in the
+# batch. Their history begins here, and is marked as announced to affiliates.
 _INSERT = f"""
 WITH inserted AS (
     INSERT INTO conversion ({_NAMES})
@@ -59,7 +59,7 @@ WITH inserted AS (
 )
 SELECT id, status FROM inserted
 """  # noqa: S608
-# What changed since its first status is not what was imported: of that only what never changes is compared.
+# A changed conversion differs from its import, so only its constant columns are compared.
 _FOUND = f"""
 SELECT {_NAMES}, first_status, updated_at > first_at AS is_changed
 FROM conversion CROSS JOIN LATERAL (
@@ -75,9 +75,9 @@ _CHANGING = (
     *("revenue", "revenue_currency", *_OWN),
 )
 COMPARED = (*_FIXED, *_CHANGING, "status")
-"""The columns that the table must have as a file has them."""
-# Earlier versions kept ids as they were written. A row that is there so is the one that is meant; what was
-# written for an absent order id ($6) means only its own click's.
+"""The columns that the table must have as in a file."""
+# Earlier versions kept ids as they were written. An existing row like that is the one. The text of an absent
+# order id ($6) counts only for a conversion of the same click.
 _AS_WRITTEN = """
 SELECT place, by_hash.id IS NOT NULL, by_order.id IS NOT NULL
 FROM unnest($1::integer[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::uuid[])
@@ -98,7 +98,7 @@ WHERE NOT EXISTS (SELECT FROM conversion WHERE hash = wanted.hash) AND (EXISTS (
     WHERE (click_hash, goal_id) = (wanted.click_hash, wanted.goal_id) AND NOT is_repeatable
 ))
 """
-# An absent order id that comes by a postback later is of one of them: the first that is stored.
+# A later postback with the same absent order id can mean only one of them: the first stored one.
 _ONE_ABSENT = """
 UPDATE incoming_conversion AS incoming SET order_absent = false
 FROM (
@@ -111,7 +111,7 @@ WHERE incoming.id = absent.id AND (place > 1 OR EXISTS (
 ))
 """
 
-# What was checked of a file so far: of those that exclude each other the first is stored.
+# The checked rows of a file so far: of rows that exclude each other the first is stored.
 _CHECKED = """
 CREATE TEMP TABLE IF NOT EXISTS checked_conversion (
     hash uuid PRIMARY KEY, click_hash uuid NOT NULL, advertiser_id bigint NOT NULL, goal_id bigint NOT NULL,
@@ -151,15 +151,15 @@ _SECOND = "is of an order, or a click and goal, that another conversion is of al
 
 
 class ImportedConversion(NamedTuple):
-    """A conversion as a file has it. What it does not say is None, or ""."""
+    """A conversion as in a file. Absent values are None or ""."""
 
     hash: str
     click: str  # its hash, or its earlier id as it was written
     goal_id: int | None
-    goal: str  # code or name of the goal, if it has no id here; without either it is the base goal
+    goal: str  # code or name of the goal if it has no id here, neither means the base goal
     order_id: str | None
     order_text: str | None  # the same as it was written
-    order_absent: bool  # the file has one that is empty, an unfilled macro or a word for nothing
+    order_absent: bool  # the order id of the file is empty, an unfilled macro or a word for nothing
     word: str  # for the status
     is_over_cap: bool
     sale_status: str
@@ -173,8 +173,8 @@ class ImportedConversion(NamedTuple):
     own: tuple[str, ...]  # advertiser_external_id, adv_sub …
     created_at: datetime
     updated_at: datetime
-    named: tuple[str, ...]  # what the file has of COMPARED
-    written_hash: str  # made of its ids as they were written, as earlier versions did
+    named: tuple[str, ...]  # the values of COMPARED in the file
+    written_hash: str  # made from its ids as they were written, as earlier versions did
 
 
 class _Goal(NamedTuple):
@@ -201,11 +201,11 @@ class ConversionStore:
         self._goals_of: dict[int, list[_Goal]] = {}
 
     async def prepare(self, items: Sequence[ImportedConversion]) -> None:
-        """Have the staging table; before the transaction that stores them."""
+        """Create the staging table, before the transaction that stores them."""
         await self._connection.execute(_SESSION)
 
     async def store(self, items: Sequence[ImportedConversion]) -> Batch:
-        """Store conversions, in a transaction of the caller's; they stand as they were stored first."""
+        """Store conversions in the caller's transaction. Existing rows stay."""
         await conversion_lock.lock(self._connection)
         rows, refused = await self._rows(items)
         records = [
@@ -224,12 +224,12 @@ class ConversionStore:
         return Batch(len(stored), len(items) - len(stored) - len(refused), refused)
 
     async def begin_check(self) -> None:
-        """Forget what was checked of another file."""
+        """Forget the checked rows of another file."""
         await imports.begin_check(self._connection)
         await self._connection.execute(_CHECKED)
 
     async def check(self, items: Sequence[ImportedConversion]) -> dict[int, str]:
-        """Why some would not be stored after those checked before, by their place; nothing is stored."""
+        """Why some rows could not be stored after the ones checked before, by position. Nothing is stored."""
         rows, refused = await self._rows(items)
         names = ("hash", "click_hash", "advertiser_id", "goal_id", "order_id", "is_repeatable")
         columns = [[row[name] for row in rows.values()] for name in names]
@@ -243,7 +243,7 @@ class ConversionStore:
         return refused | await imports.check_again(self._connection, COMPARED, taken)
 
     async def compare(self, items: Sequence[ImportedConversion]) -> Comparison:
-        """What the table should have of some conversions, and what it has."""
+        """The rows that the table should have of some conversions, and the rows that it has."""
         rows, _ = await self._rows(items)
         in_the_way = await self._in_the_way(rows.values())
         taken = {place: row for place, row in rows.items() if row["hash"] not in in_the_way}
@@ -264,7 +264,7 @@ class ConversionStore:
         return Comparison(summed(wanted), summed(there), differing)
 
     async def _rows(self, items: Sequence[ImportedConversion]) -> tuple[dict[int, _Row], dict[int, str]]:
-        """The rows of the table by their places, and why others make none."""
+        """The rows of the table by position, and the reasons of the refused ones."""
         if not self._goals:
             await self._read_goals()
         clicks = await self._clicks({item.click for item in items})
@@ -283,7 +283,7 @@ class ConversionStore:
         return rows, refused
 
     async def _find_as_written(self, rows: Mapping[int, _Row]) -> None:
-        """Look for ids as they were written first, then trimmed."""
+        """Look up ids as they were written, then trimmed."""
         others = [
             (
                 *(place, row["written_hash"], row["advertiser_id"], row["goal_id"], row["order_text"]),
@@ -318,9 +318,9 @@ class ConversionStore:
         return goal if goal and goal.offer_id == click.offer_id else None
 
     async def _clicks(self, names: Collection[str]) -> Mapping[str, ConvertedClick]:
-        """The clicks of hashes and earlier ids, as they were written or trimmed.
+        """The clicks of hashes and earlier ids, as written or trimmed.
 
-        Earlier versions took a hash in another form than ours for an earlier id.
+        Earlier versions took a hash in a form other than ours for an earlier id.
         """
         names = {*names, *map(trim, names)}
         hashes = {name: plain for name in names if is_click_hash(plain := hash_(name))}
@@ -335,7 +335,7 @@ class ConversionStore:
         return {name: clicks[plain] for name, plain in hashes.items() if plain in clicks}
 
     async def _in_the_way(self, rows: Collection[_Row]) -> set[str]:
-        """Those that cannot be stored, as another one is what they would be."""
+        """The ones that cannot be stored, because another conversion has their key."""
         columns = [
             [row[column] for row in rows]
             for column in ("hash", "click_hash", "advertiser_id", "goal_id", "order_id")
@@ -344,7 +344,10 @@ class ConversionStore:
 
 
 def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords) -> ConversionStatus | None:
-    """What its word means. A status' own name is no advertiser's word here: exports have it."""
+    """The status of its word.
+
+    A status' own name is not an advertiser's word here, because exports have it.
+    """
     if item.word in STATUSES:
         return ConversionStatus(item.word)
     return meaning(item.word, click.advertiser_id, words)
@@ -385,18 +388,18 @@ def _each_once(rows: Iterable[_Row]) -> list[_Row]:
 
 
 def _comparable(named: Iterable[str], stored: Mapping[str, Any] | None) -> list[str]:
-    """What the table must have as a file has it."""
+    """The columns of a conversion as in the file."""
     left_out = _CHANGING if stored and stored["is_changed"] else ()
     return [name for name in named if name not in left_out]
 
 
 def _stored(name: str, stored: Mapping[str, Any], row: _Row) -> object:
-    """A column of a conversion; of its status the first or the last, whichever the file has."""
+    """A column of a conversion. Its status is the first or the last one, whichever the file has."""
     return row["status"] if name == "status" and row["status"] == stored["first_status"] else stored[name]
 
 
 def _shown(value: object) -> str | None:
-    """A value, the same from a file and from the table."""
+    """A value in the same form for file and table."""
     if isinstance(value, Decimal):
         return show(value)
     return value.hex if isinstance(value, UUID) else value if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Storing what was imported: batches of a file, each committed together with how far the file is then."""
+"""Stores imports: batches of a file, each committed together with the file's progress."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tracker.store.clicks import insert as clicks
 from tracker.store.db import Connection
 
 MISSING = -1
-"""Group of an affiliate that there is none of."""
+"""Group of an unknown affiliate."""
 
 LONGEST_WAIT = "15s"
-"""For another import to end: what PostgreSQL still does for one that was killed a moment ago."""
+"""Time for another import to end: PostgreSQL may still work for one that was just killed."""
 
 _MASK = 2**32 - 1
 _EPOCH = date(1970, 1, 1)
@@ -41,7 +41,7 @@ WHERE digest = $1
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
 
 
-# What was checked of a file so far. Of rows with one hash the first is stored.
+# The checked rows of a file. The first of several rows with the same hash is kept.
 _CHECKED = """
 CREATE TEMP TABLE IF NOT EXISTS checked_row (hash uuid PRIMARY KEY, marks bytea NOT NULL);
 TRUNCATE checked_row
@@ -65,14 +65,14 @@ class KnownOffer(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The catalogue, as far as clicks name it, archived or not."""
+    """The offers and affiliates that clicks may name, archived or not."""
 
     offers: dict[int, KnownOffer]
     affiliates: dict[int, int | None]  # their groups
 
 
 class Run(NamedTuple):
-    """How far a file is."""
+    """The progress of a file."""
 
     rows: int
     stored: int
@@ -81,15 +81,15 @@ class Run(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What became of some rows of a file."""
+    """The result of some rows of a file."""
 
     stored: int
     present: int
-    refused: dict[int, str]  # by their place: why
+    refused: dict[int, str]  # reasons by position
 
 
 class Sum(NamedTuple):
-    """Of some rows: how many they are, and what their contents add up to."""
+    """The number of some rows, and the sum of their digests."""
 
     rows: int
     checksum: int
@@ -110,15 +110,15 @@ Sums = dict[date, Sum]
 
 
 class Comparison(NamedTuple):
-    """Some rows of a file, held against the table."""
+    """Some rows of a file, compared with the table."""
 
     expected: Sums
     found: Sums
-    differing: dict[int, tuple[str, ...]]  # by their place: the fields that the table has otherwise
+    differing: dict[int, tuple[str, ...]]  # by position: the fields with other values in the table
 
 
 async def begin(connection: Connection) -> bool:
-    """Prepare a connection to import; False: another one imports."""
+    """Prepare a connection for an import. Returns False if another import runs."""
     await clicks.prepare(connection)
     await connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}'")
     try:
@@ -147,19 +147,19 @@ async def start(connection: Connection, digest: bytes, kind: str, source: str, f
 
 
 async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int) -> None:
-    """Note, in its transaction, a batch and how many rows could not be read beside it."""
+    """Note a batch and the number of its bad rows, in the batch's transaction."""
     refused = len(batch.refused) + unread
     rows = batch.stored + batch.present + refused
     await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused)
 
 
 async def forget(connection: Connection, digest: bytes) -> None:
-    """Have a file begin anew."""
+    """Make a file start from its beginning again."""
     await connection.execute(_FORGET, digest)
 
 
 async def begin_check(connection: Connection) -> None:
-    """Forget the rows that were checked of another file."""
+    """Forget the checked rows of another file."""
     await connection.execute(_CHECKED)
 
 
@@ -168,11 +168,11 @@ async def check_again(
     names: Sequence[str],
     rows: Sequence[tuple[int, str, Sequence[str], Sequence[Hashable]]],
 ) -> dict[int, str]:
-    """Which rows say otherwise than an earlier one of the file with the same hash, by their place: why.
+    """The rows that contradict an earlier row of the file with the same hash: the reasons by place.
 
-    Each is its place, its hash, the columns that the file has, and the values of `names`, which are all that
-    are compared. What a row does not name it does not deny. Only a hash of each value is kept, so a file of
-    any size is checked in the memory of its batches.
+    A row is its place, its hash, its columns in the file, and the values of `names`. Only these values are
+    compared, and only the columns of the later row. Only a hash of each value is kept, so files of any size
+    can be checked in constant memory.
     """
     columns = [hash_ for _, hash_, _, _ in rows], [_marks(values) for *_, values in rows]
     await connection.execute(_NOTE_CHECKED, *columns)
@@ -187,7 +187,7 @@ async def check_again(
 
 
 def _marks(values: Iterable[Hashable]) -> bytes:
-    """A few bytes for each value, the same in one process for values that are equal."""
+    """Four bytes for each value. Equal values have equal bytes within a process."""
     return array("I", [hash(value) & _MASK for value in values]).tobytes()
 
 
@@ -196,7 +196,7 @@ def day_of(hash_: str) -> date:
 
 
 def summed(rows: Iterable[tuple[object, ...]]) -> Sums:
-    """A row's share is 64 bits of a digest of what it says: no two defects cancel each other out."""
+    """A row's digest has 64 bits of its content, so that two errors do not cancel each other out."""
     shares: defaultdict[int, list[int]] = defaultdict(list)
     for hash_, *rest in rows:
         digest = sha256(f"{hash_} {rest}".encode()).digest()

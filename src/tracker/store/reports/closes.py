@@ -1,4 +1,4 @@
-"""What became of the conversions of a closed period since it was closed."""
+"""Changes in closed periods: conversions that changed after the close."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tracker.store.reports.conversions import ids_part
 _BOOKS_CLOSED = """
 SELECT EXISTS (SELECT FROM period_close WHERE until > to_timestamp($1::bigint / 1000.0))
 """
-# Each conversion is held against the close of its own period, by its own time, also where the report goes by
-# the time of clicks.
+# Each conversion is compared with the close of its own period by its own time, even if the report uses the
+# time of clicks.
 _CHANGED = """
 WITH closed AS (
     SELECT conversion_id, (
@@ -45,7 +45,7 @@ SELECT (SELECT count(*) FROM changed),
 
 
 class ChangedSinceClose(NamedTuple):
-    """Conversions of closed periods that changed afterwards, and what was booked for that."""
+    """Conversions of closed periods that changed afterwards, and the bookings for that."""
 
     conversions: int
     money: Mapping[tuple[str, str], Decimal]  # by payout or revenue, and currency
@@ -54,7 +54,7 @@ class ChangedSinceClose(NamedTuple):
 async def changed_since_close(
     connection: Connection, clicks: ClickFilter, basis: Basis
 ) -> ChangedSinceClose | None:
-    """What changed of a report's conversions since their periods were closed; None if none is closed."""
+    """Changes of a report's conversions since their periods were closed. None if no period is closed."""
     if not await connection.fetchval(_BOOKS_CLOSED, clicks.span.low):
         return None
     values: list[object] = []

@@ -1,7 +1,7 @@
-"""Conversions as reports add them up: by what was frozen of their clicks, or by the clicks themselves.
+"""Conversions as reports add them up: by columns copied from their clicks, or by the clicks themselves.
 
-There are few of them, so they are added up one by one; the time that takes grows with the conversions of the
-time range, never with its clicks.
+They are few, so they are added up one by one. The time grows with the conversions of the range, not with its
+clicks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ COUNTS = {
     "rejected": "outcome = 'rejected'",
     "over_cap": "is_over_cap",
 }
-"""What conversions are counted as."""
+"""The counts of conversions."""
 
 KINDS = ("payout", "revenue", "pending_payout", "pending_revenue")
-"""The sums of money of a report: of approved conversions, and of those that are pending or on hold."""
+"""The sums of money of a report: of approved conversions, and of pending ones or those on hold."""
 
 _SECOND: Mapping[Basis, str] = {
     "click": "click_second",
@@ -33,14 +33,14 @@ _AMOUNTS = ("payout", "payout_currency", "revenue", "revenue_currency")
 
 
 def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
-    """A query of the conversions of some clicks; `keys` are columns of the clicks by their names in it."""
+    """SQL: the conversions of some clicks. `keys` are columns of the clicks by their names in it."""
     named = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
     told = f"{named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"
     return f"SELECT {told} {_rest(clicks, basis, set(keys.values()), values)}"
 
 
 def ids_part(clicks: ClickFilter, basis: Basis, values: list[object]) -> str:
-    """A query of the ids of the conversions of some clicks, and of their times."""
+    """SQL: ids and times of the conversions of some clicks."""
     return f"SELECT conversion_id, created_at {_rest(clicks, basis, set(), values)}"
 
 
@@ -59,7 +59,7 @@ def _rest(clicks: ClickFilter, basis: Basis, columns: set[str], values: list[obj
 
 
 def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
-    """A query of conversions added up by group and by all that tells what is to be made of them."""
+    """SQL: conversions summed by group, status, cap flag and currency."""
     told = ("outcome", "is_over_cap", "payout_currency", "revenue_currency")
     return f"""
     SELECT {named_keys}{", ".join(told)},
@@ -68,7 +68,7 @@ def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
 
 
 def money_part(keys: Sequence[str]) -> str:
-    """A query of the sums of money of the relation `converted`: keys, kind, currency, amount."""
+    """SQL: the sums of money of the relation `converted`: keys, kind, currency, amount."""
     return f"""
     SELECT {"".join(f"{key}, " for key in keys)}kind, currency, sum(amount) AS amount
     FROM converted CROSS JOIN LATERAL (VALUES
@@ -79,7 +79,7 @@ def money_part(keys: Sequence[str]) -> str:
 
 
 def _source(columns: set[str]) -> str:
-    """Conversions with some columns of their clicks, for which these are read only if they must be."""
+    """Conversions with some columns of their clicks, which are read only if needed."""
     own_columns = "conversion.id AS conversion_id, created_at, click_second, conversion.status AS outcome"
     told = f"{own_columns}, is_over_cap, {', '.join(_AMOUNTS)}"
     if columns <= FROZEN:

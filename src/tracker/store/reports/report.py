@@ -1,10 +1,11 @@
-"""Reports: clicks and their conversions added up by one or two groups.
+"""Reports: clicks and their conversions, added up by one or two groups.
 
-Clicks come out of report_count or, where that cannot tell, are read one by one; conversions always are.
+Clicks come from report_count or are read one by one if it does not cover them. Conversions are always read
+one by one.
 
-report_count tells of one dimension, by itself or by time, of all clicks or of those with one key in it. A
-time span is then cut into whole days, whole quarter-hours at their ends, and the clicks of what is left; one
-statement adds them all up, so that they fit together.
+report_count covers one dimension, alone or by time, for all clicks or for those with one key. The time span
+is cut into whole days, whole quarter-hours at their ends, and the remaining clicks. One statement adds all of
+them up, so that they fit together.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.token_owner import visible_offers
 
 MOST_ROWS = 10_000
-"""Groups that a report shows, those with the most clicks first; it has totals of all."""
+"""Most groups of a report, those with the most clicks first. The totals cover all."""
 
 DIMENSIONS = {dimension: field.name for dimension, field in click_fields.DIMENSIONS.items()}
-"""What clicks can be grouped by, and the column; a key is its text, '' for null."""
+"""The groups of clicks and their columns. A key is its text, '' for null."""
 
 TIMES = {
     "day": ("(second + ahead) / 86400",),
     "hour": ("(second + ahead) / 3600", "ahead"),
 }
-"""The groups of time, and what tells one: the local days or hours since 1970, and an hour's offset."""
+"""The groups of time and their keys: the local days or hours since 1970, and an hour's offset."""
 
 _DIMENSION_OF = {column: dimension for dimension, column in REPORTED.items()}
 _NAMED = ("offer", "affiliate")
@@ -48,7 +49,7 @@ _DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
 
 
 class Offset(NamedTuple):
-    """How far a zone's clocks are ahead of UTC for a while (Unix seconds, without the end)."""
+    """A period with one offset of a zone from UTC (Unix seconds, without the end)."""
 
     low: int
     high: int
@@ -56,12 +57,12 @@ class Offset(NamedTuple):
 
 
 class ReportRequest(NamedTuple):
-    """A report that is asked for."""
+    """A report to compute."""
 
     clicks: ClickFilter
     groups: Sequence[str]  # of DIMENSIONS and TIMES
-    offsets: Sequence[Offset] = ()  # all of the span's, if it is grouped by time
-    basis: Basis = "click"  # whose time tells which conversions they are, and in which group of time
+    offsets: Sequence[Offset] = ()  # all groups of the span, if it is grouped by time
+    basis: Basis = "click"  # the time that selects conversions and decides their group
 
     @property
     def dimensions(self) -> list[str]:
@@ -74,14 +75,14 @@ Money = Mapping[tuple[str, str], Decimal]
 
 class Sums(NamedTuple):
     gross: int = 0
-    clicks: int = 0  # accepted, of people
+    clicks: int = 0  # accepted, by people
     uniques: int = 0
     approved: int = 0
     pending: int = 0
     hold: int = 0
     rejected: int = 0
     over_cap: int = 0
-    money: Money = {}  # noqa: RUF012 - a mapping, which nobody changes
+    money: Money = {}  # noqa: RUF012 - a constant mapping
 
     def plus(self, other: Sums, times: int = 1) -> Sums:
         counts = (one + times * more for one, more in zip(self[:-1], other[:-1], strict=True))
@@ -91,7 +92,7 @@ class Sums(NamedTuple):
 
 
 class Group(NamedTuple):
-    keys: tuple[str | int, ...]  # in the order of the groups; an hour is two numbers
+    keys: tuple[str | int, ...]  # in the order of the groups, with two numbers for an hour
     sums: Sums
 
 
@@ -103,17 +104,17 @@ class Report(NamedTuple):
 
 
 async def extent(pool: Pool, basis: Basis) -> Span:
-    """From the first day (UTC) with a click to report of, or a conversion, to the last."""
+    """From the first day (UTC) with a click or conversion to the last."""
     async with reading(pool, "read_committed") as connection:
         first, last = await connection.fetchrow(_EXTENT if basis == "click" else _EXTENT_OF_CONVERSIONS)
     return Span(first * SLOT_MILLIS, last * SLOT_MILLIS)
 
 
 async def read(pool: Pool, asked: ReportRequest) -> Report:
-    """The report.
+    """Compute the report.
 
     Raises:
-        TOO_SLOW: too many clicks had to be read one by one; never where `is_kept`.
+        TOO_SLOW: too many clicks had to be read one by one. Never raised if `is_kept`.
     """
     async with reading(pool, "repeatable_read") as connection:
         groups = await _groups(connection, asked)
@@ -141,7 +142,7 @@ def _money(text: str | None) -> Money:
 
 
 def is_kept(asked: ReportRequest) -> bool:
-    """Whether report_count tells, so that more clicks take hardly longer."""
+    """Whether report_count covers the report, so that more clicks hardly take longer."""
     return _kept_dimension(asked) is not None
 
 
@@ -174,7 +175,7 @@ def _kept_dimension(asked: ReportRequest) -> str | None:
 
 
 def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
-    """Long ago clocks were also off by, and changed at, other times than quarter-hours."""
+    """Long ago clocks had other offsets, and changed at other times, than quarter-hours."""
     changes = [offset.low for offset in offsets[1:]]
     return not any(n % _SLOT_SECONDS for n in (*changes, *(offset.seconds for offset in offsets)))
 
@@ -221,7 +222,7 @@ def _list(keys: Sequence[str]) -> str:
 
 
 def _zone(offsets: Sequence[Offset]) -> str:
-    """What joins `ahead` to rows that have a `second`."""
+    """The join from `ahead` to rows with a `second`."""
     if not offsets:
         return ""
     *earlier, last = offsets
@@ -231,7 +232,7 @@ def _zone(offsets: Sequence[Offset]) -> str:
 
 
 def _parts(asked: ReportRequest, dimension: str, values: list[object]) -> list[str]:
-    """Whole days where they will do, quarter-hours before and after them, clicks before and after these."""
+    """Whole days if possible, quarter-hours around them, clicks around these."""
     span = asked.clicks.span
     quarters = _whole(span, SLOT_MILLIS)
     days = _whole(quarters, _DAY_MILLIS) if _may_read_days(asked) else Span(quarters.high, quarters.high)
@@ -254,7 +255,7 @@ def _may_read_days(asked: ReportRequest) -> bool:
 
 
 def _whole(span: Span, unit: int) -> Span:
-    """The whole units of a span, of milliseconds; nothing at its end where it has none."""
+    """The whole units of a span in milliseconds. Empty at its end if it has none."""
     low, high = -(-span.low // unit) * unit, span.high // unit * unit
     return Span(low, high) if low < high else Span(span.high, span.high)
 

@@ -1,0 +1,55 @@
+"""The report of `tracker doctor`: every check, by topic."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from tracker.ops.doctor import (
+    affiliates,
+    catalogue,
+    clock,
+    disk,
+    durability,
+    engines,
+    geo,
+    ledger,
+    postbacks,
+    settings,
+    tokens,
+)
+from tracker.ops.doctor.finding import Finding
+from tracker.ops.doctor.servers import StreamResult, ask_stream
+from tracker.settings import Settings
+
+_Check = Callable[[Settings], list[Finding]]
+
+_ServerCheck = Callable[[Settings, StreamResult], Awaitable[list[Finding]]]
+
+_OF_SERVERS: Mapping[str, _ServerCheck] = {
+    "engines": engines.check,
+    "durability": durability.check,
+    "clock": clock.check,
+    "catalogue": catalogue.check,
+    "tokens": tokens.check,
+    "ledger": ledger.check,
+    "postbacks": postbacks.check,
+    "affiliates": affiliates.check,
+}
+
+_LOCAL: Mapping[str, _Check] = {"settings": settings.check, "geo": geo.check, "disk": disk.check}
+
+TOPICS = (*_OF_SERVERS, *_LOCAL)
+"""The topics that can be checked alone."""
+
+
+async def examine(settings: Settings, only: str | None = None) -> list[Finding]:
+    """Check every topic, or one, with resolved `settings`. Only the servers that it needs are called."""
+    findings: list[Finding] = []
+    stream: StreamResult | None = None
+    for topic in TOPICS if only is None else (only,):
+        if topic in _LOCAL:
+            findings += _LOCAL[topic](settings)
+        else:
+            stream = stream or await ask_stream(settings)
+            findings += await _OF_SERVERS[topic](settings, stream)
+    return findings
