@@ -21,7 +21,7 @@ WITH_EXAMPLES = [page for page in PAGES if any(b.language in _RUN and not b.reas
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
-def test_examples_work_as_they_stand(page: Path, furnish: Furnish, tmp_path: Path) -> None:
+def test_examples_work_as_written(page: Path, furnish: Furnish, tmp_path: Path) -> None:
     with reader(tmp_path, furnish) as following:
         for block in blocks(page):
             if block.language in _RUN and not block.reason:

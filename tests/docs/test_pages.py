@@ -39,7 +39,7 @@ def test_readme_is_a_front_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
-def test_every_page_is_reached_from_the_index() -> None:
+def test_pages_are_reached_from_the_index() -> None:
     reached: set[Path] = set()
     waiting = [ROOT / "docs" / "index.md"]
     while waiting:

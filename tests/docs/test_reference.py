@@ -29,7 +29,7 @@ def test_settings_are_those_that_the_code_reads() -> None:
     assert list(_first_cells("settings.md")) == list(_READERS)
 
 
-def test_each_setting_has_its_default_and_meaning() -> None:
+def test_settings_have_their_default_and_meaning() -> None:
     assert all(len(cells) == 3 and all(cells) for cells in rows(REFERENCE / "settings.md"))
 
 

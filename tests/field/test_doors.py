@@ -226,8 +226,8 @@ METHODS = {"strip", "lstrip", "rstrip", "upper", "lower", "casefold", "title", "
 
 BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     "a header's or body's grammar says what white space is (RFC 9110, 5.6.3)": (
-        "api/http/auth.py _presented",
         "api/conversions/status_upload.py _encoding",
+        "api/http/auth.py _presented",
         "api/http/body.py check_type",
         "api/http/if_match.py if_match_holds",
         "edge/catalogue/tracking_hosts.py plain_host",

@@ -113,7 +113,7 @@ def operations(settings: Settings) -> list[tuple[str, str, Contract]]:
     ]
 
 
-def test_only_health_and_docs_are_public(database: Settings) -> None:
+def test_public_routes_are_health_and_docs(database: Settings) -> None:
     routes = [route for route in create_api(database).routes if isinstance(route, Route)]
     assert {route.path for route in routes if contract_of(route) is None} == PUBLIC
 
@@ -145,7 +145,7 @@ async def tokens_of_every_kind(dsn: str) -> dict[tuple[str, str], str]:
     }
 
 
-async def test_every_endpoint_admits_the_tokens_of_its_contract_and_no_others(database: Settings) -> None:
+async def test_endpoints_admit_only_the_tokens_of_their_contract(database: Settings) -> None:
     await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'A')")
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'B')")
     tokens = await tokens_of_every_kind(database.postgres_dsn or "")

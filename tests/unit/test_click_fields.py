@@ -163,7 +163,7 @@ def test_value_reaches_its_column(noun: str, values: Any) -> None:
 
 
 @pytest.mark.parametrize("noun", [Visitor, Device, Geo, Outcome])
-def test_every_value_has_a_column(noun: Any) -> None:
+def test_values_have_a_column(noun: Any) -> None:
     assert {name for of, name in COLUMNS if of == noun.__name__.lower()} == set(noun._fields)
 
 
