@@ -163,7 +163,7 @@ async def test_ledger_command_prints_the_answer_of_the_api(
     await run(database, monkeypatch, *day)
     assert "edge 3, partition 0: all before 2026-09-21T14:13:00.000Z" in capsys.readouterr().out
     assert await run(database, monkeypatch, "--forget-edge", "3") == 0
-    assert "edge 3 is forgotten; 2 clicks in its spool are lost" in capsys.readouterr().out
+    assert "edge 3 is forgotten. 2 clicks in its spool are lost" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
@@ -190,7 +190,7 @@ async def test_doctor_names_faults_and_remedies(database: Settings) -> None:
     findings = await report.examine(database, "ledger")
     said = [
         ("fail", "does not balance: 1 too many", "tracker ledger --verify"),
-        ("warn", "cannot be stored: 1", "tracker dead-letters list"),
+        ("warn", "cannot be stored): 1", "tracker dead-letters list"),
         ("warn", "without counts on the stream server: 1", "was the server emptied"),
         ("warn", "edge 2 holds Complete-Until back", "check the stream server"),
         ("warn", "with 8 clicks in its spool, and was last heard of at", "tracker edge --slot 3"),

@@ -238,7 +238,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
                 reader.readers,
                 rows.REQUIRED,
                 names,
-                ": use --map to give it a field, or to leave it out",
+                "use --map to give it a field, or to leave it out",
                 rows.OPAQUE,
                 rows.IDS,
             )

@@ -396,4 +396,4 @@ def unreadable_refund(postback: Postback) -> str:
 
 
 def told_faults(faults: Iterable[tuple[str, str]]) -> str:
-    return ",  ".join(f"{name} {why}" for name, why in faults)
+    return "; ".join(f"{name} {why}" for name, why in faults)

@@ -85,7 +85,7 @@ class Columns(NamedTuple):
             wrong.append(f"two columns are {twice[0]}")
         if wrong:
             wanted = f" (of {', '.join(self.known)})" if unknown and len(self.known) <= _MOST_NAMED else ""
-            raise CsvError(",  ".join(wrong) + wanted)
+            raise CsvError("; ".join(wrong) + wanted)
 
 
 class Header(NamedTuple):
