@@ -239,7 +239,7 @@ def test_data_directory_in_use_is_one_line(running: Up, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "code", "line"),
     [
-        ({"TRACKER_PROT": "1"}, 78, "tracker: unknown setting TRACKER_PROT; known: "),
+        ({"TRACKER_PROT": "1"}, 78, "tracker: unknown setting TRACKER_PROT. Known settings: "),
         ({"TRACKER_MAX_WAITING": "many"}, 78, "tracker: TRACKER_MAX_WAITING: 'many' is not a whole number"),
         ({"TRACKER_HOST": "256.0.0.1"}, 1, "tracker: TRACKER_HOST: '256.0.0.1': "),
         ({"TRACKER_METRICS_HOST": "256.0.0.1"}, 1, "tracker: TRACKER_METRICS_HOST: '256.0.0.1': "),
