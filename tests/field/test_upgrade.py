@@ -97,7 +97,7 @@ async def test_doctor_lists_rows_of_earlier_versions_and_fixes_the_safe_ones(
                 assert lines[0]["can_fix"] is (can_fix or text == "Corrected: GR"), (where, text)
     assert await connection.fetch("SELECT targeting::text, fallback_url FROM offer ORDER BY id") == before
     assert found["goal-terms", f"goals/3/terms/{ids['el']}"][0]["done"].startswith(
-        "not fixed: There is another"
+        "not fixed: Another object has the same"
     )
     done = await listed(tracker, "--fix")
     assert {line["done"] for lines in done.values() for line in lines if line["can_fix"]} == {

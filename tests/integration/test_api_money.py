@@ -256,7 +256,7 @@ async def test_doctor_names_tokens_with_lost_rights(database: Settings) -> None:
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'Jane')")
     every = [scope for scope in SCOPES if scope != "admin" and not scope.startswith("money:")]
     table: list[tuple[str, list[str], str]] = [
-        ("all", every, "the book (money:read); the audit trail of tokens (admin); "
+        ("all", every, "the book (money:read), the audit trail of tokens (admin), "
          "prices, terms, postback secrets and checks (money:write)"),
         ("desk", ["conversions:write"], "to see whole conversions (conversions:read)"),
         ("clicks", ["clicks:read", "reports:read"], ""),
