@@ -245,7 +245,7 @@ async def test_invalid_url_is_refused(demo: Settings, url: str) -> None:
 async def test_explanation_works_without_the_stream(demo: Settings) -> None:
     away = replace(demo, redis_url="unix:///nonexistent/valkey.sock")
     told = await told_of(away, LINK)
-    assert told["stream"].startswith("cannot be asked: ")
+    assert told["stream"].startswith("the stream server cannot be reached: ")
     assert told["outcomes"]["unique"]["status"] == "accepted"
     assert "answer" not in told
 
