@@ -12,7 +12,7 @@ from tracker.store.outages import Outages
 from tracker.stream.reader import UNREACHABLE
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds to wait after the first outage, and at most; the pause doubles from one to the other."""
+"""Seconds to wait after the first outage, and at most. The pause doubles from one to the other."""
 
 AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,
@@ -27,7 +27,7 @@ class Retry:
     """Calls work again after each outage, until it returns or `stopping` is set.
 
     `pause`: constant seconds between two calls, instead of pauses that double.
-    `fault`: the log line of an error that is not an outage. Work is then called again; without a line the
+    `fault`: the log line of an error that is not an outage. Work is then called again. Without a line the
     error is raised. With `burst` every error is raised.
     """
 
@@ -70,7 +70,7 @@ class Retry:
         self._pause = self._first
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for some seconds, or until `stopping` is set; returns whether it is."""
+        """Wait for some seconds, or until `stopping` is set. Returns whether it is."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()

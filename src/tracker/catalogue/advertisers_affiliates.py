@@ -1,4 +1,4 @@
-"""Whom the network deals with: advertisers and affiliates; and what each tells the other by postback."""
+"""Advertisers and affiliates, and the postbacks between them and the network."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class CatalogueError(Exception):
         version: int | None = None,
         scope: str = "",
     ) -> None:
-        """`detail` is a sentence; the errors' first messages unless given.
+        """`detail` is a sentence. Default: the first messages of the errors.
 
         `version`: the object's current one, if the change was made for another. `scope`: the missing one.
         """

@@ -51,7 +51,7 @@ class LinkForm(Fields):
 
 
 def _wrong(form: dict[str, Any]) -> str:
-    """Why an edge would not take a form; "" where it would."""
+    """Why an edge would not take a form. "" where it would."""
     try:
         LinkForms().put(1, form)
     except ValueError as error:

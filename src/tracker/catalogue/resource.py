@@ -121,7 +121,7 @@ class Editor(NamedTuple):
     expects: Callable[[int], bool] = lambda _version: True  # whether the change is meant for this version
     is_trial: bool = False  # the change is checked and undone
     confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
-    may: Callable[[str], bool] = lambda _scope: True  # by scope; the command line may do everything
+    may: Callable[[str], bool] = lambda _scope: True  # by scope. The command line may do everything
 
 
 async def create_row(editor: Editor, resource: Resource, place: Row, written: Row) -> Row:

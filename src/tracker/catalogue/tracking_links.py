@@ -17,7 +17,7 @@ _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class LinkError(UserError):
-    """The link would lead nowhere; the message says why."""
+    """The link would lead nowhere. The message says why."""
 
 
 async def make_link(
@@ -29,7 +29,7 @@ async def make_link(
 ) -> str:
     """The tracking link of an offer and affiliate, to one of the offer's URLs where that is named.
 
-    Until `test_until` its clicks are test clicks; None makes no test link.
+    Until `test_until` its clicks are test clicks. None makes no test link.
 
     Raises:
         LinkError: one of them does not exist.

@@ -14,7 +14,7 @@ from tracker.edge.read.visitor import identify
 def assemble(
     hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalogue: Catalogue, geo: Locator
 ) -> Click | None:
-    """The click of a hit; None if its link names an unknown offer or affiliate.
+    """The click of a hit. None if its link names an unknown offer or affiliate.
 
     `hash_` carries the click's time. `cookie_key` is the visitor key in the browser's cookie.
     """

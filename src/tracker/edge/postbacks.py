@@ -249,7 +249,7 @@ def _cropped(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _click_of(parameters: Mapping[str, str]) -> str:
-    """The click id of a refused call; "" without a readable one."""
+    """The click id of a refused call. "" without a readable one."""
     try:
         postback = read_postback("", Source.POSTBACK, "", None, parameters)
     except Unreadable:

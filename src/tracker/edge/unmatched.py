@@ -27,7 +27,7 @@ from tracker.settings import Settings
 from tracker.stream.unmatched import Orphan, OrphanStream
 
 MAX_TEXT = 500
-"""Longest text of an orphan, in characters; the rest is cut off."""
+"""Longest text of an orphan, in characters. The rest is cut off."""
 
 _SECRET = re.compile(r"tr[sk](?:_|%(?:25)*5F)[^\s\"'<>&,;#]*", re.IGNORECASE)
 """A secret of an advertiser or a token of the API in a link, also percent-encoded."""

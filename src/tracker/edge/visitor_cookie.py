@@ -19,7 +19,7 @@ class VisitorCookie:
         self._catalogue = catalogue  # whose secret may change
 
     def key(self, request: Request) -> int | None:
-        """The visitor key that the browser's cookie carries; None without a cookie of ours."""
+        """The visitor key that the browser's cookie carries. None without a cookie of ours."""
         return cookie.read(request.headers, self._name, self._catalogue.visitor_secret)
 
     def set_in(self, answer: Response, click: Click) -> Response:

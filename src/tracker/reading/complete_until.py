@@ -38,7 +38,7 @@ class CompleteUntil:
         self._awaited: deque[tuple[int, int]] = deque(maxlen=_MOST_AWAITED)  # (millis, id given by then)
 
     async def millis(self) -> int | None:
-        """Unix milliseconds; None if it has never been known. Read it before the clicks that it describes."""
+        """Unix milliseconds. None if it has never been known. Read it before the clicks that it describes."""
         if self._asking is None and monotonic() >= self._next:
             self._asking = asyncio.create_task(self._ask())
         if self._asking is not None:

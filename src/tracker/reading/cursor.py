@@ -32,7 +32,7 @@ def write_cursor(cursor: Cursor, filters: tuple[object, ...], *, newest_first: b
 def read_cursor(text: str, filters: tuple[object, ...], *, newest_first: bool) -> Cursor:
     """Read back what `write_cursor` wrote for the same filters and order.
 
-    The digest is no signature: whoever forges a place only skips to it in a list they may read anyway.
+    The digest is not a signature. A forged place only skips to it in a list that the client may read anyway.
 
     Raises:
         ValueError: it was not written for these, or was changed.

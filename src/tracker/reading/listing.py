@@ -17,7 +17,7 @@ from tracker.store.paging import Page, TooDeepError
 class Walk(NamedTuple):
     """A list that can be gone through, and what its cursors are bound to."""
 
-    page: Callable[[int, int], Awaitable[Page]]  # by number and rows a page; raises TooDeepError
+    page: Callable[[int, int], Awaitable[Page]]  # by number and rows a page. Raises TooDeepError
     page_after: Callable[[str, int, int | None], Awaitable[Page]]  # by hash, rows a page, total where known
     filters: tuple[object, ...]
     newest_first: bool

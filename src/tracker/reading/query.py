@@ -142,7 +142,7 @@ class PartQuery(OrderQuery):
 
 
 class FeedQuery(PartQuery):
-    """In which order, and which part of it; or what is new since last asked."""
+    """The order and the part of a list, or what is new since the last request."""
 
     after_id: AfterId = about(
         "Feed of new rows: those with a higher id, in the order of ids. No row is skipped. Start with 0, "

@@ -202,7 +202,7 @@ class Appender:
         return await self._run(call, within)
 
     async def counts(self, names: Sequence[str], within: float) -> list[int]:
-        """The counts of caps' counters, by name; 0 for counters that have not begun.
+        """The counts of caps' counters, by name. 0 for counters that have not begun.
 
         Raises:
             AppendError: refused, or no answer within so many seconds.

@@ -7,7 +7,7 @@ from typing import Any
 import redis.asyncio
 
 OPTIONS = {"protocol": 2, "socket_connect_timeout": 2, "socket_timeout": 2}
-"""Of a connection; times in seconds."""
+"""Of a connection. Times in seconds."""
 
 
 def open_client(url: str, *, connections: int | None = None, **options: Any) -> Any:

@@ -53,7 +53,7 @@ class Heartbeat(NamedTuple):
 
     partition: int
     slot: str
-    run: str  # of the edge's spool; "" of a version before run ids
+    run: str  # of the edge's spool. "" of a version before run ids
     low_watermark: int  # Unix milliseconds
     sent_at: int  # Unix milliseconds of the stream server
     spooled: Mapping[int, int]  # clicks still in the edge's spools, by minute
@@ -72,7 +72,7 @@ class Heartbeat(NamedTuple):
 class Snapshot(NamedTuple):
     """The counts, and the lengths and heartbeats that they are compared with."""
 
-    counts: Mapping[int, Counts]  # by minute; of whole hours
+    counts: Mapping[int, Counts]  # by minute. Of whole hours
     waiting: int  # entries on the streams
     buried: int  # entries on the dead-letter streams
     heartbeats: list[Heartbeat]
@@ -123,7 +123,7 @@ class StreamLedger:
         return Recount(await self._minutes_of(keys.clicks), await self._minutes_of(keys.dead))
 
     async def complete_until(self, since: int | None = None) -> int | None:
-        """The time before which every click is stored, in Unix milliseconds; None if nothing is known.
+        """The time before which every click is stored, in Unix milliseconds. None if nothing is known.
 
         It reads heartbeats first, then the streams. A click before an edge's watermark is then on a stream or
         stored. `since`: an earlier result, which saves reading the hours before it.

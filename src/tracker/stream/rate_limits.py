@@ -25,7 +25,7 @@ class Turn(NamedTuple):
     is_refused: bool
     remaining: int  # further requests that would be accepted now
     reset_after: float  # seconds until the whole rate is free again
-    retry_after: float  # seconds until a request is accepted; 0 if this one was
+    retry_after: float  # seconds until a request is accepted. 0 if this one was
 
 
 class Limiter:

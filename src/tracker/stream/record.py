@@ -134,7 +134,7 @@ def _former_places(click: Click, of_offer: int) -> bytes:
 
 @lru_cache(65_536)
 def network_number(ip: str) -> int:
-    """The number of an address' network (IPv4: /24, IPv6: /48), 1 to 127; 0 without an address.
+    """The number of an address' network (IPv4: /24, IPv6: /48), 1 to 127. 0 without an address.
 
     Networks share numbers. A site gets at most a /48 of IPv6 (RFC 6177).
     """

@@ -44,7 +44,7 @@ class RefusedStream:
             await pipe.execute()
 
     async def oldest(self, count: int) -> list[tuple[bytes, RefusedPostback | None]]:
-        """The oldest entries with their ids; None for entries that cannot be read."""
+        """The oldest entries with their ids. None for entries that cannot be read."""
         entries = await self._client.xrange(keys.REFUSED_POSTBACKS, count=count)
         return [(id_, _decoded(fields.get(_RECORD, b""))) for id_, fields in entries]
 

@@ -16,7 +16,7 @@ class StreamFacts(NamedTuple):
     version: str
     durability: str  # always, everysec, no (left to the kernel), memory (without append-only file), unknown
     policy: str  # maxmemory-policy, or unknown
-    maxmemory: int  # bytes; 0 = no limit
+    maxmemory: int  # bytes. 0 = no limit
     millis: int  # its clock, Unix milliseconds
     run_id: str  # new at each start
 

@@ -21,7 +21,7 @@ _HOUR = 3600  # seconds
 class VisitorMemory(NamedTuple):
     """The memory that this deployment allows, for all its partitions together."""
 
-    most: int | None = None  # bytes; None: half of the server's maxmemory
+    most: int | None = None  # bytes. None: half of the server's maxmemory
     partitions: int = 1
 
     @classmethod

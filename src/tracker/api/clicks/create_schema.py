@@ -171,7 +171,7 @@ class NewClick(BaseModel):
     )
 
     def second(self, zone: tzinfo) -> int | None:
-        """When it was clicked, Unix seconds; None = now."""
+        """When it was clicked, Unix seconds. None = now."""
         return None if self.created_at is None else first_second(self.created_at, zone)
 
     def described(self, zone: tzinfo) -> ClickRequest:

@@ -46,7 +46,7 @@ class ClickRequest(NamedTuple):
     link: Link
     visitor: Visitor
     has_agent: bool  # whether a User-Agent was sent, even an empty one
-    second: int | None  # Unix seconds; None = now
+    second: int | None  # Unix seconds. None = now
     dedupe_key: str | None
     legacy_id: str | None
     digest: bytes  # of all its fields

@@ -1,4 +1,4 @@
-"""What the clicks' endpoints answer, for the API's document; the rows come from the store as they are."""
+"""What the clicks' endpoints answer, for the API's document. The rows come from the store as they are."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ _ENCODINGS = {
 """By a charset in lower case: iso-8859-1 is its superset, as in browsers (WHATWG Encoding, section 4.2)."""
 _CHARSETS = "utf-8, utf-16, us-ascii, iso-8859-1 or windows-1252"
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-"""Byte order marks: they tell the encoding, whatever is said."""
+"""Byte order marks. They tell the encoding, and go before the charset of Content-Type."""
 _LONGEST_CHARSET = 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

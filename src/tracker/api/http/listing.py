@@ -1,4 +1,4 @@
-"""Answers that are lists: by page number, by cursor, as a feed; or one row in the envelope of a list."""
+"""Answers that are lists: by page number, by cursor, as a feed, or one row as a list."""
 
 from __future__ import annotations
 

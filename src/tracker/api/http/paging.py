@@ -22,7 +22,7 @@ def envelope_with_cursor(
 
 
 def feed_envelope(rows: list[Row], *, per_page: int, after_id: int) -> dict[str, object]:
-    """A feed has no end, so it has neither total nor pages; it says where to go on instead."""
+    """A feed has no end, so it has neither total nor pages. It says where to go on instead."""
     return {
         "data": rows,
         "total": None,

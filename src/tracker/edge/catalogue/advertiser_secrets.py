@@ -33,7 +33,7 @@ class AdvertiserSecrets:
         self._past: dict[bytes, int] = {}  # advertisers of secrets that were removed
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
-        """Replace one secret; None removes it."""
+        """Replace one secret. None removes it."""
         digest = self._digests.pop(id_, b"")
         if digest in self._owners and self._owners[digest].secret_id == id_:
             self._past[digest] = self._owners.pop(digest).advertiser_id
@@ -43,7 +43,7 @@ class AdvertiserSecrets:
             self._digests[id_] = digest
 
     def owner(self, secret: str, millis: int) -> int | None:
-        """The advertiser of a secret at a time, in Unix milliseconds; None if it is unknown or expired."""
+        """The advertiser of a secret at a time, in Unix milliseconds. None if it is unknown or expired."""
         owner = self._owners.get(_digest(secret))
         if owner is None or (owner.expires is not None and owner.expires <= millis):
             return None

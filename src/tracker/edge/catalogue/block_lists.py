@@ -55,10 +55,10 @@ class BlockList:
         self._rows: dict[int, Row] = {}
 
     def put(self, id_: int, row: Row | None) -> None:
-        """Replace one row; None removes it.
+        """Replace one row. None removes it.
 
         Raises:
-            ValueError: a malformed address; nothing of that row is left.
+            ValueError: a malformed address. Nothing of that row is left.
         """
         old = self._rows.pop(id_, None)
         if old:
@@ -81,7 +81,7 @@ class BlockList:
         return len(self._places)
 
     def reason(self, click: Click, offer_id: int) -> Reason:
-        """The reason why a click is blocked at an offer; NONE if it is not."""
+        """The reason why a click is blocked at an offer. NONE if it is not."""
         affiliate_id = click.affiliate.id
         for place in ((offer_id, affiliate_id), (offer_id, 0), (0, affiliate_id), (0, 0)):
             unwanted = self._places.get(place)  # type: ignore[call-overload]

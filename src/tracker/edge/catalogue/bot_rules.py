@@ -20,10 +20,10 @@ class OperatorBots:
         self._user_agent_again = lru_cache(CACHE_SIZE)(self._by_user_agent)
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
-        """Replace one rule; None removes it.
+        """Replace one rule. None removes it.
 
         Raises:
-            ValueError: a wrong field or value; no rule has this id now.
+            ValueError: a wrong field or value. No rule has this id now.
         """
         rule = (row["field"], row["value"]) if row is not None else None
         if rule != self._rules.get(id_):
@@ -33,7 +33,7 @@ class OperatorBots:
         self.is_empty = not self._rules
 
     def reason(self, user_agent: str, ip: str) -> str | None:
-        """The rule by which the visitor is a bot; None for people.
+        """The rule by which the visitor is a bot. None for people.
 
         humans.txt wins over a part of a User-Agent. It does not win over a network: networks are for bots
         with the User-Agents of people. `ip`: "", or as edge.read.client_address.plain_address returns it.

@@ -47,7 +47,7 @@ def terms(row: Row, complain: Complain) -> Terms:
 
 
 def fallback(row: Row, complain: Complain) -> Fallback | None:
-    """The fallback of a row with fallback_url and fallback_offer_id; None if it has neither."""
+    """The fallback of a row with fallback_url and fallback_offer_id. None if it has neither."""
     if row["fallback_url"]:
         try:
             template = macros.compile(row["fallback_url"])

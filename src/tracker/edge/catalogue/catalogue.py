@@ -26,7 +26,7 @@ from tracker.edge.catalogue.tracking_hosts import TrackingHosts
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 20  # objects; each offer with rules delays clicks by about 0.2 ms
+_AT_ONCE = 20  # objects. Each offer with rules delays clicks by about 0.2 ms
 
 _Put = Callable[[str, Row | None], None]
 
@@ -61,7 +61,7 @@ class Catalogue:
         self._held: dict[str, set[str]] = {table: set() for table in self._puts}
 
     def put(self, table: str, key: str, row: Row | None) -> None:
-        """Replace one object; None removes it. An unusable one is left out."""
+        """Replace one object. None removes it. An unusable one is left out."""
         self.problems.pop((table, key), None)
         (self._held[table].discard if row is None else self._held[table].add)(key)
         try:
@@ -109,7 +109,7 @@ class Catalogue:
             self.fallback = build.fallback(row, lambda why: self._complain("network", key, why))
 
     def orphan_location(self) -> str:
-        """The Location of hits without a known offer or affiliate, all macros empty; "" without one."""
+        """The Location of hits without a known offer or affiliate, all macros empty. "" without one."""
         if self.fallback is None:
             return ""
         url = self.fallback.url

@@ -41,13 +41,13 @@ class LinkForms:
     def __init__(self) -> None:
         self._places: dict[int, tuple[str, str]] = {}  # (key, host) of each form by its id
         self._forms: dict[str, dict[str, LinkForm]] = {}  # by key, then host
-        self._shapes: dict[int, list[_Shape]] = {}  # by number of slashes; kept when its last form is removed
+        self._shapes: dict[int, list[_Shape]] = {}  # by number of slashes. Kept when its last form is removed
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
-        """Replace one form by its row of link_form; None removes it.
+        """Replace one form by its row of link_form. None removes it.
 
         Raises:
-            ValueError: the row is wrong, as the text says; no form has this id now.
+            ValueError: the row is wrong, as the text says. No form has this id now.
         """
         self._remove(id_)
         if row is not None:

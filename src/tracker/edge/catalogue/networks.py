@@ -10,7 +10,7 @@ _V6_BITS = 128
 _MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 
 _Prefixes = dict[int, dict[int, int]]
-"""Host bits → network without its host bits → number of additions; fewest host bits first."""
+"""Host bits → network without its host bits → number of additions. Fewest host bits first."""
 
 
 class Networks:
@@ -54,7 +54,7 @@ class Networks:
             del prefixes[host_bits]
 
     def find(self, ip: str) -> str | None:
-        """The narrowest network with the address, as CIDR; None without one, or if `ip` is "".
+        """The narrowest network with the address, as CIDR. None without one, or if `ip` is "".
 
         `ip`: "", or as edge.read.client_address.plain_address returns it.
         """

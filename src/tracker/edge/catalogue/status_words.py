@@ -17,7 +17,7 @@ class StatusWords:
         self._of_any: Counter[str] = Counter()
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
-        """Replace one word; None removes it."""
+        """Replace one word. None removes it."""
         if id_ in self._words:
             old = self._words.pop(id_)
             self._known[old] -= 1
@@ -28,7 +28,7 @@ class StatusWords:
             self._of_any[new[1]] += 1
 
     def knows(self, word: str, advertiser_id: int | None) -> bool:
-        """Whether a word has a meaning for an advertiser; without an advertiser, for any of them."""
+        """Whether a word has a meaning for an advertiser. Without an advertiser, for any of them."""
         if word in DEFAULT_WORDS:
             return True
         if advertiser_id is None:

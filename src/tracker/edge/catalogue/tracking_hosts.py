@@ -19,7 +19,7 @@ class TrackingHosts:
         self._served: set[str] = set()
 
     def put(self, host: str, row: dict[str, Any] | None) -> None:
-        """Replace one host by its row of tracking_host; None removes it."""
+        """Replace one host by its row of tracking_host. None removes it."""
         if row is None or row["status"] == "retired":
             self._served.discard(host)
         else:

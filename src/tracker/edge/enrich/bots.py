@@ -2,7 +2,7 @@
 
 The list is crawler-user-agents: 1,500 patterns, updated monthly, whose tags separate previews, monitors and
 HTTP libraries. (crawlerdetect is as long and has no tags: it calls libraries and apps bots too.) ua-parser's
-Rust extractor finds the first matching pattern in 1 to 6 µs; `re` takes hundreds.
+Rust extractor finds the first matching pattern in 1 to 6 µs. `re` takes hundreds.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _TOO_WIDE = frozenset(
     {
         r"AP3A\.240617\.008",  # the build of Android 15 on most Oppo, OnePlus and Realme phones
         "Butterfly",  # HTC Butterfly
-        "Chirp|gotosocial",  # "Chirp" is a common word; gotosocial is below
+        "Chirp|gotosocial",  # "Chirp" is a common word. gotosocial is below
         r"Code\/1\.",  # an editor, in whose browser a person clicks
         "Expanse",
         "Fever",
         "Fluid",  # a Mac browser for single sites
         "MetaIAB Facebook",  # Facebook's in-app browser
-        "Sogou",  # its browser and search app; its crawlers say "spider"
+        "Sogou",  # its browser and search app. Its crawlers say "spider"
         "Sonic",  # O+ Sonic
         r"Trae\/",  # another editor
         r"mail\.ru",  # the browsers and apps of Mail.ru
@@ -135,7 +135,7 @@ _bots = UserAgentExtractor(_rule(pattern, f"{kind}: $1") for kind, pattern in [*
 
 @lru_cache(CACHE_SIZE)
 def read(user_agent: str) -> str | None:
-    """The rule by which a User-Agent is a bot, such as "crawler: Googlebot"; else None. Never raises."""
+    """The rule by which a User-Agent is a bot, such as "crawler: Googlebot". Else None. Never raises."""
     if not user_agent.strip(_NOTHING):
         return NAMELESS
     user_agent = well_formed(user_agent)

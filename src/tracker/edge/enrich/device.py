@@ -70,7 +70,7 @@ _APPS = {"LinkedInApp": "LinkedIn", "MicroMessenger": "WeChat Browser", "KAKAOTA
 _APP = re.compile(rf"\b({'|'.join(_APPS)})\b\]?[/ ]?([\d.]*)")
 _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
 
-# Placeholders of ua-parser; "Browser" is the end of "HuaweiBrowser".
+# Placeholders of ua-parser. "Browser" is the end of "HuaweiBrowser".
 _NO_MODELS = frozenset({"Browser", "Feature Phone", "Smartphone", "Tablet", "iOS-Device"})
 _BRAND_NAMES = {"SonyEricsson": "Sony", "XiaoMi": "Xiaomi"}
 # Makers of models that ua-parser does not know.
@@ -86,7 +86,7 @@ _MAKERS = (
 # Huawei's browsers name the device here.
 _HUAWEI_MODEL = re.compile(r"; HarmonyOS; ([^;()]+)[;)]|; ([^;()]+); HMSCore")
 
-# Chrome's reduced User-Agent has the same name for all Android devices; in a web view it ends in "; wv)".
+# Chrome's reduced User-Agent has the same name for all Android devices. In a web view it ends in "; wv)".
 _REDUCED_ANDROID = ("Android 10; K)", "Android 10; K;")
 _ANDROID_NAMED = "Mozilla/5.0 (Linux; Android 10; {}) AppleWebKit/537.36 Chrome/99.0 Mobile Safari/537.36"
 # Every macOS from 10.15 on sends one of the first two, in Safari, Chrome and Firefox. 10.16 is 11 or later.
@@ -236,7 +236,7 @@ def read(user_agent: str, client_hints: str) -> Device:
     """Read the device from a User-Agent and client hints. Never raises, even for hostile strings.
 
     `client_hints`: the values of Sec-CH-UA, -Mobile, -Platform, -Platform-Version, -Model, -Arch, -Bitness
-    and -Full-Version-List, in this order, joined by newlines; "" if none was sent.
+    and -Full-Version-List, in this order, joined by newlines. "" if none was sent.
     """
     user_agent = _well_formed(user_agent)
     hints = _Hints.split(client_hints)
@@ -321,7 +321,7 @@ def _real_system(user_agent: str) -> tuple[str, str] | None:
 
 
 def _named_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
-    """The system and version that an app names; None if it does not."""
+    """The system and version that an app names. None if it does not."""
     match = _APP_SYSTEM.search(user_agent) if _holds(user_agent, _APP_WORDS) else None
     if match is None:
         return None
@@ -335,7 +335,7 @@ def _named_by_app(user_agent: str, system: str) -> tuple[str, str] | None:
 
 
 def _thawed(os: str, version: str, user_agent: str) -> str:
-    """The true version behind one that browsers have frozen; "" if it may be any later one."""
+    """The true version behind one that browsers have frozen. "" if it may be any later one."""
     if os == "iOS" and _FROZEN_IOS.search(user_agent) and not _NAMES_TRUE_IOS.search(user_agent):
         safari = _SAFARI.search(user_agent)
         return _trimmed(safari[1]) if safari else ""
@@ -442,7 +442,7 @@ def _type(judge: _Judge, lowered: str) -> str:
 
 
 def _named_type(user_agent: str) -> str | None:
-    """The type that an app or a system names; "" for a type without a name here, such as a car."""
+    """The type that an app or a system names. "" for a type without a name here, such as a car."""
     if "OpenHarmony" in user_agent and (match := _HARMONY_TYPE.search(user_agent)):
         return _HARMONY_TYPES.get(match[1], "")
     match = _APP_TYPE.search(user_agent) if ";FBID/" in user_agent else None

@@ -42,9 +42,9 @@ class Database(NamedTuple):
     """One configured database, as it is served now."""
 
     path: Path
-    type: str  # as the file names itself, such as GeoLite2-City; "" if it is not served
+    type: str  # as the file names itself, such as GeoLite2-City. "" if it is not served
     built: datetime | None  # None if it is not served
-    problem: str  # why the file, or its newer version, is not served; "" without a problem
+    problem: str  # why the file, or its newer version, is not served. "" without a problem
 
 
 class Locator(Protocol):

@@ -349,7 +349,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._linger()
 
     def end(self) -> None:
-        """Close after the last answer; linger if its request is still being sent."""
+        """Close after the last answer. Linger if its request is still being sent."""
         if self._place == BETWEEN or self.transport.is_closing():
             self.transport.close()
             return

@@ -88,7 +88,7 @@ class LinkProtocol(BoundedProtocol):
         return False
 
     def _read_hit(self) -> Request | None:
-        """The request of a plain GET of a tracking link; None for all others."""
+        """The request of a plain GET of a tracking link. None for all others."""
         url = self.url
         if self.parser.get_method() != b"GET" or url[:1] != b"/" or b"#" in url or self.flow.write_paused:
             return None

@@ -20,8 +20,8 @@ _LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-f
 class Request(NamedTuple):
     method: str
     scheme: str
-    peer: str  # the address at the other end of the connection; "" of a Unix socket
-    path: str  # percent-decoded; bytes that are not UTF-8 stay as they are
+    peer: str  # the address at the other end of the connection. "" of a Unix socket
+    path: str  # percent-decoded. Bytes that are not UTF-8 stay as they are
     raw_path: bytes
     query: bytes
     headers: Headers

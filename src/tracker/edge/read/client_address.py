@@ -24,7 +24,7 @@ _MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 
 
 def plain_address(text: str) -> str:
-    """An IP address in canonical form, IPv4-mapped IPv6 as IPv4, without zone; "" if it is not an address."""
+    """An IP address in canonical form, IPv4-mapped IPv6 as IPv4, without zone. "" if it is not an address."""
     return _plain(text) if len(text) <= _LONGEST else ""
 
 
@@ -41,7 +41,7 @@ def network_of(ip: str) -> str:
 
 
 class Origin(NamedTuple):
-    """A request's origin as proxies report it; "" for each part that they leave out."""
+    """A request's origin as proxies report it. "" for each part that they leave out."""
 
     ip: str
     scheme: str
@@ -110,7 +110,7 @@ def _unmapped(network: Network) -> Network:
 
 
 def _packed(text: str) -> bytes:
-    """The 4 or 16 bytes of an address; no bytes if it is not an address.
+    """The 4 or 16 bytes of an address. No bytes if it is not an address.
 
     By the C library: `ipaddress` takes ten times as long, and every new visitor needs this.
     """

@@ -31,7 +31,7 @@ def value(key: int, secret: bytes) -> str:
 
 
 def read(headers: Mapping[bytes, bytes], name: bytes, secret: bytes) -> int | None:
-    """The visitor key of the first cookie of ours; None without one.
+    """The visitor key of the first cookie of ours. None without one.
 
     One Cookie header is read: a browser sends only one (RFC 6265, section 5.4), and the parts of HTTP/2 are
     joined before they become HTTP/1.1 (RFC 9113, section 8.2.3).
@@ -47,7 +47,7 @@ def read(headers: Mapping[bytes, bytes], name: bytes, secret: bytes) -> int | No
 
 
 def header(name: bytes, key: int, secret: bytes, max_age: int, secure: bool) -> bytes:
-    """The Set-Cookie value (RFC 6265bis). `max_age` is in seconds; `secure` if the link is https.
+    """The Set-Cookie value (RFC 6265bis). `max_age` is in seconds. `secure` if the link is https.
 
     SameSite is Lax and not Strict, because tracking links are followed from other sites.
     """

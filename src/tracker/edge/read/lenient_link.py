@@ -72,7 +72,7 @@ def _parted(raw_path: str) -> tuple[str, str]:
 
 
 def _values(query: str) -> dict[int, list[str]]:
-    """The non-empty values for each place of a link; the first one counts."""
+    """The non-empty values for each place of a link. The first one counts."""
     plain: dict[int, list[str]] = defaultdict(list)
     marked: dict[int, list[str]] = defaultdict(list)
     for pair in islice(_pairs(query), _MOST_PARTS):
@@ -128,7 +128,7 @@ def _has_two_ids(texts: list[str]) -> bool:
 
 
 def _bare(text: str) -> str:
-    """An id without the marks around it; "" if the text has only marks."""
+    """An id without the marks around it. "" if the text has only marks."""
     if match := _ID.fullmatch(text):
         return match["id"]
     return "" if _NOTHING.fullmatch(text) else text

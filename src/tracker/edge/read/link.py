@@ -59,7 +59,7 @@ class LinkForm(NamedTuple):
 
     id: int
     name: str
-    host: str  # the host of the links; "" = any tracking host
+    host: str  # the host of the links. "" = any tracking host
     places: Mapping[str, int]  # names in the query, without places that path or constants fill
     constants: tuple[tuple[int, str], ...]  # (place, text)
     segments: tuple[tuple[int, int], ...]  # (number of the path's segment, place)
@@ -145,7 +145,7 @@ def _long_value(place: int, text: str) -> str:
 
 
 def _deep_link(text: str) -> str:
-    """The address if it is whole and unchanged; else ""."""
+    """The address if it is whole and unchanged. Else ""."""
     return text if crop(text, MAX_DEEP_LINK) == text else ""
 
 
@@ -156,7 +156,7 @@ def _value(text: str) -> str:
 
 
 class _Ids(dict[str, int]):
-    """A cache of ids by their text, [1-9][0-9]{0,17} in ASCII digits; 0 for other texts."""
+    """A cache of ids by their text, [1-9][0-9]{0,17} in ASCII digits. 0 for other texts."""
 
     def __missing__(self, text: str) -> int:
         if not (0 < len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0"):

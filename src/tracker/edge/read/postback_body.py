@@ -55,7 +55,7 @@ def read_body(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str, st
 
 
 def _is_json(type_: str, body: bytes) -> bool:
-    """Whether a body is JSON, by its content; if that is unclear, by its type."""
+    """Whether a body is JSON, by its content. If that is unclear, by its type."""
     if body.startswith(_UTF_16_AND_32) or body.removeprefix(_BOM).lstrip(_WHITE_SPACE)[:1] in (b"{", b"["):
         return True
     return "json" in type_ and b"=" not in body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracker.domain.normalise import cut
 
-_OFTEN_SEEN = 512  # bytes of a header value that many browsers send; longer ones are not worth remembering
+_OFTEN_SEEN = 512  # bytes of a header value that many browsers send. Longer ones are not worth remembering
 _REMEMBERED = 8192  # values
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 

@@ -83,7 +83,7 @@ class Identity(NamedTuple):
     """A visitor's key, and how certain it is."""
 
     key: int  # 64 bits
-    is_certain: bool  # by a cookie or device id; thousands may share one address and User-Agent
+    is_certain: bool  # by a cookie or device id. Thousands may share one address and User-Agent
 
 
 def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None) -> Identity:

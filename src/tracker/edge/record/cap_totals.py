@@ -33,7 +33,7 @@ REFRESH_SECONDS = 1.0
 MAX_COUNTERS = 10_000
 """Most counters whose sums are remembered, and most that one refresh reads."""
 
-_AT_ONCE = 500  # counters of one call; its answer delays clicks by a third of a millisecond
+_AT_ONCE = 500  # counters of one call. Its answer delays clicks by a third of a millisecond
 _ANSWER_SECONDS = 1.0
 _LEAST_PAUSE = 0.02  # seconds between calls, however many counters are new
 
@@ -45,7 +45,7 @@ class CapSums:
         assert settings.redis_url
         self._appenders = [Appender(settings.redis_url, number) for number in range(settings.partitions)]
         self._nothing = (0,) * settings.partitions
-        self._counts: dict[str, tuple[int, ...]] = {}  # by partition; the longest unused is the first
+        self._counts: dict[str, tuple[int, ...]] = {}  # by partition. The longest unused is the first
         self._used: set[str] = set()  # since the last refresh
         self._fresh: set[str] = set()  # read in the last refresh, or since
         self._away: set[int] = set()  # partitions that did not answer the last time
@@ -108,7 +108,7 @@ class CapSums:
                 self._remember(name, tuple(counts))
 
     async def _counted(self, partition: int, names: Sequence[str]) -> list[int]:
-        """The counts of a partition; the last known ones if it does not answer."""
+        """The counts of a partition. The last known ones if it does not answer."""
         try:
             counts = await self._appenders[partition].counts(names, _ANSWER_SECONDS)
         except AppendError as error:

@@ -17,7 +17,7 @@ MAX_WAITING = 1000
 """Most entries that wait to be logged. Further ones are counted as dropped."""
 
 _PAUSE_SECONDS = 1.0
-_AT_ONCE = 100  # entries of one call; packing them delays clicks by two milliseconds
+_AT_ONCE = 100  # entries of one call. Packing them delays clicks by two milliseconds
 _CALL_SECONDS = 2.0
 _AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,

@@ -176,7 +176,7 @@ class Recorder:
         """Append entries. A call with an unknown result is repeated under its number until the timeout.
 
         Raises:
-            AppendError: the entries are not appended; if the error is not certain, they may be.
+            AppendError: the entries are not appended. If the error is not certain, they may be.
         """
         is_certain, deadline = True, monotonic() + self._timeout
         while True:

@@ -41,7 +41,7 @@ class SlotWatch:
     def __init__(self, url: str, edge: EdgeId) -> None:
         self._edge = edge
         self._stream = StreamLedger(url)
-        self._last: Mapping[str, int] | None = None  # heartbeats of other runs; None: stream away
+        self._last: Mapping[str, int] | None = None  # heartbeats of other runs. None: stream away
         self._rivals: frozenset[str] = frozenset()  # other runs of this slot that are alive
         self._met: set[str] = set()  # runs that were alive once
         self._owner = edge.run

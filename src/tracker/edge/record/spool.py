@@ -68,7 +68,7 @@ def segments(directory: Path) -> list[Path]:
 
 
 def first_millis(path: Path) -> int:
-    """A time before all clicks of a segment, in Unix milliseconds; 0 if its name is not ours."""
+    """A time before all clicks of a segment, in Unix milliseconds. 0 if its name is not ours."""
     try:
         return int(path.name.split("-")[0], 16)
     except ValueError:

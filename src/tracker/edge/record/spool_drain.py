@@ -59,7 +59,7 @@ class Drain:
         self._taken.set()
 
     def first_millis(self) -> int | None:
-        """A time before all clicks in the directory, in Unix milliseconds; None if it has no segments."""
+        """A time before all clicks in the directory, in Unix milliseconds. None if it has no segments."""
         return min(map(first_millis, (*self._sealed, *self._foreign)), default=None)
 
     def minutes(self, partition: int) -> Counter[int]:

@@ -23,12 +23,12 @@ _VERSION = b"\x01"  # a reader knows this version and the previous one
 _MAGIC = b"\xabK"
 _FRAME = struct.Struct(">2scII")  # magic, kind, length of what follows, its checksum
 _HEAD, _GROUP, _CLICK = b"H", b"G", b"C"
-_GROUP_FIELDS = struct.Struct(">16sQ?I")  # lane, sequence, is it uncertain, clicks; then what was answered
+_GROUP_FIELDS = struct.Struct(">16sQ?I")  # lane, sequence, is it uncertain, clicks. Then what was answered
 _CONTROL_LENGTH = struct.Struct(">I")
 
 
 class SpoolError(Exception):
-    """A group could not be put on disk; the message is the cause."""
+    """A group could not be put on disk. The message is the cause."""
 
 
 class Call(NamedTuple):
@@ -226,7 +226,7 @@ def _groups(frames: Iterable[_Frame], lane: bytes) -> Iterator[Group]:
 
 
 def _group(frame: _Frame | None, entries: list[Entry], lane: bytes) -> Group:
-    """The group of a frame; if its frame is damaged, `frame` is that of its first click.
+    """The group of a frame. If its frame is damaged, `frame` is that of its first click.
 
     A damaged group cannot reuse its call id. It gets a derived id that is the same on every read.
     """
