@@ -177,8 +177,8 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     for name, field in resource.fields.model_fields.items():
         about = Field(description=field.description, examples=field.examples)
         fields[name] = (Annotated[field.annotation, about, *field.metadata] | None, None)
-    said = (*resource.table.fixed, *resource.table.facts)
-    fields |= {name: (int | str | None, again) for name in said if name not in fields}
+    own = (*resource.table.fixed, *resource.table.facts)
+    fields |= {name: (int | str | None, again) for name in own if name not in fields}
     return create_model(
         f"{resource.name}Patch",
         __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),

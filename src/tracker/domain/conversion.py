@@ -258,9 +258,9 @@ def amounts(
     sale = _sale(postback, currency, before)
     is_same_sale = before is not None and sale[:2] == (before.sale_amount, before.sale_currency)
 
-    def one(told: Decimal | None, side: _Side, known: _Money | None) -> _Money:
-        if told is not None:
-            return told, currency
+    def one(amount: Decimal | None, side: _Side, known: _Money | None) -> _Money:
+        if amount is not None:
+            return amount, currency
         if known is not None and (side.kind != "percent" or is_same_sale):
             # The network may have set it: a postback with only a status keeps it.
             return side.settled(known, sale[0], currency, is_unpriced=is_unpriced)

@@ -176,8 +176,8 @@ class NewClick(BaseModel):
 
     def described(self, zone: tzinfo) -> ClickRequest:
         second = self.second(zone)
-        said = self.model_dump(exclude_none=True, exclude={"created_at"})
-        query = urlencode({name: value for name, value in said.items() if name in _IN_QUERY})
+        sent = self.model_dump(exclude_none=True, exclude={"created_at"})
+        query = urlencode({name: value for name, value in sent.items() if name in _IN_QUERY})
         return ClickRequest(
             read_link(f"/offer/{self.offer_id}", query.encode()),
             self._visitor(),
@@ -185,7 +185,7 @@ class NewClick(BaseModel):
             second,
             self.dedupe_key,
             self.legacy_id,
-            sha256(orjson.dumps([said, second], option=orjson.OPT_SORT_KEYS)).digest(),
+            sha256(orjson.dumps([sent, second], option=orjson.OPT_SORT_KEYS)).digest(),
         )
 
     def _visitor(self) -> Visitor:

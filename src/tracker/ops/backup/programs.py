@@ -37,17 +37,17 @@ async def run(name: str, *arguments: str) -> None:
         program, *arguments, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
     try:
-        _, said = await process.communicate()
+        _, output = await process.communicate()
     except BaseException:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
         raise
     if process.returncode != 0:
-        raise BackupError(_complaint(said.decode(errors="replace")) or f"{name} failed")
+        raise BackupError(_complaint(output.decode(errors="replace")) or f"{name} failed")
 
 
-def _complaint(said: str) -> str:
+def _complaint(output: str) -> str:
     """The first line that names an error. Details follow it."""
-    lines = said.strip().splitlines()
+    lines = output.strip().splitlines()
     return next((line for line in lines if "error:" in line), lines[-1] if lines else "")

@@ -118,23 +118,23 @@ def select_json(clicks: str, sort: str, viewer: Viewer | None, keys: Iterable[st
 
 def row(record: asyncpg.Record, zone: tzinfo) -> Row:
     *usual, rare, conversions = record
-    told = _BLANK.copy()
-    told.update(zip(_USUAL, usual, strict=True))
-    told["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
+    facts = _BLANK.copy()
+    facts.update(zip(_USUAL, usual, strict=True))
+    facts["created_at"] = local_second(millis_of(record["hash"]) // 1000, zone)
     if rare is not None:
-        told.update(zip(_RARE, orjson.loads(rare), strict=True))
+        facts.update(zip(_RARE, orjson.loads(rare), strict=True))
     if conversions is not None:
-        tell(told, orjson.loads(conversions))
-    return told
+        tell(facts, orjson.loads(conversions))
+    return facts
 
 
 def tell(row: Row, conversions: list[list[str]]) -> None:
     """Complete a click with the values of its conversions. The link's own adv_sub* stay."""
-    said = {
+    shown = {
         name: text for conversion in conversions for name, text in zip(_TOLD, conversion, strict=True) if text
     }
     own = {name: row[name] for name in ADV_SUBS if row.get(name) is not None}
-    row.update({**said, **own, "has_conversions": True})
+    row.update({**shown, **own, "has_conversions": True})
 
 
 _TO_THE_SECOND = len("YYYY-MM-DD HH:MM:SS")

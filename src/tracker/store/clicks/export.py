@@ -75,7 +75,7 @@ async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequ
         parts.append(part)
 
     # A value that CSV quotes is a JSON string, unless it has control characters. It may contain a comma.
-    told = await connection.copy_from_query(
+    status = await connection.copy_from_query(
         click_columns.select_json(chosen.clicks, chosen.sort, chosen.viewer, keys),
         *chosen.values,
         output=take,
@@ -85,7 +85,7 @@ async def _read(connection: Connection, chosen: Chosen, zone: tzinfo, keys: Sequ
         escape="\\",
         force_quote=[key for key in keys if key in click_columns.TEXTS],
     )
-    text, rows = b"".join(parts), int(told.removeprefix("COPY "))
+    text, rows = b"".join(parts), int(status.removeprefix("COPY "))
     if not rows:
         return _Chunk((), 0, "")
     if not _is_plain(text, rows, len(keys)):

@@ -233,8 +233,10 @@ async def choose(
         condition += f" AND {'click_id' if clicks.is_of_conversions else 'id'} <= ${len(values)}"
     sort = f"{clicks.place} {'DESC' if order.newest_first else 'ASC'}"
     if clicks.is_of_conversions:
-        told = _some("SELECT DISTINCT click_hash FROM conversion", condition, sort, values, limit, offset)
-        values = [[row["click_hash"] for row in await connection.fetch(told, *values)]]
+        converted = _some(
+            "SELECT DISTINCT click_hash FROM conversion", condition, sort, values, limit, offset
+        )
+        values = [[row["click_hash"] for row in await connection.fetch(converted, *values)]]
         some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
     else:
         some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608

@@ -35,8 +35,8 @@ _AMOUNTS = ("payout", "payout_currency", "revenue", "revenue_currency")
 def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
     """SQL: the conversions of some clicks. `keys` are columns of the clicks by their names in it."""
     named = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
-    told = f"{named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"
-    return f"SELECT {told} {_rest(clicks, basis, set(keys.values()), values)}"
+    facts = f"{named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"
+    return f"SELECT {facts} {_rest(clicks, basis, set(keys.values()), values)}"
 
 
 def ids_part(clicks: ClickFilter, basis: Basis, values: list[object]) -> str:
@@ -60,11 +60,11 @@ def _rest(clicks: ClickFilter, basis: Basis, columns: set[str], values: list[obj
 
 def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
     """SQL: conversions summed by group, status, cap flag and currency."""
-    told = ("outcome", "is_over_cap", "payout_currency", "revenue_currency")
+    columns = ("outcome", "is_over_cap", "payout_currency", "revenue_currency")
     return f"""
-    SELECT {named_keys}{", ".join(told)},
+    SELECT {named_keys}{", ".join(columns)},
            count(*) AS conversions, sum(payout) AS payout, sum(revenue) AS revenue
-    FROM {conversions} GROUP BY {", ".join((*keys, *told))}"""  # noqa: S608
+    FROM {conversions} GROUP BY {", ".join((*keys, *columns))}"""  # noqa: S608
 
 
 def money_part(keys: Sequence[str]) -> str:
@@ -81,12 +81,12 @@ def money_part(keys: Sequence[str]) -> str:
 def _source(columns: set[str]) -> str:
     """Conversions with some columns of their clicks, which are read only if needed."""
     own_columns = "conversion.id AS conversion_id, created_at, click_second, conversion.status AS outcome"
-    told = f"{own_columns}, is_over_cap, {', '.join(_AMOUNTS)}"
+    facts = f"{own_columns}, is_over_cap, {', '.join(_AMOUNTS)}"
     if columns <= FROZEN:
         own = "".join(f"{column}, " for column in sorted(columns))
-        return f"(SELECT click_hash AS hash, {own}{told} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608
+        return f"(SELECT click_hash AS hash, {own}{facts} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608
     own = "".join(f"click.{column}, " for column in sorted(columns))
     return f"""
-    (SELECT click_hash AS hash, {own}{told}
+    (SELECT click_hash AS hash, {own}{facts}
      FROM conversion CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click
      WHERE NOT conversion.is_test) AS converted"""  # noqa: S608

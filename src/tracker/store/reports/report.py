@@ -137,8 +137,8 @@ async def _groups(connection: Connection, asked: ReportRequest) -> list[Group]:
 
 
 def _money(text: str | None) -> Money:
-    told = [] if text is None else orjson.loads(text)
-    return {(kind, currency): Decimal(amount) for kind, currency, amount in told}
+    parsed = [] if text is None else orjson.loads(text)
+    return {(kind, currency): Decimal(amount) for kind, currency, amount in parsed}
 
 
 def is_kept(asked: ReportRequest) -> bool:
