@@ -188,7 +188,8 @@ class House:
     async def start_edge(self, name: str, database: str, requests: Path) -> None:
         port = _free_port()
         environ = self.environ(database) | {"TRACKER_PORT": str(port)}
-        process = await self.spawn("tracker", "edge", env=environ)
+        slot = str(len(self.contenders))  # they share a stream, where each edge has a slot of its own
+        process = await self.spawn("tracker", "edge", "--slot", slot, env=environ)
         await self._add(Contender(name, port, process.pid, requests, self.valkey), process, "/health/ready")
 
     async def _add(self, contender: Contender, process: asyncio.subprocess.Process, path: str) -> None:
