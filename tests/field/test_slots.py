@@ -337,6 +337,14 @@ def _edge(settings: Settings, data_dir: Path, *words: str, redis_url: str = "") 
     return subprocess.Popen(command, env=clean | variables, stderr=subprocess.PIPE, text=True)
 
 
+async def _until_heartbeat(database: Settings, edge: subprocess.Popen[str]) -> None:
+    async def is_there() -> bool:
+        assert edge.poll() is None
+        return bool(await _words(database))
+
+    await until(is_there)
+
+
 async def _refused(edge: subprocess.Popen[str]) -> str:
     said = await asyncio.to_thread(edge.communicate, timeout=60)
     assert edge.returncode == 1, said
@@ -350,12 +358,7 @@ async def test_second_edge_does_not_start(database: Settings, tmp_path: Path) ->
     here, there = tmp_path / "here", tmp_path / "there"
     running = [_edge(database, here)]
     try:
-
-        async def says_its_word() -> bool:
-            assert running[0].poll() is None
-            return bool(await _words(database))
-
-        await until(says_its_word)
+        await _until_heartbeat(database, running[0])
         line = await _refused(_edge(database, there))
         assert line.startswith(
             "tracker: edge 0 runs already, on another machine or with another TRACKER_DATA_DIR "
@@ -395,12 +398,7 @@ async def test_edge_of_a_copied_data_directory_counts_as_another(database: Setti
     here, there = tmp_path / "here", tmp_path / "there"
     running = [_edge(database, here)]
     try:
-
-        async def says_its_word() -> bool:
-            assert running[0].poll() is None
-            return bool(await _words(database))
-
-        await until(says_its_word)
+        await _until_heartbeat(database, running[0])
         _copy(here, there)
         first = identity.read(here, 0).run
         edge = _edge(database, there)

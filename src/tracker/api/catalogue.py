@@ -129,9 +129,7 @@ def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel
     """An object in the answer that creates or changes it."""
     if not resource.can_warn:
         return shown
-    text = (
-        "Notes about parts of the object that have no effect, or not the usual one. Missing if there is none."
-    )
+    text = "Notes about parts of the object that have no effect, or an unusual one. Absent without notes."
     warnings: Any = {WARNINGS: (list[str] | None, Field(None, description=text))}
     return _whole_model(f"{resource.name}ChangedShown", resource, shown, warnings)
 

@@ -63,7 +63,7 @@ def _choices(fields: type[Fields], name: str) -> frozenset[object]:
 
 
 def _chosen(fields: type[Fields], name: str, text: str) -> str:
-    """A word as it stands among a field's words, if it is one of them once trimmed and folded."""
+    """A word in the spelling of a field's words. Case and white space around it do not matter."""
     folded = normalise.word(text)
     return folded if folded in _choices(fields, name) else text
 

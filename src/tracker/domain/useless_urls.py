@@ -75,7 +75,7 @@ def refuse_host(url: str) -> None:
         raise TemplateError(url, url.index(host), f"{why}, and is never called")
 
 
-def mended(url: str, known: Container[str]) -> str:
+def corrected(url: str, known: Container[str]) -> str:
     """A URL without the mistakes that `refuse` refuses, except an impossible host or port."""
     url = _INVISIBLE.sub("", url)
     while match := _AMPERSAND.search(url):

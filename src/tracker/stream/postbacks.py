@@ -20,7 +20,7 @@ from tracker.stream.client import open_client
 from tracker.stream.record import Undecodable
 
 VERSION = b"\x01"
-"""The first byte of a record. A writer reads this version and the previous one."""
+"""The first byte of a record. A writer sends records of another version to the dead letters."""
 
 MAX_BYTES = 100 << 20
 """Most bytes of postbacks on the stream: strangers may send many, and clicks need the memory."""

@@ -29,7 +29,7 @@ from tracker.domain.model import (
 )
 
 VERSION = b"\x01"
-"""The first byte of a record. A writer reads this version and the previous one."""
+"""The first byte of a record. A writer sends records of another version to the dead letters."""
 ANSWER_BYTES = 17
 """Length of the script's answer for one click, which it stores beside the record."""
 

@@ -250,7 +250,9 @@ class CreatedClick(BaseModel):
     is_unique: bool
     status: Literal["accepted", "forwarded", "rejected"] = Field(description="A refused click is stored too.")
     reason: int = Field(description="Code of the reason for the status. 0: accepted as usual.")
-    redirected_link: str | None = Field(description="The URL to send the visitor to. null if there is none.")
+    redirected_link: str | None = Field(
+        description="The URL for the visitor. null if the click is refused without a fallback."
+    )
     created_at: str = Field(description="YYYY-MM-DD HH:MM:SS in the time zone of the request.")
     duplicate: bool = Field(
         description="An earlier request created this click, with the same key or legacy_id."

@@ -63,7 +63,7 @@ def _of_field(kind: _Kind, row: Row) -> Iterator[Concern]:
     url = row[kind.field]
     if not _is_served(kind, url):
         return  # the doctor reports this elsewhere
-    if kind.field != "value" and (corrected := useless_urls.mended(url, kind.known)) != url:
+    if kind.field != "value" and (corrected := useless_urls.corrected(url, kind.known)) != url:
         text = f"{kind.field}: {_refused(url, kind.known)}. Corrected: {corrected}"
         yield of_row(kind.resource, row, text, {kind.field: corrected})
         url = corrected
