@@ -126,20 +126,60 @@ async def engines(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 async def maintenance(engines: Engines) -> AsyncIterator[asyncpg.Connection]:
     """A connection for creating and dropping databases. The template exists."""
-    connection = await asyncpg.connect(engines.dsn_of("postgres").replace(ROLE, ADMIN, 1))
+    connection = await _administer(engines)
     await connection.execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE tracker OWNER {ROLE}")
     yield connection
     await connection.close()
 
 
+async def _administer(engines: Engines) -> asyncpg.Connection:
+    return await asyncpg.connect(engines.dsn_of("postgres").replace(ROLE, ADMIN, 1))
+
+
+class Databases:
+    """Copies of the template. While a test runs, PostgreSQL drops the last one and makes the next one."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._used: list[str] = []
+        self._next = asyncio.create_task(self._make())
+
+    async def take(self) -> str:
+        name = await self._next
+        self._next = asyncio.create_task(self._make())
+        return name
+
+    def give_back(self, name: str) -> None:
+        self._used.append(name)
+
+    async def close(self) -> None:
+        await self._next
+
+    async def _make(self) -> str:
+        while self._used:
+            await self._connection.execute(f"DROP DATABASE {self._used.pop()} WITH (FORCE)")
+        name = f"test_{next(_numbers)}"
+        await self._connection.execute(
+            f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy OWNER {ROLE}"
+        )
+        return name
+
+
+@pytest.fixture(scope="session")
+async def databases(engines: Engines, maintenance: asyncpg.Connection) -> AsyncIterator[Databases]:
+    """`maintenance` comes first: it makes the template."""
+    connection = await _administer(engines)
+    made = Databases(connection)
+    yield made
+    await made.close()
+    await connection.close()
+
+
 @pytest.fixture
-async def database(
-    engines: Engines, maintenance: asyncpg.Connection, tmp_path: Path
-) -> AsyncIterator[Settings]:
+async def database(engines: Engines, databases: Databases, tmp_path: Path) -> AsyncIterator[Settings]:
     """Settings with a migrated database of this test's own and an empty Valkey."""
-    name = f"test_{next(_numbers)}"
-    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy OWNER {ROLE}")
+    name = await databases.take()
     async with redis.asyncio.Redis.from_url(engines.redis_url) as client:
         await client.flushall()
     yield replace(engines.settings, postgres_dsn=engines.dsn_of(name), data_dir=tmp_path)
-    await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    databases.give_back(name)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.chaos.load import Load
 from tests.chaos.scenario import House
+from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE
 from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings
@@ -55,8 +56,8 @@ class Calls(Load):
 
 
 @pytest.mark.timeout(180)
-def test_answered_postback_is_applied_once(tmp_path: Path) -> None:
-    asyncio.run(run(tmp_path / "var"))
+def test_answered_postback_is_applied_once(furnish: Furnish, tmp_path: Path) -> None:
+    asyncio.run(run(furnish(tmp_path / "var")))
 
 
 async def run(data_dir: Path) -> None:

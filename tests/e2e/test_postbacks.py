@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from tests.conftest import Furnish
 from tests.e2e.running import Up, command, up, wait_until
 from tracker.processes.engines.engine import resolve
 from tracker.settings import Settings
@@ -31,8 +32,8 @@ def in_database(tracker: Up, sql: str) -> list[Any]:
     return asyncio.run(run())
 
 
-def test_click_becomes_a_conversion(tmp_path: Path) -> None:
-    with up(tmp_path / "var") as tracker:
+def test_click_becomes_a_conversion(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var")) as tracker:
         for statement in _GOAL.split(";"):
             in_database(tracker, statement)
         response, _ = tracker.get("/offer/3?affiliate_id=513&aff_sub=e2e", **{"User-Agent": _BROWSER})

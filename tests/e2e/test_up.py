@@ -134,8 +134,8 @@ def test_start_works_after_a_killed_supervisor(furnish: Furnish, tmp_path: Path)
         assert not is_anything_left(second.data_dir)
 
 
-def test_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
-    with up(tmp_path / "var") as first:
+def test_revoked_token_of_the_demo_does_not_come_back(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var")) as first:
         token = first.token
         in_database(first, "UPDATE token SET revoked_at = now()")
     with up(tmp_path / "var") as second:
@@ -147,8 +147,8 @@ def test_revoked_token_of_the_demo_does_not_come_back(tmp_path: Path) -> None:
         assert in_database(second, "SELECT count(*) FROM token") == [(1,)]
 
 
-def test_demo_is_not_loaded_beside_own_rows(tmp_path: Path) -> None:
-    with up(tmp_path / "var", "--no-demo") as first:
+def test_demo_is_not_loaded_beside_own_rows(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var"), "--no-demo") as first:
         in_database(first, "INSERT INTO advertiser (name) VALUES ('mine')")
     with up(tmp_path / "var", "--demo") as second:
         assert "trk_" not in second.output
@@ -167,8 +167,8 @@ def test_database_by_dsn_gets_the_demo_only_on_request(database: Settings, tmp_p
         assert tracker.get(CLICKS, tracker.api_port, Authorization=f"Bearer {tracker.token}")[0].status == 200
 
 
-def test_tracker_without_demo_is_empty(tmp_path: Path) -> None:
-    with up(tmp_path / "var", "--no-demo") as tracker:
+def test_tracker_without_demo_is_empty(furnish: Furnish, tmp_path: Path) -> None:
+    with up(furnish(tmp_path / "var"), "--no-demo") as tracker:
         response, _ = tracker.get("/offer/3?affiliate_id=513")
         assert response.status == 404
         assert "trk_" not in tracker.output
