@@ -1,7 +1,6 @@
 """Reports: clicks and their conversions, added up by one or two groups.
 
-Clicks come from report_count or are read one by one if it does not cover them. Conversions are always read
-one by one.
+Clicks come from report_count, conversions from conversion_count. What these do not cover is read one by one.
 
 report_count covers one dimension, alone or by time, for all clicks or for those with one key. The time span
 is cut into whole days, whole quarter-hours at their ends, and the remaining clicks. One statement adds all of
@@ -25,7 +24,8 @@ from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import reading
 from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
-from tracker.store.reports.conversions import COUNTS, conversions_part, money_part, summed_part
+from tracker.store.reports.conversion_counts import COUNTED
+from tracker.store.reports.conversions import COUNTS, Kept, conversions_parts, money_part, summed_part
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.token_owner import visible_offers
 
@@ -174,6 +174,15 @@ def _kept_dimension(asked: ReportRequest) -> str | None:
     return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
 
 
+def _kept_conversions(asked: ReportRequest) -> Kept | None:
+    """What conversion_count has of the report: whole days, or all conversions by quarter-hours."""
+    dimension, has_days = _kept_dimension(asked), _may_read_days(asked)
+    if dimension not in ("all", *COUNTED) or not (has_days or dimension == "all"):
+        return None
+    quarters = SLOTS_A_DAY if has_days else 1
+    return Kept(dimension, quarters, _whole(asked.clicks.span, quarters * SLOT_MILLIS))
+
+
 def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
     """Long ago clocks had other offsets, and changed at other times, than quarter-hours."""
     changes = [offset.low for offset in offsets[1:]]
@@ -185,22 +194,21 @@ def _statement(asked: ReportRequest) -> tuple[str, list[object]]:
     dimension = _kept_dimension(asked)
     parts = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
     named = {name: DIMENSIONS[name] for name in asked.dimensions}
-    conversions = conversions_part(asked.clicks, asked.basis, named, values)
+    converted = conversions_parts(asked.clicks, asked.basis, named, _kept_conversions(asked), values)
     told = [key for group in asked.groups for key in TIMES.get(group, (group,))]
     keys = [f"key{n}" for n in range(len(told))]
     named_keys = "".join(f"{expression} AS {key}, " for expression, key in zip(told, keys, strict=True))
     shown = "".join(f"{key}, " for key in keys)
     zone = _zone(asked.offsets)
-    of_conversions = ", ".join(f"sum(conversions) FILTER (WHERE {which})" for which in COUNTS.values())
     counts = Sums._fields[:-1]
     return (
         f"""
-WITH converted AS ({summed_part(named_keys, keys, f"({conversions}) AS conversion {zone}")}
+WITH converted AS ({summed_part(named_keys, keys, f"({' UNION ALL '.join(converted)}) AS conversion {zone}")}
 ), counted ({shown}{", ".join(counts)}) AS (
     SELECT {named_keys}sum(gross), sum(clicks), sum(uniques){", 0" * len(COUNTS)}
     FROM ({" UNION ALL ".join(parts)}) AS part {zone} GROUP BY {_list(keys)}
     UNION ALL
-    SELECT {shown}0, 0, 0, {of_conversions} FROM converted GROUP BY {_list(keys)}
+    SELECT {shown}0, 0, 0, {", ".join(COUNTS.values())} FROM converted GROUP BY {_list(keys)}
 ), summed AS (
     SELECT {shown}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
     FROM counted GROUP BY {_list(keys)}
