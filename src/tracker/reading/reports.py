@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import reduce
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -179,13 +179,14 @@ def _flat(row: dict[str, Any], money: Sequence[tuple[str, str]]) -> dict[str, ob
 
 def rows(groups: Sequence[str], report: Report, visibility: Visibility) -> Iterator[dict[str, object]]:
     """The visible rows, by time, and otherwise those with the most clicks first."""
+    seen = frozenset(visibility.keys)
     for group in sorted(report.groups, key=lambda group: _time(groups, group)):
         row: dict[str, object] = {}
         for name, key in zip(groups, _keys(groups, group), strict=True):
             row[FIELDS[name]] = key
-            if _NAMES.get(name) in visibility.keys:
+            if _NAMES.get(name) in seen:
                 row[_NAMES[name]] = report.names[name].get(str(key))
-        yield {**row, **sums(group.sums, visibility)}
+        yield row | _sums(group.sums, seen)
 
 
 def _time(groups: Sequence[str], group: Group) -> list[int]:
@@ -220,10 +221,13 @@ def _key(group: str, parts: list[Any]) -> object:
 
 def sums(sums: Sums, visibility: Visibility) -> dict[str, object]:
     """The visible counts, and the visible money by kind and currency."""
-    money = {
-        kind: {currency: show(sums.money[kind, currency]) for currency in sorted(_currencies(sums, kind))}
-        for kind in KINDS
-    }
+    return _sums(sums, frozenset(visibility.keys))
+
+
+def _sums(sums: Sums, seen: AbstractSet[str]) -> dict[str, object]:
+    money: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+    for kind, currency in sorted(sums.money):
+        money[kind][currency] = show(sums.money[kind, currency])
     shown = {
         "clicks": sums.clicks,
         "uniques": sums.uniques,
@@ -233,13 +237,14 @@ def sums(sums: Sums, visibility: Visibility) -> dict[str, object]:
         **{f"conversions_{name}": getattr(sums, name) for name in COUNTS},
         **money,
     }
-    return {name: value for name, value in shown.items() if name in visibility.keys}
+    return {name: value for name, value in shown.items() if name in seen}
 
 
 def other(report: Report) -> Sums | None:
     """The totals without the rows. None if the rows have them all."""
     if len(report.groups) < reports.MOST_ROWS:
         return None
-    shown = reduce(Sums.plus, (group.sums for group in report.groups), Sums())
-    other = report.totals.plus(shown, -1)
-    return other if any(other[:-1]) else None
+    shown = reports.added_up(group.sums for group in report.groups)
+    money = {key: amount - shown.money.get(key, 0) for key, amount in report.totals.money.items()}
+    counts = [total - part for total, part in zip(report.totals[:-1], shown[:-1], strict=True)]
+    return Sums._make((*counts, money)) if any(counts) else None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import reduce
 from typing import NamedTuple
 
 import orjson
@@ -84,11 +83,15 @@ class Sums(NamedTuple):
     over_cap: int = 0
     money: Money = {}  # noqa: RUF012 - a constant mapping
 
-    def plus(self, other: Sums, times: int = 1) -> Sums:
-        counts = (one + times * more for one, more in zip(self[:-1], other[:-1], strict=True))
-        keys = self.money.keys() | other.money.keys()
-        money = {key: self.money.get(key, _NOTHING) + times * other.money.get(key, _NOTHING) for key in keys}
-        return Sums._make((*counts, money))
+
+def added_up(parts: Iterable[Sums]) -> Sums:
+    """The sums of several groups together."""
+    *counts, moneys = zip(Sums(), *parts, strict=True)
+    total: dict[tuple[str, str], Decimal] = {}
+    for money in moneys:
+        for key, amount in money.items():
+            total[key] = total.get(key, _NOTHING) + amount
+    return Sums._make((*map(sum, counts), total))
 
 
 class Group(NamedTuple):
@@ -119,7 +122,7 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
     async with reading(pool, "repeatable_read") as connection:
         groups = await _groups(connection, asked)
         if len(groups) < MOST_ROWS:
-            totals = reduce(Sums.plus, (group.sums for group in groups), Sums())
+            totals = added_up(group.sums for group in groups)
         else:
             ((_, totals),) = await _groups(connection, asked._replace(groups=(), offsets=()))
         names = {
