@@ -180,29 +180,29 @@ def _flat(row: dict[str, Any], money: Sequence[tuple[str, str]]) -> dict[str, ob
 def rows(groups: Sequence[str], report: Report, visibility: Visibility) -> Iterator[dict[str, object]]:
     """The visible rows, by time, and otherwise those with the most clicks first."""
     seen = frozenset(visibility.keys)
-    for group in sorted(report.groups, key=lambda group: _time(groups, group)):
+    parted = [(_key_parts(groups, group), group.sums) for group in report.groups]
+    for parts, own in sorted(parted, key=lambda group: _time(group[0])):
         row: dict[str, object] = {}
-        for name, key in zip(groups, _keys(groups, group), strict=True):
-            row[FIELDS[name]] = key
+        for name, key_parts in parts:
+            row[FIELDS[name]] = key = _key(name, key_parts)
             if _NAMES.get(name) in seen:
                 row[_NAMES[name]] = report.names[name].get(str(key))
-        yield row | _sums(group.sums, seen)
+        yield row | _sums(own, seen)
 
 
-def _time(groups: Sequence[str], group: Group) -> list[int]:
+_KeyParts = list[tuple[str, list[Any]]]
+"""The parts of each group's key: an hour has two, the others have one."""
+
+
+def _time(parts: _KeyParts) -> list[int]:
     """The place of a group in time. Groups without a time are all equal, and so stay in their order."""
-    times = {name: key for name, key in _key_parts(groups, group) if name in reports.TIMES}
+    times = {name: key for name, key in parts if name in reports.TIMES}
     hour = times.get("hour")
     instant = [] if hour is None else [hour[0] * 3600 - hour[1], hour[0]]
     return [*times.get("day", []), *instant]
 
 
-def _keys(groups: Sequence[str], group: Group) -> list[object]:
-    return [_key(name, parts) for name, parts in _key_parts(groups, group)]
-
-
-def _key_parts(groups: Sequence[str], group: Group) -> list[tuple[str, list[Any]]]:
-    """The parts of each group's key: an hour has two, the others have one."""
+def _key_parts(groups: Sequence[str], group: Group) -> _KeyParts:
     parts = iter(group.keys)
     return [(name, [next(parts) for _ in reports.TIMES.get(name, (name,))]) for name in groups]
 

@@ -7,7 +7,10 @@ conversions are added up one by one. Their time grows with the conversions of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import NamedTuple
+
+import orjson
 
 from tracker.domain.click_fields import FROZEN
 from tracker.store.clicks.list import ClickFilter, where
@@ -112,15 +115,21 @@ def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
     FROM {conversions} GROUP BY {", ".join((*keys, *SUMMED_BY))} HAVING sum(conversions) <> 0"""  # noqa: S608
 
 
-def money_part(keys: Sequence[str]) -> str:
-    """SQL: the sums of money of the relation `converted`: keys, kind, currency, amount."""
-    return f"""
-    SELECT {"".join(f"{key}, " for key in keys)}kind, currency, sum(amount) AS amount
-    FROM converted CROSS JOIN LATERAL (VALUES
-        (CASE outcome WHEN 'approved' THEN 'payout' ELSE 'pending_payout' END, payout_currency, payout),
-        (CASE outcome WHEN 'approved' THEN 'revenue' ELSE 'pending_revenue' END, revenue_currency, revenue)
-    ) AS told (kind, currency, amount)
-    WHERE outcome <> 'rejected' GROUP BY {", ".join((*keys, "kind", "currency"))}"""  # noqa: S608
+MONEY = """
+json_agg(json_build_array(outcome, payout_currency, payout::text, revenue_currency, revenue::text))
+    FILTER (WHERE outcome <> 'rejected')::text"""
+"""SQL: the money of groups of sums, for `money_of`."""
+
+
+def money_of(text: str | None) -> dict[tuple[str, str], Decimal]:
+    """The sums of MONEY by kind and currency."""
+    money: dict[tuple[str, str], Decimal] = {}
+    for outcome, *amounts in () if text is None else orjson.loads(text):
+        prefix = "" if outcome == "approved" else "pending_"
+        for name, currency, amount in zip(("payout", "revenue"), amounts[::2], amounts[1::2], strict=True):
+            kind = (prefix + name, currency)
+            money[kind] = money[kind] + Decimal(amount) if kind in money else Decimal(amount)
+    return money
 
 
 def _source(columns: set[str]) -> str:

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-import orjson
-
 from tracker.domain import click_fields
 from tracker.domain.click_id import first_hash_at
 from tracker.store.clicks.counts import IS_CLICK, REPORTED
@@ -24,7 +22,14 @@ from tracker.store.db import Connection, Pool
 from tracker.store.paging import reading
 from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
 from tracker.store.reports.conversion_counts import COUNTED
-from tracker.store.reports.conversions import COUNTS, Kept, conversions_parts, money_part, summed_part
+from tracker.store.reports.conversions import (
+    COUNTS,
+    MONEY,
+    Kept,
+    conversions_parts,
+    money_of,
+    summed_part,
+)
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.token_owner import visible_offers
 
@@ -136,12 +141,7 @@ async def _groups(connection: Connection, asked: ReportRequest) -> list[Group]:
     statement, values = _statement(asked)
     rows = [tuple(row) for row in await connection.fetch(statement, *values)]
     width = len(Sums._fields)
-    return [Group(row[:-width], Sums._make((*row[-width:-1], _money(row[-1])))) for row in rows]
-
-
-def _money(text: str | None) -> Money:
-    parsed = [] if text is None else orjson.loads(text)
-    return {(kind, currency): Decimal(amount) for kind, currency, amount in parsed}
+    return [Group(row[:-width], Sums._make((*row[-width:-1], money_of(row[-1])))) for row in rows]
 
 
 def is_kept(asked: ReportRequest) -> bool:
@@ -207,22 +207,15 @@ def _statement(asked: ReportRequest) -> tuple[str, list[object]]:
     return (
         f"""
 WITH converted AS ({summed_part(named_keys, keys, f"({' UNION ALL '.join(converted)}) AS conversion {zone}")}
-), counted ({shown}{", ".join(counts)}) AS (
-    SELECT {named_keys}sum(gross), sum(clicks), sum(uniques){", 0" * len(COUNTS)}
+), of_conversions ({shown}{", ".join(COUNTS)}, money) AS (
+    SELECT {shown}{", ".join(COUNTS.values())}, {MONEY} FROM converted GROUP BY {_list(keys)}
+), of_clicks ({shown}gross, clicks, uniques) AS (
+    SELECT {named_keys}sum(gross), sum(clicks), sum(uniques)
     FROM ({" UNION ALL ".join(parts)}) AS part {zone} GROUP BY {_list(keys)}
-    UNION ALL
-    SELECT {shown}0, 0, 0, {", ".join(COUNTS.values())} FROM converted GROUP BY {_list(keys)}
-), summed AS (
-    SELECT {shown}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
-    FROM counted GROUP BY {_list(keys)}
-), money AS ({money_part(keys)}
-), told AS (
-    SELECT {shown}json_agg(json_build_array(kind, currency, amount::text))::text AS money
-    FROM money GROUP BY {_list(keys)}
 )
-SELECT {"".join(f"summed.{key}, " for key in keys)}{", ".join(counts)}, money
-FROM summed LEFT JOIN told ON {" AND ".join(f"summed.{key} = told.{key}" for key in keys) or "true"}
-ORDER BY gross DESC, approved DESC{"".join(f", summed.{key}" for key in keys)} LIMIT {MOST_ROWS}
+SELECT {shown}{", ".join(f"coalesce({count}, 0)::bigint AS {count}" for count in counts)}, money
+FROM of_clicks FULL JOIN of_conversions {f"USING ({_list(keys)})" if keys else "ON true"}
+ORDER BY gross DESC, approved DESC{"".join(f", {key}" for key in keys)} LIMIT {MOST_ROWS}
 """,  # noqa: S608
         values,
     )
