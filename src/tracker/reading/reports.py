@@ -33,6 +33,8 @@ FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
 """What a row calls its groups: as the click list does."""
 
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
+_COUNTS = tuple(f"conversions_{name}" for name in COUNTS)
+_FIRST_COUNT = Sums._fields.index(next(iter(COUNTS)))
 _OTHER = "(other)"
 _FORMATS = ("json", "csv", "excel")
 
@@ -228,16 +230,16 @@ def _sums(sums: Sums, seen: AbstractSet[str]) -> dict[str, object]:
     money: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     for kind, currency in sorted(sums.money):
         money[kind][currency] = show(sums.money[kind, currency])
-    shown = {
+    shown: dict[str, object] = {
         "clicks": sums.clicks,
         "uniques": sums.uniques,
         "duplicates": sums.clicks - sums.uniques,
         "invalid": sums.gross - sums.clicks,
         "gross": sums.gross,
-        **{f"conversions_{name}": getattr(sums, name) for name in COUNTS},
+        **dict(zip(_COUNTS, sums[_FIRST_COUNT:-1], strict=True)),
         **money,
     }
-    return {name: value for name, value in shown.items() if name in seen}
+    return shown if seen >= shown.keys() else {name: value for name, value in shown.items() if name in seen}
 
 
 def other(report: Report) -> Sums | None:
