@@ -10,6 +10,7 @@ from tracker.domain.model import ClickRow
 from tracker.store.clicks import partitions, recount
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
+from tracker.store.reports import conversion_counts
 
 DAYS = 90
 CONVERTED_OF = 100
@@ -97,6 +98,8 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
             await partitions.create_ahead(connection, day)
             await _fill_day(connection, day, clicks * (number + 1) // days - clicks * number // days)
         await connection.execute(_CONVERSIONS, CONVERTED_OF)
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM conversion_delta)"):
+            await conversion_counts.add_up(connection)
     finally:
         await connection.close()
     await _vacuum(dsn)

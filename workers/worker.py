@@ -8,7 +8,14 @@ from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
-from workers import click_writer, conversion_writer, housekeeping, postback_sender, refused_log
+from workers import (
+    click_writer,
+    conversion_writer,
+    count_adder,
+    housekeeping,
+    postback_sender,
+    refused_log,
+)
 
 _FILES = 4096  # each postback under way has a connection
 
@@ -20,7 +27,9 @@ async def run(settings: Settings, slot: int = 0) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
-        beside = [chores.create_task(run(settings)) for run in (housekeeping.run, refused_log.run)]
+        beside = [
+            chores.create_task(run(settings)) for run in (housekeeping.run, count_adder.run, refused_log.run)
+        ]
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))
             writers.create_task(conversion_writer.run(settings, stopping))

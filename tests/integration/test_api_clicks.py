@@ -13,6 +13,7 @@ import pytest
 from httpx import AsyncClient
 
 from tests.factories.clicks import a_row
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
@@ -457,3 +458,46 @@ async def test_abandoned_read_leaves_no_transaction_open(
         assert await read() == 7
     await pool.close()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("sort", ["created_at", "-created_at"])
+@pytest.mark.parametrize("has", ["true", "false"])
+@pytest.mark.parametrize("query", [{}, {"offer_id": "3"}, {"is_unique": "true"}, {"aff_sub": "x"}])
+async def test_walk_over_converted_clicks_and_over_the_others(
+    database: Settings, query: dict[str, str], has: str, sort: str
+) -> None:
+    draw = random.Random(23)
+    rows = [
+        a_row(
+            hash=hash_at(NOON + draw.randrange(3 * 86_400_000), n),
+            offer_id=draw.choice((3, 4)),
+            is_unique=draw.random() < 0.5,
+            aff_sub=draw.choice(("x", "")),
+        )
+        for n in range(60)
+    ]
+    await store(database, rows)
+    converted = draw.sample(rows, 30)
+    await store_conversions(database, [a_conversion(row) for row in (*converted, *converted[:7])])
+    hashes = {row.hash for row in converted}
+    expected = sorted(
+        row.hash
+        for row in rows
+        if (row.hash in hashes) == (has == "true")
+        and all(str(getattr(row, name)).lower() == value for name, value in query.items())
+    )
+    expected = expected if sort == "created_at" else expected[::-1]
+    found: list[str] = []
+    asked: dict[str, str] = {**query, "has_conversions": has, "sort": sort, "per_page": "7"}
+    async with api_of(database) as client:
+        cursor = None
+        while True:
+            body = (await client.get(CLICKS, params=asked | ({"cursor": cursor} if cursor else {}))).json()
+            found += [row["hash"] for row in body["data"]]
+            assert body["total"] == len(expected)
+            cursor = body["next_cursor"]
+            if not cursor:
+                break
+        paged = (await client.get(CLICKS, params=asked | {"page": "2"})).json()
+    assert found == expected
+    assert [row["hash"] for row in paged["data"]] == expected[7:14]

@@ -23,6 +23,8 @@ from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
 from tracker.domain.money import show
 from tracker.settings import Settings
+from tracker.store.db import connect
+from tracker.store.reports import conversion_counts
 from tracker.store.reports import report as reports
 
 pytestmark = pytest.mark.anyio
@@ -271,6 +273,66 @@ async def test_conversion_numbers_equal_a_recount(
                 ],
             )
             assert told(body, groups) == expected, (groups, zone, query, asked, has)
+
+
+@pytest.mark.parametrize("basis", ["click", "conversion"])
+async def test_conversions_added_up_equal_a_recount(
+    database: Settings, random_clicks: list[ClickRow], basis: str
+) -> None:
+    """Whether they are in conversion_count, in its deltas, or at the ends of the range."""
+    draw = random.Random(19)
+    conversions = [random_conversion(draw, draw.choice(random_clicks)) for _ in range(200)]
+    ids = await store_conversions(database, conversions[:150])
+    await add_up(database)
+    for id_, conversion in zip(ids[:40], conversions, strict=False):
+        conversion["status"] = draw.choice(STATUSES)
+        sql = f"UPDATE conversion SET status = '{conversion['status']}' WHERE id = {id_}"
+        await run_sql(database, sql)
+    await run_sql(database, f"DELETE FROM conversion WHERE id = ANY (ARRAY{ids[40:60]})")
+    await store_conversions(database, conversions[150:])
+    clicks = {row.hash: row for row in random_clicks}
+    timed = [
+        conversion | {"click": as_grouped(clicks[conversion["click_hash"]], conversion, basis)}
+        for conversion in conversions[:40] + conversions[60:]
+    ]
+    dimensions = ("offer", "offer_url", "affiliate", "country", "device_type", "os", "browser")
+    async with api_of(database, scopes=SCOPES) as client:
+        for dimension, time, has_filter, has_range in itertools.product(
+            dimensions, ("", "day", "hour"), (False, True), (False, True)
+        ):
+            groups = draw.choice([(dimension, time), (time, dimension), (time,)] if time else [(dimension,)])
+            zone = ZoneInfo(draw.choice(("UTC", *ZONES)))
+            low, high, query = 0, 10**14, {}
+            if has_range:
+                low, high = sorted(draw.choice(CHANGES) + draw.randrange(-(10**8), 10**8) for _ in "lh")
+                if any(is_ambiguous(millis, zone) for millis in (low, high)):
+                    continue
+                query = {"created_from": local(low, zone), "created_to": local(high, zone)}
+            column, value = COLUMNS[dimension], getattr(draw.choice(random_clicks), COLUMNS[dimension])
+            is_filter = has_filter and value and column in ("offer_id", "affiliate_id", "country_code")
+            asked = {column: value} if is_filter else {}
+
+            def is_in(row: ClickRow, low: int = low, high: int = high, asked: Any = asked) -> bool:
+                is_timely = low // 1000 <= millis_of(row.hash) // 1000 <= high // 1000
+                return is_timely and all(getattr(row, name) == wanted for name, wanted in asked.items())
+
+            body = await report(
+                client, group_by=",".join(groups), tz=str(zone), date_basis=basis, **query, **asked
+            )
+            expected = recount(
+                list(filter(is_in, random_clicks)),
+                groups,
+                zone,
+                [one for one in timed if is_in(one["click"])],
+            )
+            assert told(body, groups) == expected, (groups, zone, query, asked)
+
+
+async def add_up(settings: Settings) -> None:
+    assert settings.postgres_dsn
+    connection = await connect(settings.postgres_dsn)
+    await conversion_counts.add_up(connection)
+    await connection.close()
 
 
 def as_grouped(click: ClickRow, conversion: dict[str, Any], basis: str) -> ClickRow:

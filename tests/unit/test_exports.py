@@ -126,3 +126,34 @@ async def test_exports_at_once_are_bounded_by_token_and_in_all(others: list[int]
     refusal: Any = raised.value
     assert (refusal.status_code, refusal.headers["Retry-After"]) == (status, "10")
     assert running.number == 0
+
+
+BLOCKS = [
+    ([b"1", b'"a"', b"null", b"2", b'"b,c"', b"true"], b'1,"a",\r\n2,"b,c",true\r\n'),
+    ([b"null", b'"null"', b"null"], b',"null",\r\n'),
+    ([b"1", b'"a\\"b"', b"null", b"2", b'"c"', b'"\\\\"'], b'1,"a""b",\r\n2,"c","\\"\r\n'),
+    ([b"1", b'"\\n\\u0001"', b"false"], b'1,"\n\x01",false\r\n'),
+]
+
+
+@pytest.mark.parametrize(("block", "rows"), BLOCKS)
+async def test_cells_of_csv_are_values_without_escapes(block: Block, rows: bytes) -> None:
+    async def chunks() -> AsyncGenerator[Iterable[Block], None]:
+        yield [block, block]
+
+    sent: list[bytes] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    app = Starlette()
+    app.state.exports = RunningExports()
+    scope = {"type": "http", "method": "GET", "headers": [], "app": app, "state": {"token_id": 7}}
+    query = FormatQuery(format="csv")
+    answer = await answer_export(Request(scope), chunks(), name="rows", keys=("a", "b", "c"), query=query)
+    await answer(scope, receive, send)
+    assert b"".join(sent) == b"a,b,c\r\n" + rows + rows

@@ -15,10 +15,12 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import recount
 from tracker.store.clicks.recount import Difference
+from tracker.store.reports import conversion_counts
 
 _ABOUT = """\
-The transaction that stores a click also updates the counts per quarter-hour and minute. This command counts
-the clicks again, one day at a time, and shows its progress on stderr. It is safe while clicks are stored:
+The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
+conversion updates the sums for reports. This command counts both again, one day at a time, and shows its
+progress on stderr. It is safe while clicks are stored:
 writers wait only while the wrong counts of a day are written.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
@@ -61,12 +63,13 @@ async def check(dsn: str, first: date, last: date, *, as_json: bool) -> int:
     """Print every count that differs and return how many do."""
     number = 0
     async with _connected(dsn) as connection:
-        days = await recount.days(connection, first, last)
+        days = await _days(connection, first, last)
         for day in days:
             of_day = 0
-            async for difference in recount.differences(connection, day):
-                of_day += 1
-                print(_as_json(difference) if as_json else _in_words(difference))
+            for differences in (recount.differences, conversion_counts.differences):
+                async for difference in differences(connection, day):
+                    of_day += 1
+                    print(_as_json(difference) if as_json else _in_words(difference))
             number += of_day
             _progress(day, f"{of_day} counts differ" if of_day else "counts agree")
     if not as_json:
@@ -78,9 +81,9 @@ async def rebuild(dsn: str, first: date, last: date, *, as_json: bool) -> None:
     """Count the clicks again, one transaction per day, and print how many counts were wrong."""
     number = 0
     async with _connected(dsn) as connection:
-        days = await recount.days(connection, first, last)
+        days = await _days(connection, first, last)
         for day in days:
-            of_day = await recount.mend(connection, day)
+            of_day = await recount.mend(connection, day) + await conversion_counts.correct(connection, day)
             number += of_day
             _progress(day, f"{of_day} counts were wrong" if of_day else "counts agree")
     if as_json:
@@ -99,6 +102,11 @@ async def _connected(dsn: str) -> AsyncIterator[db.Connection]:
         await connection.close()
 
 
+async def _days(connection: db.Connection, first: date, last: date) -> list[date]:
+    found = [await days(connection, first, last) for days in (recount.days, conversion_counts.days)]
+    return sorted({day for days in found for day in days})
+
+
 def _progress(day: date, what: str) -> None:
     print(f"{day}  {what}", file=sys.stderr, flush=True)
 
@@ -106,7 +114,7 @@ def _progress(day: date, what: str) -> None:
 def _in_words(difference: Difference) -> str:
     counter = f"{difference.dimension} {difference.key}" if difference.key else difference.dimension
     count = "no count" if difference.said is None else f"count {difference.said}"
-    return f"{_time(difference.millis)}  {counter}: {count}, {difference.found or 0} clicks"
+    return f"{_time(difference.millis)}  {counter}: {count}, {difference.found or 0} {difference.unit}"
 
 
 def _as_json(difference: Difference) -> str:
@@ -116,8 +124,9 @@ def _as_json(difference: Difference) -> str:
             "key": difference.key,
             "from": _time(difference.millis),
             "count": difference.said,
-            "clicks": difference.found or 0,
-        }
+            difference.unit: difference.found or 0,
+        },
+        default=str,  # amounts of money
     )
 
 

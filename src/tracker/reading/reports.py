@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import reduce
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -33,6 +33,8 @@ FIELDS = {**{time: time for time in reports.TIMES}, **reports.DIMENSIONS}
 """What a row calls its groups: as the click list does."""
 
 _NAMES = {"offer": "offer_name", "affiliate": "affiliate_name"}
+_COUNTS = tuple(f"conversions_{name}" for name in COUNTS)
+_FIRST_COUNT = Sums._fields.index(next(iter(COUNTS)))
 _OTHER = "(other)"
 _FORMATS = ("json", "csv", "excel")
 
@@ -179,29 +181,30 @@ def _flat(row: dict[str, Any], money: Sequence[tuple[str, str]]) -> dict[str, ob
 
 def rows(groups: Sequence[str], report: Report, visibility: Visibility) -> Iterator[dict[str, object]]:
     """The visible rows, by time, and otherwise those with the most clicks first."""
-    for group in sorted(report.groups, key=lambda group: _time(groups, group)):
+    seen = frozenset(visibility.keys)
+    parted = [(_key_parts(groups, group), group.sums) for group in report.groups]
+    for parts, own in sorted(parted, key=lambda group: _time(group[0])):
         row: dict[str, object] = {}
-        for name, key in zip(groups, _keys(groups, group), strict=True):
-            row[FIELDS[name]] = key
-            if _NAMES.get(name) in visibility.keys:
+        for name, key_parts in parts:
+            row[FIELDS[name]] = key = _key(name, key_parts)
+            if _NAMES.get(name) in seen:
                 row[_NAMES[name]] = report.names[name].get(str(key))
-        yield {**row, **sums(group.sums, visibility)}
+        yield row | _sums(own, seen)
 
 
-def _time(groups: Sequence[str], group: Group) -> list[int]:
+_KeyParts = list[tuple[str, list[Any]]]
+"""The parts of each group's key: an hour has two, the others have one."""
+
+
+def _time(parts: _KeyParts) -> list[int]:
     """The place of a group in time. Groups without a time are all equal, and so stay in their order."""
-    times = {name: key for name, key in _key_parts(groups, group) if name in reports.TIMES}
+    times = {name: key for name, key in parts if name in reports.TIMES}
     hour = times.get("hour")
     instant = [] if hour is None else [hour[0] * 3600 - hour[1], hour[0]]
     return [*times.get("day", []), *instant]
 
 
-def _keys(groups: Sequence[str], group: Group) -> list[object]:
-    return [_key(name, parts) for name, parts in _key_parts(groups, group)]
-
-
-def _key_parts(groups: Sequence[str], group: Group) -> list[tuple[str, list[Any]]]:
-    """The parts of each group's key: an hour has two, the others have one."""
+def _key_parts(groups: Sequence[str], group: Group) -> _KeyParts:
     parts = iter(group.keys)
     return [(name, [next(parts) for _ in reports.TIMES.get(name, (name,))]) for name in groups]
 
@@ -220,26 +223,30 @@ def _key(group: str, parts: list[Any]) -> object:
 
 def sums(sums: Sums, visibility: Visibility) -> dict[str, object]:
     """The visible counts, and the visible money by kind and currency."""
-    money = {
-        kind: {currency: show(sums.money[kind, currency]) for currency in sorted(_currencies(sums, kind))}
-        for kind in KINDS
-    }
-    shown = {
+    return _sums(sums, frozenset(visibility.keys))
+
+
+def _sums(sums: Sums, seen: AbstractSet[str]) -> dict[str, object]:
+    money: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+    for kind, currency in sorted(sums.money):
+        money[kind][currency] = show(sums.money[kind, currency])
+    shown: dict[str, object] = {
         "clicks": sums.clicks,
         "uniques": sums.uniques,
         "duplicates": sums.clicks - sums.uniques,
         "invalid": sums.gross - sums.clicks,
         "gross": sums.gross,
-        **{f"conversions_{name}": getattr(sums, name) for name in COUNTS},
+        **dict(zip(_COUNTS, sums[_FIRST_COUNT:-1], strict=True)),
         **money,
     }
-    return {name: value for name, value in shown.items() if name in visibility.keys}
+    return shown if seen >= shown.keys() else {name: value for name, value in shown.items() if name in seen}
 
 
 def other(report: Report) -> Sums | None:
     """The totals without the rows. None if the rows have them all."""
     if len(report.groups) < reports.MOST_ROWS:
         return None
-    shown = reduce(Sums.plus, (group.sums for group in report.groups), Sums())
-    other = report.totals.plus(shown, -1)
-    return other if any(other[:-1]) else None
+    shown = reports.added_up(group.sums for group in report.groups)
+    money = {key: amount - shown.money.get(key, 0) for key, amount in report.totals.money.items()}
+    counts = [total - part for total, part in zip(report.totals[:-1], shown[:-1], strict=True)]
+    return Sums._make((*counts, money)) if any(counts) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import date
 from typing import NamedTuple
 
 SLOT_MILLIS = 900_000
@@ -21,3 +23,17 @@ class Span(NamedTuple):
 
 
 ALL_TIME = Span(0, END_OF_TIME)
+
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_LAST_DAY = date.max.toordinal() - _EPOCH
+
+
+def dates(numbers: Iterable[int]) -> set[date]:
+    """The dates of some numbers of days since 1970. Numbers after the last date are left out."""
+    return {date.fromordinal(_EPOCH + number) for number in numbers if 0 <= number <= _LAST_DAY}
+
+
+def number_of(day: date) -> int:
+    """The days from 1970 to a date."""
+    return day.toordinal() - _EPOCH

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from datetime import tzinfo
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
@@ -26,6 +27,7 @@ _BLOCK_BYTES = 1 << 15
 _VALUE_END, _ROW_END = b"\x01", b"\n"
 _CONTROLS = bytes(range(0x20))
 _NULL = b"null"
+_SECOND_ENDS = tuple(b'%02d"' % second for second in range(60))
 
 
 class _Chunk(NamedTuple):
@@ -117,7 +119,18 @@ def _blocks(text: bytes, keys: Sequence[str], zone: tzinfo) -> Iterator[Block]:
 
 
 def _created(hash_: bytes, zone: tzinfo) -> bytes:
-    return b'"%b"' % click_columns.local_second(int(hash_[1:13], 16) // 1000, zone).encode()
+    minute, millis = divmod(int(hash_[1:13], 16), 60_000)
+    start = _minute_start(minute, zone)
+    if start:
+        return start + _SECOND_ENDS[millis // 1000]
+    return b'"%b"' % click_columns.local_second(minute * 60 + millis // 1000, zone).encode()
+
+
+@lru_cache(4096)
+def _minute_start(minute: int, zone: tzinfo) -> bytes:
+    """The JSON text of a minute up to its seconds. Empty if the zone was not ahead by whole minutes."""
+    start = click_columns.local_second(minute * 60, zone)
+    return b'"%b' % start[:-2].encode() if start.endswith("00") else b""
 
 
 def _tell(block: Block, where: slice, keys: Sequence[str], conversions: bytes) -> None:

@@ -28,10 +28,11 @@ from tracker.store.token_owner import Owner
 FILTERS: Final = frozenset(COLUMN_FILTERS)
 _TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
 
-# Clicks are found one by one from the few conversions: OFFSET 0 keeps the planner from scanning all clicks.
+# Clicks are found one by one from the few conversions: OFFSET 0 keeps the planner from scanning all clicks. A
+# page looks up its own clicks only if the conversions come in its order.
 _CONVERTED = """
 (SELECT click.*, click_hash
- FROM (SELECT DISTINCT click_hash FROM conversion) AS converted
+ FROM (SELECT DISTINCT click_hash FROM conversion ORDER BY click_hash {}) AS converted
       CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click) AS click"""
 _HAS_NO_CONVERSION = "NOT EXISTS (SELECT FROM conversion WHERE click_hash = click.hash OFFSET 0)"
 
@@ -66,7 +67,11 @@ class ClickFilter(NamedTuple):
     @property
     def source(self) -> str:
         """The subject of the condition: clicks, or conversions that lead to clicks."""
-        return _CONVERTED if self.has_conversions else "click"
+        return self.source_in("ASC")
+
+    def source_in(self, direction: str) -> str:
+        """The source in the order of time, ASC or DESC, if it is conversions."""
+        return _CONVERTED.format(direction) if self.has_conversions else "click"
 
 
 class Chosen(NamedTuple):
@@ -231,7 +236,8 @@ async def choose(
     if newest_id is not None:
         values.append(newest_id)
         condition += f" AND {'click_id' if clicks.is_of_conversions else 'id'} <= ${len(values)}"
-    sort = f"{clicks.place} {'DESC' if order.newest_first else 'ASC'}"
+    direction = "DESC" if order.newest_first else "ASC"
+    sort = f"{clicks.place} {direction}"
     if clicks.is_of_conversions:
         converted = _some(
             "SELECT DISTINCT click_hash FROM conversion", condition, sort, values, limit, offset
@@ -239,7 +245,8 @@ async def choose(
         values = [[row["click_hash"] for row in await connection.fetch(converted, *values)]]
         some, sort = "SELECT * FROM click WHERE hash = ANY ($1::uuid[])", sort.removeprefix("click_")
     else:
-        some = _some(f"SELECT * FROM {clicks.source}", condition, sort, values, limit, offset)  # noqa: S608
+        source = clicks.source_in(direction)
+        some = _some(f"SELECT * FROM {source}", condition, sort, values, limit, offset)  # noqa: S608
     return await _seen(connection, clicks, some, sort, values)
 
 

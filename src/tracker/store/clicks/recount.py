@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import date
+from decimal import Decimal
 from typing import NamedTuple
 
 from tracker.domain.click_id import first_hash_at
@@ -17,8 +18,6 @@ from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import partitions
 from tracker.store.db import Connection
 
-_EPOCH = date(1970, 1, 1).toordinal()
-_LAST_NUMBER = date.max.toordinal() - _EPOCH
 _DAY_MILLIS = 86_400_000
 _SLOTS_A_DAY = time_span.SLOTS_A_DAY
 _MINUTES_A_DAY = 1440
@@ -105,14 +104,15 @@ _FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot >= $1 AND slo
 
 
 class Difference(NamedTuple):
-    """A count that differs from the clicks."""
+    """A count that differs from the clicks, or a sum that differs from the conversions."""
 
     dimension: str
     """all, offer, affiliate, minute, or a report's such as "uniques by country". Days end in "…, a day"."""
     key: int | str  # the offer's or affiliate's id or 0, or a report's key
     millis: int  # start of its time
-    said: int | None  # None = no row
-    found: int | None
+    said: int | Decimal | None  # None = no row
+    found: int | Decimal | None
+    unit: str = "clicks"  # or conversions, or a currency
 
 
 async def begin(connection: Connection) -> None:
@@ -123,8 +123,7 @@ async def begin(connection: Connection) -> None:
 
 async def days(connection: Connection, first: date = date.min, last: date = date.max) -> list[date]:
     """The days from `first` to `last` that may have clicks or counts."""
-    numbers = (row["day"] for row in await connection.fetch(_DAYS))
-    counted = {date.fromordinal(_EPOCH + number) for number in numbers if 0 <= number <= _LAST_NUMBER}
+    counted = time_span.dates(row["day"] for row in await connection.fetch(_DAYS))
     found = counted | await partitions.days(connection)
     return sorted(day for day in found if first <= day <= last)
 
@@ -162,5 +161,5 @@ def _minutes(day: date) -> tuple[int, int]:
 
 
 def _span(day: date, parts: int) -> tuple[int, int]:
-    number = day.toordinal() - _EPOCH
+    number = time_span.number_of(day)
     return number * parts, (number + 1) * parts

@@ -1,26 +1,31 @@
 """Conversions as reports add them up: by columns copied from their clicks, or by the clicks themselves.
 
-They are few, so they are added up one by one. The time grows with the conversions of the range, not with its
-clicks.
+Whole days, or quarter-hours, come from conversion_count and its deltas if these cover the report. All other
+conversions are added up one by one. Their time grows with the conversions of the range, not with its clicks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import orjson
 
 from tracker.domain.click_fields import FROZEN
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.conversions.list import Basis, bounds
-from tracker.store.time_span import ALL_TIME
+from tracker.store.reports.conversion_counts import COUNTED, MEASURES, SUMMED_BY
+from tracker.store.time_span import ALL_TIME, SLOT_MILLIS, Span
 
 COUNTS = {
-    "approved": "outcome = 'approved'",
-    "pending": "outcome = 'pending'",
-    "hold": "outcome = 'hold'",
-    "rejected": "outcome = 'rejected'",
-    "over_cap": "is_over_cap",
+    **{
+        outcome: f"sum(conversions) FILTER (WHERE outcome = '{outcome}')"
+        for outcome in ("approved", "pending", "hold", "rejected")
+    },
+    "over_cap": "sum(over_cap)",
 }
-"""The counts of conversions."""
+"""The counts of conversions, and their SQL over groups of sums."""
 
 KINDS = ("payout", "revenue", "pending_payout", "pending_revenue")
 """The sums of money of a report: of approved conversions, and of pending ones or those on hold."""
@@ -29,14 +34,58 @@ _SECOND: Mapping[Basis, str] = {
     "click": "click_second",
     "conversion": "floor(extract(epoch FROM created_at))::bigint",
 }
-_AMOUNTS = ("payout", "payout_currency", "revenue", "revenue_currency")
+_SLOT_SECONDS = SLOT_MILLIS // 1000
+_SUMS = ", ".join((*SUMMED_BY, *MEASURES))
+_FACTS = f"{', '.join(SUMMED_BY)}, 1 AS conversions, is_over_cap::integer AS over_cap, payout, revenue"
 
 
-def conversions_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
-    """SQL: the conversions of some clicks. `keys` are columns of the clicks by their names in it."""
+class Kept(NamedTuple):
+    """What conversion_count has of a report."""
+
+    dimension: str
+    quarters: int  # 1 or SLOTS_A_DAY
+    span: Span  # whole units of so many quarter-hours
+
+
+def conversions_parts(
+    clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], kept: Kept | None, values: list[object]
+) -> list[str]:
+    """SQL: the conversions of some clicks, one by one or added up. `keys`: columns of clicks by name."""
+    if kept is None:
+        return [_each_part(clicks, basis, keys, values)]
+    ends = (Span(clicks.span.low, kept.span.low), Span(kept.span.high, clicks.span.high))
+    return [
+        *(_each_part(clicks._replace(span=end), basis, keys, values) for end in ends if end.low < end.high),
+        *_kept_parts(clicks, basis, keys, kept, values),
+    ]
+
+
+def _each_part(clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], values: list[object]) -> str:
     named = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
-    facts = f"{named}{_SECOND[basis]} AS second, outcome, is_over_cap, {', '.join(_AMOUNTS)}"
+    facts = f"{named}{_SECOND[basis]} AS second, {_FACTS}"
     return f"SELECT {facts} {_rest(clicks, basis, set(keys.values()), values)}"
+
+
+def _kept_parts(
+    clicks: ClickFilter, basis: Basis, keys: Mapping[str, str], kept: Kept, values: list[object]
+) -> tuple[str, str]:
+    """The rows of conversion_count, and the deltas that are not added up yet."""
+    counts, deltas = f"dimension = '{kept.dimension}'", "true"
+    if clicks.equals:
+        values.append(str(clicks.equals[0][1]))
+        counts += f" AND key = ${len(values)}"
+        deltas = f"coalesce({COUNTED[kept.dimension]}::text, '') = ${len(values)}"
+    named = "".join(f"key AS {name}, " for name in keys)
+    named_delta = "".join(f"coalesce({column}::text, '') AS {name}, " for name, column in keys.items())
+    low, high = kept.span.low // SLOT_MILLIS, kept.span.high // SLOT_MILLIS
+    return (
+        f"SELECT {named}slot * {_SLOT_SECONDS}::bigint AS second, {_SUMS} FROM conversion_count"  # noqa: S608
+        f" WHERE basis = '{basis}' AND quarters = {kept.quarters} AND {counts}"
+        f" AND slot >= {low} AND slot < {high}",
+        f"SELECT {named_delta}{basis}_second AS second, {_SUMS} FROM conversion_delta"  # noqa: S608
+        f" WHERE {deltas} AND {basis}_second >= {low * _SLOT_SECONDS}"
+        f" AND {basis}_second < {high * _SLOT_SECONDS}",
+    )
 
 
 def ids_part(clicks: ClickFilter, basis: Basis, values: list[object]) -> str:
@@ -59,29 +108,34 @@ def _rest(clicks: ClickFilter, basis: Basis, columns: set[str], values: list[obj
 
 
 def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
-    """SQL: conversions summed by group, status, cap flag and currency."""
-    columns = ("outcome", "is_over_cap", "payout_currency", "revenue_currency")
+    """SQL: conversions summed by group, status and currency."""
     return f"""
-    SELECT {named_keys}{", ".join(columns)},
-           count(*) AS conversions, sum(payout) AS payout, sum(revenue) AS revenue
-    FROM {conversions} GROUP BY {", ".join((*keys, *columns))}"""  # noqa: S608
+    SELECT {named_keys}{", ".join(SUMMED_BY)},
+           {", ".join(f"sum({measure}) AS {measure}" for measure in MEASURES)}
+    FROM {conversions} GROUP BY {", ".join((*keys, *SUMMED_BY))} HAVING sum(conversions) <> 0"""  # noqa: S608
 
 
-def money_part(keys: Sequence[str]) -> str:
-    """SQL: the sums of money of the relation `converted`: keys, kind, currency, amount."""
-    return f"""
-    SELECT {"".join(f"{key}, " for key in keys)}kind, currency, sum(amount) AS amount
-    FROM converted CROSS JOIN LATERAL (VALUES
-        (CASE outcome WHEN 'approved' THEN 'payout' ELSE 'pending_payout' END, payout_currency, payout),
-        (CASE outcome WHEN 'approved' THEN 'revenue' ELSE 'pending_revenue' END, revenue_currency, revenue)
-    ) AS told (kind, currency, amount)
-    WHERE outcome <> 'rejected' GROUP BY {", ".join((*keys, "kind", "currency"))}"""  # noqa: S608
+MONEY = """
+json_agg(json_build_array(outcome, payout_currency, payout::text, revenue_currency, revenue::text))
+    FILTER (WHERE outcome <> 'rejected')::text"""
+"""SQL: the money of groups of sums, for `money_of`."""
+
+
+def money_of(text: str | None) -> dict[tuple[str, str], Decimal]:
+    """The sums of MONEY by kind and currency."""
+    money: dict[tuple[str, str], Decimal] = {}
+    for outcome, *amounts in () if text is None else orjson.loads(text):
+        prefix = "" if outcome == "approved" else "pending_"
+        for name, currency, amount in zip(("payout", "revenue"), amounts[::2], amounts[1::2], strict=True):
+            kind = (prefix + name, currency)
+            money[kind] = money[kind] + Decimal(amount) if kind in money else Decimal(amount)
+    return money
 
 
 def _source(columns: set[str]) -> str:
     """Conversions with some columns of their clicks, which are read only if needed."""
     own_columns = "conversion.id AS conversion_id, created_at, click_second, conversion.status AS outcome"
-    facts = f"{own_columns}, is_over_cap, {', '.join(_AMOUNTS)}"
+    facts = f"{own_columns}, is_over_cap, payout, payout_currency, revenue, revenue_currency"
     if columns <= FROZEN:
         own = "".join(f"{column}, " for column in sorted(columns))
         return f"(SELECT click_hash AS hash, {own}{facts} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608

@@ -1,7 +1,6 @@
 """Reports: clicks and their conversions, added up by one or two groups.
 
-Clicks come from report_count or are read one by one if it does not cover them. Conversions are always read
-one by one.
+Clicks come from report_count, conversions from conversion_count. What these do not cover is read one by one.
 
 report_count covers one dimension, alone or by time, for all clicks or for those with one key. The time span
 is cut into whole days, whole quarter-hours at their ends, and the remaining clicks. One statement adds all of
@@ -12,10 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import reduce
 from typing import NamedTuple
-
-import orjson
 
 from tracker.domain import click_fields
 from tracker.domain.click_id import first_hash_at
@@ -25,7 +21,15 @@ from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import reading
 from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
-from tracker.store.reports.conversions import COUNTS, conversions_part, money_part, summed_part
+from tracker.store.reports.conversion_counts import COUNTED
+from tracker.store.reports.conversions import (
+    COUNTS,
+    MONEY,
+    Kept,
+    conversions_parts,
+    money_of,
+    summed_part,
+)
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.token_owner import visible_offers
 
@@ -84,11 +88,15 @@ class Sums(NamedTuple):
     over_cap: int = 0
     money: Money = {}  # noqa: RUF012 - a constant mapping
 
-    def plus(self, other: Sums, times: int = 1) -> Sums:
-        counts = (one + times * more for one, more in zip(self[:-1], other[:-1], strict=True))
-        keys = self.money.keys() | other.money.keys()
-        money = {key: self.money.get(key, _NOTHING) + times * other.money.get(key, _NOTHING) for key in keys}
-        return Sums._make((*counts, money))
+
+def added_up(parts: Iterable[Sums]) -> Sums:
+    """The sums of several groups together."""
+    *counts, moneys = zip(Sums(), *parts, strict=True)
+    total: dict[tuple[str, str], Decimal] = {}
+    for money in moneys:
+        for key, amount in money.items():
+            total[key] = total.get(key, _NOTHING) + amount
+    return Sums._make((*map(sum, counts), total))
 
 
 class Group(NamedTuple):
@@ -119,7 +127,7 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
     async with reading(pool, "repeatable_read") as connection:
         groups = await _groups(connection, asked)
         if len(groups) < MOST_ROWS:
-            totals = reduce(Sums.plus, (group.sums for group in groups), Sums())
+            totals = added_up(group.sums for group in groups)
         else:
             ((_, totals),) = await _groups(connection, asked._replace(groups=(), offsets=()))
         names = {
@@ -133,12 +141,7 @@ async def _groups(connection: Connection, asked: ReportRequest) -> list[Group]:
     statement, values = _statement(asked)
     rows = [tuple(row) for row in await connection.fetch(statement, *values)]
     width = len(Sums._fields)
-    return [Group(row[:-width], Sums._make((*row[-width:-1], _money(row[-1])))) for row in rows]
-
-
-def _money(text: str | None) -> Money:
-    parsed = [] if text is None else orjson.loads(text)
-    return {(kind, currency): Decimal(amount) for kind, currency, amount in parsed}
+    return [Group(row[:-width], Sums._make((*row[-width:-1], money_of(row[-1])))) for row in rows]
 
 
 def is_kept(asked: ReportRequest) -> bool:
@@ -174,6 +177,15 @@ def _kept_dimension(asked: ReportRequest) -> str | None:
     return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
 
 
+def _kept_conversions(asked: ReportRequest) -> Kept | None:
+    """What conversion_count has of the report: whole days, or all conversions by quarter-hours."""
+    dimension, has_days = _kept_dimension(asked), _may_read_days(asked)
+    if dimension not in ("all", *COUNTED) or not (has_days or dimension == "all"):
+        return None
+    quarters = SLOTS_A_DAY if has_days else 1
+    return Kept(dimension, quarters, _whole(asked.clicks.span, quarters * SLOT_MILLIS))
+
+
 def _are_of_quarters(offsets: Sequence[Offset]) -> bool:
     """Long ago clocks had other offsets, and changed at other times, than quarter-hours."""
     changes = [offset.low for offset in offsets[1:]]
@@ -185,33 +197,25 @@ def _statement(asked: ReportRequest) -> tuple[str, list[object]]:
     dimension = _kept_dimension(asked)
     parts = [_clicks_part(asked, values)] if dimension is None else _parts(asked, dimension, values)
     named = {name: DIMENSIONS[name] for name in asked.dimensions}
-    conversions = conversions_part(asked.clicks, asked.basis, named, values)
+    converted = conversions_parts(asked.clicks, asked.basis, named, _kept_conversions(asked), values)
     told = [key for group in asked.groups for key in TIMES.get(group, (group,))]
     keys = [f"key{n}" for n in range(len(told))]
     named_keys = "".join(f"{expression} AS {key}, " for expression, key in zip(told, keys, strict=True))
     shown = "".join(f"{key}, " for key in keys)
     zone = _zone(asked.offsets)
-    of_conversions = ", ".join(f"sum(conversions) FILTER (WHERE {which})" for which in COUNTS.values())
     counts = Sums._fields[:-1]
     return (
         f"""
-WITH converted AS ({summed_part(named_keys, keys, f"({conversions}) AS conversion {zone}")}
-), counted ({shown}{", ".join(counts)}) AS (
-    SELECT {named_keys}sum(gross), sum(clicks), sum(uniques){", 0" * len(COUNTS)}
+WITH converted AS ({summed_part(named_keys, keys, f"({' UNION ALL '.join(converted)}) AS conversion {zone}")}
+), of_conversions ({shown}{", ".join(COUNTS)}, money) AS (
+    SELECT {shown}{", ".join(COUNTS.values())}, {MONEY} FROM converted GROUP BY {_list(keys)}
+), of_clicks ({shown}gross, clicks, uniques) AS (
+    SELECT {named_keys}sum(gross), sum(clicks), sum(uniques)
     FROM ({" UNION ALL ".join(parts)}) AS part {zone} GROUP BY {_list(keys)}
-    UNION ALL
-    SELECT {shown}0, 0, 0, {of_conversions} FROM converted GROUP BY {_list(keys)}
-), summed AS (
-    SELECT {shown}{", ".join(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts)}
-    FROM counted GROUP BY {_list(keys)}
-), money AS ({money_part(keys)}
-), told AS (
-    SELECT {shown}json_agg(json_build_array(kind, currency, amount::text))::text AS money
-    FROM money GROUP BY {_list(keys)}
 )
-SELECT {"".join(f"summed.{key}, " for key in keys)}{", ".join(counts)}, money
-FROM summed LEFT JOIN told ON {" AND ".join(f"summed.{key} = told.{key}" for key in keys) or "true"}
-ORDER BY gross DESC, approved DESC{"".join(f", summed.{key}" for key in keys)} LIMIT {MOST_ROWS}
+SELECT {shown}{", ".join(f"coalesce({count}, 0)::bigint AS {count}" for count in counts)}, money
+FROM of_clicks FULL JOIN of_conversions {f"USING ({_list(keys)})" if keys else "ON true"}
+ORDER BY gross DESC, approved DESC{"".join(f", {key}" for key in keys)} LIMIT {MOST_ROWS}
 """,  # noqa: S608
         values,
     )
