@@ -236,7 +236,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "edge/http/fast_path.py LinkProtocol._read_hit",
         "edge/read/client_address.py Proxies._rfc7239",
         "edge/read/client_address.py Proxies._right_most_stranger",
-        "edge/read/client_address.py Proxies.origin",
+        "edge/read/client_address.py _last_scheme",
         "edge/read/client_address.py _last",
         "edge/read/client_address.py _node",
         "edge/read/client_address.py _pairs",

@@ -108,6 +108,10 @@ def _by_weight(click: Click, offer: Offer, *, is_new: bool) -> OfferUrl | None:
     A URL's draw is a number in (0, 1]: the upper bits of the visitor's random key times the URL's salt
     (multiply-shift by Dietzfelbinger et al. 1997).
     """
+    if len(offer.urls) == 1:
+        (url,) = offer.urls
+        if url.weight and not (url.rules or url.unique_only):
+            return url  # the usual case
     urls = [url for url in offer.urls if url.weight and may_take(url, click, is_new=is_new)]
     if len(urls) < 2:
         return urls[0] if urls else None

@@ -167,8 +167,8 @@ class Postbacks:
 
     def _ip(self, scope: Scope) -> str:
         peer = scope["client"][0] if scope["client"] else ""
-        if self._proxies.trusts(peer):
-            return self._proxies.origin(peer, headers_of(scope["headers"])).ip
+        if self._proxies.trusts[peer]:
+            return self._proxies.origin(peer, headers_of(scope["headers"]))[0]
         return plain_address(peer)
 
     async def _append(self, postback: Postback) -> None:

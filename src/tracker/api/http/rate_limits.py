@@ -68,8 +68,8 @@ class Limits:
     def client_of(self, request: Request) -> str:
         """The network that the wrong tokens of a request count for."""
         peer = plain_address(request.client.host) if request.client else ""
-        if self._proxies.trusts(peer):
-            peer = self._proxies.origin(peer, headers_of(request.scope["headers"])).ip
+        if self._proxies.trusts[peer]:
+            peer = self._proxies.origin(peer, headers_of(request.scope["headers"]))[0]
         return network_of(peer) if peer else "unknown"
 
     def known(self, digest: bytes) -> Limit | None:

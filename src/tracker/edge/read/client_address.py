@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import NamedTuple
+from typing import TypeAlias
 
-from tracker.domain.model import fast
 from tracker.edge.http.request import Headers
-from tracker.edge.read.text import Texts
+from tracker.edge.read.remembered import Remembered
+from tracker.edge.read.text import read
 from tracker.settings import Network
 
 MAX_FORWARDED = 2000
 """Bytes read of a forwarding header, from its end: our own proxies wrote the end."""
 
-_FORWARDED = Texts(MAX_FORWARDED)
-_FEW_HOPS = 100  # characters of a header worth remembering
+_REMEMBERED = 65_536  # headers, and peers
+_FEW_HOPS = 100  # bytes of a header worth remembering
 _LONGEST = 64  # characters of an address with its zone
 _UNKNOWN = "unknown"  # a client that its proxy does not name (RFC 7239, section 6.2)
 _MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
@@ -30,8 +30,7 @@ def plain_address(text: str) -> str:
 
 @lru_cache(65_536)
 def _plain(text: str) -> str:
-    packed = _packed(text)
-    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed) if packed else ""
+    return _unpacked(_packed(text))
 
 
 @lru_cache(65_536)
@@ -40,12 +39,8 @@ def network_of(ip: str) -> str:
     return inet_pton(AF_INET6, ip)[:8].hex() if ":" in ip else ip
 
 
-class Origin(NamedTuple):
-    """A request's origin as proxies report it. "" for each part that they leave out."""
-
-    ip: str
-    scheme: str
-    host: str
+Origin: TypeAlias = tuple[str, str, str]
+"""A request's address, scheme and host as proxies report them. "" for each part that they leave out."""
 
 
 class Proxies:
@@ -56,8 +51,9 @@ class Proxies:
             (network.max_prefixlen // 8, int(network.network_address), int(network.netmask))
             for network in map(_unmapped, networks)
         ]
-        self.trusts = lru_cache(65_536)(self._trusts)
-        self._client_again = lru_cache(65_536)(self._right_most_stranger)
+        self.trusts = Remembered(self._trusts, _REMEMBERED, _LONGEST)
+        """Whether a peer is one of them: `trusts[peer]`."""
+        self._clients = Remembered(self._right_most_stranger, _REMEMBERED, _FEW_HOPS)
 
     def origin(self, peer: str, headers: Headers) -> Origin:
         """Client address, scheme and host as a trusted peer reports them.
@@ -68,37 +64,46 @@ class Proxies:
         """
         hops = headers.get(b"x-forwarded-for")
         if hops is None and b"forwarded" in headers:
-            return self._rfc7239(peer, _FORWARDED[headers[b"forwarded"][-MAX_FORWARDED:]])
-        client = self._client(peer, _FORWARDED[hops[-MAX_FORWARDED:]]) if hops else plain_address(peer)
+            return self._rfc7239(peer, headers[b"forwarded"])
+        client = self._clients[hops] if hops else ""
         scheme, host = headers.get(b"x-forwarded-proto"), headers.get(b"x-forwarded-host")
-        scheme_text, host_text = _known(_last(scheme).lower()) if scheme else "", _last(host) if host else ""
-        return fast(Origin, (client, scheme_text, host_text))
+        return (
+            client or plain_address(peer),
+            _SCHEMES[scheme] if scheme else "",
+            _HOSTS[host] if host else "",
+        )
 
-    def _rfc7239(self, peer: str, forwarded: str) -> Origin:
+    def _rfc7239(self, peer: str, forwarded: bytes) -> Origin:
         # An element without `for` is a hop too: anybody could have written the elements left of it.
-        elements = [_pairs(element) for element in forwarded.split(",") if element.strip()]
+        elements = [_pairs(element) for element in _end(forwarded).split(",") if element.strip()]
         hops = ",".join(pairs.get("for", _UNKNOWN) for pairs in elements)
         nearest = elements[-1] if elements else {}
-        return Origin(self._client(peer, hops), _known(nearest.get("proto", "")), nearest.get("host", ""))
+        client = self._clients[hops.encode()] or plain_address(peer)
+        return client, _known(nearest.get("proto", "")), nearest.get("host", "")
 
-    def _client(self, peer: str, hops: str) -> str:
-        find = self._client_again if len(hops) <= _FEW_HOPS else self._right_most_stranger
-        return find(peer, hops)
+    def _right_most_stranger(self, hops: bytes) -> str:
+        """The address of the right-most hop that is not a trusted proxy, else of the first hop.
 
-    def _right_most_stranger(self, peer: str, hops: str) -> str:
-        client = peer
-        for hop in reversed([_node(hop) for hop in hops.split(",") if hop.strip()]):
-            client = hop[:_LONGEST]
-            if not self.trusts(client):
-                break
-        return plain_address(client) or plain_address(peer)
+        "" if that is not an address.
+        """
+        text = _end(hops)
+        packed = b"" if "," in text else _packed(text)  # one plain address, as nearly all lists are
+        if not packed:
+            for hop in reversed([_node(hop) for hop in text.split(",") if hop.strip()]):
+                packed = _packed(hop[:_LONGEST])
+                if not self._has(packed):
+                    break
+        return _unpacked(packed)
 
     def _trusts(self, peer: str) -> bool:
-        packed = _packed(peer)
+        return self._has(_packed(peer))
+
+    def _has(self, packed: bytes) -> bool:
         address = int.from_bytes(packed)
-        return any(
-            len(packed) == size and address & mask == network for size, network, mask in self._networks
-        )
+        for size, network, mask in self._networks:  # not any(): its generator costs as much again
+            if len(packed) == size and address & mask == network:
+                return True
+        return False
 
 
 def _unmapped(network: Network) -> Network:
@@ -123,12 +128,29 @@ def _packed(text: str) -> bytes:
     return packed[12:] if packed.startswith(_MAPPED) else packed
 
 
+def _unpacked(packed: bytes) -> str:
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed) if packed else ""
+
+
+def _end(header: bytes) -> str:
+    """The part of a forwarding header that is read."""
+    return read(header[-MAX_FORWARDED:], MAX_FORWARDED)
+
+
 def _last(listed: bytes) -> str:
-    return _FORWARDED[listed[-MAX_FORWARDED:]].rpartition(",")[2].strip()
+    return _end(listed).rpartition(",")[2].strip()
 
 
 def _known(scheme: str) -> str:
     return scheme if scheme in ("http", "https") else ""
+
+
+def _last_scheme(listed: bytes) -> str:
+    return _known(_last(listed).lower())
+
+
+_SCHEMES = Remembered(_last_scheme, _REMEMBERED, _FEW_HOPS)
+_HOSTS = Remembered(_last, _REMEMBERED, _FEW_HOPS)
 
 
 def _pairs(element: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, LONGEST
 from tracker.domain.model import Link, fast
 from tracker.domain.normalise import ESCAPED_MARKS, PERCENT, unquoted
+from tracker.edge.read.remembered import Remembered
 from tracker.edge.read.text import crop
 
 MAX_VALUE = LONGEST["aff_sub"]
@@ -47,7 +48,7 @@ PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[AFF_SUBS[n - 1]] 
 
 IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
 """The names allowed in the query of a link of ours, with their places."""
-_BLANK = [""] * (len(NAMES) - 1)  # all but the offer
+_BLANK = [""] * len(NAMES)
 _FIRST_AFF_SUB = PLACES["aff_sub"]
 _FIRST_ADV_SUB = PLACES["adv_sub"]
 _DEEP_LINK = PLACES["url"]
@@ -77,9 +78,9 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     is known and absent. Without a form it is a link of ours.
     """
     if form is None:
-        texts, places = [_after_prefix(path), *_BLANK], IN_QUERY
+        texts, places = [*_BLANK], IN_QUERY
     else:
-        texts, places = ["", *_BLANK], form.places
+        texts, places = [*_BLANK], form.places
         _fill_in(texts, form, path)
     for pair in reversed(query.decode("utf-8", PERCENT).split("&")):  # so that the first one stays
         name, _, value = pair.partition("=")
@@ -97,7 +98,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
             value = _value(value)
         texts[place] = value
     fields = (
-        IDS[texts[0]],
+        _OFFERS[path] if form is None else IDS[texts[0]],
         IDS[texts[1]],
         (texts[2] and IDS[texts[2]]) or None,
         texts[3],
@@ -112,9 +113,9 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     return fast(Link, fields)
 
 
-def _after_prefix(path: str) -> str:
+def _offer_id(path: str) -> int:
     prefix = _SHORT if path.startswith(_SHORT) else _LONG
-    return path[len(prefix) :].removesuffix("/") if path.startswith(prefix) else ""
+    return IDS[path[len(prefix) :].removesuffix("/")] if path.startswith(prefix) else 0
 
 
 def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
@@ -155,16 +156,16 @@ def _value(text: str) -> str:
     return crop(text, MAX_VALUE)
 
 
-class _Ids(dict[str, int]):
-    """A cache of ids by their text, [1-9][0-9]{0,17} in ASCII digits. 0 for other texts."""
-
-    def __missing__(self, text: str) -> int:
-        if not (0 < len(text) <= 18 and text.isascii() and text.isdigit() and text[0] != "0"):
-            return 0
-        if len(self) >= _IDS_REMEMBERED:
-            self.clear()
-        return self.setdefault(text, int(text))
+def _id(text: str) -> int:
+    """An id, [1-9][0-9]{0,17} in ASCII digits. 0 for other texts."""
+    if 0 < len(text) <= _ID_DIGITS and text.isascii() and text.isdigit() and text[0] != "0":
+        return int(text)
+    return 0
 
 
 _IDS_REMEMBERED = 65_536
-IDS = _Ids()
+_ID_DIGITS = 18
+IDS = Remembered(_id, _IDS_REMEMBERED, _ID_DIGITS)
+"""Ids by their texts. Texts of another form are 0."""
+_OFFERS = Remembered(_offer_id, _IDS_REMEMBERED, len(_LONG) + _ID_DIGITS)
+"""The offers that links of ours name, by their paths."""

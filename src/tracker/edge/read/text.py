@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tracker.domain.normalise import cut
+from tracker.edge.read.remembered import Remembered
 
 _OFTEN_SEEN = 512  # bytes of a header value that many browsers send. Longer ones are not worth remembering
 _REMEMBERED = 8192  # values
@@ -22,19 +25,6 @@ def read(value: bytes, limit: int) -> str:
     return text if len(text) <= limit and text.isprintable() else crop(text, limit)
 
 
-class Texts(dict[bytes, str]):
-    """A cache of one header's values as text, by their bytes: `texts[value]`.
-
-    A known value costs a plain look-up, which is less than the call of an lru_cache.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-
-    def __missing__(self, value: bytes) -> str:
-        text = read(value, self._limit)
-        if len(value) <= _OFTEN_SEEN:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[value] = text
-        return text
+def texts(limit: int) -> Remembered[bytes, str]:
+    """One header's values as text, by their bytes: see `read`."""
+    return Remembered(partial(read, limit=limit), _REMEMBERED, _OFTEN_SEEN)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TypeAlias
 
 from tracker.domain.click_fields import LONGEST
 from tracker.domain.model import Link, Visitor, fast
 from tracker.domain.normalise import device_id
 from tracker.edge.http.request import Headers, Request
 from tracker.edge.read.client_address import Proxies, network_of, plain_address
-from tracker.edge.read.text import Texts, crop
+from tracker.edge.read.text import crop, texts
 
 MAX_USER_AGENT = LONGEST["user_agent"]
 MAX_CLIENT_HINTS = LONGEST["client_hints"]
@@ -32,11 +32,11 @@ _HINTS = (
     b"sec-ch-ua-bitness",
     b"sec-ch-ua-full-version-list",
 )
-_HOSTS, _USER_AGENTS, _LANGUAGES = Texts(MAX_HOST), Texts(MAX_USER_AGENT), Texts(MAX_LANGUAGE)
+_HOSTS, _USER_AGENTS, _LANGUAGES = texts(MAX_HOST), texts(MAX_USER_AGENT), texts(MAX_LANGUAGE)
 _REFERRERS, _FETCHES, _HINT_TEXTS = (
-    Texts(MAX_REFERRER),
-    Texts(MAX_FETCH),
-    Texts(MAX_CLIENT_HINTS // len(_HINTS)),
+    texts(MAX_REFERRER),
+    texts(MAX_FETCH),
+    texts(MAX_CLIENT_HINTS // len(_HINTS)),
 )
 # Headers of prefetches and previews. Sec-Purpose is that of the Fetch standard, once Sec-Fetch-Purpose.
 # Purpose and X-Purpose are those of WebKit, Chrome and Meta's apps, X-Moz and Moz-Purpose those of Firefox.
@@ -58,7 +58,7 @@ def read_visitor(request: Request, proxies: Proxies) -> Visitor:
     _, scheme, peer, _, target, query, headers = request
     header = headers.get
     host = _HOSTS[header(b"host", b"")]
-    if proxies.trusts(peer):
+    if proxies.trusts[peer]:
         ip, outer_scheme, outer_host = proxies.origin(peer, headers)
         scheme, host = outer_scheme or scheme, outer_host[:MAX_HOST] or host
     else:
@@ -79,11 +79,11 @@ def read_visitor(request: Request, proxies: Proxies) -> Visitor:
     return fast(Visitor, fields)
 
 
-class Identity(NamedTuple):
-    """A visitor's key, and how certain it is."""
+Identity: TypeAlias = tuple[int, bool]
+"""A visitor's key of 64 bits, and whether it is certain: by a cookie or device id.
 
-    key: int  # 64 bits
-    is_certain: bool  # by a cookie or device id. Thousands may share one address and User-Agent
+Thousands may share one address and User-Agent.
+"""
 
 
 def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None) -> Identity:
@@ -92,12 +92,12 @@ def identify(link: Link, visitor: Visitor, secret: bytes, cookie_key: int | None
     The hash is keyed: without the deployment's key nobody can find the address of a stored visitor key.
     """
     if cookie_key is not None:
-        return Identity(cookie_key, True)
+        return cookie_key, True
     device = device_id(link.gaid) or device_id(link.idfa) if link.gaid or link.idfa else ""
     ip = visitor.ip
     keyed = _keyed(secret).copy()
     keyed.update((device or f"{network_of(ip) if ':' in ip else ip} {visitor.user_agent}").encode())
-    return fast(Identity, (int.from_bytes(keyed.digest(), "big"), device != ""))
+    return int.from_bytes(keyed.digest(), "big"), device != ""
 
 
 @lru_cache(8)
