@@ -1,7 +1,7 @@
 """A fast connection for the calls that edges and writers make for every click.
 
 redis-py opens it, since it knows addresses, TLS and authentication. Its streams, locks and timeouts are then
-left out: with them a call costs twice as much. hiredis packs the commands and reads the replies.
+left out: with them a call costs twice as much. hiredis reads the replies.
 """
 
 from __future__ import annotations
@@ -24,8 +24,24 @@ class RefusedError(Exception):
         return str(self).partition(" ")[0]
 
 
-Argument = bytes | int
-"""A command's argument."""
+# Before a word of a command: the end of the word before it, and the length of this one. Most are shorter.
+_HEADERS = [b"\r\n$%d\r\n" % length for length in range(4096)]
+
+
+def pack(words: Sequence[bytes]) -> bytes:
+    """A command as the server reads it (https://valkey.io/topics/protocol/).
+
+    One join of prepared headers takes less than half as long as hiredis' packer does.
+    """
+    try:
+        headers = [_HEADERS[len(word)] for word in words]
+    except IndexError:
+        headers = [b"\r\n$%d\r\n" % len(word) for word in words]
+    parts = [b""] * (2 * len(words) + 2)
+    parts[0], parts[-1] = b"*%d" % len(words), b"\r\n"
+    parts[1:-1:2] = headers
+    parts[2:-1:2] = words
+    return b"".join(parts)
 
 
 class Script:
@@ -55,7 +71,7 @@ class Connection:
         self._replies = _Replies(self._transport.get_protocol())
         self._transport.set_protocol(self._replies)
 
-    async def run(self, script: Script, arguments: Sequence[Argument], within: float) -> Any:
+    async def run(self, script: Script, arguments: Sequence[bytes], within: float) -> Any:
         """The reply of a script. Its text is sent only if the server does not know it.
 
         `arguments` begin with the number of keys. Raises the errors of `ask`.
@@ -69,7 +85,7 @@ class Connection:
             (reply,) = await self.ask([(b"EVAL", script.text, *arguments)], until - monotonic())
         return reply
 
-    async def ask(self, commands: Sequence[Sequence[Argument]], within: float) -> list[Any]:
+    async def ask(self, commands: Sequence[Sequence[bytes]], within: float) -> list[Any]:
         """The replies to some commands, which go in one write.
 
         Raises:
@@ -79,7 +95,7 @@ class Connection:
         """
         assert self._replies is not None
         waiting = self._replies.wait_for(len(commands), within)
-        self._transport.write(b"".join([hiredis.pack_command(tuple(words)) for words in commands]))  # type: ignore[arg-type]
+        self._transport.write(b"".join([pack(words) for words in commands]))
         replies = await waiting
         for reply in replies:
             if isinstance(reply, RefusedError):

@@ -21,9 +21,9 @@ def script(name: str) -> str:
     return "".join((files(__package__) / "lua" / file).read_text() for file in ("count.lua", name))
 
 
-def first_arguments(partition: int) -> tuple[bytes, int]:
+def first_arguments(partition: int) -> tuple[bytes, bytes]:
     """The arguments of count.lua."""
-    return keys.ledger_prefix(partition), LEDGER_HOURS * 3600
+    return keys.ledger_prefix(partition), b"%d" % (LEDGER_HOURS * 3600)
 
 
 def minute_of(fields: dict[bytes, bytes]) -> int:

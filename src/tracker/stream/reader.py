@@ -19,7 +19,7 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from tracker.domain.model import fast
 from tracker.stream import keys, ledger_scripts
 from tracker.stream.client import open_client
-from tracker.stream.connection import Argument, Connection, RefusedError, Script
+from tracker.stream.connection import Connection, RefusedError, Script
 
 GROUP = b"writers"
 PATIENCE_SECONDS = 5.0
@@ -138,9 +138,9 @@ class Reader:
         return read
 
     async def _read_page(self, count: int, after: bytes, block: int | None) -> list[Delivery]:
-        command: list[Argument] = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", count]
+        command = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % count]
         if block is not None:
-            command += (b"BLOCK", block)
+            command += (b"BLOCK", b"%d" % block)
         patience = PATIENCE_SECONDS + (block or 0) / 1000
         async with self._connected() as connection:
             (reply,) = await connection.ask([[*command, b"STREAMS", self._stream, after]], patience)
@@ -178,9 +178,9 @@ class Reader:
                 else ledger_scripts.STORED
             )
             ids[ledger_scripts.minute_of_sound(delivery.fields), kind].append(delivery.id)
-        arguments: list[Argument] = [1, self._stream, *self._first_arguments, GROUP]
+        arguments = [b"1", self._stream, *self._first_arguments, GROUP]
         for (minute, kind), those in ids.items():
-            arguments += (minute, kind, len(those), *those)
+            arguments += (b"%d" % minute, kind, b"%d" % len(those), *those)
         async with self._connected() as connection:
             await connection.run(_ACKNOWLEDGE, arguments, PATIENCE_SECONDS)
 
