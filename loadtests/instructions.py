@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loadtests.bench import Load
@@ -63,12 +64,21 @@ async def _count_all(seconds: float) -> None:
         await house.start_edge(OURS, "tracker", requests)
         edge = house.contenders[-1]
         house.contenders.append(Contender(DISTINCT, edge.port, edge.pid, new, edge.engine))
+        real = write_requests(house.directory / "real", tuple(OFFERS), tuple(AFFILIATES), browser=True)
         print(f"{'instructions a request':40} {'':>9} {'÷ bare':>7}")
-        base = 0.0
-        for contender in house.contenders:
-            count = await _count(contender, seconds, house.directory)
-            base = base or count
-            print(f"{contender.name:40} {count:9,.0f} {count / base:7.2f}", flush=True)
+        await _print(house.contenders, seconds, house.directory)
+        print("with a browser's 17 headers")
+        of_browsers = [replace(contender, requests=real) for contender in house.contenders[:3]]
+        await _print(of_browsers, seconds, house.directory)
+
+
+async def _print(contenders: Sequence[Contender], seconds: float, directory: Path) -> None:
+    """One line each, compared with the first, which is bare."""
+    base = 0.0
+    for contender in contenders:
+        count = await _count(contender, seconds, directory)
+        base = base or count
+        print(f"{contender.name:40} {count:9,.0f} {count / base:7.2f}", flush=True)
 
 
 async def _count(contender: Contender, seconds: float, directory: Path) -> float:

@@ -52,6 +52,24 @@ BARE, ROUTE, NAIVE, OURS, DISTINCT, BIG = (
     "tracker edge, every agent and IP new",
     f"tracker edge, {BIG_OFFERS:,} offers x {BIG_AFFILIATES:,} affiliates",
 )
+_FEW_HEADERS = "Accept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n"
+# With Host, User-Agent and X-Forwarded-For these are the 17 that Chrome sends through a proxy for a link.
+_BROWSER_HEADERS = (
+    "Connection: keep-alive\r\n"
+    'sec-ch-ua: "Chromium";v="141", "Google Chrome";v="141", "Not?A_Brand";v="8"\r\n'
+    "sec-ch-ua-mobile: ?0\r\n"
+    'sec-ch-ua-platform: "Windows"\r\n'
+    "Upgrade-Insecure-Requests: 1\r\n"
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+    "Sec-Fetch-Site: cross-site\r\n"
+    "Sec-Fetch-Mode: navigate\r\n"
+    "Sec-Fetch-User: ?1\r\n"
+    "Sec-Fetch-Dest: document\r\n"
+    "Referer: https://blog.example/reviews/\r\n"
+    "Accept-Encoding: gzip, deflate, br, zstd\r\n"
+    "Accept-Language: en-GB,en;q=0.9\r\n"
+    "Cookie: _ga=GA1.1.1234567890.1700000000; consent=yes\r\n"
+)
 SMALL = "tracker edge, the same requests, 10 offers x 10 affiliates"
 
 
@@ -247,9 +265,18 @@ async def open_house(cores: Cores = Cores(), under: Sequence[str] = ()) -> Async
 
 
 def write_requests(
-    path: Path, offers: Sequence[int], affiliates: Sequence[int], *, distinct: bool = False
+    path: Path,
+    offers: Sequence[int],
+    affiliates: Sequence[int],
+    *,
+    distinct: bool = False,
+    browser: bool = False,
 ) -> Path:
-    """A file of ready requests; `distinct` leaves places for the generator to make agent and address new."""
+    """A file of ready requests; `distinct` leaves places for the generator to make agent and address new.
+
+    `browser`: with the 17 headers of a real one, instead of 5.
+    """
+    headers = _BROWSER_HEADERS if browser else _FEW_HEADERS
     chance = Random(2)
     agents = [line.split("\t")[4] for line in USER_AGENTS.read_text().splitlines()[1:]]
     requests = []
@@ -263,7 +290,7 @@ def write_requests(
         requests.append(
             f"GET /offer/{chance.choice(offers)}?{query} HTTP/1.1\r\nHost: links.example\r\n"
             f"User-Agent: {agent}\r\nX-Forwarded-For: {address}\r\n"
-            "Accept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
+            f"{headers}\r\n"
         )
     path.write_bytes("\x1e".join(requests).encode())
     return path

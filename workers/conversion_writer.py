@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from time import monotonic
 
+from tracker.domain.conversion import Refusal
 from tracker.domain.postback import Postback
 from tracker.ops import ledger
 from tracker.settings import Settings
@@ -18,6 +20,8 @@ from tracker.store.clicks.insert import BAD_ROW
 from tracker.store.conversions import apply_postback
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.apply_postback import Applied
+from tracker.store.conversions.missing_clicks import MOST_WAITING
 from tracker.stream.ledger import StreamLedger
 from tracker.stream.postbacks import Delivery, PostbackStream, decode
 from tracker.stream.record import Undecodable
@@ -139,7 +143,10 @@ class ConversionWriter:
         watchdog = asyncio.get_running_loop().call_later(_STORE_SECONDS, connection.terminate)
         try:
             async with connection.transaction():
-                await apply_postback.take(connection, postbacks, self._complete_until)
+                done = await apply_postback.take(
+                    connection, postbacks, self._complete_until, self._counts.unstored
+                )
+            _warn_if_too_many_wait(done)
             return []
         except Exception as error:
             if _is_outage(error):
@@ -165,6 +172,15 @@ class ConversionWriter:
     async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
         logger.error("postback %s cannot be read: %s", delivery.id.decode(), reason)
         await self._stream.dead_letter(delivery, reason)
+
+
+def _warn_if_too_many_wait(done: Iterable[Applied]) -> None:
+    if rejected := sum(applied.reason == Refusal.TOO_MANY_WAIT for applied in done):
+        logger.warning(
+            "%d postbacks are rejected: %d wait for dead letters already. Replay or drop these",
+            rejected,
+            MOST_WAITING,
+        )
 
 
 def _is_outage(error: Exception) -> bool:

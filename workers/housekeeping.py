@@ -36,12 +36,14 @@ async def run(settings: Settings) -> None:
 async def once(settings: Settings) -> list[str]:
     """Create missing partitions, and move rows of click_default into them. Returns their names.
 
-    It also deletes old postbacks, and brings forward those that wait too long.
+    It also rejects postbacks that waited too long for dead letters, deletes old postbacks, and brings forward
+    those to affiliates that wait too long.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
     try:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
+        await postback_log.end_waiting(connection)
         await postback_log.forget(connection, old)
         await affiliate_postbacks.forget(connection)
         await affiliate_postbacks.bring_forward(connection)

@@ -19,12 +19,12 @@ from tests.factories.postbacks import AN_HOUR, a_postback, hash_after
 from tracker import store
 from tracker.domain.click_id import millis_of
 from tracker.domain.conversion import BROWSERS_SALE, Refusal
-from tracker.domain.postback import ConversionStatus, Postback, Source
+from tracker.domain.postback import ConversionStatus, Postback, Result, Source
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import insert as clicks
 from tracker.store.conversions import lock as conversion_lock
-from tracker.store.conversions.apply_postback import Applied, Result, take
+from tracker.store.conversions.apply_postback import Applied, take
 from tracker.store.conversions.status import Changed, set_status
 from tracker.store.db import Connection, connect
 

@@ -196,7 +196,7 @@ async def test_drop_lists_first_and_drops_only_with_yes(
     assert await ids(database) == [second]
     assert await moved(server) == {"0:d": "1", "0:g": "1"}
     _, said, _ = await tracker("dead-letters", "drop", "--all", "--yes", "--json")
-    assert json.loads(said) == {"dropped": [second]}
+    assert json.loads(said) == {"dropped": [second], "postbacks_tried_again": 0}
 
 
 @pytest.mark.parametrize("words", [["show"], ["replay"], ["drop", "--yes"]])

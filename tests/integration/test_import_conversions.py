@@ -11,11 +11,10 @@ import pytest
 
 from tests.integration.importing import Importer, importer, rows_of
 from tracker.domain.click_id import Mint, hash_for
-from tracker.domain.postback import Source, read_postback
+from tracker.domain.postback import Result, Source, read_postback
 from tracker.store import db
 from tracker.store.conversions import apply_postback
 from tracker.store.conversions import list as conversion_list
-from tracker.store.conversions.apply_postback import Result
 from tracker.store.conversions.list import KEYS, ConversionFilter
 from tracker.store.paging import Order
 

@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.bench import _refuse_noise, _verdict, read_wrk
 from loadtests.load_generator import requests
-from loadtests.subjects import CannotMeasure
+from loadtests.subjects import CannotMeasure, write_requests
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:8000
@@ -73,3 +73,12 @@ def test_noisy_machine_is_refused(cpu, refused):
             _refuse_noise(ratios)
     else:
         _refuse_noise(ratios)
+
+
+@pytest.mark.parametrize(("is_browser", "headers"), [(False, 5), (True, 17)])
+def test_requests_have_the_headers_of_their_kind(tmp_path, is_browser, headers):
+    path = write_requests(tmp_path / "requests", (1,), (501,), browser=is_browser)
+    for request in islice(requests(path, 0), 5):
+        head, end, body = request.partition(b"\r\n\r\n")
+        names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
+        assert (len(set(names)), len(names), end, body) == (headers, headers, b"\r\n\r\n", b"")

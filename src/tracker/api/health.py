@@ -24,7 +24,7 @@ from tracker.metrics_socket import Answers
 from tracker.store import db
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import affiliate_postbacks
-from tracker.store.conversions.postbacks import count_parked
+from tracker.store.conversions import postbacks as postback_log
 from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
@@ -154,7 +154,8 @@ async def _postbacks(state: State) -> list[str]:
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
             waiting, unreadable = await state.postbacks.waiting()
-            parked = await count_parked(state.pool, int(time.time() * 1000))
+            parked = await postback_log.count_parked(state.pool, int(time.time() * 1000))
+            waiting_for_dead = await postback_log.count_waiting(state.pool)
             outgoing_counts = await affiliate_postbacks.counts(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
         return []
@@ -163,6 +164,7 @@ async def _postbacks(state: State) -> list[str]:
         "# TYPE tracker_postbacks gauge",
         f'tracker_postbacks{{place="stream"}} {waiting}',
         f'tracker_postbacks{{place="parked"}} {parked}',
+        f'tracker_postbacks{{place="waiting"}} {waiting_for_dead}',
         f'tracker_postbacks{{place="unreadable"}} {unreadable}',
         "# HELP tracker_affiliate_postbacks Postbacks to affiliates; failed ones of a day.",
         "# TYPE tracker_affiliate_postbacks gauge",

@@ -12,15 +12,18 @@ from typing import Any
 import orjson
 
 from tracker.commands.arguments import add_json
-from tracker.domain.click_id import millis_of
+from tracker.domain.click_id import millis_of, minute_of
 from tracker.settings import Settings
+from tracker.store import db
+from tracker.store.conversions import postbacks as postback_log
 from tracker.stream.dead_letters import DeadLetter, DeadLetters
 from tracker.stream.record import Undecodable, decode, read_answer
 
 _ABOUT = """\
 An entry that a writer cannot store is set aside with the reason. The rest of its batch is stored. Replay it
 when the cause is fixed. If it fails again, it is a dead letter again, with a new id. Replay and drop both
-keep the ledger: a dropped click stays counted, as given up.
+keep the ledger: a dropped click stays counted, as given up. Postbacks that wait for the dead letters are then
+tried again.
 
 examples:
   tracker dead-letters show 0:1764000000000-0   read one, with the reason
@@ -56,22 +59,24 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    assert settings.redis_url
-    asyncio.run(_do(settings.redis_url, arguments))
+    asyncio.run(_do(settings, arguments))
     return 0
 
 
-async def _do(url: str, arguments: Namespace) -> None:
-    as_json: bool = arguments.json
+async def _do(settings: Settings, arguments: Namespace) -> None:
+    assert settings.redis_url
+    url, as_json = settings.redis_url, arguments.json
     match arguments.word:
         case "list":
             await list_(url, as_json=as_json)
         case "show":
             await show(url, arguments.id, as_json=as_json)
         case "replay":
-            await replay(url, arguments.ids, as_json=as_json)
+            await replay(settings, arguments.ids, as_json=as_json)
+        case "drop" if arguments.yes:
+            await drop(settings, arguments.ids, as_json=as_json)
         case "drop":
-            await drop(url, arguments.ids, really=arguments.yes, as_json=as_json)
+            await show_drop(url, arguments.ids, as_json=as_json)
 
 
 async def list_(url: str, *, as_json: bool) -> None:
@@ -98,20 +103,19 @@ async def show(url: str, id_: str, *, as_json: bool) -> None:
         print(f"{name:9} {'unknown' if text is None else text}")
 
 
-async def replay(url: str, ids: Sequence[str], *, as_json: bool) -> None:
+async def replay(settings: Settings, ids: Sequence[str], *, as_json: bool) -> None:
     """Put the dead letters with these ids back on the stream, or all of them without ids."""
-    async with DeadLetters(url) as letters:
-        done = await _each(_chosen(letters, ids), letters.replay)
-    print(json.dumps({"replayed": done}) if as_json else f"replayed {len(done)}")
+    await _settle(settings, ids, "replayed", DeadLetters.replay, as_json=as_json)
 
 
-async def drop(url: str, ids: Sequence[str], *, really: bool, as_json: bool) -> None:
-    """Give up the dead letters with these ids, or all of them without ids. Only `really` changes anything."""
+async def drop(settings: Settings, ids: Sequence[str], *, as_json: bool) -> None:
+    """Give up the dead letters with these ids, or all of them without ids."""
+    await _settle(settings, ids, "dropped", DeadLetters.drop, as_json=as_json)
+
+
+async def show_drop(url: str, ids: Sequence[str], *, as_json: bool) -> None:
+    """Print which dead letters would be dropped."""
     async with DeadLetters(url) as letters:
-        if really:
-            done = await _each(_chosen(letters, ids), letters.drop)
-            print(json.dumps({"dropped": done}) if as_json else f"dropped {len(done)}")
-            return
         chosen = [letter async for letter in _chosen(letters, ids)]
     if as_json:
         print(json.dumps({"dropped": [], "would_drop": [letter.id for letter in chosen]}))
@@ -121,6 +125,52 @@ async def drop(url: str, ids: Sequence[str], *, really: bool, as_json: bool) -> 
     print(f"nothing dropped. With --yes these {len(chosen)} clicks are given up for good")
 
 
+async def _settle(
+    settings: Settings,
+    ids: Sequence[str],
+    done_word: str,
+    do: Callable[[DeadLetters, DeadLetter], Awaitable[bool]],
+    *,
+    as_json: bool,
+) -> None:
+    """Replay or drop dead letters, then try the postbacks that wait for them."""
+    assert settings.redis_url
+    assert settings.postgres_dsn
+    connection = await db.connect(settings.postgres_dsn)  # first: it may be away, and then nothing is done
+    try:
+        async with DeadLetters(settings.redis_url) as letters:
+            done = [letter async for letter in _chosen(letters, ids) if await do(letters, letter)]
+            postbacks = await _try_postbacks_again(connection, letters, done)
+    finally:
+        await connection.close()
+    if as_json:
+        print(json.dumps({done_word: [letter.id for letter in done], "postbacks_tried_again": postbacks}))
+        return
+    print(f"{done_word} {len(done)}")
+    if postbacks:
+        print(f"postbacks that waited for dead letters and are tried again: {postbacks}")
+
+
+async def _try_postbacks_again(
+    connection: db.Connection, letters: DeadLetters, done: Sequence[DeadLetter]
+) -> int:
+    """Try the postbacks of these dead letters, and those of minutes without dead letters. Returns how many.
+
+    The writer decides about them as about parked postbacks. A kill before this leaves them waiting: the next
+    replay or drop finds them, because their minutes have no dead letters.
+    """
+    waiting = await postback_log.waiting(connection)
+    if not waiting:
+        return 0
+    hashes = {letter.hash for letter in done}
+    dead = {letter.minute async for letter in letters.all()}
+    again = [
+        postback for postback, click in waiting.items() if click in hashes or minute_of(click) not in dead
+    ]
+    await postback_log.try_again(connection, again)
+    return len(again)
+
+
 async def _chosen(letters: DeadLetters, ids: Sequence[str]) -> AsyncIterator[DeadLetter]:
     """All ids are looked up before the first change, so that a wrong id changes nothing."""
     if not ids:
@@ -128,10 +178,6 @@ async def _chosen(letters: DeadLetters, ids: Sequence[str]) -> AsyncIterator[Dea
             yield letter
     for letter in [await letters.get(id_) for id_ in dict.fromkeys(ids)]:
         yield letter
-
-
-async def _each(letters: AsyncIterator[DeadLetter], do: Callable[[DeadLetter], Awaitable[bool]]) -> list[str]:
-    return [letter.id async for letter in letters if await do(letter)]
 
 
 def _facts(letter: DeadLetter) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 from tracker.commands.arguments import add_json, whole
 from tracker.domain.click_id import millis_of
 from tracker.domain.local_time import first_second, read_local, zone_named
+from tracker.domain.postback import Result
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.conversions.apply_postback import Result
 from tracker.store.conversions.postbacks import Logged
 from tracker.stream.postbacks import PostbackStream
 

@@ -89,6 +89,11 @@ def millis_of(hash_: str) -> int:
     return int(hash_[:12], 16)
 
 
+def minute_of(hash_: str) -> int:
+    """The Unix minute in which a hash was minted. The ledger counts by it."""
+    return millis_of(hash_) // 60_000
+
+
 def first_hash_at(millis: int) -> str:
     """The lowest hash that a given Unix millisecond can have: the bound of a time range.
 

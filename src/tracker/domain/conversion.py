@@ -176,6 +176,7 @@ class Refusal(StrEnum):
     """Why a postback creates and changes no conversion. The texts are stored and shown."""
 
     UNKNOWN_CLICK = "unknown click"
+    TOO_MANY_WAIT = "too many postbacks wait for dead letters"
     REJECTED_CLICK = "the click was rejected"
     UNKNOWN_GOAL = "unknown goal"
     AMBIGUOUS_GOAL = "several goals of the offer have this code or name"
@@ -210,8 +211,13 @@ def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust:
 def _distrust(postback: Postback, click: ConvertedClick, trust: Trust) -> Refusal | None:
     if postback.advertiser_id is not None:
         return None if postback.advertiser_id == click.advertiser_id else Refusal.OTHER_ADVERTISER
-    is_known = not trust.is_required or any(_holds(cidr, postback.ip) for cidr in trust.addresses)
+    is_known = not trust.is_required or is_among(postback.ip, trust.addresses)
     return None if is_known else Refusal.UNPROVEN
+
+
+def is_among(ip: str, addresses: Iterable[str]) -> bool:
+    """Whether addresses and CIDRs contain an address."""
+    return any(_holds(cidr, ip) for cidr in addresses)
 
 
 def _holds(cidr: str, ip: str) -> bool:

@@ -81,6 +81,19 @@ StatusWords = Mapping[tuple[int | None, str], ConversionStatus]
 UNDECIDED = {ConversionStatus.PENDING, ConversionStatus.HOLD}
 
 
+class Result(StrEnum):
+    """The result of a postback."""
+
+    STORED = "stored"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    PARKED = "parked"  # its click may still arrive
+    WAITING = "waiting"  # its click may be a dead letter
+    HELD = "held"  # its goal, its status word or the approval of its refunded order may still come
+    REJECTED = "rejected"
+    REFUSED = "refused"  # by an edge: nothing was done, and the sender got an error
+
+
 class Unreadable(ValueError):  # noqa: N818 - the name is clear
     """A required parameter is missing. The message says which."""
 

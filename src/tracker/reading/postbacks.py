@@ -6,12 +6,12 @@ from functools import partial
 
 from pydantic import Field
 
+from tracker.domain.postback import Result
 from tracker.parameters import Hash, Id, Ident, PageNumber, ParameterError, PerPage, Text, about, choice
 from tracker.reading.listing import Walk
 from tracker.reading.query import PartQuery, SpanQuery
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.conversions.apply_postback import Result
 from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
 from tracker.store.db import Pool
 from tracker.store.paging import Page, TooDeepError

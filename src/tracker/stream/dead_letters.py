@@ -49,6 +49,11 @@ class DeadLetter(NamedTuple):
     def hash(self) -> str | None:
         return hash_of(self.fields)
 
+    @property
+    def minute(self) -> int:
+        """The Unix minute that it counts for in the ledger."""
+        return ledger_scripts.minute_of(self.fields)
+
 
 class DeadLetters:
     """The dead letters of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
@@ -113,5 +118,5 @@ def _arguments(letter: DeadLetter) -> list[Any]:
     return [
         *ledger_scripts.first_arguments(letter.partition),
         letter.place,
-        ledger_scripts.minute_of(letter.fields),
+        letter.minute,
     ]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, NamedTuple, Self
 
 from tracker.domain.click_id import is_click_hash, millis_of
+from tracker.domain.unstored import Unstored
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys
 from tracker.stream.client import open_client
@@ -143,6 +144,27 @@ class StreamLedger:
             if len(entries) == _LOOKED_AT and bounds:
                 bounds += await self._lowest_in_flight(partition, since, min(bounds))
         return min(bounds, default=None)
+
+    async def unstored(self, minutes: Set[int]) -> Unstored:
+        """Which of these Unix minutes have clicks on the streams, and which have dead letters.
+
+        A click that is in neither, of a time before Complete-Until, is in the table if it was recorded.
+        """
+        partitions = await self._with_anything({minute // 60 for minute in minutes})
+        asked = [(partition, minute) for partition in partitions for minute in sorted(minutes)]
+        async with self._client.pipeline(transaction=False) as pipe:
+            for partition, minute in asked:
+                hour, minute_of_hour = divmod(minute, 60)
+                pipe.hmget(keys.ledger(partition, hour), [f"{minute_of_hour}:{kind}" for kind in _KINDS])
+            replies = await pipe.execute()
+        counted = [
+            (minute, Counts(*(int(count or 0) for count in reply)))
+            for (_, minute), reply in zip(asked, replies, strict=True)
+        ]
+        return Unstored(
+            {minute for minute, counts in counted if counts.in_flight > 0},
+            {minute for minute, counts in counted if counts.dead > 0},
+        )
 
     async def forget(self, heartbeats: Iterable[Heartbeat]) -> None:
         """Delete heartbeats of edges that never run again."""

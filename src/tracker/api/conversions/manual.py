@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -36,20 +38,24 @@ from tracker.domain.postback import (
     DEFAULT_WORDS,
     ConversionStatus,
     Postback,
+    Result,
     Source,
     Unreadable,
     no_status,
     read_postback,
 )
+from tracker.domain.unstored import Unstored
 from tracker.parameters import Query
 from tracker.reading.listing import id_or_hash
 from tracker.reading.query import ZoneQuery
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status
-from tracker.store.conversions.apply_postback import Applied, Result
+from tracker.store.conversions.apply_postback import Applied
 from tracker.store.conversions.manual import Found
 from tracker.store.db import Connection
+from tracker.stream.ledger import StreamLedger
+from tracker.stream.reader import UNREACHABLE
 
 SCOPE = "conversions:write"
 
@@ -171,10 +177,10 @@ class Told(BaseModel):
     """The result for one conversion. The log of postbacks has it under its hash."""
 
     hash: str = Field(examples=["01927a1a3c7e7f0a8b2d4c6e8f012345"])
-    result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected"] = Field(
-        description="parked: waits for its click, or for an earlier postback. held: waits for its goal, its "
-        "status word, or the approval of the refunded conversion. Both are applied later without a new "
-        "request."
+    result: Literal["stored", "updated", "unchanged", "parked", "waiting", "held", "rejected"] = Field(
+        description="parked: waits for its click, or for an earlier postback. waiting: its click may be a "
+        "dead letter, which the operator has to replay. held: waits for its goal, its status word, or the "
+        "approval of the refunded conversion. All three are applied later without a new request."
     )
     reason: str = Field(description="Empty if it was applied.", examples=["unknown click"])
     conversion_id: int | None = Field(description="The conversion that was made or changed.", examples=[902])
@@ -241,12 +247,21 @@ async def tell_conversions(call: Call[Query]) -> Response:
     digest = sha256(orjson.dumps([conversion.parameters() for conversion in batch.conversions])).digest()
     manual_request = manual.Request(call.token.id, key, digest, postbacks)
     complete_until = await call.state.complete_until.millis()
+    ask_unstored = partial(_unstored, call.state.stream)
     try:
-        applied = await manual.tell(pool, manual_request, complete_until)
+        applied = await manual.tell(pool, manual_request, complete_until, ask_unstored)
     except Conflict as error:
         raise invalid({error.field: [str(error)]}) from None
     rows = [_row(each) for each in applied]
     return as_json({"data": rows} if batch.is_list else rows[0])
+
+
+async def _unstored(stream: StreamLedger, minutes: Set[int]) -> Unstored:
+    """Which minutes have clicks outside the table. All may have some while the stream server is away."""
+    try:
+        return await stream.unstored(minutes)
+    except UNREACHABLE:
+        return Unstored(in_flight=minutes, dead=frozenset())
 
 
 @endpoint(
@@ -329,7 +344,7 @@ async def _check_words(request: Request, batch: _ConversionsRequest) -> None:
 
 
 def _row(applied: Applied) -> dict[str, object]:
-    return {name: value for name, value in applied._asdict().items() if name != "held_at"}
+    return {name: getattr(applied, name) for name in Told.model_fields}
 
 
 async def _change(request: Request, patch: ConversionPatch, author: str) -> tuple[int, ConversionStatus]:

@@ -35,7 +35,7 @@ class LoggedPostback(BaseModel):
         description="As sent, without secrets. Of a refused postback only the beginning.",
         examples=[{"click_id": "01927632a6c87d3f9b1c5e8a4f60d2b7", "order_id": "A-1001"}],
     )
-    result: Literal["stored", "updated", "unchanged", "parked", "held", "rejected", "refused"]
+    result: Literal["stored", "updated", "unchanged", "parked", "waiting", "held", "rejected", "refused"]
     reason: str = Field(
         description="Empty if the postback was applied.", examples=["after the goal's window"]
     )

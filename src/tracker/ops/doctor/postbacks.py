@@ -10,6 +10,7 @@ from tracker.ops.doctor.servers import UNREACHABLE_STREAM, StreamResult, time_li
 from tracker.settings import Settings
 from tracker.store import db, unfilled
 from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.missing_clicks import MOST_WAITING
 from tracker.store.unfilled import Unfilled
 from tracker.stream.postbacks import PostbackStream
 
@@ -25,6 +26,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         async with time_limit():
             waiting, unreadable = await _on_stream(settings)
             parked, long_parked = await _parked(settings)
+            waiting_for_dead, too_many = await _waiting(settings)
             held, refused, macros = await _not_taken(settings)
     except (*UNREACHABLE_STREAM, *db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("postbacks", error)]
@@ -34,6 +36,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         findings.append(
             Finding("postbacks", "warn", text, "see the findings on Complete-Until in the topic ledger")
         )
+    findings += _of_dead_letters(waiting_for_dead, too_many)
     if unreadable:
         text = f"postbacks that no worker can read: {unreadable}"
         findings.append(Finding("postbacks", "warn", text, "see tracker postbacks --unreadable"))
@@ -48,6 +51,30 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     return findings + [
         unfilled_macro("postbacks", "advertiser", macro) for macro in macros[:_MOST_MACROS_NAMED]
     ]
+
+
+def _of_dead_letters(waiting: int, too_many: int) -> list[Finding]:
+    advice = "see tracker dead-letters list, then replay them, or drop those that can never be stored"
+    text = f"postbacks that wait for dead letters: {waiting} of at most {MOST_WAITING}"
+    findings = [Finding("postbacks", "warn", text, advice)] if waiting else []
+    if too_many:
+        text = f"rejected within a day, because {MOST_WAITING} others waited for dead letters: {too_many}"
+        findings.append(Finding("postbacks", "warn", text, "ask their advertisers to send them again"))
+    return findings
+
+
+async def _waiting(settings: Settings) -> tuple[int, int]:
+    """The number of postbacks that wait for dead letters, and of those that could not wait within a day."""
+    assert settings.postgres_dsn
+    connection = await db.connect(settings.postgres_dsn)
+    try:
+        yesterday = int((time.time() - 86_400) * 1000)
+        return (
+            await postback_log.count_waiting(connection),
+            await postback_log.count_too_many(connection, yesterday),
+        )
+    finally:
+        await connection.close()
 
 
 async def _not_taken(settings: Settings) -> tuple[int, list[tuple[str, int]], list[Unfilled]]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 import orjson
 
-from tracker.domain.click_id import millis_of
 from tracker.domain.conversion import (
     BROWSERS_SALE,
     NO_PRICE,
@@ -35,12 +33,14 @@ from tracker.domain.conversion import (
     unreadable_refund,
 )
 from tracker.domain.money import show
-from tracker.domain.postback import FUTURE_MILLIS, ConversionStatus, Postback, Source
+from tracker.domain.postback import ConversionStatus, Postback, Result, Source
+from tracker.domain.unstored import AskUnstored, nothing_unstored
 from tracker.store.conversions import booking, goal_prices
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.caps import CapBook
 from tracker.store.conversions.lock import lock
 from tracker.store.conversions.lookups import Existing, Facts
+from tracker.store.conversions.missing_clicks import MissingClicks
 from tracker.store.conversions.postback_line import NEW, Line, Queued
 from tracker.store.conversions.sql import (
     AMEND,
@@ -66,18 +66,6 @@ WHERE id = ANY ($1) AND status = 'rejected' AND refunded > 0 AND refunded = sale
 _CLICKS_OF = "SELECT DISTINCT click_hash FROM conversion WHERE id = ANY ($1)"
 
 
-class Result(StrEnum):
-    """The result of a postback."""
-
-    STORED = "stored"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-    PARKED = "parked"  # its click may still arrive
-    HELD = "held"  # its goal, its status word or the approval of its refunded order may still come
-    REJECTED = "rejected"
-    REFUSED = "refused"  # by an edge: nothing was done, and the sender got an error
-
-
 WAITS = "an earlier postback of its click or order waits"
 """Why a postback of a stored click is parked."""
 
@@ -90,31 +78,37 @@ class Applied(NamedTuple):
     reason: str = ""
     conversion_id: int | None = None
     held_at: int | None = None  # the catalogue's version, if it is held
+    waits_until: datetime | None = None
 
 
 async def take(
-    connection: Connection, postbacks: Sequence[Postback], complete_until: int | None
+    connection: Connection,
+    postbacks: Sequence[Postback],
+    complete_until: int | None,
+    ask_unstored: AskUnstored = nothing_unstored,
 ) -> list[Applied]:
     """Apply postbacks once, in the order of the stream, and log them. Call it within a transaction.
 
     Earlier parked postbacks that must come first are applied too. `complete_until` (Unix milliseconds, see
-    tracker.ops.ledger) was read before this transaction began. A missing click of an earlier time does not
-    exist. A missing click of a later time is waited for.
+    tracker.ops.ledger) was read before this transaction began. A missing click of a later time is waited for.
+    A missing click of an earlier time does not exist, unless `ask_unstored` says that its minute has clicks
+    outside the table.
     """
     await lock(connection)
     done, arrivals = await _known(connection, postbacks)
     todo = {postback.hash: postback for postback in postbacks if postback.hash not in done}
     if todo:
         queue = [Queued(arrivals.get(hash_, NEW), postback) for hash_, postback in todo.items()]
-        done |= await _take_in_line(connection, queue, complete_until)
+        missing = MissingClicks(connection, complete_until, ask_unstored)
+        done |= await _take_in_line(connection, queue, missing)
     return [done[postback.hash] for postback in postbacks]
 
 
 async def _take_in_line(
-    connection: Connection, queue: list[Queued], complete_until: int | None
+    connection: Connection, queue: list[Queued], missing: MissingClicks
 ) -> dict[str, Applied]:
     line, caps = Line(connection), CapBook(connection)
-    facts = await Facts.read(connection, [one.postback for one in queue])
+    facts = await missing.read([one.postback for one in queue])
     while beside := await line.beside(queue, facts.clicks_of(queue)):
         queue = [*queue, *beside]
         facts = facts.plus(await Facts.read(connection, [one.postback for one in beside]))
@@ -122,7 +116,7 @@ async def _take_in_line(
     for one in sorted(queue, key=lambda one: one.arrival):
         taker = _PostbackApplier(connection, facts, caps, one.postback)
         is_held_up = taker.has_say and (click := taker.click) is not None and line.holds(one, click)
-        applied = taker.parked(WAITS) if is_held_up else await taker.take(complete_until)
+        applied = taker.parked(WAITS) if is_held_up else await taker.take(missing)
         if applied.result is Result.PARKED:
             line.wait(one, facts.hash_of(one.postback) or "")
         done[one.postback.hash] = applied
@@ -146,9 +140,10 @@ async def refund(connection: Connection, conversion_ids: Collection[int], caps: 
     held = await postback_log.held_refunds(connection, hashes)
     if not held:
         return
-    facts = await Facts.read(connection, held)
+    facts, missing = await Facts.read(connection, held), MissingClicks(connection)
     done = [
-        (postback, await _PostbackApplier(connection, facts, caps, postback).take(None)) for postback in held
+        (postback, await _PostbackApplier(connection, facts, caps, postback).take(missing))
+        for postback in held
     ]
     await _log(
         connection,
@@ -212,10 +207,11 @@ class _PostbackApplier(NamedTuple):
             return self._rejected(Refusal.UNKNOWN_CLICK if click is None else Refusal.UNKNOWN_GOAL)
         return await self._amend(click, goal, existing)
 
-    async def take(self, complete_until: int | None) -> Applied:
+    async def take(self, missing: MissingClicks) -> Applied:
         click = self.click
         if click is None:
-            return self._without_click(complete_until)
+            fate = await missing.fate_of(self.postback, self.facts.hash_of(self.postback))
+            return Applied(self.postback.hash, fate.result, fate.reason, waits_until=fate.waits_until)
         goal, no_goal = self.facts.goal_of(self.postback, click)
         if why := refusal(self.postback, click, goal, self.facts.trust_of(click)):
             return self._rejected(why)
@@ -243,14 +239,6 @@ class _PostbackApplier(NamedTuple):
         if why := await self._other(click, goal, existing):
             return self._rejected(why)
         return await self._amend(click, goal, existing)
-
-    def _without_click(self, complete_until: int | None) -> Applied:
-        hash_ = self.facts.hash_of(self.postback)
-        if hash_ is None or millis_of(hash_) > self.postback.millis + FUTURE_MILLIS:
-            return self._rejected(Refusal.UNKNOWN_CLICK)
-        if complete_until is not None and millis_of(hash_) < complete_until:
-            return self._rejected(Refusal.UNKNOWN_CLICK)
-        return self.parked("its click is not stored yet")
 
     def parked(self, why: str) -> Applied:
         return Applied(self.postback.hash, Result.PARKED, why)
@@ -629,5 +617,6 @@ def _logged(postback: Postback, applied: Applied, click_hash: str | None) -> tup
             applied.held_at,
             click_hash,
             postback.order_id,
+            applied.waits_until,
         ),
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tracker.domain.conversion import goals_named
 from tracker.domain.postback import DEFAULT_WORDS, ConversionStatus, Postback, Source, meaning, no_status
+from tracker.domain.unstored import AskUnstored
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, status_words
 from tracker.store.conversions import lock as conversion_lock
@@ -118,15 +119,19 @@ async def changing(pool: Pool) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def tell(pool: Pool, request: Request, complete_until: int | None) -> list[Applied]:
+async def tell(
+    pool: Pool, request: Request, complete_until: int | None, ask_unstored: AskUnstored
+) -> list[Applied]:
     """Apply a request once, even if it is repeated with its key.
+
+    `complete_until` and `ask_unstored`: as in apply_postback.take.
 
     Raises:
         Conflict: the key was used with another body.
     """
     async with changing(pool) as connection:
         postbacks = await _reserve(connection, request)
-        return await apply_postback.take(connection, postbacks, complete_until)
+        return await apply_postback.take(connection, postbacks, complete_until, ask_unstored)
 
 
 async def find(connection: Connection, key: int | str) -> Found | None:

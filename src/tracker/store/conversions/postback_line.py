@@ -2,7 +2,8 @@
 
 Edges' clocks differ, so hashes do not show the order. The log notes the order of arrival. A postback waits
 behind an earlier one of the same click, or of the same order with the same advertiser's secret. Nothing else
-makes it wait: a postback without rights or without a secret blocks no other one.
+makes it wait: a postback without rights or without a secret blocks no other one. Neither does a postback that
+waits for dead letters, as long as its click is not stored.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ The rest follows in the next round.
 """
 
 _COLUMNS = "arrival, hash, source, ip, advertiser_id, parameters"
-# A postback without a secret counts only if it may have rights. It never moves others to a later round.
+# A postback without a secret counts only if it may have rights. It never moves others to a later round. A
+# waiting postback counts too: its click has just left the dead letters.
 _OF_CLICKS = f"""
 SELECT named.place, beside.*
 FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS named (click_hash, advertiser_id, place),
 LATERAL (
     (SELECT {_COLUMNS} FROM postback
-    WHERE result = 'parked' AND (click_hash, advertiser_id) = (named.click_hash, named.advertiser_id)
+    WHERE result IN ('parked', 'waiting')
+        AND (click_hash, advertiser_id) = (named.click_hash, named.advertiser_id)
     ORDER BY arrival LIMIT $3)
     UNION ALL
     (SELECT {_COLUMNS} FROM postback
-    WHERE result = 'parked' AND click_hash = named.click_hash AND advertiser_id IS NULL
+    WHERE result IN ('parked', 'waiting') AND click_hash = named.click_hash AND advertiser_id IS NULL
         AND (source <> 'postback' OR EXISTS (
             SELECT FROM advertiser
             WHERE id = named.advertiser_id AND (postback_check = 'none' OR postback_addresses <> '{{}}')))

@@ -10,15 +10,20 @@ import asyncpg
 import orjson
 
 from tracker.domain.click_id import first_hash_at, is_click_hash, millis_of
+from tracker.domain.conversion import Refusal
 from tracker.domain.normalise import hash_, trim
 from tracker.domain.postback import Postback, Source, read_postback
 from tracker.store import table_pages
 from tracker.store.clicks.columns import local_second
 from tracker.store.conversions.list import shown
+from tracker.store.conversions.lock import lock
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import Order, Page, Row, Value
 from tracker.store.table_pages import PagedTable, PageQuery
 from tracker.store.time_span import ALL_TIME, Span
+
+NOT_STORED = "its click is not stored yet"
+"""Why a postback is parked."""
 
 _PARKED = """
 SELECT arrival, hash, source, ip, advertiser_id, parameters FROM postback
@@ -37,6 +42,16 @@ ORDER BY arrival LIMIT $1
 """
 _COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked' AND hash < $1"
 _COUNT_HELD = "SELECT count(*) FROM postback WHERE result = 'held'"
+_COUNT_WAITING = "SELECT count(*) FROM postback WHERE result = 'waiting'"
+_COUNT_TOO_MANY = "SELECT count(*) FROM postback WHERE result = 'rejected' AND reason = $1 AND hash >= $2"
+_WAITING = "SELECT hash, click_hash FROM postback WHERE result = 'waiting'"
+_PARK = """
+UPDATE postback SET (result, reason, waits_until) = ('parked', $2, NULL)
+WHERE hash = ANY ($1::uuid[]) AND result = 'waiting'
+"""
+_END_WAITING = """
+UPDATE postback SET (result, reason) = ('rejected', $1) WHERE result = 'waiting' AND waits_until < now()
+"""
 _REFUSED = """
 SELECT reason, count(*) AS times FROM postback WHERE result = 'refused' AND hash >= $1
 GROUP BY reason ORDER BY times DESC, reason
@@ -47,7 +62,8 @@ WHERE hash >= $1 AND ($2::text IS NULL OR result = $2) ORDER BY hash DESC LIMIT 
 """
 _FORGET = """
 DELETE FROM postback WHERE hash IN (
-    SELECT hash FROM postback WHERE conversion_id IS NULL AND hash < $1 AND result <> 'parked' LIMIT $2)
+    SELECT hash FROM postback
+    WHERE conversion_id IS NULL AND hash < $1 AND result NOT IN ('parked', 'waiting') LIMIT $2)
 """
 _FORGOTTEN_AT_ONCE = 10_000
 
@@ -83,6 +99,36 @@ async def held(connection: Connection, count: int) -> list[Postback]:
 
 async def count_held(source: Connection | Pool) -> int:
     return int(await source.fetchval(_COUNT_HELD))
+
+
+async def count_waiting(source: Connection | Pool) -> int:
+    """The number of postbacks that wait for dead letters."""
+    return int(await source.fetchval(_COUNT_WAITING))
+
+
+async def count_too_many(connection: Connection, millis: int) -> int:
+    """How many since a time (Unix milliseconds) were rejected because too many others waited."""
+    return int(await connection.fetchval(_COUNT_TOO_MANY, Refusal.TOO_MANY_WAIT, first_hash_at(millis)))
+
+
+async def waiting(connection: Connection) -> dict[str, str]:
+    """The click hashes of the postbacks that wait for dead letters, by the postback's hash.
+
+    Includes those of transactions under way, which are waited for.
+    """
+    async with connection.transaction():
+        await lock(connection)
+        return {hash_.hex: click_hash.hex for hash_, click_hash in await connection.fetch(_WAITING)}
+
+
+async def try_again(connection: Connection, hashes: Collection[str]) -> None:
+    """Let the writer try some waiting postbacks again."""
+    await connection.execute(_PARK, list(hashes), NOT_STORED)
+
+
+async def end_waiting(connection: Connection) -> None:
+    """Reject postbacks that have waited for dead letters for as long as the goal's window."""
+    await connection.execute(_END_WAITING, Refusal.LATE)
 
 
 async def refused_since(connection: Connection, millis: int) -> list[tuple[str, int]]:

@@ -74,10 +74,11 @@ IS_REFUNDED = "SELECT EXISTS (SELECT FROM conversion_refund WHERE (conversion_id
 LOG = """
 INSERT INTO postback
     (hash, source, ip, advertiser_id, parameters, click, result, reason, conversion_id, held_at, click_hash,
-     order_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+     order_id, waits_until)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (hash) DO UPDATE
-    SET (result, reason, conversion_id, held_at, click_hash)
-        = (excluded.result, excluded.reason, excluded.conversion_id, excluded.held_at, excluded.click_hash)
+    SET (result, reason, conversion_id, held_at, click_hash, waits_until)
+        = (excluded.result, excluded.reason, excluded.conversion_id, excluded.held_at, excluded.click_hash,
+           excluded.waits_until)
     WHERE excluded.result <> 'parked'
 """
