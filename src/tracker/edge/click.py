@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tracker import device
 from tracker.domain import caps, test_links
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import NO_TERMS, Click, Link, Visitor, fast
 from tracker.edge.catalogue.catalogue import Catalogue
-from tracker.edge.enrich import bots, device
+from tracker.edge.enrich import bots
 from tracker.edge.enrich.geo import Locator
 from tracker.edge.read.visitor import identify
 
