@@ -235,6 +235,10 @@ class Device(NamedTuple):
     browser_version: str
 
 
+UNREAD = Device("UNK", "UNK", "", "", "", "", "", "")
+"""The device of a click whose edge did not need it. The worker reads it. Compared by identity."""
+
+
 class Geo(NamedTuple):
     """The place of an address, from the databases."""
 
