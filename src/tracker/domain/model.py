@@ -81,6 +81,7 @@ class Rule(NamedTuple):
 
     text: str  # as operators read it: country in DE, AT
     holds: Callable[[Click], bool]
+    asks_device: bool = False
 
 
 Rules = tuple[Rule, ...]

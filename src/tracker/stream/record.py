@@ -36,6 +36,7 @@ A record's version is its first byte. A worker sends records of other versions t
 Version 2 may have no device: the worker reads it from the visitor's User-Agent and client hints.
 """
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
+FIRST_WITHOUT_DEVICE = 2
 
 _WITH_DEVICE, _WITHOUT_DEVICE = b"\x01", b"\x02"
 ANSWER_BYTES = 17

@@ -20,7 +20,7 @@ from tracker.edge.record.slot_watch import SlotWatch
 from tracker.edge.record.spool_drain import Drain
 from tracker.settings import Settings
 from tracker.stream.partitions import partition_of
-from tracker.stream.record import Entry, encode
+from tracker.stream.record import FIRST_WITHOUT_DEVICE, Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
 Pending: TypeAlias = tuple[Hit, Click, Outcomes]
@@ -93,9 +93,9 @@ class PartitionedRecorder:
         return [Batch(self._recorders[partition], *batch) for partition, batch in batches.items()]
 
     @property
-    def version(self) -> int:
-        """The newest version of records that may be written now."""
-        return self._format_watch.version
+    def takes_unread(self) -> bool:
+        """Whether clicks may come without their device now: all live workers read such records."""
+        return self._format_watch.version >= FIRST_WITHOUT_DEVICE
 
     @property
     def has_been_up(self) -> bool:
