@@ -25,8 +25,8 @@ def assemble(
     """The click of a hit. None if its link names an unknown offer or affiliate.
 
     `hash_` carries the click's time. `cookie_key` is the visitor key in the browser's cookie.
-    `leaves_device`: the device is left to the worker where no rule and no macro asks for it. Reading a new one
-    takes longer than all else that a click needs.
+    `leaves_device`: the device is left to the worker where no rule and no macro asks for it. Reading a new
+    one takes longer than all else that a click needs.
     """
     offer = catalogue.offers.get(link.offer_id)
     affiliate = catalogue.affiliates.get(link.affiliate_id)
