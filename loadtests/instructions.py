@@ -61,6 +61,8 @@ async def _count_all(seconds: float) -> None:
         await house.start_server(BARE, "bare", requests=requests)
         await house.start_server(ROUTE, "route", requests=requests)
         await house.start_edge(OURS, "tracker", requests)
+        # Without a live worker an edge writes the oldest version of records.
+        await house.spawn("tracker", "worker", env=house.environ("tracker"))
         edge = house.contenders[-1]
         house.contenders.append(Contender(DISTINCT, edge.port, edge.pid, new, edge.engine))
         print(f"{'instructions a request':40} {'':>9} {'÷ bare':>7}")
