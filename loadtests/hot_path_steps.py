@@ -114,7 +114,7 @@ class Edge:
         keys = step("cookie", lambda: [cookie.read(each.headers, b"tv", secret) for each in requests])
         hashes = step("hash", lambda: [self._mint.hash() for _ in hits])
         told = list(zip(hashes, links, visitors, keys, strict=True))
-        clicks = step("click", lambda: [assemble(*each, catalogue, geo) for each in told])
+        clicks = step("click", lambda: [assemble(*each, catalogue, geo, leaves_device=True) for each in told])
         step("  of it: visitor key", lambda: [identify(*each[1:3], secret, None) for each in told])
         outcomes = step(
             "verdict, URL, Location", lambda: [prepare_outcomes(click, catalogue) for click in clicks]

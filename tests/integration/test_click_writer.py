@@ -23,7 +23,7 @@ from tracker.store.db import connect
 from tracker.stream import partitions
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.reader import Reader
-from tracker.stream.record import VERSION, decode, encode
+from tracker.stream.record import decode, encode
 from workers import click_writer, housekeeping
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +100,7 @@ async def test_bad_entry_goes_to_the_dead_letters_with_its_reason(database: Sett
         hash=mint.hash(), visitor_key=99, affiliate_id=1 << 63
     )  # fits the record, not the column
     entries = [encode(click, outcomes_of(click)) for click in [*good[:3], too_large, *good[3:]]]
-    entries.insert(2, (entries[0][0], VERSION + b'{"no":"record"}'))
+    entries.insert(2, (entries[0][0], b'\x01{"no":"record"}'))
     entries.insert(4, (entries[0][0], b"\x63what a later version writes"))
     await append(database, *entries)
     await click_writer.run(database, burst=True)
@@ -169,7 +169,7 @@ async def test_hash_beyond_the_year_9999_goes_to_the_dead_letters(database: Sett
 async def test_full_stream_server_is_drained_all_the_same(database: Settings) -> None:
     clicks = some_clicks(3)
     await append(database, *(encode(click, outcomes_of(click)) for click in clicks))
-    await append(database, (encode(clicks[0], outcomes_of(clicks[0]))[0], VERSION + b"[]"))
+    await append(database, (encode(clicks[0], outcomes_of(clicks[0]))[0], b"\x01[]"))
     assert database.redis_url
     async with Reader(database.redis_url, 0) as reader:
         await reader.create_group()

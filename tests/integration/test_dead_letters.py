@@ -17,7 +17,7 @@ from tracker.domain.model import Click
 from tracker.settings import Settings
 from tracker.stream.dead_letters import DeadLetters
 from tracker.stream.reader import Delivery, Reader
-from tracker.stream.record import VERSION, Entry, encode
+from tracker.stream.record import Entry, encode
 from workers import click_writer
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +122,7 @@ async def test_dead_letter_moves_once(database: Settings, server: Any) -> None:
 
 @pytest.mark.parametrize(
     ("record", "hour", "field"),
-    [(VERSION + b"{}", 0, "0:d"), (b"", 0, "0:d"), (VERSION + b'["' + b"f" * 32, 0, "0:d")],
+    [(b"\x01{}", 0, "0:d"), (b"", 0, "0:d"), (b'\x01["' + b"f" * 32, 0, "0:d")],
 )
 async def test_entry_without_a_hash_belongs_to_no_minute(
     database: Settings, server: Any, record: bytes, hour: int, field: str

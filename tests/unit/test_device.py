@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.edge.enrich.device import CACHE_SIZE, MAX_FIELD, UNKNOWN, read
+from tracker.device import CACHE_SIZE, MAX_FIELD, UNKNOWN, read
 
 _CHROME = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{} Safari/537.36"
 WINDOWS = _CHROME.format("Windows NT 10.0; Win64; x64", "124.0.0.0")

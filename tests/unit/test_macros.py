@@ -3,10 +3,10 @@ from urllib.parse import quote
 import pytest
 
 from tests.factories.clicks import a_click, an_offer, free_texts
+from tracker import device
 from tracker.domain import macros
 from tracker.domain.macros import TemplateError
 from tracker.domain.model import NO_TERMS, NO_URL_ID, Choice, Click, OfferUrl
-from tracker.edge.enrich import device
 from tracker.edge.enrich.geo import NOWHERE
 
 

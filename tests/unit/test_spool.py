@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.factories.clicks import a_click, outcomes_of
+from tracker.device import read
 from tracker.domain.click_id import first_hash_at
+from tracker.domain.model import UNREAD
 from tracker.edge.record.spool import SEGMENT_BYTES, Spool, first_millis, segments, size_of
 from tracker.edge.record.spool_file import Call, Group, Segment, SpoolError
 from tracker.stream.record import Entry, encode
@@ -51,6 +53,15 @@ def groups_of(path: Path) -> list[Group]:
         return list(segment.groups())
     finally:
         segment.close()
+
+
+def test_spool_has_records_of_the_oldest_version(tmp_path: Path) -> None:
+    clicks = [a_click(user_agent=agent, device=UNREAD) for agent in ("", "Mozilla/5.0 (X11; Linux x86_64)")]
+    spool = a_spool(tmp_path)
+    spool.append([encode(click, outcomes_of(click)) for click in clicks], b"", None)
+    (group,) = groups_of(left_behind(spool))
+    eager = [click._replace(device=read(click.visitor.user_agent, "")) for click in clicks]
+    assert group.entries == [encode(click, outcomes_of(click)) for click in eager]
 
 
 @settings(max_examples=30, deadline=None)

@@ -81,6 +81,7 @@ class Rule(NamedTuple):
 
     text: str  # as operators read it: country in DE, AT
     holds: Callable[[Click], bool]
+    asks_device: bool = False
 
 
 Rules = tuple[Rule, ...]
@@ -233,6 +234,10 @@ class Device(NamedTuple):
     platform: str  # CPU architecture: x64, x86, ARM or ""
     browser: str
     browser_version: str
+
+
+UNREAD = Device("UNK", "UNK", "", "", "", "", "", "")
+"""The device of a click whose edge did not need it. The worker reads it. Compared by identity."""
 
 
 class Geo(NamedTuple):

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from tracker import device
 from tracker.domain import caps, test_links
 from tracker.domain.click_id import millis_of
-from tracker.domain.model import NO_TERMS, Click, Link, Visitor, fast
+from tracker.domain.model import NO_TERMS, UNREAD, Click, Link, Visitor, fast
 from tracker.edge.catalogue.catalogue import Catalogue
-from tracker.edge.enrich import bots, device
+from tracker.edge.enrich import bots
 from tracker.edge.enrich.geo import Locator
 from tracker.edge.read.visitor import identify
 
 
 def assemble(
-    hash_: str, link: Link, visitor: Visitor, cookie_key: int | None, catalogue: Catalogue, geo: Locator
+    hash_: str,
+    link: Link,
+    visitor: Visitor,
+    cookie_key: int | None,
+    catalogue: Catalogue,
+    geo: Locator,
+    *,
+    leaves_device: bool = False,
 ) -> Click | None:
     """The click of a hit. None if its link names an unknown offer or affiliate.
 
     `hash_` carries the click's time. `cookie_key` is the visitor key in the browser's cookie.
+    `leaves_device`: the device is left to the worker where no rule and no macro asks for it. Reading a new
+    one takes longer than all else that a click needs.
     """
     offer = catalogue.offers.get(link.offer_id)
     affiliate = catalogue.affiliates.get(link.affiliate_id)
@@ -35,7 +45,9 @@ def assemble(
         visitor,
         visitor_key,
         is_certain,
-        device.read(visitor.user_agent, visitor.client_hints),
+        UNREAD
+        if leaves_device and not catalogue.needs_device(offer)
+        else device.read(visitor.user_agent, visitor.client_hints),
         geo.locate(visitor.ip),
         terms,
         affiliate.is_test or (link.test != "" and test_links.is_valid(secret, link, millis)),

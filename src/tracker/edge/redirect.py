@@ -97,8 +97,9 @@ class Redirect:
         visitors = [read_visitor(hit.request, proxies) for hit in hits]
         links = [read_link(hit.request, visitor.host) for hit, visitor in zip(hits, visitors, strict=True)]
         keys = [cookie_key(hit.request) for hit in hits]
+        leaves_device = self._recorders.takes_unread
         clicks = [
-            assemble(mint.hash(), link, visitor, key, catalogue, geo)
+            assemble(mint.hash(), link, visitor, key, catalogue, geo, leaves_device=leaves_device)
             for link, visitor, key in zip(links, visitors, keys, strict=True)
         ]
         unmatched: list[ReadHit] = []

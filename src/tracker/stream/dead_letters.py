@@ -10,7 +10,7 @@ from tracker.errors import UserError
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys, ledger_scripts
 from tracker.stream.client import open_client
-from tracker.stream.record import hash_of
+from tracker.stream.record import hash_of, in_oldest
 
 _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
 _CHUNK = 500
@@ -101,9 +101,13 @@ class DeadLetters:
         return DeadLetter(partition, *entries[0])
 
     async def replay(self, letter: DeadLetter) -> bool:
-        """Put a dead letter back on the stream, for writers to try again. False if it is gone."""
+        """Put a dead letter back on the stream, for writers to try again. False if it is gone.
+
+        Its record gets the oldest version. So a worker of the former release stores it too.
+        """
         streams = [keys.dead(letter.partition), keys.clicks(letter.partition)]
-        return bool(await self._replay(streams, _arguments(letter)))
+        record = in_oldest(letter.fields.get(b"r", b""))
+        return bool(await self._replay(streams, [*_arguments(letter), record]))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Delete a dead letter for good. False if it is gone."""

@@ -18,10 +18,14 @@ REFUSED_POSTBACKS = b"refused-postbacks:{0}"
 """Stream, bounded: refused postbacks on their way to the log."""
 UNMATCHED = b"orphans:{0}"
 """Stream, bounded: the latest hits that name no known offer or affiliate."""
+GROUP = b"writers"
+"""The group of click writers on each stream of clicks."""
+CONSUMER = b"writer-"
+"""Followed by a writer's slot: its name in the group."""
 
 
 def clicks(partition: int) -> bytes:
-    """Stream: recorded clicks, read by the group "writers"."""
+    """Stream: recorded clicks, read by GROUP."""
     return b"clicks:{%d}" % partition
 
 
@@ -74,8 +78,13 @@ def writer_prefix(partition: int) -> bytes:
 
 
 def writer(partition: int, slot: int) -> bytes:
-    """The holder of a writer's slot."""
+    """The holder of a writer's slot: its token, and its word on formats."""
     return writer_prefix(partition) + b"%d" % slot
+
+
+def formats(edge: str) -> bytes:
+    """An edge's word on formats. It expires soon after the edge has ended."""
+    return b"formats:{0}:" + edge.encode()
 
 
 def rate(owner: str) -> str:

@@ -17,17 +17,16 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from tracker.domain.model import fast
-from tracker.stream import keys, ledger_scripts
+from tracker.stream import formats, keys, ledger_scripts
 from tracker.stream.client import open_client
 from tracker.stream.connection import Connection, RefusedError, Script
 
-GROUP = b"writers"
 PATIENCE_SECONDS = 5.0
 """How long a server may be silent before it counts as away."""
 
 _PAGE = 1000  # entries of one call: more would delay the edges' calls by milliseconds
 _ENOUGH_BYTES = 8 << 20  # of records that end a read: hostile ones have 30 KB each
-_CONSUMER, _NEW = b"writer-", b">"
+_NEW = b">"
 _ACKNOWLEDGE = Script(ledger_scripts.script("acknowledge.lua").encode())
 
 
@@ -68,8 +67,8 @@ class Reader:
         self._dead = keys.dead(partition)
         self._slots = keys.writer_prefix(partition)
         self._slot = keys.writer(partition, slot)
-        self._consumer = _CONSUMER + b"%d" % slot
-        self._token = secrets.token_hex(8)
+        self._consumer = keys.CONSUMER + b"%d" % slot
+        self._token = f"{secrets.token_hex(8)} {formats.WORD}"
         self._first_arguments = ledger_scripts.first_arguments(partition)
         self._dead_letter = self._client.register_script(ledger_scripts.script("dead_letter.lua"))
         self._take_over = self._client.register_script(
@@ -85,6 +84,8 @@ class Reader:
 
     async def hold_slot(self, seconds: float) -> bool:
         """Take or keep this writer's slot for some seconds. False while another writer has it.
+
+        Edges see there which formats this writer reads.
 
         If the server is out of memory, we assume that we hold the slot, so that the writer goes on draining.
         """
@@ -102,7 +103,7 @@ class Reader:
     async def create_group(self) -> None:
         """Create the group at the stream's beginning, so that earlier entries are read too."""
         try:
-            await self._client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
+            await self._client.xgroup_create(self._stream, keys.GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -116,7 +117,7 @@ class Reader:
 
         That time is `free_seconds` for writers whose slot is free, and `any_seconds` for all writers.
         """
-        arguments = (GROUP, self._consumer, _CONSUMER, self._slots, min(count, _PAGE))
+        arguments = (keys.GROUP, self._consumer, keys.CONSUMER, self._slots, min(count, _PAGE))
         times = (int(seconds * 1000) for seconds in (free_seconds, any_seconds))
         reply = await self._take_over([self._stream], [*arguments, *times])
         return [_delivery(id_, flat) for id_, flat in reply]
@@ -138,7 +139,7 @@ class Reader:
         return read
 
     async def _read_page(self, count: int, after: bytes, block: int | None) -> list[Delivery]:
-        command = [b"XREADGROUP", b"GROUP", GROUP, self._consumer, b"COUNT", b"%d" % count]
+        command = [b"XREADGROUP", b"GROUP", keys.GROUP, self._consumer, b"COUNT", b"%d" % count]
         if block is not None:
             command += (b"BLOCK", b"%d" % block)
         patience = PATIENCE_SECONDS + (block or 0) / 1000
@@ -178,7 +179,7 @@ class Reader:
                 else ledger_scripts.STORED
             )
             ids[ledger_scripts.minute_of_sound(delivery.fields), kind].append(delivery.id)
-        arguments = [b"1", self._stream, *self._first_arguments, GROUP]
+        arguments = [b"1", self._stream, *self._first_arguments, keys.GROUP]
         for (minute, kind), those in ids.items():
             arguments += (b"%d" % minute, kind, b"%d" % len(those), *those)
         async with self._connected() as connection:
@@ -192,7 +193,13 @@ class Reader:
         """
         await self._dead_letter(
             [self._stream, self._dead],
-            [*self._first_arguments, GROUP, delivery.id, reason, ledger_scripts.minute_of(delivery.fields)],
+            [
+                *self._first_arguments,
+                keys.GROUP,
+                delivery.id,
+                reason,
+                ledger_scripts.minute_of(delivery.fields),
+            ],
         )
 
     async def waiting(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from socket import AF_INET6, inet_pton
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -14,6 +14,7 @@ import orjson
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, STORED
 from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.domain.model import (
+    UNREAD,
     Click,
     ClickRow,
     Counter,
@@ -28,8 +29,16 @@ from tracker.domain.model import (
     fast,
 )
 
-VERSION = b"\x01"
-"""The first byte of a record. A writer sends records of another version to the dead letters."""
+VERSIONS = (1, 2)
+"""The versions of records that workers of this release read: the former one, and the new one.
+
+A record's version is its first byte. A worker sends records of other versions to the dead letters.
+Version 2 may have no device: the worker reads it from the visitor's User-Agent and client hints.
+"""
+OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
+FIRST_WITHOUT_DEVICE = 2
+
+_WITH_DEVICE, _WITHOUT_DEVICE = b"\x01", b"\x02"
 ANSWER_BYTES = 17
 """Length of the script's answer for one click, which it stores beside the record."""
 
@@ -80,9 +89,12 @@ class Decision(NamedTuple):
 
 
 def encode(click: Click, outcomes: Outcomes) -> Entry:
-    """The entry of a click. It is positional and mirrored by `decode`: change both and VERSION together."""
+    """The entry of a click. Its record has the lowest version that can hold the click.
+
+    It is positional and mirrored by `decode`: change both and VERSIONS together.
+    """
     unique, duplicate, capped = outcomes
-    hash_, affiliate = click.hash, click.affiliate
+    hash_, affiliate, is_unread = click.hash, click.affiliate, click.device is UNREAD
     record = orjson.dumps(
         (
             hash_,
@@ -93,12 +105,12 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
             affiliate.group_id,
             click.link[:_STORED_OF_LINK],
             click.visitor[:],  # as a plain tuple: orjson takes no other
-            click.device[:],
+            None if is_unread else click.device[:],
             click.geo[:],
             [unique[:]] if unique is duplicate is capped else [outcome[:] for outcome in outcomes],
         )
     )
-    return _control(click, outcomes), VERSION + record
+    return _control(click, outcomes), (_WITHOUT_DEVICE if is_unread else _WITH_DEVICE) + record
 
 
 def _control(click: Click, outcomes: Outcomes) -> bytes:
@@ -168,13 +180,40 @@ def decode(fields: dict[bytes, bytes]) -> ClickRow:
     """
     try:
         answer, record = fields[b"a"], fields[b"r"]
-        if record[:1] != VERSION:
-            raise Undecodable(f"record version {record[:1]!r} is unknown")
-        return _row(read_answer(answer), orjson.loads(record[1:]))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        return _row(read_answer(answer), _parts(record))
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"{type(error).__name__}: {error}") from error
+
+
+def in_oldest(record: bytes) -> bytes:
+    """A record in the oldest version, which every worker reads. One that cannot be read stays as it is."""
+    if record[:1] != _WITHOUT_DEVICE:
+        return record
+    try:
+        return _WITH_DEVICE + orjson.dumps(_parts(record))
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return record
+
+
+def _parts(record: bytes) -> list[Any]:
+    version = record[:1]
+    if version not in (_WITH_DEVICE, _WITHOUT_DEVICE):
+        raise Undecodable(f"record version {version!r} is unknown")
+    parts: list[Any] = orjson.loads(record[1:])
+    if version == _WITHOUT_DEVICE and parts[_DEVICE_AT] is None:
+        visitor = parts[_VISITOR_AT]
+        parts[_DEVICE_AT] = _device_reader()(visitor[_USER_AGENT], visitor[_CLIENT_HINTS])[:]
+    return parts
+
+
+@cache
+def _device_reader() -> Callable[[str, str], Device]:
+    # Imported here: it takes a quarter of a second, and edges and commands do without it.
+    from tracker import device
+
+    return device.read
 
 
 def _row(answer: Decision, record: list[Any]) -> ClickRow:
@@ -217,6 +256,8 @@ def _row(answer: Decision, record: list[Any]) -> ClickRow:
     return fast(ClickRow, row)
 
 
+_VISITOR_AT, _DEVICE_AT = 7, 8  # in a record
+_USER_AGENT, _CLIENT_HINTS = map(Visitor._fields.index, ("user_agent", "client_hints"))
 _REASON = Outcome._fields.index("reason")
 _QUICK = 30  # the most values of which CPython makes a tuple without a list
 _OF_RECORD = (

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from tracker import device
 from tracker.domain import languages, normalise, rules
-from tracker.edge.enrich import device
 
 _MOST_NAMED = 5
 _ALMOST = 0.6

@@ -13,13 +13,14 @@ from tracker.edge.http.batching import Hit
 from tracker.edge.record import spool
 from tracker.edge.record.cap_totals import CapSums
 from tracker.edge.record.ending import end
+from tracker.edge.record.format_watch import FormatWatch
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.recorder import Recorder
 from tracker.edge.record.slot_watch import SlotWatch
 from tracker.edge.record.spool_drain import Drain
 from tracker.settings import Settings
 from tracker.stream.partitions import partition_of
-from tracker.stream.record import Entry, encode
+from tracker.stream.record import FIRST_WITHOUT_DEVICE, Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory
 
 Pending: TypeAlias = tuple[Hit, Click, Outcomes]
@@ -52,12 +53,16 @@ class PartitionedRecorder:
         self._first = self._recorders[0]
         self._cap_sums = CapSums(settings) if settings.partitions > 1 else None
         self._slot_watch = SlotWatch(settings.redis_url, edge)
+        self._format_watch = FormatWatch(settings.redis_url, edge, settings.partitions)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self._drain.start()  # first: the first heartbeat counts what this edge's last life left behind
         await asyncio.gather(*(recorder.start() for recorder in self._recorders))
-        self._tasks = [asyncio.create_task(self._slot_watch.run(), name="slot watch")]
+        self._tasks = [
+            asyncio.create_task(self._slot_watch.run(), name="slot watch"),
+            asyncio.create_task(self._format_watch.run(), name="format watch"),
+        ]
         if self._cap_sums:
             self._tasks.append(asyncio.create_task(self._cap_sums.run(), name="cap sums"))
 
@@ -67,6 +72,7 @@ class PartitionedRecorder:
         await self._drain.stop()
         await end(*self._tasks)
         await self._slot_watch.close()
+        await self._format_watch.close()
         if self._cap_sums:
             await self._cap_sums.close()
 
@@ -85,6 +91,11 @@ class PartitionedRecorder:
             clicks.append(waiting)
             entries.append(encode(click, outcomes))
         return [Batch(self._recorders[partition], *batch) for partition, batch in batches.items()]
+
+    @property
+    def takes_unread(self) -> bool:
+        """Whether clicks may come without their device now: all live workers read such records."""
+        return self._format_watch.version >= FIRST_WITHOUT_DEVICE
 
     @property
     def has_been_up(self) -> bool:

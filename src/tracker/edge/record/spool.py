@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tracker.edge.record.spool_file import ROOM_BYTES, Call, Segment, SpoolError
-from tracker.stream.record import Entry, millis_of_entry
+from tracker.stream.record import Entry, in_oldest, millis_of_entry
 
 SEGMENT_BYTES = 16 << 20
 """A segment of this size is sealed, and the next one is begun."""
@@ -34,7 +34,7 @@ class Spool:
         """The segment that is written to."""
 
     def append(self, entries: Sequence[Entry], answered: bytes, uncertain_call: Call | None) -> None:
-        """Put a batch on disk.
+        """Put a batch on disk, with records of the oldest version (see format_watch).
 
         Raises:
             SpoolError: the batch is not on disk, or the disk does not confirm it.
@@ -45,7 +45,8 @@ class Spool:
             if self.open is None:
                 first = millis_of_entry(entries[0])
                 self.open = Segment.create(self._directory, self._slot, self._partition, first)
-            self._room -= self.open.append(entries, answered, uncertain_call)
+            readable = [(control, in_oldest(record)) for control, record in entries]
+            self._room -= self.open.append(readable, answered, uncertain_call)
         except OSError as error:
             raise SpoolError(f"{self._directory}: {error.strerror or error}") from error
 

@@ -11,6 +11,7 @@ from tracker.ops.doctor import (
     disk,
     durability,
     engines,
+    formats,
     geo,
     ledger,
     postbacks,
@@ -32,6 +33,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "catalogue": catalogue.check,
     "tokens": tokens.check,
     "ledger": ledger.check,
+    "formats": formats.check,
     "postbacks": postbacks.check,
     "affiliates": affiliates.check,
 }

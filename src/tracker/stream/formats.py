@@ -1,0 +1,125 @@
+"""The versions of records: each worker says which it reads, and each edge which it writes.
+
+A worker's word stands in the lock of its slot. So it counts while the worker lives. It ends with the lock, by
+the server's clock. The next holder of the slot replaces it, even one of another release. Release 0.2.0 has no
+word: its lock is a token alone, and it reads version 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from importlib.resources import files
+from typing import NamedTuple, Self
+
+from redis.exceptions import OutOfMemoryError
+
+from tracker.stream import keys, postbacks, record
+from tracker.stream.client import open_client
+
+GONE_MILLIS = 10_000
+"""A worker that has lost its slot counts for so long after it last read, with the versions of release 0.2.0.
+
+It may live: a process that was stopped for seconds loses its slot, and goes on reading."""
+EDGE_SECONDS = 5.0
+"""How long an edge's word lasts. It repeats it each second."""
+
+_CLICKS, _POSTBACKS = "clicks=", "postbacks="
+_WITHOUT_WORD = (1,)  # the versions of workers and edges of release 0.2.0
+
+
+class Word(NamedTuple):
+    """Versions of records by their kind."""
+
+    clicks: Sequence[int]
+    postbacks: Sequence[int]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """A word. Kinds that are missing or cannot be read have the version of release 0.2.0."""
+        return cls(_versions(text, _CLICKS), _versions(text, _POSTBACKS))
+
+    def __str__(self) -> str:
+        clicks, of_postbacks = (",".join(map(str, versions)) for versions in self)
+        return f"{_CLICKS}{clicks} {_POSTBACKS}{of_postbacks}"
+
+
+WORD = Word(record.VERSIONS, tuple(postbacks.VERSION))
+"""The word of this release's workers."""
+
+
+class Worker(NamedTuple):
+    """A live worker on one partition."""
+
+    partition: int
+    slot: str
+    word: Word
+    holds_slot: bool = True
+
+
+def writable(workers: Iterable[Worker], partitions: int) -> int:
+    """The newest version of clicks that every live worker reads.
+
+    While a partition has no worker it is the oldest. The next worker may be of this release or of the former
+    one, and both read it. So a worker that goes back to the former release finds few clicks that it cannot
+    read, and none if the edges had a second to see that the last worker ended.
+    """
+    common = set(record.VERSIONS)
+    served = set[int]()
+    for worker in workers:
+        common &= set(worker.word.clicks)
+        served.add(worker.partition)
+    return max(common, default=record.OLDEST) if len(served) == partitions else record.OLDEST
+
+
+class Formats:
+    """Reads and says words. Its methods raise UNREACHABLE of tracker.stream.reader."""
+
+    def __init__(self, url: str, partitions: int) -> None:
+        self._client = open_client(url)
+        self._partitions = partitions
+        self._writers = self._client.register_script((files(__package__) / "lua" / "writers.lua").read_text())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def workers(self) -> list[Worker]:
+        """The live workers of all partitions."""
+        workers: list[Worker] = []
+        for partition in range(self._partitions):
+            arguments = [keys.GROUP, keys.CONSUMER, keys.writer_prefix(partition)]
+            for consumer, idle, holder in await self._writers([keys.clicks(partition)], arguments):
+                if holder or idle < GONE_MILLIS:
+                    slot, word = consumer.removeprefix(keys.CONSUMER), Word.read(holder.decode())
+                    workers.append(Worker(partition, slot.decode(), word, holds_slot=bool(holder)))
+        return workers
+
+    async def say(self, edge: str, version: int) -> None:
+        """Say that an edge writes clicks of a version, and of lower ones. A full server does not take it."""
+        word = str(WORD._replace(clicks=(version,)))
+        try:
+            await self._client.set(keys.formats(edge), word, px=int(EDGE_SECONDS * 1000))
+        except OutOfMemoryError:
+            return
+
+    async def edges(self, edges: Collection[str]) -> dict[str, Word | None]:
+        """The words of edges. None for an edge without a word."""
+        if not edges:
+            return {}
+        words = await self._client.mget([keys.formats(edge) for edge in edges])
+        return {
+            edge: Word.read(word.decode()) if word else None for edge, word in zip(edges, words, strict=True)
+        }
+
+
+def _versions(text: str, kind: str) -> tuple[int, ...]:
+    for part in text.split():
+        if part.startswith(kind):
+            numbers = part.removeprefix(kind).split(",")
+            return tuple(int(number) for number in numbers if number.isdecimal())
+    return _WITHOUT_WORD
