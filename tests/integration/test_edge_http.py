@@ -221,6 +221,7 @@ VERSIONS = [
     b"HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
     b"HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 0\r\n",  # Java's
+    b"HTTP/1.1\r\nProxy-Connection: upgrade\r\nUpgrade: h2c\r\n",  # the parser takes it for Connection
 ]
 
 

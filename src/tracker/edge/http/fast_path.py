@@ -106,7 +106,8 @@ class LinkProtocol(BoundedProtocol):
                 headers[name] = value
         if b"host" not in headers or b"expect" in headers or b"transfer-encoding" in headers:
             return None
-        if b"connection" in headers and (self.parser.get_http_version() != "1.1" or b"upgrade" in headers):
+        # The parser takes Proxy-Connection for Connection, so an upgrade may come without one.
+        if b"upgrade" in headers or (b"connection" in headers and self.parser.get_http_version() != "1.1"):
             return None
         client = self.client
         peer = client[0] if client else ""
