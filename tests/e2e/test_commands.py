@@ -163,6 +163,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "catalogue",
         "affiliates",
         "ledger",
+        "formats",
         "postbacks",
         "tokens",
         "settings",
