@@ -108,7 +108,7 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
 async def _fill_day(connection: asyncpg.Connection, day: date, clicks: int) -> None:
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
     await connection.execute(_CLICKS, start, clicks)
-    await recount.mend(connection, day)
+    await recount.correct(connection, day)
 
 
 async def _vacuum(dsn: str) -> None:

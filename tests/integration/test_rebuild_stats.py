@@ -164,13 +164,13 @@ async def test_counts_are_repaired_while_clicks_are_stored(database: Settings) -
     writers = asyncio.gather(*(write() for _ in range(3)))
     wrong = 0
     while not writers.done():
-        wrong += sum([await recount.mend(mending, day) for day in await recount.days(mending)])
+        wrong += sum([await recount.correct(mending, day) for day in await recount.days(mending)])
         await mending.execute("UPDATE click_minute SET stored = stored - 1 WHERE minute = 0")
         await asyncio.sleep(0)
     await writers
     assert wrong > 20
     for day in await recount.days(mending):
-        await recount.mend(mending, day)
+        await recount.correct(mending, day)
         assert [difference async for difference in recount.differences(mending, day)] == []
     total = "SELECT sum(clicks)::int FROM click_count WHERE dimension = 'all'"
     assert await mending.fetchval(total) == await mending.fetchval("SELECT count(*) FROM click") > 1800

@@ -83,7 +83,7 @@ async def rebuild(dsn: str, first: date, last: date, *, as_json: bool) -> None:
     async with _connected(dsn) as connection:
         days = await _days(connection, first, last)
         for day in days:
-            of_day = await recount.mend(connection, day) + await conversion_counts.correct(connection, day)
+            of_day = await recount.correct(connection, day) + await conversion_counts.correct(connection, day)
             number += of_day
             _progress(day, f"{of_day} counts were wrong" if of_day else "counts agree")
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import redis.asyncio
 
@@ -24,3 +24,19 @@ def open_client(url: str, *, connections: int | None = None, **options: Any) -> 
         url, max_connections=connections, timeout=options["socket_timeout"], **options
     )
     return redis.asyncio.Redis.from_pool(pool)
+
+
+class StreamClient:
+    """An object with a client of its own, which is closed with it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.aclose()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tracker.errors import UserError
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys, ledger_scripts
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient, open_client
 from tracker.stream.record import hash_of, in_oldest
 
 _ID = re.compile(r"([0-9]{1,2}):([0-9]{1,20}-[0-9]{1,20})")
@@ -55,19 +55,13 @@ class DeadLetter(NamedTuple):
         return ledger_scripts.minute_of(self.fields)
 
 
-class DeadLetters:
+class DeadLetters(StreamClient):
     """The dead letters of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        self._client = open_client(url, socket_timeout=_PATIENCE_SECONDS)
+        super().__init__(open_client(url, socket_timeout=_PATIENCE_SECONDS))
         self._replay = self._client.register_script(ledger_scripts.script("replay.lua"))
         self._drop = self._client.register_script(ledger_scripts.script("drop.lua"))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
 
     async def all(self) -> AsyncIterator[DeadLetter]:
         """All dead letters of this moment, by partition, oldest first. Later ones are left out."""

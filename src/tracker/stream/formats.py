@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from redis.exceptions import OutOfMemoryError
 
 from tracker.stream import keys, postbacks, record
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient, open_client
 
 GONE_MILLIS = 10_000
 """A worker that has lost its slot counts for so long after it last read, with the versions of release 0.2.0.
@@ -71,22 +71,13 @@ def writable(workers: Iterable[Worker], partitions: int) -> int:
     return max(common, default=record.OLDEST) if len(served) == partitions else record.OLDEST
 
 
-class Formats:
+class Formats(StreamClient):
     """Reads and says words. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str, partitions: int) -> None:
-        self._client = open_client(url)
+        super().__init__(open_client(url))
         self._partitions = partitions
         self._writers = self._client.register_script((files(__package__) / "lua" / "writers.lua").read_text())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
     async def workers(self) -> list[Worker]:
         """The live workers of all partitions."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.domain.unstored import Unstored
 from tracker.settings import MAX_PARTITIONS
 from tracker.stream import keys
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient, open_client
 
 MINUTE = 60_000
 """Milliseconds."""
@@ -86,20 +86,11 @@ class Recount(NamedTuple):
     buried: Mapping[int, int]
 
 
-class StreamLedger:
+class StreamLedger(StreamClient):
     """Reads the ledger of all partitions. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        self._client = open_client(url, socket_timeout=5)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._client.aclose()
+        super().__init__(open_client(url, socket_timeout=5))
 
     async def snapshot(self, hours: Collection[int]) -> Snapshot:
         """The counts of these hours. Those of one partition are as of one moment."""

@@ -8,7 +8,7 @@ applied once, by its hash.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import orjson
 from redis.asyncio.retry import Retry
@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from tracker.domain.postback import Postback, Source, read_postback
 from tracker.stream import keys
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient, open_client
 from tracker.stream.record import Undecodable
 
 VERSION = b"\x01"
@@ -59,26 +59,19 @@ def decode(record: bytes) -> Postback:
         raise Undecodable(f"{type(error).__name__}: {error}") from error
 
 
-class PostbackStream:
+class PostbackStream(StreamClient):
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        self._client = open_client(
-            url,
-            connections=_CONNECTIONS,
-            retry=Retry(NoBackoff(), 1),  # after a lost connection: a postback appended twice is harmless
+        super().__init__(
+            open_client(
+                url,
+                connections=_CONNECTIONS,
+                retry=Retry(NoBackoff(), 1),  # after a lost connection: a postback appended twice is harmless
+            )
         )
         self._append = self._client.register_script(_script("append_postback.lua"))
         self._remove = self._client.register_script(_script("remove_postbacks.lua"))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
     async def append(self, postback: Postback) -> None:
         """Append a postback. It is on disk when this returns, if the server's settings say so."""

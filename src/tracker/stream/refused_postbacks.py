@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 import orjson
 
 from tracker.domain.postback import RefusedPostback
 from tracker.stream import keys
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient, open_client
 
 KEPT = 2_000
 """About how many may wait for a worker."""
@@ -19,20 +18,11 @@ MAX_BYTES = 8_192
 _RECORD = b"r"
 
 
-class RefusedStream:
+class RefusedStream(StreamClient):
     """Both ends of the stream. Its methods raise UNREACHABLE of tracker.stream.reader."""
 
     def __init__(self, url: str) -> None:
-        self._client = open_client(url)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._client.aclose()
+        super().__init__(open_client(url))
 
     async def append(self, refused: Iterable[RefusedPostback]) -> None:
         """Append some, oldest first."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tracker.stream import keys
-from tracker.stream.client import open_client
+from tracker.stream.client import StreamClient, open_client
 
 KEPT = 10_000
 """About how many orphans the log keeps."""
@@ -23,11 +23,11 @@ class Orphan(NamedTuple):
     user_agent: str
 
 
-class OrphanStream:
+class OrphanStream(StreamClient):
     """The log on the stream server."""
 
     def __init__(self, url: str) -> None:
-        self._client = open_client(url)
+        super().__init__(open_client(url))
 
     async def append(self, orphans: Iterable[Orphan]) -> None:
         """Log some, oldest first.
@@ -39,9 +39,6 @@ class OrphanStream:
             for orphan in orphans:
                 pipe.xadd(keys.UNMATCHED, _fields(orphan), maxlen=KEPT, approximate=True)
             await pipe.execute()
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
 
 async def read(url: str, count: int) -> list[Orphan]:

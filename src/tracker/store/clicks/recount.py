@@ -136,7 +136,7 @@ async def differences(connection: Connection, day: date) -> AsyncIterator[Differ
                 yield Difference(*row)
 
 
-async def mend(connection: Connection, day: date) -> int:
+async def correct(connection: Connection, day: date) -> int:
     """Correct the counts of a day, and return how many were wrong."""
     async with connection.transaction():
         wrong = int(await connection.fetchval(_MEND, *_hashes(day), *_slots(day), *_minutes(day)))
