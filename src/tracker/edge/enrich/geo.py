@@ -38,6 +38,7 @@ _Record = Mapping[str, object]
 _NONE: _Record = {}
 _ISP_NAMES = ("isp", "organization", "autonomous_system_organization", "as_name")
 _MAPPED_IPV4 = "::ffff:"
+_BITS_OF_POSITION = 32
 
 
 class Database(NamedTuple):
@@ -141,7 +142,7 @@ class _Source:
 
 
 class _Served:
-    """The open files, and the places of their records by position.
+    """The open files, and the places of their records, by their positions in all files as one number.
 
     Another thread opens newer files, whose positions mean something else: another object serves them.
     """
@@ -149,7 +150,7 @@ class _Served:
     def __init__(self, files: Sequence[_File]) -> None:
         self._files = files
         self._finders = [file.tree.find for file in files]
-        self._places: dict[tuple[int, ...], Geo] = {}
+        self._places: dict[int, Geo] = {}
 
     def locate(self, ip: str) -> Geo:
         address = ip.removeprefix(_MAPPED_IPV4) if ":" in ip and "." in ip else ip
@@ -157,12 +158,14 @@ class _Served:
             packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
         except (OSError, ValueError):
             return self._read(address)  # the readers know more ways to write an address
-        positions = tuple([find(packed) for find in self._finders])
+        positions = 0
+        for find in self._finders:
+            positions = positions << _BITS_OF_POSITION | find(packed)
         known = self._places.get(positions)
         if known is not None:
             return known
         geo = self._read(address)
-        if DAMAGED not in positions:
+        if DAMAGED not in [find(packed) for find in self._finders]:
             if len(self._places) >= CACHE_SIZE:
                 self._places.clear()
             self._places[positions] = geo

@@ -14,8 +14,8 @@ from struct import Struct
 
 MOST_REMEMBERED = 65_536
 """Most networks that are remembered, and most blocks of networks."""
-DAMAGED = -1
-"""The position of an address whose way through the tree ends nowhere."""
+DAMAGED = 0
+"""The position of an address whose way through the tree ends nowhere. The tree itself is there."""
 
 _IPV4_BYTES = 4
 _BLOCK_OF_IPV4, _NETWORK_OF_IPV4 = 2, 3  # bytes
@@ -55,28 +55,34 @@ class SearchTree:
         self._blocks: dict[bytes, int] = {}
 
     def find(self, address: bytes) -> int:
-        """The position of an address, given as 4 or 16 bytes in network order. Never raises.
+        """The position of an address, given as 4 or 16 bytes in network order: below 2**32. Never raises.
 
         Addresses with the same position have the same record, or none. Only DAMAGED says nothing.
         """
-        if len(address) == _IPV4_BYTES:
-            start, block, network = self._ipv4_start, _BLOCK_OF_IPV4, _NETWORK_OF_IPV4
-        elif self._has_ipv6:
-            start, block, network = 0, _BLOCK_OF_IPV6, _NETWORK_OF_IPV6
-        else:
-            return self._count
-        node = self._networks.get(address[:network])
+        length = _NETWORK_OF_IPV4 if len(address) == _IPV4_BYTES else _NETWORK_OF_IPV6
+        node = self._networks.get(address[:length])
         if node is None:
-            node = self._walk(self._after_block(start, address[:block]), address[block:network])
-            if len(self._networks) >= MOST_REMEMBERED:
-                self._networks.clear()
-            self._networks[address[:network]] = node
+            node = self._after_network(address[:length])
         if node < self._count:
-            node = self._walk(node, address[network:])
+            node = self._walk(node, address[length:])
         return node if node >= self._count else DAMAGED
 
     def close(self) -> None:
         self._tree.close()
+
+    def _after_network(self, network: bytes) -> int:
+        if len(network) == _NETWORK_OF_IPV4:
+            node = self._after_block(self._ipv4_start, network[:_BLOCK_OF_IPV4])
+            node = self._walk(node, network[_BLOCK_OF_IPV4:])
+        elif self._has_ipv6:
+            node = self._after_block(0, network[:_BLOCK_OF_IPV6])
+            node = self._walk(node, network[_BLOCK_OF_IPV6:])
+        else:
+            node = self._count
+        if len(self._networks) >= MOST_REMEMBERED:
+            self._networks.clear()
+        self._networks[network] = node
+        return node
 
     def _after_block(self, start: int, block: bytes) -> int:
         node = self._blocks.get(block)
