@@ -1,7 +1,7 @@
 """Reads a device from a User-Agent and its client hints.
 
-ua-parser's Rust resolver finds the families, which takes about 25 µs for a new string. The `user-agents`
-classes then decide whether it is a phone, a tablet, a PC or a bot. One bounded cache answers repeats.
+ua-parser's Rust resolver finds the families, which takes about 25 µs for a new string. The rules and lists of
+`user-agents` then decide whether it is a phone, a tablet, a PC or a bot. One bounded cache answers repeats.
 A client hint wins over the User-Agent. Values that a browser has frozen or left out stay unknown: nothing is
 guessed.
 """
@@ -12,15 +12,12 @@ import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from sys import intern
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import ua_parser
-from ua_parser import load_lazy_builtins
-from ua_parser.regex import Resolver
-from user_agents.parsers import Browser, OperatingSystem
-from user_agents.parsers import UserAgent as Judge
+from tracker.domain.model import Device, fast
 
-from tracker.domain.model import Device
+if TYPE_CHECKING:
+    from ua_parser.regex import Resolver
 
 CACHE_SIZE = 16_384
 """Distinct (User-Agent, hints) pairs remembered: about 10 MB of usual pairs, 100 MB of the longest."""
@@ -156,6 +153,8 @@ _TV = re.compile(
     r"tv\b|\btv|appletv|; aft[a-z0-9]+\b|bravia|ce-html|chromecast|\bcrkey\b|large screen|mibox|netcast"
     r"|\broku|\bomi/|tivoos|vidaa|viera|vizio|web0s|webos\.tv"
 )
+_MORE_PHONE_SYSTEMS = frozenset({"KaiOS"})  # that user-agents does not know
+_PHONE_WORDS = ("J2ME", "MIDP", "iPhone;", "Googlebot-Mobile")
 _CONSOLE_WORDS = ("playstation", "nintendo", "; xbox")
 _TABLET_MODEL = re.compile(
     r"\b(?:SM-[TPX]\d|GT-P\d|GT-N[58]|Tab\b|Tablet|iPad|Pad\b|MediaPad|MatePad|Lenovo (?:TB|YT)|TB-?[XJ8]"
@@ -172,11 +171,27 @@ _CAPTURED = re.compile(r"\(([^()?][^()]*)\)")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 !._-]*")
 _OTHER_SYSTEMS = frozenset({"BSD", "NetBSD", "OpenBSD"})  # of a group within a group
 
-_resolver = Resolver(load_lazy_builtins())
-_NO_BROWSER = ua_parser.UserAgent()
-_NO_OS = ua_parser.OS()
-_NO_DEVICE = ua_parser.Device()
-_SPIDER = ua_parser.Device("Spider")
+
+class _Model(NamedTuple):
+    """A device as ua-parser names it."""
+
+    family: str = "Other"
+    brand: str | None = None
+    model: str | None = None
+
+
+_NO_MODEL = _Model()
+_SPIDER = _Model("Spider")
+
+
+class _Families(NamedTuple):
+    """The names by which `user-agents` judges."""
+
+    tablets: frozenset[str]
+    phones: frozenset[str]
+    phone_systems: frozenset[str]
+    phone_browsers: frozenset[str]
+    pc_systems: frozenset[str]
 
 
 class _Hints(NamedTuple):
@@ -204,31 +219,22 @@ class _Hints(NamedTuple):
 _NO_HINTS = _Hints()
 
 
-class _Judge(Judge):  # type: ignore[misc]
-    """The `user-agents` judgements on a parsed result: its own constructor would parse again."""
+class _Judged(NamedTuple):
+    """What the type of a device is judged by."""
 
-    def __init__(
-        self,
-        user_agent: str,
-        os: OperatingSystem,
-        browser: str,
-        device: ua_parser.Device,
-        mobile: bool | None,
-    ):
-        self.ua_string = user_agent
-        self.os = os
-        self.browser = Browser(browser, (), "")
-        self.device = device
-        self.mobile = mobile
+    user_agent: str
+    lowered: str
+    os: str
+    os_version: str
+    browser: str
+    device: _Model
+    is_mobile: bool | None  # by the hint
 
-    def _is_android_tablet(self) -> bool:
-        # The rule of user-agents ("no Mobile Safari") takes all apps and older phones for tablets.
-        # Browsers on tablets leave out "Mobile". Apps always do, so for them only the model decides.
-        if self.mobile is not None:
-            return not self.mobile
-        if _TABLET_MODEL.search(self.device.model or self.device.family):
-            return True
-        return self.ua_string.startswith("Mozilla/") and "Mobi" not in self.ua_string
+
+def prepare() -> None:
+    """Load the packages that read() needs. Otherwise its first call takes 0.2 seconds."""
+    _resolver()
+    _families()
 
 
 @lru_cache(CACHE_SIZE)
@@ -248,35 +254,35 @@ def read(user_agent: str, client_hints: str) -> Device:
     browser, browser_version = _browser(user_agent, hints)
     lowered = user_agent.lower()
     family = "Android" if os == "HarmonyOS" else os  # user-agents does not know HarmonyOS
-    judge = _Judge(user_agent, OperatingSystem(family, (), os_version), browser, device, hints.mobile)
+    judged = _Judged(user_agent, lowered, family, os_version, browser, device, hints.mobile)
     fields = (
         os or UNKNOWN.os,
         os_version or UNKNOWN.os_version,
         _maker(device, model),
         model,
-        _type(judge, lowered),
+        _type(judged),
         _architecture(lowered, hints),
         browser,
         browser_version,
     )
-    return Device._make([intern(value[:MAX_FIELD]) for value in fields])
+    return fast(Device, [intern(value[:MAX_FIELD]) for value in fields])
 
 
 @cache
 def systems() -> frozenset[str]:
     """The names of operating systems that read() may return."""
     ours = {*_HINTED_OS.values(), *_APP_SYSTEMS.values(), *(name for _, name, _ in _REAL_SYSTEMS), UNKNOWN.os}
-    families = _families(load_lazy_builtins()[1]) | _OTHER_SYSTEMS
+    families = _names_in(_matchers()[1]) | _OTHER_SYSTEMS
     return frozenset({_OS_NAMES.get(family, family) for family in families} | ours) - {""}
 
 
 @cache
 def browsers() -> frozenset[str]:
     """The names of browsers that read() may return. Of bots and programs: only those that ua-parser lists."""
-    return frozenset({*_families(load_lazy_builtins()[0]), *_HINTED_BROWSERS, *_APPS.values()}) - {"Other"}
+    return frozenset({*_names_in(_matchers()[0]), *_HINTED_BROWSERS, *_APPS.values()}) - {"Other"}
 
 
-def _families(matchers: Iterable[Any]) -> set[str]:
+def _names_in(matchers: Iterable[Any]) -> set[str]:
     """The families of ua-parser's patterns: the names that they set, and the names that they capture."""
     names: set[str] = set()
     for matcher in matchers:
@@ -287,14 +293,41 @@ def _families(matchers: Iterable[Any]) -> set[str]:
     return names
 
 
+def _matchers() -> Any:
+    # Imported here: most commands that load this module read no device.
+    from ua_parser import load_lazy_builtins
+
+    return load_lazy_builtins()
+
+
+@cache
+def _resolver() -> Resolver:
+    from ua_parser.regex import Resolver
+
+    return Resolver(_matchers())
+
+
+@cache
+def _families() -> _Families:
+    from user_agents import parsers
+
+    return _Families(
+        frozenset(parsers.TABLET_DEVICE_FAMILIES),
+        frozenset(parsers.MOBILE_DEVICE_FAMILIES),
+        frozenset(parsers.MOBILE_OS_FAMILIES) | {"Android", "Firefox OS"} | _MORE_PHONE_SYSTEMS,
+        frozenset(parsers.MOBILE_BROWSER_FAMILIES),
+        frozenset(parsers.PC_OS_FAMILIES),
+    )
+
+
 def _well_formed(text: str) -> str:
     """The text without lone surrogates, which the Rust side refuses."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
-    parsed = _resolver.os.extract(user_agent) or _NO_OS
-    family = _OS_NAMES.get(parsed.family, parsed.family)
+    parsed = _resolver().os.extract(user_agent)
+    family = _OS_NAMES.get(parsed.family, parsed.family) if parsed else ""
     if "HbbTV" in user_agent and family not in _TV_OS:
         family = ""  # ua-parser takes the maker's name for an OS there
     if named := _real_system(user_agent) or _named_by_app(user_agent, family):
@@ -304,7 +337,7 @@ def _os(user_agent: str, hints: _Hints) -> tuple[str, str]:
     if hinted == os and hints.platform_version:
         version = hints.platform_version
         return os, _windows_version(version) if os == "Windows" else _trimmed(version)
-    if os != family or _holds(user_agent, _REDUCED_ANDROID):
+    if parsed is None or os != family or _holds(user_agent, _REDUCED_ANDROID):
         return os, ""
     return os, _thawed(os, _version(parsed.major, parsed.minor, parsed.patch), user_agent)
 
@@ -364,13 +397,13 @@ def _windows_version(hinted: str) -> str:
 
 
 def _browser(user_agent: str, hints: _Hints) -> tuple[str, str]:
-    parsed = _resolver.ua.extract(user_agent) or _NO_BROWSER
-    family = "" if parsed.family == "Other" else parsed.family
+    parsed = _resolver().ua.extract(user_agent)
+    family = parsed.family if parsed and parsed.family != "Other" else ""
     if family == "Apple Mail" and "Macintosh" not in user_agent:
         return "", ""  # ua-parser's guess for any bare WebKit, such as the PlayStation 4
     if family in _WEB_VIEWS and (app := _APP.search(user_agent)):
         return _APPS[app[1]], _trimmed(app[2])
-    version = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor)
+    version = _version(parsed.major, parsed.minor, parsed.patch, parsed.patch_minor) if parsed else ""
     return (family, version) if hints is _NO_HINTS else _hinted_browser(family, version, hints)
 
 
@@ -385,24 +418,24 @@ def _hinted_browser(family: str, version: str, hints: _Hints) -> tuple[str, str]
     return family, version
 
 
-def _device(user_agent: str, hints: _Hints) -> ua_parser.Device:
+def _device(user_agent: str, hints: _Hints) -> _Model:
     """The device by its hint, else by the User-Agent. ua-parser knows the maker of the model."""
-    parsed = _resolver.de.extract(user_agent) or _NO_DEVICE
-    if parsed.family == "Spider":
+    parsed = _resolver().de.extract(user_agent)
+    if parsed and parsed.family == _SPIDER.family:
         return _SPIDER
     if hints.model:
         return _known(hints.model)
     if model := _huawei_model(user_agent):
         known = _known(model)
-        return ua_parser.Device(known.family, _maker(known, model) or parsed.brand, model)
-    if _holds(user_agent, _REDUCED_ANDROID):
-        return _NO_DEVICE
-    return ua_parser.Device(parsed.family, parsed.brand, parsed.model)
+        return _Model(known.family, _maker(known, model) or (parsed.brand if parsed else None), model)
+    if parsed is None or _holds(user_agent, _REDUCED_ANDROID):
+        return _NO_MODEL
+    return _Model(parsed.family, parsed.brand, parsed.model)
 
 
-def _known(model: str) -> ua_parser.Device:
-    parsed = _resolver.de.extract(_ANDROID_NAMED.format(model)) or _NO_DEVICE
-    return ua_parser.Device(parsed.family, parsed.brand, model)
+def _known(model: str) -> _Model:
+    parsed = _resolver().de.extract(_ANDROID_NAMED.format(model))
+    return _Model(parsed.family, parsed.brand, model) if parsed else _Model(model=model)
 
 
 def _huawei_model(user_agent: str) -> str:
@@ -412,33 +445,83 @@ def _huawei_model(user_agent: str) -> str:
     return named[1] or named[2] if named else ""
 
 
-def _maker(device: ua_parser.Device, model: str) -> str:
+def _maker(device: _Model, model: str) -> str:
     if device.brand and not device.brand.startswith("Generic"):
         return _BRAND_NAMES.get(device.brand, device.brand)
     return next((maker for models, maker in _MAKERS if models.match(model)), "") if model else ""
 
 
-def _model(device: ua_parser.Device) -> str:
+def _model(device: _Model) -> str:
     model = device.model or ""
     return "" if model in _NO_MODELS else model
 
 
-def _type(judge: _Judge, lowered: str) -> str:
-    if judge.is_bot:
+def _type(judged: _Judged) -> str:
+    if judged.device.family == _SPIDER.family:
         return "bot"
-    if (type_ := _named_type(judge.ua_string)) is not None:
+    if (type_ := _named_type(judged.user_agent)) is not None:
         return type_
+    lowered = judged.lowered
     if _holds(lowered, _CONSOLE_WORDS):  # before TV: the PlayStation calls itself one
         return "console"
     if _holds(lowered, _TV_WORDS) and _TV.search(lowered):
         return "tv"
-    if judge.is_tablet:
+    families = _families()
+    if _is_tablet(judged, families):
         return "tablet"
-    if judge.is_mobile or judge.os.family == "KaiOS":  # user-agents does not know KaiOS
+    if _is_phone(judged, families) or (judged.os == "Tizen" and " mobile " in lowered):
         return "phone"
-    if judge.os.family == "Tizen" and " mobile " in lowered:
-        return "phone"
-    return "desktop" if judge.is_pc else ""
+    return "desktop" if _is_pc(judged, families) else ""
+
+
+# What the properties is_tablet, is_mobile and is_pc of `user-agents` say, each asked once.
+
+
+def _is_tablet(judged: _Judged, families: _Families) -> bool:
+    if judged.device.family in families.tablets:
+        return True
+    if judged.os == "Android":
+        return _is_android_tablet(judged)
+    if judged.os == "Windows":
+        return judged.os_version.startswith("RT")
+    return judged.os == "Firefox OS" and "Mobile" not in judged.browser
+
+
+def _is_android_tablet(judged: _Judged) -> bool:
+    # The rule of user-agents ("no Mobile Safari") takes all apps and older phones for tablets.
+    # Browsers on tablets leave out "Mobile". Apps always do, so for them only the model decides.
+    if judged.is_mobile is not None:
+        return not judged.is_mobile
+    if _TABLET_MODEL.search(judged.device.model or judged.device.family):
+        return True
+    return judged.user_agent.startswith("Mozilla/") and "Mobi" not in judged.user_agent
+
+
+def _is_phone(judged: _Judged, families: _Families) -> bool:
+    """Whether a device that is no tablet is a phone."""
+    return (
+        judged.os in families.phone_systems
+        or judged.browser in families.phone_browsers
+        or judged.device.family in families.phones
+        or (judged.os == "BlackBerry OS" and judged.device.family != "Blackberry Playbook")
+        or _holds(judged.user_agent, _PHONE_WORDS)
+        or ("NokiaBrowser" in judged.user_agent and "Mobile" in judged.user_agent)
+    )
+
+
+def _is_pc(judged: _Judged, families: _Families) -> bool:
+    user_agent, os = judged.user_agent, judged.os
+    if (
+        "Windows NT" in user_agent
+        or os in families.pc_systems
+        or (os == "Windows" and judged.os_version == "ME")
+    ):
+        return True
+    if os == "Mac OS X" and "Silk" not in user_agent:
+        return True
+    if "Maemo" in user_agent:
+        return False
+    return "Chrome OS" in os or ("Linux" in user_agent and "X11" in user_agent)
 
 
 def _named_type(user_agent: str) -> str | None:

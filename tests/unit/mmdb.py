@@ -1,6 +1,6 @@
 """Writes small mmdb files for tests, after https://maxmind.github.io/MaxMind-DB/."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -14,19 +14,35 @@ class _Uint(NamedTuple):
     number: int
 
 
-def write_mmdb(path: Path, kind: str, networks: Mapping[str, object], ip_version: int = 6) -> Path:
-    """A database of this type with one record a network. IPv4 networks lie at ::/96 of the tree."""
+def write_mmdb(
+    path: Path,
+    kind: str,
+    networks: Mapping[str, object],
+    ip_version: int = 6,
+    record_size: int = 24,
+    aliases: Sequence[str] = (),
+) -> Path:
+    """A database of this type. Networks with the same record share its place in the file.
+
+    IPv4 networks lie at ::/96 of the tree. `aliases`: IPv6 networks that lead there too.
+    """
     nodes: list[list[int | bytes | None]] = [[None, None]]
     for text, record in networks.items():
         _insert(nodes, _bits(text, ip_version), _encode(record))
-    tree, data = b"", b""
+    for text in aliases:
+        _insert(nodes, _bits(text, ip_version), _ipv4_node(nodes))
+    tree, data, places = b"", b"", dict[bytes, int]()
     for node in nodes:
+        records = []
         for side in node:
             if isinstance(side, bytes):
-                tree += (len(nodes) + 16 + len(data)).to_bytes(3, "big")
-                data += side
+                if side not in places:
+                    places[side] = len(data)
+                    data += side
+                records.append(len(nodes) + 16 + places[side])
             else:
-                tree += (len(nodes) if side is None else side).to_bytes(3, "big")
+                records.append(len(nodes) if side is None else side)
+        tree += node_bytes(*records, record_size)
     metadata = {
         "binary_format_major_version": _Uint(_UINT16, 2),
         "binary_format_minor_version": _Uint(_UINT16, 0),
@@ -36,10 +52,17 @@ def write_mmdb(path: Path, kind: str, networks: Mapping[str, object], ip_version
         "ip_version": _Uint(_UINT16, ip_version),
         "languages": ["en"],
         "node_count": len(nodes),
-        "record_size": _Uint(_UINT16, 24),
+        "record_size": _Uint(_UINT16, record_size),
     }
     path.write_bytes(tree + bytes(16) + data + _MARKER + _encode(metadata))
     return path
+
+
+def node_bytes(left: int, right: int, record_size: int) -> bytes:
+    """A node. With 28 bits, the byte in the middle begins with the highest 4 bits of the left record."""
+    if record_size == 28:
+        left = left % (1 << 24) << 4 | left >> 24
+    return (left << record_size | right).to_bytes(record_size // 4, "big")
 
 
 def _bits(text: str, ip_version: int) -> str:
@@ -49,7 +72,7 @@ def _bits(text: str, ip_version: int) -> str:
     return "0" * 96 + bits if ip_version == 6 and network.version == 4 else bits
 
 
-def _insert(nodes: list[list[int | bytes | None]], bits: str, record: bytes) -> None:
+def _insert(nodes: list[list[int | bytes | None]], bits: str, record: bytes | int) -> None:
     at = 0
     for bit in map(int, bits[:-1]):
         following = nodes[at][bit]
@@ -59,6 +82,15 @@ def _insert(nodes: list[list[int | bytes | None]], bits: str, record: bytes) -> 
         assert isinstance(following, int), "networks must not overlap"
         at = following
     nodes[at][int(bits[-1])] = record
+
+
+def _ipv4_node(nodes: list[list[int | bytes | None]]) -> int:
+    at = 0
+    for _ in range(96):
+        following = nodes[at][0]
+        assert isinstance(following, int), "an alias needs networks of IPv4"
+        at = following
+    return at
 
 
 def _encode(value: object) -> bytes:

@@ -4,8 +4,21 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from user_agents import parsers
 
-from tracker.device import CACHE_SIZE, MAX_FIELD, UNKNOWN, read
+from tracker.device import (
+    CACHE_SIZE,
+    MAX_FIELD,
+    UNKNOWN,
+    _families,
+    _is_android_tablet,
+    _is_pc,
+    _is_phone,
+    _is_tablet,
+    _Judged,
+    _Model,
+    read,
+)
 
 _CHROME = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{} Safari/537.36"
 WINDOWS = _CHROME.format("Windows NT 10.0; Win64; x64", "124.0.0.0")
@@ -106,6 +119,46 @@ GALAXY = hints(CHROME, "?1", "Android", "13.0.0", "SM-S911B", full=CHROME_FULL)
 )
 def test_client_hints_add_to_the_string(user_agent, client_hints, changes):
     assert read(user_agent, client_hints) == read(user_agent, "")._replace(**changes)
+
+
+class Theirs(parsers.UserAgent):
+    """The judgements of user-agents on what we have parsed, with our rule for tablets with Android."""
+
+    def __init__(self, judged):
+        self.judged = judged
+        self.ua_string = judged.user_agent
+        self.os = parsers.OperatingSystem(judged.os, (), judged.os_version)
+        self.browser = parsers.Browser(judged.browser, (), "")
+        self.device = judged.device
+
+    def _is_android_tablet(self):
+        return _is_android_tablet(self.judged)
+
+
+SYSTEMS = [*parsers.PC_OS_FAMILIES, *parsers.MOBILE_OS_FAMILIES, *parsers.TOUCH_CAPABLE_OS_FAMILIES]
+SYSTEMS += ["", "Windows", "Mac OS X", "Linux", "Chrome OS", "BlackBerry OS", "BlackBerry Tablet OS"]
+BROWSERS = [*parsers.MOBILE_BROWSER_FAMILIES, "", "Chrome", "Firefox Mobile", "Firefox", "Mobile Safari"]
+DEVICES = [*parsers.MOBILE_DEVICE_FAMILIES, *parsers.TABLET_DEVICE_FAMILIES, "Other", "Mac", "Pixel 7"]
+WORDS = ["J2ME", "MIDP", "iPhone;", "Googlebot-Mobile", "NokiaBrowser", "Mobile", "Windows NT", "Silk"]
+WORDS += ["Maemo", "Linux", "X11", "Mozilla/", "Mobi", "Mobile Safari", "Tablet", "iPad", "x"]
+
+judged_devices = st.builds(
+    lambda words, *rest: _Judged(" ".join(words), " ".join(words).lower(), *rest),
+    st.lists(st.sampled_from(WORDS), max_size=4),
+    st.sampled_from(SYSTEMS),
+    st.sampled_from(("", "RT", "RT 8.1", "ME", "10", "UNK")),
+    st.sampled_from(BROWSERS),
+    st.builds(_Model, st.sampled_from(DEVICES), model=st.sampled_from((None, "SM-X710", "Pixel 7"))),
+    st.sampled_from((None, True, False)),
+)
+
+
+@given(judged_devices)
+def test_type_is_that_of_user_agents_classes(judged):
+    theirs, families = Theirs(judged), _families()
+    assert _is_tablet(judged, families) == theirs.is_tablet
+    assert _is_pc(judged, families) == theirs.is_pc
+    assert theirs.is_tablet or _is_phone(judged, families) == theirs.is_mobile
 
 
 @pytest.mark.parametrize(

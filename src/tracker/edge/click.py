@@ -12,6 +12,12 @@ from tracker.edge.enrich.geo import Locator
 from tracker.edge.read.visitor import identify
 
 
+def prepare() -> None:
+    """Load what reads User-Agents, so that the first click does not wait for it."""
+    device.prepare()
+    bots.prepare()
+
+
 def assemble(
     hash_: str,
     link: Link,

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tracker.domain.click_id import Mint
+from tracker.edge import click
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.head import LinkApp
@@ -42,6 +43,7 @@ def create_edge(settings: Settings, edge: EdgeId | None = None) -> Edge:
 
     It is edge 0 unless the caller names another one.
     """
+    click.prepare()
     edge = edge or identity.read(settings.data_dir, 0)
     slot = edge.slot
     mint, catalogue, metrics, geo = Mint(), Catalogue(), Metrics(slot), GeoReader(settings.geoip_db)

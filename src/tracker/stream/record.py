@@ -210,7 +210,7 @@ def _parts(record: bytes) -> list[Any]:
 
 @cache
 def _device_reader() -> Callable[[str, str], Device]:
-    # Imported here: it takes a quarter of a second, and most commands do without it.
+    # Imported here: most commands that load this module read no device.
     from tracker import device
 
     return device.read

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from tracker.domain.click_id import Mint, hash_at
 from tracker.domain.model import Click, Link, Outcomes, Visitor
 from tracker.edge.catalogue.catalogue import Catalogue
-from tracker.edge.click import assemble
+from tracker.edge.click import assemble, prepare
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.outcome import prepare_outcomes
 from tracker.ops.partial_catalogue import add_touched
@@ -106,11 +106,15 @@ class Creator:
             AppendError: the stream did not take all of them. A repeated request creates the rest.
             NotStoredYet: no writer stored them in time. A repeated request gets the answer.
         """
-        await asyncio.to_thread(self._geo.reload_changed)
+        await asyncio.to_thread(self._get_ready)
         reserved, prepared = await self._reserve(request)
         await self._append(prepared)
         stored = await self._stored({click.hash for click in reserved})
         return [CreatedClick(stored[click.hash], click.is_duplicate) for click in reserved]
+
+    def _get_ready(self) -> None:
+        prepare()
+        self._geo.reload_changed()
 
     async def _reserve(self, request: Request) -> tuple[list[Reservation], list[Prepared]]:
         """The clicks of a request, and those that are not stored yet. All or nothing is reserved."""

@@ -1,9 +1,10 @@
 """Locates addresses in mmdb databases: MaxMind's nested records, DB-IP's, and the flat ones of others.
 
-This is the hot path's reader. The C reader's plain `get` costs 4 µs an address and geoip2's models 11 µs
-more, so the few fields needed are picked from the record itself. `ops.geo_lookup` uses geoip2 where speed
-does not matter. The C reader maps its file into memory. A mapped file that somebody truncates in place kills
-the process (SIGBUS), so every database is mapped from a private copy.
+This is the hot path's reader. geoip2's models cost 11 µs an address, so the few fields needed are picked from
+the record itself, once for each record: its place is remembered by its position in the file (mmdb_tree).
+`ops.geo_lookup` uses geoip2 where speed does not matter. The C reader maps its file into memory. A mapped
+file that somebody truncates in place kills the process (SIGBUS), so every database is mapped from a private
+copy.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_pton
 from tempfile import NamedTemporaryFile
 from typing import NamedTuple, Protocol
 
 import maxminddb
 
 from tracker.domain.model import Geo
+from tracker.edge.enrich.mmdb_tree import DAMAGED, SearchTree
 
 CACHE_SIZE = 65_536
-"""Most remembered addresses, and most remembered networks."""
+"""Most remembered addresses, and most remembered places of records."""
 MAX_FIELD = 100
 """Longest name kept, in characters."""
 
@@ -35,7 +38,7 @@ _Record = Mapping[str, object]
 _NONE: _Record = {}
 _ISP_NAMES = ("isp", "organization", "autonomous_system_organization", "as_name")
 _MAPPED_IPV4 = "::ffff:"
-_BITS_OF_NETWORK, _ALL_BITS = 24, 128
+_BITS_OF_POSITION = 32
 
 
 class Database(NamedTuple):
@@ -54,16 +57,54 @@ class Locator(Protocol):
         """The place of an address. It never raises, for any string."""
 
 
+class _File:
+    """One open file: its reader, and its tree."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a copy of the file.
+
+        Raises:
+            OSError, ValueError, maxminddb.InvalidDatabaseError: it cannot be read.
+        """
+        self.path = path
+        self.damage = ""
+        with path.open("rb") as original, NamedTemporaryFile(prefix="tracker-geo-", suffix=".mmdb") as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+            copy.flush()
+            try:
+                self.reader = maxminddb.open_database(copy.name)
+            except maxminddb.InvalidDatabaseError as error:
+                raise maxminddb.InvalidDatabaseError(str(error).replace(copy.name, str(path))) from error
+            told = self.reader.metadata()
+            self.tree = SearchTree(copy.fileno(), told.node_count, told.record_size, told.ip_version)
+
+    def record(self, ip: str) -> _Record:
+        """The record of an address. Empty if the file has no record of it."""
+        try:
+            record = self.reader.get(ip)
+        except (ValueError, TypeError):  # not an address, or an IPv6 address in a database of IPv4
+            return _NONE
+        except maxminddb.InvalidDatabaseError as error:
+            if not self.damage:
+                self.damage = error_with_path(error, self.path)
+                _log.warning("geo database is damaged: %s", self.damage)
+            return _NONE
+        return record if isinstance(record, dict) else _NONE
+
+    def close(self) -> None:
+        self.reader.close()
+        self.tree.close()
+
+
 class _Source:
-    """One file, its reader, and the version that the reader has open."""
+    """One configured path, and the version of its file that is open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.problem = ""
-        self._reader: maxminddb.Reader | None = None
+        self.file: _File | None = None
+        self._problem = ""
         self._version: tuple[int, int, int] | None = None
         self._tried = False
-        self._has_warned = False
 
     def open_if_changed(self) -> bool:
         """Open the file if it has changed. On failure the open version goes on serving."""
@@ -73,39 +114,25 @@ class _Source:
         self._tried = True
         self._version = version
         try:
-            self._reader = _open_copy(self.path)
+            self.file = _File(self.path)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-            self.problem = error_with_path(error, self.path)
-            _log.warning("geo database not read: %s", self.problem)
+            self._problem = error_with_path(error, self.path)
+            _log.warning("geo database not read: %s", self._problem)
             return False
-        self.problem = ""
-        self._has_warned = False
+        self._problem = ""
         return True
 
-    def find(self, ip: str) -> tuple[_Record, int]:
-        """The record of an address, and the number of its bits that the record is for."""
-        if self._reader is None:
-            return _NONE, 0
-        try:
-            record, bits = self._reader.get_with_prefix_len(ip)
-        except (ValueError, TypeError):  # not an address, or an IPv6 address in a database of IPv4
-            return _NONE, _ALL_BITS
-        except maxminddb.InvalidDatabaseError as error:
-            self._warn_of_damage(error)
-            return _NONE, _ALL_BITS
-        return (record if isinstance(record, dict) else _NONE), bits
-
     def describe(self) -> Database:
-        if self._reader is None:
-            return Database(self.path, "", None, self.problem)
-        metadata = self._reader.metadata()
+        if self.file is None:
+            return Database(self.path, "", None, self._problem)
+        metadata = self.file.reader.metadata()
         built = datetime.fromtimestamp(metadata.build_epoch, UTC)
-        return Database(self.path, metadata.database_type, built, self.problem)
+        return Database(self.path, metadata.database_type, built, self._problem or self.file.damage)
 
     def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
     def _version_on_disk(self) -> tuple[int, int, int] | None:
         with suppress(OSError):
@@ -113,11 +140,40 @@ class _Source:
             return status.st_mtime_ns, status.st_ino, status.st_size
         return None
 
-    def _warn_of_damage(self, error: Exception) -> None:
-        self.problem = error_with_path(error, self.path)
-        if not self._has_warned:
-            _log.warning("geo database is damaged: %s", self.problem)
-        self._has_warned = True
+
+class _Served:
+    """The open files, and the places of their records, by their positions in all files as one number.
+
+    Another thread opens newer files, whose positions mean something else: another object serves them.
+    """
+
+    def __init__(self, files: Sequence[_File]) -> None:
+        self._files = files
+        self._finders = [file.tree.find for file in files]
+        self._places: dict[int, Geo] = {}
+
+    def locate(self, ip: str) -> Geo:
+        address = ip.removeprefix(_MAPPED_IPV4) if ":" in ip and "." in ip else ip
+        try:
+            packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+        except (OSError, ValueError):
+            return self._read(address)  # the readers know more ways to write an address
+        positions = 0
+        for find in self._finders:
+            positions = positions << _BITS_OF_POSITION | find(packed)
+        known = self._places.get(positions)
+        if known is not None:
+            return known
+        geo = self._read(address)
+        if DAMAGED not in [find(packed) for find in self._finders]:
+            if len(self._places) >= CACHE_SIZE:
+                self._places.clear()
+            self._places[positions] = geo
+        return geo
+
+    def _read(self, address: str) -> Geo:
+        records = [file.record(address) for file in self._files]
+        return merge([place_of(record) for record in records if record])
 
 
 class GeoReader:
@@ -135,7 +191,7 @@ class GeoReader:
             _log.warning("no geo database: country, region, city and ISP of clicks stay unknown")
         for source in self._sources:
             source.open_if_changed()
-        self._forget()
+        self._serve()
 
     @property
     def databases(self) -> tuple[Database, ...]:
@@ -145,32 +201,17 @@ class GeoReader:
         """Open databases whose file has changed. Returns whether any has. It blocks: call it in a thread."""
         changed = [source.open_if_changed() for source in self._sources]
         if any(changed):
-            self._forget()
+            self._serve()
         return any(changed)
 
     def close(self) -> None:
         for source in self._sources:
             source.close()
-        self._forget()
+        self._serve()
 
-    def _forget(self) -> None:
-        self._networks: dict[str, Geo] = {}
-        self.locate = lru_cache(CACHE_SIZE)(self._locate)
-
-    def _locate(self, ip: str) -> Geo:
-        """Most databases have one record for the 256 IPv4 addresses of a network, which is remembered."""
-        address = ip.removeprefix(_MAPPED_IPV4) if "." in ip else ip
-        networks = self._networks  # another thread may replace them meanwhile
-        network, _, _ = address.rpartition(".")
-        if network in networks:
-            return networks[network]
-        records = [source.find(address) for source in self._sources]
-        geo = merge([place_of(record) for record, _ in records if record])
-        if network and max((bits for _, bits in records), default=0) <= _BITS_OF_NETWORK:
-            if len(networks) >= CACHE_SIZE:
-                networks.clear()
-            networks[network] = geo
-        return geo
+    def _serve(self) -> None:
+        served = _Served([source.file for source in self._sources if source.file is not None])
+        self.locate = lru_cache(CACHE_SIZE)(served.locate)
 
 
 def merge(places: Sequence[Place]) -> Geo:
@@ -182,16 +223,6 @@ def merge(places: Sequence[Place]) -> Geo:
         merged = merged.completed_by(place)
     carrier = merged.carrier or (merged.isp if merged.is_mobile else None) or NOWHERE.mobile_carrier
     return Geo(merged.country, merged.region, merged.city, merged.isp, carrier)
-
-
-def _open_copy(path: Path) -> maxminddb.Reader:
-    with path.open("rb") as original, NamedTemporaryFile(prefix="tracker-geo-", suffix=".mmdb") as copy:
-        shutil.copyfileobj(original, copy, 1 << 20)
-        copy.flush()
-        try:
-            return maxminddb.open_database(copy.name)
-        except maxminddb.InvalidDatabaseError as error:
-            raise maxminddb.InvalidDatabaseError(str(error).replace(copy.name, str(path))) from error
 
 
 def error_with_path(error: Exception, path: Path) -> str:
