@@ -25,22 +25,17 @@ if TYPE_CHECKING:
     from setuptools import Extension
 
 MODULES = {
-    "domain": (
-        "caps click_fields click_id deep_links local_time macros model normalise public_addresses rules"
-        " targeting test_links"
-    ),
-    "edge": "click outcome redirect unmatched visitor_cookie",
-    "edge/catalogue": "block_lists bot_rules catalogue link_forms networks",
-    "edge/enrich": "bots device_words geo",
-    "edge/http": "batching request response",
-    "edge/read": "client_address cookie lenient_link link text visitor",
-    "edge/record": "ending identity partitioned recorder",
-    "store/clicks": "insert",
-    "stream": "connection keys partitions record",
+    "domain": "click_id macros model targeting",
+    "edge": "click metrics outcome redirect visitor_cookie",
+    "edge/catalogue": "block_lists catalogue link_forms",
+    "edge/http": "batching hit request response",
+    "edge/read": "client_address cookie link text visitor",
+    "edge/record": "partitioned recorder",
+    "stream": "connection partitions record",
 }
 """The compiled modules: what each click passes. To add one, add its name."""
 LEFT_OUT = {
-    "edge/enrich/device.py": "its judge has a base without types, which mypyc cannot extend",
+    "device.py": "its judge has a base without types, which mypyc cannot extend",
     "edge/http/bounds.py": "its protocol extends uvicorn's class, so mypyc would gain nothing",
     "edge/http/fast_path.py": "as bounds.py",
     "stream/appender.py": "mypyc has no asynchronous generators, and it runs once a batch",

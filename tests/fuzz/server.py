@@ -14,7 +14,8 @@ from uvicorn.server import ServerState
 
 from tests.fuzz.pipelines import Leave
 from tracker.edge.http.bounds import BoundedProtocol
-from tracker.edge.http.fast_path import Hit, LinkProtocol
+from tracker.edge.http.fast_path import LinkProtocol
+from tracker.edge.http.hit import Hit
 from tracker.edge.http.response import Response
 
 PROTOCOLS = (LinkProtocol, BoundedProtocol)
