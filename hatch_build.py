@@ -31,15 +31,21 @@ MODULES = {
     "edge/http": "batching hit request response",
     "edge/read": "client_address cookie link text visitor",
     "edge/record": "partitioned recorder",
-    "stream": "connection partitions record",
+    "stream": "appender connection partitions record",
 }
 """The compiled modules: what each click passes. To add one, add its name."""
 LEFT_OUT = {
     "device.py": "its judge has a base without types, which mypyc cannot extend",
-    "edge/http/bounds.py": "its protocol extends uvicorn's class, so mypyc would gain nothing",
-    "edge/http/fast_path.py": "as bounds.py",
-    "stream/appender.py": "mypyc has no asynchronous generators, and it runs once a batch",
-    "stream/reader.py": "as appender.py",
+    "domain/caps.py": "its answers are remembered by functools.lru_cache, which is C already",
+    "edge/catalogue/bot_rules.py": "as domain/caps.py",
+    "edge/enrich/bots.py": "as domain/caps.py, and it searches in Rust",
+    "edge/enrich/geo.py": "as domain/caps.py, and it searches in C",
+    "edge/http/bounds.py": "its protocol extends uvicorn's class, which has no native form",
+    "edge/http/fast_path.py": "as edge/http/bounds.py",
+    "edge/read/remembered.py": "it is a dict, which mypyc extends only by slow calls",
+    "edge/record/spool_file.py": "it runs during outages only, and waits for the disk",
+    "edge/unmatched.py": "few hits name no known offer or affiliate",
+    "store/clicks/insert.py": "its time is PostgreSQL's",
 }
 """Modules on the way of a click that stay as they are, with the reason."""
 

@@ -59,7 +59,7 @@ class Mint:
 
     def _begin(self, millis: int) -> None:
         self._millis = millis
-        self._head = f"{millis:012x}7"  # 7: the version
+        self._head = millis.to_bytes(6).hex() + "7"  # 7: the version
         self._sequence = 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tracker.edge.http import batching
 from tracker.edge.http.request import Request
 from tracker.edge.http.response import FAILED, Response
 
@@ -17,7 +16,7 @@ class _NoEvent:
         """Nothing waits for more of a hit."""
 
 
-class Hit(batching.Hit):
+class Hit:
     """A hit under way. It has what uvicorn's protocol looks at in a RequestResponseCycle."""
 
     __slots__ = ("_protocol", "disconnected", "keep_alive", "more_body", "request", "response_complete")
