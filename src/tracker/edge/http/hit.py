@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from asyncio import Transport
+from typing import ClassVar, Protocol
 
 from tracker.edge.http.request import Request
 from tracker.edge.http.response import FAILED, Response
 
-if TYPE_CHECKING:
-    from tracker.edge.http.fast_path import LinkProtocol
+
+class Connection(Protocol):
+    """The part of edge.http.fast_path.LinkProtocol that a hit needs."""
+
+    transport: Transport
+
+    def head_of(self, answer: Response) -> bytes: ...
+
+    def end(self) -> None: ...
+
+    def on_response_complete(self) -> None: ...
 
 
 class _NoEvent:
@@ -19,12 +29,12 @@ class _NoEvent:
 class Hit:
     """A hit under way. It has what uvicorn's protocol looks at in a RequestResponseCycle."""
 
-    __slots__ = ("_protocol", "disconnected", "keep_alive", "more_body", "request", "response_complete")
+    __slots__ = ("_connection", "disconnected", "keep_alive", "more_body", "request", "response_complete")
     message_event: ClassVar[_NoEvent] = _NoEvent()
 
-    def __init__(self, request: Request, protocol: LinkProtocol, keep_alive: bool) -> None:
+    def __init__(self, request: Request, connection: Connection, keep_alive: bool) -> None:
         self.request = request
-        self._protocol = protocol
+        self._connection = connection
         self.keep_alive = keep_alive
         self.more_body = True
         self.disconnected = False
@@ -38,9 +48,9 @@ class Hit:
             self.keep_alive = False
         if self.disconnected:
             return
-        protocol = self._protocol
+        connection = self._connection
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        protocol.transport.write(protocol.head_of(answer) + end + answer.body)
+        connection.transport.write(connection.head_of(answer) + end + answer.body)
         if not self.keep_alive:
-            protocol.end()
-        protocol.on_response_complete()
+            connection.end()
+        connection.on_response_complete()
