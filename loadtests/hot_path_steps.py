@@ -26,7 +26,8 @@ from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http import response
 from tracker.edge.http.batching import MAX_TOGETHER
-from tracker.edge.http.fast_path import Hit, LinkProtocol
+from tracker.edge.http.fast_path import LinkProtocol
+from tracker.edge.http.hit import Hit
 from tracker.edge.outcome import prepare_outcomes
 from tracker.edge.read import cookie
 from tracker.edge.read.client_address import Proxies

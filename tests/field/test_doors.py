@@ -312,6 +312,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "store/paging.py reading",
     ),
     "a variable of the environment is the operator's, and has a reader of its own": (
+        "compiled.py _use",
         "settings.py Settings.from_env",
         "settings.py _networks",
         "settings.py _paths",

@@ -14,7 +14,8 @@ from uvicorn.server import ServerState
 
 from tests.fuzz.pipelines import Leave
 from tracker.edge.http.bounds import BoundedProtocol
-from tracker.edge.http.fast_path import Hit, LinkProtocol
+from tracker.edge.http.fast_path import LinkProtocol
+from tracker.edge.http.hit import Hit
 from tracker.edge.http.response import Response
 
 PROTOCOLS = (LinkProtocol, BoundedProtocol)
@@ -32,7 +33,7 @@ class Ways:
 
     def take(self, hit: Hit) -> None:
         path = hit.request.raw_path
-        self.taken[hit._protocol.client[1]].append(hit.request.path)
+        self.taken[hit._connection.client[1]].append(hit.request.path)
         answer = Response(302, b"x-path: %b\r\ncontent-length: 0\r\n" % path, b"")
         delay = 0.1 if path == b"/offer/0" else 0.001 if sum(path) % 3 == 0 else 0.0
         asyncio.get_running_loop().call_later(delay, self._give, hit, answer)

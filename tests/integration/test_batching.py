@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from tests.factories.rows import affiliate_row, offer_row, url_row
 from tests.integration.edge_client import PATIENCE, recorded
 from tracker.domain.click_id import Mint
-from tracker.domain.model import Click, Outcomes
-from tracker.edge import redirect as hot_path
+from tracker.domain.model import Click, Rule, Rules
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.http.batching import MAX_TOGETHER, Batching
@@ -23,7 +21,6 @@ from tracker.edge.http.response import Response
 from tracker.edge.metrics import Metrics
 from tracker.edge.record.identity import EdgeId
 from tracker.edge.record.partitioned import PartitionedRecorder
-from tracker.edge.record.recorder import Recorder
 from tracker.edge.redirect import Redirect
 from tracker.edge.unmatched import OrphanLog
 from tracker.settings import Settings
@@ -49,17 +46,22 @@ class Hit:
 
 
 @asynccontextmanager
-async def redirecting(settings: Settings) -> AsyncIterator[tuple[Redirect, Metrics]]:
+async def redirecting(
+    settings: Settings, *, rules: Rules = (), records: bool = True
+) -> AsyncIterator[tuple[Redirect, Metrics]]:
     mint, catalogue, metrics = Mint(), Catalogue(), Metrics(0)
     catalogue.visitor_secret = b"x" * 32
     url = "https://ad.test/?c={hash}&sub={aff_sub}"
     catalogue.put("offer", "3", offer_row(urls=[url_row(30, url)]))
+    catalogue.offers[3] = catalogue.offers[3]._replace(rules=rules)
     catalogue.put("affiliate", "513", affiliate_row(id=513))
     catalogue.loaded.set()
     recorders = PartitionedRecorder(settings, EdgeId(0, "0" * 16), mint)
-    await recorders.start()
+    if records:
+        await recorders.start()
     yield Redirect(settings, mint, catalogue, GeoReader([]), recorders, OrphanLog(settings), metrics), metrics
-    await recorders.stop()
+    if records:
+        await recorders.stop()
 
 
 async def taken(redirect: Redirect, hits: list[Hit]) -> None:
@@ -111,18 +113,15 @@ async def test_batch_without_clicks_records_nothing(database: Settings) -> None:
 
 
 async def test_unpreparable_hit_does_not_affect_the_others(
-    database: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare = hot_path.prepare_outcomes
-
-    def failing(click: Click, catalogue: Any) -> Outcomes:
+    def failing(click: Click) -> bool:
         if click.link.aff_subs[0] == "s1":
             raise RuntimeError("it fails")
-        return prepare(click, catalogue)
+        return True
 
-    monkeypatch.setattr(hot_path, "prepare_outcomes", failing)
     hits = [*several(3), Hit("affiliate_id=7")]
-    async with redirecting(database) as (redirect, metrics):
+    async with redirecting(database, rules=(Rule("fails", failing),)) as (redirect, metrics):
         await taken(redirect, hits)
         assert 'tracker_orphans_total{edge="0"} 1\n' in metrics.text()
     assert [hit.given[0].status for hit in hits] == [302, 500, 302, 404]
@@ -131,15 +130,12 @@ async def test_unpreparable_hit_does_not_affect_the_others(
 
 
 async def test_unexpected_error_leaves_no_hit_waiting(
-    database: Settings, monkeypatch: pytest.MonkeyPatch
+    database: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(*_: object) -> None:
-        raise KeyError("what nobody foresaw")
-
-    monkeypatch.setattr(Recorder, "record", fail)
     hits = several(3)
-    async with redirecting(database) as (redirect, _):
+    async with redirecting(database, records=False) as (redirect, _):
         await taken(redirect, hits)
+    assert "AttributeError" in caplog.text, "recorders that have not been started raise it"
     assert [hit.given[0].status for hit in hits] == [500] * 3
 
 

@@ -1,4 +1,5 @@
 import csv
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,6 @@ from hypothesis import strategies as st
 from ua_parser_rs import UserAgentExtractor
 
 from tracker.edge.catalogue.bot_rules import OperatorBots
-from tracker.edge.enrich import bots
 from tracker.edge.enrich.bots import CACHE_SIZE, MAX_NAME, MAX_REASON, NAMELESS, read
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ def human_agents() -> list[str]:
 
 
 def human_patterns() -> list[str]:
-    lines = Path(bots.__file__).with_name("humans.txt").read_text().splitlines()
+    lines = files("tracker.edge.enrich").joinpath("humans.txt").read_text().splitlines()
     return [f"({line})" for line in lines if line and not line.startswith(("#", "!"))]
 
 

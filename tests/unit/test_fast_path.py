@@ -14,7 +14,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from tracker.edge.http import response
-from tracker.edge.http.fast_path import Hit, LinkProtocol
+from tracker.edge.http.fast_path import LinkProtocol
+from tracker.edge.http.hit import Hit
 from tracker.edge.http.request import Request
 
 PATIENCE = 10.0

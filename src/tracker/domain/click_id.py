@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 from time import time_ns
+from typing import Final
 
-HASH_LENGTH = 32
+HASH_LENGTH: Final = 32
 ZERO_HASH = "0" * HASH_LENGTH
 """The hash in answers to HEAD requests and previews."""
 
 _MAX_MILLIS = (1 << 48) - 1
 _TAILS = 1024  # hashes for which random bytes are read together
-_TAIL_LENGTH = 16
+_TAIL_LENGTH: Final = 16
 _WITH_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
-_SEQUENCES = [f"{sequence:03x}" for sequence in range(0x1000)]
+_SEQUENCES: Final = [f"{sequence:03x}" for sequence in range(0x1000)]
 
 
 class Mint:
@@ -58,7 +59,7 @@ class Mint:
 
     def _begin(self, millis: int) -> None:
         self._millis = millis
-        self._head = f"{millis:012x}7"  # 7: the version
+        self._head = millis.to_bytes(6).hex() + "7"  # 7: the version
         self._sequence = 0
 
 

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from sys import intern
+from typing import Final
 from urllib.parse import quote
 
 from tracker.domain.model import NO_URL_ID, Choice, Click, Template
 
-MAX_LOCATION = 8192
+MAX_LOCATION: Final = 8192
 """Longest Location sent, in bytes."""
 
 _Getter = Callable[[Click, Choice], str]
@@ -217,7 +218,7 @@ def _known(text: str) -> str:
     return "" if text == "UNK" else text  # the name in the read API, which advertisers need not know
 
 
-MACROS: dict[str, _Getter] = {
+MACROS: Final[dict[str, _Getter]] = {
     "hash": lambda click, choice: click.hash,
     "offer_id": lambda click, choice: str(choice.offer.id),
     "offer_name": lambda click, choice: choice.offer.name,
@@ -252,11 +253,13 @@ MACROS: dict[str, _Getter] = {
 }
 _ALIASES = {"click_id": "hash", "click_hash": "hash", "transaction_id": "hash", "source": "affiliate_source"}
 _ALIASES |= {f"sub{n + 1}": f"aff_sub{n + 1}" if n else "aff_sub" for n in range(20)}
-MACROS |= {alias: MACROS[name] for alias, name in _ALIASES.items()}
+MACROS.update({alias: MACROS[name] for alias, name in _ALIASES.items()})
 OF_DEVICE = frozenset(
     ("device_os", "device_os_version", "device_brand", "device_model", "browser", "platform")
 )
 """The macros that ask for a click's device."""
 
 # Digits and letters, and texts that free_text checked when the catalogue was loaded.
-_AS_IS = frozenset({"hash", "offer_id", "affiliate_id", "timestamp", *(f"free_{n + 1}" for n in range(10))})
+_AS_IS: Final = frozenset(
+    {"hash", "offer_id", "affiliate_id", "timestamp", *(f"free_{n + 1}" for n in range(10))}
+)

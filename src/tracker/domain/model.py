@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 Template = tuple[str, ...]
 """A compiled offer URL: literal, macro name, literal, …, literal (see macros.compile)."""
@@ -99,7 +99,7 @@ class OfferUrl(NamedTuple):
     salt: int = 1  # odd, 64 bits: makes its draw differ from other URLs' (targeting.salt)
 
 
-NO_URL_ID = 0
+NO_URL_ID: Final = 0
 
 
 class Fallback(NamedTuple):
@@ -154,7 +154,7 @@ class Offer(NamedTuple):
     former_uniqueness: tuple[FormerUniqueness, ...] = ()  # the longest-lasting first
 
 
-FOREVER = 1 << 62
+FOREVER: Final = 1 << 62
 
 
 class Terms(NamedTuple):
@@ -166,7 +166,7 @@ class Terms(NamedTuple):
     free: tuple[str, ...]  # free_1 … free_10, "" = the offer's
 
 
-NO_TERMS = Terms(False, 0, (), ("",) * 10)
+NO_TERMS: Final = Terms(False, 0, (), ("",) * 10)
 
 
 class Standing(StrEnum):
@@ -236,7 +236,7 @@ class Device(NamedTuple):
     browser_version: str
 
 
-UNREAD = Device("UNK", "UNK", "", "", "", "", "", "")
+UNREAD: Final = Device("UNK", "UNK", "", "", "", "", "", "")
 """The device of a click whose edge did not need it. The worker reads it. Compared by identity."""
 
 
@@ -250,7 +250,7 @@ class Geo(NamedTuple):
     mobile_carrier: str  # "UNK" where unknown
 
 
-fast = tuple.__new__
+fast: Final = tuple.__new__
 """A NamedTuple without its own constructor, which is a slow Python function: fast(Outcome, (…)).
 
 Only for the few tuples of each click, because their content is not checked.

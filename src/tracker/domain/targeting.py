@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, log
+from typing import Final
 
 from tracker.domain.model import (
     FOREVER,
@@ -18,8 +19,8 @@ from tracker.domain.model import (
     fast,
 )
 
-_MASK = (1 << 64) - 1
-_SCALE = 1 / (1 << 53)
+_MASK: Final = (1 << 64) - 1
+_SCALE: Final = 1 / (1 << 53)
 
 
 def choose(click: Click, offer: Offer, terms: Terms, *, is_new: bool) -> Choice | Reason:
@@ -44,7 +45,7 @@ def refusal(click: Click, offer: Offer, terms: Terms) -> Reason:
     Test clicks are refused only if they cannot be served.
     """
     standing = click.affiliate.status
-    if offer[_LIMITS] == _UNLIMITED and standing is _ACTIVE and not terms.closed_until:
+    if offer[_LIMITS_BEGIN:_LIMITS_END] == _UNLIMITED and standing is _ACTIVE and not terms.closed_until:
         return _NOTHING  # the usual case
     if standing is _BLOCKED:
         return Reason.AFFILIATE_BLOCKED
@@ -132,6 +133,10 @@ def salt(offer_id: int, url_id: int) -> int:
 
 
 # Enum attributes are slow to look up.
-_ACTIVE, _BLOCKED, _PENDING, _NOTHING = Standing.ACTIVE, Standing.BLOCKED, Standing.PENDING, Reason.NONE
-_LIMITS = slice(Offer._fields.index("is_active"), Offer._fields.index("needs_approval") + 1)
-_UNLIMITED: tuple[object, ...] = (True, "", 0, FOREVER, 0, False)
+_ACTIVE: Final = Standing.ACTIVE
+_BLOCKED: Final = Standing.BLOCKED
+_PENDING: Final = Standing.PENDING
+_NOTHING: Final = Reason.NONE
+_LIMITS_BEGIN: Final = Offer._fields.index("is_active")
+_LIMITS_END: Final = Offer._fields.index("needs_approval") + 1
+_UNLIMITED: Final[tuple[object, ...]] = (True, "", 0, FOREVER, 0, False)

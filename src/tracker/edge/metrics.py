@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from tracker.domain.model import Click, Outcome, Reason, Status
 
@@ -30,7 +31,7 @@ GAUGES = {
 }
 
 _PLAIN = 'status="accepted",reason="0"'  # the labels of plain clicks
-_NO_REASON = Reason.NONE  # an Enum's attributes are slow
+_NO_REASON: Final = Reason.NONE  # an Enum's attributes are slow
 
 
 class Metrics:
@@ -62,7 +63,7 @@ class Metrics:
         """Set a counter that is kept elsewhere."""
         self._counts[name, ""] = count
 
-    def text(self, **gauges: float) -> str:
+    def text(self, **gauges: object) -> str:
         """Counters and the given gauges as Prometheus text exposition, version 0.0.4."""
         counts = self._counts.copy()
         if self.plain_clicks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tracker.domain import deep_links, macros, targeting
 from tracker.domain.model import (
     NO_TERMS,
@@ -124,5 +126,7 @@ def _url_of(offer: Offer, outcome: Outcome) -> OfferUrl | None:
 
 
 # An Enum's attributes are slow.
-_ACCEPTED, _REJECTED = Status.ACCEPTED, Status.REJECTED
-_REDIRECT, _NOTHING = DuplicatePolicy.REDIRECT, Reason.NONE
+_ACCEPTED: Final = Status.ACCEPTED
+_REJECTED: Final = Status.REJECTED
+_REDIRECT: Final = DuplicatePolicy.REDIRECT
+_NOTHING: Final = Reason.NONE

@@ -93,10 +93,10 @@ class Redirect:
     ) -> tuple[list[Pending], list[ReadHit]]:
         """Turn hits into clicks with prepared outcomes. Unmatched hits are returned as they were read."""
         catalogue, mint, geo, proxies = self._catalogue, self._mint, self._geo, self._proxies
-        read_link, cookie_key = catalogue.link_forms.read, self._cookie.key
+        forms, cookie = catalogue.link_forms, self._cookie
         visitors = [read_visitor(hit.request, proxies) for hit in hits]
-        links = [read_link(hit.request, visitor.host) for hit, visitor in zip(hits, visitors, strict=True)]
-        keys = [cookie_key(hit.request) for hit in hits]
+        links = [forms.read(hit.request, visitor.host) for hit, visitor in zip(hits, visitors, strict=True)]
+        keys = [cookie.key(hit.request) for hit in hits]
         leaves_device = self._recorders.takes_unread
         clicks = [
             assemble(mint.hash(), link, visitor, key, catalogue, geo, leaves_device=leaves_device)

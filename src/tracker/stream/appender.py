@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from time import monotonic
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from tracker.domain import caps
 from tracker.domain.model import Click
@@ -29,18 +28,18 @@ from tracker.stream.record import (
 )
 from tracker.stream.visitor_memory import VisitorMemory
 
-LANE_SECONDS = 30 * 86400
+LANE_SECONDS: Final = 30 * 86400
 """How long a lane is remembered: longer than a spool may wait for the stream."""
-MAX_BATCH = 512
+MAX_BATCH: Final = 512
 """Most clicks of one call. A hundred clicks take well under a millisecond of the stream server's time."""
-MAX_BATCH_BYTES = 1 << 20
+MAX_BATCH_BYTES: Final = 1 << 20
 """A call takes no more clicks once its records have so many bytes: 512 clicks can have 25 MB, which would
 always be late."""
 OWN_LANE_SECONDS = 86_400
 """How long a click's own lane is remembered. A later repeat makes a second entry, which the writer drops."""
 
-_SCRIPT = Script(files(__package__).joinpath("lua", "record_clicks.lua").read_bytes())
-_ANSWERED = struct.Struct(">II")  # minute, clicks
+_SCRIPT: Final = Script(files("tracker.stream").joinpath("lua", "record_clicks.lua").read_bytes())
+_ANSWERED: Final = struct.Struct(">II")  # minute, clicks
 
 
 class AppendError(Exception):
@@ -58,11 +57,8 @@ class Receipt:
     def __init__(self, packed: bytes, millis: int) -> None:
         self._packed = packed
         self.millis = millis  # the server's clock, Unix milliseconds
-
-    @property
-    def outcomes(self) -> list[int]:
+        self.outcomes = list(packed[::ANSWER_BYTES].translate(OUTCOME_PLACES))
         """The numbers of the outcomes in Outcomes."""
-        return list(self._packed[::ANSWER_BYTES].translate(OUTCOME_PLACES))
 
     @property
     def unknown(self) -> int:
@@ -90,6 +86,8 @@ def pack_answered(clicks: Mapping[int, int]) -> bytes:
     """Counts of answered clicks by minute, packed as calls carry them."""
     return b"".join(_ANSWERED.pack(minute, count) for minute, count in clicks.items())
 
+
+_Answer = TypeVar("_Answer")
 
 Mode = Literal["live", "look", "spooled", "uncertain"]
 """The mode of a call, explained in record_clicks.lua."""
@@ -163,9 +161,12 @@ class Appender:
         # The first call carries the script, which the server may not have yet. All calls go in one write, and
         # so share the server's fsync.
         starts = [(b"EVAL", _SCRIPT.text), *[(b"EVALSHA", _SCRIPT.sha)] * (len(entries) - 1)]
-        async with self._connected(within) as until:
+
+        async def ask(until: float) -> None:
             calls = [(*start, *self._own_call(entry)) for start, entry in zip(starts, entries, strict=True)]
             await self._ask(calls, until)
+
+        await self._alone(ask, within)
 
     def _own_call(self, entry: Entry) -> list[bytes]:
         answered = pack_answered({millis_of_entry(entry) // 60_000: 1})
@@ -210,15 +211,20 @@ class Appender:
         if not names:
             return []
         command = [b"MGET", *(self._cap + name.encode() for name in names)]
-        async with self._connected(within) as until:
+
+        async def ask(until: float) -> list[int]:
             (values,) = await self._ask([command], until)
             return [int(value or 0) for value in values]
 
+        return await self._alone(ask, within)
+
     async def _run(self, call: Callable[[], list[bytes]], within: float) -> Receipt:
-        async with self._connected(within) as until:
+        async def run(until: float) -> Receipt:
             self._has_sent = True
             millis, packed = await self._connection.run(_SCRIPT, call(), until - monotonic())
-        return Receipt(packed, millis)
+            return Receipt(packed, millis)
+
+        return await self._alone(run, within)
 
     def _arguments(
         self,
@@ -249,24 +255,20 @@ class Appender:
             arguments += entry
         return arguments
 
-    @asynccontextmanager
-    async def _connected(self, within: float) -> AsyncIterator[float]:
-        """Take the connection, and yield the deadline. Every error becomes an AppendError."""
+    async def _alone(self, ask: Callable[[float], Awaitable[_Answer]], within: float) -> _Answer:
+        """Let `ask` use the connection alone, until a deadline. Every error becomes an AppendError.
+
+        Not a context manager: mypyc compiles no asynchronous generators.
+        """
         is_ours = False
         until = monotonic() + within  # not the loop's time, which stands still while the loop is busy
         try:
-            async with self._alone(until):
-                is_ours, self._has_sent = True, False
-                try:
-                    if not self._connection.is_open:
-                        async with asyncio.timeout_at(until):
-                            await self._connection.open()
-                        self._room = await self._room_there(until - monotonic())
-                    yield until
-                except BaseException:
-                    # A late reply must not be taken for another call's.
-                    await self._connection.close()
-                    raise
+            await self._take_turn(until)
+            is_ours, self._has_sent = True, False
+            try:
+                return await self._connected(ask, until)
+            finally:
+                self._busy.release()
         except TimeoutError as error:
             raise AppendError("no answer in time", is_certain=not (is_ours and self._has_sent)) from error
         except Exception as error:  # of any kind: clicks can still go to the spool, and must not wait
@@ -283,17 +285,24 @@ class Appender:
         lines = [line.partition(":") for line in info.decode().split()]
         return b"%d" % self._memory.room({name: value for name, _, value in lines})
 
-    @asynccontextmanager
-    async def _alone(self, until: float) -> AsyncIterator[None]:
+    async def _take_turn(self, until: float) -> None:
         if self._busy.locked():
             async with asyncio.timeout_at(until):
                 await self._busy.acquire()
         else:
             await self._busy.acquire()  # immediate, so without the cost of a timeout
+
+    async def _connected(self, ask: Callable[[float], Awaitable[_Answer]], until: float) -> _Answer:
         try:
-            yield
-        finally:
-            self._busy.release()
+            if not self._connection.is_open:
+                async with asyncio.timeout_at(until):
+                    await self._connection.open()
+                self._room = await self._room_there(until - monotonic())
+            return await ask(until)
+        except BaseException:
+            # A late reply must not be taken for another call's.
+            await self._connection.close()
+            raise
 
     async def _ask(self, commands: Sequence[Sequence[bytes]], until: float) -> list[Any]:
         self._has_sent = True

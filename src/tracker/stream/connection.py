@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from hashlib import sha1
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 import redis.asyncio
@@ -25,7 +25,7 @@ class RefusedError(Exception):
 
 
 # Before a word of a command: the end of the word before it, and the length of this one. Most are shorter.
-_HEADERS = [b"\r\n$%d\r\n" % length for length in range(4096)]
+_HEADERS: Final = [b"\r\n$%d\r\n" % length for length in range(4096)]
 
 
 def pack(words: Sequence[bytes]) -> bytes:

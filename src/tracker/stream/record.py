@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from socket import AF_INET6, inet_pton
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import orjson
@@ -38,7 +38,8 @@ Version 2 may have no device: the worker reads it from the visitor's User-Agent 
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
 FIRST_WITHOUT_DEVICE = 2
 
-_WITH_DEVICE, _WITHOUT_DEVICE = b"\x01", b"\x02"
+_WITH_DEVICE: Final = b"\x01"
+_WITHOUT_DEVICE: Final = b"\x02"
 ANSWER_BYTES = 17
 """Length of the script's answer for one click, which it stores beside the record."""
 
@@ -57,19 +58,23 @@ OUTCOME_PLACES = bytes(_MEANINGS.get(number, (number,))[0] for number in range(2
 """For bytes.translate: outcomes' numbers to their places in Outcomes."""
 
 _NO_HASH = bytes(16)
-_HASH_AT = slice(3, 35)  # in a record: after the version, a bracket and a quotation mark
-_STORED_OF_LINK = Link._fields.index("deep_link")  # what follows only steers the redirect
+_HASH_BEGINS, _HASH_ENDS = 3, 35  # in a record: after the version, a bracket and a quotation mark
+_STORED_OF_LINK: Final = Link._fields.index("deep_link")  # what follows only steers the redirect
 _LAST_MILLIS = 253_402_300_799_999  # the end of the year 9999, the last one of Python's dates
-_CONTROL = struct.Struct(">cIQ16s")
-_FORMER = struct.Struct(">cIQ")
-_BINARY_HASH_AT = slice(_CONTROL.size - 16, _CONTROL.size)  # in a control
-_MILLIS_AT = slice(_CONTROL.size - 16, _CONTROL.size - 10)  # in a control: the hash's first bytes
-_NETWORK_AT = 25  # in the control's word: above the window
-_NETWORKS = 127  # numbers of networks, from 1 on
-_TAKES, _TAKES_UNLESS_DUPLICATE, _LOOKS = b"U", b"D", b"L"
-_ACCEPTED = Status.ACCEPTED
-_MASK = (1 << 64) - 1
-_OFFER_SPREAD, _AFFILIATE_SPREAD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
+_CONTROL: Final = struct.Struct(">cIQ16s")
+_FORMER: Final = struct.Struct(">cIQ")
+_CONTROL_ENDS: Final = _CONTROL.size
+_MILLIS_BEGIN: Final = _CONTROL_ENDS - 16  # in a control: its hash begins with them
+_MILLIS_END: Final = _CONTROL_ENDS - 10
+_NETWORK_AT: Final = 25  # in the control's word: above the window
+_NETWORKS: Final = 127  # numbers of networks, from 1 on
+_TAKES: Final = b"U"
+_TAKES_UNLESS_DUPLICATE: Final = b"D"
+_LOOKS: Final = b"L"
+_ACCEPTED: Final = Status.ACCEPTED
+_MASK: Final = (1 << 64) - 1
+_OFFER_SPREAD: Final = 0x9E3779B97F4A7C15
+_AFFILIATE_SPREAD: Final = 0xC2B2AE3D27D4EB4F
 
 Entry = tuple[bytes, bytes]
 """A click on its way to the stream: its control for the script, and its record."""
@@ -316,15 +321,15 @@ def read_answer(packed: bytes) -> Decision:
 
 def millis_of_entry(entry: Entry) -> int:
     """The time of an entry's click, in Unix milliseconds."""
-    return int.from_bytes(entry[0][_MILLIS_AT])
+    return int.from_bytes(entry[0][_MILLIS_BEGIN:_MILLIS_END])
 
 
 def hash_of_entry(entry: Entry) -> bytes:
     """The hash of an entry's click, in hex."""
-    return entry[0][_BINARY_HASH_AT].hex().encode()
+    return entry[0][_MILLIS_BEGIN:_CONTROL_ENDS].hex().encode()
 
 
 def hash_of(fields: dict[bytes, bytes]) -> str | None:
     """The hash of an entry, which is readable even in a damaged record: its place is fixed."""
-    text = fields.get(b"r", b"")[_HASH_AT].decode("ascii", "replace")
+    text = fields.get(b"r", b"")[_HASH_BEGINS:_HASH_ENDS].decode("ascii", "replace")
     return text if is_click_hash(text) else None

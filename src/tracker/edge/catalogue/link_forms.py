@@ -165,7 +165,7 @@ def _parameters(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(1024)  # thousands of fixed paths mean the same
-def _names(parameters: tuple[tuple[str, str], ...], fixed: frozenset[int]) -> Mapping[str, int]:
+def _names(parameters: tuple[tuple[str, str], ...], fixed: frozenset[int]) -> dict[str, int]:
     """The place of every name that the query may use."""
     names = PLACES | {theirs: PLACES[ours] for theirs, ours in parameters}
     return {name: place for name, place in names.items() if place not in fixed}

@@ -44,4 +44,4 @@ def _replace_file(path: Path, content: bytes) -> None:
 async def parsed(lines: Iterable[bytes]) -> AsyncIterator[Chunk]:
     for line in lines:
         table, chunk = orjson.loads(line)
-        yield table, chunk
+        yield table, [(key, row) for key, row in chunk]  # JSON has no tuples

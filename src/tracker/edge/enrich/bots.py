@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from pathlib import Path
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ _OURS = (
 
 _NOTHING = " -\"'"
 _AROUND_NAMES = " ./;:,+()-"
-_HUMANS = Path(__file__).with_name("humans.txt")
+_HUMANS = files("tracker.edge.enrich").joinpath("humans.txt")
 _EXCEPT = "! "
 _HUMAN = "human"
 

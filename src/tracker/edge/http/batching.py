@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from tracker.edge.http.request import Request
 from tracker.edge.http.response import Response
 
-MAX_TOGETHER = 32
+MAX_TOGETHER: Final = 32
 """Most hits of a batch. More would gain nothing, and keep the first one waiting."""
 
 

@@ -26,8 +26,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from tracker.domain.model import fast
 from tracker.edge.http.bounds import BODY, HEAD, VERSIONS, BoundedProtocol
+from tracker.edge.http.hit import Hit
 from tracker.edge.http.request import Headers, Request, add_header
-from tracker.edge.http.response import FAILED, Response
+from tracker.edge.http.response import Response
 
 _PERCENT, _HASH = b"%#"  # as numbers: `b"%" in …` takes ten times the instructions, it raises an error first
 _Lines = list[tuple[bytes, bytes]]
@@ -127,38 +128,3 @@ class LinkProtocol(BoundedProtocol):
             LinkProtocol._default = default
             LinkProtocol._default_head = b"".join(b"%b: %b\r\n" % line for line in default)
         return STATUS_LINE[answer.status] + LinkProtocol._default_head + answer.head
-
-
-class _NoEvent:
-    def set(self) -> None:
-        """Nothing waits for more of a hit."""
-
-
-class Hit:
-    """A hit under way. It has what uvicorn's protocol looks at in a RequestResponseCycle."""
-
-    __slots__ = ("_protocol", "disconnected", "keep_alive", "more_body", "request", "response_complete")
-    message_event = _NoEvent()
-
-    def __init__(self, request: Request, protocol: LinkProtocol, keep_alive: bool) -> None:
-        self.request = request
-        self._protocol = protocol
-        self.keep_alive = keep_alive
-        self.more_body = True
-        self.disconnected = False
-        self.response_complete = False
-
-    def give(self, answer: Response) -> None:
-        if self.response_complete:
-            return
-        self.response_complete = True
-        if answer is FAILED:
-            self.keep_alive = False
-        if self.disconnected:
-            return
-        protocol = self._protocol
-        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        protocol.transport.write(protocol.head_of(answer) + end + answer.body)
-        if not self.keep_alive:
-            protocol.end()
-        protocol.on_response_complete()

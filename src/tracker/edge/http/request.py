@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from tracker.domain.normalise import text_of
@@ -14,7 +14,7 @@ MAX_JOINED = 4096
 Headers = dict[bytes, bytes]
 """By name, in lower case. Lines of a list are joined (RFC 9110, section 5.3). Else the last line counts."""
 
-_LISTS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+_LISTS: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
 
 class Request(NamedTuple):

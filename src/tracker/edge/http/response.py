@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tracker.domain.model import Reason, fast
 
@@ -62,7 +62,7 @@ class _Heads(dict[str, bytes]):
         return self.setdefault(referrer_policy, b"\r\n" + _ALWAYS + b"content-length: 0\r\n" + policy)
 
 
-_HEADS = _Heads()
+_HEADS: Final = _Heads()
 
 
 def page(status: int, title: str, text: str, extra: bytes = b"") -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tracker.edge.http.request import Headers
 from tracker.edge.read.remembered import Remembered
@@ -18,9 +18,9 @@ MAX_FORWARDED = 2000
 
 _REMEMBERED = 65_536  # headers, and peers
 _FEW_HOPS = 100  # bytes of a header worth remembering
-_LONGEST = 64  # characters of an address with its zone
+_LONGEST: Final = 64  # characters of an address with its zone
 _UNKNOWN = "unknown"  # a client that its proxy does not name (RFC 7239, section 6.2)
-_MAPPED = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # of IPv4 in IPv6 (RFC 4291, section 2.5.5.2)
 
 
 def plain_address(text: str) -> str:
@@ -149,8 +149,8 @@ def _last_scheme(listed: bytes) -> str:
     return _known(_last(listed).lower())
 
 
-_SCHEMES = Remembered(_last_scheme, _REMEMBERED, _FEW_HOPS)
-_HOSTS = Remembered(_last, _REMEMBERED, _FEW_HOPS)
+_SCHEMES: Final = Remembered(_last_scheme, _REMEMBERED, _FEW_HOPS)
+_HOSTS: Final = Remembered(_last, _REMEMBERED, _FEW_HOPS)
 
 
 def _pairs(element: str) -> dict[str, str]:

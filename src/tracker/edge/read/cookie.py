@@ -13,15 +13,16 @@ from functools import lru_cache
 from hashlib import blake2b
 from hmac import compare_digest
 from itertools import islice
+from typing import Final
 
-MAX_TRIES = 4
+MAX_TRIES: Final = 4
 """Most cookies of our name that one request is checked for. A browser sends several, of different paths or
 domains, and each costs a keyed hash."""
 
-MAX_COOKIES = 16_384
+MAX_COOKIES: Final = 16_384
 """Bytes of a Cookie header that are searched, from its start."""
 
-_DIGITS = 16  # of the key, and of its proof
+_DIGITS: Final = 16  # of the key, and of its proof
 
 
 def value(key: int, secret: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, LONGEST
@@ -12,16 +12,18 @@ from tracker.domain.normalise import ESCAPED_MARKS, PERCENT, unquoted
 from tracker.edge.read.remembered import Remembered
 from tracker.edge.read.text import crop
 
-MAX_VALUE = LONGEST["aff_sub"]
+MAX_VALUE: Final = LONGEST["aff_sub"]
 """Longest parameter value, in characters. The rest is cut off."""
-MAX_DEEP_LINK = 2000
+MAX_DEEP_LINK: Final = 2000
 """Longest `url` parameter, in characters. A longer one is left out: a cut address would lead elsewhere."""
-MAX_TEST = 100
+MAX_TEST: Final = 100
 """Characters kept of a `test` parameter: more than any signature has."""
-MAX_TARGET = 8192
+MAX_TARGET: Final = 8192
 """Longest request target, in bytes. A longer one gets 414 (RFC 9110, section 15.5.15)."""
 
-_SHORT, _LONG = PATHS = ("/offer/", "/backend/api/v3/offer/")
+_SHORT: Final = "/offer/"
+_LONG: Final = "/backend/api/v3/offer/"
+PATHS: Final = (_SHORT, _LONG)
 
 NAMES = (
     "offer_id",
@@ -46,13 +48,13 @@ PLACES |= {
 }
 PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[AFF_SUBS[n - 1]] for n in range(1, 21)}
 
-IN_QUERY: Mapping[str, int] = {name: place for name, place in PLACES.items() if name != "offer_id"}
+IN_QUERY: Final[dict[str, int]] = {name: place for name, place in PLACES.items() if name != "offer_id"}
 """The names allowed in the query of a link of ours, with their places."""
-_BLANK = [""] * len(NAMES)
-_FIRST_AFF_SUB = PLACES["aff_sub"]
-_FIRST_ADV_SUB = PLACES["adv_sub"]
-_DEEP_LINK = PLACES["url"]
-_TEST = PLACES["test"]
+_BLANK: Final = [""] * len(NAMES)
+_FIRST_AFF_SUB: Final = PLACES["aff_sub"]
+_FIRST_ADV_SUB: Final = PLACES["adv_sub"]
+_DEEP_LINK: Final = PLACES["url"]
+_TEST: Final = PLACES["test"]
 
 
 class LinkForm(NamedTuple):
@@ -61,7 +63,7 @@ class LinkForm(NamedTuple):
     id: int
     name: str
     host: str  # the host of the links. "" = any tracking host
-    places: Mapping[str, int]  # names in the query, without places that path or constants fill
+    places: dict[str, int]  # names in the query, without places that path or constants fill
     constants: tuple[tuple[int, str], ...]  # (place, text)
     segments: tuple[tuple[int, int], ...]  # (number of the path's segment, place)
 
@@ -164,8 +166,8 @@ def _id(text: str) -> int:
 
 
 _IDS_REMEMBERED = 65_536
-_ID_DIGITS = 18
-IDS = Remembered(_id, _IDS_REMEMBERED, _ID_DIGITS)
+_ID_DIGITS: Final = 18
+IDS: Final = Remembered(_id, _IDS_REMEMBERED, _ID_DIGITS)
 """Ids by their texts. Texts of another form are 0."""
-_OFFERS = Remembered(_offer_id, _IDS_REMEMBERED, len(_LONG) + _ID_DIGITS)
+_OFFERS: Final = Remembered(_offer_id, _IDS_REMEMBERED, len(_LONG) + _ID_DIGITS)
 """The offers that links of ours name, by their paths."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from tracker.domain.normalise import cut
 from tracker.edge.read.remembered import Remembered
 
 _OFTEN_SEEN = 512  # bytes of a header value that many browsers send. Longer ones are not worth remembering
 _REMEMBERED = 8192  # values
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+_CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 
 
 def crop(text: str, limit: int) -> str:

@@ -1,0 +1,34 @@
+"""What the sources of compiled modules keep to, so that both forms behave the same (hatch_build.py)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from hatch_build import LEFT_OUT, MODULES, PACKAGE
+
+COMPILED = [PACKAGE / room / f"{name}.py" for room, names in MODULES.items() for name in names.split()]
+
+
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_compiled_module_makes_no_slice_objects(path: Path) -> None:
+    """`data[slice_]` raises there: mypyc takes it for an index of bytes, mypy for an item of a tuple."""
+    calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
+    assert not [call.lineno for call in calls if ast.unparse(call.func) == "slice"]
+
+
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_compiled_module_has_no_asynchronous_generator(path: Path) -> None:
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.AsyncFunctionDef)
+    ]
+    yields = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Yield)]
+    assert not [node.lineno for node in yields]
+
+
+def test_modules_left_out_exist_and_are_left_out() -> None:
+    left_out = {PACKAGE / source for source in LEFT_OUT}
+    assert all(path.exists() for path in left_out)
+    assert left_out.isdisjoint(COMPILED)
