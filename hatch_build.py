@@ -124,7 +124,11 @@ def _to_c(sources: Iterable[str]) -> list[Extension]:
     try:
         with chdir(SOURCE), redirect_stdout(printed):  # tracebacks name tracker/…, wherever it is
             return mypycify(
-                [f"--config-file={ROOT / 'pyproject.toml'}", *(f"tracker/{source}" for source in sources)],
+                [
+                    f"--config-file={ROOT / 'pyproject.toml'}",
+                    f"--cache-dir={BUILD / 'mypy'}",
+                    *(f"tracker/{source}" for source in sources),
+                ],
                 opt_level="2",
                 debug_level="0",
                 multi_file=True,  # files compile side by side, and an edit compiles few of them again
