@@ -97,18 +97,19 @@ def build() -> Path:
         CalledProcessError: the C compiler fails. It has printed why.
     """
     sys.path.insert(0, str(SOURCE))
-    from tracker.compiled import FOLDER, MANIFEST, hash_of, is_made_by, write_manifest
+    from tracker.compiled import FOLDER, MANIFEST, hash_of, hashes_of, is_made_by, write_manifest
 
     compiler, recipe = f"mypyc {version_of('mypy')}", hash_of(Path(__file__))
     if is_made_by(compiler, recipe):
         return FOLDER
     sources = [f"{room}/{name}.py" for room, names in MODULES.items() for name in names.split()]
+    hashes = hashes_of(_with_imports(sources))  # before mypyc reads them: one may be edited meanwhile
     extensions = _to_c(sources)
     shutil.rmtree(made := BUILD / "new", ignore_errors=True)
     made.mkdir(parents=True)
     _compile(extensions, made)
     modules = [extension.name for extension in extensions]
-    write_manifest(made, compiler=compiler, recipe=recipe, modules=modules, sources=_with_imports(sources))
+    write_manifest(made, compiler=compiler, recipe=recipe, modules=modules, sources=hashes)
     (FOLDER / MANIFEST).unlink(missing_ok=True)  # first, so that nobody uses a half of it
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.parent.mkdir(exist_ok=True)

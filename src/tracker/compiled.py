@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
@@ -55,11 +55,10 @@ class _Finder(MetaPathFinder):
 
 
 def write_manifest(
-    folder: Path, *, compiler: str, recipe: str, modules: Sequence[str], sources: Iterable[str]
+    folder: Path, *, compiler: str, recipe: str, modules: Sequence[str], sources: Mapping[str, str]
 ) -> None:
-    """Describe a build in `folder`: who made it and how, and the sources that it relies on."""
-    hashes = {source: hash_of(PACKAGE / source) for source in sources}
-    manifest = {"compiler": compiler, "recipe": recipe, "modules": modules, "sources": hashes}
+    """Describe a build in `folder`: who made it and how, and the hashes of the sources that it relies on."""
+    manifest = {"compiler": compiler, "recipe": recipe, "modules": modules, "sources": sources}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
@@ -85,6 +84,11 @@ def _source_of(module: str) -> str:
     return module.replace(".", "/") + ".py"
 
 
+def hashes_of(sources: Iterable[str]) -> dict[str, str]:
+    """The hash of each source, by its path in the package."""
+    return {source: hash_of(PACKAGE / source) for source in sources}
+
+
 def _use() -> Form:
     """Let imports find the compiled modules, unless they are missing or stale, or TRACKER_PURE is 1."""
     if os.environ.get("TRACKER_PURE", "").strip() == "1":
@@ -100,7 +104,7 @@ def _use() -> Form:
     return Form(f"compiled: {len(own)} modules by {manifest['compiler']}", is_compiled=True)
 
 
-def _changed(hashes: dict[str, str]) -> str | None:
+def _changed(hashes: Mapping[str, str]) -> str | None:
     """A source that is no longer as it was. None if all are."""
     return next((source for source, then in hashes.items() if hash_of(PACKAGE / source) != then), None)
 

@@ -31,11 +31,11 @@ ROOT = Path(__file__).parents[2]
 BUILD = """
 from pathlib import Path
 import shutil, sys
-from tracker.compiled import FOLDER, write_manifest
+from tracker.compiled import FOLDER, hashes_of, write_manifest
 FOLDER.mkdir(parents=True)
 shutil.copy(sys.argv[1], FOLDER / "tracker.extension.so")
 write_manifest(FOLDER, compiler="mypyc 0", recipe="", modules=["tracker.extension"],
-               sources=["extension.py", "imported.py"])
+               sources=hashes_of(["extension.py", "imported.py"]))
 """
 ASK = """
 import json
