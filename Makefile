@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit check fuzz bench bench-load bench-reads load chaos geoip docs clean
+.PHONY: help install build run test test-unit test-pure check package fuzz bench bench-load bench-reads load chaos geoip docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,37 +22,53 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# It compares hashes, so it is done at once where no source has changed. Edited sources run until it is done again.
+build: install ## Compile the hot modules by mypyc, where a C compiler is found (a minute the first time)
+	@$(BIN)/python hatch_build.py
+
 run: install ## Start a working tracker with demo data; Ctrl-C stops it
 	@exec $(BIN)/tracker up
 
 # A module is one process's, which has engines of its own; in the order of their names, by which the longest come first.
-test: install ## Run every test (real engines, real processes; a browser where one is installed)
+test: build ## Run every test, compiled (real engines, real processes; a browser where one is installed)
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-unit: install ## Run the tests that need no engine: a few seconds
 	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py
 
+test-pure: install ## Run the tests of the units and the edge in pure Python
+	TRACKER_PURE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder \
+		tests/unit tests/fuzz tests/integration/test_edge*.py tests/integration/test_hot_path_steps.py
+
 check: install ## Lint, formatting and strict types
-	$(BIN)/ruff check src workers tests loadtests
-	$(BIN)/ruff format --check src workers tests loadtests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fuzz: install ## Send 200,000 random connections to both HTTP protocols, and judge each answer by RFC 9112
+# The second one is made from the archive without its compiled modules, as a machine without a compiler does.
+package: build ## Make the source archive, the wheel and the pure wheel in dist/, and try them
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -t wheel
+	TRACKER_PURE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir dist dist/tracker-*.tar.gz
+	$(BIN)/python -m pytest tests/packages.py
+
+fuzz: build ## Send 200,000 random connections to both HTTP protocols, and judge each answer by RFC 9112
 	$(BIN)/python -m tests.fuzz.run
 
-bench: install ## Measure the edge and the writer side by side with bare uvicorn, and print the ratios
+bench: build ## Measure the edge and the writer side by side with bare uvicorn, and print the ratios
 	$(BIN)/python -m loadtests.bench
 
-bench-reads: install ## Measure the read API at 1 and 10 million clicks (half an hour, 15 GB of /tmp)
+bench-reads: build ## Measure the read API at 1 and 10 million clicks (half an hour, 15 GB of /tmp)
 	$(BIN)/python -m loadtests.bench_reads
 
-bench-load: install ## Measure what all cores carry from the click to the table, and what a network needs
+bench-load: build ## Measure what all cores carry from the click to the table, and what a network needs
 	$(BIN)/python -m loadtests.end_to_end
 
 load: install ## Load a running tracker (make run) and prove that each redirect is stored exactly once
 	$(BIN)/python -m loadtests.run --profile smoke
 
-chaos: install ## Kill every part under load, ten times over, and compare what was answered with what is stored
+chaos: build ## Kill every part under load, ten times over, and compare what was answered with what is stored
 	$(BIN)/python -m tests.chaos.scenario
 
 geoip: install ## Show which geo databases are in use, and how old they are
@@ -69,4 +85,4 @@ $(DOCS_STAMP): requirements-docs.txt $(STAMP)
 	@touch $@
 
 clean: ## Remove .venv and caches; var/, which holds your data, stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache site build dist src/tracker/_compiled

@@ -1,7 +1,7 @@
-"""Compiles the hot modules by mypyc. Not finished: nothing calls it, and not all tests pass with its result.
+"""Compiles the hot modules by mypyc: in a working copy (`make build`), and in a wheel by a hook of hatchling.
 
-`python hatch_build.py` builds in a working copy. The class is a build hook of hatchling for wheels.
 Without a C compiler, or with TRACKER_PURE=1, nothing is compiled, and the same sources run as they are.
+See docs/decisions/0033-mypyc.md.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import io
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,79 +51,89 @@ LEFT_OUT = {
 }
 """Modules on the way of a click that stay as they are, with the reason."""
 
-ROOT = Path(__file__).parent
-PACKAGE = ROOT / "src" / "tracker"
-NEEDS = ["mypy==2.4.1", "setuptools>=80"]
+ROOT = Path(__file__).resolve().parent
+SOURCE = ROOT / "src"
+PACKAGE = SOURCE / "tracker"
+BUILD = ROOT / "build" / str(sysconfig.get_config_var("SOABI"))
+NEEDS = ["mypy==2.4.1", "setuptools==84.2.1"]
 """Build requirements of the compiled form. Another mypy compiles otherwise, so tests hold for this one."""
-_FLAGS = ["-O2", "-g0", "-fvisibility=hidden"]
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
     """Puts the compiled modules into a wheel, and gives it the tag of this Python and machine."""
 
     def dependencies(self) -> list[str]:
-        """What pip installs for the build: mypyc reads the types of all that is imported."""
+        """The packages that pip installs for the build. mypyc reads the types of all that is imported."""
         return [*NEEDS, *self.metadata.core.dependencies] if why_pure() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        why = why_pure()
-        if self.target_name != "wheel" or version == "editable":
+        if version == "editable":  # that is a working copy, which `make build` compiles
             return
-        if why:
-            self.app.display_info(f"a pure wheel: {why}")
+        if why := why_pure():
+            self.app.display_info(f"A pure wheel: {why}.")
             return
-        folder = ROOT / "build" / "wheel"
-        build(folder)
-        build_data["force_include"][str(folder)] = "tracker/_compiled"
+        folder = build()
+        build_data["artifacts"].append(f"/{folder.relative_to(ROOT).as_posix()}/")
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
 
 def why_pure() -> str | None:
-    """Why nothing is compiled. None if it can be."""
+    """Why nothing can be compiled here. None if it can."""
     if os.environ.get("TRACKER_PURE", "").strip() == "1":
         return "TRACKER_PURE is 1"
-    compiler = shlex.split(os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc"))[0]
+    compiler, *_ = _compiler()
     if shutil.which(compiler) is None:
-        return f"no C compiler ({compiler}) was found"
+        return f"no C compiler was found ({compiler})"
     header = Path(sysconfig.get_path("include"), "Python.h")
     return None if header.exists() else f"{header} is missing (Debian: apt install python3-dev)"
 
 
-def build(folder: Path) -> None:
-    """Compile all modules into `folder`, which is replaced. Unchanged parts are not compiled again.
+def build() -> Path:
+    """Compile all modules, unless this is done. Return their folder in the package.
 
     Raises:
-        SystemExit: mypyc or the C compiler refuses. It has printed why.
+        SystemExit: mypyc refuses a source. It has printed why.
+        CalledProcessError: the C compiler fails. It has printed why.
     """
+    sys.path.insert(0, str(SOURCE))
+    from tracker.compiled import FOLDER, MANIFEST, hash_of, hashes_of, is_made_by, write_manifest
+
+    compiler, recipe = f"mypyc {version_of('mypy')}", hash_of(Path(__file__))
+    if is_made_by(compiler, recipe):
+        return FOLDER
     sources = [f"{room}/{name}.py" for room, names in MODULES.items() for name in names.split()]
-    shutil.rmtree(made := ROOT / "build" / "new", ignore_errors=True)
+    hashes = hashes_of(_with_imports(sources))  # before mypyc reads them: one may be edited meanwhile
     extensions = _to_c(sources)
+    shutil.rmtree(made := BUILD / "new", ignore_errors=True)
+    made.mkdir(parents=True)
     _compile(extensions, made)
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    files = {extension.name: extension.name.replace(".", "/") + suffix for extension in extensions}
-    sys.path.insert(0, str(ROOT / "src"))
-    from tracker.compiled import MANIFEST, write_manifest
-
-    write_manifest(made, files, _with_imports(sources))
-    (folder / MANIFEST).unlink(missing_ok=True)  # first, so that nobody uses a half of it
-    shutil.rmtree(folder, ignore_errors=True)
-    made.rename(folder)
+    modules = [extension.name for extension in extensions]
+    write_manifest(made, compiler=compiler, recipe=recipe, modules=modules, sources=hashes)
+    (FOLDER / MANIFEST).unlink(missing_ok=True)  # first, so that nobody uses a half of it
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.parent.mkdir(exist_ok=True)
+    made.rename(FOLDER)
+    return FOLDER
 
 
-def _to_c(sources: Sequence[str]) -> list[Extension]:
-    """Translate modules to C, in build/c. The types of all that they import must be known."""
+def _to_c(sources: Iterable[str]) -> list[Extension]:
+    """Translate modules to C. The types of all that they import must be known."""
     from mypyc.build import mypycify
 
-    os.chdir(ROOT)
     printed = io.StringIO()
     try:
-        with redirect_stdout(printed):
+        with chdir(SOURCE), redirect_stdout(printed):  # tracebacks name tracker/…, wherever it is
             return mypycify(
-                [f"src/tracker/{source}" for source in sources],
+                [
+                    f"--config-file={ROOT / 'pyproject.toml'}",
+                    f"--cache-dir={BUILD / 'mypy'}",
+                    *(f"tracker/{source}" for source in sources),
+                ],
                 opt_level="2",
+                debug_level="0",
                 multi_file=True,  # files compile side by side, and an edit compiles few of them again
-                target_dir="build/c",
+                target_dir=str(BUILD / "c"),
                 group_name="tracker",
             )
     except SystemExit:
@@ -129,37 +141,41 @@ def _to_c(sources: Sequence[str]) -> list[Extension]:
         raise
 
 
-def _compile(extensions: Sequence[Extension], into: Path) -> None:
+def _compile(extensions: Collection[Extension], into: Path) -> None:
     """Compile and link extensions, on all cores. An object newer than all that it depends on stays."""
-    from setuptools._distutils import ccompiler
-    from setuptools._distutils import sysconfig as compilers
+    headers_changed = max(path.stat().st_mtime for path in [*BUILD.rglob("*.h"), Path(__file__)])
+    (BUILD / "objects").mkdir(exist_ok=True)
 
-    changed = max(path.stat().st_mtime for path in [*Path("build/c").rglob("*.h"), Path(__file__)])
-
-    def compiled(source: str, extension: Extension) -> str:
-        compiler = ccompiler.new_compiler()
-        compilers.customize_compiler(compiler)
-        (name,) = compiler.object_filenames([source], output_dir="build/objects")
-        there = Path(name)
-        if not there.exists() or there.stat().st_mtime < max(changed, Path(source).stat().st_mtime):
-            include = [*extension.include_dirs, sysconfig.get_path("include")]
-            flags = [*extension.extra_compile_args, *_FLAGS]
-            compiler.compile([source], "build/objects", include_dirs=include, extra_postargs=flags)
-        return name
-
-    def linked(extension: Extension, objects: Iterable[str]) -> None:
-        compiler = ccompiler.new_compiler()
-        compilers.customize_compiler(compiler)
-        path = into / (extension.name.replace(".", "/") + sysconfig.get_config_var("EXT_SUFFIX"))
-        compiler.link_shared_object(list(objects), str(path))
+    def compiled(source: Path, extension: Extension) -> str:
+        made = BUILD / "objects" / "-".join(source.relative_to(BUILD).with_suffix(".o").parts)
+        if not made.exists() or made.stat().st_mtime < max(headers_changed, source.stat().st_mtime):
+            folders = [f"-I{folder}" for folder in (*extension.include_dirs, sysconfig.get_path("include"))]
+            # -Wno-error: mypyc turns warnings into errors, and each compiler has warnings of its own.
+            flags = [*_words("CFLAGS"), *_words("CCSHARED"), *extension.extra_compile_args, "-Wno-error"]
+            _run([*_compiler(), *flags, "-fvisibility=hidden", *folders, "-c", str(source), "-o", str(made)])
+        return str(made)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = {
-            extension.name: [pool.submit(compiled, source, extension) for source in extension.sources]
+            extension.name: [pool.submit(compiled, Path(source), extension) for source in extension.sources]
             for extension in extensions
         }
-        for extension in extensions:
-            linked(extension, [made.result() for made in objects[extension.name]])
+        for name, parts in objects.items():
+            paths = [part.result() for part in parts]
+            _run([*_compiler(), *_words("LDSHARED")[1:], *paths, "-o", str(into / f"{name}.so")])
+
+
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CC", "")) or _words("CC")
+
+
+def _words(variable: str) -> list[str]:
+    """The words of a command with which this Python was built."""
+    return shlex.split(str(sysconfig.get_config_var(variable) or ""))
+
+
+def _run(words: list[str]) -> None:
+    subprocess.run(words, check=True)
 
 
 def _with_imports(sources: Iterable[str]) -> list[str]:
@@ -188,6 +204,6 @@ def _imported(source: str) -> set[str]:
 
 if __name__ == "__main__":
     if why := why_pure():
-        print(f"The pure form runs: {why}.")
+        print(f"Nothing is compiled: {why}. The sources run as they are.")
     else:
-        build(PACKAGE / "_compiled")
+        print(f"The compiled modules are in {build().relative_to(ROOT)}")

@@ -20,6 +20,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from tracker.compiled import FORM
 from tracker.processes.children import Claim
 from tracker.processes.engines import postgres as engines_postgres
 from tracker.processes.engines.cluster import ADMIN, ROLE
@@ -36,6 +37,10 @@ _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails")
+
+
+def pytest_report_header() -> str:
+    return f"tracker: {FORM.text}"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -98,6 +98,8 @@ class Settings:
     """The network's IANA time zone. It applies to `created_at` and date filters without a `tz`."""
     api_rate: Rate = Rate(600, "minute")  # noqa: RUF009 — it is frozen
     """Requests to the API that a token may make, unless the token has its own rate."""
+    pure: int = 0
+    """1 runs the Python sources although compiled modules exist. `compiled.py` reads it before all else."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -251,4 +253,5 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_POSTBACK_NETWORKS": ("postback_networks", _networks),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
     "TRACKER_API_RATE": ("api_rate", _rate),
+    "TRACKER_PURE": ("pure", _whole(0, 1)),
 }

@@ -30,7 +30,7 @@ def settings_at(server: socket.socket, data_dir: Path) -> Settings:
     return Settings.from_env(urls | {"TRACKER_DATA_DIR": str(data_dir)})
 
 
-@pytest.mark.parametrize("topic", ["geo", "settings", "disk"])
+@pytest.mark.parametrize("topic", ["geo", "settings", "disk", "form"])
 def test_local_topics_are_checked_without_a_server(frozen: socket.socket, tmp_path: Path, topic: str) -> None:
     findings = asyncio.run(report.examine(settings_at(frozen, tmp_path), topic))
     assert {finding.topic for finding in findings} == {topic}

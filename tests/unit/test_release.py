@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = packages_distributions()
-OWN = {"tracker", "workers", "tests", "loadtests"}
+OWN = {"tracker", "workers", "tests", "loadtests", "hatch_build"}
 DATA = {"tzdata"}  # zoneinfo reads it, nobody imports it
 HEADS = ["Security", "Added", "Changed", "Fixed"]
 

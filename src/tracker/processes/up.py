@@ -14,6 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, TextIO
 
+from tracker.compiled import FORM
 from tracker.errors import CannotStartError
 from tracker.processes.children import Account, Child, Claim, first_error, spawn
 from tracker.processes.engines import accounts, engine
@@ -197,6 +198,8 @@ class _Tracker:
             shown = await self._demo(dsn, demo)
         except Exception as error:  # all errors that the database may raise
             raise CannotStartError(f"the database cannot be prepared: {error}") from error
+        if FORM.is_stale:
+            _say(f"tracker: {FORM.text} (make build compiles it again)", sys.stderr)
         # Before anything is ready: a caller that waits for readiness finds the links printed.
         _say(_banner(self._given, shown))
 

@@ -8,7 +8,7 @@ applied once, by its hash.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 from redis.asyncio.retry import Retry
@@ -19,7 +19,7 @@ from tracker.stream import keys
 from tracker.stream.client import StreamClient, open_client
 from tracker.stream.record import Undecodable
 
-VERSION = b"\x01"
+VERSION: Final[bytes] = b"\x01"
 """The first byte of a record. A writer sends records of another version to the dead letters."""
 
 MAX_BYTES = 100 << 20

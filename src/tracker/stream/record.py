@@ -29,7 +29,7 @@ from tracker.domain.model import (
     fast,
 )
 
-VERSIONS = (1, 2)
+VERSIONS: Final[tuple[int, ...]] = (1, 2)
 """The versions of records that workers of this release read: the former one, and the new one.
 
 A record's version is its first byte. A worker sends records of other versions to the dead letters.

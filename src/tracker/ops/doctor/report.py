@@ -11,6 +11,7 @@ from tracker.ops.doctor import (
     disk,
     durability,
     engines,
+    form,
     formats,
     geo,
     ledger,
@@ -38,7 +39,12 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "affiliates": affiliates.check,
 }
 
-_LOCAL: Mapping[str, _Check] = {"settings": settings.check, "geo": geo.check, "disk": disk.check}
+_LOCAL: Mapping[str, _Check] = {
+    "settings": settings.check,
+    "geo": geo.check,
+    "disk": disk.check,
+    "form": form.check,
+}
 
 TOPICS = (*_OF_SERVERS, *_LOCAL)
 """The topics that can be checked alone."""
