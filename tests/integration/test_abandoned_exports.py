@@ -33,9 +33,9 @@ KINDS = {
 }
 SCOPES = ("clicks:read", "conversions:read", "reports:read")
 
-ABANDONED = 200
+ABANDONED = 60
 MOST_GROWTH = 16 << 20
-"""Bytes. If an export kept a chunk, ABANDONED exports would keep ten times as much."""
+"""Bytes. If an export kept a chunk, ABANDONED exports would keep three times as much."""
 
 ROWS = 6_000
 """About 10 MB of clicks, four times the kernel's buffer of an unread answer."""
