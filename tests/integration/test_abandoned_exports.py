@@ -34,8 +34,8 @@ KINDS = {
 SCOPES = ("clicks:read", "conversions:read", "reports:read")
 
 ABANDONED = 60
-MOST_GROWTH = 16 << 20
-"""Bytes. If an export kept a chunk, ABANDONED exports would keep three times as much."""
+MOST_GROWTH = 32 << 20
+"""Bytes, twice what the allocator may keep. If each export kept a chunk, it would be 120 MB or more."""
 
 ROWS = 6_000
 """About 10 MB of clicks, four times the kernel's buffer of an unread answer."""
