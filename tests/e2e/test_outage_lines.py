@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 import pytest
 from httpx import AsyncClient, HTTPError
 
+from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, free_port
 from tests.integration.engines import House, until
 from tracker.store.catalogue.demo import load_demo
@@ -112,8 +113,8 @@ class Asking:
         return False
 
 
-async def test_outage_writes_one_line_a_second_of_a_kind(tmp_path: Path) -> None:
-    async with House(tmp_path / "var") as house:
+async def test_outage_writes_one_line_a_second_of_a_kind(furnish: Furnish, tmp_path: Path) -> None:
+    async with House(furnish(tmp_path / "var")) as house:
         await load_demo(house.postgres.url)
         token = await create_token(house.postgres.url, ["clicks:read"])
         with Tracker(tmp_path / "var") as tracker:

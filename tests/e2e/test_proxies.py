@@ -162,13 +162,18 @@ def _large(hidden: bytes, size: int) -> bytes:
     return b"\xff" * size + b"\n" + b"\r\n" * size + hidden
 
 
+_body_first: set[tuple[str, str]] = set()
+"""Proxies, and hosts behind them, that read a body before they pass its head on, as nginx does."""
+
+
 def _send(proxy: Proxy, host: str, words: str, body: bytes) -> list[bytes]:
     """The statuses of all answers on a connection. The body is sent after the head is answered."""
     about = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     received = b""
     with proxy.connect(host, tls=host == API_HOST) as connection, suppress(OSError):
         connection.sendall("\r\n".join([f"{words} HTTP/1.1", f"Host: {host}", *about, "\r\n"]).encode())
-        select.select([connection], [], [], 0.5)  # nginx reads the body before it passes the head on
+        if (proxy.name, host) not in _body_first and not select.select([connection], [], [], 0.5)[0]:
+            _body_first.add((proxy.name, host))
         connection.sendall(body)
         connection.settimeout(0.2)
         while data := connection.recv(1 << 16):

@@ -147,8 +147,13 @@ def test_revoked_token_of_the_demo_does_not_come_back(furnish: Furnish, tmp_path
         assert in_database(second, "SELECT count(*) FROM token") == [(1,)]
 
 
-def test_demo_is_not_loaded_beside_own_rows(furnish: Furnish, tmp_path: Path) -> None:
+def test_tracker_without_demo_is_empty_and_gets_none_beside_own_rows(
+    furnish: Furnish, tmp_path: Path
+) -> None:
     with up(furnish(tmp_path / "var"), "--no-demo") as first:
+        response, _ = first.get("/offer/3?affiliate_id=513")
+        assert response.status == 404
+        assert "trk_" not in first.output
         in_database(first, "INSERT INTO advertiser (name) VALUES ('mine')")
     with up(tmp_path / "var", "--demo") as second:
         assert "trk_" not in second.output
@@ -165,13 +170,6 @@ def test_database_by_dsn_gets_the_demo_only_on_request(database: Settings, tmp_p
     with up(tmp_path / "var", "--demo", **variables) as tracker:
         assert tracker.get(tracker.link)[0].status == 302
         assert tracker.get(CLICKS, tracker.api_port, Authorization=f"Bearer {tracker.token}")[0].status == 200
-
-
-def test_tracker_without_demo_is_empty(furnish: Furnish, tmp_path: Path) -> None:
-    with up(furnish(tmp_path / "var"), "--no-demo") as tracker:
-        response, _ = tracker.get("/offer/3?affiliate_id=513")
-        assert response.status == 404
-        assert "trk_" not in tracker.output
 
 
 def test_metrics_show_every_process_once_on_a_port_of_their_own(running: Up) -> None:

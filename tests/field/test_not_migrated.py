@@ -14,19 +14,28 @@ import pytest
 from tests.conftest import Engines
 from tests.integration.api_client import CLICKS, api_of
 from tests.integration.edge_client import PATIENCE, edge_of
+from tracker.processes import catalogue_sync
 from tracker.settings import Settings
 from tracker.store import migrate as module
 from tracker.store.catalogue.read import visitor_secret
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
 from tracker.store.outages import NOT_MIGRATED
-from workers import click_writer, conversion_writer, housekeeping, postback_sender
+from workers import click_writer, conversion_writer, housekeeping, postback_sender, retry
 
 pytestmark = pytest.mark.anyio
 
 _MIGRATE = "run `tracker migrate`"
+_PAUSE, _LONG = 0.1, 1.0
+"""Seconds between two tries of a process, and how long it is watched."""
 _OLD = {"never": 0, "long ago": 7, "by the version before": -1}
 """The number of migrations done."""
+_PAUSES = (
+    (catalogue_sync, "_RETRY_SECONDS"),
+    (retry, "LONGEST_PAUSE"),
+    (postback_sender, "_OUTAGE_SECONDS"),
+    (housekeeping, "_RETRY_SECONDS"),
+)
 
 
 @pytest.fixture(params=_OLD)
@@ -44,6 +53,8 @@ async def unmigrated(
         with monkeypatch.context() as patch:
             patch.setattr(module, "_names", lambda: names)
             await migrate(dsn)
+    for waiting, name in _PAUSES:
+        monkeypatch.setattr(waiting, name, _PAUSE)
     yield replace(engines.settings, postgres_dsn=dsn, data_dir=tmp_path)
     await maintenance.execute("DROP DATABASE unmigrated WITH (FORCE)")
 
@@ -60,7 +71,7 @@ async def test_edge_logs_once_and_serves_after_the_migration(
         async with edge_of(unmigrated, demo=False, wait=False) as client:
             if not is_usable:
                 assert (await client.get("/health/ready")).status_code == 503
-            await asyncio.sleep(5)  # it tries again each second
+            await asyncio.sleep(_LONG)
             said = _said(caplog, "catalogue:")
             assert len(said) == 1 or (is_usable and not said), said
             assert all(_MIGRATE in line for line in said)
@@ -79,7 +90,7 @@ async def test_workers_log_it_once(unmigrated: Settings, caplog: pytest.LogCaptu
         asyncio.create_task(postback_sender.run(unmigrated, stopping)),
         asyncio.create_task(housekeeping.run(unmigrated)),
     ]
-    await asyncio.sleep(6)
+    await asyncio.sleep(_LONG)
     stopping.set()
     working[3].cancel()
     await asyncio.gather(*working, return_exceptions=True)

@@ -179,7 +179,7 @@ def _patch_model(resource: Resource) -> type[BaseModel]:
     fields |= {name: (int | str | None, again) for name in own if name not in fields}
     return create_model(
         f"{resource.name}Patch",
-        __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null),
+        __config__=ConfigDict(extra="forbid", json_schema_extra=without_defaults_of_null, defer_build=True),
         __doc__="A merge patch (RFC 7396). A missing field stays as it is. null sets the default.",
         **fields,
         version=(

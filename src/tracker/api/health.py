@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
-from tracker.api.openapi.document import document
 from tracker.metrics_socket import Answers
 from tracker.store import db
 from tracker.store.clicks.list import is_ready
@@ -179,7 +178,7 @@ async def _postbacks(state: State) -> list[str]:
 async def openapi(request: Request) -> Response:
     state = request.app.state
     if not hasattr(state, "document"):  # written once, for it takes a second of a core
-        state.document = await asyncio.to_thread(lambda: orjson.dumps(document(request.app)))
+        state.document = await asyncio.to_thread(_document, request.app)
     return Response(state.document, headers=SECURITY_HEADERS, media_type="application/json")
 
 
@@ -204,6 +203,12 @@ routes: list[Route] = [
     Route("/docs", docs),
     Route("/docs/{name}", docs_asset),
 ]
+
+
+def _document(app: Starlette) -> bytes:
+    from tracker.api.openapi.document import document  # spectree loads 18 MB of pages: few APIs ever need it
+
+    return orjson.dumps(document(app))
 
 
 @cache

@@ -35,7 +35,11 @@ Doubts = dict[str, list[str]]
 class Fields(BaseModel):
     """What may be written of an object."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        defer_build=True,  # a command uses one resource of twenty
+    )
 
     @field_validator("*", mode="wrap")
     @classmethod

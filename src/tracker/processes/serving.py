@@ -50,6 +50,7 @@ def serve(
         app,
         loop="uvloop",
         http=http,
+        ws="none",  # a library that happens to be there would be loaded and never used
         lifespan="on",
         proxy_headers=False,  # TRACKER_TRUSTED_PROXIES decides which peers are trusted
         server_header=False,
