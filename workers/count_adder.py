@@ -1,4 +1,4 @@
-"""Adds up what the triggers of conversions have noted, once a second.
+"""Adds up the deltas of clicks and conversions, once a second.
 
 All workers may do it. One does at a time, and nothing is lost or doubled if it is killed.
 """
@@ -10,6 +10,7 @@ import logging
 
 from tracker.settings import Settings
 from tracker.store import db
+from tracker.store.clicks import deltas
 from tracker.store.reports import conversion_counts
 from workers.retry import Retry
 
@@ -28,7 +29,8 @@ async def run(settings: Settings) -> None:
         connection = await db.connect(dsn)
         try:
             while True:
-                await conversion_counts.add_up(connection)
+                for add_up in (deltas.add_up, conversion_counts.add_up):
+                    await add_up(connection)
                 await asyncio.sleep(EVERY_SECONDS)
         finally:
             connection.terminate()  # not a close, which would wait for a server that may be frozen

@@ -109,7 +109,7 @@ async def test_clicks_are_stored_once_and_entries_counted_by_kind(
     for writer, arrivals, duplicates in batches:
         assert await clicks.store(connection, writer, arrivals) == duplicates
     assert await connection.fetchval("SELECT count(*) FROM click") == stored
-    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute") == stored
+    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute_part") == stored
     await check_counts(connection)
 
 

@@ -11,8 +11,9 @@ import asyncpg
 
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
-from tracker.store import locks, time_span
+from tracker.store import locks
 from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks import deltas
 from tracker.store.db import Connection
 
 BAD_ROW: tuple[type[Exception], ...] = (
@@ -43,8 +44,8 @@ class Arrival(NamedTuple):
 _OFTEN_BLANK = frozenset(
     field.name for field in STORED if field.blank == "" and field.filled is not Filled.MOSTLY
 )
-# With laxer server defaults, acknowledged clicks could be lost, or another writer's clicks refused. All
-# writers update the counts of a day, so a frozen transaction must not block the others.
+# With laxer server defaults, acknowledged clicks could be lost, or another writer's clicks refused. A frozen
+# transaction holds back the feed, and other writers of the same clicks.
 _SESSION = f"""
 CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
 ALTER TABLE incoming ALTER id DROP NOT NULL;
@@ -62,9 +63,9 @@ _HASH = ClickRow._fields.index("hash")
 def inserting(imported: str, on_conflict: str = "ON CONFLICT (hash) DO NOTHING") -> str:
     """CTEs that insert the rows of `incoming` and count them. `imported`: how many of `stored` are imported.
 
-    The counts are of the rows that are really inserted, so a batch stored twice counts once. They are ordered
-    by key, so that two writers with overlapping batches wait for each other instead of deadlocking. So are
-    the clicks: `stage` has sorted them, and a temporary table is read in insertion order.
+    The counts are of the rows that are really inserted, so a batch stored twice counts once. The clicks are
+    ordered by hash, so that two writers with overlapping batches wait for each other instead of deadlocking:
+    `stage` has sorted them, and a temporary table is read in insertion order.
     """
     return f"""
 WITH inserted AS (
@@ -72,24 +73,7 @@ WITH inserted AS (
     SELECT {_COLUMNS} FROM incoming
     {on_conflict}
     RETURNING {click_counts.COUNTED}
-), counted AS (
-    INSERT INTO click_count (dimension, key, slot, clicks)
-    {click_counts.counts_of("inserted")}
-    ORDER BY dimension, key, slot
-    ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
-), minutes AS (
-    INSERT INTO click_minute (minute, stored, imported)
-    SELECT minute, stored, {imported} FROM ({click_counts.minutes_of("inserted")}) AS each
-    ORDER BY minute
-    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored,
-        imported = click_minute.imported + excluded.imported
-), reported AS (
-    INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
-    {click_counts.reports_of("inserted")}
-    ORDER BY quarters, dimension, slot, key
-    ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
-        clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
-)"""  # noqa: S608
+), {deltas.noting("inserted", imported)}"""  # noqa: S608
 
 
 PASSED_OVER = """
@@ -100,7 +84,7 @@ WHERE (SELECT count(*) FROM incoming) > (SELECT count(*) FROM inserted)
 """The clicks that `inserting` found already stored."""
 
 _NOTE = """
-INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
+INSERT INTO writer_batch (partition, slot, entries) SELECT $1::smallint, $2::integer, $3::bigint[]
 ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries"""
 # Readiness for conflicts makes an insert a tenth slower, and conflicts only happen after a kill or an outage.
 _INSERT_NEW = inserting("0", on_conflict="") + _NOTE
@@ -108,9 +92,8 @@ _INSERT = f"{inserting('0')}, noted AS ({_NOTE}) {PASSED_OVER}"
 
 _ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"
 
-# Counts go down here and up again in _INSERT, each in order, but not both together: that would deadlock
-# others.
-_KEEP_OTHERS_OUT = "LOCK TABLE click_count IN SHARE ROW EXCLUSIVE MODE"
+# Others that insert these clicks, or take them back, would wait for us while we wait for them.
+_KEEP_OTHERS_OUT = "LOCK TABLE ONLY click IN SHARE ROW EXCLUSIVE MODE"
 _ANSWER = ("status", "reason", "offer_id", "offer_url_id", "redirected_link", "is_unique", "group_hash")
 _TAKE_BACK = f"""
 WITH taken AS (
@@ -119,30 +102,8 @@ WITH taken AS (
         AND ({", ".join(f"click.{column}" for column in _ANSWER)})
         IS DISTINCT FROM ({", ".join(f"incoming.{column}" for column in _ANSWER)})
     RETURNING {click_counts.COUNTED}
-), counted AS (
-    UPDATE click_count SET clicks = click_count.clicks - gone.clicks
-    FROM ({click_counts.counts_of("taken")}) AS gone
-    WHERE (click_count.dimension, click_count.key, click_count.slot) = (gone.dimension, gone.key, gone.slot)
-), minutes AS (
-    UPDATE click_minute SET stored = click_minute.stored - gone.stored
-    FROM ({click_counts.minutes_of("taken")}) AS gone WHERE click_minute.minute = gone.minute
-), reported AS (
-    UPDATE report_count SET gross = report_count.gross - gone.gross,
-        clicks = report_count.clicks - gone.clicks, uniques = report_count.uniques - gone.uniques
-    FROM ({click_counts.reports_of("taken")}) AS gone
-    WHERE (report_count.quarters, report_count.dimension, report_count.slot, report_count.key)
-        = (gone.quarters, gone.dimension, gone.slot, gone.key)
-)
+), {deltas.noting("taken", "0", sign=-1)}
 SELECT hash FROM taken
-"""  # noqa: S608
-_FORGET_EMPTY = f"""
-WITH quarters AS (SELECT DISTINCT click_slot(hash) AS slot FROM incoming), touched AS (
-    SELECT slot FROM quarters
-    UNION SELECT slot / {time_span.SLOTS_A_DAY} * {time_span.SLOTS_A_DAY} FROM quarters
-), reports AS (
-    DELETE FROM report_count WHERE gross = 0 AND slot IN (SELECT slot FROM touched)
-)
-DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
 """  # noqa: S608
 
 
@@ -243,8 +204,6 @@ async def _store(
         passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced
         if passed_over != known:
             raise _StoredAlready(passed_over)
-        if replaced:
-            await connection.execute(_FORGET_EMPTY)
 
 
 def _one_a_click(arrivals: Iterable[Arrival]) -> tuple[list[Arrival], set[int]]:
