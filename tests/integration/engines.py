@@ -32,11 +32,11 @@ PATIENCE = 30.0
 _WRITERS = """
 SELECT pid FROM pg_stat_activity
 WHERE application_name = 'tracker'
-    AND (query LIKE '%INSERT INTO click (%' OR query LIKE '%pg_advisory_unlock_all%')
+    AND (query LIKE '%INSERT INTO quarter_delta%' OR query LIKE '%pg_advisory_unlock_all%')
 """
-_BLOCKED = (
-    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO click (%'"
-)
+_BLOCKED = """
+SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO quarter_delta%'
+"""
 
 
 class House:

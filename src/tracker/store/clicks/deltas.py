@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from tracker.store import adding_up
 from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks.counts import MEASURES
+from tracker.store.clicks.tally import Tally
 from tracker.store.db import Connection, Pool
 from tracker.store.time_span import SLOTS_A_DAY
 
@@ -21,21 +23,38 @@ class Waiting(NamedTuple):
     seconds: float  # since the oldest one was made
 
 
-_MEASURES = ("stored", "gross", "clicks", "uniques")
+_QUARTER_COLUMNS = f"(dimension, keys, slots, {', '.join(MEASURES)})"
+_MINUTE_COLUMNS = "(minutes, stored, imported)"
+_NOTE_QUARTERS = f"""
+INSERT INTO quarter_delta {_QUARTER_COLUMNS}
+SELECT $1, $2::text[], $3::integer[], {", ".join(f"${n}::integer[]" for n in range(4, 4 + len(MEASURES)))}
+"""
+_NOTE_MINUTES = f"""
+INSERT INTO minute_delta {_MINUTE_COLUMNS} SELECT $1::bigint[], $2::integer[], $3::integer[]
+"""
+
+
+async def note(connection: Connection, counted: Tally) -> None:
+    """Insert the deltas of clicks that were counted in Python. None of them is imported."""
+    await connection.executemany(
+        _NOTE_QUARTERS, [(dimension, keys, slots, *sums) for dimension, keys, slots, sums in counted.quarters]
+    )
+    minutes, stored = counted.minutes
+    await connection.execute(_NOTE_MINUTES, minutes, stored, [0] * len(minutes))
 
 
 def noting(clicks: str, imported: str, sign: int = 1) -> str:
-    """CTEs that insert the deltas of clicks. `sign`: -1 if they are taken back.
+    """CTEs that count clicks and insert their deltas. `sign`: -1 if they are taken back.
 
     `imported`: how many of a minute's `stored` are imported.
     """
-    measures = "".join(f", array_agg({sign} * {measure}::integer)" for measure in _MEASURES)
+    measures = "".join(f", array_agg({sign} * {measure}::integer)" for measure in MEASURES)
     return f"""noted_quarters AS (
-    INSERT INTO quarter_delta (dimension, keys, slots, {", ".join(_MEASURES)})
+    INSERT INTO quarter_delta {_QUARTER_COLUMNS}
     SELECT dimension, array_agg(key), array_agg(slot){measures}
     FROM ({click_counts.quarters_of(clicks)}) AS each GROUP BY dimension
 ), noted_minutes AS (
-    INSERT INTO minute_delta (minutes, stored, imported)
+    INSERT INTO minute_delta {_MINUTE_COLUMNS}
     SELECT array_agg(minute), array_agg({sign} * stored::integer), array_agg({imported}::integer)
     FROM ({click_counts.minutes_of(clicks)}) AS each HAVING count(*) > 0
 )"""  # noqa: S608
@@ -66,7 +85,7 @@ def adding(counts: str, minutes: str, reports: str) -> str:
 )"""  # noqa: S608
 
 
-_SUMS = ", ".join(f"sum(each.{measure})::bigint AS {measure}" for measure in _MEASURES)
+_SUMS = ", ".join(f"sum(each.{measure})::bigint AS {measure}" for measure in MEASURES)
 _MINUTE_SUMS = """
 SELECT minute, sum(each.stored)::bigint AS stored, sum(each.imported)::bigint AS imported
 FROM taken_minutes CROSS JOIN LATERAL unnest(minutes, stored, imported) AS each (minute, stored, imported)
@@ -74,17 +93,17 @@ GROUP BY minute"""
 _ADD_UP = f"""
 WITH taken AS (
     DELETE FROM quarter_delta WHERE ctid = ANY (ARRAY(SELECT ctid FROM quarter_delta LIMIT $1))
-    RETURNING dimension, keys, slots, {", ".join(_MEASURES)}
+    RETURNING dimension, keys, slots, {", ".join(MEASURES)}
 ), taken_minutes AS (
     DELETE FROM minute_delta WHERE ctid = ANY (ARRAY(SELECT ctid FROM minute_delta LIMIT $1))
     RETURNING minutes, stored, imported
 ), quarter_sum AS MATERIALIZED (
     SELECT dimension, key, slot, {_SUMS}
-    FROM taken CROSS JOIN LATERAL unnest(keys, slots, {", ".join(_MEASURES)})
-        AS each (key, slot, {", ".join(_MEASURES)})
+    FROM taken CROSS JOIN LATERAL unnest(keys, slots, {", ".join(MEASURES)})
+        AS each (key, slot, {", ".join(MEASURES)})
     GROUP BY dimension, key, slot
 ), {adding(click_counts.counts_of("quarter_sum"), _MINUTE_SUMS, click_counts.reports_of("quarter_sum"))}
-SELECT array_agg(DISTINCT slot) FROM quarter_sum WHERE least({", ".join(_MEASURES)}) < 0
+SELECT array_agg(DISTINCT slot) FROM quarter_sum WHERE least({", ".join(MEASURES)}) < 0
 """  # noqa: S608
 
 _FORGET_EMPTY = f"""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tracker.domain import click_fields
 from tracker.domain.click_id import first_hash_at
-from tracker.store.clicks.counts import IS_CLICK, REPORT_COUNTS, REPORTED
+from tracker.store.clicks.counts import REPORT_COUNTS, REPORTED, condition_of
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection, Pool
@@ -278,10 +278,10 @@ def _clicks_part(asked: ReportRequest, values: list[object], which: str = "true"
     condition, given = where(asked.clicks)
     values += given
     keys = "".join(f"coalesce({DIMENSIONS[name]}::text, '') AS {name}, " for name in asked.dimensions)
+    clicks, uniques = (f"({condition_of(name)})::int AS {name}" for name in ("clicks", "uniques"))
     return (
-        f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, ({IS_CLICK})::int AS clicks,"  # noqa: S608
-        f" ({IS_CLICK} AND is_unique)::int AS uniques"
-        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND NOT is_test"
+        f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, {clicks}, {uniques}"  # noqa: S608
+        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND {condition_of('gross')}"
     )
 
 
