@@ -1,6 +1,7 @@
 """Run the real click writer until the stream is empty: python -m loadtests.drain, TRACKER_ settings set.
 
-Prints the CPU seconds that it took, start and imports left out.
+Its counts are added up beside it, and garbage is collected rarely, as in a worker. Prints the CPU seconds
+that it took, start and imports left out.
 """
 
 from __future__ import annotations
@@ -10,16 +11,27 @@ from time import process_time
 
 import uvloop
 
+from tracker.processes.garbage import collect_rarely
 from tracker.settings import Settings
-from workers import click_writer
+from tracker.store import db
+from tracker.store.clicks import deltas
+from workers import click_writer, count_adder
 
 
 async def _drain() -> float:
+    settings = Settings.from_env()
+    assert settings.postgres_dsn
     begun = process_time()
-    await click_writer.run(Settings.from_env(), burst=True)
+    adding = asyncio.create_task(count_adder.run(settings))
+    await click_writer.run(settings, burst=True)
+    adding.cancel()
+    connection = await db.connect(settings.postgres_dsn)
+    await deltas.add_up(connection)
+    await connection.close()
     return process_time() - begun
 
 
 if __name__ == "__main__":
+    collect_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(runner.run(_drain()))

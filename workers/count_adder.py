@@ -1,6 +1,6 @@
-"""Adds up what the triggers of conversions have noted, once a second.
+"""Adds up the deltas of clicks and conversions, once a second, and ends frozen transactions of writers.
 
-All workers may do it. One does at a time, and nothing is lost or doubled if it is killed.
+All workers may do it. One adds up at a time, and nothing is lost or doubled if it is killed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import logging
 
 from tracker.settings import Settings
 from tracker.store import db
+from tracker.store.clicks import deltas
+from tracker.store.clicks import insert as clicks
 from tracker.store.reports import conversion_counts
 from workers.retry import Retry
 
@@ -28,7 +30,10 @@ async def run(settings: Settings) -> None:
         connection = await db.connect(dsn)
         try:
             while True:
-                await conversion_counts.add_up(connection)
+                for add_up in (deltas.add_up, conversion_counts.add_up):
+                    await add_up(connection)
+                if frozen := await clicks.end_frozen(connection):
+                    logger.warning("counts: %d writers were frozen in a batch: others take it over", frozen)
                 await asyncio.sleep(EVERY_SECONDS)
         finally:
             connection.terminate()  # not a close, which would wait for a server that may be frozen

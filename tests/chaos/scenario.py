@@ -49,7 +49,9 @@ SELECT dimension || a_day, key, slot - slot % slots, count(*) FROM click CROSS J
 CROSS JOIN click_slot(hash) AS slot CROSS JOIN (VALUES ('', 1), ('_day', 96)) AS time (a_day, slots)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
-_COUNTS = "SELECT dimension, key, slot, clicks FROM click_count ORDER BY 1, 2, 3"
+_COUNTS = """
+SELECT dimension, key, slot, sum(clicks)::bigint FROM click_count_part GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
 _INCONSISTENT = (
     "SELECT count(*) FROM click WHERE is_unique IS DISTINCT FROM coalesce(group_hash = hash, false)"
 )

@@ -32,11 +32,11 @@ PATIENCE = 30.0
 _WRITERS = """
 SELECT pid FROM pg_stat_activity
 WHERE application_name = 'tracker'
-    AND (query LIKE '%INSERT INTO click%' OR query LIKE '%pg_advisory_unlock_all%')
+    AND (query LIKE '%INSERT INTO quarter_delta%' OR query LIKE '%pg_advisory_unlock_all%')
 """
-_BLOCKED = (
-    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO click%'"
-)
+_BLOCKED = """
+SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO quarter_delta%'
+"""
 
 
 class House:
@@ -134,7 +134,7 @@ class House:
         """Keep a worker in the middle of its transaction."""
         connection = await asyncpg.connect(self.postgres.url)
         async with connection.transaction():
-            await connection.execute("LOCK TABLE click_count IN EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE quarter_delta IN EXCLUSIVE MODE")
             await self.append()
             await until(lambda: self.query(_BLOCKED))
             yield
@@ -154,7 +154,7 @@ class House:
         counts = [(field[-1], int(count)) for hour in hours for field, count in hour.items()]
         assert sum(count for kind, count in counts if kind == "x") == len(self.appended)
         assert [count for kind, count in counts if kind in "ud" and count] == []
-        ((minutes,),) = await self.query("SELECT coalesce(sum(stored), 0)::int FROM click_minute")
+        ((minutes,),) = await self.query("SELECT coalesce(sum(stored), 0)::int FROM click_minute_part")
         assert minutes == len(self.appended)
 
     async def _is_drained(self) -> bool:

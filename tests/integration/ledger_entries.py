@@ -86,6 +86,7 @@ async def streams_of(settings: Settings, partition: int = 0) -> AsyncIterator[St
 async def set_stored(settings: Settings, minute: int, clicks: int) -> None:
     """Set the counts of the writers' transactions."""
     statement = """
+    WITH added_up AS (DELETE FROM minute_delta)
     INSERT INTO click_minute VALUES ($1, $2) ON CONFLICT (minute) DO UPDATE SET stored = excluded.stored
     """
     await run_sql(settings, statement, minute, clicks)

@@ -491,7 +491,7 @@ async def test_scope_is_reports_read(database: Settings) -> None:
 async def test_slow_query_names_the_range_to_narrow(
     database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "IS_CLICK", "pg_sleep(60) IS NULL")
+    monkeypatch.setattr(reports, "condition_of", lambda _: "pg_sleep(60) IS NULL")
     monkeypatch.setattr("tracker.store.db.STATEMENT_TIMEOUT_SECONDS", 0.2)
     await store(database, [a_row(hash=hash_at(NOON))])
     async with api_of(database, scopes=SCOPES) as client:

@@ -149,7 +149,9 @@ async def _held(settings: Settings, claim: Claim) -> tuple[object, ...]:
     try:
         connection = await asyncpg.connect(postgres.url)
         stored = await connection.fetchval("SELECT count(*) FROM click")
-        counted = await connection.fetchval("SELECT sum(clicks) FROM click_count WHERE dimension = 'all'")
+        counted = await connection.fetchval(
+            "SELECT sum(clicks) FROM click_count_part WHERE dimension = 'all'"
+        )
         copy_of = await connection.fetchval("SELECT copy_of FROM deployment")
         await connection.close()
         async with redis.asyncio.Redis.from_url(valkey.url) as client:

@@ -57,7 +57,7 @@ async def stored_hashes(settings: Settings) -> list[str]:
 
 async def counts(settings: Settings) -> dict[tuple[str, int], int]:
     rows = await query(
-        settings, "SELECT dimension, key, sum(clicks)::int AS n FROM click_count GROUP BY 1, 2"
+        settings, "SELECT dimension, key, sum(clicks)::int AS n FROM click_count_part GROUP BY 1, 2"
     )
     return {(row["dimension"], row["key"]): row["n"] for row in rows}
 

@@ -18,7 +18,9 @@ from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import hash_at
 from tracker import cli
 from tracker.settings import Settings
+from tracker.store import adding_up
 from tracker.store.db import Connection, connect
+from tracker.store.locks import Lock
 from tracker.store.reports import conversion_counts as counts
 
 pytestmark = pytest.mark.anyio
@@ -146,7 +148,7 @@ async def test_counts_equal_a_recount_after_any_history(
     database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     draw = random.Random(seed)
-    monkeypatch.setattr(counts, "MOST", 3)  # deltas are added up in parts, which cut updates apart
+    monkeypatch.setattr(adding_up, "MOST", 3)  # deltas are added up in parts, which cut updates apart
     for _ in range(40):
         await change_at_random(database, connection, draw)
         assert await wrong(connection) == []
@@ -195,7 +197,7 @@ async def test_deltas_are_added_up_by_one_process_at_a_time(
     assert database.postgres_dsn
     await store_conversions(database, [a_conversion(a_row(hash=hash_at(NOON)))])
     other = await connect(database.postgres_dsn)
-    await other.execute(f"BEGIN; SELECT pg_advisory_xact_lock({counts.Lock.ADDING_UP})")
+    await other.execute(f"BEGIN; SELECT pg_advisory_xact_lock({Lock.ADDING_UP})")
     await counts.add_up(connection)
     assert await stored(connection) == {}
     await other.close()

@@ -25,7 +25,7 @@ async def test_history_is_counted_and_answers_all_queries(database: Settings) ->
     connection = await connect(database.postgres_dsn)
     for day in await recount.days(connection):
         assert [wrong async for wrong in recount.differences(connection, day)] == []
-    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute") == CLICKS
+    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute_part") == CLICKS
     assert (
         await connection.fetchval("SELECT count(*) FROM conversion")
         > CLICKS // fill_history.CONVERTED_OF // 2

@@ -173,7 +173,7 @@ async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
     assert (await importer.run("clicks", importer.file("many.csv", _csv(*rows)))).code == 0
     check = await asyncio.to_thread(cli.main, ["rebuild-stats", "--check"])
     assert check == 0
-    assert await importer.fetch("SELECT sum(stored)::int, sum(imported)::int FROM click_minute") == [
+    assert await importer.fetch("SELECT sum(stored)::int, sum(imported)::int FROM click_minute_part") == [
         (300, 300)
     ]
     assert await importer.fetch("SELECT count(*) FROM click_default") == [(0,)]

@@ -15,16 +15,19 @@ from tests.factories.clicks import store as store_rows
 from tests.integration.stream_client import DAY, NOON, hash_at
 from tracker import cli
 from tracker.settings import Settings
+from tracker.store.clicks import deltas, recount
 from tracker.store.clicks import insert as clicks
-from tracker.store.clicks import recount
 from tracker.store.db import Connection, connect
 from workers import housekeeping
 
 pytestmark = pytest.mark.anyio
 
 _ALL = (
-    "SELECT * FROM click_count ORDER BY dimension, key, slot",
-    "SELECT * FROM click_minute ORDER BY minute",
+    """SELECT dimension, key, slot, sum(clicks)::int FROM click_count_part
+    GROUP BY 1, 2, 3 HAVING sum(clicks) <> 0 ORDER BY 1, 2, 3""",
+    "SELECT minute, sum(stored)::int FROM click_minute_part GROUP BY 1 HAVING sum(stored) <> 0 ORDER BY 1",
+    """SELECT quarters, dimension, key, slot, sum(gross)::int, sum(clicks)::int, sum(uniques)::int
+    FROM report_count_part GROUP BY 1, 2, 3, 4 HAVING sum(gross) <> 0 ORDER BY 1, 2, 3, 4""",
 )
 FIRST, SECOND = date(2027, 1, 15), date(2027, 1, 16)
 
@@ -52,7 +55,7 @@ async def a_writer(settings: Settings) -> Connection:
 
 
 async def filled(settings: Settings) -> Connection:
-    """Two days of clicks of two offers and two affiliates, and one of 1970."""
+    """Two days of clicks of two offers and two affiliates, and one of 1970. The counts are added up."""
     connection = await a_writer(settings)
     times = [*range(0, 7_200_000, 400_000), *range(DAY, DAY + 3_600_000, 500_000)]
     rows = [
@@ -60,6 +63,7 @@ async def filled(settings: Settings) -> Connection:
         for n, time in enumerate(times)
     ]
     await store_rows(connection, [*rows, a_row(hash=hash_at(1))])
+    await deltas.add_up(connection)
     return connection
 
 
@@ -71,10 +75,17 @@ DAMAGES = [
     ("none", "SELECT", 0),
     ("a count", "UPDATE click_count SET clicks = clicks + 5 WHERE dimension = 'all' AND slot > 0", 12),
     ("a row too many", "INSERT INTO click_count VALUES ('offer', 9, 2000000, 7)", 1),
-    ("an empty row", "INSERT INTO click_count VALUES ('offer', 9, 2000000, 0)", 1),
+    ("an empty row", "INSERT INTO click_count VALUES ('offer', 9, 2000000, 0)", 0),
     ("negative", "UPDATE click_minute SET stored = -stored WHERE minute = 0", 1),
     ("a minute too many", "INSERT INTO click_minute VALUES (30000000, 1)", 1),
     ("a whole table", "TRUNCATE click_minute", None),
+    ("a delta lost", "INSERT INTO minute_delta VALUES ('{0}', '{-1}', '{0}')", 1),
+    (
+        "a delta doubled",
+        """INSERT INTO quarter_delta (dimension, keys, slots, stored, gross, clicks, uniques)
+        VALUES ('offer', '{3}', '{0}', '{1}', '{1}', '{0}', '{0}')""",
+        4,
+    ),
     ("both tables", "TRUNCATE click_minute; TRUNCATE click_count", None),
 ]
 
@@ -165,6 +176,7 @@ async def test_counts_are_repaired_while_clicks_are_stored(database: Settings) -
     wrong = 0
     while not writers.done():
         wrong += sum([await recount.correct(mending, day) for day in await recount.days(mending)])
+        await deltas.add_up(mending)
         await mending.execute("UPDATE click_minute SET stored = stored - 1 WHERE minute = 0")
         await asyncio.sleep(0)
     await writers
@@ -172,7 +184,7 @@ async def test_counts_are_repaired_while_clicks_are_stored(database: Settings) -
     for day in await recount.days(mending):
         await recount.correct(mending, day)
         assert [difference async for difference in recount.differences(mending, day)] == []
-    total = "SELECT sum(clicks)::int FROM click_count WHERE dimension = 'all'"
+    total = "SELECT sum(clicks)::int FROM click_count_part WHERE dimension = 'all'"
     assert await mending.fetchval(total) == await mending.fetchval("SELECT count(*) FROM click") > 1800
     await mending.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 
 from tests.factories.clicks import a_row
 from tests.integration.stream_client import NOON, hash_at
+from tracker.domain.click_fields import STORED, Filled
+from tracker.domain.model import ClickRow
 from tracker.settings import Settings
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import recount
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.store.db import Connection, connect
+from tracker.store.db import UNREACHABLE, Connection, connect
 from tracker.store.locks import Lock
+from workers import count_adder
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +113,7 @@ async def test_clicks_are_stored_once_and_entries_counted_by_kind(
     for writer, arrivals, duplicates in batches:
         assert await clicks.store(connection, writer, arrivals) == duplicates
     assert await connection.fetchval("SELECT count(*) FROM click") == stored
-    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute") == stored
+    assert await connection.fetchval("SELECT sum(stored)::int FROM click_minute_part") == stored
     await check_counts(connection)
 
 
@@ -126,6 +130,15 @@ async def test_rows_keep_fields_that_other_rows_lack(connection: Connection) -> 
         await clicks.store(connection, ONE, batch)
     stored = await connection.fetch(f"SELECT {', '.join(texts)} FROM click ORDER BY hash")
     assert [tuple(row) for row in stored] == [tuple(texts.values()), ("",) * 5, ("",) * 5]
+
+
+async def test_columns_that_most_clicks_lack_are_blank_by_default(connection: Connection) -> None:
+    defaults = await connection.fetch(
+        "SELECT column_name FROM information_schema.columns"
+        " WHERE table_name = 'click' AND column_default = $$''::text$$"
+    )
+    wanted = {field.name for field in STORED if field.blank == "" and field.filled is not Filled.MOSTLY}
+    assert wanted <= {row["column_name"] for row in defaults}
 
 
 CAPPED = {"status": "rejected", "redirected_link": "", "reason": 17}
@@ -212,6 +225,52 @@ async def test_backup_waits_for_the_acknowledgement(database: Settings, connecti
     assert await backup.fetchval("SELECT count(*) FROM click") == 1
     await backup.close()
     assert await waiting == set()
+
+
+async def test_writer_that_is_frozen_in_a_copy_is_ended(
+    database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen, observer = [await a_connection(database) for _ in range(2)]
+    rows = [arrival(n).row for n in range(2000)]  # PostgreSQL inserts a thousand together
+    thaws = asyncio.Event()
+    freezing = asyncio.create_task(copy_and_freeze(frozen, rows, thaws))
+    await becomes_true(observer, "SELECT pg_relation_size('click_default') > 0")
+    waits = "SELECT wait_event = $2 FROM pg_stat_activity WHERE pid = $1"
+    await becomes_true(observer, waits, frozen.get_server_pid(), "ClientRead")
+    waiting = asyncio.create_task(clicks.store(connection, ONE, [arrival(1), arrival(2)]))
+    await becomes_true(observer, waits, connection.get_server_pid(), "transactionid")
+    assert await clicks.end_frozen(observer) == 0
+    monkeypatch.setattr(clicks, "FROZEN_SECONDS", 0)
+    adding = asyncio.create_task(count_adder.run(database))
+    assert await waiting == set()
+    thaws.set()
+    with pytest.raises(UNREACHABLE):
+        await freezing
+    adding.cancel()
+    await asyncio.gather(adding, return_exceptions=True)
+    assert await observer.fetchval("SELECT count(*) FROM click") == 2
+    await observer.close()
+
+
+async def becomes_true(observer: Connection, question: str, *values: object) -> None:
+    while not await observer.fetchval(question, *values):
+        await asyncio.sleep(0.01)
+
+
+async def copy_and_freeze(connection: Connection, some: list[ClickRow], thaws: asyncio.Event) -> None:
+    """Begin a COPY with some rows, and wait before its end."""
+    data = io.BytesIO()
+    columns = ", ".join(ClickRow._fields)
+    async with connection.transaction():
+        await clicks.stage(connection, some)
+        await connection.copy_from_query(f"SELECT {columns} FROM incoming", output=data, format="binary")
+    async with connection.transaction():
+
+        async def rows() -> AsyncIterator[bytes]:
+            yield data.getvalue()[:-2]  # without the word that nothing follows
+            await thaws.wait()
+
+        await connection.copy_to_table("click", source=rows(), columns=ClickRow._fields, format="binary")
 
 
 async def test_lax_defaults_of_a_server_are_overridden(database: Settings) -> None:

@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'made to fail' USING ERRCODE = '{state}';
 END $$;
-CREATE TRIGGER failing BEFORE INSERT ON click_minute FOR EACH ROW EXECUTE FUNCTION fail()
+CREATE TRIGGER failing BEFORE INSERT ON minute_delta FOR EACH ROW EXECUTE FUNCTION fail()
 """
 
 
@@ -159,5 +159,5 @@ async def test_starting_postgres_is_waited_for(working: House, state: str, name:
     await working.append()
     await until(lambda: working.says(name))
     assert await working.waiting() == 50, "nothing is acknowledged that is not stored"
-    await working.execute("DROP TRIGGER failing ON click_minute")
+    await working.execute("DROP TRIGGER failing ON minute_delta")
     await working.settled()

@@ -21,6 +21,7 @@ from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
 from tracker.metrics_socket import Answers
 from tracker.store import db
+from tracker.store.clicks import deltas
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
@@ -101,7 +102,7 @@ def answers(app: Starlette) -> Answers:
     """The answers to the metrics' listener."""
 
     async def metrics(_: str) -> str:
-        return "\n".join([*_own(app.state), *await _visitors(app.state), *await _postbacks(app.state), ""])
+        return "\n".join([*_own(app.state), *await _visitors(app.state), *await _of_database(app.state), ""])
 
     return {"metrics": metrics}
 
@@ -148,14 +149,15 @@ async def _visitors(state: State) -> list[str]:
     ]
 
 
-async def _postbacks(state: State) -> list[str]:
-    """Counts of postbacks, the same in every API process. Empty while an engine is away."""
+async def _of_database(state: State) -> list[str]:
+    """Waiting postbacks and deltas, the same in every API process. Empty while an engine is away."""
     try:
         async with asyncio.timeout(_ENGINE_SECONDS):
             waiting, unreadable = await state.postbacks.waiting()
             parked = await postback_log.count_parked(state.pool, int(time.time() * 1000))
             waiting_for_dead = await postback_log.count_waiting(state.pool)
             outgoing_counts = await affiliate_postbacks.counts(state.pool)
+            waiting_deltas = await deltas.waiting(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
         return []
     return [
@@ -171,6 +173,9 @@ async def _postbacks(state: State) -> list[str]:
             f'tracker_affiliate_postbacks{{state="{state}"}} {number}'
             for state, number in outgoing_counts._asdict().items()
         ),
+        "# HELP tracker_count_delta_seconds Age of the oldest counts that no worker has added up.",
+        "# TYPE tracker_count_delta_seconds gauge",
+        f"tracker_count_delta_seconds {waiting_deltas.seconds:.1f}",
     ]
 
 

@@ -20,8 +20,7 @@ from tracker.store.reports import conversion_counts
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
 conversion updates the sums for reports. This command counts both again, one day at a time, and shows its
-progress on stderr. It is safe while clicks are stored:
-writers wait only while the wrong counts of a day are written.
+progress on stderr. It is safe while clicks are stored, and no writer waits for it.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """

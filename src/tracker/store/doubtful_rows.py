@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from tracker.domain.normalise import AT_ENDS, MACRO, NO_DEVICES, NOTHING
+from tracker.store.clicks.counts import REPORT_COUNTS
 from tracker.store.conversions.goal_prices import PRICE_OF
 from tracker.store.db import Connection
 
@@ -124,10 +125,11 @@ CROSS JOIN LATERAL (SELECT ip FROM click WHERE hash = imported.hash LIMIT 1) AS 
 WHERE ip <> '' AND ip !~ $2 GROUP BY ip ORDER BY 2 DESC, 1
 """
 
-_WORDS = """
-SELECT key, sum(gross)::bigint AS clicks FROM report_count
-WHERE quarters = 96 AND dimension = $1 AND key <> '' GROUP BY key ORDER BY clicks DESC
-"""
+_WORDS = f"""
+SELECT key, sum(gross)::bigint AS clicks FROM {REPORT_COUNTS}
+WHERE quarters = 96 AND dimension = $1 AND key <> '' GROUP BY key HAVING sum(gross) > 0
+ORDER BY clicks DESC
+"""  # noqa: S608
 _GOAL_NAMES = """
 SELECT goal.id, goal.offer_id, goal.name, goal.code, goal.is_archived
 FROM goal JOIN offer ON offer.id = offer_id WHERE NOT goal.is_archived AND NOT offer.is_archived

@@ -27,7 +27,7 @@ class Lock(IntEnum):
     POSTBACK_WRITER = 0x7C1C_0007
     """Held by the worker that applies postbacks of the stream."""
     ADDING_UP = 0x7C1C_0008
-    """Held by the transaction that adds up the writers' deltas of counts."""
+    """Held by the transaction that adds up deltas, or corrects counts."""
     IMPORT = 0x7C1C_0012
     """One import at a time."""
 

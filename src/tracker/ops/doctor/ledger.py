@@ -1,4 +1,4 @@
-"""Whether every click of the last day is accounted for."""
+"""Whether every click of the last day is accounted for, and counted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from tracker.ops.doctor.servers import UNREACHABLE_STREAM, StreamResult, time_li
 from tracker.ops.ledger import Ledger, Minute
 from tracker.settings import Settings
 from tracker.store import db
+from tracker.store.clicks import deltas
+from tracker.store.clicks.deltas import Waiting
 from tracker.stream.ledger import Heartbeat
 
 _LATE_MILLIS = 60_000
+_LATE_SECONDS = 60
 _MOST_MINUTES_NAMED = 5
 
 
@@ -24,6 +27,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     try:
         async with time_limit():
             balance, complete_until = await ledger.ask(settings, ledger.minutes_between(now - 86_400, now))
+            waiting = await _waiting(settings)
     except (*UNREACHABLE_STREAM, *db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("ledger", error)]
     until = "" if complete_until is None else f", complete until {ledger.rfc3339(complete_until)}"
@@ -31,8 +35,25 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     findings = [
         *(*_unbalanced(balance), *_dead(balance), *_uncounted(balance), *_sharing(balance, now * 1000)),
         *_holding_back(balance, now * 1000),
+        *_not_added_up(waiting),
     ]
     return findings or [Finding("ledger", "ok", fine)]
+
+
+async def _waiting(settings: Settings) -> Waiting:
+    assert settings.postgres_dsn
+    connection = await db.connect(settings.postgres_dsn)
+    try:
+        return await deltas.waiting(connection)
+    finally:
+        await connection.close()
+
+
+def _not_added_up(waiting: Waiting) -> list[Finding]:
+    """Counts are right all the same, but each read adds the deltas up again."""
+    text = f"deltas of counts that wait to be added up: {waiting.rows}, for {waiting.seconds:.0f} s"
+    advice = "does a worker run? It adds them up once a second. Until then lists and reports get slower"
+    return [Finding("ledger", "warn", text, advice)] if waiting.seconds > _LATE_SECONDS else []
 
 
 def _unbalanced(balance: Ledger) -> list[Finding]:

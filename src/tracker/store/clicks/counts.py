@@ -1,11 +1,12 @@
 """Exact totals and the start of deep pages, from the counts per quarter-hour and day (UTC).
 
 A time span has a head and a tail, each less than a quarter-hour, which are counted in the click table. The
-whole quarter-hours and days between them are in click_count, updated by the transactions that store clicks.
-All parts are read in one REPEATABLE READ snapshot so that they fit together.
+whole quarter-hours and days between them are counted by the transactions that store clicks. All parts are
+read in one REPEATABLE READ snapshot so that they fit together.
 
-Only this module defines the counts. store.clicks.insert updates them, store.clicks.recount recounts them,
-store.reports.report adds up report_count.
+Only this module defines the counts: MEASURES says what is counted, in SQL and by store.clicks.tally.
+store.clicks.deltas adds to them, store.clicks.recount recounts them, store.reports.report adds up those of
+reports. Readers read the views CLICK_COUNTS, MINUTE_COUNTS and REPORT_COUNTS.
 """
 
 from __future__ import annotations
@@ -15,37 +16,70 @@ from typing import NamedTuple
 
 from tracker.domain.click_fields import DIMENSIONS
 from tracker.domain.click_id import first_hash_at
+from tracker.domain.model import Status
 from tracker.store.db import Connection
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
+
+CLICK_COUNTS, MINUTE_COUNTS, REPORT_COUNTS = "click_count_part", "click_minute_part", "report_count_part"
+"""The views of all counts. Rows of one key must be added up: writers' deltas are among them."""
 
 REPORTED: Mapping[str, str] = {
     dimension: DIMENSIONS[dimension].name for dimension in DIMENSIONS if DIMENSIONS[dimension].is_counted
 }
 """The dimensions of report_count besides 'all', and their columns. A key is a column's text, '' for null."""
 
-COUNTED = ", ".join(
-    f"click.{column}" for column in ("hash", *REPORTED.values(), "is_unique", "is_bot", "is_test")
-)
+_GROSS: Mapping[str, bool | str] = {"is_test": False}
+_CLICKS = {**_GROSS, "status": Status.ACCEPTED.value, "is_bot": False}
+MEASURES: Mapping[str, Mapping[str, bool | str]] = {
+    "stored": {},
+    "gross": _GROSS,
+    "clicks": _CLICKS,  # accepted, by people. All others of gross are invalid
+    "uniques": {**_CLICKS, "is_unique": True},
+}
+"""What is counted of clicks, and the values that a click's columns must have to be counted."""
+
+DECIDING = tuple(dict.fromkeys(column for wanted in MEASURES.values() for column in wanted))
+"""The columns that decide which measures count a click."""
+
+MINUTE_MILLIS = 60_000
+
+COUNTED = ", ".join(f"click.{column}" for column in dict.fromkeys(("hash", *REPORTED.values(), *DECIDING)))
 """The columns of clicks that the counts need. The queries below take a relation with them."""
 COUNTED += ", click_millis(click.hash) AS millis"
 
 A_DAY = "_day"
 """The ending of a day's dimension in click_count."""
 
-IS_CLICK = "status = 'accepted' AND NOT is_bot"
-"""A click in reports. All other clicks except test clicks are invalid."""
+
+def condition_of(measure: str) -> str:
+    """SQL: whether a measure counts a click."""
+    return " AND ".join(f"{column} = '{value}'" for column, value in MEASURES[measure].items()) or "true"
 
 
-def counts_of(clicks: str) -> str:
-    """A query of the rows of click_count."""
+def quarters_of(clicks: str) -> str:
+    """A query of the counts of each quarter-hour, by dimension. Days are sums of them."""
+    dimensions = " ".join(
+        f"WHEN GROUPING({column}) = 0 THEN '{dimension}'" for dimension, column in REPORTED.items()
+    )
+    keys = " ".join(
+        f"WHEN GROUPING({column}) = 0 THEN coalesce({column}::text, '')" for column in REPORTED.values()
+    )
+    # Grouping sets take a third of the time of one grouping by (dimension, key).
+    sums = ", ".join(f"count(*) FILTER (WHERE {condition_of(measure)}) AS {measure}" for measure in MEASURES)
+    sets = ", ".join(f"(slot, {column})" for column in REPORTED.values())
+    return f"""
+    SELECT CASE {dimensions} ELSE 'all' END AS dimension, CASE {keys} ELSE '' END COLLATE "C" AS key, slot,
+           {sums}
+    FROM (SELECT *, (millis / {SLOT_MILLIS})::integer AS slot FROM {clicks}) AS each
+    GROUP BY GROUPING SETS ((slot), {sets})"""  # noqa: S608
+
+
+def counts_of(quarters: str) -> str:
+    """A query of the rows of click_count, from a relation with the rows of `quarters_of`."""
     return f"""
     WITH quarter AS (
-        SELECT CASE WHEN GROUPING(offer_id) = 0 THEN 'offer'
-                    WHEN GROUPING(affiliate_id) = 0 THEN 'affiliate'
-                    ELSE 'all' END AS dimension,
-               coalesce(offer_id, affiliate_id, 0) AS key, slot, count(*) AS clicks
-        FROM (SELECT offer_id, affiliate_id, (millis / {SLOT_MILLIS})::integer AS slot FROM {clicks}) AS each
-        GROUP BY GROUPING SETS ((slot), (slot, offer_id), (slot, affiliate_id))
+        SELECT dimension, CASE dimension WHEN 'all' THEN 0 ELSE key::bigint END AS key, slot, stored AS clicks
+        FROM {quarters} WHERE dimension IN ('all', 'offer', 'affiliate')
     )
     SELECT dimension, key, slot, clicks FROM quarter
     UNION ALL
@@ -55,28 +89,13 @@ def counts_of(clicks: str) -> str:
 
 def minutes_of(clicks: str) -> str:
     """A query of the rows of click_minute."""
-    return f"SELECT millis / 60000 AS minute, count(*) AS stored FROM {clicks} GROUP BY minute"  # noqa: S608
+    return f"SELECT millis / {MINUTE_MILLIS} AS minute, count(*) AS stored FROM {clicks} GROUP BY minute"  # noqa: S608
 
 
-def reports_of(clicks: str) -> str:
-    """A query of the rows of report_count."""
-    dimensions = " ".join(
-        f"WHEN GROUPING({column}) = 0 THEN '{dimension}'" for dimension, column in REPORTED.items()
-    )
-    keys = " ".join(
-        f"WHEN GROUPING({column}) = 0 THEN coalesce({column}::text, '')" for column in REPORTED.values()
-    )
-    # Grouping sets take a third of the time of one grouping by (dimension, key).
-    sets = ", ".join(f"(slot, {column})" for column in REPORTED.values())
+def reports_of(quarters: str) -> str:
+    """A query of the rows of report_count, from a relation with the rows of `quarters_of`."""
     return f"""
-    WITH quarter AS (
-        SELECT CASE {dimensions} ELSE 'all' END AS dimension, CASE {keys} ELSE '' END AS key, slot,
-               count(*) AS gross, count(*) FILTER (WHERE is_click) AS clicks,
-               count(*) FILTER (WHERE is_click AND is_unique) AS uniques
-        FROM (SELECT *, (millis / {SLOT_MILLIS})::integer AS slot, {IS_CLICK} AS is_click
-              FROM {clicks} WHERE NOT is_test) AS each
-        GROUP BY GROUPING SETS ((slot), {sets})
-    )
+    WITH quarter AS (SELECT * FROM {quarters} WHERE (gross, clicks, uniques) <> (0, 0, 0))
     SELECT 1 AS quarters, dimension, key, slot, gross, clicks, uniques FROM quarter
     UNION ALL
     SELECT {SLOTS_A_DAY}, dimension, key, slot / {SLOTS_A_DAY} * {SLOTS_A_DAY},
@@ -107,7 +126,7 @@ class _Parts(NamedTuple):
     tail: Span
 
 
-_SLOTS = "FROM click_count WHERE dimension = $1 AND key = $2 AND slot >= $3 AND slot < $4"
+_SLOTS = f"FROM {CLICK_COUNTS} WHERE dimension = $1 AND key = $2 AND slot >= $3 AND slot < $4"
 # The clicks of groups of slots, in order.
 _SUMS = f"SELECT slot / $5 AS step, sum(clicks)::bigint AS clicks {_SLOTS} GROUP BY step ORDER BY step"
 _CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}

@@ -1,4 +1,8 @@
-"""Stores clicks exactly once: COPY to staging, ordered insert, counts of the rows really inserted."""
+"""Stores clicks exactly once.
+
+A batch is taken for new at first: COPY to the table, and counts made in Python. If a hash is there already,
+nothing of that stays. The batch then goes to staging, and one statement inserts and counts what is new of it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,10 @@ import asyncpg
 
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
-from tracker.store import locks, time_span
+from tracker.store import locks
 from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks import deltas
+from tracker.store.clicks.tally import tally
 from tracker.store.db import Connection
 
 BAD_ROW: tuple[type[Exception], ...] = (
@@ -43,53 +49,38 @@ class Arrival(NamedTuple):
 _OFTEN_BLANK = frozenset(
     field.name for field in STORED if field.blank == "" and field.filled is not Filled.MOSTLY
 )
-# With laxer server defaults, acknowledged clicks could be lost, or another writer's clicks refused. All
-# writers update the counts of a day, so a frozen transaction must not block the others.
+FROZEN_SECONDS = 60
+"""How long a transaction may wait for a writer that is frozen. It holds back the feed, and other writers of
+the same clicks. PostgreSQL ends it, and in the middle of a COPY `end_frozen` does."""
+
+# With laxer server defaults, acknowledged clicks could be lost, or another writer's clicks refused.
 _SESSION = f"""
-CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click) ON COMMIT DELETE ROWS;
-ALTER TABLE incoming ALTER id DROP NOT NULL;
-ALTER TABLE incoming {", ".join(f"ALTER {name} SET DEFAULT ''" for name in _OFTEN_BLANK)};
+CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE click INCLUDING DEFAULTS) ON COMMIT DELETE ROWS;
+ALTER TABLE incoming ALTER id DROP NOT NULL, ALTER id DROP DEFAULT;
 SET default_transaction_isolation = 'read committed';
-SET idle_in_transaction_session_timeout = '60s';
+SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 _ANNOUNCE = "SELECT pg_advisory_lock_shared($2), pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
 
 _COLUMNS = ", ".join(ClickRow._fields)
-_HASH = ClickRow._fields.index("hash")
+_hash_of = itemgetter(ClickRow._fields.index("hash"))
 
 
-def inserting(imported: str, on_conflict: str = "ON CONFLICT (hash) DO NOTHING") -> str:
+def inserting(imported: str) -> str:
     """CTEs that insert the rows of `incoming` and count them. `imported`: how many of `stored` are imported.
 
-    The counts are of the rows that are really inserted, so a batch stored twice counts once. They are ordered
-    by key, so that two writers with overlapping batches wait for each other instead of deadlocking. So are
-    the clicks: `stage` has sorted them, and a temporary table is read in insertion order.
+    The counts are of the rows that are really inserted, so a batch stored twice counts once. The clicks are
+    ordered by hash, so that two writers with overlapping batches wait for each other instead of deadlocking:
+    `stage` has sorted them, and a temporary table is read in insertion order.
     """
     return f"""
 WITH inserted AS (
     INSERT INTO click ({_COLUMNS})
     SELECT {_COLUMNS} FROM incoming
-    {on_conflict}
+    ON CONFLICT (hash) DO NOTHING
     RETURNING {click_counts.COUNTED}
-), counted AS (
-    INSERT INTO click_count (dimension, key, slot, clicks)
-    {click_counts.counts_of("inserted")}
-    ORDER BY dimension, key, slot
-    ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
-), minutes AS (
-    INSERT INTO click_minute (minute, stored, imported)
-    SELECT minute, stored, {imported} FROM ({click_counts.minutes_of("inserted")}) AS each
-    ORDER BY minute
-    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored,
-        imported = click_minute.imported + excluded.imported
-), reported AS (
-    INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
-    {click_counts.reports_of("inserted")}
-    ORDER BY quarters, dimension, slot, key
-    ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
-        clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
-)"""  # noqa: S608
+), {deltas.noting("inserted", imported)}"""  # noqa: S608
 
 
 PASSED_OVER = """
@@ -100,17 +91,14 @@ WHERE (SELECT count(*) FROM incoming) > (SELECT count(*) FROM inserted)
 """The clicks that `inserting` found already stored."""
 
 _NOTE = """
-INSERT INTO writer_batch (partition, slot, entries) VALUES ($1, $2, $3)
+INSERT INTO writer_batch (partition, slot, entries) SELECT $1::smallint, $2::integer, $3::bigint[]
 ON CONFLICT (partition, slot) DO UPDATE SET entries = excluded.entries"""
-# Readiness for conflicts makes an insert a tenth slower, and conflicts only happen after a kill or an outage.
-_INSERT_NEW = inserting("0", on_conflict="") + _NOTE
 _INSERT = f"{inserting('0')}, noted AS ({_NOTE}) {PASSED_OVER}"
 
 _ENTRIES_STORED = "SELECT entries FROM writer_batch WHERE partition = $1"
 
-# Counts go down here and up again in _INSERT, each in order, but not both together: that would deadlock
-# others.
-_KEEP_OTHERS_OUT = "LOCK TABLE click_count IN SHARE ROW EXCLUSIVE MODE"
+# Others that insert these clicks, or take them back, would wait for us while we wait for them.
+_KEEP_OTHERS_OUT = "LOCK TABLE ONLY click IN SHARE ROW EXCLUSIVE MODE"
 _ANSWER = ("status", "reason", "offer_id", "offer_url_id", "redirected_link", "is_unique", "group_hash")
 _TAKE_BACK = f"""
 WITH taken AS (
@@ -119,31 +107,18 @@ WITH taken AS (
         AND ({", ".join(f"click.{column}" for column in _ANSWER)})
         IS DISTINCT FROM ({", ".join(f"incoming.{column}" for column in _ANSWER)})
     RETURNING {click_counts.COUNTED}
-), counted AS (
-    UPDATE click_count SET clicks = click_count.clicks - gone.clicks
-    FROM ({click_counts.counts_of("taken")}) AS gone
-    WHERE (click_count.dimension, click_count.key, click_count.slot) = (gone.dimension, gone.key, gone.slot)
-), minutes AS (
-    UPDATE click_minute SET stored = click_minute.stored - gone.stored
-    FROM ({click_counts.minutes_of("taken")}) AS gone WHERE click_minute.minute = gone.minute
-), reported AS (
-    UPDATE report_count SET gross = report_count.gross - gone.gross,
-        clicks = report_count.clicks - gone.clicks, uniques = report_count.uniques - gone.uniques
-    FROM ({click_counts.reports_of("taken")}) AS gone
-    WHERE (report_count.quarters, report_count.dimension, report_count.slot, report_count.key)
-        = (gone.quarters, gone.dimension, gone.slot, gone.key)
-)
+), {deltas.noting("taken", "0", sign=-1)}
 SELECT hash FROM taken
 """  # noqa: S608
-_FORGET_EMPTY = f"""
-WITH quarters AS (SELECT DISTINCT click_slot(hash) AS slot FROM incoming), touched AS (
-    SELECT slot FROM quarters
-    UNION SELECT slot / {time_span.SLOTS_A_DAY} * {time_span.SLOTS_A_DAY} FROM quarters
-), reports AS (
-    DELETE FROM report_count WHERE gross = 0 AND slot IN (SELECT slot FROM touched)
-)
-DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
-"""  # noqa: S608
+
+
+# No timeout of PostgreSQL ends a COPY that waits for its client.
+_END_FROZEN = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND query LIKE 'COPY "click"%'
+    AND state = 'active' AND wait_event = 'ClientRead'
+    AND xact_start < clock_timestamp() - make_interval(secs => $1)
+"""
 
 
 async def prepare(connection: Connection) -> None:
@@ -187,13 +162,16 @@ async def store(connection: Connection, writer: Writer, arrivals: Iterable[Arriv
 
 
 async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
-    """COPY rows into `incoming`, in the order of their hashes.
+    """COPY rows into `incoming`, in the order of their hashes."""
+    if rows:
+        await _copy(connection, "incoming", sorted(rows, key=_hash_of))
+
+
+async def _copy(connection: Connection, table: str, rows: Sequence[ClickRow]) -> None:
+    """COPY some rows.
 
     Columns that are blank in all rows are left out: each costs time, and most sub ids are blank.
     """
-    if not rows:
-        return
-    rows = sorted(rows, key=itemgetter(_HASH))
     filled = [
         place
         for place, (name, values) in enumerate(zip(ClickRow._fields, zip(*rows, strict=True), strict=True))
@@ -201,7 +179,7 @@ async def stage(connection: Connection, rows: Sequence[ClickRow]) -> None:
     ]
     columns = itemgetter(*filled)
     await connection.copy_records_to_table(
-        "incoming", records=map(columns, rows), columns=columns(ClickRow._fields)
+        table, records=map(columns, rows), columns=columns(ClickRow._fields)
     )
 
 
@@ -209,6 +187,11 @@ async def open_gate(connection: Connection) -> None:
     """Let backups begin: stored clicks are acknowledged, or the transaction has failed."""
     if not connection.is_closed():
         await connection.execute("SELECT pg_advisory_unlock_all()")
+
+
+async def end_frozen(connection: Connection) -> int:
+    """Close the connections of writers that are frozen in the middle of a COPY. Returns how many."""
+    return int(await connection.fetchval(_END_FROZEN, FROZEN_SECONDS))
 
 
 class _StoredAlready(Exception):  # noqa: N818 - undoes a transaction, and is not an error
@@ -232,19 +215,20 @@ async def _store(
         _StoredAlready: other hashes than the `known` ones were there. Nothing is stored.
     """
     entries = [*stored_before, *(arrival.entry for arrival in arrivals if arrival.row.hash not in known)]
-    rows = [arrival.row for arrival in arrivals]
+    rows = sorted((arrival.row for arrival in arrivals), key=_hash_of)
     async with connection.transaction():
+        if are_new:
+            await connection.execute(_ANNOUNCE, locks.FEED, locks.Lock.BACKUP_GATE)
+            await _copy(connection, "click", rows)
+            await deltas.note(connection, tally(rows))
+            await connection.execute(_NOTE, *writer, entries)
+            return
         await stage(connection, rows)
         await connection.execute(_ANNOUNCE, locks.FEED, locks.Lock.BACKUP_GATE)
-        if are_new:
-            await connection.execute(_INSERT_NEW, *writer, entries)
-            return
         replaced = await _take_back(connection) if _may_correct(rows, known) else set()
         passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced
         if passed_over != known:
             raise _StoredAlready(passed_over)
-        if replaced:
-            await connection.execute(_FORGET_EMPTY)
 
 
 def _one_a_click(arrivals: Iterable[Arrival]) -> tuple[list[Arrival], set[int]]:

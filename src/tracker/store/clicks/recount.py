@@ -1,8 +1,8 @@
 """Counts the clicks again, day by day, and corrects click_count, click_minute and report_count.
 
-Clicks and their counts are committed together, so they agree in every snapshot. A difference in one snapshot
-is an error, and stays the same while writers add clicks. So a wrong count is corrected by its difference.
-Writers wait only while the wrong counts of a day are written.
+Clicks and their counts are committed together, so they agree in every snapshot, deltas included. A
+difference in one snapshot is an error, and stays the same while writers add clicks. So a wrong count is
+corrected by its difference. Writers do not wait.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from tracker.domain.click_id import first_hash_at
-from tracker.store import locks, time_span
+from tracker.store import adding_up, locks, time_span
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import partitions
+from tracker.store.clicks.deltas import adding
 from tracker.store.db import Connection
 
 _DAY_MILLIS = 86_400_000
@@ -23,30 +24,41 @@ _SLOTS_A_DAY = time_span.SLOTS_A_DAY
 _MINUTES_A_DAY = 1440
 
 _DAYS = f"""
-SELECT DISTINCT slot / {_SLOTS_A_DAY} AS day FROM click_count
-UNION SELECT minute / {_MINUTES_A_DAY} FROM click_minute
-UNION SELECT slot / {_SLOTS_A_DAY} FROM report_count
+SELECT DISTINCT slot / {_SLOTS_A_DAY} AS day FROM {click_counts.CLICK_COUNTS}
+UNION SELECT minute / {_MINUTES_A_DAY} FROM {click_counts.MINUTE_COUNTS}
+UNION SELECT slot / {_SLOTS_A_DAY} FROM {click_counts.REPORT_COUNTS}
 """  # noqa: S608
 
+# A row of zeros is as good as none: a click was taken back, and its delta is not added up yet.
 _WRONG = f"""
 WITH clicks AS NOT MATERIALIZED (
     SELECT {click_counts.COUNTED} FROM click WHERE hash >= $1 AND hash < $2
+), quarters AS ({click_counts.quarters_of("clicks")}
 ), wrong_counts AS (
     SELECT dimension, key, slot, stored.clicks AS said, recounted.clicks AS found
-    FROM ({click_counts.counts_of("clicks")}) AS recounted
-    FULL JOIN (SELECT * FROM click_count WHERE slot >= $3 AND slot < $4) AS stored
-        USING (dimension, key, slot)
+    FROM ({click_counts.counts_of("quarters")}) AS recounted
+    FULL JOIN (
+        SELECT dimension, key, slot, sum(clicks)::bigint AS clicks FROM {click_counts.CLICK_COUNTS}
+        WHERE slot >= $3 AND slot < $4 GROUP BY dimension, key, slot HAVING sum(clicks) <> 0
+    ) AS stored USING (dimension, key, slot)
     WHERE stored.clicks IS DISTINCT FROM recounted.clicks
 ), wrong_minutes AS (
     SELECT minute, stored.stored AS said, recounted.stored AS found
     FROM ({click_counts.minutes_of("clicks")}) AS recounted
-    FULL JOIN (SELECT * FROM click_minute WHERE minute >= $5 AND minute < $6) AS stored USING (minute)
+    FULL JOIN (
+        SELECT minute, sum(stored)::bigint AS stored FROM {click_counts.MINUTE_COUNTS}
+        WHERE minute >= $5 AND minute < $6 GROUP BY minute HAVING sum(stored) <> 0
+    ) AS stored USING (minute)
     WHERE stored.stored IS DISTINCT FROM recounted.stored
 ), wrong_reports AS (
     SELECT quarters, dimension, key, slot, measure, said, found
-    FROM ({click_counts.reports_of("clicks")}) AS recounted
-    FULL JOIN (SELECT * FROM report_count WHERE slot >= $3 AND slot < $4) AS stored
-        USING (quarters, dimension, key, slot)
+    FROM ({click_counts.reports_of("quarters")}) AS recounted
+    FULL JOIN (
+        SELECT quarters, dimension, key, slot, sum(gross)::bigint AS gross, sum(clicks)::bigint AS clicks,
+               sum(uniques)::bigint AS uniques
+        FROM {click_counts.REPORT_COUNTS} WHERE slot >= $3 AND slot < $4
+        GROUP BY quarters, dimension, key, slot HAVING (sum(gross), sum(clicks), sum(uniques)) <> (0, 0, 0)
+    ) AS stored USING (quarters, dimension, key, slot)
     CROSS JOIN LATERAL (VALUES
         ('gross', stored.gross, recounted.gross),
         ('clicks', stored.clicks, recounted.clicks),
@@ -74,32 +86,24 @@ def _by_how_much(measure: str) -> str:
     return f"coalesce(sum({wrong_by}) FILTER (WHERE measure = '{measure}'), 0)::bigint"
 
 
-# The same shape as the writers' statement, so that Postgres changes the tables in the same order and neither
-# deadlocks.
-_MEND = f"""{_WRONG}, counted AS (
-    INSERT INTO click_count (dimension, key, slot, clicks)
-    SELECT dimension, key, slot, coalesce(found, 0) - coalesce(said, 0) FROM wrong_counts
-    ORDER BY dimension, key, slot
-    ON CONFLICT (dimension, key, slot) DO UPDATE SET clicks = click_count.clicks + excluded.clicks
-), minutes AS (
-    INSERT INTO click_minute (minute, stored)
-    SELECT minute, coalesce(found, 0) - coalesce(said, 0) FROM wrong_minutes
-    ORDER BY minute
-    ON CONFLICT (minute) DO UPDATE SET stored = click_minute.stored + excluded.stored
-), reported AS (
-    INSERT INTO report_count (quarters, dimension, key, slot, gross, clicks, uniques)
-    SELECT quarters, dimension, key, slot, {_by_how_much("gross")}, {_by_how_much("clicks")},
-           {_by_how_much("uniques")}
-    FROM wrong_reports GROUP BY quarters, dimension, key, slot
-    ORDER BY quarters, dimension, slot, key
-    ON CONFLICT (quarters, dimension, slot, key) DO UPDATE SET gross = report_count.gross + excluded.gross,
-        clicks = report_count.clicks + excluded.clicks, uniques = report_count.uniques + excluded.uniques
+_MISSING_COUNTS = (
+    "SELECT dimension, key, slot, coalesce(found, 0) - coalesce(said, 0) AS clicks FROM wrong_counts"
 )
+_MISSING_MINUTES = (
+    "SELECT minute, coalesce(found, 0) - coalesce(said, 0) AS stored, 0 AS imported FROM wrong_minutes"
+)
+_MISSING_REPORTS = f"""
+SELECT quarters, dimension, key, slot, {_by_how_much("gross")} AS gross, {_by_how_much("clicks")} AS clicks,
+       {_by_how_much("uniques")} AS uniques
+FROM wrong_reports GROUP BY quarters, dimension, key, slot"""  # noqa: S608
+_MEND = f"""{_WRONG}, {adding(_MISSING_COUNTS, _MISSING_MINUTES, _MISSING_REPORTS)}
 SELECT (SELECT count(*) FROM wrong_counts) + (SELECT count(*) FROM wrong_minutes)
     + (SELECT count(*) FROM wrong_reports)
 """  # noqa: S608
-_FORGET_EMPTY_MINUTES = "DELETE FROM click_minute WHERE stored = 0 AND minute >= $1 AND minute < $2"
-_FORGET_EMPTY_REPORTS = "DELETE FROM report_count WHERE gross = 0 AND slot >= $1 AND slot < $2"
+_FORGET_EMPTY_MINUTES = """
+DELETE FROM click_minute WHERE (stored, imported) = (0, 0) AND minute >= $1 AND minute < $2"""
+_FORGET_EMPTY_REPORTS = """
+DELETE FROM report_count WHERE (gross, clicks, uniques) = (0, 0, 0) AND slot >= $1 AND slot < $2"""
 _FORGET_EMPTY = "DELETE FROM click_count WHERE clicks = 0 AND slot >= $1 AND slot < $2"
 
 
@@ -138,7 +142,7 @@ async def differences(connection: Connection, day: date) -> AsyncIterator[Differ
 
 async def correct(connection: Connection, day: date) -> int:
     """Correct the counts of a day, and return how many were wrong."""
-    async with connection.transaction():
+    async with adding_up.correcting(connection):
         wrong = int(await connection.fetchval(_MEND, *_hashes(day), *_slots(day), *_minutes(day)))
         if wrong:
             await connection.execute(_FORGET_EMPTY_MINUTES, *_minutes(day))

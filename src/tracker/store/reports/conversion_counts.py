@@ -12,12 +12,11 @@ from datetime import date
 
 from tracker.domain.click_fields import FROZEN
 from tracker.domain.click_id import first_hash_at
-from tracker.store import time_span
+from tracker.store import adding_up, time_span
 from tracker.store.clicks.counts import REPORTED
 from tracker.store.clicks.recount import Difference
 from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection
-from tracker.store.locks import Lock
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY
 
 COUNTED: Mapping[str, str] = {dimension: column for dimension, column in REPORTED.items() if column in FROZEN}
@@ -72,9 +71,6 @@ WHEN NOT MATCHED THEN INSERT ({_KEYS}, {_each("{}")})
     VALUES ({", ".join(f"more.{name}" for name in _KEY)}, {_each("more.{}")})"""  # noqa: S608
 
 
-MOST = 10_000
-"""Deltas that are added up together."""
-
 _ADD_UP = f"""
 WITH taken AS (
     DELETE FROM conversion_delta WHERE ctid = ANY (ARRAY(SELECT ctid FROM conversion_delta LIMIT $1))
@@ -82,8 +78,6 @@ WITH taken AS (
 )
 {_adding(_counts_of("taken", "click", "conversion"))}
 """  # noqa: S608
-# A crash undoes the whole transaction, and the next one does it again. So nobody needs to wait for the disk.
-_BEGIN = "SET LOCAL synchronous_commit = off"
 
 _DAYS = f"""
 SELECT DISTINCT slot / {SLOTS_A_DAY} AS day FROM conversion_count
@@ -135,16 +129,13 @@ ORDER BY millis, 1, key
 _MISSING = f"""
 SELECT {_KEYS}, {_each("coalesce(found_{0}, 0) - coalesce(said_{0}, 0) AS {0}")} FROM wrong"""  # noqa: S608
 _CORRECT = _WRONG + _adding(_MISSING)
-_TRY_TO_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
-_LOCK = "SELECT pg_advisory_xact_lock($1)"
 
 
 async def add_up(connection: Connection) -> None:
     """Move deltas into conversion_count, in one transaction. It does nothing while another one does it."""
-    async with connection.transaction(isolation="read_committed"):
-        await connection.execute(_BEGIN)
-        if await connection.fetchval(_TRY_TO_LOCK, Lock.ADDING_UP):
-            await connection.execute(_ADD_UP, MOST)
+    async with adding_up.turn(connection) as is_ours:
+        if is_ours:
+            await connection.execute(_ADD_UP, adding_up.MOST)
 
 
 async def days(connection: Connection, first: date, last: date) -> list[date]:
@@ -162,8 +153,7 @@ async def differences(connection: Connection, day: date) -> AsyncIterator[Differ
 
 async def correct(connection: Connection, day: date) -> int:
     """Correct the counts of a day, and return how many were wrong."""
-    async with connection.transaction(isolation="read_committed"):
-        await connection.execute(_LOCK, Lock.ADDING_UP)
+    async with adding_up.correcting(connection):
         status = await connection.execute(_CORRECT, *_bounds(day))
     return int(status.removeprefix("MERGE "))
 

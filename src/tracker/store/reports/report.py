@@ -1,6 +1,6 @@
 """Reports: clicks and their conversions, added up by one or two groups.
 
-Clicks come from report_count, conversions from conversion_count. What these do not cover is read one by one.
+Clicks come from REPORT_COUNTS, conversions from conversion_count. What these do not cover is read one by one.
 
 report_count covers one dimension, alone or by time, for all clicks or for those with one key. The time span
 is cut into whole days, whole quarter-hours at their ends, and the remaining clicks. One statement adds all of
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tracker.domain import click_fields
 from tracker.domain.click_id import first_hash_at
-from tracker.store.clicks.counts import IS_CLICK, REPORTED
+from tracker.store.clicks.counts import REPORT_COUNTS, REPORTED, condition_of
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection, Pool
@@ -151,12 +151,12 @@ def is_kept(asked: ReportRequest) -> bool:
 
 _EXTENT = f"""
 SELECT coalesce(min(slot), 0), coalesce(max(slot) + {SLOTS_A_DAY}, 0)
-FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+FROM {REPORT_COUNTS} WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
 """  # noqa: S608
 _EXTENT_OF_CONVERSIONS = f"""
 WITH of_clicks (low, high) AS (
     SELECT min(slot), max(slot) + {SLOTS_A_DAY}
-    FROM report_count WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
+    FROM {REPORT_COUNTS} WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
 ), of_conversions (low, high) AS (
     SELECT extract(epoch FROM min(created_at)), extract(epoch FROM max(created_at)) FROM conversion
 ), either (low, high) AS (
@@ -212,6 +212,7 @@ WITH converted AS ({summed_part(named_keys, keys, f"({' UNION ALL '.join(convert
 ), of_clicks ({shown}gross, clicks, uniques) AS (
     SELECT {named_keys}sum(gross), sum(clicks), sum(uniques)
     FROM ({" UNION ALL ".join(parts)}) AS part {zone} GROUP BY {_list(keys)}
+    HAVING sum(gross) <> 0  -- deltas of a click that was taken back add up to nothing
 )
 SELECT {shown}{", ".join(f"coalesce({count}, 0)::bigint AS {count}" for count in counts)}, money
 FROM of_clicks FULL JOIN of_conversions {f"USING ({_list(keys)})" if keys else "ON true"}
@@ -267,7 +268,7 @@ def _whole(span: Span, unit: int) -> Span:
 def _kept_part(asked: ReportRequest, condition: str, quarters: int, span: Span) -> str:
     keys = "".join(f"key AS {name}, " for name in asked.dimensions)
     return (
-        f"SELECT {keys}slot * {_SLOT_SECONDS}::bigint AS second, gross, clicks, uniques FROM report_count"  # noqa: S608
+        f"SELECT {keys}slot * {_SLOT_SECONDS}::bigint AS second, gross, clicks, uniques FROM {REPORT_COUNTS}"  # noqa: S608
         f" WHERE quarters = {quarters} AND {condition}"
         f" AND slot >= {span.low // SLOT_MILLIS} AND slot < {span.high // SLOT_MILLIS}"
     )
@@ -277,10 +278,10 @@ def _clicks_part(asked: ReportRequest, values: list[object], which: str = "true"
     condition, given = where(asked.clicks)
     values += given
     keys = "".join(f"coalesce({DIMENSIONS[name]}::text, '') AS {name}, " for name in asked.dimensions)
+    clicks, uniques = (f"({condition_of(name)})::int AS {name}" for name in ("clicks", "uniques"))
     return (
-        f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, ({IS_CLICK})::int AS clicks,"  # noqa: S608
-        f" ({IS_CLICK} AND is_unique)::int AS uniques"
-        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND NOT is_test"
+        f"SELECT {keys}click_millis(hash) / 1000 AS second, 1 AS gross, {clicks}, {uniques}"  # noqa: S608
+        f" FROM {asked.clicks.source} WHERE {condition} AND {which} AND {condition_of('gross')}"
     )
 
 
