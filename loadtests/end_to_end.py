@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import asyncpg
 
-from loadtests import sizing
+from loadtests import budgets, sizing
 from loadtests.bench import MOST_NOISE, Load, cpu_of, cpu_of_family
-from loadtests.subjects import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House, open_house
+from loadtests.budgets import judge
+from loadtests.subjects import HERE, CannotMeasure, Contender, Cores, House, open_house
 from tracker.errors import CannotStartError
 
-BUDGET = 0.4
-SHARES = (0.5, 0.7, 0.9)
+SHARES = (0.5, budgets.TAIL_SHARE, 0.9)
 """Parts of the load that is kept up with at which latencies are told."""
 _TRIAL_SECONDS = 8.0
 _STEP = 1.07  # between one load that is tried and the next
@@ -82,11 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _measure(seconds: float) -> str:
     async with open_house() as house:
-        await house.start_pair()
-        trial = Trial(house)
+        trial = Trial(house, *await house.start_pair())
         await trial.begin()
         before = await trial.bare_rate()
-        first = await trial.run(before * BUDGET, _TRIAL_SECONDS)
+        first = await trial.run(before * budgets.END_TO_END.limit, _TRIAL_SECONDS)
         kept = await trial.most(_guess(first), seconds)
         after = await trial.bare_rate()
         refuse_noise(before, after)
@@ -118,12 +117,11 @@ def refuse_noise(before: float, after: float) -> None:
 class Trial:
     """Loads on one house, one after the other."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, bare: Contender, edge: Contender) -> None:
         self._house = house
         self._first = 0
         self._answered = 0
-        by_name = {contender.name: contender for contender in house.contenders}
-        self._bare, self._ours = by_name[BARE], by_name[OURS]
+        self._bare, self._edge = bare, edge
         self._hashes = 0
 
     async def begin(self) -> None:
@@ -142,7 +140,7 @@ class Trial:
 
     async def run(self, rate: float, seconds: float) -> Run:
         before = self._cpu()
-        told = await self._steady(self._ours, rate, seconds)
+        told = await self._steady(self._edge, rate, seconds)
         left = await self._house.backlog()
         after = self._cpu()
         await self._drained()
@@ -171,7 +169,7 @@ class Trial:
         """Bytes of Valkey's memory that a click takes while it waits, told with the writer held."""
         os.kill(self._house.worker_pid, signal.SIGSTOP)
         try:
-            await self._steady(self._ours, _HELD_RATE, 2.0)
+            await self._steady(self._edge, _HELD_RATE, 2.0)
             each = await self._house.stream_bytes()
         finally:
             os.kill(self._house.worker_pid, signal.SIGCONT)
@@ -196,7 +194,7 @@ class Trial:
     def _cpu(self) -> dict[str, float]:
         house = self._house
         return {
-            "edge": cpu_of(self._ours.pid),
+            "edge": cpu_of(self._edge.pid),
             "Valkey": cpu_of(house.valkey.process.pid),
             "worker": cpu_of(house.worker_pid),
             "PostgreSQL": cpu_of_family(house.postgres.process.pid),
@@ -257,11 +255,19 @@ def report(bare: tuple[float, float], kept: Run, levels: Sequence[Run], cores: i
         f"kept up with for {kept.told['seconds']:.0f} s: {kept.rate:,.0f} clicks/s on {cores} cores, "
         f"of which the generator took {kept.generator_cores:.2f}",
         f"without it: {deducted:,.0f} clicks/s = {ratio:.2f} of the bare rate "
-        f"(budget {BUDGET}: {'pass' if ratio >= BUDGET else 'OVER'})",
+        f"({judge([ratio], budgets.END_TO_END)}; {budgets.describe_form()})",
         f"CPU µs a click: {costs}",
         *(f"at {share:.0%}: {_line(run)}" for share, run in zip(SHARES, levels, strict=True)),
+        *(tails(run) for share, run in zip(SHARES, levels, strict=True) if share == budgets.TAIL_SHARE),
     ]
     return "\n".join(lines)
+
+
+def tails(run: Run) -> str:
+    """The latencies that have a budget."""
+    p99, p999 = run.told["p99_ms"], run.told["p999_ms"]
+    verdicts = f"p99 {judge([p99], budgets.P99)}, p99.9 {judge([p999], budgets.P999)}"
+    return f"budgets at {budgets.TAIL_SHARE:.0%}, ms: {verdicts}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from typing import cast
 
 import uvloop
 
+_STRIDE = 7_046_029
+"""Odd, so that addresses do not come again. Each is in another network than the one before it."""
 END = b"\r\n\r\n"  # every server here answers with an empty body
 
 
@@ -67,7 +69,8 @@ def requests(path: Path, first: int) -> Iterator[bytes]:
     for request in cycle(path.read_bytes().split(b"\x1e")):
         if b"@N@" in request:
             number = next(numbers)
-            address = b"%d.%d.%d.%d" % (24 + number // 2**24 % 64, *(number & 0xFFFFFF).to_bytes(3, "big"))
+            host = number * _STRIDE % 2**30
+            address = b"%d.%d.%d.%d" % (24 + (host >> 24), *(host & 0xFFFFFF).to_bytes(3, "big"))
             yield request.replace(b"@N@", b"%d" % number, 1).replace(b"@IP@", address, 1)
         else:
             yield request
