@@ -322,7 +322,7 @@ def _cpu_of_engine(contender: Contender) -> float:
 
 def cpu_of_family(pid: int) -> float:
     """CPU seconds of a process and of its children, those that have ended included."""
-    return sum(sum(_stat(member)[11:15]) for member in (pid, *_children_of(pid))) / _TICKS
+    return sum(sum(_stat(member)[11:15]) for member in (pid, *children_of(pid))) / _TICKS
 
 
 def _stat(pid: int) -> list[int]:
@@ -334,7 +334,7 @@ def _stat(pid: int) -> list[int]:
     return [int(text) if text.lstrip("-").isdigit() else 0 for text in fields]
 
 
-def _children_of(pid: int) -> Iterable[int]:
+def children_of(pid: int) -> Iterable[int]:
     return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 

@@ -5,7 +5,11 @@
 FILE and FIRST_NUMBER as in click.lua. A request is due at its time; its latency counts from then, also when
 no connection was free (else a slow server would be asked less, and look fast: "coordinated omission").
 Prints one JSON object: requests, seconds, failed, cpu (its own, in seconds), p50_ms, p99_ms, p999_ms, and
-hashes: the last 64 bits of every answered click's hash, which its Location carries, by exclusive or.
+
+- hashes: the last 64 bits of every answered click's hash, which its Location carries, by exclusive or
+- stalls: whiles in which requests waited long, each with beginning and end by the machine's monotonic clock,
+  its requests, and the longest latency in seconds
+- lags: beginning and end of each while in which this program itself came late
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ import json
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -26,6 +30,8 @@ from loadtests.load_generator import END, requests
 
 MOST_CONNECTIONS = 1_000
 _TICK = 0.001
+_STALL_SECONDS = 0.02
+_LAG_SECONDS = 0.005
 _GRACE_SECONDS = 30.0
 _HASH = re.compile(rb"=[0-9a-f]{16}([0-9a-f]{16})\b")
 
@@ -71,14 +77,20 @@ class _Load:
         self._waiting: deque[float] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         self.taken: list[float] = []
+        self.slow: list[tuple[float, float]] = []  # due, answered
+        self.lags: list[tuple[float, float]] = []
         self.failed = 0
         self.hashes = 0
 
     async def run(self, rate: float, seconds: float) -> None:
         begun, sent = perf_counter(), 0
         wanted = int(rate * seconds)
+        before = begun
         while sent < wanted:
             now = perf_counter()
+            if now - before > _LAG_SECONDS:
+                self.lags.append((before, now))
+            before = now
             due = min(wanted, int((now - begun) * rate) + 1)
             self._waiting.extend(begun + number / rate for number in range(sent, due))
             sent = due
@@ -110,7 +122,10 @@ class _Load:
 
     def _done(self, connection: _Connection, answer: bytes) -> None:
         if answer.startswith(b"HTTP/1.1 302"):
-            self.taken.append(perf_counter() - connection.due)
+            now = perf_counter()
+            self.taken.append(now - connection.due)
+            if now - connection.due > _STALL_SECONDS:
+                self.slow.append((connection.due, now))
             if told := _HASH.search(answer):
                 self.hashes ^= int(told[1], 16)
         else:
@@ -126,7 +141,19 @@ class _Load:
             self.failed += connection.due > 0.0
 
 
-async def load(port: int, rate: float, seconds: float, path: Path, first: int) -> dict[str, float]:
+def stalls(slow: Sequence[tuple[float, float]]) -> list[tuple[float, float, int, float]]:
+    """The whiles that slow requests overlap in: beginning, end, requests and longest latency."""
+    found: list[tuple[float, float, int, float]] = []
+    for due, answered in sorted(slow):
+        if found and due <= found[-1][1]:
+            since, until, count, worst = found[-1]
+            found[-1] = since, max(until, answered), count + 1, max(worst, answered - due)
+        else:
+            found.append((due, answered, 1, answered - due))
+    return found
+
+
+async def load(port: int, rate: float, seconds: float, path: Path, first: int) -> dict[str, Any]:
     load = _Load(port, requests(path, first))
     begun = perf_counter()
     await load.run(rate, seconds)
@@ -144,6 +171,8 @@ async def load(port: int, rate: float, seconds: float, path: Path, first: int) -
         "p99_ms": percentile(0.99),
         "p999_ms": percentile(0.999),
         "hashes": load.hashes,
+        "stalls": stalls(load.slow),
+        "lags": load.lags,
     }
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -32,6 +32,7 @@ _STEP = 1.07  # between one load that is tried and the next
 _MOST_TRIALS = 12
 _LAG_SECONDS = 1.0  # generator and writer keep up if they are no more than so much behind
 _DRAINED_SECONDS = 300.0
+_FIRST_RATE = 8_000.0
 _HELD_RATE = 1_000.0
 _LOG = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
 _STORED = """
@@ -56,6 +57,8 @@ class Run(NamedTuple):
     told: dict[str, float]  # as loadtests.constant_rate prints it
     left: int  # clicks on the stream at its end
     cpu: dict[str, float]  # µs a click, by process
+    stalls: Sequence[tuple[float, float, int, float]] = ()  # as loadtests.constant_rate prints them
+    lags: Sequence[tuple[float, float]] = ()
 
     @property
     def is_kept_up_with(self) -> bool:
@@ -85,8 +88,7 @@ async def _measure(seconds: float) -> str:
         trial = Trial(house, *await house.start_pair())
         await trial.begin()
         before = await trial.bare_rate()
-        first = await trial.run(before * budgets.END_TO_END.limit, _TRIAL_SECONDS)
-        kept = await trial.most(_guess(first), seconds)
+        kept = await trial.most(await trial.guess(), seconds)
         after = await trial.bare_rate()
         refuse_noise(before, after)
         levels = [await trial.run(kept.rate * share, seconds / 2) for share in SHARES]
@@ -95,13 +97,6 @@ async def _measure(seconds: float) -> str:
     writer = kept.cpu["worker"] + kept.cpu["PostgreSQL"]
     taken = sizing.Taken(kept.cpu["edge"], kept.cpu["Valkey"], writer, *bytes_)
     return f"{said}\n\n{_bytes(bytes_)}\n{sizing.table(taken)}"
-
-
-def _guess(run: Run) -> float:
-    """What all cores together would carry, by what a click costs."""
-    cores = os.cpu_count() or 1
-    per_click = sum(run.cpu.values()) / 1e6 + run.told["cpu"] / run.told["requests"]
-    return cores / per_click
 
 
 def refuse_noise(before: float, after: float) -> None:
@@ -145,7 +140,13 @@ class Trial:
         after = self._cpu()
         await self._drained()
         cpu = {name: (after[name] - before[name]) / told["requests"] * 1e6 for name in before}
-        return Run(rate, told, left, cpu)
+        return Run(rate, told, left, cpu, told.pop("stalls"), told.pop("lags"))
+
+    async def guess(self) -> float:
+        """What all cores together would carry, by the CPU that a click takes."""
+        run = await self.run(_FIRST_RATE, _TRIAL_SECONDS)
+        cpu = sum(run.cpu.values()) / 1e6 + run.told["cpu"] / run.told["requests"]
+        return (os.cpu_count() or 1) / cpu
 
     async def most(self, guess: float, seconds: float) -> Run:
         """The highest load that is kept up with so long: from a guess upwards by short trials, then down."""
@@ -162,7 +163,7 @@ class Trial:
 
     async def _keeps_up(self, rate: float, seconds: float) -> Run | None:
         run = await self.run(rate, seconds)
-        print(_line(run), flush=True)
+        print(line(run), flush=True)
         return run if run.is_kept_up_with else None
 
     async def stream_bytes(self) -> float:
@@ -200,7 +201,7 @@ class Trial:
             "PostgreSQL": cpu_of_family(house.postgres.process.pid),
         }
 
-    async def _steady(self, contender: Contender, rate: float, seconds: float) -> dict[str, float]:
+    async def _steady(self, contender: Contender, rate: float, seconds: float) -> dict[str, Any]:
         self._first += 10_000_000
         words = map(str, (contender.port, rate, seconds, contender.requests, self._first))
         process = await asyncio.create_subprocess_exec(
@@ -211,7 +212,7 @@ class Trial:
         said, _ = await process.communicate()
         if process.returncode != 0:
             raise CannotMeasure("the load generator failed, see above")
-        told: dict[str, float] = json.loads(said)
+        told: dict[str, Any] = json.loads(said)
         self._answered += int(told["requests"] - told["failed"])
         self._hashes ^= int(told["hashes"])
         return told
@@ -235,7 +236,7 @@ def _bytes(taken: Bytes) -> str:
     )
 
 
-def _line(run: Run) -> str:
+def line(run: Run) -> str:
     told = run.told
     word = "kept up with" if run.is_kept_up_with else "too much"
     return (
@@ -257,7 +258,7 @@ def report(bare: tuple[float, float], kept: Run, levels: Sequence[Run], cores: i
         f"without it: {deducted:,.0f} clicks/s = {ratio:.2f} of the bare rate "
         f"({judge([ratio], budgets.END_TO_END)}; {budgets.describe_form()})",
         f"CPU µs a click: {costs}",
-        *(f"at {share:.0%}: {_line(run)}" for share, run in zip(SHARES, levels, strict=True)),
+        *(f"at {share:.0%}: {line(run)}" for share, run in zip(SHARES, levels, strict=True)),
         *(tails(run) for share, run in zip(SHARES, levels, strict=True) if share == budgets.TAIL_SHARE),
     ]
     return "\n".join(lines)

@@ -54,6 +54,7 @@ RATIOS = (
     Ratio("edge ÷ bare, all new, offers ask", NEW_ASKING, BARE),
     Ratio("Route ÷ bare", ROUTE, BARE),
 )
+_TURN_SECONDS = 4.0
 _TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
@@ -61,16 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.instructions", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--seconds", type=float, default=8.0, help="of counting, each (%(default)s)")
+    parser.add_argument("--requests", type=int, default=4_000, help="at least, to each (%(default)s)")
     try:
-        asyncio.run(_count_all(parser.parse_args(argv).seconds))
+        asyncio.run(_count_all(parser.parse_args(argv).requests))
     except (CannotMeasure, CannotStartError, TimeoutError) as error:
         print(f"instructions: {str(error) or 'a server was not ready in time'}", file=sys.stderr)
         return 2
     return 0
 
 
-async def _count_all(seconds: float) -> None:
+async def _count_all(requests: int) -> None:
     if shutil.which("valgrind") is None:
         raise CannotMeasure("valgrind is not installed")
     async with open_house(under=_CALLGRIND) as house:
@@ -78,7 +79,7 @@ async def _count_all(seconds: float) -> None:
         print(f"{budgets.describe_form()}\n{'instructions a request':{_WIDTH}}", flush=True)
         counts = {}
         for contender in contenders:
-            counts[contender.name] = count = await _count(contender, seconds, house.directory)
+            counts[contender.name] = count = await _count(contender, requests, house.directory)
             await house.empty_stream()
             print(f"{contender.name:{_WIDTH}} {count:9,.0f}", flush=True)
     print(report(counts))
@@ -100,24 +101,33 @@ def report(counts: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-async def _count(contender: Contender, seconds: float, directory: Path) -> float:
+async def _count(contender: Contender, requests: int, directory: Path) -> float:
     """Of one server, once it has warmed up."""
-    load = Load("wrk" if shutil.which("wrk") else "own", Cores())
-    await load.run(contender, seconds)
+    await _load(contender, requests)
     await _tell(contender.pid, "--instr=on")
     before = _total(contender.pid, directory)
-    told = await load.run(contender, seconds)
+    counted = await _load(contender, requests)
     await _tell(contender.pid, "--dump")
     await _tell(contender.pid, "--instr=off")
-    return (_total(contender.pid, directory) - before) / told["requests"]
+    return (_total(contender.pid, directory) - before) / counted
+
+
+async def _load(contender: Contender, requests: int) -> float:
+    """Send so many requests at least. On a busy machine they take longer, and must not be fewer."""
+    load, sent = Load("wrk" if shutil.which("wrk") else "own", Cores()), 0.0
+    while sent < requests:
+        sent += (await load.run(contender, _TURN_SECONDS))["requests"]
+    return sent
 
 
 async def _tell(pid: int, what: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        "callgrind_control", what, str(pid), stdout=asyncio.subprocess.DEVNULL
+        *("callgrind_control", what, str(pid)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     if await process.wait():
-        raise CannotMeasure("callgrind_control failed, see above")
+        raise CannotMeasure("callgrind_control failed: is the process alive?")
 
 
 def _total(pid: int, directory: Path) -> int:

@@ -116,11 +116,19 @@ class Cores:
 class House:
     """The engines and servers of one benchmark: see open_house."""
 
-    def __init__(self, stack: AsyncExitStack, directory: Path, cores: Cores, under: Sequence[str]) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        directory: Path,
+        cores: Cores,
+        under: Sequence[str],
+        within: Sequence[str],
+    ) -> None:
         self._stack = stack
         self.directory = directory
         self._cores = cores
         self._under = under
+        self._within = within
         self._edges = 0
 
     async def empty_stream(self) -> None:
@@ -240,7 +248,7 @@ class House:
         fds: Sequence[int] = (),
     ) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            *(*self._under, sys.executable, "-m", module, *words),
+            *(*self._under, sys.executable, "-m", *self._within, module, *words),
             env=env,
             stdout=stdout,
             pass_fds=fds,
@@ -267,16 +275,19 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(cores: Cores = Cores(), under: Sequence[str] = ()) -> AsyncIterator[House]:
+async def open_house(
+    cores: Cores = Cores(), under: Sequence[str] = (), within: Sequence[str] = ()
+) -> AsyncIterator[House]:
     """Engines in a temporary directory, and what is started beside them: it all ends with the block.
 
-    `under`: the command that servers are run under, such as valgrind with its options; "{directory}" in it is
-    the house's own.
+    `under`: the command that servers are run under, such as valgrind with its options. `within`: the module
+    that runs them, with its options. "{directory}" is the house's own.
     """
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
         os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), cores, [word.format(directory=directory) for word in under])
+        options = ([word.format(directory=directory) for word in words] for words in (under, within))
+        house = House(stack, Path(directory), cores, *options)
         await house.start_engines()
         yield house
 
