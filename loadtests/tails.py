@@ -29,6 +29,7 @@ from loadtests.subjects import CannotMeasure, Contender, House, open_house
 from tracker.errors import CannotStartError
 
 _SEARCH_SECONDS = 20.0
+_WARM_UP_RATE, _WARM_UP_SECONDS = 2_000.0, 5.0
 _LOOK_SECONDS = 0.1
 _NOTED_MILLIS = 5  # by Valkey's own latency monitor
 _MOST_LINES = 40
@@ -95,6 +96,7 @@ async def _measure(rate: float | None, seconds: float) -> None:
     async with open_house(within=("loadtests.observed", "{directory}")) as house:
         bare, edge = await house.start_pair()
         trial = Trial(house, bare, edge)
+        await trial.run(_WARM_UP_RATE, _WARM_UP_SECONDS)
         rate = rate or TAIL_SHARE * (await trial.most(await trial.guess(), _SEARCH_SECONDS)).rate
         async with Redis.from_url(house.valkey.url) as client:
             await client.config_set("latency-monitor-threshold", _NOTED_MILLIS)
@@ -103,7 +105,7 @@ async def _measure(rate: float | None, seconds: float) -> None:
         begun = perf_counter()
         beside = [
             asyncio.create_task(_watch_cores(house, edge, looks)),
-            asyncio.create_task(_watch_postgres(house, notes)),
+            asyncio.create_task(_watch_engines(house, notes)),
         ]
         run = await trial.run(rate, seconds)
         for task in beside:
@@ -143,14 +145,18 @@ def _cpu_of_machine() -> dict[str, float]:
     return {"all": (user + nice + system + irq + softirq) / _TICKS, "stolen": steal / _TICKS}
 
 
-async def _watch_postgres(house: House, notes: list[Note]) -> None:
+async def _watch_engines(house: House, notes: list[Note]) -> None:
     connection = await asyncpg.connect(house.dsn("tracker"))
     try:
-        while True:
-            before = perf_counter()
-            waits = {f"PostgreSQL {backend}: {event}" for backend, event in await connection.fetch(_WAITS)}
-            notes += [Note(wait, before, before + _LOOK_SECONDS, "") for wait in waits]
-            await asyncio.sleep(_LOOK_SECONDS)
+        async with Redis.from_url(house.valkey.url) as client:
+            while True:
+                before = perf_counter()
+                waits = await connection.fetch(_WAITS)
+                found = {f"PostgreSQL {backend}: {event}" for backend, event in waits}
+                if (await client.info("persistence"))["aof_rewrite_in_progress"]:
+                    found.add("Valkey rewrites its append-only file")
+                notes += [Note(what, before, before + _LOOK_SECONDS) for what in found]
+                await asyncio.sleep(_LOOK_SECONDS)
     finally:
         connection.terminate()
 
