@@ -57,7 +57,7 @@ class Run(NamedTuple):
     told: dict[str, float]  # as loadtests.constant_rate prints it
     left: int  # clicks on the stream at its end
     cpu: dict[str, float]  # µs a click, by process
-    stalls: Sequence[tuple[float, float, int, float]] = ()  # as loadtests.constant_rate prints them
+    stalls: Sequence[Sequence[Any]] = ()  # as loadtests.constant_rate prints them
     lags: Sequence[tuple[float, float]] = ()
 
     @property

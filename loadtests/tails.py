@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from loadtests import budgets, observed
 from loadtests.bench import children_of, cpu_of, cpu_of_family
 from loadtests.budgets import TAIL_SHARE
+from loadtests.constant_rate import Stall
 from loadtests.end_to_end import Trial, line, tails
 from loadtests.subjects import CannotMeasure, Contender, House, open_house
 from tracker.errors import CannotStartError
@@ -57,15 +58,6 @@ class Note(NamedTuple):
 
     def overlaps(self, since: float, until: float) -> bool:
         return self.since < until and since < self.until
-
-
-class Stall(NamedTuple):
-    """A while in which clicks were due that waited long."""
-
-    since: float
-    until: float
-    clicks: int
-    worst: float  # seconds
 
 
 class Look(NamedTuple):
@@ -183,7 +175,7 @@ def report(
 ) -> str:
     """Each stall with what was noted in it, and how often each was beside one."""
     notes = [note for note in notes if note.overlaps(begun, begun + seconds)]
-    lines = [f"{len(stalls)} stalls; {sum(stall.clicks for stall in stalls):,} clicks waited in them"]
+    lines = [f"{len(stalls)} stalls; {sum(stall.requests for stall in stalls):,} clicks waited in them"]
     for stall in sorted(stalls, key=lambda stall: -stall.worst)[:_MOST_LINES]:
         lines += ["", _describe(stall, begun), f"    cores: {_cores(looks, stall.since, stall.until)}"]
         lines += [f"    {each}" for each in _beside(notes, stall)]
@@ -201,8 +193,8 @@ def report(
 def _describe(stall: Stall, begun: float) -> str:
     lasted = (stall.until - stall.since) * 1000
     return (
-        f"at {stall.since - begun:6.2f} s for {lasted:.0f} ms: {stall.clicks:,} clicks waited, "
-        f"the longest {stall.worst * 1000:.0f} ms"
+        f"at {stall.since - begun:6.2f} s for {lasted:.0f} ms: {stall.requests:,} clicks waited, "
+        f"the longest {stall.worst * 1000:.0f} ms; {stall.on_new_connections:,} on new connections"
     )
 
 

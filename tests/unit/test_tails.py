@@ -10,9 +10,9 @@ from time import perf_counter
 import pytest
 
 from loadtests import tails
-from loadtests.constant_rate import stalls
+from loadtests.constant_rate import Stall, stalls
 from loadtests.subjects import HERE
-from loadtests.tails import Look, Note, Stall
+from loadtests.tails import Look, Note
 
 BLOCKING = """
 import gc, time, uvloop
@@ -29,13 +29,16 @@ uvloop.run(block())
     ("slow", "found"),
     [
         ([], []),
-        ([(1.0, 1.5)], [(1.0, 1.5, 1, 0.5)]),
-        ([(2.0, 2.25), (1.0, 1.5), (1.25, 2.0)], [(1.0, 2.25, 3, 0.75)]),
-        ([(1.0, 3.0), (1.5, 2.0), (4.0, 4.5)], [(1.0, 3.0, 2, 2.0), (4.0, 4.5, 1, 0.5)]),
+        ([(1.0, 1.5, True)], [(1.0, 1.5, 1, 0.5, 1)]),
+        ([(2.0, 2.25, True), (1.0, 1.5, False), (1.25, 2.0, True)], [(1.0, 2.25, 3, 0.75, 2)]),
+        (
+            [(1.0, 3.0, False), (1.5, 2.0, False), (4.0, 4.5, True)],
+            [(1.0, 3.0, 2, 2.0, 0), (4.0, 4.5, 1, 0.5, 1)],
+        ),
     ],
 )
 def test_slow_requests_that_overlap_are_one_stall(
-    slow: list[tuple[float, float]], found: list[tuple[float, float, int, float]]
+    slow: list[tuple[float, float, bool]], found: list[tuple[float, float, int, float, int]]
 ) -> None:
     assert stalls(slow) == found
 
@@ -54,12 +57,12 @@ def test_stalls_are_reported_with_what_was_noted_in_them() -> None:
         Note("Valkey aof-fsync-always", 100.0, 101.0, "in this second", 0.03),
         Note("worker transaction", 90.0, 91.0, ""),
     ]
-    said = tails.report([Stall(100.5, 100.7, 70, 0.15)], notes, looks, 100.0, 10.0)
+    said = tails.report([Stall(100.5, 100.7, 70, 0.15, 3)], notes, looks, 100.0, 10.0)
     first, rest = said.split("all the time: ")
     assert first.splitlines() == [
         "1 stalls; 70 clicks waited in them",
         "",
-        "at   0.50 s for 200 ms: 70 clicks waited, the longest 150 ms",
+        "at   0.50 s for 200 ms: 70 clicks waited, the longest 150 ms; 3 on new connections",
         "    cores: edge 0.50, Valkey 0.00, worker 0.00, PostgreSQL 0.00, generator 0.00, stolen 0.00, "
         "edge waits for a core 0.00, Valkey waits for a core 0.00, others 0.75",
         "    worker transaction: 400 ms from -300 ms on",
