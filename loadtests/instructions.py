@@ -42,7 +42,11 @@ _CALLGRIND = (
     "--instr-atstart=no",
     "--callgrind-out-file={directory}/counts.%p",
 )
-_WIDTH = 58
+UNREAD = (
+    "clicks whose device the edge has left to the worker: all where no offer asks, unless the machine is so "
+    "busy that an edge cannot see in time that a worker lives"
+)
+_WIDTH = 68
 BIG = f"{OURS}, 10,000 offers x 100,000 affiliates"
 RATIOS = (
     Ratio("edge ÷ bare", OURS, BARE, budgets.KNOWN_INSTRUCTIONS),
@@ -76,13 +80,14 @@ async def _count_all(requests: int) -> None:
         raise CannotMeasure("valgrind is not installed")
     async with open_house(under=_CALLGRIND) as house:
         contenders = [*await start_contenders(house), await _start_big(house)]
-        print(f"{budgets.describe_form()}\n{'instructions a request':{_WIDTH}}", flush=True)
+        print(f"{budgets.describe_form()}\n{'instructions a request':{_WIDTH}} {'':9}  unread*", flush=True)
         counts = {}
         for contender in contenders:
             counts[contender.name] = count = await _count(contender, requests, house.directory)
+            left = f"{await house.left_to_worker():9.0%}" if contender.engine else ""
             await house.empty_stream()
-            print(f"{contender.name:{_WIDTH}} {count:9,.0f}", flush=True)
-    print(report(counts))
+            print(f"{contender.name:{_WIDTH}} {count:9,.0f} {left}", flush=True)
+    print(f"* {UNREAD}\n{report(counts)}")
 
 
 async def _start_big(house: House) -> Contender:

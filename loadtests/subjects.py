@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -30,6 +31,7 @@ from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.migrate import migrate
 from tracker.stream.reader import UNREACHABLE, Reader
+from tracker.stream.record import FIRST_WITHOUT_DEVICE
 from workers.click_writer import SLOT_SECONDS
 
 HERE = Path(__file__).parent
@@ -139,6 +141,13 @@ class House:
         """How many clicks wait on the stream."""
         async with Redis.from_url(self.valkey.url) as client:
             return int(await client.xlen(_STREAM))
+
+    async def left_to_worker(self) -> float:
+        """The part of the clicks on the stream whose device the edge has left to the worker."""
+        async with Redis.from_url(self.valkey.url) as client:
+            entries: Any = await client.xrevrange(_STREAM, count=_POOL)
+        versions = [fields[b"r"][0] for _, fields in entries]
+        return versions.count(FIRST_WITHOUT_DEVICE) / max(len(versions), 1)
 
     async def stream_bytes(self) -> float:
         """Bytes of memory that a click on the stream takes."""

@@ -39,7 +39,7 @@ SELECT backend_type, wait_event FROM pg_stat_activity
 WHERE wait_event_type IN ('IO', 'Lock', 'LWLock') OR wait_event = 'CheckpointWriteDelay'
 """
 _NAMED = ("edge", "Valkey", "worker", "PostgreSQL", "generator")
-_EDGE_WAITS, _VALKEY_WAITS = "edge waits for a core", "Valkey waits for a core"
+_EDGE_WAITS, _VALKEY_WAITS = "edge waits", "Valkey waits"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -85,7 +85,7 @@ def test_form_of_the_edge_is_told():
 def test_ratios_of_instructions_are_judged():
     counts = {name: 100.0 for _, over, under, _ in instructions.RATIOS for name in (over, under)}
     lines = instructions.report(counts | {instructions.BIG: 106.0}).splitlines()
-    verdicts = {line[:58].strip(): line[58:].split(maxsplit=1) for line in lines[2:]}
+    verdicts = {line[:68].strip(): line[68:].split(maxsplit=1) for line in lines[2:]}
     assert verdicts["edge ÷ bare"] == ["1.00", "≤ 1.25 ok"]
     assert verdicts["edge, big catalogue ÷ small one"] == ["1.06", "≤ 1.05 OVER"]
     assert verdicts["Route ÷ bare"] == ["1.00", "-"]

@@ -64,7 +64,7 @@ def test_stalls_are_reported_with_what_was_noted_in_them() -> None:
         "",
         "at   0.50 s for 200 ms: 70 clicks waited, the longest 150 ms; 3 on new connections",
         "    cores: edge 0.50, Valkey 0.00, worker 0.00, PostgreSQL 0.00, generator 0.00, stolen 0.00, "
-        "edge waits for a core 0.00, Valkey waits for a core 0.00, others 0.75",
+        "edge waits 0.00, Valkey waits 0.00, others 0.75",
         "    worker transaction: 400 ms from -300 ms on",
         "    Valkey aof-fsync-always: 30 ms in this second",
         "",
