@@ -19,8 +19,8 @@ function request()
     return requests[at]
   end
   number = number + 1
-  local n = number
-  local ip = string.format("%d.%d.%d.%d", 24 + math.floor(n / 16777216) % 64, math.floor(n / 65536) % 256,
-    math.floor(n / 256) % 256, n % 256)
-  return (requests[at]:gsub("@N@", n, 1):gsub("@IP@", ip, 1))
+  local host = number % 1073741824 * 7046029 % 1073741824 -- as load_generator.py does
+  local ip = string.format("%d.%d.%d.%d", 24 + math.floor(host / 16777216), math.floor(host / 65536) % 256,
+    math.floor(host / 256) % 256, host % 256)
+  return (requests[at]:gsub("@N@", number, 1):gsub("@IP@", ip, 1))
 end

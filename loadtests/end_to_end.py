@@ -15,23 +15,24 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from loadtests import sizing
+from loadtests import budgets, sizing
 from loadtests.bench import MOST_NOISE, Load, cpu_of, cpu_of_family
-from loadtests.subjects import BARE, HERE, OURS, CannotMeasure, Contender, Cores, House, open_house
+from loadtests.budgets import judge
+from loadtests.subjects import HERE, CannotMeasure, Contender, Cores, House, open_house
 from tracker.errors import CannotStartError
 
-BUDGET = 0.4
-SHARES = (0.5, 0.7, 0.9)
+SHARES = (0.5, budgets.TAIL_SHARE, 0.9)
 """Parts of the load that is kept up with at which latencies are told."""
 _TRIAL_SECONDS = 8.0
 _STEP = 1.07  # between one load that is tried and the next
 _MOST_TRIALS = 12
 _LAG_SECONDS = 1.0  # generator and writer keep up if they are no more than so much behind
 _DRAINED_SECONDS = 300.0
+_FIRST_RATE = 8_000.0
 _HELD_RATE = 1_000.0
 _LOG = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
 _STORED = """
@@ -56,6 +57,8 @@ class Run(NamedTuple):
     told: dict[str, float]  # as loadtests.constant_rate prints it
     left: int  # clicks on the stream at its end
     cpu: dict[str, float]  # µs a click, by process
+    stalls: Sequence[Sequence[Any]] = ()  # as loadtests.constant_rate prints them
+    lags: Sequence[tuple[float, float]] = ()
 
     @property
     def is_kept_up_with(self) -> bool:
@@ -82,12 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _measure(seconds: float) -> str:
     async with open_house() as house:
-        await house.start_pair()
-        trial = Trial(house)
+        trial = Trial(house, *await house.start_pair())
         await trial.begin()
         before = await trial.bare_rate()
-        first = await trial.run(before * BUDGET, _TRIAL_SECONDS)
-        kept = await trial.most(_guess(first), seconds)
+        kept = await trial.most(await trial.guess(), seconds)
         after = await trial.bare_rate()
         refuse_noise(before, after)
         levels = [await trial.run(kept.rate * share, seconds / 2) for share in SHARES]
@@ -96,13 +97,6 @@ async def _measure(seconds: float) -> str:
     writer = kept.cpu["worker"] + kept.cpu["PostgreSQL"]
     taken = sizing.Taken(kept.cpu["edge"], kept.cpu["Valkey"], writer, *bytes_)
     return f"{said}\n\n{_bytes(bytes_)}\n{sizing.table(taken)}"
-
-
-def _guess(run: Run) -> float:
-    """What all cores together would carry, by what a click costs."""
-    cores = os.cpu_count() or 1
-    per_click = sum(run.cpu.values()) / 1e6 + run.told["cpu"] / run.told["requests"]
-    return cores / per_click
 
 
 def refuse_noise(before: float, after: float) -> None:
@@ -118,12 +112,11 @@ def refuse_noise(before: float, after: float) -> None:
 class Trial:
     """Loads on one house, one after the other."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, bare: Contender, edge: Contender) -> None:
         self._house = house
         self._first = 0
         self._answered = 0
-        by_name = {contender.name: contender for contender in house.contenders}
-        self._bare, self._ours = by_name[BARE], by_name[OURS]
+        self._bare, self._edge = bare, edge
         self._hashes = 0
 
     async def begin(self) -> None:
@@ -142,12 +135,18 @@ class Trial:
 
     async def run(self, rate: float, seconds: float) -> Run:
         before = self._cpu()
-        told = await self._steady(self._ours, rate, seconds)
+        told = await self._steady(self._edge, rate, seconds)
         left = await self._house.backlog()
         after = self._cpu()
         await self._drained()
         cpu = {name: (after[name] - before[name]) / told["requests"] * 1e6 for name in before}
-        return Run(rate, told, left, cpu)
+        return Run(rate, told, left, cpu, told.pop("stalls"), told.pop("lags"))
+
+    async def guess(self) -> float:
+        """What all cores together would carry, by the CPU that a click takes."""
+        run = await self.run(_FIRST_RATE, _TRIAL_SECONDS)
+        cpu = sum(run.cpu.values()) / 1e6 + run.told["cpu"] / run.told["requests"]
+        return (os.cpu_count() or 1) / cpu
 
     async def most(self, guess: float, seconds: float) -> Run:
         """The highest load that is kept up with so long: from a guess upwards by short trials, then down."""
@@ -164,14 +163,14 @@ class Trial:
 
     async def _keeps_up(self, rate: float, seconds: float) -> Run | None:
         run = await self.run(rate, seconds)
-        print(_line(run), flush=True)
+        print(line(run), flush=True)
         return run if run.is_kept_up_with else None
 
     async def stream_bytes(self) -> float:
         """Bytes of Valkey's memory that a click takes while it waits, told with the writer held."""
         os.kill(self._house.worker_pid, signal.SIGSTOP)
         try:
-            await self._steady(self._ours, _HELD_RATE, 2.0)
+            await self._steady(self._edge, _HELD_RATE, 2.0)
             each = await self._house.stream_bytes()
         finally:
             os.kill(self._house.worker_pid, signal.SIGCONT)
@@ -196,13 +195,13 @@ class Trial:
     def _cpu(self) -> dict[str, float]:
         house = self._house
         return {
-            "edge": cpu_of(self._ours.pid),
+            "edge": cpu_of(self._edge.pid),
             "Valkey": cpu_of(house.valkey.process.pid),
             "worker": cpu_of(house.worker_pid),
             "PostgreSQL": cpu_of_family(house.postgres.process.pid),
         }
 
-    async def _steady(self, contender: Contender, rate: float, seconds: float) -> dict[str, float]:
+    async def _steady(self, contender: Contender, rate: float, seconds: float) -> dict[str, Any]:
         self._first += 10_000_000
         words = map(str, (contender.port, rate, seconds, contender.requests, self._first))
         process = await asyncio.create_subprocess_exec(
@@ -213,7 +212,7 @@ class Trial:
         said, _ = await process.communicate()
         if process.returncode != 0:
             raise CannotMeasure("the load generator failed, see above")
-        told: dict[str, float] = json.loads(said)
+        told: dict[str, Any] = json.loads(said)
         self._answered += int(told["requests"] - told["failed"])
         self._hashes ^= int(told["hashes"])
         return told
@@ -237,7 +236,7 @@ def _bytes(taken: Bytes) -> str:
     )
 
 
-def _line(run: Run) -> str:
+def line(run: Run) -> str:
     told = run.told
     word = "kept up with" if run.is_kept_up_with else "too much"
     return (
@@ -257,11 +256,19 @@ def report(bare: tuple[float, float], kept: Run, levels: Sequence[Run], cores: i
         f"kept up with for {kept.told['seconds']:.0f} s: {kept.rate:,.0f} clicks/s on {cores} cores, "
         f"of which the generator took {kept.generator_cores:.2f}",
         f"without it: {deducted:,.0f} clicks/s = {ratio:.2f} of the bare rate "
-        f"(budget {BUDGET}: {'pass' if ratio >= BUDGET else 'OVER'})",
+        f"({judge([ratio], budgets.END_TO_END)}; {budgets.describe_form()})",
         f"CPU µs a click: {costs}",
-        *(f"at {share:.0%}: {_line(run)}" for share, run in zip(SHARES, levels, strict=True)),
+        *(f"at {share:.0%}: {line(run)}" for share, run in zip(SHARES, levels, strict=True)),
+        *(tails(run) for share, run in zip(SHARES, levels, strict=True) if share == budgets.TAIL_SHARE),
     ]
     return "\n".join(lines)
+
+
+def tails(run: Run) -> str:
+    """The latencies that have a budget."""
+    p99, p999 = run.told["p99_ms"], run.told["p999_ms"]
+    verdicts = f"p99 {judge([p99], budgets.P99)}, p99.9 {judge([p999], budgets.P999)}"
+    return f"budgets at {budgets.TAIL_SHARE:.0%}, ms: {verdicts}"
 
 
 if __name__ == "__main__":

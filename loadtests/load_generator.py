@@ -18,14 +18,19 @@ from typing import cast
 
 import uvloop
 
+_GRACE_SECONDS = 30.0
+_STRIDE = 7_046_029
+"""Odd, so that addresses do not come again. Each is in another network than the one before it."""
 END = b"\r\n\r\n"  # every server here answers with an empty body
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request once the one before is answered."""
+    """Sends the next request once the one before is answered, until it is told that that was the last."""
 
     def __init__(self, next_request: Callable[[], bytes], seconds: list[float]) -> None:
         self._next = next_request
+        self._is_last = False
+        self.ended = asyncio.Event()
         self._seconds = seconds
         self._sent_at = 0.0
         self._received = b""
@@ -49,14 +54,17 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:  # not by us
             self.failed += 1
             self._transport = None
+        self.ended.set()
 
-    def close(self) -> None:
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            transport.close()
+    def finish(self) -> None:
+        """Await the answer under way: the server's work for it counts."""
+        self._is_last = True
 
     def _send(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and self._is_last:
+            transport, self._transport = self._transport, None
+            transport.close()
+        elif self._transport is not None:
             self._sent_at = perf_counter()
             self._transport.write(self._next())
 
@@ -67,7 +75,8 @@ def requests(path: Path, first: int) -> Iterator[bytes]:
     for request in cycle(path.read_bytes().split(b"\x1e")):
         if b"@N@" in request:
             number = next(numbers)
-            address = b"%d.%d.%d.%d" % (24 + number // 2**24 % 64, *(number & 0xFFFFFF).to_bytes(3, "big"))
+            host = number * _STRIDE % 2**30
+            address = b"%d.%d.%d.%d" % (24 + (host >> 24), *(host & 0xFFFFFF).to_bytes(3, "big"))
             yield request.replace(b"@N@", b"%d" % number, 1).replace(b"@IP@", address, 1)
         else:
             yield request
@@ -82,9 +91,12 @@ async def load(port: int, connections: int, seconds: float, path: Path, first: i
         for _ in range(connections)
     ]
     await asyncio.sleep(seconds)
-    lasted = perf_counter() - begun
     for _, connection in opened:
-        connection.close()
+        connection.finish()
+    async with asyncio.timeout(_GRACE_SECONDS):
+        for _, connection in opened:
+            await connection.ended.wait()
+    lasted = perf_counter() - begun
     taken.sort()
     return {
         "requests": len(taken),

@@ -23,13 +23,15 @@ import uvloop
 from redis.asyncio import Redis
 
 from loadtests.bench import Load
+from loadtests.budgets import VISITOR, judge
 from loadtests.load_generator import END
 from loadtests.subjects import (
-    DISTINCT,
+    OURS,
     CannotMeasure,
     Contender,
     Cores,
     House,
+    Kind,
     open_house,
     resident,
     write_requests,
@@ -41,9 +43,6 @@ from tracker.errors import CannotStartError
 from tracker.stream.appender import Appender, Lane
 from tracker.stream.record import Entry, encode
 from tracker.stream.visitor_memory import VisitorMemory, in_use
-
-BUDGET = 40.0
-"""Bytes a visitor, from some 650,000 visitors a day on; with fewer their buckets weigh more."""
 
 _DAY = 86_400_000
 _BATCH = 512
@@ -66,19 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CannotMeasure, CannotStartError, TimeoutError, KeyboardInterrupt) as error:
         print(f"memory: {str(error) or 'interrupted'}", file=sys.stderr)
         return 2
-    return int(each > BUDGET)
+    return int(not VISITOR.allows(each))
 
 
 async def _measure(visitors: int) -> float:
     async with open_house() as house:
         each, counted = await _bytes_of_each(house, visitors)
         print(
-            f"Valkey: {each:.1f} bytes a visitor; the budget is {BUDGET:.0f}; the script says {counted:.1f}",
+            f"Valkey: {each:.1f} bytes a visitor ({judge([each], VISITOR)}); the script says {counted:.1f}",
             flush=True,
         )
-        requests = write_requests(house.directory / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
-        await house.start_edge(DISTINCT, "tracker", requests)
-        (edge,) = house.contenders
+        requests = write_requests(house.directory / "new", tuple(OFFERS), tuple(AFFILIATES), Kind.NEW)
+        edge = await house.start_edge(OURS, "tracker", requests)
         await _tell_waiting(house, edge)
         await _tell_visitors(house, edge, visitors)
     return each

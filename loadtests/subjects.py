@@ -10,15 +10,18 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 from redis.asyncio import Redis
 
 from loadtests.traffic import AFFILIATES, OFFERS, USER_AGENTS
+from tracker.edge.record import ending
 from tracker.processes.children import Claim
 from tracker.processes.engines.cluster import ADMIN, ROLE
 from tracker.processes.engines.engine import Engine, resolve
@@ -27,31 +30,36 @@ from tracker.processes.engines.valkey import start_valkey
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.migrate import migrate
+from tracker.stream.reader import UNREACHABLE, Reader
+from tracker.stream.record import FIRST_WITHOUT_DEVICE
+from workers.click_writer import SLOT_SECONDS
 
 HERE = Path(__file__).parent
-BIG_OFFERS, BIG_AFFILIATES = 10_000, 100_000
+OFFERS_OF_BENCHES, AFFILIATES_OF_BENCHES = range(1, 11), range(1, 11)
 
 _STREAM = "clicks:{0}"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0  # a big catalogue under valgrind takes a while
+_HELD_SLOT = 9
 _POOL = 1_000
-_BIG_CATALOGUE = """
-INSERT INTO advertiser (id, name) VALUES (1, 'Big');
+_CATALOGUE = """
+INSERT INTO advertiser (id, name) VALUES (1, 'Shop');
 INSERT INTO offer (id, name, advertiser_id)
 SELECT id, 'Offer ' || id, 1 FROM generate_series(1, {offers}) AS id;
 INSERT INTO offer_url (offer_id, url)
-SELECT id, 'https://ad.example/land?click_id={{hash}}&aff_id={{affiliate_id}}&sub={{aff_sub}}'
+SELECT id, 'https://ad.example/land?click_id={{hash}}&aff_id={{affiliate_id}}&sub={{aff_sub}}{more}'
 FROM generate_series(1, {offers}) AS id;
 INSERT INTO affiliate (id, name) SELECT id, 'Affiliate ' || id FROM generate_series(1, {affiliates}) AS id;
 """
 
-BARE, ROUTE, NAIVE, OURS, DISTINCT, BIG = (
+BARE, ROUTE, NAIVE, OURS = (
     "bare uvicorn ASGI 302",
     "Starlette Route, empty Response",
     "naive SET + XADD",
     "tracker edge",
-    "tracker edge, every agent and IP new",
-    f"tracker edge, {BIG_OFFERS:,} offers x {BIG_AFFILIATES:,} affiliates",
 )
+REAL = ", a browser's 17 headers"
+NEW = f"{OURS}, all agents and networks new"
+NEW_ASKING = f"{NEW}, offers ask for devices"
 _FEW_HEADERS = "Accept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n"
 # With Host, User-Agent and X-Forwarded-For these are the 17 that Chrome sends through a proxy for a link.
 _BROWSER_HEADERS = (
@@ -70,7 +78,14 @@ _BROWSER_HEADERS = (
     "Accept-Language: en-GB,en;q=0.9\r\n"
     "Cookie: _ga=GA1.1.1234567890.1700000000; consent=yes\r\n"
 )
-SMALL = "tracker edge, the same requests, 10 offers x 10 affiliates"
+
+
+class Kind(Enum):
+    """What requests are like."""
+
+    KNOWN = "with 5 headers, of agents and addresses that come again"
+    BROWSER = "the same with the 17 headers of a real browser"
+    NEW = "with places where the generator makes agent and network new"
 
 
 class CannotMeasure(Exception):  # noqa: N818 - one line that says what stands in the way
@@ -84,6 +99,7 @@ class Contender:
     pid: int
     requests: Path
     engine: Engine | None
+    connections: int = 64
 
 
 @dataclass(frozen=True)
@@ -102,12 +118,20 @@ class Cores:
 class House:
     """The engines and servers of one benchmark: see open_house."""
 
-    def __init__(self, stack: AsyncExitStack, directory: Path, cores: Cores, under: Sequence[str]) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        directory: Path,
+        cores: Cores,
+        under: Sequence[str],
+        within: Sequence[str],
+    ) -> None:
         self._stack = stack
         self.directory = directory
         self._cores = cores
         self._under = under
-        self.contenders: list[Contender] = []
+        self._within = within
+        self._edges = 0
 
     async def empty_stream(self) -> None:
         async with Redis.from_url(self.valkey.url) as client:
@@ -117,6 +141,13 @@ class House:
         """How many clicks wait on the stream."""
         async with Redis.from_url(self.valkey.url) as client:
             return int(await client.xlen(_STREAM))
+
+    async def left_to_worker(self) -> float:
+        """The part of the clicks on the stream whose device the edge has left to the worker."""
+        async with Redis.from_url(self.valkey.url) as client:
+            entries: Any = await client.xrevrange(_STREAM, count=_POOL)
+        versions = [fields[b"r"][0] for _, fields in entries]
+        return versions.count(FIRST_WITHOUT_DEVICE) / max(len(versions), 1)
 
     async def stream_bytes(self) -> float:
         """Bytes of memory that a click on the stream takes."""
@@ -129,9 +160,6 @@ class House:
         self.valkey, self.postgres = await self._engines("ours", "valkey", "postgres")
         await migrate(self.postgres.url)
         await load_demo(self.postgres.url)
-        (self._naive_valkey,) = await self._engines("naive", "valkey")
-        async with Redis.from_url(self._naive_valkey.url) as client:
-            await client.config_set("appendfsync", "everysec")  # as such services run
 
     async def _engines(self, name: str, *kinds: str) -> list[Engine]:
         settings = resolve(Settings(data_dir=self.directory / name))
@@ -147,44 +175,41 @@ class House:
             engines.append(engine)
         return engines
 
-    async def _fill_databases(self) -> None:
-        for name, offers, affiliates in (("small", 10, 10), ("big", BIG_OFFERS, BIG_AFFILIATES)):
-            await migrate(await self.create_database(name))
-            await _execute(self.dsn(name), _BIG_CATALOGUE.format(offers=offers, affiliates=affiliates))
-
-    async def start_all(self) -> None:
-        """Start every contender."""
-        await self._fill_databases()
-        requests = self.directory / "requests"
-        requests.mkdir()
-        demo = write_requests(requests / "demo", tuple(OFFERS), tuple(AFFILIATES))
-        new = write_requests(requests / "new", tuple(OFFERS), tuple(AFFILIATES), distinct=True)
-        small = write_requests(requests / "small", range(1, 11), range(1, 11))
-        big = write_requests(requests / "big", range(1, BIG_OFFERS + 1), range(1, BIG_AFFILIATES + 1))
-        await self.start_server(BARE, "bare", requests=demo)
-        await self.start_server(ROUTE, "route", requests=demo)
-        await self.start_server(
-            NAIVE, "naive", self._naive_valkey.url, requests=demo, engine=self._naive_valkey
-        )
-        await self.start_edge(OURS, "tracker", demo)
-        edge = self.contenders[-1]
-        self.contenders.append(Contender(DISTINCT, edge.port, edge.pid, new, edge.engine))
-        await self.start_edge(SMALL, "small", small)
-        await self.start_edge(BIG, "big", big)
-
-    async def start_pair(self) -> None:
+    async def start_pair(self) -> tuple[Contender, Contender]:
         """Start the bare server, an edge and its worker."""
         requests = write_requests(self.directory / "requests", tuple(OFFERS), tuple(AFFILIATES))
-        await self.start_server(BARE, "bare", requests=requests)
-        await self.start_edge(OURS, "tracker", requests)
+        bare = await self.start_server(BARE, "bare", requests=requests)
+        edge = await self.start_edge(OURS, "tracker", requests)
         self.worker_pid = (await self.spawn("tracker", "worker", env=self.environ("tracker"))).pid
+        return bare, edge
+
+    async def start_naive(self, requests: Path) -> Contender:
+        """Start the usual tracker, with a Valkey of its own that is set up as such services have it."""
+        (valkey,) = await self._engines("naive", "valkey")
+        async with Redis.from_url(valkey.url) as client:
+            await client.config_set("appendfsync", "everysec")
+        return await self.start_server(NAIVE, "naive", valkey.url, requests=requests, engine=valkey)
 
     async def start_server(
         self, name: str, *words: str, requests: Path, engine: Engine | None = None
-    ) -> None:
+    ) -> Contender:
         port = _free_port()
         process = await self.spawn("loadtests.servers", words[0], str(port), *words[1:], env=_clean_environ())
-        await self._add(Contender(name, port, process.pid, requests, engine), process, "/")
+        await until_answering(port, "/", process)
+        return Contender(name, port, process.pid, requests, engine)
+
+    async def create_catalogue(
+        self,
+        name: str,
+        offers: int = len(OFFERS_OF_BENCHES),
+        affiliates: int = len(AFFILIATES_OF_BENCHES),
+        *,
+        asks_device: bool = False,
+    ) -> None:
+        """A database with so many offers and affiliates. `asks_device`: URLs contain the device's system."""
+        await migrate(await self.create_database(name))
+        more = "&os={device_os}" if asks_device else ""
+        await _execute(self.dsn(name), _CATALOGUE.format(offers=offers, affiliates=affiliates, more=more))
 
     async def create_database(self, name: str) -> str:
         """An empty database; returns its DSN."""
@@ -203,16 +228,25 @@ class House:
         await until_answering(port, "/health/ready", process)
         return port, process.pid
 
-    async def start_edge(self, name: str, database: str, requests: Path) -> None:
+    async def start_edge(self, name: str, database: str, requests: Path) -> Contender:
         port = _free_port()
         environ = self.environ(database) | {"TRACKER_PORT": str(port)}
-        slot = str(len(self.contenders))  # they share a stream, where each edge has a slot of its own
-        process = await self.spawn("tracker", "edge", "--slot", slot, env=environ)
-        await self._add(Contender(name, port, process.pid, requests, self.valkey), process, "/health/ready")
+        self._edges += 1  # they share a stream, where each edge has a slot of its own
+        process = await self.spawn("tracker", "edge", "--slot", str(self._edges), env=environ)
+        await until_answering(port, "/health/ready", process)
+        return Contender(name, port, process.pid, requests, self.valkey)
 
-    async def _add(self, contender: Contender, process: asyncio.subprocess.Process, path: str) -> None:
-        await until_answering(contender.port, path, process)
-        self.contenders.append(contender)
+    async def hold_worker_slot(self) -> None:
+        """Hold the slot of a worker that reads nothing.
+
+        An edge writes the records of today only while a worker lives. A real one would take CPU beside what
+        is measured, and drain the backlog.
+        """
+        reader = await self._stack.enter_async_context(Reader(self.valkey.url, _HELD_SLOT))
+        await reader.create_group()
+        await reader.new(1, None)  # edges look for the consumers of the group
+        await reader.hold_slot(SLOT_SECONDS)
+        self._stack.push_async_callback(ending.end, asyncio.create_task(_hold(reader)))
 
     async def spawn(
         self,
@@ -223,7 +257,7 @@ class House:
         fds: Sequence[int] = (),
     ) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            *(*self._under, sys.executable, "-m", module, *words),
+            *(*self._under, sys.executable, "-m", *self._within, module, *words),
             env=env,
             stdout=stdout,
             pass_fds=fds,
@@ -250,39 +284,54 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(cores: Cores = Cores(), under: Sequence[str] = ()) -> AsyncIterator[House]:
+async def open_house(
+    cores: Cores = Cores(), under: Sequence[str] = (), within: Sequence[str] = ()
+) -> AsyncIterator[House]:
     """Engines in a temporary directory, and what is started beside them: it all ends with the block.
 
-    `under`: the command that servers are run under, such as valgrind with its options; "{directory}" in it is
-    the house's own.
+    `under`: the command that servers are run under, such as valgrind with its options. `within`: the module
+    that runs them, with its options. "{directory}" is the house's own.
     """
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-bench-"))
         os.chmod(directory, 0o755)  # noqa: S103 - root's engines run as somebody else
-        house = House(stack, Path(directory), cores, [word.format(directory=directory) for word in under])
+        options = ([word.format(directory=directory) for word in words] for words in (under, within))
+        house = House(stack, Path(directory), cores, *options)
         await house.start_engines()
         yield house
 
 
-def write_requests(
-    path: Path,
-    offers: Sequence[int],
-    affiliates: Sequence[int],
-    *,
-    distinct: bool = False,
-    browser: bool = False,
-) -> Path:
-    """A file of ready requests; `distinct` leaves places for the generator to make agent and address new.
+async def start_contenders(house: House) -> list[Contender]:
+    """The servers that every benchmark of the edge compares, each with all of its loads.
 
-    `browser`: with the 17 headers of a real one, instead of 5.
+    The catalogues are known, so that it is known which offers ask for devices.
     """
-    headers = _BROWSER_HEADERS if browser else _FEW_HEADERS
+    known, real, new = (
+        write_requests(house.directory / kind.name, OFFERS_OF_BENCHES, AFFILIATES_OF_BENCHES, kind)
+        for kind in Kind
+    )
+    await house.create_catalogue("plain")
+    await house.create_catalogue("asking", asks_device=True)
+    await house.hold_worker_slot()
+    bare = await house.start_server(BARE, "bare", requests=known)
+    route = await house.start_server(ROUTE, "route", requests=known)
+    edge = await house.start_edge(OURS, "plain", known)
+    asking = await house.start_edge(NEW_ASKING, "asking", new)
+    with_real = (replace(each, name=each.name + REAL, requests=real) for each in (bare, route, edge))
+    return [bare, route, edge, replace(edge, name=NEW, requests=new), asking, *with_real]
+
+
+def write_requests(
+    path: Path, offers: Sequence[int], affiliates: Sequence[int], kind: Kind = Kind.KNOWN
+) -> Path:
+    """A file of ready requests."""
+    headers = _BROWSER_HEADERS if kind is Kind.BROWSER else _FEW_HEADERS
     chance = Random(2)
     agents = [line.split("\t")[4] for line in USER_AGENTS.read_text().splitlines()[1:]]
     requests = []
     for number in range(_POOL):
         agent, address = chance.choice(agents), f"24.0.{number // 250}.{number % 250}"
-        if distinct:
+        if kind is Kind.NEW:
             agent, address = f"{agent} @N@", "@IP@"
         query = (
             f"affiliate_id={chance.choice(affiliates)}&aff_sub=s{number % 40}&source=bench&gclid={number:x}"
@@ -325,6 +374,13 @@ async def _execute(dsn: str, statements: str) -> None:
         await connection.execute(statements)
     finally:
         await connection.close()
+
+
+async def _hold(reader: Reader) -> None:
+    while True:
+        await asyncio.sleep(SLOT_SECONDS / 3)
+        with contextlib.suppress(*UNREACHABLE):
+            await reader.hold_slot(SLOT_SECONDS)
 
 
 async def until_answering(port: int, path: str, process: asyncio.subprocess.Process) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests import budgets
 from tests.conftest import Furnish
 from tests.docs.pages import ROOT, code, prose, rows
 from tests.e2e.running import Up, up
@@ -50,6 +51,12 @@ def test_reasons_have_their_numbers_and_names() -> None:
         reason.value: [reason.name.lower()] for reason in Reason
     }
     assert all(meaning for _, _, meaning, *_ in table)
+
+
+def test_budgets_are_those_of_the_benchmarks() -> None:
+    limits = {str(each) for each in vars(budgets).values() if isinstance(each, budgets.Budget)}
+    cells = [cells[1] for cells in rows(ROOT / "docs" / "benchmarks.md") if len(cells) == 3]
+    assert {cell for cell in cells if cell[0] in "≤≥"} == limits
 
 
 def test_scopes_are_those_that_tokens_have() -> None:

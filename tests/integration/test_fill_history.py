@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from loadtests import bench_reads, fill_history
+from loadtests.budgets import PAGE
 from tests.e2e.running import free_port
 from tests.integration.api_client import api_process
 from tracker.settings import Settings
@@ -42,14 +43,14 @@ async def test_history_is_counted_and_answers_all_queries(database: Settings) ->
 
 def test_sizes_stand_side_by_side() -> None:
     fast, slow = bench_reads.Timed(4.0, 5.0), bench_reads.Timed(12.0, 15.0)
-    limits = {"page 1": 10.0, "a click": None}
+    limits = {"page 1": PAGE, "a click": None}
     sizes = [
         bench_reads.Size(clicks, 1.0, {"page 1": answer, "a click": answer}, limits, 1e5, 1 << 20)
         for clicks, answer in ((1_000_000, fast), (10_000_000, slow))
     ]
     said = bench_reads.report(sizes)
     page, click = (line.split() for line in said.splitlines()[2:4])
-    assert page[2:] == ["4.0", "5.0", "12.0", "15.0", "3.00", "10", "OVER"]
+    assert page[2:] == ["4.0", "5.0", "12.0", "15.0", "3.00", "≤", "10", "OVER"]
     assert click[2:] == ["4.0", "5.0", "12.0", "15.0", "3.00", "-"]
     assert "10,000,000 clicks: filled in 1 s; export of 1,000,000 rows: 100,000 a second" in said
 

@@ -2,9 +2,11 @@ from itertools import islice
 
 import pytest
 
-from loadtests.bench import _refuse_noise, _verdict, read_wrk
+from loadtests import budgets, instructions
+from loadtests.bench import _refuse_noise, read_wrk
+from loadtests.budgets import Budget, judge
 from loadtests.load_generator import requests
-from loadtests.subjects import CannotMeasure, write_requests
+from loadtests.subjects import CannotMeasure, Kind, write_requests
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:8000
@@ -43,7 +45,12 @@ def test_unreadable_output_of_wrk_is_an_error():
 def test_placeholders_become_new_with_each_request(tmp_path):
     path = tmp_path / "requests"
     path.write_bytes(b"a @N@ @IP@\x1eb @N@ @IP@")
-    assert list(islice(requests(path, 255), 3)) == [b"a 256 24.0.1.0", b"b 257 24.0.1.1", b"a 258 24.0.1.2"]
+    sent = list(islice(requests(path, 255), 10_000))
+    assert [request.split()[:2] for request in sent[:3]] == [[b"a", b"256"], [b"b", b"257"], [b"a", b"258"]]
+    addresses = [request.split()[2] for request in sent]
+    networks = [address.rpartition(b".")[0] for address in addresses]
+    assert (len(set(addresses)), len(set(networks))) == (10_000, 10_000)
+    assert {int(address.split(b".")[0]) for address in addresses} == set(range(24, 88))
 
 
 def test_requests_without_placeholders_are_repeated(tmp_path):
@@ -53,16 +60,35 @@ def test_requests_without_placeholders_are_repeated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ratios", "word"),
+    ("figures", "budget", "verdict"),
     [
-        ([1.4, 1.5, 1.6], "pass"),
-        ([1.4, 1.5, 1.7], "pass (within the spread)"),
-        ([1.5, 1.7, 1.8], "OVER (within the spread)"),
-        ([1.7, 1.8, 1.9], "OVER"),
+        ([1.4, 1.5, 1.6], Budget(1.6), "≤ 1.6 ok"),
+        ([1.4, 1.5, 1.7], Budget(1.6), "≤ 1.6 ok (within the spread)"),
+        ([1.5, 1.7, 1.8], Budget(1.6), "≤ 1.6 OVER (within the spread)"),
+        ([1.7, 1.8, 1.9], Budget(1.6), "≤ 1.6 OVER"),
+        ([0.4], Budget(0.4, is_floor=True), "≥ 0.4 ok"),
+        ([90_000], Budget(100_000, is_floor=True), "≥ 100,000 UNDER"),
+        ([1.7], None, "-"),
     ],
 )
-def test_bench_verdicts(ratios, word):
-    assert _verdict("edge", ratios, 1.6).endswith(f"1.60 {word}")
+def test_figures_are_judged_by_their_budget(figures, budget, verdict):
+    assert judge(figures, budget) == verdict
+
+
+def test_form_of_the_edge_is_told():
+    assert budgets.describe_form() in (
+        "the edge runs compiled",
+        "the edge runs pure; the budgets are of its compiled form",
+    )
+
+
+def test_ratios_of_instructions_are_judged():
+    counts = {name: 100.0 for _, over, under, _ in instructions.RATIOS for name in (over, under)}
+    lines = instructions.report(counts | {instructions.BIG: 106.0}).splitlines()
+    verdicts = {line[:68].strip(): line[68:].split(maxsplit=1) for line in lines[2:]}
+    assert verdicts["edge ÷ bare"] == ["1.00", "≤ 1.25 ok"]
+    assert verdicts["edge, big catalogue ÷ small one"] == ["1.06", "≤ 1.05 OVER"]
+    assert verdicts["Route ÷ bare"] == ["1.00", "-"]
 
 
 @pytest.mark.parametrize(("cpu", "refused"), [([16, 17, 19], False), ([16, 17, 25], True)])
@@ -75,9 +101,9 @@ def test_noisy_machine_is_refused(cpu, refused):
         _refuse_noise(ratios)
 
 
-@pytest.mark.parametrize(("is_browser", "headers"), [(False, 5), (True, 17)])
-def test_requests_have_the_headers_of_their_kind(tmp_path, is_browser, headers):
-    path = write_requests(tmp_path / "requests", (1,), (501,), browser=is_browser)
+@pytest.mark.parametrize(("kind", "headers"), [(Kind.KNOWN, 5), (Kind.NEW, 5), (Kind.BROWSER, 17)])
+def test_requests_have_the_headers_of_their_kind(tmp_path, kind, headers):
+    path = write_requests(tmp_path / "requests", (1,), (501,), kind)
     for request in islice(requests(path, 0), 5):
         head, end, body = request.partition(b"\r\n\r\n")
         names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
