@@ -82,8 +82,9 @@ async def _count_all(requests: int) -> None:
         contenders = [*await start_contenders(house), await _start_big(house)]
         print(f"{budgets.describe_form()}\n{'instructions a request':{_WIDTH}} {'':9}  unread*", flush=True)
         counts = {}
+        load = Load("wrk" if shutil.which("wrk") else "own", Cores())  # one, so that new visitors stay new
         for contender in contenders:
-            counts[contender.name] = count = await _count(contender, requests, house.directory)
+            counts[contender.name] = count = await _count(contender, load, requests, house.directory)
             left = f"{await house.left_to_worker():9.0%}" if contender.engine else ""
             await house.empty_stream()
             print(f"{contender.name:{_WIDTH}} {count:9,.0f} {left}", flush=True)
@@ -106,20 +107,20 @@ def report(counts: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-async def _count(contender: Contender, requests: int, directory: Path) -> float:
+async def _count(contender: Contender, load: Load, requests: int, directory: Path) -> float:
     """Of one server, once it has warmed up."""
-    await _load(contender, requests)
+    await _send(contender, load, requests)
     await _tell(contender.pid, "--instr=on")
     before = _total(contender.pid, directory)
-    counted = await _load(contender, requests)
+    counted = await _send(contender, load, requests)
     await _tell(contender.pid, "--dump")
     await _tell(contender.pid, "--instr=off")
     return (_total(contender.pid, directory) - before) / counted
 
 
-async def _load(contender: Contender, requests: int) -> float:
+async def _send(contender: Contender, load: Load, requests: int) -> float:
     """Send so many requests at least. On a busy machine they take longer, and must not be fewer."""
-    load, sent = Load("wrk" if shutil.which("wrk") else "own", Cores()), 0.0
+    sent = 0.0
     while sent < requests:
         sent += (await load.run(contender, _TURN_SECONDS))["requests"]
     return sent

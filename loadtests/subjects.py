@@ -358,7 +358,12 @@ def pin(pid: int, core: int | None) -> None:
 
 
 def _clean_environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    """The environment without settings, except which form runs."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TRACKER_") or name == "TRACKER_PURE"
+    }
 
 
 def _free_port() -> int:

@@ -72,7 +72,11 @@ class House:
 
     @contextmanager
     def worker(self, slot: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("TRACKER_") or name == "TRACKER_PURE"
+        }
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tracker", "worker", "--slot", str(slot)],
