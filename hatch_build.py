@@ -30,7 +30,7 @@ MODULES = {
     "domain": "click_id macros model targeting",
     "edge": "click metrics outcome redirect visitor_cookie",
     "edge/catalogue": "block_lists catalogue link_forms",
-    "edge/http": "batching hit request response",
+    "edge/http": "batching hit request request_head response",
     "edge/read": "client_address cookie link text visitor",
     "edge/record": "partitioned recorder",
     "stream": "appender connection partitions record",

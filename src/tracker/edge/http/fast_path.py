@@ -3,6 +3,7 @@
 uvicorn's own way is a scope, an event, a task, two messages, and a timer set and cancelled. That is a large
 part of the cost of a click. So a GET of a tracking link is answered here. All other requests, and requests
 that arrive while an answer is awaited, go uvicorn's way and reach the same Redirect there (edge.head).
+A `RequestHead` takes the parser's callbacks for the parts of a head, because it can be compiled.
 
 This rests on private parts of uvicorn, so pyproject.toml pins its exact version:
 - `HttpToolsProtocol` calls the parser's callbacks `on_message_begin`, `on_url`, `on_header`,
@@ -20,24 +21,19 @@ Before another version is pinned, compare its `httptools_impl.py`, then run test
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from tracker.domain.model import fast
 from tracker.edge.http.bounds import BODY, HEAD, VERSIONS, BoundedProtocol
 from tracker.edge.http.hit import Hit
-from tracker.edge.http.request import Headers, Request, add_header
+from tracker.edge.http.request import Request
+from tracker.edge.http.request_head import Lines, Links, RequestHead
 from tracker.edge.http.response import Response
 
-_PERCENT, _HASH = b"%#"  # as numbers: `b"%" in …` takes ten times the instructions, it raises an error first
-_Lines = list[tuple[bytes, bytes]]
 
-
-class Links(Protocol):
+class Edge(Links, Protocol):
     """The part of an edge's application that the fast path needs."""
-
-    def is_link(self, path: str) -> bool: ...
 
     def take(self, hit: Hit) -> None: ...
 
@@ -45,24 +41,26 @@ class Links(Protocol):
 class LinkProtocol(BoundedProtocol):
     """One connection of an edge."""
 
-    app: Links
+    app: Edge
     half_closed_wait = True
     cycle: RequestResponseCycle | Hit | None  # type: ignore[assignment]
-    _default: ClassVar[_Lines] = []  # uvicorn makes a new one each second, with the date
+    _default: ClassVar[Lines] = []  # uvicorn makes a new one each second, with the date
     _default_head: ClassVar[bytes] = b""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._head = RequestHead()
+        # The parser, which is made next, takes these before the methods of the class.
+        self.on_url, self.on_header = self._head.on_url, self._head.on_header  # type: ignore[method-assign]
+        super().__init__(*args, **kwargs)
 
     def on_message_begin(self) -> None:
         self._place = HEAD
         self._silent_bytes = 0
         self._body_bytes = -1
-        self.url = b""
-        self.lines: _Lines = []
+        self._head.begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value))
-
-    def _head_lines(self) -> _Lines:
-        return self.lines
+    def _head_lines(self) -> Lines:
+        return self._head.lines
 
     def on_headers_complete(self) -> None:
         request = self._read_hit() if self.cycle is None or self.cycle.response_complete else None
@@ -91,34 +89,15 @@ class LinkProtocol(BoundedProtocol):
 
     def _read_hit(self) -> Request | None:
         """The request of a plain GET of a tracking link. None for all others."""
-        url = self.url
-        if self.parser.get_method() != b"GET" or url[:1] != b"/" or _HASH in url or self.flow.write_paused:
+        if self.flow.write_paused:
             return None
-        raw_path, _, query = url.partition(b"?")
-        if _PERCENT in raw_path or not self.app.is_link(path := raw_path.decode("ascii")):
-            return None
-        headers: Headers = {}
-        for name, value in self.lines:
-            if (name := name.lower()) in headers:
-                if name == b"host":
-                    return None  # BoundedProtocol refuses it
-                add_header(headers, name, value)
-            else:
-                headers[name] = value
-        if b"host" not in headers or b"expect" in headers or b"transfer-encoding" in headers:
-            return None
-        # The parser takes Proxy-Connection for Connection, so an upgrade may come without one.
-        if b"upgrade" in headers or (b"connection" in headers and self.parser.get_http_version() != "1.1"):
-            return None
-        client = self.client
-        peer = client[0] if client else ""
-        return fast(Request, ("GET", self.scheme or "http", peer, path, raw_path, query, headers))
+        peer = self.client[0] if self.client else ""
+        return self._head.hit(self.parser, self.app, self.scheme or "http", peer)
 
     def _go_uvicorns_way(self) -> None:
-        url = self.url
         super().on_message_begin()
-        super().on_url(url)
-        for name, value in self.lines:
+        super().on_url(self._head.url)
+        for name, value in self._head.lines:
             super().on_header(name, value)
         super().on_headers_complete()
 
