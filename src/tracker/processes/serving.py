@@ -17,13 +17,6 @@ KEEP_ALIVE_SECONDS = 75
 It is longer than a proxy's own limit (60 s as a rule), so that a proxy never writes into a connection that is
 being closed.
 """
-ACCEPTED_TOGETHER = 32
-"""Most connections that are accepted in one turn of the loop.
-
-libuv accepts one a turn from each socket (uv__server_io). At 13,000 clicks a second the last of hundreds of
-new connections waited for 80 to 300 ms, while requests on others were answered at once. Copies of the socket
-are accepted from side by side. A copy without a waiting connection costs one failed call.
-"""
 DRAIN_SECONDS = 10
 """How long an edge or the API may take to answer accepted requests before it stops."""
 
@@ -69,5 +62,5 @@ def serve(
     )
     listening = listen(variable, host, port, host_variable=host_variable) if fd is None else inherited(fd)
     server = _Server(config)
-    server.run(sockets=[listening, *(listening.dup() for _ in range(ACCEPTED_TOGETHER - 1))])
+    server.run(sockets=[listening])
     return 0 if server.started else 1
