@@ -15,7 +15,7 @@ import asyncpg
 
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
-from tracker.store import locks
+from tracker.store import locks, migrate
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import deltas
 from tracker.store.clicks.tally import tally
@@ -122,7 +122,12 @@ WHERE datname = current_database() AND usename = current_user AND query LIKE 'CO
 
 
 async def prepare(connection: Connection) -> None:
-    """Create the staging table of a connection, once before the first `store`."""
+    """Create the staging table of a connection, once before the first `store`.
+
+    Raises:
+        NotMigratedError: a table of an earlier version would refuse all rows, as if each were bad.
+    """
+    await migrate.check(connection)
     await connection.execute(_SESSION)
 
 
