@@ -7,6 +7,7 @@ import io
 import random
 import threading
 from collections.abc import AsyncIterator, Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tests.integration.stream_client import NOON, hash_at
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
 from tracker.settings import Settings
-from tracker.store.clicks import deltas, recount
+from tracker.store.clicks import deltas, partitions, recount
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.db import UNREACHABLE, Connection, connect
@@ -289,6 +290,21 @@ async def note_and_freeze(settings: Settings, thaws: threading.Event) -> None:
             await connection.executemany(deltas._NOTE_QUARTERS, quarters())
     finally:
         connection.terminate()
+
+
+async def test_partitions_are_created_beside_a_writer_of_late_rows(
+    database: Settings, connection: Connection
+) -> None:
+    """Both lock the table, and then its default partition."""
+    creator, observer = [await a_connection(database) for _ in range(2)]
+    async with connection.transaction():
+        await connection.execute(clicks._KEEP_OTHERS_OUT)
+        creating = asyncio.create_task(partitions.create_ahead(creator, date(2026, 1, 1)))
+        waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+        await becomes_true(observer, waits, creator.get_server_pid())
+        await clicks._copy(connection, "click", [arrival(1).row])
+    assert "click_20260101" in await creating
+    await asyncio.gather(creator.close(), observer.close())
 
 
 async def becomes_true(observer: Connection, question: str, *values: object) -> None:
