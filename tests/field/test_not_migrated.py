@@ -10,10 +10,12 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import redis.asyncio
 
 from tests.conftest import Engines
 from tests.integration.api_client import CLICKS, api_of
 from tests.integration.edge_client import PATIENCE, edge_of
+from tests.integration.stream_client import NOON, append, click_at, dead_letters
 from tracker.processes import catalogue_sync
 from tracker.settings import Settings
 from tracker.store import migrate as module
@@ -97,6 +99,23 @@ async def test_workers_log_it_once(unmigrated: Settings, caplog: pytest.LogCaptu
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == len(set(warnings)), warnings
     assert all(_MIGRATE in line for line in warnings), warnings
+
+
+async def test_clicks_wait_for_the_migration(unmigrated: Settings) -> None:
+    """A table of an earlier version refuses rows of this one. None of them is a dead letter."""
+    async with redis.asyncio.Redis.from_url(unmigrated.redis_url) as client:
+        await client.flushall()
+        await append(unmigrated, click_at(NOON))
+        writing = asyncio.create_task(click_writer.run(unmigrated))
+        await asyncio.sleep(_LONG)
+        assert await client.xlen("clicks:{0}") == 1
+        await migrate(str(unmigrated.postgres_dsn))
+        async with asyncio.timeout(PATIENCE):
+            while await client.xlen("clicks:{0}"):
+                await asyncio.sleep(0.05)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert await dead_letters(unmigrated) == []
 
 
 async def test_api_logs_the_outage(unmigrated: Settings, caplog: pytest.LogCaptureFixture) -> None:

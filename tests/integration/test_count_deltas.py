@@ -14,11 +14,13 @@ import pytest
 from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
 from tests.integration.api_client import api_of
+from tests.integration.engines import PATIENCE
 from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import DAY, NOON, hash_at
 from tracker.domain.model import ClickRow
 from tracker.ops.doctor import report
 from tracker.settings import Settings
+from tracker.store import adding_up
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import deltas, recount
 from tracker.store.clicks import insert as clicks
@@ -191,6 +193,26 @@ async def test_only_one_adds_up_at_a_time(database: Settings, connection: Connec
     assert await connection.fetchval(DELTAS) == 0
     await check_counts(connection)
     await other.close()
+
+
+@pytest.mark.parametrize("turn", [adding_up.turn, adding_up.correcting], ids=lambda turn: turn.__name__)
+async def test_frozen_process_does_not_keep_others_from_adding_up(
+    database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch, turn: Any
+) -> None:
+    await store_rows(connection, some_rows(10))
+    frozen = await a_writer(database)
+    monkeypatch.setattr(adding_up, "FROZEN_SECONDS", 0.1)
+
+    async def freeze() -> None:
+        async with asyncio.timeout(PATIENCE), turn(frozen):
+            while await connection.fetchval(DELTAS):
+                await deltas.add_up(connection)
+                await asyncio.sleep(0.01)
+
+    with pytest.raises(UNREACHABLE):
+        await freeze()
+    assert await connection.fetchval(DELTAS) == 0
+    await check_counts(connection)
 
 
 async def test_long_queue_is_added_up_in_parts(connection: Connection) -> None:

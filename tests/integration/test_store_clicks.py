@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import date
 from typing import Any
 
 import pytest
 
 from tests.factories.clicks import a_row
+from tests.integration.engines import PATIENCE
 from tests.integration.stream_client import NOON, hash_at
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
 from tracker.settings import Settings
+from tracker.store.clicks import deltas, partitions, recount
 from tracker.store.clicks import insert as clicks
-from tracker.store.clicks import recount
 from tracker.store.clicks.insert import Arrival, Writer
 from tracker.store.db import UNREACHABLE, Connection, connect
 from tracker.store.locks import Lock
@@ -250,6 +253,58 @@ async def test_writer_that_is_frozen_in_a_copy_is_ended(
     await asyncio.gather(adding, return_exceptions=True)
     assert await observer.fetchval("SELECT count(*) FROM click") == 2
     await observer.close()
+
+
+async def test_writer_that_is_frozen_in_its_deltas_is_ended(
+    database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thaws = threading.Event()
+    freezing = asyncio.create_task(asyncio.to_thread(asyncio.run, note_and_freeze(database, thaws)))
+    waits = "SELECT wait_event = $1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE $2"
+    try:
+        await becomes_true(connection, waits, "ClientRead", "%INSERT INTO quarter_delta%")
+        assert await clicks.end_frozen(connection) == 0
+        monkeypatch.setattr(clicks, "FROZEN_SECONDS", 0)
+        async with asyncio.timeout(PATIENCE):
+            while not await clicks.end_frozen(connection):
+                await asyncio.sleep(0.01)
+        assert await clicks.store(connection, ONE, [arrival(1)]) == set()
+    finally:
+        thaws.set()
+    with pytest.raises(UNREACHABLE):
+        await freezing
+
+
+async def note_and_freeze(settings: Settings, thaws: threading.Event) -> None:
+    """Store clicks on a connection whose thread stops between two deltas."""
+    large = ("all", ["x" * 50_000], [0], [1], [1], [1], [1])
+
+    def quarters() -> Iterator[tuple[object, ...]]:
+        yield from [large] * 10  # more than asyncpg sends together
+        thaws.wait()
+
+    connection = await a_connection(settings)
+    try:
+        async with connection.transaction():
+            await clicks._copy(connection, "click", [arrival(1).row])
+            await connection.executemany(deltas._NOTE_QUARTERS, quarters())
+    finally:
+        connection.terminate()
+
+
+async def test_partitions_are_created_beside_a_writer_of_late_rows(
+    database: Settings, connection: Connection
+) -> None:
+    """Both lock the table, and then its default partition."""
+    creator, observer = [await a_connection(database) for _ in range(2)]
+    async with connection.transaction():
+        await connection.execute(clicks._KEEP_OTHERS_OUT)
+        creating = asyncio.create_task(partitions.create_ahead(creator, date(2026, 1, 1)))
+        waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+        await becomes_true(observer, waits, creator.get_server_pid())
+        await clicks._copy(connection, "click", [arrival(1).row])
+    assert "click_20260101" in await creating
+    await asyncio.gather(creator.close(), observer.close())
 
 
 async def becomes_true(observer: Connection, question: str, *values: object) -> None:

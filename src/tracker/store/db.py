@@ -31,7 +31,7 @@ REFUSED: type[Exception] = asyncpg.PostgresError
 
 
 class NotMigratedError(asyncpg.UndefinedObjectError):  # type: ignore[misc]
-    """A migration has made its tables, and not filled them yet."""
+    """The database lacks migrations, or one has made its tables and not filled them yet."""
 
 
 Pool: TypeAlias = asyncpg.Pool

@@ -10,7 +10,7 @@ import asyncpg
 
 from tracker.store import locks
 from tracker.store.clicks import partitions
-from tracker.store.db import REFUSED, Connection, Pool, connect
+from tracker.store.db import REFUSED, Connection, NotMigratedError, Pool, connect
 from tracker.store.locks import Lock
 
 _log = logging.getLogger(__name__)
@@ -76,6 +76,16 @@ async def is_behind(source: Pool | Connection) -> bool:
     except asyncpg.UndefinedTableError:
         return True
     return not done.issuperset(_names())
+
+
+async def check(connection: Connection) -> None:
+    """Check that a database has the migrations of this version.
+
+    Raises:
+        NotMigratedError: it lacks some.
+    """
+    if await is_behind(connection):
+        raise NotMigratedError("it lacks migrations of this version")
 
 
 async def _lock(connection: Connection) -> None:

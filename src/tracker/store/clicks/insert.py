@@ -15,7 +15,7 @@ import asyncpg
 
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
-from tracker.store import locks
+from tracker.store import locks, migrate
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import deltas
 from tracker.store.clicks.tally import tally
@@ -51,7 +51,7 @@ _OFTEN_BLANK = frozenset(
 )
 FROZEN_SECONDS = 60
 """How long a transaction may wait for a writer that is frozen. It holds back the feed, and other writers of
-the same clicks. PostgreSQL ends it, and in the middle of a COPY `end_frozen` does."""
+the same clicks. PostgreSQL ends it, and in the middle of a COPY or of deltas `end_frozen` does."""
 
 # With laxer server defaults, acknowledged clicks could be lost, or another writer's clicks refused.
 _SESSION = f"""
@@ -112,17 +112,23 @@ SELECT hash FROM taken
 """  # noqa: S608
 
 
-# No timeout of PostgreSQL ends a COPY that waits for its client.
+# No timeout of PostgreSQL ends a COPY, or one of many deltas, that waits for its client.
 _END_FROZEN = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = current_database() AND usename = current_user AND query LIKE 'COPY "click"%'
+WHERE datname = current_database() AND usename = current_user
+    AND (query LIKE 'COPY "click"%' OR query LIKE '%INSERT INTO quarter_delta%')
     AND state = 'active' AND wait_event = 'ClientRead'
     AND xact_start < clock_timestamp() - make_interval(secs => $1)
 """
 
 
 async def prepare(connection: Connection) -> None:
-    """Create the staging table of a connection, once before the first `store`."""
+    """Create the staging table of a connection, once before the first `store`.
+
+    Raises:
+        NotMigratedError: a table of an earlier version would refuse all rows, as if each were bad.
+    """
+    await migrate.check(connection)
     await connection.execute(_SESSION)
 
 
@@ -190,7 +196,7 @@ async def open_gate(connection: Connection) -> None:
 
 
 async def end_frozen(connection: Connection) -> int:
-    """Close the connections of writers that are frozen in the middle of a COPY. Returns how many."""
+    """Close the connections of writers that are frozen while they send rows. Returns how many."""
     return int(await connection.fetchval(_END_FROZEN, FROZEN_SECONDS))
 
 

@@ -113,6 +113,8 @@ def _next_month(month: date) -> date:
 async def _create(connection: Connection, name: str, first: date, end: date) -> None:
     low, high = _midnight_hash(first), _midnight_hash(end)
     async with connection.transaction():
+        # Before click_default, as a writer of late rows does, which locks the table and then inserts.
+        await connection.execute("LOCK TABLE ONLY click IN SHARE UPDATE EXCLUSIVE MODE")
         # Writers wait here for the short time in which rows are in neither partition.
         await connection.execute("LOCK TABLE click_default IN SHARE ROW EXCLUSIVE MODE")
         await connection.execute(f"CREATE TABLE {name} (LIKE click INCLUDING DEFAULTS INCLUDING INDEXES)")
