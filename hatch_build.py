@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from fcntl import LOCK_EX, flock
 from importlib.metadata import files as files_of
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -98,9 +99,8 @@ def why_pure() -> str | None:
 
 def _includes_python() -> bool:
     words = [*_compiler(), f"-I{sysconfig.get_path('include')}", "-fsyntax-only", "-x", "c", "-"]
-    return not subprocess.run(
-        words, input=b"#include <Python.h>\n", capture_output=True, check=False
-    ).returncode
+    done = subprocess.run(words, input=b"#include <Python.h>\n", capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def build() -> Path:
@@ -109,6 +109,13 @@ def build() -> Path:
     Raises:
         SystemExit: mypyc refuses a source, or the C compiler fails. It has printed why.
     """
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)  # two builds would write the same files
+        return _build()
+
+
+def _build() -> Path:
     sys.path.insert(0, str(SOURCE))
     from tracker.compiled import FOLDER, hash_of, hashes_of, is_made_by, write_manifest
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from fcntl import LOCK_EX, LOCK_NB, flock
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
@@ -239,3 +240,31 @@ def test_half_of_an_object_is_compiled_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("ENDS", "0")
     hatch_build._compile([extension], into)
     assert [path.read_text() for path in (tmp_path / "objects").glob("*.o")] == ["whole"]
+
+
+def test_builds_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> Path:
+        with (tmp_path / "build" / "lock").open() as lock, pytest.raises(BlockingIOError):
+            flock(lock, LOCK_EX | LOCK_NB)
+        return tmp_path
+
+    monkeypatch.setattr(hatch_build, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(hatch_build, "_build", build)
+    assert hatch_build.build() == tmp_path
+
+
+def test_modules_in_use_are_not_removed_before_the_new_ones_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has read the manifest imports them one by one, for half a second."""
+    folder, made = tmp_path / "compiled", tmp_path / "new"
+    for path in (folder, made):
+        path.mkdir()
+        (path / "module.so").write_text(path.name)
+    removed: list[Path] = []
+    monkeypatch.setattr(hatch_build, "BUILD", tmp_path)
+    monkeypatch.setattr(hatch_build.shutil, "rmtree", lambda path, **_: removed.append(path))
+    hatch_build._replace(folder, made)
+    assert (folder / "module.so").read_text() == "new"
+    assert folder not in removed
+    assert (removed[-1] / "module.so").read_text() == "compiled"
