@@ -16,7 +16,9 @@ import sys
 import sysconfig
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir, redirect_stdout
+from contextlib import redirect_stdout
+from fcntl import LOCK_EX, flock
+from importlib.metadata import files as files_of
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,22 +84,40 @@ def why_pure() -> str | None:
     """Why nothing can be compiled here. None if it can."""
     if os.environ.get("TRACKER_PURE", "").strip() == "1":
         return "TRACKER_PURE is 1"
+    if sys.version_info < (3, 11):  # noqa: UP036 - pip builds first, and then says which Python is needed
+        return "Python is too old"
     compiler, *_ = _compiler()
     if shutil.which(compiler) is None:
         return f"no C compiler was found ({compiler})"
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    return None if header.exists() else f"{header} is missing (Debian: apt install python3-dev)"
+    if not _includes_python():  # one that is found may lack headers, of the C library or of Python
+        return (
+            f"{compiler} cannot compile a file that includes Python.h "
+            "(Debian: apt install libc6-dev python3-dev)"
+        )
+    return None
+
+
+def _includes_python() -> bool:
+    words = [*_compiler(), f"-I{sysconfig.get_path('include')}", "-fsyntax-only", "-x", "c", "-"]
+    done = subprocess.run(words, input=b"#include <Python.h>\n", capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def build() -> Path:
     """Compile all modules, unless this is done. Return their folder in the package.
 
     Raises:
-        SystemExit: mypyc refuses a source. It has printed why.
-        CalledProcessError: the C compiler fails. It has printed why.
+        SystemExit: mypyc refuses a source, or the C compiler fails. It has printed why.
     """
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)  # two builds would write the same files
+        return _build()
+
+
+def _build() -> Path:
     sys.path.insert(0, str(SOURCE))
-    from tracker.compiled import FOLDER, MANIFEST, hash_of, hashes_of, is_made_by, write_manifest
+    from tracker.compiled import FOLDER, hash_of, hashes_of, is_made_by, write_manifest
 
     compiler, recipe = f"mypyc {version_of('mypy')}", hash_of(Path(__file__))
     if is_made_by(compiler, recipe):
@@ -110,15 +130,31 @@ def build() -> Path:
     _compile(extensions, made)
     modules = [extension.name for extension in extensions]
     write_manifest(made, compiler=compiler, recipe=recipe, modules=modules, sources=hashes)
-    (FOLDER / MANIFEST).unlink(missing_ok=True)  # first, so that nobody uses a half of it
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.parent.mkdir(exist_ok=True)
-    made.rename(FOLDER)
+    _add_licence(made)
+    _replace(FOLDER, made)
     return FOLDER
+
+
+def _add_licence(folder: Path) -> None:
+    """Copy mypyc's licence, which asks for it: the compiled modules contain its runtime."""
+    (licence,) = [path for path in files_of("mypy") or [] if path.match("*.dist-info/licenses/LICENSE")]
+    shutil.copyfile(str(licence.locate()), folder / "LICENSE.mypyc")
+
+
+def _replace(folder: Path, made: Path) -> None:
+    """Put a new folder in the place of the old one, by renames: a process may start meanwhile."""
+    shutil.rmtree(old := BUILD / "old", ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    if folder.exists():
+        folder.rename(old)
+    made.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _to_c(sources: Iterable[str]) -> list[Extension]:
     """Translate modules to C. The types of all that they import must be known."""
+    from contextlib import chdir  # Python 3.10, which gets no further than why_pure(), has none
+
     from mypyc.build import mypycify
 
     printed = io.StringIO()
@@ -152,7 +188,7 @@ def _compile(extensions: Collection[Extension], into: Path) -> None:
             folders = [f"-I{folder}" for folder in (*extension.include_dirs, sysconfig.get_path("include"))]
             # -Wno-error: mypyc turns warnings into errors, and each compiler has warnings of its own.
             flags = [*_words("CFLAGS"), *_words("CCSHARED"), *extension.extra_compile_args, "-Wno-error"]
-            _run([*_compiler(), *flags, "-fvisibility=hidden", *folders, "-c", str(source), "-o", str(made)])
+            _make(made, [*_compiler(), *flags, "-fvisibility=hidden", *folders, "-c", str(source)])
         return str(made)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -162,7 +198,7 @@ def _compile(extensions: Collection[Extension], into: Path) -> None:
         }
         for name, parts in objects.items():
             paths = [part.result() for part in parts]
-            _run([*_compiler(), *_words("LDSHARED")[1:], *paths, "-o", str(into / f"{name}.so")])
+            _make(into / f"{name}.so", [*_compiler(), *_words("LDSHARED")[1:], *paths])
 
 
 def _compiler() -> list[str]:
@@ -174,8 +210,12 @@ def _words(variable: str) -> list[str]:
     return shlex.split(str(sysconfig.get_config_var(variable) or ""))
 
 
-def _run(words: list[str]) -> None:
-    subprocess.run(words, check=True)
+def _make(path: Path, words: list[str]) -> None:
+    """Make a file by the C compiler. If the compiler or the machine stops halfway, there is no such file."""
+    part = path.with_suffix(".part")
+    if subprocess.run([*words, "-o", str(part)], check=False).returncode:
+        raise SystemExit(f"{path.name} cannot be compiled, see above. TRACKER_PURE=1 compiles nothing")
+    part.rename(path)
 
 
 def _with_imports(sources: Iterable[str]) -> list[str]:

@@ -58,7 +58,8 @@ def test_wheel_has_the_package_and_its_compiled_modules(wheel: Path) -> None:
         licences = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
     folder = FOLDER.relative_to(FOLDER.parents[2]).as_posix()
     binaries = {f"tracker.{module.replace('/', '.')}.so" for module in MODULES} | {"tracker__mypyc.so"}
-    compiled = set() if wheel == PURE else {f"{folder}/{name}" for name in {*binaries, "manifest.json"}}
+    others = {"manifest.json", "LICENSE.mypyc"}
+    compiled = set() if wheel == PURE else {f"{folder}/{name}" for name in binaries | others}
     sources = {path.removeprefix("src/") for path in committed("src/tracker", "workers")}
     assert names == sources | compiled
     assert licences == [f"{NAME}.dist-info/licenses/LICENSE"]

