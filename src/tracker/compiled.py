@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).parent
-FOLDER = PACKAGE / "_compiled" / EXTENSION_SUFFIXES[0].removesuffix(".so").strip(".")
+FOLDER = PACKAGE / "_compiled" / EXTENSION_SUFFIXES[0].removesuffix(".so").removeprefix(".")
 """The compiled modules for this Python, processor and C library. Each Python has a folder of its own."""
 MANIFEST = "manifest.json"
 """The file in FOLDER that describes the build."""

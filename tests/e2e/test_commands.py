@@ -158,6 +158,7 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
     findings = json.loads(done.stdout)
     assert done.returncode == 0, findings
     assert {finding["topic"] for finding in findings} == {
+        "form",
         "engines",
         "durability",
         "catalogue",
