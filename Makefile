@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
+# One more than cores, at most 5: tests wait for processes, for a third of their time.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinity(0)), 4) + 1)')
 
 .DEFAULT_GOAL := help
 .PHONY: help install build run test test-unit test-pure check package fuzz bench bench-load bench-reads load chaos geoip docs clean
@@ -31,13 +33,13 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 
 # A module is one process's, which has engines of its own; in the order of their names, by which the longest come first.
 test: build ## Run every test, compiled (real engines, real processes; a browser where one is installed)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 test-unit: install ## Run the tests that need no engine: a few seconds
 	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py
 
 test-pure: install ## Run the tests of the units and the edge in pure Python
-	TRACKER_PURE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder \
+	TRACKER_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
 		tests/unit tests/fuzz tests/integration/test_edge*.py tests/integration/test_hot_path_steps.py
 
 check: install ## Lint, formatting and strict types

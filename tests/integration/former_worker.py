@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import orjson
 import redis.asyncio
 
+from tracker.edge.record.ending import end
 from tracker.settings import Settings
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
@@ -26,9 +27,7 @@ async def former_worker(settings: Settings, slot: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
+        await end(working)
 
 
 async def _work(settings: Settings, slot: int) -> None:
