@@ -6,9 +6,10 @@ docs/benchmarks.md explains them. Ratios to a bare uvicorn are of the compiled f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from statistics import median
 from typing import NamedTuple
+
+from tracker.compiled import FORM
 
 
 class Budget(NamedTuple):
@@ -68,7 +69,8 @@ VISITOR = Budget(40)
 
 def describe_form() -> str:
     """The form of the edge that runs."""
-    module = find_spec("tracker.edge.redirect")
-    if module is not None and str(module.origin).endswith(".py"):
-        return "the edge runs pure; the budgets are of its compiled form"
-    return "the edge runs compiled"
+    return (
+        "the edge runs compiled"
+        if FORM.is_compiled
+        else f"the edge runs {FORM.text}; budgets are of the compiled form"
+    )

@@ -1,4 +1,4 @@
-"""Adds up the deltas of clicks and conversions, once a second, and ends frozen transactions of writers.
+"""Ends frozen transactions of writers, and adds up the deltas of clicks and conversions, once a second.
 
 All workers may do it. One adds up at a time, and nothing is lost or doubled if it is killed.
 """
@@ -30,10 +30,10 @@ async def run(settings: Settings) -> None:
         connection = await db.connect(dsn)
         try:
             while True:
+                if frozen := await clicks.end_frozen(connection):  # first: a fault below must not keep it
+                    logger.warning("counts: %d writers were frozen in a batch: others take it over", frozen)
                 for add_up in (deltas.add_up, conversion_counts.add_up):
                     await add_up(connection)
-                if frozen := await clicks.end_frozen(connection):
-                    logger.warning("counts: %d writers were frozen in a batch: others take it over", frozen)
                 await asyncio.sleep(EVERY_SECONDS)
         finally:
             connection.terminate()  # not a close, which would wait for a server that may be frozen

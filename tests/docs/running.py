@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from tests.conftest import Furnish
 from tests.docs.pages import Block, Command, commands
 from tests.e2e.running import PATIENCE, Up, free_port
+from tests.environ import clean_environ
 from tracker.processes.engines.engine import resolve
 from tracker.processes.engines.postgres import postgres_tool
 from tracker.settings import Settings
@@ -51,7 +51,7 @@ class Shell:
 
     def __init__(self, directory: Path, **variables: str) -> None:
         (directory / ".curlrc").write_text("silent\nshow-error\n")  # no progress meter: nobody watches
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+        clean = clean_environ()
         paths = f"{Path(sys.executable).parent}:{clean['PATH']}"
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],

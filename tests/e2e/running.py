@@ -18,6 +18,8 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+from tests.environ import clean_environ
+
 PATIENCE = 60.0
 """Seconds to wait for an event before the test fails."""
 
@@ -51,7 +53,7 @@ class Up:
         self.api_port = int(variables.get("TRACKER_API_PORT") or self.port + 1)
         self.metrics_port = int(variables.get("TRACKER_METRICS_PORT") or self.port + 2)
         self._log = log or data_dir.with_name(f"{data_dir.name}-{self.port}.log")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+        clean = clean_environ()
         own = {"TRACKER_DATA_DIR": str(data_dir), "TRACKER_PORT": str(self.port)}
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(

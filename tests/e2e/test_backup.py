@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,12 +14,13 @@ import pytest
 from tests.chaos.load import Load
 from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, Up, up, wait_until
+from tests.environ import clean_environ
 
 _LINK = "/offer/3?affiliate_id=513"
 
 
 def tracker(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    clean = clean_environ()
     command = [sys.executable, "-m", "tracker", *words]
     env = clean | {"TRACKER_DATA_DIR": str(data_dir)}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)

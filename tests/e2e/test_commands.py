@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from tests.conftest import Furnish
 from tests.e2e.running import Up, up, wait_until
+from tests.environ import clean_environ
 from tracker import cli
 from tracker.domain.test_links import is_valid
 from tracker.edge.read.link import read_link
@@ -35,7 +35,7 @@ def running(furnish: Furnish, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def tracker(data_dir: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    clean = clean_environ()
     env = clean | {"TRACKER_DATA_DIR": str(data_dir)} | variables
     command = [sys.executable, "-m", "tracker", *words]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)

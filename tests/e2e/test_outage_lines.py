@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from httpx import AsyncClient, HTTPError
 
 from tests.conftest import Furnish
 from tests.e2e.running import PATIENCE, free_port
+from tests.environ import clean_environ
 from tests.integration.engines import House, until
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.tokens import create_token
@@ -46,7 +46,7 @@ class Tracker:
         self.port = free_port()
         self.began = monotonic()
         self._data_dir = data_dir
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+        clean = clean_environ()
         self._env = clean | {"TRACKER_DATA_DIR": str(data_dir), "TRACKER_PORT": str(self.port)}
 
     def __enter__(self) -> Self:

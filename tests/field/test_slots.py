@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import redis.asyncio
 from httpx import AsyncClient
 
 from tests.e2e.running import free_port
+from tests.environ import clean_environ
 from tests.integration.edge_client import PATIENCE, edge_of
 from tracker.domain.click_id import millis_of
 from tracker.edge.record import identity, slot_watch
@@ -330,7 +330,7 @@ async def test_complete_until_waits_for_the_edge_that_was_copied_while_it_was_cu
 
 
 def _edge(settings: Settings, data_dir: Path, *words: str, redis_url: str = "") -> subprocess.Popen[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    clean = clean_environ()
     variables = {
         "TRACKER_REDIS_URL": redis_url or str(settings.redis_url),
         "TRACKER_POSTGRES_DSN": str(settings.postgres_dsn),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any, Self
 import asyncpg
 import redis.asyncio
 
+from tests.environ import clean_environ
 from tests.factories.clicks import a_click, outcomes_of
 from tracker.domain.click_id import Mint
 from tracker.processes.children import Claim
@@ -72,11 +72,7 @@ class House:
 
     @contextmanager
     def worker(self, slot: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("TRACKER_") or name == "TRACKER_PURE"
-        }
+        clean = clean_environ()
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tracker", "worker", "--slot", str(slot)],

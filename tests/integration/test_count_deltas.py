@@ -17,6 +17,7 @@ from tests.integration.api_client import api_of
 from tests.integration.engines import PATIENCE
 from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import DAY, NOON, hash_at
+from tests.integration.writer_client import connect_writer
 from tracker.domain.model import ClickRow
 from tracker.ops.doctor import report
 from tracker.settings import Settings
@@ -25,7 +26,7 @@ from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import deltas, recount
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.store.db import UNREACHABLE, Connection, connect
+from tracker.store.db import UNREACHABLE, Connection
 from workers import count_adder
 
 pytestmark = pytest.mark.anyio
@@ -56,16 +57,9 @@ numbers = count(1)
 
 @pytest.fixture
 async def connection(database: Settings) -> AsyncIterator[Connection]:
-    connection = await a_writer(database)
+    connection = await connect_writer(database)
     yield connection
     await connection.close()
-
-
-async def a_writer(settings: Settings) -> Connection:
-    assert settings.postgres_dsn
-    connection = await connect(settings.postgres_dsn)
-    await clicks.prepare(connection)
-    return connection
 
 
 def some_rows(number: int, seed: int = 1) -> list[ClickRow]:
@@ -123,7 +117,7 @@ async def test_counts_are_the_same_before_and_after_they_are_added_up(connection
 async def test_writers_wait_for_nobody_who_holds_counts(database: Settings, connection: Connection) -> None:
     await store_rows(connection, [a_row(hash=hash_at(NOON, next(numbers)))])
     await deltas.add_up(connection)
-    other = await a_writer(database)
+    other = await connect_writer(database)
     async with other.transaction():
         for table, *_ in TABLES:
             await other.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
@@ -168,7 +162,7 @@ async def test_adding_up_that_is_cut_off_loses_and_doubles_nothing(
     await deltas.add_up(connection)
     await store_rows(connection, some_rows(50))
     before = await counts(connection, "_part")
-    victim = await a_writer(database)
+    victim = await connect_writer(database)
     pid = victim.get_server_pid()
     waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
     async with connection.transaction():
@@ -185,7 +179,7 @@ async def test_adding_up_that_is_cut_off_loses_and_doubles_nothing(
 
 async def test_only_one_adds_up_at_a_time(database: Settings, connection: Connection) -> None:
     await store_rows(connection, some_rows(10))
-    other = await a_writer(database)
+    other = await connect_writer(database)
     async with other.transaction():
         await deltas.add_up(other)
         await deltas.add_up(connection)
@@ -200,7 +194,7 @@ async def test_frozen_process_does_not_keep_others_from_adding_up(
     database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch, turn: Any
 ) -> None:
     await store_rows(connection, some_rows(10))
-    frozen = await a_writer(database)
+    frozen = await connect_writer(database)
     monkeypatch.setattr(adding_up, "FROZEN_SECONDS", 0.1)
 
     async def freeze() -> None:
@@ -233,7 +227,7 @@ async def test_counts_stay_right_beside_an_earlier_version(
     """Writers of both versions, late corrections, recounts and adding up, all at once."""
 
     async def write(rows: Sequence[ClickRow], *, is_earlier: bool) -> None:
-        writer = await a_writer(database)
+        writer = await connect_writer(database)
         for place in range(0, len(rows), 20):
             batch = rows[place : place + 20]
             if not is_earlier:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import Engines
+from tests.environ import clean_environ
 from tests.integration.engines import until
 from tracker.settings import Settings
 from tracker.store import migrate as module
@@ -40,7 +40,7 @@ async def lagging(
 
 
 async def _migrating(dsn: str) -> asyncio.subprocess.Process:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TRACKER_")}
+    environ = clean_environ()
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tracker", "migrate"),
         env=environ | {"TRACKER_POSTGRES_DSN": dsn},

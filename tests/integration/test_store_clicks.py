@@ -15,13 +15,14 @@ import pytest
 from tests.factories.clicks import a_row
 from tests.integration.engines import PATIENCE
 from tests.integration.stream_client import NOON, hash_at
+from tests.integration.writer_client import connect_writer
 from tracker.domain.click_fields import STORED, Filled
 from tracker.domain.model import ClickRow
 from tracker.settings import Settings
 from tracker.store.clicks import deltas, partitions, recount
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks.insert import Arrival, Writer
-from tracker.store.db import UNREACHABLE, Connection, connect
+from tracker.store.db import UNREACHABLE, Connection
 from tracker.store.locks import Lock
 from workers import count_adder
 
@@ -32,16 +33,9 @@ ONE, OTHER, FAR = Writer(0, 0), Writer(0, 1), Writer(1, 0)
 
 @pytest.fixture
 async def connection(database: Settings) -> AsyncIterator[Connection]:
-    connection = await a_connection(database)
+    connection = await connect_writer(database)
     yield connection
     await connection.close()
-
-
-async def a_connection(settings: Settings) -> Connection:
-    assert settings.postgres_dsn
-    connection = await connect(settings.postgres_dsn)
-    await clicks.prepare(connection)
-    return connection
 
 
 def arrival(entry: int, n: int | None = None, **changes: Any) -> Arrival:
@@ -187,7 +181,7 @@ async def test_writers_with_overlapping_batches_agree_on_every_entry(database: S
     waiting, seen = {a.entry for a in entries}, {"x": 0, "u": 0}
 
     async def write(slot: int) -> None:
-        connection = await a_connection(database)
+        connection = await connect_writer(database)
         mine = lot.sample(entries, 900)
         for at in range(0, len(mine), 60):
             batch = mine[at : at + 60]
@@ -199,7 +193,7 @@ async def test_writers_with_overlapping_batches_agree_on_every_entry(database: S
         await connection.close()
 
     await asyncio.gather(*map(write, range(4)))
-    connection = await a_connection(database)
+    connection = await connect_writer(database)
     assert seen["x"] == await connection.fetchval("SELECT count(*) FROM click")
     assert seen["x"] + seen["u"] + len(waiting) == len(entries)
     await check_counts(connection)
@@ -215,7 +209,7 @@ def an_entry(lot: random.Random, number: int) -> Arrival:
 
 
 async def test_backup_waits_for_the_acknowledgement(database: Settings, connection: Connection) -> None:
-    backup = await a_connection(database)
+    backup = await connect_writer(database)
     gate = ("SELECT pg_try_advisory_lock($1)", Lock.BACKUP_GATE)
     await clicks.store(connection, ONE, [arrival(1)])
     assert not await backup.fetchval(*gate)
@@ -233,7 +227,7 @@ async def test_backup_waits_for_the_acknowledgement(database: Settings, connecti
 async def test_writer_that_is_frozen_in_a_copy_is_ended(
     database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen, observer = [await a_connection(database) for _ in range(2)]
+    frozen, observer = [await connect_writer(database) for _ in range(2)]
     rows = [arrival(n).row for n in range(2000)]  # PostgreSQL inserts a thousand together
     thaws = asyncio.Event()
     freezing = asyncio.create_task(copy_and_freeze(frozen, rows, thaws))
@@ -283,7 +277,7 @@ async def note_and_freeze(settings: Settings, thaws: threading.Event) -> None:
         yield from [large] * 10  # more than asyncpg sends together
         thaws.wait()
 
-    connection = await a_connection(settings)
+    connection = await connect_writer(settings)
     try:
         async with connection.transaction():
             await clicks._copy(connection, "click", [arrival(1).row])
@@ -296,7 +290,7 @@ async def test_partitions_are_created_beside_a_writer_of_late_rows(
     database: Settings, connection: Connection
 ) -> None:
     """Both lock the table, and then its default partition."""
-    creator, observer = [await a_connection(database) for _ in range(2)]
+    creator, observer = [await connect_writer(database) for _ in range(2)]
     async with connection.transaction():
         await connection.execute(clicks._KEEP_OTHERS_OUT)
         creating = asyncio.create_task(partitions.create_ahead(creator, date(2026, 1, 1)))
@@ -329,12 +323,12 @@ async def copy_and_freeze(connection: Connection, some: list[ClickRow], thaws: a
 
 
 async def test_lax_defaults_of_a_server_are_overridden(database: Settings) -> None:
-    connection = await a_connection(database)
+    connection = await connect_writer(database)
     name = await connection.fetchval("SELECT current_database()")
     for setting in ("synchronous_commit = off", "default_transaction_isolation = serializable"):
         await connection.execute(f"ALTER DATABASE {name} SET {setting}")
     await connection.close()
-    connection = await a_connection(database)
+    connection = await connect_writer(database)
     assert await connection.fetchval("SHOW synchronous_commit") == "on"
     assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
     await connection.close()

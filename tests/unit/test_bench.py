@@ -7,6 +7,7 @@ from loadtests.bench import _refuse_noise, read_wrk
 from loadtests.budgets import Budget, judge
 from loadtests.load_generator import requests
 from loadtests.subjects import CannotMeasure, Kind, write_requests
+from tracker.compiled import Form
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:8000
@@ -75,11 +76,19 @@ def test_figures_are_judged_by_their_budget(figures, budget, verdict):
     assert judge(figures, budget) == verdict
 
 
-def test_form_of_the_edge_is_told():
-    assert budgets.describe_form() in (
-        "the edge runs compiled",
-        "the edge runs pure; the budgets are of its compiled form",
-    )
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (Form("compiled: 28 modules", is_compiled=True), "the edge runs compiled"),
+        (
+            Form("pure Python: TRACKER_PURE is 1"),
+            "the edge runs pure Python: TRACKER_PURE is 1; budgets are of the compiled form",
+        ),
+    ],
+)
+def test_form_of_the_edge_is_told(form, text, monkeypatch):
+    monkeypatch.setattr(budgets, "FORM", form)
+    assert budgets.describe_form() == text
 
 
 def test_ratios_of_instructions_are_judged():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_build import LEFT_OUT, MODULES, PACKAGE
+from hatch_build import MODULES, PACKAGE
 
 COMPILED = [PACKAGE / room / f"{name}.py" for room, names in MODULES.items() for name in names.split()]
 
@@ -26,9 +26,3 @@ def test_compiled_module_has_no_asynchronous_generator(path: Path) -> None:
     ]
     yields = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Yield)]
     assert not [node.lineno for node in yields]
-
-
-def test_modules_left_out_exist_and_are_left_out() -> None:
-    left_out = {PACKAGE / source for source in LEFT_OUT}
-    assert all(path.exists() for path in left_out)
-    assert left_out.isdisjoint(COMPILED)

@@ -63,7 +63,7 @@ def noting(clicks: str, imported: str, sign: int = 1) -> str:
 def adding(counts: str, minutes: str, reports: str) -> str:
     """CTEs that add the rows of three queries to click_count, click_minute and report_count.
 
-    One order of tables and rows for everybody, and writers of earlier versions, so that none deadlock.
+    All change tables and rows in this order, as writers of earlier versions do. So none deadlock.
     """
     return f"""counted AS (
     INSERT INTO click_count (dimension, key, slot, clicks)
