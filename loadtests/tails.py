@@ -72,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m loadtests.tails", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of the load (%(default)s)")
-    parser.add_argument(
-        "--rate", type=float, help=f"clicks a second; else {TAIL_SHARE:.0%} of what is kept up with"
-    )
+    share = f"{100 * TAIL_SHARE:.0f} percent"
+    parser.add_argument("--rate", type=float, help=f"clicks a second; else {share} of what is kept up with")
     arguments = parser.parse_args(argv)
     try:
         asyncio.run(_measure(arguments.rate, arguments.seconds))

@@ -199,7 +199,9 @@ async def _run_sql(settings: Settings, statements: str) -> None:
 
 def main() -> int:
     """Run some seeds and print a line for each. Returns 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(description="Kill every part under load, and compare.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.scenario", description="Kill every part under load, and compare."
+    )
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many (10)")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="the first one (1)")
     arguments = parser.parse_args()

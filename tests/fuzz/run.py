@@ -57,7 +57,11 @@ async def fuzz(kind: type[BoundedProtocol], seeds: range) -> tuple[Counter[str],
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz.run",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
     parser.add_argument("--pipelines", type=int, default=200_000, help="connections in all (200000)")
     parser.add_argument("--seed", type=int, default=1, help="of the first one; each has the next (1)")
     asked = parser.parse_args()
