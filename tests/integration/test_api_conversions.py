@@ -16,6 +16,7 @@ from tests.factories.clicks import a_row
 from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.domain.click_fields import AFF_SUBS
 from tracker.settings import Settings
 from tracker.store.conversions.list import KEYS
 
@@ -38,9 +39,17 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
     await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'PlayGamesl')")
     await run_sql(database, "INSERT INTO offer (id, name, advertiser_id) VALUES (3, 'Test Offer', 1)")
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'John Doe')")
-    await store(database, [CLICK])
+    click = CLICK._replace(
+        aff_sub2="banner",
+        external_id="x-1",
+        referrer="https://news.test/",
+        requested_offer_id=9,
+        aff_group_id=2,
+        region_code="NH",
+    )
+    await store(database, [click])
     conversion = a_conversion(
-        CLICK, order_id="A-1", payout="0.123456", revenue="20", sale_amount="125.1", sale_currency="EUR"
+        click, order_id="A-1", payout="0.123456", revenue="20", sale_amount="125.1", sale_currency="EUR"
     )
     await store_conversions(database, [conversion])
     await run_sql(
@@ -92,6 +101,16 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
         "created_at": "2024-10-10 15:00:00",
         "updated_at": "2024-10-10 15:00:00",
         "click_created_at": "2024-10-10 14:00:00",
+        **dict.fromkeys((*AFF_SUBS, "device_model", "device_brand"), ""),
+        "aff_sub2": "banner",
+        "external_id": "x-1",
+        "referrer": "https://news.test/",
+        "ip": "192.0.2.7",
+        "requested_offer_id": 9,
+        "aff_group_id": 2,
+        "brand_id": 1,
+        "region_code": "NH",
+        "city": "Amsterdam",
     }
     changes = [
         ("2024-10-10 15:00:00", None, "pending", "postback", ""),
@@ -124,7 +143,7 @@ def varied() -> list[dict[str, Any]]:
         {"status": "pending", "order_id": "a"},
         {"goal_id": 2, "is_over_cap": True, "country_code": "DE"},
         {"status": "rejected", "advertiser_external_id": "crm", "click_id": 9},
-        {"sale_status": "shipped", "affiliate_source": "fb"},
+        {"sale_status": "shipped", "affiliate_source": "fb", "aff_sub20": "b,c", "external_id": "x"},
         {"advertiser_id": 2},
     ]
     return [
@@ -156,6 +175,10 @@ async def test_conversion_filters_find_their_rows(database: Settings) -> None:
         ({"advertiser_external_id": "crm"}, [2]),
         ({"country_code": "de"}, [1]),
         ({"affiliate_source": "fb"}, [3]),
+        ({"aff_sub20": "b,c"}, [3]),
+        ({"aff_sub20": "", "offer_id": 3}, [0, 2, 4]),
+        ({"external_id": "x"}, [3]),
+        ({"offer_url_id": 132, "goal_id": 2}, [1]),
         ({"created_from": "2024-10-10 13:00:00"}, [1, 2, 3, 4]),
         ({"created_at_from": "2024-10-10 13:00:01", "created_at_to": "2024-10-10 15:00:00"}, [2, 3]),
         ({"created_from": "2024-10-10", "created_to": "2024-10-10"}, [0, 1, 2, 3, 4]),
@@ -178,7 +201,7 @@ async def test_conversion_filters_find_their_rows(database: Settings) -> None:
 async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
     table = {
         "foo=1": ["foo"],
-        "aff_sub=x": ["aff_sub"],
+        "adv_sub=x": ["adv_sub"],
         "status=confirmed": ["status"],
         "date_basis=now": ["date_basis"],
         "goal_id=0": ["goal_id"],

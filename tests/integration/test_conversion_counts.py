@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import defaultdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -15,7 +16,7 @@ import pytest
 
 from tests.factories.clicks import a_row
 from tests.factories.conversions import a_conversion, store_conversions
-from tests.integration.api_client import hash_at
+from tests.integration.api_client import hash_at, store
 from tracker import cli
 from tracker.settings import Settings
 from tracker.store import adding_up
@@ -169,6 +170,33 @@ async def test_migration_counts_the_conversions_that_are_there(
     )
     migration = files("tracker.store") / "migrations" / "0041_conversion_counts.sql"
     await connection.execute(migration.read_text())
+    assert await stored(connection) == await recounted(connection) != {}
+
+
+async def test_migration_gives_conversions_the_values_of_their_clicks(
+    database: Settings, connection: Connection
+) -> None:
+    texts = {"aff_sub": "a,b", "aff_sub20": "t", "external_id": "x", "region_code": "NH", "ip": "192.0.2.1"}
+    click = a_row(hash=hash_at(NOON), requested_offer_id=9, brand_id=2, **texts)
+    await store(database, [click])
+    gone = a_row(hash=hash_at(NOON, 1))
+    await store_conversions(database, [a_conversion(one) for one in (click, click, gone)])
+    await added_up(connection)
+    rows = "SELECT * FROM conversion ORDER BY id"
+    before = [dict(row) for row in await connection.fetch(rows)]
+    script = (files("tracker.store") / "migrations" / "0049_conversion_clicks.sql").read_text()
+    columns = re.findall(r"\bADD (\w+)", script)
+    await connection.execute(
+        f"ALTER TABLE conversion {', '.join(f'DROP {column} CASCADE' for column in columns)}"
+    )
+    await connection.execute(script)
+    after = [dict(row) for row in await connection.fetch(rows)]
+    assert after[:2] == before[:2]
+    assert {after[2][column] for column in columns} == {"", None}
+    assert {**before[2], **after[2]} == after[2]
+    assert await connection.fetchval("SELECT count(*) FROM conversion_delta") == 0
+    await connection.execute("UPDATE conversion SET status = 'hold'")
+    await added_up(connection)
     assert await stored(connection) == await recounted(connection) != {}
 
 

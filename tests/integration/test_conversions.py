@@ -17,6 +17,7 @@ from tests.factories.clicks import HASH, a_click, a_row
 from tests.factories.clicks import store as store_rows
 from tests.factories.postbacks import AN_HOUR, a_postback, hash_after
 from tracker import store
+from tracker.domain.click_fields import FROZEN
 from tracker.domain.click_id import millis_of
 from tracker.domain.conversion import BROWSERS_SALE, Refusal
 from tracker.domain.postback import ConversionStatus, Postback, Result, Source
@@ -38,6 +39,7 @@ REJECTED_HASH = HASH[:-1] + "5"
 ABSENT = HASH[:-1] + "f"
 OK, OVER = ("approved", False), ("hold", True)
 UNSOLD = "a percentage of no sale_amount"
+CLICK = a_row(aff_sub="a", aff_sub20="t", external_id="x", requested_offer_id=4, aff_group_id=7, city="Delft")
 MIGRATIONS = files(store) / "migrations"
 GOALS = """
 UPDATE goal SET id = 30, payout = 2, revenue = 3, currency = 'EUR' WHERE offer_id = 3;
@@ -53,7 +55,7 @@ async def prepare(dsn: str) -> None:
     connection = await connect(dsn)
     await clicks.prepare(connection)
     rows = [
-        a_row(),
+        CLICK,
         a_row(a_click(hash=OTHER_HASH, affiliate_id=514)),
         a_row(a_click(hash=ANOTHER_OFFERS), offer_id=4, advertiser_id=2),
         a_row(a_click(hash=TEST_HASH, is_test=True)),
@@ -158,6 +160,7 @@ async def test_postback_makes_a_conversion_out_of_its_click(connection: Connecti
     }
     shown = conversion | {name: conversion[name].hex for name in ("hash", "click_hash")}
     assert {name: shown[name] for name in expected} == expected
+    assert {name: shown[name] for name in FROZEN} == {name: getattr(CLICK, name) for name in FROZEN}
     assert conversion["created_at"].timestamp() * 1000 == pytest.approx(postback.millis)
     assert await entries(connection) == [("approval", Decimal(2))]
     assert await history(connection) == [(None, "approved", "postback")]

@@ -163,6 +163,36 @@ class ConvertedClick(NamedTuple):
     browser: str
     affiliate_source: str
     is_test: bool
+    requested_offer_id: int = 0
+    aff_group_id: int | None = None
+    brand_id: int | None = None
+    aff_sub: str = ""
+    aff_sub2: str = ""
+    aff_sub3: str = ""
+    aff_sub4: str = ""
+    aff_sub5: str = ""
+    aff_sub6: str = ""
+    aff_sub7: str = ""
+    aff_sub8: str = ""
+    aff_sub9: str = ""
+    aff_sub10: str = ""
+    aff_sub11: str = ""
+    aff_sub12: str = ""
+    aff_sub13: str = ""
+    aff_sub14: str = ""
+    aff_sub15: str = ""
+    aff_sub16: str = ""
+    aff_sub17: str = ""
+    aff_sub18: str = ""
+    aff_sub19: str = ""
+    aff_sub20: str = ""
+    external_id: str = ""
+    region_code: str | None = None
+    city: str | None = None
+    device_brand: str = ""
+    device_model: str = ""
+    ip: str = ""
+    referrer: str = ""
 
 
 class Trust(NamedTuple):

@@ -17,6 +17,7 @@ from tracker.edge.read.link import MAX_VALUE
 from tracker.edge.read.text import crop
 from tracker.importing import values
 from tracker.importing.values import RowError, read_all
+from tracker.store.conversions.list import OF_CLICK
 from tracker.store.imports.conversions import COMPARED, ImportedConversion
 
 _CURRENCIES = ("sale_currency", "payout_currency", "revenue_currency")
@@ -31,7 +32,7 @@ IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
 _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
-    *("browser", "affiliate_source", "is_test", "click_created_at"),
+    *("browser", "affiliate_source", "is_test", "click_created_at", *OF_CLICK),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from functools import partial
 from typing import Any
@@ -37,15 +37,18 @@ def _type(field: Field) -> Any:
     return choice(*field.choices) if field.choices else _OWN_TYPES.get(field.name, _TYPES[field.kind])
 
 
-def _parameters(names: Iterable[str]) -> type[Query]:
-    fields: dict[str, Any] = {name: (_type(BY_NAME[name]), about(BY_NAME[name].filter)) for name in names}
+def parameters(names: Iterable[str], told: Callable[[str], str] = str) -> type[Query]:
+    """The filters of some fields of a click. `told` makes the description of what a click's filter says."""
+    fields: dict[str, Any] = {
+        name: (_type(BY_NAME[name]), about(told(BY_NAME[name].filter))) for name in names
+    }
     return create_model("Parameters", __base__=Query, **fields)
 
 
 _NAMES = ordered((field.name for field in FILTERS if field.name != "is_test"), _DOCUMENTED)
 
 
-class FilterQuery(_parameters(_NAMES), SpanQuery):  # type: ignore[misc] # from the table
+class FilterQuery(parameters(_NAMES), SpanQuery):  # type: ignore[misc] # from the table
     """Which clicks."""
 
     def clicks(self, network_zone: str) -> ClickFilter:
@@ -58,7 +61,7 @@ class FilterQuery(_parameters(_NAMES), SpanQuery):  # type: ignore[misc] # from 
         return ClickFilter(self.span(network_zone), equals, self.has_conversions)
 
 
-class EveryFilterQuery(_parameters(["is_test"]), FilterQuery):  # type: ignore[misc] # from the table
+class EveryFilterQuery(parameters(["is_test"]), FilterQuery):  # type: ignore[misc] # from the table
     """Which clicks, tests among them."""
 
 

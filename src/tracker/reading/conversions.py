@@ -8,16 +8,21 @@ from functools import partial
 from pydantic import Field
 
 from tracker.parameters import Bool, Country, Hash, Id, Ident, Text, about, choice
+from tracker.reading.clicks import parameters
 from tracker.reading.listing import Walk, id_or_hash
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
-from tracker.store.conversions.list import FILTERS, ConversionFilter
+from tracker.store.conversions.list import FILTERS, FILTERS_OF_CLICK, ConversionFilter
 from tracker.store.db import Pool
 from tracker.store.paging import Row
 
 
-class ConversionFilterQuery(SpanQuery):
+def _of_conversions(of_clicks: str) -> str:
+    return of_clicks.replace("Clicks", "Conversions of clicks", 1).replace(": clicks", ": those of clicks")
+
+
+class ConversionFilterQuery(parameters(FILTERS_OF_CLICK, _of_conversions), SpanQuery):  # type: ignore[misc] # from the table
     """Which conversions."""
 
     date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]

@@ -14,14 +14,14 @@ EXAMPLE: dict[str, object] = {
 }
 
 
-def _type_of(field: ClickField) -> Any:
+def type_of(field: ClickField) -> Any:
     """The type of what a list shows."""
     type_: Any = Literal[field.choices] if field.choices else field.shown_kind
     return type_ | None if field.is_nullable else type_
 
 
 _KEYS: dict[str, Any] = {
-    field.name: (_type_of(field), Field(description=field.about or None)) for field in FIELDS
+    field.name: (type_of(field), Field(description=field.about or None)) for field in FIELDS
 }
 
 

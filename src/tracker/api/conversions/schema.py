@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, create_model
+
+from tracker.api.clicks import schema as click_schema
+from tracker.domain.click_fields import BY_NAME
+from tracker.store.conversions.list import OF_CLICK
 
 Status = Literal["pending", "hold", "approved", "rejected"]
 
@@ -47,11 +51,12 @@ EXAMPLE: dict[str, Any] = {
     "created_at": "2024-10-11 05:36:50",
     "updated_at": "2024-10-12 09:00:01",
     "click_created_at": "2024-10-10 11:24:09",
+    **{name: click_schema.EXAMPLE[name] for name in OF_CLICK},
 }
 
 
-class Conversion(BaseModel):
-    """One conversion. Every key is always present. null and "" mean that the value is unknown."""
+class _FirstKeys(BaseModel):
+    """The keys that clients have known for longer."""
 
     id: int = Field(description="Grows in the order in which conversions were stored.")
     hash: str = Field(description="Hash of the postback that made it: 32 hexadecimal digits (UUIDv7).")
@@ -97,6 +102,14 @@ class Conversion(BaseModel):
     )
     updated_at: str = Field(description="When it was last changed, in the same time zone.")
     click_created_at: str = Field(description="The time of the click, in the same time zone.")
+
+
+_OF_CLICK: dict[str, Any] = {name: (click_schema.type_of(BY_NAME[name]), ...) for name in OF_CLICK}
+_OF_CLICK["requested_offer_id"] = (int | None, Field(description="The offer that the link asked for."))
+
+
+class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK)):  # type: ignore[misc] # from the table
+    """One conversion. Every key is always present. null and "" mean that the value is unknown."""
 
 
 class ConversionChange(BaseModel):

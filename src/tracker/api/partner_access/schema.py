@@ -11,8 +11,9 @@ from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
-from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, DIMENSIONS, FIELDS, ordered
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, BY_NAME, DIMENSIONS, FIELDS, ordered
 from tracker.parameters import Query
+from tracker.store.conversions.list import OF_CLICK
 
 _OF_CLICK = ("country_code", "device_type", "device_os", "browser", "is_test")
 _MOMENTS = ("created_at", "updated_at", "click_created_at")
@@ -33,18 +34,24 @@ CLICKS = {
 }
 """The keys by kind of partner. A new field has none until its row in the table names them."""
 
+
+def _further(kind: str) -> tuple[str, ...]:
+    """The keys of a conversion that its click shows to a partner, too."""
+    return tuple(name for name in OF_CLICK if kind in BY_NAME[name].seen_by)
+
+
 CONVERSIONS = {
     "affiliate": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "affiliate_id", "status", "payout", "payout_currency", "affiliate_source"),
-        *(*_OF_CLICK, *_MOMENTS),
+        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate")),
     ),
     "advertiser": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "advertiser_id", "affiliate_id", "order_id", "status", "sale_status"),
         *("sale_amount", "sale_currency", "refunded", "revenue", "revenue_currency"),
         "advertiser_external_id",
-        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS),
+        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser")),
     ),
 }
 

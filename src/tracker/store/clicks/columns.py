@@ -27,11 +27,12 @@ _SQL: Final[Mapping[Shown, str]] = {
 }
 
 
-def _column(field: Field) -> str:
+def column(field: Field) -> str:
+    """A key in SQL."""
     return _SQL[field.shown].format(field.name, field.name.removesuffix("_name"))
 
 
-_COLUMNS: Final[dict[str, str]] = {field.name: _column(field) for field in FIELDS}
+_COLUMNS: Final[dict[str, str]] = {field.name: column(field) for field in FIELDS}
 """The keys of a row in SQL, in their order."""
 
 KEYS = tuple(_COLUMNS)

@@ -14,11 +14,12 @@ from uuid import UUID
 
 import asyncpg
 
-from tracker.domain.click_fields import ADV_SUBS
+from tracker.domain.click_fields import ADV_SUBS, BY_NAME, FIELDS
 from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.domain.money import show
 from tracker.domain.normalise import trim
 from tracker.store import table_pages
+from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks.columns import local_second
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
@@ -29,13 +30,6 @@ from tracker.store.token_owner import Owner
 
 Basis = Literal["click", "conversion"]
 """The meaning of a time range: of conversions or of their clicks."""
-
-FILTERS: Final = (
-    *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
-    *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
-    *("country_code", "affiliate_source"),
-)
-"""Columns for filters of conversions."""
 
 
 class ConversionFilter(NamedTuple):
@@ -52,7 +46,7 @@ def _name(table: str) -> str:
     return f"(SELECT name FROM {table} WHERE {table}.id = c.{table}_id)"  # noqa: S608
 
 
-_COLUMNS: Final[dict[str, str]] = {
+_FIRST_COLUMNS: Final[dict[str, str]] = {
     "id": "id",
     "hash": "hash",
     "click_id": "click_id",
@@ -89,9 +83,23 @@ _COLUMNS: Final[dict[str, str]] = {
     "updated_at": "updated_at",
     "click_created_at": "NULL::text",  # the time in the click's hash
 }
+OF_CLICK: Final = tuple(field.name for field in FIELDS if field.frozen and field.name not in _FIRST_COLUMNS)
+"""Further keys that are a click's. They follow the keys that clients have known for longer."""
+_COLUMNS: Final = _FIRST_COLUMNS | {name: click_columns.column(BY_NAME[name]) for name in OF_CLICK}
 
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
+
+_OWN_FILTERS = (
+    *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
+    *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
+    *("country_code", "affiliate_source"),
+)
+FILTERS_OF_CLICK: Final = tuple(
+    field.name for field in FIELDS if field.frozen and field.filter and field.name not in _OWN_FILTERS
+)
+FILTERS: Final = (*_OWN_FILTERS, *FILTERS_OF_CLICK)
+"""Columns for filters of conversions."""
 
 _NAMES_OF_OFFER = ("offer_name", "goal_name")
 """Keys that are null for viewers who may not see the offer."""
