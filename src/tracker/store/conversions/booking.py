@@ -16,7 +16,7 @@ INSERT INTO conversion_change
 SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) ORDER BY id
 """
 # Every entry is the difference between what is owed now and the sum of all entries before. So a reversal is
-# the negative sum of them, and the sum is right after each entry, whatever earlier versions have booked.
+# the negative sum of them, and the sum is right after each entry, even if older ones left a rest.
 # Approvals and reversals of 0 are entries too. Changes of a closed period are booked now, as adjustments.
 _BOOK = """
 WITH owed AS (
