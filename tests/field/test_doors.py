@@ -126,6 +126,7 @@ ROUTES: Mapping[str, str] = {
         for whose in ("users", "affiliates", "advertisers")
     },
     **dict.fromkeys((f"{ROOT}/audit", f"{ROOT}/postbacks", f"{ROOT}/sent-postbacks"), _LISTS),
+    **dict.fromkeys((f"{ROOT}/statements", f"{ROOT}/statements/lines"), _LISTS),  # their days are their own
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,

@@ -119,6 +119,7 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
     names = ("at", "status_before", "status_after", "source", "author")
     money = {"payout": "-0.123456", "payout_currency": "USD", "revenue": "-20.00", "revenue_currency": "USD"}
     entry = {"id": 1, "booked_at": "2024-10-10 15:00:00", "kind": "reversal", "is_adjustment": True, **money}
+    entry |= {"author": "", "reason": ""}
     envelope = {"total": 1, "page": 1, "pages": 1, "next_cursor": None}
     async with api_of(database, scopes=SCOPES) as client:
         body = await listed(client, tz="Europe/Berlin")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import audit, catalogue, explain, health, ledger, reports, tokens, tracking_links
+from tracker.api import audit, catalogue, explain, health, ledger, reports, statements, tokens, tracking_links
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.creator import Creator
@@ -60,6 +60,7 @@ _RESOURCES = (
     explain,
     ledger,
     reports,
+    statements,
     affiliate_postbacks,
     catalogue,
     tracking_links,

@@ -11,6 +11,7 @@ from tracker.domain.normalise import trim
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 — local times are naive until their zone is known
 _SECOND = timedelta(seconds=1)
 _DAY_SECONDS = 86_400
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}")
 _ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
@@ -49,6 +50,22 @@ def read_local(text: str, *, is_end: bool) -> datetime:
         raise ValueError("is not a day or time of the calendar") from error
     is_whole_day = len(text) == len("YYYY-MM-DD")
     return local.replace(hour=23, minute=59, second=59) if is_end and is_whole_day else local
+
+
+def read_day(text: str, *, is_end: bool) -> datetime:
+    """A whole day as statements write it, as its first second, or its last one if `is_end`. Also a month.
+
+    Raises:
+        ValueError: neither YYYY-MM-DD nor YYYY-MM, or the day does not exist.
+    """
+    text = trim(text)
+    if _MONTH.fullmatch(text):
+        first = read_local(f"{text}-01", is_end=False)
+        following = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
+        return following - _SECOND if is_end else first
+    if not _DATE.fullmatch(text):
+        raise ValueError("is neither a day, YYYY-MM-DD, nor a month, YYYY-MM")
+    return read_local(text, is_end=is_end)
 
 
 def first_second(local: datetime, zone: tzinfo) -> int:

@@ -48,6 +48,13 @@ def show(amount: Decimal) -> str:
     return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 
+def in_unit(amount: Decimal, currency: str) -> str:
+    """An amount with the decimals of its currency: "1250" JPY, "1.500" KWD. A finer one has all six."""
+    smallest = unit(currency)
+    exact = amount.quantize(smallest, context=_WIDE) if amount % smallest == 0 else None
+    return f"{amount:.6f}" if exact is None else f"{exact:f}"
+
+
 def read_currency(text: str) -> str:
     """The code of a currency in capitals.
 

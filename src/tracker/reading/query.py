@@ -109,12 +109,16 @@ class SeparatorQuery(Query):
             raise ParameterError({"separator": ["needs format=excel"]})
 
 
-class FormatQuery(OrderQuery, SeparatorQuery):
-    """In which order and format."""
+class FileQuery(SeparatorQuery):
+    """In which format."""
 
     format: Format = Field(
         default="ndjson", description=f"ndjson: one JSON object per line. csv: CSV with a header. {EXCEL}"
     )
+
+
+class FormatQuery(OrderQuery, FileQuery):
+    """In which order and format."""
 
 
 class PartQuery(OrderQuery):

@@ -143,6 +143,8 @@ class ConversionEntry(BaseModel):
     payout_currency: str
     revenue: str = Field(description="Negative in a reversal.", examples=["-18.75"])
     revenue_currency: str
+    author: str = Field(description="Name of the token. Empty for a postback of an advertiser.")
+    reason: str = Field(description="The reason of a correction. Else empty.", examples=["wrong price"])
 
 
 class WholeConversion(Conversion):

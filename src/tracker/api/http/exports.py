@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.domain.spreadsheet import defused
-from tracker.reading.query import FormatQuery
+from tracker.reading.query import FileQuery
 from tracker.store.json_chunks import Block
 from tracker.store.paging import Row
 
@@ -74,7 +74,7 @@ async def answer_export(
     *,
     name: str,
     keys: Sequence[str],
-    query: FormatQuery,
+    query: FileQuery,
 ) -> Response:
     """All chunks as a file.
 
@@ -233,7 +233,7 @@ class _Format(NamedTuple):
     extension: str
 
 
-def _format(query: FormatQuery) -> _Format:
+def _format(query: FileQuery) -> _Format:
     separator = query.separator or ","
     if query.format == "excel":
         return _Format(

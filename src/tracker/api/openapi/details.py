@@ -17,6 +17,7 @@ _METHODS = ("get", "post", "put", "patch", "delete")
 _TAGS = {
     "Clicks": "The raw log: every click once, with its flags. Also creates clicks that used no link.",
     "Conversions": "Conversions with their status, money and history, and the log of postbacks.",
+    "Money": "Statements of affiliates and advertisers, and entries that are booked by hand.",
     "Links": "Make a tracking link, and explain what a link would do.",
     "Ledger": "Compares recorded with stored clicks, and says where the others are.",
     "Reports": "Sums of clicks and conversions by group.",

@@ -112,7 +112,7 @@ SELECT at, status_before, status_after, source, author, postback_hash
 FROM conversion_change WHERE conversion_id = $1 ORDER BY id
 """
 _ENTRIES = """
-SELECT id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, revenue_currency
+SELECT id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, revenue_currency, author, reason
 FROM conversion_entry WHERE conversion_id = $1 ORDER BY id
 """
 

@@ -1,0 +1,142 @@
+"""Statements: what is owed to affiliates, and what advertisers owe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tracker.api.http.endpoint import Call, endpoint
+from tracker.api.http.exports import CSV, STREAMED, answer_export, csv_file, excel_file
+from tracker.api.http.problems import SECURITY_HEADERS
+from tracker.api.http.routing import ROOT
+from tracker.reading import statements
+from tracker.reading.statements import StatementLinesQuery, StatementQuery
+from tracker.store.token_owner import Owner
+
+PATH = f"{ROOT}/statements"
+SCOPE = "money:read"
+
+_Amount = Annotated[str, Field(examples=["125.00"])]
+
+
+class AdjustedPeriod(BaseModel):
+    """The adjustments of one closed period, booked in the span of the statement."""
+
+    from_: str | None = Field(
+        alias="from",
+        description="The end of the period before. null: the adjusted period is the first.",
+        examples=["2026-10-01 00:00:00"],
+    )
+    until: str = Field(description="The end of the period, exclusive.", examples=["2026-11-01 00:00:00"])
+    entries: int = Field(examples=[1])
+    amount: str = Field(examples=["-12.50"])
+
+
+class BookedGroup(BaseModel):
+    """A part of what is booked. It has only the keys of its group_by."""
+
+    offer_id: int = Field(default=0, examples=[3])
+    offer_name: str | None = None
+    goal_id: int = Field(default=0, examples=[30])
+    goal_name: str | None = None
+    month: str = Field(default="", examples=["2026-10"])
+    day: str = Field(default="", examples=["2026-10-31"])
+    kind: str = Field(default="", description="approval, reversal or correction.", examples=["approval"])
+    entries: int = Field(examples=[10])
+    amount: _Amount
+
+
+class StatementRow(BaseModel):
+    """A statement of one party in one currency: closing is the sum of all amounts above it."""
+
+    affiliate_id: int = Field(default=0, description="Only with party=affiliate.", examples=[513])
+    affiliate_name: str | None = None
+    advertiser_id: int = Field(default=0, description="Only with party=advertiser.", examples=[1])
+    advertiser_name: str | None = None
+    currency: str = Field(examples=["EUR"])
+    opening: str = Field(description="The sum of all entries before `from`.", examples=["0.00"])
+    booked: str = Field(
+        description="Approvals, reversals and corrections, booked at the conversions' own time.",
+        examples=["125.00"],
+    )
+    adjustments: str = Field(
+        description="The same of conversions whose period was closed before. `adjusted` names the periods.",
+        examples=["-12.50"],
+    )
+    bonus: str = Field(
+        description="Entries by hand, like the next three. Each has its sign.", examples=["0.00"]
+    )
+    fee: str = Field(examples=["0.00"])
+    chargeback: str = Field(examples=["0.00"])
+    payment: str = Field(examples=["-100.00"])
+    closing: str = Field(
+        description="What is owed at the end. Below 0: too much was paid.", examples=["12.50"]
+    )
+    adjusted: list[AdjustedPeriod]
+    groups: list[BookedGroup] | None = Field(
+        default=None, description="Only with group_by. The sum of their amounts is `booked`."
+    )
+
+
+class StatementAnswer(BaseModel):
+    """Statements by party and currency. Amounts have the decimals of their currency, finer ones have six."""
+
+    party: Literal["affiliate", "advertiser"]
+    from_: str = Field(alias="from", description="The first day.", examples=["2026-10-01"])
+    to: str = Field(description="The last day.", examples=["2026-10-31"])
+    tz: str = Field(examples=["Europe/Berlin"])
+    is_final: bool = Field(
+        description="true: the whole span is closed, so nothing in these statements changes any more."
+    )
+    data: list[StatementRow]
+
+
+@endpoint(scope=SCOPE, query=StatementQuery, returns=StatementAnswer, files=("text/csv",), tag="Money")
+async def read_statements(call: Call[StatementQuery]) -> Response:
+    """Get statements
+
+    What the network owes each affiliate, or each advertiser owes the network, by currency: the opening
+    balance, what was booked, adjustments of closed periods, entries by hand, and the closing balance. A party
+    without an entry and without a balance is left out. Currencies are never added up.
+    """
+    return await answer_statements(call, call.query, None)
+
+
+@endpoint(scope=SCOPE, query=StatementLinesQuery, returns=None, files=STREAMED, tag="Money")
+async def export_statement_lines(call: Call[StatementLinesQuery]) -> Response:
+    """Export the lines of statements
+
+    A stream of all entries of the span in the order of their time, with their conversions. The line of an
+    adjustment names the end of the period that it adjusts. The amounts of a party in a currency sum up to its
+    closing balance less its opening balance.
+    """
+    return await answer_lines(call, call.query, None)
+
+
+async def answer_statements(call: Call[Any], query: StatementQuery, owner: Owner | None) -> Response:
+    """The statements that are visible to the network or to an owner."""
+    query.check_separator()
+    answer = await statements.read(call.state.pool, query, call.network_zone, owner)
+    if query.format == "json":
+        body = orjson.dumps({**answer.facts, "data": list(answer.rows)})
+        return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
+    keys, rows = answer.table
+    is_for_people = query.format == "excel"
+    file = excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)
+    headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="statements.csv"'}
+    return Response(file, headers=headers, media_type=CSV)
+
+
+async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner | None) -> Response:
+    """The lines that are visible to the network or to an owner."""
+    asked, zone = query.request(call.network_zone, owner), query.zone(call.network_zone)
+    chunks = statements.lines(call.state.pool, asked, zone)
+    keys = statements.line_keys(asked)
+    return await answer_export(call.request, chunks, name="statement-lines", keys=keys, query=query)
+
+
+routes: list[Route] = [Route(PATH, read_statements), Route(f"{PATH}/lines", export_statement_lines)]

@@ -1,0 +1,216 @@
+"""Statements: their parameters, and their rows as they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime, tzinfo
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from tracker.domain.local_time import first_second, last_second, offsets, read_day
+from tracker.domain.money import in_unit
+from tracker.domain.statement import Balance, Party
+from tracker.parameters import Id, ParameterError, about, choice
+from tracker.reading.query import EXCEL, FileQuery, SeparatorQuery, ZoneQuery
+from tracker.store.books import statements
+from tracker.store.books.statements import GROUPS, LINE_KEYS, MOST_GROUPS, Statement, StatementRequest
+from tracker.store.clicks.columns import local_second
+from tracker.store.db import Pool
+from tracker.store.json_chunks import Block, blocks_of
+from tracker.store.paging import Row
+from tracker.store.time_span import Span
+from tracker.store.token_owner import Owner
+
+_MOST_DAYS = 20 * 366
+_BALANCE = (*Balance._fields, "closing")
+_HIDDEN = ("author",)
+"""Keys of lines that partners do not see."""
+
+
+def _day(*, is_end: bool, example: str) -> Any:
+    return Annotated[
+        datetime | None,
+        BeforeValidator(lambda text: read_day(text, is_end=is_end)),
+        WithJsonSchema({"type": "string", "examples": [example]}),
+    ]
+
+
+class StatementSpanQuery(ZoneQuery):
+    """Which statements."""
+
+    party: choice("affiliate", "advertiser") = Field(  # type: ignore[valid-type]
+        description="affiliate: what the network owes them. advertiser: what they owe the network."
+    )
+    from_: _day(is_end=False, example="2026-10-01") = Field(  # type: ignore[valid-type]
+        alias="from", description="The first day, in the time zone of the request. A month is its first day."
+    )
+    to: _day(is_end=True, example="2026-10-31") = about(  # type: ignore[valid-type]
+        "The last day, inclusive. A month is its last day. Needed unless there is `until`."
+    )
+    until: _day(is_end=False, example="2026-11-01") = about(  # type: ignore[valid-type]
+        "The day after the last one, as closes of periods have it. It cannot be combined with `to`."
+    )
+    affiliate_id: Id = about("The statement of this affiliate alone.")
+    advertiser_id: Id = about("The statement of this advertiser alone.")
+
+    def request(self, network_zone: str, owner: Owner | None = None) -> StatementRequest:
+        """The store's request for the statements that the network or an owner sees.
+
+        Raises:
+            ParameterError: parameters are missing, or contradict each other.
+        """
+        span = self._span(self.zone(network_zone))
+        if owner is not None:
+            return StatementRequest(Party(owner.kind), span, owner.id, owner)
+        ids = {Party.AFFILIATE: self.affiliate_id, Party.ADVERTISER: self.advertiser_id}
+        party = Party(self.party)
+        for other, id_ in ids.items():
+            if id_ is not None and other is not party:
+                raise ParameterError({f"{other}_id": [f"needs party={other}"]})
+        return StatementRequest(party, span, ids[party])
+
+    def _span(self, zone: tzinfo) -> Span:
+        if (self.to is None) == (self.until is None):
+            why = "is missing, and so is until" if self.to is None else "cannot be combined with until"
+            raise ParameterError({"to": [why]})
+        low = first_second(self.from_, zone)
+        if self.to is not None:
+            name, high = "to", last_second(self.to, zone) + 1
+        else:
+            name, high = "until", first_second(self.until, zone)
+        if high <= low:
+            raise ParameterError({name: ["is before from" if name == "to" else "is not after from"]})
+        if high - low > _MOST_DAYS * 86_400:
+            raise ParameterError({"from": [f"leaves more than {_MOST_DAYS:,} days"]})
+        return Span(max(low, 0) * 1000, max(high, 0) * 1000)
+
+
+class StatementQuery(StatementSpanQuery, SeparatorQuery):
+    """Which statements, and in which format."""
+
+    group_by: choice(*GROUPS) = about(  # type: ignore[valid-type]
+        "Splits what is booked into groups. A file then has a row for each group, and no balances."
+    )
+    format: choice("json", "csv", "excel") = Field(  # type: ignore[valid-type]
+        default="json", description=f"json, or csv: CSV with a header. {EXCEL}"
+    )
+
+
+class StatementLinesQuery(StatementSpanQuery, FileQuery):
+    """Which statements' lines, and in which format."""
+
+
+class Answer(NamedTuple):
+    """Statements as they are shown."""
+
+    asked: StatementRequest
+    statements: Sequence[Statement]
+    is_final: bool
+    group: str
+    zone: tzinfo
+
+    @property
+    def facts(self) -> Row:
+        """What the statements are about, without them."""
+        low, high = self.asked.span
+        return {
+            "party": self.asked.party,
+            "from": _local(datetime.fromtimestamp(low // 1000, UTC), self.zone)[:10],
+            "to": _local(datetime.fromtimestamp(high // 1000 - 1, UTC), self.zone)[:10],
+            "tz": str(self.zone),
+            "is_final": self.is_final,
+        }
+
+    @property
+    def rows(self) -> Iterator[Row]:
+        """The statements with all their parts."""
+        for statement in self.statements:
+            row = self._who(statement) | _shown(statement.balance, statement.currency)
+            row["adjusted"] = [
+                {
+                    "from": None if since is None else _local(since, self.zone),
+                    "until": _local(until, self.zone),
+                    "entries": entries,
+                    "amount": in_unit(amount, statement.currency),
+                }
+                for since, until, entries, amount in statement.adjusted
+            ]
+            if self.group:
+                row["groups"] = list(_groups(statement))
+            yield row
+
+    @property
+    def table(self) -> tuple[Sequence[str], list[Row]]:
+        """The columns and rows of a file: the balances, or what is booked by group."""
+        who = (f"{self.asked.party}_id", f"{self.asked.party}_name", "currency")
+        if not self.group:
+            rows = [self._who(each) | _shown(each.balance, each.currency) for each in self.statements]
+            return (*who, *_BALANCE), rows
+        rows = [self._who(each) | group for each in self.statements for group in _groups(each)]
+        return (*who, *GROUPS[self.group][1], "entries", "amount"), rows
+
+    def _who(self, statement: Statement) -> Row:
+        party = self.asked.party
+        return {
+            f"{party}_id": statement.party_id,
+            f"{party}_name": statement.name,
+            "currency": statement.currency,
+        }
+
+
+async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owner | None = None) -> Answer:
+    """The statements of a query.
+
+    Raises:
+        ParameterError: parameters are missing or contradict each other, or there are too many groups.
+    """
+    zone, asked, group = query.zone(network_zone), query.request(network_zone, owner), query.group_by or ""
+    low, high = asked.span
+    try:
+        found = await statements.read(pool, asked, group, offsets(low // 1000, high // 1000, zone))
+    except statements.TooManyGroupsError:
+        why = f"makes more than {MOST_GROUPS:,} groups: ask for one party, or for fewer days"
+        raise ParameterError({"group_by": [why]}) from None
+    return Answer(asked, found.statements, found.is_final, group, zone)
+
+
+def line_keys(asked: StatementRequest) -> tuple[str, ...]:
+    """The columns of lines."""
+    names = (f"{asked.party}_id", f"{asked.party}_name")
+    hidden = () if asked.owner is None else _HIDDEN
+    return (*LINE_KEYS[:2], *names, *(key for key in LINE_KEYS[2:] if key not in hidden))
+
+
+async def lines(pool: Pool, asked: StatementRequest, zone: tzinfo) -> AsyncGenerator[Iterable[Block], None]:
+    """The lines of statements, in chunks of an export."""
+    keys = line_keys(asked)
+    async with aclosing(statements.lines(pool, asked)) as chunks:
+        async for chunk in chunks:
+            yield blocks_of([_line(line, asked.party, zone) for line in chunk], keys)
+
+
+def _line(line: dict[str, Any], party: Party, zone: tzinfo) -> Row:
+    times = {name: line[name] for name in ("booked_at", "conversion_at", "period_until")}
+    return {
+        **line,
+        **{name: None if time is None else _local(time, zone) for name, time in times.items()},
+        f"{party}_id": line["party_id"],
+        f"{party}_name": line["party_name"],
+        "amount": in_unit(line["amount"], line["currency"]),
+    }
+
+
+def _shown(balance: Balance, currency: str) -> Row:
+    amounts = zip(_BALANCE, (*balance, balance.closing), strict=True)
+    return {name: in_unit(amount, currency) for name, amount in amounts}
+
+
+def _groups(statement: Statement) -> Iterator[Row]:
+    for keys, entries, amount in statement.groups:
+        yield {**keys, "entries": entries, "amount": in_unit(amount, statement.currency)}
+
+
+def _local(time: datetime, zone: tzinfo) -> str:
+    return local_second(time.timestamp(), zone)

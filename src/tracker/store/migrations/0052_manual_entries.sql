@@ -1,0 +1,25 @@
+-- Money that is booked by hand: entries of a party, and amounts of conversions that the operator sets.
+
+-- What no conversion says: a bonus, a fee, a chargeback, a payment. An entry is undone by another that reverses it.
+CREATE TABLE manual_entry (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    affiliate_id   bigint REFERENCES affiliate,
+    advertiser_id  bigint REFERENCES advertiser,
+    kind           text NOT NULL CHECK (kind IN ('bonus', 'fee', 'chargeback', 'payment')),
+    amount         numeric(20, 6) NOT NULL CHECK (amount > 0),
+    currency       text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    change         numeric(20, 6) NOT NULL CHECK (abs(change) = amount),  -- of the party's balance
+    booked_at      timestamptz NOT NULL,
+    reason         text NOT NULL CHECK (reason <> ''),
+    reference      text NOT NULL DEFAULT '',  -- such as the number of a bank transfer. '' without one
+    reverses       bigint UNIQUE REFERENCES manual_entry,
+    author         text NOT NULL,             -- name of the token
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (num_nonnulls(affiliate_id, advertiser_id) = 1)
+);
+CREATE INDEX manual_entry_affiliate ON manual_entry (affiliate_id, booked_at) WHERE affiliate_id IS NOT NULL;
+CREATE INDEX manual_entry_advertiser ON manual_entry (advertiser_id, booked_at) WHERE advertiser_id IS NOT NULL;
+CREATE INDEX manual_entry_booked ON manual_entry (booked_at, id);
+CREATE INDEX manual_entry_reference ON manual_entry (reference) WHERE reference <> '';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON manual_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
