@@ -60,6 +60,11 @@ class Fields(BaseModel):
         return {}
 
 
+def without_default(schema: dict[str, Any]) -> None:
+    """The schema of a field whose default is a setting of the network."""
+    del schema["default"]
+
+
 @cache
 def _choices(fields: type[Fields], name: str) -> frozenset[object]:
     annotation = fields.model_fields[name].annotation

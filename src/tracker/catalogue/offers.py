@@ -23,6 +23,7 @@ from tracker.catalogue.fields import (
     Zone,
     doubts_of_url,
     one_fallback,
+    without_default,
 )
 from tracker.catalogue.resource import Resource
 from tracker.domain import useless_urls
@@ -62,7 +63,13 @@ class Offer(Fields):
     ends_at: Moment | None = Field(None, description="The end, exclusive: a click at this time is refused.")
     closed_until: Moment | None = None
     visibility: Literal["public", "approval", "private"] = "public"
-    time_zone: Zone = "UTC"
+    time_zone: Annotated[
+        Zone,
+        Field(
+            description="Name of an IANA time zone. Default: TRACKER_TIME_ZONE.",
+            json_schema_extra=without_default,
+        ),
+    ] = "UTC"
     targeting: OfferTargeting = Field(default_factory=dict)
     fallback_url: UrlTemplate | None = None
     fallback_offer_id: Id | None = None
@@ -279,6 +286,7 @@ OFFERS = Resource(
     warns=_warns,
     asks=_asks,
     confirmable=("unique_window", "unique_scope"),
+    of_network=frozenset({"time_zone"}),
 )
 
 RESOURCES = (

@@ -101,7 +101,9 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
     if name in ("list", "add", "set"):
         action.add_argument("assignments", type=_assignment, nargs="*", metavar="FIELD=VALUE")
     if name in ("add", "set"):
-        action.epilog = _HOW_TO_WRITE + "\n".join(map(_about, resource.fields.model_fields.items()))
+        action.epilog = _HOW_TO_WRITE + "\n".join(
+            _about(resource, *named) for named in resource.fields.model_fields.items()
+        )
     elif name == "list":
         action.epilog = f"fields: {', '.join(resource.parameters)}"
     if writes:
@@ -132,7 +134,7 @@ async def _run(settings: Settings, resource: Resource, arguments: Namespace) -> 
     assert settings.postgres_dsn
     pool = await open_pool(settings.postgres_dsn)
     try:
-        await _DOES[arguments.action](CatalogueRequest(pool, resource, arguments))
+        await _DOES[arguments.action](CatalogueRequest(pool, resource, arguments, settings))
     finally:
         pool.terminate()
 
@@ -143,6 +145,7 @@ class CatalogueRequest(NamedTuple):
     pool: Pool
     resource: Resource
     arguments: Namespace
+    settings: Settings
 
     def place(self, *columns: str) -> Row:
         return place_of(vars(self.arguments), *columns)
@@ -150,7 +153,13 @@ class CatalogueRequest(NamedTuple):
     def editor(self) -> Editor:
         version = getattr(self.arguments, "version", None)
         confirmed = frozenset(getattr(self.arguments, "confirm", ()))
-        editor = Editor(self.pool, _author(), is_trial=self.arguments.dry_run, confirmed=confirmed)
+        editor = Editor(
+            self.pool,
+            _author(),
+            is_trial=self.arguments.dry_run,
+            confirmed=confirmed,
+            defaults=self.settings.catalogue_defaults,
+        )
         return editor if version is None else editor._replace(expects=lambda current: current == version)
 
 
@@ -268,11 +277,11 @@ def _resource(command: str) -> Resource:
 # Output
 
 
-def _about(named: tuple[str, FieldInfo]) -> str:
-    name, field = named
+def _about(resource: Resource, name: str, field: FieldInfo) -> str:
     known = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    default = "" if field.is_required() else f"({_text(field.get_default(call_default_factory=True))})"
-    parts = (field.description, ", ".join(map(str, known)), "needed" if field.is_required() else default)
+    default = "needed" if field.is_required() else f"({_text(field.get_default(call_default_factory=True))})"
+    default = "" if name in resource.of_network else default  # its description has it
+    parts = (field.description, ", ".join(map(str, known)), default)
     return f"  {name:20} {' '.join(part for part in parts if part)}".rstrip()
 
 

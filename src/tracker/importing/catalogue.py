@@ -66,14 +66,21 @@ RESOURCES = tuple(
 
 
 async def bring(
-    connection: Connection, entries: Sequence[Entry], *, is_dry: bool, confirmed: frozenset[str]
+    connection: Connection,
+    entries: Sequence[Entry],
+    *,
+    is_dry: bool,
+    confirmed: frozenset[str],
+    defaults: Mapping[str, str],
 ) -> Result:
     """Create and change objects according to the entries. With errors or in a dry run nothing is kept.
 
     `confirmed`: fields that are changed although Resource.asks wants a confirmation.
+    `defaults`: as in Editor.
     """
     pool = cast(Pool, _OneConnection(connection))
-    bringing = _Bringing(connection, Editor(pool, _AUTHOR, confirmed=confirmed), entries)
+    editor = Editor(pool, _AUTHOR, confirmed=confirmed, defaults=defaults)
+    bringing = _Bringing(connection, editor, entries)
     with suppress(_UndoneError):
         async with edit.changing(pool):
             await bringing.keep_ids_free()
