@@ -8,16 +8,20 @@ from pydantic import Field
 
 from tracker import parameters
 from tracker.catalogue.fields import (
+    Category,
     Currency,
     DeepLinkHosts,
     Doubts,
+    ExternalId,
     Fields,
     FreeText,
     Id,
     Moment,
     Name,
     NameOrNone,
+    Note,
     OfferTargeting,
+    Tags,
     UrlTargeting,
     UrlTemplate,
     Zone,
@@ -99,6 +103,10 @@ class Offer(Fields):
         "unsafe-url",
     ] = ""
     deep_link_hosts: DeepLinkHosts = Field(default_factory=list)
+    category: Category = ""
+    note: Note = ""
+    external_id: ExternalId = None
+    tags: Tags = Field(default_factory=list)
     is_archived: bool = False
 
     def clashes(self) -> dict[str, str]:
@@ -271,6 +279,7 @@ OFFERS = Resource(
             Reference("advertiser_id", "advertiser"),
             Reference("fallback_offer_id", "offer", other_than="id"),
         ),
+        exclusive=("external_id",),
         uses=_NEEDED_BY,
     ),
     Offer,

@@ -32,6 +32,7 @@ from tracker.catalogue.resources import RESOURCES
 from tracker.catalogue.validation import validated
 from tracker.commands.arguments import add_confirm, add_json, whole
 from tracker.domain.model import MAX_ID
+from tracker.domain.normalise import texts
 from tracker.errors import UserError
 from tracker.parameters import Query
 from tracker.settings import Settings
@@ -56,6 +57,7 @@ _READ_AT_ONCE = 1000
 _HOW_TO_WRITE = """\
 Write a field as field=value. The value is text if the field takes text, otherwise JSON:
   name='Puzzle Quest'  advertiser_id=1  is_test=true  'targeting={"country": ["DE"]}'  fallback_url=null
+A list of texts can have commas, as in tags=vip,mobile.
 field:=JSON is always JSON, such as host:=null. null resets a field to its default.
 
 fields:
@@ -239,7 +241,7 @@ def _given(asked: CatalogueRequest) -> Row:
 
 
 def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:
-    """The text itself where the field takes it, else what it is as JSON."""
+    """The text itself where the field takes it, else what it is as JSON, else texts between commas."""
     field, text = fields.get(assignment.field), assignment.text
     if not assignment.is_json and field is not None and _fits(field, text):
         return text
@@ -248,7 +250,8 @@ def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:
     except orjson.JSONDecodeError:
         if assignment.is_json:
             raise UserError(f"{assignment.field} is not JSON") from None
-        return text
+        is_list = field is not None and get_origin(field.annotation) is list and not text.startswith("[")
+        return texts(text) if is_list else text
     is_text = field is not None and field.annotation is str and not assignment.is_json
     return text if is_text else value
 
@@ -292,7 +295,9 @@ def _print_row(asked: CatalogueRequest, row: Row) -> None:
     else:
         row = {name: value for name, value in row.items() if name != WARNINGS}
         width = max(map(len, row))
-        print(*(f"{name:{width}}  {_text(value)}".rstrip() for name, value in row.items()), sep="\n")
+        below = "\n" + " " * (width + 2)  # a note may have several lines
+        lines = (f"{name:{width}}  {_text(value)}".rstrip() for name, value in row.items())
+        print(*(line.replace("\n", below) for line in lines), sep="\n")
     for warning in warnings:
         print(f"tracker: warning: {warning}", file=sys.stderr)
     if getattr(asked.arguments, "dry_run", False):
