@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tracker.domain.money import read_currency
 from tracker.domain.rates import Rate, read_rate
 
 Network = IPv4Network | IPv6Network
@@ -95,7 +96,9 @@ class Settings:
     postback_networks: tuple[Network, ...] = ()
     """Addresses or CIDRs that affiliate postbacks may go to besides public addresses, at any port."""
     time_zone: str = "UTC"
-    """The network's IANA time zone. It applies to `created_at` and date filters without a `tz`."""
+    """The network's IANA time zone: of new offers, and of times and date filters without a `tz`."""
+    currency: str = "USD"
+    """The network's currency (ISO 4217). New offers and goals get it. Existing ones keep theirs."""
     api_rate: Rate = Rate(600, "minute")  # noqa: RUF009 — it is frozen
     """Requests to the API that a token may make, unless the token has its own rate."""
     pure: int = 0
@@ -126,6 +129,11 @@ class Settings:
         settings = cls(**{"api_port": port + 1, "metrics_port": port + 2} | fields)  # type: ignore[arg-type]
         _check_metrics_port(settings)
         return settings
+
+    @property
+    def catalogue_defaults(self) -> Mapping[str, str]:
+        """The network's own values for fields that a new offer or goal leaves out."""
+        return {"currency": self.currency, "time_zone": self.time_zone}
 
     def variables(self) -> Iterator[tuple[str, object]]:
         """Each TRACKER_ variable with its effective value, in the unit of the variable."""
@@ -215,6 +223,13 @@ def _zone(text: str) -> str:
         raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is not a time zone such as Europe/Berlin") from None
 
 
+def _currency(text: str) -> str:
+    try:
+        return read_currency(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} {error}") from None
+
+
 def _rate(text: str) -> Rate:
     try:
         return read_rate(text)
@@ -252,6 +267,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_COOKIE_DAYS": ("cookie_days", _whole(1, 400)),
     "TRACKER_POSTBACK_NETWORKS": ("postback_networks", _networks),
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
+    "TRACKER_CURRENCY": ("currency", _currency),
     "TRACKER_API_RATE": ("api_rate", _rate),
     "TRACKER_PURE": ("pure", _whole(0, 1)),
 }

@@ -207,7 +207,13 @@ def _money_needed(fields: Collection[str]) -> str:
 
 def editor_of(call: Call[Any], confirmed: Iterable[str] = ()) -> Editor:
     """The editor that makes the changes of a call."""
-    editor = Editor(call.state.pool, call.author, confirmed=frozenset(confirmed), may=call.token.allows)
+    editor = Editor(
+        call.state.pool,
+        call.author,
+        confirmed=frozenset(confirmed),
+        may=call.token.allows,
+        defaults=call.state.settings.catalogue_defaults,
+    )
     conditions = call.request.headers.getlist("if-match")
     return editor._replace(expects=partial(if_match_holds, ", ".join(conditions))) if conditions else editor
 

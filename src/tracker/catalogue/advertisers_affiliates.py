@@ -10,7 +10,21 @@ from pydantic import Field
 
 from tracker import parameters
 from tracker.catalogue import fields
-from tracker.catalogue.fields import Addresses, Doubts, Fields, Id, Moment, Name, NameOrNone, PostbackTemplate
+from tracker.catalogue.fields import (
+    Addresses,
+    Contact,
+    Doubts,
+    Email,
+    ExternalId,
+    Fields,
+    Id,
+    Moment,
+    Name,
+    NameOrNone,
+    Note,
+    PostbackTemplate,
+    Tags,
+)
 from tracker.catalogue.resource import MONEY, Resource
 from tracker.domain import postback_macros, useless_urls
 from tracker.store.catalogue.edit import Reference, Row, Table
@@ -32,6 +46,11 @@ class Advertiser(Fields):
         ),
     ] = "required"
     postback_addresses: Addresses = Field(default_factory=list)
+    email: Email = ""
+    contact: Contact = ""
+    note: Note = ""
+    external_id: ExternalId = None
+    tags: Tags = Field(default_factory=list)
     is_archived: bool = False
 
 
@@ -42,6 +61,11 @@ class Affiliate(Fields):
     group_id: Id | None = None
     status: Literal["active", "pending", "blocked"] = "active"
     is_test: bool = False
+    email: Email = ""
+    contact: Contact = ""
+    note: Note = ""
+    external_id: ExternalId = None
+    tags: Tags = Field(default_factory=list)
     is_archived: bool = False
 
 
@@ -100,7 +124,7 @@ RESOURCES = (
     Resource(
         "advertisers",
         "advertiser",
-        Table("advertiser", tuple(Advertiser.model_fields), uses=_NEEDED_BY),
+        Table("advertiser", tuple(Advertiser.model_fields), exclusive=("external_id",), uses=_NEEDED_BY),
         Advertiser,
         {"name": parameters.Name},
         money=frozenset({"postback_check", "postback_addresses"}),
@@ -159,7 +183,7 @@ RESOURCES = (
     Resource(
         "affiliates",
         "affiliate",
-        Table("affiliate", tuple(Affiliate.model_fields)),
+        Table("affiliate", tuple(Affiliate.model_fields), exclusive=("external_id",)),
         Affiliate,
         {
             "name": parameters.Name,

@@ -27,6 +27,7 @@ from tracker.edge.read.text import crop
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _FIRST_YEAR = 1970
+_LINES = str.maketrans("\n\t", "  ")  # the controls of a text of several lines
 
 
 Doubts = dict[str, list[str]]
@@ -58,6 +59,11 @@ class Fields(BaseModel):
     def doubts(cls, row: dict[str, Any]) -> Doubts:
         """What an object will not do as it is kept, by field."""
         return {}
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """The schema of a field whose default is a setting of the network."""
+    del schema["default"]
 
 
 @cache
@@ -119,6 +125,29 @@ def _name_or_none(text: str) -> str:
     return _name(text) if text else text
 
 
+def _email(text: str) -> str:
+    return normalise.email(text) if text else text
+
+
+def _note(text: str) -> str:
+    text = normalise.composed(text.replace("\r\n", "\n"))
+    _no_control(text.translate(_LINES))
+    return text
+
+
+def _external_id(text: str | None) -> str | None:
+    text = normalise.trim(text or "")
+    _no_control(text)
+    return text or None
+
+
+def _tags(texts: list[str]) -> list[str]:
+    tags = list(dict.fromkeys(map(normalise.tag, texts)))
+    for tag in tags:
+        _no_control(tag)
+    return tags
+
+
 def _template(url: str) -> None:
     macros.compile(url)
     useless_urls.refuse(url, macros.MACROS)
@@ -173,6 +202,35 @@ Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500, examples=["Puzzle Quest"]), AfterValidator(_name)]
 NameOrNone = Annotated[str, Field(max_length=500), AfterValidator(_name_or_none)]
 Text = Annotated[str, Field(max_length=500), _checked(_no_control)]
+Email = Annotated[str, Field(max_length=500, examples=["jane@partner.example"]), AfterValidator(_email)]
+Contact = Annotated[
+    NameOrNone, Field(description="Whom to ask: a person, a telephone number.", examples=["Jane Roe"])
+]
+Note = Annotated[
+    str,
+    Field(max_length=10_000, description="For the network itself. It may have several lines."),
+    AfterValidator(_note),
+]
+ExternalId = Annotated[
+    str | None,
+    Field(
+        max_length=100,
+        description="The id in another system, such as a CRM. Unique among objects of the kind that are not "
+        "archived. null: none.",
+        examples=["CRM-1042"],
+    ),
+    AfterValidator(_external_id),
+]
+Category = Annotated[str, Field(max_length=100, examples=["Games"]), AfterValidator(_name_or_none)]
+Tags = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=50)]],
+    Field(
+        max_length=50,
+        description="Labels for the network itself. They are kept in lower case.",
+        examples=[["vip", "mobile"]],
+    ),
+    AfterValidator(_tags),
+]
 Code = Annotated[str, Field(max_length=100, examples=["deposit"]), AfterValidator(_code)]
 Ident = Annotated[str, Field(max_length=500), AfterValidator(_ident)]
 StatusWord = Annotated[

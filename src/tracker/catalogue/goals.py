@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tracker import parameters
-from tracker.catalogue.fields import Code, Country, Currency, Fields, Id, Money, Name
+from tracker.catalogue.fields import Code, Country, Currency, Fields, Id, Money, Name, without_default
 from tracker.catalogue.resource import MONEY, Resource
 from tracker.errors import Errors
 from tracker.store.catalogue.edit import Reference, Row, Table
@@ -81,7 +81,13 @@ class Goal(Fields):
     payout: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
     revenue_type: Literal["fixed", "percent"] = "fixed"
     revenue: Annotated[Money, Field(description=_OR_PERCENT)] = "0.00"
-    currency: Annotated[Currency, Field(description="ISO 4217 code of the fixed amounts.")] = "USD"
+    currency: Annotated[
+        Currency,
+        Field(
+            description="ISO 4217 code of the fixed amounts. Default: TRACKER_CURRENCY.",
+            json_schema_extra=without_default,
+        ),
+    ] = "USD"
     is_priced: Annotated[
         bool,
         Field(
@@ -207,6 +213,7 @@ RESOURCES = (
         implies=_implies,
         warns=_warns_of_goal,
         money=_MONEY_FIELDS,
+        of_network=frozenset({"currency"}),
     ),
     Resource(
         "goals/{goal_id}/terms",

@@ -8,21 +8,26 @@ from pydantic import Field
 
 from tracker import parameters
 from tracker.catalogue.fields import (
+    Category,
     Currency,
     DeepLinkHosts,
     Doubts,
+    ExternalId,
     Fields,
     FreeText,
     Id,
     Moment,
     Name,
     NameOrNone,
+    Note,
     OfferTargeting,
+    Tags,
     UrlTargeting,
     UrlTemplate,
     Zone,
     doubts_of_url,
     one_fallback,
+    without_default,
 )
 from tracker.catalogue.resource import Resource
 from tracker.domain import useless_urls
@@ -62,7 +67,13 @@ class Offer(Fields):
     ends_at: Moment | None = Field(None, description="The end, exclusive: a click at this time is refused.")
     closed_until: Moment | None = None
     visibility: Literal["public", "approval", "private"] = "public"
-    time_zone: Zone = "UTC"
+    time_zone: Annotated[
+        Zone,
+        Field(
+            description="Name of an IANA time zone. Default: TRACKER_TIME_ZONE.",
+            json_schema_extra=without_default,
+        ),
+    ] = "UTC"
     targeting: OfferTargeting = Field(default_factory=dict)
     fallback_url: UrlTemplate | None = None
     fallback_offer_id: Id | None = None
@@ -92,6 +103,10 @@ class Offer(Fields):
         "unsafe-url",
     ] = ""
     deep_link_hosts: DeepLinkHosts = Field(default_factory=list)
+    category: Category = ""
+    note: Note = ""
+    external_id: ExternalId = None
+    tags: Tags = Field(default_factory=list)
     is_archived: bool = False
 
     def clashes(self) -> dict[str, str]:
@@ -264,6 +279,7 @@ OFFERS = Resource(
             Reference("advertiser_id", "advertiser"),
             Reference("fallback_offer_id", "offer", other_than="id"),
         ),
+        exclusive=("external_id",),
         uses=_NEEDED_BY,
     ),
     Offer,
@@ -279,6 +295,7 @@ OFFERS = Resource(
     warns=_warns,
     asks=_asks,
     confirmable=("unique_window", "unique_scope"),
+    of_network=frozenset({"time_zone"}),
 )
 
 RESOURCES = (

@@ -62,6 +62,7 @@ class Resource(NamedTuple):
     warns: Warns = _never_warns
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
+    of_network: frozenset[str] = frozenset()  # fields that the network's settings have defaults for
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -122,6 +123,7 @@ class Editor(NamedTuple):
     is_trial: bool = False  # the change is checked and undone
     confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # by scope. The command line may do everything
+    defaults: Mapping[str, str] = {}  # the network's (Settings.catalogue_defaults), by field
 
 
 async def create_row(editor: Editor, resource: Resource, place: Row, written: Row) -> Row:
@@ -132,10 +134,11 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     """
     check_storable(written)
     table = resource.table
-    fields = _fields(resource, written | implied(editor, resource, {}, written))
+    fields = _fields(editor, resource, written | implied(editor, resource, {}, written))
     _check_rights(editor, resource, _unpriced(resource, fields), fields, written)
     kept, shown = resource.mint() if resource.mint else ({}, {})
-    async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
+    currency = editor.defaults.get("currency", "")
+    async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
         await check_parent(connection, table, place)
         await _check_references(connection, table, {**place, **fields}, {})
         try:
@@ -167,7 +170,7 @@ async def change_row(
         _check_fixed(table, before, written)
         writable = {column: before[column] for column in table.columns}
         patch = written | implied(editor, resource, before, written)
-        fields = _fields(resource, merged(writable, patch), writable)
+        fields = _fields(editor, resource, merged(writable, patch), writable)
         if fields == writable:
             return before
         _check_rights(editor, resource, writable, fields, written)
@@ -212,8 +215,9 @@ def implied(editor: Editor, resource: Resource, before: Row, written: Row) -> Ro
     return meant if editor.may(MONEY) else {name: meant[name] for name in meant.keys() - resource.money}
 
 
-def _fields(resource: Resource, written: Row, before: Row | None = None) -> Row:
-    fields = validated(written, resource.fields, before)
+def _fields(editor: Editor, resource: Resource, written: Row, before: Row | None = None) -> Row:
+    defaults = {name: value for name, value in editor.defaults.items() if name in resource.of_network}
+    fields = validated({**defaults, **written}, resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})

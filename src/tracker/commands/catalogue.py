@@ -32,6 +32,7 @@ from tracker.catalogue.resources import RESOURCES
 from tracker.catalogue.validation import validated
 from tracker.commands.arguments import add_confirm, add_json, whole
 from tracker.domain.model import MAX_ID
+from tracker.domain.normalise import texts
 from tracker.errors import UserError
 from tracker.parameters import Query
 from tracker.settings import Settings
@@ -56,6 +57,7 @@ _READ_AT_ONCE = 1000
 _HOW_TO_WRITE = """\
 Write a field as field=value. The value is text if the field takes text, otherwise JSON:
   name='Puzzle Quest'  advertiser_id=1  is_test=true  'targeting={"country": ["DE"]}'  fallback_url=null
+A list of texts can have commas, as in tags=vip,mobile.
 field:=JSON is always JSON, such as host:=null. null resets a field to its default.
 
 fields:
@@ -101,7 +103,9 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
     if name in ("list", "add", "set"):
         action.add_argument("assignments", type=_assignment, nargs="*", metavar="FIELD=VALUE")
     if name in ("add", "set"):
-        action.epilog = _HOW_TO_WRITE + "\n".join(map(_about, resource.fields.model_fields.items()))
+        action.epilog = _HOW_TO_WRITE + "\n".join(
+            _about(resource, *named) for named in resource.fields.model_fields.items()
+        )
     elif name == "list":
         action.epilog = f"fields: {', '.join(resource.parameters)}"
     if writes:
@@ -132,7 +136,7 @@ async def _run(settings: Settings, resource: Resource, arguments: Namespace) -> 
     assert settings.postgres_dsn
     pool = await open_pool(settings.postgres_dsn)
     try:
-        await _DOES[arguments.action](CatalogueRequest(pool, resource, arguments))
+        await _DOES[arguments.action](CatalogueRequest(pool, resource, arguments, settings))
     finally:
         pool.terminate()
 
@@ -143,6 +147,7 @@ class CatalogueRequest(NamedTuple):
     pool: Pool
     resource: Resource
     arguments: Namespace
+    settings: Settings
 
     def place(self, *columns: str) -> Row:
         return place_of(vars(self.arguments), *columns)
@@ -150,7 +155,13 @@ class CatalogueRequest(NamedTuple):
     def editor(self) -> Editor:
         version = getattr(self.arguments, "version", None)
         confirmed = frozenset(getattr(self.arguments, "confirm", ()))
-        editor = Editor(self.pool, _author(), is_trial=self.arguments.dry_run, confirmed=confirmed)
+        editor = Editor(
+            self.pool,
+            _author(),
+            is_trial=self.arguments.dry_run,
+            confirmed=confirmed,
+            defaults=self.settings.catalogue_defaults,
+        )
         return editor if version is None else editor._replace(expects=lambda current: current == version)
 
 
@@ -230,7 +241,7 @@ def _given(asked: CatalogueRequest) -> Row:
 
 
 def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:
-    """The text itself where the field takes it, else what it is as JSON."""
+    """The text itself where the field takes it, else what it is as JSON, else texts between commas."""
     field, text = fields.get(assignment.field), assignment.text
     if not assignment.is_json and field is not None and _fits(field, text):
         return text
@@ -239,7 +250,8 @@ def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:
     except orjson.JSONDecodeError:
         if assignment.is_json:
             raise UserError(f"{assignment.field} is not JSON") from None
-        return text
+        is_list = field is not None and get_origin(field.annotation) is list and not text.startswith("[")
+        return texts(text) if is_list else text
     is_text = field is not None and field.annotation is str and not assignment.is_json
     return text if is_text else value
 
@@ -268,11 +280,11 @@ def _resource(command: str) -> Resource:
 # Output
 
 
-def _about(named: tuple[str, FieldInfo]) -> str:
-    name, field = named
+def _about(resource: Resource, name: str, field: FieldInfo) -> str:
     known = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    default = "" if field.is_required() else f"({_text(field.get_default(call_default_factory=True))})"
-    parts = (field.description, ", ".join(map(str, known)), "needed" if field.is_required() else default)
+    default = "needed" if field.is_required() else f"({_text(field.get_default(call_default_factory=True))})"
+    default = "" if name in resource.of_network else default  # its description has it
+    parts = (field.description, ", ".join(map(str, known)), default)
     return f"  {name:20} {' '.join(part for part in parts if part)}".rstrip()
 
 
@@ -283,7 +295,9 @@ def _print_row(asked: CatalogueRequest, row: Row) -> None:
     else:
         row = {name: value for name, value in row.items() if name != WARNINGS}
         width = max(map(len, row))
-        print(*(f"{name:{width}}  {_text(value)}".rstrip() for name, value in row.items()), sep="\n")
+        below = "\n" + " " * (width + 2)  # a note may have several lines
+        lines = (f"{name:{width}}  {_text(value)}".rstrip() for name, value in row.items())
+        print(*(line.replace("\n", below) for line in lines), sep="\n")
     for warning in warnings:
         print(f"tracker: warning: {warning}", file=sys.stderr)
     if getattr(asked.arguments, "dry_run", False):

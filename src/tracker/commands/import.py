@@ -191,7 +191,13 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     wanted = [entry for path in arguments.files for entry in entries.read(path, kinds)]
     async with _importing(settings) as connection:
         confirmed = frozenset(arguments.confirm)
-        result = await catalogue.bring(connection, wanted, is_dry=arguments.dry_run, confirmed=confirmed)
+        result = await catalogue.bring(
+            connection,
+            wanted,
+            is_dry=arguments.dry_run,
+            confirmed=confirmed,
+            defaults=settings.catalogue_defaults,
+        )
     for line in result.errors[:_MOST_ERRORS]:
         print(line, file=sys.stderr)
     if result.errors:

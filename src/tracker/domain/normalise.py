@@ -40,6 +40,8 @@ _BYTES = re.compile(rb"(?:%[89A-F][0-9A-F])+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HASH = re.compile(r"[0-9a-f]{32}")
 _UUID_WITHOUT_HYPHENS = re.compile(r"[0-9a-fA-F]{32}")
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+\.[^@\s.\x00-\x1f\x7f-\x9f]+")
+_LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3: a path of 256 octets has two brackets
 _SEEN = "LNPS"  # letters, numbers, punctuation, symbols: the Unicode categories with a glyph
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")  # in these categories, but blank
 _BETWEEN = re.compile(r"[\s\-_./]+")
@@ -142,6 +144,35 @@ def name(text: str) -> str:
     text = composed(text)
     if not any(unicodedata.category(character)[0] in _SEEN and character not in _BLANK for character in text):
         raise ValueError("must have a visible character")
+    return text
+
+
+def texts(text: str) -> list[str]:
+    """Texts between commas, trimmed, as people write a list in a cell or on the command line."""
+    return [trim(part) for part in text.split(",") if trim(part)]
+
+
+def email(text: str) -> str:
+    """An e-mail address, trimmed. Only its form is checked, loosely: one @ between a name and a host.
+
+    Raises:
+        ValueError: it does not have that form.
+    """
+    text = trim(text)
+    if len(text) > _LONGEST_EMAIL or not _EMAIL.fullmatch(text):
+        raise ValueError("is not an e-mail address such as jane@partner.example")
+    return text
+
+
+def tag(text: str) -> str:
+    """A tag in the form that all its spellings share: as a word in NFC.
+
+    Raises:
+        ValueError: it has no visible character, or a comma: commas stand between tags.
+    """
+    text = name(word(text))
+    if "," in text:
+        raise ValueError("has a comma, which stands between tags")
     return text
 
 

@@ -1,8 +1,8 @@
 """Makes the catalogue equal to the files: in one transaction, completely or not at all.
 
-An object is matched by its id, or else by its unique fields, or else by its name. Fields in a file replace
-the stored values, and other fields stay. Every change goes through the rules of the management API and is in
-the audit trail with the author "import".
+An object is matched by its id, or else by its external id, its unique fields, or its name. Fields in a file
+replace the stored values, and other fields stay. Every change goes through the rules of the management API
+and is in the audit trail with the author "import".
 """
 
 from __future__ import annotations
@@ -66,14 +66,21 @@ RESOURCES = tuple(
 
 
 async def bring(
-    connection: Connection, entries: Sequence[Entry], *, is_dry: bool, confirmed: frozenset[str]
+    connection: Connection,
+    entries: Sequence[Entry],
+    *,
+    is_dry: bool,
+    confirmed: frozenset[str],
+    defaults: Mapping[str, str],
 ) -> Result:
     """Create and change objects according to the entries. With errors or in a dry run nothing is kept.
 
     `confirmed`: fields that are changed although Resource.asks wants a confirmation.
+    `defaults`: as in Editor.
     """
     pool = cast(Pool, _OneConnection(connection))
-    bringing = _Bringing(connection, Editor(pool, _AUTHOR, confirmed=confirmed), entries)
+    editor = Editor(pool, _AUTHOR, confirmed=confirmed, defaults=defaults)
+    bringing = _Bringing(connection, editor, entries)
     with suppress(_UndoneError):
         async with edit.changing(pool):
             await bringing.keep_ids_free()
@@ -302,10 +309,22 @@ def _find(resource: Resource, rows: _Rows, values: Row, parent: Row) -> Row | No
         if not matches and values.get("is_base"):
             raise _UnclearError("the offer's base goal has another id: leave the id out")
         return matches[0] if matches else None
-    matches = _current(rows.find({**parent, **_identity(resource, values)}))
+    external = _external_id(resource, values)
+    matches = _current(rows.find(external)) if external else []
+    if not matches:
+        matches = _current(rows.find({**parent, **_identity(resource, values)}))
+        # Two partners may have one name. The one with another external id is the other.
+        matches = [row for row in matches if not (external and row["external_id"])]
     if len(matches) > 1:
         raise _UnclearError(f"there are {len(matches)} matches: give the id")
     return matches[0] if matches else None
+
+
+def _external_id(resource: Resource, values: Row) -> Row:
+    """The external id of an entry, if its kind has one and the entry gives it."""
+    if "external_id" not in resource.table.exclusive or not values.get("external_id"):
+        return {}
+    return {"external_id": _as_kept(resource.fields, "external_id", values["external_id"])}
 
 
 def _identity(resource: Resource, values: Row) -> Row:

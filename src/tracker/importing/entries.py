@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from tracker.catalogue.resource import Resource
 from tracker.domain.csv_rows import Columns
 from tracker.domain.model import MAX_ID
+from tracker.domain.normalise import texts
 from tracker.errors import UserError
 from tracker.importing import yaml_file
 from tracker.importing.files import RowFile
@@ -150,7 +151,11 @@ def _value(text: str, schema: Fields) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return text
+        return texts(text) if _is_of_texts(schema) and not text.startswith("[") else text
+
+
+def _is_of_texts(schema: Fields) -> bool:
+    return schema.get("type") == "array" and schema["items"].get("type") == "string"
 
 
 def _types(schema: Fields) -> set[str]:

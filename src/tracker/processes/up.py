@@ -214,7 +214,7 @@ class _Tracker:
             _write_secret(path, f"{token}\n")
             made.append(token)
 
-        await load_demo(dsn, keep)
+        await load_demo(dsn, keep, currency=self._settings.currency, time_zone=self._settings.time_zone)
         if made:
             return _Demo(True, f"'Authorization: Bearer {made[0]}'")
         # A secret is shown once. Later only its file is named.

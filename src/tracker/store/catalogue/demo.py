@@ -57,9 +57,16 @@ FROM unnest(ARRAY['advertiser', 'offer', 'offer_url', 'affiliate']) AS name;
 """
 
 
-async def load_demo(dsn: str, keep_token: Callable[[str], None] | None = None) -> bool:
+async def load_demo(
+    dsn: str,
+    keep_token: Callable[[str], None] | None = None,
+    *,
+    currency: str = "USD",
+    time_zone: str = "UTC",
+) -> bool:
     """Load the demo data. Returns False if the database has other data, or the demo data already.
 
+    `currency` and `time_zone`: of the offers. The time zone is of IANA.
     `keep_token` gets the demo's read token before the commit. It is not called if a token has ever been
     created here. So the demo's token is created once, and a revoked one does not come back.
     """
@@ -69,7 +76,9 @@ async def load_demo(dsn: str, keep_token: Callable[[str], None] | None = None) -
             await connection.execute("LOCK TABLE advertiser, affiliate, offer IN SHARE ROW EXCLUSIVE MODE")
             if await connection.fetchval(_HAS_OWN):
                 return False
+            await connection.execute("SELECT set_config('tracker.currency', $1, true)", currency)
             await connection.execute(_DEMO)
+            await connection.execute("UPDATE offer SET time_zone = $1", time_zone)
             if keep_token is not None and not await connection.fetchval(_HAS_TOKEN):
                 keep_token((await tokens.issue(connection, _AUTHOR, _TOKEN)).secret)
             return True

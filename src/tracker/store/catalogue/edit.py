@@ -19,6 +19,7 @@ from tracker.store.locks import Lock
 from tracker.store.paging import Page
 
 _LONGEST_WAIT_SECONDS = 5
+_BEGIN = "SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true)"
 
 BUSY: type[Exception] = asyncpg.LockNotAvailableError
 """Another session, perhaps by SQL, holds the row for too long."""
@@ -100,15 +101,16 @@ VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
 
 
 @asynccontextmanager
-async def changing(pool: Pool, *, is_trial: bool = False) -> AsyncIterator[Connection]:
+async def changing(pool: Pool, *, is_trial: bool = False, currency: str = "") -> AsyncIterator[Connection]:
     """A transaction that excludes other changes of the catalogue by this module.
 
-    An exception undoes it. So does the end of a trial, which only shows the effects.
+    An exception undoes it. So does the end of a trial, which only shows the effects. `currency`: of the base
+    goals that new offers bring with them. Default: as the tables have it.
     """
     async with pool.acquire() as connection:
         with suppress(_TrialIsOverError):
             async with connection.transaction():
-                await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_SECONDS}s'")
+                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", Lock.CATALOGUE)
                 yield connection
                 if is_trial:
