@@ -48,6 +48,8 @@ class Settings:
     """Port of the metrics. Default: the second port after `port`."""
     data_dir: Path = Path("var")
     """Directory of the embedded engines, the catalogue snapshot and run-time files."""
+    secret_key_file: Path | None = None
+    """File of the key that encrypts webhooks' secrets. Default: keys/secret.key in `data_dir`."""
     redis_url: str | None = None
     """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8. Default: the embedded Valkey."""
     postgres_dsn: str | None = None
@@ -126,6 +128,11 @@ class Settings:
         settings = cls(**{"api_port": port + 1, "metrics_port": port + 2} | fields)  # type: ignore[arg-type]
         _check_metrics_port(settings)
         return settings
+
+    @property
+    def key_file(self) -> Path:
+        """The path of the key file."""
+        return self.secret_key_file or self.data_dir / "keys" / "secret.key"
 
     def variables(self) -> Iterator[tuple[str, object]]:
         """Each TRACKER_ variable with its effective value, in the unit of the variable."""
@@ -234,6 +241,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_METRICS_HOST": ("metrics_host", str),
     "TRACKER_METRICS_PORT": ("metrics_port", _whole(1, 65_535)),
     "TRACKER_DATA_DIR": ("data_dir", lambda text: Path(text).expanduser()),
+    "TRACKER_SECRET_KEY_FILE": ("secret_key_file", lambda text: Path(text).expanduser()),
     "TRACKER_REDIS_URL": ("redis_url", _url("redis", "rediss", "unix")),
     "TRACKER_POSTGRES_DSN": ("postgres_dsn", _url("postgresql", "postgres")),
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),
