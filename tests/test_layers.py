@@ -16,7 +16,13 @@ SOURCES = sorted([*(ROOT / "src" / "tracker").rglob("*.py"), *(ROOT / "workers")
 
 LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room beside it, and none above.
     {"tracker.domain", "tracker.errors", "tracker.compiled"},
-    {"tracker.settings", "tracker.outbound_http", "tracker.metrics_socket", "tracker.device"},
+    {
+        "tracker.settings",
+        "tracker.outbound_http",
+        "tracker.metrics_socket",
+        "tracker.device",
+        "tracker.secret_key",
+    },
     {"tracker.stream", "tracker.store", "tracker.processes.children"},
     {"tracker.processes.engines", "tracker.processes.sockets", "tracker.edge"},
     {"tracker.parameters"},
@@ -36,6 +42,7 @@ ONLY_IMPORTER = {
     "throttled": {"tracker.stream"},
     "asyncpg": {"tracker.store"},
     "aiohttp": {"tracker.outbound_http"},
+    "cryptography": {"tracker.secret_key"},
     "maxminddb": {"tracker.edge.enrich.geo", "tracker.ops.geo_lookup"},
     "geoip2": {"tracker.ops.geo_lookup"},  # its models cost 11 µs a look-up: not for the hot path
     "ua_parser": {"tracker.device"},

@@ -45,8 +45,8 @@ async def once(settings: Settings) -> list[str]:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
         await postback_log.end_waiting(connection)
         await postback_log.forget(connection, old)
-        await affiliate_postbacks.forget(connection)
-        await affiliate_postbacks.bring_forward(connection)
+        await affiliate_postbacks.POSTBACKS.forget(connection)
+        await affiliate_postbacks.POSTBACKS.bring_forward(connection)
         return await partitions.create_ahead(connection)
     finally:
         await connection.close()

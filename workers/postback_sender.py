@@ -1,46 +1,18 @@
-"""The postback sender: sends postbacks to affiliates, each at least once.
-
-Each host has one request of its own, so a slow or dead host delays no other. Further requests to a host come
-out of AT_ONCE, which all hosts share. All states are in the database, so workers share the work. A kill at
-any point costs at most a second attempt under the same key.
-"""
+"""The postback sender: sends postbacks to affiliates."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from contextlib import suppress
-from datetime import datetime, timedelta
-from importlib.metadata import version
 
 from tracker.outbound_http import Caller, Delivery
 from tracker.settings import Settings
 from tracker.store import db
-from tracker.store.conversions import affiliate_postbacks, sending
-from tracker.store.conversions.affiliate_postbacks import Due
-from workers.retry import AWAY, Retry
+from tracker.store.conversions.affiliate_postbacks import POSTBACKS
+from tracker.store.deliveries import Due
+from workers.sender import USER_AGENT, Sender
 
 logger = logging.getLogger(__name__)
-
-HOSTS_AT_ONCE = 1000
-"""Most hosts that a worker serves at a time."""
-AT_ONCE = 256
-"""Most requests of a worker at a time, besides the first one of each host."""
-AT_ONCE_TO_HOST = 8
-"""Most requests to one host at a time. A host that did not answer lately gets one."""
-MOST_REFUSALS = 8
-"""Attempts of a postback whose answers say that it is wrong: about twenty minutes."""
-FIRST_PAUSE = 20.0
-"""Longest first pause, in seconds. It doubles with each attempt."""
-_LEAST_PAUSE = 1.0
-_LONGEST_RETRY_AFTER = 3600.0
-_ANNOUNCED_AT_ONCE = 500
-_LOOK_SECONDS = 0.5
-_OUTAGE_SECONDS = 2.0
-_CLOSE_SECONDS = 5.0
-_PASSING = frozenset({408, 425, 429})
-_USER_AGENT = f"Tracker/{version('tracker')}"
 
 
 async def run(
@@ -52,136 +24,23 @@ async def run(
 ) -> None:
     """Send until `stopping` is set, then finish what is under way. With `burst`: until nothing is due."""
     assert settings.postgres_dsn
-    database = await db.open_pool(settings.postgres_dsn)
-    try:
-        async with caller or Caller(settings.postback_networks) as caller:
-            await PostbackSender(database, caller, stopping or asyncio.Event(), burst=burst).run()
-    finally:
-        with suppress(TimeoutError):  # close() ends the connections even then
-            await asyncio.wait_for(database.close(), _CLOSE_SECONDS)
+    await PostbackSender(
+        settings.postgres_dsn,
+        POSTBACKS,
+        caller or Caller(settings.postback_networks),
+        stopping or asyncio.Event(),
+        burst=burst,
+        logger=logger,
+        what="postbacks to affiliates",
+    ).run()
 
 
-class PostbackSender:
+class PostbackSender(Sender):
     """The loop of one worker."""
 
-    def __init__(self, database: db.Pool, caller: Caller, stopping: asyncio.Event, *, burst: bool) -> None:
-        self._pool = database
-        self._caller = caller
-        self._stopping = stopping
-        self._burst = burst
-        self._more = AT_ONCE  # free requests besides the first one of each host
-        self._served: set[str] = set()  # hosts with a task
-        self._silent: set[str] = set()  # hosts that did not answer their last requests
-        self._retry = Retry(
-            logger,
-            "postbacks",
-            stopping,
-            burst=burst,
-            pause=_OUTAGE_SECONDS,
-            fault="postbacks cannot be sent",  # it does not end the writers of the same worker
-        )
-        self._held_at: datetime | None = None  # time of the backup, if the database is a copy
+    async def _announce(self, connection: db.Connection, most: int) -> int:
+        return await POSTBACKS.announce(connection, most)
 
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as hosts:
-            await self._retry.run(lambda: self._work(hosts))
-
-    async def _work(self, hosts: asyncio.TaskGroup) -> None:
-        while await self._look(hosts) or not self._burst:
-            if await self._wait(_LOOK_SECONDS):
-                break
-
-    async def _look(self, hosts: asyncio.TaskGroup) -> bool:
-        """Start serving the hosts with due postbacks. Returns whether there was anything to do."""
-        async with self._pool.acquire() as connection:
-            announced = await affiliate_postbacks.announce(connection, _ANNOUNCED_AT_ONCE)
-            if await self._is_held(connection):
-                return bool(announced)
-        waiting = await affiliate_postbacks.due_hosts(self._pool) - self._served
-        for host in sorted(waiting, key=self._silent.__contains__)[: HOSTS_AT_ONCE - len(self._served)]:
-            self._served.add(host)
-            hosts.create_task(self._serve(host))
-        return bool(announced or self._served)
-
-    async def _is_held(self, connection: db.Connection) -> bool:
-        """Whether this database is a copy, which sends nothing. Logs it once."""
-        made_at = await sending.copy_of(connection)
-        if made_at is not None and self._held_at != made_at:
-            logger.warning(
-                "postbacks to affiliates are held: this is a copy, restored from the backup of %s; "
-                "`tracker resume-sending` sends them",
-                made_at,
-            )
-        self._held_at = made_at
-        return made_at is not None
-
-    async def _serve(self, host: str) -> None:
-        """Send the due postbacks of a host, a few at a time, until none is left or it does not answer."""
-        try:
-            while not self._stopping.is_set():
-                wave = await self._wave(host)
-                if not wave:
-                    break
-                if not any(wave):
-                    self._silent.add(host)
-                    break  # other hosts may have its place
-                self._silent.discard(host)
-        except AWAY as error:  # taken postbacks are due again when their lease ends
-            logger.warning("postbacks to %s: %s: %s", host, type(error).__name__, error)
-            await self._wait(_OUTAGE_SECONDS)
-        except Exception:  # as in run
-            logger.exception("postbacks to %s cannot be sent", host)
-            await self._wait(_OUTAGE_SECONDS)
-        finally:
-            self._served.discard(host)
-
-    async def _wave(self, host: str) -> list[bool]:
-        """Send as many postbacks as a host may get at a time. Returns which of them were answered."""
-        more = 0 if host in self._silent else min(AT_ONCE_TO_HOST - 1, self._more)
-        self._more -= more
-        try:
-            taken = await affiliate_postbacks.take(self._pool, host, 1 + more)
-            unused = more - max(len(taken) - 1, 0)
-            self._more, more = self._more + unused, more - unused
-            return await asyncio.gather(*map(self._send, taken))
-        finally:
-            self._more += more
-
-    async def _send(self, due: Due) -> bool:
-        """Make one attempt. Returns whether it was answered."""
-        headers = {"Idempotency-Key": due.key, "User-Agent": _USER_AGENT, "Accept": "*/*"}
-        answer = await self._caller.get(due.url, headers)
-        state, pause = outcome(answer, due)
-        if state == "failed":
-            logger.warning("postback %d is given up: %s", due.id, answer.error or f"status {answer.status}")
-        await affiliate_postbacks.settle(self._pool, due.id, state, pause, answer.status, answer.error)
-        return answer.status is not None
-
-    async def _wait(self, seconds: float) -> bool:
-        return await self._retry.wait(0.01 if self._burst else seconds)
-
-
-def outcome(answer: Delivery, due: Due) -> tuple[str, timedelta | None]:
-    """The state of a postback after an attempt, and the pause before the next attempt.
-
-    The database adds the pause to its own clock, because clocks of workers may differ.
-    """
-    if answer.status is not None and 200 <= answer.status < 300:
-        return "sent", None
-    pause = timedelta(seconds=_pause(answer, due.attempts))
-    if pause > due.patience or (_is_refusal(answer) and due.attempts >= MOST_REFUSALS):
-        return "failed", None
-    return "waiting", pause
-
-
-def _is_refusal(answer: Delivery) -> bool:
-    """Whether the next answer would be the same: the request is wrong, or is redirected."""
-    status = answer.status
-    return answer.is_barred or (status is not None and 300 <= status < 500 and status not in _PASSING)
-
-
-def _pause(answer: Delivery, attempts: int) -> float:
-    """An exponential pause with full jitter, so that postbacks that failed together are spread out."""
-    most = min(affiliate_postbacks.LONGEST_PAUSE.total_seconds(), FIRST_PAUSE * 2 ** (attempts - 1))
-    wanted = min(answer.retry_after or 0.0, _LONGEST_RETRY_AFTER)
-    return max(_LEAST_PAUSE, random.uniform(0.0, most), wanted)  # noqa: S311 - no secret
+    async def _ask(self, due: Due) -> Delivery:
+        headers = {"Idempotency-Key": due.key, "User-Agent": USER_AGENT, "Accept": "*/*"}
+        return await self._caller.get(due.url, headers)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
+from tracker import secret_key
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from workers import (
@@ -21,7 +22,12 @@ _FILES = 4096  # each postback under way has a connection
 
 
 async def run(settings: Settings, slot: int = 0) -> None:
-    """Work until SIGTERM or SIGINT. Each part then finishes its batch."""
+    """Work until SIGTERM or SIGINT. Each part then finishes its batch.
+
+    Raises:
+        CannotStartError: the key file cannot be used.
+    """
+    secret_key.load(settings.key_file)  # made at the first start, and refused before any work
     _allow_files()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

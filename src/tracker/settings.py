@@ -49,6 +49,8 @@ class Settings:
     """Port of the metrics. Default: the second port after `port`."""
     data_dir: Path = Path("var")
     """Directory of the embedded engines, the catalogue snapshot and run-time files."""
+    secret_key_file: Path | None = None
+    """File of the key that encrypts webhooks' secrets. Default: keys/secret.key in `data_dir`."""
     redis_url: str | None = None
     """redis:// rediss:// or unix:// of a Redis >= 6.2 or Valkey >= 8. Default: the embedded Valkey."""
     postgres_dsn: str | None = None
@@ -134,6 +136,11 @@ class Settings:
     def catalogue_defaults(self) -> Mapping[str, str]:
         """The network's own values for fields that a new offer or goal leaves out."""
         return {"currency": self.currency, "time_zone": self.time_zone}
+
+    @property
+    def key_file(self) -> Path:
+        """The path of the key file."""
+        return self.secret_key_file or self.data_dir / "keys" / "secret.key"
 
     def variables(self) -> Iterator[tuple[str, object]]:
         """Each TRACKER_ variable with its effective value, in the unit of the variable."""
@@ -249,6 +256,7 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_METRICS_HOST": ("metrics_host", str),
     "TRACKER_METRICS_PORT": ("metrics_port", _whole(1, 65_535)),
     "TRACKER_DATA_DIR": ("data_dir", lambda text: Path(text).expanduser()),
+    "TRACKER_SECRET_KEY_FILE": ("secret_key_file", lambda text: Path(text).expanduser()),
     "TRACKER_REDIS_URL": ("redis_url", _url("redis", "rediss", "unix")),
     "TRACKER_POSTGRES_DSN": ("postgres_dsn", _url("postgresql", "postgres")),
     "TRACKER_TRUSTED_PROXIES": ("trusted_proxies", _networks),

@@ -23,7 +23,7 @@ from tracker.store.catalogue.read import visitor_secret
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
 from tracker.store.outages import NOT_MIGRATED
-from workers import click_writer, conversion_writer, housekeeping, postback_sender, retry
+from workers import click_writer, conversion_writer, housekeeping, postback_sender, retry, sender
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ _OLD = {"never": 0, "long ago": 7, "by the version before": -1}
 _PAUSES = (
     (catalogue_sync, "_RETRY_SECONDS"),
     (retry, "LONGEST_PAUSE"),
-    (postback_sender, "_OUTAGE_SECONDS"),
+    (sender, "_OUTAGE_SECONDS"),
     (housekeeping, "_RETRY_SECONDS"),
 )
 

@@ -14,7 +14,7 @@ from tests.integration.test_postback_sender import HERE, asks, client, converts
 from tracker.outbound_http import Caller
 from tracker.settings import Settings
 from tracker.store.db import connect
-from workers import postback_sender
+from workers import postback_sender, sender
 
 __all__ = ["client"]
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ async def test_hosts_without_an_answer_delay_only_their_own(client: AsyncClient,
             for number in range(EACH, 3 * EACH):
                 await converts(database, n=number, order_id=f"o{number}")
             await _until(lambda: len(prompt.asked) == 2 * EACH)
-            assert len(silent.asked) <= SILENT + postback_sender.AT_ONCE
+            assert len(silent.asked) <= SILENT + sender.AT_ONCE
             assert await _attempted(database) == len(silent.asked)
         finally:
             sending.cancel()

@@ -123,10 +123,10 @@ async def test_unannounced_change_is_waited_for(
     slow, quick = [await connect(database.postgres_dsn) for _ in range(2)]
     pool = await open_pool(database.postgres_dsn)
     async with slow.transaction():
-        assert await affiliate_postbacks.announce(slow, 1) == 1
-        assert await affiliate_postbacks.announce(quick, 10) == 1
-        assert await affiliate_postbacks.due_hosts(pool) == set()
-        assert await affiliate_postbacks.take(pool, "p.example", 8) == []
+        assert await affiliate_postbacks.POSTBACKS.announce(slow, 1) == 1
+        assert await affiliate_postbacks.POSTBACKS.announce(quick, 10) == 1
+        assert await affiliate_postbacks.POSTBACKS.due_hosts(pool) == set()
+        assert await affiliate_postbacks.POSTBACKS.take(pool, "p.example", 8) == []
     await send(database)
     assert heard(partner) == ["pending", "approved"]
     await slow.close()

@@ -29,7 +29,7 @@ from tracker.store.catalogue.demo import load_demo
 from tracker.store.conversions import affiliate_postbacks, apply_postback, sending
 from tracker.store.conversions import status as conversion_status
 from tracker.store.db import connect, open_pool
-from workers import housekeeping, postback_sender
+from workers import housekeeping, postback_sender, sender
 
 pytestmark = pytest.mark.anyio
 
@@ -217,9 +217,9 @@ async def test_dead_host_delays_no_other(
             await converts(database, n, order_id=str(n))
         sending = asyncio.create_task(send(database, seconds=60))
         async with asyncio.timeout(30):
-            while len(partner.asked) < 12 or len(dead.asked) < postback_sender.AT_ONCE_TO_HOST:
+            while len(partner.asked) < 12 or len(dead.asked) < sender.AT_ONCE_TO_HOST:
                 await asyncio.sleep(0.01)
-        assert len(dead.asked) == postback_sender.AT_ONCE_TO_HOST
+        assert len(dead.asked) == sender.AT_ONCE_TO_HOST
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
@@ -328,12 +328,12 @@ async def test_log_forgets_old_postbacks(
     assert database.postgres_dsn
     connection = await connect(database.postgres_dsn)
     try:
-        await affiliate_postbacks.forget(connection)
+        await affiliate_postbacks.POSTBACKS.forget(connection)
         assert len(await log(client)) == 1
         await connection.execute(
             "UPDATE sent_postback SET created_at = now() - $1::interval", timedelta(days=91)
         )
-        await affiliate_postbacks.forget(connection)
+        await affiliate_postbacks.POSTBACKS.forget(connection)
     finally:
         await connection.close()
     assert await log(client) == []
@@ -349,14 +349,14 @@ async def test_waiting_and_failed_postbacks_are_counted(
     assert database.postgres_dsn
     pool = await open_pool(database.postgres_dsn)
     try:
-        assert await affiliate_postbacks.counts(pool) == (1, 0, 0)
+        assert await affiliate_postbacks.POSTBACKS.counts(pool) == (1, 0, 0)
         await run_sql(database, "UPDATE sent_postback SET next_attempt_at = now() - interval '2 minutes'")
-        assert await affiliate_postbacks.counts(pool) == (1, 1, 0)
+        assert await affiliate_postbacks.POSTBACKS.counts(pool) == (1, 1, 0)
         (finding, warning) = await report.examine(database, "affiliates")
         assert (finding.level, warning.text) == ("ok", "postbacks to affiliates that are overdue: 1")
         assert 'tracker_affiliate_postbacks{state="overdue"} 1' in await metrics_of(database)
         await run_sql(database, "UPDATE sent_postback SET state = 'failed'")
-        assert await affiliate_postbacks.counts(pool) == (0, 0, 1)
+        assert await affiliate_postbacks.POSTBACKS.counts(pool) == (0, 0, 1)
     finally:
         pool.terminate()
 
@@ -468,11 +468,11 @@ async def test_running_sender_stops_once_it_is_a_copy(client: AsyncClient, copy:
     assert copy.postgres_dsn
     pool = await open_pool(copy.postgres_dsn)
     try:
-        assert await affiliate_postbacks.take(pool, "p.example", 8) == []
+        assert await affiliate_postbacks.POSTBACKS.take(pool, "p.example", 8) == []
         await resume_sending(copy)
-        (earlier,) = await affiliate_postbacks.take(pool, "p.example", 8)
-        await affiliate_postbacks.settle(pool, earlier.id, "sent", None, 200, "")
-        assert len(await affiliate_postbacks.take(pool, "p.example", 8)) == 1, (
+        (earlier,) = await affiliate_postbacks.POSTBACKS.take(pool, "p.example", 8)
+        await affiliate_postbacks.POSTBACKS.settle(pool, earlier.id, "sent", None, 200, "")
+        assert len(await affiliate_postbacks.POSTBACKS.take(pool, "p.example", 8)) == 1, (
             "a later status waits for the earlier one"
         )
     finally:

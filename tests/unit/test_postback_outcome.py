@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from tracker.outbound_http import Delivery
-from tracker.store.conversions.affiliate_postbacks import Due
-from workers.postback_sender import FIRST_PAUSE, MOST_REFUSALS, outcome
+from tracker.store.deliveries import Due
+from workers.sender import FIRST_PAUSE, MOST_REFUSALS, outcome
 
 FIRST, LAST = 1, MOST_REFUSALS
 DAY = timedelta(hours=24)

@@ -156,7 +156,7 @@ async def _of_database(state: State) -> list[str]:
             waiting, unreadable = await state.postbacks.waiting()
             parked = await postback_log.count_parked(state.pool, int(time.time() * 1000))
             waiting_for_dead = await postback_log.count_waiting(state.pool)
-            outgoing_counts = await affiliate_postbacks.counts(state.pool)
+            outgoing_counts = await affiliate_postbacks.POSTBACKS.counts(state.pool)
             waiting_deltas = await deltas.waiting(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from tracker import secret_key
 from tracker.api.app import create_api
 from tracker.commands.arguments import ELSEWHERE, add_fd
 from tracker.processes.garbage import collect_as_api
@@ -17,6 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
+    secret_key.load(settings.key_file)  # made at the first start, and refused before anything is served
     api = create_api(settings)
     collect_as_api()
     return serve(api, "TRACKER_API_PORT", settings.host, settings.api_port, arguments.fd)

@@ -14,6 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple, TextIO
 
+from tracker import secret_key
 from tracker.compiled import FORM
 from tracker.errors import CannotStartError
 from tracker.processes.children import Account, Child, Claim, first_error, spawn
@@ -42,7 +43,7 @@ _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DEMO_LINK = "/offer/3?affiliate_id=513&aff_sub=demo"
 _CODE = ("json", "uvicorn", "tracker", "workers")  # of Python, its packages and the tracker
-_SERVICES_DIRECTORIES = ("spool", "edges", "catalogue", "metrics")
+_SERVICES_DIRECTORIES = ("spool", "edges", "catalogue", "metrics", "keys")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -63,6 +64,7 @@ async def up(settings: Settings, *, edges: int, demo: bool | None) -> None:
             raise CannotStartError(
                 f"a restore into {claim.data_dir} was interrupted: empty it, and restore again"
             )
+        secret_key.check(settings.key_file)
         tracker = _Tracker(settings, claim)
         running = asyncio.create_task(tracker.run(edges, demo))
         stop = asyncio.create_task(stopping.wait())

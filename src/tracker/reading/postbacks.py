@@ -77,6 +77,8 @@ async def sent_page(pool: Pool, query: SentPostbackQuery, network_zone: str) -> 
     }
     span, zone = query.span(network_zone), query.zone(network_zone)
     try:
-        return await affiliate_postbacks.page(pool, filters, span, zone, query.page or 1, query.per_page)
+        return await affiliate_postbacks.POSTBACKS.page(
+            pool, filters, span, zone, query.page or 1, query.per_page
+        )
     except TooDeepError as error:
         raise ParameterError({"page": [f"{error}: narrow the time"]}) from None

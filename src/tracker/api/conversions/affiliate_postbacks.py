@@ -107,7 +107,9 @@ async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
 
 
 async def _postback(call: Call[ZoneQuery]) -> Row:
-    row = await affiliate_postbacks.one(call.state.pool, _id(call), call.query.zone(call.network_zone))
+    row = await affiliate_postbacks.POSTBACKS.one(
+        call.state.pool, _id(call), call.query.zone(call.network_zone)
+    )
     if row is None:
         raise _no_such_postback()
     return row

@@ -59,6 +59,7 @@ async def back_up(settings: Settings, target: Path) -> Manifest:
     with _whole_or_absent(target) as unfinished:
         manifest = await _fill(engine.resolve(settings), unfinished)
         write_manifest(unfinished, manifest)
+    say(f"backup: without the key file {settings.key_file}: keep a copy of it elsewhere")
     return manifest
 
 

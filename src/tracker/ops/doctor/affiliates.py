@@ -19,7 +19,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         async with time_limit():
             connection = await db.connect(settings.postgres_dsn)
             try:
-                counts = await affiliate_postbacks.counts(connection)
+                counts = await affiliate_postbacks.POSTBACKS.counts(connection)
                 made_at = await sending.copy_of(connection)
                 macros = await unfilled.of_affiliates(connection)
             finally:

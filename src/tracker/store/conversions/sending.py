@@ -35,11 +35,6 @@ SET state = 'failed', next_attempt_at = NULL,
 FROM conversion_change AS change
 WHERE change.id = change_id AND sent_postback.state = 'waiting' AND {_IS_EARLIER}
 """  # noqa: S608
-# As if they were created now, because nothing was tried while they were held.
-_RENEW = """
-UPDATE sent_postback SET next_attempt_at = now(), give_up_at = now() + interval '24 hours'
-WHERE state = 'waiting'
-"""
 
 
 class Backlog(NamedTuple):
@@ -78,7 +73,7 @@ async def resuming(dsn: str, *, dry_run: bool) -> AsyncIterator[Connection]:
 
 async def backlog(connection: Connection) -> Backlog:
     """The waiting postbacks. Creates the postbacks of changes that no worker has processed."""
-    while await affiliate_postbacks.announce(connection, _ANNOUNCED_AT_ONCE):
+    while await affiliate_postbacks.POSTBACKS.announce(connection, _ANNOUNCED_AT_ONCE):
         pass
     return Backlog(*await connection.fetchrow(_BACKLOG))
 
@@ -87,5 +82,5 @@ async def resume(connection: Connection, *, drops_earlier: bool) -> None:
     """Send from now on. Postbacks that may have been sent already are given up if they are to be dropped."""
     if drops_earlier:
         await connection.execute(_DROP_EARLIER)
-    await connection.execute(_RENEW)
+    await affiliate_postbacks.POSTBACKS.renew(connection)
     await connection.execute(_RESUME)
