@@ -14,7 +14,7 @@ from tests.factories.clicks import outcomes_of
 from tests.integration.edge_client import PATIENCE, edge_of
 from tests.integration.former_worker import former_worker
 from tests.integration.stream_client import NOON, click_at, dead_letters
-from tracker.domain.model import UNREAD
+from tracker.device import UnreadDevice
 from tracker.settings import Settings
 from tracker.store.db import connect
 from tracker.stream.appender import Appender, Lane
@@ -104,7 +104,7 @@ async def test_edge_before_its_workers_and_after_them_loses_no_click(database: S
 
 
 async def test_former_worker_stores_what_is_replayed(database: Settings) -> None:
-    click = click_at(NOON, device=UNREAD)
+    click = click_at(NOON, device=UnreadDevice("", ""))
     assert database.redis_url
     appender = Appender(database.redis_url)
     await appender.append(Lane(), [encode(click, outcomes_of(click))], PATIENCE)

@@ -7,7 +7,8 @@ import pytest
 from tests.factories.clicks import HASH, a_click, outcomes_of
 from tests.unit.test_click_fields import RECORD as FIRST
 from tracker import device
-from tracker.domain.model import UNREAD, Click
+from tracker.device import UnreadDevice
+from tracker.domain.model import Click
 from tracker.stream.record import NEWEST, OLDEST, VERSIONS, Undecodable, decode, encode, in_oldest
 
 ANSWER = b"0" + bytes.fromhex(HASH)
@@ -30,7 +31,7 @@ def record_of(click: Click) -> bytes:
 
 
 def test_record_without_a_device_has_the_second_version() -> None:
-    assert record_of(a_click(device=UNREAD)) == SECOND
+    assert record_of(a_click(device=UnreadDevice("", ""))) == SECOND
 
 
 def test_versions_are_the_new_one_and_the_former_one() -> None:
@@ -41,7 +42,9 @@ def test_versions_are_the_new_one_and_the_former_one() -> None:
 @pytest.mark.parametrize(("agent", "hints"), [("", ""), ("Mozilla/5.0", ""), (PHONE, ""), (PHONE, HINTS)])
 def test_worker_reads_the_device_that_the_edge_left_out(agent: str, hints: str) -> None:
     click = a_click(user_agent=agent)
-    click = click._replace(visitor=click.visitor._replace(client_hints=hints), device=UNREAD)
+    click = click._replace(
+        visitor=click.visitor._replace(client_hints=hints), device=UnreadDevice(agent, hints)
+    )
     eager = click._replace(device=device.read(agent, hints))
     lazy, whole = record_of(click), record_of(eager)
     assert decode({b"a": ANSWER, b"r": lazy}) == decode({b"a": ANSWER, b"r": whole})

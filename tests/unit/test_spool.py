@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.factories.clicks import a_click, outcomes_of
-from tracker.device import read
+from tracker.device import UnreadDevice, read
 from tracker.domain.click_id import first_hash_at
-from tracker.domain.model import UNREAD
 from tracker.edge.record.spool import SEGMENT_BYTES, Spool, first_millis, segments, size_of
 from tracker.edge.record.spool_file import Call, Group, Segment, SpoolError
 from tracker.stream.record import Entry, encode
@@ -56,7 +55,8 @@ def groups_of(path: Path) -> list[Group]:
 
 
 def test_spool_has_records_of_the_oldest_version(tmp_path: Path) -> None:
-    clicks = [a_click(user_agent=agent, device=UNREAD) for agent in ("", "Mozilla/5.0 (X11; Linux x86_64)")]
+    agents = ("", "Mozilla/5.0 (X11; Linux x86_64)")
+    clicks = [a_click(user_agent=agent, device=UnreadDevice(agent, "")) for agent in agents]
     spool = a_spool(tmp_path)
     spool.append([encode(click, outcomes_of(click)) for click in clicks], b"", None)
     (group,) = groups_of(left_behind(spool))

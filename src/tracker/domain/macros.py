@@ -254,10 +254,6 @@ MACROS: Final[dict[str, _Getter]] = {
 _ALIASES = {"click_id": "hash", "click_hash": "hash", "transaction_id": "hash", "source": "affiliate_source"}
 _ALIASES |= {f"sub{n + 1}": f"aff_sub{n + 1}" if n else "aff_sub" for n in range(20)}
 MACROS.update({alias: MACROS[name] for alias, name in _ALIASES.items()})
-OF_DEVICE = frozenset(
-    ("device_os", "device_os_version", "device_brand", "device_model", "browser", "platform")
-)
-"""The macros that ask for a click's device."""
 
 # Digits and letters, and texts that free_text checked when the catalogue was loaded.
 _AS_IS: Final = frozenset(

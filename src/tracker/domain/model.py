@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum, StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 Template = tuple[str, ...]
 """A compiled offer URL: literal, macro name, literal, …, literal (see macros.compile)."""
@@ -81,7 +81,6 @@ class Rule(NamedTuple):
 
     text: str  # as operators read it: country in DE, AT
     holds: Callable[[Click], bool]
-    asks_device: bool = False
 
 
 Rules = tuple[Rule, ...]
@@ -236,8 +235,32 @@ class Device(NamedTuple):
     browser_version: str
 
 
-UNREAD: Final = Device("UNK", "UNK", "", "", "", "", "", "")
-"""The device of a click whose edge did not need it. The worker reads it. Compared by identity."""
+class AnyDevice(Protocol):
+    """A Device, or one of which each field is read when it is asked for (tracker.device.UnreadDevice)."""
+
+    @property
+    def os(self) -> str: ...
+
+    @property
+    def os_version(self) -> str: ...
+
+    @property
+    def brand(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def browser(self) -> str: ...
+
+    @property
+    def browser_version(self) -> str: ...
 
 
 class Geo(NamedTuple):
@@ -288,7 +311,7 @@ class Click(NamedTuple):
     visitor: Visitor
     visitor_key: int  # 64 bits, keyed hash of who the visitor is
     is_certain: bool  # known by a cookie or device id, not by address and User-Agent
-    device: Device
+    device: AnyDevice  # read, or left to the worker
     geo: Geo
     terms: Terms  # of the offer and affiliate of the link
     is_test: bool

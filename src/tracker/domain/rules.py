@@ -25,16 +25,13 @@ _DAY_MINUTES = 24 * 60
 _WEEK_MINUTES = 7 * _DAY_MINUTES
 _OPENING = re.compile(r"(?P<days>[a-z,-]+) (?P<from>\d\d:\d\d)-(?P<to>\d\d:\d\d)")
 
-_OF_DEVICE: Mapping[str, Callable[[Click], str]] = {
+_FACTS: Mapping[str, Callable[[Click], str]] = {
+    "country": lambda click: (click.geo.country_code or "").lower(),
+    "region": lambda click: f"{click.geo.country_code}-{click.geo.region_code}".lower(),
     "os": lambda click: click.device.os.lower(),
     "platform": lambda click: click.device.platform.lower(),
     "device_type": lambda click: click.device.type,
     "browser": lambda click: click.device.browser.lower(),
-}
-_FACTS: Mapping[str, Callable[[Click], str]] = {
-    "country": lambda click: (click.geo.country_code or "").lower(),
-    "region": lambda click: f"{click.geo.country_code}-{click.geo.region_code}".lower(),
-    **_OF_DEVICE,
 }
 _FORMS = {
     "country": (re.compile(r"[a-z]{2}"), "a country of two letters (ISO 3166-1), such as DE"),
@@ -143,7 +140,6 @@ def _rule(name: str, demand: object, zone: str) -> Rule:
     return Rule(
         f"{name} {'in' if wanted else 'not in'} {', '.join(map(str, values))}",
         holds if wanted else lambda click: not holds(click),
-        asks_device=name in _OF_DEVICE,
     )
 
 

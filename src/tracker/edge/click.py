@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tracker import device
+from tracker.device import UnreadDevice
 from tracker.domain import caps, test_links
 from tracker.domain.click_id import millis_of
-from tracker.domain.model import NO_TERMS, UNREAD, Click, Link, Visitor, fast
+from tracker.domain.model import NO_TERMS, Click, Link, Visitor, fast
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.enrich import bots
 from tracker.edge.enrich.geo import Locator
@@ -31,8 +32,8 @@ def assemble(
     """The click of a hit. None if its link names an unknown offer or affiliate.
 
     `hash_` carries the click's time. `cookie_key` is the visitor key in the browser's cookie.
-    `leaves_device`: the device is left to the worker where no rule and no macro asks for it. Reading a new
-    one takes longer than all else that a click needs.
+    `leaves_device`: the worker reads the device. Only what a rule or macro asks for is read here, because to
+    read a new one takes longer than all else that a click needs.
     """
     offer = catalogue.offers.get(link.offer_id)
     affiliate = catalogue.affiliates.get(link.affiliate_id)
@@ -51,8 +52,8 @@ def assemble(
         visitor,
         visitor_key,
         is_certain,
-        UNREAD
-        if leaves_device and not catalogue.needs_device(offer)
+        fast(UnreadDevice, (visitor.user_agent, visitor.client_hints))
+        if leaves_device
         else device.read(visitor.user_agent, visitor.client_hints),
         geo.locate(visitor.ip),
         terms,

@@ -16,6 +16,7 @@ from tracker.domain.click_id import first_hash_at
 from tracker.domain.model import (
     Choice,
     Click,
+    Device,
     Fallback,
     Link,
     Outcome,
@@ -295,7 +296,7 @@ def _described(click: Click) -> Explanation:
         "user_agent": click.visitor.user_agent,
         "known_by": "device id" if click.is_certain else "address and User-Agent",
         "key": f"{click.visitor_key:016x}",
-        **{_COLUMNS.get(name, name): value for name, value in click.device._asdict().items()},
+        **{_COLUMNS.get(name, name): getattr(click.device, name) for name in Device._fields},
         **click.geo._asdict(),
     }
 

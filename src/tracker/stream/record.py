@@ -14,7 +14,6 @@ import orjson
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, STORED
 from tracker.domain.click_id import is_click_hash, millis_of
 from tracker.domain.model import (
-    UNREAD,
     Click,
     ClickRow,
     Counter,
@@ -99,7 +98,8 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
     It is positional and mirrored by `decode`: change both and VERSIONS together.
     """
     unique, duplicate, capped = outcomes
-    hash_, affiliate, is_unread = click.hash, click.affiliate, click.device is UNREAD
+    hash_, affiliate = click.hash, click.affiliate
+    device = click.device[:] if isinstance(click.device, Device) else None
     record = orjson.dumps(
         (
             hash_,
@@ -110,12 +110,12 @@ def encode(click: Click, outcomes: Outcomes) -> Entry:
             affiliate.group_id,
             click.link[:_STORED_OF_LINK],
             click.visitor[:],  # as a plain tuple: orjson takes no other
-            None if is_unread else click.device[:],
+            device,
             click.geo[:],
             [unique[:]] if unique is duplicate is capped else [outcome[:] for outcome in outcomes],
         )
     )
-    return _control(click, outcomes), (_WITHOUT_DEVICE if is_unread else _WITH_DEVICE) + record
+    return _control(click, outcomes), (_WITHOUT_DEVICE if device is None else _WITH_DEVICE) + record
 
 
 def _control(click: Click, outcomes: Outcomes) -> bytes:

@@ -19,7 +19,6 @@ from tracker.edge.catalogue.advertiser_secrets import AdvertiserSecrets
 from tracker.edge.catalogue.block_lists import BlockList
 from tracker.edge.catalogue.bot_rules import OperatorBots
 from tracker.edge.catalogue.build import Row
-from tracker.edge.catalogue.device_needs import needs_device
 from tracker.edge.catalogue.link_forms import LinkForms
 from tracker.edge.catalogue.snapshot import Chunk, parsed
 from tracker.edge.catalogue.status_words import StatusWords
@@ -45,7 +44,6 @@ class Catalogue:
         self.status_words = StatusWords()
         self.fallback: Fallback | None = None  # the network's
         self.visitor_secret = b""  # the deployment's key for visitor keys
-        self._device_needs: dict[int, bool] = {}  # by offer. Computed again after each change
         self.problems: dict[tuple[str, str], list[str]] = {}  # by table and key
         self.loaded = asyncio.Event()
         self._puts: dict[str, _Put] = {
@@ -85,15 +83,7 @@ class Catalogue:
         logger.warning("catalogue: %s %s: %s", table, key, why)
         self.problems.setdefault((table, key), []).append(why)
 
-    def needs_device(self, offer: Offer) -> bool:
-        """Whether clicks on an offer need their device before they are answered."""
-        needs = self._device_needs.get(offer.id)
-        if needs is None:
-            needs = self._device_needs[offer.id] = needs_device(offer, self.offers, self.fallback)
-        return needs
-
     def _put_offer(self, key: str, row: Row | None) -> None:
-        self._device_needs.clear()  # an offer may be the fallback of others
         if row is None:
             self.offers.pop(int(key), None)
         else:
@@ -115,7 +105,6 @@ class Catalogue:
 
     def _put_network(self, key: str, row: Row | None) -> None:
         self.fallback = None
-        self._device_needs.clear()
         if row is not None:
             self.fallback = build.fallback(row, lambda why: self._complain("network", key, why))
 
