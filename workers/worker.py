@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
@@ -18,20 +20,29 @@ from workers import (
     refused_log,
 )
 
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 30.0
+"""How long the parts may take to finish their batches. `tracker up` waits longer than that."""
 _FILES = 4096  # each postback under way has a connection
 
 
 async def run(settings: Settings, slot: int = 0) -> None:
-    """Work until SIGTERM or SIGINT. Each part then finishes its batch.
+    """Work until SIGTERM or SIGINT. Each part then finishes its batch, unless an engine is frozen.
 
     Raises:
         CannotStartError: the key file cannot be used.
     """
     secret_key.load(settings.key_file)  # made at the first start, and refused before any work
     _allow_files()
-    stopping = asyncio.Event()
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        loop.call_later(STOP_SECONDS, _leave)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
         beside = [
             chores.create_task(run(settings)) for run in (housekeeping.run, count_adder.run, refused_log.run)
@@ -42,6 +53,17 @@ async def run(settings: Settings, slot: int = 0) -> None:
             writers.create_task(postback_sender.run(settings, stopping))
         for task in beside:
             task.cancel()
+
+
+def _leave() -> None:
+    """End at once, as if killed: a call to a frozen engine cannot be cancelled.
+
+    Unacknowledged entries stay on the stream, and are read again.
+    """
+    logger.warning(
+        "worker: its batches are not finished after %.0f s: it ends, and they are read again", STOP_SECONDS
+    )
+    os._exit(1)
 
 
 def _allow_files() -> None:

@@ -181,6 +181,12 @@ def _whole(low: int, high: int, unit: float = 1) -> _Reader:
     return read
 
 
+def _switch(text: str) -> int:
+    if text not in ("0", "1"):  # compiled.py and the build compare the text
+        raise ValueError(f"{text!r} is neither 0 nor 1")
+    return int(text)
+
+
 def _url(*schemes: str) -> _Reader:
     def read(text: str) -> str:
         parts = urlsplit(text)
@@ -277,5 +283,5 @@ _READERS: Mapping[str, tuple[str, _Reader]] = {
     "TRACKER_TIME_ZONE": ("time_zone", _zone),
     "TRACKER_CURRENCY": ("currency", _currency),
     "TRACKER_API_RATE": ("api_rate", _rate),
-    "TRACKER_PURE": ("pure", _whole(0, 1)),
+    "TRACKER_PURE": ("pure", _switch),
 }

@@ -38,6 +38,15 @@ _BLOCKED = """
 SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO quarter_delta%'
 """
 
+_WORKER = """
+import sys
+from tracker import cli
+from workers import worker
+
+worker.STOP_SECONDS = {}
+sys.exit(cli.main())
+"""
+
 
 class House:
     """Valkey, Postgres, the appended clicks and the logs of workers."""
@@ -71,11 +80,11 @@ class House:
                 self.postgres = await start_postgres(self.settings, self._claim)
 
     @contextmanager
-    def worker(self, slot: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, slot: int = 0, stop_seconds: float = 30.0) -> Iterator[subprocess.Popen[bytes]]:
         clean = clean_environ()
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tracker", "worker", "--slot", str(slot)],
+                [sys.executable, "-c", _WORKER.format(stop_seconds), "worker", "--slot", str(slot)],
                 env=clean | {"TRACKER_DATA_DIR": str(self.settings.data_dir), "TRACKER_BATCH_AGE_MS": "0"},
                 stdout=log,
                 stderr=log,

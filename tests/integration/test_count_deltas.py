@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of
 from tests.integration.engines import PATIENCE
 from tests.integration.metrics_client import metrics_of
@@ -36,7 +38,8 @@ TABLES = (
     ("click_minute", "minute", ("stored", "imported")),
     ("report_count", "quarters, dimension, key, slot", ("gross", "clicks", "uniques")),
 )
-DELTAS = "SELECT (SELECT count(*) FROM quarter_delta) + (SELECT count(*) FROM minute_delta)"
+TABLES_OF_DELTAS = ("quarter_delta", "minute_delta", "conversion_delta")
+DELTAS = f"SELECT {' + '.join(f'(SELECT count(*) FROM {table})' for table in TABLES_OF_DELTAS)}"
 
 # The statement of version 0.2.0, which counts its clicks itself.
 EARLIER = f"""
@@ -253,20 +256,91 @@ async def test_counts_stay_right_beside_an_earlier_version(
     assert await connection.fetchval("SELECT count(*) FROM click") == 1_600
 
 
-async def test_deltas_that_wait_are_reported(database: Settings, connection: Connection) -> None:
+@asynccontextmanager
+async def adding_up_all(database: Settings) -> AsyncIterator[None]:
+    adding = asyncio.create_task(count_adder.run(database))
+    yield
+    adding.cancel()
+    await asyncio.gather(adding, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "table"), [("clicks", "quarter_delta"), ("conversions", "conversion_delta")]
+)
+async def test_deltas_that_wait_are_reported(
+    database: Settings, connection: Connection, what: str, table: str
+) -> None:
     await store_rows(connection, some_rows(10))
+    await store_conversions(database, [a_conversion(a_row()) for _ in range(3)])
     (finding,) = await report.examine(database, "ledger")
     assert finding.level == "ok"
-    await connection.execute("UPDATE quarter_delta SET made_at = made_at - interval '2 hours'")
+    await connection.execute(f"UPDATE {table} SET made_at = made_at - interval '2 hours'")
+    rows = await connection.fetchval(f"SELECT count(*) FROM {table}")
     (finding,) = await report.examine(database, "ledger")
-    assert (finding.level, "for 72" in finding.text) == ("warn", True)
+    text = f"deltas of {what} that wait to be added up: {rows}, for 72"
+    assert (finding.level, finding.text.startswith(text)) == ("warn", True)
     assert "does a worker run?" in finding.advice
     async with api_of(database):
         assert "tracker_count_delta_seconds 72" in await metrics_of(database)
-    adding = asyncio.create_task(count_adder.run(database))
-    while await connection.fetchval(DELTAS):
-        await asyncio.sleep(0.01)
-    adding.cancel()
-    await asyncio.gather(adding, return_exceptions=True)
+    async with adding_up_all(database):
+        while await connection.fetchval(DELTAS):
+            await asyncio.sleep(0.01)
     async with api_of(database):
         assert "tracker_count_delta_seconds 0.0\n" in await metrics_of(database)
+
+
+FAILING = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'made to fail';
+END $$;
+CREATE TRIGGER failing BEFORE INSERT ON {} FOR EACH STATEMENT EXECUTE FUNCTION fail()
+"""
+
+
+@asynccontextmanager
+async def failing(connection: Connection, table: str) -> AsyncIterator[None]:
+    await connection.execute(FAILING.format(table))
+    yield
+    await connection.execute("DROP FUNCTION fail CASCADE")
+
+
+@asynccontextmanager
+async def blocked(connection: Connection, table: str) -> AsyncIterator[None]:
+    async with connection.transaction():
+        await connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+        yield
+
+
+@pytest.mark.parametrize("trouble", [failing, blocked], ids=lambda trouble: trouble.__name__)
+@pytest.mark.parametrize(
+    ("what", "table", "other"),
+    [
+        ("clicks", "click_count", "conversion_delta"),
+        ("conversions", "conversion_count", "quarter_delta"),
+    ],
+)
+async def test_one_kind_of_deltas_is_added_up_while_another_cannot_be(
+    database: Settings,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: Any,
+    what: str,
+    table: str,
+    other: str,
+) -> None:
+    monkeypatch.setattr(adding_up, "BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(count_adder, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(count_adder, "_RETRY_SECONDS", 0.1)
+    await store_rows(connection, some_rows(3))
+    await store_conversions(database, [a_conversion(a_row())])
+    async with trouble(connection, table), adding_up_all(database), asyncio.timeout(PATIENCE):
+        while await connection.fetchval(f"SELECT count(*) FROM {other}"):
+            await asyncio.sleep(0.01)
+        while f"deltas of {what} cannot be added up" not in caplog.text:
+            await asyncio.sleep(0.01)
+    async with adding_up_all(database), asyncio.timeout(PATIENCE):
+        while await connection.fetchval(DELTAS):
+            await asyncio.sleep(0.01)
+    await check_counts(connection)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Furnish
-from tests.integration.engines import House, until
+from tests.integration.engines import PATIENCE, House, until
 from workers import click_writer
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +63,33 @@ async def test_writers_share_the_work_while_some_are_killed(house: House) -> Non
         await house.append(200)
         await house.settled()
     assert "deadlock" not in house.log.read_text()
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Freeze an engine: first its children, then itself, so that it starts no others."""
+    pids = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), pid]
+    for each in pids:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in pids:
+            os.kill(each, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("engine", ["postgres", "valkey"])
+async def test_worker_ends_although_an_engine_is_frozen(house: House, engine: str) -> None:
+    pid = getattr(house, engine).process.pid
+    with house.worker(1, stop_seconds=0.5) as process:
+        async with house.writer_blocked():
+            with frozen(pid):
+                process.terminate()
+                assert await asyncio.to_thread(process.wait, PATIENCE) == 1
+    assert await house.says("batches are not finished after")
+    await house.free(1)
+    with house.worker(1):
+        await house.settled()
 
 
 async def test_hanging_postgres_is_abandoned(

@@ -36,6 +36,8 @@ from tracker.settings import Settings, SettingsError, packaged_geoip
         ("TRACKER_PARTITIONS", "0", "whole number from 1 to 64"),
         ("TRACKER_PARTITIONS", "65", "whole number from 1 to 64"),
         ("TRACKER_PARTITIONS", "two", "whole number from 1 to 64"),
+        ("TRACKER_PURE", "01", "'01' is neither 0 nor 1"),
+        ("TRACKER_PURE", "yes", "'yes' is neither 0 nor 1"),
         ("TRACKER_API_RATE", "many", "'many' is not a rate such as 600/minute"),
         ("TRACKER_COLOUR", "red", "unknown setting"),
     ],

@@ -25,6 +25,7 @@ from tracker.store.clicks import deltas
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
+from tracker.store.reports import conversion_counts
 from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
@@ -157,7 +158,7 @@ async def _of_database(state: State) -> list[str]:
             parked = await postback_log.count_parked(state.pool, int(time.time() * 1000))
             waiting_for_dead = await postback_log.count_waiting(state.pool)
             outgoing_counts = await affiliate_postbacks.POSTBACKS.counts(state.pool)
-            waiting_deltas = await deltas.waiting(state.pool)
+            unadded = [await of.waiting(state.pool) for of in (deltas, conversion_counts)]
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
         return []
     return [
@@ -175,7 +176,7 @@ async def _of_database(state: State) -> list[str]:
         ),
         "# HELP tracker_count_delta_seconds Age of the oldest counts that no worker has added up.",
         "# TYPE tracker_count_delta_seconds gauge",
-        f"tracker_count_delta_seconds {waiting_deltas.seconds:.1f}",
+        f"tracker_count_delta_seconds {max(each.seconds for each in unadded):.1f}",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from tracker.ops import ledger
@@ -12,8 +13,9 @@ from tracker.ops.doctor.servers import UNREACHABLE_STREAM, StreamResult, time_li
 from tracker.ops.ledger import Ledger, Minute
 from tracker.settings import Settings
 from tracker.store import db
+from tracker.store.adding_up import Waiting
 from tracker.store.clicks import deltas
-from tracker.store.clicks.deltas import Waiting
+from tracker.store.reports import conversion_counts
 from tracker.stream.ledger import Heartbeat
 
 _LATE_MILLIS = 60_000
@@ -40,20 +42,34 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     return findings or [Finding("ledger", "ok", fine)]
 
 
-async def _waiting(settings: Settings) -> Waiting:
+async def _waiting(settings: Settings) -> dict[str, Waiting]:
+    """The deltas that wait to be added up, by what they are of."""
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
     try:
-        return await deltas.waiting(connection)
+        return {
+            "clicks": await deltas.waiting(connection),
+            "conversions": await conversion_counts.waiting(connection),
+        }
     finally:
         await connection.close()
 
 
-def _not_added_up(waiting: Waiting) -> list[Finding]:
+def _not_added_up(waiting: Mapping[str, Waiting]) -> list[Finding]:
     """Counts are right all the same, but each read adds the deltas up again."""
-    text = f"deltas of counts that wait to be added up: {waiting.rows}, for {waiting.seconds:.0f} s"
-    advice = "does a worker run? It adds them up once a second. Until then lists and reports get slower"
-    return [Finding("ledger", "warn", text, advice)] if waiting.seconds > _LATE_SECONDS else []
+    advice = (
+        "does a worker run? Its log says what fails. Until they are added up, lists and reports get slower"
+    )
+    return [
+        Finding(
+            "ledger",
+            "warn",
+            f"deltas of {what} that wait to be added up: {rows}, for {seconds:.0f} s",
+            advice,
+        )
+        for what, (rows, seconds) in waiting.items()
+        if seconds > _LATE_SECONDS
+    ]
 
 
 def _unbalanced(balance: Ledger) -> list[Finding]:

@@ -6,22 +6,13 @@ in one snapshot (the views of store.clicks.counts), so the time of adding up cha
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tracker.store import adding_up
+from tracker.store.adding_up import Waiting
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.counts import MEASURES
 from tracker.store.clicks.tally import Tally
 from tracker.store.db import Connection, Pool
 from tracker.store.time_span import SLOTS_A_DAY
-
-
-class Waiting(NamedTuple):
-    """The deltas that wait to be added up."""
-
-    rows: int
-    seconds: float  # since the oldest one was made
-
 
 _QUARTER_COLUMNS = f"(dimension, keys, slots, {', '.join(MEASURES)})"
 _MINUTE_COLUMNS = "(minutes, stored, imported)"
@@ -115,10 +106,6 @@ WITH touched AS (
 )
 DELETE FROM click_count WHERE clicks = 0 AND slot IN (SELECT slot FROM touched)
 """  # noqa: S608
-_WAITING = """
-SELECT count(*)::integer, coalesce(extract(epoch FROM clock_timestamp() - min(made_at)), 0)::float8
-FROM quarter_delta
-"""
 
 
 async def add_up(connection: Connection) -> None:
@@ -130,5 +117,5 @@ async def add_up(connection: Connection) -> None:
 
 
 async def waiting(source: Connection | Pool) -> Waiting:
-    """How many deltas wait, and how long: seconds to hours if no worker runs, and reads get slower."""
-    return Waiting(*await source.fetchrow(_WAITING))
+    """The deltas of clicks that wait to be added up."""
+    return await adding_up.waiting(source, "quarter_delta")

@@ -13,10 +13,11 @@ from datetime import date
 from tracker.domain.click_fields import FROZEN
 from tracker.domain.click_id import first_hash_at
 from tracker.store import adding_up, time_span
+from tracker.store.adding_up import Waiting
 from tracker.store.clicks.counts import REPORTED
 from tracker.store.clicks.recount import Difference
 from tracker.store.conversions.list import Basis
-from tracker.store.db import Connection
+from tracker.store.db import Connection, Pool
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY
 
 COUNTED: Mapping[str, str] = {dimension: column for dimension, column in REPORTED.items() if column in FROZEN}
@@ -136,6 +137,11 @@ async def add_up(connection: Connection) -> None:
     async with adding_up.turn(connection) as is_ours:
         if is_ours:
             await connection.execute(_ADD_UP, adding_up.MOST)
+
+
+async def waiting(source: Connection | Pool) -> Waiting:
+    """The deltas of conversions that wait to be added up."""
+    return await adding_up.waiting(source, "conversion_delta")
 
 
 async def days(connection: Connection, first: date, last: date) -> list[date]:
