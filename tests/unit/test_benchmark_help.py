@@ -6,8 +6,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import loadtests
 import pytest
+
+import loadtests
 
 FOLDER = Path(loadtests.__file__ or "").parent
 TOOLS = sorted(

@@ -163,6 +163,10 @@ class ConvertedClick(NamedTuple):
     browser: str
     affiliate_source: str
     is_test: bool
+    brand_id: int | None
+    aff_group_id: int | None
+    requested_offer_id: int
+    region_code: str | None
 
 
 class Trust(NamedTuple):
