@@ -31,11 +31,10 @@ def _of_measure(name: str, measure: Measure) -> Any:
     """The type of a measure, and its description. A row has it only if it is asked for."""
     kind: Any
     if measure.is_money:
-        kind, blank = (dict[str, str | None] if measure.per else dict[str, str]), {}
+        kind = dict[str, str | None] if measure.per else dict[str, str]
         text = f"{measure.about} By currency: exact decimals as strings. {{}} if there are none."
-        return kind, Field(
-            blank, description=text, examples=[{"EUR": "0.213675" if measure.per else "250.00"}]
-        )
+        examples = [{"EUR": "0.213675" if measure.per else "250.00"}]
+        return kind, Field({}, description=text, examples=examples)
     if measure.per:
         text = f"{measure.about} null if that divides by zero."
         return str | None, Field(None, description=text, examples=["0.017094"])

@@ -42,7 +42,8 @@ ROLLUPS = (
     _PAIRS,
 )
 
-_SUMS = ("gross", "clicks", "uniques")
+SUMS = ("gross", "clicks", "uniques")
+"""The sums of a row."""
 _DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
 
 # The deltas that are not added up yet are few: of the last seconds.
@@ -87,10 +88,10 @@ async def days_of(connection: Connection, span: Span) -> list[Span]:
     return runs
 
 
-def _of_clicks(rollup: Rollup) -> str:
-    """A query of a day's rows, from the clicks."""
+def of_clicks(rollup: Rollup) -> str:
+    """A query of a day's rows, from the clicks. Its parameters from $2 on are the day's hashes."""
     columns = ", ".join(rollup.columns)
-    sums = ", ".join(f"count(*) FILTER (WHERE {condition_of(name)}) AS {name}" for name in _SUMS)
+    sums = ", ".join(f"count(*) FILTER (WHERE {condition_of(name)}) AS {name}" for name in SUMS)
     return f"""
     SELECT {columns}, {sums} FROM click
     WHERE hash >= $2::uuid AND hash < $3::uuid AND {condition_of("gross")} GROUP BY {columns}"""  # noqa: S608
@@ -99,7 +100,7 @@ def _of_clicks(rollup: Rollup) -> str:
 def _of_pairs(rollup: Rollup) -> str:
     """The same, from the rows of _PAIRS."""
     columns = ", ".join(rollup.columns)
-    sums = ", ".join(f"sum({name})::bigint" for name in _SUMS)
+    sums = ", ".join(f"sum({name})::bigint" for name in SUMS)
     return f"SELECT {columns}, {sums} FROM {_PAIRS.table} WHERE day = $1 GROUP BY {columns}"  # noqa: S608
 
 
@@ -121,7 +122,7 @@ async def build(connection: Connection, day: int) -> bool:
         async with connection.transaction(isolation="repeatable_read"):
             for rollup in ROLLUPS:
                 await connection.execute(f"DELETE FROM {rollup.table} WHERE day = $1", day)  # noqa: S608
-            await _insert(connection, _PAIRS, _of_clicks(_PAIRS), day, *_hashes(day))
+            await _insert(connection, _PAIRS, of_clicks(_PAIRS), day, *hashes_of(day))
             for rollup in ROLLUPS:
                 if rollup is not _PAIRS:
                     await _insert(connection, rollup, _of_pairs(rollup), day)
@@ -131,10 +132,11 @@ async def build(connection: Connection, day: int) -> bool:
 
 
 async def _insert(connection: Connection, rollup: Rollup, rows: str, *values: object) -> None:
-    columns = ", ".join((*rollup.columns, *_SUMS))
+    columns = ", ".join((*rollup.columns, *SUMS))
     statement = f"INSERT INTO {rollup.table} (day, {columns}) SELECT $1, * FROM ({rows}) AS each"  # noqa: S608
     await connection.execute(statement, *values)
 
 
-def _hashes(day: int) -> tuple[str, str]:
+def hashes_of(day: int) -> tuple[str, str]:
+    """The bounds of a day's hashes."""
     return first_hash_at(day * _DAY_MILLIS), first_hash_at((day + 1) * _DAY_MILLIS)
