@@ -10,7 +10,7 @@ from tracker.domain.model import ClickRow
 from tracker.store.clicks import partitions, recount
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
-from tracker.store.reports import conversion_counts
+from tracker.store.reports import conversion_counts, rollups
 
 DAYS = 90
 CONVERTED_OF = 100
@@ -77,11 +77,11 @@ FROM (
 _CONVERSIONS = """
 INSERT INTO conversion (hash, click_hash, click_id, goal_id, is_repeatable, status, created_at, updated_at,
     payout, payout_currency, revenue, revenue_currency, offer_id, offer_url_id, advertiser_id, affiliate_id,
-    country_code, device_type, device_os, browser, affiliate_source, is_test)
+    country_code, device_type, device_os, browser, affiliate_source, is_test, requested_offer_id)
 SELECT hash, hash, id, offer_id, true, (ARRAY['approved', 'approved', 'pending', 'rejected'])[1 + id % 4],
     click_time(hash) + interval '1 hour', click_time(hash) + interval '1 hour',
     1.5, 'USD', 2, 'USD', offer_id, offer_url_id, advertiser_id, affiliate_id,
-    country_code, device_type, device_os, browser, affiliate_source, false
+    country_code, device_type, device_os, browser, affiliate_source, false, requested_offer_id
 FROM click WHERE id % $1 = 0 AND status = 'accepted'
 """
 
@@ -100,6 +100,7 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
         await connection.execute(_CONVERSIONS, CONVERTED_OF)
         while await connection.fetchval("SELECT EXISTS (SELECT FROM conversion_delta)"):
             await conversion_counts.add_up(connection)
+        await rollups.build_missing(connection, today)
     finally:
         await connection.close()
     await _vacuum(dsn)

@@ -11,6 +11,7 @@ from tracker.store import db
 from tracker.store.clicks import partitions
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
+from tracker.store.reports import rollups
 from workers.retry import Retry
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ async def once(settings: Settings) -> list[str]:
     """Create missing partitions, and move rows of click_default into them. Returns their names.
 
     It also rejects postbacks that waited too long for dead letters, deletes old postbacks, and brings forward
-    those to affiliates that wait too long.
+    those to affiliates that wait too long. It adds up finished days for reports.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
@@ -47,6 +48,8 @@ async def once(settings: Settings) -> list[str]:
         await postback_log.forget(connection, old)
         await affiliate_postbacks.POSTBACKS.forget(connection)
         await affiliate_postbacks.POSTBACKS.bring_forward(connection)
-        return await partitions.create_ahead(connection)
+        created = await partitions.create_ahead(connection)
+        await rollups.build_missing(connection)
+        return created
     finally:
         await connection.close()

@@ -107,6 +107,11 @@ def choice(*known: str) -> Any:
     return Annotated[str | None, BeforeValidator(_one_of(*known)), _schema("string", enum=list(known))]
 
 
+def whole(low: int, high: int) -> Any:
+    """The type of a parameter that is a whole number in a range."""
+    return Annotated[int, BeforeValidator(_whole(low, high)), _schema("integer", minimum=low, maximum=high)]
+
+
 def words(*known: str) -> Any:
     """The type of a parameter that is some words of a few, separated by commas."""
     read = _one_of(*known)

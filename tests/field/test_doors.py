@@ -329,8 +329,6 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "store/conversions/caps.py _worth",
         "store/conversions/goal_prices.py",
         "store/reports/closes.py changed_since_close",
-        "store/reports/report.py",
-        "store/reports/conversions.py money_of",
     ),
     "the name of a file says its kind": (
         "importing/entries.py _csv",

@@ -27,7 +27,7 @@ from tracker.reading.conversions import ConversionExportQuery, ConversionListQue
 from tracker.reading.ledger import LedgerQuery
 from tracker.reading.postbacks import PostbackLogQuery, SentPostbackQuery
 from tracker.reading.query import ZoneQuery
-from tracker.reading.reports import ReportQuery
+from tracker.reading.reports.query import ReportQuery
 from tracker.settings import Settings
 from tracker.store.clicks.columns import KEYS
 from tracker.store.clicks.export import CHUNK_ROWS

@@ -248,16 +248,17 @@ async def test_affiliate_sees_its_offers_with_its_links(database: Settings) -> N
 COUNTS = {"clicks": 1, "uniques": 1, "duplicates": 0, "invalid": 0, "gross": 1}
 CONVERTED = {f"conversions_{status}": 0 for status in ("approved", "pending", "hold", "rejected")}
 MONEY = {
-    "affiliate": {"payout": {"USD": "7.77"}, "pending_payout": {}},
-    "advertiser": {"revenue": {"USD": "8.88"}, "pending_revenue": {}},
+    "affiliate": {"payout": {"USD": "7.77"}, "pending_payout": {}, "epc": {"USD": "7.770000"}},
+    "advertiser": {"revenue": {"USD": "8.88"}, "pending_revenue": {}, "rpc": {"USD": "8.880000"}},
 }
+RATES = {"cr": "1.000000", "approval_rate": "1.000000", "invalid_rate": "0.000000"}
 
 
 @pytest.mark.parametrize("kind", OWNER)
 async def test_report_sums_own_rows_and_own_money(database: Settings, kind: str) -> None:
     await run_sql(database, "UPDATE click SET bot_reason = NULL WHERE NOT is_bot")
     groups = ("day", "hour", "offer", "offer_url", "country", "device_type", "os", "browser", "status")
-    sums = {**COUNTS, **CONVERTED, "conversions_approved": 1, **MONEY[kind]}
+    sums = {**COUNTS, **CONVERTED, "conversions_approved": 1, **MONEY[kind], **RATES}
     path = f"{VIEWS[kind]}/reports"
     async with client_of(database, kind) as client:
         for group in (*groups, "offer,day", "country,os"):
@@ -271,29 +272,47 @@ async def test_report_sums_own_rows_and_own_money(database: Settings, kind: str)
             assert not re.search(HIDDEN[kind], answer.text)
         text = (await client.get(path, params={"group_by": "offer", "format": "csv"})).text
         header, row = csv.reader(io.StringIO(text))
-        money = "payout_USD" if kind == "affiliate" else "revenue_USD"
-        assert header == ["offer_id", "offer_name", *COUNTS, *CONVERTED, money]
-        assert row == [
-            "3",
-            "Own",
-            "1",
-            "1",
-            "0",
-            "0",
-            "1",
-            "1",
-            "0",
-            "0",
-            "0",
-            MONEY[kind][money[:-4]]["USD"],
+        own, per_click = ("payout", "epc") if kind == "affiliate" else ("revenue", "rpc")
+        assert header == [
+            *("offer_id", "offer_name", *COUNTS, *CONVERTED, *RATES, f"{own}_USD", f"{per_click}_USD")
         ]
+        amounts = [MONEY[kind][name]["USD"] for name in (own, per_click)]
+        assert row == ["3", "Own", *"110011000", *RATES.values(), *amounts]
+        for query in ({"sort": "-profit_USD"}, {"measures": "margin"}, {"sort": "-conversions_over_cap"}):
+            answer = await client.get(path, params={"group_by": "offer", **query})
+            assert (answer.status_code, set(answer.json()["errors"])) == (422, set(query))
 
 
 @pytest.mark.parametrize(
     ("kind", "seen", "unseen"),
     [
-        ("affiliate", ("affiliate_source", "reason"), ("affiliate",)),
-        ("advertiser", ("affiliate",), ("affiliate_source", "reason")),
+        (
+            "affiliate",
+            ("affiliate_source", "reason", "aff_sub20", "requested_offer", "referrer_host", "city", "week"),
+            (
+                "affiliate",
+                "adv_sub",
+                "advertiser",
+                "brand",
+                "affiliate_group",
+                "sale_status",
+                "isp",
+                "bot_reason",
+            ),
+        ),
+        (
+            "advertiser",
+            ("affiliate", "adv_sub5", "sale_status", "region", "month"),
+            (
+                "affiliate_source",
+                "reason",
+                "aff_sub",
+                "requested_offer",
+                "referrer_host",
+                "advertiser",
+                "brand",
+            ),
+        ),
     ],
 )
 async def test_reports_are_grouped_by_visible_columns(
@@ -303,7 +322,8 @@ async def test_reports_are_grouped_by_visible_columns(
     async with client_of(database, kind) as client:
         for group in seen:
             report = (await client.get(path, params={"group_by": group})).json()
-            assert not any("name" in row for row in report["data"])
+            assert not any("foreign" in str(row.get("requested_offer_name")) for row in report["data"])
+            assert not any({"affiliate_name", "advertiser_name"} & row.keys() for row in report["data"])
         for group in unseen:
             answer = await client.get(path, params={"group_by": group})
             assert answer.status_code == 422

@@ -28,7 +28,10 @@ from tracker.domain.conversion import (
 from tracker.domain.postback import PARAMETERS, ConversionStatus, Source, Unreadable, read_postback
 
 PENDING, HOLD, APPROVED, REJECTED = ConversionStatus
-CLICK = ConvertedClick(HASH, 1, "accepted", 3, 132, 1, 513, "NL", "desktop", "Windows", "Chrome", "", False)
+CLICK = ConvertedClick(
+    *(HASH, 1, "accepted", 3, 132, 1, 513, "NL", "desktop", "Windows", "Chrome", "", False),
+    *(None, None, 3, None),
+)
 GOAL = Goal(30, 3, True, False, None, False, 2_592_000, APPROVED, False, True, False)
 PRICE = Price("fixed", Decimal(2), "fixed", Decimal(3), "EUR")
 TRUST = Trust(True, ())

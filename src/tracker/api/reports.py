@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -14,80 +13,64 @@ from starlette.routing import Route
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
-from tracker.domain.click_fields import DIMENSIONS
-from tracker.domain.click_fields import Field as ClickField
-from tracker.reading import reports
-from tracker.reading.reports import ReportQuery, TooManyClicksError, changes_of
+from tracker.reading.reports import query as reports
+from tracker.reading.reports.query import ReportQuery, TooManyClicksError
+from tracker.reading.reports.rows import Shown, as_table, changes_of, other, rows, totals
 from tracker.reading.visibility import Visibility
-from tracker.store.reports.report import MOST_ROWS, Report, ReportRequest
+from tracker.store.reports.groups import DIMENSIONS, TIMES
+from tracker.store.reports.measures import MEASURES, Measure
+from tracker.store.reports.report import Report
+from tracker.store.reports.request import MOST_ROWS, ReportRequest
 
 PATH = "/backend/open-api/v1/users/reports"
-_ApprovedMoney = Annotated[
-    dict[str, str],
-    Field(
-        description="Amounts of approved conversions by currency: exact decimals as strings. "
-        "{} if there are none.",
-        examples=[{"EUR": "250.00", "USD": "12.50"}],
-    ),
-]
-_PendingMoney = Annotated[
-    dict[str, str],
-    Field(
-        description="Amounts of conversions that are pending or on hold, by currency.",
-        examples=[{"EUR": "7.25"}],
-    ),
-]
+
+_EXAMPLES = {"clicks": 1170, "uniques": 1020, "duplicates": 150, "invalid": 30, "gross": 1200}
 
 
-class ReportSums(BaseModel):
+def _of_measure(name: str, measure: Measure) -> Any:
+    """The type of a measure, and its description. A row has it only if it is asked for."""
+    kind: Any
+    if measure.is_money:
+        kind = dict[str, str | None] if measure.per else dict[str, str]
+        text = f"{measure.about} By currency: exact decimals as strings. {{}} if there are none."
+        examples = [{"EUR": "0.213675" if measure.per else "250.00"}]
+        return kind, Field({}, description=text, examples=examples)
+    if measure.per:
+        text = f"{measure.about} null if that divides by zero."
+        return str | None, Field(None, description=text, examples=["0.017094"])
+    kind, first = (int | None, None) if measure.is_timed else (int, 0)
+    return kind, Field(first, description=measure.about, examples=[_EXAMPLES.get(name, 20)])
+
+
+_MEASURES: dict[str, Any] = {name: _of_measure(name, measure) for name, measure in MEASURES.items()}
+
+
+class ReportSums(create_model("Measures", **_MEASURES)):  # type: ignore[misc]
     """Sums without tests: gross = clicks + invalid, clicks = uniques + duplicates."""
 
-    clicks: int = Field(description="Accepted clicks of people.", examples=[1170])
-    uniques: int = Field(
-        description="Accepted clicks that are their visitor's first in the offer's window.", examples=[1020]
-    )
-    duplicates: int = Field(description="Accepted clicks that are not unique.", examples=[150])
-    invalid: int = Field(description="Rejected and forwarded clicks, and clicks of bots.", examples=[30])
-    gross: int = Field(description="All clicks.", examples=[1200])
-    conversions_approved: int = Field(
-        description="Approved conversions. Each conversion counts by its current status.", examples=[20]
-    )
-    conversions_pending: int = Field(examples=[3])
-    conversions_hold: int = Field(examples=[1])
-    conversions_rejected: int = Field(examples=[2])
-    conversions_over_cap: int = Field(description="Conversions over a cap, of any status.", examples=[1])
-    payout: _ApprovedMoney
-    revenue: _ApprovedMoney
-    pending_payout: _PendingMoney
-    pending_revenue: _PendingMoney
+
+class ComparedSums(ReportSums):
+    """Sums, and those of the span that they are compared with."""
+
+    compared: ReportSums | None = Field(None, description="Only with compare: the sums of the other span.")
 
 
-class _NamedGroups(BaseModel):
-    day: str = Field(default="", description="In the time zone of the request.", examples=["2026-11-25"])
-    hour: str = Field(
-        default="",
-        description="In the time zone of the request, with its offset.",
-        examples=["2026-11-25T17:00:00+01:00"],
-    )
-    offer_id: int = Field(default=0, examples=[3])
-    offer_name: str | None = None
-    offer_url_id: int | None = None
-    affiliate_id: int = Field(default=0, examples=[513])
-    affiliate_name: str | None = None
+_TIME_EXAMPLES = {"hour": "2026-11-25T17:00:00+01:00", "day": "2026-11-25", "week": "2026-11-23"}
 
 
-def _group(field: ClickField) -> Any:
-    if field.is_nullable:
-        return field.kind | None, None
-    return field.kind, field.kind()
+def _groups() -> dict[str, Any]:
+    """The fields of groups, and of their names."""
+    fields: dict[str, Any] = {
+        time: (str, Field(default="", examples=[_TIME_EXAMPLES.get(time, "2026-11-01")])) for time in TIMES
+    }
+    for one in DIMENSIONS.values():
+        fields[one.key] = (one.kind | None, None) if one.is_nullable else (one.kind, one.kind())
+        if one.name:
+            fields[one.name] = (str | None, None)
+    return fields
 
 
-_GROUPS: dict[str, Any] = {
-    field.name: _group(field) for field in DIMENSIONS.values() if field.name not in _NamedGroups.model_fields
-}
-
-
-class ReportRow(create_model("Groups", __base__=_NamedGroups, **_GROUPS), ReportSums):  # type: ignore[misc]
+class ReportRow(create_model("Groups", __base__=ComparedSums, **_groups())):  # type: ignore[misc]
     """One group. Of its group fields it has only those of group_by."""
 
 
@@ -112,13 +95,14 @@ class ReportChanges(BaseModel):
 
 
 class ReportAnswer(BaseModel):
-    """A report. Groups are sorted by time, then by clicks, the most first."""
+    """A report. Groups are sorted as asked for, or by time, then by gross, the most first."""
 
     data: list[ReportRow]
-    other: ReportSums | None = Field(
-        description=f"Sums of the groups beyond the first {MOST_ROWS:,}. null if there are none."
+    other: ComparedSums | None = Field(
+        description=f"Sums of the groups that are not rows: beyond `limit` ({MOST_ROWS:,} at most), with "
+        "fewer than min_clicks, or without conversions. null if there are none."
     )
-    totals: ReportSums
+    totals: ComparedSums
     changed_since_close: ReportChanges | None = Field(
         None,
         description="Only in a report about a closed period. The rows show conversions as they are now. "
@@ -140,13 +124,14 @@ _ALL = Visibility(tuple(ReportRow.model_fields))
 async def read_report(call: Call[ReportQuery]) -> Response:
     """Get a report
 
-    Counts clicks and conversions in one or two groups, without test clicks. Each number equals the total of
+    Counts clicks and conversions in one to three groups, without test clicks. Each number equals the total of
     the list with the same filters. Reports are fast if all groups and filters besides time are of one
-    dimension. Other reports read clicks one by one. If the time range has too many clicks for that, the
-    answer is 503 and says what to narrow.
+    dimension, or of offers and affiliates in whole days (UTC). Other reports read clicks one by one. If the
+    time range has too many clicks for that, the answer is 503 and says what to narrow.
 
     Conversions are those of the counted clicks. Filters and groups are about the clicks, status and reason
-    included. Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
+    included. Only conversions have a goal or a sale_status: clicks are counted in the row without one.
+    Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
     """
     return await answer_report(call.request, call.query, _ALL)
 
@@ -156,13 +141,14 @@ routes: list[Route] = [Route(PATH, read_report)]
 
 async def answer_report(request: Request, query: ReportQuery, sight: Visibility) -> Response:
     """What is seen of a report."""
-    query.check_separator()
+    query.check()
     state = request.app.state
     asked = await reports.request_of(state.pool, query, state.settings.time_zone, sight)
     report = await _read(request, asked)
+    shown = Shown(query.group_by, query.shown(sight), sight)
     if query.format == "json":
-        return _json(asked.groups, report, sight)
-    return _file(query, asked.groups, report, sight)
+        return _json(report, shown)
+    return _file(query, report, shown)
 
 
 async def _read(request: Request, asked: ReportRequest) -> Report:
@@ -174,22 +160,22 @@ async def _read(request: Request, asked: ReportRequest) -> Report:
         raise Problem(503, detail, errors=errors) from None
 
 
-def _json(groups: Sequence[str], report: Report, sight: Visibility) -> Response:
-    other = reports.other(report)
+def _json(report: Report, shown: Shown) -> Response:
+    changed = report.changed
     body = {
-        "data": list(reports.rows(groups, report, sight)),
-        "other": None if other is None else reports.sums(other, sight),
-        "totals": reports.sums(report.totals, sight),
-        **({} if report.changed is None else {"changed_since_close": changes_of(report.changed, sight)}),
+        "data": rows(report, shown),
+        "other": other(report, shown),
+        "totals": totals(report, shown),
+        **({} if changed is None else {"changed_since_close": changes_of(changed, shown.visibility)}),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 
 
-def _file(query: ReportQuery, groups: Sequence[str], report: Report, sight: Visibility) -> Response:
-    keys, rows = reports.as_table(groups, report, sight)
+def _file(query: ReportQuery, report: Report, shown: Shown) -> Response:
+    keys, table = as_table(report, shown, has_totals=bool(query.totals))
     is_for_people = query.format == "excel"
-    body = excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)
+    body = excel_file(keys, table, query.separator or ",") if is_for_people else csv_file(keys, table)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
     if report.changed is not None:
-        headers["Changed-Since-Close"] = str(changes_of(report.changed, sight)["text"])
+        headers["Changed-Since-Close"] = str(changes_of(report.changed, shown.visibility)["text"])
     return Response(body, headers=headers, media_type=CSV)

@@ -99,10 +99,12 @@ FIELDS: Final = (
     Field("offer_url_id", int, of="outcome", blank=None, example=132,
           filter="Clicks sent to this offer URL.", dimension="offer_url", frozen=True, seen_by=BOTH),
     Field("advertiser_id", int, of="outcome", example=1, filter="Clicks of this advertiser's offers.",
-          frozen=True, seen_by=ADVERTISER),
+          dimension="advertiser", is_counted=False, frozen=True, seen_by=ADVERTISER),
     Field("advertiser_name", blank=None, shown=Shown.NAME, example="PlayGamesl"),
-    Field("aff_group_id", int, of="click", blank=None, frozen=True),
-    Field("brand_id", int, of="outcome", blank=None, example=1, frozen=True),
+    Field("aff_group_id", int, of="click", blank=None, dimension="affiliate_group", is_counted=False,
+          frozen=True),
+    Field("brand_id", int, of="outcome", blank=None, example=1, dimension="brand", is_counted=False,
+          frozen=True),
     Field("affiliate_id", int, of="click", example=513, filter="Clicks of this affiliate.",
           dimension="affiliate", frozen=True, seen_by=BOTH),
     Field("affiliate_name", blank=None, shown=Shown.NAME, example="John Doe"),
@@ -113,19 +115,19 @@ FIELDS: Final = (
     Field("advertiser_external_id", blank=None, shown=Shown.COMPUTED, seen_by=ADVERTISER),
     *(
         Field(name, of="link", longest=_SENT_VALUE, filled=Filled.RARELY, shown=Shown.NULL_IF_BLANK,
-              seen_by=ADVERTISER)
+              dimension=name, is_counted=False, seen_by=ADVERTISER)
         for name in ADV_SUBS
     ),
     Field("device_os", of="device", called="os", blank=_UNKNOWN, example="Linux", dimension="os", frozen=True,
           seen_by=BOTH),
     Field("aff_sub", of="link", longest=_SENT_VALUE, filled=Filled.SOMETIMES,
-          filter="Clicks with exactly this aff_sub. Empty: clicks without one.", frozen=True,
-          seen_by=AFFILIATE),
+          filter="Clicks with exactly this aff_sub. Empty: clicks without one.", dimension="aff_sub",
+          is_counted=False, frozen=True, seen_by=AFFILIATE),
     Field("aff_sub2", of="link", longest=_SENT_VALUE, filled=Filled.SOMETIMES, filter="Like aff_sub.",
-          frozen=True, seen_by=AFFILIATE),
+          dimension="aff_sub2", is_counted=False, frozen=True, seen_by=AFFILIATE),
     *(
         Field(name, of="link", longest=_SENT_VALUE, filled=Filled.RARELY, filter="Like aff_sub.",
-              frozen=True, seen_by=AFFILIATE)
+              dimension=name, is_counted=False, frozen=True, seen_by=AFFILIATE)
         for name in AFF_SUBS[2:]
     ),
     Field("affiliate_source", of="link", called="source", longest=_SENT_VALUE,
@@ -143,7 +145,8 @@ FIELDS: Final = (
     Field("country_code", of="geo", blank=None, example="NL",
           filter="Clicks from this country (ISO 3166-1 alpha-2).", dimension="country", frozen=True,
           seen_by=BOTH),
-    Field("region_code", of="geo", blank=None, example="NH", frozen=True, seen_by=BOTH),
+    Field("region_code", of="geo", blank=None, example="NH", dimension="region", is_counted=False,
+          frozen=True, seen_by=BOTH),
     Field("external_id", of="link", longest=_SENT_VALUE, filled=Filled.RARELY, shown=Shown.NULL_IF_BLANK,
           filter="Clicks with exactly this external id. Empty: clicks without one.", frozen=True,
           seen_by=AFFILIATE),
@@ -168,13 +171,13 @@ FIELDS: Final = (
           seen_by=AFFILIATE),
     Field("is_bot", bool, of="click", blank=False, filter="true: clicks of bots. false: clicks of people.",
           seen_by=BOTH),
-    Field("bot_reason", of="click", blank=None),
+    Field("bot_reason", of="click", blank=None, dimension="bot_reason", is_counted=False),
     Field("is_test", bool, of="click", blank=False, filter="true: test clicks. false: all other clicks.",
           frozen=True, seen_by=BOTH),
     Field("verdict_late", bool, of="click", blank=False,
           about="is_unique and group_hash were decided after the redirect."),
-    Field("requested_offer_id", int, of="link", called="offer_id", example=3, frozen=True,
-          seen_by=AFFILIATE),
+    Field("requested_offer_id", int, of="link", called="offer_id", example=3, dimension="requested_offer",
+          is_counted=False, frozen=True, seen_by=AFFILIATE),
     Field("requested_url_id", int, of="link", called="url_id", blank=None, filled=Filled.RARELY),
     Field("referrer", of="visitor", longest=2000, filled=Filled.SOMETIMES, shown=Shown.NULL_IF_BLANK,
           frozen=True, seen_by=AFFILIATE),
@@ -187,8 +190,9 @@ FIELDS: Final = (
     Field("device_type", of="device", called="type", shown=Shown.NULL_IF_BLANK, example="desktop",
           dimension="device_type", frozen=True, seen_by=BOTH),
     Field("browser_version", of="device", shown=Shown.NULL_IF_BLANK, example="129.0", seen_by=BOTH),
-    Field("city", of="geo", blank=None, example="Amsterdam", frozen=True, seen_by=BOTH),
-    Field("isp", of="geo", blank=None),
+    Field("city", of="geo", blank=None, example="Amsterdam", dimension="city", is_counted=False,
+          frozen=True, seen_by=BOTH),
+    Field("isp", of="geo", blank=None, dimension="isp", is_counted=False),
     Field("fetch_dest", of="visitor", longest=50, filled=Filled.SOMETIMES, shown=Shown.NULL_IF_BLANK,
           example="document"),
     Field("fetch_user", of="visitor", longest=50, filled=Filled.SOMETIMES, shown=Shown.NULL_IF_BLANK,
@@ -217,6 +221,19 @@ def ordered(names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 _BY_DIMENSION = {field.dimension: field for field in FIELDS if field.dimension}
-_KNOWN = ("offer", "offer_url", "affiliate", "country", "device_type", "os", "browser", "status", "reason")
+_KNOWN = (
+    *("offer", "offer_url", "affiliate", "country", "device_type", "os", "browser", "status", "reason"),
+    *(
+        "affiliate_source",
+        "advertiser",
+        "brand",
+        "affiliate_group",
+        "requested_offer",
+        "region",
+        "city",
+        "isp",
+    ),
+    "bot_reason",
+)
 DIMENSIONS: Final = {name: _BY_DIMENSION[name] for name in ordered(_BY_DIMENSION, _KNOWN)}
 """What reports group by, and the field."""

@@ -45,6 +45,20 @@ class ZoneQuery(Query):
         return zone
 
 
+def span_of(start: datetime | None, end: datetime | None, zone: tzinfo, name: str) -> Span:
+    """The span from one local second to another, inclusive. `name`: of the parameters, without _from and _to.
+
+    Raises:
+        ParameterError: the end is before the start.
+    """
+    low = 0 if start is None else first_second(start, zone) * 1000
+    high = END_OF_TIME if end is None else (last_second(end, zone) + 1) * 1000
+    if start is not None and end is not None and start > end and low >= high:
+        raise ParameterError({f"{name}_to": [f"is before {name}_from"]})
+    low = min(max(low, 0), END_OF_TIME)
+    return Span(low, min(max(high, low), END_OF_TIME))
+
+
 class SpanQuery(ZoneQuery):
     """A range of time."""
 
@@ -59,14 +73,16 @@ class SpanQuery(ZoneQuery):
         Raises:
             ParameterError: two parameters contradict each other.
         """
-        zone = self.zone(network_zone)
-        start, end = self._only("created_from"), self._only("created_to")
-        low = 0 if start is None else first_second(start, zone) * 1000
-        high = END_OF_TIME if end is None else (last_second(end, zone) + 1) * 1000
-        if start is not None and end is not None and start > end and low >= high:
-            raise ParameterError({"created_to": ["is before created_from"]})
-        low = min(max(low, 0), END_OF_TIME)
-        return Span(low, min(max(high, low), END_OF_TIME))
+        start, end = self.times()
+        return span_of(start, end, self.zone(network_zone), "created")
+
+    def times(self) -> tuple[datetime | None, datetime | None]:
+        """The first and the last second, in local time.
+
+        Raises:
+            ParameterError: a time has two names.
+        """
+        return self._only("created_from"), self._only("created_to")
 
     def _only(self, name: str) -> datetime | None:
         other_name = name.replace("created_", "created_at_")

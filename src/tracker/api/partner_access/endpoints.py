@@ -23,17 +23,25 @@ from tracker.api.http.exports import STREAMED
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
-from tracker.api.reports import ReportAnswer, ReportChanges, ReportRow, ReportSums, answer_report
+from tracker.api.reports import (
+    ComparedSums,
+    ReportAnswer,
+    ReportChanges,
+    ReportRow,
+    ReportSums,
+    answer_report,
+)
 from tracker.catalogue.tracking_links import read_links
 from tracker.parameters import Query
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
 from tracker.reading.query import SomeQuery, ZoneQuery
-from tracker.reading.reports import FIELDS, ReportQuery, groups_of
+from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
 from tracker.reading.visibility import Visibility
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
+from tracker.store.reports.measures import MEASURES
 
 
 class PartnerView(NamedTuple):
@@ -124,9 +132,16 @@ async def list_affiliate_offers(call: Call[PageQuery]) -> Response:
 
 def _report(kind: str) -> Answer:
     groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
-    group_by = (groups_of(groups), ...)
-    row: Any = row_model(kind, ReportRow, REPORTS[kind])
-    sums = row_model(kind, ReportSums, REPORTS[kind])
+    measures = [name for name in MEASURES if name in REPORTS[kind]]
+    parameters = {
+        "group_by": (groups_of(groups), ...),
+        "measures": measures_of(measures),
+        "sort": sort_of(groups, measures),
+    }
+    compared = row_model(kind, ReportSums, REPORTS[kind])
+    other = {"compared": (compared | None, ComparedSums.model_fields["compared"])}
+    sums = row_model(kind, ComparedSums, REPORTS[kind], **other)
+    row: Any = row_model(kind, ReportRow, REPORTS[kind], **other)
     changes = row_model(kind, ReportChanges, ("text", "conversions", *REPORTS[kind]))
     of_network = ReportAnswer.model_fields
     fields: Any = {
@@ -139,7 +154,7 @@ def _report(kind: str) -> Answer:
     @endpoint(
         scope="reports:read",
         owner=kind,
-        query=query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], group_by=group_by),
+        query=query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters),
         returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
         files=("text/csv",),
         tag="Reports",

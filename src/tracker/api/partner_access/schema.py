@@ -11,9 +11,11 @@ from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
-from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, BY_NAME, DIMENSIONS, FIELDS, ordered
+from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, BY_NAME, FIELDS, ordered
 from tracker.parameters import Query
 from tracker.store.conversions.list import OF_CLICK
+from tracker.store.reports.groups import DIMENSIONS, TIMES
+from tracker.store.reports.measures import MEASURES
 
 _OF_CLICK = ("country_code", "device_type", "device_os", "browser", "is_test")
 _MOMENTS = ("created_at", "updated_at", "click_created_at")
@@ -55,22 +57,26 @@ CONVERSIONS = {
     ),
 }
 
-_COUNTS = (
-    *("clicks", "uniques", "duplicates", "invalid", "gross", "conversions_approved"),
-    *("conversions_pending", "conversions_hold", "conversions_rejected"),
-)
+_SIDES = {"affiliate": {"payout", "pending_payout"}, "advertiser": {"revenue", "pending_revenue"}}
 
 
 def _grouped(kind: str) -> tuple[str, ...]:
-    """The keys of a partner's groups. Its own id would make one group."""
-    seen = (field.name for field in DIMENSIONS.values() if kind in field.seen_by)
-    return ("day", "hour", "offer_name", *(name for name in seen if name != f"{kind}_id"))
+    """The keys of a partner's groups, and names of offers and goals. Its own id would make one group."""
+    seen = [one for one in DIMENSIONS.values() if kind in one.seen_by and one.key != f"{kind}_id"]
+    names = (one.name for one in seen if one.names in ("offer", "goal"))
+    return (*TIMES, *names, *(one.key for one in seen))
 
 
-REPORTS = {
-    "affiliate": (*_grouped("affiliate"), *_COUNTS, "payout", "pending_payout"),
-    "advertiser": (*_grouped("advertiser"), *_COUNTS, "revenue", "pending_revenue"),
-}
+def _measured(kind: str) -> tuple[str, ...]:
+    """The measures that reveal no other side's money. Caps are the network's."""
+    return tuple(
+        name
+        for name, measure in MEASURES.items()
+        if measure.sides <= _SIDES[kind] and name != "conversions_over_cap"
+    )
+
+
+REPORTS = {kind: (*_grouped(kind), *_measured(kind)) for kind in BOTH}
 
 
 def query_model(
@@ -86,12 +92,12 @@ def query_model(
     return create_model(name, __base__=Query, __doc__=model.__doc__, **{**fields, **other})
 
 
-def row_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[BaseModel]:
-    """A row with some of its keys."""
+def row_model(kind: str, row: type[BaseModel], keys: Iterable[str], **other: Any) -> type[BaseModel]:
+    """A row with some of its keys, and others."""
     fields: dict[str, Any] = {
         key: (field.annotation, field) for key, field in row.model_fields.items() if key in set(keys)
     }
-    return create_model(f"{kind.capitalize()}{row.__name__}", __doc__=row.__doc__, **fields)
+    return create_model(f"{kind.capitalize()}{row.__name__}", __doc__=row.__doc__, **fields, **other)
 
 
 def list_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[BaseModel]:

@@ -12,6 +12,7 @@ from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.counts import MEASURES
 from tracker.store.clicks.tally import Tally
 from tracker.store.db import Connection, Pool
+from tracker.store.reports.rollups import FORGET_CHANGED
 from tracker.store.time_span import SLOTS_A_DAY
 
 _QUARTER_COLUMNS = f"(dimension, keys, slots, {', '.join(MEASURES)})"
@@ -93,7 +94,8 @@ WITH taken AS (
     FROM taken CROSS JOIN LATERAL unnest(keys, slots, {", ".join(MEASURES)})
         AS each (key, slot, {", ".join(MEASURES)})
     GROUP BY dimension, key, slot
-), {adding(click_counts.counts_of("quarter_sum"), _MINUTE_SUMS, click_counts.reports_of("quarter_sum"))}
+), {adding(click_counts.counts_of("quarter_sum"), _MINUTE_SUMS, click_counts.reports_of("quarter_sum"))},
+forgotten AS ({FORGET_CHANGED.format("quarter_sum")})
 SELECT array_agg(DISTINCT slot) FROM quarter_sum WHERE least({", ".join(MEASURES)}) < 0
 """  # noqa: S608
 

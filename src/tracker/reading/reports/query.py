@@ -1,0 +1,231 @@
+"""Reports: their parameters, and the store's request for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import tzinfo
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from tracker.parameters import Bool, From, ParameterError, To, about, choice, whole, words
+from tracker.reading.clicks import FilterQuery
+from tracker.reading.query import EXCEL, SeparatorQuery
+from tracker.reading.reports.comparison import OTHERS, compared, offsets_of, until_after
+from tracker.reading.visibility import Visibility
+from tracker.store.clicks.list import ClickFilter
+from tracker.store.db import Pool
+from tracker.store.paging import TOO_SLOW
+from tracker.store.reports import report as reports
+from tracker.store.reports.groups import DIMENSIONS, TIMES
+from tracker.store.reports.measures import MEASURES
+from tracker.store.reports.report import Report
+from tracker.store.reports.request import MOST_ROWS, Compared, ReportRequest, Sort
+from tracker.store.reports.sources import Wanted
+from tracker.store.time_span import Span
+
+_MOST_DAYS = 20 * 366
+_MOST_GROUPS = 3
+
+FIELDS = {**{time: time for time in TIMES}, **{name: one.key for name, one in DIMENSIONS.items()}}
+"""What a row calls its groups: as the click list does."""
+
+_FORMATS = ("json", "csv", "excel")
+_SORT = re.compile(r"(-?)([a-z0-9_]+?)(?:_([A-Z]{3}))?")
+
+
+def groups_of(known: Collection[str]) -> Any:
+    """The type of group_by: one to three of some groups."""
+
+    def read(text: str) -> tuple[str, ...]:
+        groups = tuple(text.split(","))
+        is_known = set(known) >= set(groups)
+        if len(groups) > _MOST_GROUPS or len(set(groups)) < len(groups) or not is_known:
+            raise ValueError(f"is not one to three, separated by commas, of: {', '.join(known)}")
+        return groups
+
+    one = f"({'|'.join(known)})"
+    schema = {"type": "string", "pattern": f"^{one}(,{one}){{0,2}}$", "examples": ["offer", "day,country"]}
+    return Annotated[
+        tuple[str, ...],
+        BeforeValidator(read),
+        WithJsonSchema(schema),
+        Field(description=f"One to three groups, separated by commas: {', '.join(known)}."),
+    ]
+
+
+def measures_of(known: Collection[str]) -> Any:
+    """The type of `measures`, and its default: those to show."""
+    extra = ", ".join(name for name in known if not MEASURES[name].is_shown)
+    return words(*known), about(
+        f"Only these measures, separated by commas: {', '.join(known)}. Default: all without {extra}, which "
+        "are read conversion by conversion."
+    )
+
+
+def sort_of(groups: Collection[str], measures: Collection[str]) -> Any:
+    """The type of `sort`, and its default: a group or measure."""
+    plain = [*groups, *(name for name in measures if not MEASURES[name].is_money)]
+    money = [name for name in measures if MEASURES[name].is_money]
+
+    def read(text: str) -> Sort:
+        found = _SORT.fullmatch(text)
+        sign, name, currency = found.groups() if found else ("", "", "")
+        if name in money and not currency:
+            raise ValueError(f"is an amount: name its currency, as in {sign}{name}_USD")
+        if name not in (money if currency else plain):
+            raise ValueError(
+                f"is not one of: {', '.join(plain)}, {', '.join(f'{one}_USD' for one in money)} (or another"
+                " currency), nor one of them with a minus sign"
+            )
+        return Sort(name, sign == "-", currency or "")
+
+    pattern = f"^-?({'|'.join(plain)}|({'|'.join(money)})_[A-Z]{{3}})$"
+    schema = {"type": "string", "pattern": pattern, "examples": ["-clicks", f"-{money[0]}_USD"]}
+    return (
+        Annotated[Sort | None, BeforeValidator(read), WithJsonSchema(schema)],
+        about(
+            "A group or a measure to sort by, with a minus sign: from the highest. Amounts have their "
+            f"currency, as in -{money[0]}_USD. Default: by time, then by gross."
+        ),
+    )
+
+
+def _format(text: str) -> str:
+    if text not in _FORMATS:
+        raise ValueError(f"is not one of: {', '.join(_FORMATS)}")
+    return text
+
+
+_measures, _measures_field = measures_of(MEASURES)
+_sort, _sort_field = sort_of(FIELDS, MEASURES)
+_MOST = 10**12
+
+
+class ReportQuery(FilterQuery, SeparatorQuery):
+    """Which clicks, how they are added up, and which rows are shown."""
+
+    group_by: groups_of(FIELDS)  # type: ignore[valid-type]
+    date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
+        default="click",
+        description="Whether conversions count at the time of their click or at their own time, in the "
+        "time filters and in the groups of time. Clicks always count at their own time.",
+    )
+    measures: _measures = _measures_field  # type: ignore[valid-type]
+    sort: _sort = _sort_field  # type: ignore[valid-type]
+    limit: whole(1, MOST_ROWS) = Field(  # type: ignore[valid-type]
+        default=MOST_ROWS, description="Most rows. All others are added up as `other`."
+    )
+    min_clicks: whole(0, _MOST) = Field(  # type: ignore[valid-type]
+        default=0, description="Only rows with so many clicks. All others are added up as `other`."
+    )
+    with_conversions: Bool = about("true: only rows with conversions. All others are added up as `other`.")
+    compare: choice(*OTHERS, "custom") = about(  # type: ignore[valid-type]
+        "Compare each row with another span. previous: the same length of time before, or whole months "
+        "before whole months. last_week, last_month, last_year: the same days a week, month or year before. "
+        "custom: compare_from to compare_to. It needs created_from and created_to."
+    )
+    compare_from: From = about("compare=custom: its earliest local time.")
+    compare_to: To = about("compare=custom: its latest local time, inclusive.")
+    totals: Bool = about("true: files have a last row with the totals. JSON always has them.")
+    format: Annotated[
+        Literal["json", "csv", "excel"],
+        BeforeValidator(_format),
+        WithJsonSchema({"type": "string", "enum": list(_FORMATS)}),
+    ] = Field(default="json", description=f"json, or csv: CSV with a header. {EXCEL}")
+
+    def check(self) -> None:
+        """See that the parameters go together.
+
+        Raises:
+            ParameterError: one needs another that is not there.
+        """
+        self.check_separator()
+        is_custom = self.compare == "custom"
+        for name in ("compare_from", "compare_to"):
+            if (getattr(self, name) is not None) != is_custom:
+                problem = "is needed by compare=custom" if is_custom else "needs compare=custom"
+                raise ParameterError({name: [problem]})
+        if self.totals and self.format == "json":
+            raise ParameterError({"totals": ["needs format=csv or format=excel: JSON always has totals"]})
+
+    def shown(self, visibility: Visibility) -> list[str]:
+        """The measures of rows."""
+        asked: Collection[str] | None = self.measures
+        wanted = asked or [name for name, measure in MEASURES.items() if measure.is_shown]
+        return [name for name in MEASURES if name in wanted and name in visibility.keys]
+
+
+class TooManyClicksError(Exception):
+    """A report has more clicks than can be read one by one in time. Fewer days or groups would help."""
+
+
+async def request_of(
+    pool: Pool, query: ReportQuery, network_zone: str, visibility: Visibility
+) -> ReportRequest:
+    """The store's request for a report.
+
+    Raises:
+        ParameterError: two parameters contradict each other, or there are too many days.
+    """
+    zone, basis = query.zone(network_zone), query.date_basis
+    wanted = Wanted(visibility.narrow(query.clicks(network_zone)), query.group_by)
+    is_by_time = not TIMES.keys().isdisjoint(query.group_by)
+    if is_by_time:
+        if query.compare is None:
+            wanted = wanted._replace(clicks=_clamped(wanted.clicks, await reports.extent(pool, basis)))
+        _check_days(wanted.clicks.span, "created_from")
+        wanted = wanted._replace(offsets=offsets_of(wanted.clicks.span, zone))
+    request = ReportRequest(
+        wanted,
+        basis,
+        query.sort,
+        query.limit,
+        query.min_clicks,
+        bool(query.with_conversions),
+        any(MEASURES[name].is_timed for name in query.shown(visibility))
+        or (query.sort is not None and query.sort.by in MEASURES and MEASURES[query.sort.by].is_timed),
+    )
+    return request if query.compare is None else request._replace(compared=_compared(query, wanted, zone))
+
+
+def _compared(query: ReportQuery, wanted: Wanted, zone: tzinfo) -> Compared:
+    start, end = query.times()
+    if start is None or end is None:
+        missing = "created_from" if start is None else "created_to"
+        raise ParameterError({missing: ["is needed by compare"]})
+    first, last = query.compare_from, query.compare_to
+    try:
+        own = until_after(start, end)
+        other = until_after(first, last) if first and last else OTHERS[query.compare](own)
+    except (ValueError, OverflowError):
+        raise ParameterError({"compare": ["has no such time in the calendar"]}) from None
+    found = compared(wanted, own, other, zone)
+    _check_days(found.wanted.clicks.span, "compare")
+    return found
+
+
+def _check_days(span: Span, name: str) -> None:
+    if span.high - span.low > _MOST_DAYS * 86_400_000:
+        message = f"leaves more than {_MOST_DAYS} days for a report by time"
+        raise ParameterError({name: [message]})
+
+
+def _clamped(clicks: ClickFilter, to: Span) -> ClickFilter:
+    low = min(max(clicks.span.low, to.low), to.high)
+    return clicks._replace(span=Span(low, max(low, min(clicks.span.high, to.high))))
+
+
+async def read(pool: Pool, request: ReportRequest) -> Report:
+    """Read a report.
+
+    Raises:
+        TooManyClicksError: its clicks cannot be read in time.
+    """
+    try:
+        return await reports.read(pool, request)
+    except TOO_SLOW:
+        if reports.is_kept(request):
+            raise
+        raise TooManyClicksError from None

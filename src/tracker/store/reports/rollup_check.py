@@ -1,0 +1,49 @@
+"""Compares the rollups with the clicks, day by day, and builds wrong days again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import date
+
+from tracker.store import time_span
+from tracker.store.clicks.recount import Difference
+from tracker.store.db import Connection
+from tracker.store.reports import rollups
+from tracker.store.reports.rollups import ROLLUPS, SUMS, Rollup
+from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
+
+_DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
+
+
+def _compare(rollup: Rollup) -> str:
+    # Texts of rows, because a full join cannot compare columns that may be null.
+    key = f"row({', '.join(rollup.columns)})::text AS key"
+    values = ", ".join(f"('{name}', stored.{name}, recounted.{name})" for name in SUMS)
+    return f"""
+SELECT measure || ' of {rollup.table}', key, $1::bigint * {_DAY_MILLIS}, said, found
+FROM (SELECT {key}, {", ".join(SUMS)} FROM {rollup.table} WHERE day = $1) AS stored
+FULL JOIN (
+    SELECT {key}, {", ".join(SUMS)} FROM ({rollups.of_clicks(rollup)}) AS each
+) AS recounted USING (key)
+CROSS JOIN LATERAL (VALUES {values}) AS of (measure, said, found)
+WHERE said IS DISTINCT FROM found ORDER BY 1, key
+"""  # noqa: S608
+
+
+async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:
+    """The wrong sums of a day, if rollups answer for it."""
+    number = time_span.number_of(day)
+    low = number * _DAY_MILLIS
+    async with connection.transaction(isolation="repeatable_read"):
+        if await rollups.days_of(connection, Span(low, low + _DAY_MILLIS)):
+            for rollup in ROLLUPS:
+                async for row in connection.cursor(_compare(rollup), number, *rollups.hashes_of(number)):
+                    yield Difference(*row)
+
+
+async def correct(connection: Connection, day: date) -> int:
+    """Build a wrong day again, and return how many sums were wrong."""
+    wrong = sum([1 async for _ in differences(connection, day)])
+    if wrong:
+        await rollups.build(connection, time_span.number_of(day))
+    return wrong

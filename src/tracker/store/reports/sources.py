@@ -1,0 +1,199 @@
+"""Which source answers for the clicks of a report: the one place that decides it.
+
+1. REPORT_COUNTS, if the groups besides time and the filters are of one counted dimension: quarter-hours and
+   days, exact in every zone.
+2. A rollup of pairs (store.reports.rollups) for the days that it has, if it has all columns of the report.
+3. The click table for everything else.
+
+All parts have the same columns: the keys of the dimensions, `second`, gross, clicks and uniques.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tracker.domain.click_id import first_hash_at
+from tracker.store.clicks.counts import REPORT_COUNTS, REPORTED, condition_of
+from tracker.store.clicks.list import ClickFilter, where
+from tracker.store.db import Connection
+from tracker.store.reports import rollups
+from tracker.store.reports.conversion_counts import COUNTED
+from tracker.store.reports.conversions import Kept
+from tracker.store.reports.groups import DIMENSIONS, TIMES
+from tracker.store.reports.rollups import Rollup
+from tracker.store.time_span import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span
+
+_DIMENSION_OF = {column: dimension for dimension, column in REPORTED.items()}
+_SLOT_SECONDS = SLOT_MILLIS // 1000
+_DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
+
+
+class Offset(NamedTuple):
+    """A period with one offset of a zone from UTC (Unix seconds, without the end)."""
+
+    low: int
+    high: int
+    seconds: int
+
+
+class Wanted(NamedTuple):
+    """The clicks of a report, and what they are grouped by."""
+
+    clicks: ClickFilter
+    groups: Sequence[str]  # of DIMENSIONS and TIMES
+    offsets: Sequence[Offset] = ()  # all of the span, if it is grouped by time
+    later: int = 0  # seconds that its times are after the hours that they are shown in, in a comparison
+
+    @property
+    def dimensions(self) -> list[str]:
+        return [group for group in self.groups if group in DIMENSIONS]
+
+    @property
+    def click_dimensions(self) -> list[str]:
+        """Those that clicks have."""
+        return [group for group in self.dimensions if DIMENSIONS[group].columns]
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns of clicks that decide: of groups and filters."""
+        grouped = (column for group in self.dimensions for column in DIMENSIONS[group].columns)
+        return {*grouped, *(column for column, _ in self.clicks.equals)}
+
+    @property
+    def may_read_days(self) -> bool:
+        """Whether each day (UTC) belongs to one group of time."""
+        return TIMES.keys().isdisjoint(self.groups) or (
+            "hour" not in self.groups and not any(offset.seconds for offset in self.offsets)
+        )
+
+
+def counted_dimension(wanted: Wanted) -> str | None:
+    """The dimension of REPORT_COUNTS that covers the clicks, "all" without one. None if none does."""
+    clicks = wanted.clicks
+    if clicks.has_conversions is not None or len(clicks.equals) > 1 or not _are_of_quarters(wanted):
+        return None
+    filtered = (_DIMENSION_OF.get(column, column) for column, _ in clicks.equals)
+    found = {*wanted.click_dimensions, *filtered} or {"all"}
+    return found.pop() if len(found) == 1 and found <= {"all", *REPORTED} else None
+
+
+def counted_conversions(wanted: Wanted) -> Kept | None:
+    """What conversion_count has of the report: whole days, or all conversions by quarter-hours."""
+    dimension, has_days = counted_dimension(wanted), wanted.may_read_days
+    if dimension not in ("all", *COUNTED) or not (has_days or dimension == "all"):
+        return None
+    if wanted.dimensions != wanted.click_dimensions:
+        return None
+    quarters = SLOTS_A_DAY if has_days else 1
+    return Kept(dimension, quarters, _whole(wanted.clicks.span, quarters * SLOT_MILLIS))
+
+
+class Plan(NamedTuple):
+    """Where the clicks of a report come from."""
+
+    dimension: str | None = None  # of REPORT_COUNTS
+    rollup: Rollup | None = None
+    days: Sequence[Span] = ()  # runs of whole days that the rollup answers for
+    rest: Sequence[Span] = ()  # what is read click by click
+
+
+async def plan(connection: Connection, wanted: Wanted) -> Plan:
+    """Decide, in the snapshot of the report."""
+    dimension = counted_dimension(wanted)
+    if dimension is not None:
+        return Plan(dimension)
+    span = wanted.clicks.span
+    rollup = rollups.covering(wanted.columns) if wanted.may_read_days else None
+    if rollup is None or wanted.clicks.has_conversions is not None:
+        return Plan(rest=[span])
+    days = await rollups.days_of(connection, _whole(span, _DAY_MILLIS))
+    return Plan(None, rollup, days, _between(span, days))
+
+
+def _between(span: Span, taken: Sequence[Span]) -> list[Span]:
+    """The parts of a span that others, in order, leave."""
+    lows = [span.low, *(one.high for one in taken)]
+    highs = [*(one.low for one in taken), span.high]
+    return [Span(low, high) for low, high in zip(lows, highs, strict=True) if low < high]
+
+
+def parts(plan: Plan, wanted: Wanted, values: list[object]) -> list[str]:
+    """SQL of the parts, which are to be added up. Appends their parameters."""
+    if plan.dimension is not None:
+        return _counted_parts(plan.dimension, wanted, values)
+    found = [_clicks_part(wanted, span, values) for span in plan.rest]
+    if plan.rollup is not None:
+        found += [_rollup_part(plan.rollup, wanted, span, values) for span in plan.days]
+    return found or [_clicks_part(wanted, Span(0, 0), values)]
+
+
+def _keys(wanted: Wanted, texts: Mapping[str, str]) -> str:
+    return "".join(f"{texts[name]} AS {name}, " for name in wanted.dimensions)
+
+
+_TEXTS = {name: dimension.of_click for name, dimension in DIMENSIONS.items()}
+
+
+def _counted_parts(dimension: str, wanted: Wanted, values: list[object]) -> list[str]:
+    """Whole days if possible, quarter-hours around them, clicks around these."""
+    span = wanted.clicks.span
+    quarters = _whole(span, SLOT_MILLIS)
+    days = _whole(quarters, _DAY_MILLIS) if wanted.may_read_days else Span(quarters.high, quarters.high)
+    counted = [(1, Span(quarters.low, days.low)), (SLOTS_A_DAY, days), (1, Span(days.high, quarters.high))]
+    found = []
+    if quarters != span:
+        outside = f"(hash < '{first_hash_at(quarters.low)}' OR hash >= '{first_hash_at(quarters.high)}')"
+        found.append(_clicks_part(wanted, span, values, outside))
+    condition = f"dimension = '{dimension}'"
+    if wanted.clicks.equals:
+        values.append(str(wanted.clicks.equals[0][1]))
+        condition += f" AND key = ${len(values)}"
+    return [*found, *(_counted_part(wanted, condition, *each) for each in counted)]
+
+
+def _counted_part(wanted: Wanted, condition: str, quarters: int, span: Span) -> str:
+    keys = _keys(wanted, _TEXTS | dict.fromkeys(wanted.click_dimensions, "key"))
+    return (
+        f"SELECT {keys}slot * {_SLOT_SECONDS}::bigint AS second, gross, clicks, uniques FROM {REPORT_COUNTS}"  # noqa: S608
+        f" WHERE quarters = {quarters} AND {condition}"
+        f" AND slot >= {span.low // SLOT_MILLIS} AND slot < {span.high // SLOT_MILLIS}"
+    )
+
+
+def _rollup_part(rollup: Rollup, wanted: Wanted, span: Span, values: list[object]) -> str:
+    condition = _where(wanted.clicks._replace(span=ALL_TIME), values)
+    return (
+        f"SELECT {_keys(wanted, _TEXTS)}day * 86400::bigint AS second, gross, clicks, uniques"  # noqa: S608
+        f" FROM {rollup.table} WHERE {condition}"
+        f" AND day >= {span.low // _DAY_MILLIS} AND day < {span.high // _DAY_MILLIS}"
+    )
+
+
+def _clicks_part(wanted: Wanted, span: Span, values: list[object], which: str = "true") -> str:
+    clicks = wanted.clicks._replace(span=span)
+    condition = _where(clicks, values)
+    counts = "".join(f", ({condition_of(name)})::int AS {name}" for name in ("clicks", "uniques"))
+    return (
+        f"SELECT {_keys(wanted, _TEXTS)}click_millis(hash) / 1000 AS second, 1 AS gross{counts}"  # noqa: S608
+        f" FROM {clicks.source} WHERE {condition} AND {which} AND {condition_of('gross')}"
+    )
+
+
+def _where(clicks: ClickFilter, values: list[object]) -> str:
+    condition, given = where(clicks, len(values))
+    values += given
+    return condition
+
+
+def _are_of_quarters(wanted: Wanted) -> bool:
+    """Long ago clocks had other offsets, and changed at other times, than quarter-hours."""
+    changes = [offset.low for offset in wanted.offsets[1:]]
+    ahead = [offset.seconds for offset in wanted.offsets]
+    return not any(seconds % _SLOT_SECONDS for seconds in (*changes, *ahead, wanted.later))
+
+
+def _whole(span: Span, unit: int) -> Span:
+    """The whole units of a span in milliseconds. Empty at its end if it has none."""
+    low, high = -(-span.low // unit) * unit, span.high // unit * unit
+    return Span(low, high) if low < high else Span(span.high, span.high)
