@@ -19,7 +19,7 @@ from tracker.store.reports import conversion_counts, rollup_check
 
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
-conversion updates the sums for reports. A worker adds up finished days. This command counts all of them again,
+conversion updates the sums for reports. A worker adds up finished days. This command counts all again,
 one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and no writer waits
 for it.
 
