@@ -368,6 +368,208 @@ async def test_conversions_added_up_equal_a_recount(
             assert told(body, groups) == expected, (groups, zone, query, asked)
 
 
+SORTED = (
+    *("clicks", "duplicates", "conversions_approved", "cr", "invalid_rate", "approval_rate"),
+    *("payout_USD", "pending_revenue_EUR", "epc_JPY", "profit_EUR", "margin_USD", "time_to_conversion"),
+)
+
+
+def value_of(row: dict[str, Any], name: str) -> Decimal | None:
+    """What a row is sorted by. An amount that it has not got is 0, but a profit is not."""
+    measure, _, currency = name.rpartition("_") if name[-3:].isupper() else (name, "", "")
+    if not currency:
+        return None if row[measure] is None else Decimal(row[measure])
+    blank = None if measure in ("profit", "margin") or (measure == "epc" and not row["clicks"]) else "0"
+    value = row[measure].get(currency, blank)
+    return None if value is None else Decimal(value)
+
+
+async def test_rows_are_sorted_and_the_others_added_up(
+    database: Settings, random_clicks: list[ClickRow]
+) -> None:
+    draw = random.Random(23)
+    await store_conversions(
+        database, [random_conversion(draw, draw.choice(random_clicks)) for _ in range(300)]
+    )
+    async with api_of(database, scopes=SCOPES) as client:
+        for _ in range(60):
+            groups = draw.sample(GROUPS, draw.randint(1, 3))
+            name, minus = draw.choice(SORTED), draw.choice(("", "-"))
+            measures = ",".join((*SUMS, *(one.rstrip("_USDERJPY") for one in SORTED)))
+            query: dict[str, Any] = {"group_by": ",".join(groups), "measures": measures}
+            least = draw.choice((0, 0, 3))
+            only = draw.choice((False, True))
+            every = await report(client, **query)
+            limit = draw.choice((1, 3, 10_000))
+            some = await report(
+                client,
+                **query,
+                sort=minus + name,
+                limit=limit,
+                min_clicks=least,
+                with_conversions=str(only).lower(),
+            )
+            chosen = [row for row in every["data"] if row["clicks"] >= least and (converted(row) or not only)]
+            wanted = [value_of(row, name) for row in chosen]
+            known = sorted((value for value in wanted if value is not None), reverse=bool(minus))
+            expected = [*known, *[None] * wanted.count(None)][:limit]
+            assert [value_of(row, name) for row in some["data"]] == expected, (query, name, minus)
+            assert all(row in every["data"] for row in some["data"])
+            assert some["totals"] == every["totals"]
+            rest = some["other"] or dict.fromkeys((*CLICK_SUMS, *COUNTS), 0)
+            for count in (*CLICK_SUMS, *COUNTS):
+                assert sum(row[count] for row in some["data"]) + rest[count] == every["totals"][count]
+            assert (some["other"] is None) == (len(some["data"]) == len(every["data"]))
+
+
+def converted(row: dict[str, Any]) -> int:
+    return sum(row[f"conversions_{status}"] for status in STATUSES)
+
+
+async def test_rows_are_sorted_by_a_group(database: Settings) -> None:
+    times = [(NOON, 10), (NOON + 3_600_000, 9), (NOON + 7_200_000, 9)]
+    await store(
+        database, [a_row(hash=hash_at(millis, n), offer_id=offer) for n, (millis, offer) in enumerate(times)]
+    )
+    async with api_of(database, scopes=SCOPES) as client:
+        for sort, expected in (
+            ("offer", [9, 9, 10]),
+            ("-offer", [10, 9, 9]),
+            ("hour", [10, 9, 9]),
+            ("-hour", [9, 9, 10]),
+        ):
+            body = await report(client, group_by="offer,hour", sort=sort)
+            assert [row["offer_id"] for row in body["data"]] == expected, sort
+
+
+async def test_time_to_conversion_is_of_each_group_and_of_all(database: Settings) -> None:
+    clicks = [a_row(hash=hash_at(NOON, n), offer_id=3 + n % 2) for n in range(2)]
+    await store(database, clicks)
+    took = {3: [5, 9, 10, 86_400], 4: [7, 86_401, 86_402]}
+    await store_conversions(
+        database,
+        [
+            a_conversion(click, millis=NOON + 1000 * seconds, status=status)
+            for click in clicks
+            for seconds, status in zip(took[click.offer_id], STATUSES, strict=False)
+        ],
+    )
+    measures = "time_to_conversion,under_10_seconds,over_24_hours"
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await report(client, group_by="offer", measures=measures, sort="-over_24_hours")
+        assert "time_to_conversion" not in (await report(client, group_by="offer"))["totals"]
+        limited = await report(client, group_by="offer", measures=measures, limit=1)
+    names = measures.split(",")
+    assert [[row["offer_id"], *(row[name] for name in names)] for row in body["data"]] == [
+        [4, 86_401, "0.333333", "0.666667"],
+        [3, 9, "0.500000", "0.000000"],
+    ]
+    assert [body["totals"][name] for name in names] == [10, "0.428571", "0.285714"]
+    assert limited["other"]["time_to_conversion"] is None
+
+
+COMPARISONS = [
+    ("previous", "2024-10-27", "2024-10-27", "2024-10-26", "2024-10-26"),
+    ("previous", "2024-10-01", "2024-10-31", "2024-09-01", "2024-09-30"),
+    ("last_week", "2024-10-07", "2024-10-13", "2024-09-30", "2024-10-06"),
+    ("last_month", "2024-10-26 03:00:00", "2024-10-28", "2024-09-26 03:00:00", "2024-09-28"),
+    ("custom", "2024-10-04", "2024-10-06", "2024-10-26", "2024-10-28"),
+    ("custom", "2024-10-01", "2024-11-01", "2011-12-29", "2012-01-30"),
+]
+
+
+def moved_key(group: str, own: Any, start: str, other_start: str) -> Any:
+    """The key that the report has for a day, week or month of the other span."""
+    if group not in TIMES:
+        return own
+    day = datetime.fromisoformat(own).date()
+    first, other = (datetime.fromisoformat(text).date() for text in (start, other_start))
+    if group == "month":
+        months = (day.year - other.year + first.year) * 12 + day.month - other.month + first.month - 1
+        return f"{months // 12:04}-{months % 12 + 1:02}-01"
+    back = group == "week"
+    place = (day - (other - timedelta(days=other.weekday() * back))).days
+    return (first - timedelta(days=first.weekday() * back) + timedelta(days=place)).isoformat()
+
+
+@pytest.mark.parametrize(("how", "start", "end", "other_start", "other_end"), COMPARISONS)
+async def test_compared_sums_are_those_of_the_other_span(
+    database: Settings,
+    random_clicks: list[ClickRow],
+    how: str,
+    start: str,
+    end: str,
+    other_start: str,
+    other_end: str,
+) -> None:
+    draw = random.Random(29)
+    await store_conversions(
+        database, [random_conversion(draw, draw.choice(random_clicks)) for _ in range(300)]
+    )
+    measures = ",".join(SUMS)
+    async with api_of(database, scopes=SCOPES) as client:
+        for _ in range(12):
+            groups = draw.sample([group for group in GROUPS if group != "hour"], draw.randint(1, 3))
+            zone = {"group_by": ",".join(groups), "tz": draw.choice(ZONES), "measures": measures}
+            names = [COLUMNS.get(group, group) for group in groups]
+            custom = {"compare_from": other_start, "compare_to": other_end} if how == "custom" else {}
+            query = {**zone, "created_from": start, "created_to": end}
+            body = await report(client, **query, compare=how, **custom)
+            own = await report(client, **query)
+            other = await report(client, **zone, created_from=other_start, created_to=other_end)
+
+            def by_key(rows: list[dict[str, Any]], names: list[str] = names) -> dict[Any, Any]:
+                return {tuple(row[name] for name in names): {n: row[n] for n in SUMS} for row in rows}
+
+            expected = {
+                tuple(
+                    moved_key(group, value, start, other_start)
+                    for group, value in zip(groups, key, strict=True)
+                ): sums
+                for key, sums in by_key(other["data"]).items()
+            }
+            rows = {tuple(row[name] for name in names): row["compared"] for row in body["data"]}
+            nothing = dict.fromkeys((*CLICK_SUMS, *COUNTS), 0) | {kind: {} for kind in MONEY}
+            assert rows == {key: expected.get(key, nothing) for key in rows}, query
+            assert by_key(own["data"]).items() <= by_key(body["data"]).items()
+            left_out = expected.keys() - rows.keys()
+            assert all(any(g in TIMES for g in groups) for _ in left_out)
+            assert body["totals"]["compared"] == other["totals"]
+            assert (body["other"] is None) == (not left_out)
+            assert {name: body["totals"][name] for name in SUMS} == own["totals"]
+
+
+async def test_compared_hours_meet_by_the_time_since_the_start(database: Settings) -> None:
+    day = NOON // 86_400_000 * 86_400_000
+    hours = [(day, 1), (day, 7), (day - 7 * 86_400_000, 7), (day - 7 * 86_400_000, 9)]
+    rows = [a_row(hash=hash_at(start + hour * 3_600_000, n)) for n, (start, hour) in enumerate(hours)]
+    await store(database, rows)
+    query = {"created_from": "2024-10-10", "created_to": "2024-10-10", "compare": "last_week"}
+    async with api_of(database, scopes=SCOPES) as client:
+        body = await report(client, group_by="hour", **query)
+        text = (await client.get(REPORTS, params={"group_by": "hour", "format": "csv", **query})).text
+    found = [(row["hour"][11:13], row["clicks"], row["compared"]["clicks"]) for row in body["data"]]
+    assert found == [("01", 1, 0), ("07", 1, 1), ("09", 0, 1)]
+    table = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["clicks"], row["clicks_compared"]) for row in table] == [("1", "0"), ("1", "1"), ("0", "1")]
+
+
+async def test_requested_offer_shows_what_its_fallback_took(database: Settings) -> None:
+    hits = [a_row(hash=hash_at(NOON, n), requested_offer_id=3) for n in range(3)]
+    forwarded = hits[0]._replace(offer_id=4, status="forwarded", reason=17)
+    await store(database, [forwarded, *hits[1:]])
+    await store_conversions(database, [a_conversion(forwarded)])
+    async with api_of(database, scopes=SCOPES) as client:
+        (row,) = (await report(client, group_by="requested_offer"))["data"]
+        both = (await report(client, group_by="requested_offer,offer"))["data"]
+    assert (row["requested_offer_id"], row["gross"], row["invalid"]) == (3, 3, 1)
+    assert (row["conversions_approved"], row["payout"]) == (1, {"USD": "1.50"})
+    assert [(one["offer_id"], one["gross"], one["payout"]) for one in both] == [
+        (3, 2, {}),
+        (4, 1, {"USD": "1.50"}),
+    ]
+
+
 async def add_up(settings: Settings) -> None:
     assert settings.postgres_dsn
     connection = await connect(settings.postgres_dsn)

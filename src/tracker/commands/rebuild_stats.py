@@ -19,9 +19,9 @@ from tracker.store.reports import conversion_counts, rollup_check
 
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
-conversion updates the sums for reports. A worker adds up finished days. This command counts all of them
-again, one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and no writer
-waits for it.
+conversion updates the sums for reports. A worker adds up finished days. This command counts all again,
+one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and no writer waits
+for it.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
