@@ -1,12 +1,13 @@
 """Parameters that endpoints and pages share: spans of time, orders, parts of lists.
 
-Unknown and repeated parameters are refused.
+Unknown parameters are refused, and repeated ones that take only one value.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from datetime import datetime, tzinfo
+from functools import cache
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 from tracker.domain.local_time import first_second, last_second, zone_named
 from tracker.domain.normalise import pairs
 from tracker.parameters import (
+    SEVERAL,
     AfterId,
     CursorText,
     Format,
@@ -59,19 +61,27 @@ class SpanQuery(ZoneQuery):
         Raises:
             ParameterError: two parameters contradict each other.
         """
+        return self.span_of("created_from", "created_to", network_zone)
+
+    def span_of(self, from_: str, to: str, network_zone: str) -> Span:
+        """The range of two parameters.
+
+        Raises:
+            ParameterError: they contradict each other.
+        """
         zone = self.zone(network_zone)
-        start, end = self._only("created_from"), self._only("created_to")
+        start, end = self._only(from_), self._only(to)
         low = 0 if start is None else first_second(start, zone) * 1000
         high = END_OF_TIME if end is None else (last_second(end, zone) + 1) * 1000
         if start is not None and end is not None and start > end and low >= high:
-            raise ParameterError({"created_to": ["is before created_from"]})
+            raise ParameterError({to: [f"is before {from_}"]})
         low = min(max(low, 0), END_OF_TIME)
         return Span(low, min(max(high, low), END_OF_TIME))
 
     def _only(self, name: str) -> datetime | None:
         other_name = name.replace("created_", "created_at_")
         time: datetime | None = getattr(self, name)
-        other: datetime | None = getattr(self, other_name)
+        other: datetime | None = None if other_name == name else getattr(self, other_name)
         if time is not None and other is not None:
             raise ParameterError({other_name: [f"is another name of {name}: send only one of them"]})
         return other if time is None else time
@@ -163,16 +173,26 @@ def read_query(query_string: bytes, model: type[SomeQuery]) -> SomeQuery:
     Raises:
         ParameterError: it names every parameter that is unknown, repeated or unreadable.
     """
-    given = pairs(query_string)
-    times = Counter(name for name, _ in given)
-    repeated = {name: ["is repeated"] for name in times if times[name] > 1}
+    given: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in pairs(query_string):
+        given[name].append(value)
+    single = given.keys() - _several(model)
+    repeated = {name: ["is repeated"] for name in given if name in single and len(given[name]) > 1}
     try:
-        query = model.model_validate(dict(given))
+        query = model.model_validate(
+            {name: values[-1] if name in single else values for name, values in given.items()}
+        )
     except ValidationError as error:
         raise ParameterError(_named(error) | _cropped(repeated)) from None
     if repeated:
         raise ParameterError(_cropped(repeated))
     return query
+
+
+@cache
+def _several(model: type[Query]) -> frozenset[str]:
+    """The parameters that may be repeated."""
+    return frozenset(name for name, field in model.model_fields.items() if SEVERAL in field.metadata)
 
 
 def _named(error: ValidationError) -> dict[str, list[str]]:

@@ -171,7 +171,8 @@ SELECT coalesce(min(low), 0), coalesce(max(high), 0) FROM either
 
 def _kept_dimension(asked: ReportRequest) -> str | None:
     equals = asked.clicks.equals
-    if asked.clicks.has_conversions is not None or len(equals) > 1 or not _are_of_quarters(asked.offsets):
+    is_other = asked.clicks.has_conversions is not None or bool(asked.clicks.further)
+    if is_other or len(equals) > 1 or not _are_of_quarters(asked.offsets):
         return None
     wanted = {*asked.dimensions, *(_DIMENSION_OF.get(column, column) for column, _ in equals)} or {"all"}
     return wanted.pop() if len(wanted) == 1 and wanted <= {"all", *REPORTED} else None
