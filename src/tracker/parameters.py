@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from ipaddress import ip_network
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from tracker.domain import normalise
+from tracker.domain import devices, normalise
 from tracker.domain.local_time import read_local, zone_named
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import trim
+from tracker.edge.read.client_address import plain_address
 from tracker.edge.read.text import crop
 from tracker.errors import Errors, in_words
 
 _MAX_PER_PAGE = 1_000
 _LONGEST_TEXT = 500  # as links are cropped: no stored text is longer
+
+_LONGEST_SHOWN = 50  # characters of a value in an error
+_LONGEST_CODE = 3
+_MAX_REASON = 2**15 - 1  # of a smallint
+_VISITOR_KEY = re.compile(r"[0-9a-fA-F]{16}")
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -87,6 +94,11 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys((text, composed, unicodedata.normalize("NFD", composed))))
 
 
+def _name_of(known: Callable[[str], str]) -> Callable[[str], str]:
+    """A text, as the name that a system or browser has here."""
+    return lambda text: known(_text(text))
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         text = trim(text)
@@ -123,6 +135,75 @@ def words(*known: str) -> Any:
     ]
 
 
+SEVERAL: Final = "several values"
+"""Marks the type of a parameter that may be repeated."""
+
+MOST_VALUES: Final = 100
+"""Most values of such a parameter."""
+
+
+def _by_commas(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _as_one(text: str) -> list[str]:
+    """A text that may have a comma itself."""
+    return [text]
+
+
+def _by_commas_of_codes(text: str) -> list[str]:
+    """Countries. Names such as "Korea, Republic of" have commas, and codes have at most three letters."""
+    codes = text.split(",")
+    return codes if all(len(trim(code)) <= _LONGEST_CODE for code in codes) else [text]
+
+
+def _several(
+    read: Callable[[str], Any], *, split: Callable[[str], list[str]] = _by_commas, **items: Any
+) -> Any:
+    """The type of a parameter with several values: it may be repeated, and each text is `split`."""
+
+    def read_all(given: str | Sequence[str]) -> tuple[Any, ...]:
+        parts = [given] if isinstance(given, str) else given
+        texts = [text for part in parts for text in split(part)]
+        if len(texts) > MOST_VALUES:
+            raise ValueError(f"has more than {MOST_VALUES} values")
+        return tuple(dict.fromkeys(map(read if len(texts) == 1 else read_one, texts)))
+
+    def read_one(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise ValueError(f"{text[:_LONGEST_SHOWN]!r}: {error}") from None
+
+    schema = _schema("array", items=items, minItems=1, maxItems=MOST_VALUES)
+    return Annotated[tuple[Any, ...] | None, BeforeValidator(read_all), schema, SEVERAL]
+
+
+def choices(*known: str) -> Any:
+    """The type of a parameter that is some words of a few."""
+    return _several(_one_of(*known), type="string", enum=list(known))
+
+
+def _address(text: str) -> str:
+    """An address or a network in canonical form. A network of one address is that address."""
+    text = trim(text)
+    if address := plain_address(text):
+        return address
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("is not an IP address or CIDR") from None
+    is_one = network.prefixlen == network.max_prefixlen
+    return plain_address(str(network.network_address)) if is_one else str(network)
+
+
+def _visitor_key(text: str) -> int:
+    text = trim(text)
+    if not _VISITOR_KEY.fullmatch(text):
+        raise ValueError("is not a visitor_key: 16 hexadecimal digits")
+    return int.from_bytes(bytes.fromhex(text), signed=True)
+
+
 def _schema(type_: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": type_, **more})
 
@@ -131,11 +212,30 @@ def about(text: str) -> Any:
     return Field(default=None, description=text)
 
 
-_HASH_SCHEMA = _schema("string", pattern="^[0-9a-fA-F]{32}$", examples=["01927632a6c87d3f9b1c5e8a4f60d2b7"])
+_A_HASH = "01927632a6c87d3f9b1c5e8a4f60d2b7"
+_HASH_SCHEMA = _schema("string", pattern="^[0-9a-fA-F]{32}$", examples=[_A_HASH])
 _COUNTRY_SCHEMA = _schema("string", examples=["NL"])
 _DATE_SCHEMA = _schema("string", examples=["2024-07-08 13:40:00", "2024-07-08"])
 
-Id = Annotated[int | None, BeforeValidator(_id), _schema("integer", minimum=1, maximum=MAX_ID, examples=[3])]
+_ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_ID, "examples": [3]}
+_TEXT: dict[str, Any] = {"type": "string", "maxLength": _LONGEST_TEXT, "examples": ["winter"]}
+
+Ids = _several(_id, **_ID)
+Hashes = _several(_hash, type="string", pattern="^[0-9a-fA-F]{32}$", examples=[_A_HASH])
+Texts = _several(_text, split=_as_one, **_TEXT)
+Idents = _several(_ident, split=_as_one, **_TEXT | {"examples": ["A-1001"]})
+Countries = _several(normalise.country, split=_by_commas_of_codes, type="string", examples=["NL"])
+Systems = _several(_name_of(normalise.system), split=_as_one, **_TEXT | {"examples": ["Android"]})
+Browsers = _several(_name_of(normalise.browser), split=_as_one, **_TEXT | {"examples": ["Chrome"]})
+DeviceTypes = _several(
+    normalise.device_type, type="string", enum=list(dict.fromkeys(devices.TYPES.values())), examples=["phone"]
+)
+Addresses = _several(_address, type="string", examples=["198.51.100.0/24"])
+Reasons = _several(_whole(0, _MAX_REASON), type="integer", minimum=0, maximum=_MAX_REASON, examples=[12])
+VisitorKeys = _several(
+    _visitor_key, type="string", pattern="^[0-9a-fA-F]{16}$", examples=["9f86d081884c7d65"]
+)
+Id = Annotated[int | None, BeforeValidator(_id), WithJsonSchema(_ID)]
 Hash = Annotated[str | None, BeforeValidator(_hash), _HASH_SCHEMA]
 Bool = Annotated[bool | None, BeforeValidator(_boolean), _schema("boolean")]
 Text = Annotated[

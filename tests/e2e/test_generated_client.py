@@ -51,9 +51,9 @@ def test_generated_client_creates_reads_changes_and_reports(client: Any) -> None
     assert _call(client, "clicks.create_clicks", HTTPStatus.CREATED, body=click).parsed.duplicate
     (read,) = _call(client, "clicks.get_click", id=created.hash_).parsed.data
     assert (read.id, read.aff_sub, read.redirected_link) == (created.id, "generated", created.redirected_link)
-    listed = _call(client, "clicks.list_clicks", aff_sub="generated", offer_id=3).parsed
+    listed = _call(client, "clicks.list_clicks", aff_sub=["generated"], offer_id=[3]).parsed
     assert (listed.total, [row.hash_ for row in listed.data]) == (1, [created.hash_])
-    (row,) = _call(client, "reports.read_report", group_by="offer", offer_id=3).parsed.data
+    (row,) = _call(client, "reports.read_report", group_by="offer", offer_id=[3]).parsed.data
     assert (row.offer_id, row.clicks + row.invalid) == (3, 1)
 
 

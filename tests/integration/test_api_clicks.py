@@ -14,6 +14,7 @@ from httpx import AsyncClient
 
 from tests.factories.clicks import a_row
 from tests.factories.conversions import a_conversion, store_conversions
+from tests.factories.filters import random_filter
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
@@ -133,6 +134,27 @@ async def test_click_filters_find_their_rows(database: Settings, sort: str) -> N
         ({"advertiser_id": 1}, [0, 2, 3, 4]),
         ({"country_code": "nl"}, [0, 1, 3, 4]),
         ({"country_code": "DE"}, []),
+        ({"country_code": "Korea, Republic of"}, []),
+        ({"country_code": "DE, nl"}, [0, 1, 3, 4]),
+        ({"exclude_country_code": "NL"}, [2]),
+        ({"offer_id": "3, 4"}, [0, 1, 2, 3, 4]),
+        ({"offer_id": ["4", "4"], "is_bot": "false"}, [1]),
+        ({"exclude_offer_id": "3", "offer_id": "3"}, []),
+        ({"affiliate_source": ["fb", ""]}, [0, 1, 2, 3, 4]),
+        ({"exclude_affiliate_source": ""}, [3]),
+        ({"aff_sub": "plain,x"}, []),
+        ({"hash": ",".join(row.hash for row in FILTERED[1:3])}, [1, 2]),
+        ({"ip": "::ffff:192.0.2.7"}, [0, 1, 2, 3, 4]),
+        ({"ip": "192.0.2.99/24"}, [0, 1, 2, 3, 4]),
+        ({"ip": ["198.51.100.1", "2001:db8::/32"]}, []),
+        ({"device_type": "mobile,PC"}, [0, 1, 2, 3, 4]),
+        ({"exclude_device_type": "desktop"}, []),
+        ({"device_os": "windows"}, []),
+        ({"device_os": "Windows"}, [0, 1, 2, 3, 4]),
+        ({"browser": "google chrome"}, [0, 1, 2, 3, 4]),
+        ({"visitor_key": f"{FILTERED[0].visitor_key:016X}"}, [0, 1, 2, 3, 4]),
+        ({"requested_offer_id": 3, "offer_id": 4}, [1]),
+        ({"reason": "20"}, [4]),
         ({"affiliate_source": "fb"}, [3]),
         ({"affiliate_source": ""}, [0, 1, 2, 4]),
         ({"external_id": "é&x"}, [3]),
@@ -179,10 +201,73 @@ async def test_click_filters_find_their_rows(database: Settings, sort: str) -> N
         assert (await listed(client, id=fourth["id"]))["data"] == [fourth]
 
 
+async def test_list_feed_and_export_have_the_clicks_that_filters_mean(database: Settings) -> None:
+    draw = random.Random(23)
+    rows = [
+        a_row(
+            hash=hash_at(NOON + n * 1000, n),
+            offer_id=draw.randint(1, 4),
+            affiliate_id=draw.randint(1, 3),
+            requested_offer_id=draw.randint(1, 3),
+            offer_url_id=draw.choice((None, 31, 32)),
+            country_code=draw.choice((None, "NL", "DE", "FR")),
+            region_code=draw.choice((None, "NH", "ZH")),
+            device_type=draw.choice(("", "phone", "desktop")),
+            aff_sub=draw.choice(("", "a", "a,b", "!a")),
+            affiliate_source=draw.choice(("", "fb")),
+            ip=draw.choice(("", "192.0.2.1", "192.0.2.200", "198.51.100.9")),
+            visitor_key=draw.choice((-1, 0, 2**62)),
+            status=draw.choice(("accepted", "rejected")),
+            reason=draw.choice((0, 10, 20)),
+        )
+        for n in range(120)
+    ]
+    columns = (
+        *("offer_id", "affiliate_id", "requested_offer_id", "offer_url_id", "country_code", "region_code"),
+        *("device_type", "aff_sub", "affiliate_source", "ip", "visitor_key", "status", "reason"),
+    )
+    await store(database, rows)
+    async with api_of(database) as client:
+        for _ in range(50):
+            asked = random_filter(draw, [row._asdict() for row in rows], columns)
+            expected = [row.hash for row in rows if asked.means(row._asdict())]
+            first = (await client.get(CLICKS, params=[*asked.parameters, ("per_page", "7")])).json()
+            assert first["total"] == len(expected), asked.parameters
+            whole = (await client.get(CLICKS, params=[*asked.parameters, ("sort", "created_at")])).json()
+            assert [row["hash"] for row in whole["data"]] == expected
+            feed = (await client.get(CLICKS, params=[*asked.parameters, ("after_id", "0")])).json()
+            assert {row["hash"] for row in feed["data"]} == set(expected)
+            lines = (await client.get(f"{CLICKS}/export", params=asked.parameters)).text.splitlines()
+            assert [orjson.loads(line)["hash"] for line in lines] == expected[::-1]
+            if first["next_cursor"]:
+                cursor = ("cursor", first["next_cursor"])
+                other = [*asked.parameters, ("exclude_offer_id", "99"), ("per_page", "7"), cursor]
+                assert (await client.get(CLICKS, params=other)).json()["errors"].keys() == {"cursor"}
+                following = await client.get(CLICKS, params=[*asked.parameters, ("per_page", "7"), cursor])
+                assert [row["hash"] for row in following.json()["data"]] == expected[::-1][7:14]
+
+
 async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
     table = {
         "foo=1": ["foo"],
-        "offer_id=3&offer_id=3": ["offer_id"],
+        "tz=UTC&tz=UTC": ["tz"],
+        "is_bot=true&is_bot=true": ["is_bot"],
+        "offer_id=3,": ["offer_id"],
+        "offer_id=3&offer_id=x": ["offer_id"],
+        f"offer_id={','.join(map(str, range(1, 102)))}": ["offer_id"],
+        "&".join(f"exclude_aff_sub={n}" for n in range(101)): ["exclude_aff_sub"],
+        "country_code=NL,ZZ": ["country_code"],
+        "status=accepted,done": ["status"],
+        "exclude_is_bot=true": ["exclude_is_bot"],
+        "exclude_hash=" + "f" * 32: ["exclude_hash"],
+        "exclude_offer_id=": ["exclude_offer_id"],
+        "ip=192.0.2.0/33": ["ip"],
+        "ip=": ["ip"],
+        "ip=192.0.2": ["ip"],
+        "device_type=fridge": ["device_type"],
+        "visitor_key=9f86": ["visitor_key"],
+        "reason=32768": ["reason"],
+        "requested_offer_id=abc": ["requested_offer_id"],
         "offer_id=": ["offer_id"],
         "offer_id=0": ["offer_id"],
         "offer_id=03": ["offer_id"],

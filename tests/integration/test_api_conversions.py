@@ -180,6 +180,15 @@ async def test_conversion_filters_find_their_rows(database: Settings) -> None:
         ({"aff_sub20": "", "offer_id": 3}, [0, 2, 4]),
         ({"external_id": "x"}, [3]),
         ({"offer_url_id": 132, "goal_id": 2}, [1]),
+        ({"offer_id": "3,4", "exclude_status": "rejected"}, [0, 1, 3, 4]),
+        ({"exclude_offer_id": "3"}, [1, 3]),
+        ({"status": "pending,rejected"}, [0, 2]),
+        ({"order_id": ["a ", "b"]}, [0]),
+        ({"exclude_advertiser_external_id": ""}, [2]),
+        ({"id": "2,4"}, [1, 3]),
+        ({"ip": "192.0.2.0/24", "requested_offer_id": 3, "device_type": "pc", "goal_id": 2}, [1]),
+        ({"updated_from": "2024-10-10 14:00:00"}, [2, 3, 4]),
+        ({"updated_to": "2024-10-10 14:00:00", "updated_from": "2024-10-10 13:00:00"}, [1, 2]),
         ({"created_from": "2024-10-10 13:00:00"}, [1, 2, 3, 4]),
         ({"created_at_from": "2024-10-10 13:00:01", "created_at_to": "2024-10-10 15:00:00"}, [2, 3]),
         ({"created_from": "2024-10-10", "created_to": "2024-10-10"}, [0, 1, 2, 3, 4]),
@@ -212,6 +221,11 @@ async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
         "cursor=abc&page=2": ["page"],
         "after_id=1&page=1": ["page"],
         "created_from=2024-01-02&created_to=2024-01-01": ["created_to"],
+        "updated_from=2024-01-02&updated_to=2024-01-01": ["updated_to"],
+        "updated_from=now": ["updated_from"],
+        "exclude_order_id=a": ["exclude_order_id"],
+        "status=approved,paid": ["status"],
+        "is_test=true&is_test=false": ["is_test"],
     }
     async with api_of(database, scopes=SCOPES) as client:
         for query, fields in table.items():

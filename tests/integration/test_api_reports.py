@@ -17,6 +17,7 @@ from httpx import AsyncClient
 
 from tests.factories.clicks import a_row
 from tests.factories.conversions import a_conversion, store_conversions
+from tests.factories.filters import random_filter
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tracker.api.reports import PATH as REPORTS
 from tracker.domain.click_id import millis_of
@@ -227,18 +228,24 @@ async def test_report_numbers_equal_a_recount(database: Settings, random_clicks:
 async def test_filtered_numbers_equal_a_recount(database: Settings, random_clicks: list[ClickRow]) -> None:
     draw = random.Random(13)
     filters = ("offer_id", "affiliate_id", "country_code", "status", "is_unique", "is_bot", "offer_url_id")
+    several = ("offer_id", "affiliate_id", "country_code", "status", "affiliate_source", "device_type")
     async with api_of(database, scopes=SCOPES) as client:
         for _ in range(150):
             groups = tuple(draw.sample(GROUPS, draw.randint(1, 3)))
             zone = ZoneInfo(draw.choice(ZONES))
             low, high = sorted(draw.choice(CHANGES) + draw.randrange(-80_000_000, 80_000_000) for _ in "lh")
             query = {"created_from": local(low, zone), "created_to": local(high, zone)}
-            asked = {
+            asked: dict[str, Any] = {
                 name: value
                 for name in draw.sample(filters, draw.randint(0, 2))
                 if (value := getattr(draw.choice(random_clicks), name)) is not None
             }
             rows = [row for row in random_clicks if all(getattr(row, n) == v for n, v in asked.items())]
+            further = random_filter(draw, [row._asdict() for row in random_clicks], several)
+            if draw.random() < 0.5 and asked.keys().isdisjoint(name for name, _ in further.parameters):
+                rows = [row for row in rows if further.means(row._asdict())]
+                for name, text in further.parameters:
+                    asked[name] = [*asked.get(name, ()), text]
             in_range = [row for row in rows if low // 1000 <= millis_of(row.hash) // 1000 <= high // 1000]
             body = await report(client, group_by=",".join(groups), tz=str(zone), **query, **asked)
             if any(is_ambiguous(millis, zone) for millis in (low, high)):
@@ -269,6 +276,7 @@ async def test_conversion_numbers_equal_a_recount(
     clicks = {row.hash: row for row in random_clicks}
     hashes = {conversion["click_hash"] for conversion in conversions}
     filters = ("offer_id", "affiliate_id", "country_code", "status", "is_unique", "aff_sub", "offer_url_id")
+    several = ("offer_id", "affiliate_id", "country_code", "status", "affiliate_source", "reason")
     async with api_of(database, scopes=SCOPES) as client:
         for _ in range(150):
             groups = tuple(draw.sample(GROUPS, draw.randint(1, 3)))
@@ -284,8 +292,14 @@ async def test_conversion_numbers_equal_a_recount(
                 for name in draw.sample(filters, draw.randint(0, 2))
                 if (value := getattr(draw.choice(random_clicks), name)) is not None
             }
+            further = random_filter(draw, [row._asdict() for row in random_clicks], several)
+            is_further = draw.random() < 0.5 and asked.keys().isdisjoint(n for n, _ in further.parameters)
             has = draw.choice([None, None, True, False])
             rows = [row for row in random_clicks if all(getattr(row, n) == v for n, v in asked.items())]
+            if is_further:
+                rows = [row for row in rows if further.means(row._asdict())]
+                for name, text in further.parameters:
+                    asked[name] = [*asked.get(name, ()), text]
             rows = [row for row in rows if has is None or (row.hash in hashes) == has]
             kept = {row.hash for row in rows}
             timed = [

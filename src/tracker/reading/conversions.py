@@ -7,8 +7,8 @@ from functools import partial
 
 from pydantic import Field
 
-from tracker.parameters import Bool, Country, Hash, Id, Ident, Text, about, choice
-from tracker.reading.clicks import parameters
+from tracker.parameters import Bool, From, Hashes, Idents, Ids, Texts, To, about, choice, choices
+from tracker.reading.filters import Filters, conditions, of_clicks, parameters
 from tracker.reading.listing import Walk, id_or_hash
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
@@ -22,32 +22,35 @@ def _of_conversions(of_clicks: str) -> str:
     return of_clicks.replace("Clicks", "Conversions of clicks", 1).replace(": clicks", ": those of clicks")
 
 
-class ConversionFilterQuery(parameters(FILTERS_OF_CLICK, _of_conversions), SpanQuery):  # type: ignore[misc] # from the table
+_FILTERS: Filters = {
+    "id": (Ids, "The conversion with this id."),
+    "hash": (Hashes, "The conversion with this hash."),
+    "click_id": (Ids, "Conversions of the click with this id."),
+    "click_hash": (Hashes, "Conversions of the click with this hash."),
+    "offer_id": (Ids, "Conversions of this offer."),
+    "goal_id": (Ids, "Conversions of this goal."),
+    "advertiser_id": (Ids, "Conversions of this advertiser's offers."),
+    "affiliate_id": (Ids, "Conversions of this affiliate."),
+    "order_id": (Idents, "Conversions with this order id. Surrounding white space is ignored."),
+    "status": (choices("pending", "hold", "approved", "rejected"), "Conversions with this status."),
+    "is_over_cap": (Bool, "true: conversions over a cap that only marks them. false: all others."),
+    "is_test": (Bool, "true: conversions of test clicks. false: all others."),
+    "sale_status": (Texts, "Conversions with exactly this status text of the advertiser."),
+    "advertiser_external_id": (Texts, "Conversions with exactly this external id. Empty: those without one."),
+    **of_clicks(("country_code", "affiliate_source", *FILTERS_OF_CLICK), _of_conversions),
+}
+
+
+class ConversionFilterQuery(parameters(_FILTERS), SpanQuery):  # type: ignore[misc] # from the table
     """Which conversions."""
 
     date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]
         default="conversion",
         description="Whether the time filters are about the conversions or about their clicks.",
     )
-    id: Id = about("The conversion with this id.")
-    hash: Hash = about("The conversion with this hash.")
-    click_id: Id = about("Conversions of the click with this id.")
-    click_hash: Hash = about("Conversions of the click with this hash.")
-    offer_id: Id = about("Conversions of this offer.")
-    goal_id: Id = about("Conversions of this goal.")
-    advertiser_id: Id = about("Conversions of this advertiser's offers.")
-    affiliate_id: Id = about("Conversions of this affiliate.")
-    order_id: Ident = about("Conversions with this order id. Surrounding white space is ignored.")
-    status: choice("pending", "hold", "approved", "rejected") = about("Conversions with this status.")  # type: ignore[valid-type]
-    is_over_cap: Bool = about("true: conversions over a cap that only marks them. false: all others.")
-    is_test: Bool = about("true: conversions of test clicks. false: all others.")
-    sale_status: Text = about("Conversions with exactly this status text of the advertiser.")
-    advertiser_external_id: Text = about(
-        "Conversions with exactly this external id. Empty: those without one."
-    )
-    country_code: Country = about("Conversions of clicks from this country (ISO 3166-1 alpha-2).")
-    affiliate_source: Text = about(
-        "Conversions of clicks with exactly this source. Empty: those without one."
+    updated_from: From = about("Earliest local time of the last change. A date alone means its first second.")
+    updated_to: To = about(
+        "Latest local time of the last change, inclusive. A date alone means its last second."
     )
 
     def conversions(self, network_zone: str) -> ConversionFilter:
@@ -56,8 +59,11 @@ class ConversionFilterQuery(parameters(FILTERS_OF_CLICK, _of_conversions), SpanQ
         Raises:
             ParameterError: two parameters contradict each other.
         """
-        equals = tuple((name, value) for name in FILTERS if (value := getattr(self, name)) is not None)
-        return ConversionFilter(self.span(network_zone), self.date_basis, equals)
+        equals, further = conditions(self, FILTERS)
+        updated = self.span_named("updated", network_zone)
+        return ConversionFilter(
+            self.span(network_zone), self.date_basis, equals, updated=updated, further=further
+        )
 
 
 class ConversionExportQuery(ConversionFilterQuery, FormatQuery):

@@ -1,12 +1,13 @@
 """Parameters that endpoints and pages share: spans of time, orders, parts of lists.
 
-Unknown and repeated parameters are refused.
+Unknown parameters are refused, and repeated ones that take only one value.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from datetime import datetime, tzinfo
+from functools import cache
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 from tracker.domain.local_time import first_second, last_second, zone_named
 from tracker.domain.normalise import pairs
 from tracker.parameters import (
+    SEVERAL,
     AfterId,
     CursorText,
     Format,
@@ -73,8 +75,16 @@ class SpanQuery(ZoneQuery):
         Raises:
             ParameterError: two parameters contradict each other.
         """
-        start, end = self.times()
-        return span_of(start, end, self.zone(network_zone), "created")
+        return self.span_named("created", network_zone)
+
+    def span_named(self, name: str, network_zone: str) -> Span:
+        """The range of two parameters. `name`: of them, without _from and _to.
+
+        Raises:
+            ParameterError: they contradict each other.
+        """
+        start, end = self._only(f"{name}_from"), self._only(f"{name}_to")
+        return span_of(start, end, self.zone(network_zone), name)
 
     def times(self) -> tuple[datetime | None, datetime | None]:
         """The first and the last second, in local time.
@@ -87,7 +97,7 @@ class SpanQuery(ZoneQuery):
     def _only(self, name: str) -> datetime | None:
         other_name = name.replace("created_", "created_at_")
         time: datetime | None = getattr(self, name)
-        other: datetime | None = getattr(self, other_name)
+        other: datetime | None = None if other_name == name else getattr(self, other_name)
         if time is not None and other is not None:
             raise ParameterError({other_name: [f"is another name of {name}: send only one of them"]})
         return other if time is None else time
@@ -183,16 +193,26 @@ def read_query(query_string: bytes, model: type[SomeQuery]) -> SomeQuery:
     Raises:
         ParameterError: it names every parameter that is unknown, repeated or unreadable.
     """
-    given = pairs(query_string)
-    times = Counter(name for name, _ in given)
-    repeated = {name: ["is repeated"] for name in times if times[name] > 1}
+    given: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in pairs(query_string):
+        given[name].append(value)
+    single = given.keys() - _several(model)
+    repeated = {name: ["is repeated"] for name in given if name in single and len(given[name]) > 1}
     try:
-        query = model.model_validate(dict(given))
+        query = model.model_validate(
+            {name: values[-1] if name in single else values for name, values in given.items()}
+        )
     except ValidationError as error:
         raise ParameterError(_named(error) | _cropped(repeated)) from None
     if repeated:
         raise ParameterError(_cropped(repeated))
     return query
+
+
+@cache
+def _several(model: type[Query]) -> frozenset[str]:
+    """The parameters that may be repeated."""
+    return frozenset(name for name, field in model.model_fields.items() if SEVERAL in field.metadata)
 
 
 def _named(error: ValidationError) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from tracker.api.conversions import schema as conversion_schema
 from tracker.api.conversions.schema import Conversion
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, BOTH, BY_NAME, FIELDS, ordered
 from tracker.parameters import Query
+from tracker.reading.filters import EXCLUDE
 from tracker.store.conversions.list import OF_CLICK
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES
@@ -86,7 +87,8 @@ def query_model(
     fields: dict[str, Any] = {
         name: (field.annotation, field)
         for name, field in model.model_fields.items()
-        if name not in columns or (name in seen and name != f"{kind}_id")
+        if (column := name.removeprefix(EXCLUDE)) not in columns
+        or (column in seen and column != f"{kind}_id")
     }
     name = f"{kind.capitalize()}{model.__name__}"
     return create_model(name, __base__=Query, __doc__=model.__doc__, **{**fields, **other})

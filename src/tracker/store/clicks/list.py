@@ -20,8 +20,9 @@ from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import Viewer
 from tracker.store.clicks.counts import CountScope
+from tracker.store.conditions import Equals, Further, among, check, columns_of, equal
 from tracker.store.db import Connection, Pool
-from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, Value, reading
+from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, reading
 from tracker.store.time_span import ALL_TIME, Span
 from tracker.store.token_owner import Owner
 
@@ -41,18 +42,24 @@ class ClickFilter(NamedTuple):
     """A filter of clicks."""
 
     span: Span = ALL_TIME
-    equals: tuple[tuple[str, Value], ...] = ()  # (column, value), each column once
+    equals: Equals = ()
     has_conversions: bool | None = None  # None: both
     owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
+    further: Further = ()
 
     @property
     def tally(self) -> CountScope | None:
         """The counts that cover these clicks, if any do."""
-        if self.has_conversions is not None or len(self.equals) > 1:
+        if self.has_conversions is not None or len(self.equals) > 1 or self.further:
             return None
         for column, value in self.equals:
             return CountScope(_TALLIES[column], int(value)) if column in _TALLIES else None
         return click_counts.ALL_CLICKS
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of clicks that are compared."""
+        return columns_of(self.equals, self.further)
 
     @property
     def place(self) -> str:
@@ -62,7 +69,7 @@ class ClickFilter(NamedTuple):
     @property
     def is_of_conversions(self) -> bool:
         """Whether conversions alone decide which clicks match, so that other clicks need no look-up."""
-        return bool(self.has_conversions) and all(column in FROZEN for column, _ in self.equals)
+        return bool(self.has_conversions) and self.columns <= FROZEN
 
     @property
     def source(self) -> str:
@@ -275,13 +282,13 @@ async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row
 
 def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
     """The condition of a filter, and its parameters, which follow earlier ones."""
-    conditions = [_HAS_NO_CONVERSION if clicks.has_conversions is False else "true"]
+    check(clicks.columns, FILTERS)
     values: list[object] = []
-    for column, value in clicks.equals:
-        if column not in FILTERS:
-            raise ValueError(f"no filter {column}")
-        values.append(value)
-        conditions.append(f"{column} = ${before + len(values)}")
+    conditions = [
+        _HAS_NO_CONVERSION if clicks.has_conversions is False else "true",
+        *(equal(column, value, values, before) for column, value in clicks.equals),
+        *(among(one, values, before) for one in clicks.further),
+    ]
     for operator, bound, everything in zip((">=", "<"), clicks.span, ALL_TIME, strict=True):
         if bound != everything:
             values.append(first_hash_at(bound))

@@ -21,6 +21,7 @@ from tracker.domain.normalise import trim
 from tracker.store import table_pages
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks.columns import local_second
+from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
 from tracker.store.paging import Order, Page, Row, Value, reading
@@ -37,8 +38,10 @@ class ConversionFilter(NamedTuple):
 
     span: Span = ALL_TIME
     basis: Basis = "conversion"
-    equals: tuple[tuple[str, Value], ...] = ()  # (column of FILTERS, value), each column once
+    equals: Equals = ()  # columns of FILTERS
     owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
+    updated: Span = ALL_TIME  # of the last change
+    further: Further = ()
 
 
 def _name(table: str) -> str:
@@ -205,26 +208,44 @@ def _select(owner: Owner | None) -> str:
 
 def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
     """The condition of a filter, and its parameters from $1 on."""
-    conditions = ["true"]
+    check(columns_of(conversions.equals, conversions.further), FILTERS)
     values: list[object] = []
-    for column, value in conversions.equals:
-        if column not in FILTERS:
-            raise ValueError(f"no filter {column}")
-        is_order = column == "order_id"  # it may be stored as given, or trimmed
-        values.append(list(dict.fromkeys((str(value), trim(str(value))))) if is_order else value)
-        conditions.append(f"{column} {'= ANY' if is_order else '='} (${len(values)})")
-    return " AND ".join(conditions) + bounds(conversions.span, conversions.basis, values), values
+    conditions = [
+        "true",
+        *(_equal(column, value, values) for column, value in conversions.equals),
+        *(among(_in_all_forms(one), values) for one in conversions.further),
+    ]
+    ranges = bounds(conversions.span, conversions.basis, values) + _bounds(
+        "updated_at", conversions.updated, values
+    )
+    return " AND ".join(conditions) + ranges, values
+
+
+def _equal(column: str, value: Value, values: list[object]) -> str:
+    is_order = column == "order_id"
+    return among(_in_all_forms(Among(column, (value,))), values) if is_order else equal(column, value, values)
+
+
+def _in_all_forms(one: Among) -> Among:
+    """An order id may be stored as given, or trimmed."""
+    if one.column != "order_id":
+        return one
+    forms = (form for value in map(str, one.values) for form in (value, trim(value)))
+    return one._replace(values=tuple(dict.fromkeys(forms)))
 
 
 def bounds(span: Span, basis: Basis, values: list[object]) -> str:
     """Further conditions: the time range of conversions or of their clicks. Appends their parameters."""
+    return _bounds("click_hash" if basis == "click" else "created_at", span, values)
+
+
+def _bounds(column: str, span: Span, values: list[object]) -> str:
     conditions = ""
     for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:
-            is_click = basis == "click"
-            values.append(first_hash_at(millis) if is_click else millis)
-            column, bound = ("click_hash", "${}") if is_click else ("created_at", _INSTANT)
-            conditions += f" AND {column} {operator} {bound.format(len(values))}"
+            is_hash = column == "click_hash"
+            values.append(first_hash_at(millis) if is_hash else millis)
+            conditions += f" AND {column} {operator} {('${}' if is_hash else _INSTANT).format(len(values))}"
     return conditions
 
 

@@ -101,7 +101,7 @@ def _rest(clicks: ClickFilter, basis: Basis, columns: set[str], values: list[obj
         condition += bounds(span, basis, values)
     if clicks.has_conversions is False:
         condition += " AND false"
-    source = _source({*columns, *(column for column, _ in clicks.equals)} - {"hash"})
+    source = _source(columns | clicks.columns - {"hash"})
     return f"FROM {source} WHERE {condition}"
 
 

@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
     def columns(self) -> set[str]:
         """The columns of clicks that decide: of groups and filters."""
         grouped = (column for group in self.dimensions for column in DIMENSIONS[group].columns)
-        return {*grouped, *(column for column, _ in self.clicks.equals)}
+        return {*grouped, *self.clicks.columns}
 
     @property
     def may_read_days(self) -> bool:
@@ -71,7 +71,8 @@ class Wanted(NamedTuple):
 def counted_dimension(wanted: Wanted) -> str | None:
     """The dimension of REPORT_COUNTS that covers the clicks, "all" without one. None if none does."""
     clicks = wanted.clicks
-    if clicks.has_conversions is not None or len(clicks.equals) > 1 or not _are_of_quarters(wanted):
+    is_single = len(clicks.equals) <= 1 and not clicks.further
+    if clicks.has_conversions is not None or not is_single or not _are_of_quarters(wanted):
         return None
     filtered = (_DIMENSION_OF.get(column, column) for column, _ in clicks.equals)
     found = {*wanted.click_dimensions, *filtered} or {"all"}
