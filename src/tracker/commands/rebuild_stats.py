@@ -15,15 +15,18 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import recount
 from tracker.store.clicks.recount import Difference
-from tracker.store.reports import conversion_counts
+from tracker.store.reports import conversion_counts, sub_id_pieces
 
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
-conversion updates the sums for reports. This command counts both again, one day at a time, and shows its
-progress on stderr. It is safe while clicks are stored, and no writer waits for it.
+conversion updates the sums for reports. A worker adds up clicks by sub id. This command counts all of them
+again, one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and no writer
+waits for it.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
+
+_COUNTS = (recount, conversion_counts, sub_id_pieces)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -65,8 +68,8 @@ async def check(dsn: str, first: date, last: date, *, as_json: bool) -> int:
         days = await _days(connection, first, last)
         for day in days:
             of_day = 0
-            for differences in (recount.differences, conversion_counts.differences):
-                async for difference in differences(connection, day):
+            for of in _COUNTS:
+                async for difference in of.differences(connection, day):
                     of_day += 1
                     print(_as_json(difference) if as_json else _in_words(difference))
             number += of_day
@@ -82,7 +85,7 @@ async def rebuild(dsn: str, first: date, last: date, *, as_json: bool) -> None:
     async with _connected(dsn) as connection:
         days = await _days(connection, first, last)
         for day in days:
-            of_day = await recount.correct(connection, day) + await conversion_counts.correct(connection, day)
+            of_day = sum([await of.correct(connection, day) for of in _COUNTS])
             number += of_day
             _progress(day, f"{of_day} counts were wrong" if of_day else "counts agree")
     if as_json:
@@ -102,7 +105,7 @@ async def _connected(dsn: str) -> AsyncIterator[db.Connection]:
 
 
 async def _days(connection: db.Connection, first: date, last: date) -> list[date]:
-    found = [await days(connection, first, last) for days in (recount.days, conversion_counts.days)]
+    found = [await of.days(connection, first, last) for of in _COUNTS]
     return sorted({day for days in found for day in days})
 
 

@@ -30,6 +30,8 @@ class Lock(IntEnum):
     """Held by the transaction that adds up deltas, or corrects counts."""
     IMPORT = 0x7C1C_0012
     """One import at a time."""
+    SUB_IDS = 0x7C1C_0013
+    """Held by the process that makes pieces of sub ids."""
 
 
 FEED = 0x7C1C << 48
