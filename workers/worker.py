@@ -18,6 +18,7 @@ from workers import (
     housekeeping,
     postback_sender,
     refused_log,
+    sub_id_counter,
 )
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ async def run(settings: Settings, slot: int = 0) -> None:
         loop.add_signal_handler(number, stop)
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
         beside = [
-            chores.create_task(run(settings)) for run in (housekeeping.run, count_adder.run, refused_log.run)
+            chores.create_task(run(settings))
+            for run in (housekeeping.run, count_adder.run, sub_id_counter.run, refused_log.run)
         ]
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))

@@ -25,7 +25,7 @@ from tracker.store.clicks import deltas
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
-from tracker.store.reports import conversion_counts
+from tracker.store.reports import conversion_counts, sub_id_pieces
 from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
@@ -159,6 +159,7 @@ async def _of_database(state: State) -> list[str]:
             waiting_for_dead = await postback_log.count_waiting(state.pool)
             outgoing_counts = await affiliate_postbacks.POSTBACKS.counts(state.pool)
             unadded = [await of.waiting(state.pool) for of in (deltas, conversion_counts)]
+            sub_ids_behind = await sub_id_pieces.behind(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
         return []
     return [
@@ -177,6 +178,9 @@ async def _of_database(state: State) -> list[str]:
         "# HELP tracker_count_delta_seconds Age of the oldest counts that no worker has added up.",
         "# TYPE tracker_count_delta_seconds gauge",
         f"tracker_count_delta_seconds {max(each.seconds for each in unadded):.1f}",
+        "# HELP tracker_sub_id_seconds Time since a worker last found all pieces of sub ids made.",
+        "# TYPE tracker_sub_id_seconds gauge",
+        f"tracker_sub_id_seconds {sub_ids_behind:.1f}",
     ]
 
 

@@ -15,18 +15,18 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import recount
 from tracker.store.clicks.recount import Difference
-from tracker.store.reports import conversion_counts, rollup_check
+from tracker.store.reports import conversion_counts, rollup_check, sub_id_pieces
 
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
-conversion updates the sums for reports. A worker adds up finished days. This command counts all again,
-one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and no writer waits
-for it.
+conversion updates the sums for reports. A worker adds up finished days, and clicks by sub id. This command
+counts all again, one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and
+no writer waits for it.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
 
-_COUNTS = (recount, conversion_counts, rollup_check)
+_COUNTS = (recount, conversion_counts, rollup_check, sub_id_pieces)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -105,7 +105,7 @@ async def _connected(dsn: str) -> AsyncIterator[db.Connection]:
 
 
 async def _days(connection: db.Connection, first: date, last: date) -> list[date]:
-    found = [await days(connection, first, last) for days in (recount.days, conversion_counts.days)]
+    found = [await of.days(connection, first, last) for of in _COUNTS]
     return sorted({day for days in found for day in days})
 
 

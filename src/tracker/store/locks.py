@@ -32,6 +32,8 @@ class Lock(IntEnum):
     """One process builds the rollups of reports at a time."""
     IMPORT = 0x7C1C_0012
     """One import at a time."""
+    SUB_IDS = 0x7C1C_0013
+    """Held by the process that makes pieces of sub ids."""
 
 
 FEED = 0x7C1C << 48

@@ -15,11 +15,12 @@ from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.adding_up import Waiting
 from tracker.store.clicks import deltas
-from tracker.store.reports import conversion_counts
+from tracker.store.reports import conversion_counts, sub_id_pieces
 from tracker.stream.ledger import Heartbeat
 
 _LATE_MILLIS = 60_000
 _LATE_SECONDS = 60
+_SUB_IDS_LATE_SECONDS = 600
 _MOST_MINUTES_NAMED = 5
 
 
@@ -29,7 +30,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     try:
         async with time_limit():
             balance, complete_until = await ledger.ask(settings, ledger.minutes_between(now - 86_400, now))
-            waiting = await _waiting(settings)
+            waiting, sub_ids_behind = await _uncounted_yet(settings)
     except (*UNREACHABLE_STREAM, *db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("ledger", error)]
     until = "" if complete_until is None else f", complete until {ledger.rfc3339(complete_until)}"
@@ -38,19 +39,21 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         *(*_unbalanced(balance), *_dead(balance), *_uncounted(balance), *_sharing(balance, now * 1000)),
         *_holding_back(balance, now * 1000),
         *_not_added_up(waiting),
+        *_sub_ids_not_counted(sub_ids_behind),
     ]
     return findings or [Finding("ledger", "ok", fine)]
 
 
-async def _waiting(settings: Settings) -> dict[str, Waiting]:
-    """The deltas that wait to be added up, by what they are of."""
+async def _uncounted_yet(settings: Settings) -> tuple[dict[str, Waiting], float]:
+    """The deltas that wait, by what they are of, and seconds since sub ids were last counted."""
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
     try:
-        return {
+        waiting = {
             "clicks": await deltas.waiting(connection),
             "conversions": await conversion_counts.waiting(connection),
         }
+        return waiting, await sub_id_pieces.behind(connection)
     finally:
         await connection.close()
 
@@ -70,6 +73,13 @@ def _not_added_up(waiting: Mapping[str, Waiting]) -> list[Finding]:
         for what, (rows, seconds) in waiting.items()
         if seconds > _LATE_SECONDS
     ]
+
+
+def _sub_ids_not_counted(seconds: float) -> list[Finding]:
+    """Reports are right all the same, but read clicks one by one."""
+    text = f"clicks by sub id were last added up for reports {seconds:.0f} s ago"
+    advice = "does a worker run? It looks every minute. Until then reports by sub id get slower"
+    return [Finding("ledger", "warn", text, advice)] if seconds > _SUB_IDS_LATE_SECONDS else []
 
 
 def _unbalanced(balance: Ledger) -> list[Finding]:
