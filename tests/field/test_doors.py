@@ -127,6 +127,10 @@ ROUTES: Mapping[str, str] = {
     },
     **dict.fromkeys((f"{ROOT}/audit", f"{ROOT}/postbacks", f"{ROOT}/sent-postbacks"), _LISTS),
     **dict.fromkeys((f"{ROOT}/statements", f"{ROOT}/statements/lines"), _LISTS),  # their days are their own
+    **{
+        f"{ROOT}/manual-entries{end}": "management"  # the same types of fields
+        for end in ("", "/uploads", "/{id}/reverse")
+    },
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,

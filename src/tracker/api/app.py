@@ -12,7 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import audit, catalogue, explain, health, ledger, reports, statements, tokens, tracking_links
+from tracker.api import (
+    audit,
+    catalogue,
+    explain,
+    health,
+    ledger,
+    manual_entries,
+    reports,
+    statements,
+    tokens,
+    tracking_links,
+)
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.creator import Creator
@@ -61,6 +72,7 @@ _RESOURCES = (
     ledger,
     reports,
     statements,
+    manual_entries,
     affiliate_postbacks,
     catalogue,
     tracking_links,

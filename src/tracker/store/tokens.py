@@ -23,8 +23,8 @@ MEANINGS = {
     "offers:read": "read offers, partners and the rest of the catalogue",
     "offers:write": "change the catalogue, except for the fields of money:write",
     "reports:read": "read reports and the ledger",
-    "money:read": "read bookings of conversions and period closes",
-    "money:write": "change prices, terms, status words, postback secrets and postback checks",
+    "money:read": "read statements, bookings and period closes",
+    "money:write": "book money by hand, change prices, terms, status words, postback secrets and checks",
     "admin": "everything, including tokens and their audit trail",
 }
 """The scopes of tokens, and their meanings."""

@@ -23,3 +23,12 @@ CREATE INDEX manual_entry_booked ON manual_entry (booked_at, id);
 CREATE INDEX manual_entry_reference ON manual_entry (reference) WHERE reference <> '';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON manual_entry
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Requests under an Idempotency-Key that booked money, with their answers.
+CREATE TABLE money_request (
+    token_id  bigint NOT NULL,
+    key       text   NOT NULL,
+    digest    bytea  NOT NULL,  -- SHA-256 of the path and the body
+    answer    text   NOT NULL,  -- JSON
+    PRIMARY KEY (token_id, key)
+);

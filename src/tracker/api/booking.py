@@ -1,0 +1,72 @@
+"""Requests that book money: each is done once, even if it is sent again under its Idempotency-Key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from starlette.responses import Response
+
+from tracker.api.clicks.create import request_key
+from tracker.api.clicks.create_schema import MAX_KEY
+from tracker.api.http.endpoint import Call
+from tracker.api.http.problems import SECURITY_HEADERS, invalid
+from tracker.parameters import Bool, Query, about, without_defaults_of_null
+from tracker.store.books import requests
+from tracker.store.clicks.idempotency import Conflict
+from tracker.store.db import Connection
+
+MAX_FILE = 4 << 20
+"""Longest file, in bytes."""
+MOST_LISTED = 1_000
+"""Rows that an answer about a file lists."""
+
+_KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "examples": ["2026-11-05/17"]}
+
+
+class BookingHeaders(BaseModel):
+    """The key of a request."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults_of_null)
+
+    idempotency_key: Annotated[str | None, WithJsonSchema(_KEY_SCHEMA)] = Field(
+        None,
+        alias="Idempotency-Key",
+        description="A permanent key of this request. A repeated request with the same key books nothing "
+        "again, and gets the answer of the first one.",
+    )
+
+
+class FileQuery(Query):
+    """How a file is booked."""
+
+    dry_run: Bool = about("true: check the file, show the result, and book nothing.")
+
+
+async def book_once(
+    call: Call[Any],
+    body: bytes,
+    book: Callable[[Connection], Awaitable[object]],
+    *,
+    is_trial: bool = False,
+) -> Response:
+    """Book once in a transaction, and answer what `book` returns. A trial books nothing and notes no key.
+
+    Raises:
+        Problem: 422 for a key that was used for another request.
+    """
+    key = None if is_trial else request_key(call.request)
+    digest = sha256(call.request.url.path.encode() + b"\0" + body).digest()
+    try:
+        async with requests.booking(call.state.pool, is_trial=is_trial) as connection:
+            answer = key and await requests.answer_of(connection, call.token.id, key, digest)
+            if not answer:
+                answer = orjson.dumps(await book(connection)).decode()
+                if key:
+                    await requests.note(connection, call.token.id, key, digest, answer)
+    except Conflict as error:
+        raise invalid({error.field: [str(error)]}) from None
+    return Response(answer, 201, SECURITY_HEADERS, "application/json")

@@ -1,0 +1,175 @@
+"""Entries by hand: bonuses, fees, chargebacks and payments of affiliates and advertisers."""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from typing import Literal
+
+import orjson
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, FileQuery, book_once
+from tracker.api.catalogue import PageQuery, list_rows, listed
+from tracker.api.http.endpoint import Body, Call, FileBody, endpoint
+from tracker.api.http.routing import ROOT
+from tracker.catalogue import manual_entries
+from tracker.catalogue.booked_lines import read_file
+from tracker.catalogue.manual_entries import SHAPE, ManualEntryFields, ReversalFields
+from tracker.catalogue.validation import check_storable, validated
+from tracker.domain.local_time import zone_named
+from tracker.domain.normalise import id_
+from tracker.parameters import Id, Ident, Query, choice
+from tracker.store.books.manual_entries import TABLE
+from tracker.store.db import Connection
+
+PATH = f"{ROOT}/manual-entries"
+UPLOADS = f"{PATH}/uploads"
+READ_SCOPE, WRITE_SCOPE = "money:read", "money:write"
+
+_EXAMPLE = (
+    "affiliate_id,kind,amount,currency,booked_at,reason,reference\r\n"
+    "513,payment,125.00,EUR,2026-11-05,October,SEPA-2026-1105-7\r\n"
+    "514,bonus,20,EUR,,Top of October,\r\n"
+)
+
+
+class ManualEntry(BaseModel):
+    """An entry by hand. It never changes: another entry may reverse it."""
+
+    id: int = Field(examples=[17])
+    affiliate_id: int | None = Field(examples=[513])
+    advertiser_id: int | None
+    kind: Literal["bonus", "fee", "chargeback", "payment"]
+    amount: str = Field(examples=["125.00"])
+    currency: str = Field(examples=["EUR"])
+    change: str = Field(description="How it changes the balance of its party.", examples=["-125.00"])
+    booked_at: str = Field(description="UTC.", examples=["2026-11-05T00:00:00+00:00"])
+    reason: str = Field(examples=["October"])
+    reference: str = Field(description="Empty without one.", examples=["SEPA-2026-1105-7"])
+    reverses: int | None = Field(description="The entry that it undoes.")
+    author: str = Field(description="Name of the token.", examples=["accounts"])
+    created_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
+
+
+class ManualEntryQuery(PageQuery):
+    """Which entries."""
+
+    affiliate_id: Id = Field(None, description="Entries of this affiliate.")
+    advertiser_id: Id = Field(None, description="Entries of this advertiser.")
+    kind: choice("bonus", "fee", "chargeback", "payment") = Field(None, description="Entries of this kind.")  # type: ignore[valid-type]
+    reference: Ident = Field(None, description="Entries with this reference.")
+    reverses: Id = Field(None, description="The entry that undoes this one.")
+
+
+class BookedFile(BaseModel):
+    """The result of a file. If any line were wrong, nothing would be booked."""
+
+    dry_run: bool
+    lines: int = Field(description="Booked lines.", examples=[2])
+    entries: list[ManualEntry] = Field(description=f"The first {MOST_LISTED:,} entries.")
+
+
+@endpoint(
+    scope=READ_SCOPE,
+    query=ManualEntryQuery,
+    returns=listed("ManualEntryList", ManualEntry),
+    tag="Money",
+)
+async def list_manual_entries(call: Call[ManualEntryQuery]) -> Response:
+    """List entries by hand
+
+    The latest is first.
+    """
+    return await list_rows(call.state.pool, TABLE, call.query, {})
+
+
+@endpoint(
+    scope=WRITE_SCOPE,
+    query=Query,
+    headers=BookingHeaders,
+    body=Body(ManualEntryFields),
+    returns=ManualEntry,
+    status=201,
+    tag="Money",
+)
+async def create_manual_entry(call: Call[Query]) -> Response:
+    """Book an entry by hand
+
+    A bonus, a fee, a chargeback or a payment of one affiliate or advertiser. It cannot be changed or deleted.
+    A wrong one is undone by `…/{id}/reverse`. It needs a time outside of closed periods. A reference
+    prevents that a payment is booked twice, and so does an Idempotency-Key.
+    """
+    body = await call.object()
+    check_storable(body)
+    entry = validated(body, ManualEntryFields)
+    zone = zone_named(call.network_zone)
+
+    async def book(connection: Connection) -> object:
+        return await manual_entries.book_one(connection, call.author, entry, zone)
+
+    return await book_once(call, orjson.dumps(body), book)
+
+
+@endpoint(
+    scope=WRITE_SCOPE,
+    query=Query,
+    headers=BookingHeaders,
+    body=Body(ReversalFields),
+    returns=ManualEntry,
+    status=201,
+    may_fail=(409,),
+    tag="Money",
+    path={"id": "The entry's id."},
+)
+async def reverse_manual_entry(call: Call[Query]) -> Response:
+    """Reverse an entry by hand
+
+    Books a further entry with the opposite change. Both stay. An entry that is reversed already, or is itself
+    a reversal, gets 409. The reference of a reversed entry may be used again.
+    """
+    body = await call.object()
+    check_storable(body)
+    reversal = validated(body, ReversalFields)
+    zone, entry_id = zone_named(call.network_zone), id_(call.path["id"])
+
+    async def book(connection: Connection) -> object:
+        return await manual_entries.reverse(connection, call.author, entry_id, reversal, zone)
+
+    return await book_once(call, orjson.dumps(body), book)
+
+
+@endpoint(
+    scope=WRITE_SCOPE,
+    query=FileQuery,
+    headers=BookingHeaders,
+    body=FileBody({"text/csv": _EXAMPLE}, MAX_FILE),
+    returns=BookedFile,
+    status=201,
+    tag="Money",
+)
+async def upload_manual_entries(call: Call[FileQuery]) -> Response:
+    """Upload entries by hand
+
+    A CSV file with a header and at most 10,000 lines. A line has affiliate_id or advertiser_id, kind, amount,
+    currency and reason, and may have booked_at and reference. If a line is wrong, the answer names its
+    number and field, and nothing is booked. `dry_run=true` shows the entries and books nothing.
+    """
+    _, body = await call.file()
+    entries = await to_thread(read_file, body, ManualEntryFields, SHAPE)
+    zone, is_trial = zone_named(call.network_zone), bool(call.query.dry_run)
+
+    async def book(connection: Connection) -> object:
+        rows = await manual_entries.book(connection, call.author, entries, zone)
+        return {"dry_run": is_trial, "lines": len(rows), "entries": rows[:MOST_LISTED]}
+
+    return await book_once(call, body, book, is_trial=is_trial)
+
+
+routes: list[Route] = [
+    Route(PATH, list_manual_entries),
+    Route(PATH, create_manual_entry, methods=["POST"]),
+    Route(UPLOADS, upload_manual_entries, methods=["POST"]),
+    Route(f"{PATH}/{{id}}/reverse", reverse_manual_entry, methods=["POST"]),
+]
