@@ -99,6 +99,14 @@ def _name_of(known: Callable[[str], str]) -> Callable[[str], str]:
     return lambda text: known(_text(text))
 
 
+def _search(text: str) -> str:
+    return normalise.composed(_text(text))
+
+
+def _tag(text: str) -> str:
+    return normalise.tag(_text(text))
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         text = trim(text)
@@ -240,6 +248,12 @@ Hash = Annotated[str | None, BeforeValidator(_hash), _HASH_SCHEMA]
 Bool = Annotated[bool | None, BeforeValidator(_boolean), _schema("boolean")]
 Text = Annotated[
     str | None, BeforeValidator(_text), _schema("string", maxLength=_LONGEST_TEXT, examples=["winter"])
+]
+Search = Annotated[
+    str, BeforeValidator(_search), _schema("string", maxLength=_LONGEST_TEXT, examples=["puzzle"])
+]
+Tag = Annotated[
+    str | None, BeforeValidator(_tag), _schema("string", maxLength=_LONGEST_TEXT, examples=["vip"])
 ]
 Ident = Annotated[
     str | None, BeforeValidator(_ident), _schema("string", maxLength=_LONGEST_TEXT, examples=["A-1001"])

@@ -110,7 +110,8 @@ async def test_changed_fields_are_shown(tracker: Tracker) -> None:
 
 async def test_lists_are_tables(tracker: Tracker) -> None:
     lines = (await tracker("offers", "list", "advertiser_id=2")).out.splitlines()
-    assert lines[0].split() == ["id", "name", "advertiser_id", "brand_id", "status", "visibility"]
+    columns = ["id", "name", "advertiser_id", "status", "closed", "visibility", "category", "tags"]
+    assert lines[0].split() == columns
     assert len(lines) == 3
     assert (await tracker("blocks", "list", "--json")).out == ""
 
@@ -173,3 +174,72 @@ async def test_help_names_the_fields(tracker: Tracker, command: str) -> None:
     done = await tracker(command, "set", "--help")
     assert done.code == 0
     assert "fields:\n" in done.out
+
+
+SHOWN = [
+    ("offer-urls list 3", "132  Default      active  1       https://ad.example/land?click_id={hash}"),
+    ("goals list 3", "payout_type  payout  revenue_type  revenue  currency"),
+    ("goals list 3", "fixed        12.50   fixed         0.00     USD"),
+    ("caps list 3", "id  affiliate_id  counts       period  amount  currency  on_reached"),
+    ("caps list 3", "-             revenue      month   900     EUR       mark"),
+    ("postback-secrets list 1", "server  2026-"),
+    ("postback-secrets list 1", "2027-01-01T00:00:00+00:00"),
+    ("affiliate-postbacks list 513", "approved, hold  https://p.example/{hash}"),
+    ("free-values list 3", "0             1  spring"),
+    ("goal-terms list 3", "-             DE            3.00    -"),
+]
+
+
+async def test_lists_show_the_content_of_rows(tracker: Tracker) -> None:
+    for line in (
+        "goals set 3 3 payout=12.5",
+        "caps add 3 period=day amount=5 counts=conversions",
+        "caps add 3 period=month amount=900 counts=revenue currency=EUR on_reached=mark",
+        "postback-secrets add 1 name=server expires_at=2027-01-01T00:00:00Z",
+        "affiliate-postbacks add 513 url=https://p.example/{hash} statuses=approved,hold",
+        "goal-terms add 3 country_code=DE payout=3",
+    ):
+        done = await tracker(*line.split())
+        assert done.code == 0, done.err
+    for line, cells in SHOWN:
+        assert cells in (await tracker(*line.split())).out, line
+
+
+async def test_searched_and_sorted_list(tracker: Tracker) -> None:
+    async def listed(*words: str) -> list[str]:
+        done = await tracker("offers", "list", *words, "--json")
+        assert done.code == 0, done.err
+        return [str(json.loads(line)["name"]) for line in done.out.splitlines()]
+
+    assert await listed("--search", "SHOE") == ["Shoe Sale"]
+    assert (await listed("--sort=-name"))[:2] == ["Test Offer", "Shoe Sale"]
+    assert await listed("--search", "e", "--sort", "name", "advertiser_id=2") == ["Garden Deals", "Shoe Sale"]
+    assert await listed("q=3") == ["Test Offer"]
+    done = await tracker("offers", "list", "--sort", "weight")
+    assert (done.code, done.err) == (1, "tracker: sort is not one of: id, -id, name, -name\n")
+    assert (await tracker("caps", "list", "3", "--search", "x")).code == 2
+
+
+CLOSED = [
+    ("closed_until = NULL", "-"),
+    ("closed_until = '2020-01-01'", "-"),
+    ("closed_until = 'infinity'", "closed"),
+    ("closed_until = '2999-01-01 12:34+01'", "closed until 2999-01-01 11:34"),
+    ("closed_until = '2999-01-01', time_zone = 'UTC'", "capped until 2999-01-01 00:00"),
+    ("closed_until = '2999-01-01', time_zone = 'Asia/Tokyo'", "closed until 2999-01-01 00:00"),
+]
+
+
+async def test_list_says_which_offers_are_closed_and_by_what(tracker: Tracker, database: Settings) -> None:
+    assert (await tracker("caps", "add", "3", "period=day", "amount=5", "counts=conversions")).code == 0
+
+    async def closed() -> str:
+        heading, line = (await tracker("offers", "list", "q=Test Offer")).out.splitlines()
+        return line[heading.index("closed") : heading.index("visibility")].strip()
+
+    for change, shown in CLOSED:
+        await run_sql(database, f"UPDATE offer SET {change} WHERE id = 3")
+        assert (change, await closed()) == (change, shown)
+    assert (await tracker("caps", "add", "3", "period=total", "amount=5", "counts=conversions")).code == 0
+    await run_sql(database, "UPDATE offer SET closed_until = '9999-12-31' WHERE id = 3")
+    assert await closed() == "capped for good"

@@ -209,6 +209,36 @@ async def test_explanation_equals_the_click_and_uses_nothing_up(demo: Settings) 
     assert urls[133]["rules"] == [{"rule": "language in de", "holds": True}]
 
 
+CLOSED: list[tuple[str, list[dict[str, str]]]] = [
+    ("SELECT", []),
+    ("UPDATE offer SET closed_until = '2026-11-20'", []),
+    (
+        "UPDATE offer SET closed_until = '2999-05-05 05:05'",
+        [{"for": "everyone", "until": "2999-05-05T05:05:00+00:00", "by": "the operator"}],
+    ),
+    (
+        "UPDATE offer SET closed_until = '2999-05-01'",
+        [{"for": "everyone", "until": "2999-05-01T00:00:00+00:00", "by": "payout cap (month)"}],
+    ),
+    (
+        "INSERT INTO offer_affiliate VALUES (3, 513, 'approved', '9999-12-31')",
+        [{"for": "affiliate 513", "until": "9999-12-31T00:00:00+00:00", "by": "conversions cap (total)"}],
+    ),
+]
+
+
+async def test_explanation_says_who_closed_an_offer_until_when(demo: Settings) -> None:
+    caps = """INSERT INTO cap (offer_id, affiliate_id, counts, period, amount, on_reached, currency) VALUES
+        (3, NULL, 'payout', 'month', 5, 'close', 'USD'), (3, 0, 'conversions', 'total', 5, 'close', NULL)"""
+    await run_sql(demo, caps)
+    for change, closed in CLOSED:
+        await run_sql(demo, "UPDATE offer SET closed_until = NULL")
+        await run_sql(demo, change)
+        told = await told_of(demo, LINK)
+        assert (change, told.get("closed", [])) == (change, closed)
+        assert (told["answer"]["reason_name"] == "offer_closed") == bool(closed)
+
+
 async def test_counts_of_all_partitions_are_added_up(demo: Settings) -> None:
     several = replace(demo, partitions=4)
     await run_sql(demo, "INSERT INTO cap (offer_id, period, amount) VALUES (3, 'day', 12)")

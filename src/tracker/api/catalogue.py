@@ -33,6 +33,7 @@ from tracker.catalogue.resource import (
     found,
     path_of,
     place_of,
+    wanted,
 )
 from tracker.catalogue.resources import RESOURCES
 from tracker.parameters import PageNumber, PerPage, Query, without_defaults_of_null, words
@@ -81,9 +82,8 @@ def as_json(body: object, status: int = 200, headers: Mapping[str, str] | None =
 
 async def list_rows(pool: Pool, table: Table, query: PageQuery, place: Row) -> Response:
     """A page of a table: the rows of a place that match the query's filters."""
-    filters = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
     number = query.page or 1
-    page = await edit.page(pool, table, {**place, **filters}, number, query.per_page)
+    page = await edit.page(pool, table, wanted(place, query), number, query.per_page)
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 

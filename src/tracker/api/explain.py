@@ -68,6 +68,9 @@ class Explained(BaseModel):
     unknown: list[str] | None = Field(None, description="The unknown parts of the link: offer, affiliate.")
     offer: dict[str, Any] | None = Field(None, description="The offer and its rules.")
     affiliate: dict[str, Any] | None = None
+    closed: list[dict[str, Any]] | None = Field(
+        None, description="For whom the offer is closed, until when, and by which cap or by the operator."
+    )
     visitor: dict[str, Any] | None = Field(None, description="The visitor: address, device, location, key.")
     is_test: bool | None = None
     bot_reason: str | None = Field(None, description="The rule that calls the visitor a bot. null: a person.")

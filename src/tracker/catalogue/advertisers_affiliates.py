@@ -124,9 +124,20 @@ RESOURCES = (
     Resource(
         "advertisers",
         "advertiser",
-        Table("advertiser", tuple(Advertiser.model_fields), exclusive=("external_id",), uses=_NEEDED_BY),
+        Table(
+            "advertiser",
+            tuple(Advertiser.model_fields),
+            exclusive=("external_id",),
+            searched=("name", "email", "external_id"),
+            uses=_NEEDED_BY,
+        ),
         Advertiser,
-        {"name": parameters.Name},
+        {
+            "name": parameters.Name,
+            "email": parameters.Text,
+            "external_id": parameters.Ident,
+            "tag": parameters.Tag,
+        },
         money=frozenset({"postback_check", "postback_addresses"}),
     ),
     Resource(
@@ -183,13 +194,21 @@ RESOURCES = (
     Resource(
         "affiliates",
         "affiliate",
-        Table("affiliate", tuple(Affiliate.model_fields), exclusive=("external_id",)),
+        Table(
+            "affiliate",
+            tuple(Affiliate.model_fields),
+            exclusive=("external_id",),
+            searched=("name", "email", "external_id"),
+        ),
         Affiliate,
         {
             "name": parameters.Name,
             "group_id": parameters.Id,
             "status": parameters.choice("active", "pending", "blocked"),
             "is_test": parameters.Bool,
+            "email": parameters.Text,
+            "external_id": parameters.Ident,
+            "tag": parameters.Tag,
         },
     ),
 )

@@ -280,6 +280,7 @@ OFFERS = Resource(
             Reference("fallback_offer_id", "offer", other_than="id"),
         ),
         exclusive=("external_id",),
+        searched=("name", "external_id"),
         uses=_NEEDED_BY,
     ),
     Offer,
@@ -289,6 +290,9 @@ OFFERS = Resource(
         "brand_id": parameters.Id,
         "status": parameters.choice("active", "paused", "draft"),
         "visibility": parameters.choice("public", "approval", "private"),
+        "category": parameters.Name,
+        "external_id": parameters.Ident,
+        "tag": parameters.Tag,
     },
     # Another advertiser pays for it from then on, and has other checks of postbacks.
     money=frozenset({"advertiser_id"}),

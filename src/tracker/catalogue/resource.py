@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tracker.catalogue.errors import CatalogueError, Kind, conflict, invalid
 from tracker.catalogue.fields import Fields, is_host
 from tracker.catalogue.validation import check_storable, merged, validated
 from tracker.domain import normalise
 from tracker.errors import Errors
-from tracker.parameters import Bool
+from tracker.parameters import Bool, Search, choice
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError
+from tracker.store.catalogue.edit import Author, Reference, Row, Table, TakenError, Wanted
 from tracker.store.db import Connection, Pool
 
 READ, WRITE, MONEY = "offers:read", "offers:write", "money:write"
@@ -41,6 +41,10 @@ Asks = Callable[[Connection, Row, Row], Awaitable[Errors]]
 
 async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Errors:
     return {}
+
+
+_SEARCH = "Only objects with this text in: {}, in any case. The one with this id is first."
+_SORT = "id, or name without regard to case. With -, the last is first."
 
 
 class Resource(NamedTuple):
@@ -71,6 +75,9 @@ class Resource(NamedTuple):
             column: (type_, Field(None, description=f"Only objects with this {column}."))
             for column, type_ in self.filters.items()
         }
+        if self.table.searched:
+            fields["q"] = (Search, Field("", description=_SEARCH.format(", ".join(self.table.searched))))
+            fields["sort"] = (choice("id", "-id", "name", "-name"), Field("id", description=_SORT))
         if self.table.can_archive:
             fields["is_archived"] = (
                 Bool,
@@ -108,6 +115,13 @@ class Resource(NamedTuple):
         return (self.scope, MONEY) if self.money else (self.scope,)
 
 
+def wanted(place: Row, query: BaseModel) -> Wanted:
+    """The rows of a place that a query with a resource's parameters means."""
+    given = query.model_dump(exclude={"page", "per_page"}, exclude_none=True)
+    text, sort = given.pop("q", ""), given.pop("sort", "")
+    return Wanted({**place, **given}, text, sort)
+
+
 class Version(Fields):
     """The version that a change was made for."""
 
@@ -135,7 +149,7 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     check_storable(written)
     table = resource.table
     fields = _fields(editor, resource, written | implied(editor, resource, {}, written))
-    _check_rights(editor, resource, _unpriced(resource, fields), fields, written)
+    _check_rights(editor, resource, _unpriced(editor, resource, fields), fields, written)
     kept, shown = resource.mint() if resource.mint else ({}, {})
     currency = editor.defaults.get("currency", "")
     async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
@@ -216,12 +230,16 @@ def implied(editor: Editor, resource: Resource, before: Row, written: Row) -> Ro
 
 
 def _fields(editor: Editor, resource: Resource, written: Row, before: Row | None = None) -> Row:
-    defaults = {name: value for name, value in editor.defaults.items() if name in resource.of_network}
-    fields = validated({**defaults, **written}, resource.fields, before)
+    fields = validated({**_defaults(editor, resource), **written}, resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
     return fields.model_dump(warnings=False)  # a field that stays may have a former type
+
+
+def _defaults(editor: Editor, resource: Resource) -> Row:
+    """The network's own defaults of a resource's fields."""
+    return {name: value for name, value in editor.defaults.items() if name in resource.of_network}
 
 
 def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, written: Row) -> None:
@@ -239,12 +257,11 @@ def _check_rights(editor: Editor, resource: Resource, before: Row, fields: Row, 
             raise CatalogueError(Kind.FORBIDDEN, errors, scope=scope)
 
 
-def _unpriced(resource: Resource, fields: Row) -> Row:
+def _unpriced(editor: Editor, resource: Resource, fields: Row) -> Row:
     """The fields of a new object, with those of money at their defaults."""
     known = resource.fields.model_fields
-    return fields | {
-        name: known[name].get_default(call_default_factory=True) for name in resource.money_when_new
-    }
+    defaults = {name: known[name].get_default(call_default_factory=True) for name in resource.money_when_new}
+    return fields | defaults | _defaults(editor, resource)
 
 
 def _check_version(expects: Callable[[int], bool], version: int | None, row: Row) -> None:

@@ -9,6 +9,7 @@ import pwd
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import MAXYEAR, UTC, datetime, tzinfo
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import orjson
@@ -27,17 +28,21 @@ from tracker.catalogue.resource import (
     found,
     path_of,
     place_of,
+    wanted,
 )
 from tracker.catalogue.resources import RESOURCES
 from tracker.catalogue.validation import validated
-from tracker.commands.arguments import add_confirm, add_json, whole
+from tracker.commands.arguments import add_confirm, add_json, text, whole
+from tracker.commands.tables import print_table
+from tracker.domain.local_time import zone_named
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import texts
 from tracker.errors import UserError
 from tracker.parameters import Query
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row
+from tracker.store.catalogue.edit import Author, Row, Table
+from tracker.store.conversions import closed_offers
 from tracker.store.db import Pool, open_pool
 
 _PATHS = {
@@ -53,6 +58,24 @@ _PATHS = {
 """The API path of a command, if it differs from the command's name."""
 _RESOURCES: dict[str, Resource] = {resource.path: resource for resource in RESOURCES}
 _READ_AT_ONCE = 1000
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "advertisers": ("id", "name", "email", "external_id", "tags"),
+    "advertisers/{advertiser_id}/postback-secrets": ("id", "name", "created_at", "expires_at"),
+    "status-words": ("id", "advertiser_id", "word", "status"),
+    "offers": ("id", "name", "advertiser_id", "status", "closed", "visibility", "category", "tags"),
+    "offers/{offer_id}/urls": ("id", "name", "status", "weight", "url"),
+    "offers/{offer_id}/affiliates": ("affiliate_id", "status", "closed_until"),
+    "offers/{offer_id}/free-values": ("id", "affiliate_id", "n", "value"),
+    "offers/{offer_id}/caps": ("id", "affiliate_id", "counts", "period", "amount", "currency", "on_reached"),
+    "offers/{offer_id}/goals": (
+        *("id", "name", "code", "status", "is_base", "payout_type", "payout", "revenue_type", "revenue"),
+        "currency",
+    ),
+    "goals/{goal_id}/terms": ("id", "affiliate_id", "country_code", "payout", "revenue"),
+    "affiliates": ("id", "name", "status", "group_id", "is_test", "email", "external_id", "tags"),
+    "affiliates/{affiliate_id}/postbacks": ("id", "status", "offer_id", "goal_id", "statuses", "url"),
+}
+"""The columns of a list for people, by path. Default: the ids, and the columns that filter the list."""
 
 _HOW_TO_WRITE = """\
 Write a field as field=value. The value is text if the field takes text, otherwise JSON:
@@ -108,6 +131,7 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
         )
     elif name == "list":
         action.epilog = f"fields: {', '.join(resource.parameters)}"
+        _add_search(action, table)
     if writes:
         action.add_argument(
             "--dry-run", action="store_true", help="show what would happen, and change nothing"
@@ -122,6 +146,15 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
             help="refuse if the row has another version by now",
         )
     add_json(action)
+
+
+def _add_search(action: ArgumentParser, table: Table) -> None:
+    if table.searched:
+        about = f"only rows with this text in {', '.join(table.searched)}, or with this id"
+        action.add_argument("--search", dest="q", type=text, metavar="TEXT", help=about)
+        action.add_argument(
+            "--sort", type=text, metavar="COLUMN", help="id or name (id). The last first: --sort=-name"
+        )
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -169,19 +202,24 @@ async def _list(asked: CatalogueRequest) -> None:
     table = asked.resource.table
     place = asked.place(table.parent)
     await check_parent(asked.pool, table, place, or_archived=True)
-    given = {field: text for field, text, _ in asked.arguments.assignments}
     filters = create_model("Filters", __base__=Query, **asked.resource.parameters)
-    equals = {**place, **validated(given, filters).model_dump(exclude_none=True)}
+    rows_wanted = wanted(place, validated(_filters(asked), filters))
     rows: list[Row] = []
     while True:
-        page = await edit.page(asked.pool, table, equals, len(rows) // _READ_AT_ONCE + 1, _READ_AT_ONCE)
+        page = await edit.page(asked.pool, table, rows_wanted, len(rows) // _READ_AT_ONCE + 1, _READ_AT_ONCE)
         rows += page.rows
         if not page.has_more:
             break
     if asked.arguments.json:
         print(*(orjson.dumps(row).decode() for row in rows), sep="\n", end="\n" if rows else "")
     else:
-        _print_table(list(dict.fromkeys((*table.fixed, *asked.resource.filters))), rows)
+        await _print_list(asked, rows)
+
+
+def _filters(asked: CatalogueRequest) -> dict[str, str]:
+    given = {field: text for field, text, _ in asked.arguments.assignments}
+    options = vars(asked.arguments)
+    return given | {name: options[name] for name in ("q", "sort") if options.get(name) is not None}
 
 
 async def _show(asked: CatalogueRequest) -> None:
@@ -304,14 +342,30 @@ def _print_row(asked: CatalogueRequest, row: Row) -> None:
         print("tracker: a dry run: nothing was changed", file=sys.stderr)
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
-    lines = [list(columns), *([_text(row[column]) for column in columns] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+async def _print_list(asked: CatalogueRequest, rows: Sequence[Row]) -> None:
+    resource = asked.resource
+    columns = _COLUMNS.get(resource.path) or tuple(dict.fromkeys((*resource.table.fixed, *resource.filters)))
+    if "closed" in columns:
+        caps = await closed_offers.by_cap(asked.pool, [row["id"] for row in rows])
+        zone = zone_named(asked.settings.time_zone)
+        rows = [{**row, "closed": _closed(row["closed_until"], caps.get(row["id"]), zone)} for row in rows]
+    print_table(columns, ([_text(row[column]) or "-" for column in columns] for row in rows))
+
+
+def _closed(until: str | None, cap: str | None, zone: tzinfo) -> str | None:
+    """Until when an offer is closed. None if it is open."""
+    if until == "infinity":
+        return "closed"
+    if until is None or (at := datetime.fromisoformat(until)) <= datetime.now(UTC):
+        return None
+    if cap and at.year == MAXYEAR:
+        return "capped for good"
+    return f"{'capped' if cap else 'closed'} until {at.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return "-"
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -120,7 +120,7 @@ async def _create(pool: Pool, arguments: Namespace) -> None:
 
 
 async def _list(pool: Pool, arguments: Namespace) -> None:
-    page = await edit.page(pool, TOKENS, {"is_revoked": arguments.revoked}, 1, _MOST_LISTED)
+    page = await edit.page(pool, TOKENS, edit.Wanted({"is_revoked": arguments.revoked}), 1, _MOST_LISTED)
     if arguments.json:
         print(json.dumps(page.rows))
         return

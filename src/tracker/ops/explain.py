@@ -42,6 +42,7 @@ from tracker.ops.partial_catalogue import add_touched, put
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.catalogue import read as stored_catalogue
+from tracker.store.conversions import closed_offers
 from tracker.stream.appender import AppenderPool, AppendError
 from tracker.stream.record import Decision, encode
 from tracker.stream.visitor_memory import VisitorMemory
@@ -82,13 +83,16 @@ async def explain(settings: Settings, geo: Locator, question: Question) -> Expla
     connection = await db.connect(settings.postgres_dsn)
     try:
         catalogue, link, lenient = await _catalogue(connection, visitor.host, raw_path, query)
+        hash_ = first_hash_at(question.millis)
+        strict = assemble(hash_, link, visitor, None, catalogue, geo)
+        click = (
+            assemble(hash_, lenient, visitor, None, catalogue, geo) if lenient and strict is None else strict
+        )
+        if click is None:
+            return _orphan(link, catalogue)
+        closed = await _closed(connection, click)
     finally:
         await connection.close()
-    hash_ = first_hash_at(question.millis)
-    strict = assemble(hash_, link, visitor, None, catalogue, geo)
-    click = assemble(hash_, lenient, visitor, None, catalogue, geo) if lenient and strict is None else strict
-    if click is None:
-        return _orphan(link, catalogue)
     decided = await _decided(settings, click, catalogue)
     return {
         "at": _time(click.millis),
@@ -101,6 +105,7 @@ async def explain(settings: Settings, geo: Locator, question: Question) -> Expla
             "status": click.affiliate.status,
         },
         "visitor": _described(click),
+        **closed,
         "is_test": click.is_test,
         "bot_reason": click.bot_reason,
         "urls": _urls(click),
@@ -111,6 +116,22 @@ async def explain(settings: Settings, geo: Locator, question: Question) -> Expla
             f"{table} {key}: {why}" for (table, key), whys in catalogue.problems.items() for why in whys
         ],
     }
+
+
+async def _closed(connection: db.Connection, click: Click) -> Explanation:
+    """Until when the offer is closed, for everyone or for the affiliate, and by which cap if it was one."""
+    offer, affiliate = click.offer, click.affiliate
+    untils = {"everyone": offer.closed_until, f"affiliate {affiliate.id}": click.terms.closed_until}
+    caps = [
+        (await closed_offers.by_cap(connection, [offer.id])).get(offer.id, ""),
+        await closed_offers.for_affiliate(connection, offer.id, affiliate.id),
+    ]
+    closings = [
+        {"for": whom, "until": _time(until), "by": cap or "the operator"}
+        for (whom, until), cap in zip(untils.items(), caps, strict=True)
+        if until > click.millis
+    ]
+    return {"closed": closings} if closings else {}
 
 
 def _visitor(question: Question) -> tuple[Visitor, bytes, bytes]:

@@ -5,15 +5,16 @@ Rows are JSON objects in both directions. PostgreSQL converts them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
 
-from tracker.domain import money
+from tracker.domain import money, normalise
 from tracker.store.db import Connection, Pool
 from tracker.store.locks import Lock
 from tracker.store.paging import Page
@@ -26,7 +27,18 @@ BUSY: type[Exception] = asyncpg.LockNotAvailableError
 
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
-"""Columns and their values (a list for any of several) that select rows."""
+"""Columns and their values (a list for any of several) that select rows. Of a list, its member: `tag`."""
+
+_MEMBERS = {"tag": "tags"}
+_ESCAPED = str.maketrans({character: f"\\{character}" for character in "\\%_"})  # of patterns for LIKE
+
+
+class Wanted(NamedTuple):
+    """Which rows of a list, and their order."""
+
+    equals: Equals = MappingProxyType({})
+    text: str = ""  # a part of one of Table.searched, in any case, or the id
+    sort: str = ""  # name, -name, id or -id. Default: the key
 
 
 class TakenError(Exception):
@@ -60,6 +72,7 @@ class Table(NamedTuple):
     references: tuple[Reference, ...] = ()
     unique: tuple[str, ...] = ()  # columns that are unique together and identify a row
     exclusive: tuple[str, ...] = ()  # columns that are unique if they have a value
+    searched: tuple[str, ...] = ()  # columns that a search looks into. The table is sorted by name, too
     uses: str = ""  # statement: the rows that use the row with the id $1, so that it cannot be archived
     is_log: bool = False  # only grows, newest first, without versions
 
@@ -117,21 +130,66 @@ async def changing(pool: Pool, *, is_trial: bool = False, currency: str = "") ->
                     raise _TrialIsOverError
 
 
-async def page(pool: Pool, table: Table, equals: Equals, number: int, per_page: int) -> Page:
-    """A page of rows ordered by their key, and the number of all rows."""
-    where, values = _where(equals)
-    order = f"{table.key} {'DESC' if table.is_log else 'ASC'}"
+async def page(pool: Pool, table: Table, wanted: Wanted, number: int, per_page: int) -> Page:
+    """A page of rows, and the number of all rows."""
     offset = (number - 1) * per_page
-    statement = f"""
-SELECT {_object(table)} FROM {table.name} WHERE {where}
-ORDER BY {order} LIMIT {int(per_page)} OFFSET {int(offset)}"""  # noqa: S608
+    part = f"LIMIT {int(per_page)} OFFSET {int(offset)}"
+    read = _read_found if wanted.text else _read_part
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        total = await connection.fetchval(f"SELECT count(*) FROM {table.name} WHERE {where}", *values)  # noqa: S608
-        rows = [_read(table, text) for (text,) in await connection.fetch(statement, *values)]
-    return Page(rows, total, offset + len(rows) < total)
+        total, texts = await read(connection, table, wanted, part)
+    return Page([_read(table, text) for (text,) in texts], total, offset + len(texts) < total)
+
+
+async def _read_part(
+    connection: Connection, table: Table, wanted: Wanted, part: str
+) -> tuple[int, Sequence[tuple[str]]]:
+    """The number of wanted rows, and a part of them."""
+    where, values = _where(wanted.equals)
+    total = await connection.fetchval(f"SELECT count(*) FROM {table.name} WHERE {where}", *values)  # noqa: S608
+    order = _order(table, wanted)
+    rows = f"SELECT * FROM {table.name} WHERE {where} ORDER BY {order} {part}"  # noqa: S608
+    # Outside of the part, because PostgreSQL would make an object of each row that the offset skips.
+    statement = f"SELECT {_object(table)} FROM ({rows}) AS {table.name} ORDER BY {order}"  # noqa: S608
+    return total, await connection.fetch(statement, *values)
+
+
+async def _read_found(
+    connection: Connection, table: Table, wanted: Wanted, part: str
+) -> tuple[int, Sequence[tuple[str]]]:
+    """The same of a search. It has no index, so it goes through the table once for both."""
+    where, values = _where(wanted.equals)
+    id_ = normalise.id_(wanted.text)
+    n = len(values)
+    texts = " || E'\\n' || ".join(f"coalesce({column}, '')" for column in table.searched)
+    statement = f"""
+WITH found AS MATERIALIZED (
+    SELECT id, name FROM {table.name}
+    WHERE {where} AND (id = ${n + 1} OR {texts} ILIKE ANY (${n + 2}))
+)
+SELECT (SELECT count(*) FROM found), ARRAY(
+    SELECT id FROM found ORDER BY coalesce(id = ${n + 1}, false) DESC, {_order(table, wanted)} {part})"""  # noqa: S608
+    total, ids = await connection.fetchrow(statement, *values, id_, _patterns(wanted.text))
+    rows = f"""
+SELECT {_object(table)}
+FROM {table.name} JOIN unnest($1::bigint[]) WITH ORDINALITY AS found (id, place) USING (id) ORDER BY place"""  # noqa: S608
+    return total, await connection.fetch(rows, ids)
+
+
+def _patterns(text: str) -> list[str]:
+    """The patterns of a text for ILIKE. In a database of the locale C it knows the case of ASCII only."""
+    spellings = (text.lower(), text.upper(), text.title())
+    distinct = dict.fromkeys(spelling.encode().lower().decode() for spelling in spellings)
+    return [f"%{spelling.translate(_ESCAPED)}%" for spelling in distinct]
+
+
+def _order(table: Table, wanted: Wanted) -> str:
+    column = wanted.sort.removeprefix("-")
+    direction = "DESC" if table.is_log or wanted.sort.startswith("-") else "ASC"
+    first = f"lower(name) {direction}, " if column == "name" else ""
+    return f"{first}{table.key} {direction}"
 
 
 async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | None:
@@ -253,11 +311,14 @@ def _object(table: Table) -> str:
 
 
 def _where(equals: Equals) -> tuple[str, list[Any]]:
-    conditions = [
-        f"{column} = {f'ANY (${n})' if isinstance(value, list) else f'${n}'}"
-        for n, (column, value) in enumerate(equals.items(), 1)
-    ]
+    conditions = [_condition(column, value, n) for n, (column, value) in enumerate(equals.items(), 1)]
     return " AND ".join(conditions) or "true", list(equals.values())
+
+
+def _condition(column: str, value: object, n: int) -> str:
+    if column in _MEMBERS:
+        return f"${n} = ANY ({_MEMBERS[column]})"
+    return f"{column} = ANY (${n})" if isinstance(value, list) else f"{column} = ${n}"
 
 
 async def _written(connection: Connection, table: Table, statement: str, *values: object) -> Row:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
@@ -154,13 +154,28 @@ def _in_force(caps: Iterable[_Cap]) -> list[_Cap]:
 
 def _count(cap: _Cap, offer_id: int, affiliate_id: int, millis: int) -> _Count:
     whose = None if cap.affiliate_id is None else affiliate_id
-    return _Count(offer_id, whose, *_period(cap, millis), cap.counts, cap.currency, cap.counts_after)
+    return _Count(
+        offer_id,
+        whose,
+        *_bounds(cap.period, cap.time_zone, millis),
+        cap.counts,
+        cap.currency,
+        cap.counts_after,
+    )
 
 
-def _period(cap: _Cap, millis: int) -> tuple[datetime, datetime]:
-    period = Period(cap.period)
+def ends_a_period(at: datetime, period: str, time_zone: str) -> bool:
+    """Whether a cap's period ends at a time."""
+    if at.year == MAXYEAR:
+        return at == _FOR_GOOD and period == Period.TOTAL.value
+    millis = int(at.timestamp() * 1000) - 1
+    return at == _bounds(period, time_zone, millis)[1]
+
+
+def _bounds(name: str, time_zone: str, millis: int) -> tuple[datetime, datetime]:
+    period = Period(name)
     try:
-        start, end = bounds(period, cap.time_zone, millis)
+        start, end = bounds(period, time_zone, millis)
     except (ValueError, ZoneInfoNotFoundError):  # the cap was saved by hand, and the offer is closed anyway
         start, end = bounds(period, "UTC", millis)
     return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC) if end else _FOR_GOOD
