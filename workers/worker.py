@@ -16,6 +16,7 @@ from workers import (
     housekeeping,
     postback_sender,
     refused_log,
+    webhook_sender,
 )
 
 _FILES = 4096  # each postback under way has a connection
@@ -40,6 +41,7 @@ async def run(settings: Settings, slot: int = 0) -> None:
             writers.create_task(click_writer.run(settings, slot, stopping))
             writers.create_task(conversion_writer.run(settings, stopping))
             writers.create_task(postback_sender.run(settings, stopping))
+            writers.create_task(webhook_sender.run(settings, stopping))
         for task in beside:
             task.cancel()
 
