@@ -9,9 +9,11 @@ import time
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import partitions
-from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.affiliate_postbacks import POSTBACKS
 from tracker.store.reports import rollups
+from tracker.store.webhooks import events, sent
+from tracker.store.webhooks.sent import WEBHOOKS
 from workers.retry import Retry
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,8 @@ async def run(settings: Settings) -> None:
 async def once(settings: Settings) -> list[str]:
     """Create missing partitions, and move rows of click_default into them. Returns their names.
 
-    It also rejects postbacks that waited too long for dead letters, deletes old postbacks, and brings forward
-    those to affiliates that wait too long. It adds up finished days for reports.
+    It also rejects postbacks that waited too long for dead letters, deletes old postbacks and webhooks'
+    requests, and brings forward those that wait too long. It adds up finished days for reports.
     """
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
@@ -46,8 +48,10 @@ async def once(settings: Settings) -> list[str]:
         old = int((time.time() - LOG_DAYS * 86_400) * 1000)
         await postback_log.end_waiting(connection)
         await postback_log.forget(connection, old)
-        await affiliate_postbacks.POSTBACKS.forget(connection)
-        await affiliate_postbacks.POSTBACKS.bring_forward(connection)
+        for table in (POSTBACKS, WEBHOOKS):
+            await table.forget(connection)
+            await table.bring_forward(connection)
+        await events.forget(connection, sent.KEPT)
         created = await partitions.create_ahead(connection)
         await rollups.build_missing(connection)
         return created

@@ -14,8 +14,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from logging import Logger
+from typing import ClassVar
 
 from tracker.outbound_http import Caller, Delivery
+from tracker.settings import Settings
 from tracker.store import db, deliveries
 from tracker.store.conversions import sending
 from tracker.store.deliveries import Deliveries, Due
@@ -43,39 +45,31 @@ _PASSING = frozenset({408, 425, 429})
 
 
 class Sender(ABC):
-    """The loop of one worker over one table of requests.
+    """The loop of one worker over one table of requests."""
 
-    `what`: the requests in log lines, such as "postbacks to affiliates".
-    """
+    table: ClassVar[Deliveries]
+    what: ClassVar[str]
+    """The requests in log lines, such as "postbacks to affiliates"."""
+    logger: ClassVar[Logger]
 
     def __init__(
-        self,
-        dsn: str,
-        table: Deliveries,
-        caller: Caller,
-        stopping: asyncio.Event,
-        *,
-        burst: bool,
-        logger: Logger,
-        what: str,
+        self, settings: Settings, stopping: asyncio.Event | None, caller: Caller | None, *, burst: bool
     ) -> None:
-        self._dsn = dsn
-        self._table = table
-        self._caller = caller
-        self._stopping = stopping
+        assert settings.postgres_dsn
+        self._dsn = settings.postgres_dsn
+        self._caller = caller or Caller(settings.postback_networks)
+        self._stopping = stopping or asyncio.Event()
         self._burst = burst
-        self._logger = logger
-        self._what = what
         self._more = AT_ONCE  # free requests besides the first one of each host
         self._served: set[str] = set()  # hosts with a task
         self._silent: set[str] = set()  # hosts that did not answer their last requests
         self._retry = Retry(
-            logger,
-            what,
-            stopping,
+            self.logger,
+            self.what,
+            self._stopping,
             burst=burst,
             pause=_OUTAGE_SECONDS,
-            fault=f"{what} cannot be sent",  # it does not end the writers of the same worker
+            fault=f"{self.what} cannot be sent",  # it does not end the writers of the same worker
         )
         self._held_at: datetime | None = None  # time of the backup, if the database is a copy
 
@@ -90,10 +84,6 @@ class Sender(ABC):
                 await asyncio.wait_for(self._pool.close(), _CLOSE_SECONDS)
 
     @abstractmethod
-    async def _announce(self, connection: db.Connection, most: int) -> int:
-        """Make the requests of new changes. Returns the number of these changes."""
-
-    @abstractmethod
     async def _ask(self, due: Due) -> Delivery:
         """Make one attempt."""
 
@@ -105,10 +95,10 @@ class Sender(ABC):
     async def _look(self, hosts: asyncio.TaskGroup) -> bool:
         """Start serving the hosts with due requests. Returns whether there was anything to do."""
         async with self._pool.acquire() as connection:
-            announced = await self._announce(connection, _ANNOUNCED_AT_ONCE)
+            announced = await self.table.announce(connection, _ANNOUNCED_AT_ONCE)
             if await self._is_held(connection):
                 return bool(announced)
-        waiting = await self._table.due_hosts(self._pool) - self._served
+        waiting = await self.table.due_hosts(self._pool) - self._served
         for host in sorted(waiting, key=self._silent.__contains__)[: HOSTS_AT_ONCE - len(self._served)]:
             self._served.add(host)
             hosts.create_task(self._serve(host))
@@ -118,10 +108,10 @@ class Sender(ABC):
         """Whether this database is a copy, which sends nothing. Logs it once."""
         made_at = await sending.copy_of(connection)
         if made_at is not None and self._held_at != made_at:
-            self._logger.warning(
+            self.logger.warning(
                 "%s are held: this is a copy, restored from the backup of %s; "
                 "`tracker resume-sending` sends them",
-                self._what,
+                self.what,
                 made_at,
             )
         self._held_at = made_at
@@ -139,10 +129,10 @@ class Sender(ABC):
                     break  # other hosts may have its place
                 self._silent.discard(host)
         except AWAY as error:  # taken requests are due again when their lease ends
-            self._logger.warning("%s at %s: %s: %s", self._what, host, type(error).__name__, error)
+            self.logger.warning("%s at %s: %s: %s", self.what, host, type(error).__name__, error)
             await self._wait(_OUTAGE_SECONDS)
         except Exception:  # as in run
-            self._logger.exception("%s at %s cannot be sent", self._what, host)
+            self.logger.exception("%s at %s cannot be sent", self.what, host)
             await self._wait(_OUTAGE_SECONDS)
         finally:
             self._served.discard(host)
@@ -152,7 +142,7 @@ class Sender(ABC):
         more = 0 if host in self._silent else min(AT_ONCE_TO_HOST - 1, self._more)
         self._more -= more
         try:
-            taken = await self._table.take(self._pool, host, 1 + more)
+            taken = await self.table.take(self._pool, host, 1 + more)
             unused = more - max(len(taken) - 1, 0)
             self._more, more = self._more + unused, more - unused
             return await asyncio.gather(*map(self._send, taken))
@@ -165,8 +155,8 @@ class Sender(ABC):
         state, pause = outcome(answer, due)
         if state == "failed":
             why = answer.error or f"status {answer.status}"
-            self._logger.warning("%s: number %d is given up: %s", self._what, due.id, why)
-        await self._table.settle(self._pool, due.id, state, pause, answer.status, answer.error)
+            self.logger.warning("%s: number %d is given up: %s", self.what, due.id, why)
+        await self.table.settle(self._pool, due.id, state, pause, answer.status, answer.error)
         return answer.status is not None
 
     async def _wait(self, seconds: float) -> bool:

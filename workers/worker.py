@@ -19,6 +19,7 @@ from workers import (
     postback_sender,
     refused_log,
     sub_id_counter,
+    webhook_sender,
 )
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ async def run(settings: Settings, slot: int = 0) -> None:
             writers.create_task(click_writer.run(settings, slot, stopping))
             writers.create_task(conversion_writer.run(settings, stopping))
             writers.create_task(postback_sender.run(settings, stopping))
+            writers.create_task(webhook_sender.run(settings, stopping))
         for task in beside:
             task.cancel()
 

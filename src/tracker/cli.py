@@ -34,7 +34,7 @@ COMMANDS = {
     "doctor": "check engines, catalogue, ledger and settings, and advise what to do",
     "backup": "copy the embedded engines and the spool while they run",
     "restore": "make a new TRACKER_DATA_DIR from a backup",
-    "resume-sending": "let a restored copy send postbacks to affiliates",
+    "resume-sending": "let a restored copy send postbacks to affiliates and webhooks",
     "link": "make a tracking link and print it",
     "explain": "explain what a tracking link would do for a visitor (nothing is recorded)",
     "geo": "show the place of an IP address in the geo databases",

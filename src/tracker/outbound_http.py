@@ -85,11 +85,18 @@ class Caller:
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Delivery:
         """GET a URL and return the response. Never raises for a fault of the other side."""
+        return await self._call("GET", url, headers, None)
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Delivery:
+        """POST a body to a URL. Otherwise the same."""
+        return await self._call("POST", url, headers, body)
+
+    async def _call(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Delivery:
         try:
             target = URL(url, encoded=True)
             if _is_address(target.host):
                 await self.addresses(target.host or "", target.port or 0)
-            return await self._ask(target, headers)
+            return await self._ask(method, target, headers, body)
         except BarredError as error:
             return Delivery(error=str(error), is_barred=True)
         except aiohttp.ClientConnectorDNSError as error:
@@ -116,8 +123,12 @@ class Caller:
             raise BarredError("; ".join(refused.values()) or "its name has no address")
         return fine
 
-    async def _ask(self, target: URL, headers: Mapping[str, str]) -> Delivery:
-        async with self._session.get(target, headers=headers, allow_redirects=False) as response:
+    async def _ask(
+        self, method: str, target: URL, headers: Mapping[str, str], body: bytes | None
+    ) -> Delivery:
+        async with self._session.request(
+            method, target, headers=headers, data=body, allow_redirects=False
+        ) as response:
             with suppress(aiohttp.ClientError, TimeoutError):  # only the status counts
                 await response.content.read(_MOST_READ)
             return Delivery(response.status, retry_after=_seconds(response.headers.get("Retry-After", "")))

@@ -82,7 +82,7 @@ def read(path: Path) -> SecretKey:
     if mode & _FOR_OTHERS:
         raise CannotStartError(f"the key file {path} is open to other users: run `chmod 600 {path}`")
     try:
-        return SecretKey(text.strip())
+        return SecretKey(text)
     except ValueError:
         raise CannotStartError(
             f"{path} is not a key file: put the right file there. Or remove it to get a new key, "

@@ -136,6 +136,11 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
     f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
     f"{ROOT}/period-closes": "management",  # until is a Moment, as starts_at is
+    **dict.fromkeys((f"{ROOT}/webhooks", f"{ROOT}/webhooks/{{id}}"), "management"),
+    **dict.fromkeys((f"{ROOT}/webhooks/{{id}}/rotate", f"{ROOT}/webhooks/{{id}}/test"), "management"),
+    f"{ROOT}/sent-webhooks": _LISTS,
+    f"{ROOT}/sent-webhooks/{{id}}": _LISTS,
+    f"{ROOT}/sent-webhooks/{{id}}/refire": _LISTS,
     f"{ROOT}/tokens": "management",
     f"{ROOT}/tokens/{{id}}": "management",
     f"{ROOT}/tokens/{{id}}/rotate": "management",

@@ -22,6 +22,8 @@ def status(code: int, *headers: str) -> bytes:
 class ReceivedRequest(NamedTuple):
     target: str
     headers: dict[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 class FakeAffiliate:
@@ -44,7 +46,10 @@ class FakeAffiliate:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-            self.asked.append(ReceivedRequest(first.split()[1], dict(line.split(": ", 1) for line in lines)))
+            headers = dict(line.split(": ", 1) for line in lines)
+            body = await reader.readexactly(int(headers.get("Content-Length", 0)))
+            method, target, _ = first.split()
+            self.asked.append(ReceivedRequest(target, headers, method, body))
             answer = self.answers.popleft() if self.answers else OK
             if answer is SILENCE:
                 await reader.read()  # until the other side gives up

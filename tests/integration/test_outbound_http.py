@@ -54,8 +54,12 @@ async def test_answers_of_affiliates_are_understood(partner: FakeAffiliate) -> N
             partner.answers.append(said)
             answer = await caller.get(f"http://partner.example:{partner.port}/in?x=%2F&y=a+b", {"A": "b"})
             assert answer == understood, said[:60] if said else said
-    assert len(partner.asked) == len(ANSWERS), "redirects are not followed"
-    for asked in partner.asked:
+            partner.answers.append(said)
+            posted = await caller.post(f"http://partner.example:{partner.port}/in", {}, b"body")
+            assert posted == understood, said[:60] if said else said
+    assert len(partner.asked) == 2 * len(ANSWERS), "redirects are not followed"
+    assert {(asked.method, asked.body) for asked in partner.asked[1::2]} == {("POST", b"body")}
+    for asked in partner.asked[::2]:
         assert asked.target == "/in?x=%2F&y=a+b"
         assert asked.headers["Host"] == f"partner.example:{partner.port}"
         assert asked.headers["A"] == "b"
@@ -142,9 +146,10 @@ async def test_barred_address_is_refused_before_a_socket_is_connected(
     literal = f"[{address.replace('%', '%25')}]" if ":" in address else address
     async with Caller(look_up=look_up) as caller:
         for host in (literal, "metadata.example"):
-            answer = await caller.get(f"http://{host}/latest/meta-data/", {})
-            assert answer.is_barred, host
-            assert "is not a" in answer.error
+            url = f"http://{host}/latest/meta-data/"
+            for answer in (await caller.get(url, {}), await caller.post(url, {}, b"{}")):
+                assert answer.is_barred, host
+                assert "is not a" in answer.error
     assert tried == []
 
 

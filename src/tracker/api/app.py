@@ -23,6 +23,7 @@ from tracker.api import (
     statements,
     tokens,
     tracking_links,
+    webhooks,
 )
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
@@ -77,6 +78,7 @@ _RESOURCES = (
     catalogue,
     tracking_links,
     tokens,
+    webhooks,
     partner_access,
     audit,
     health,

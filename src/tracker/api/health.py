@@ -23,9 +23,11 @@ from tracker.metrics_socket import Answers
 from tracker.store import db
 from tracker.store.clicks import deltas
 from tracker.store.clicks.list import is_ready
-from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
+from tracker.store.conversions.affiliate_postbacks import POSTBACKS
+from tracker.store.deliveries import Counts
 from tracker.store.reports import conversion_counts, sub_id_pieces
+from tracker.store.webhooks.sent import WEBHOOKS
 from tracker.stream import visitor_memory
 from tracker.stream.reader import UNREACHABLE
 from tracker.stream.visitor_memory import VisitorMemory
@@ -157,7 +159,10 @@ async def _of_database(state: State) -> list[str]:
             waiting, unreadable = await state.postbacks.waiting()
             parked = await postback_log.count_parked(state.pool, int(time.time() * 1000))
             waiting_for_dead = await postback_log.count_waiting(state.pool)
-            outgoing_counts = await affiliate_postbacks.POSTBACKS.counts(state.pool)
+            outgoing = {
+                "tracker_affiliate_postbacks Postbacks to affiliates": await POSTBACKS.counts(state.pool),
+                "tracker_webhooks Requests to webhooks": await WEBHOOKS.counts(state.pool),
+            }
             unadded = [await of.waiting(state.pool) for of in (deltas, conversion_counts)]
             sub_ids_behind = await sub_id_pieces.behind(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
@@ -169,18 +174,22 @@ async def _of_database(state: State) -> list[str]:
         f'tracker_postbacks{{place="parked"}} {parked}',
         f'tracker_postbacks{{place="waiting"}} {waiting_for_dead}',
         f'tracker_postbacks{{place="unreadable"}} {unreadable}',
-        "# HELP tracker_affiliate_postbacks Postbacks to affiliates; failed ones of a day.",
-        "# TYPE tracker_affiliate_postbacks gauge",
-        *(
-            f'tracker_affiliate_postbacks{{state="{state}"}} {number}'
-            for state, number in outgoing_counts._asdict().items()
-        ),
+        *(line for title, counts in outgoing.items() for line in _of_deliveries(title, counts)),
         "# HELP tracker_count_delta_seconds Age of the oldest counts that no worker has added up.",
         "# TYPE tracker_count_delta_seconds gauge",
         f"tracker_count_delta_seconds {max(each.seconds for each in unadded):.1f}",
         "# HELP tracker_sub_id_seconds Time since a worker last found all pieces of sub ids made.",
         "# TYPE tracker_sub_id_seconds gauge",
         f"tracker_sub_id_seconds {sub_ids_behind:.1f}",
+    ]
+
+
+def _of_deliveries(title: str, counts: Counts) -> list[str]:
+    name = title.partition(" ")[0]
+    return [
+        f"# HELP {title}; failed ones of a day.",
+        f"# TYPE {name} gauge",
+        *(f'{name}{{state="{state}"}} {number}' for state, number in counts._asdict().items()),
     ]
 
 

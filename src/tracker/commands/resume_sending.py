@@ -1,4 +1,4 @@
-"""`tracker resume-sending`: sends held postbacks to affiliates, from a restored copy or after a block."""
+"""`tracker resume-sending`: sends held postbacks and webhooks, from a restored copy or after a block."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from tracker.store.conversions.sending import Backlog
 _AUTHOR = Author(None, "resume-sending")
 
 _ABOUT = """\
-A database from `tracker restore` is a copy and sends no postbacks to affiliates, because the original may
-still run or may have sent them already. They wait in the copy. Run this command when the original has
-stopped: then the copy takes its place. Do not run it on a copy that is only for inspection or tests.
+A database from `tracker restore` is a copy and sends no postbacks to affiliates and no webhooks, because
+the original may still run or may have sent them already. They wait in the copy. Run this command when the
+original has stopped: then the copy takes its place. Do not run it on a copy that is only for inspection or
+tests.
 
 A postback that was waiting at the time of the backup may have been sent by the original since. The affiliate
-then gets it twice. Postbacks that existed at the backup keep their Idempotency-Key, later ones do not.
+then gets it twice. Postbacks that existed at the backup keep their Idempotency-Key, later ones do not. The
+same applies to webhooks.
 --drop-earlier gives up those from before the backup: each is logged as failed and can be sent again.
 
 --affiliate ID is for one affiliate that was blocked or archived. Its postbacks are held meanwhile. Once it is
@@ -90,12 +92,17 @@ async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> lis
 
 def _report(backlog: Backlog, made_at: datetime, *, drops: bool) -> Iterator[str]:
     yield f"this database is a copy, restored from the backup of {made_at:%Y-%m-%d %H:%M:%S} UTC"
+    fate = "dropped" if drops else "sent, including those that the original has sent since"
+    if backlog.webhooks:
+        yield (
+            f"{backlog.webhooks:,} requests to webhooks wait, {backlog.earlier_webhooks:,} of them of events "
+            f"from before the backup: {fate}"
+        )
     if backlog.oldest is None or backlog.newest is None:
         yield "no postback to an affiliate waits"
         return
     span = f"{backlog.oldest:%Y-%m-%d %H:%M:%S} to {backlog.newest:%Y-%m-%d %H:%M:%S} UTC"
     yield f"{backlog.waiting:,} postbacks to {backlog.hosts:,} hosts wait, of changes from {span}"
-    fate = "dropped" if drops else "sent, including those that the original has sent since"
     yield f"{backlog.earlier:,} of them are from before the backup: {fate}"
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from pydantic import Field
-
 from tracker.domain.postback import Result
-from tracker.parameters import Hash, Id, Ident, PageNumber, ParameterError, PerPage, Text, about, choice
+from tracker.parameters import Hash, Id, Ident, Text, about, choice
+from tracker.reading.deliveries import LogQuery
 from tracker.reading.listing import Walk
 from tracker.reading.query import PartQuery, SpanQuery
-from tracker.store.conversions import affiliate_postbacks
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
 from tracker.store.db import Pool
-from tracker.store.paging import Page, TooDeepError
 
 _RESULTS = tuple(Result)
 
@@ -54,7 +51,7 @@ def walk(pool: Pool, query: PostbackLogQuery, network_zone: str) -> Walk:
     )
 
 
-class SentPostbackQuery(SpanQuery):
+class SentPostbackQuery(LogQuery):
     """Which postbacks."""
 
     affiliate_id: Id = about("Postbacks to this affiliate.")
@@ -62,23 +59,3 @@ class SentPostbackQuery(SpanQuery):
     conversion_id: Id = about("Postbacks of this conversion.")
     state: choice("waiting", "sent", "failed", "held") = about("Postbacks in this state.")  # type: ignore[valid-type]
     host: Text = about("Postbacks to this host.")
-    per_page: PerPage = Field(default=200, description="Rows per page.")
-    page: PageNumber = Field(default=1, description="Page number, from 1.")
-
-
-async def sent_page(pool: Pool, query: SentPostbackQuery, network_zone: str) -> Page:
-    """A page of the postbacks to affiliates, newest first.
-
-    Raises:
-        ParameterError: the page is too deep, or two parameters contradict each other.
-    """
-    filters = {
-        name: value for name in affiliate_postbacks.FILTERS if (value := getattr(query, name)) is not None
-    }
-    span, zone = query.span(network_zone), query.zone(network_zone)
-    try:
-        return await affiliate_postbacks.POSTBACKS.page(
-            pool, filters, span, zone, query.page or 1, query.per_page
-        )
-    except TooDeepError as error:
-        raise ParameterError({"page": [f"{error}: narrow the time"]}) from None

@@ -6,6 +6,7 @@ perhaps a second time with the same key. A request may have to wait for an earli
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta, tzinfo
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ class Counts(NamedTuple):
     failed: int  # failed within a day
 
 
-class Deliveries:
+class Deliveries(ABC):
     """A table of requests, and its log.
 
     `is_behind`: SQL condition of a row that must wait for an earlier one.
@@ -112,6 +113,10 @@ class Deliveries:
         self._is_behind = is_behind
         self._kept = kept
         self._select = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608
+
+    @abstractmethod
+    async def announce(self, connection: Connection, most: int) -> int:
+        """Create the requests of new changes, at most of so many. Returns the number of these changes."""
 
     async def due_hosts(self, pool: Pool) -> set[str]:
         """The hosts with requests that are due."""

@@ -15,7 +15,8 @@ from tracker.api.http.paging import envelope
 from tracker.api.http.problems import Problem, conflict
 from tracker.api.http.routing import ROOT
 from tracker.catalogue.resource import read_id
-from tracker.reading.postbacks import SentPostbackQuery, sent_page
+from tracker.reading.deliveries import log_page
+from tracker.reading.postbacks import SentPostbackQuery
 from tracker.reading.query import ZoneQuery
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.paging import Row
@@ -67,7 +68,9 @@ async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     The log of 90 days, newest first. Page numbers work for the first 10,000 rows.
     """
     query, number = call.query, call.query.page or 1
-    page = await sent_page(call.state.pool, query, call.network_zone)
+    page = await log_page(
+        call.state.pool, affiliate_postbacks.POSTBACKS, affiliate_postbacks.FILTERS, query, call.network_zone
+    )
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 

@@ -25,6 +25,7 @@ _TAGS = {
     "Postbacks to affiliates": "The log of postbacks that the tracker sends to affiliates.",
     "Affiliates": "For tokens of one affiliate: its own rows, without fields of others.",
     "Advertisers": "For tokens of one advertiser: its own rows, without fields of others.",
+    "Webhooks": "URLs of your own systems that get events, and the log of their requests.",
     "Tokens": "Make, list, change, rotate and revoke tokens.",
 }
 

@@ -18,6 +18,7 @@ from tracker.ops.doctor import (
     postbacks,
     settings,
     tokens,
+    webhooks,
 )
 from tracker.ops.doctor.finding import Finding
 from tracker.ops.doctor.servers import StreamResult, ask_stream
@@ -37,6 +38,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "formats": formats.check,
     "postbacks": postbacks.check,
     "affiliates": affiliates.check,
+    "webhooks": webhooks.check,
 }
 
 _LOCAL: Mapping[str, _Check] = {

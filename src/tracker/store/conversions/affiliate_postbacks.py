@@ -114,7 +114,6 @@ class _AffiliatePostbacks(Deliveries):
     """The postbacks to affiliates, and their log."""
 
     async def announce(self, connection: Connection, most: int) -> int:
-        """Create the postbacks of unannounced changes. Returns the number of these changes."""
         async with connection.transaction():
             changes = [id_ for (id_,) in await connection.fetch(_LOCK_UNANNOUNCED, most)]
             if changes:

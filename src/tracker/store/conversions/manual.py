@@ -9,15 +9,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+import orjson
+
 from tracker.domain.conversion import goals_named
 from tracker.domain.postback import DEFAULT_WORDS, ConversionStatus, Postback, Source, meaning, no_status
 from tracker.domain.unstored import AskUnstored
+from tracker.domain.webhooks import PERIOD_CLOSED
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import status as conversion_status
 from tracker.store.conversions.apply_postback import Applied
 from tracker.store.db import Connection, Pool
+from tracker.store.webhooks import events
 
 _PATIENCE = "10s"  # longest wait for other changes of conversions
 _UPLOAD_SECONDS = "120s"  # longest statement of a file
@@ -168,7 +172,9 @@ async def close_period(connection: Connection, until: datetime, author: str) -> 
     last = await connection.fetchval(_LAST_CLOSE)
     if last is not None and until <= last:
         raise NotLater(f"is not later than {last.isoformat()}, up to which the books are closed")
-    return str(await connection.fetchval(_CLOSE, until, author))
+    row = str(await connection.fetchval(_CLOSE, until, author))
+    await events.note(connection, PERIOD_CLOSED, "period-closes", orjson.loads(row))
+    return row
 
 
 async def _reserve(connection: Connection, request: Request) -> Sequence[Postback]:

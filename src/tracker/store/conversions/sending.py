@@ -1,4 +1,4 @@
-"""Whether this database sends postbacks to affiliates.
+"""Whether this database sends postbacks to affiliates and webhooks.
 
 A restored database is a copy, and sends none at first.
 """
@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-from tracker.store.conversions import affiliate_postbacks
+from tracker.store.conversions.affiliate_postbacks import POSTBACKS
 from tracker.store.db import Connection, connect
+from tracker.store.webhooks.sent import WEBHOOKS
 
 _ANNOUNCED_AT_ONCE = 500
 _COPY_OF = "SELECT copy_of FROM deployment"
@@ -35,16 +36,30 @@ SET state = 'failed', next_attempt_at = NULL,
 FROM conversion_change AS change
 WHERE change.id = change_id AND sent_postback.state = 'waiting' AND {_IS_EARLIER}
 """  # noqa: S608
+_IS_EARLIER_EVENT = "event.at <= (SELECT copy_of FROM deployment)"
+_WEBHOOK_BACKLOG = f"""
+SELECT count(*), count(*) FILTER (WHERE {_IS_EARLIER_EVENT})
+FROM sent_webhook JOIN webhook_event AS event ON event.id = event_id WHERE state = 'waiting'
+"""  # noqa: S608
+_DROP_EARLIER_WEBHOOKS = f"""
+UPDATE sent_webhook
+SET state = 'failed', next_attempt_at = NULL,
+    last_error = 'dropped by resume-sending: the tracker that was backed up may have sent it'
+FROM webhook_event AS event
+WHERE event.id = event_id AND state = 'waiting' AND {_IS_EARLIER_EVENT}
+"""  # noqa: S608
 
 
 class Backlog(NamedTuple):
-    """Postbacks to affiliates that wait in a copy."""
+    """Postbacks to affiliates and requests to webhooks that wait in a copy."""
 
     waiting: int
     earlier: int  # those from before the backup, which the original may have sent since
     hosts: int
     oldest: datetime | None  # times of the changes of their conversions
     newest: datetime | None
+    webhooks: int  # requests
+    earlier_webhooks: int  # those with events from before the backup
 
 
 async def copy_of(connection: Connection) -> datetime | None:
@@ -72,15 +87,18 @@ async def resuming(dsn: str, *, dry_run: bool) -> AsyncIterator[Connection]:
 
 
 async def backlog(connection: Connection) -> Backlog:
-    """The waiting postbacks. Creates the postbacks of changes that no worker has processed."""
-    while await affiliate_postbacks.POSTBACKS.announce(connection, _ANNOUNCED_AT_ONCE):
-        pass
-    return Backlog(*await connection.fetchrow(_BACKLOG))
+    """What waits. Creates the postbacks and requests of changes that no worker has processed."""
+    for table in (POSTBACKS, WEBHOOKS):
+        while await table.announce(connection, _ANNOUNCED_AT_ONCE):
+            pass
+    return Backlog(*await connection.fetchrow(_BACKLOG), *await connection.fetchrow(_WEBHOOK_BACKLOG))
 
 
 async def resume(connection: Connection, *, drops_earlier: bool) -> None:
-    """Send from now on. Postbacks that may have been sent already are given up if they are to be dropped."""
+    """Send from now on. What may have been sent already is given up if it is to be dropped."""
     if drops_earlier:
         await connection.execute(_DROP_EARLIER)
-    await affiliate_postbacks.POSTBACKS.renew(connection)
+        await connection.execute(_DROP_EARLIER_WEBHOOKS)
+    for table in (POSTBACKS, WEBHOOKS):
+        await table.renew(connection)
     await connection.execute(_RESUME)
