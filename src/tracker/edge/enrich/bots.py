@@ -159,10 +159,8 @@ def read(user_agent: str) -> str | None:
     if not user_agent.strip(_NOTHING):
         return NAMELESS
     user_agent = well_formed(user_agent)
-    if is_human(user_agent):
-        return None
-    match = _bots().extract(user_agent)
-    return _tidy(match.family) if match else None
+    match = _bots().extract(user_agent)  # first: most agents match nothing, and need no second search
+    return None if match is None or is_human(user_agent) else _tidy(match.family)
 
 
 def is_human(user_agent: str) -> bool:

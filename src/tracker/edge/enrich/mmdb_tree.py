@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from mmap import ACCESS_READ, mmap
 from struct import Struct
+from typing import Final
 
-MOST_REMEMBERED = 65_536
+MOST_REMEMBERED: Final = 65_536
 """Most networks that are remembered, and most blocks of networks."""
-DAMAGED = 0
+DAMAGED: Final = 0
 """The position of an address whose way through the tree ends nowhere. The tree itself is there."""
 
-_IPV4_BYTES = 4
-_BLOCK_OF_IPV4, _NETWORK_OF_IPV4 = 2, 3  # bytes
-_BLOCK_OF_IPV6, _NETWORK_OF_IPV6 = 4, 6  # a provider's, and the largest of a customer (RFC 6177)
+_IPV4_BYTES: Final = 4
+# Bytes of a block of networks, and of a network. Of IPv6: a provider's, and the largest of a customer (RFC 6177).
+_BLOCK_OF_IPV4: Final = 2
+_NETWORK_OF_IPV4: Final = 3
+_BLOCK_OF_IPV6: Final = 4
+_NETWORK_OF_IPV6: Final = 6
 _ZEROS_BEFORE_IPV4 = bytes(12)  # a tree of IPv6 has the IPv4 networks at ::/96
-_BITS = (128, 64, 32, 16, 8, 4, 2, 1)
-_read_word = Struct(">I").unpack_from
+_read_word: Final = Struct(">I").unpack_from
 
 
 class SearchTree:
@@ -98,12 +101,10 @@ class SearchTree:
         tree, count, size, right = self._tree, self._count, self._node_bytes, self._right
         mask, shift, top = self._right_mask, self._left_shift, self._left_top
         for byte in way:
-            for bit in _BITS:
+            for bit in range(7, -1, -1):
                 if node >= count:
                     return node
-                if byte & bit:
-                    node = _read_word(tree, node * size + right)[0] & mask
-                else:
-                    word = _read_word(tree, node * size)[0]
-                    node = word >> shift | (word & top) << 20
+                goes_right = byte >> bit & 1
+                word: int = _read_word(tree, node * size + (right if goes_right else 0))[0]
+                node = word & mask if goes_right else word >> shift | (word & top) << 20
         return node
