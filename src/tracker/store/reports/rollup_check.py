@@ -30,6 +30,13 @@ WHERE said IS DISTINCT FROM found ORDER BY 1, key
 """  # noqa: S608
 
 
+async def days(connection: Connection, first: date, last: date) -> list[date]:
+    """The days (UTC) from `first` to `last` that rollups answer for."""
+    rows = await connection.fetch("SELECT day FROM rolled_up_day WHERE is_built")
+    found = time_span.dates(row["day"] for row in rows)
+    return sorted(day for day in found if first <= day <= last)
+
+
 async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:
     """The wrong sums of a day, if rollups answer for it."""
     number = time_span.number_of(day)
