@@ -19,7 +19,7 @@ DAMAGED: Final = 0
 """The position of an address whose way through the tree ends nowhere. The tree itself is there."""
 
 _IPV4_BYTES: Final = 4
-# Bytes of a block of networks, and of a network. Of IPv6: a provider's, and the largest of a customer (RFC 6177).
+# Bytes of a block of networks, and of a network. Of IPv6: a provider's, and a customer's largest (RFC 6177).
 _BLOCK_OF_IPV4: Final = 2
 _NETWORK_OF_IPV4: Final = 3
 _BLOCK_OF_IPV6: Final = 4
