@@ -23,7 +23,7 @@ MAX_TARGET: Final = 8192
 
 _SHORT: Final = "/offer/"
 _LONG: Final = "/backend/api/v3/offer/"
-PATHS: Final = (_SHORT, _LONG)
+PATHS: Final[tuple[str, ...]] = (_SHORT, _LONG)
 
 NAMES = (
     "offer_id",

@@ -22,7 +22,7 @@ MAX_LANGUAGE = LONGEST["language"]
 MAX_FETCH = LONGEST["fetch_dest"]
 MAX_REQUESTED_LINK: Final = LONGEST["requested_link"]
 
-_HINTS: Final = (
+_HINTS: Final[tuple[bytes, ...]] = (  # of any length: mypyc makes a tuple of a known length again each time
     b"sec-ch-ua",
     b"sec-ch-ua-mobile",
     b"sec-ch-ua-platform",
@@ -40,7 +40,7 @@ _FETCHES: Final = texts(MAX_FETCH)
 _HINT_TEXTS: Final = texts(MAX_CLIENT_HINTS // len(_HINTS))
 # Headers of prefetches and previews. Sec-Purpose is that of the Fetch standard, once Sec-Fetch-Purpose.
 # Purpose and X-Purpose are those of WebKit, Chrome and Meta's apps, X-Moz and Moz-Purpose those of Firefox.
-_LOOKS_AHEAD: Final = (
+_LOOKS_AHEAD: Final[tuple[bytes, ...]] = (
     b"sec-purpose",
     b"sec-fetch-purpose",
     b"purpose",
