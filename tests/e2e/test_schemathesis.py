@@ -50,7 +50,8 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "no schema knows the ids that there are",
             ),
             (
-                "cannot be combined with|is another name of|are missing: set one"
+                "cannot be combined with|needs format=excel|is ahead of all changes"
+                "|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than 31 days",
                 "no schema says what goes with what",

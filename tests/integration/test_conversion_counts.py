@@ -183,14 +183,14 @@ async def test_migration_gives_conversions_the_values_of_their_clicks(
     await store_conversions(database, [a_conversion(one) for one in (click, click, gone)])
     await added_up(connection)
     rows = "SELECT * FROM conversion ORDER BY id"
-    before = [dict(row) for row in await connection.fetch(rows)]
+    before = [dict(row) | {"version": 0} for row in await connection.fetch(rows)]
     script = (files("tracker.store") / "migrations" / "0049_conversion_clicks.sql").read_text()
     columns = re.findall(r"\bADD (\w+)", script)
     await connection.execute(
         f"ALTER TABLE conversion {', '.join(f'DROP {column} CASCADE' for column in columns)}"
     )
     await connection.execute(script)
-    after = [dict(row) for row in await connection.fetch(rows)]
+    after = [dict(row) | {"version": 0} for row in await connection.fetch(rows)]
     assert after[:2] == before[:2]
     assert {after[2][column] for column in columns} == {"", None}
     assert {**before[2], **after[2]} == after[2]

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from functools import partial
+from typing import NamedTuple
 
 from pydantic import Field
 
-from tracker.parameters import Bool, From, Hashes, Idents, Ids, Texts, To, about, choice, choices
-from tracker.reading.filters import Filters, conditions, of_clicks, parameters
+from tracker.parameters import (
+    AfterId,
+    Bool,
+    From,
+    Hashes,
+    Idents,
+    Ids,
+    ParameterError,
+    Texts,
+    To,
+    about,
+    choice,
+    choices,
+)
+from tracker.reading.filters import EXCLUDE, Filters, conditions, of_clicks, parameters
 from tracker.reading.listing import Walk, id_or_hash
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import FILTERS, FILTERS_OF_CLICK, ConversionFilter
 from tracker.store.db import Pool
+from tracker.store.feeds import AheadError
 from tracker.store.paging import Row
 
 
@@ -70,8 +85,50 @@ class ConversionExportQuery(ConversionFilterQuery, FormatQuery):
     """An export: which conversions, in which order and format."""
 
 
+_CHANGING = ("order_id", "status", "is_over_cap", "sale_status", "advertiser_external_id")
+"""Filters by what a change may change: a feed would not tell that a conversion left them."""
+_NOT_WITH_CHANGES = (
+    *("page", "cursor", "sort", "after_id", "updated_from", "updated_to"),
+    *(name for column in _CHANGING for name in (column, EXCLUDE + column)),
+)
+
+
 class ConversionListQuery(ConversionFilterQuery, FeedQuery):
     """A list: which conversions, in which order, and which part of them."""
+
+    updated_after: AfterId = about(
+        "Change feed: conversions that are new or changed since the last request, in the order of their "
+        "changes. No change is skipped. Start with 0, then send next_updated_after. It cannot be combined "
+        "with sort, page, cursor or after_id, or with filters by what changes: order_id, status, "
+        "is_over_cap, sale_status, advertiser_external_id, updated_from and updated_to."
+    )
+
+    def check_paging(self) -> None:
+        self._check_clashes("updated_after", _NOT_WITH_CHANGES)
+        super().check_paging()
+
+
+class ConversionChanges(NamedTuple):
+    """The visible conversions of a change feed, and where to go on."""
+
+    rows: list[Row]
+    next_updated_after: int
+
+
+async def changes(
+    pool: Pool, query: ConversionListQuery, network_zone: str, visibility: Visibility, after: int
+) -> ConversionChanges:
+    """The visible conversions that changed after a version.
+
+    Raises:
+        ParameterError: two parameters contradict each other, or there has been no such version.
+    """
+    conversions, zone = visibility.narrow(query.conversions(network_zone)), query.zone(network_zone)
+    try:
+        rows, upto = await conversion_list.changes(pool, conversions, zone, after, query.per_page)
+    except AheadError as error:
+        raise ParameterError({"updated_after": [str(error)]}) from None
+    return ConversionChanges(visibility.show(rows), upto)
 
 
 def walk(pool: Pool, query: ConversionListQuery, network_zone: str, visibility: Visibility) -> Walk:

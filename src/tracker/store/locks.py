@@ -40,6 +40,12 @@ FEED = 0x7C1C << 48
 """Namespace of bigints for the after_id feed. A transaction that may still commit ids above n holds FEED | n,
 shared. No other transaction holds it."""
 
+CONVERSION_FEED = 0x7C1D << 48
+"""The same for versions of conversions. Their triggers take it."""
+
+CATALOGUE_FEED = 0x7C1E << 48
+"""The same for versions of the catalogue's rows."""
+
 CREATED_CLICKS = 0x7C1C
 """First of two integers. The second is a token's id. Requests of a token that create clicks run one by one,
 so that two equal ones see each other. Locks of two integers never clash with those of one bigint."""

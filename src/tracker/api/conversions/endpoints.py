@@ -10,7 +10,7 @@ from starlette.routing import Route
 from tracker.api.conversions.schema import ConversionList, OneConversion
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import STREAMED, answer_export
-from tracker.api.http.listing import answer_feed, answer_list, answer_one
+from tracker.api.http.listing import answer_changes, answer_feed, answer_list, answer_one
 from tracker.api.http.problems import Problem
 from tracker.reading import conversions as reading
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
@@ -32,8 +32,8 @@ async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     """List conversions
 
     A conversion is listed if it matches all filters. `total` is exact. With a cursor it is the total of the
-    first page. Page numbers work for the first 10,000 rows: use `next_cursor` from there on. The feed has new
-    conversions only. It does not repeat conversions that change.
+    first page. Page numbers work for the first 10,000 rows: use `next_cursor` from there on. The feed by
+    `after_id` has new conversions only. The feed by `updated_after` repeats each conversion that has changed.
     """
     return await answer_conversions(call, call.query, ALL)
 
@@ -74,6 +74,9 @@ async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibi
     """A page of the visible conversions, or their feed."""
     query.check_paging()
     pool, network_zone = call.state.pool, call.network_zone
+    if query.updated_after is not None:
+        changed = await reading.changes(pool, query, network_zone, visibility, query.updated_after)
+        return answer_changes(*changed, query.per_page)
     if query.after_id is not None:
         conversions, order = visibility.narrow(query.conversions(network_zone)), query.order(network_zone)
         rows = await conversion_list.feed(pool, conversions, order.zone, query.after_id, query.per_page)

@@ -157,7 +157,7 @@ class WholeConversion(Conversion):
 
 
 class ConversionList(BaseModel):
-    """A page of conversions. In the feed, total, page and pages are null."""
+    """A page of conversions. In both feeds, total, page and pages are null."""
 
     data: list[Conversion]
     total: int | None = Field(description="The exact number of conversions that match.", examples=[100])
@@ -168,6 +168,9 @@ class ConversionList(BaseModel):
         default=None, description="Cursor of the next page. null on the last page."
     )
     next_after_id: int = Field(default=0, description="Feed only: the after_id for the next request.")
+    next_updated_after: int = Field(
+        default=0, description="Change feed only: the updated_after for the next request."
+    )
 
 
 class OneConversion(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from starlette.responses import Response
 
-from tracker.api.http.paging import envelope_with_cursor, feed_envelope
+from tracker.api.http.paging import changes_envelope, envelope_with_cursor, feed_envelope
 from tracker.api.http.problems import SECURITY_HEADERS
 from tracker.reading.listing import Walk, read_page
 from tracker.reading.query import FeedQuery, PartQuery
@@ -26,6 +26,10 @@ async def answer_list(query: PartQuery, walk: Walk) -> Response:
 
 def answer_feed(rows: list[Row], query: FeedQuery, after_id: int) -> Response:
     return as_json(feed_envelope(rows, per_page=query.per_page, after_id=after_id))
+
+
+def answer_changes(rows: list[Row], next_updated_after: int, per_page: int) -> Response:
+    return as_json(changes_envelope(rows, per_page=per_page, next_updated_after=next_updated_after))
 
 
 def answer_one(row: Row) -> Response:

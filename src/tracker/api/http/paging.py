@@ -22,12 +22,13 @@ def envelope_with_cursor(
 
 
 def feed_envelope(rows: list[Row], *, per_page: int, after_id: int) -> dict[str, object]:
+    return _endless(rows, per_page) | {"next_after_id": rows[-1]["id"] if rows else after_id}
+
+
+def changes_envelope(rows: list[Row], *, per_page: int, next_updated_after: int) -> dict[str, object]:
+    return _endless(rows, per_page) | {"next_updated_after": next_updated_after}
+
+
+def _endless(rows: list[Row], per_page: int) -> dict[str, object]:
     """A feed has no end, so it has neither total nor pages. It says where to go on instead."""
-    return {
-        "data": rows,
-        "total": None,
-        "per_page": per_page,
-        "page": None,
-        "pages": None,
-        "next_after_id": rows[-1]["id"] if rows else after_id,
-    }
+    return {"data": rows, "total": None, "per_page": per_page, "page": None, "pages": None}

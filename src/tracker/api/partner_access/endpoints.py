@@ -16,7 +16,7 @@ from tracker.api.catalogue import PageQuery, listed
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import endpoints as conversions
-from tracker.api.conversions.schema import Conversion
+from tracker.api.conversions.schema import Conversion, ConversionList
 from tracker.api.http.auth import VIEWS
 from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
@@ -183,7 +183,7 @@ def _list(kind: str, view: PartnerView) -> Answer:
         scope=view.scope,
         owner=kind,
         query=query_model(kind, view.list_query, view.columns, view.keys[kind]),
-        returns=list_model(kind, view.row, view.keys[kind]),
+        returns=list_model(kind, view.row, view.keys[kind], **_next_of(view)),
         tag=view.tag,
         has_complete_until=view.has_complete_until,
         name=f"list_{kind}_{view.noun}",
@@ -193,6 +193,12 @@ def _list(kind: str, view: PartnerView) -> Answer:
         return await view.answer_list(call, _whole(call.query, view.list_query), _visibility(call, view))
 
     return list_
+
+
+def _next_of(view: PartnerView) -> dict[str, Any]:
+    """The key with which a change feed goes on, if the list has one."""
+    name = "next_updated_after"
+    return {name: (int, ConversionList.model_fields[name])} if view.row is Conversion else {}
 
 
 def _one(kind: str, view: PartnerView) -> Answer:

@@ -102,7 +102,7 @@ def row_model(kind: str, row: type[BaseModel], keys: Iterable[str], **other: Any
     return create_model(f"{kind.capitalize()}{row.__name__}", __doc__=row.__doc__, **fields, **other)
 
 
-def list_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[BaseModel]:
+def list_model(kind: str, row: type[BaseModel], keys: Iterable[str], **other: Any) -> type[BaseModel]:
     """The envelope of a list of reduced rows."""
     shown: Any = row_model(kind, row, keys)
     return create_model(
@@ -115,6 +115,7 @@ def list_model(kind: str, row: type[BaseModel], keys: Iterable[str]) -> type[Bas
         pages=(int | None, Field(examples=[1])),
         next_cursor=(str | None, Field(None, description="Cursor of the next page. null on the last page.")),
         next_after_id=(int, Field(0, description="Feed only: the after_id for the next request.")),
+        **other,
     )
 
 

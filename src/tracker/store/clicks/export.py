@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import orjson
 
+from tracker.store import feeds
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import list as click_list
@@ -44,7 +45,7 @@ async def export(
     Between chunks it holds no connection and no snapshot, however slow the reader is.
     """
     async with reading(pool, "repeatable_read") as connection:
-        newest = await connection.fetchval(click_list.GIVEN_IDS)
+        newest = await feeds.given(connection, feeds.CLICKS)
         pieces = await _pieces(connection, clicks, order)
     for piece in pieces:
         last: str | None = None

@@ -15,12 +15,12 @@ import asyncpg
 
 from tracker.domain.click_fields import COLUMN_FILTERS, FROZEN
 from tracker.domain.click_id import first_hash_at, millis_of
-from tracker.store import locks
+from tracker.store import feeds
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import Viewer
 from tracker.store.clicks.counts import CountScope
-from tracker.store.conditions import Equals, Further, among, check, columns_of, equal
+from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, reading
 from tracker.store.time_span import ALL_TIME, Span
@@ -55,6 +55,15 @@ class ClickFilter(NamedTuple):
         for column, value in self.equals:
             return CountScope(_TALLIES[column], int(value)) if column in _TALLIES else None
         return click_counts.ALL_CLICKS
+
+    @property
+    def tallies(self) -> tuple[CountScope, ...]:
+        """The counts that add up to these clicks. Empty if none do."""
+        match self:
+            case ClickFilter(equals=(), has_conversions=None, further=(Among(column, values, False),)):
+                name = _TALLIES.get(column)
+                return tuple(CountScope(name, int(value)) for value in values) if name else ()
+        return () if self.tally is None else (self.tally,)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -101,15 +110,6 @@ class Feed(NamedTuple):
 _FIRSTS = "SELECT DISTINCT group_hash FROM ({}) AS c WHERE group_hash <> hash"
 _OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = $2"
 _HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
-GIVEN_IDS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM click_id"
-# The transaction with the lock of n may still commit ids above n. Before the first id, last_value is 1
-# although no id was given, so n = 1 may also mean ids above 0.
-_LOWEST_ANNOUNCED = """
-SELECT min(CASE WHEN announced = 1 THEN 0 ELSE announced END)
-FROM (SELECT (classid::bigint & 65535) << 32 | objid::bigint AS announced FROM pg_locks
-      WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 16 = $1
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS writers
-"""
 
 
 async def is_ready(pool: Pool) -> bool:
@@ -192,15 +192,9 @@ async def _hash_of(connection: Connection, id_: int) -> str | None:
 
 
 async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, limit: int) -> Feed:
-    """Clicks with ids above `after_id` in the order of ids, below the lowest id that may still commit.
-
-    The order of the three statements matters, and each must see earlier commits. A writer that the second one
-    does not see took its ids after the first (they are higher), or committed before the third.
-    """
+    """Clicks with ids above `after_id` in the order of ids, below the lowest id that may still commit."""
     async with reading(pool, "read_committed") as connection:
-        given = await connection.fetchval(GIVEN_IDS)
-        announced = await connection.fetchval(_LOWEST_ANNOUNCED, locks.FEED >> 48)
-        upto = given if announced is None else min(given, announced)
+        given, upto = await feeds.reach(connection, feeds.CLICKS)
         condition, values = where(clicks)
         values += [after_id, upto]
         condition += f" AND id > ${len(values) - 1} AND id <= ${len(values)}"
@@ -210,8 +204,8 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
-    if clicks.tally is not None:
-        return await click_counts.count(connection, clicks.tally, clicks.span)
+    if clicks.tallies:
+        return sum([await click_counts.count(connection, tally, clicks.span) for tally in clicks.tallies])
     if clicks.has_conversions is False:
         everything = await _count(connection, clicks._replace(has_conversions=None))
         return everything - await _count(connection, clicks._replace(has_conversions=True))

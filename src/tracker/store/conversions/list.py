@@ -18,7 +18,7 @@ from tracker.domain.click_fields import ADV_SUBS, BY_NAME, FIELDS
 from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.domain.money import show
 from tracker.domain.normalise import trim
-from tracker.store import table_pages
+from tracker.store import feeds, table_pages
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks.columns import local_second
 from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal
@@ -42,6 +42,13 @@ class ConversionFilter(NamedTuple):
     owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
     updated: Span = ALL_TIME  # of the last change
     further: Further = ()
+
+
+class Changes(NamedTuple):
+    """Changed conversions, as they are now."""
+
+    rows: list[Row]
+    upto: int  # the version to go on from
 
 
 def _name(table: str) -> str:
@@ -169,6 +176,24 @@ async def feed(
     walked = _walked(conversions, Order(False, zone), f"id > {int(after_id)}")._replace(place=("id",))
     async with reading(pool, "read_committed") as connection:
         return _rows(await table_pages.read(connection, walked, limit), zone)
+
+
+async def changes(pool: Pool, conversions: ConversionFilter, zone: tzinfo, after: int, limit: int) -> Changes:
+    """Conversions that are new or changed after a version, in the order of versions.
+
+    Raises:
+        AheadError: there has been no such version.
+    """
+    async with reading(pool, "read_committed") as connection:
+        upto = await feeds.upto(connection, feeds.CONVERSIONS, after)
+        further = f"version > {int(after)} AND version <= {upto}"
+        walked = _walked(conversions, Order(False, zone), further)
+        walked = walked._replace(select=f"{walked.select}, version", place=("version",))
+        records = await table_pages.read(connection, walked, limit)
+    rows = _rows(records, zone)
+    for row in rows:
+        del row["version"]
+    return Changes(rows, records[-1]["version"] if len(records) == limit else upto)
 
 
 async def export(
