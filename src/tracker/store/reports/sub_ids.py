@@ -110,15 +110,22 @@ def part(affiliate_id: int, fields: Sequence[str], pieces: Iterable[Piece]) -> s
 
     The key is null for values that are not kept.
     """
-    wanted = [f"({piece.slot}, {piece.hours})" for piece in pieces] or ["(NULL::integer, NULL::integer)"]
-    named = ", ".join(f"('{field}')" for field in fields)
+    places = [f"({piece.slot}, {piece.hours})" for piece in pieces] or ["(NULL::integer, NULL::integer)"]
+    wanted = f"(VALUES {', '.join(places)}) AS wanted (slot, hours)"
+    named = f"(VALUES ({'), ('.join(repr(field) for field in fields)})) AS of (field)"
     each = ", ".join(f"each.{name}" for name in MEASURES)
-    arrays = ", ".join(f"coalesce(kept.{name}, ARRAY[piece.{name}::integer])" for name in MEASURES)
+    # Two queries, because the planner knows how long arrays are only if they are plain columns.
     return f"""
-    SELECT field, key, slot * {_SLOT_SECONDS}::bigint AS second, {each}
-    FROM (VALUES {", ".join(wanted)}) AS wanted (slot, hours)
-    JOIN (SELECT * FROM sub_id_piece WHERE affiliate_id = {int(affiliate_id)}) AS piece USING (slot, hours)
-    CROSS JOIN (VALUES {named}) AS of (field)
-    LEFT JOIN sub_id_count AS kept USING (affiliate_id, hours, slot, field)
-    CROSS JOIN LATERAL unnest(coalesce(kept.keys, '{{""}}'), {arrays})
-        AS each (key, {", ".join(MEASURES)})"""  # noqa: S608
+    SELECT field, each.key, slot * {_SLOT_SECONDS}::bigint AS second, {each}
+    FROM {wanted} JOIN sub_id_count AS kept USING (slot, hours) JOIN {named} USING (field)
+    CROSS JOIN LATERAL unnest({", ".join(f"kept.{name}" for name in ("keys", *MEASURES))})
+        AS each (key, {", ".join(MEASURES)})
+    WHERE affiliate_id = {int(affiliate_id)}
+    UNION ALL
+    SELECT field, '', slot * {_SLOT_SECONDS}::bigint, {", ".join(f"{name}::integer" for name in MEASURES)}
+    FROM {wanted} JOIN sub_id_piece AS piece USING (slot, hours) CROSS JOIN {named}
+    WHERE affiliate_id = {int(affiliate_id)} AND NOT EXISTS (
+        SELECT FROM sub_id_count AS kept
+        WHERE (kept.affiliate_id, kept.slot, kept.hours, kept.field)
+            = (piece.affiliate_id, piece.slot, piece.hours, of.field)
+    )"""  # noqa: S608
