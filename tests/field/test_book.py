@@ -11,14 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.field.money_stories import Book, connection, conversions, dsn, entries
+from tracker.domain.conversion import Correction
 from tracker.domain.money import unit
 from tracker.domain.postback import ConversionStatus, Source
+from tracker.store.books.corrections import Wanted, correct
+from tracker.store.catalogue.edit import Author
 from tracker.store.conversions.status import set_status
 from tracker.store.db import Connection
 
 __all__ = ["connection", "dsn"]
 pytestmark = pytest.mark.anyio
 
+ANN = Author(None, "ann")
 CURRENCIES = ("EUR", "JPY", "KWD")
 
 # As earlier versions stored them: without author and reason.
@@ -42,10 +46,14 @@ async def sums(connection: Connection) -> dict[tuple[str, str], tuple[Decimal, D
 
 _AMOUNTS = st.integers(-(10**9), 10**9).map(lambda micros: str(Decimal(micros).scaleb(-6)))
 _OLD = st.tuples(_AMOUNTS, st.sampled_from(CURRENCIES), _AMOUNTS, st.sampled_from(CURRENCIES))
+_PART = st.none() | st.decimals(0, 100, places=6)
 _STEPS = st.one_of(
     st.sampled_from([*ConversionStatus]).map(lambda status: {"operator": status}),
     st.sampled_from([*ConversionStatus]).map(lambda status: {"status": status}),
     st.fixed_dictionaries({"refund_amount": st.sampled_from(["1", "30.5", "99"]), "status": st.just("")}),
+    st.builds(Correction, _PART, _PART, st.none() | st.decimals(99, 300, places=3)).map(
+        lambda correction: {"correction": correction}
+    ),
 )
 
 
@@ -65,9 +73,11 @@ async def test_book_of_any_history_agrees_with_its_conversion(
         for entry in old:
             await connection.execute(_OLD_ENTRY, *entry)
         for step in [*steps, {"status": "approved"}, {"operator": ConversionStatus.APPROVED}]:
+            ((id_,),) = await book.shown("id")
             if "operator" in step:
-                ((id_,),) = await book.shown("id")
                 await set_status(connection, [id_], step["operator"], source=Source.API, author="ann")
+            elif "correction" in step:
+                await correct(connection, ANN, [Wanted(id_, None, None, step["correction"], "r")])
             else:
                 await book.tell({"order_id": "o", **{name: text for name, text in step.items() if text}})
             (row,) = await conversions(connection)
@@ -76,7 +86,7 @@ async def test_book_of_any_history_agrees_with_its_conversion(
                 owed = {(row["payout_currency"], row["revenue_currency"]): (row["payout"], row["revenue"])}
             if row["status"] in ("approved", "rejected"):
                 assert await sums(connection) == owed
-        assert row["payout"] % unit(currency) == 0
+        assert row["corrected"] or row["payout"] % unit(currency) == 0
     finally:
         await transaction.rollback()
 

@@ -121,6 +121,9 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/conversions": "create conversions",
     f"{ROOT}/conversions/{{id}}": "change a conversion",
     f"{ROOT}/conversions/status-uploads": "status upload",
+    **dict.fromkeys(
+        (f"{ROOT}/conversions/correction-uploads", f"{ROOT}/conversions/{{id}}/corrections"), "management"
+    ),  # the same types of fields
     **{
         f"{ROOT.removesuffix('users')}{whose}/reports": "reports"
         for whose in ("users", "affiliates", "advertisers")

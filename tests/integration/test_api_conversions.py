@@ -132,7 +132,11 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
                     {**dict(zip(names, change, strict=True)), "postback_hash": None} for change in changes
                 ]
             }
-            assert one == {"data": [{**row, **history, "entries": [entry]}], "per_page": 1, **envelope}
+            assert one == {
+                "data": [{**row, **history, "entries": [entry], "corrections": []}],
+                "per_page": 1,
+                **envelope,
+            }
 
 
 def varied() -> list[dict[str, Any]]:

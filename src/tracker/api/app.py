@@ -28,7 +28,13 @@ from tracker.api import (
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.creator import Creator
-from tracker.api.conversions import affiliate_postbacks, period_closes, postbacks, status_upload
+from tracker.api.conversions import (
+    affiliate_postbacks,
+    corrections,
+    period_closes,
+    postbacks,
+    status_upload,
+)
 from tracker.api.conversions import endpoints as conversions
 from tracker.api.conversions import manual as manual_conversions
 from tracker.api.http.endpoint import contract_of
@@ -67,6 +73,7 @@ _RESOURCES = (
     conversions,
     manual_conversions,
     status_upload,
+    corrections,
     postbacks,
     period_closes,
     explain,

@@ -15,7 +15,7 @@ from tracker.api.http.routing import ROOT
 from tracker.catalogue.resource import READ
 from tracker.catalogue.resources import RESOURCES
 from tracker.parameters import Id, Text, choice
-from tracker.store.books import manual_entries
+from tracker.store.books import corrections, manual_entries
 from tracker.store.catalogue.edit import AUDIT
 from tracker.store.conversions import affiliate_postbacks as outgoing
 
@@ -24,6 +24,7 @@ _SCOPES = {
     **{resource.table.name: READ for resource in RESOURCES},
     period_closes.TABLE.name: period_closes.READ_SCOPE,
     manual_entries.TABLE.name: period_closes.READ_SCOPE,
+    corrections.TABLE.name: period_closes.READ_SCOPE,
     outgoing.SENT.name: affiliate_postbacks.READ_SCOPE,
 }
 """The scope that sees changes of a resource. Other resources, such as tokens, need admin."""
@@ -57,8 +58,8 @@ async def list_changes(call: Call[AuditQuery]) -> Response:
     """List changes
 
     The audit trail of changes through the API, newest first. Each entry is written in the transaction of its
-    change. Some entries need a scope of their own: period closes and entries by hand `money:read`, resent
-    postbacks `conversions:read` and tokens `admin`.
+    change. Some entries need a scope of their own: period closes, entries by hand and corrections
+    `money:read`, resent postbacks `conversions:read` and tokens `admin`.
     """
     query, pool = call.query, call.state.pool
     if call.token.allows(_ALL_SCOPE):

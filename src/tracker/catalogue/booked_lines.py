@@ -19,6 +19,9 @@ from tracker.domain.normalise import trim
 MOST_LINES = 10_000
 """Most lines of a file."""
 
+LINE = ""
+"""The name of a fault that is of a whole line."""
+
 _MOST_NAMED = 1_000
 _MOST_IN_WORDS = 5
 
@@ -61,7 +64,7 @@ def read_file(body: bytes, model: type[SomeFields], shape: Shape) -> dict[int, S
         text = open_text(BytesIO(body))
         for number, fields, error in rows(text, shape.columns, is_for_people=is_for_people(text)):
             if error:
-                faults[number] = {"": error}
+                faults[number] = {LINE: error}
             elif fields:
                 try:
                     read[number] = read_texts(fields, model, shape.numbers)
@@ -85,16 +88,15 @@ def refuse(faults: Faults, lines: int) -> None:
     """
     if not faults:
         return
-    named = [
-        (number, field, why) for number, fields in sorted(faults.items()) for field, why in fields.items()
-    ]
+    named = [(number, field, why) for number, of in sorted(faults.items()) for field, why in of.items()]
     words = "; ".join(
-        f"line {number}: {f'{field} {why}'.strip()}" for number, field, why in named[:_MOST_IN_WORDS]
+        f"line {number}: {why if field == LINE else f'{field} {why}'}"
+        for number, field, why in named[:_MOST_IN_WORDS]
     )
     more = f"; and {len(named) - _MOST_IN_WORDS:,} more" if len(named) > _MOST_IN_WORDS else ""
     detail = f"Nothing is booked: {len(faults):,} of {lines:,} lines are wrong. {words}{more}"
     errors = {
-        ".".join(("lines", str(number), *([field] if field else []))): [why]
+        f"lines.{number}" if field == LINE else f"lines.{number}.{field}": [why]
         for number, field, why in named[:_MOST_NAMED]
     }
     raise CatalogueError(Kind.INVALID, errors, detail)

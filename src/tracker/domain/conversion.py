@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -347,6 +347,52 @@ def refunded(money: Amounts, price: Price, before: Decimal, total: Decimal) -> A
         payout=of_payout.after(money.payout, money.payout_currency, was, now),
         revenue=of_revenue.after(money.revenue, money.revenue_currency, was, now),
     )
+
+
+class Correction(NamedTuple):
+    """The amounts that the operator sets. None: not this one."""
+
+    payout: Decimal | None
+    revenue: Decimal | None
+    sale_amount: Decimal | None
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for name, amount in self._asdict().items() if amount is not None)
+
+
+def corrected(
+    money: Amounts, price: Price, back: Decimal, correction: Correction, before: Collection[str]
+) -> Amounts:
+    """The money of a conversion after the operator's correction. Its currencies stay.
+
+    With another sale_amount, a percentage of the sale becomes a percentage of the new one, unless the amount
+    was corrected itself, now or `before`. `back` is the refunded part of the sale.
+    """
+    after = money
+    if correction.sale_amount is not None and money.sale_amount is not None:
+        of_payout, of_revenue = _sides(price)
+        was, now = money.sale_amount - back, correction.sale_amount - back
+        after = money._replace(
+            sale_amount=correction.sale_amount,
+            sale_by_browser=False,
+            payout=of_payout.after(money.payout, money.payout_currency, was, now),
+            revenue=of_revenue.after(money.revenue, money.revenue_currency, was, now),
+        )
+    after = keeping(after, money, before)
+    return after._replace(
+        payout=after.payout if correction.payout is None else correction.payout,
+        revenue=after.revenue if correction.revenue is None else correction.revenue,
+    )
+
+
+def keeping(after: Amounts, before: Amounts, names: Collection[str]) -> Amounts:
+    """Amounts with a corrected payout or revenue as it was."""
+    if "payout" in names:
+        after = after._replace(payout=before.payout, payout_currency=before.payout_currency)
+    if "revenue" in names:
+        after = after._replace(revenue=before.revenue, revenue_currency=before.revenue_currency)
+    return after
 
 
 _Money = tuple[Decimal, str]

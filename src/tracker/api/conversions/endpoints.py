@@ -104,7 +104,7 @@ async def read_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Row:
 
 def visible_to(token: Token, row: Row) -> Row:
     """A conversion as a token of the network reads it: without `money:read` the booked money is null."""
-    return row if token.allows(BOOK_SCOPE) else {**row, "entries": None}
+    return row if token.allows(BOOK_SCOPE) else {**row, "entries": None, "corrections": None}
 
 
 async def answer_conversion_export(

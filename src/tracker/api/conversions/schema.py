@@ -147,12 +147,32 @@ class ConversionEntry(BaseModel):
     reason: str = Field(description="The reason of a correction. Else empty.", examples=["wrong price"])
 
 
+class ConversionCorrection(BaseModel):
+    """One correction of amounts by the operator."""
+
+    at: str = Field(
+        description="The time of the correction, in the time zone of the request.",
+        examples=["2024-10-12 09:00:01"],
+    )
+    payout_before: str
+    payout: str
+    revenue_before: str
+    revenue: str
+    sale_amount_before: str | None
+    sale_amount: str | None
+    reason: str = Field(examples=["wrong price"])
+    author: str = Field(description="Name of the token.")
+
+
 class WholeConversion(Conversion):
-    """One conversion with its status changes and bookings."""
+    """One conversion with its status changes, bookings and corrections."""
 
     changes: list[ConversionChange] = Field(description="Oldest first.")
     entries: list[ConversionEntry] | None = Field(
         description="Oldest first. Their sum is the amount owed. null without the scope money:read."
+    )
+    corrections: list[ConversionCorrection] | None = Field(
+        description="Amounts that the operator set, oldest first. null without the scope money:read."
     )
 
 

@@ -24,6 +24,7 @@ from tracker.domain.conversion import (
     Refusal,
     amounts,
     counting,
+    keeping,
     next_status,
     refunded,
     refusal,
@@ -446,7 +447,9 @@ class _PostbackApplier(NamedTuple):
         is_whole = total == existing.amounts.sale_amount
         status = ConversionStatus.REJECTED if is_whole else existing.status
         part = existing.refunded if is_whole else total
-        money = existing.amounts if is_whole else refunded(existing.amounts, price, existing.refunded, total)
+        money = existing.amounts
+        if not is_whole:
+            money = keeping(refunded(money, price, existing.refunded, total), money, existing.corrected)
         await self.connection.execute(REFUND, existing.id, part, status, money.payout, money.revenue)
         if is_whole:
             await self._change(existing.id, existing.status, status)
@@ -487,7 +490,12 @@ class _PostbackApplier(NamedTuple):
         return refunded(money, price, Decimal(0), existing.refunded) if has_refund else money
 
     def _is_settled(self, existing: Existing, requested: ConversionStatus | None) -> bool:
-        """Amounts change until the decision, and once more when the operator revives the conversion."""
+        """Amounts change until the decision, and once more when the operator revives the conversion.
+
+        What the operator has corrected, no postback changes.
+        """
+        if existing.corrected and not self.by_operator:
+            return True
         is_revival = (existing.status, requested) == (ConversionStatus.REJECTED, ConversionStatus.APPROVED)
         return existing.is_decided and not (is_revival and self.by_operator)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.domain.click_id import millis_of
 from tracker.domain.conversion import Amounts, ConvertedClick, Goal, Price
@@ -34,9 +34,8 @@ ORDER BY affiliate_id IS NULL, country_code IS NULL LIMIT 1
 """To be formatted with expressions for goal, affiliate, country and time (at)."""
 _PRICE = PRICE_OF.format(goal="$1", affiliate="$2", country="$3", at="$4")
 
-# Only an approval of these changes an amount or leaves it in doubt.
-_OPEN = f"""
-SELECT sold.id, sold.is_unpriced, {", ".join(f"sold.{name}" for name in Amounts._fields)},
+_SOLD = f"""
+SELECT sold.id, sold.is_unpriced, sold.corrected, {", ".join(f"sold.{name}" for name in Amounts._fields)},
     {", ".join(f"price.{name}" for name in _NAMES)}
 FROM conversion AS sold LEFT JOIN LATERAL ({
     PRICE_OF.format(
@@ -46,12 +45,15 @@ FROM conversion AS sold LEFT JOIN LATERAL ({
         at="to_timestamp(click_millis(sold.click_hash) / 1000.0)",
     )
 }) AS price ON true
-WHERE sold.id = ANY ($1) AND sold.status IN ('pending', 'hold', 'rejected') AND (
+WHERE sold.id = ANY ($1)
+"""  # noqa: S608
+# Only an approval of these changes an amount or leaves it in doubt.
+_OPEN = f"""{_SOLD} AND sold.status IN ('pending', 'hold', 'rejected') AND (
     sold.is_unpriced OR sold.sale_by_browser OR EXISTS (
         SELECT FROM goal_price
         WHERE goal_id = sold.goal_id AND 'percent' IN (payout_type, revenue_type)
     ))
-"""  # noqa: S608
+"""
 _WITHOUT = """
 SELECT goal.id, goal.name, offer.id, offer.name, (
     SELECT count(*) FROM conversion
@@ -80,11 +82,12 @@ ORDER BY 1, 2, 3 NULLS FIRST, 4
 """
 
 
-class OpenAmounts(NamedTuple):
-    """The money of an unapproved conversion, and its price."""
+class SoldAmounts(NamedTuple):
+    """The money of a conversion, and its price."""
 
     id: int
     is_unpriced: bool
+    corrected: Sequence[str]  # amounts that the operator set
     money: Amounts
     price: Price
 
@@ -123,16 +126,20 @@ async def price_of(connection: Connection, click: ConvertedClick, goal: Goal) ->
     return _price(tuple(row) if row else (None,) * len(_NAMES), goal.currency)
 
 
-async def open_amounts(connection: Connection, conversion_ids: Collection[int]) -> list[OpenAmounts]:
+async def open_amounts(connection: Connection, conversion_ids: Collection[int]) -> list[SoldAmounts]:
     """The conversions whose amounts do not follow from their status alone."""
-    end = 2 + len(Amounts._fields)
-    rows = [tuple(row) for row in await connection.fetch(_OPEN, list(conversion_ids))]
-    return [
-        OpenAmounts(
-            row[0], row[1], money := Amounts._make(row[2:end]), _price(row[end:], money.payout_currency)
-        )
-        for row in rows
-    ]
+    return [_sold(row) for row in await connection.fetch(_OPEN, list(conversion_ids))]
+
+
+async def amounts_of(connection: Connection, conversion_ids: Collection[int]) -> dict[int, SoldAmounts]:
+    """The money of conversions and their prices, by id."""
+    return {row["id"]: _sold(row) for row in await connection.fetch(_SOLD, list(conversion_ids))}
+
+
+def _sold(row: Iterable[Any]) -> SoldAmounts:
+    id_, is_unpriced, corrected, *rest = row
+    money, price = Amounts._make(rest[: len(Amounts._fields)]), rest[len(Amounts._fields) :]
+    return SoldAmounts(id_, is_unpriced, corrected, money, _price(tuple(price), money.payout_currency))
 
 
 async def without_price(source: Connection | Pool) -> list[Unpriced]:

@@ -126,6 +126,11 @@ SELECT id, booked_at, kind, is_adjustment, payout, payout_currency, revenue, rev
 FROM conversion_entry WHERE conversion_id = $1 ORDER BY id
 """
 
+_CORRECTIONS = """
+SELECT at, payout_before, payout, revenue_before, revenue, sale_amount_before, sale_amount, reason, author
+FROM conversion_correction WHERE conversion_id = $1 ORDER BY id
+"""
+
 
 async def page(pool: Pool, conversions: ConversionFilter, order: Order, number: int, per_page: int) -> Page:
     """Page `number`, from 1.
@@ -162,10 +167,12 @@ async def one(
             return None
         changes = await connection.fetch(_CHANGES, rows[0]["id"])
         entries = await connection.fetch(_ENTRIES, rows[0]["id"])
+        corrections = await connection.fetch(_CORRECTIONS, rows[0]["id"])
     return {
         **rows[0],
         "changes": [shown(change, zone) for change in changes],
         "entries": [shown(entry, zone) for entry in entries],
+        "corrections": [shown(correction, zone) for correction in corrections],
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ class Existing(NamedTuple):
     click_hash: str
     created_at: datetime
     refunded: Decimal
+    corrected: Sequence[str]  # amounts that the operator set
     order_id: str | None
     status: ConversionStatus
     is_over_cap: bool
@@ -48,10 +49,10 @@ class Existing(NamedTuple):
 
     @classmethod
     def of(cls, row: Any) -> Existing:
-        id_, click_hash, created_at, refunded_, order_id, status, *rest = row
+        id_, click_hash, created_at, refunded_, corrected, order_id, status, *rest = row
         flags, rest = rest[:4], rest[4:]
         money, own = Amounts._make(rest[: len(Amounts._fields)]), tuple(rest[len(Amounts._fields) :])
-        facts = click_hash.hex, created_at, refunded_, order_id, ConversionStatus(status)
+        facts = click_hash.hex, created_at, refunded_, corrected, order_id, ConversionStatus(status)
         return cls._make((id_, *facts, *flags, money, own))
 
 

@@ -37,7 +37,7 @@ TRUST = """
 SELECT id, postback_check = 'required', postback_addresses FROM advertiser WHERE id = ANY ($1)
 """
 
-_EXISTING = ("id", "click_hash", "created_at", "refunded", *AMENDED)
+_EXISTING = ("id", "click_hash", "created_at", "refunded", "corrected", *AMENDED)
 # By its order id, as it was written or in normal form. Otherwise the one conversion of click and goal, or the
 # one whose order id was absent. An id that was written for an absent one ($6) matches only this click's.
 FOUND = f"""

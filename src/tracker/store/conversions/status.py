@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from tracker.domain.conversion import NO_PRICE, next_status, settled
+from tracker.domain.conversion import NO_PRICE, keeping, next_status, settled
 from tracker.domain.postback import ConversionStatus, Source
 from tracker.store.conversions import booking, goal_prices
 from tracker.store.conversions.apply_postback import SELL_AGAIN, refund
@@ -79,15 +79,18 @@ async def set_status(
 async def _settle(connection: Connection, conversion_ids: Collection[int]) -> dict[int, str]:
     """Set the amounts that are booked. Returns why some cannot be approved by a status alone, by id."""
     doubts = {}
-    for id_, is_unpriced, money, price in await goal_prices.open_amounts(connection, conversion_ids):
+    sold = await goal_prices.open_amounts(connection, conversion_ids)
+    for id_, is_unpriced, corrected, money, price in sold:
         if is_unpriced and not price.is_set:
             doubts[id_] = NO_PRICE
             continue
-        after = settled(money, price, is_unpriced=is_unpriced)
+        after = keeping(settled(money, price, is_unpriced=is_unpriced), money, corrected)
         if is_unpriced or after != money:
             await connection.execute(_SETTLE, id_, *after[3:])
         if money.sale_by_browser:
-            doubts[id_] = price.doubt(after)
+            is_named = [name in corrected for name in ("payout", "revenue")]
+            payout, revenue = after.payout if is_named[0] else None, after.revenue if is_named[1] else None
+            doubts[id_] = price.doubt(after, (payout, revenue))
     return doubts
 
 

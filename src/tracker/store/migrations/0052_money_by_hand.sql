@@ -1,4 +1,4 @@
--- Money that is booked by hand: entries of a party, and amounts of conversions that the operator sets.
+-- Money that is booked by hand: entries of a party, and corrected amounts of conversions.
 
 -- What no conversion says: a bonus, a fee, a chargeback, a payment. An entry is undone by another that reverses it.
 CREATE TABLE manual_entry (
@@ -32,3 +32,23 @@ CREATE TABLE money_request (
     answer    text   NOT NULL,  -- JSON
     PRIMARY KEY (token_id, key)
 );
+
+-- Amounts of conversions that the operator set. Later postbacks do not change the amounts of such conversions.
+ALTER TABLE conversion ADD corrected text[] NOT NULL DEFAULT '{}'
+    CHECK (corrected <@ '{payout,revenue,sale_amount}');
+CREATE TABLE conversion_correction (
+    id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    conversion_id       bigint NOT NULL REFERENCES conversion,
+    at                  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    payout_before       numeric(20, 6) NOT NULL,
+    payout              numeric(20, 6) NOT NULL,
+    revenue_before      numeric(20, 6) NOT NULL,
+    revenue             numeric(20, 6) NOT NULL,
+    sale_amount_before  numeric(20, 6),
+    sale_amount         numeric(20, 6),
+    reason              text NOT NULL CHECK (reason <> ''),
+    author              text NOT NULL  -- name of the token
+);
+CREATE INDEX conversion_correction_conversion ON conversion_correction (conversion_id, id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON conversion_correction
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
