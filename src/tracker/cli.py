@@ -43,6 +43,10 @@ COMMANDS = {
     "rebuild-stats": "count the clicks again, and correct wrong counts",
     "postbacks": "show the postbacks of advertisers and their results",
     "import": "import offers, affiliates, historic clicks and conversions",
+    "conversions": "show conversions, or write all of them as a file",
+    "reports": "count clicks and conversions in groups, such as by offer and day",
+    "status-upload": "set the statuses of conversions from an advertiser's file",
+    "period-close": "close the books of a period for good",
     "orphans": "show hits that named an unknown offer or affiliate",
     "demo": "fill an empty catalogue with a small demo network",
     "token": "create, show, rotate and revoke API tokens",
@@ -91,6 +95,10 @@ examples:
   tracker postbacks --result rejected           postbacks that made no conversion, and why
   tracker import catalogue --dry-run network.yaml
                                                 the changes that a file would make
+  tracker conversions status=pending --from 2026-11-01
+                                                conversions of this month that wait for a decision
+  tracker reports --group-by offer,day --from 2026-11-01 --csv
+                                                clicks and conversions of each offer, day by day
   tracker dead-letters list                     clicks that could not be stored, and why
 
 Every setting is an environment variable TRACKER_… (see docs/reference/settings.md). Commands use the engines
@@ -103,6 +111,7 @@ exit codes:
       `tracker ledger`: a minute does not balance
       `tracker rebuild-stats --check`: a count differs
       `tracker import`: the table differs from the file
+      `tracker status-upload`: a line was not applied
   2   an argument on the command line is wrong
   78  a TRACKER_… variable is wrong, and the line names it
 """

@@ -318,6 +318,12 @@ def test_server_log_lines_have_our_format(running: Up) -> None:
         (["worker", "--help"], "TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN"),
         (["backup", "--help"], "DIR appears when the backup is complete"),
         (["restore", "--help"], "nothing is ever overwritten"),
+        (["conversions", "--help"], "tracker conversions status=pending affiliate_id=513"),
+        (["conversions", "--help"], "advertiser_external_id"),
+        (["reports", "--help"], "tracker reports --group-by offer --from 2026-11-01"),
+        (["status-upload", "--help"], "order_id,status,sale_status"),
+        (["period-close", "--help"], "A close is final"),
+        (["offers", "list", "--help"], "only rows with this text in name, external_id"),
         (["goals", "add", "--help"], "a payout in a postback replaces that of the goal"),
     ],
 )

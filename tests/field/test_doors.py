@@ -158,6 +158,10 @@ WORDS: Mapping[str, str] = {
     **dict.fromkeys(
         ("link", "token", "postbacks", "ledger", "resume-sending", "rebuild-stats"), "other commands"
     ),
+    "conversions": "lists",
+    "reports": "reports",
+    "status-upload": "status upload",
+    "period-close": "management",  # --until is read as the API's filters are
     "explain": "explain command",
     "import": "import clicks",
     **dict.fromkeys(
@@ -284,7 +288,8 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     "the lenient reading takes more away than any other": ("edge/read/lenient_link.py _name",),
     "a line without content is no row": (
         "api/conversions/status_upload.py _json_rows",
-        "api/conversions/status_upload.py _read",
+        "api/conversions/status_upload.py read_lines",
+        "commands/status_upload.py _apply",
         "importing/files.py RowFile._lines",
         "importing/files.py RowFile._ndjson",
         "importing/files.py _is_ndjson",
@@ -306,6 +311,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "commands/dead_letters.py add_arguments",
         "commands/geo.py add_arguments",
         "commands/import.py run",
+        "commands/status_upload.py _content",
         "commands/tables.py print_table",
         "commands/token.py add_arguments.command",
         "importing/files.py unpacked",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import pwd
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,6 +31,7 @@ from tracker.catalogue.resource import (
 from tracker.catalogue.resources import RESOURCES
 from tracker.catalogue.validation import validated
 from tracker.commands.arguments import add_confirm, add_json, text, whole
+from tracker.commands.author import author
 from tracker.commands.tables import print_table
 from tracker.domain.local_time import zone_named
 from tracker.domain.model import MAX_ID
@@ -41,7 +40,7 @@ from tracker.errors import UserError
 from tracker.parameters import Query
 from tracker.settings import Settings
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row, Table
+from tracker.store.catalogue.edit import Row, Table
 from tracker.store.conversions import closed_offers
 from tracker.store.db import Pool, open_pool
 
@@ -190,7 +189,7 @@ class CatalogueRequest(NamedTuple):
         confirmed = frozenset(getattr(self.arguments, "confirm", ()))
         editor = Editor(
             self.pool,
-            _author(),
+            author(),
             is_trial=self.arguments.dry_run,
             confirmed=confirmed,
             defaults=self.settings.catalogue_defaults,
@@ -301,14 +300,6 @@ def _fits(field: FieldInfo, value: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _author() -> Author:
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    return Author(None, f"command line: {user}")
 
 
 def _resource(command: str) -> Resource:

@@ -22,6 +22,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print(_GAP.join(cells).rstrip())
 
 
+def cell(value: object) -> str:
+    return "-" if value in (None, "") else str(value)
+
+
 def fitting(widths: Sequence[int], room: int) -> list[int]:
     """The widths of columns, of which the widest are narrowed until all fit. None gets too narrow to read."""
     fitted = list(widths)

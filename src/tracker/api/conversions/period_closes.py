@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import orjson
@@ -18,9 +19,10 @@ from tracker.catalogue.fields import Fields, Moment
 from tracker.catalogue.validation import validated
 from tracker.parameters import Query
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Table
+from tracker.store.catalogue.edit import Author, Row, Table
 from tracker.store.conversions import manual
 from tracker.store.conversions.manual import NotLater
+from tracker.store.db import Pool
 
 PATH = f"{ROOT}/period-closes"
 
@@ -36,6 +38,10 @@ class NewPeriodClose(Fields):
     )
 
 
+class _TrialIsOverError(Exception):
+    pass
+
+
 class PeriodClose(BaseModel):
     """A closed period."""
 
@@ -44,7 +50,10 @@ class PeriodClose(BaseModel):
         description="End of the period in UTC, exclusive.", examples=["2026-11-01T00:00:00+00:00"]
     )
     closed_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
-    author: str = Field(description="Name of the token that closed it.", examples=["accounts"])
+    author: str = Field(
+        description="Name of the token that closed it, or the user of the command line.",
+        examples=["accounts"],
+    )
 
 
 @endpoint(
@@ -76,13 +85,25 @@ async def close_period(call: Call[Query]) -> Response:
     close = validated(await call.object(), NewPeriodClose)
     if close.until == "infinity" or (until := datetime.fromisoformat(close.until)) > datetime.now(UTC):
         raise invalid({"until": ["is in the future"]})
-    async with manual.changing(call.state.pool) as connection:
-        try:
-            row = orjson.loads(await manual.close_period(connection, until, call.token.name))
-        except NotLater as error:
-            raise Problem(409, f"until {error}.", errors={"until": [str(error)]}) from None
-        await edit.note(connection, call.author, TABLE, f"period-closes/{row['id']}", None, row)
-    return as_json(row, 201)
+    try:
+        return as_json(await close_books(call.state.pool, until, call.author), 201)
+    except NotLater as error:
+        raise Problem(409, f"until {error}.", errors={"until": [str(error)]}) from None
+
+
+async def close_books(pool: Pool, until: datetime, author: Author, *, is_trial: bool = False) -> Row:
+    """Close the books up to a time, for good. A trial only shows the row.
+
+    Raises:
+        NotLater: they are already closed up to that time or a later one.
+    """
+    with suppress(_TrialIsOverError):
+        async with manual.changing(pool) as connection:
+            row: Row = orjson.loads(await manual.close_period(connection, until, author.token_name))
+            await edit.note(connection, author, TABLE, f"period-closes/{row['id']}", None, row)
+            if is_trial:
+                raise _TrialIsOverError
+    return row
 
 
 routes: list[Route] = [Route(PATH, list_period_closes), Route(PATH, close_period, methods=["POST"])]

@@ -61,7 +61,7 @@ _CSV_COLUMNS = Columns(
     ids=frozenset({"hash", "order_id"}),
 )
 _WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
-_ENCODINGS = {
+ENCODINGS = {
     **dict.fromkeys(("utf-8", "utf8", "utf-16", "us-ascii", "ascii"), ""),
     **dict.fromkeys(("iso-8859-1", "latin1", "windows-1252", "cp1252"), "cp1252"),
 }
@@ -137,10 +137,10 @@ async def upload_statuses(call: Call[UploadQuery]) -> Response:
     """
     is_dry, token = bool(call.query.dry_run), call.token
     media_type, body = await call.file()
-    lines, unreadable = await to_thread(_read, body, _encoding(call.request), media_type == _CSV)
+    lines, unreadable = await to_thread(read_lines, body, _encoding(call.request), media_type == _CSV)
     results = await manual.set_statuses(call.state.pool, lines, token.name, dry_run=is_dry)
     results = sorted([*results, *unreadable])
-    return as_json(_summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
+    return as_json(summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
 
 
 routes: list[Route] = [Route(UPLOADS, upload_statuses, methods=["POST"])]
@@ -155,13 +155,19 @@ def _encoding(request: Request) -> str:
     type_ = Message()
     type_["Content-Type"] = request.headers["content-type"]
     charset = str(type_.get_param("charset", "")).lower()
-    if charset and charset not in _ENCODINGS:
+    if charset and charset not in ENCODINGS:
         raise Problem(415, f"charset {charset[:_LONGEST_CHARSET]} is not read here: send {_CHARSETS}.")
-    return _ENCODINGS.get(charset, "")
+    return ENCODINGS.get(charset, "")
 
 
-def _read(body: bytes, encoding: str, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
-    """The rows of a file, and the results of unreadable ones."""
+def read_lines(body: bytes, encoding: str, is_csv: bool) -> tuple[list[Line], list[LineResult]]:
+    """The rows of a file, and the results of unreadable ones.
+
+    `encoding`: Python's name. Empty: UTF-8, or what a byte order mark tells.
+
+    Raises:
+        Problem: 413 for too many lines, 422 for a header that is not one.
+    """
     if encoding and not body.startswith(_MARKS):
         body = body.decode(encoding, PERCENT).encode()
     lines: list[Line] = []
@@ -269,7 +275,8 @@ def _id(name: str, text: str) -> int | None:
     return read_id(plain)
 
 
-def _summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) -> dict[str, object]:
+def summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) -> dict[str, Any]:
+    """The results of a file in the form of UploadAnswer."""
     counts = Counter(map(_result, results))
     changes = [each for each in results if _result(each) == "changed"]
     problems = [each for each in results if each.reason]

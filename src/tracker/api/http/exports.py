@@ -82,7 +82,7 @@ async def answer_export(
         Problem: 422 for a separator with a format that has none.
     """
     query.check_separator()
-    write_head, writer, media_type, extension = _format(query)
+    write_head, writer, media_type, extension = format_of(query)
     disposition = f'attachment; filename="{name}.{extension}"'
     headers = {**SECURITY_HEADERS, "Content-Disposition": disposition}
     if request.method == "HEAD":
@@ -224,7 +224,7 @@ def _excel_value(value: bytes) -> bytes:
 _MAY_BE_FORMULA = frozenset(bytes([byte]) for byte in (*b"=+-@' \\", *range(0x80, 0x100)))
 
 
-class _Format(NamedTuple):
+class FileFormat(NamedTuple):
     """How rows become a file."""
 
     write_head: Callable[[Sequence[str]], bytes]
@@ -233,15 +233,16 @@ class _Format(NamedTuple):
     extension: str
 
 
-def _format(query: FileQuery) -> _Format:
+def format_of(query: FileQuery) -> FileFormat:
+    """The format of an export."""
     separator = query.separator or ","
     if query.format == "excel":
-        return _Format(
+        return FileFormat(
             lambda keys: _BYTE_ORDER_MARK + _header(keys, separator),
             lambda keys: _excel(keys, separator),
             CSV,
             "csv",
         )
     if query.format == "csv":
-        return _Format(lambda keys: _header(keys, ","), _csv, CSV, "csv")
-    return _Format(lambda _keys: b"", _ndjson, NDJSON, "ndjson")
+        return FileFormat(lambda keys: _header(keys, ","), _csv, CSV, "csv")
+    return FileFormat(lambda _keys: b"", _ndjson, NDJSON, "ndjson")
