@@ -10,6 +10,7 @@ from tracker import secret_key
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from workers import (
+    cap_watch,
     click_writer,
     conversion_writer,
     count_adder,
@@ -35,7 +36,8 @@ async def run(settings: Settings, slot: int = 0) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
         beside = [
-            chores.create_task(run(settings)) for run in (housekeeping.run, count_adder.run, refused_log.run)
+            chores.create_task(run(settings))
+            for run in (housekeeping.run, count_adder.run, refused_log.run, cap_watch.run)
         ]
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))
