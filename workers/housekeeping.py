@@ -9,6 +9,7 @@ import time
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import partitions
+from tracker.store.conversions import cap_marks
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.affiliate_postbacks import POSTBACKS
 from tracker.store.reports import rollups
@@ -52,6 +53,7 @@ async def once(settings: Settings) -> list[str]:
             await table.forget(connection)
             await table.bring_forward(connection)
         await events.forget(connection, sent.KEPT)
+        await cap_marks.forget(connection)
         created = await partitions.create_ahead(connection)
         await rollups.build_missing(connection)
         return created

@@ -12,6 +12,7 @@ from tracker import secret_key
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from workers import (
+    cap_watch,
     click_writer,
     conversion_writer,
     count_adder,
@@ -48,7 +49,13 @@ async def run(settings: Settings, slot: int = 0) -> None:
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
         beside = [
             chores.create_task(run(settings))
-            for run in (housekeeping.run, count_adder.run, sub_id_counter.run, refused_log.run)
+            for run in (
+                housekeeping.run,
+                count_adder.run,
+                sub_id_counter.run,
+                refused_log.run,
+                cap_watch.run,
+            )
         ]
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))

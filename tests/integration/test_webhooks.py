@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from tests.factories.clicks import HASH, a_click, a_row
+from tests.factories.clicks import HASH, a_click, a_row, an_offer, outcomes_of
 from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.fake_affiliate import SILENCE, FakeAffiliate, ReceivedRequest, status
 from tests.integration.importing import Importer, importer
+from tests.integration.stream_client import NOON, append_entries, click_at
 from tests.integration.test_postback_sender import (
     HERE,
     TEST_HASH,
@@ -31,6 +32,8 @@ from tests.integration.test_postback_sender import (
     until,
     worker,
 )
+from tracker.domain import caps
+from tracker.domain.model import NO_TERMS, Cap, Period
 from tracker.domain.postback import ConversionStatus
 from tracker.ops.doctor import report
 from tracker.outbound_http import Caller
@@ -38,7 +41,8 @@ from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.conversions import sending
 from tracker.store.db import connect
-from workers import housekeeping, webhook_sender
+from tracker.stream.record import encode
+from workers import cap_watch, housekeeping, webhook_sender
 
 pytestmark = pytest.mark.anyio
 
@@ -206,6 +210,111 @@ async def test_closing_a_period_is_an_event(
     await send(database)
     (event,) = bodies(receiver)
     assert (event["type"], event["data"]) == ("period.closed", closed)
+
+
+CAP_EVENTS = ["offer.closed_by_cap", "cap.90_percent", "cap.reached"]
+CAP = "INSERT INTO cap (offer_id, affiliate_id, counts, period, amount, on_reached, currency) VALUES "
+NEARLY, FULL, CLOSED = "cap.90_percent", "cap.reached", "offer.closed_by_cap"
+
+
+@pytest.mark.parametrize(
+    ("cap", "rounds", "used"),
+    [
+        (
+            "(3, NULL, 'conversions', 'day', 10, 'close', NULL)",
+            [[]] * 8 + [[NEARLY], [FULL, CLOSED], []],
+            "10",
+        ),
+        ("(3, 0, 'conversions', 'total', 2, 'mark', NULL)", [[], [FULL], []], "2"),
+        ("(3, 513, 'payout', 'month', 20, 'close', 'USD')", [[], [FULL, CLOSED], []], "20.00"),
+        ("(3, 514, 'conversions', 'day', 1, 'close', NULL)", [[], []], ""),
+        ("(3, NULL, 'conversions', 'day', 0, 'close', NULL)", [[], []], ""),
+    ],
+)
+async def test_cap_on_conversions_is_told_of_once_in_its_period(
+    client: AsyncClient,
+    database: Settings,
+    receiver: FakeAffiliate,
+    cap: str,
+    rounds: list[list[str]],
+    used: str,
+) -> None:
+    await run_sql(database, f"UPDATE goal SET multiple = true, payout = 10; {CAP}{cap}")
+    await run_sql(database, "UPDATE goal_price SET valid_from = '2000-01-01'")
+    await subscribes(client, receiver, event_types=CAP_EVENTS)
+    for n, expected in enumerate(rounds):
+        await converts(database, n, order_id=str(n))
+        await send(database)
+        told = bodies(receiver)
+        receiver.asked.clear()
+        assert [event["type"] for event in told] == expected, n
+        for event in told:
+            assert (event["data"]["offer_id"], event["data"]["counts"]) == (3, cap.split("'")[1])
+        if FULL in expected:
+            assert {event["data"]["used"] for event in told} == {used}
+    assert {row["subject"] for row in await log(client)} <= {"offers/3"}
+
+
+async def test_raised_cap_is_told_of_again(
+    client: AsyncClient, database: Settings, receiver: FakeAffiliate
+) -> None:
+    await run_sql(
+        database,
+        f"UPDATE goal SET multiple = true; {CAP} (3, NULL, 'conversions', 'day', 1, 'close', NULL)",
+    )
+    await subscribes(client, receiver, event_types=CAP_EVENTS)
+    for n in range(3):
+        await converts(database, n, order_id=str(n))
+        await run_sql(database, "UPDATE cap SET amount = 3")
+    await send(database)
+    assert [(event["type"], event["data"]["amount"]) for event in bodies(receiver)] == [
+        (FULL, 1),
+        (CLOSED, 1),
+        (FULL, 3),
+        (CLOSED, 3),
+    ]
+
+
+async def test_cap_on_clicks_is_told_of_by_the_watch(
+    client: AsyncClient, database: Settings, receiver: FakeAffiliate
+) -> None:
+    """Only the stream knows these counts. An affiliate's own cap replaces that of each."""
+    await run_sql(
+        database,
+        f"{CAP} (3, NULL, 'clicks', 'total', 10, 'close', NULL),"
+        "(3, 0, 'uniques', 'total', 3, 'close', NULL), (3, 513, 'uniques', 'total', 4, 'close', NULL);"
+        "INSERT INTO report_count SELECT 96, 'affiliate', key,"
+        " extract(epoch FROM now())::int / 86400 * 96, 1, 1, 1 FROM unnest('{513,514}'::text[]) AS key",
+    )
+    await subscribes(client, receiver, event_types=CAP_EVENTS)
+    offer = an_offer(
+        caps=(
+            Cap(None, False, Period.TOTAL, 10),
+            Cap(0, True, Period.TOTAL, 3),
+        )
+    )
+    terms = NO_TERMS._replace(caps=(Cap(513, True, Period.TOTAL, 4),))
+    n = 0
+    for affiliate_id, clicks, expected in (
+        (513, 3, []),
+        (513, 1, [(FULL, 513), (CLOSED, 513)]),
+        (514, 3, [(FULL, 514), (CLOSED, 514)]),
+        (515, 2, [(NEARLY, None)]),
+        (515, 1, [(FULL, None), (CLOSED, None)]),
+    ):
+        entries = []
+        for _ in range(clicks):
+            n += 1
+            own = caps.counters(offer, terms if affiliate_id == 513 else NO_TERMS, affiliate_id, NOON)
+            click = click_at(NOON, n, offer=offer, affiliate_id=affiliate_id, visitor_key=n, counters=own)
+            entries.append(encode(click, outcomes_of(click)))
+        await append_entries(database, entries)
+        for _ in range(2):
+            await cap_watch.once(database)
+        await send(database)
+        told = [(event["type"], event["data"]["affiliate_id"]) for event in bodies(receiver)]
+        assert told == expected, affiliate_id
+        receiver.asked.clear()
 
 
 async def test_failed_request_is_repeated_under_the_same_id(

@@ -71,6 +71,15 @@ def counters(offer: Offer, terms: Terms, affiliate_id: int, millis: int) -> tupl
     return _counters(offer.id, offer.time_zone, offer.caps, terms.caps, affiliate_id, quarter)
 
 
+def counter(cap: Cap, offer_id: int, zone: str, affiliate_id: int, millis: int) -> Counter:
+    """The counter of one cap for an affiliate at a moment (Unix milliseconds).
+
+    Raises:
+        ZoneInfoNotFoundError, ValueError: as for `bounds`.
+    """
+    return _counter(cap, offer_id, zone, affiliate_id, millis // (QUARTER * 1000))
+
+
 def lowered(counters: tuple[Counter, ...], elsewhere: Sequence[int]) -> tuple[Counter, ...]:
     """The same counters with the counts of other partitions subtracted from their limits, never below 0."""
     return tuple(

@@ -11,12 +11,15 @@ from collections.abc import Iterable
 from secrets import token_bytes
 from urllib.parse import urlsplit
 
-CREATED, UPDATED, PERIOD_CLOSED, TEST = (
-    *("conversion.created", "conversion.updated", "period.closed", "webhook.test"),
-)
+CREATED, UPDATED, PERIOD_CLOSED = "conversion.created", "conversion.updated", "period.closed"
+CLOSED_BY_CAP, CAP_NEARLY_FULL, CAP_REACHED = "offer.closed_by_cap", "cap.90_percent", "cap.reached"
+TEST = "webhook.test"
 EVENTS = {
     CREATED: "a conversion was stored",
     UPDATED: "a status, an amount or another field of a conversion changed",
+    CLOSED_BY_CAP: "a full cap closed an offer, for all affiliates or for one",
+    CAP_NEARLY_FULL: "a cap has counted 90 % in its period",
+    CAP_REACHED: "a cap is full in its period",
     PERIOD_CLOSED: "the books were closed up to a time",
 }
 """The types of events that a webhook may want, and their meanings."""

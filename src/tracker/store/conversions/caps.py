@@ -16,14 +16,14 @@ from tracker.domain.caps import bounds
 from tracker.domain.conversion import Amounts, ConvertedClick
 from tracker.domain.model import Period
 from tracker.domain.postback import ConversionStatus
+from tracker.store.conversions import cap_marks
+from tracker.store.conversions.cap_marks import FOR_GOOD, CapCount
 from tracker.store.db import Connection
 
 logger = logging.getLogger(__name__)
 
-_FOR_GOOD = datetime(9999, 12, 31, tzinfo=UTC)
-
 _CAPS = """
-SELECT affiliate_id, counts, period, amount, on_reached = 'close', currency, counts_after,
+SELECT id, affiliate_id, counts, period, amount, on_reached = 'close', currency, counts_after,
        (SELECT time_zone FROM offer WHERE id = offer_id)
 FROM cap WHERE offer_id = $1 AND counts IN ('conversions', 'payout', 'revenue')
     AND (affiliate_id IS NULL OR affiliate_id IN (0, $2))
@@ -49,6 +49,7 @@ WHERE coalesce(agreed.closed_until, '-infinity') < excluded.closed_until RETURNI
 
 
 class _Cap(NamedTuple):
+    id: int
     affiliate_id: int | None  # None: all conversions together, 0: each affiliate's
     counts: str
     period: str
@@ -78,6 +79,7 @@ class CapBook:
         self._connection = connection
         self._caps: dict[tuple[int, int], list[_Cap]] = {}
         self._used: dict[_Count, Decimal] = {}
+        self._noted: dict[tuple[int, _Count], list[int]] = {}  # percents
 
     async def count(
         self, click: ConvertedClick, status: ConversionStatus, money: Amounts, millis: int
@@ -99,21 +101,23 @@ class CapBook:
     async def _add(self, cap: _Cap, count: _Count, worth: Decimal) -> bool:
         used = await self._used_of(count) + worth
         self._used[count] = used
+        await self._note(cap, count, used)
         if used >= cap.amount and cap.closes:
             await self._close(count)
         return used > cap.amount and worth > 0
 
     async def close_full(self, conversions: Iterable[tuple[int, int, datetime]]) -> None:
-        """Close offers with full caps in the periods of changed conversions: (offer, affiliate, time)."""
+        """Note full caps in the periods of conversions, (offer, affiliate, time), and close their offers."""
         self.forget()
         counts = {
-            _count(cap, offer_id, affiliate_id, int(at.timestamp() * 1000)): cap.amount
+            (cap, _count(cap, offer_id, affiliate_id, int(at.timestamp() * 1000)))
             for offer_id, affiliate_id, at in conversions
             for cap in await self._caps_of(offer_id, affiliate_id)
-            if cap.closes
         }
-        for count, amount in counts.items():
-            if await self._used_of(count) >= amount:
+        for cap, count in counts:
+            used = await self._used_of(count)
+            await self._note(cap, count, used)
+            if used >= cap.amount and cap.closes:
                 await self._close(count)
 
     def forget(self) -> None:
@@ -131,6 +135,17 @@ class CapBook:
         if count not in self._used:
             self._used[count] = Decimal(await self._connection.fetchval(_USED, *count))
         return self._used[count]
+
+    async def _note(self, cap: _Cap, count: _Count, used: Decimal) -> None:
+        """Note a cap that is nearly full or full. This transaction notes it once."""
+        full = CapCount(
+            *(cap.id, count.offer_id, count.affiliate_id, cap.counts, cap.period, cap.amount),
+            *(count.start, count.end, cap.closes, cap.currency, used),
+        )
+        percents = full.percents
+        if percents and self._noted.get((cap.id, count)) != percents:
+            self._noted[cap.id, count] = percents
+            await cap_marks.note(self._connection, full)
 
     async def _close(self, count: _Count) -> None:
         if count.affiliate_id is None:
@@ -178,7 +193,7 @@ def _bounds(name: str, time_zone: str, millis: int) -> tuple[datetime, datetime]
         start, end = bounds(period, time_zone, millis)
     except (ValueError, ZoneInfoNotFoundError):  # the cap was saved by hand, and the offer is closed anyway
         start, end = bounds(period, "UTC", millis)
-    return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC) if end else _FOR_GOOD
+    return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC) if end else FOR_GOOD
 
 
 def _worth(cap: _Cap, money: Amounts) -> Decimal:
