@@ -182,7 +182,7 @@ def _count(cap: _Cap, offer_id: int, affiliate_id: int, millis: int) -> _Count:
 def ends_a_period(at: datetime, period: str, time_zone: str) -> bool:
     """Whether a cap's period ends at a time."""
     if at.year == MAXYEAR:
-        return at == _FOR_GOOD and period == Period.TOTAL.value
+        return at == FOR_GOOD and period == Period.TOTAL.value
     millis = int(at.timestamp() * 1000) - 1
     return at == _bounds(period, time_zone, millis)[1]
 
