@@ -43,8 +43,8 @@ _CALLGRIND = (
     "--callgrind-out-file={directory}/counts.%p",
 )
 UNREAD = (
-    "clicks whose device the edge has left to the worker: all where no offer asks, unless the machine is so "
-    "busy that an edge cannot see in time that a worker lives"
+    "clicks whose device the edge has left to the worker: all, unless the machine is so busy that an edge "
+    "cannot see in time that a worker lives"
 )
 _WIDTH = 68
 BIG = f"{OURS}, 10,000 offers x 100,000 affiliates"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ua_parser_rs import UserAgentExtractor
 
 from tracker.edge.catalogue.bot_rules import OperatorBots
-from tracker.edge.enrich.bots import CACHE_SIZE, MAX_NAME, MAX_REASON, NAMELESS, read
+from tracker.edge.enrich.bots import CACHE_SIZE, MAX_NAME, MAX_REASON, NAMELESS, is_human, read
 
 HERE = Path(__file__).parent
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"
@@ -46,6 +46,16 @@ def test_patterns_for_humans_match_a_human(pattern):
 @pytest.mark.parametrize("row", table("bot_agents.tsv"), ids=lambda row: row["user_agent"][:70])
 def test_real_bots(row):
     assert read(row["user_agent"]) == row["reason"]
+
+
+REAL = [*human_agents(), *(row["user_agent"] for row in table("bot_agents.tsv"))]
+
+
+@given(st.sampled_from(REAL), st.integers(0, 200), st.sampled_from([*REAL, "bot", "+http://x.test", "é"]))
+def test_people_are_never_bots_whatever_is_in_their_agents(user_agent, at, more):
+    user_agent = user_agent[:at] + more + user_agent[at:]
+    if is_human(user_agent):
+        assert read(user_agent) is None
 
 
 @pytest.mark.parametrize("row", table("user_agents.tsv"), ids=lambda row: row["user_agent"][:70])
