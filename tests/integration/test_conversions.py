@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Engines
 from tests.factories.clicks import HASH, a_click, a_row
 from tests.factories.clicks import store as store_rows
+from tests.factories.conversions import NOT_AS_CLICK
 from tests.factories.postbacks import AN_HOUR, a_postback, hash_after
 from tracker import store
 from tracker.domain.click_fields import FROZEN
@@ -97,6 +98,30 @@ async def told(connection: Connection, *said: dict[str, Any]) -> list[tuple[Resu
     """The results of postbacks applied one by one."""
     postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
     return [(one.result, one.reason) for one in await taken(connection, *postbacks)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"is_unique": False}, {"is_bot": True}, {"status": "forwarded"}])
+async def test_conversion_has_the_values_of_its_click(
+    connection: Connection, changes: dict[str, Any]
+) -> None:
+    click = a_row(a_click(hash=ABSENT), country_code="NL", **changes)
+    await store_rows(connection, [click])
+    assert await told(connection, {"click_id": ABSENT}) == [(Result.STORED, "")]
+    assert await connection.fetchval(NOT_AS_CLICK) == 0
+
+
+async def test_migration_adds_the_values_of_clicks(connection: Connection) -> None:
+    await connection.execute("UPDATE click SET is_unique = false, status = 'forwarded' WHERE hash = $1", HASH)
+    await told(connection, *({"click_id": hash_, "goal_id": "31"} for hash_ in (HASH, HASH, OTHER_HASH)))
+    await connection.execute("DELETE FROM click WHERE hash = $1", OTHER_HASH)
+    await connection.execute("TRUNCATE conversion_delta")
+    await connection.execute("ALTER TABLE conversion DROP click_status, DROP is_unique, DROP is_bot")
+    await connection.execute("CREATE INDEX conversion_click ON conversion (click_hash)")
+    await connection.execute((MIGRATIONS / "0045_converted_clicks.sql").read_text())
+    assert await connection.fetchval(NOT_AS_CLICK) == 0
+    found = await connection.fetch("SELECT click_status, is_unique, is_bot FROM conversion ORDER BY id")
+    assert [tuple(row) for row in found] == [*[("forwarded", False, False)] * 2, (None, None, None)]
+    assert await connection.fetchval("SELECT count(*) FROM conversion_delta") == 0
 
 
 async def conversions(connection: Connection) -> list[dict[str, Any]]:

@@ -328,7 +328,7 @@ class _PostbackApplier(NamedTuple):
         at = datetime.fromtimestamp(postback.millis / 1000, UTC)
         id_: int = await self.connection.fetchval(
             CREATE,
-            *(postback.hash, click.hash, click.id, goal.id, postback.order_id),
+            *(postback.hash, click.hash, click.id, click.status, goal.id, postback.order_id),
             *(postback.is_order_absent, goal.multiple, status, is_over_cap),
             *(postback.source is Source.PIXEL, is_unpriced, postback.sale_status, at, at),
             *money,

@@ -8,7 +8,8 @@ from tracker.domain.conversion import Amounts, ConvertedClick, Goal
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
-    *("hash", "click_hash", "click_id", "goal_id", "order_id", "order_absent", "is_repeatable", "status"),
+    *("hash", "click_hash", "click_id", "click_status"),
+    *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
     *("is_over_cap", "told_by_browser", "is_unpriced", "sale_status", "created_at", "updated_at"),
     *Amounts._fields,
     *_OWN,
