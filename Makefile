@@ -6,6 +6,8 @@ STAMP := .venv/.installed
 DOCS_STAMP := .venv/.docs-installed
 # One more than cores, at most 5: tests wait for processes, for a third of their time.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(len(os.sched_getaffinity(0)), 4) + 1)')
+# No restart: when a test's timeout has killed a process, pytest-xdist 3.8 would hand its modules out again, and hang.
+PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install build run test test-unit test-pure check package fuzz bench bench-load bench-reads load chaos geoip docs clean
@@ -33,13 +35,13 @@ run: install ## Start a working tracker with demo data; Ctrl-C stops it
 
 # A module is one process's, which has engines of its own; in the order of their names, by which the longest come first.
 test: build ## Run every test, compiled (real engines, real processes; a browser where one is installed)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-unit: install ## Run the tests that need no engine: a few seconds
 	$(BIN)/python -m pytest tests/unit tests/test_layers.py tests/docs/test_pages.py
 
 test-pure: install ## Run the tests of the units and the edge in pure Python
-	TRACKER_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+	TRACKER_PURE=1 $(BIN)/python -m pytest $(PARALLEL) \
 		tests/unit tests/fuzz tests/integration/test_edge*.py tests/integration/test_hot_path_steps.py
 
 check: install ## Lint, formatting and strict types

@@ -31,7 +31,6 @@ _BYTES_A_CLICK = 1_500  # with indexes, and with what a fill leaves in the WAL m
 _WARM_UP = 3
 _ROOT = "/backend/open-api/v1/users"
 _EXPORTED = 1_000_000
-# is_unique is not among the columns that conversions keep of their clicks.
 _CONVERTED, _UNCONVERTED = "has_conversions=true&is_unique=true", "has_conversions=false&is_unique=true"
 _CHUNK = 1 << 18
 

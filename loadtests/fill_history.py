@@ -77,11 +77,13 @@ FROM (
 _CONVERSIONS = """
 INSERT INTO conversion (hash, click_hash, click_id, goal_id, is_repeatable, status, created_at, updated_at,
     payout, payout_currency, revenue, revenue_currency, offer_id, offer_url_id, advertiser_id, affiliate_id,
-    country_code, device_type, device_os, browser, affiliate_source, is_test, requested_offer_id)
+    country_code, device_type, device_os, browser, affiliate_source, is_test, requested_offer_id,
+    click_status, is_unique, is_bot)
 SELECT hash, hash, id, offer_id, true, (ARRAY['approved', 'approved', 'pending', 'rejected'])[1 + id % 4],
     click_time(hash) + interval '1 hour', click_time(hash) + interval '1 hour',
     1.5, 'USD', 2, 'USD', offer_id, offer_url_id, advertiser_id, affiliate_id,
-    country_code, device_type, device_os, browser, affiliate_source, false, requested_offer_id
+    country_code, device_type, device_os, browser, affiliate_source, false, requested_offer_id,
+    status, is_unique, is_bot
 FROM click WHERE id % $1 = 0 AND status = 'accepted'
 """
 

@@ -7,13 +7,20 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from tracker.domain.click_fields import FROZEN
+from tracker.domain.click_fields import FROZEN, OF_CONVERSIONS
 from tracker.domain.click_id import hash_at, millis_of
 from tracker.domain.model import ClickRow
 from tracker.settings import Settings
 from tracker.store.db import connect
 
 _numbers = count()
+
+NOT_AS_CLICK = f"""
+SELECT count(*) FROM conversion JOIN click ON click.hash = conversion.click_hash
+WHERE ({", ".join(f"conversion.{column}" for column in OF_CONVERSIONS.values())})
+    IS DISTINCT FROM ({", ".join(f"click.{column}" for column in OF_CONVERSIONS)})
+"""
+"""How many conversions have not the values of their clicks."""
 
 
 def a_conversion(click: ClickRow, **changes: Any) -> dict[str, Any]:
@@ -24,6 +31,7 @@ def a_conversion(click: ClickRow, **changes: Any) -> dict[str, Any]:
         "hash": hash_at(millis, next(_numbers) % 4096),
         "click_hash": click.hash,
         "click_id": 1,
+        "click_status": click.status,
         "goal_id": 1,
         "order_id": None,
         "is_repeatable": True,

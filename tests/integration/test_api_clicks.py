@@ -545,9 +545,29 @@ async def test_abandoned_read_leaves_no_transaction_open(
     assert not caplog.records
 
 
+async def ids_of(database: Settings) -> dict[str, int]:
+    assert database.postgres_dsn
+    connection = await connect(database.postgres_dsn)
+    ids = {row["hash"].hex: row["id"] for row in await connection.fetch("SELECT hash, id FROM click")}
+    await connection.close()
+    return ids
+
+
+QUERIES = [
+    {},
+    {"offer_id": "3"},
+    {"is_unique": "true"},
+    {"is_unique": "false", "is_bot": "true", "offer_id": "4"},
+    {"status": "forwarded"},
+    {"aff_sub": "x"},
+    {"hash": "of a converted click"},
+    {"id": "of a converted click"},
+]
+
+
 @pytest.mark.parametrize("sort", ["created_at", "-created_at"])
 @pytest.mark.parametrize("has", ["true", "false"])
-@pytest.mark.parametrize("query", [{}, {"offer_id": "3"}, {"is_unique": "true"}, {"aff_sub": "x"}])
+@pytest.mark.parametrize("query", QUERIES)
 async def test_walk_over_converted_clicks_and_over_the_others(
     database: Settings, query: dict[str, str], has: str, sort: str
 ) -> None:
@@ -557,19 +577,28 @@ async def test_walk_over_converted_clicks_and_over_the_others(
             hash=hash_at(NOON + draw.randrange(3 * 86_400_000), n),
             offer_id=draw.choice((3, 4)),
             is_unique=draw.random() < 0.5,
+            is_bot=draw.random() < 0.5,
+            status=draw.choice(("accepted", "forwarded")),
             aff_sub=draw.choice(("x", "")),
         )
         for n in range(60)
     ]
     await store(database, rows)
     converted = draw.sample(rows, 30)
-    await store_conversions(database, [a_conversion(row) for row in (*converted, *converted[:7])])
+    ids = await ids_of(database)
+    conversions = [a_conversion(row, click_id=ids[row.hash]) for row in (*converted, *converted[:7])]
+    await store_conversions(database, conversions)
     hashes = {row.hash for row in converted}
+    known = {"hash": converted[0].hash, "id": str(ids[converted[0].hash])}
+    query = {name: known.get(name, value) for name, value in query.items()}
     expected = sorted(
         row.hash
         for row in rows
         if (row.hash in hashes) == (has == "true")
-        and all(str(getattr(row, name)).lower() == value for name, value in query.items())
+        and all(
+            str(ids[row.hash] if name == "id" else getattr(row, name)).lower() == value
+            for name, value in query.items()
+        )
     )
     expected = expected if sort == "created_at" else expected[::-1]
     found: list[str] = []

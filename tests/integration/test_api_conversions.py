@@ -104,6 +104,8 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
         **dict.fromkeys((*AFF_SUBS, "device_model", "device_brand"), ""),
         "aff_sub2": "banner",
         "external_id": "x-1",
+        "is_unique": True,
+        "is_bot": False,
         "referrer": "https://news.test/",
         "ip": "192.0.2.7",
         "requested_offer_id": 9,
@@ -149,7 +151,7 @@ def varied() -> list[dict[str, Any]]:
         {"goal_id": 2, "is_over_cap": True, "country_code": "DE"},
         {"status": "rejected", "advertiser_external_id": "crm", "click_id": 9},
         {"sale_status": "shipped", "affiliate_source": "fb", "aff_sub20": "b,c", "external_id": "x"},
-        {"advertiser_id": 2},
+        {"advertiser_id": 2, "is_unique": False, "is_bot": True},
     ]
     return [
         a_conversion(click, millis=NOON + n * HOUR, **changes)
@@ -176,6 +178,8 @@ async def test_conversion_filters_find_their_rows(database: Settings) -> None:
         ({"is_over_cap": "true"}, [1]),
         ({"is_test": "true"}, [4]),
         ({"is_test": "false"}, [0, 1, 2, 3]),
+        ({"is_unique": "true"}, [0, 1, 2, 3]),
+        ({"is_bot": "true"}, [4]),
         ({"sale_status": "shipped"}, [3]),
         ({"advertiser_external_id": "crm"}, [2]),
         ({"country_code": "de"}, [1]),

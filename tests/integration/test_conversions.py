@@ -10,11 +10,13 @@ from importlib.resources import files
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from tests.conftest import Engines
 from tests.factories.clicks import HASH, a_click, a_row
 from tests.factories.clicks import store as store_rows
+from tests.factories.conversions import NOT_AS_CLICK
 from tests.factories.postbacks import AN_HOUR, a_postback, hash_after
 from tracker import store
 from tracker.domain.click_fields import FROZEN
@@ -26,6 +28,7 @@ from tracker.store.catalogue.demo import load_demo
 from tracker.store.clicks import insert as clicks
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions.apply_postback import Applied, take
+from tracker.store.conversions.sql import FOUND
 from tracker.store.conversions.status import Changed, set_status
 from tracker.store.db import Connection, connect
 
@@ -97,6 +100,88 @@ async def told(connection: Connection, *said: dict[str, Any]) -> list[tuple[Resu
     """The results of postbacks applied one by one."""
     postbacks = [a_postback(n=n, **one) for n, one in enumerate(said)]
     return [(one.result, one.reason) for one in await taken(connection, *postbacks)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"is_unique": False}, {"is_bot": True}, {"status": "forwarded"}])
+async def test_conversion_has_the_values_of_its_click(
+    connection: Connection, changes: dict[str, Any]
+) -> None:
+    click = a_row(a_click(hash=ABSENT), country_code="NL", **changes)
+    await store_rows(connection, [click])
+    assert await told(connection, {"click_id": ABSENT}) == [(Result.STORED, "")]
+    assert await connection.fetchval(NOT_AS_CLICK) == 0
+
+
+MORE_CONVERSIONS = """
+INSERT INTO conversion (hash, click_hash, order_id, {columns})
+SELECT gen_random_uuid(), CASE WHEN n > 500 THEN gen_random_uuid() ELSE click_hash END, 'o-' || n, {columns}
+FROM conversion, generate_series(1, 3000) AS n
+"""
+LOOK_UPS = [
+    ("an order", 31, "o-7", True, False),
+    ("a new order", 31, "o-x", True, False),
+    ("an absent order", 31, "-", True, True),
+    ("the only one of another goal", 32, "o-7", False, False),
+]
+
+
+@pytest.mark.parametrize("plan", ["generic", "custom"])
+async def test_conversion_is_found_among_many_of_its_click(connection: Connection, plan: str) -> None:
+    assert await told(connection, {"goal_id": "31"}) == [(Result.STORED, "")]
+    columns = await connection.fetchval(
+        """SELECT string_agg(column_name, ', ') FROM information_schema.columns
+        WHERE table_name = 'conversion' AND is_generated = 'NEVER' AND is_identity = 'NO'
+            AND column_name NOT IN ('hash', 'click_hash', 'order_id', 'version')"""
+    )
+    await connection.execute(MORE_CONVERSIONS.format(columns=columns))
+    await connection.execute("ANALYZE conversion")
+    await connection.execute(f"SET LOCAL plan_cache_mode = force_{plan}_plan")
+    await connection.execute(f"PREPARE found (bigint, bigint, text[], uuid, boolean, boolean) AS {FOUND}")
+    for what, goal_id, order_id, multiple, is_absent in LOOK_UPS:
+        ((plan_of,),) = await connection.fetch(
+            f"""EXPLAIN (ANALYZE, FORMAT JSON)
+            EXECUTE found (1, {goal_id}, '{{{order_id}}}', '{HASH}', {multiple}, {is_absent})"""
+        )
+        assert rows_read(orjson.loads(plan_of)[0]["Plan"]) < 10, what
+    await connection.execute("DEALLOCATE found")
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """The rows that a plan and its parts have read."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    return float(own + sum(map(rows_read, plan.get("Plans", []))))
+
+
+async def test_refunds_of_other_orders_are_not_tried_again(connection: Connection) -> None:
+    async def statements_of(*said: dict[str, Any]) -> int:
+        statements: list[Any] = []
+        with connection.query_logger(statements.append):
+            await told(connection, *said)
+        return len(statements)
+
+    a_refund = {"goal_id": "31", "refund_amount": "1", "refund_id": "r"}
+    await told(connection, {"goal_id": "31", "order_id": "prepares statements", "after": 0})
+    before = await statements_of({"goal_id": "31", "order_id": "a", "after": 1})
+    await told(connection, *({**a_refund, "order_id": f"o-{n}", "after": 2} for n in range(20)))
+    assert await statements_of({"goal_id": "31", "order_id": "b", "after": 3}) == before
+    sale = {"goal_id": "31", "sale_amount": "9", "status": "approved", "after": 4}
+    await told(connection, {**sale, "order_id": "o-3"}, {**sale, "order_id": "c"})
+    found = await connection.fetch("SELECT order_id FROM conversion WHERE refunded > 0")
+    assert [row["order_id"] for row in found] == ["o-3"]
+
+
+async def test_migration_adds_the_values_of_clicks(connection: Connection) -> None:
+    await connection.execute("UPDATE click SET is_unique = false, status = 'forwarded' WHERE hash = $1", HASH)
+    await told(connection, *({"click_id": hash_, "goal_id": "31"} for hash_ in (HASH, HASH, OTHER_HASH)))
+    await connection.execute("DELETE FROM click WHERE hash = $1", OTHER_HASH)
+    await connection.execute("TRUNCATE conversion_delta")
+    await connection.execute("ALTER TABLE conversion DROP click_status, DROP is_unique, DROP is_bot")
+    await connection.execute("CREATE INDEX conversion_click ON conversion (click_hash)")
+    await connection.execute((MIGRATIONS / "0045_converted_clicks.sql").read_text())
+    assert await connection.fetchval(NOT_AS_CLICK) == 0
+    found = await connection.fetch("SELECT click_status, is_unique, is_bot FROM conversion ORDER BY id")
+    assert [tuple(row) for row in found] == [*[("forwarded", False, False)] * 2, (None, None, None)]
+    assert await connection.fetchval("SELECT count(*) FROM conversion_delta") == 0
 
 
 async def conversions(connection: Connection) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.factories.conversions import NOT_AS_CLICK
 from tests.integration.importing import Importer, importer, rows_of
 from tracker.domain.click_id import Mint, hash_for
 from tracker.domain.postback import Result, Source, read_postback
@@ -62,6 +63,7 @@ async def test_conversions_stand_as_they_were(importer: Importer) -> None:
         (None, "pending", Decimal(0), "USD", Decimal(0), "USD", 514, "NL", at, False),
         ("o-2", "approved", Decimal(1), "USD", Decimal(1), "USD", 514, "NL", at, True),
     ]
+    assert await importer.fetch(NOT_AS_CLICK) == [(0,)]
     assert await importer.fetch(
         "SELECT status_before, status_after, source, is_announced FROM conversion_change ORDER BY id"
     ) == [(None, status, "import", True) for status in ("approved", "pending", "approved")]

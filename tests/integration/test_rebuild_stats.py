@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -12,12 +12,15 @@ import pytest
 
 from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
+from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.stream_client import DAY, NOON, hash_at
 from tracker import cli
 from tracker.settings import Settings
+from tracker.store import adding_up
 from tracker.store.clicks import deltas, recount
 from tracker.store.clicks import insert as clicks
 from tracker.store.db import Connection, connect
+from tracker.store.reports import conversion_counts
 from workers import housekeeping
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +109,23 @@ async def test_rebuilt_counts_are_those_that_were_kept(
     assert "2027-01-15  " in progress
     assert await counts(connection) == kept
     assert (await tracker("--check"))[0] == 0
+    await connection.close()
+
+
+@pytest.mark.parametrize("words", [("--check",), ()], ids=str)
+async def test_long_queue_of_deltas_is_added_up_before_the_days_are_compared(
+    database: Settings, tracker: Any, monkeypatch: pytest.MonkeyPatch, words: Sequence[str]
+) -> None:
+    connection = await filled(database)
+    for n in range(7):
+        await store_rows(connection, [a_row(hash=hash_at(NOON + n * 1000, 100 + n))])
+    await store_conversions(database, [a_conversion(a_row()) for _ in range(7)])
+    kept = await counts(connection)
+    monkeypatch.setattr(adding_up, "MOST", 3)
+    assert (await tracker(*words))[0] == 0
+    for of in (deltas, conversion_counts):
+        assert (await of.waiting(connection)).rows == 0
+    assert await counts(connection) == kept
     await connection.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.factories.clicks import a_row
+from tests.factories.conversions import NOT_AS_CLICK, a_conversion, store_conversions
 from tests.integration.engines import PATIENCE
 from tests.integration.stream_client import NOON, hash_at
 from tests.integration.writer_client import connect_writer
@@ -171,6 +172,24 @@ async def test_outcome_of_the_visitor_wins(
     assert len(entries - duplicates) == stored
     await check_counts(connection)
     assert await connection.fetchval("SELECT count(*) FROM click_count WHERE clicks = 0") == 0
+
+
+@pytest.mark.parametrize("first", [{"status": "forwarded"}, {"is_unique": False}], ids=str)
+async def test_conversion_is_found_as_its_corrected_click(
+    database: Settings, connection: Connection, first: dict[str, Any]
+) -> None:
+    await clicks.store(connection, ONE, [arrival(1, **first), arrival(2, **first)])
+    for n in (1, 2):
+        id_ = await connection.fetchval("SELECT id FROM click WHERE hash = $1", hash_at(NOON + n))
+        await store_conversions(database, [a_conversion(arrival(n, **first).row, click_id=id_)])
+    assert await connection.fetchval(NOT_AS_CLICK) == 0
+    await clicks.store(connection, ONE, [late(3, 1)])
+    assert await connection.fetchval(NOT_AS_CLICK) == 0
+    found = await connection.fetch("SELECT click_status, is_unique FROM conversion ORDER BY click_hash")
+    assert [tuple(row) for row in found] == [
+        ("accepted", True),
+        (first.get("status", "accepted"), first.get("is_unique", True)),
+    ]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

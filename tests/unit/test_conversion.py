@@ -29,7 +29,7 @@ from tracker.domain.postback import PARAMETERS, ConversionStatus, Source, Unread
 
 PENDING, HOLD, APPROVED, REJECTED = ConversionStatus
 CLICK = ConvertedClick(
-    *(HASH, 1, "accepted", 3, 132, 1, 513, "NL", "desktop", "Windows", "Chrome", "", False),
+    *(HASH, 1, "accepted", 3, 132, 1, 513, "NL", "desktop", "Windows", "Chrome", "", True, False, False),
     *(None, None, 3, None),
 )
 GOAL = Goal(30, 3, True, False, None, False, 2_592_000, APPROVED, False, True, False)

@@ -12,16 +12,16 @@ from datetime import UTC, date, datetime
 
 from tracker.commands.arguments import add_json
 from tracker.settings import Settings
-from tracker.store import db
-from tracker.store.clicks import recount
+from tracker.store import adding_up, db
+from tracker.store.clicks import deltas, recount
 from tracker.store.clicks.recount import Difference
 from tracker.store.reports import conversion_counts, rollup_check, sub_id_pieces
 
 _ABOUT = """\
 The transaction that stores a click also updates the counts per quarter-hour and minute. One that changes a
 conversion updates the sums for reports. A worker adds up finished days, and clicks by sub id. This command
-counts all again, one day at a time, and shows its progress on stderr. It is safe while clicks are stored, and
-no writer waits for it.
+counts all again, one day at a time, and shows its progress on stderr. Deltas that wait are added up first. It
+is safe while clicks are stored, and no writer waits for it.
 
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
@@ -99,6 +99,9 @@ async def _connected(dsn: str) -> AsyncIterator[db.Connection]:
     connection = await db.connect(dsn)
     try:
         await recount.begin(connection)
+        for of in (deltas, conversion_counts):  # each day reads what is left of them again
+            for _ in range(0, (await of.waiting(connection)).rows, adding_up.MOST):
+                await of.add_up(connection)
         yield connection
     finally:
         await connection.close()

@@ -166,7 +166,7 @@ FIELDS: Final = (
           example="https://second.example.net/?click=01927632a6c87d3f9b1c5e8a4f60d2b7", seen_by=ADVERTISER),
     Field("is_unique", bool, of="click", example=True,
           filter="true: unique clicks (the visitor's first in the offer's window). false: all other clicks.",
-          seen_by=BOTH),
+          frozen=True, seen_by=BOTH),
     Field("created_at", shown=Shown.COMPUTED, about="YYYY-MM-DD HH:MM:SS in the time zone of the request.",
           example="2024-10-10 11:24:09", seen_by=BOTH),
     Field("status", of="outcome", blank=Status.ACCEPTED.value,
@@ -177,7 +177,7 @@ FIELDS: Final = (
           filter="Clicks with this reason for their status. 0: accepted as usual.", dimension="reason",
           seen_by=AFFILIATE),
     Field("is_bot", bool, of="click", blank=False, filter="true: clicks of bots. false: clicks of people.",
-          seen_by=BOTH),
+          frozen=True, seen_by=BOTH),
     Field("bot_reason", of="click", blank=None, dimension="bot_reason", is_counted=False),
     Field("is_test", bool, of="click", blank=False, filter="true: test clicks. false: all other clicks.",
           frozen=True, seen_by=BOTH),
@@ -218,6 +218,13 @@ LONGEST: Final = {field.name: field.longest for field in FIELDS if field.longest
 """How many characters are kept of what visitors and affiliates send."""
 FROZEN: Final = frozenset(field.name for field in FIELDS if field.frozen)
 """The columns that a conversion has from its click."""
+OF_CONVERSIONS: Final = {
+    **{name: name for name in FROZEN},
+    "id": "click_id",
+    "hash": "click_hash",
+    "status": "click_status",
+}
+"""A click's columns, and the columns of its conversions that repeat them."""
 FILTERS: Final = tuple(field for field in FIELDS if field.filter)
 COLUMN_FILTERS: Final = tuple(field.name for field in FILTERS if field.shown is not Shown.COMPUTED)
 """The filters that compare a column."""

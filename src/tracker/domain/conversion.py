@@ -162,6 +162,8 @@ class ConvertedClick(NamedTuple):
     device_os: str
     browser: str
     affiliate_source: str
+    is_unique: bool
+    is_bot: bool
     is_test: bool
     requested_offer_id: int = 0
     aff_group_id: int | None = None

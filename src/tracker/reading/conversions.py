@@ -34,7 +34,8 @@ from tracker.store.paging import Row
 
 
 def _of_conversions(of_clicks: str) -> str:
-    return of_clicks.replace("Clicks", "Conversions of clicks", 1).replace(": clicks", ": those of clicks")
+    text = of_clicks.replace("Clicks", "Conversions of clicks", 1).replace("Empty: ", "Empty: those of ")
+    return text.replace("true: ", "true: those of ").replace("false: ", "false: those of ")
 
 
 _FILTERS: Filters = {

@@ -105,6 +105,10 @@ class _FirstKeys(BaseModel):
 
 
 _OF_CLICK: dict[str, Any] = {name: (click_schema.type_of(BY_NAME[name]), ...) for name in OF_CLICK}
+_OF_CLICK |= {
+    name: (bool | None, Field(description=f"{about} null if its click was gone when this was added."))
+    for name, about in (("is_unique", "Whether its click was unique."), ("is_bot", "Whether a bot clicked."))
+}
 _OF_CLICK["requested_offer_id"] = (int | None, Field(description="The offer that the link asked for."))
 
 

@@ -110,7 +110,11 @@ WITH taken AS (
 ), {deltas.noting("taken", "0", sign=-1)}
 SELECT hash FROM taken
 """  # noqa: S608
-
+# Lists look for converted clicks by these. The offer and the money of a conversion stay.
+_TELL_CONVERSIONS = """
+UPDATE conversion SET (click_id, click_status, is_unique) = (click.id, click.status, click.is_unique)
+FROM click WHERE click.hash = ANY ($1::uuid[]) AND click_hash = click.hash
+"""
 
 # No timeout of PostgreSQL ends a COPY, or one of many deltas, that waits for its client.
 _END_FROZEN = """
@@ -233,6 +237,8 @@ async def _store(
         await connection.execute(_ANNOUNCE, locks.FEED, locks.Lock.BACKUP_GATE)
         replaced = await _take_back(connection) if _may_correct(rows, known) else set()
         passed_over = _hashes(await connection.fetch(_INSERT, *writer, entries)) | replaced
+        if replaced:
+            await connection.execute(_TELL_CONVERSIONS, list(replaced))
         if passed_over != known:
             raise _StoredAlready(passed_over)
 

@@ -7,13 +7,13 @@ pages, and pages within one quarter-hour of click_count, skip rows by OFFSET.
 from __future__ import annotations
 
 from asyncio import timeout
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Final, NamedTuple
 
 import asyncpg
 
-from tracker.domain.click_fields import COLUMN_FILTERS, FROZEN
+from tracker.domain.click_fields import COLUMN_FILTERS, OF_CONVERSIONS
 from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.store import feeds
 from tracker.store.clicks import columns as click_columns
@@ -27,6 +27,7 @@ from tracker.store.time_span import ALL_TIME, Span
 from tracker.store.token_owner import Owner
 
 FILTERS: Final = frozenset(COLUMN_FILTERS)
+_OWN: Final = {column: column for column in COLUMN_FILTERS}
 _TALLIES: Final = {"offer_id": "offer", "affiliate_id": "affiliate"}
 
 # Clicks are found one by one from the few conversions: OFFSET 0 keeps the planner from scanning all clicks. A
@@ -78,7 +79,7 @@ class ClickFilter(NamedTuple):
     @property
     def is_of_conversions(self) -> bool:
         """Whether conversions alone decide which clicks match, so that other clicks need no look-up."""
-        return bool(self.has_conversions) and self.columns <= FROZEN
+        return bool(self.has_conversions) and self.columns <= OF_CONVERSIONS.keys()
 
     @property
     def source(self) -> str:
@@ -209,7 +210,7 @@ async def _count(connection: Connection, clicks: ClickFilter) -> int:
     if clicks.has_conversions is False:
         everything = await _count(connection, clicks._replace(has_conversions=None))
         return everything - await _count(connection, clicks._replace(has_conversions=True))
-    condition, values = where(clicks)
+    condition, values = _where(clicks)
     counted = (
         "count(DISTINCT click_hash) FROM conversion"
         if clicks.is_of_conversions
@@ -230,7 +231,7 @@ async def choose(
     newest_id: int | None = None,
 ) -> Chosen:
     """Clicks from a position on. `after`: a hash. `newest_id`: the highest id to include."""
-    condition, values = where(clicks)
+    condition, values = _where(clicks)
     if after is not None:
         values.append(after)
         condition += f" AND {clicks.place} {'<' if order.newest_first else '>'} ${len(values)}"
@@ -274,14 +275,24 @@ async def rows(connection: Connection, chosen: Chosen, zone: tzinfo) -> list[Row
     return [click_columns.row(record, zone) for record in records]
 
 
-def where(clicks: ClickFilter, before: int = 0) -> tuple[str, list[object]]:
-    """The condition of a filter, and its parameters, which follow earlier ones."""
+def _where(clicks: ClickFilter) -> tuple[str, list[object]]:
+    """The condition for conversions, if they alone decide, or else for the source of the filter."""
+    return where(clicks, columns=OF_CONVERSIONS if clicks.is_of_conversions else _OWN)
+
+
+def where(
+    clicks: ClickFilter, before: int = 0, columns: Mapping[str, str] = _OWN
+) -> tuple[str, list[object]]:
+    """The condition of a filter, and its parameters, which follow earlier ones.
+
+    `columns`: the name of each column in the table that is read.
+    """
     check(clicks.columns, FILTERS)
     values: list[object] = []
     conditions = [
         _HAS_NO_CONVERSION if clicks.has_conversions is False else "true",
-        *(equal(column, value, values, before) for column, value in clicks.equals),
-        *(among(one, values, before) for one in clicks.further),
+        *(equal(columns[column], value, values, before) for column, value in clicks.equals),
+        *(among(one._replace(column=columns[one.column]), values, before) for one in clicks.further),
     ]
     for operator, bound, everything in zip((">=", "<"), clicks.span, ALL_TIME, strict=True):
         if bound != everything:

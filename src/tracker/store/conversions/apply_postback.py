@@ -64,8 +64,10 @@ SELL_AGAIN = """
 UPDATE conversion SET refunded = 0
 WHERE id = ANY ($1) AND status = 'rejected' AND refunded > 0 AND refunded = sale_amount
 """
-_CLICKS_OF = "SELECT DISTINCT click_hash FROM conversion WHERE id = ANY ($1)"
-
+_CHANGED = """
+SELECT click_hash, order_id, NOT multiple AS is_only_one
+FROM conversion JOIN goal ON goal.id = goal_id WHERE conversion.id = ANY ($1)
+"""
 
 WAITS = "an earlier postback of its click or order waits"
 """Why a postback of a stored click is parked."""
@@ -137,8 +139,7 @@ async def _refund_what_is_held(
 
 async def refund(connection: Connection, conversion_ids: Collection[int], caps: CapBook) -> None:
     """Apply the held refunds of conversions if possible. Call it within a transaction."""
-    hashes = [hash_ for (hash_,) in await connection.fetch(_CLICKS_OF, list(conversion_ids))]
-    held = await postback_log.held_refunds(connection, hashes)
+    held = await _held_refunds(connection, conversion_ids)
     if not held:
         return
     facts, missing = await Facts.read(connection, held), MissingClicks(connection)
@@ -151,6 +152,16 @@ async def refund(connection: Connection, conversion_ids: Collection[int], caps: 
         facts,
         [(postback, applied) for postback, applied in done if applied.result != Result.HELD],
     )
+
+
+async def _held_refunds(connection: Connection, conversion_ids: Collection[int]) -> list[Postback]:
+    """The held refunds of some conversions' clicks, except those of other orders."""
+    changed = await connection.fetch(_CHANGED, list(conversion_ids))
+    held = await postback_log.held_refunds(connection, {row["click_hash"] for row in changed})
+    if any(row["is_only_one"] for row in changed):  # a refund with any order id is of it
+        return held
+    orders = {row["order_id"] for row in changed}
+    return [one for one in held if one.order_id is None or not orders.isdisjoint(one.order_texts)]
 
 
 async def give_up(connection: Connection, postback: Postback, why: str) -> None:
@@ -328,7 +339,7 @@ class _PostbackApplier(NamedTuple):
         at = datetime.fromtimestamp(postback.millis / 1000, UTC)
         id_: int = await self.connection.fetchval(
             CREATE,
-            *(postback.hash, click.hash, click.id, goal.id, postback.order_id),
+            *(postback.hash, click.hash, click.id, click.status, goal.id, postback.order_id),
             *(postback.is_order_absent, goal.multiple, status, is_over_cap),
             *(postback.source is Source.PIXEL, is_unpriced, postback.sale_status, at, at),
             *money,

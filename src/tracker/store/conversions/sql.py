@@ -8,7 +8,8 @@ from tracker.domain.conversion import Amounts, ConvertedClick, Goal
 _FROM_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
-    *("hash", "click_hash", "click_id", "goal_id", "order_id", "order_absent", "is_repeatable", "status"),
+    *("hash", "click_hash", "click_id", "click_status"),
+    *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
     *("is_over_cap", "told_by_browser", "is_unpriced", "sale_status", "created_at", "updated_at"),
     *Amounts._fields,
     *_OWN,
@@ -40,11 +41,19 @@ SELECT id, postback_check = 'required', postback_addresses FROM advertiser WHERE
 _EXISTING = ("id", "click_hash", "created_at", "refunded", "corrected", *AMENDED)
 # By its order id, as it was written or in normal form. Otherwise the one conversion of click and goal, or the
 # one whose order id was absent. An id that was written for an absent one ($6) matches only this click's.
+# A part that a parameter rules out is not read: a click may have thousands of conversions, and with OR a plan
+# for all parameters reads each of them.
 FOUND = f"""
-SELECT {", ".join(_EXISTING)} FROM conversion
-WHERE (advertiser_id, goal_id) = ($1, $2) AND order_id = ANY ($3::text[])
+SELECT * FROM (
+    SELECT {", ".join(_EXISTING)} FROM conversion
+    WHERE (advertiser_id, goal_id) = ($1, $2) AND order_id = ANY ($3::text[])
         AND (click_hash = $4 OR NOT $6::boolean)
-    OR click_hash = $4 AND goal_id = $2 AND (NOT $5::boolean OR ($6::boolean AND order_absent))
+    UNION ALL
+    SELECT {", ".join(_EXISTING)} FROM conversion WHERE (click_hash, goal_id) = ($4, $2) AND NOT $5::boolean
+    UNION ALL
+    SELECT {", ".join(_EXISTING)} FROM conversion
+    WHERE (click_hash, goal_id) = ($4, $2) AND order_absent AND $6::boolean
+) AS found
 ORDER BY array_position($3::text[], order_id), id LIMIT 1
 """  # noqa: S608
 ONE = f"SELECT {', '.join(_EXISTING)} FROM conversion WHERE id = $1"  # noqa: S608

@@ -27,7 +27,8 @@ from tracker.store.imports.progress import Batch, Comparison, summed
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
-    *("hash", "click_hash", "click_id", "goal_id", "order_id", "order_absent", "is_repeatable", "status"),
+    *("hash", "click_hash", "click_id", "click_status"),
+    *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
     *("is_over_cap", "sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at"),
     *_OF_CLICK,
 )
@@ -369,6 +370,7 @@ def _row(item: ImportedConversion, click: ConvertedClick, goal: _Goal, status: C
         "status": status,
         "click_hash": click.hash,
         "click_id": click.id,
+        "click_status": click.status,
         "goal_id": goal.id,
         "is_repeatable": goal.multiple,
         "sale_by_browser": False,
