@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import os
+import pty
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -266,3 +272,43 @@ async def test_wrong_argument_is_named(
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(words)
     assert line in capsys.readouterr().err
+
+
+async def answered(words: Sequence[str], answer: bytes) -> tuple[int, str]:
+    """The exit code and the output of a command on a terminal, whose user answers its question."""
+    ours, its = pty.openpty()
+    command = (sys.executable, "-m", "tracker", *words)
+    process = await asyncio.create_subprocess_exec(*command, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    os.write(ours, answer)
+    shown = b""
+    with suppress(OSError):  # Linux says EIO when the other side has gone
+        while part := await asyncio.to_thread(os.read, ours, 4096):
+            shown += part
+    os.close(ours)
+    return await process.wait(), shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "number", "last"),
+    [
+        (b"n\n", 1, 0, "tracker: nothing was closed. --yes closes the books for good"),
+        (b"Yes\n", 0, 1, "closed until 2025-06-01T00:00:00+00:00"),
+    ],
+)
+async def test_period_is_closed_when_its_user_agrees(
+    month: Importer, answer: bytes, code: int, number: int, last: str
+) -> None:
+    done, shown = await answered(["period-close", "--until", "2025-06-01"], answer)
+    assert (done, len(await closes(month))) == (code, number)
+    assert shown.rstrip().endswith(last)
+    assert "Close the books before 2025-06-01T00:00:00+00:00 for good? [y/N]" in shown
+    assert "pending  1            0.25 EUR  2.00 EUR" in shown
+
+
+async def test_table_is_cut_to_the_terminal(month: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    code, shown = await answered(["offer-urls", "list", "3"], b"")
+    _, *lines = shown.splitlines()
+    assert (code, len(lines)) == (0, 2)
+    assert all(len(line) == 60 and line.endswith("…") for line in lines)
