@@ -12,7 +12,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ExceptionHandler
 
-from tracker.api import audit, catalogue, explain, health, ledger, reports, tokens, tracking_links
+from tracker.api import (
+    audit,
+    catalogue,
+    catalogue_changes,
+    explain,
+    health,
+    ledger,
+    reports,
+    tokens,
+    tracking_links,
+)
 from tracker.api.clicks import create as create_clicks
 from tracker.api.clicks import endpoints as clicks
 from tracker.api.clicks.creator import Creator
@@ -62,6 +72,7 @@ _RESOURCES = (
     reports,
     affiliate_postbacks,
     catalogue,
+    catalogue_changes,
     tracking_links,
     tokens,
     partner_access,

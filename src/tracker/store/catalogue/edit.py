@@ -121,28 +121,28 @@ async def page(pool: Pool, table: Table, equals: Equals, number: int, per_page: 
     order = f"{table.key} {'DESC' if table.is_log else 'ASC'}"
     offset = (number - 1) * per_page
     statement = f"""
-SELECT {_object(table)} FROM {table.name} WHERE {where}
+SELECT {as_object(table)} FROM {table.name} WHERE {where}
 ORDER BY {order} LIMIT {int(per_page)} OFFSET {int(offset)}"""  # noqa: S608
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         total = await connection.fetchval(f"SELECT count(*) FROM {table.name} WHERE {where}", *values)  # noqa: S608
-        rows = [_read(table, text) for (text,) in await connection.fetch(statement, *values)]
+        rows = [read_object(table, text) for (text,) in await connection.fetch(statement, *values)]
     return Page(rows, total, offset + len(rows) < total)
 
 
 async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | None:
     """The row at a place, archived or not."""
     where, values = _where(place)
-    text = await source.fetchval(f"SELECT {_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
-    return None if text is None else _read(table, text)
+    text = await source.fetchval(f"SELECT {as_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
+    return None if text is None else read_object(table, text)
 
 
 async def every(connection: Connection, table: Table) -> list[Row]:
     """All rows, archived or not."""
-    rows = await connection.fetch(f"SELECT {_object(table)} FROM {table.name}")  # noqa: S608
-    return [_read(table, text) for (text,) in rows]
+    rows = await connection.fetch(f"SELECT {as_object(table)} FROM {table.name}")  # noqa: S608
+    return [read_object(table, text) for (text,) in rows]
 
 
 async def last_id(connection: Connection, table: str) -> int:
@@ -160,9 +160,9 @@ async def pass_id(connection: Connection, table: str, id_: int) -> None:
 async def locked(connection: Connection, table: Table, place: Equals) -> Row | None:
     """The row at a place, locked until the end of the transaction."""
     where, values = _where(place)
-    statement = f"SELECT {_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
+    statement = f"SELECT {as_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
     text = await connection.fetchval(statement, *values)
-    return None if text is None else _read(table, text)
+    return None if text is None else read_object(table, text)
 
 
 async def insert(connection: Connection, table: Table, row: Row) -> Row:
@@ -177,7 +177,7 @@ async def insert(connection: Connection, table: Table, row: Row) -> Row:
     statement = f"""
 INSERT INTO {table.name} ({columns})
 SELECT {columns} FROM jsonb_populate_record(NULL::{table.name}, $1::jsonb)
-RETURNING {_object(table)}"""  # noqa: S608
+RETURNING {as_object(table)}"""  # noqa: S608
     return await _written(connection, table, statement, _json(row))
 
 
@@ -192,7 +192,7 @@ async def update(connection: Connection, table: Table, place: Equals, row: Row) 
     new = f"jsonb_populate_record(NULL::{table.name}, ${len(values) + 1}::jsonb)"
     statement = f"""
 UPDATE {table.name} SET ({columns}) = (SELECT {columns} FROM {new})
-WHERE {where} RETURNING {_object(table)}"""  # noqa: S608
+WHERE {where} RETURNING {as_object(table)}"""  # noqa: S608
     return await _written(connection, table, statement, *values, _json(row))
 
 
@@ -244,7 +244,8 @@ async def note(
     await connection.execute(_WRITE_AUDIT, *author, action, table.name, path, *both)
 
 
-def _object(table: Table) -> str:
+def as_object(table: Table) -> str:
+    """SQL: a row as JSON, for `read_object`."""
     # As text, because an amount would be read as a float.
     pairs = ", ".join(f"'{name}', {name}{'::text' if name in table.money else ''}" for name in table.shown)
     return f"json_build_object({pairs})::text"
@@ -260,12 +261,13 @@ def _where(equals: Equals) -> tuple[str, list[Any]]:
 
 async def _written(connection: Connection, table: Table, statement: str, *values: object) -> Row:
     try:
-        return _read(table, await connection.fetchval(statement, *values))
+        return read_object(table, await connection.fetchval(statement, *values))
     except asyncpg.UniqueViolationError:
         raise TakenError from None
 
 
-def _read(table: Table, text: str) -> Row:
+def read_object(table: Table, text: str) -> Row:
+    """A row as it is shown."""
     row: Row = orjson.loads(text)
     for column in table.money:
         if row[column] is not None:
