@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, hash_at, run_sql
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.http.auth import VIEWS
+from tracker.api.http.routing import ROOT
+from tracker.catalogue.resources import RESOURCES
 from tracker.settings import Settings
 from tracker.store.db import Connection, connect
 from tracker.store.tokens import create_token
@@ -159,3 +162,112 @@ async def test_partner_follows_its_own_conversions(database: Settings) -> None:
         ]
         assert not {"revenue", "version", "ip"} & found[0].keys()
         assert after == 4
+
+
+CATALOGUE = f"{ROOT}/catalogue-changes"
+
+
+async def test_catalogue_feed_has_each_kind_of_object_and_its_end(database: Settings) -> None:
+    async with api_of(database, scopes=("offers:read", "offers:write", "money:write")) as client:
+        _, start = await followed(client, CATALOGUE, 0)
+
+        async def made(path: str, **fields: Any) -> Any:
+            answer = await client.post(f"{ROOT}/{path}", json=fields)
+            assert answer.status_code == 201, answer.text
+            return answer.json()
+
+        await made("advertisers", name="Shop")
+        offer = (await made("offers", name="Sale", advertiser_id=1))["id"]
+        await made("affiliates", name="Ann")
+        await made(f"offers/{offer}/urls", url="https://shop.example/?t={hash}")
+        await made(f"offers/{offer}/affiliates", affiliate_id=1, status="approved")
+        await made(f"offers/{offer}/caps", counts="clicks", period="day", amount=5)
+        await made("tracking-hosts", host="go.example")
+        secret = await made("advertisers/1/postback-secrets", name="first")
+        await client.patch(f"{ROOT}/network", json={"fallback_url": "https://shop.example/"})
+        rows, after = await followed(client, CATALOGUE, start, per_page=2)
+        latest = {row["path"]: row for row in rows}
+        goal = next(path for path in latest if "/goals/" in path)
+        expected = {
+            *("advertisers/1", f"offers/{offer}", "affiliates/1", f"offers/{offer}/urls/1", "network", goal),
+            *(f"offers/{offer}/affiliates/1", f"offers/{offer}/caps/1", "tracking-hosts/go.example"),
+            "advertisers/1/postback-secrets/1",
+        }
+        assert latest.keys() == expected
+        assert [row["version"] for row in rows] == sorted(row["version"] for row in rows)
+        for path, row in latest.items():
+            if "postback-secrets" not in path or row["object"]:
+                shown = await client.get(f"{ROOT}/{path}")
+                assert (shown.status_code, shown.json(), row["is_deleted"]) == (200, row["object"], False)
+        assert secret["secret"] not in str(rows)
+
+        for path in (
+            "advertisers/1/postback-secrets/1",
+            f"offers/{offer}/affiliates/1",
+            f"offers/{offer}/urls/1",
+        ):
+            assert (await client.delete(f"{ROOT}/{path}")).status_code == 204
+        assert (await client.delete(f"{ROOT}/tracking-hosts/go.example")).status_code == 204
+        gone, last = await followed(client, CATALOGUE, after)
+        assert [(row["path"], row["is_deleted"], row["object"] is None) for row in gone] == [
+            ("advertisers/1/postback-secrets/1", True, True),
+            (f"offers/{offer}/affiliates/1", True, True),
+            (f"offers/{offer}/urls/1", False, False),
+            ("tracking-hosts/go.example", True, True),
+        ]
+        assert gone[2]["object"]["is_archived"] is True
+        only, _ = await followed(client, CATALOGUE, start, resource=["offer", "cap"])
+        assert {row["resource"] for row in only} == {"offer", "cap"}
+        for query in ({"updated_after": last + 1}, {"resource": "click"}, {"updated_after": ""}):
+            assert (await client.get(CATALOGUE, params=query)).status_code == 422, query
+
+
+def test_catalogue_feed_follows_every_table_of_the_catalogue() -> None:
+    scripts = " ".join(
+        script.read_text()
+        for script in (files("tracker.store") / "migrations").iterdir()
+        if "follow_changes" in script.name or "follow_changes(" in script.read_text()
+    )
+    for resource in RESOURCES:
+        place = "{" + ",".join(resource.table.fixed) + "}"
+        assert f"('{resource.table.name}', '{place}')" in scripts, resource.table.name
+
+
+async def edit_catalogue(settings: Settings, seed: int) -> None:
+    """Transactions by SQL that make, change and delete caps, some of them undone."""
+    draw = random.Random(seed)
+    connection = await connected(settings)
+    for _ in range(25):
+        whole = connection.transaction()
+        await whole.start()
+        for _ in range(draw.randint(1, 3)):
+            await connection.execute(draw.choice(EDITS), str(draw.random()))
+            await asyncio.sleep(draw.random() / 100)
+        await (whole.rollback() if draw.random() < 0.2 else whole.commit())
+    await connection.close()
+
+
+SOME_BLOCKS = "id IN (SELECT id FROM block ORDER BY md5(id::text || $1) LIMIT 2 FOR UPDATE SKIP LOCKED)"
+EDITS = (
+    "INSERT INTO block (field, value) SELECT 'ip', '192.0.2.' || n || $1 FROM generate_series(1, 3) AS n",
+    f"UPDATE block SET value = value || 'x' WHERE {SOME_BLOCKS}",
+    f"DELETE FROM block WHERE {SOME_BLOCKS}",
+)
+
+
+async def test_poller_of_the_catalogue_ends_with_its_tables(database: Settings) -> None:
+    copy: dict[str, Any] = {}
+    async with api_of(database, scopes=SCOPES) as client:
+        writing = asyncio.gather(*(edit_catalogue(database, seed) for seed in range(6)))
+        after, is_last = 0, False
+        while not is_last:
+            is_last = writing.done()
+            rows, after = await followed(client, CATALOGUE, after, per_page=3, resource="block")
+            for row in rows:
+                copy[row["path"]] = row["object"]
+        await writing
+        listed = (await client.get(f"{ROOT}/blocks", params={"per_page": 1000})).json()["data"]
+        assert len(listed) > 20
+        assert {path: row for path, row in copy.items() if row} == {
+            f"blocks/{row['id']}": row for row in listed
+        }

@@ -15,6 +15,7 @@ from starlette.types import ExceptionHandler
 from tracker.api import (
     audit,
     catalogue,
+    catalogue_changes,
     explain,
     health,
     ledger,
@@ -83,6 +84,7 @@ _RESOURCES = (
     manual_entries,
     affiliate_postbacks,
     catalogue,
+    catalogue_changes,
     tracking_links,
     tokens,
     webhooks,

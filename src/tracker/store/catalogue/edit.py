@@ -140,7 +140,7 @@ async def page(pool: Pool, table: Table, wanted: Wanted, number: int, per_page: 
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         total, texts = await read(connection, table, wanted, part)
-    return Page([_read(table, text) for (text,) in texts], total, offset + len(texts) < total)
+    return Page([read_object(table, text) for (text,) in texts], total, offset + len(texts) < total)
 
 
 async def _read_part(
@@ -152,7 +152,7 @@ async def _read_part(
     order = _order(table, wanted)
     rows = f"SELECT * FROM {table.name} WHERE {where} ORDER BY {order} {part}"  # noqa: S608
     # Outside of the part, because PostgreSQL would make an object of each row that the offset skips.
-    statement = f"SELECT {_object(table)} FROM ({rows}) AS {table.name} ORDER BY {order}"  # noqa: S608
+    statement = f"SELECT {as_object(table)} FROM ({rows}) AS {table.name} ORDER BY {order}"  # noqa: S608
     return total, await connection.fetch(statement, *values)
 
 
@@ -173,7 +173,7 @@ SELECT (SELECT count(*) FROM found), ARRAY(
     SELECT id FROM found ORDER BY coalesce(id = ${n + 1}, false) DESC, {_order(table, wanted)} {part})"""  # noqa: S608
     total, ids = await connection.fetchrow(statement, *values, id_, _patterns(wanted.text))
     rows = f"""
-SELECT {_object(table)}
+SELECT {as_object(table)}
 FROM {table.name} JOIN unnest($1::bigint[]) WITH ORDINALITY AS found (id, place) USING (id) ORDER BY place"""  # noqa: S608
     return total, await connection.fetch(rows, ids)
 
@@ -195,14 +195,14 @@ def _order(table: Table, wanted: Wanted) -> str:
 async def one(source: Pool | Connection, table: Table, place: Equals) -> Row | None:
     """The row at a place, archived or not."""
     where, values = _where(place)
-    text = await source.fetchval(f"SELECT {_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
-    return None if text is None else _read(table, text)
+    text = await source.fetchval(f"SELECT {as_object(table)} FROM {table.name} WHERE {where}", *values)  # noqa: S608
+    return None if text is None else read_object(table, text)
 
 
 async def every(connection: Connection, table: Table) -> list[Row]:
     """All rows, archived or not."""
-    rows = await connection.fetch(f"SELECT {_object(table)} FROM {table.name}")  # noqa: S608
-    return [_read(table, text) for (text,) in rows]
+    rows = await connection.fetch(f"SELECT {as_object(table)} FROM {table.name}")  # noqa: S608
+    return [read_object(table, text) for (text,) in rows]
 
 
 async def last_id(connection: Connection, table: str) -> int:
@@ -220,9 +220,9 @@ async def pass_id(connection: Connection, table: str, id_: int) -> None:
 async def locked(connection: Connection, table: Table, place: Equals) -> Row | None:
     """The row at a place, locked until the end of the transaction."""
     where, values = _where(place)
-    statement = f"SELECT {_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
+    statement = f"SELECT {as_object(table)} FROM {table.name} WHERE {where} FOR UPDATE"  # noqa: S608
     text = await connection.fetchval(statement, *values)
-    return None if text is None else _read(table, text)
+    return None if text is None else read_object(table, text)
 
 
 async def insert(connection: Connection, table: Table, row: Row) -> Row:
@@ -237,7 +237,7 @@ async def insert(connection: Connection, table: Table, row: Row) -> Row:
     statement = f"""
 INSERT INTO {table.name} ({columns})
 SELECT {columns} FROM jsonb_populate_record(NULL::{table.name}, $1::jsonb)
-RETURNING {_object(table)}"""  # noqa: S608
+RETURNING {as_object(table)}"""  # noqa: S608
     return await _written(connection, table, statement, _json(row))
 
 
@@ -252,7 +252,7 @@ async def update(connection: Connection, table: Table, place: Equals, row: Row) 
     new = f"jsonb_populate_record(NULL::{table.name}, ${len(values) + 1}::jsonb)"
     statement = f"""
 UPDATE {table.name} SET ({columns}) = (SELECT {columns} FROM {new})
-WHERE {where} RETURNING {_object(table)}"""  # noqa: S608
+WHERE {where} RETURNING {as_object(table)}"""  # noqa: S608
     return await _written(connection, table, statement, *values, _json(row))
 
 
@@ -304,7 +304,8 @@ async def note(
     await connection.execute(_WRITE_AUDIT, *author, action, table.name, path, *both)
 
 
-def _object(table: Table) -> str:
+def as_object(table: Table) -> str:
+    """SQL: a row as JSON, for `read_object`."""
     # As text, because an amount would be read as a float.
     pairs = ", ".join(f"'{name}', {name}{'::text' if name in table.money else ''}" for name in table.shown)
     return f"json_build_object({pairs})::text"
@@ -323,12 +324,13 @@ def _condition(column: str, value: object, n: int) -> str:
 
 async def _written(connection: Connection, table: Table, statement: str, *values: object) -> Row:
     try:
-        return _read(table, await connection.fetchval(statement, *values))
+        return read_object(table, await connection.fetchval(statement, *values))
     except asyncpg.UniqueViolationError:
         raise TakenError from None
 
 
-def _read(table: Table, text: str) -> Row:
+def read_object(table: Table, text: str) -> Row:
+    """A row as it is shown."""
     row: Row = orjson.loads(text)
     for column in table.money:
         if row[column] is not None:
