@@ -15,7 +15,7 @@ from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.reading.reports import query as reports
 from tracker.reading.reports.query import ReportQuery, TooManyClicksError
-from tracker.reading.reports.rows import Shown, as_table, changes_of, other, rows, totals
+from tracker.reading.reports.rows import Shown, as_table, changes_of, rows
 from tracker.reading.visibility import Visibility
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES, Measure
@@ -163,9 +163,7 @@ async def _read(request: Request, asked: ReportRequest) -> Report:
 def _json(report: Report, shown: Shown) -> Response:
     changed = report.changed
     body = {
-        "data": rows(report, shown),
-        "other": other(report, shown),
-        "totals": totals(report, shown),
+        **rows(report, shown)._asdict(),
         **({} if changed is None else {"changed_since_close": changes_of(changed, shown.visibility)}),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")

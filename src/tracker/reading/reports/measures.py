@@ -1,30 +1,14 @@
-"""The values of measures, column by column: a call for each value would take most of a report's time."""
+"""The values of measures, column by column."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from tracker.domain.money import show_millionths
-from tracker.store.reports.conversions import APART, Money
 from tracker.store.reports.measures import KINDS, MEASURES, Measure
-from tracker.store.reports.sums import Sums
+from tracker.store.reports.sums import APART, Columns
 
-_NONE: Mapping[str, int] = {}
 _MILLION = 1_000_000
-
-
-class Columns(NamedTuple):
-    """The sums of rows: a sequence each of Sums."""
-
-    sums: Mapping[str, Sequence[int]]
-    money: Sequence[Money]
-
-
-def columns_of(rows: Sequence[Sums]) -> Columns:
-    columns = dict(zip(Sums._fields, zip(*rows, strict=True), strict=True)) if rows else {}
-    money = columns.pop("money", ())
-    return Columns(columns or dict.fromkeys(Sums._fields, ()), money)
 
 
 def values(name: str, columns: Columns) -> Sequence[object]:
@@ -34,35 +18,33 @@ def values(name: str, columns: Columns) -> Sequence[object]:
     """
     measure = MEASURES[name]
     if measure.is_money:
-        return _money_values(measure, columns)
+        return _by_currency(measure, columns)
+    if measure.plus == ("median",):
+        return columns.medians
     value = _difference(measure, columns)
-    if not measure.per:
-        return value
-    return [ratio(one, per) for one, per in zip(value, _total(measure.per, columns), strict=True)]
+    return list(map(ratio, value, _total(measure.per, columns))) if measure.per else value
 
 
 def values_in(name: str, currency: str, columns: Columns) -> list[str | None]:
-    """The amounts or ratios of a measure in one currency."""
-    measure = MEASURES[name]
-    per = _per(measure, columns)
-    return [
-        _value(measure, money, currency, number) for money, number in zip(columns.money, per, strict=True)
-    ]
+    """The amounts or ratios of a measure in one currency. A row without such an amount has 0."""
+    amounts = _amounts(MEASURES[name], currency, columns, blank=0)
+    return _texts(MEASURES[name], currency, columns, amounts)
 
 
 def currencies(name: str, columns: Columns) -> list[str]:
     """The currencies that a measure has."""
-    sides = MEASURES[name].sides
-    return sorted({currency for money in columns.money for side in sides for currency in money.get(side, ())})
+    return sorted({currency for side in MEASURES[name].sides for currency in columns.money.get(side, ())})
 
 
 def ratio(value: int, per: int) -> str | None:
     """A ratio with six decimals, rounded half away from zero."""
     if not per:
         return None
-    millionths = (2 * abs(value) * _MILLION + per) // (2 * per)
-    whole, rest = divmod(millionths, _MILLION)
-    return f"{'-' if value < 0 and millionths else ''}{whole}.{rest:06}"
+    if value < 0:
+        text = ratio(-value, per)
+        return text if text == "0.000000" else f"-{text}"
+    whole, rest = divmod((2 * value * _MILLION + per) // (2 * per), _MILLION)
+    return f"{whole}.{rest:06}"
 
 
 def _difference(measure: Measure, columns: Columns) -> Sequence[int]:
@@ -73,49 +55,52 @@ def _difference(measure: Measure, columns: Columns) -> Sequence[int]:
 
 
 def _total(names: Iterable[str], columns: Columns) -> Sequence[int]:
-    first, *others = (columns.sums[name] for name in names)
+    first, *others = (columns.counts[name] for name in names)
     return list(map(sum, zip(first, *others, strict=True))) if others else first
 
 
-def _per(measure: Measure, columns: Columns) -> Sequence[int]:
-    """What each row's amounts are divided by, in whole numbers. 0 if it is an amount, or by nothing."""
-    is_number = bool(measure.per) and measure.per[0] not in KINDS
-    return _total(measure.per, columns) if is_number else [0] * len(columns.money)
+def _by_currency(measure: Measure, columns: Columns) -> list[dict[str, str | None]]:
+    rows: list[dict[str, str | None]] = [{} for _ in range(columns.size)]
+    for currency in sorted({code for side in measure.sides for code in columns.money.get(side, ())}):
+        amounts = _amounts(measure, currency, columns, blank=None)
+        texts = _texts(measure, currency, columns, amounts)
+        for row, amount, text in zip(rows, amounts, texts, strict=True):
+            if amount is not None:
+                row[currency] = text
+    return rows
 
 
-def _money_values(measure: Measure, columns: Columns) -> list[dict[str, str | None]]:
-    if len(measure.sides) == 1 and not measure.per:
-        (kind,) = measure.plus
-        return [
-            {currency: show_millionths(of[currency]) for currency in sorted(of)}
-            if (of := money.get(kind))
-            else {}
-            for money in columns.money
-        ]
-    sides = sorted(measure.sides)
+def _column(kind: str, currency: str, columns: Columns, blank: int | None) -> Sequence[int | None]:
+    column = columns.money.get(kind, {}).get(currency)
+    if column is None:
+        return [blank] * columns.size
+    return column if blank is None else [blank if amount is None else amount for amount in column]
+
+
+def _amounts(measure: Measure, currency: str, columns: Columns, *, blank: int | None) -> Sequence[int | None]:
+    """The amounts, or `blank`. None where a profit would be of one side only."""
+    (kind,) = measure.plus
+    plus = _column(kind, currency, columns, blank)
+    if not measure.minus:
+        return plus
+    minus = _column(measure.minus[0], currency, columns, blank)
+    apart = _column(APART, currency, columns, 0)
     return [
-        {
-            currency: _value(measure, money, currency, number)
-            for currency in sorted({currency for side in sides for currency in money.get(side, _NONE)})
-            if not (measure.is_of_both and _is_apart(money, currency))
-        }
-        if money
-        else {}
-        for money, number in zip(columns.money, _per(measure, columns), strict=True)
+        None if is_apart or (one is None and other is None) else (one or 0) - (other or 0)
+        for one, other, is_apart in zip(plus, minus, apart, strict=True)
     ]
 
 
-def _is_apart(money: Money, currency: str) -> bool:
-    return bool(APART in money and money[APART].get(currency))
-
-
-def _value(measure: Measure, money: Money, currency: str, per: int) -> str | None:
-    if measure.is_of_both and _is_apart(money, currency):
-        return None
-    amount = sum(money.get(kind, _NONE).get(currency, 0) for kind in measure.plus)
-    amount -= sum(money.get(kind, _NONE).get(currency, 0) for kind in measure.minus)
+def _texts(
+    measure: Measure, currency: str, columns: Columns, amounts: Sequence[int | None]
+) -> list[str | None]:
     if not measure.per:
-        return show_millionths(amount)
+        return [None if amount is None else show_millionths(amount) for amount in amounts]
     if measure.per[0] in KINDS:
-        return ratio(amount, money.get(measure.per[0], _NONE).get(currency, 0))
-    return ratio(amount, per * _MILLION)
+        per = _column(measure.per[0], currency, columns, 0)
+    else:
+        per = [number * _MILLION for number in _total(measure.per, columns)]
+    return [
+        None if amount is None else ratio(amount, number or 0)
+        for amount, number in zip(amounts, per, strict=True)
+    ]

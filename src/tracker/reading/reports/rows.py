@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tracker.domain.money import show
-from tracker.reading.reports.measures import Columns, columns_of, currencies, values, values_in
+from tracker.reading.reports.measures import currencies, values, values_in
 from tracker.reading.visibility import Visibility
 from tracker.store.reports.closes import ChangedSinceClose
 from tracker.store.reports.groups import DIMENSIONS, TIMES, Dimension
 from tracker.store.reports.measures import MEASURES
-from tracker.store.reports.report import Group, Report
-from tracker.store.reports.sums import Sums, added_up, difference
+from tracker.store.reports.report import Report
+from tracker.store.reports.sums import Columns, with_rest
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _OTHER, _TOTAL = "(other)", "(total)"
@@ -29,47 +29,34 @@ class Shown(NamedTuple):
     visibility: Visibility
 
 
-def rows(report: Report, shown: Shown) -> list[dict[str, object]]:
-    """The rows, in order."""
-    columns = _group_columns(report, shown)
-    columns |= _measured(columns_of([group.sums for group in report.groups]), shown)
-    compared = [group.compared for group in report.groups if group.compared is not None]
-    if compared:
-        columns[_COMPARED] = _dicts(_measured(columns_of(compared), shown))
-    return _dicts(columns)
+class Rows(NamedTuple):
+    """What JSON has of a report."""
+
+    data: list[dict[str, object]]
+    other: dict[str, object] | None  # the groups that are not rows. None: there are none
+    totals: dict[str, object]
 
 
-def totals(report: Report, shown: Shown) -> dict[str, object]:
-    """The measures of all groups together."""
-    return _sums(report.totals.sums, report.totals.compared, shown)
+def rows(report: Report, shown: Shown) -> Rows:
+    """The rows in order, and what is not in them."""
+    sides = _sides(report)
+    measured = [_dicts({name: values(name, side) for name in shown.measures}) for side in sides]
+    for one, compared in zip(measured[0], measured[1], strict=True) if report.compared else ():
+        one[_COMPARED] = compared
+    totals, *data = measured[0]
+    other = data.pop() if sides[0].size > report.own.size else None
+    groups = _dicts(_group_columns(report, shown))
+    return Rows([group | own for group, own in zip(groups, data, strict=True)], other, totals)
 
 
-def other(report: Report, shown: Shown) -> dict[str, object] | None:
-    """The measures of the groups that are not rows. None if there are none."""
-    rest = _rest(report)
-    return None if rest is None else _sums(rest.sums, rest.compared, shown)
-
-
-def _sums(sums: Sums, compared: Sums | None, shown: Shown) -> dict[str, object]:
-    (one,) = _dicts(_measured(columns_of([sums]), shown))
-    if compared is not None:
-        one[_COMPARED] = _dicts(_measured(columns_of([compared]), shown))[0]
-    return one
-
-
-def _rest(report: Report) -> Group | None:
+def _sides(report: Report) -> list[Columns]:
+    """The columns of each side. If groups are left out, they have one more row."""
+    sides = [report.own] if report.compared is None else [report.own, report.compared]
     if report.is_whole:
-        return None
-    rest = difference(report.totals.sums, added_up(group.sums for group in report.groups))
-    if report.totals.compared is None:
-        return Group((), rest, None) if any(rest[:-2]) else None
-    known = added_up(group.compared for group in report.groups if group.compared is not None)
-    compared = difference(report.totals.compared, known)
-    return Group((), rest, compared) if any(rest[:-2]) or any(compared[:-2]) else None
-
-
-def _measured(columns: Columns, shown: Shown) -> dict[str, Sequence[object]]:
-    return {name: values(name, columns) for name in shown.measures}
+        return sides
+    longer = list(map(with_rest, sides))
+    is_empty = not any(column[-1] for side in longer for column in side.counts.values())
+    return sides if is_empty else longer
 
 
 def _dicts(columns: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
@@ -79,7 +66,7 @@ def _dicts(columns: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
 
 def _group_columns(report: Report, shown: Shown) -> dict[str, Sequence[object]]:
     """The columns of the groups, and of their names."""
-    parts: Iterator[Any] = zip(*(group.keys for group in report.groups), strict=True)
+    parts = iter(report.keys)
     columns: dict[str, Sequence[object]] = {}
     for group in shown.groups:
         if group in TIMES:
@@ -128,24 +115,19 @@ class Table(NamedTuple):
 
 def as_table(report: Report, shown: Shown, *, has_totals: bool) -> Table:
     """The rows, what is not in them, and the totals if they are asked for."""
-    named = _group_columns(report, shown)
-    groups = list(report.groups)
-    for label, extra in ((_OTHER, _rest(report)), (_TOTAL, report.totals if has_totals else None)):
-        if extra is not None:
-            groups.append(extra)
-            named = {name: [*values, label] for name, values in named.items()}
-    own = columns_of([group.sums for group in groups])
-    every = columns_of([report.totals.sums])
-    columns = named | _flat(own, every, shown)
-    if report.totals.compared is not None:
-        compared = columns_of([group.compared for group in groups if group.compared is not None])
-        flat = _flat(compared, columns_of([report.totals.compared]), shown)
-        columns |= {f"{name}_{_COMPARED}": values for name, values in flat.items()}
+    sides = _sides(report)
+    labels = [_OTHER] * (sides[0].size > report.own.size) + [_TOTAL] * has_totals
+    order = [*range(1, sides[0].size), *([0] if has_totals else [])]
+    columns = {name: [*keys, *labels] for name, keys in _group_columns(report, shown).items()}
+    for side, ending in zip(sides, ("", f"_{_COMPARED}"), strict=False):
+        columns |= {
+            name + ending: [cells[place] for place in order] for name, cells in _flat(side, shown).items()
+        }
     return Table(list(columns), _dicts(columns))
 
 
-def _flat(columns: Columns, every: Columns, shown: Shown) -> dict[str, Sequence[object]]:
-    """A column for each measure, and for each currency that `every` has of its money. Money comes last."""
+def _flat(columns: Columns, shown: Shown) -> dict[str, Sequence[object]]:
+    """A column for each measure, and for each currency of its money. Money comes last."""
     plain = [name for name in shown.measures if not MEASURES[name].is_money]
     money = [name for name in shown.measures if MEASURES[name].is_money]
     return {
@@ -153,7 +135,7 @@ def _flat(columns: Columns, every: Columns, shown: Shown) -> dict[str, Sequence[
         **{
             f"{name}_{currency}": values_in(name, currency, columns)
             for name in money
-            for currency in currencies(name, every)
+            for currency in currencies(name, columns)
         },
     }
 

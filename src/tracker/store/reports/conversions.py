@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import orjson
-
 from tracker.domain.click_fields import FROZEN
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.conversions.list import Basis, bounds
@@ -117,33 +115,7 @@ MONEY = """
 json_agg(json_build_array(
     outcome, payout_currency, trunc(payout * 1000000)::text, revenue_currency, trunc(revenue * 1000000)::text
 )) FILTER (WHERE outcome <> 'rejected')::text"""
-"""SQL: the money of groups of sums, for `money_of`."""
-
-Money = Mapping[str, Mapping[str, int]]
-"""Millionths by kind and currency. Whole numbers are added and shown in a third of a Decimal's time."""
-
-APART = "apart"
-"""A kind of money: amounts of approved conversions whose other side is in another currency."""
-
-
-def money_of(text: str | None) -> Money:
-    """The sums of MONEY."""
-    money: dict[str, dict[str, int]] = {}
-    for outcome, of_payout, payout, of_revenue, revenue in () if text is None else orjson.loads(text):
-        prefix = "" if outcome == "approved" else "pending_"
-        for side, currency, amount in (
-            ("payout", of_payout, int(payout)),
-            ("revenue", of_revenue, int(revenue)),
-        ):
-            add(money, prefix + side, currency, amount)
-            if not prefix and amount and of_payout != of_revenue:
-                add(money, APART, currency, amount)
-    return money
-
-
-def add(money: dict[str, dict[str, int]], kind: str, currency: str, amount: int) -> None:
-    of_kind = money.setdefault(kind, {})
-    of_kind[currency] = of_kind.get(currency, 0) + amount
+"""SQL: the money of groups of sums, for store.reports.sums."""
 
 
 def _source(columns: set[str]) -> str:

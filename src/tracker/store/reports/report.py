@@ -7,8 +7,8 @@ same groups of another span, and moves its times to those of the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tracker.store.clicks.counts import REPORT_COUNTS
 from tracker.store.conversions.list import Basis
@@ -16,30 +16,25 @@ from tracker.store.db import Connection, Pool
 from tracker.store.paging import reading
 from tracker.store.reports import sources
 from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
-from tracker.store.reports.conversions import money_of
 from tracker.store.reports.groups import DIMENSIONS, keys_of
 from tracker.store.reports.request import ReportRequest
-from tracker.store.reports.sources import Wanted
 from tracker.store.reports.statement import statement
-from tracker.store.reports.sums import Sums
+from tracker.store.reports.sums import FIELDS, Columns, columns_of
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
 from tracker.store.token_owner import Owner, visible_offers
 
 _SLOT_SECONDS = SLOT_MILLIS // 1000
 
 
-class Group(NamedTuple):
-    keys: tuple[str | int, ...]  # in the order of the groups, with two numbers for an hour
-    sums: Sums
-    compared: Sums | None  # None: without a comparison
-
-
 class Report(NamedTuple):
-    groups: list[Group]
-    totals: Group
+    """A report. The first row of its columns is of the totals."""
+
+    keys: Sequence[Sequence[Any]]  # of the other rows, in the order of the groups. An hour has two
+    own: Columns
+    compared: Columns | None  # None: without a comparison
     names: Mapping[str, Mapping[str, str]]  # of what has names, by dimension and key
     changed: ChangedSinceClose | None  # None: no period of it is closed
-    is_whole: bool  # the groups have all of the totals
+    is_whole: bool  # the rows have all of the totals
 
 
 async def extent(pool: Pool, basis: Basis) -> Span:
@@ -55,31 +50,29 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
     Raises:
         TOO_SLOW: too many clicks had to be read one by one. Never raised if `is_kept`.
     """
+    keys = keys_of(asked.wanted.groups)
     async with reading(pool, "repeatable_read") as connection:
-        totals, *groups = await _groups(connection, asked)
+        rows = await _rows(connection, asked)
+        of_groups = list(zip(*(row[: len(keys)] for row in rows[1:]), strict=True)) or [()] * len(keys)
         names = {
-            group: await _names(connection, group, asked.wanted, groups)
-            for group in asked.wanted.dimensions
-            if DIMENSIONS[group].names
+            key.group: await _names(connection, key.group, asked.wanted.clicks.owner, texts)
+            for key, texts in zip(keys, of_groups, strict=True)
+            if key.group in DIMENSIONS and DIMENSIONS[key.group].names
         }
         changed = await changed_since_close(connection, asked.wanted.clicks, asked.basis)
-    is_whole = asked.is_whole and len(groups) < asked.limit
-    return Report(groups, totals, names, changed, is_whole)
+    sides = [
+        columns_of([row[first : first + len(FIELDS)] for row in rows])
+        for first in range(len(keys), len(rows[0]), len(FIELDS))
+    ]
+    is_whole = asked.is_whole and len(rows) <= asked.limit
+    return Report(of_groups, sides[0], sides[1] if asked.compared else None, names, changed, is_whole)
 
 
-async def _groups(connection: Connection, asked: ReportRequest) -> list[Group]:
-    """The totals, and the groups in order."""
+async def _rows(connection: Connection, asked: ReportRequest) -> list[tuple[Any, ...]]:
+    """The totals, and the rows in order: keys, and FIELDS of each side."""
     plans = [await sources.plan(connection, side) for side in asked.sides]
     query, values = statement(asked, plans)
-    width = len(Sums._fields)
-    first = len(keys_of(asked.wanted.groups))
-    groups = []
-    for record in await connection.fetch(query, *values):
-        row = tuple(record)
-        own = Sums._make((*row[first : first + width - 1], money_of(row[first + width - 1])))
-        other = Sums._make((*row[first + width : -1], money_of(row[-1]))) if asked.compared else None
-        groups.append(Group(row[:first], own, other))
-    return groups
+    return list(map(tuple, await connection.fetch(query, *values)))
 
 
 def is_kept(asked: ReportRequest) -> bool:
@@ -108,13 +101,12 @@ SELECT coalesce(min(low), 0), coalesce(max(high), 0) FROM either
 
 
 async def _names(
-    connection: Connection, group: str, wanted: Wanted, groups: Iterable[Group]
+    connection: Connection, group: str, owner: Owner | None, texts: Iterable[str]
 ) -> dict[str, str]:
-    place = [key.group for key in keys_of(wanted.groups)].index(group)
-    ids = {int(found.keys[place]) for found in groups if found.keys[place]}
     table = DIMENSIONS[group].names
     of_ids = f"SELECT id, name FROM {table} WHERE id = ANY ($1::bigint[])"  # noqa: S608
-    rows = await connection.fetch(f"{of_ids} AND {_seen(table, wanted.clicks.owner)}", ids)
+    ids = {int(text) for text in texts if text}
+    rows = await connection.fetch(f"{of_ids} AND {_seen(table, owner)}", ids)
     return {str(row["id"]): row["name"] for row in rows}
 
 

@@ -10,7 +10,7 @@ from tracker.store.reports.groups import DIMENSIONS, TIMES, Key, keys_of
 from tracker.store.reports.measures import COUNTED_CLICKS, COUNTED_CONVERSIONS, STATUSES, TIMED
 from tracker.store.reports.request import Compared, ReportRequest
 from tracker.store.reports.sources import Plan, Wanted
-from tracker.store.reports.sums import COUNTS, Sums
+from tracker.store.reports.sums import COUNTS, FIELDS
 
 
 def statement(asked: ReportRequest, plans: Sequence[Plan]) -> tuple[str, list[object]]:
@@ -24,13 +24,13 @@ def statement(asked: ReportRequest, plans: Sequence[Plan]) -> tuple[str, list[ob
         ctes += _side("other", asked, asked.compared.wanted, plans[1], moved, values)
         sides.append("other")
     columns = [key.column for key in keys]
-    shown = _list([*columns, *(f"{side}_{name}" for side in sides for name in Sums._fields)])
+    shown = _list([*columns, *(f"{side}_{name}" for side in sides for name in FIELDS)])
     nulls = "".join(f"NULL::{_type(key)}, " for key in keys)
     totals = _list([f"{side}_total.*" for side in sides])
     return (
         f"""
 WITH {", ".join(ctes)}, every AS (
-    SELECT {_list(columns)}, {_list([_filled(side, name) for side in sides for name in Sums._fields])},
+    SELECT {_list(columns)}, {_list([_filled(side, name) for side in sides for name in FIELDS])},
            own_sorted
     FROM own {f"FULL JOIN other USING ({_list(columns)})" if asked.compared else ""}
 ), chosen AS (
@@ -78,7 +78,7 @@ def _side(
     gross = _named({name: f"sum({name})" for name in COUNTED_CLICKS})
     extra = asked.sort.money_terms if asked.sort else {}
     sums = _list([f"coalesce({name}, 0)::bigint AS {name}" for name in COUNTS])
-    known = _list([f"{name} AS {side}_{name}" for name in Sums._fields])
+    known = _list([f"{name} AS {side}_{name}" for name in FIELDS])
     return [
         f"{side}_converted AS ({converted})",
         f"""{side}_conversions AS (
