@@ -7,7 +7,7 @@ same groups of another span, and moves its times to those of the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tracker.store.clicks.counts import REPORT_COUNTS
@@ -19,7 +19,7 @@ from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
 from tracker.store.reports.conversions import money_of
 from tracker.store.reports.groups import DIMENSIONS, keys_of
 from tracker.store.reports.request import ReportRequest
-from tracker.store.reports.sources import Wanted
+from tracker.store.reports.sources import Plan, Wanted
 from tracker.store.reports.statement import statement
 from tracker.store.reports.sums import Sums
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
@@ -40,6 +40,7 @@ class Report(NamedTuple):
     names: Mapping[str, Mapping[str, str]]  # of what has names, by dimension and key
     changed: ChangedSinceClose | None  # None: no period of it is closed
     is_whole: bool  # the groups have all of the totals
+    is_approximate: bool  # some clicks of the groups are only in the totals
 
 
 async def extent(pool: Pool, basis: Basis) -> Span:
@@ -56,20 +57,21 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
         TOO_SLOW: too many clicks had to be read one by one. Never raised if `is_kept`.
     """
     async with reading(pool, "repeatable_read") as connection:
-        totals, *groups = await _groups(connection, asked)
+        plans = [await sources.plan(connection, side) for side in asked.sides]
+        totals, *groups = await _groups(connection, asked, plans)
         names = {
             group: await _names(connection, group, asked.wanted, groups)
             for group in asked.wanted.dimensions
             if DIMENSIONS[group].names
         }
         changed = await changed_since_close(connection, asked.wanted.clicks, asked.basis)
-    is_whole = asked.is_whole and len(groups) < asked.limit
-    return Report(groups, totals, names, changed, is_whole)
+    is_cut = any(plan.is_cut for plan in plans)
+    is_whole = asked.is_whole and len(groups) < asked.limit and not is_cut
+    return Report(groups, totals, names, changed, is_whole, is_cut)
 
 
-async def _groups(connection: Connection, asked: ReportRequest) -> list[Group]:
+async def _groups(connection: Connection, asked: ReportRequest, plans: Sequence[Plan]) -> list[Group]:
     """The totals, and the groups in order."""
-    plans = [await sources.plan(connection, side) for side in asked.sides]
     query, values = statement(asked, plans)
     width = len(Sums._fields)
     first = len(keys_of(asked.wanted.groups))
