@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import hash_at
 from tests.integration.writer_client import connect_writer
 from tracker import cli
+from tracker.api.reports import PATH as REPORTS
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
 from tracker.ops.doctor import report
@@ -399,3 +401,82 @@ async def test_wrong_pieces_are_found_and_made_again(
     assert (code, json.loads(out)["mended"]) == (0, len(differing))
     assert (await rebuild_stats("--check"))[0] == 0
     assert (await sub_ids.cover(connection, 1, Span(FIRST, FIRST + A_DAY))).gaps == []
+
+
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata")
+GROUPS = ("aff_sub", "affiliate_source", "aff_sub,day", "hour,aff_sub", "affiliate,aff_sub2", "aff_sub7")
+
+
+def row_of(row: ClickRow, groups: str, zone: ZoneInfo) -> tuple[Any, ...]:
+    local = datetime.fromtimestamp(millis_of(row.hash) // 1000, zone)
+    texts = {
+        "day": local.date().isoformat(),
+        "hour": local.replace(minute=0, second=0).isoformat(),
+        "affiliate": row.affiliate_id,
+    }
+    return tuple(texts.get(group) or getattr(row, group, "") for group in groups.split(","))
+
+
+@pytest.mark.parametrize("most_keys", [3, 1_000])
+async def test_reports_by_sub_id_are_a_recount(
+    database: Settings, connection: Connection, small: None, monkeypatch: pytest.MonkeyPatch, most_keys: int
+) -> None:
+    monkeypatch.setattr(pieces, "MOST_KEYS", most_keys)
+    history = History(connection, 5)
+    draw = random.Random(6)
+    were_approximate = 0
+    async with api_of(database, scopes=("reports:read",)) as client:
+        for number in range(15):
+            for _ in range(4):
+                await history.step()
+            if number % 3 == 0:
+                await make_all(connection)
+            for groups in GROUPS:
+                zone = ZoneInfo(draw.choice(ZONES))
+                days = sorted(date(2024, 10, draw.randint(8, 14)) for _ in "ab")
+                query = {
+                    "group_by": groups,
+                    "affiliate_id": 1,
+                    "tz": zone.key,
+                    **dict(zip(("created_from", "created_to"), map(str, days), strict=True)),
+                }
+                answer = await client.get(REPORTS, params=query)
+                assert answer.status_code == 200, answer.text
+                wanted = [
+                    row
+                    for row in history.rows.values()
+                    if row.affiliate_id == 1
+                    and days[0] <= datetime.fromtimestamp(millis_of(row.hash) // 1000, zone).date() <= days[1]
+                ]
+                were_approximate += check_report(answer.json(), wanted, groups, zone)
+    assert bool(were_approximate) == (most_keys == 3)
+
+
+def check_report(body: dict[str, Any], wanted: list[ClickRow], groups: str, zone: ZoneInfo) -> bool:
+    """Compare a report with a recount. Returns whether it is approximate."""
+    keyed: dict[tuple[Any, ...], list[ClickRow]] = {}
+    for row in wanted:
+        keyed.setdefault(row_of(row, groups, zone), []).append(row)
+    every = Span(0, FIRST + 99 * A_DAY)
+    expected = {
+        key: of
+        for key, rows in keyed.items()
+        for of in recount([row._replace(aff_sub="") for row in rows], "aff_sub", every).values()
+    }
+    names = [{"affiliate": "affiliate_id"}.get(group, group) for group in groups.split(",")]
+    found = {
+        tuple(row[name] or "" for name in names): (row["gross"], row["clicks"], row["uniques"])
+        for row in body["data"]
+    }
+    other = [body["other"]] if body["other"] else []
+    for name, place in (("gross", 0), ("clicks", 1), ("uniques", 2)):
+        total = sum(of[place] for of in expected.values())
+        assert body["totals"][name] == total
+        assert sum(row[name] for row in (*body["data"], *other)) == total
+    if not body.get("approximate"):
+        assert found == expected
+        assert not other
+        return False
+    for key, sums in found.items():
+        assert all(some <= all_ for some, all_ in zip(sums, expected[key], strict=True))
+    return True

@@ -103,6 +103,11 @@ class ReportAnswer(BaseModel):
         "fewer than min_clicks, or without conversions. null if there are none."
     )
     totals: ComparedSums
+    approximate: bool = Field(
+        default=False,
+        description="Only if true: values of a sub id with few clicks are not kept apart. Their clicks are "
+        "in `other`, and so may be some clicks of the rows. CSV has it as the header Approximate.",
+    )
     changed_since_close: ReportChanges | None = Field(
         None,
         description="Only in a report about a closed period. The rows show conversions as they are now. "
@@ -164,6 +169,7 @@ def _json(report: Report, shown: Shown) -> Response:
     changed = report.changed
     body = {
         **rows(report, shown)._asdict(),
+        **({"approximate": True} if report.is_approximate else {}),
         **({} if changed is None else {"changed_since_close": changes_of(changed, shown.visibility)}),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
@@ -174,6 +180,8 @@ def _file(query: ReportQuery, report: Report, shown: Shown) -> Response:
     is_for_people = query.format == "excel"
     body = excel_file(keys, table, query.separator or ",") if is_for_people else csv_file(keys, table)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="report.csv"'}
+    if report.is_approximate:
+        headers["Approximate"] = "true"
     if report.changed is not None:
         headers["Changed-Since-Close"] = str(changes_of(report.changed, shown.visibility)["text"])
     return Response(body, headers=headers, media_type=CSV)

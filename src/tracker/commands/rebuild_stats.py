@@ -26,6 +26,7 @@ is safe while clicks are stored, and no writer waits for it.
 example: tracker rebuild-stats --check --from 2026-11-01 --to 2026-11-30
 """
 
+_DAYS = (recount.days, conversion_counts.days, sub_id_pieces.days)
 _COUNTS = (recount, conversion_counts, rollup_check, sub_id_pieces)
 
 
@@ -108,7 +109,7 @@ async def _connected(dsn: str) -> AsyncIterator[db.Connection]:
 
 
 async def _days(connection: db.Connection, first: date, last: date) -> list[date]:
-    found = [await of.days(connection, first, last) for of in _COUNTS]
+    found = [await days(connection, first, last) for days in _DAYS]
     return sorted({day for days in found for day in days})
 
 

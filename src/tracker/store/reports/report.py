@@ -18,6 +18,7 @@ from tracker.store.reports import sources
 from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
 from tracker.store.reports.groups import DIMENSIONS, keys_of
 from tracker.store.reports.request import ReportRequest
+from tracker.store.reports.sources import Plan
 from tracker.store.reports.statement import statement
 from tracker.store.reports.sums import FIELDS, Columns, columns_of
 from tracker.store.time_span import SLOT_MILLIS, SLOTS_A_DAY, Span
@@ -35,6 +36,7 @@ class Report(NamedTuple):
     names: Mapping[str, Mapping[str, str]]  # of what has names, by dimension and key
     changed: ChangedSinceClose | None  # None: no period of it is closed
     is_whole: bool  # the rows have all of the totals
+    is_approximate: bool  # some clicks of the rows are only in the totals
 
 
 async def extent(pool: Pool, basis: Basis) -> Span:
@@ -52,7 +54,8 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
     """
     keys = keys_of(asked.wanted.groups)
     async with reading(pool, "repeatable_read") as connection:
-        rows = await _rows(connection, asked)
+        plans = [await sources.plan(connection, side) for side in asked.sides]
+        rows = await _rows(connection, asked, plans)
         of_groups = list(zip(*(row[: len(keys)] for row in rows[1:]), strict=True)) or [()] * len(keys)
         names = {
             key.group: await _names(connection, key.group, asked.wanted.clicks.owner, texts)
@@ -64,13 +67,14 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
         columns_of([row[first : first + len(FIELDS)] for row in rows])
         for first in range(len(keys), len(rows[0]), len(FIELDS))
     ]
-    is_whole = asked.is_whole and len(rows) <= asked.limit
-    return Report(of_groups, sides[0], sides[1] if asked.compared else None, names, changed, is_whole)
+    is_cut = any(plan.is_cut for plan in plans)
+    is_whole = asked.is_whole and len(rows) <= asked.limit and not is_cut
+    other = sides[1] if asked.compared else None
+    return Report(of_groups, sides[0], other, names, changed, is_whole, is_cut)
 
 
-async def _rows(connection: Connection, asked: ReportRequest) -> list[tuple[Any, ...]]:
+async def _rows(connection: Connection, asked: ReportRequest, plans: Sequence[Plan]) -> list[tuple[Any, ...]]:
     """The totals, and the rows in order: keys, and FIELDS of each side."""
-    plans = [await sources.plan(connection, side) for side in asked.sides]
     query, values = statement(asked, plans)
     return list(map(tuple, await connection.fetch(query, *values)))
 

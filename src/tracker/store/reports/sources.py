@@ -3,7 +3,9 @@
 1. REPORT_COUNTS, if the groups besides time and the filters are of one counted dimension: quarter-hours and
    days, exact in every zone.
 2. A rollup of pairs (store.reports.rollups) for the days that it has, if it has all columns of the report.
-3. The click table for everything else.
+3. Pieces of sub ids (store.reports.sub_ids) for the hours and days that they have, if one affiliate's clicks
+   are grouped by one sub id.
+4. The click table for everything else.
 
 All parts have the same columns: the keys of the dimensions, `second`, gross, clicks and uniques.
 """
@@ -17,11 +19,12 @@ from tracker.domain.click_id import first_hash_at
 from tracker.store.clicks.counts import REPORT_COUNTS, REPORTED, condition_of
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.db import Connection
-from tracker.store.reports import rollups
+from tracker.store.reports import rollups, sub_ids
 from tracker.store.reports.conversion_counts import COUNTED
 from tracker.store.reports.conversions import Kept
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.rollups import Rollup
+from tracker.store.reports.sub_ids import DAY, HOUR, Piece
 from tracker.store.time_span import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span
 
 _DIMENSION_OF = {column: dimension for dimension, column in REPORTED.items()}
@@ -72,7 +75,7 @@ def counted_dimension(wanted: Wanted) -> str | None:
     """The dimension of REPORT_COUNTS that covers the clicks, "all" without one. None if none does."""
     clicks = wanted.clicks
     is_single = len(clicks.equals) <= 1 and not clicks.further
-    if clicks.has_conversions is not None or not is_single or not _are_of_quarters(wanted):
+    if clicks.has_conversions is not None or not is_single or not _are_of(_SLOT_SECONDS, wanted):
         return None
     filtered = (_DIMENSION_OF.get(column, column) for column, _ in clicks.equals)
     found = {*wanted.click_dimensions, *filtered} or {"all"}
@@ -96,6 +99,8 @@ class Plan(NamedTuple):
     dimension: str | None = None  # of REPORT_COUNTS
     rollup: Rollup | None = None
     days: Sequence[Span] = ()  # runs of whole days that the rollup answers for
+    pieces: Sequence[Piece] = ()  # of sub ids, that answer for their hours
+    is_cut: bool = False  # some clicks of the pieces have the key null: their values are not kept
     rest: Sequence[Span] = ()  # what is read click by click
 
 
@@ -105,11 +110,40 @@ async def plan(connection: Connection, wanted: Wanted) -> Plan:
     if dimension is not None:
         return Plan(dimension)
     span = wanted.clicks.span
+    by_sub_id = _by_sub_id(wanted)
+    if by_sub_id is not None:
+        covered = await sub_ids.cover(connection, by_sub_id.affiliate_id, span, _hours(wanted))
+        is_cut = await sub_ids.is_cut(connection, *by_sub_id, covered.pieces)
+        return Plan(pieces=covered.pieces, is_cut=is_cut, rest=covered.gaps)
     rollup = rollups.covering(wanted.columns) if wanted.may_read_days else None
     if rollup is None or wanted.clicks.has_conversions is not None:
         return Plan(rest=[span])
     days = await rollups.days_of(connection, _whole(span, _DAY_MILLIS))
-    return Plan(None, rollup, days, _between(span, days))
+    return Plan(rollup=rollup, days=days, rest=_between(span, days))
+
+
+class _BySubId(NamedTuple):
+    affiliate_id: int
+    field: str
+
+
+def _by_sub_id(wanted: Wanted) -> _BySubId | None:
+    """The affiliate and the sub id of a report that pieces may answer."""
+    clicks = wanted.clicks
+    is_of_affiliate = [column for column, _ in clicks.equals] == ["affiliate_id"] and not clicks.further
+    if clicks.has_conversions is not None or not is_of_affiliate:
+        return None
+    fields = wanted.columns - {"affiliate_id"}
+    if len(fields) != 1 or not fields <= set(sub_ids.FIELDS):
+        return None
+    return _BySubId(int(clicks.equals[0][1]), fields.pop())
+
+
+def _hours(wanted: Wanted) -> Sequence[int]:
+    """The lengths of pieces that belong to one group of time."""
+    if wanted.may_read_days:
+        return (HOUR, DAY)
+    return (HOUR,) if _are_of(3600, wanted) else ()
 
 
 def _between(span: Span, taken: Sequence[Span]) -> list[Span]:
@@ -126,6 +160,9 @@ def parts(plan: Plan, wanted: Wanted, values: list[object]) -> list[str]:
     found = [_clicks_part(wanted, span, values) for span in plan.rest]
     if plan.rollup is not None:
         found += [_rollup_part(plan.rollup, wanted, span, values) for span in plan.days]
+    by_sub_id = _by_sub_id(wanted) if plan.pieces else None
+    if by_sub_id is not None:
+        found.append(_pieces_part(by_sub_id, wanted, plan.pieces))
     return found or [_clicks_part(wanted, Span(0, 0), values)]
 
 
@@ -171,6 +208,14 @@ def _rollup_part(rollup: Rollup, wanted: Wanted, span: Span, values: list[object
     )
 
 
+def _pieces_part(by: _BySubId, wanted: Wanted, pieces: Sequence[Piece]) -> str:
+    texts = _TEXTS | {"affiliate": f"'{by.affiliate_id}'", by.field: "key"}
+    return (
+        f"SELECT {_keys(wanted, texts)}second, gross, clicks, uniques"  # noqa: S608
+        f" FROM ({sub_ids.part(by.affiliate_id, [by.field], pieces)}) AS piece"
+    )
+
+
 def _clicks_part(wanted: Wanted, span: Span, values: list[object], which: str = "true") -> str:
     clicks = wanted.clicks._replace(span=span)
     condition = _where(clicks, values)
@@ -187,11 +232,11 @@ def _where(clicks: ClickFilter, values: list[object]) -> str:
     return condition
 
 
-def _are_of_quarters(wanted: Wanted) -> bool:
-    """Long ago clocks had other offsets, and changed at other times, than quarter-hours."""
+def _are_of(seconds: int, wanted: Wanted) -> bool:
+    """Whether local times begin at whole units. Long ago clocks had other offsets than quarter-hours."""
     changes = [offset.low for offset in wanted.offsets[1:]]
     ahead = [offset.seconds for offset in wanted.offsets]
-    return not any(seconds % _SLOT_SECONDS for seconds in (*changes, *ahead, wanted.later))
+    return not any(number % seconds for number in (*changes, *ahead, wanted.later))
 
 
 def _whole(span: Span, unit: int) -> Span:

@@ -146,8 +146,8 @@ def _type(key: Key) -> str:
 
 
 def _condition(asked: ReportRequest, keys: Sequence[Key]) -> str:
-    """SQL: which groups are rows."""
-    conditions = ["true"]
+    """SQL: which groups are rows. Values that a source does not keep have no key."""
+    conditions = [f"{key.column} IS NOT NULL" for key in keys]
     if asked.min_clicks:
         conditions.append(f"own_clicks >= {asked.min_clicks}")
     if asked.with_conversions:

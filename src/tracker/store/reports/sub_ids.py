@@ -27,6 +27,16 @@ SLOTS_AN_HOUR = 4
 _SLOT_SECONDS = SLOT_MILLIS // 1000
 
 
+# The null is the last one.
+_IS_CUT = """
+SELECT EXISTS (
+    SELECT FROM unnest($3::integer[], $4::smallint[]) AS piece (slot, hours)
+    JOIN sub_id_count USING (slot, hours)
+    WHERE affiliate_id = $1 AND field = $2 AND keys[cardinality(keys)] IS NULL
+)
+"""
+
+
 class Piece(NamedTuple):
     """An hour or a day (UTC) of an affiliate's clicks."""
 
@@ -92,6 +102,14 @@ async def true_pieces(
                 AND change.slot < sub_id_piece.slot + hours * {SLOTS_AN_HOUR}
         )"""  # noqa: S608
     return {Piece(*row) for row in await connection.fetch(statement, affiliate_id, list(hours))}
+
+
+async def is_cut(connection: Connection, affiliate_id: int, field: str, pieces: Sequence[Piece]) -> bool:
+    """Whether some values of a field in some pieces are not kept."""
+    if not pieces:
+        return False
+    slots, hours = zip(*pieces, strict=True)
+    return bool(await connection.fetchval(_IS_CUT, affiliate_id, field, slots, hours))
 
 
 def _fitted(span: Span, true: Collection[Piece]) -> Cover:
