@@ -31,7 +31,9 @@ class AdjustedPeriod(BaseModel):
         description="The end of the period before. null: the adjusted period is the first.",
         examples=["2026-10-01 00:00:00"],
     )
-    until: str = Field(description="The end of the period, exclusive.", examples=["2026-11-01 00:00:00"])
+    until: str | None = Field(
+        description="The end of the period, exclusive.", examples=["2026-11-01 00:00:00"]
+    )
     entries: int = Field(examples=[1])
     amount: str = Field(examples=["-12.50"])
 

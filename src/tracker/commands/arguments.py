@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 
 from tracker.domain.normalise import text_of, trim
+from tracker.errors import UserError
 
 ELSEWHERE = """\
 A process on another machine than the engines needs TRACKER_REDIS_URL and TRACKER_POSTGRES_DSN.
@@ -29,6 +30,26 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def assignment(argument: str) -> tuple[str, str]:
+    """Reads FIELD=VALUE."""
+    name, equals, value = text(argument).partition("=")
+    if not equals or not name:
+        raise ArgumentTypeError(f"{argument!r} is not FIELD=VALUE")
+    return name, value
+
+
+def each_once(assignments: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Fields with their values.
+
+    Raises:
+        UserError: a field is repeated.
+    """
+    names = [name for name, _ in assignments]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise UserError(f"{twice} is repeated")
+    return dict(assignments)
 
 
 def add_slot(parser: ArgumentParser, others: str) -> None:

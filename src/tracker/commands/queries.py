@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from textwrap import fill
 from urllib.parse import urlencode
 
-from tracker.commands.arguments import text
+from tracker.commands.arguments import assignment, text
 from tracker.errors import UserError, in_words
 from tracker.parameters import ParameterError, Query
 from tracker.reading.query import SomeQuery, read_query
@@ -18,7 +18,7 @@ _FORMATS = ("csv", "excel", "json")
 
 def add_query(parser: ArgumentParser, model: type[Query], *without: str) -> None:
     """Take the parameters of a model as FIELD=VALUE, except those that have options of their own."""
-    parser.add_argument("filters", type=_filter, nargs="*", metavar="FIELD=VALUE")
+    parser.add_argument("filters", type=assignment, nargs="*", metavar="FIELD=VALUE")
     about = "a date or a time such as '2026-11-01 12:00:00'"
     parser.add_argument("--from", dest="from_", type=text, metavar="TIME", help=f"the earliest: {about}")
     parser.add_argument("--to", type=text, metavar="TIME", help="the latest: a date means its last second")
@@ -56,10 +56,3 @@ def user_error(error: ParameterError) -> UserError:
     """The error of a query, with the names of options."""
     line = in_words({_NAMES.get(name, name): why for name, why in error.errors.items()})
     return UserError(line.replace("is before created_from", "is before --from"))
-
-
-def _filter(word: str) -> tuple[str, str]:
-    name, equals, value = text(word).partition("=")
-    if not equals or not name:
-        raise ArgumentTypeError(f"{word!r} is not FIELD=VALUE")
-    return name, value

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from shutil import get_terminal_size
+
+import orjson
 
 _GAP = "  "
 _NARROWEST = 12
@@ -24,6 +26,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def cell(value: object) -> str:
     return "-" if value in (None, "") else str(value)
+
+
+def show_rows(
+    columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, as_json: bool, is_trial: bool
+) -> None:
+    """Print rows as a table, or as one JSON object a line."""
+    if as_json:
+        for row in rows:
+            print(orjson.dumps(row).decode())
+    else:
+        print_table(columns, [[cell(row[name]) for name in columns] for row in rows])
+    if is_trial:
+        print("tracker: a dry run: nothing was booked", file=sys.stderr)
 
 
 def fitting(widths: Sequence[int], room: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -117,8 +117,8 @@ class Answer(NamedTuple):
         low, high = self.asked.span
         return {
             "party": self.asked.party,
-            "from": _local(datetime.fromtimestamp(low // 1000, UTC), self.zone)[:10],
-            "to": _local(datetime.fromtimestamp(high // 1000 - 1, UTC), self.zone)[:10],
+            "from": local_second(low // 1000, self.zone)[:10],
+            "to": local_second(high // 1000 - 1, self.zone)[:10],
             "tz": str(self.zone),
             "is_final": self.is_final,
         }
@@ -130,7 +130,7 @@ class Answer(NamedTuple):
             row = self._who(statement) | _shown(statement.balance, statement.currency)
             row["adjusted"] = [
                 {
-                    "from": None if since is None else _local(since, self.zone),
+                    "from": _local(since, self.zone),
                     "until": _local(until, self.zone),
                     "entries": entries,
                     "amount": in_unit(amount, statement.currency),
@@ -195,7 +195,7 @@ def _line(line: dict[str, Any], party: Party, zone: tzinfo) -> Row:
     times = {name: line[name] for name in ("booked_at", "conversion_at", "period_until")}
     return {
         **line,
-        **{name: None if time is None else _local(time, zone) for name, time in times.items()},
+        **{name: _local(time, zone) for name, time in times.items()},
         f"{party}_id": line["party_id"],
         f"{party}_name": line["party_name"],
         "amount": in_unit(line["amount"], line["currency"]),
@@ -212,5 +212,5 @@ def _groups(statement: Statement) -> Iterator[Row]:
         yield {**keys, "entries": entries, "amount": in_unit(amount, statement.currency)}
 
 
-def _local(time: datetime, zone: tzinfo) -> str:
-    return local_second(time.timestamp(), zone)
+def _local(time: datetime | None, zone: tzinfo) -> str | None:
+    return None if time is None else local_second(time.timestamp(), zone)

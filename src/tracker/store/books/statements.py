@@ -137,7 +137,7 @@ class Adjusted(NamedTuple):
     """The adjustments of one closed period."""
 
     since: datetime | None  # None: the first period
-    until: datetime
+    until: datetime | None  # None: of an entry that was written by hand into the table
     entries: int
     amount: Decimal
 
