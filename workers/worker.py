@@ -10,13 +10,13 @@ from tracker import secret_key
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from workers import (
-    cap_watch,
     click_writer,
     conversion_writer,
     count_adder,
     housekeeping,
     postback_sender,
     refused_log,
+    watch,
     webhook_sender,
 )
 
@@ -37,7 +37,7 @@ async def run(settings: Settings, slot: int = 0) -> None:
     async with answering(settings.data_dir, f"worker-{slot}", {}), asyncio.TaskGroup() as chores:
         beside = [
             chores.create_task(run(settings))
-            for run in (housekeeping.run, count_adder.run, refused_log.run, cap_watch.run)
+            for run in (housekeeping.run, count_adder.run, refused_log.run, watch.run)
         ]
         async with asyncio.TaskGroup() as writers:
             writers.create_task(click_writer.run(settings, slot, stopping))

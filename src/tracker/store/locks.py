@@ -28,6 +28,8 @@ class Lock(IntEnum):
     """Held by the worker that applies postbacks of the stream."""
     ADDING_UP = 0x7C1C_0008
     """Held by the transaction that adds up deltas, or corrects counts."""
+    ALERTS = 0x7C1C_0055
+    """One process compares alerts at a time."""
     IMPORT = 0x7C1C_0012
     """One import at a time."""
 
