@@ -12,7 +12,6 @@ from tracker import secret_key
 from tracker.metrics_socket import answering
 from tracker.settings import Settings
 from workers import (
-    cap_watch,
     click_writer,
     conversion_writer,
     count_adder,
@@ -20,6 +19,7 @@ from workers import (
     postback_sender,
     refused_log,
     sub_id_counter,
+    watch,
     webhook_sender,
 )
 
@@ -54,7 +54,7 @@ async def run(settings: Settings, slot: int = 0) -> None:
                 count_adder.run,
                 sub_id_counter.run,
                 refused_log.run,
-                cap_watch.run,
+                watch.run,
             )
         ]
         async with asyncio.TaskGroup() as writers:

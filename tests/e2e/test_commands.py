@@ -163,6 +163,8 @@ def test_doctor_finds_the_embedded_engines_sound(running: Up) -> None:
         "durability",
         "catalogue",
         "affiliates",
+        "webhooks",
+        "alerts",
         "ledger",
         "formats",
         "postbacks",

@@ -42,7 +42,7 @@ from tracker.store.catalogue.demo import load_demo
 from tracker.store.conversions import sending
 from tracker.store.db import connect
 from tracker.stream.record import encode
-from workers import cap_watch, housekeeping, webhook_sender
+from workers import housekeeping, watch, webhook_sender
 
 pytestmark = pytest.mark.anyio
 
@@ -310,7 +310,7 @@ async def test_cap_on_clicks_is_told_of_by_the_watch(
             entries.append(encode(click, outcomes_of(click)))
         await append_entries(database, entries)
         for _ in range(2):
-            await cap_watch.once(database)
+            await watch.once(database)
         await send(database)
         told = [(event["type"], event["data"]["affiliate_id"]) for event in bodies(receiver)]
         assert told == expected, affiliate_id

@@ -20,7 +20,7 @@ from tracker.api.http.endpoint import public
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.http.rate_limits import Limits
 from tracker.metrics_socket import Answers
-from tracker.store import db
+from tracker.store import alerts, db
 from tracker.store.clicks import deltas
 from tracker.store.clicks.list import is_ready
 from tracker.store.conversions import postbacks as postback_log
@@ -163,6 +163,7 @@ async def _of_database(state: State) -> list[str]:
                 "tracker_affiliate_postbacks Postbacks to affiliates": await POSTBACKS.counts(state.pool),
                 "tracker_webhooks Requests to webhooks": await WEBHOOKS.counts(state.pool),
             }
+            alert_counts = await alerts.counts(state.pool)
             unadded = [await of.waiting(state.pool) for of in (deltas, conversion_counts)]
             sub_ids_behind = await sub_id_pieces.behind(state.pool)
     except (*UNREACHABLE, *db.UNREACHABLE, db.REFUSED):
@@ -175,6 +176,9 @@ async def _of_database(state: State) -> list[str]:
         f'tracker_postbacks{{place="waiting"}} {waiting_for_dead}',
         f'tracker_postbacks{{place="unreadable"}} {unreadable}',
         *(line for title, counts in outgoing.items() for line in _of_deliveries(title, counts)),
+        "# HELP tracker_alerts What needs the operator's attention, by kind, as a worker noted it.",
+        "# TYPE tracker_alerts gauge",
+        *(f'tracker_alerts{{kind="{kind}"}} {number}' for kind, number in alert_counts.items()),
         "# HELP tracker_count_delta_seconds Age of the oldest counts that no worker has added up.",
         "# TYPE tracker_count_delta_seconds gauge",
         f"tracker_count_delta_seconds {max(each.seconds for each in unadded):.1f}",

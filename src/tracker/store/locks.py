@@ -30,6 +30,8 @@ class Lock(IntEnum):
     """Held by the transaction that adds up deltas, or corrects counts."""
     ROLLUPS = 0x7C1C_0009
     """One process builds the rollups of reports at a time."""
+    ALERTS = 0x7C1C_0014
+    """One process compares alerts at a time."""
     IMPORT = 0x7C1C_0012
     """One import at a time."""
     SUB_IDS = 0x7C1C_0013

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from tracker.ops.doctor import (
     affiliates,
+    alerts,
     catalogue,
     clock,
     disk,
@@ -39,6 +40,7 @@ _OF_SERVERS: Mapping[str, _ServerCheck] = {
     "postbacks": postbacks.check,
     "affiliates": affiliates.check,
     "webhooks": webhooks.check,
+    "alerts": alerts.check,
 }
 
 _LOCAL: Mapping[str, _Check] = {

@@ -1,6 +1,7 @@
-"""Looks at the counts of caps on clicks, which only the stream knows, and notes those that are nearly full.
+"""Looks at what no change of a row tells, and notes what needs attention.
 
-Caps on conversions are noted by the writer of conversions. All workers look, and each cap is noted once.
+Only the stream knows the counts of caps on clicks. The writer of conversions notes its own caps. Secrets
+expire and advertisers fall silent without any change. All workers look, and each finding is noted once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from zoneinfo import ZoneInfoNotFoundError
 from tracker.domain import caps
 from tracker.domain.model import Cap, Counter, Period
 from tracker.settings import Settings
-from tracker.store import db
+from tracker.store import alerts, db
 from tracker.store.conversions import cap_marks
 from tracker.store.conversions.cap_marks import FOR_GOOD, CapCount, ClickCap
 from tracker.stream import cap_counts
@@ -52,31 +53,39 @@ async def run(settings: Settings) -> None:
             await asyncio.sleep(EVERY_SECONDS)
 
     # A fault does not end the writers of the same worker.
-    await Retry(logger, "cap watch", pause=_RETRY_SECONDS, fault="caps cannot be watched").run(work)
+    await Retry(logger, "watch", pause=_RETRY_SECONDS, fault="caps and alerts cannot be watched").run(work)
 
 
 async def once(settings: Settings) -> None:
-    """Read the counts of all caps on clicks, and note those that are nearly full or full."""
+    """Compare the alerts with the noted ones, then note the caps on clicks that are nearly full or full.
+
+    Alerts come first, because they need no stream server.
+    """
     assert settings.postgres_dsn
-    assert settings.redis_url
-    now = int(time.time())
     connection = await db.connect(settings.postgres_dsn)
     try:
-        found = await cap_marks.click_caps(connection)
-        if not found:
-            return
-        yesterday = (now // _DAY_SECONDS - 1) * _SLOTS_A_DAY
-        affiliates = await cap_marks.busy_affiliates(connection, yesterday)
-        watched = list(islice(_watched(found, affiliates, now * 1000), MOST_COUNTERS))
-        names = [each.counter.name for each in watched]
-        used = await cap_counts.counted(settings.redis_url, settings.partitions, names)
-        for each, count in zip(watched, used, strict=True):
-            cap = _count(each, count)
-            if cap.percents:
-                async with connection.transaction():
-                    await cap_marks.note(connection, cap)
+        await alerts.note(connection)
+        await _note_caps(settings, connection)
     finally:
         await connection.close()
+
+
+async def _note_caps(settings: Settings, connection: db.Connection) -> None:
+    assert settings.redis_url
+    now = int(time.time())
+    found = await cap_marks.click_caps(connection)
+    if not found:
+        return
+    yesterday = (now // _DAY_SECONDS - 1) * _SLOTS_A_DAY
+    affiliates = await cap_marks.busy_affiliates(connection, yesterday)
+    watched = list(islice(_watched(found, affiliates, now * 1000), MOST_COUNTERS))
+    names = [each.counter.name for each in watched]
+    used = await cap_counts.counted(settings.redis_url, settings.partitions, names)
+    for each, count in zip(watched, used, strict=True):
+        cap = _count(each, count)
+        if cap.percents:
+            async with connection.transaction():
+                await cap_marks.note(connection, cap)
 
 
 def _watched(found: Sequence[ClickCap], affiliates: Collection[int], millis: int) -> Iterator[_Watched]:
