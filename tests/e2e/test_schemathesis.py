@@ -66,7 +66,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
             ("IP address or CIDR|IPv4 or IPv6|is no address|is not an address", "neither have networks"),
             ("is not a path|URL|host name|tracking link", "nor templates of URLs, nor paths"),
             (
-                "control characters|NUL character|visible character",
+                "control characters|NUL character|visible character|e-mail address|has a comma",
                 "a pattern of the whole of Unicode helps nobody",
             ),
             ("there is no column|no column|is not CSV|names no columns", "a file of lines is any text"),
