@@ -128,7 +128,9 @@ ROUTES: Mapping[str, str] = {
         f"{ROOT.removesuffix('users')}{whose}/reports": "reports"
         for whose in ("users", "affiliates", "advertisers")
     },
-    **dict.fromkeys((f"{ROOT}/audit", f"{ROOT}/postbacks", f"{ROOT}/sent-postbacks"), _LISTS),
+    **dict.fromkeys(
+        (f"{ROOT}/audit", f"{ROOT}/catalogue-changes", f"{ROOT}/postbacks", f"{ROOT}/sent-postbacks"), _LISTS
+    ),
     **dict.fromkeys((f"{ROOT}/statements", f"{ROOT}/statements/lines"), _LISTS),  # their days are their own
     **{
         f"{ROOT}/manual-entries{end}": "management"  # the same types of fields
@@ -342,7 +344,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "catalogue/goals.py Goal._with_price",
         "importing/conversions.py ConversionReader.read",
         "ops/upgrade/goals.py _booked",
-        "store/catalogue/edit.py _read",
+        "store/catalogue/edit.py read_object",
         "store/conversions/apply_postback.py _PostbackApplier._amounts_after",
         "store/conversions/caps.py CapBook._used_of",
         "store/conversions/caps.py _worth",
