@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from loadtests import fill_history
-from loadtests.budgets import EXPORT, PAGE, REPORT, Budget, judge
+from loadtests.budgets import EXPORT, PAGE, REPORT, SUB_IDS, Budget, judge
 from loadtests.subjects import CannotMeasure, open_house, resident
 from tracker.errors import CannotStartError
 from tracker.store.tokens import create_token
@@ -43,6 +43,7 @@ class Question(NamedTuple):
 
 def questions(known: Mapping[str, Any]) -> list[Question]:
     recent = f"created_from={known['recent']}"
+    by_sub_id = f"/reports?group_by=aff_sub&affiliate_id={fill_history.BIG_AFFILIATE}"
     return [
         Question("clicks, page 1", "/clicks", PAGE),
         Question("clicks, page 1 of an offer", "/clicks?offer_id=7", PAGE),
@@ -59,6 +60,8 @@ def questions(known: Mapping[str, Any]) -> list[Question]:
         Question("report by day, in a zone of its own", "/reports?group_by=day&tz=Europe/Berlin", REPORT),
         Question("report by offer and day", "/reports?group_by=offer,day", REPORT),
         Question("report by country of 30 days", f"/reports?group_by=country&{recent}", REPORT),
+        Question("report by sub id of a big affiliate, 30 days", f"{by_sub_id}&{recent}", SUB_IDS),
+        Question("the same in another zone", f"{by_sub_id}&{recent}&tz=Asia/Kolkata", SUB_IDS),
         Question("clicks that have a conversion", "/clicks?has_conversions=true", PAGE),
         Question("unique clicks that have one", f"/clicks?{_CONVERTED}", PAGE),
         Question(

@@ -62,6 +62,7 @@ P999 = Budget(60)
 # Of the API, up to 10 million clicks, milliseconds and rows a second.
 PAGE = Budget(10)
 REPORT = Budget(50)
+SUB_IDS = Budget(1000)  # of an affiliate's month
 EXPORT = Budget(100_000, is_floor=True)
 # Of Valkey's memory, bytes. Below some 650,000 visitors a day their buckets weigh more.
 VISITOR = Budget(40)

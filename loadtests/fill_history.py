@@ -10,12 +10,14 @@ from tracker.domain.model import ClickRow
 from tracker.store.clicks import partitions, recount
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
-from tracker.store.reports import conversion_counts, rollups
+from tracker.store.reports import conversion_counts, rollups, sub_id_pieces
 
 DAYS = 90
 CONVERTED_OF = 100
 """One click in so many has a conversion."""
 OFFERS, AFFILIATES = 50, 500
+BIG_AFFILIATE = 1
+"""It has a third of the clicks."""
 
 _CATALOGUE = f"""
 INSERT INTO advertiser (id, name) SELECT id, 'Advertiser ' || id FROM generate_series(1, 10) AS id;
@@ -27,6 +29,7 @@ INSERT INTO affiliate (id, name) SELECT id, 'Affiliate ' || id FROM generate_ser
 """  # noqa: S608
 
 # What clicks have differs by a hash of their number, so that nothing is in step with anything else.
+_AFFILIATE = f"CASE WHEN draw / 7 % 3 = 0 THEN {BIG_AFFILIATE} ELSE 1 + draw / 7 % {AFFILIATES} END"
 _VALUES = {
     "hash": "hash",
     "group_hash": "hash",
@@ -41,7 +44,7 @@ _VALUES = {
     "offer_id": "offer",
     "offer_url_id": "offer",
     "advertiser_id": "1 + offer % 10",
-    "affiliate_id": f"1 + draw / 7 % {AFFILIATES}",
+    "affiliate_id": _AFFILIATE,
     "aff_sub": "'s' || draw % 1000",
     "aff_sub2": "'t' || draw % 37",
     "affiliate_source": "'source-' || draw % 20",
@@ -57,7 +60,7 @@ _VALUES = {
     "city": "'City ' || draw % 300",
     "isp": "'ISP ' || draw % 90",
     "mobile_carrier": "'UNK'",
-    "requested_link": "'https://links.example/offer/' || offer || '?affiliate_id=' || 1 + draw / 7 % 500",
+    "requested_link": f"'https://links.example/offer/' || offer || '?affiliate_id=' || {_AFFILIATE}",
     "redirected_link": "'https://ad.example/?c=' || hash",
 }
 _NULL = ("requested_url_id", "brand_id", "aff_group_id", "region_code")
@@ -78,12 +81,12 @@ _CONVERSIONS = """
 INSERT INTO conversion (hash, click_hash, click_id, goal_id, is_repeatable, status, created_at, updated_at,
     payout, payout_currency, revenue, revenue_currency, offer_id, offer_url_id, advertiser_id, affiliate_id,
     country_code, device_type, device_os, browser, affiliate_source, is_test, requested_offer_id,
-    click_status, is_unique, is_bot)
+    aff_sub, aff_sub2, click_status, is_unique, is_bot)
 SELECT hash, hash, id, offer_id, true, (ARRAY['approved', 'approved', 'pending', 'rejected'])[1 + id % 4],
     click_time(hash) + interval '1 hour', click_time(hash) + interval '1 hour',
     1.5, 'USD', 2, 'USD', offer_id, offer_url_id, advertiser_id, affiliate_id,
     country_code, device_type, device_os, browser, affiliate_source, false, requested_offer_id,
-    status, is_unique, is_bot
+    aff_sub, aff_sub2, status, is_unique, is_bot
 FROM click WHERE id % $1 = 0 AND status = 'accepted'
 """
 
@@ -103,6 +106,9 @@ async def fill(dsn: str, clicks: int, days: int = DAYS) -> None:
         while await connection.fetchval("SELECT EXISTS (SELECT FROM conversion_delta)"):
             await conversion_counts.add_up(connection)
         await rollups.build_missing(connection, today)
+        for day in await sub_id_pieces.days(connection):
+            for due in await sub_id_pieces.due(connection, day):
+                await sub_id_pieces.make(connection, due)
     finally:
         await connection.close()
     await _vacuum(dsn)

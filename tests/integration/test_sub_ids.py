@@ -21,6 +21,7 @@ from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import hash_at
 from tests.integration.writer_client import connect_writer
 from tracker import cli
+from tracker.api.http.auth import VIEWS
 from tracker.api.reports import PATH as REPORTS
 from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
@@ -34,6 +35,7 @@ from tracker.store.reports import sub_id_pieces as pieces
 from tracker.store.reports import sub_ids
 from tracker.store.reports.sub_ids import DAY, HOUR, Piece
 from tracker.store.time_span import SLOT_MILLIS, Span
+from tracker.store.tokens import create_token
 from workers import sub_id_counter
 
 pytestmark = pytest.mark.anyio
@@ -480,3 +482,30 @@ def check_report(body: dict[str, Any], wanted: list[ClickRow], groups: str, zone
     for key, sums in found.items():
         assert all(some <= all_ for some, all_ in zip(sums, expected[key], strict=True))
     return True
+
+
+async def test_approximate_report_says_so_to_the_affiliate(
+    database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JSON and in a header of CSV. Other affiliates' pieces are not in it."""
+    assert database.postgres_dsn
+    monkeypatch.setattr(pieces, "LEAST_CLICKS", 4)
+    monkeypatch.setattr(pieces, "MOST_KEYS", 2)
+    await connection.execute("INSERT INTO affiliate (id, name) VALUES (1, 'Own'), (2, 'Other')")
+    rows = [
+        a_row(hash=hash_at(FIRST + n, n), affiliate_id=1 + n // 6, aff_sub=f"{'aabbcd'[n % 6]}{n // 6}")
+        for n in range(12)
+    ]
+    await store_rows(connection, rows)
+    await make_all(connection)
+    token = await create_token(database.postgres_dsn, ["reports:read"], affiliate_id=1)
+    async with api_of(database) as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        path = f"{VIEWS['affiliate']}/reports"
+        body = (await client.get(path, params={"group_by": "aff_sub"})).json()
+        assert [(row["aff_sub"], row["clicks"]) for row in body["data"]] == [("a0", 2), ("b0", 2)]
+        assert (body["other"]["clicks"], body["totals"]["clicks"], body["approximate"]) == (2, 6, True)
+        assert "approximate" not in (await client.get(path, params={"group_by": "offer"})).json()
+        file = await client.get(path, params={"group_by": "aff_sub", "format": "csv"})
+        assert file.headers["Approximate"] == "true"
+        assert file.text.splitlines()[-1].startswith('"(other)",2,')

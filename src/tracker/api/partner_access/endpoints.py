@@ -148,6 +148,7 @@ def _report(kind: str) -> Answer:
         "data": (list[row], of_network["data"]),
         "other": (sums | None, of_network["other"]),
         "totals": (sums, of_network["totals"]),
+        "approximate": (bool, of_network["approximate"]),
         "changed_since_close": (changes | None, of_network["changed_since_close"]),
     }
 
