@@ -15,10 +15,13 @@ from tests.e2e.running import Up, up
 from tracker.cli import CATALOGUE, COMMANDS
 from tracker.domain import macros, postback_macros
 from tracker.domain.model import Reason
+from tracker.reading.reports.query import FIELDS
 from tracker.settings import _READERS
+from tracker.store.reports.measures import MEASURES
 from tracker.store.tokens import SCOPES
 
 REFERENCE = ROOT / "docs" / "reference"
+REPORTS = (REFERENCE / "reports.md").read_text()
 
 
 def _first_cells(page: str) -> Iterator[str]:
@@ -153,3 +156,19 @@ def test_metrics_that_any_page_names_exist(tracker: Up) -> None:
     for page in sorted(Path(ROOT / "docs").rglob("*.md")):
         for name in re.findall(r"`(tracker_[a-z_]+)`", page.read_text()):
             assert name in known or name == "tracker_admin", (page, name)
+
+
+def test_measures_of_reports_are_explained_in_their_order() -> None:
+    cells = re.findall(r"^\| (`[^|]*) \|", section_of(REPORTS, "Measures"), re.MULTILINE)
+    assert [name for cell in cells for name in code(cell)] == list(MEASURES)
+
+
+def test_groups_of_reports_are_explained() -> None:
+    cells = re.findall(r"^\| (`[^|]*) \|", section_of(REPORTS, "Groups"), re.MULTILINE)
+    named = {name for cell in cells for name in code(cell)}
+    left_out = {name for name in FIELDS if re.fullmatch(r"(aff|adv)_sub\d+", name)}
+    assert named | left_out == set(FIELDS)
+
+
+def section_of(page: str, title: str) -> str:
+    return page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain.money import show, show_millionths
-from tracker.reading.reports.measures import currencies, ratio, values, values_in
+from tracker.reading.reports.measures import currencies, ratios, values, values_in
 from tracker.store.reports.measures import MEASURES
 from tracker.store.reports.sums import COUNTS, FIELDS, Columns, columns_of, with_rest
 
@@ -57,7 +57,7 @@ def test_millionths_are_shown_as_amounts_are(amount: int) -> None:
 
 @given(st.integers(-(10**9), 10**9), st.integers(0, 10**9))
 def test_ratio_is_rounded_half_away_from_zero(value: int, per: int) -> None:
-    assert ratio(value, per) == shown(over(value, per))
+    assert ratios([value], [per]) == [shown(over(value, per))]
 
 
 @given(ROWS)

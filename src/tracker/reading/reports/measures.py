@@ -22,7 +22,7 @@ def values(name: str, columns: Columns) -> Sequence[object]:
     if measure.plus == ("median",):
         return columns.medians
     value = _difference(measure, columns)
-    return list(map(ratio, value, _total(measure.per, columns))) if measure.per else value
+    return ratios(value, _total(measure.per, columns)) if measure.per else value
 
 
 def values_in(name: str, currency: str, columns: Columns) -> list[str | None]:
@@ -36,12 +36,14 @@ def currencies(name: str, columns: Columns) -> list[str]:
     return sorted({currency for side in MEASURES[name].sides for currency in columns.money.get(side, ())})
 
 
-def ratio(value: int, per: int) -> str | None:
-    """A ratio with six decimals, rounded half away from zero."""
-    if not per:
-        return None
+def ratios(over: Iterable[int], under: Iterable[int]) -> list[str | None]:
+    """Ratios with six decimals, rounded half away from zero. None: by zero."""
+    return [_ratio(value, per) if per else None for value, per in zip(over, under, strict=True)]
+
+
+def _ratio(value: int, per: int) -> str:
     if value < 0:
-        text = ratio(-value, per)
+        text = _ratio(-value, per)
         return text if text == "0.000000" else f"-{text}"
     whole, rest = divmod((2 * value * _MILLION + per) // (2 * per), _MILLION)
     return f"{whole}.{rest:06}"
@@ -97,10 +99,8 @@ def _texts(
     if not measure.per:
         return [None if amount is None else show_millionths(amount) for amount in amounts]
     if measure.per[0] in KINDS:
-        per = _column(measure.per[0], currency, columns, 0)
+        per = [number or 0 for number in _column(measure.per[0], currency, columns, 0)]
     else:
         per = [number * _MILLION for number in _total(measure.per, columns)]
-    return [
-        None if amount is None else ratio(amount, number or 0)
-        for amount, number in zip(amounts, per, strict=True)
-    ]
+    known = [0 if amount is None else number for amount, number in zip(amounts, per, strict=True)]
+    return ratios([amount or 0 for amount in amounts], known)

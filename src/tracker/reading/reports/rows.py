@@ -40,13 +40,16 @@ class Rows(NamedTuple):
 def rows(report: Report, shown: Shown) -> Rows:
     """The rows in order, and what is not in them."""
     sides = _sides(report)
-    measured = [_dicts({name: values(name, side) for name in shown.measures}) for side in sides]
-    for one, compared in zip(measured[0], measured[1], strict=True) if report.compared else ():
-        one[_COMPARED] = compared
-    totals, *data = measured[0]
-    other = data.pop() if sides[0].size > report.own.size else None
-    groups = _dicts(_group_columns(report, shown))
-    return Rows([group | own for group, own in zip(groups, data, strict=True)], other, totals)
+    columns = {name: values(name, sides[0]) for name in shown.measures}
+    if report.compared is not None:
+        columns[_COMPARED] = _dicts({name: values(name, sides[1]) for name in shown.measures})
+    end = report.own.size
+    data = {name: column[1:end] for name, column in columns.items()}
+    return Rows(
+        _dicts(_group_columns(report, shown) | data),
+        {name: column[end] for name, column in columns.items()} if sides[0].size > end else None,
+        {name: column[0] for name, column in columns.items()},
+    )
 
 
 def _sides(report: Report) -> list[Columns]:
@@ -70,11 +73,12 @@ def _group_columns(report: Report, shown: Shown) -> dict[str, Sequence[object]]:
     columns: dict[str, Sequence[object]] = {}
     for group in shown.groups:
         if group in TIMES:
-            told = [next(parts, ()) for _ in TIMES[group]]
-            columns[group] = [_LABELS[group](*key) for key in zip(*told, strict=True)]
+            times = list(zip(*(next(parts) for _ in TIMES[group]), strict=True))
+            labels = {time: _LABELS[group](*time) for time in set(times)}
+            columns[group] = [labels[time] for time in times]
             continue
         dimension = DIMENSIONS[group]
-        texts = next(parts, ())
+        texts = next(parts)
         columns[dimension.key] = _keys(dimension, texts)
         if dimension.name in shown.visibility.keys:
             columns[dimension.name] = [report.names[group].get(text) for text in texts]

@@ -20,8 +20,8 @@ APART = "apart"
 """A kind of money: amounts of approved conversions whose other side is in another currency."""
 
 Money = Mapping[str, Mapping[str, list[int | None]]]
-"""Millionths by kind and currency, a number a row. None: the row has no such amount. Whole numbers take a
-third of a Decimal's time."""
+"""Millionths by kind and currency, a number a row. None: the row has no such amount. Whole numbers are shown
+in a third of a Decimal's time."""
 
 
 class Columns(NamedTuple):
