@@ -17,9 +17,11 @@ from tests.factories.clicks import a_click, a_row
 from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tracker.api.conversions.period_closes import PATH as CLOSES
+from tracker.api.http.auth import VIEWS
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
@@ -217,6 +219,47 @@ async def test_closed_span_is_final(client: AsyncClient) -> None:
         (OCTOBER | {"tz": "America/New_York"}, False),
     ):
         assert (await statements(client, party="affiliate", **query))["is_final"] is is_final
+
+
+PARTNERS: list[tuple[str, dict[str, Any], list[tuple[str, str]], set[str]]] = [
+    ("affiliate", {"affiliate_id": 514}, [("USD", "0.000002")], {"order_id", "author"}),
+    ("advertiser", {"advertiser_id": 1}, [("USD", "24.00")], {"author"}),
+    ("advertiser", {"advertiser_id": 2}, [], {"author"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "owner", "expected", "hidden"), PARTNERS)
+async def test_partner_reads_its_own_statement(
+    booked: Settings, kind: str, owner: dict[str, int], expected: list[tuple[str, str]], hidden: set[str]
+) -> None:
+    path = f"{VIEWS[kind]}/statements"
+    async with api_of(booked, scopes=()) as client:
+        token = await create_token(booked.postgres_dsn or "", ["money:read"], **owner)
+        client.headers["Authorization"] = f"Bearer {token}"
+        body = (await client.get(path, params=OCTOBER | {"group_by": "goal"})).json()
+        assert [(row["currency"], row["closing"]) for row in body["data"]] == expected
+        for row in body["data"]:
+            assert row[f"{kind}_id"] == owner[f"{kind}_id"]
+            assert not any(name.startswith({"affiliate": "adv", "advertiser": "aff"}[kind]) for name in row)
+        lines = (await client.get(f"{path}/lines", params=OCTOBER | {"format": "csv"})).text
+        assert not hidden & {*lines.splitlines()[0].split(",")}
+        for refused in ("party", "affiliate_id", "advertiser_id"):
+            answer = await client.get(path, params=OCTOBER | {refused: "1"})
+            assert (answer.status_code, list(answer.json()["errors"])) == (422, [refused])
+        assert (await client.get(STATEMENTS, params={"party": kind, **OCTOBER})).status_code == 403
+
+
+async def test_partner_sees_no_name_of_a_hidden_offer(booked: Settings) -> None:
+    await run_sql(booked, "UPDATE offer SET visibility = 'private' WHERE id = 3")
+    async with api_of(booked, scopes=()) as client:
+        token = await create_token(booked.postgres_dsn or "", ["money:read"], affiliate_id=513)
+        client.headers["Authorization"] = f"Bearer {token}"
+        for group in ("offer", "goal"):
+            query = OCTOBER | {"group_by": group}
+            (row, *_) = (await client.get(f"{VIEWS['affiliate']}/statements", params=query)).json()["data"]
+            assert row["groups"][0][f"{group}_name"] is None
+        lines = await client.get(f"{VIEWS['affiliate']}/statements/lines", params=OCTOBER)
+        assert {json.loads(line)["offer_name"] for line in lines.text.splitlines()} == {None}
 
 
 async def test_statements_need_money_read(booked: Settings) -> None:

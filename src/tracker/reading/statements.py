@@ -25,7 +25,7 @@ from tracker.store.token_owner import Owner
 
 _MOST_DAYS = 20 * 366
 _BALANCE = (*Balance._fields, "closing")
-_HIDDEN = ("author",)
+_HIDDEN = {"affiliate": ("order_id", "author"), "advertiser": ("author",)}
 """Keys of lines that partners do not see."""
 
 
@@ -179,7 +179,7 @@ async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owne
 def line_keys(asked: StatementRequest) -> tuple[str, ...]:
     """The columns of lines."""
     names = (f"{asked.party}_id", f"{asked.party}_name")
-    hidden = () if asked.owner is None else _HIDDEN
+    hidden = () if asked.owner is None else _HIDDEN[asked.owner.kind]
     return (*LINE_KEYS[:2], *names, *(key for key in LINE_KEYS[2:] if key not in hidden))
 
 
