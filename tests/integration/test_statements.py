@@ -98,6 +98,8 @@ OCTOBER = {"from": "2024-10-01", "to": "2024-10-31"}
         ({"from": "2024-10", "until": "2024-11-01"}, {(513, "KWD"): ("3.000", "3.000", "6.000")}),
         (OCTOBER | {"tz": "Europe/Berlin"}, {(513, "EUR"): ("2.50", "7.50", "10.00")}),
         ({"from": "2024-11", "to": "2024-11"}, {(513, "EUR"): ("10.00", "0.00", "10.00")}),
+        ({"from": "9998-12", "to": "9998-12", "tz": "Asia/Tokyo"}, {(513, "JPY"): ("400", "0", "400")}),
+        ({"from": "0001-01", "to": "0001-01", "tz": "Asia/Tokyo", "group_by": "day"}, {}),
         (OCTOBER, {(514, "USD"): ("0.00", "0.000002", "0.000002")}),
     ],
 )
@@ -195,6 +197,7 @@ REFUSED: list[tuple[dict[str, str], list[str]]] = [
     ({"party": "affiliate", "from": "2024-10-02", "to": "2024-10-01"}, ["to"]),
     ({"party": "affiliate", "from": "2024-10-02", "until": "2024-10-02"}, ["until"]),
     ({"party": "affiliate", "from": "1990-01-01", "to": "2024-10-01"}, ["from"]),
+    ({"party": "affiliate", "from": "9999-12", "to": "9999-12", "tz": "Asia/Tokyo"}, ["to"]),
     ({"party": "affiliate", "from": "2024-10-01 12:00:00", "to": "2024-10-32"}, ["from", "to"]),
     ({"party": "everybody", **OCTOBER}, ["party"]),
     ({"party": "affiliate", "advertiser_id": "1", **OCTOBER}, ["advertiser_id"]),
