@@ -131,7 +131,11 @@ ROUTES: Mapping[str, str] = {
     **dict.fromkeys(
         (f"{ROOT}/audit", f"{ROOT}/catalogue-changes", f"{ROOT}/postbacks", f"{ROOT}/sent-postbacks"), _LISTS
     ),
-    **dict.fromkeys((f"{ROOT}/statements", f"{ROOT}/statements/lines"), _LISTS),  # their days are their own
+    **{
+        f"{ROOT.removesuffix('users')}{whose}/statements{end}": _LISTS  # their days are their own
+        for whose in ("users", "affiliates", "advertisers")
+        for end in ("", "/lines")
+    },
     **{
         f"{ROOT}/manual-entries{end}": "management"  # the same types of fields
         for end in ("", "/uploads", "/{id}/reverse")
@@ -161,6 +165,8 @@ WORDS: Mapping[str, str] = {
         ("link", "token", "postbacks", "ledger", "resume-sending", "rebuild-stats"), "other commands"
     ),
     "conversions": "lists",
+    "statements": "lists",
+    **dict.fromkeys(("manual-entries", "corrections"), "management"),  # the fields of the API
     "reports": "reports",
     "status-upload": "status upload",
     "period-close": "management",  # --until is read as the API's filters are
@@ -301,6 +307,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "api/openapi/document.py _tags",
         "api/partner_access/endpoints.py PartnerView.tag",
         "api/partner_access/endpoints.py _report.report",
+        "api/partner_access/endpoints.py _statements",
         "api/partner_access/schema.py examples",
         "api/partner_access/schema.py query_model",
         "api/partner_access/schema.py row_model",

@@ -42,6 +42,7 @@ CELLS = [
     ("''-x", True, "two of them"),
     ("+4915112345678", True, "a telephone number would lose its plus"),
     ("-12.50", False, "an amount below zero stays a number"),
+    ("-1250", False, "also one of a currency without decimals"),
     ("'quoted'", False, "an apostrophe before what is not a formula"),
     ("a=b", False, "a sign within"),
     ("winter; sale", False, "a separator"),

@@ -17,9 +17,11 @@ from tests.factories.clicks import a_click, a_row
 from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import api_of, hash_at, run_sql, store
 from tracker.api.conversions.period_closes import PATH as CLOSES
+from tracker.api.http.auth import VIEWS
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +98,8 @@ OCTOBER = {"from": "2024-10-01", "to": "2024-10-31"}
         ({"from": "2024-10", "until": "2024-11-01"}, {(513, "KWD"): ("3.000", "3.000", "6.000")}),
         (OCTOBER | {"tz": "Europe/Berlin"}, {(513, "EUR"): ("2.50", "7.50", "10.00")}),
         ({"from": "2024-11", "to": "2024-11"}, {(513, "EUR"): ("10.00", "0.00", "10.00")}),
+        ({"from": "9998-12", "to": "9998-12", "tz": "Asia/Tokyo"}, {(513, "JPY"): ("400", "0", "400")}),
+        ({"from": "0001-01", "to": "0001-01", "tz": "Asia/Tokyo", "group_by": "day"}, {}),
         (OCTOBER, {(514, "USD"): ("0.00", "0.000002", "0.000002")}),
     ],
 )
@@ -193,6 +197,7 @@ REFUSED: list[tuple[dict[str, str], list[str]]] = [
     ({"party": "affiliate", "from": "2024-10-02", "to": "2024-10-01"}, ["to"]),
     ({"party": "affiliate", "from": "2024-10-02", "until": "2024-10-02"}, ["until"]),
     ({"party": "affiliate", "from": "1990-01-01", "to": "2024-10-01"}, ["from"]),
+    ({"party": "affiliate", "from": "9999-12", "to": "9999-12", "tz": "Asia/Tokyo"}, ["to"]),
     ({"party": "affiliate", "from": "2024-10-01 12:00:00", "to": "2024-10-32"}, ["from", "to"]),
     ({"party": "everybody", **OCTOBER}, ["party"]),
     ({"party": "affiliate", "advertiser_id": "1", **OCTOBER}, ["advertiser_id"]),
@@ -217,6 +222,47 @@ async def test_closed_span_is_final(client: AsyncClient) -> None:
         (OCTOBER | {"tz": "America/New_York"}, False),
     ):
         assert (await statements(client, party="affiliate", **query))["is_final"] is is_final
+
+
+PARTNERS: list[tuple[str, dict[str, Any], list[tuple[str, str]], set[str]]] = [
+    ("affiliate", {"affiliate_id": 514}, [("USD", "0.000002")], {"order_id", "author"}),
+    ("advertiser", {"advertiser_id": 1}, [("USD", "24.00")], {"author"}),
+    ("advertiser", {"advertiser_id": 2}, [], {"author"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "owner", "expected", "hidden"), PARTNERS)
+async def test_partner_reads_its_own_statement(
+    booked: Settings, kind: str, owner: dict[str, int], expected: list[tuple[str, str]], hidden: set[str]
+) -> None:
+    path = f"{VIEWS[kind]}/statements"
+    async with api_of(booked, scopes=()) as client:
+        token = await create_token(booked.postgres_dsn or "", ["money:read"], **owner)
+        client.headers["Authorization"] = f"Bearer {token}"
+        body = (await client.get(path, params=OCTOBER | {"group_by": "goal"})).json()
+        assert [(row["currency"], row["closing"]) for row in body["data"]] == expected
+        for row in body["data"]:
+            assert row[f"{kind}_id"] == owner[f"{kind}_id"]
+            assert not any(name.startswith({"affiliate": "adv", "advertiser": "aff"}[kind]) for name in row)
+        lines = (await client.get(f"{path}/lines", params=OCTOBER | {"format": "csv"})).text
+        assert not hidden & {*lines.splitlines()[0].split(",")}
+        for refused in ("party", "affiliate_id", "advertiser_id"):
+            answer = await client.get(path, params=OCTOBER | {refused: "1"})
+            assert (answer.status_code, list(answer.json()["errors"])) == (422, [refused])
+        assert (await client.get(STATEMENTS, params={"party": kind, **OCTOBER})).status_code == 403
+
+
+async def test_partner_sees_no_name_of_a_hidden_offer(booked: Settings) -> None:
+    await run_sql(booked, "UPDATE offer SET visibility = 'private' WHERE id = 3")
+    async with api_of(booked, scopes=()) as client:
+        token = await create_token(booked.postgres_dsn or "", ["money:read"], affiliate_id=513)
+        client.headers["Authorization"] = f"Bearer {token}"
+        for group in ("offer", "goal"):
+            query = OCTOBER | {"group_by": group}
+            (row, *_) = (await client.get(f"{VIEWS['affiliate']}/statements", params=query)).json()["data"]
+            assert row["groups"][0][f"{group}_name"] is None
+        lines = await client.get(f"{VIEWS['affiliate']}/statements/lines", params=OCTOBER)
+        assert {json.loads(line)["offer_name"] for line in lines.text.splitlines()} == {None}
 
 
 async def test_statements_need_money_read(booked: Settings) -> None:

@@ -78,7 +78,8 @@ async def _read(settings: Settings, query: StatementQuery) -> Answer:
 def _query(arguments: Namespace) -> StatementQuery:
     options = {**_FIELDS, f"{arguments.party}_id": "--id"}
     given = {
-        field: getattr(arguments, option.strip("-").replace("-", "_")) for field, option in options.items()
+        field: getattr(arguments, option.removeprefix("--").replace("-", "_"))
+        for field, option in options.items()
     }
     try:
         words = {"party": arguments.party} | {field: word for field, word in given.items() if word}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -61,8 +62,8 @@ def read_day(text: str, *, is_end: bool) -> datetime:
     text = trim(text)
     if _MONTH.fullmatch(text):
         first = read_local(f"{text}-01", is_end=False)
-        following = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
-        return following - _SECOND if is_end else first
+        days = monthrange(first.year, first.month)[1]
+        return read_local(f"{text}-{days:02}", is_end=True) if is_end else first
     if not _DATE.fullmatch(text):
         raise ValueError("is neither a day, YYYY-MM-DD, nor a month, YYYY-MM")
     return read_local(text, is_end=is_end)

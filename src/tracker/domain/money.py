@@ -50,7 +50,7 @@ def show(amount: Decimal) -> str:
 
 def in_unit(amount: Decimal, currency: str) -> str:
     """An amount with the decimals of its currency: "1250" JPY, "1.500" KWD. A finer one has all six."""
-    smallest = unit(currency)
+    smallest, amount = unit(currency), amount or Decimal(0)  # 0 has no sign
     exact = amount.quantize(smallest, context=_WIDE) if amount % smallest == 0 else None
     return f"{amount:.6f}" if exact is None else f"{exact:f}"
 

@@ -15,7 +15,7 @@ import re
 _UNSEEN = "\\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"  # also in full width, and small
 _FORMULA = re.compile(f"'*[{_UNSEEN}]*[{_SIGNS}]|'*[\t\r\n]")
-_AMOUNT = re.compile(r"-[0-9]{1,14}\.[0-9]{2,6}")
+_AMOUNT = re.compile(r"-[0-9]{1,14}(?:\.[0-9]{2,6})?")  # of JPY it has no decimals
 _TEXT = re.compile(r'\s*="([^"]*)"\s*')
 _SHORTENED = re.compile(r"\s*[1-9](?:[.,][0-9]+)?E\+[0-9]{2,3}\s*")
 

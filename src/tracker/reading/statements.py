@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from datetime import datetime, tzinfo
+from datetime import MAXYEAR, UTC, datetime, tzinfo
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -24,8 +24,9 @@ from tracker.store.time_span import Span
 from tracker.store.token_owner import Owner
 
 _MOST_DAYS = 20 * 366
+_LATEST = int(datetime(MAXYEAR, 1, 1, tzinfo=UTC).timestamp())  # local times of later seconds may not exist
 _BALANCE = (*Balance._fields, "closing")
-_HIDDEN = ("author",)
+_HIDDEN = {"affiliate": ("order_id", "author"), "advertiser": ("author",)}
 """Keys of lines that partners do not see."""
 
 
@@ -80,6 +81,8 @@ class StatementSpanQuery(ZoneQuery):
             name, high = "to", last_second(self.to, zone) + 1
         else:
             name, high = "until", first_second(self.until, zone)
+        if high > _LATEST:
+            raise ParameterError({name: ["is after the year 9998"]})
         if high <= low:
             raise ParameterError({name: ["is before from" if name == "to" else "is not after from"]})
         if high - low > _MOST_DAYS * 86_400:
@@ -179,7 +182,7 @@ async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owne
 def line_keys(asked: StatementRequest) -> tuple[str, ...]:
     """The columns of lines."""
     names = (f"{asked.party}_id", f"{asked.party}_name")
-    hidden = () if asked.owner is None else _HIDDEN
+    hidden = () if asked.owner is None else _HIDDEN[asked.owner.kind]
     return (*LINE_KEYS[:2], *names, *(key for key in LINE_KEYS[2:] if key not in hidden))
 
 

@@ -33,8 +33,8 @@ SCOPES = tuple(MEANINGS)
 """The scopes of a token. admin implies all of them."""
 
 BOUND_SCOPES = {
-    "affiliate": ("clicks:read", "conversions:read", "offers:read", "reports:read"),
-    "advertiser": ("clicks:read", "conversions:read", "reports:read"),
+    "affiliate": ("clicks:read", "conversions:read", "offers:read", "reports:read", "money:read"),
+    "advertiser": ("clicks:read", "conversions:read", "reports:read", "money:read"),
 }
 """The scopes of a token that is bound to an affiliate or advertiser."""
 

@@ -31,12 +31,14 @@ from tracker.api.reports import (
     ReportSums,
     answer_report,
 )
+from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, answer_statements
 from tracker.catalogue.tracking_links import read_links
 from tracker.parameters import Query
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
 from tracker.reading.query import SomeQuery, ZoneQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
+from tracker.reading.statements import StatementLinesQuery, StatementQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
@@ -170,6 +172,54 @@ def _report(kind: str) -> Answer:
     return report
 
 
+_PARTIES = ("party", "affiliate_id", "advertiser_id")
+"""Parameters of statements that an owner implies."""
+
+
+def _statements(kind: str) -> Answer:
+    other = "advertiser" if kind == "affiliate" else "affiliate"
+    keys = [name for name in StatementRow.model_fields if not name.startswith(other)]
+    row: Any = row_model(kind, StatementRow, keys)
+    answer: Any = create_model(
+        f"{kind.capitalize()}Statements",
+        __base__=StatementAnswer,
+        __doc__=StatementAnswer.__doc__,
+        data=(list[row], StatementAnswer.model_fields["data"]),
+    )
+
+    @endpoint(
+        scope="money:read",
+        owner=kind,
+        query=query_model(kind, StatementQuery, _PARTIES, ()),
+        returns=answer,
+        files=("text/csv",),
+        tag="Money",
+        name=f"read_{kind}_statements",
+        text="Get your statements\n\nThe same as the network's statements, of you alone.",
+    )
+    async def statements(call: Call[Query]) -> Response:
+        return await answer_statements(call, _whole(call.query, StatementQuery), call.owner)
+
+    return statements
+
+
+def _statement_lines(kind: str) -> Answer:
+    @endpoint(
+        scope="money:read",
+        owner=kind,
+        query=query_model(kind, StatementLinesQuery, _PARTIES, ()),
+        returns=None,
+        files=STREAMED,
+        tag="Money",
+        name=f"export_{kind}_statement_lines",
+        text="Export the lines of your statements\n\nAll entries behind your statements, as a stream.",
+    )
+    async def lines(call: Call[Query]) -> Response:
+        return await answer_lines(call, _whole(call.query, StatementLinesQuery), call.owner)
+
+    return lines
+
+
 def _routes_of(kind: str, view: PartnerView) -> list[Route]:
     path = f"{VIEWS[kind]}/{view.noun}"
     return [
@@ -250,5 +300,7 @@ def _whole(query: Query, model: type[SomeQuery]) -> SomeQuery:
 routes: list[Route] = [
     *(route for kind in VIEWS for view in _PARTNER_VIEWS for route in _routes_of(kind, view)),
     *(Route(f"{root}/reports", _report(kind)) for kind, root in VIEWS.items()),
+    *(Route(f"{root}/statements", _statements(kind)) for kind, root in VIEWS.items()),
+    *(Route(f"{root}/statements/lines", _statement_lines(kind)) for kind, root in VIEWS.items()),
     Route(f"{VIEWS['affiliate']}/offers", list_affiliate_offers),
 ]

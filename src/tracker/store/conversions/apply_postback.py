@@ -465,8 +465,7 @@ class _PostbackApplier(NamedTuple):
         if is_whole:
             await self._change(existing.id, existing.status, status)
         else:
-            reason = f"refund: {show(total)} {money.sale_currency} in all"
-            await booking.correct(self.connection, [existing.id], self.author, reason)
+            await booking.correct(self.connection, [existing.id], self.author, "refund")
 
     def _hold_refund(self, why: str, conversion_id: int | None) -> Applied:
         return Applied(self.postback.hash, Result.HELD, why, conversion_id)
