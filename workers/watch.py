@@ -81,9 +81,10 @@ async def _note_caps(settings: Settings, connection: db.Connection) -> None:
     watched = list(islice(_watched(found, affiliates, now * 1000), MOST_COUNTERS))
     names = [each.counter.name for each in watched]
     used = await cap_counts.counted(settings.redis_url, settings.partitions, names)
-    for each, count in zip(watched, used, strict=True):
-        cap = _count(each, count)
-        if cap.percents:
+    full = [cap for cap in map(_count, watched, used) if cap.percents]
+    marked = await cap_marks.marked(connection) if full else set()
+    for cap in full:
+        if cap.mark not in marked:
             async with connection.transaction():
                 await cap_marks.note(connection, cap)
 

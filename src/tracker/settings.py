@@ -96,7 +96,7 @@ class Settings:
     cookie_days: int = 365
     """Days that a browser keeps the cookie, 1 to 400: the most of RFC 6265bis, section 5.5."""
     postback_networks: tuple[Network, ...] = ()
-    """Addresses or CIDRs that affiliate postbacks may go to besides public addresses, at any port."""
+    """Addresses or CIDRs that affiliate postbacks and webhooks may go to besides public ones, at any port."""
     time_zone: str = "UTC"
     """The network's IANA time zone: of new offers, and of times and date filters without a `tz`."""
     currency: str = "USD"

@@ -23,6 +23,9 @@ SELECT $1::bigint, coalesce($3::bigint, 0), $7::timestamptz, $6::bigint, unnest(
        $4::text, $5::text, $9::boolean, $8::timestamptz
 ON CONFLICT DO NOTHING RETURNING percent
 """
+_MARKED = """
+SELECT cap_id, affiliate_id, counts, period, starts_at, amount, percent FROM cap_mark WHERE ends_at > now()
+"""
 _KEPT = "31 days"
 _FORGET = f"DELETE FROM cap_mark WHERE ends_at < now() - interval '{_KEPT}'"  # noqa: S608
 _CLICK_CAPS = """
@@ -35,6 +38,10 @@ _BUSY_AFFILIATES = """
 SELECT DISTINCT key::bigint FROM report_count
 WHERE quarters = 96 AND dimension = 'affiliate' AND slot >= $1 ORDER BY 1
 """
+
+
+Mark = tuple[int, int, str, str, datetime, int, int]
+"""A cap, an affiliate or 0, what is counted, the period and its start, the amount, and the percents."""
 
 
 class CapCount(NamedTuple):
@@ -56,6 +63,12 @@ class CapCount(NamedTuple):
     def percents(self) -> list[int]:
         """The marks that it has reached, the highest first."""
         return [percent for percent in _PERCENTS if self.amount and self.used * 100 >= self.amount * percent]
+
+    @property
+    def mark(self) -> Mark:
+        """What identifies the highest mark that it has reached."""
+        place = self.cap_id, self.affiliate_id or 0, self.counts, self.period, self.starts_at, self.amount
+        return *place, self.percents[0]
 
 
 class ClickCap(NamedTuple):
@@ -86,6 +99,11 @@ async def note(connection: Connection, cap: CapCount) -> None:
         await events.note(connection, CAP_REACHED if full else CAP_NEARLY_FULL, subject, data)
         if full and cap.closes:
             await events.note(connection, CLOSED_BY_CAP, subject, data)
+
+
+async def marked(connection: Connection) -> set[Mark]:
+    """The marks of periods that have not ended."""
+    return {tuple(row) for row in await connection.fetch(_MARKED)}
 
 
 async def click_caps(connection: Connection) -> list[ClickCap]:
