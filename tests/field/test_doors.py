@@ -278,6 +278,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "edge/enrich/bots.py _tidy",
         "edge/enrich/bots.py read",
         "device.py _architecture",
+        "device.py _read_platform",
         "device.py read",
     ),
     "words are compared in lower case, and were trimmed": (
