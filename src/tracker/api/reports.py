@@ -17,13 +17,14 @@ from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.reading.reports import query as reports
-from tracker.reading.reports.query import ReportQuery, TooManyClicksError
+from tracker.reading.reports.query import ReportQuery
 from tracker.reading.reports.rows import Shown, as_table, changes_of, rows
 from tracker.reading.visibility import Visibility
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES, Measure
 from tracker.store.reports.report import Report
 from tracker.store.reports.request import MOST_ROWS, ReportRequest
+from tracker.store.reports.sources import NARROW, TooManyClicksError
 
 PATH = "/backend/open-api/v1/users/reports"
 
@@ -167,9 +168,9 @@ async def answer_report(request: Request, query: ReportQuery, sight: Visibility)
 async def _read(request: Request, asked: ReportRequest) -> Report:
     try:
         return await reports.read(request.app.state.pool, asked)
-    except TooManyClicksError:
-        detail = "These groups and filters match more clicks than can be read in time."
-        errors = {"created_from": ["use fewer days, or filter by an offer or affiliate"]}
+    except TooManyClicksError as error:
+        detail = f"These groups and filters match {error}."
+        errors = {"created_from": [NARROW]}
         raise Problem(503, detail, errors=errors) from None
 
 
