@@ -44,6 +44,8 @@ class Question(NamedTuple):
 def questions(known: Mapping[str, Any]) -> list[Question]:
     recent = f"created_from={known['recent']}"
     by_sub_id = f"/reports?group_by=aff_sub&affiliate_id={fill_history.BIG_AFFILIATE}"
+    compared = f"{recent}&created_to={known['newest']}&compare=last_month"
+    three = "day,country,device_type"
     return [
         Question("clicks, page 1", "/clicks", PAGE),
         Question("clicks, page 1 of an offer", "/clicks?offer_id=7", PAGE),
@@ -62,6 +64,13 @@ def questions(known: Mapping[str, Any]) -> list[Question]:
         Question("report by country of 30 days", f"/reports?group_by=country&{recent}", REPORT),
         Question("report by sub id of a big affiliate, 30 days", f"{by_sub_id}&{recent}", SUB_IDS),
         Question("the same in another zone", f"{by_sub_id}&{recent}&tz=Asia/Kolkata", SUB_IDS),
+        Question(
+            "report by affiliate of a month, compared", f"/reports?group_by=affiliate&{compared}", REPORT
+        ),
+        Question("report by advertiser", "/reports?group_by=advertiser", REPORT),
+        Question("report by offer and affiliate of 30 days", f"/reports?group_by=offer,affiliate&{recent}"),
+        Question("report by offer of an affiliate", "/reports?group_by=offer&affiliate_id=33", REPORT),
+        Question("report by day, country and device of 30 days", f"/reports?group_by={three}&{recent}"),
         Question("clicks that have a conversion", "/clicks?has_conversions=true", PAGE),
         Question("unique clicks that have one", f"/clicks?{_CONVERTED}", PAGE),
         Question(
@@ -182,6 +191,7 @@ def known_of(client: Client) -> dict[str, Any]:
         "id": click["id"],
         "cursor": middle["next_cursor"],
         "recent": first["data"][0]["created_at"][:8] + "01",
+        "newest": first["data"][0]["created_at"][:10],
         "of_converted": json.loads(client.ask(f"/clicks?{_CONVERTED}&per_page=1"))["next_cursor"],
         "of_others": json.loads(client.ask(f"/clicks?{_UNCONVERTED}&per_page=1"))["next_cursor"],
     }

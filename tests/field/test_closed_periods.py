@@ -44,6 +44,10 @@ async def changes(client: AsyncClient, query: dict[str, str]) -> Any:
     told = answer.json().get("changed_since_close")
     header = (await client.get(REPORTS, params={**query, "format": "csv"})).headers.get("changed-since-close")
     assert header == (told and told["text"])
+    statement = (told or {}).pop("statement", None)
+    assert (statement is None) == (told is None or "created_from" not in query)
+    if statement is not None:
+        assert (await client.get(statement)).status_code == 200
     return told
 
 
@@ -119,6 +123,27 @@ async def test_conversions_are_compared_with_their_own_close(clicks: Settings) -
         assert await changes(client, {"group_by": "day"}) == expected
         assert await changes(client, JUNE | OWN_TIME) == expected
         assert await changes(client, JULY | OWN_TIME) == line(0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("query", "statement"),
+    [
+        ({}, "party=affiliate&from=2024-06-01&to=2024-06-30"),
+        ({"affiliate_id": "513"}, "party=affiliate&from=2024-06-01&to=2024-06-30&affiliate_id=513"),
+        (
+            {"advertiser_id": "1", "tz": "Asia/Tokyo"},
+            "party=advertiser&from=2024-06-01&to=2024-06-30&tz=Asia%2FTokyo&advertiser_id=1",
+        ),
+    ],
+)
+async def test_changes_lead_to_the_statements_of_the_same_days(
+    clicks: Settings, query: dict[str, str], statement: str
+) -> None:
+    async with api_of(clicks, scopes=SCOPES) as client:
+        await close(client, "2024-08-01")
+        told = (await client.get(REPORTS, params=JUNE | query)).json()["changed_since_close"]
+        assert told["statement"].partition("?")[2] == statement
+        assert (await client.get(told["statement"])).status_code == 200
 
 
 async def test_partner_reads_its_own_amounts_only(clicks: Settings) -> None:

@@ -772,3 +772,18 @@ async def test_slow_query_names_the_range_to_narrow(
     async with api_of(database, scopes=SCOPES) as client:
         answer = await client.get(REPORTS, params={"group_by": "offer,country"})
     assert (answer.status_code, list(answer.json()["errors"])) == (503, ["created_from"])
+
+
+async def test_too_many_clicks_are_refused_at_once(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MOST_CLICKS", 2)
+    rows = [a_row(hash=hash_at(NOON + n * 86_400_000), affiliate_id=513 + n % 2) for n in range(3)]
+    await store(database, rows)
+    async with api_of(database, scopes=SCOPES) as client:
+        query = {"group_by": "offer,country"}
+        answer = await client.get(REPORTS, params=query)
+        assert (answer.status_code, list(answer.json()["errors"])) == (503, ["created_from"])
+        assert "match 3 clicks, and at most 2 can be read one by one" in answer.text
+        for further in ({"affiliate_id": 513}, {"created_to": "2024-10-11"}, {"group_by": "offer"}):
+            await report(client, **query | further)

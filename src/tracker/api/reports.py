@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import orjson
 from pydantic import BaseModel, Field, create_model
@@ -13,14 +15,16 @@ from starlette.routing import Route
 from tracker.api.http.endpoint import Call, endpoint
 from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
+from tracker.api.statements import PATH as STATEMENTS
 from tracker.reading.reports import query as reports
-from tracker.reading.reports.query import ReportQuery, TooManyClicksError
+from tracker.reading.reports.query import ReportQuery
 from tracker.reading.reports.rows import Shown, as_table, changes_of, rows
 from tracker.reading.visibility import Visibility
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES, Measure
 from tracker.store.reports.report import Report
 from tracker.store.reports.request import MOST_ROWS, ReportRequest
+from tracker.store.reports.sources import NARROW, TooManyClicksError
 
 PATH = "/backend/open-api/v1/users/reports"
 
@@ -92,6 +96,11 @@ class ReportChanges(BaseModel):
     )
     payout: _Adjusted
     revenue: _Adjusted
+    statement: str | None = Field(
+        None,
+        description="The statements of the same days, if the report has both ends: what was booked.",
+        examples=["/backend/open-api/v1/users/statements?party=affiliate&from=2026-10-01&to=2026-10-31"],
+    )
 
 
 class ReportAnswer(BaseModel):
@@ -152,25 +161,38 @@ async def answer_report(request: Request, query: ReportQuery, sight: Visibility)
     report = await _read(request, asked)
     shown = Shown(query.group_by, query.shown(sight), sight)
     if query.format == "json":
-        return _json(report, shown)
+        return _json(report, shown, _statement(query, asked))
     return _file(query, report, shown)
 
 
 async def _read(request: Request, asked: ReportRequest) -> Report:
     try:
         return await reports.read(request.app.state.pool, asked)
-    except TooManyClicksError:
-        detail = "These groups and filters match more clicks than can be read in time."
-        errors = {"created_from": ["use a shorter time range, or groups and filters of one dimension"]}
+    except TooManyClicksError as error:
+        detail = f"These groups and filters match {error}."
+        errors = {"created_from": [NARROW]}
         raise Problem(503, detail, errors=errors) from None
 
 
-def _json(report: Report, shown: Shown) -> Response:
-    changed = report.changed
+def _statement(query: ReportQuery, asked: ReportRequest) -> dict[str, str]:
+    """The path of the statements of the same days, for the network."""
+    (start, end), clicks = query.times(), asked.wanted.clicks
+    if start is None or end is None or clicks.owner is not None:
+        return {}
+    ids = {column: value for column, value in clicks.equals if column in ("affiliate_id", "advertiser_id")}
+    party = "advertiser" if ids.keys() == {"advertiser_id"} else "affiliate"
+    span = {"party": party, "from": start.date(), "to": end.date()}
+    zone = {"tz": query.tz} if query.tz else {}
+    own = {name: value for name, value in ids.items() if name == f"{party}_id"}
+    return {"statement": f"{STATEMENTS}?{urlencode({**span, **zone, **own})}"}
+
+
+def _json(report: Report, shown: Shown, statement: Mapping[str, str]) -> Response:
+    changed = {} if report.changed is None else {**changes_of(report.changed, shown.visibility), **statement}
     body = {
         **rows(report, shown)._asdict(),
         **({"approximate": True} if report.is_approximate else {}),
-        **({} if changed is None else {"changed_since_close": changes_of(changed, shown.visibility)}),
+        **({"changed_since_close": changed} if changed else {}),
     }
     return Response(orjson.dumps(body), headers=SECURITY_HEADERS, media_type="application/json")
 

@@ -16,11 +16,12 @@ from tracker.commands.tables import cell, print_table
 from tracker.errors import UserError
 from tracker.parameters import ParameterError
 from tracker.reading.reports import query as reports
-from tracker.reading.reports.query import ReportQuery, TooManyClicksError
+from tracker.reading.reports.query import ReportQuery
 from tracker.reading.reports.rows import Shown, Table, as_table, changes_of
 from tracker.reading.visibility import Visibility
 from tracker.settings import Settings
 from tracker.store.db import open_pool
+from tracker.store.reports.sources import NARROW, TooManyClicksError
 
 _ALL = Visibility(tuple(ReportRow.model_fields))
 
@@ -54,9 +55,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
         asyncio.run(_run(settings, query))
     except ParameterError as error:
         raise user_error(error) from None
-    except TooManyClicksError:
-        advice = "use a shorter time range, or groups and filters of one dimension"
-        raise UserError(f"more clicks match than can be read in time: {advice}") from None
+    except TooManyClicksError as error:
+        raise UserError(f"these groups and filters match {error}: {NARROW}") from None
     return 0
 
 

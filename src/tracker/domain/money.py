@@ -59,10 +59,10 @@ def show_millionths(amount: int) -> str:
     """The same of a whole number of millionths, in a third of the time."""
     if amount < 0:
         return f"-{show_millionths(-amount)}"
-    whole, rest = divmod(amount, 1_000_000)
+    rest = amount % 1_000_000
     if rest % 10_000:
-        return f"{whole}.{rest:06}".rstrip("0")
-    return f"{whole}.{rest // 10_000:02}"
+        return f"{amount // 1_000_000}.{rest:06}".rstrip("0")
+    return f"{amount // 1_000_000}.{rest // 10_000:02}"
 
 
 def read_currency(text: str) -> str:

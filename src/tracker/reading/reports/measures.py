@@ -45,8 +45,10 @@ def _ratio(value: int, per: int) -> str:
     if value < 0:
         text = _ratio(-value, per)
         return text if text == "0.000000" else f"-{text}"
-    whole, rest = divmod((2 * value * _MILLION + per) // (2 * per), _MILLION)
-    return f"{whole}.{rest:06}"
+    millionths = (2 * _MILLION * value + per) // (2 * per)
+    if millionths < _MILLION:
+        return f"0.{millionths:06}"
+    return f"{millionths // _MILLION}.{millionths % _MILLION:06}"
 
 
 def _difference(measure: Measure, columns: Columns) -> Sequence[int]:

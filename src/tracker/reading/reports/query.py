@@ -22,7 +22,7 @@ from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES
 from tracker.store.reports.report import Report
 from tracker.store.reports.request import MOST_ROWS, Compared, ReportRequest, Sort
-from tracker.store.reports.sources import Wanted
+from tracker.store.reports.sources import TooManyClicksError, Wanted
 from tracker.store.time_span import Span
 
 _MOST_DAYS = 20 * 366
@@ -157,10 +157,6 @@ class ReportQuery(FilterQuery, SeparatorQuery):
         return [name for name in MEASURES if name in wanted and name in visibility.keys]
 
 
-class TooManyClicksError(Exception):
-    """A report has more clicks than can be read one by one in time. Fewer days or groups would help."""
-
-
 async def request_of(
     pool: Pool, query: ReportQuery, network_zone: str, visibility: Visibility
 ) -> ReportRequest:
@@ -228,4 +224,4 @@ async def read(pool: Pool, request: ReportRequest) -> Report:
     except TOO_SLOW:
         if reports.is_kept(request):
             raise
-        raise TooManyClicksError from None
+        raise TooManyClicksError("more clicks than can be read in 30 seconds") from None

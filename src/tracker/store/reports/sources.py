@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tracker.domain.click_id import first_hash_at
-from tracker.store.clicks.counts import REPORT_COUNTS, REPORTED, condition_of
+from tracker.store.clicks import counts as click_counts
+from tracker.store.clicks.counts import ALL_CLICKS, REPORT_COUNTS, REPORTED, condition_of
 from tracker.store.clicks.list import ClickFilter, where
 from tracker.store.db import Connection
 from tracker.store.reports import rollups, sub_ids
@@ -31,6 +32,18 @@ from tracker.store.time_span import ALL_TIME, SLOT_MILLIS, SLOTS_A_DAY, Span
 _DIMENSION_OF = {column: dimension for dimension, column in REPORTED.items()}
 _SLOT_SECONDS = SLOT_MILLIS // 1000
 _DAY_MILLIS = SLOT_MILLIS * SLOTS_A_DAY
+
+
+MOST_CLICKS = 50_000_000
+"""Most clicks that a report reads one by one. A free core reads so many in some 30 seconds."""
+
+
+NARROW = "use fewer days, or filter by an offer or affiliate"
+"""What helps."""
+
+
+class TooManyClicksError(Exception):
+    """A report has more clicks than can be read one by one in time. Its text says how many."""
 
 
 class Offset(NamedTuple):
@@ -106,7 +119,27 @@ class Plan(NamedTuple):
 
 
 async def plan(connection: Connection, wanted: Wanted) -> Plan:
-    """Decide, in the snapshot of the report."""
+    """Decide, in the snapshot of the report.
+
+    Raises:
+        TooManyClicksError: more than MOST_CLICKS would be read one by one.
+    """
+    found = await _plan(connection, wanted)
+    if sum(span.high - span.low for span in found.rest) > _DAY_MILLIS:
+        await _check_clicks(connection, wanted.clicks, found.rest)
+    return found
+
+
+async def _check_clicks(connection: Connection, clicks: ClickFilter, spans: Sequence[Span]) -> None:
+    if clicks.has_conversions:  # their conversions are read, which are few
+        return
+    scope = next((scope for one in clicks.equals if (scope := ClickFilter(equals=(one,)).tally)), ALL_CLICKS)
+    number = sum([await click_counts.count(connection, scope, span) for span in spans])
+    if number > MOST_CLICKS:
+        raise TooManyClicksError(f"{number:,} clicks, and at most {MOST_CLICKS:,} can be read one by one")
+
+
+async def _plan(connection: Connection, wanted: Wanted) -> Plan:
     dimension = counted_dimension(wanted)
     if dimension is not None:
         return Plan(dimension)
