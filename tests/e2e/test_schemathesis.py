@@ -53,14 +53,18 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "cannot be combined with|needs format=excel|is ahead of all changes"
                 "|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
-                "|is not after|is before|is after|twice|is a rule of|more than 31 days",
+                "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
+                "|does not go with|is 0: an amount is above 0",
                 "no schema says what goes with what",
             ),
             ("cannot be changed", "what names an object may be said again, and no schema knows it"),
-            ("was used with another body", "no schema knows which Idempotency-Keys were used"),
+            (
+                "was used (with another body|for another request)",
+                "no schema knows which Idempotency-Keys were used",
+            ),
             ("IANA time zone", "zones are a list of hundreds of names, which grows"),
             (
-                "is neither YYYY|is no time|is not (infinity or )?a time|is not a date",
+                "is neither (a day, )?YYYY|is no time|is not (infinity or )?a time|is not a date",
                 "local times have no format of JSON Schema",
             ),
             ("IP address or CIDR|IPv4 or IPv6|is no address|is not an address", "neither have networks"),
@@ -70,6 +74,9 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "a pattern of the whole of Unicode helps nobody",
             ),
             ("there is no column|no column|is not CSV|names no columns", "a file of lines is any text"),
+            ("Nothing is booked", "a line is of the parties and conversions that there are"),
+            ("is of entry \\d+ of this", "each reference is booked once"),
+            ("in the future|in a closed period", "no schema knows the time"),
             (
                 "valid integer|is not a whole number from 1 to",
                 "JSON Schema calls 1.0 a whole number; here it is written 1",

@@ -111,6 +111,18 @@ async def test_conversion_or_refund_after_the_close_is_a_change(clicks: Settings
         assert (await changes(client, JUNE))["conversions"] == 2
 
 
+async def test_correction_after_the_close_is_a_change(clicks: Settings) -> None:
+    """Also of a conversion without a decision, which has no money in the book."""
+    await tell(clicks, {"status": "pending"}, {"click_id": OTHER_HASH, "n": 1})
+    async with api_of(clicks, scopes=SCOPES) as client:
+        await close(client, "2024-07-01")
+        for id_, expected in ((1, line(1, {}, {})), (2, line(2, {"EUR": "-0.50"}, {}))):
+            body = {"payout": "1.50", "reason": "wrong price"}
+            answer = await client.post(f"{CONVERSIONS}/{id_}/corrections", json=body)
+            assert answer.status_code == 201, answer.text
+            assert await changes(client, JUNE) == expected
+
+
 async def test_conversions_are_compared_with_their_own_close(clicks: Settings) -> None:
     """A decision after the close of its own period is a change, even before a later close."""
     await tell(clicks, {}, {"click_id": OTHER_HASH, "after": 40 * 24 * AN_HOUR, "n": 1})

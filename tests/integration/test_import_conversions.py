@@ -94,7 +94,8 @@ async def test_export_is_imported_unchanged(importer: Importer) -> None:
     rows = [f"c1,paid,{_AT},o-1,2.5,4,EUR,", f"c2,hold,{_AT},,0.000001,4,USD,"]
     assert (await importer.run("conversions", importer.file("first.csv", _csv(*rows)))).code == 0
     exported = await _export(importer)
-    await importer.fetch("ALTER TABLE conversion_entry DISABLE TRIGGER append_only")
+    for table in ("conversion_entry", "conversion_correction"):
+        await importer.fetch(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
     await importer.fetch("TRUNCATE conversion RESTART IDENTITY CASCADE")
     path = importer.file("export.ndjson", "".join(json.dumps(row) + "\n" for row in exported))
     done = await importer.run("conversions", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -14,7 +15,7 @@ from tracker.api.http.exports import CSV, STREAMED, answer_export, csv_file, exc
 from tracker.api.http.problems import SECURITY_HEADERS
 from tracker.api.http.routing import ROOT
 from tracker.reading import statements
-from tracker.reading.statements import StatementLinesQuery, StatementQuery
+from tracker.reading.statements import Answer, StatementLinesQuery, StatementQuery
 from tracker.store.token_owner import Owner
 
 PATH = f"{ROOT}/statements"
@@ -123,14 +124,11 @@ async def answer_statements(call: Call[Any], query: StatementQuery, owner: Owner
     """The statements that are visible to the network or to an owner."""
     query.check_separator()
     answer = await statements.read(call.state.pool, query, call.network_zone, owner)
+    body = await to_thread(_body, answer, query)  # 30,000 statements take half a second
     if query.format == "json":
-        body = orjson.dumps({**answer.facts, "data": list(answer.rows)})
         return Response(body, headers=SECURITY_HEADERS, media_type="application/json")
-    keys, rows = answer.table
-    is_for_people = query.format == "excel"
-    file = excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)
     headers = {**SECURITY_HEADERS, "Content-Disposition": 'attachment; filename="statements.csv"'}
-    return Response(file, headers=headers, media_type=CSV)
+    return Response(body, headers=headers, media_type=CSV)
 
 
 async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner | None) -> Response:
@@ -142,3 +140,11 @@ async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner
 
 
 routes: list[Route] = [Route(PATH, read_statements), Route(f"{PATH}/lines", export_statement_lines)]
+
+
+def _body(answer: Answer, query: StatementQuery) -> bytes:
+    if query.format == "json":
+        return orjson.dumps({**answer.facts, "data": list(answer.rows)})
+    keys, rows = answer.table
+    is_for_people = query.format == "excel"
+    return excel_file(keys, rows, query.separator or ",") if is_for_people else csv_file(keys, rows)

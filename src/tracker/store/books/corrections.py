@@ -125,14 +125,16 @@ def _check(
     sold: Mapping[int, SoldAmounts],
 ) -> None:
     faults: dict[int, tuple[str, str]] = {}
+    earlier: set[int] = set()
     for place, (id_, one) in enumerate(zip(ids, wanted, strict=True)):
         name = "order_id" if one.order_id else "conversion_id"
         if id_ not in known:
             faults[place] = (name, "does not exist")
-        elif id_ in ids[:place]:
+        elif id_ in earlier:
             faults[place] = (name, "is of a conversion that is corrected here already")
         elif why := _wrong_sale(one.correction, known[id_], sold[id_].money):
             faults[place] = ("sale_amount", why)
+        earlier.add(id_)
     if faults:
         raise RefusedError(faults)
 

@@ -15,34 +15,37 @@ INSERT INTO conversion_change
     (conversion_id, status_before, status_after, source, author, postback_hash, is_announced)
 SELECT id, $2, status, $3, $4, $5, is_test FROM conversion WHERE id = ANY ($1) ORDER BY id
 """
+# Changes of a closed period are booked now, as adjustments.
+_INSERT = """
+INSERT INTO conversion_entry (kind, author, reason, conversion_id, booked_at, is_adjustment, offer_id,
+    advertiser_id, affiliate_id, payout, payout_currency, revenue, revenue_currency)
+SELECT $2, $3, $4, id,
+    CASE WHEN created_at < closed.until THEN greatest(clock_timestamp(), closed.until) ELSE created_at END,
+    created_at < closed.until, offer_id, advertiser_id, affiliate_id
+"""
+_CLOSED = "(SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed"
 # Every entry is the difference between what is owed now and the sum of all entries before. So a reversal is
 # the negative sum of them, and the sum is right after each entry, even if older ones left a rest.
-# Approvals and reversals of 0 are entries too. Changes of a closed period are booked now, as adjustments.
-_BOOK = """
-WITH owed AS (
-    SELECT id AS conversion_id, payout_currency, revenue_currency, payout, revenue
-    FROM conversion WHERE id = ANY ($1) AND status = 'approved' AND NOT is_test
-), booked AS (
+# Approvals and reversals of 0 are entries too.
+_BOOK = f"""{_INSERT}, changed.payout, changed.payout_currency, changed.revenue, changed.revenue_currency
+FROM (
     SELECT conversion_id, payout_currency, revenue_currency, sum(payout) AS payout, sum(revenue) AS revenue
-    FROM conversion_entry WHERE conversion_id = ANY ($1) GROUP BY 1, 2, 3
-), changed AS (
-    SELECT conversion_id, payout_currency, revenue_currency,
-        coalesce(owed.payout, 0) - coalesce(booked.payout, 0) AS payout,
-        coalesce(owed.revenue, 0) - coalesce(booked.revenue, 0) AS revenue
-    FROM owed FULL JOIN booked USING (conversion_id, payout_currency, revenue_currency)
-)
-INSERT INTO conversion_entry (kind, conversion_id, booked_at, is_adjustment, offer_id, advertiser_id,
-    affiliate_id, payout, payout_currency, revenue, revenue_currency, author, reason)
-SELECT $2, id,
-    CASE WHEN created_at < closed.until THEN greatest(clock_timestamp(), closed.until) ELSE created_at END,
-    created_at < closed.until, offer_id, advertiser_id, affiliate_id,
-    changed.payout, changed.payout_currency, changed.revenue, changed.revenue_currency, $3, $4
-FROM changed JOIN conversion ON id = conversion_id,
-    (SELECT coalesce(max(until), '-infinity') AS until FROM period_close) AS closed
+    FROM (
+        SELECT id AS conversion_id, payout_currency, revenue_currency, payout, revenue
+        FROM conversion WHERE id = ANY ($1) AND status = 'approved' AND NOT is_test
+        UNION ALL
+        SELECT conversion_id, payout_currency, revenue_currency, -payout, -revenue
+        FROM conversion_entry WHERE conversion_id = ANY ($1)
+    ) AS part GROUP BY 1, 2, 3
+) AS changed JOIN conversion ON id = conversion_id, {_CLOSED}
 WHERE (changed.payout, changed.revenue) <> (0, 0)
     OR $2 <> 'correction' AND (changed.payout_currency, changed.revenue_currency)
         = (conversion.payout_currency, conversion.revenue_currency)
 ORDER BY id, changed.payout_currency, changed.revenue_currency
+"""  # noqa: S608
+# Without earlier entries the difference is the whole. PostgreSQL plans this in a tenth of the time.
+_BOOK_NEW = f"""{_INSERT}, payout, payout_currency, revenue, revenue_currency
+FROM conversion, {_CLOSED} WHERE id = ANY ($1) AND NOT is_test ORDER BY id
 """
 
 
@@ -58,15 +61,16 @@ async def change(
     `by`: the source of the change, the name of its author, and the hash of its postback.
     """
     await connection.execute(_NOTE_CHANGE, ids, before, *by)
-    if after is ConversionStatus.APPROVED:
-        await connection.execute(_BOOK, ids, "approval", by[1], "")
-    elif before is not None:
-        await connection.execute(_BOOK, ids, "reversal", by[1], "")
+    if before is not None:
+        kind = "approval" if after is ConversionStatus.APPROVED else "reversal"
+        await connection.execute(_BOOK, ids, kind, by[1], "")
+    elif after is ConversionStatus.APPROVED:
+        await connection.execute(_BOOK_NEW, ids, "approval", by[1], "")
 
 
 async def approve(connection: Connection, ids: Sequence[int]) -> None:
-    """Book conversions that were approved elsewhere, as approvals here are booked."""
-    await connection.execute(_BOOK, ids, "approval", "", "")
+    """Book new conversions that were approved elsewhere, as approvals here are booked."""
+    await connection.execute(_BOOK_NEW, ids, "approval", "", "")
 
 
 async def correct(connection: Connection, ids: Sequence[int], author: str, reason: str) -> None:

@@ -31,6 +31,9 @@ WITH closed AS (
     ) OR EXISTS (
         SELECT FROM conversion_entry AS entry
         WHERE entry.conversion_id = closed.conversion_id AND is_adjustment
+    ) OR EXISTS (
+        SELECT FROM conversion_correction AS correction
+        WHERE correction.conversion_id = closed.conversion_id AND correction.at > closed_at
     )
 ), sums AS (
     SELECT side.kind, side.currency, sum(side.amount)::text AS amount
