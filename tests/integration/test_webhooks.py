@@ -169,6 +169,9 @@ async def test_changes_in_one_transaction_are_one_event(
     (_, event) = bodies(receiver)
     assert event["data"]["previous"] == {"payout": "0.00", "status": "pending"}
     assert event["data"]["conversion"]["payout"] == "2.25"
+    await run_sql(database, "UPDATE conversion SET updated_at = now(), is_unpriced = NOT is_unpriced")
+    await send(database)
+    assert len(receiver.asked) == 2, "columns of the tracker itself are no news"
     assert [row["subject"] for row in await log(client)] == [f"conversions/{conversion}"] * 2
 
 
