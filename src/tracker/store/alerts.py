@@ -34,25 +34,34 @@ WHERE NOT advertiser.is_archived AND postback_check = 'required' AND expires_at 
         WHERE other.advertiser_id = secret.advertiser_id AND coalesce(other.expires_at > now(), true)))
 ORDER BY expires_at, secret.id LIMIT $1
 """
-# Of its last 100 conversions within 30 days. Without clicks nothing can be said.
+# Of its last 100 conversions within 30 days. Without clicks nothing can be said. The newest conversion alone
+# leaves few advertisers over.
 _SILENT = """
-SELECT advertiser.id, advertiser.name, newest FROM advertiser CROSS JOIN LATERAL (
+WITH quiet AS MATERIALIZED (
+    SELECT advertiser.id, advertiser.name FROM advertiser JOIN offer ON offer.advertiser_id = advertiser.id
+    CROSS JOIN LATERAL (
+        SELECT created_at FROM conversion WHERE offer_id = offer.id AND NOT is_test
+        ORDER BY created_at DESC LIMIT 1
+    ) AS newest
+    WHERE NOT advertiser.is_archived GROUP BY advertiser.id
+    HAVING max(created_at) BETWEEN now() - interval '30 days' AND now() - interval '1 day'
+)
+SELECT quiet.id, quiet.name, newest FROM quiet CROSS JOIN LATERAL (
     SELECT count(*) AS number, max(created_at) AS newest, min(created_at) AS oldest FROM (
         SELECT created_at FROM offer CROSS JOIN LATERAL (
             SELECT created_at FROM conversion
             WHERE offer_id = offer.id AND created_at > now() - interval '30 days' AND NOT is_test
             ORDER BY created_at DESC LIMIT 100
         ) AS of_offer
-        WHERE offer.advertiser_id = advertiser.id ORDER BY created_at DESC LIMIT 100
+        WHERE offer.advertiser_id = quiet.id ORDER BY created_at DESC LIMIT 100
     ) AS latest
 ) AS told
-WHERE NOT is_archived AND number >= 20
-    AND now() - newest > greatest(interval '1 day', 10 * (newest - oldest) / (number - 1))
+WHERE number >= 20 AND now() - newest > 10 * (newest - oldest) / (number - 1)
     AND EXISTS (
         SELECT FROM offer JOIN report_count ON quarters = 96 AND dimension = 'offer' AND key = offer.id::text
             AND slot IN ($2, $2 - 96) AND clicks > 0
-        WHERE offer.advertiser_id = advertiser.id)
-ORDER BY newest, advertiser.id LIMIT $1
+        WHERE offer.advertiser_id = quiet.id)
+ORDER BY newest, quiet.id LIMIT $1
 """
 _REFUSED = """
 SELECT advertiser.id, advertiser.name, number, bad FROM advertiser CROSS JOIN LATERAL (

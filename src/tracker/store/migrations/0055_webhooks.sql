@@ -103,7 +103,7 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT jsonb_object_agg(key, value) AS fields FROM jsonb_each(to_jsonb(old_rows))
         WHERE value IS DISTINCT FROM to_jsonb(new_rows) -> key AND key NOT IN (
-            'updated_at', 'is_unpriced', 'told_by_browser', 'sale_by_browser', 'order_absent')
+            'updated_at', 'version', 'is_unpriced', 'told_by_browser', 'sale_by_browser', 'order_absent')
     ) AS former
     WHERE NOT new_rows.is_test AND former.fields IS NOT NULL ORDER BY new_rows.id
     ON CONFLICT (subject, transaction)
