@@ -36,6 +36,7 @@ _CHANGED = "If-Match is checked first (RFC 9110, section 13.2.1), and no schema 
 EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, text of the answer, reason
     (RejectedPositiveData, 412, r"current version is \d+", _CHANGED),
     (AcceptedNegativeData, 412, r"current version is \d+", _CHANGED),
+    (AcceptedNegativeData, 431, "", "a request line that is too long is refused before it is read"),
     (
         AcceptedNegativeData,
         409,
@@ -50,7 +51,7 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "no schema knows the ids that there are",
             ),
             (
-                "cannot be combined with|needs format=excel|is ahead of all changes"
+                "cannot be combined with|(needs|needed by) (compare|format|created|measures)|is ahead of all changes"
                 "|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
