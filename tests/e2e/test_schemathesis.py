@@ -50,8 +50,8 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "no schema knows the ids that there are",
             ),
             (
-                "cannot be combined with|(needs|needed by) (compare|format|created|measures)|is ahead of all changes"
-                "|is another name of|are missing: set one"
+                "cannot be combined with|(needs|needed by) (compare|format|created|measures)"
+                "|is ahead of all changes|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
                 "|does not go with|is 0: an amount is above 0",
