@@ -238,7 +238,7 @@ async def test_close_as_json_names_what_is_undecided(month: Importer) -> None:
 
 
 WRONG: list[tuple[list[str], str]] = [
-    (["conversions", "statsu=hold"], "statsu is not a parameter of this endpoint"),
+    (["conversions", "statsu=hold"], "statsu is not a field of this command"),
     (["conversions", "status=late"], "status is not one of: pending"),
     (["conversions", "status=hold", "--from", "yesterday"], "--from is neither YYYY-MM-DD nor"),
     (["conversions", "created_from=2026-01-01", "--from", "2026-01-01"], "--from is repeated"),
@@ -252,6 +252,8 @@ WRONG: list[tuple[list[str], str]] = [
 ]
 MISPLACED: list[tuple[list[str], str]] = [
     (["conversions", "hold"], "'hold' is not FIELD=VALUE"),
+    (["conversions", "status=hold", "--csv", "offer_id=3"], "offer_id=3: FIELD=VALUE words stand together"),
+    (["conversions", "--no-such-option=3"], "unrecognized arguments: --no-such-option=3\n"),
     (["conversions", "--csv", "--json"], "not allowed with argument"),
     (["reports"], "required: --group-by"),
     (["period-close", "--until", "soon"], "'soon' is neither YYYY-MM-DD"),

@@ -67,10 +67,17 @@ async def test_month_end_on_the_command_line(tool: Importer) -> None:
 
 
 WRONG = [
-    (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is until"),
+    (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is --until"),
+    (("statements", "--party", "affiliate"), 1, "--from is missing"),
+    (
+        ("statements", "--party", "affiliate", "--from", "2026-10", "--to", "2026-09"),
+        1,
+        "--to is before --from",
+    ),
     (("statements", "--party", "affiliate", "--from", "x", "--to", "2026-10"), 1, "--from is neither a day"),
     (("statements", "--party", "affiliate", "--id", "x", *SPAN), 1, "--id is not a whole number"),
     (("manual-entries", "add", "affiliate_id=513"), 1, "kind is missing"),
+    (("manual-entries", "add", "affiliate_id=513", "kind=gift"), 1, "kind must be 'bonus', 'fee'"),
     (("manual-entries", "add", "affiliate_id=513", "affiliate_id=514"), 1, "affiliate_id is repeated"),
     (("manual-entries", "reverse", "7", "--reason", "x"), 1, "There is no entry with this id"),
     (("manual-entries", "upload", "/absent.csv"), 1, "/absent.csv cannot be read: No such file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from urllib.parse import urlencode
@@ -36,6 +37,8 @@ _OPTIONS = (
     ("--tz", "ZONE", "IANA time zone of the days (TRACKER_TIME_ZONE)"),
     ("--group-by", "GROUP", "split what is booked by offer, goal, month, day or kind"),
 )
+_OTHER = re.compile(r"(so is |combined with |is before |is not after )(from|until)\b")
+"""Where an error of one option names another one."""
 _FIELDS = {option.removeprefix("--").replace("-", "_"): option for option, *_ in _OPTIONS}
 
 
@@ -91,4 +94,5 @@ def _query(arguments: Namespace) -> StatementQuery:
 def _user_error(error: ParameterError) -> UserError:
     """The error of a query, with the names of options."""
     options = {**_FIELDS, "affiliate_id": "--id", "advertiser_id": "--id"}
-    return UserError(in_words({options.get(name, name): why for name, why in error.errors.items()}))
+    line = in_words({options.get(name, name): why for name, why in error.errors.items()})
+    return UserError(_OTHER.sub(r"\1--\2", line))
