@@ -217,7 +217,7 @@ async def test_period_is_closed_after_a_look_at_what_is_undecided(
     assert trail["data"][0]["after"] == close
     done = await month.command(*words, "--dry-run")
     assert (done.code, done.out) == (1, "")
-    assert "--until: 2025-06-01T00:00:00+02:00 is not later than 2025-05-31T22:00:00+00:00" in done.err
+    assert "--until: 2025-06-01T00:00:00+02:00 is not later than 2025-06-01T00:00:00+02:00" in done.err
 
 
 async def test_close_as_json_names_what_is_undecided(month: Importer) -> None:

@@ -100,3 +100,20 @@ async def test_file_with_a_wrong_line_books_nothing(tool: Importer) -> None:
     assert done.code == 1
     assert "Nothing is booked: 1 of 2 lines are wrong. line 3: amount is missing" in done.err
     assert await tool.fetch("SELECT count(*) FROM manual_entry") == [(0,)]
+
+
+async def test_times_of_entries_are_in_the_zone_that_they_were_given_in(
+    tool: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_TIME_ZONE", "Europe/Berlin")
+    entry = ("affiliate_id=513", "kind=fee", "amount=1", "currency=EUR", "reason=x")
+    booked = await tool.command("manual-entries", "add", *entry, "booked_at=2026-10-01")
+    listed = await tool.command("manual-entries", "list")
+    for done in (booked, listed):
+        assert "  2026-10-01 00:00:00  " in done.out.splitlines()[1]
+    (row,) = rows(await tool.command("manual-entries", "list", "--json"))
+    assert row["booked_at"] == "2026-09-30T22:00:00+00:00"
+
+    assert (await tool.command("period-close", "--until", "2026-11-01", "--yes")).code == 0
+    late = await tool.command("manual-entries", "add", *entry, "booked_at=2026-10-01")
+    assert "the books are closed up to 2026-11-01T00:00:00+01:00" in late.err
