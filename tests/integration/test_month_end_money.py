@@ -65,6 +65,14 @@ async def test_month_end_on_the_command_line(tool: Importer) -> None:
     assert [line.split() for line in done.out.splitlines()][-1][-2:] == ["2", "2.50"]
     assert done.err == "tracker: not final: the days are not closed yet\n"
 
+    words = ("statements", "--party", "affiliate", *SPAN, "--lines")
+    lines = rows(await tool.command(*words, "--json"))
+    amounts = [(line["line"], line["amount"]) for line in lines]
+    assert amounts == [("approval", "2.00"), ("payment", "-1.50"), ("payment", "1.50"), ("payment", "-1.00")]
+    done = await tool.command(*words)
+    shown = [(line["line"], line["amount"]) for line in csv.DictReader(io.StringIO(done.out))]
+    assert (shown, done.err) == (amounts, "")
+
 
 WRONG = [
     (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is --until"),
@@ -75,6 +83,11 @@ WRONG = [
         "--to is before --from",
     ),
     (("statements", "--party", "affiliate", "--from", "x", "--to", "2026-10"), 1, "--from is neither a day"),
+    (
+        ("statements", "--party", "affiliate", *SPAN, "--lines", "--group-by", "day"),
+        1,
+        "--group-by cannot be combined with --lines",
+    ),
     (("statements", "--party", "affiliate", "--id", "x", *SPAN), 1, "--id is not a whole number"),
     (("manual-entries", "add", "affiliate_id=513"), 1, "kind is missing"),
     (("manual-entries", "add", "affiliate_id=513", "kind=gift"), 1, "kind must be 'bonus', 'fee'"),
