@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(words).parse_args(words)
+    arguments = _arguments(words)
     logs.start()
     try:
         settings = Settings.from_env()
@@ -165,6 +165,16 @@ def _run(argv: Sequence[str] | None) -> int:
         if line is None:
             raise
         return print_error(line)
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = _parser(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        is_apart = any("=" in word and not word.startswith("-") for word in unknown)
+        advice = ": FIELD=VALUE words stand together, before or after the options" if is_apart else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+    return arguments
 
 
 def _is_cut_off() -> bool:

@@ -163,7 +163,11 @@ async def test_alert_is_found(database: Settings, name: str) -> None:
 @pytest.mark.parametrize(
     ("cap", "change", "subject"),
     [
-        ("(3, NULL, 'conversions', 'total', 1, 'close', NULL)", "UPDATE cap SET amount = 5", "offers/3"),
+        (
+            "(3, NULL, 'conversions', 'total', 1, 'close', NULL)",
+            "UPDATE offer SET closed_until = NULL",
+            "offers/3",
+        ),
         (
             "(3, 0, 'conversions', 'total', 1, 'close', NULL)",
             "UPDATE offer_affiliate SET closed_until = NULL",
@@ -180,6 +184,8 @@ async def test_offer_that_a_cap_closed_is_an_alert_until_it_is_open(
     connection = await connect(database.postgres_dsn or "")
     try:
         expected = [("offer_closed_by_cap", subject)] if subject else []
+        assert _plain(await alerts.find(connection)) == expected
+        await connection.execute("UPDATE cap SET amount = 5")  # by that alone it does not open
         assert _plain(await alerts.find(connection)) == expected
         await connection.execute(change)
         assert await alerts.find(connection) == []

@@ -176,15 +176,15 @@ _WHY = [
     ":2: affiliates[2]: colour is not a field of this object",
     ":3: offer_urls[0]: offer_id is missing, and so is offer",
     ":5: offers[0]: advertiser_id is missing",
-    ":6: offers[1]: advertiser 'Nobody' is the name of 0 objects: give advertiser_id",
+    ":6: offers[1]: advertiser 'Nobody' is the name of no objects: give advertiser_id",
     ":7: offers[2]: colour is not a field of this object",
     ":8: offers[3].urls[0]: url ",
     ":9: offers[4]: starts_at is not infinity or a time",
     ":10: offers[5]: targeting ",
     ":11: offers[6].goals[0]: payout ",
     ":11: offers[6].goals[1]: the offer's base goal has another id: leave the id out",
-    ":12: offers[7].affiliates[0]: affiliate 7 is the name of 0 objects",
-    ":12: offers[7].affiliates[1]: affiliate 'Nobody' is the name of 0 objects",
+    ":12: offers[7].affiliates[0]: affiliate 7 is the name of no objects",
+    ":12: offers[7].affiliates[1]: affiliate 'Nobody' is the name of no objects",
     ":13: offers[8].urls[0]: id 132 is of another offer",
 ]
 

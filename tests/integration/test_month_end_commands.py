@@ -217,7 +217,7 @@ async def test_period_is_closed_after_a_look_at_what_is_undecided(
     assert trail["data"][0]["after"] == close
     done = await month.command(*words, "--dry-run")
     assert (done.code, done.out) == (1, "")
-    assert "--until: 2025-06-01T00:00:00+02:00 is not later than 2025-05-31T22:00:00+00:00" in done.err
+    assert "--until: 2025-06-01T00:00:00+02:00 is not later than 2025-06-01T00:00:00+02:00" in done.err
 
 
 async def test_close_as_json_names_what_is_undecided(month: Importer) -> None:
@@ -238,7 +238,7 @@ async def test_close_as_json_names_what_is_undecided(month: Importer) -> None:
 
 
 WRONG: list[tuple[list[str], str]] = [
-    (["conversions", "statsu=hold"], "statsu is not a parameter of this endpoint"),
+    (["conversions", "statsu=hold"], "statsu is not a field of this command"),
     (["conversions", "status=late"], "status is not one of: pending"),
     (["conversions", "status=hold", "--from", "yesterday"], "--from is neither YYYY-MM-DD nor"),
     (["conversions", "created_from=2026-01-01", "--from", "2026-01-01"], "--from is repeated"),
@@ -252,6 +252,8 @@ WRONG: list[tuple[list[str], str]] = [
 ]
 MISPLACED: list[tuple[list[str], str]] = [
     (["conversions", "hold"], "'hold' is not FIELD=VALUE"),
+    (["conversions", "status=hold", "--csv", "offer_id=3"], "offer_id=3: FIELD=VALUE words stand together"),
+    (["conversions", "--no-such-option=3"], "unrecognized arguments: --no-such-option=3\n"),
     (["conversions", "--csv", "--json"], "not allowed with argument"),
     (["reports"], "required: --group-by"),
     (["period-close", "--until", "soon"], "'soon' is neither YYYY-MM-DD"),

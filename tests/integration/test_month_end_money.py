@@ -65,12 +65,32 @@ async def test_month_end_on_the_command_line(tool: Importer) -> None:
     assert [line.split() for line in done.out.splitlines()][-1][-2:] == ["2", "2.50"]
     assert done.err == "tracker: not final: the days are not closed yet\n"
 
+    words = ("statements", "--party", "affiliate", *SPAN, "--lines")
+    lines = rows(await tool.command(*words, "--json"))
+    amounts = [(line["line"], line["amount"]) for line in lines]
+    assert amounts == [("approval", "2.00"), ("payment", "-1.50"), ("payment", "1.50"), ("payment", "-1.00")]
+    done = await tool.command(*words)
+    shown = [(line["line"], line["amount"]) for line in csv.DictReader(io.StringIO(done.out))]
+    assert (shown, done.err) == (amounts, "")
+
 
 WRONG = [
-    (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is until"),
+    (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is --until"),
+    (("statements", "--party", "affiliate"), 1, "--from is missing"),
+    (
+        ("statements", "--party", "affiliate", "--from", "2026-10", "--to", "2026-09"),
+        1,
+        "--to is before --from",
+    ),
     (("statements", "--party", "affiliate", "--from", "x", "--to", "2026-10"), 1, "--from is neither a day"),
+    (
+        ("statements", "--party", "affiliate", *SPAN, "--lines", "--group-by", "day"),
+        1,
+        "--group-by cannot be combined with --lines",
+    ),
     (("statements", "--party", "affiliate", "--id", "x", *SPAN), 1, "--id is not a whole number"),
     (("manual-entries", "add", "affiliate_id=513"), 1, "kind is missing"),
+    (("manual-entries", "add", "affiliate_id=513", "kind=gift"), 1, "kind must be 'bonus', 'fee'"),
     (("manual-entries", "add", "affiliate_id=513", "affiliate_id=514"), 1, "affiliate_id is repeated"),
     (("manual-entries", "reverse", "7", "--reason", "x"), 1, "There is no entry with this id"),
     (("manual-entries", "upload", "/absent.csv"), 1, "/absent.csv cannot be read: No such file"),
@@ -93,3 +113,20 @@ async def test_file_with_a_wrong_line_books_nothing(tool: Importer) -> None:
     assert done.code == 1
     assert "Nothing is booked: 1 of 2 lines are wrong. line 3: amount is missing" in done.err
     assert await tool.fetch("SELECT count(*) FROM manual_entry") == [(0,)]
+
+
+async def test_times_of_entries_are_in_the_zone_that_they_were_given_in(
+    tool: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_TIME_ZONE", "Europe/Berlin")
+    entry = ("affiliate_id=513", "kind=fee", "amount=1", "currency=EUR", "reason=x")
+    booked = await tool.command("manual-entries", "add", *entry, "booked_at=2026-10-01")
+    listed = await tool.command("manual-entries", "list")
+    for done in (booked, listed):
+        assert "  2026-10-01 00:00:00  " in done.out.splitlines()[1]
+    (row,) = rows(await tool.command("manual-entries", "list", "--json"))
+    assert row["booked_at"] == "2026-09-30T22:00:00+00:00"
+
+    assert (await tool.command("period-close", "--until", "2026-11-01", "--yes")).code == 0
+    late = await tool.command("manual-entries", "add", *entry, "booked_at=2026-10-01")
+    assert "the books are closed up to 2026-11-01T00:00:00+01:00" in late.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -183,4 +183,4 @@ def _invalid(error: RefusedError) -> CatalogueError:
 def _moment(text: str | None, zone: tzinfo) -> datetime | None:
     if text is None:
         return None
-    return datetime.fromtimestamp(first_second(read_local(text, is_end=False), zone), UTC)
+    return datetime.fromtimestamp(first_second(read_local(text, is_end=False), zone), zone)

@@ -85,4 +85,4 @@ _MESSAGES = {
 
 
 def _message(kind: str, message: str) -> str:
-    return _MESSAGES.get(kind) or message.removeprefix("Value error, ")
+    return _MESSAGES.get(kind) or message.removeprefix("Value error, ").replace("Input should be", "must be")

@@ -201,7 +201,7 @@ async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     for line in result.errors[:_MOST_ERRORS]:
         print(line, file=sys.stderr)
     if result.errors:
-        raise UserError(f"{len(result.errors)} errors. Nothing is changed")
+        raise UserError(f"nothing is changed. Errors: {len(result.errors)}")
     for line in result.warnings[:_MOST_ERRORS]:
         print(f"tracker: warning: {line}", file=sys.stderr)
     print(json.dumps(_plan(result)) if arguments.json else _plan_in_words(result, arguments.dry_run))

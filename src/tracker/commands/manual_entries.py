@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from tracker.catalogue import manual_entries
@@ -82,9 +83,17 @@ def run(settings: Settings, arguments: Namespace) -> int:
         raise UserError(error.detail) from None
     except OSError as error:
         raise UserError(f"{arguments.file} cannot be read: {error.strerror}") from None
+    if not arguments.json:
+        rows = [_for_people(row, zone_named(settings.time_zone)) for row in rows]
     is_trial = arguments.action != "list" and arguments.dry_run
     show_rows(_SHOWN, rows, as_json=arguments.json, is_trial=is_trial)
     return 0
+
+
+def _for_people(row: Row, zone: tzinfo) -> Row:
+    """The row with its time in the network's zone, as it was given. JSON has it in UTC, as the API does."""
+    booked_at = datetime.fromisoformat(row["booked_at"]).astimezone(zone)
+    return {**row, "booked_at": f"{booked_at:%Y-%m-%d %H:%M:%S}"}
 
 
 async def _run(settings: Settings, arguments: Namespace) -> Sequence[Row]:

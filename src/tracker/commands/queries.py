@@ -55,4 +55,5 @@ def query_of(arguments: Namespace, model: type[SomeQuery], **further: str) -> So
 def user_error(error: ParameterError) -> UserError:
     """The error of a query, with the names of options."""
     line = in_words({_NAMES.get(name, name): why for name, why in error.errors.items()})
+    line = line.replace("is not a parameter of this endpoint", "is not a field of this command (see --help)")
     return UserError(line.replace("is before created_from", "is before --from"))

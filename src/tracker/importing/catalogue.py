@@ -291,9 +291,8 @@ class _Bringing:
         rows = await self._rows(reference.table)
         matches = _current(rows.find({"name": wanted, **within}))
         if len(matches) != 1:
-            raise _UnclearError(
-                f"{name} {wanted!r} is the name of {len(matches)} objects: give {reference.column}"
-            )
+            number = len(matches) or "no"
+            raise _UnclearError(f"{name} {wanted!r} is the name of {number} objects: give {reference.column}")
         return cast(int, matches[0]["id"])
 
 

@@ -220,12 +220,11 @@ def _named(error: ValidationError) -> dict[str, list[str]]:
     return _cropped({str(detail["loc"][0]): [_message(detail["type"], detail["msg"])] for detail in details})
 
 
+_MESSAGES = {"extra_forbidden": "is not a parameter of this endpoint", "missing": "is missing"}
+
+
 def _message(kind: str, message: str) -> str:
-    return (
-        "is not a parameter of this endpoint"
-        if kind == "extra_forbidden"
-        else message.removeprefix("Value error, ")
-    )
+    return _MESSAGES.get(kind) or message.removeprefix("Value error, ")
 
 
 def _cropped(errors: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -88,12 +88,14 @@ WHERE NOT affiliate.is_archived AND affiliate.status <> 'blocked' AND NOT EXISTS
 ORDER BY number DESC, affiliate_id LIMIT $1
 """
 # Caps on clicks close by their count, others by the time at the offer or at the affiliate's terms.
+# A higher amount opens an offer at once if the stream counts the cap. Otherwise its closed_until stands.
 _CLOSED = """
 SELECT DISTINCT ON (mark.offer_id, mark.affiliate_id)
     mark.offer_id, offer.name, mark.affiliate_id, mark.ends_at
 FROM cap_mark AS mark JOIN offer ON offer.id = mark.offer_id
 JOIN cap
-    ON (cap.id, cap.amount, cap.counts, cap.period) = (mark.cap_id, mark.amount, mark.counts, mark.period)
+    ON (cap.id, cap.counts, cap.period) = (mark.cap_id, mark.counts, mark.period)
+    AND (cap.amount = mark.amount OR mark.counts NOT IN ('clicks', 'uniques'))
 LEFT JOIN offer_affiliate AS terms
     ON (terms.offer_id, terms.affiliate_id) = (mark.offer_id, mark.affiliate_id)
 WHERE percent = 100 AND closes AND mark.ends_at > now() AND NOT offer.is_archived AND CASE
@@ -192,7 +194,8 @@ KINDS: Mapping[str, str] = {
     "advertiser_silent": "ask the advertiser, and see tracker postbacks",
     "advertiser_refused": "see GET …/users/postbacks?advertiser_id=…, with the reason of each",
     "affiliate_failing": "see GET …/users/sent-postbacks?affiliate_id=…, and tell the affiliate",
-    "offer_closed_by_cap": "raise the cap, or wait for the end of its period",
+    "offer_closed_by_cap": "wait for the end of its period. Or raise the cap, and set closed_until=null by "
+    "tracker offers set, or by tracker offer-affiliates set if it is closed for one affiliate",
 }
 """The kinds of alerts, and what to do."""
 

@@ -138,7 +138,8 @@ def _wrong_time(booked_at: datetime | None, now: datetime, closed_until: datetim
     if booked_at > now:
         return "is in the future"
     if closed_until is not None and booked_at < closed_until:
-        return f"is in a closed period: the books are closed up to {closed_until.isoformat()}"
+        until = closed_until.astimezone(booked_at.tzinfo).isoformat()
+        return f"is in a closed period: the books are closed up to {until}"
     return ""
 
 

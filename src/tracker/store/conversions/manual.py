@@ -171,7 +171,8 @@ async def close_period(connection: Connection, until: datetime, author: str) -> 
     """
     last = await connection.fetchval(_LAST_CLOSE)
     if last is not None and until <= last:
-        raise NotLater(f"is not later than {last.isoformat()}, up to which the books are closed")
+        closed = last.astimezone(until.tzinfo).isoformat()
+        raise NotLater(f"is not later than {closed}, up to which the books are closed")
     row = str(await connection.fetchval(_CLOSE, until, author))
     await events.note(connection, PERIOD_CLOSED, "period-closes", orjson.loads(row))
     return row
