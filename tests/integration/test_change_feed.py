@@ -23,6 +23,7 @@ from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
+CATALOGUE = f"{ROOT}/catalogue-changes"
 NOON = 1_728_561_600_000
 SCOPES = ("conversions:read", "offers:read", "offers:write")
 INSERT = """
@@ -87,6 +88,35 @@ async def test_changes_of_an_open_transaction_hold_back_all_above_them(database:
         assert [(row["id"], row["status"]) for row in rows] == [(2, "hold")]
         assert await polled(client, CONVERSIONS, last) == ([], last)
     await slow.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "sequence", "change"),
+    [
+        (CONVERSIONS, "conversion_version", "UPDATE conversion SET status = 'hold' WHERE id = 1"),
+        (CATALOGUE, "catalogue_version", "UPDATE advertiser SET name = name || '!' WHERE id = 1"),
+    ],
+)
+async def test_feed_misses_nothing_after_a_crash_that_takes_numbers_back(
+    database: Settings, path: str, sequence: str, change: str
+) -> None:
+    await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'PlayGames')")
+    await store_conversions(database, [a_conversion(a_row(hash=hash_at(NOON)))])
+    writer = await connected(database)
+    async with api_of(database, scopes=SCOPES) as client:
+        kept = await writer.fetchval(f"SELECT last_value FROM {sequence}")
+        for _ in range(2):
+            undone = writer.transaction()
+            await undone.start()
+            await writer.execute(change)
+            await undone.rollback()
+        _, after = await followed(client, path, 0)
+        # As after a kill of PostgreSQL: the log of numbers that nobody committed was not on disk.
+        await writer.execute("SELECT setval($1, $2)", sequence, kept)
+        await writer.execute(change)
+        rows, _ = await followed(client, path, after)
+        assert len(rows) == 1
+    await writer.close()
 
 
 async def write(settings: Settings, seed: int) -> None:
@@ -162,9 +192,6 @@ async def test_partner_follows_its_own_conversions(database: Settings) -> None:
         ]
         assert not {"revenue", "version", "ip"} & found[0].keys()
         assert after == 4
-
-
-CATALOGUE = f"{ROOT}/catalogue-changes"
 
 
 async def test_catalogue_feed_has_each_kind_of_object_and_its_end(database: Settings) -> None:

@@ -256,6 +256,7 @@ MISPLACED: list[tuple[list[str], str]] = [
     (["conversions", "--no-such-option=3"], "unrecognized arguments: --no-such-option=3\n"),
     (["conversions", "--csv", "--json"], "not allowed with argument"),
     (["reports"], "required: --group-by"),
+    (["period-close", "--until", "0001-01-01"], "'0001-01-01' is before 2000 or in the future"),
     (["period-close", "--until", "soon"], "'soon' is neither YYYY-MM-DD"),
 ]
 

@@ -423,6 +423,7 @@ BAD_URLS = [
     "ftp://crm.example/",
     "crm.example/in",
     "https://",
+    "HTTPS://crm.example/",
     "https://user:secret@crm.example/",
     "https://crm.example/in#part",
     "https://crm.example/a b",
@@ -501,6 +502,34 @@ async def test_waiting_requests_follow_their_webhook(
     assert (await client.get(f"{LOG}/{row['id']}")).json()["state"] == "sent"
     (entry,) = (await client.get(f"{USERS}/audit?resource=sent_webhook")).json()["data"]
     assert entry["path"] == f"sent-webhooks/{row['id']}"
+
+
+@pytest.mark.parametrize(
+    ("change", "targets"),
+    [
+        ("url = replace(url, '/in', '/moved')", ["/moved"]),
+        ("status = 'paused'", []),
+        ("is_archived = true", []),
+    ],
+)
+async def test_change_under_way_moves_or_ends_new_requests_too(
+    client: AsyncClient, database: Settings, receiver: FakeAffiliate, change: str, targets: list[str]
+) -> None:
+    await subscribes(client, receiver)
+    await converts(database, status="pending")
+    assert database.postgres_dsn
+    operator = await connect(database.postgres_dsn)
+    changing = operator.transaction()
+    await changing.start()
+    await operator.execute(f"UPDATE webhook SET {change}")
+    sending_all = asyncio.create_task(send(database))
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+    while not (sending_all.done() or await operator.fetchval(waiting)):
+        await asyncio.sleep(0.01)
+    await changing.commit()
+    await sending_all
+    await operator.close()
+    assert [asked.target for asked in receiver.asked] == targets
 
 
 async def test_only_admins_see_webhooks(database: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, tzinfo
+from datetime import MAXYEAR, UTC, datetime, tzinfo
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -32,6 +32,8 @@ SHAPE = Shape(
     NUMBERS,
 )
 
+_FIRST_YEAR = 2000  # as of clicks and conversions
+
 
 def _above_zero(text: str) -> str:
     if not amount(text):
@@ -40,7 +42,8 @@ def _above_zero(text: str) -> str:
 
 
 def _time(text: str) -> str:
-    read_local(text, is_end=False)
+    if not _FIRST_YEAR <= read_local(text, is_end=False).year < MAXYEAR:
+        raise ValueError("is before 2000 or in the future")
     return text
 
 
@@ -52,7 +55,7 @@ BookedAt = Annotated[
     AfterValidator(_time),
     Field(
         description="When it is booked: a day or a local time in the network's time zone. Not in the future, "
-        "and not in a closed period. Default: now.",
+        "not before 2000 and not in a closed period. Default: now.",
         examples=["2026-11-05"],
     ),
 ]

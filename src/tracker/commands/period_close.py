@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from typing import Any, NamedTuple
 
 from tracker.api.conversions.period_closes import close_books
@@ -35,6 +35,7 @@ examples:
   tracker period-close --until 2026-11-01 --dry-run
   tracker period-close --until 2026-11-01
 """
+_FIRST_YEAR = 2000  # no conversion is earlier
 
 
 class _Look(NamedTuple):
@@ -133,6 +134,9 @@ def _as_json(look: _Look, until: datetime, row: Row | None) -> dict[str, Any]:
 
 def _local(text: str) -> datetime:
     try:
-        return read_local(text, is_end=False)
+        local = read_local(text, is_end=False)
     except ValueError as error:
         raise ArgumentTypeError(f"{text!r} {error}") from error
+    if not _FIRST_YEAR <= local.year < MAXYEAR:
+        raise ArgumentTypeError(f"{text!r} is before {_FIRST_YEAR} or in the future")
+    return local

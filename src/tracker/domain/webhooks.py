@@ -66,8 +66,8 @@ def fault_of_url(url: str) -> str:
         _ = parts.port
     except ValueError:
         return "is not a URL"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is not an http or https URL with a host"
+    if not url.startswith(("http://", "https://")) or not parts.hostname:
+        return "is not an http or https URL with a host, begun in small letters"
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         return "has a blank, a control character or one beyond ASCII: write it percent-encoded"
     if "@" in parts.netloc:

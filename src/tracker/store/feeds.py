@@ -3,6 +3,9 @@
 Transactions take numbers and commit in another order. So each announces, before it takes its first number,
 that it may still commit numbers above the last one that was given. It does so by a lock, which its end
 releases.
+
+A reader goes on from the number of a committed row. Numbers of a transaction that was rolled back may not be
+on disk, so a crash of the database can take the sequence back behind them. Then later changes get them.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ async def reach(connection: Connection, sequence: Sequence) -> Reach:
 
 
 async def upto(connection: Connection, sequence: Sequence, after: int) -> int:
-    """The last number that a reader may go to that has read up to `after`.
+    """The last number that a reader may read that has read up to `after`. It may be of no row.
 
     Raises:
         AheadError: `after` was never given.

@@ -46,7 +46,8 @@ async def changes(pool: Pool, tables: Sequence[Table], after: int, limit: int) -
         statement = f"{union} ORDER BY version LIMIT $3"
         records = await connection.fetch(statement, after, upto, limit, list(by_name))
     found = [_change(by_name[resource], *rest) for resource, *rest in records]
-    return Changes(found, found[-1].version if len(found) == limit else upto)
+    # Not from `upto`, which may be of no row (store.feeds). To look again for later rows costs nothing.
+    return Changes(found, found[-1].version if found else after)
 
 
 def _rows_of(table: Table) -> str:

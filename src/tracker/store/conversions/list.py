@@ -116,6 +116,7 @@ _NAMES_OF_OFFER = ("offer_name", "goal_name")
 _SEES_OFFER = "EXISTS (SELECT FROM offer WHERE offer.id = c.offer_id AND {})"
 
 _INSTANT = "to_timestamp(${}::bigint / 1000.0)"
+_NEWEST_VERSION = "SELECT max(version) FROM conversion"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM conversion"
 _CHANGES = """
 SELECT at, status_before, status_after, source, author, postback_hash
@@ -197,10 +198,12 @@ async def changes(pool: Pool, conversions: ConversionFilter, zone: tzinfo, after
         walked = _walked(conversions, Order(False, zone), further)
         walked = walked._replace(select=f"{walked.select}, version", place=("version",))
         records = await table_pages.read(connection, walked, limit)
+        newest = await connection.fetchval(_NEWEST_VERSION)
     rows = _rows(records, zone)
     for row in rows:
         del row["version"]
-    return Changes(rows, records[-1]["version"] if len(records) == limit else upto)
+    is_full = len(records) == limit
+    return Changes(rows, records[-1]["version"] if is_full else max(after, min(upto, newest or 0)))
 
 
 async def export(

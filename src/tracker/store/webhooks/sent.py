@@ -27,6 +27,7 @@ KEPT = timedelta(days=30)
 _LOCK_UNANNOUNCED = """
 SELECT id FROM webhook_event WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
+# A change of a webhook that is under way is waited for: it moves or ends only requests that are there.
 _MAKE = """
 INSERT INTO sent_webhook (event_id, key, webhook_id, type, subject, url, host)
 SELECT event.id, event.key, webhook.id, event.type, event.subject, webhook.url, webhook.host
@@ -34,7 +35,7 @@ FROM webhook_event AS event JOIN webhook ON CASE
     WHEN event.webhook_id IS NULL THEN event.type = ANY (webhook.event_types)
     ELSE event.webhook_id = webhook.id END
 WHERE event.id = ANY ($1) AND webhook.status = 'active' AND NOT webhook.is_archived
-ORDER BY event.id, webhook.id
+ORDER BY event.id, webhook.id FOR SHARE OF webhook
 ON CONFLICT DO NOTHING
 """
 _MARK_ANNOUNCED = "UPDATE webhook_event SET is_announced = true WHERE id = ANY ($1)"
