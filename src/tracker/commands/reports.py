@@ -71,6 +71,12 @@ async def _run(settings: Settings, query: ReportQuery) -> None:
         pool.terminate()
     shown = Shown(query.group_by, query.shown(_ALL), _ALL)
     _print(query, as_table(report, shown, has_totals=bool(query.totals)))
+    if report.is_approximate:
+        print(
+            "tracker: approximate: values with few clicks are not kept apart, so (other) has their clicks, "
+            "and may have some clicks of the rows",
+            file=sys.stderr,
+        )
     if report.changed is not None:
         print(f"tracker: {changes_of(report.changed, _ALL)['text']}", file=sys.stderr)
 
