@@ -152,8 +152,9 @@ class ReportAnswer(BaseModel):
     )
     changed_since_close: ReportChanges | None = Field(
         None,
-        description="Only in a report about a closed period. The rows show conversions as they are now. "
-        "CSV has the text in the header Changed-Since-Close.",
+        description="Only in a report about a closed period, and not with date_basis=booked, as the book of "
+        "a closed period does not change. The rows show conversions as they are now. CSV has the text in the "
+        "header Changed-Since-Close.",
     )
 
 

@@ -32,6 +32,7 @@ those of the API's CSV (docs/reference/reports.md).
 examples:
   tracker reports --group-by offer --from 2026-11-01 --to 2026-11-30
   tracker reports --group-by day,affiliate --from 2026-11-01 offer_id=3 --csv > november.csv
+  tracker reports --group-by affiliate --from 2026-11-01 --to 2026-11-30 date_basis=booked
 """
 
 
