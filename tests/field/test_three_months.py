@@ -143,14 +143,16 @@ class Network:
             for key, row in sums.items():
                 for part in row["adjusted"]:
                     adjusted[key, part["until"][:7]] += Decimal(part["amount"])  # type: ignore[assignment]
-            assert await self._book(party, side, month) == {
+            book = await self._book(party, side, month)
+            assert await self._report(party, side, month, "booked") == book
+            assert book == {
                 key: amount
                 for key, row in sums.items()
                 if (amount := Decimal(row["booked"]) + Decimal(row["adjustments"]))
             }
             await self._check_files(party, month, rows)
         for month in MONTHS:
-            live = await self._report(party, side, month)
+            live = await self._report(party, side, month, "conversion")
             now = {key: amount + adjusted[key, following(month)] for key, amount in booked[month].items()}
             for (key, until), amount in adjusted.items():
                 if until == following(month):
@@ -194,12 +196,12 @@ class Network:
         rows = await self.connection.fetch(_BOOK.format(party=party, side=side), *span)
         return {(row[0], row[1]): row[2] for row in rows}
 
-    async def _report(self, party: str, side: str, month: str) -> dict[Key, Decimal]:
-        """What a report says now about the conversions of a month."""
+    async def _report(self, party: str, side: str, month: str, basis: str) -> dict[Key, Decimal]:
+        """What a report says now about the conversions of a month, or about its part of the book."""
         last = (datetime.fromisoformat(f"{following(month)}-01") - timedelta(days=1)).date().isoformat()
         query = {
             "group_by": "affiliate" if party == "affiliate" else "offer",
-            "date_basis": "conversion",
+            "date_basis": basis,
             "created_from": f"{month}-01",
             "created_to": last,
         }

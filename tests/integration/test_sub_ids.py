@@ -17,6 +17,7 @@ import pytest
 from tests.factories.clicks import a_row
 from tests.factories.clicks import store as store_rows
 from tests.integration.api_client import api_of
+from tests.integration.importing import Importer, importer
 from tests.integration.metrics_client import metrics_of
 from tests.integration.stream_client import hash_at
 from tests.integration.writer_client import connect_writer
@@ -38,6 +39,7 @@ from tracker.store.time_span import SLOT_MILLIS, Span
 from tracker.store.tokens import create_token
 from workers import sub_id_counter
 
+__all__ = ["importer"]
 pytestmark = pytest.mark.anyio
 
 A_DAY, AN_HOUR = 86_400_000, 3_600_000
@@ -484,10 +486,10 @@ def check_report(body: dict[str, Any], wanted: list[ClickRow], groups: str, zone
     return True
 
 
-async def test_approximate_report_says_so_to_the_affiliate(
-    database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+async def test_approximate_report_says_so(
+    database: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch, importer: Importer
 ) -> None:
-    """In JSON and in a header of CSV. Other affiliates' pieces are not in it."""
+    """In JSON, in a header of CSV, and in a line of the command. Other affiliates' pieces are not in it."""
     assert database.postgres_dsn
     monkeypatch.setattr(pieces, "LEAST_CLICKS", 4)
     monkeypatch.setattr(pieces, "MOST_KEYS", 2)
@@ -509,3 +511,6 @@ async def test_approximate_report_says_so_to_the_affiliate(
         file = await client.get(path, params={"group_by": "aff_sub", "format": "csv"})
         assert file.headers["Approximate"] == "true"
         assert file.text.splitlines()[-1].startswith('"(other)",2,')
+    for groups, start in (("aff_sub", "tracker: approximate: "), ("offer", "")):
+        done = await importer.command("reports", "--group-by", groups, "affiliate_id=1")
+        assert (done.code, done.err[: len("tracker: approximate: ")]) == (0, start)

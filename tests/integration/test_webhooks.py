@@ -154,6 +154,51 @@ async def test_changes_of_a_conversion_arrive_signed_and_in_order(
     assert {f"msg_{row['key']}" for row in rows} == {asked.headers["webhook-id"] for asked in receiver.asked}
 
 
+async def corrects(client: AsyncClient, ids: list[int], payout: str, *, as_file: bool) -> None:
+    path = f"{USERS}/conversions"
+    if as_file:
+        lines = "".join(f"{id_},{payout},typo\n" for id_ in ids)
+        answer = await client.post(
+            f"{path}/correction-uploads",
+            content=f"conversion_id,payout,reason\n{lines}",
+            headers={"Content-Type": "text/csv"},
+        )
+        assert answer.status_code == 201, answer.text
+        return
+    for id_ in ids:
+        body = {"payout": payout, "reason": "typo"}
+        assert (await client.post(f"{path}/{id_}/corrections", json=body)).status_code == 201
+
+
+async def test_correction_is_one_event_and_one_change_of_the_feed(
+    client: AsyncClient, database: Settings, receiver: FakeAffiliate
+) -> None:
+    """Whether it is booked or not. It is no change of a status."""
+
+    async def changed(after: int) -> tuple[list[dict[str, Any]], int]:
+        answer = await client.get(f"{USERS}/conversions", params={"updated_after": after})
+        return answer.json()["data"], answer.json()["next_updated_after"]
+
+    await run_sql(database, "UPDATE goal SET multiple = true")
+    await subscribes(client, receiver)
+    statuses = ("approved", "pending")
+    ids = [await converts(database, n, status=name, order_id=name) for n, name in enumerate(statuses)]
+    await send(database)
+    (_, after), told = await changed(0), len(receiver.asked)
+    for payout, as_file in (("1.50", False), ("1.25", True)):
+        await corrects(client, ids, payout, as_file=as_file)
+        expected = [(id_, payout) for id_ in ids]
+        rows, after = await changed(after)
+        assert [(row["id"], row["payout"]) for row in rows] == expected
+        assert (await changed(after))[0] == []
+        await send(database)
+        events, told = bodies(receiver)[told:], len(receiver.asked)
+        assert {event["type"] for event in events} == {"conversion.updated"}
+        shown = [event["data"]["conversion"] for event in events]
+        assert sorted((one["id"], one["payout"]) for one in shown) == expected
+        assert all("payout" in event["data"]["previous"] for event in events)
+
+
 async def test_changes_in_one_transaction_are_one_event(
     client: AsyncClient, database: Settings, receiver: FakeAffiliate
 ) -> None:

@@ -17,6 +17,7 @@ from tracker.api.http.exports import CSV, csv_file, excel_file
 from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.reading.reports import query as reports
+from tracker.reading.reports.measures import values
 from tracker.reading.reports.query import ReportQuery
 from tracker.reading.reports.rows import Shown, as_table, changes_of, rows
 from tracker.reading.visibility import Visibility
@@ -25,10 +26,33 @@ from tracker.store.reports.measures import MEASURES, Measure
 from tracker.store.reports.report import Report
 from tracker.store.reports.request import MOST_ROWS, ReportRequest
 from tracker.store.reports.sources import NARROW, TooManyClicksError
+from tracker.store.reports.sums import Columns
 
 PATH = "/backend/open-api/v1/users/reports"
 
-_EXAMPLES = {"clicks": 1170, "uniques": 1020, "duplicates": 150, "invalid": 30, "gross": 1200}
+_SUMS = Columns(
+    size=1,
+    counts={
+        "gross": [1200],
+        "clicks": [1170],
+        "uniques": [1020],
+        "approved": [100],
+        "pending": [20],
+        "hold": [5],
+        "rejected": [10],
+        "over_cap": [2],
+        "soon": [1],
+        "late": [12],
+    },
+    medians=[1840],
+    money={
+        "payout": {"EUR": [250_000_000]},
+        "revenue": {"EUR": [400_000_000]},
+        "pending_payout": {"EUR": [62_500_000]},
+        "pending_revenue": {"EUR": [100_000_000]},
+    },
+)
+_EXAMPLE = {name: values(name, _SUMS)[0] for name in MEASURES}
 
 
 def _of_measure(name: str, measure: Measure) -> Any:
@@ -37,13 +61,12 @@ def _of_measure(name: str, measure: Measure) -> Any:
     if measure.is_money:
         kind = dict[str, str | None] if measure.per else dict[str, str]
         text = f"{measure.about} By currency: exact decimals as strings. {{}} if there are none."
-        examples = [{"EUR": "0.213675" if measure.per else "250.00"}]
-        return kind, Field({}, description=text, examples=examples)
+        return kind, Field({}, description=text, examples=[_EXAMPLE[name]])
     if measure.per:
         text = f"{measure.about} null if that divides by zero."
-        return str | None, Field(None, description=text, examples=["0.017094"])
+        return str | None, Field(None, description=text, examples=[_EXAMPLE[name]])
     kind, first = (int | None, None) if measure.is_timed else (int, 0)
-    return kind, Field(first, description=measure.about, examples=[_EXAMPLES.get(name, 20)])
+    return kind, Field(first, description=measure.about, examples=[_EXAMPLE[name]])
 
 
 _MEASURES: dict[str, Any] = {name: _of_measure(name, measure) for name, measure in MEASURES.items()}
@@ -78,6 +101,15 @@ class ReportRow(create_model("Groups", __base__=ComparedSums, **_groups())):  # 
     """One group. Of its group fields it has only those of group_by."""
 
 
+_SHOWN = {name: value for name, value in _EXAMPLE.items() if MEASURES[name].is_shown}
+EXAMPLES: Mapping[str, Mapping[str, object]] = {
+    ReportRow.__name__: {"offer_id": 3, "offer_name": "Test Offer", **_SHOWN},
+    ComparedSums.__name__: _SHOWN,
+    ReportSums.__name__: _SHOWN,
+}
+"""An example of each model of sums, by its name. Partners' models have names that end with it."""
+
+
 _Adjusted = Annotated[
     dict[str, str],
     Field(
@@ -109,7 +141,8 @@ class ReportAnswer(BaseModel):
     data: list[ReportRow]
     other: ComparedSums | None = Field(
         description=f"Sums of the groups that are not rows: beyond `limit` ({MOST_ROWS:,} at most), with "
-        "fewer than min_clicks, or without conversions. null if there are none."
+        "fewer than min_clicks, or without conversions. null if there are none.",
+        examples=[None],
     )
     totals: ComparedSums
     approximate: bool = Field(
@@ -119,8 +152,9 @@ class ReportAnswer(BaseModel):
     )
     changed_since_close: ReportChanges | None = Field(
         None,
-        description="Only in a report about a closed period. The rows show conversions as they are now. "
-        "CSV has the text in the header Changed-Since-Close.",
+        description="Only in a report about a closed period, and not with date_basis=booked, as the book of "
+        "a closed period does not change. The rows show conversions as they are now. CSV has the text in the "
+        "header Changed-Since-Close.",
     )
 
 

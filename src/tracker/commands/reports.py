@@ -32,6 +32,7 @@ those of the API's CSV (docs/reference/reports.md).
 examples:
   tracker reports --group-by offer --from 2026-11-01 --to 2026-11-30
   tracker reports --group-by day,affiliate --from 2026-11-01 offer_id=3 --csv > november.csv
+  tracker reports --group-by affiliate --from 2026-11-01 --to 2026-11-30 date_basis=booked
 """
 
 
@@ -71,6 +72,12 @@ async def _run(settings: Settings, query: ReportQuery) -> None:
         pool.terminate()
     shown = Shown(query.group_by, query.shown(_ALL), _ALL)
     _print(query, as_table(report, shown, has_totals=bool(query.totals)))
+    if report.is_approximate:
+        print(
+            "tracker: approximate: values with few clicks are not kept apart, so (other) has their clicks, "
+            "and may have some clicks of the rows",
+            file=sys.stderr,
+        )
     if report.changed is not None:
         print(f"tracker: {changes_of(report.changed, _ALL)['text']}", file=sys.stderr)
 

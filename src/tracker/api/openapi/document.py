@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker.api import reports
 from tracker.api.clicks import schema as click_schema
 from tracker.api.clicks.schema import Click
 from tracker.api.conversions import schema as conversion_schema
@@ -95,8 +96,17 @@ def document(app: Starlette) -> dict[str, Any]:
     schemas[Conversion.__name__]["examples"] = [conversion_schema.EXAMPLE]
     for name, example in partner_schema.examples().items():
         schemas[name]["examples"] = [example]
+    _add_report_examples(schemas)
     complete(spec)
     return spec
+
+
+def _add_report_examples(schemas: dict[str, dict[str, Any]]) -> None:
+    for model, example in reports.EXAMPLES.items():
+        for name, schema in schemas.items():
+            if name.endswith(model):
+                seen = {key: value for key, value in example.items() if key in schema["properties"]}
+                schema["examples"] = [seen]
 
 
 def _tree() -> SpecTree:

@@ -107,10 +107,12 @@ class ReportQuery(FilterQuery, SeparatorQuery):
     """Which clicks, how they are added up, and which rows are shown."""
 
     group_by: groups_of(FIELDS)  # type: ignore[valid-type]
-    date_basis: choice("click", "conversion") = Field(  # type: ignore[valid-type]
+    date_basis: choice("click", "conversion", "booked") = Field(  # type: ignore[valid-type]
         default="click",
-        description="Whether conversions count at the time of their click or at their own time, in the "
-        "time filters and in the groups of time. Clicks always count at their own time.",
+        description="The time of conversions in the time filters and in the groups of time. click: of their "
+        "click. conversion: their own. booked: of their entries in the book. Amounts are then those of "
+        "statements, and conversions_approved is approvals less reversals. Measures that the book does not "
+        "have are left out. Clicks always count at their own time.",
     )
     measures: _measures = _measures_field  # type: ignore[valid-type]
     sort: _sort = _sort_field  # type: ignore[valid-type]
@@ -149,11 +151,31 @@ class ReportQuery(FilterQuery, SeparatorQuery):
                 raise ParameterError({name: [problem]})
         if self.totals and self.format == "json":
             raise ParameterError({"totals": ["needs format=csv or format=excel: JSON always has totals"]})
+        if self.date_basis == "booked":
+            self._check_booked()
+
+    def _check_booked(self) -> None:
+        sort: Sort | None = self.sort
+        asked: dict[str, Collection[str]] = {
+            "measures": self.measures or (),
+            "sort": (sort.by,) if sort else (),
+        }
+        for name, measures in asked.items():
+            for measure in measures:
+                if measure in MEASURES and not MEASURES[measure].is_booked:
+                    raise ParameterError(
+                        {name: [f"has {measure}, which the book has not (date_basis=booked)"]}
+                    )
 
     def shown(self, visibility: Visibility) -> list[str]:
         """The measures of rows."""
         asked: Collection[str] | None = self.measures
-        wanted = asked or [name for name, measure in MEASURES.items() if measure.is_shown]
+        is_booked = self.date_basis == "booked"
+        wanted = asked or [
+            name
+            for name, measure in MEASURES.items()
+            if measure.is_shown and (measure.is_booked or not is_booked)
+        ]
         return [name for name in MEASURES if name in wanted and name in visibility.keys]
 
 

@@ -58,7 +58,10 @@ def _sides(report: Report) -> list[Columns]:
     if report.is_whole:
         return sides
     longer = list(map(with_rest, sides))
-    is_empty = not any(column[-1] for side in longer for column in side.counts.values())
+    columns = [
+        column for side in longer for of in (side.counts, *side.money.values()) for column in of.values()
+    ]
+    is_empty = not any(column[-1] for column in columns)
     return sides if is_empty else longer
 
 

@@ -31,6 +31,7 @@ from tracker.store.token_owner import Owner
 
 Basis = Literal["click", "conversion"]
 """The meaning of a time range: of conversions or of their clicks."""
+_PLACES: Final[dict[Basis, str]] = {"click": "click_hash", "conversion": "created_at"}
 
 
 class ConversionFilter(NamedTuple):
@@ -250,9 +251,8 @@ def where(conversions: ConversionFilter) -> tuple[str, list[object]]:
         *(_equal(column, value, values) for column, value in conversions.equals),
         *(among(_in_all_forms(one), values) for one in conversions.further),
     ]
-    ranges = bounds(conversions.span, conversions.basis, values) + _bounds(
-        "updated_at", conversions.updated, values
-    )
+    ranges = bounds(_PLACES[conversions.basis], conversions.span, values)
+    ranges += bounds("updated_at", conversions.updated, values)
     return " AND ".join(conditions) + ranges, values
 
 
@@ -269,12 +269,8 @@ def _in_all_forms(one: Among) -> Among:
     return one._replace(values=tuple(dict.fromkeys(forms)))
 
 
-def bounds(span: Span, basis: Basis, values: list[object]) -> str:
-    """Further conditions: the time range of conversions or of their clicks. Appends their parameters."""
-    return _bounds("click_hash" if basis == "click" else "created_at", span, values)
-
-
-def _bounds(column: str, span: Span, values: list[object]) -> str:
+def bounds(column: str, span: Span, values: list[object]) -> str:
+    """Further conditions: the time range of a column. Appends their parameters."""
     conditions = ""
     for operator, millis, everything in zip((">=", "<"), span, ALL_TIME, strict=True):
         if millis != everything:

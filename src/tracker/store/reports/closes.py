@@ -9,9 +9,8 @@ from typing import NamedTuple
 import orjson
 
 from tracker.store.clicks.list import ClickFilter
-from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection
-from tracker.store.reports.conversions import ids_part
+from tracker.store.reports.conversions import Basis, ids_part
 
 _BOOKS_CLOSED = """
 SELECT EXISTS (SELECT FROM period_close WHERE until > to_timestamp($1::bigint / 1000.0))

@@ -29,6 +29,14 @@ MEASURES = ("conversions", "over_cap", "payout", "revenue")
 SUMMED_BY = ("outcome", "payout_currency", "revenue_currency")
 """The columns of conversion_count that are neither sums, nor a time, nor a key of reports."""
 
+
+def _each(form: str) -> str:
+    return ", ".join(form.format(measure) for measure in MEASURES)
+
+
+IS_ANYTHING = f"({_each('sum({})')}) <> ({_each('0')})"
+"""SQL over groups of sums: whether they add up to something."""
+
 _SLOT_SECONDS = SLOT_MILLIS // 1000
 _KEY = ("basis", "quarters", "dimension", "slot", "key", *SUMMED_BY)
 _KEYS = ", ".join(_KEY)
@@ -51,11 +59,7 @@ def _counts_of(deltas: str, *bases: Basis) -> str:
     CROSS JOIN LATERAL (VALUES {times}) AS time (basis, second)
     CROSS JOIN LATERAL (VALUES {_PLACES}) AS place (quarters, dimension, key)
     CROSS JOIN LATERAL (SELECT (second / {_SLOT_SECONDS} / quarters * quarters)::integer AS slot) AS of
-    GROUP BY {_KEYS} HAVING ({_each("sum({})")}) <> ({_each("0")})"""  # noqa: S608
-
-
-def _each(form: str) -> str:
-    return ", ".join(form.format(measure) for measure in MEASURES)
+    GROUP BY {_KEYS} HAVING {IS_ANYTHING}"""  # noqa: S608
 
 
 def _adding(counts: str) -> str:
@@ -108,7 +112,7 @@ WITH of_click AS (
         UNION ALL
         SELECT * FROM ({_counts_of("conversion_delta", "click", "conversion")}) AS deltas WHERE {_OF_DAY}
     ) AS either
-    GROUP BY {_KEYS} HAVING ({_each("sum({})")}) <> ({_each("0")})
+    GROUP BY {_KEYS} HAVING {IS_ANYTHING}
 ), wrong AS (
     SELECT {_KEYS}, {_each("known.{0} AS said_{0}, recounted.{0} AS found_{0}")}
     FROM recounted FULL JOIN known USING ({_KEYS})

@@ -1,5 +1,8 @@
 """Conversions as reports add them up: by columns copied from their clicks, or by the clicks themselves.
 
+A report of the book adds up entries of conversions instead. An approval counts as a conversion, and a
+reversal as one less. So a report of all times has the conversions that are approved now.
+
 Whole days, or quarter-hours, come from conversion_count and its deltas if these cover the report. All other
 conversions are added up one by one. Their time grows with the conversions of the range, not with its clicks.
 """
@@ -7,22 +10,26 @@ conversions are added up one by one. Their time grows with the conversions of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tracker.domain.click_fields import FROZEN
 from tracker.store.clicks.list import ClickFilter, where
-from tracker.store.conversions.list import Basis, bounds
-from tracker.store.reports.conversion_counts import COUNTED, MEASURES, SUMMED_BY
+from tracker.store.conversions.list import bounds
+from tracker.store.reports.conversion_counts import COUNTED, IS_ANYTHING, MEASURES, SUMMED_BY
 from tracker.store.reports.groups import DIMENSIONS
 from tracker.store.time_span import ALL_TIME, SLOT_MILLIS, Span
 
+Basis = Literal["click", "conversion", "booked"]
+"""Which time counts: of the clicks of conversions, of conversions, or of their entries in the book."""
+
+_PLACES: Mapping[Basis, str] = {"click": "click_hash", "conversion": "created_at", "booked": "booked_at"}
 _SECOND: Mapping[Basis, str] = {
     "click": "click_second",
     "conversion": "floor(extract(epoch FROM created_at))::bigint",
+    "booked": "floor(extract(epoch FROM booked_at))::bigint",
 }
 _SLOT_SECONDS = SLOT_MILLIS // 1000
 _SUMS = ", ".join((*SUMMED_BY, *MEASURES))
-_FACTS = f"{', '.join(SUMMED_BY)}, 1 AS conversions, is_over_cap::integer AS over_cap, payout, revenue"
 TOOK = "floor(extract(epoch FROM created_at))::bigint - click_second AS took"
 """SQL of a conversion: the seconds since its click."""
 
@@ -53,7 +60,7 @@ def conversions_parts(
 
 
 def each_part(
-    clicks: ClickFilter, basis: Basis, dimensions: Sequence[str], values: list[object], facts: str = _FACTS
+    clicks: ClickFilter, basis: Basis, dimensions: Sequence[str], values: list[object], facts: str = _SUMS
 ) -> str:
     """SQL: the conversions of some clicks, one by one."""
     named = "".join(f"{DIMENSIONS[name].of_conversion} AS {name}, " for name in dimensions)
@@ -91,15 +98,15 @@ def ids_part(clicks: ClickFilter, basis: Basis, values: list[object]) -> str:
 
 def _rest(clicks: ClickFilter, basis: Basis, columns: set[str], values: list[object]) -> str:
     own, span = clicks._replace(has_conversions=None), clicks.span
-    if basis == "conversion":
+    if basis != "click":
         own = own._replace(span=ALL_TIME)
     condition, given = where(own, len(values))
     values += given
-    if basis == "conversion":
-        condition += bounds(span, basis, values)
+    if basis != "click":
+        condition += bounds(_PLACES[basis], span, values)
     if clicks.has_conversions is False:
         condition += " AND false"
-    source = _source(columns | clicks.columns - {"hash"})
+    source = _source(basis, columns | clicks.columns - {"hash"})
     return f"FROM {source} WHERE {condition}"
 
 
@@ -108,7 +115,7 @@ def summed_part(named_keys: str, keys: Sequence[str], conversions: str) -> str:
     return f"""
     SELECT {named_keys}{", ".join(SUMMED_BY)},
            {", ".join(f"sum({measure}) AS {measure}" for measure in MEASURES)}
-    FROM {conversions} GROUP BY {", ".join((*keys, *SUMMED_BY))} HAVING sum(conversions) <> 0"""  # noqa: S608
+    FROM {conversions} GROUP BY {", ".join((*keys, *SUMMED_BY))} HAVING {IS_ANYTHING}"""  # noqa: S608
 
 
 MONEY = """
@@ -117,19 +124,27 @@ json_agg(json_build_array(
 )) FILTER (WHERE outcome <> 'rejected')::text"""
 """SQL: the money of groups of sums, for store.reports.sums."""
 
+_OF_CONVERSION = """
+created_at, click_second, conversion.status AS outcome, 1 AS conversions, is_over_cap::integer AS over_cap,
+payout, payout_currency, revenue, revenue_currency"""
+_OF_ENTRY = """
+booked_at, 'approved' AS outcome,
+CASE kind WHEN 'approval' THEN 1 WHEN 'reversal' THEN -1 ELSE 0 END AS conversions, 0 AS over_cap,
+entry.payout, entry.payout_currency, entry.revenue, entry.revenue_currency"""
+_ENTRIES = "conversion_entry AS entry JOIN conversion ON conversion.id = conversion_id"
+_COLUMNS_OF_ENTRY = ("offer_id", "advertiser_id", "affiliate_id")
 
-def _source(columns: set[str]) -> str:
-    """Conversions with some columns of their clicks, which are read only if needed."""
-    own_columns = (
-        "conversion.id AS conversion_id, created_at, click_second, conversion.status AS outcome, goal_id,"
-        " sale_status"
-    )
-    facts = f"{own_columns}, is_over_cap, payout, payout_currency, revenue, revenue_currency"
-    if columns <= FROZEN:
-        own = "".join(f"{column}, " for column in sorted(columns))
-        return f"(SELECT click_hash AS hash, {own}{facts} FROM conversion WHERE NOT is_test) AS converted"  # noqa: S608
-    own = "".join(f"click.{column}, " for column in sorted(columns))
+
+def _source(basis: Basis, columns: set[str]) -> str:
+    """Conversions or entries with some columns of their clicks, which are read only if needed."""
+    rows, facts = (_ENTRIES, _OF_ENTRY) if basis == "booked" else ("conversion", _OF_CONVERSION)
+    tables = dict.fromkeys(columns, "conversion")
+    if not columns <= FROZEN:
+        rows += " CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click"
+        tables = dict.fromkeys(columns, "click")
+    elif basis == "booked":  # these are in the indexes of entries
+        tables |= dict.fromkeys(columns.intersection(_COLUMNS_OF_ENTRY), "entry")
+    own = "".join(f"{tables[column]}.{column}, " for column in sorted(columns))
     return f"""
-    (SELECT click_hash AS hash, {own}{facts}
-     FROM conversion CROSS JOIN LATERAL (SELECT * FROM click WHERE hash = click_hash OFFSET 0) AS click
-     WHERE NOT conversion.is_test) AS converted"""  # noqa: S608
+    (SELECT click_hash AS hash, {own}conversion.id AS conversion_id, goal_id, sale_status, {facts}
+     FROM {rows} WHERE NOT conversion.is_test) AS converted"""  # noqa: S608

@@ -35,6 +35,9 @@ KINDS: Mapping[str, tuple[str, str]] = {
 """The sums of money: the column, and which conversions."""
 
 
+_BOOKED = {*COUNTED_CLICKS, "approved", "payout", "revenue"}
+
+
 class Measure(NamedTuple):
     """A sum of terms, or its ratio to another sum. Terms are names of sums, or of KINDS: then by currency."""
 
@@ -52,6 +55,11 @@ class Measure(NamedTuple):
     @property
     def is_timed(self) -> bool:
         return self.plus[0] in TIMED
+
+    @property
+    def is_booked(self) -> bool:
+        """Whether clicks and entries of the book say it."""
+        return {*self.plus, *self.minus, *self.per} <= _BOOKED
 
     @property
     def sides(self) -> set[str]:

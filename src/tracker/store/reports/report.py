@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tracker.store.clicks.counts import REPORT_COUNTS
-from tracker.store.conversions.list import Basis
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import reading
 from tracker.store.reports import sources
 from tracker.store.reports.closes import ChangedSinceClose, changed_since_close
+from tracker.store.reports.conversions import Basis
 from tracker.store.reports.groups import DIMENSIONS, keys_of
 from tracker.store.reports.request import ReportRequest
 from tracker.store.reports.sources import Plan
@@ -40,9 +40,9 @@ class Report(NamedTuple):
 
 
 async def extent(pool: Pool, basis: Basis) -> Span:
-    """From the first day (UTC) with a click or conversion to the last."""
+    """From the first day (UTC) with a click, conversion or entry to the last."""
     async with reading(pool, "read_committed") as connection:
-        first, last = await connection.fetchrow(_EXTENT if basis == "click" else _EXTENT_OF_CONVERSIONS)
+        first, last = await connection.fetchrow(_EXTENTS[basis])
     return Span(first * SLOT_MILLIS, last * SLOT_MILLIS)
 
 
@@ -62,7 +62,7 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
             for key, texts in zip(keys, of_groups, strict=True)
             if key.group in DIMENSIONS and DIMENSIONS[key.group].names
         }
-        changed = await changed_since_close(connection, asked.wanted.clicks, asked.basis)
+        changed = await _changed(connection, asked)
     sides = [
         columns_of([row[first : first + len(FIELDS)] for row in rows])
         for first in range(len(keys), len(rows[0]), len(FIELDS))
@@ -71,6 +71,13 @@ async def read(pool: Pool, asked: ReportRequest) -> Report:
     is_whole = asked.is_whole and len(rows) <= asked.limit and not is_cut
     other = sides[1] if asked.compared else None
     return Report(of_groups, sides[0], other, names, changed, is_whole, is_cut)
+
+
+async def _changed(connection: Connection, asked: ReportRequest) -> ChangedSinceClose | None:
+    """Nothing in the book of a closed period changes."""
+    if asked.basis == "booked":
+        return None
+    return await changed_since_close(connection, asked.wanted.clicks, asked.basis)
 
 
 async def _rows(connection: Connection, asked: ReportRequest, plans: Sequence[Plan]) -> list[tuple[Any, ...]]:
@@ -88,12 +95,12 @@ _EXTENT = f"""
 SELECT coalesce(min(slot), 0), coalesce(max(slot) + {SLOTS_A_DAY}, 0)
 FROM {REPORT_COUNTS} WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
 """  # noqa: S608
-_EXTENT_OF_CONVERSIONS = f"""
+_EXTENT_WITH = f"""
 WITH of_clicks (low, high) AS (
     SELECT min(slot), max(slot) + {SLOTS_A_DAY}
     FROM {REPORT_COUNTS} WHERE quarters = {SLOTS_A_DAY} AND dimension = 'all'
 ), of_conversions (low, high) AS (
-    SELECT extract(epoch FROM min(created_at)), extract(epoch FROM max(created_at)) FROM conversion
+    SELECT extract(epoch FROM min({{time}})), extract(epoch FROM max({{time}})) FROM {{table}}
 ), either (low, high) AS (
     SELECT low, high FROM of_clicks
     UNION ALL
@@ -102,6 +109,11 @@ WITH of_clicks (low, high) AS (
 )
 SELECT coalesce(min(low), 0), coalesce(max(high), 0) FROM either
 """  # noqa: S608
+_EXTENTS: Mapping[Basis, str] = {
+    "click": _EXTENT,
+    "conversion": _EXTENT_WITH.format(time="created_at", table="conversion"),
+    "booked": _EXTENT_WITH.format(time="booked_at", table="conversion_entry"),
+}
 
 
 async def _names(

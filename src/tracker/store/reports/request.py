@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tracker.store.conversions.list import Basis
+from tracker.store.reports.conversions import Basis
 from tracker.store.reports.measures import MEASURES, money_terms, ordering
 from tracker.store.reports.sources import Wanted
 

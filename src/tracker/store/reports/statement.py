@@ -69,7 +69,7 @@ def _side(
     columns = _list([key.column for key in keys])
     named_keys = "".join(f"{key.sql} AS {key.column}, " for key in keys)
     clicks = " UNION ALL ".join(sources.parts(plan, wanted, values))
-    kept = sources.counted_conversions(wanted)
+    kept = None if asked.basis == "booked" else sources.counted_conversions(wanted)
     conversions = conversions_parts(wanted.clicks, asked.basis, wanted.dimensions, kept, values)
     converted = summed_part(
         named_keys, [key.column for key in keys], _zoned(" UNION ALL ".join(conversions), wanted)
@@ -150,7 +150,9 @@ def _condition(asked: ReportRequest, keys: Sequence[Key]) -> str:
     conditions = [f"{key.column} IS NOT NULL" for key in keys]
     if asked.min_clicks:
         conditions.append(f"own_clicks >= {asked.min_clicks}")
-    if asked.with_conversions:
+    if asked.with_conversions and asked.basis == "booked":
+        conditions.append("own_money IS NOT NULL")  # a correction counts no conversion
+    elif asked.with_conversions:
         conditions.append(" + ".join(f"own_{status}" for status in STATUSES) + " > 0")
     if asked.compared is not None:
         within = asked.compared.within
