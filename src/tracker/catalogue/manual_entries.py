@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import MAXYEAR, UTC, datetime, tzinfo
+from datetime import MAXYEAR, datetime, tzinfo
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
