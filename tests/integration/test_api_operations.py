@@ -157,7 +157,7 @@ async def test_document_names_all_inputs_and_answers(database: Settings) -> None
         assert parameters.keys() == {field.alias or name for name, field in model.model_fields.items()}
         for item in parameters.values():
             assert item["description"]
-            assert item["schema"]["type"] in ("string", "integer", "boolean")
+            assert item["schema"]["type"] in ("string", "integer", "boolean", "array")
             assert item["schema"].get("default", "x") is not None
         assert {"200", "401", "403", "422", "429", "503"} <= operation["responses"].keys()
         tells_of_clicks = operation["tags"][0] in ("Clicks", "Ledger", "Reports")
@@ -186,7 +186,7 @@ async def test_document_describes_all_managed_objects(database: Settings) -> Non
         for method, operation in methods.items()
         if "Management" in operation["tags"]
     }
-    assert len(operations) == 16 * 5 + 2 + 1  # kinds of objects, the network, the trail
+    assert len(operations) == 16 * 5 + 2 + 1 + 1  # kinds of objects, the network, the trail, the feed
     assert len({operation["operationId"] for operation in operations.values()}) == len(operations)
     for (method, path), operation in operations.items():
         success = {"post": "201", "delete": "204"}.get(method, "200")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
@@ -355,9 +356,11 @@ async def test_rounds_that_stay_away_are_reported(database: Settings, connection
     assert database.postgres_dsn
     await connection.execute("UPDATE sub_id_round SET ended_at = ended_at - interval '2 hours'")
     (finding,) = await report.examine(database, "ledger")
-    assert (finding.level, "by sub id" in finding.text, "72" in finding.text) == ("warn", True, True)
+    assert (finding.level, "by sub id" in finding.text) == ("warn", True)
+    assert float(finding.text.split()[-3]) >= 7_200
     async with api_of(database):
-        assert "tracker_sub_id_seconds 72" in await metrics_of(database)
+        (line,) = re.findall(r"^tracker_sub_id_seconds (.+)$", await metrics_of(database), flags=re.MULTILINE)
+    assert float(line) >= 7_200
     await sub_id_counter.once(database.postgres_dsn, deque())
     (finding,) = await report.examine(database, "ledger")
     assert finding.level == "ok"
