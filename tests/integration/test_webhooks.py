@@ -577,6 +577,25 @@ async def test_change_under_way_moves_or_ends_new_requests_too(
     assert [asked.target for asked in receiver.asked] == targets
 
 
+async def test_webhook_that_never_answers_delays_no_other_at_its_host(
+    client: AsyncClient, database: Settings, receiver: FakeAffiliate
+) -> None:
+    async with FakeAffiliate().listening() as silent:
+        silent.answers.extend([SILENCE] * 10)
+        dead, alive = await subscribes(client, silent), await subscribes(client, receiver)
+        await run_sql(
+            database,
+            "INSERT INTO webhook_event (type, subject, data, webhook_id)"
+            " SELECT 'webhook.test', 'tests/' || n, '{}', $1 FROM generate_series(1, 10) AS n",
+            dead["id"],
+        )
+        assert (await client.post(f"{HOOKS}/{alive['id']}/test")).status_code == 204
+        sending_all = asyncio.create_task(send(database, seconds=1.0))
+        await until(lambda: len(receiver.asked) == 1)
+        assert len(silent.asked) <= 8
+        await sending_all
+
+
 async def test_only_admins_see_webhooks(database: Settings) -> None:
     scopes = ("offers:read", "offers:write", "conversions:read", "conversions:write", "money:write")
     async with api_of(database, scopes=scopes) as client:

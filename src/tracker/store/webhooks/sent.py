@@ -27,10 +27,11 @@ KEPT = timedelta(days=30)
 _LOCK_UNANNOUNCED = """
 SELECT id FROM webhook_event WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
-# A change of a webhook that is under way is waited for: it moves or ends only requests that are there.
+# A change of a webhook that is under way is waited for: it moves or ends only requests that are there. Each
+# webhook has its turn, as hosts have it elsewhere: of several at one host, one may never answer.
 _MAKE = """
 INSERT INTO sent_webhook (event_id, key, webhook_id, type, subject, url, host)
-SELECT event.id, event.key, webhook.id, event.type, event.subject, webhook.url, webhook.host
+SELECT event.id, event.key, webhook.id, event.type, event.subject, webhook.url, 'webhook ' || webhook.id
 FROM webhook_event AS event JOIN webhook ON CASE
     WHEN event.webhook_id IS NULL THEN event.type = ANY (webhook.event_types)
     ELSE event.webhook_id = webhook.id END
