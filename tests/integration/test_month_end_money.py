@@ -77,6 +77,12 @@ async def test_month_end_on_the_command_line(tool: Importer) -> None:
 WRONG = [
     (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is --until"),
     (("statements", "--party", "affiliate"), 1, "--from is missing"),
+    (("statements", "--party", "affiliate", *SPAN, "--id", "999"), 1, "affiliate 999 is not known"),
+    (
+        ("statements", "--party", "advertiser", *SPAN, "--id", "999", "--lines"),
+        1,
+        "advertiser 999 is not known",
+    ),
     (
         ("statements", "--party", "affiliate", "--from", "2026-10", "--to", "2026-09"),
         1,
