@@ -362,6 +362,18 @@ async def test_file_corrects_all_or_nothing(clicks: Settings) -> None:
         assert sides == [("2.00", "0.00"), ("2.00", "2.00"), ("2.00", "1.00")]
 
 
+async def test_amount_that_nobody_can_pay_has_a_warning(clicks: Settings) -> None:
+    async with api_of(clicks, scopes=SCOPES) as client:
+        await told(client, {"click_id": HASH})
+        currency = (await one(client))["payout_currency"]
+        row = (await correct(client, {"payout": "0.005", "revenue": "0.05"})).json()
+        warning = f"payout: 0.005 {currency} is finer than the currency's unit of 0.01"
+        assert (row["payout"], row["warnings"]) == ("0.005", [warning])
+        assert "warnings" not in (await correct(client, {"payout": "0.01"})).json()
+    async with api_of(clicks, scopes=("money:write",)) as client:
+        assert (await correct(client, {"payout": "0.005"})).json()["warnings"] is None
+
+
 async def amounts(client: AsyncClient, id_: int) -> tuple[str, str]:
     row = await one(client, id_)
     return row["payout"], row["revenue"]
