@@ -185,8 +185,31 @@ async def test_offer_that_a_cap_closed_is_an_alert_until_it_is_open(
     try:
         expected = [("offer_closed_by_cap", subject)] if subject else []
         assert _plain(await alerts.find(connection)) == expected
-        await connection.execute("UPDATE cap SET amount = 5")  # by that alone it does not open
-        assert _plain(await alerts.find(connection)) == expected
+        for in_vain in ("UPDATE cap SET amount = 5", "UPDATE cap SET period = 'day'", "DELETE FROM cap"):
+            await connection.execute(in_vain)  # by that alone it does not open
+            assert _plain(await alerts.find(connection)) == expected, in_vain
+        await connection.execute(change)
+        assert await alerts.find(connection) == []
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("change", ["UPDATE cap SET amount = 5", "DELETE FROM cap"])
+async def test_offer_of_a_cap_on_clicks_opens_with_its_cap(
+    client: AsyncClient, database: Settings, change: str
+) -> None:
+    await run_sql(database, CAP + "(3, NULL, 'clicks', 'total', 1, 'close', NULL)")
+    await run_sql(
+        database,
+        """
+        INSERT INTO cap_mark (cap_id, affiliate_id, starts_at, amount, percent, offer_id, counts, period,
+            closes, ends_at)
+        SELECT id, 0, '2024-01-01', amount, 100, offer_id, counts, period, true, 'infinity' FROM cap
+        """,
+    )
+    connection = await connect(database.postgres_dsn or "")
+    try:
+        assert _plain(await alerts.find(connection)) == [("offer_closed_by_cap", "offers/3")]
         await connection.execute(change)
         assert await alerts.find(connection) == []
     finally:

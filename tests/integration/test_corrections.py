@@ -23,6 +23,7 @@ __all__ = ["clicks"]
 pytestmark = pytest.mark.anyio
 
 SCOPES = ("conversions:read", "conversions:write", "money:read", "money:write", "admin")
+AUDIT = "/backend/open-api/v1/users/audit"
 PERCENT = (
     "UPDATE goal_price SET (payout_type, payout, revenue_type, revenue) = ('percent', 10, 'percent', 20)"
 )
@@ -128,7 +129,7 @@ async def test_correction_has_its_author_and_reason(clicks: Settings) -> None:
         await told(client, {"click_id": HASH})
         answer = await correct(client, {"payout": "1.5", "reason": " wrong price "})
         row = await one(client)
-        (change,) = (await listed(client, "/backend/open-api/v1/users/audit"))["data"]
+        (change,) = (await listed(client, AUDIT))["data"]
     author = answer.json()["author"]
     (correction,) = row["corrections"]
     assert (
@@ -330,7 +331,7 @@ HEAD = "conversion_id,order_id,payout,revenue,reason"
 
 async def test_file_corrects_all_or_nothing(clicks: Settings) -> None:
     await run_sql(clicks, "UPDATE goal SET multiple = true")
-    async with api_of(clicks, scopes=SCOPES) as client:
+    async with api_of(clicks, scopes=(*SCOPES, "offers:read")) as client:
         for order in ("a", "b"):
             await told(client, {"click_id": HASH, "order_id": order})
         await told(client, {"click_id": HASH, "order_id": "c", "status": "pending"})
@@ -354,6 +355,23 @@ async def test_file_corrects_all_or_nothing(clicks: Settings) -> None:
         assert booked(await one(client, 3)) == []
         reasons = [(await one(client, id_))["entries"][1]["reason"] for id_ in (1, 2)]
         assert reasons == ["wrong price", "goodwill"]
+        noted = (await listed(client, AUDIT))["data"][:3]
+        places = [f"conversions/{id_}/corrections" for id_ in (3, 2, 1)]
+        assert [change["path"].rpartition("/")[0] for change in noted] == places
+        sides = [(change["before"]["payout"], change["after"]["payout"]) for change in noted]
+        assert sides == [("2.00", "0.00"), ("2.00", "2.00"), ("2.00", "1.00")]
+
+
+async def test_amount_that_nobody_can_pay_has_a_warning(clicks: Settings) -> None:
+    async with api_of(clicks, scopes=SCOPES) as client:
+        await told(client, {"click_id": HASH})
+        currency = (await one(client))["payout_currency"]
+        row = (await correct(client, {"payout": "0.005", "revenue": "0.05"})).json()
+        warning = f"payout: 0.005 {currency} is finer than the currency's unit of 0.01"
+        assert (row["payout"], row["warnings"]) == ("0.005", [warning])
+        assert "warnings" not in (await correct(client, {"payout": "0.01"})).json()
+    async with api_of(clicks, scopes=("money:write",)) as client:
+        assert (await correct(client, {"payout": "0.005"})).json()["warnings"] is None
 
 
 async def amounts(client: AsyncClient, id_: int) -> tuple[str, str]:

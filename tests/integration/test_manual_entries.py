@@ -92,6 +92,18 @@ async def test_entry_is_shown_listed_and_audited(demo: Settings) -> None:
         assert (await client.get(f"{ENTRIES.removesuffix('manual-entries')}audit")).json()["total"] == 0
 
 
+async def test_amount_that_nobody_can_pay_has_a_warning(demo: Settings) -> None:
+    warning = "amount: 1.50 JPY is finer than the currency's unit of 1"
+    async with api_of(demo, scopes=SCOPES) as client:
+        fine = (await book(client, PAYMENT | {"amount": "1.5", "currency": "JPY"})).json()
+        assert (fine["amount"], fine["warnings"]) == ("1.50", [warning])
+        assert "warnings" not in (await book(client, PAYMENT | {"amount": "2", "currency": "JPY"})).json()
+        head = "affiliate_id,kind,amount,currency,reason"
+        done = await upload(client, [head, "513,fee,1.5,JPY,x", "513,fee,1.125,KWD,x"], "?dry_run=true")
+        assert [row.get("warnings") for row in done.json()["entries"]] == [[warning], None]
+        assert all("warnings" not in row for row in (await client.get(ENTRIES)).json()["data"])
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"amount": "0"}, "amount"),
     ({"amount": "-5"}, "amount"),

@@ -74,9 +74,26 @@ async def test_month_end_on_the_command_line(tool: Importer) -> None:
     assert (shown, done.err) == (amounts, "")
 
 
+async def test_command_warns_of_an_amount_that_nobody_can_pay(tool: Importer) -> None:
+    words = ("affiliate_id=513", "kind=fee", "amount=1.5", "currency=JPY", "reason=x")
+    done = await tool.command("manual-entries", "add", *words, "--dry-run")
+    warning, trial = done.err.splitlines()
+    assert warning == "tracker: warning: amount: 1.50 JPY is finer than the currency's unit of 1"
+    assert trial == "tracker: a dry run: nothing was booked"
+    lines = ["affiliate_id,kind,amount,currency,reason", *["513,fee,1.5,JPY,x"] * 53]
+    done = await tool.command("manual-entries", "upload", tool.file("many.csv", "\n".join(lines)))
+    assert done.err.splitlines() == [warning] * 50 + ["tracker: and 3 more warnings"]
+
+
 WRONG = [
     (("statements", "--party", "affiliate", "--from", "2026-10"), 1, "--to is missing, and so is --until"),
     (("statements", "--party", "affiliate"), 1, "--from is missing"),
+    (("statements", "--party", "affiliate", *SPAN, "--id", "999"), 1, "affiliate 999 is not known"),
+    (
+        ("statements", "--party", "advertiser", *SPAN, "--id", "999", "--lines"),
+        1,
+        "advertiser 999 is not known",
+    ),
     (
         ("statements", "--party", "affiliate", "--from", "2026-10", "--to", "2026-09"),
         1,

@@ -140,7 +140,7 @@ async def test_check_names_differences_and_writes_nothing(database: Settings, tr
         [
             "1970-01-01 00:00  minute: no count, 1 clicks",
             "1970-01-01 00:00  offer 3: count 9, 1 clicks",
-            "2 counts of 12 days differ",
+            "2 counts of 3 days differ",
         ],
     )
     assert progress.startswith("1970-01-01  2 counts differ\n")

@@ -201,6 +201,8 @@ REFUSED: list[tuple[dict[str, str], list[str]]] = [
     ({"party": "affiliate", "from": "2024-10-01 12:00:00", "to": "2024-10-32"}, ["from", "to"]),
     ({"party": "everybody", **OCTOBER}, ["party"]),
     ({"party": "affiliate", "advertiser_id": "1", **OCTOBER}, ["advertiser_id"]),
+    ({"party": "affiliate", "affiliate_id": "999", **OCTOBER}, ["affiliate_id"]),
+    ({"party": "advertiser", "advertiser_id": "999", **OCTOBER}, ["advertiser_id"]),
     ({"party": "affiliate", "group_by": "affiliate", **OCTOBER}, ["group_by"]),
     ({"party": "affiliate", "separator": ";", **OCTOBER}, ["separator"]),
 ]

@@ -51,6 +51,9 @@ class ManualEntry(BaseModel):
     reverses: int | None = Field(description="The entry that it undoes.")
     author: str = Field(description="Name of the token.", examples=["accounts"])
     created_at: str = Field(description="UTC.", examples=["2026-11-05T09:00:00.123456+00:00"])
+    warnings: list[str] | None = Field(
+        None, description="Of a new entry: its amount has more decimals than its currency. Else absent."
+    )
 
 
 class ManualEntryQuery(PageQuery):

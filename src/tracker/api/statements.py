@@ -133,7 +133,8 @@ async def answer_statements(call: Call[Any], query: StatementQuery, owner: Owner
 
 async def answer_lines(call: Call[Any], query: StatementLinesQuery, owner: Owner | None) -> Response:
     """The lines that are visible to the network or to an owner."""
-    asked, zone = query.request(call.network_zone, owner), query.zone(call.network_zone)
+    zone = query.zone(call.network_zone)
+    asked = await statements.request_of(call.state.pool, query, call.network_zone, owner)
     chunks = statements.lines(call.state.pool, asked, zone)
     keys = statements.line_keys(asked)
     return await answer_export(call.request, chunks, name="statement-lines", keys=keys, query=query)

@@ -10,8 +10,10 @@ from pydantic import ConfigDict, Field
 from tracker.catalogue.booked_lines import LINE, Shape, refuse
 from tracker.catalogue.errors import CatalogueError, Kind, invalid
 from tracker.catalogue.fields import Fields, Id, Ident, Money, Name
+from tracker.catalogue.resource import WARNINGS
 from tracker.domain.conversion import Correction
 from tracker.domain.csv_rows import Columns
+from tracker.domain.money import too_fine
 from tracker.domain.normalise import amount, given
 from tracker.store.books import corrections
 from tracker.store.books.corrections import Wanted
@@ -85,10 +87,11 @@ async def correct(connection: Connection, author: Author, lines: Mapping[int, Co
     numbers = list(lines)
     refuse({number: found for number, line in lines.items() if (found := line.clashes())}, len(numbers))
     try:
-        return await corrections.correct(connection, author, [line.wanted() for line in lines.values()])
+        rows = await corrections.correct(connection, author, [line.wanted() for line in lines.values()])
     except RefusedError as error:
         refuse({numbers[place]: {field: why} for place, (field, why) in error.faults.items()}, len(numbers))
         raise
+    return [_warned(row, line.correction) for row, line in zip(rows, lines.values(), strict=True)]
 
 
 async def correct_one(
@@ -110,4 +113,15 @@ async def correct_one(
             raise invalid({field: [why]}) from None
         detail = "There is no conversion with this id."
         raise CatalogueError(Kind.UNKNOWN, {"id": [why]}, detail) from None
-    return row
+    return _warned(row, fields.correction)
+
+
+def _warned(row: Row, correction: Correction) -> Row:
+    """A correction with warnings about amounts that nobody can pay."""
+    currencies = (row["payout_currency"], row["revenue_currency"], row["sale_currency"])
+    warnings = [
+        f"{name}: {why}"
+        for name, wanted, currency in zip(correction._fields, correction, currencies, strict=True)
+        if wanted is not None and (why := too_fine(wanted, currency))
+    ]
+    return {**row, WARNINGS: warnings} if warnings else row

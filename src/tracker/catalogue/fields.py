@@ -91,19 +91,23 @@ def _no_control(text: str) -> None:
         raise ValueError("has control characters")
 
 
+def _time(text: str) -> str:
+    return _read_time(text, "is not")
+
+
 def _moment(text: str) -> str:
     text = normalise.trim(text)
-    if text == "infinity":
-        return text
+    return text if text == "infinity" else _read_time(text, "is not infinity or")
+
+
+def _read_time(text: str, is_not: str) -> str:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(normalise.trim(text))
         if moment.tzinfo is not None and moment.astimezone(UTC).year >= _FIRST_YEAR:
             return moment.astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
         pass
-    raise ValueError(
-        "is not infinity or a time with an offset from 1970 to 9999, such as 2026-11-01T00:00:00+01:00"
-    )
+    raise ValueError(f"{is_not} a time with an offset from 1970 to 9999, such as 2026-11-01T00:00:00+01:00")
 
 
 def _offer_rules(targeting: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
@@ -242,6 +246,11 @@ Value = Annotated[str, Field(min_length=1, max_length=500), _checked(_no_control
 """What clicks are compared with: it stays as it came, blanks at its ends too."""
 Pattern = Annotated[Value, _checked(normalise.name)]
 """A part of what is compared: one that nobody can see would be in too many."""
+Time = Annotated[
+    str,
+    Field(description="ISO 8601 with an offset.", examples=["2026-11-01T00:00:00+00:00"]),
+    AfterValidator(_time),
+]
 Moment = Annotated[
     str,
     Field(

@@ -11,8 +11,10 @@ from pydantic import AfterValidator, ConfigDict, Field
 from tracker.catalogue.booked_lines import Shape, refuse
 from tracker.catalogue.errors import CatalogueError, Kind, invalid
 from tracker.catalogue.fields import Currency, Fields, Id, Money, Name, Text
+from tracker.catalogue.resource import WARNINGS
 from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import first_second, read_local
+from tracker.domain.money import too_fine
 from tracker.domain.normalise import amount
 from tracker.domain.statement import ManualKind, Party
 from tracker.store.books import manual_entries
@@ -135,10 +137,11 @@ async def book(
     clashes = {line: found for line, entry in entries.items() if (found := entry.clashes())}
     refuse(clashes, len(lines))
     try:
-        return await manual_entries.add(connection, author, [entry.entry(zone) for entry in entries.values()])
+        rows = await manual_entries.add(connection, author, [entry.entry(zone) for entry in entries.values()])
     except RefusedError as error:
         refuse({lines[place]: {field: why} for place, (field, why) in error.faults.items()}, len(lines))
         raise
+    return [_warned(row) for row in rows]
 
 
 async def book_one(connection: Connection, author: Author, entry: ManualEntryFields, zone: tzinfo) -> Row:
@@ -153,7 +156,7 @@ async def book_one(connection: Connection, author: Author, entry: ManualEntryFie
         (row,) = await manual_entries.add(connection, author, [entry.entry(zone)])
     except RefusedError as error:
         raise _invalid(error) from None
-    return row
+    return _warned(row)
 
 
 async def reverse(
@@ -176,6 +179,12 @@ async def reverse(
     if not row:
         raise CatalogueError(Kind.UNKNOWN, {"id": ["does not exist"]}, "There is no entry with this id.")
     return row
+
+
+def _warned(row: Row) -> Row:
+    """A new entry with its warning, if nobody can pay its amount."""
+    why = too_fine(amount(row["amount"]), row["currency"])
+    return {**row, WARNINGS: [f"amount: {why}"]} if why else row
 
 
 def _invalid(error: RefusedError) -> CatalogueError:

@@ -19,7 +19,7 @@ from tracker.errors import UserError, in_words
 from tracker.parameters import ParameterError
 from tracker.reading import statements
 from tracker.reading.query import SomeQuery, read_query
-from tracker.reading.statements import Answer, StatementLinesQuery, StatementQuery
+from tracker.reading.statements import Answer, StatementLinesQuery, StatementQuery, UnknownPartyError
 from tracker.settings import Settings
 from tracker.store.db import Pool, open_pool
 
@@ -85,7 +85,8 @@ async def _read(settings: Settings, query: StatementQuery) -> Answer:
 async def _write_lines(settings: Settings, query: StatementLinesQuery) -> None:
     """Write each block as soon as it is read."""
     async with _database(settings) as pool:
-        asked, zone = query.request(settings.time_zone), query.zone(settings.time_zone)
+        zone = query.zone(settings.time_zone)
+        asked = await statements.request_of(pool, query, settings.time_zone)
         keys, (write_head, writer, _, _) = statements.line_keys(asked), format_of(query)
         write, out = writer(keys), sys.stdout.buffer
         out.write(write_head(keys))
@@ -100,6 +101,8 @@ async def _database(settings: Settings) -> AsyncIterator[Pool]:
     pool = await open_pool(settings.postgres_dsn, size=1)
     try:
         yield pool
+    except UnknownPartyError as error:
+        raise UserError(error.line) from None
     except ParameterError as error:
         raise _user_error(error) from None
     finally:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from shutil import get_terminal_size
 
 import orjson
 
+from tracker.catalogue.resource import WARNINGS
+from tracker.store.catalogue.edit import Row
+
 _GAP = "  "
 _NARROWEST = 12
 _CUT = "…"
+_MOST_WARNINGS = 50
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -28,15 +32,18 @@ def cell(value: object) -> str:
     return "-" if value in (None, "") else str(value)
 
 
-def show_rows(
-    columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, as_json: bool, is_trial: bool
-) -> None:
-    """Print rows as a table, or as one JSON object a line."""
+def show_rows(columns: Sequence[str], rows: Sequence[Row], *, as_json: bool, is_trial: bool) -> None:
+    """Print rows as a table, or as one JSON object a line. Their warnings are printed to stderr."""
     if as_json:
         for row in rows:
             print(orjson.dumps(row).decode())
     else:
         print_table(columns, [[cell(row[name]) for name in columns] for row in rows])
+    warnings = [warning for row in rows for warning in row.get(WARNINGS, ())]
+    for warning in warnings[:_MOST_WARNINGS]:
+        print(f"tracker: warning: {warning}", file=sys.stderr)
+    if (more := len(warnings) - _MOST_WARNINGS) > 0:
+        print(f"tracker: and {more:,} more warnings", file=sys.stderr)
     if is_trial:
         print("tracker: a dry run: nothing was booked", file=sys.stderr)
 

@@ -36,6 +36,14 @@ def unit(currency: str) -> Decimal:
     return _UNITS.get(currency, _CENT)
 
 
+def too_fine(amount: Decimal, currency: str) -> str:
+    """Why an amount cannot be paid out as it is, or "". It has more decimals than its currency."""
+    smallest = unit(currency)
+    if not amount % smallest:
+        return ""
+    return f"{show(amount)} {currency} is finer than the currency's unit of {smallest}"
+
+
 def of_percent(percentage: Decimal, amount: Decimal, currency: str) -> Decimal:
     """A percentage of an amount, rounded once to the unit of its currency, half away from zero."""
     product = _WIDE.multiply(amount, percentage).scaleb(-2, context=_WIDE)

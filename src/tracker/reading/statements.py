@@ -16,6 +16,7 @@ from tracker.parameters import Id, ParameterError, about, choice
 from tracker.reading.query import EXCEL, FileQuery, SeparatorQuery, ZoneQuery
 from tracker.store.books import statements
 from tracker.store.books.statements import GROUPS, LINE_KEYS, MOST_GROUPS, Statement, StatementRequest
+from tracker.store.catalogue import edit
 from tracker.store.clicks.columns import local_second
 from tracker.store.db import Pool
 from tracker.store.json_chunks import Block, blocks_of
@@ -36,6 +37,14 @@ def _day(*, is_end: bool, example: str) -> Any:
         BeforeValidator(lambda text: read_day(text, is_end=is_end)),
         WithJsonSchema({"type": "string", "examples": [example]}),
     ]
+
+
+class UnknownPartyError(ParameterError):
+    """The statement of one party is asked for, and there is no such party."""
+
+    def __init__(self, party: Party, id_: int) -> None:
+        super().__init__({f"{party}_id": [f"{id_} is not known"]})
+        self.line = f"{party} {id_} is not known"
 
 
 class StatementSpanQuery(ZoneQuery):
@@ -163,13 +172,30 @@ class Answer(NamedTuple):
         }
 
 
+async def request_of(
+    pool: Pool, query: StatementSpanQuery, network_zone: str, owner: Owner | None = None
+) -> StatementRequest:
+    """The store's request for the statements that the network or an owner sees.
+
+    Raises:
+        ParameterError: parameters are missing or contradict each other, or the party is unknown.
+    """
+    asked = query.request(network_zone, owner)
+    party, id_ = asked.party, asked.party_id
+    if id_ is not None and not await edit.exists(pool, party, id_, or_archived=True):
+        raise UnknownPartyError(party, id_)
+    return asked
+
+
 async def read(pool: Pool, query: StatementQuery, network_zone: str, owner: Owner | None = None) -> Answer:
     """The statements of a query.
 
     Raises:
-        ParameterError: parameters are missing or contradict each other, or there are too many groups.
+        ParameterError: parameters are missing or contradict each other, the party is unknown, or there are
+            too many groups.
     """
-    zone, asked, group = query.zone(network_zone), query.request(network_zone, owner), query.group_by or ""
+    zone, group = query.zone(network_zone), query.group_by or ""
+    asked = await request_of(pool, query, network_zone, owner)
     low, high = asked.span
     try:
         found = await statements.read(pool, asked, group, offsets(low // 1000, high // 1000, zone))

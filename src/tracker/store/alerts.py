@@ -88,18 +88,18 @@ WHERE NOT affiliate.is_archived AND affiliate.status <> 'blocked' AND NOT EXISTS
 ORDER BY number DESC, affiliate_id LIMIT $1
 """
 # Caps on clicks close by their count, others by the time at the offer or at the affiliate's terms.
-# A higher amount opens an offer at once if the stream counts the cap. Otherwise its closed_until stands.
+# Another amount opens an offer at once if the stream counts the cap, and so does its end. Otherwise the
+# closed_until stands, even if the cap is gone.
 _CLOSED = """
 SELECT DISTINCT ON (mark.offer_id, mark.affiliate_id)
     mark.offer_id, offer.name, mark.affiliate_id, mark.ends_at
 FROM cap_mark AS mark JOIN offer ON offer.id = mark.offer_id
-JOIN cap
-    ON (cap.id, cap.counts, cap.period) = (mark.cap_id, mark.counts, mark.period)
-    AND (cap.amount = mark.amount OR mark.counts NOT IN ('clicks', 'uniques'))
 LEFT JOIN offer_affiliate AS terms
     ON (terms.offer_id, terms.affiliate_id) = (mark.offer_id, mark.affiliate_id)
 WHERE percent = 100 AND closes AND mark.ends_at > now() AND NOT offer.is_archived AND CASE
-    WHEN mark.counts IN ('clicks', 'uniques') THEN true
+    WHEN mark.counts IN ('clicks', 'uniques') THEN EXISTS (
+        SELECT FROM cap WHERE (id, amount, cap.counts, cap.period)
+            = (mark.cap_id, mark.amount, mark.counts, mark.period))
     WHEN mark.affiliate_id = 0 THEN offer.closed_until > now()
     ELSE terms.closed_until > now() END
 ORDER BY mark.offer_id, mark.affiliate_id, mark.ends_at DESC LIMIT $1

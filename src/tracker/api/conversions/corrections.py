@@ -49,6 +49,9 @@ class CorrectedConversion(BaseModel):
     sale_currency: str | None
     reason: str = Field(examples=["wrong price"])
     author: str = Field(description="Name of the token.", examples=["accounts"])
+    warnings: list[str] | None = Field(
+        None, description="Amounts that have more decimals than their currency. Absent without them."
+    )
 
 
 class CorrectedFile(BaseModel):

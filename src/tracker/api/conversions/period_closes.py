@@ -15,7 +15,7 @@ from tracker.api.http.endpoint import Body, Call, endpoint
 from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
 from tracker.api.http.routing import ROOT
-from tracker.catalogue.fields import Fields, Moment
+from tracker.catalogue.fields import Fields, Time
 from tracker.catalogue.validation import validated
 from tracker.parameters import Query
 from tracker.store.catalogue import edit
@@ -33,7 +33,7 @@ READ_SCOPE = "money:read"
 class NewPeriodClose(Fields):
     """The end of the period to close."""
 
-    until: Moment = Field(
+    until: Time = Field(
         description="End of the period, exclusive. Not in the future, and later than all earlier closes."
     )
 
@@ -83,7 +83,7 @@ async def close_period(call: Call[Query]) -> Response:
     approved or rejected later is booked at that later time, as an adjustment.
     """
     close = validated(await call.object(), NewPeriodClose)
-    if close.until == "infinity" or (until := datetime.fromisoformat(close.until)) > datetime.now(UTC):
+    if (until := datetime.fromisoformat(close.until)) > datetime.now(UTC):
         raise invalid({"until": ["is in the future"]})
     try:
         return as_json(await close_books(call.state.pool, until, call.author), 201)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tracker.domain.conversion import Amounts, Correction, corrected
 from tracker.domain.money import show
@@ -14,7 +14,7 @@ from tracker.domain.normalise import trim
 from tracker.domain.postback import ConversionStatus
 from tracker.store.books.manual_entries import RefusedError
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row, Table
+from tracker.store.catalogue.edit import Author, Change, Row, Table
 from tracker.store.conversions import booking, goal_prices
 from tracker.store.conversions.caps import CapBook
 from tracker.store.conversions.goal_prices import SoldAmounts
@@ -30,17 +30,25 @@ _BY_ORDER = """
 SELECT id, order_id, advertiser_id FROM conversion WHERE order_id = ANY ($1) ORDER BY id
 """
 _UPDATE = """
-UPDATE conversion SET payout = $2, revenue = $3, sale_amount = $4, sale_by_browser = $5,
-    is_unpriced = is_unpriced AND NOT $6,
-    corrected = ARRAY(SELECT DISTINCT unnest(corrected || $7::text[]) ORDER BY 1),
+UPDATE conversion SET payout = line.payout, revenue = line.revenue, sale_amount = line.sale_amount,
+    sale_by_browser = line.sale_by_browser, is_unpriced = is_unpriced AND NOT line.is_priced,
+    corrected = ARRAY(
+        SELECT DISTINCT unnest(conversion.corrected || string_to_array(line.names, ',')) ORDER BY 1),
     updated_at = clock_timestamp()
-WHERE id = $1
+FROM unnest($1::bigint[], $2::numeric[], $3::numeric[], $4::numeric[], $5::boolean[], $6::boolean[],
+    $7::text[]) AS line (id, payout, revenue, sale_amount, sale_by_browser, is_priced, names)
+WHERE conversion.id = line.id
 """
 _NOTE = """
-INSERT INTO conversion_correction (conversion_id, payout_before, payout, revenue_before, revenue,
-    sale_amount_before, sale_amount, reason, author)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id
+INSERT INTO conversion_correction (author, conversion_id, payout_before, payout, revenue_before, revenue,
+    sale_amount_before, sale_amount, reason)
+SELECT $1, id, payout_before, payout, revenue_before, revenue, sale_amount_before, sale_amount, reason
+FROM unnest($2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[],
+    $8::numeric[], $9::text[]) WITH ORDINALITY AS line (id, payout_before, payout, revenue_before, revenue,
+    sale_amount_before, sale_amount, reason, place)
+ORDER BY place RETURNING id
 """
+_CURRENCIES = {"payout": "payout_currency", "revenue": "revenue_currency", "sale_amount": "sale_currency"}
 
 
 class Wanted(NamedTuple):
@@ -63,6 +71,54 @@ class _Conversion(NamedTuple):
     created_at: datetime
 
 
+class _Corrected(NamedTuple):
+    """A conversion with its money before and after its correction."""
+
+    conversion: _Conversion
+    wanted: Wanted
+    before: Amounts
+    after: Amounts
+
+    @property
+    def update(self) -> tuple[object, ...]:
+        """Its line of _UPDATE."""
+        names, money = self.wanted.correction.names, self.after
+        sale = money.sale_amount, money.sale_by_browser
+        is_priced = not names.isdisjoint(("payout", "revenue"))
+        return self.conversion.id, money.payout, money.revenue, *sale, is_priced, ",".join(names)
+
+    @property
+    def note(self) -> tuple[object, ...]:
+        """Its line of _NOTE."""
+        sides = (self.before, self.after)
+        amounts = [getattr(side, name) for name in Correction._fields for side in sides]
+        return self.conversion.id, *amounts, self.wanted.reason
+
+    @property
+    def sides(self) -> tuple[Row, Row]:
+        """Before and after, as the audit trail has them."""
+        before, after = (
+            {name: _shown(getattr(side, name)) for name in Correction._fields}
+            for side in (self.before, self.after)
+        )
+        return before, {**after, "reason": self.wanted.reason}
+
+    @property
+    def counts_for_caps(self) -> bool:
+        is_more = self.after.payout > self.before.payout or self.after.revenue > self.before.revenue
+        return is_more and not self.conversion.is_test and self.conversion.status != ConversionStatus.REJECTED
+
+    def row(self, author: Author) -> Row:
+        """The correction as it is shown."""
+        amounts: Row = {}
+        for name, currency in _CURRENCIES.items():
+            amounts[f"{name}_before"] = _shown(getattr(self.before, name))
+            amounts[name] = _shown(getattr(self.after, name))
+            amounts[currency] = getattr(self.after, currency)
+        who = {"reason": self.wanted.reason, "author": author.token_name}
+        return {"conversion_id": self.conversion.id, "status": self.conversion.status, **amounts, **who}
+
+
 async def correct(connection: Connection, author: Author, wanted: Sequence[Wanted]) -> list[Row]:
     """Correct conversions, all or none. Call it within a transaction of `booking`.
 
@@ -78,19 +134,32 @@ async def correct(connection: Connection, author: Author, wanted: Sequence[Wante
     }
     sold = await goal_prices.amounts_of(connection, ids)
     _check(wanted, ids, known, sold)
-    rows = [
-        await _correct(connection, author, known[id_], sold[id_], one)
-        for id_, one in zip(ids, wanted, strict=True)
+    done = [_corrected(known[id_], sold[id_], one) for id_, one in zip(ids, wanted, strict=True)]
+    await connection.execute(_UPDATE, *_arrays(each.update for each in done))
+    notes = await connection.fetch(_NOTE, author.token_name, *_arrays(each.note for each in done))
+    changes = [
+        Change(f"conversions/{each.conversion.id}/corrections/{id_}", *each.sides)
+        for (id_,), each in zip(notes, done, strict=True)
     ]
-    await _book(connection, author, [known[id_] for id_ in ids], [one.reason for one in wanted])
-    grown = [
-        known[row["conversion_id"]]
-        for row in rows
-        if row["payout"] > row["payout_before"] or row["revenue"] > row["revenue_before"]
-    ]
-    counted = [one for one in grown if one.status is not ConversionStatus.REJECTED and not one.is_test]
-    await CapBook(connection).close_full([one[4:] for one in counted])
-    return [{name: _shown(value) for name, value in row.items()} for row in rows]
+    await edit.note_all(connection, author, TABLE, changes)
+    reasons = {
+        each.conversion.id: each.wanted.reason
+        for each in done
+        if each.conversion.status is ConversionStatus.APPROVED
+    }
+    await booking.correct(connection, reasons, author.token_name)
+    await CapBook(connection).close_full([each.conversion[4:] for each in done if each.counts_for_caps])
+    return [each.row(author) for each in done]
+
+
+def _corrected(conversion: _Conversion, sold: SoldAmounts, wanted: Wanted) -> _Corrected:
+    after = corrected(sold.money, sold.price, conversion.refunded, wanted.correction, sold.corrected)
+    return _Corrected(conversion, wanted, sold.money, after)
+
+
+def _arrays(rows: Iterable[tuple[object, ...]]) -> Iterator[list[object]]:
+    """The columns of rows, for unnest."""
+    return map(list, zip(*rows, strict=True))
 
 
 async def _ids(connection: Connection, wanted: Sequence[Wanted]) -> list[int]:
@@ -149,49 +218,5 @@ def _wrong_sale(correction: Correction, conversion: _Conversion, money: Amounts)
     return ""
 
 
-async def _correct(
-    connection: Connection, author: Author, conversion: _Conversion, sold: SoldAmounts, wanted: Wanted
-) -> dict[str, Any]:
-    before, correction = sold.money, wanted.correction
-    after = corrected(before, sold.price, conversion.refunded, correction, sold.corrected)
-    is_priced = not correction.names.isdisjoint(("payout", "revenue"))
-    sale = after.sale_amount, after.sale_by_browser
-    names = sorted(correction.names)
-    await connection.execute(_UPDATE, conversion.id, after.payout, after.revenue, *sale, is_priced, names)
-    row: dict[str, Any] = {
-        "conversion_id": conversion.id,
-        "status": conversion.status,
-        "payout_before": before.payout,
-        "payout": after.payout,
-        "payout_currency": after.payout_currency,
-        "revenue_before": before.revenue,
-        "revenue": after.revenue,
-        "revenue_currency": after.revenue_currency,
-        "sale_amount_before": before.sale_amount,
-        "sale_amount": after.sale_amount,
-        "sale_currency": after.sale_currency,
-        "reason": wanted.reason,
-        "author": author.token_name,
-    }
-    amounts = [row[f"{name}{end}"] for name in Correction._fields for end in ("_before", "")]
-    id_ = await connection.fetchval(_NOTE, conversion.id, *amounts, wanted.reason, author.token_name)
-    sides = [{name: _shown(row[f"{name}{end}"]) for name in Correction._fields} for end in ("_before", "")]
-    sides[1]["reason"] = wanted.reason
-    await edit.note(connection, author, TABLE, f"conversions/{conversion.id}/corrections/{id_}", *sides)
-    return row
-
-
-async def _book(
-    connection: Connection, author: Author, conversions: Iterable[_Conversion], reasons: Iterable[str]
-) -> None:
-    """Book the differences, with the reason of each."""
-    alike: defaultdict[str, list[int]] = defaultdict(list)
-    for conversion, reason in zip(conversions, reasons, strict=True):
-        if conversion.status is ConversionStatus.APPROVED:
-            alike[reason].append(conversion.id)
-    for reason, ids in alike.items():
-        await booking.correct(connection, ids, author.token_name, reason)
-
-
-def _shown(value: object) -> object:
-    return show(value) if isinstance(value, Decimal) else value
+def _shown(amount: Decimal | None) -> str | None:
+    return None if amount is None else show(amount)

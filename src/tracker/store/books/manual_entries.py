@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 from tracker.domain.statement import ManualKind, Party, change_of
 from tracker.store.catalogue import edit
-from tracker.store.catalogue.edit import Author, Row, Table
+from tracker.store.catalogue.edit import Author, Change, Row, Table
 from tracker.store.db import Connection
 
 TABLE = Table(
@@ -30,11 +30,19 @@ SELECT id, affiliate_id, advertiser_id, reference FROM manual_entry AS entry
 WHERE reference = ANY ($1) AND reverses IS NULL
     AND NOT EXISTS (SELECT FROM manual_entry WHERE reverses = entry.id)
 """
-_INSERT = """
-INSERT INTO manual_entry (affiliate_id, advertiser_id, kind, amount, currency, change, booked_at, reason,
-    reference, reverses, author)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id
-"""
+_INSERT = f"""
+WITH added AS (
+    INSERT INTO manual_entry (author, affiliate_id, advertiser_id, kind, amount, currency, change, booked_at,
+        reason, reference, reverses)
+    SELECT $1, affiliate_id, advertiser_id, kind, amount, currency, change, booked_at, reason, reference,
+        reverses
+    FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::numeric[], $6::text[], $7::numeric[],
+        $8::timestamptz[], $9::text[], $10::text[], $11::bigint[]) WITH ORDINALITY AS line (affiliate_id,
+        advertiser_id, kind, amount, currency, change, booked_at, reason, reference, reverses, place)
+    ORDER BY place RETURNING *
+)
+SELECT {edit.as_object(TABLE)} FROM added ORDER BY id
+"""  # noqa: S608
 _REVERSED = """
 SELECT affiliate_id, advertiser_id, kind, amount, currency, reverses,
     (SELECT id FROM manual_entry WHERE reverses = $1) AS reversed_by
@@ -81,11 +89,7 @@ async def add(connection: Connection, author: Author, entries: Sequence[NewEntry
             faults[place] = ("booked_at", why)
     if faults:
         raise RefusedError(faults)
-    rows = []
-    for entry in entries:
-        change = change_of(entry.party, entry.kind, entry.amount)
-        rows.append(await _insert(connection, author, entry, change, max(now, closed_until or now), None))
-    return rows
+    return await _insert(connection, author, entries, max(now, closed_until or now))
 
 
 async def reverse(
@@ -110,26 +114,33 @@ async def reverse(
     party = Party.ADVERTISER if row["affiliate_id"] is None else Party.AFFILIATE
     party_id, kind = row[f"{party}_id"], ManualKind(row["kind"])
     entry = NewEntry(party, party_id, kind, row["amount"], row["currency"], booked_at, reason)
-    change = change_of(party, kind, entry.amount, is_reversal=True)
-    return await _insert(connection, author, entry, change, max(now, closed_until or now), id_)
+    (row,) = await _insert(connection, author, [entry], max(now, closed_until or now), id_)
+    return row
 
 
 async def _insert(
     connection: Connection,
     author: Author,
-    entry: NewEntry,
-    change: Decimal,
+    entries: Iterable[NewEntry],
     now: datetime,
-    reverses: int | None,
-) -> Row:
-    ids = [entry.party_id if party is entry.party else None for party in Party]
-    money = entry.kind, entry.amount, entry.currency, change
-    facts = entry.booked_at or now, entry.reason, entry.reference, reverses, author.token_name
-    id_ = await connection.fetchval(_INSERT, *ids, *money, *facts)
-    row = await edit.one(connection, TABLE, {"id": id_})
-    assert row is not None
-    await edit.note(connection, author, TABLE, f"manual-entries/{id_}", None, row)
-    return row
+    reverses: int | None = None,
+) -> list[Row]:
+    """Add entries, in their order. All of them reverse the same one, or none."""
+    lines = [
+        (
+            *(entry.party_id if party is entry.party else None for party in Party),
+            *(entry.kind, entry.amount, entry.currency),
+            change_of(entry.party, entry.kind, entry.amount, is_reversal=reverses is not None),
+            *(entry.booked_at or now, entry.reason, entry.reference, reverses),
+        )
+        for entry in entries
+    ]
+    added = await connection.fetch(_INSERT, author.token_name, *map(list, zip(*lines, strict=True)))
+    rows = [edit.read_object(TABLE, text) for (text,) in added]
+    await edit.note_all(
+        connection, author, TABLE, [Change(f"manual-entries/{row['id']}", None, row) for row in rows]
+    )
+    return rows
 
 
 def _wrong_time(booked_at: datetime | None, now: datetime, closed_until: datetime | None) -> str:

@@ -5,7 +5,7 @@ Rows are JSON objects in both directions. PostgreSQL converts them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from types import MappingProxyType
@@ -102,14 +102,24 @@ class Author(NamedTuple):
     token_name: str
 
 
+class Change(NamedTuple):
+    """A change of the row at an API path."""
+
+    path: str
+    before: Row | None  # None: the row is new
+    after: Row | None  # None: the row is deleted
+
+
 AUDIT = Table(
     "audit",
     ("at", "token_id", "token_name", "action", "resource", "path", "before", "after"),
     is_log=True,
 )
 _WRITE_AUDIT = """
-INSERT INTO audit (token_id, token_name, action, resource, path, before, after)
-VALUES ($1, $2, $3, $4, $5, $6::json, $7::json)
+INSERT INTO audit (token_id, token_name, resource, action, path, before, after)
+SELECT $1, $2, $3, action, path, before::json, after::json
+FROM unnest($4::text[], $5::text[], $6::text[], $7::text[])
+    WITH ORDINALITY AS change (action, path, before, after, place) ORDER BY place
 """
 
 
@@ -299,9 +309,20 @@ async def note(
     connection: Connection, author: Author, table: Table, path: str, before: Row | None, after: Row | None
 ) -> None:
     """Write a change to the audit trail, in the change's transaction."""
-    action = "create" if before is None else "delete" if after is None else "update"
-    both = (None if row is None else _json(row) for row in (before, after))
-    await connection.execute(_WRITE_AUDIT, *author, action, table.name, path, *both)
+    await note_all(connection, author, table, [Change(path, before, after)])
+
+
+async def note_all(connection: Connection, author: Author, table: Table, changes: Collection[Change]) -> None:
+    """Write changes to the audit trail in their order, in their transaction."""
+    rows = [
+        (_action(before, after), path, *(None if row is None else _json(row) for row in (before, after)))
+        for path, before, after in changes
+    ]
+    await connection.execute(_WRITE_AUDIT, *author, table.name, *map(list, zip(*rows, strict=True)))
+
+
+def _action(before: Row | None, after: Row | None) -> str:
+    return "create" if before is None else "delete" if after is None else "update"
 
 
 def as_object(table: Table) -> str:

@@ -28,6 +28,11 @@ SELECT DISTINCT slot / {_SLOTS_A_DAY} AS day FROM {click_counts.CLICK_COUNTS}
 UNION SELECT minute / {_MINUTES_A_DAY} FROM {click_counts.MINUTE_COUNTS}
 UNION SELECT slot / {_SLOTS_A_DAY} FROM {click_counts.REPORT_COUNTS}
 """  # noqa: S608
+# Partitions are made ahead, and a month's has days before its first click.
+_WITH_CLICKS = """
+SELECT day FROM unnest($1::date[], $2::uuid[], $3::uuid[]) AS each (day, low, high)
+WHERE EXISTS (SELECT FROM click WHERE hash >= low AND hash < high)
+"""
 
 # A row of zeros is as good as none: a click was taken back, and its delta is not added up yet.
 _WRONG = f"""
@@ -126,10 +131,14 @@ async def begin(connection: Connection) -> None:
 
 
 async def days(connection: Connection, first: date = date.min, last: date = date.max) -> list[date]:
-    """The days from `first` to `last` that may have clicks or counts."""
+    """The days from `first` to `last` that have clicks or counts."""
     counted = time_span.dates(row["day"] for row in await connection.fetch(_DAYS))
-    found = counted | await partitions.days(connection)
-    return sorted(day for day in found if first <= day <= last)
+    maybe = sorted(await partitions.days(connection) - counted)
+    bounds = [_hashes(day) for day in maybe]
+    found = await connection.fetch(
+        _WITH_CLICKS, maybe, [low for low, _ in bounds], [high for _, high in bounds]
+    )
+    return sorted(day for day in counted | {day for (day,) in found} if first <= day <= last)
 
 
 async def differences(connection: Connection, day: date) -> AsyncIterator[Difference]:

@@ -465,7 +465,7 @@ class _PostbackApplier(NamedTuple):
         if is_whole:
             await self._change(existing.id, existing.status, status)
         else:
-            await booking.correct(self.connection, [existing.id], self.author, "refund")
+            await booking.correct(self.connection, {existing.id: "refund"}, self.author)
 
     def _hold_refund(self, why: str, conversion_id: int | None) -> Applied:
         return Applied(self.postback.hash, Result.HELD, why, conversion_id)

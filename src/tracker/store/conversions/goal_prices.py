@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tracker.domain.click_id import millis_of
 from tracker.domain.conversion import Amounts, ConvertedClick, Goal, Price
-from tracker.domain.money import show, unit
+from tracker.domain.money import too_fine
 from tracker.store.db import Connection, Pool
 
 _NAMES = tuple(name for name in Price._fields if name != "is_set")
@@ -104,9 +104,7 @@ class FineAmount(NamedTuple):
 
     @property
     def text(self) -> str:
-        return (
-            f"{show(self.amount)} {self.currency} is finer than the currency's unit of {unit(self.currency)}"
-        )
+        return too_fine(self.amount, self.currency)
 
 
 class Unpriced(NamedTuple):
@@ -153,7 +151,7 @@ async def without_price(source: Connection | Pool) -> list[Unpriced]:
 async def finer_than_units(source: Connection | Pool, goal_id: int | None = None) -> list[FineAmount]:
     """Fixed amounts of a goal and its terms, or of all goals, that are too fine to pay out."""
     amounts = [FineAmount._make(row) for row in await source.fetch(_FIXED, goal_id)]
-    return [fine for fine in amounts if fine.amount % unit(fine.currency)]
+    return [fine for fine in amounts if fine.text]
 
 
 def _price(row: tuple[object, ...], currency: str) -> Price:
