@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import asyncpg
@@ -103,6 +104,34 @@ async def connect(dsn: str) -> Connection:
     return await asyncpg.connect(
         dsn, timeout=5, server_settings={"application_name": "tracker", "timezone": "UTC"}
     )
+
+
+async def copy_rows(
+    connection: Connection, table: str, rows: Iterable[Sequence[object]], columns: Sequence[str]
+) -> None:
+    """COPY rows to a table.
+
+    asyncpg waits for ever if the connection is lost while its buffer is full: nobody tells it that it may
+    write again. So the loss of the connection ends the COPY here.
+
+    Raises:
+        UNREACHABLE: the connection was lost.
+    """
+    copying = asyncio.create_task(connection.copy_records_to_table(table, records=rows, columns=columns))
+
+    def end(_: Connection) -> None:
+        copying.cancel()
+
+    connection.add_termination_listener(end)
+    try:
+        await copying
+    except (asyncio.CancelledError, AttributeError):  # asyncpg writes to a transport that is gone
+        task = asyncio.current_task()
+        if connection.is_closed() and not (task and task.cancelling()):
+            raise ConnectionError("the connection to PostgreSQL was lost in a COPY") from None
+        raise
+    finally:
+        connection.remove_termination_listener(end)
 
 
 async def version(dsn: str) -> str:

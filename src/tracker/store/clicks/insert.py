@@ -19,7 +19,7 @@ from tracker.store import locks, migrate
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks import deltas
 from tracker.store.clicks.tally import tally
-from tracker.store.db import Connection
+from tracker.store.db import Connection, copy_rows
 
 BAD_ROW: tuple[type[Exception], ...] = (
     asyncpg.DataError,
@@ -188,9 +188,7 @@ async def _copy(connection: Connection, table: str, rows: Sequence[ClickRow]) ->
         if name not in _OFTEN_BLANK or values.count("") < len(rows)
     ]
     columns = itemgetter(*filled)
-    await connection.copy_records_to_table(
-        table, records=map(columns, rows), columns=columns(ClickRow._fields)
-    )
+    await copy_rows(connection, table, map(columns, rows), columns(ClickRow._fields))
 
 
 async def open_gate(connection: Connection) -> None:

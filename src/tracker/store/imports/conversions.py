@@ -20,7 +20,7 @@ from tracker.domain.normalise import hash_, trim
 from tracker.domain.postback import STATUSES, ConversionStatus, StatusWords, meaning
 from tracker.store.conversions import booking, status_words
 from tracker.store.conversions import lock as conversion_lock
-from tracker.store.db import Connection
+from tracker.store.db import Connection, copy_rows
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, summed
 
@@ -213,9 +213,7 @@ class ConversionStore:
             (place, *(row[column] for column in _COLUMNS))
             for place, row in enumerate(_each_once(rows.values()))
         ]
-        await self._connection.copy_records_to_table(
-            "incoming_conversion", records=records, columns=("id", *_COLUMNS)
-        )
+        await copy_rows(self._connection, "incoming_conversion", records, ("id", *_COLUMNS))
         await self._connection.execute(_ONE_ABSENT)
         stored = await self._connection.fetch(_INSERT)
         approved = [id_ for id_, status in stored if status == ConversionStatus.APPROVED]
