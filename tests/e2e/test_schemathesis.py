@@ -50,8 +50,8 @@ EXPLAINED: list[tuple[type[Failure], int, str, str]] = [  # finding, status, tex
                 "no schema knows the ids that there are",
             ),
             (
-                "cannot be combined with|needs format=excel|is ahead of all changes"
-                "|is another name of|are missing: set one"
+                "cannot be combined with|(needs|needed by) (compare|format|created|measures)|date_basis"
+                "|is ahead of all changes|is another name of|are missing: set one"
                 "|cannot be (mark|set) for|is needed for|is missing, and so"
                 "|is not after|is before|is after|twice|is a rule of|more than (31|7,320) days|needs party="
                 "|does not go with|is 0: an amount is above 0",
@@ -128,6 +128,10 @@ def test_api_keeps_to_its_document(name: str, tracker: Up, token: str) -> None:
         }
         base_url = f"http://127.0.0.1:{tracker.api_port}"
         response = case.call(base_url=base_url, headers=headers)
+        if (
+            response.status_code == 431
+        ):  # the server refuses a request line of many kB, and the API is not asked
+            return
         again = {"base_url": base_url, "headers": headers}  # some checks repeat the request
         try:
             case.validate_response(response, headers=headers, transport_kwargs=again)
