@@ -105,11 +105,11 @@ class Sender(ABC):
         return bool(announced or self._served)
 
     async def _is_held(self, connection: db.Connection) -> bool:
-        """Whether this database is a copy, which sends nothing. Logs it once."""
+        """Whether this database sends nothing for now. Logs it once."""
         made_at = await sending.copy_of(connection)
         if made_at is not None and self._held_at != made_at:
             self.logger.warning(
-                "%s are held: this is a copy, restored from the backup of %s; "
+                "%s are held since %s (a backup's time, or that of hold-sending): "
                 "`tracker resume-sending` sends them",
                 self.what,
                 made_at,

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
@@ -67,12 +68,13 @@ class Proxy(NamedTuple):
 class _Setup(NamedTuple):
     """How a program is started: its arguments, and the changes to its file."""
 
+    program: str
     file: str
     options: tuple[str, ...]
     changes: Mapping[str, str]
 
 
-def _nginx(at: Path, http: int, https: int) -> _Setup:
+def _nginx(at: Path, http: int, https: int, file: str = "nginx.conf") -> _Setup:
     kinds = ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
     temporary = "".join(f" {kind}_temp_path {at / kind};" for kind in kinds)
     user = f" user {getpass.getuser()};" if os.geteuid() == 0 else ""
@@ -84,7 +86,7 @@ def _nginx(at: Path, http: int, https: int) -> _Setup:
         "/etc/nginx/tls/fullchain.pem": f"{at}/tls.pem",
         "/etc/nginx/tls/privkey.pem": f"{at}/tls.pem",
     }
-    return _Setup("nginx.conf", options, changes)
+    return _Setup("nginx", file, options, changes)
 
 
 def _haproxy(at: Path, http: int, https: int) -> _Setup:
@@ -93,7 +95,7 @@ def _haproxy(at: Path, http: int, https: int) -> _Setup:
         "bind :443 ": f"bind 127.0.0.1:{https} ",
         "/etc/haproxy/tls/": f"{at}/tls.pem",
     }
-    return _Setup("haproxy.cfg", ("-db", "-f"), changes)
+    return _Setup("haproxy", "haproxy.cfg", ("-db", "-f"), changes)
 
 
 def _caddy(_: Path, http: int, https: int) -> _Setup:
@@ -103,7 +105,7 @@ def _caddy(_: Path, http: int, https: int) -> _Setup:
         "http_port 80\n": f"{local}\n\thttp_port {http}\n",
         "https_port 443\n": f"https_port {https}\n",
     }
-    return _Setup("Caddyfile", ("run", "--adapter", "caddyfile", "--config"), changes)
+    return _Setup("caddy", "Caddyfile", ("run", "--adapter", "caddyfile", "--config"), changes)
 
 
 PROXIES: Mapping[str, Callable[[Path, int, int], _Setup]] = {
@@ -111,6 +113,8 @@ PROXIES: Mapping[str, Callable[[Path, int, int], _Setup]] = {
     "haproxy": _haproxy,
     "caddy": _caddy,
 }
+REHEARSAL = "nginx-rehearsal"
+_SETUPS = {**PROXIES, REHEARSAL: partial(_nginx, file="nginx-rehearsal.conf")}
 
 
 def program_of(name: str) -> str | None:
@@ -119,21 +123,26 @@ def program_of(name: str) -> str | None:
 
 
 @contextmanager
-def proxy_of(name: str, tracker: Up, at: Path) -> Iterator[Proxy]:
-    """A proxy in front of a tracker, with its files in the directory `at`."""
+def proxy_of(name: str, tracker: Up, at: Path, *, today: int = 0) -> Iterator[Proxy]:
+    """A proxy in front of a tracker, with its files in the directory `at`.
+
+    `today` is the port of the tracker that answers visitors in a rehearsal.
+    """
     proxy = Proxy(name, http := free_port(), http + 1)
-    file, options, changes = PROXIES[name](at, proxy.http_port, proxy.https_port)
+    program, file, options, changes = _SETUPS[name](at, proxy.http_port, proxy.https_port)
     text = (_DEPLOY / file).read_text()
     for here, there in changes.items():
         assert here in text, f"{file} has no {here!r} any more"
         text = text.replace(here, there)
-    ports = {"8000": tracker.port, "8001": tracker.api_port, "8002": tracker.metrics_port}
-    (at / file).write_text(re.sub(r"(?<=127\.0\.0\.1:)800[012]\b", lambda port: str(ports[port[0]]), text))
+    ports = {"8000": tracker.port, "8001": tracker.api_port, "8002": tracker.metrics_port, "9000": today}
+    (at / file).write_text(
+        re.sub(r"(?<=127\.0\.0\.1:)(?:800[012]|9000)\b", lambda port: str(ports[port[0]]), text)
+    )
     _make_certificate(at / "tls.pem")
     log = at / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [program_of(name) or name, *options, at / file],
+            [program_of(program) or program, *options, at / file],
             env=os.environ | {"HOME": str(at), "XDG_DATA_HOME": str(at), "XDG_CONFIG_HOME": str(at)},
             stdout=output,
             stderr=output,

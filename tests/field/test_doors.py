@@ -186,6 +186,7 @@ WORDS: Mapping[str, str] = {
             "demo",
             "orphans",
             "geo",
+            "hold-sending",
         ),
         _NOTHING,
     ),

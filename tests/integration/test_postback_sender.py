@@ -407,7 +407,7 @@ async def test_worker_killed_while_it_sends_leaves_it_to_the_next(
 
 
 BETWEEN = datetime.fromtimestamp(millis_of(HASH) / 1000, UTC) + timedelta(hours=2)
-BACKUP = f"the backup of {BETWEEN:%Y-%m-%d %H:%M:%S} UTC"
+BACKUP = f"{BETWEEN:%Y-%m-%d %H:%M:%S} UTC (a backup's time, or that of hold-sending)"
 
 
 async def becomes_a_copy(database: Settings) -> None:
@@ -423,9 +423,13 @@ async def becomes_a_copy(database: Settings) -> None:
 
 
 async def resume_sending(database: Settings, *options: str) -> list[str]:
+    return await command(database, "resume-sending", *options)
+
+
+async def command(database: Settings, *words: str) -> list[str]:
     env = os.environ | {"TRACKER_POSTGRES_DSN": database.postgres_dsn or ""}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tracker", "resume-sending", *options),
+        *(sys.executable, "-m", "tracker", *words),
         env=env | {"TRACKER_DATA_DIR": str(database.data_dir)},
         stdout=asyncio.subprocess.PIPE,
     )
@@ -457,11 +461,27 @@ async def test_restored_copy_sends_nothing(
     await send(copy)
     assert partner.asked == []
     assert [row["state"] for row in await log(client)] == ["waiting", "waiting"]
-    assert caplog.text.count("postbacks to affiliates are held: this is a copy") == 2
+    assert caplog.text.count("postbacks to affiliates are held since ") == 2
     assert [(one.level, one.text) for one in await report.examine(copy, "affiliates")] == [
         ("ok", "postbacks waiting to be sent to affiliates: 2"),
-        ("warn", f"no postback is sent: this database is a copy, from {BACKUP}"),
+        ("warn", f"no postback is sent: sending is held since {BACKUP}"),
     ]
+
+
+async def test_rehearsal_sends_nothing(
+    client: AsyncClient, database: Settings, partner: FakeAffiliate
+) -> None:
+    await asks(client, partner, statuses=["approved"])
+    (held,) = await command(database, "hold-sending")
+    assert held == "sending is held: postbacks to affiliates and webhooks wait until `tracker resume-sending`"
+    (again,) = await command(database, "hold-sending")
+    assert again.startswith("sending is held already, since ")
+    await converts(database, status="approved")
+    await send(database)
+    assert partner.asked == []
+    await resume_sending(database)
+    await send(database)
+    assert len(partner.asked) == 1
 
 
 async def test_running_sender_stops_once_it_is_a_copy(client: AsyncClient, copy: Settings) -> None:
@@ -498,9 +518,9 @@ async def test_sending_is_resumed(
     for end in ("nothing was changed", "sending is resumed"):
         dry = ["--dry-run"] * (end == "nothing was changed")
         first, waiting, earlier, last = await resume_sending(copy, *options, *dry)
-        assert first == f"this database is a copy, restored from {BACKUP}"
+        assert first == f"sending is held since {BACKUP}"
         assert waiting.startswith("2 postbacks to 1 hosts wait, of changes from ")
-        assert earlier == f"1 of them are from before the backup: {fate}"
+        assert earlier == f"1 of them are from before: {fate}"
         assert last == end
         await send(copy)
         assert (partner.asked == []) is bool(dry)
@@ -514,8 +534,6 @@ async def test_sending_is_resumed(
         assert (await client.post(f"{LOG}/{row['id']}/refire")).status_code == 200
     await send(copy)
     assert len(partner.asked) == 2
-    assert await resume_sending(copy) == [
-        "nothing is held: this database is not a copy, or its sending has been resumed"
-    ]
+    assert await resume_sending(copy) == ["nothing is held"]
     (finding,) = await report.examine(copy, "affiliates")
     assert finding.level == "ok"

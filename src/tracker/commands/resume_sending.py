@@ -1,4 +1,4 @@
-"""`tracker resume-sending`: sends held postbacks and webhooks, from a restored copy or after a block."""
+"""`tracker resume-sending`: sends postbacks and webhooks that a copy, a hold or a block held back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ABOUT = """\
 A database from `tracker restore` is a copy and sends no postbacks to affiliates and no webhooks, because
 the original may still run or may have sent them already. They wait in the copy. Run this command when the
 original has stopped: then the copy takes its place. Do not run it on a copy that is only for inspection or
-tests.
+tests. It also ends `tracker hold-sending`.
 
 A postback that was waiting at the time of the backup may have been sent by the original since. The affiliate
 then gets it twice. Postbacks that existed at the backup keep their Idempotency-Key, later ones do not. The
@@ -62,7 +62,7 @@ async def _resumed(settings: Settings, arguments: Namespace) -> list[str]:
     async with sending.resuming(settings.postgres_dsn, dry_run=dry_run) as connection:
         made_at = await sending.copy_of(connection)
         if made_at is None:
-            return ["nothing is held: this database is not a copy, or its sending has been resumed"]
+            return ["nothing is held"]
         backlog = await sending.backlog(connection)
         await sending.resume(connection, drops_earlier=drops)
     return [*_report(backlog, made_at, drops=drops), _end(dry_run=dry_run)]
@@ -91,19 +91,19 @@ async def _resumed_to_affiliate(settings: Settings, arguments: Namespace) -> lis
 
 
 def _report(backlog: Backlog, made_at: datetime, *, drops: bool) -> Iterator[str]:
-    yield f"this database is a copy, restored from the backup of {made_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"sending is held since {made_at:%Y-%m-%d %H:%M:%S} UTC (a backup's time, or that of hold-sending)"
     fate = "dropped" if drops else "sent, including those that the original has sent since"
     if backlog.webhooks:
         yield (
             f"{backlog.webhooks:,} requests to webhooks wait, {backlog.earlier_webhooks:,} of them of events "
-            f"from before the backup: {fate}"
+            f"from before: {fate}"
         )
     if backlog.oldest is None or backlog.newest is None:
         yield "no postback to an affiliate waits"
         return
     span = f"{backlog.oldest:%Y-%m-%d %H:%M:%S} to {backlog.newest:%Y-%m-%d %H:%M:%S} UTC"
     yield f"{backlog.waiting:,} postbacks to {backlog.hosts:,} hosts wait, of changes from {span}"
-    yield f"{backlog.earlier:,} of them are from before the backup: {fate}"
+    yield f"{backlog.earlier:,} of them are from before: {fate}"
 
 
 def _end(*, dry_run: bool) -> str:

@@ -31,11 +31,11 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
         ]
     findings = [Finding("affiliates", "ok", f"postbacks waiting to be sent to affiliates: {counts.waiting}")]
     if made_at is not None:
-        backup = f"the backup of {made_at:%Y-%m-%d %H:%M:%S} UTC"
-        text = f"no postback is sent: this database is a copy, from {backup}"
-        findings.append(
-            Finding("affiliates", "warn", text, "if the original has stopped: `tracker resume-sending`")
-        )
+        since = f"{made_at:%Y-%m-%d %H:%M:%S} UTC"
+        whose = "a backup's time, or that of hold-sending"
+        text = f"no postback is sent: sending is held since {since} ({whose})"
+        advice = "if no other tracker sends them: `tracker resume-sending`"
+        findings.append(Finding("affiliates", "warn", text, advice))
     elif counts.overdue:
         text = f"postbacks to affiliates that are overdue: {counts.overdue}"
         findings.append(

@@ -1,6 +1,6 @@
 """Whether this database sends postbacks to affiliates and webhooks.
 
-A restored database is a copy, and sends none at first.
+A restored database is a copy, and sends none at first. An operator may hold the sending of another, too.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class Backlog(NamedTuple):
 
 
 async def copy_of(connection: Connection) -> datetime | None:
-    """The time of the backup that this database is a copy of. None if it sends."""
+    """Since when nothing is sent: the time of the backup or of the hold. None if it sends."""
     made_at: datetime | None = await connection.fetchval(_COPY_OF)
     return made_at
 
 
 async def hold(connection: Connection, made_at: datetime) -> None:
-    """Mark this database as restored from a backup: it sends nothing until `resume`."""
+    """Hold the sending until `resume`. A copy's `made_at` is the time of its backup."""
     await connection.execute(_HOLD, made_at)
 
 
