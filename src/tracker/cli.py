@@ -74,6 +74,7 @@ CATALOGUE = {
     "bot-rules": "your own rules for what is a bot",
     "tracking-hosts": "the hosts of tracking links",
     "link-forms": "links in the shape of other trackers",
+    "postback-forms": "postbacks in the shape of other trackers",
     "network": "the network's fallback URL for clicks that no offer takes",
 }
 """Each command of the module `catalogue`, and the objects that it lists and changes."""

@@ -43,6 +43,7 @@ CREATE: dict[str, dict[str, Any]] = {
     "bot-rules": {"field": "user_agent", "value": "AcmeTool"},
     "tracking-hosts": {"host": "go.example"},
     "link-forms": {"path": "/click", "parameters": {"o": "offer_id", "pid": "affiliate_id"}},
+    "postback-forms": {"name": "TUNE", "path": "/aff_goal", "match": {"a": "lsr"}},
 }
 """The fields that suffice to create each kind of object."""
 
@@ -63,6 +64,14 @@ CHANGE: dict[str, dict[str, Any]] = {
     "bot-rules": {"field": "ip", "value": "198.51.100.0/24"},
     "tracking-hosts": {"status": "burned", "brand_id": 1},
     "link-forms": {"host": "go.example", "parameters": {"o": None, "offer": "offer_id"}},
+    "postback-forms": {
+        "path": "/{secret}/goal",
+        "parameters": {"sub": "click_id"},
+        "values": {"status": {"lead": "pending"}},
+        "constants": {"currency": "EUR"},
+        "advertiser_id": 1,
+        "source": "tune",
+    },
     "network": {"fallback_url": "https://network.example/sorry?offer={offer_id}"},
 }
 
@@ -79,8 +88,8 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def created(client: AsyncClient, path: str, **fields: object) -> Response:
-    answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
+async def created(client: AsyncClient, kind: str, **fields: object) -> Response:
+    answer = await client.post(f"{USERS}/{kind}", json={**CREATE[kind], **fields})
     assert answer.status_code == 201, answer.text
     return answer
 
@@ -111,7 +120,8 @@ async def test_object_is_created_read_changed_and_deleted(
     before = (await client.get(f"{USERS}/{path}")).json()["total"]
     answer = await created(client, path)
     place, row = answer.headers["location"], answer.json()
-    row.pop("secret", None)  # shown to its maker alone
+    if path.endswith("secrets"):
+        row.pop("secret")  # shown to its maker alone
     row.pop("warnings", None)  # told to whom it concerns
     assert row.items() >= CREATE[path].items()
     assert answer.headers["etag"] == f'"{row["version"]}"'
@@ -250,7 +260,57 @@ REFUSED = [
     ("link-forms", {"constants": {"offer_id": "x"}}, "constants"),
     ("link-forms", {"host": "go example"}, "host"),
     ("link-forms", {"parameters": {"offer_id": "source"}}, "parameters"),
+    *(
+        ("postback-forms", {"path": path, "match": {}}, "path")
+        for path in ("/postback", "/offer/1", "/pixel", "/health/x", "/api/v3/goal/x", "/backend", "/metrics")
+    ),
+    ("postback-forms", {"path": "/hosts/{click_id}"}, "path"),
+    ("postback-forms", {"path": "/", "match": {}}, "path"),
+    ("postback-forms", {"path": "/{secret}/{click_id}"}, "path"),
+    ("postback-forms", {"path": "/p/{token}"}, "path"),
+    ("postback-forms", {"match": {"a": ""}}, "match"),
+    ("postback-forms", {"parameters": {"a": "affiliate_id"}}, "parameters"),
+    ("postback-forms", {"constants": {"click_id": "5"}}, "constants"),
+    ("postback-forms", {"constants": {"status": "paid"}}, "constants"),
+    ("postback-forms", {"constants": {"payout": "much"}}, "constants"),
+    ("postback-forms", {"values": {"status": {"lead": "paid"}}}, "values"),
+    ("postback-forms", {"values": {"order_id": {"a": "b"}}}, "values"),
+    ("postback-forms", {"values": {"goal": {"a": "b"}, "event": {"a": "b"}}}, "values"),
+    ("postback-forms", {"values": {"currency": {"2": "XYZ"}}}, "values"),
+    ("postback-forms", {"secret": "{secret}"}, "secret"),
+    ("postback-forms", {"secret": "k", "parameters": {"k": "order_id"}}, "secret"),
+    ("postback-forms", {"host": "go example"}, "host"),
+    ("postback-forms", {"advertiser_id": 77}, "advertiser_id"),
 ]
+
+
+BESIDE: list[tuple[str, dict[str, Any], str]] = [
+    ("postback-forms", {"name": "Same place", "path": "/aff_goal/", "match": {"a": "lsr"}}, "match"),
+    ("postback-forms", {"name": "Any value", "path": "/aff_goal", "match": {"b": "x"}}, "match"),
+    ("postback-forms", {"name": "Link's", "path": "/c/{secret}/", "match": {}}, "path"),
+    ("link-forms", {"path": "/lsr/"}, "path"),
+    ("link-forms", {"path": "/lsr", "host": "go.example"}, "path"),
+    ("postback-forms", {"name": "Other word", "path": "/aff_goal", "match": {"a": "lsr2"}}, ""),
+    ("postback-forms", {"name": "Asks more", "path": "/aff_goal", "match": {"a": "lsr", "b": "*"}}, ""),
+    ("postback-forms", {"name": "Asks nothing", "path": "/aff_goal", "match": {}}, ""),
+    ("postback-forms", {"name": "Of a host", "host": "go.example", "path": "/lsr", "match": {}}, ""),
+    ("postback-forms", {"name": "Asks", "path": "/c/{secret}", "match": {"b": "*"}}, ""),
+    ("link-forms", {"path": "/aff_click"}, ""),
+]
+
+
+async def test_forms_of_one_path_need_a_match_that_separates_them(client: AsyncClient) -> None:
+    await created(client, "postback-forms")
+    await created(client, "postback-forms", name="LSR", path="/lsr", match={})
+    await created(client, "link-forms", path="/c/{offer_id}")
+    for path, fields, field in BESIDE:
+        answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
+        assert answer.status_code == (422 if field else 201), (fields, answer.text)
+        assert not field or list(answer.json()["errors"]) == [field], fields
+    moved = await client.patch(f"{USERS}/postback-forms/1", json={"match": {"a": "lsr2"}})
+    assert list(problem(moved, 422)) == ["match"]
+    same = await client.patch(f"{USERS}/postback-forms/1", json={"source": "tune"})
+    assert same.status_code == 200
 
 
 async def test_rows_that_edges_would_leave_out_are_not_saved(client: AsyncClient) -> None:

@@ -43,6 +43,14 @@ async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Er
     return {}
 
 
+Checks = Callable[[Connection, Row], Awaitable[Errors]]
+"""Says what is wrong with an object beside the others, by field. The row has an id if it is stored."""
+
+
+async def _never_wrong(_connection: Connection, _row: Row) -> Errors:
+    return {}
+
+
 _SEARCH = "Only objects with this text in: {}, in any case. The one with this id is first."
 _SORT = "id, or name without regard to case. With -, the last is first."
 
@@ -63,6 +71,7 @@ class Resource(NamedTuple):
     )
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row cannot become another
     implies: Callable[[Row, Row], Row] = lambda before, written: {}  # further fields that a change means
+    checks: Checks = _never_wrong
     warns: Warns = _never_warns
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
@@ -155,6 +164,7 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
         await check_parent(connection, table, place)
         await _check_references(connection, table, {**place, **fields}, {})
+        await _check_others(connection, resource, {**place, **fields})
         try:
             row = await edit.insert(connection, table, {**place, **fields, **kept})
         except TakenError:
@@ -298,6 +308,7 @@ async def _check_change(connection: Connection, resource: Resource, before: Row,
     is_restored = before.get("is_archived") and not fields["is_archived"]
     known = {} if is_restored else before
     await _check_references(connection, table, {**before, **fields}, known)
+    await _check_others(connection, resource, {**before, **fields})
     if fields.get("is_archived") and not before["is_archived"]:
         users = await edit.users(connection, table, before["id"])
         if users:
@@ -341,6 +352,17 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
         wrong = await _wrong_with(connection, reference, row)
         if wrong:
             errors[reference.column] = [wrong]
+    if errors:
+        raise invalid(errors)
+
+
+async def _check_others(connection: Connection, resource: Resource, row: Row) -> None:
+    """Refuse an object that cannot be beside the others.
+
+    Raises:
+        CatalogueError: INVALID. It names the fields.
+    """
+    errors = await resource.checks(connection, row)
     if errors:
         raise invalid(errors)
 

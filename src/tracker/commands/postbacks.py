@@ -95,8 +95,20 @@ def _shown(row: dict[str, Any]) -> list[Any]:
         return list(row.values())
     result = f"{row['result']}: {row['reason']}" if row["reason"] else row["result"]
     conversion = f"conversion {row['conversion_id']}" if row["conversion_id"] else "no conversion"
+    form = [f"form {row['form']}"] if row["form"] else []
     request = [row["request"]] if row["request"] else []
-    return [row["at"], result, conversion, row["source"], row["ip"], *request, row["parameters"]]
+    meant = [row["read_as"]] if row["read_as"] else []
+    return [
+        row["at"],
+        result,
+        conversion,
+        row["source"],
+        row["ip"],
+        *form,
+        *request,
+        row["parameters"],
+        *meant,
+    ]
 
 
 def _local(text: str) -> str:

@@ -216,6 +216,7 @@ class Refusal(StrEnum):
     OTHER_OFFER = "the goal is of another offer"
     UNPROVEN = "neither a secret nor an address of the advertiser"
     OTHER_ADVERTISER = "the secret is of another advertiser"
+    OTHER_FORM = "the form is of another advertiser"
     NO_PIXEL = "the goal takes no pixel"
     ARCHIVED_GOAL = "the goal is archived"
     PAUSED_GOAL = "the goal is paused"
@@ -241,6 +242,9 @@ def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust:
 
 
 def _distrust(postback: Postback, click: ConvertedClick, trust: Trust) -> Refusal | None:
+    form = postback.form
+    if form and form.advertiser_id not in (None, click.advertiser_id):
+        return Refusal.OTHER_FORM
     if postback.advertiser_id is not None:
         return None if postback.advertiser_id == click.advertiser_id else Refusal.OTHER_ADVERTISER
     is_known = not trust.is_required or is_among(postback.ip, trust.addresses)

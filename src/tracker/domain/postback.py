@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import is_click_hash, millis_of
@@ -102,6 +102,18 @@ class Unreadable(ValueError):  # noqa: N818 - the name is clear
         self.field = field
 
 
+class OfForm(NamedTuple):
+    """The form of a postback that came as another tracker's."""
+
+    id: int
+    name: str
+    advertiser_id: int | None  # the only one whose clicks it may name. None: any
+    source: str  # the earlier tracker whose click ids come. "": any
+    status: ConversionStatus | None  # if the form decides it
+    path: str  # as it came, without secrets
+    sent: Mapping[str, str]  # the parameters as they came, without secrets
+
+
 class Postback(NamedTuple):
     """The content of a postback about one click. Absent values are None or ""."""
 
@@ -130,6 +142,7 @@ class Postback(NamedTuple):
     )
     refund_id: str | None = None
     is_order_sent: bool = False  # by any of its names, also without a value
+    form: OfForm | None = None
 
     @property
     def is_refund(self) -> bool:
@@ -180,10 +193,16 @@ class RefusedPostback(NamedTuple):
     request: str  # method and path
     parameters: Mapping[str, str]
     reason: str
+    form: str = ""  # the name of its form
 
 
 def read_postback(
-    hash_: str, source: Source, ip: str, advertiser_id: int | None, parameters: Mapping[str, str]
+    hash_: str,
+    source: Source,
+    ip: str,
+    advertiser_id: int | None,
+    parameters: Mapping[str, str],
+    form: OfForm | None = None,
 ) -> Postback:
     """A postback from its parameters, which are all in PARAMETERS.
 
@@ -215,7 +234,7 @@ def read_postback(
         order_id or None,
         order_text,
         status_word,
-        DEFAULT_WORDS.get(status_word),
+        (form and form.status) or DEFAULT_WORDS.get(status_word),
         parameters.get("sale_status", ""),
         payout,
         revenue,
@@ -227,7 +246,20 @@ def read_postback(
         refund_amount,
         given(parameters.get("refund_id", "")) or None,
         not parameters.keys().isdisjoint(orders),
+        form,
     )
+
+
+def read_form(fields: Mapping[str, Any] | None) -> OfForm | None:
+    """A form as it was written by OfForm._asdict.
+
+    Raises:
+        TypeError, ValueError: they are not those of a form.
+    """
+    if fields is None:
+        return None
+    form = OfForm(**fields)
+    return form._replace(status=form.status and ConversionStatus(form.status))
 
 
 def meaning(status_word: str, advertiser_id: int | None, words: StatusWords) -> ConversionStatus | None:

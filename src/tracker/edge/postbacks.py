@@ -6,7 +6,7 @@ The conversion writer does everything that needs the database, such as looking u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from time import time_ns
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -14,11 +14,12 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from tracker.domain.click_id import Mint
-from tracker.domain.normalise import ESCAPED_MARKS, cut, given, pairs, text_of, trim
+from tracker.domain.normalise import cut, given, pairs, text_of, trim
 from tracker.domain.postback import (
     GOALS,
     IDS,
     PARAMETERS,
+    OfForm,
     Postback,
     RefusedPostback,
     Source,
@@ -27,6 +28,7 @@ from tracker.domain.postback import (
     read_postback,
 )
 from tracker.edge.catalogue.catalogue import Catalogue
+from tracker.edge.catalogue.postback_forms import OUR_SECRET, Meaning, PostbackForm, by_name
 from tracker.edge.http.request import headers_of
 from tracker.edge.http.response import Response, Send, content, send_as_messages
 from tracker.edge.metrics import Metrics
@@ -46,12 +48,11 @@ MAX_WAITING = 1000
 
 _BODY_SECONDS = 10.0
 _TRY_AGAIN = 500  # from this status on nothing is wrong with the postback: its sender may call again
-_PIXEL = "/pixel"
+_PIXEL_PATHS = {"/pixel", "/pixel/"}
 _GOAL = "/api/v3/goal/"
-_PATHS = {"/postback", "/postback/", _PIXEL, f"{_PIXEL}/"}
+_PATHS = {"/postback", "/postback/", *_PIXEL_PATHS}
 _GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
-_SECRET_NAME = "token"  # noqa: S105 - a parameter's name
-_NAMES = {*PARAMETERS, _SECRET_NAME}
+_NAMES = {*PARAMETERS, OUR_SECRET}
 _CUT_IDS = {*IDS, *GOALS}
 
 _AWAY: tuple[type[Exception], ...] = (
@@ -60,7 +61,7 @@ _AWAY: tuple[type[Exception], ...] = (
 )
 
 Scope = Mapping[str, Any]
-Pairs = Iterable[tuple[str, str]]
+Pairs = Collection[tuple[str, str]]
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not an error
@@ -74,7 +75,7 @@ class _Refused(Exception):  # noqa: N818 - an answer, not an error
 
 
 class Postbacks:
-    """The ASGI application for the paths of is_postback_path."""
+    """The ASGI application for the paths of is_postback_path, and for postbacks in forms."""
 
     def __init__(
         self, settings: Settings, mint: Mint, catalogue: Catalogue, refused: RefusedLog, metrics: Metrics
@@ -90,22 +91,39 @@ class Postbacks:
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         sent: list[tuple[str, str]] = []
+        form = None if is_postback_path(scope["path"]) else self.form_of(scope)
         try:
-            answer = await self._take(scope, receive, sent)
+            answer = await self._take(scope, receive, form, sent)
         except _Refused as refused:
             answer = refused.answer
             if answer.status < _TRY_AGAIN and scope["method"] != "HEAD":
-                self._refused.add(self._logged(scope, sent, refused))
+                self._refused.add(self._logged(scope, form, sent, refused))
         self._metrics.count("postbacks", f'status="{answer.status}"')
         await send_as_messages(send, answer, without_body=scope["method"] == "HEAD")
 
     async def close(self) -> None:
         await self._stream.close()
 
-    async def _take(self, scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> Response:
+    def form_of(self, scope: Scope) -> PostbackForm | None:
+        """The form of a request for another path than ours.
+
+        A link form with more fixed segments goes first.
+        """
+        path, catalogue = _path(scope), self._catalogue
+        if not catalogue.postback_forms.claims(path):
+            return None
+        host = self._origin(scope)[1]
+        form = catalogue.postback_forms.find(host, path, scope["query_string"])
+        link_form = catalogue.link_forms.find(host, path) if form else None
+        is_links = form and link_form and len(link_form.segments) < len(form.segments)
+        return None if is_links else form
+
+    async def _take(
+        self, scope: Scope, receive: Any, form: PostbackForm | None, sent: list[tuple[str, str]]
+    ) -> Response:
         """Take a postback. Its parameters are added to `sent` as they are read, for the log of a refusal."""
         sent += _of_target(scope)
-        is_pixel = scope["path"].startswith(_PIXEL)
+        is_pixel = scope["path"] in _PIXEL_PATHS
         _check_method(scope["method"], is_pixel)
         if _goal_in_path(scope) == "":
             raise _Refused(422, "goal_id is missing in the path", field="goal_id")
@@ -113,23 +131,47 @@ class Postbacks:
             raise _Refused(414, "The address is too long: send a POST.")
         if scope["method"] == "POST":
             await _add_body(scope, receive, sent)
-        first = _cropped(_by_name(sent))
         success = _PIXEL_SENT if is_pixel else _SUCCESS
         if scope["method"] == "HEAD":
             return success
-        await self._append(self._read(first, self._ip(scope), _source(scope)))
+        read = self._read(by_name(sent, _NAMES), scope) if form is None else self._read_in(form, sent, scope)
+        await self._append(read)
         return success
 
-    def _read(self, texts: Mapping[str, str], ip: str, source: Source) -> Postback:
-        secret = trim(texts.get(_SECRET_NAME, "")) if source is Source.POSTBACK else ""
+    def _read(self, sent: Mapping[str, str], scope: Scope) -> Postback:
+        source, texts = _source(scope), _cropped(sent)
+        secret = trim(texts.get(OUR_SECRET, "")) if source is Source.POSTBACK else ""
         owner = self._owner(secret) if secret else None
-        hide = self._catalogue.secrets.hide
+        return self._checked(texts, scope, source, owner)
+
+    def _read_in(self, form: PostbackForm, sent: Pairs, scope: Scope) -> Postback:
+        """Read a postback by the form of its path."""
+        first = by_name(sent, form.names)
+        meaning = form.read(_path(scope), first)
+        owner = self._owner(meaning.secret) if meaning.secret else None
+        if None not in (owner, form.advertiser_id) and owner != form.advertiser_id:
+            raise _Refused(403, "token is of another advertiser than this address", field="token")
+        of = OfForm(
+            *(form.id, form.name, form.advertiser_id, form.source, meaning.status),
+            *(self._shown_path(scope, form), self._shown(first, form)),
+        )
+        return self._checked(_cropped(meaning.parameters), scope, Source.POSTBACK, owner, of)
+
+    def _checked(
+        self,
+        texts: Mapping[str, str],
+        scope: Scope,
+        source: Source,
+        owner: int | None,
+        form: OfForm | None = None,
+    ) -> Postback:
+        hide, ip = self._catalogue.secrets.hide, self._origin(scope)[0]
         parameters = {name: hide(text) for name, text in texts.items() if name in PARAMETERS}
         try:
-            postback = read_postback(self._mint.hash(), source, ip, owner, parameters)
+            postback = read_postback(self._mint.hash(), source, ip, owner, parameters, form)
         except Unreadable as error:
             raise _Refused(422, f"{error.field} {error}", field=error.field) from None
-        if source is Source.POSTBACK:
+        if source is Source.POSTBACK and postback.status is None:
             self._check_word(postback)
         return postback
 
@@ -140,21 +182,22 @@ class Postbacks:
         if not is_known and self._catalogue.loaded.is_set():
             raise _Refused(422, f"status {no_status()}", field="status")
 
-    def _logged(self, scope: Scope, sent: Pairs, refused: _Refused) -> RefusedPostback:
+    def _logged(
+        self, scope: Scope, form: PostbackForm | None, sent: Pairs, refused: _Refused
+    ) -> RefusedPostback:
         """The log's entry of a refused call."""
-        secrets = self._catalogue.secrets
-        first = _by_name(sent)
-        parameters = shown_parameters(first, secrets)
-        path = text_of(unquote_to_bytes(scope["raw_path"]))
+        first = by_name(sent, _NAMES if form is None else form.names)
+        meaning = _meaning(first) if form is None else form.read(_path(scope), first)
         return RefusedPostback(
             self._mint.hash(),
             _source(scope),
-            self._ip(scope),
-            secrets.owner_ever(trim(first.get(_SECRET_NAME, ""))),
-            _click_of(parameters),
-            f"{scope['method'][:MAX_TEXT]} {shown_text(path, secrets)}",
-            parameters,
+            self._origin(scope)[0],
+            self._catalogue.secrets.owner_ever(meaning.secret),
+            _click_of(shown_parameters(meaning.parameters, self._catalogue.secrets)),
+            f"{scope['method'][:MAX_TEXT]} {self._shown_path(scope, form)}",
+            self._shown(first, form),
             f"{refused.answer.status}: {refused.message}",
+            form.name if form else "",
         )
 
     def _owner(self, secret: str) -> int:
@@ -165,11 +208,26 @@ class Postbacks:
             raise _Refused(403, "token is not an advertiser's, or has expired", field="token")
         return owner
 
-    def _ip(self, scope: Scope) -> str:
-        peer = scope["client"][0] if scope["client"] else ""
+    def _shown(self, sent: Mapping[str, str], form: PostbackForm | None) -> dict[str, str]:
+        """Parameters for the log, as they came but without secrets."""
+        secrets = self._catalogue.secrets
+        if form is None:
+            return shown_parameters(sent, secrets)
+        return shown_parameters(sent, secrets, form.parameters.keys() | form.match.keys(), form.secret)
+
+    def _shown_path(self, scope: Scope, form: PostbackForm | None) -> str:
+        """The path for the log. What stands in the place of a secret is hidden, even if nobody has it."""
+        path = _path(scope)
+        return shown_text(path if form is None else form.without_secret(path), self._catalogue.secrets)
+
+    def _origin(self, scope: Scope) -> tuple[str, str]:
+        """The address of the sender, and the host of the request."""
+        peer, headers = scope["client"][0] if scope["client"] else "", headers_of(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
         if self._proxies.trusts[peer]:
-            return self._proxies.origin(peer, headers_of(scope["headers"]))[0]
-        return plain_address(peer)
+            ip, _, told_host = self._proxies.origin(peer, headers)
+            return ip, told_host or host
+        return plain_address(peer), host
 
     async def _append(self, postback: Postback) -> None:
         if self._waiting >= MAX_WAITING:
@@ -194,7 +252,7 @@ def _check_method(method: str, is_pixel: bool) -> None:
 
 
 def _source(scope: Scope) -> Source:
-    return Source.PIXEL if scope["path"].startswith(_PIXEL) else Source.POSTBACK
+    return Source.PIXEL if scope["path"] in _PIXEL_PATHS else Source.POSTBACK
 
 
 def _of_target(scope: Scope) -> list[tuple[str, str]]:
@@ -207,7 +265,7 @@ def _goal_in_path(scope: Scope) -> str | None:
     """The goal in the path, which may be empty. None if the path has no place for a goal."""
     if not scope["path"].startswith(_GOAL):
         return None
-    return trim(text_of(unquote_to_bytes(scope["raw_path"])).removeprefix(_GOAL).rstrip("/"))
+    return trim(_path(scope).removeprefix(_GOAL).rstrip("/"))
 
 
 async def _add_body(scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> None:
@@ -224,17 +282,14 @@ async def _add_body(scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> 
         raise
 
 
-def _by_name(sent: Pairs) -> dict[str, str]:
-    """The first of repeated parameters. Unknown names are looked up without a leading `amp;` too."""
-    first: dict[str, str] = {}
-    for name, text in sent:
-        first.setdefault(name, text)
-    for name in [name for name in first if name not in _NAMES]:
-        plain = ESCAPED_MARKS.sub("", name)
-        if plain in _NAMES and plain != name:
-            text = first.pop(name)
-            first.setdefault(plain, text)
-    return first
+def _path(scope: Scope) -> str:
+    """The path, percent-decoded."""
+    return text_of(unquote_to_bytes(scope["raw_path"]))
+
+
+def _meaning(sent: Mapping[str, str]) -> Meaning:
+    """The meaning of a postback in our form."""
+    return Meaning(dict(sent), trim(sent.get(OUR_SECRET, "")), None)
 
 
 def _cropped(texts: Mapping[str, str]) -> dict[str, str]:

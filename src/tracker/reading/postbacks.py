@@ -24,6 +24,7 @@ class PostbackLogQuery(SpanQuery, PartQuery):
     source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
     advertiser_id: Id = about("Postbacks with a secret of this advertiser, and refused ones for its clicks.")
     click_id: Ident = about("Postbacks with this click id. Surrounding white space is ignored.")
+    form: Text = about("Postbacks in the postback form with this name.")
     conversion_id: Id = about("Postbacks that made or changed this conversion.")
 
     def postbacks(self, network_zone: str) -> PostbackFilter:

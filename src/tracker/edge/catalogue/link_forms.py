@@ -8,31 +8,21 @@ ours. The path wins over the form's constants, and constants win over the query:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
 
 from tracker.domain.model import Link
+from tracker.edge.catalogue.form_paths import ANY_HOST, Shapes, read_host, read_path
 from tracker.edge.catalogue.tracking_hosts import plain_host
 from tracker.edge.http.request import Request
 from tracker.edge.read.link import MAX_VALUE, NAMES, PLACES, LinkForm, is_tracking_path, read_link
 from tracker.edge.read.text import crop
 
-MAX_SEGMENTS = 8
-"""Most segments of a path with placeholders."""
-
-_LONGEST_PATH = 1000
-_OURS = {"offer", "backend", "api", "health", "metrics", "postback", "pixel", "hosts"}  # first segments
 _IDS = {"offer_id", "affiliate_id", "url_id"}
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _ONLY_IN_QUERY = {"url", "test"}
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_ANY_HOST = ""
-_OPEN = "{}"  # a placeholder's segment in the key of a path
-
-_Shape = tuple[int, ...]
-"""The numbers of a path's segments with placeholders."""
+_IN_PATH = {name: place for name, place in PLACES.items() if name not in _ONLY_IN_QUERY}
 
 
 class LinkForms:
@@ -41,7 +31,7 @@ class LinkForms:
     def __init__(self) -> None:
         self._places: dict[int, tuple[str, str]] = {}  # (key, host) of each form by its id
         self._forms: dict[str, dict[str, LinkForm]] = {}  # by key, then host
-        self._shapes: dict[int, list[_Shape]] = {}  # by number of slashes. Kept when its last form is removed
+        self._shapes = Shapes()
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
         """Replace one form by its row of link_form. None removes it.
@@ -55,11 +45,7 @@ class LinkForms:
 
     def _add(self, key: str, form: LinkForm) -> None:
         self._places[form.id] = key, form.host
-        shape = tuple(segment for segment, _ in form.segments)
-        shapes = self._shapes.setdefault(key.count("/"), [])
-        if shape and shape not in shapes:
-            shapes.append(shape)
-            shapes.sort(key=lambda shape: (len(shape), shape))  # more fixed segments are tried earlier
+        self._shapes.add(key, tuple(segment for segment, _ in form.segments))
         self._forms.setdefault(key, {})[form.host] = form
 
     def _remove(self, id_: int) -> None:
@@ -72,7 +58,7 @@ class LinkForms:
 
     def claims(self, path: str) -> bool:
         """Whether a form of any host has this path, percent-decoded. The edge's own paths never match."""
-        return any(key in self._forms for key in self._keys(path))
+        return any(key in self._forms for key in self._shapes.keys(path))
 
     def read(self, request: Request, host: str) -> Link:
         """Read the link of a request to a host: one of ours, or in the form of its path."""
@@ -83,26 +69,13 @@ class LinkForms:
         """The form of a link. A form of its host wins, then the form with more fixed segments."""
         host = plain_host(host)
         of_any_host = None
-        for key in self._keys(path):
+        for key in self._shapes.keys(path):
             by_host = self._forms.get(key)
             if by_host is not None:
                 if host in by_host:
                     return by_host[host]
-                of_any_host = of_any_host or by_host.get(_ANY_HOST)
+                of_any_host = of_any_host or by_host.get(ANY_HOST)
         return of_any_host
-
-    def _keys(self, path: str) -> Iterator[str]:
-        """The possible keys of a path's forms. A slash at its end makes no difference."""
-        path = path.removesuffix("/")
-        yield path
-        shapes = self._shapes.get(path.count("/"))
-        if shapes:
-            segments = path.split("/")
-            if segments[1] in _OURS:
-                return
-            for shape in shapes:
-                if all(segments[place] for place in shape):
-                    yield "/".join(_OPEN if n in shape else text for n, text in enumerate(segments))
 
 
 def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:
@@ -111,7 +84,7 @@ def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:
     Raises:
         ValueError: it cannot be used.
     """
-    key, segments = _path(row["path"])
+    key, segments = read_path(row["path"], _IN_PATH)
     constants = _constants(row["constants"])
     in_path = {place for _, place in segments}
     places = _names(_parameters(row["parameters"]), frozenset(in_path | constants.keys()))
@@ -119,42 +92,7 @@ def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:
         if PLACES[name] not in {*in_path, *constants, *places.values()}:
             raise ValueError(f"it can never give an {name}")
     rest = tuple((place, text) for place, text in constants.items() if place not in in_path)
-    return key, LinkForm(id_, row["name"], _host(row["host"]), places, rest, segments)
-
-
-def _host(host: str | None) -> str:
-    if host is None:
-        return _ANY_HOST
-    plain = plain_host(host)
-    if not _HOST.fullmatch(plain):
-        raise ValueError(f"{host!r} is not a host")
-    return plain
-
-
-def _path(raw: str) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The key of a path, and the place in a link of each placeholder's segment."""
-    path = unquote(raw)  # as requests are compared
-    if not path.startswith("/") or "?" in raw or "#" in raw or crop(path, _LONGEST_PATH) != path:
-        raise ValueError(f"{raw[:_LONGEST_PATH]!r} is not a path")
-    parts = path.removesuffix("/").split("/")
-    if len(parts) > 1 and parts[1] in _OURS:
-        raise ValueError(f"{raw!r} is a path of the edge's own")
-    named = {n: _place(part) for n, part in enumerate(parts) if "{" in part or "}" in part}
-    if len(set(named.values())) < len(named):
-        raise ValueError(f"{raw!r} has a placeholder twice")
-    if named and len(parts) > MAX_SEGMENTS + 1:
-        raise ValueError(f"{raw!r} has more than {MAX_SEGMENTS} segments")
-    key = "/".join(_OPEN if n in named else part for n, part in enumerate(parts))
-    return key, tuple(named.items())
-
-
-def _place(segment: str) -> int:
-    if not (segment.startswith("{") and segment.endswith("}")):
-        raise ValueError(f"{segment!r} is not a whole placeholder")
-    name = segment[1:-1]
-    if name not in PLACES or name in _ONLY_IN_QUERY:
-        raise ValueError(f"{segment} in the path is not known")
-    return PLACES[name]
+    return key, LinkForm(id_, row["name"], read_host(row["host"]), places, rest, segments)
 
 
 def _parameters(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -124,6 +124,7 @@ _QUERIES: Mapping[str, _Query] = {
     "terms": _Query(_TERMS.format(_EVERY_PAIR), _TERMS.format(_SOME_PAIRS)),
     "block": _by_id("to_jsonb(block)::text", "block"),
     "link_form": _by_id("to_jsonb(link_form)::text", "link_form"),
+    "postback_form": _by_id("to_jsonb(postback_form)::text", "postback_form"),
     "bot_rule": _by_id("to_jsonb(bot_rule)::text", "bot_rule"),
     "network": _Query(_NETWORK, f"{_NETWORK} WHERE $1::text[] IS NOT NULL"),
     "secret": _by_id(_SECRET, "advertiser_secret"),

@@ -637,5 +637,6 @@ def _logged(postback: Postback, applied: Applied, click_hash: str | None) -> tup
             click_hash,
             postback.order_id,
             applied.waits_until,
+            postback.form and orjson.dumps(postback.form._asdict()).decode(),
         ),
     )

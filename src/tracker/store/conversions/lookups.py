@@ -123,8 +123,11 @@ class Facts(NamedTuple):
     def status_of(self, postback: Postback, click: ConvertedClick) -> ConversionStatus | None:
         """The status of a postback's word.
 
-        A status' own name over the API is not looked up as an advertiser's word.
+        A status' own name over the API is not looked up as an advertiser's word. Neither is one that the
+        postback's form decides.
         """
+        if postback.form and postback.form.status:
+            return postback.form.status
         if postback.source is Source.API and postback.word in STATUSES:
             return postback.status
         return meaning(postback.word, click.advertiser_id, self.words)

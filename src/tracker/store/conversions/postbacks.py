@@ -12,7 +12,7 @@ import orjson
 from tracker.domain.click_id import first_hash_at, is_click_hash, millis_of
 from tracker.domain.conversion import Refusal
 from tracker.domain.normalise import hash_, trim
-from tracker.domain.postback import Postback, Source, read_postback
+from tracker.domain.postback import Postback, Source, read_form, read_postback
 from tracker.store import table_pages
 from tracker.store.clicks.columns import local_second
 from tracker.store.conversions.list import shown
@@ -26,16 +26,16 @@ NOT_STORED = "its click is not stored yet"
 """Why a postback is parked."""
 
 _PARKED = """
-SELECT arrival, hash, source, ip, advertiser_id, parameters FROM postback
+SELECT arrival, hash, source, ip, advertiser_id, parameters, form FROM postback
 WHERE result = 'parked' AND arrival > $1 ORDER BY arrival LIMIT $2
 """
 _HELD_REFUNDS = """
-SELECT hash, source, ip, advertiser_id, parameters FROM postback
+SELECT hash, source, ip, advertiser_id, parameters, form FROM postback
 WHERE result = 'held' AND click_hash = ANY ($1) AND parameters ->> 'refund_amount' <> '' ORDER BY arrival
 """
 # Postbacks that were held with fewer goals or words than now.
 _HELD = """
-SELECT hash, source, ip, advertiser_id, parameters FROM postback
+SELECT hash, source, ip, advertiser_id, parameters, form FROM postback
 WHERE result = 'held'
     AND held_at < greatest((SELECT max(version) FROM goal), (SELECT max(version) FROM status_word))
 ORDER BY arrival LIMIT $1
@@ -57,7 +57,10 @@ SELECT reason, count(*) AS times FROM postback WHERE result = 'refused' AND hash
 GROUP BY reason ORDER BY times DESC, reason
 """
 _LATEST = """
-SELECT hash, source, ip, advertiser_id, parameters, result, reason, conversion_id, request FROM postback
+SELECT hash, source, ip, advertiser_id, coalesce(form -> 'sent', parameters), result, reason, conversion_id,
+    coalesce(form ->> 'path', request), form ->> 'name',
+    CASE WHEN form ? 'sent' THEN parameters END AS read_as
+FROM postback
 WHERE hash >= $1 AND ($2::text IS NULL OR result = $2) ORDER BY hash DESC LIMIT $3
 """
 _FORGET = """
@@ -79,7 +82,9 @@ class Logged(NamedTuple):
     result: str
     reason: str
     conversion_id: int | None
-    request: str = ""  # method and path, if an edge refused it
+    request: str = ""  # method and path, if an edge refused it. The path if it came in a form
+    form: str | None = None  # its name
+    read_as: dict[str, str] | None = None  # the parameters by our names, as its form reads them
 
 
 async def parked(connection: Connection, after: int, count: int) -> list[tuple[int, Postback]]:
@@ -157,14 +162,16 @@ async def forget(connection: Connection, before: int) -> None:
 
 
 def postback_of(row: Any) -> Postback:
-    """The postback of a row: hash, source, ip, advertiser_id, parameters."""
-    hash_, source, ip, advertiser_id, parameters = row
-    return read_postback(hash_.hex, Source(source), ip, advertiser_id, orjson.loads(parameters))
+    """The postback of a row: hash, source, ip, advertiser_id, parameters, form."""
+    hash_, source, ip, advertiser_id, parameters, form = row
+    of = read_form(form and orjson.loads(form))
+    return read_postback(hash_.hex, Source(source), ip, advertiser_id, orjson.loads(parameters), of)
 
 
 def _logged(row: Any) -> Logged:
     hash_, source, ip, advertiser_id, parameters, *rest = row
-    return Logged(hash_.hex, source, ip, advertiser_id, orjson.loads(parameters), *rest)
+    logged = Logged(hash_.hex, source, ip, advertiser_id, orjson.loads(parameters), *rest)
+    return logged._replace(read_as=row["read_as"] and orjson.loads(row["read_as"]))
 
 
 FILTERS: Final = {
@@ -174,12 +181,15 @@ FILTERS: Final = {
     "advertiser_id": "advertiser_id",
     "conversion_id": "conversion_id",
     "click_id": "coalesce(click, told_click(parameters))",
+    "form": "form ->> 'name'",
 }
 """The filters of the log, and their conditions."""
 
 _SELECT = """
-hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id, parameters, result,
-    reason, conversion_id, request
+hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id,
+    coalesce(form -> 'sent', parameters) AS parameters, result, reason, conversion_id,
+    coalesce(form ->> 'path', request) AS request, form ->> 'name' AS form,
+    CASE WHEN form ? 'sent' THEN parameters END AS read_as
 """
 
 
@@ -237,5 +247,6 @@ def _page(part: PageQuery, zone: tzinfo) -> Page:
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
     row = shown(record, zone)
     row["parameters"] = orjson.loads(record["parameters"])
+    row["read_as"] = record["read_as"] and orjson.loads(record["read_as"])
     row["created_at"] = local_second(millis_of(str(row["hash"])) // 1000, zone)
     return row

@@ -82,8 +82,8 @@ IS_REFUNDED = "SELECT EXISTS (SELECT FROM conversion_refund WHERE (conversion_id
 LOG = """
 INSERT INTO postback
     (hash, source, ip, advertiser_id, parameters, click, result, reason, conversion_id, held_at, click_hash,
-     order_id, waits_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     order_id, waits_until, form)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (hash) DO UPDATE
     SET (result, reason, conversion_id, held_at, click_hash, waits_until)
         = (excluded.result, excluded.reason, excluded.conversion_id, excluded.held_at, excluded.click_hash,
