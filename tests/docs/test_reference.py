@@ -132,7 +132,11 @@ def _metrics(tracker: Up) -> dict[str, set[str]]:
     return found
 
 
-NEEDS_A_FAULT = {"tracker_clicks_not_recorded_total", "tracker_unsendable_locations_total"}
+NEEDS_A_FAULT = {
+    "tracker_clicks_not_recorded_total",
+    "tracker_parameters_left_out_total",
+    "tracker_unsendable_locations_total",
+}
 """Metrics without a sample until something fails."""
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 from tracker.domain import deep_links, macros, money, normalise, postback_macros, rates, rules, useless_urls
 from tracker.domain.local_time import zone_named
 from tracker.domain.model import MAX_ID
+from tracker.edge import pass_through
 from tracker.edge.read.text import crop
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -301,6 +302,16 @@ DeepLinkHosts = Annotated[
         examples=[["shop.example", ".shop.example"]],
     ),
     _checked(deep_links.hosts),
+]
+PassThrough = Annotated[
+    list[str],
+    Field(
+        max_length=pass_through.MOST_NAMES,
+        description="Parameters of tracking links that go on to the offer's page: names, or their beginning "
+        "with *.",
+        examples=[["utm_*", "gclid"]],
+    ),
+    _checked(pass_through.compile),
 ]
 Addresses = Annotated[
     list[str],

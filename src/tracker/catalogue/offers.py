@@ -21,6 +21,7 @@ from tracker.catalogue.fields import (
     NameOrNone,
     Note,
     OfferTargeting,
+    PassThrough,
     Tags,
     UrlTargeting,
     UrlTemplate,
@@ -103,6 +104,7 @@ class Offer(Fields):
         "unsafe-url",
     ] = ""
     deep_link_hosts: DeepLinkHosts = Field(default_factory=list)
+    pass_through: PassThrough = Field(default_factory=list)
     category: Category = ""
     note: Note = ""
     external_id: ExternalId = None

@@ -53,6 +53,7 @@ MAX_MILLIS = 253_402_300_799_999
 """The last moment that can be explained: the end of the year 9999."""
 
 _STREAM_SECONDS = 2.0
+_NOT_PLAIN = ("aff_subs", "adv_subs", "query")
 _COLUMNS = {name: f"device_{name}" for name in ("os", "os_version", "brand", "model", "type")}
 
 
@@ -263,7 +264,7 @@ def _macros(click: Click, catalogue: Catalogue, outcome: Outcome) -> dict[str, s
         choices = (Choice(click.offer, click.terms, url) for url in click.offer.urls)
     for choice in choices:
         if (choice.offer.id, choice.url.id or None) == (outcome.offer_id, outcome.offer_url_id):
-            return {name: macros.MACROS[name](click, choice) for name in choice.url.template[1::2]}
+            return {name: macros.value(name, click, choice) for name in choice.url.template[1::2]}
     return {}
 
 
@@ -326,7 +327,7 @@ def _link(link: Link) -> Explanation:
     fields: Mapping[str, Any] = link._asdict()
     subs = {f"aff_sub{n or ''}": sub for n, sub in _numbered(link.aff_subs)}
     subs |= {f"adv_sub{n or ''}": sub for n, sub in _numbered(link.adv_subs)}
-    plain = {name: value for name, value in fields.items() if value and name not in ("aff_subs", "adv_subs")}
+    plain = {name: value for name, value in fields.items() if value and name not in _NOT_PLAIN}
     return plain | subs
 
 

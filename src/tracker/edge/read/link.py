@@ -84,14 +84,15 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
     else:
         texts, places = [*_BLANK], form.places
         _fill_in(texts, form, path)
-    for pair in reversed(query.decode("utf-8", PERCENT).split("&")):  # so that the first one stays
+    sent = query.decode("utf-8", PERCENT)
+    for pair in reversed(sent.split("&")):  # so that the first one stays
         name, _, value = pair.partition("=")
         place = places.get(name)
         if place is None and ("%" in name or ";" in name):
             name = unquoted(name)
             place = places.get(name)
             if place is None and ESCAPED_MARKS.match(name):
-                return read_link(path, _without_marks(query, places), form)
+                return read_link(path, _without_marks(sent, places), form)._replace(query=sent)
         if place is None:
             continue
         if place >= _DEEP_LINK:
@@ -111,6 +112,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
         tuple(texts[_FIRST_ADV_SUB:_DEEP_LINK]),
         texts[_DEEP_LINK],
         texts[_TEST],
+        sent,
     )
     return fast(Link, fields)
 
@@ -129,10 +131,10 @@ def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
             texts[place] = crop(parts[segment], MAX_VALUE)
 
 
-def _without_marks(query: bytes, places: Mapping[str, int]) -> bytes:
+def _without_marks(query: str, places: Mapping[str, int]) -> bytes:
     """The query without `amp;` before names. Corrected names follow the plain ones, which win."""
     plain, marked = [], []
-    for pair in query.decode("utf-8", PERCENT).split("&"):
+    for pair in query.split("&"):
         raw_name, mark, value = pair.partition("=")
         name = unquoted(raw_name)
         if name in places:

@@ -74,7 +74,8 @@ _OFFER = f"""jsonb_build_object(
     'unique_window', unique_window, 'unique_scope', unique_scope, 'visitor_cookie', visitor_cookie,
     'duplicates', duplicates, 'duplicates_forced', duplicates_forced,
     'redirect_status', redirect_status, 'referrer_policy', referrer_policy,
-    'deep_link_hosts', deep_link_hosts, 'former_uniqueness', {_FORMER_UNIQUENESS},
+    'deep_link_hosts', deep_link_hosts, 'pass_through', pass_through,
+    'former_uniqueness', {_FORMER_UNIQUENESS},
     'urls', coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', id, 'name', name, 'url', url, 'weight', weight, 'targeting', targeting,
