@@ -147,7 +147,6 @@ def test_parameters_of_a_postback_form_mean_ours(form: dict[str, Any]) -> None:
     assert form.keys() <= known
     assert {*form["parameters"].values()} <= PARAMETERS | {LEFT_OUT}
     assert {*form.get("values", {}).get("status", {}).values()} <= {*STATUSES}
-    assert form["match"]
 
 
 def test_forms_have_a_name_each() -> None:
