@@ -228,9 +228,9 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("clicks", gzip.compress(b"PK\x03\x04 and so on"), "is a spreadsheet or a ZIP archive"),
     ("clicks", b"BZh91AY&SY", "is compressed by bzip2: unpack it"),
     ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, but a spreadsheet"),
-    ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at is neither Unix seconds nor milliseconds"),
-    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at is not a time such as"),
-    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at is not a time such as"),
+    ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at '45991.5' is neither Unix seconds nor"),
+    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at '30.11.2024 13:40' is not a time"),
+    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at '11/30/24' is not a time such as"),
     ("clicks", _OBJECTS[0].replace("{", '{"offer_id": 4, '), ":1: two fields are 'offer_id'"),
     (
         "clicks",

@@ -77,7 +77,7 @@ async def test_wrong_rows_are_named_and_nothing_is_stored(importer: Importer) ->
     done = await importer.run("clicks", importer.file("bad.csv", _csv(*rows)))
     named = done.err.splitlines()
     assert (done.code, len(named)) == (1, 33)
-    assert named[0] == "bad.csv:3: offer_id matches no offer"
+    assert named[0] == "bad.csv:3: offer_id '5' matches no offer"
     assert named[1] == "bad.csv:4: has 3 columns where the header has 4"
     assert named[32] == "tracker: bad.csv: 32 rows are wrong. Nothing is stored"
     assert await _stored(importer) == []
@@ -135,7 +135,7 @@ async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     assert "3 rows: 1 stored, 0 there already, 2 refused" in done.out
     found = [json.loads(line) for line in aside.read_text().splitlines()]
     assert [(row["line"], row["why"]) for row in found] == [
-        (3, "offer_id matches no offer"),
+        (3, "offer_id '99' matches no offer"),
         (4, "legacy_id taken is the earlier id of another click"),
     ]
     assert found[0]["row"]["legacy_id"] == "c2"

@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import AsyncIterator, Iterator
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -18,12 +18,14 @@ from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
 from tracker.domain.normalise import text_of
 from tracker.errors import UserError
-from tracker.importing import catalogue, clicks, conversions, entries, yaml_file
+from tracker.importing import catalogue, clicks, conversions, entries, meaning, presets, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
 from tracker.importing.clicks import ClickReader
 from tracker.importing.conversions import ConversionReader
+from tracker.importing.date_formats import DateFormat
 from tracker.importing.files import RowFile, spooled
+from tracker.importing.meaning import Meaning, TranslatingReader
 from tracker.importing.run import Job, Outcome
 from tracker.settings import Settings
 from tracker.store import db
@@ -33,8 +35,10 @@ from tracker.store.imports import progress as imports
 from tracker.store.imports.clicks import ClickStore
 from tracker.store.imports.conversions import ConversionStore
 
+_EARLIER = "earlier"
 _STDIN = Path("-")
 _MOST_ERRORS = 50
+_LONGEST_NAME = 60  # characters of a column's name
 _MODULES: dict[str, Any] = {"clicks": clicks, "conversions": conversions}
 
 _ABOUT = """\
@@ -64,9 +68,10 @@ anything is wrong, every error is named and nothing is changed.
 """
 
 _ROWS = """\
-A FILE is CSV with a header, NDJSON, a JSON list, or responses of the API. It may be gzipped, and "-" is
-stdin. Times are local in --tz, or have an offset, or are Unix seconds or milliseconds. In CSV ="0123" is read
-as 0123. An id such as 1.23E+17 is an error: a spreadsheet has shortened it.
+A FILE is CSV with a header, NDJSON, a JSON list, or responses of an API. It may be gzipped, and "-" is
+stdin. Times are local in --tz, or have an offset, or are Unix seconds or milliseconds, or have a
+--date-format. In CSV ="0123" is read as 0123. An id such as 1.23E+17 is an error: a spreadsheet has shortened
+it.
 
 The whole file is checked before anything is stored. Existing rows stay unchanged, so you can import the same
 or an overlapping file again. A killed import continues where it stopped. At the end every row of the file is
@@ -87,6 +92,9 @@ examples:
   tracker import clicks --dry-run clicks-2024.csv.gz
   tracker import clicks clicks.csv --tz Europe/Berlin \\
       --map transaction_id=legacy_id --map 'aff id=affiliate_id' --map notes=
+  tracker import clicks report.json --rows data.table --map offer.id=offer_id --map click.id=legacy_id \\
+      --map-value 'is_unique:Unique=true' --date-format '%d.%m.%Y %H:%M' --ignore-rest
+  tracker import clicks --from list
   curl … '…/users/clicks/export' | tracker import clicks -
 """
 
@@ -102,7 +110,13 @@ to an affiliate. Approved conversions are booked. A status may be one of status-
 amounts. The alternatives are payout_currency, revenue_currency and sale_currency, or the goal's currency.
 legacy_id distinguishes conversions of one click, goal and order.
 
-{_ROWS}"""
+{_ROWS}
+examples:
+  tracker import conversions --dry-run conversions.csv --tz Europe/Berlin
+  tracker import conversions report.csv \\
+      --map 'Click ID=click_hash' --map State=status --map Date=created_at \\
+      --map-value 'status:Confirmed=approved' --map-value 'status:=hold' --date-format '%m/%d/%Y %I:%M %p'
+"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -128,13 +142,42 @@ def _add(kinds: Any, name: str, purpose: str, about: str) -> ArgumentParser:
     return parser
 
 
+class _ListPresets(Action):
+    """`--from list` lists the presets instead of an import, as `--help` does."""
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, value: Any, option_string: str | None = None
+    ) -> None:
+        if value == "list":
+            print("\n".join(_presets_in_words()))
+            parser.exit()
+        setattr(namespace, self.dest, value)
+
+
+def _presets_in_words() -> Iterator[str]:
+    for preset in map(presets.load, presets.names()):
+        yield f"{preset.name} ({preset.platform})"
+        yield from (f"  {part.name}: {part.page}, read on {part.read_on}" for part in preset.parts())
+
+
+def _add_from(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="preset",
+        action=_ListPresets,
+        metavar="NAME",
+        help=f"the columns and values of a platform: {', '.join(presets.names())}, or list for their "
+        "pages. The options below win over it",
+    )
+
+
 def _add_row_arguments(parser: ArgumentParser) -> None:
+    _add_from(parser)
     parser.add_argument(
         "--source",
         type=_text,
-        default="earlier",
         metavar="NAME",
-        help="name of the earlier tracker if there are several: a part of the hash (earlier)",
+        help="name of the earlier tracker if there are several: a part of the hash (--from, or earlier)",
     )
     parser.add_argument(
         "--map",
@@ -142,10 +185,38 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
         default=[],
         type=_pair,
         metavar="THEIRS=OURS",
-        help="repeatable: the file's name for a field. THEIRS= leaves the column out",
+        help="repeatable: the file's name for a field. THEIRS= leaves the column out. "
+        "Dots lead into nested JSON",
     )
     parser.add_argument(
-        "--map-file", type=Path, metavar="FILE", help="the same as a YAML or JSON file: {theirs: ours}"
+        "--map-value",
+        action="append",
+        default=[],
+        type=_value,
+        metavar="FIELD:THEIRS=OURS",
+        help="repeatable: the file's value of our FIELD for a value of ours. FIELD:THEIRS= means no value",
+    )
+    parser.add_argument(
+        "--map-file",
+        type=Path,
+        metavar="FILE",
+        help="the same as a YAML or JSON file: {theirs: ours}, or {columns: {theirs: ours}, "
+        "values: {field: {theirs: ours}}, dates: [format], rows: path, ignore_rest: true}",
+    )
+    parser.add_argument(
+        "--date-format",
+        action="append",
+        default=[],
+        type=_date_format,
+        metavar="FORMAT",
+        help="repeatable: how times are written, such as '%%d.%%m.%%Y %%H:%%M:%%S'. %%z is an offset, and "
+        "%%Z at the end a zone's name",
+    )
+    parser.add_argument(
+        "--rows", default="", metavar="PATH", help="where the rows of JSON stand, such as data.table"
+    )
+    parser.add_argument(
+        "--ignore-rest", action="store_true", help="leave out columns that have no meaning here"
     )
     parser.add_argument(
         "--tz", type=_zone, metavar="ZONE", help="time zone of times without an offset (TRACKER_TIME_ZONE)"
@@ -233,38 +304,48 @@ def _plan_in_words(result: Result, is_dry: bool) -> str:
 
 
 async def _import_rows(settings: Settings, arguments: Namespace) -> int:
-    names, rows = _names(arguments), _MODULES[arguments.kind]
+    means, rows = _meaning(arguments), _MODULES[arguments.kind]
     zone = arguments.tz or zone_named(settings.time_zone)
+    source = arguments.source or arguments.preset or _EARLIER
     proven = True
     async with _importing(settings) as connection:
-        reader, store = await _means(connection, arguments, zone)
+        reader, store = await _means(connection, arguments.kind, source, zone, means)
+        means.check(reader.readers, arguments.kind)
         for path in arguments.files:
             _see_that_they_differ(path, arguments.skip_bad)
             columns = Columns(
                 reader.readers,
                 rows.REQUIRED,
-                names,
-                "use --map to give it a field, or to leave it out",
+                means.columns,
+                "use --map to give it a field, or to leave it out, or --ignore-rest",
                 rows.OPAQUE,
                 rows.IDS,
+                means.ignore_rest,
             )
-            with _opened(path, settings.data_dir, columns) as file:
+            with _opened(path, settings.data_dir, columns, means.rows) as file:
                 job = Job(
                     kind=arguments.kind,
-                    source=arguments.source,
+                    source=source,
                     file=file,
-                    reading=f"{zone} {sorted(names.items())}",
-                    reader=reader,
+                    reading=f"{zone} {means.shown}",
+                    reader=TranslatingReader(reader, means.translation) if means.values else reader,
                     store=store,
                     bad_rows=arguments.skip_bad,
                     is_dry=arguments.dry_run,
                 )
                 outcome = await importing.run(connection, job)
+            _name_the_left_out(path, file.left_out)
             print(
                 json.dumps(_as_json(path, job, outcome)) if arguments.json else _in_words(path, job, outcome)
             )
             proven &= outcome.is_proven or job.is_dry
     return 0 if proven else 1
+
+
+def _name_the_left_out(path: Path, names: Collection[str]) -> None:
+    if names:
+        named = ", ".join(name[:_LONGEST_NAME] for name in names)
+        print(f"{path}: left out, because they have no meaning here: {named}", file=sys.stderr)
 
 
 def _see_that_they_differ(path: Path, bad_rows: Path | None) -> None:
@@ -274,36 +355,43 @@ def _see_that_they_differ(path: Path, bad_rows: Path | None) -> None:
 
 
 async def _means(
-    connection: Connection, arguments: Namespace, zone: tzinfo
+    connection: Connection, kind: str, source: str, zone: tzinfo, means: Meaning
 ) -> tuple[ClickReader, ClickStore] | tuple[ConversionReader, ConversionStore]:
-    source = arguments.source
-    if arguments.kind == "conversions":
+    if kind == "conversions":
         words = await status_words.every(connection)
-        return ConversionReader.of(source, zone, words), ConversionStore(connection, source)
+        return ConversionReader.of(source, zone, words, means.dates), ConversionStore(connection, source)
     known = await imports.known(connection)
-    return ClickReader.of(source, zone, known), ClickStore(connection, source)
+    return ClickReader.of(source, zone, known, means.dates), ClickStore(connection, source)
 
 
-def _names(arguments: Namespace) -> dict[str, str]:
-    columns = yaml_file.read(arguments.map_file) if arguments.map_file else {}
-    if not isinstance(columns, dict):
-        raise UserError(f"{arguments.map_file} is not an object such as {{transaction_id: legacy_id}}")
-    return {str(theirs): str(ours or "") for theirs, ours in columns.items()} | dict(arguments.map)
+def _meaning(arguments: Namespace) -> Meaning:
+    """What the files mean by the options, by --map-file, and by --from: the first that says it decides."""
+    values: dict[str, dict[str, str]] = {}
+    for field, theirs, ours in arguments.map_value:
+        values.setdefault(field, {})[theirs] = ours
+    said = Meaning(
+        dict(arguments.map), values, tuple(arguments.date_format), arguments.rows, arguments.ignore_rest
+    )
+    if arguments.map_file:
+        said = said.over(meaning.read(yaml_file.read(arguments.map_file), str(arguments.map_file)))
+    if arguments.preset:
+        said = said.over(presets.load(arguments.preset).rows(arguments.kind))
+    return said
 
 
 @contextmanager
-def _opened(path: Path, data_dir: Path, columns: Columns) -> Iterator[RowFile]:
+def _opened(path: Path, data_dir: Path, columns: Columns, rows: str) -> Iterator[RowFile]:
     if path != _STDIN:
         if path.is_file():
-            yield RowFile(path, columns)
+            yield RowFile(path, columns, rows=rows)
             return
         with path.open("rb") as pipe, spooled(pipe, data_dir) as content:
-            yield RowFile(path, columns, content)
+            yield RowFile(path, columns, content, rows=rows)
         return
     if sys.stdin is None:
         raise UserError("stdin is closed")
     with spooled(sys.stdin.buffer, data_dir) as content:
-        yield RowFile(Path("stdin"), columns, content)
+        yield RowFile(Path("stdin"), columns, content, rows=rows)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -311,6 +399,21 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator or not theirs:
         raise ArgumentTypeError(f"{text!r} is not THEIRS=OURS, such as transaction_id=legacy_id")
     return _text(theirs), ours
+
+
+def _value(text: str) -> tuple[str, str, str]:
+    field, colon, pair = text.partition(":")
+    theirs, equals, ours = pair.rpartition("=")
+    if not (field and colon and equals):
+        raise ArgumentTypeError(f"{text!r} is not FIELD:THEIRS=OURS, such as status:Confirmed=approved")
+    return _text(field), _text(theirs), _text(ours)
+
+
+def _date_format(text: str) -> DateFormat:
+    try:
+        return DateFormat.of(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _text(word: str) -> str:

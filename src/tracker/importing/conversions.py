@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -16,6 +16,7 @@ from tracker.domain.postback import DEFAULT_WORDS, no_status
 from tracker.edge.read.link import MAX_VALUE
 from tracker.edge.read.text import crop
 from tracker.importing import values
+from tracker.importing.date_formats import DateFormat
 from tracker.importing.values import RowError, read_all
 from tracker.store.conversions.list import OF_CLICK
 from tracker.store.imports.conversions import COMPARED, ImportedConversion
@@ -71,7 +72,7 @@ def _goal_id(value: Any) -> int | None:
     return values.id_(text) if text else None
 
 
-def _readers(zone: tzinfo, words: Collection[str]) -> dict[str, values.Reader]:
+def _readers(zone: tzinfo, words: Collection[str], dates: Sequence[DateFormat]) -> dict[str, values.Reader]:
     return {
         "click_hash": values.written_key,
         **dict.fromkeys(("hash", "legacy_id"), values.key),
@@ -83,7 +84,7 @@ def _readers(zone: tzinfo, words: Collection[str]) -> dict[str, values.Reader]:
         **dict.fromkeys(("payout", "revenue", "sale_amount", "refunded"), _amount),
         **dict.fromkeys(("currency", *_CURRENCIES), _currency),
         **dict.fromkeys(("sale_status", "advertiser_external_id", *ADV_SUBS), values.text(MAX_VALUE)),
-        **dict.fromkeys(("created_at", "updated_at"), values.moment(zone)),
+        **dict.fromkeys(("created_at", "updated_at"), values.moment(zone, dates)),
         **dict.fromkeys(_DERIVED, values.ignored),
     }
 
@@ -95,9 +96,18 @@ class ConversionReader(NamedTuple):
     readers: Mapping[str, values.Reader]
 
     @classmethod
-    def of(cls, source: str, zone: tzinfo, words: Collection[str] = ()) -> ConversionReader:
-        """`words`: the operator's status words, besides those of other platforms."""
-        return cls(source, _readers(zone, words))
+    def of(
+        cls,
+        source: str,
+        zone: tzinfo,
+        words: Collection[str] = (),
+        dates: Sequence[DateFormat] = (),
+    ) -> ConversionReader:
+        """`words`: the operator's status words, besides those of other platforms.
+
+        `dates`: formats of times beside those that are read anyway.
+        """
+        return cls(source, _readers(zone, words, dates))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedConversion:
         """One row.

@@ -24,6 +24,7 @@ import orjson
 
 from tracker.errors import UserError
 from tracker.importing.files import Line, RowFile
+from tracker.importing.values import RowError
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, Run, Sums, added
@@ -234,6 +235,8 @@ def _read(job: Job, lines: Iterator[Line]) -> _Rows:
         try:
             rows.items.append(job.reader.read(line.fields))
             rows.lines.append(line)
+        except RowError as error:
+            rows.bad.append((line, error.about(line.fields, job.file.theirs)))
         except ValueError as error:
             rows.bad.append((line, str(error)))
     return rows
