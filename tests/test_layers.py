@@ -30,6 +30,7 @@ LEVELS = [  # Lowest first. A room imports itself and lower rooms: no room besid
     {"tracker.ops"},
     {"tracker.reading"},
     {"tracker.importing", "tracker.api", "tracker.dashboard", "workers"},
+    {"tracker.exporting"},
     {"tracker.processes"},
     {"tracker.commands"},
     {"tracker.cli"},

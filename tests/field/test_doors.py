@@ -172,6 +172,7 @@ WORDS: Mapping[str, str] = {
     "period-close": "management",  # --until is read as the API's filters are
     "explain": "explain command",
     "import": "import clicks",
+    "export": "lists",
     **dict.fromkeys(
         (
             "up",

@@ -6,7 +6,7 @@ and noted in one transaction. Two changes at once run one after the other, and t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -147,6 +147,7 @@ class Editor(NamedTuple):
     confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # by scope. The command line may do everything
     defaults: Mapping[str, str] = {}  # the network's (Settings.catalogue_defaults), by field
+    archived: Container[tuple[str, int]] = ()  # table and id of objects that come archived, with their parts
 
 
 async def create_row(editor: Editor, resource: Resource, place: Row, written: Row) -> Row:
@@ -162,8 +163,8 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     kept, shown = resource.mint() if resource.mint else ({}, {})
     currency = editor.defaults.get("currency", "")
     async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
-        await check_parent(connection, table, place)
-        await _check_references(connection, table, {**place, **fields}, {})
+        await check_parent(connection, table, place, or_archived=_comes_archived(editor, table, place))
+        await _check_references(connection, editor, table, {**place, **fields}, {})
         await _check_others(connection, resource, {**place, **fields})
         try:
             row = await edit.insert(connection, table, {**place, **fields, **kept})
@@ -188,7 +189,8 @@ async def change_row(
     table = resource.table
     async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
         before = found(await edit.locked(connection, table, place), resource)
-        await check_parent(connection, table, place, or_archived=of_archived)
+        or_archived = of_archived or _comes_archived(editor, table, place)
+        await check_parent(connection, table, place, or_archived=or_archived)
         version = validated({"version": written.pop("version", None)}, Version).version
         _check_version(editor.expects, version, before)
         _check_fixed(table, before, written)
@@ -198,7 +200,7 @@ async def change_row(
         if fields == writable:
             return before
         _check_rights(editor, resource, writable, fields, written)
-        await _check_change(connection, resource, before, fields)
+        await _check_change(connection, editor, resource, before, fields)
         await _check_confirmed(connection, editor, resource, before, fields)
         try:
             after = await edit.update(connection, table, place, fields)
@@ -300,14 +302,16 @@ def _check_fixed(table: Table, before: Row, written: Row) -> None:
         written.pop(name, None)
 
 
-async def _check_change(connection: Connection, resource: Resource, before: Row, fields: Row) -> None:
+async def _check_change(
+    connection: Connection, editor: Editor, resource: Resource, before: Row, fields: Row
+) -> None:
     table = resource.table
     refused = resource.refuses(before, fields)
     if refused:
         raise conflict(refused)
     is_restored = before.get("is_archived") and not fields["is_archived"]
     known = {} if is_restored else before
-    await _check_references(connection, table, {**before, **fields}, known)
+    await _check_references(connection, editor, table, {**before, **fields}, known)
     await _check_others(connection, resource, {**before, **fields})
     if fields.get("is_archived") and not before["is_archived"]:
         users = await edit.users(connection, table, before["id"])
@@ -338,7 +342,9 @@ async def _check_confirmed(
 _HOW_TO_CONFIRM = "To change it, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
 
 
-async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
+async def _check_references(
+    connection: Connection, editor: Editor, table: Table, row: Row, known: Row
+) -> None:
     """Refuse references to rows that do not exist, unless the row had them before.
 
     Raises:
@@ -349,7 +355,7 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
         named = (reference.column, reference.within)
         if not row[reference.column] or all(row.get(name) == known.get(name) for name in named if name):
             continue  # 0: every affiliate
-        wrong = await _wrong_with(connection, reference, row)
+        wrong = await _wrong_with(connection, editor, reference, row)
         if wrong:
             errors[reference.column] = [wrong]
     if errors:
@@ -367,19 +373,24 @@ async def _check_others(connection: Connection, resource: Resource, row: Row) ->
         raise invalid(errors)
 
 
-async def _wrong_with(connection: Connection, reference: Reference, row: Row) -> str:
+async def _wrong_with(connection: Connection, editor: Editor, reference: Reference, row: Row) -> str:
     """The fault of a reference. Empty if it has none."""
     target, id_ = reference.table, row[reference.column]
     if reference.other_than and id_ == row.get(reference.other_than):
         return f"names the {target} itself"
     whole = row.get(reference.within) if reference.within else None
-    if not await edit.exists(
-        connection, target, id_, within=None if whole is None else {reference.within: whole}
-    ):
+    within = None if whole is None else {reference.within: whole}
+    or_archived = (target, id_) in editor.archived
+    if not await edit.exists(connection, target, id_, within=within, or_archived=or_archived):
         return f"matches no {target}" + ("" if whole is None else f" with this {reference.within}")
     if reference.is_chain and "id" in row and await edit.leads_to(connection, reference, id_, row["id"]):
         return f"leads back to the {target} itself"
     return ""
+
+
+def _comes_archived(editor: Editor, table: Table, place: Row) -> bool:
+    """Whether the parent of a row is one of the objects that come archived."""
+    return (table.parent_table, place.get(table.parent)) in editor.archived
 
 
 async def check_parent(

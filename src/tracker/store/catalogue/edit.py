@@ -20,6 +20,7 @@ from tracker.store.locks import Lock
 from tracker.store.paging import Page
 
 _LONGEST_WAIT_SECONDS = 5
+_READ_AHEAD = 500  # rows
 _BEGIN = "SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true)"
 
 BUSY: type[Exception] = asyncpg.LockNotAvailableError
@@ -213,6 +214,16 @@ async def every(connection: Connection, table: Table) -> list[Row]:
     """All rows, archived or not."""
     rows = await connection.fetch(f"SELECT {as_object(table)} FROM {table.name}")  # noqa: S608
     return [read_object(table, text) for (text,) in rows]
+
+
+async def walk(connection: Connection, table: Table) -> AsyncIterator[Row]:
+    """All rows, archived or not, in an order that is the same everywhere. It needs a transaction."""
+    is_text = table.key and not table.key.endswith("id")
+    places = [table.parent, f'{table.key} COLLATE "C"' if is_text else table.key]
+    order = f"ORDER BY {', '.join(filter(None, places))}" if table.key else ""
+    statement = f"SELECT {as_object(table)} FROM {table.name} {order}"  # noqa: S608
+    async for (text,) in connection.cursor(statement, prefetch=_READ_AHEAD):
+        yield read_object(table, text)
 
 
 async def last_id(connection: Connection, table: str) -> int:
