@@ -127,7 +127,7 @@ async def test_dry_run_stores_nothing(importer: Importer) -> None:
 
 async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     await importer.catalogue()
-    await importer.fetch("INSERT INTO legacy_click VALUES ('taken', gen_random_uuid())")
+    await importer.fetch("INSERT INTO legacy_click VALUES ('taken', gen_random_uuid(), 'earlier')")
     content = _csv(_ROW, "c2,99,513,2024-07-08 13:40:00", "taken,3,513,2024-07-08 13:40:00")
     aside = importer.tmp_path / "aside.ndjson"
     done = await importer.run("clicks", importer.file("some.csv", content), "--skip-bad", aside)
@@ -164,6 +164,61 @@ async def test_id_of_another_source_at_the_same_time_is_refused(importer: Import
     assert (await importer.run("clicks", path)).code == 0
     done = await importer.run("clicks", path, "--source", "another")
     assert (done.code, "is the earlier id of another click" in done.err) == (1, True)
+
+
+_DAY_LATER = _ROW.replace("07-08", "07-09")
+_OWN = hash_at(_MILLIS)
+SOURCES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "once more": ("earlier", _csv(_ROW), {}),
+    "another source with the same id": (
+        "b",
+        _csv(_DAY_LATER),
+        {"b": hash_for(_MILLIS + 86_400_000, "b\0c1")},
+    ),
+    "another source with another id": (
+        "b",
+        _csv(_ROW.replace("c1", "c2")),
+        {"b": hash_for(_MILLIS, "b\0c2")},
+    ),
+    "an export of this tracker": (
+        "b",
+        _csv(f"{_OWN},c9,3,513,2024-07-08 13:40:00", head=f"hash,{_HEAD}"),
+        {"b": _OWN},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+async def test_each_source_has_its_own_ids(importer: Importer, case: str) -> None:
+    source, content, more = SOURCES[case]
+    await importer.catalogue()
+    assert (await importer.run("clicks", importer.file("a.csv", _csv(_ROW)))).code == 0
+    done = await importer.run("clicks", importer.file("b.csv", content + "\n"), "--source", source)
+    assert done.code == 0, done.err
+    wanted = sorted({"earlier": _HASH, **more}.items(), reverse=True)
+    for table in ("legacy_click", "imported_click"):
+        assert (
+            await importer.fetch(
+                f"SELECT source, encode(uuid_send(hash), 'hex') FROM {table} ORDER BY 1 DESC"
+            )
+            == wanted
+        )
+
+
+async def test_click_that_an_earlier_version_imported_is_there(importer: Importer) -> None:
+    """Such a version notes no source. Its hash tells it."""
+    await importer.catalogue()
+    assert (await importer.run("clicks", importer.file("a.csv", _csv(_ROW)))).code == 0
+    await importer.fetch("UPDATE legacy_click SET source = ''")
+    await importer.fetch("TRUNCATE imported_click, import_run")
+    done = await importer.run("clicks", importer.file("a.csv", _csv(_ROW)), "--json")
+    assert (done.code, done.json["present"], done.json["is_proven"]) == (0, 1, True)
+    done = await importer.run("clicks", importer.file("b.csv", _csv(_DAY_LATER)))
+    assert (done.code, "c1 is the earlier id of another click" in done.err) == (1, True)
+    done = await importer.run("clicks", importer.file("b.csv", _csv(_DAY_LATER)), "--source", "b")
+    assert (done.code, done.err) == (0, "")
+    assert await importer.fetch("SELECT source FROM legacy_click ORDER BY 1") == [("",), ("b",)]
+    assert await importer.fetch("SELECT source FROM imported_click") == [("b",)]
 
 
 async def test_counts_and_the_ledger_balance(importer: Importer) -> None:

@@ -43,6 +43,30 @@ def _csv(*rows: str) -> str:
     return "\n".join([_HEAD, *rows, ""])
 
 
+async def test_conversion_keeps_its_source_and_its_earlier_id(importer: Importer) -> None:
+    """Its click is the one of its own source, or of the only source that has the id."""
+    await _moved(importer)
+    clicks = importer.file("others.csv", _CLICKS.replace("t1,", "t2,").replace("07-08", "07-07"))
+    assert (await importer.run("clicks", clicks, "--source", "b")).code == 0
+    for source in ("earlier", "b"):
+        path = importer.file(f"{source}.csv", _csv(f"c1,paid,{_AT},,1,1,USD,90{source}"))
+        assert (await importer.run("conversions", path, "--source", source)).code == 0
+    again = importer.file("again.csv", _csv(f"c1,paid,{_AT},,1,1,USD,90b", ""))
+    assert "0 stored, 1 there already" in (await importer.run("conversions", again, "--source", "b")).out
+    other = importer.file("other.csv", _csv(f"t2,paid,{_AT},,1,1,USD,"))
+    assert (await importer.run("conversions", other, "--source", "c")).code == 0
+    several = importer.file("several.csv", _csv(f"c2,paid,{_AT},,1,1,USD,"))
+    done = await importer.run("conversions", several, "--source", "c")
+    assert (done.code, "click_hash c2 matches no click, or clicks of several" in done.err) == (1, True)
+    assert await importer.fetch(
+        "SELECT import_source, legacy_id, encode(uuid_send(click_hash), 'hex') FROM conversion ORDER BY id"
+    ) == [
+        ("earlier", "90earlier", _HASH),
+        ("b", "90b", hash_for(1_720_446_000_000 - 86_400_000, "b\0c1")),
+        ("c", None, hash_for(1_720_446_120_000 - 86_400_000, "b\0t2")),
+    ]
+
+
 async def test_conversions_stand_as_they_were(importer: Importer) -> None:
     await _moved(importer)
     rows = [

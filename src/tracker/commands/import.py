@@ -276,11 +276,12 @@ def _see_that_they_differ(path: Path, bad_rows: Path | None) -> None:
 async def _means(
     connection: Connection, arguments: Namespace, zone: tzinfo
 ) -> tuple[ClickReader, ClickStore] | tuple[ConversionReader, ConversionStore]:
+    source = arguments.source
     if arguments.kind == "conversions":
         words = await status_words.every(connection)
-        return ConversionReader.of(arguments.source, zone, words), ConversionStore(connection)
+        return ConversionReader.of(source, zone, words), ConversionStore(connection, source)
     known = await imports.known(connection)
-    return ClickReader.of(arguments.source, zone, known), ClickStore(connection)
+    return ClickReader.of(source, zone, known), ClickStore(connection, source)
 
 
 def _names(arguments: Namespace) -> dict[str, str]:

@@ -85,6 +85,16 @@ def hash_for(millis: int, name: str) -> str:
     return f"{first_hash_at(millis)[:12]}7{digest[:3]}{variant}{digest[4:19]}"
 
 
+def legacy_hash(millis: int, source: str, legacy_id: str) -> str:
+    """The hash of a click that an earlier tracker had under another id."""
+    return hash_for(millis, f"{source}\0{legacy_id}")
+
+
+def is_legacy_hash(hash_: str, source: str, legacy_id: str) -> bool:
+    """Whether a hash was made from an earlier tracker's id."""
+    return hash_ == legacy_hash(millis_of(hash_), source, legacy_id)
+
+
 def millis_of(hash_: str) -> int:
     """Unix milliseconds at which a hash was minted."""
     return int(hash_[:12], 16)

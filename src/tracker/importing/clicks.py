@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tracker.domain import normalise
 from tracker.domain.click_fields import FIELDS, LONGEST, STORED, Field
-from tracker.domain.click_id import hash_for, is_click_hash, millis_of
+from tracker.domain.click_id import is_click_hash, legacy_hash, millis_of
 from tracker.domain.model import ClickRow, Reason
 from tracker.edge.enrich import device_words
 from tracker.edge.read.client_address import plain_address
@@ -153,7 +153,7 @@ class ClickReader(NamedTuple):
             raise RowError({"hash": "is no hash of this tracker, and legacy_id is another one"})
         if millis is None:
             raise RowError({"created_at": "is missing"})
-        return hash_for(millis, f"{self.source}\0{earlier}"), earlier
+        return legacy_hash(millis, self.source, earlier), earlier
 
     def _written(
         self, fields: Mapping[str, Any], found: Mapping[str, Any], hash_: str, legacy_id: str | None
@@ -165,7 +165,7 @@ class ClickReader(NamedTuple):
             return None
         if legacy_id is not None and is_own:
             return Written(text, hash_)
-        return Written(text, hash_for(millis, f"{self.source}\0{text}"))
+        return Written(text, legacy_hash(millis, self.source, text))
 
     def _from_catalogue(self, found: Mapping[str, Any]) -> dict[str, Any]:
         offer = self.known.offers.get(found.get("offer_id", 0))

@@ -126,6 +126,7 @@ class ConversionReader(NamedTuple):
             click=click_text,
             goal_id=row.get("goal_id"),
             goal=_named_goal(row),
+            legacy_id=self._legacy_id(row),
             order_id=order_id,
             order_text=order_text or None,
             order_absent=order_id is None and "order_id" in fields,
@@ -145,6 +146,13 @@ class ConversionReader(NamedTuple):
             named=_compared(tuple(fields)),
             written_hash=self._hash(row | written) if written else hash_,
         )
+
+    def _legacy_id(self, row: Mapping[str, Any]) -> str | None:
+        """Its id in the earlier tracker. A file may call it hash."""
+        own, legacy_id = row.get("hash"), row.get("legacy_id")
+        if legacy_id is None and own is not None and not is_click_hash(own):
+            return str(own)
+        return legacy_id
 
     def _hash(self, row: Mapping[str, Any]) -> str:
         """Its own hash, or a hash made from its earlier id, or else from its click, goal and order."""

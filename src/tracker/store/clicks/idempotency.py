@@ -66,10 +66,13 @@ _NOTE = """
 INSERT INTO created_click (token_id, key, digest, hash)
 SELECT $1, key, digest, hash FROM unnest($2::text[], $3::bytea[], $4::uuid[]) AS new (key, digest, hash)
 """
-# In order, so that two tokens with the same ids wait for each other instead of deadlocking.
+# In order, so that two tokens with the same ids wait for each other instead of deadlocking. An
+# imported id is not free.
 _NOTE_LEGACY = """
 INSERT INTO legacy_click (legacy_id, hash)
-SELECT legacy_id, hash FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash) ORDER BY legacy_id
+SELECT legacy_id, hash FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash)
+WHERE NOT EXISTS (SELECT FROM legacy_click WHERE legacy_id = new.legacy_id)
+ORDER BY legacy_id
 ON CONFLICT DO NOTHING
 """
 _LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
@@ -136,9 +139,9 @@ async def _reserve_legacy_ids(
     if not wanted:
         return
     await connection.execute(_NOTE_LEGACY, list(wanted), [hash_ for _, hash_ in wanted.values()])
-    for legacy_id, hash_ in await connection.fetch(_LEGACY, list(wanted)):
-        place, own = wanted[legacy_id]
-        if hash_.hex != own:
+    noted = {(legacy_id, hash_.hex) for legacy_id, hash_ in await connection.fetch(_LEGACY, list(wanted))}
+    for legacy_id, (place, own) in wanted.items():
+        if (legacy_id, own) not in noted:
             raise Conflict(place, "legacy_id", "is the earlier id of another click")
 
 

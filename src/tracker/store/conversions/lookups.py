@@ -16,9 +16,10 @@ from tracker.domain.conversion import (
     goals_named,
 )
 from tracker.domain.postback import STATUSES, ConversionStatus, Postback, Source, StatusWords, meaning
+from tracker.store import legacy_clicks
 from tracker.store.conversions import status_words
 from tracker.store.conversions.postback_line import Queued
-from tracker.store.conversions.sql import CLICKS, GOALS, LEGACY, TRUST, VERSION
+from tracker.store.conversions.sql import CLICKS, GOALS, TRUST, VERSION
 from tracker.store.db import Connection
 
 
@@ -72,7 +73,8 @@ class Facts(NamedTuple):
         version = await connection.fetchval(VERSION)
         others = [postback for postback in postbacks if postback.click_hash != postback.click_text]
         legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
-        legacy = {id_: hash_.hex for id_, hash_ in await connection.fetch(LEGACY, list(legacy_ids))}
+        found = await legacy_clicks.find(connection, legacy_ids)
+        legacy = {id_: only for id_, clicks in found.items() if (only := legacy_clicks.only(clicks))}
         hashes = {_hash_of(postback, legacy) for postback in postbacks} - {None}
         clicks = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
         goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]

@@ -13,12 +13,17 @@ from tracker.store.db import Connection
 KEPT = 10_000
 """The most refused postbacks in the log."""
 
-# The advertiser by the secret, or else by the click, which may have an earlier tracker's id.
+# The advertiser by the secret, or else by the click. Several clicks may have its id in an earlier tracker.
 _LOG = """
 INSERT INTO postback (hash, source, ip, advertiser_id, click, request, parameters, result, reason)
 SELECT hash, source, ip,
-    coalesce(told.advertiser_id, (SELECT click.advertiser_id FROM click WHERE click.hash = coalesce(
-        click_hash, (SELECT legacy_click.hash FROM legacy_click WHERE legacy_id = named)))),
+    coalesce(told.advertiser_id, (
+        SELECT min(click.advertiser_id) FROM click WHERE click.hash = ANY (
+            CASE WHEN click_hash IS NULL
+            THEN ARRAY(SELECT legacy_click.hash FROM legacy_click WHERE legacy_id = named)
+            ELSE ARRAY[click_hash] END
+        ) HAVING count(DISTINCT click.advertiser_id) = 1
+    )),
     nullif(named, ''), request, parameters, 'refused', reason
 FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::jsonb[], $8::text[],

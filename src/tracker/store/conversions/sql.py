@@ -21,7 +21,6 @@ AMENDED = (
     *_OWN,
 )
 KNOWN = "SELECT arrival, hash, result, reason, conversion_id FROM postback WHERE hash = ANY ($1::uuid[])"
-LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 CLICKS = f"""
 SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_FROM_CLICK)}
 FROM click WHERE hash = ANY ($1::uuid[])

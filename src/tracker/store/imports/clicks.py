@@ -8,23 +8,25 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tracker.domain.click_fields import ADV_SUBS
+from tracker.domain.click_id import millis_of
 from tracker.domain.model import ClickRow
-from tracker.store import locks
+from tracker.store import legacy_clicks, locks
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import partitions
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, day_of, summed
+from tracker.store.legacy_clicks import LegacyClick
 
 _ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
-_INSERT_CLICKS = clicks.inserting("stored") + clicks.PASSED_OVER
-# In order, so that other sessions that note ids wait instead of deadlocking.
-_NOTE_LEGACY = """
-INSERT INTO legacy_click (legacy_id, hash)
-SELECT legacy_id, hash FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash) ORDER BY legacy_id
-ON CONFLICT DO NOTHING
+_NOTE_IMPORTED = """
+INSERT INTO imported_click (hash, source) SELECT hash, $1 FROM inserted ON CONFLICT DO NOTHING
 """
-_LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
+_INSERT_CLICKS = f"{clicks.inserting('stored')}, noted AS ({_NOTE_IMPORTED}) {clicks.PASSED_OVER}"
+_NOTE_LEGACY = """
+INSERT INTO legacy_click (legacy_id, hash, source)
+SELECT legacy_id, hash, $3 FROM unnest($1::text[], $2::uuid[]) AS new (legacy_id, hash) ORDER BY legacy_id
+"""
 # The bounds match the list. They let the planner skip partitions.
 _FOUND = """
 SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
@@ -71,8 +73,10 @@ class ImportedClick(NamedTuple):
 class ClickStore:
     """Stores imported clicks over one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, source: str) -> None:
+        """`source`: the operator's name for the earlier tracker."""
         self._connection = connection
+        self._source = source
         self._days: set[date] = set()
 
     async def prepare(self, items: Sequence[ImportedClick]) -> None:
@@ -89,7 +93,7 @@ class ClickStore:
         taken = [item.row for place, item in enumerate(items) if place not in refused]
         await clicks.stage(self._connection, taken)
         await self._connection.execute(_ANNOUNCE, locks.FEED)
-        passed_over = await self._connection.fetch(_INSERT_CLICKS)
+        passed_over = await self._connection.fetch(_INSERT_CLICKS, self._source)
         stored = len({row.hash for row in taken}) - len(passed_over)
         return Batch(stored, len(taken) - stored, refused)
 
@@ -134,10 +138,10 @@ class ClickStore:
 
     async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
         """Look up earlier ids as they were written, then trimmed."""
-        texts = [item.written.legacy_id for item in items if item.written]
-        if not texts:
+        written = {item.written.legacy_id: item.written.hash for item in items if item.written}
+        if not written:
             return items
-        known = {legacy_id for legacy_id, _ in await self._connection.fetch(_LEGACY, texts)}
+        known = await self._legacy(written)
         return [
             item.as_written() if item.written and item.written.legacy_id in known else item for item in items
         ]
@@ -151,19 +155,36 @@ class ClickStore:
         return {row["hash"].hex: _as_read(row) for row in rows}
 
     async def _note_legacy(self, items: Sequence[ImportedClick]) -> dict[int, str]:
-        """Note earlier ids. Refuses ids of other clicks."""
-        wanted: dict[str, str] = {}
-        for item in items:
-            if item.legacy_id is not None:
-                wanted.setdefault(item.legacy_id, item.row.hash)
-        if wanted:
-            await self._connection.execute(_NOTE_LEGACY, list(wanted), list(wanted.values()))
-        return await self._of_others(items)
+        """Note earlier ids. Refuses ids of other clicks. No other import runs meanwhile."""
+        wanted = _first_hashes(items)
+        known = await self._legacy(wanted)
+        if new := {legacy_id: hash_ for legacy_id, hash_ in wanted.items() if legacy_id not in known}:
+            await self._connection.execute(_NOTE_LEGACY, list(new), list(new.values()), self._source)
+        return _other_than(items, wanted | known)
 
     async def _of_others(self, items: Sequence[ImportedClick]) -> dict[int, str]:
-        wanted = [item.legacy_id for item in items if item.legacy_id is not None]
-        rows = await self._connection.fetch(_LEGACY, wanted) if wanted else []
-        return _other_than(items, {row["legacy_id"]: row["hash"].hex for row in rows})
+        return _other_than(items, await self._legacy(_first_hashes(items)))
+
+    async def _legacy(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """The hashes of earlier ids, of `wanted` ids with the hashes that they should have."""
+        found = await legacy_clicks.find(self._connection, wanted)
+        known = {id_: self._known(clicks_, wanted[id_]) for id_, clicks_ in found.items()}
+        return {legacy_id: hash_ for legacy_id, hash_ in known.items() if hash_}
+
+    def _known(self, found: Sequence[LegacyClick], wanted: str) -> str | None:
+        """This source's click, or the one of another source at the same time: it is the same click."""
+        own = [click.hash for click in found if click.is_of(self._source)]
+        at_once = [click.hash for click in found if millis_of(click.hash) == millis_of(wanted)]
+        return next(iter(own + at_once), None)
+
+
+def _first_hashes(items: Sequence[ImportedClick]) -> dict[str, str]:
+    """The earlier ids with the hashes of the first clicks that have them."""
+    first: dict[str, str] = {}
+    for item in items:
+        if item.legacy_id is not None:
+            first.setdefault(item.legacy_id, item.row.hash)
+    return first
 
 
 def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dict[int, str]:

@@ -18,11 +18,13 @@ from tracker.domain.conversion import Amounts, ConvertedClick, goals_named
 from tracker.domain.money import show
 from tracker.domain.normalise import hash_, trim
 from tracker.domain.postback import STATUSES, ConversionStatus, StatusWords, meaning
+from tracker.store import legacy_clicks
 from tracker.store.conversions import booking, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection, copy_rows
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, summed
+from tracker.store.legacy_clicks import LegacyClick
 
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
 _OWN = ("advertiser_external_id", *ADV_SUBS)
@@ -30,6 +32,7 @@ _COLUMNS = (
     *("hash", "click_hash", "click_id", "click_status"),
     *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
     *("is_over_cap", "sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at"),
+    *("import_source", "legacy_id"),
     *_OF_CLICK,
 )
 _NAMES = ", ".join(_COLUMNS)
@@ -38,7 +41,6 @@ _SESSION = """
 CREATE TEMP TABLE IF NOT EXISTS incoming_conversion
     (LIKE conversion INCLUDING DEFAULTS INCLUDING GENERATED) ON COMMIT DELETE ROWS
 """
-_LEGACY = "SELECT legacy_id, hash FROM legacy_click WHERE legacy_id = ANY ($1)"
 # The bounds match the list. They let the planner skip partitions.
 _CLICKS = f"""
 SELECT encode(uuid_send(hash), 'hex') AS hash, id, status, {", ".join(_OF_CLICK)}
@@ -158,6 +160,7 @@ class ImportedConversion(NamedTuple):
     click: str  # its hash, or its earlier id as it was written
     goal_id: int | None
     goal: str  # code or name of the goal if it has no id here, neither means the base goal
+    legacy_id: str | None  # its own, in the earlier tracker
     order_id: str | None
     order_text: str | None  # the same as it was written
     order_absent: bool  # the order id of the file is empty, an unfilled macro or a word for nothing
@@ -195,8 +198,10 @@ _Row = dict[str, Any]
 class ConversionStore:
     """Stores imported conversions over one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, source: str) -> None:
+        """`source`: the operator's name for the earlier tracker."""
         self._connection = connection
+        self._source = source
         self._goals: dict[int, _Goal] = {}
         self._base_goals: dict[int, _Goal] = {}
         self._goals_of: dict[int, list[_Goal]] = {}
@@ -275,7 +280,7 @@ class ConversionStore:
             goal = click and self._goal(item, click)
             status = click and _status(item, click, words)
             if click and goal and status:
-                rows[place] = _row(item, click, goal, status)
+                rows[place] = _row(item, click, goal, status) | {"import_source": self._source}
             else:
                 refused[place] = _why_not(item, click, goal)
         await self._find_as_written(rows)
@@ -324,14 +329,18 @@ class ConversionStore:
         names = {*names, *map(trim, names)}
         hashes = {name: plain for name in names if is_click_hash(plain := hash_(name))}
         others = [name for name in names if hashes.get(name) != name]
-        earlier = await self._connection.fetch(_LEGACY, others)
-        hashes |= {legacy_id: found.hex for legacy_id, found in earlier}
+        earlier = await legacy_clicks.find(self._connection, others)
+        hashes |= {name: found for name, clicks in earlier.items() if (found := self._preferred(clicks))}
         if not hashes:
             return {}
         wanted = sorted(set(hashes.values()))
         rows = await self._connection.fetch(_CLICKS, wanted, wanted[0], wanted[-1])
         clicks = {row["hash"]: ConvertedClick._make(row) for row in rows}
         return {name: clicks[plain] for name, plain in hashes.items() if plain in clicks}
+
+    def _preferred(self, clicks: Sequence[LegacyClick]) -> str | None:
+        """This source's click, or the only one of all sources."""
+        return legacy_clicks.only([click for click in clicks if click.is_of(self._source)] or clicks)
 
     async def _in_the_way(self, rows: Collection[_Row]) -> set[str]:
         """The ones that cannot be stored, because another conversion has their key."""
@@ -354,7 +363,7 @@ def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords)
 
 def _why_not(item: ImportedConversion, click: ConvertedClick | None, goal: _Goal | None) -> str:
     if click is None:
-        return f"click_hash {item.click} matches no click"
+        return f"click_hash {item.click} matches no click, or clicks of several sources"
     if goal is not None:
         return f"status {item.word} is no word of advertiser {click.advertiser_id}"
     if item.goal_id is not None:
