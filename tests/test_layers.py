@@ -141,7 +141,7 @@ def test_edge_never_imports_the_database() -> None:
 
 
 def test_commands_are_modules_of_their_names() -> None:
-    shared = {"__init__", "arguments", "author", "queries", "tables"}
+    shared = {"__init__", "arguments", "author", "import_undo", "queries", "tables"}
     modules = {path.stem for path in (ROOT / "src" / "tracker" / "commands").glob("*.py")}
     assert modules - shared == {cli.module_of(name) for name in cli.COMMANDS | cli.CATALOGUE}
 

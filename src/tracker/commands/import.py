@@ -13,6 +13,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
+from tracker.commands import import_undo
 from tracker.commands.arguments import add_confirm, add_json
 from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
@@ -127,6 +128,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_confirm(listed, [field for resource in catalogue.RESOURCES for field in resource.confirmable])
     _add_row_arguments(_add(kinds, "clicks", "historic clicks with their ids", _CLICKS))
     _add_row_arguments(_add(kinds, "conversions", "historic conversions", _CONVERSIONS))
+    _add_undo(kinds)
 
 
 def _add(kinds: Any, name: str, purpose: str, about: str) -> ArgumentParser:
@@ -169,6 +171,19 @@ def _add_from(parser: ArgumentParser) -> None:
         help=f"the columns and values of a platform: {', '.join(presets.names())}, or list for their "
         "pages. The options below win over it",
     )
+
+
+def _add_undo(kinds: Any) -> None:
+    parser: ArgumentParser = kinds.add_parser(
+        "undo",
+        help="take back what the imports of a source stored",
+        description="Take back what the imports of a source stored.",
+        epilog=import_undo.ABOUT,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--source", type=_text, required=True, metavar="NAME", help="name of the source")
+    import_undo.add_arguments(parser)
+    add_json(parser)
 
 
 def _add_row_arguments(parser: ArgumentParser) -> None:
@@ -233,7 +248,7 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    run = _import_catalogue if arguments.kind == "catalogue" else _import_rows
+    run = {"catalogue": _import_catalogue, "undo": _undo}.get(arguments.kind, _import_rows)
     try:
         return asyncio.run(run(settings, arguments))
     except OSError as error:
@@ -298,6 +313,12 @@ def _plan_in_words(result: Result, is_dry: bool) -> str:
     return "\n".join(
         [*lines, f"{new} {would_be}created, {changed} {would_be}changed, {result.left} left as they are"]
     )
+
+
+async def _undo(settings: Settings, arguments: Namespace) -> int:
+    async with _importing(settings) as connection:
+        await import_undo.run(connection, arguments)
+    return 0
 
 
 # Clicks and conversions

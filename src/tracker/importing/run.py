@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -24,6 +23,7 @@ import orjson
 
 from tracker.errors import UserError
 from tracker.importing.files import Line, RowFile
+from tracker.importing.progress import Progress
 from tracker.importing.values import RowError
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
@@ -36,7 +36,6 @@ BATCH_BYTES = 32 << 20
 
 _MOST_NAMED = 10_000
 _MOST_DIFFERENCES = 20
-_SAY_SECONDS = 2.0
 
 
 class Reader(Protocol):
@@ -210,7 +209,7 @@ def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
 async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
     """The rows of a file. A thread reads the next rows while some are stored."""
     lines = job.file.lines()
-    progress = _Progress(job.file, done)
+    progress = Progress(job.file.path.name, done, lambda: job.file.part_read)
     ahead = asyncio.create_task(asyncio.to_thread(_read, job, lines))
     try:
         while (rows := await ahead).number:
@@ -240,36 +239,3 @@ def _read(job: Job, lines: Iterator[Line]) -> _Rows:
         except ValueError as error:
             rows.bad.append((line, str(error)))
     return rows
-
-
-class _Progress:
-    """Shows the progress of a file on stderr now and then."""
-
-    def __init__(self, file: RowFile, done: str) -> None:
-        self.number = 0
-        self._file = file
-        self._done = done
-        self._began = self._said = time.monotonic()
-        self._number_said = 0
-
-    def add(self, number: int) -> None:
-        self.number += number
-        if time.monotonic() - self._said >= _SAY_SECONDS:
-            self._said = time.monotonic()
-            self._say()
-
-    def end(self) -> None:
-        if 0 < self._number_said < self.number:
-            self._say()
-
-    def _say(self) -> None:
-        self._number_said = self.number
-        seconds = time.monotonic() - self._began
-        part = self._file.part_read
-        left = round(seconds / part - seconds) if part else 0
-        rate = round(self.number / seconds)
-        print(
-            f"{self._file.path.name}: {self.number:,} rows {self._done}, {rate:,} a second, {left} s left",
-            file=sys.stderr,
-            flush=True,
-        )
