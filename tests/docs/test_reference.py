@@ -14,11 +14,11 @@ from tests.docs.pages import ROOT, code, prose, rows
 from tests.e2e.running import Up, up
 from tracker.cli import CATALOGUE, COMMANDS
 from tracker.domain import macros, postback_macros
+from tracker.domain.access import SCOPES
 from tracker.domain.model import Reason
 from tracker.reading.reports.query import FIELDS
 from tracker.settings import _READERS
 from tracker.store.reports.measures import MEASURES
-from tracker.store.tokens import SCOPES
 
 REFERENCE = ROOT / "docs" / "reference"
 REPORTS = (REFERENCE / "reports.md").read_text()

@@ -21,9 +21,10 @@ from tests.conftest import Furnish
 from tests.e2e.running import Up, up
 from tracker.api.app import create_api
 from tracker.api.openapi.document import document
+from tracker.domain.access import SCOPES
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.settings import Settings
-from tracker.store.tokens import SCOPES, create_token
+from tracker.store.tokens import create_token
 
 _OWN_ID = 900_000_000
 """The id of the token in use. It is too large to be guessed and revoked."""

@@ -11,9 +11,10 @@ from tests.integration.api_client import CLICKS, api_of, run_sql
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import Contract, contract_of
 from tracker.api.openapi.document import document
+from tracker.domain.access import BOUND_SCOPES, SCOPES
 from tracker.settings import Settings
 from tracker.store.db import connect
-from tracker.store.tokens import BOUND_SCOPES, SCOPES, create_token
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 

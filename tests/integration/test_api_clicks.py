@@ -493,8 +493,12 @@ async def test_page_at_any_depth_skips_less_than_a_quarter_hour(database: Settin
     connection = await connect(database.postgres_dsn)
     low, high = NOON + 777_000, NOON + 2 * 86_400_000 + 1000
     try:
-        for tally, span in [(CountScope("all", 0), ALL_TIME), (CountScope("offer", 3), Span(low, high))]:
-            of_tally = [row for row in rows if tally.dimension == "all" or row.offer_id == tally.key]
+        for tally, span in [
+            (CountScope("all", (0,)), ALL_TIME),
+            (CountScope("offer", (3,)), Span(low, high)),
+            (CountScope("offer", (3, 4)), Span(low, high)),
+        ]:
+            of_tally = [row for row in rows if tally.dimension == "all" or row.offer_id in tally.keys]
             hashes = sorted(row.hash for row in of_tally if span.low <= millis_of(row.hash) < span.high)
             counted = await click_counts.days(connection, tally, span)
             assert sum(day.clicks for day in counted) == len(hashes)

@@ -14,12 +14,13 @@ from tracker.api.conversions.affiliate_postbacks import PATH as SENT
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.period_closes import PATH as CLOSES
 from tracker.api.conversions.status_upload import UPLOADS
+from tracker.domain.access import SCOPES
 from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
-from tracker.store.tokens import SCOPES, create_token
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,9 @@ import pytest
 from httpx import AsyncClient, Response
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
+from tracker.domain.access import BOUND_SCOPES, SCOPES
 from tracker.settings import Settings
-from tracker.store.tokens import BOUND_SCOPES, SCOPES, create_token
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 

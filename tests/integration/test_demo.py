@@ -6,10 +6,11 @@ import pytest
 
 from tests.factories.clicks import a_row
 from tests.integration.api_client import run_sql, store
+from tracker.domain.access import SCOPES
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import has_demo, load_demo
 from tracker.store.db import connect
-from tracker.store.tokens import SCOPES, create_token, works
+from tracker.store.tokens import create_token, works
 
 pytestmark = pytest.mark.anyio
 

@@ -19,11 +19,12 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
 from tracker.api.http.complete_until import header
+from tracker.domain.access import SCOPES
 from tracker.parameters import Query
 from tracker.reading.query import SomeQuery, read_query
 from tracker.store.catalogue.edit import Author
 from tracker.store.token_owner import Owner
-from tracker.store.tokens import SCOPES, Token
+from tracker.store.tokens import Token
 
 Answer = Callable[[Request], Awaitable[Response]]
 """The handler of a route."""
@@ -94,7 +95,7 @@ class Call(Generic[SomeQuery]):
 
     @property
     def owner(self) -> Owner:
-        """The affiliate or advertiser that the token is bound to."""
+        """The affiliates or advertisers that the token is bound to."""
         assert self.token.owner is not None
         return self.token.owner
 

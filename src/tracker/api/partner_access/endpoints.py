@@ -1,10 +1,11 @@
-"""Endpoints for affiliates and advertisers: the network's endpoints, limited to the rows of one owner.
+"""Endpoints for affiliates and advertisers: the network's endpoints, limited to the rows of an owner.
 
 Which keys of a row they see is in partner_access/schema.py.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -33,7 +34,7 @@ from tracker.api.reports import (
 )
 from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, answer_statements
 from tracker.catalogue.tracking_links import read_links
-from tracker.parameters import Query
+from tracker.parameters import Id, Query, about
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
 from tracker.reading.query import SomeQuery, ZoneQuery
@@ -44,6 +45,7 @@ from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
 from tracker.store.reports.measures import MEASURES
+from tracker.store.token_owner import Owner
 
 
 class PartnerView(NamedTuple):
@@ -97,39 +99,56 @@ _PARTNER_VIEWS = (
 
 
 class OfferOfAffiliate(BaseModel):
-    """An offer that you may run."""
+    """An offer that one of your affiliates may run."""
 
     id: int
+    affiliate_id: int = Field(examples=[513])
     name: str
     status: Literal["active", "paused"]
     visibility: Literal["public", "approval", "private"]
     starts_at: str | None = Field(examples=["2026-11-01T00:00:00+00:00"])
     ends_at: str | None
     link: str = Field(
-        description="Your tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
+        description="The affiliate's tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
     )
+
+
+class OwnOfferQuery(PageQuery):
+    """Which of your offers."""
+
+    affiliate_id: Id = about("Offers of this one of your affiliates.")
+
+    def own_ids(self, owner: Owner) -> list[int]:
+        """The affiliates that are asked for. None of somebody else."""
+        return [id_ for id_ in owner.ids if self.affiliate_id in (None, id_)]
 
 
 @endpoint(
     scope="offers:read",
     owner="affiliate",
-    query=PageQuery,
+    query=OwnOfferQuery,
     returns=listed("OfferOfAffiliateList", OfferOfAffiliate),
     tag="Affiliates",
 )
-async def list_affiliate_offers(call: Call[PageQuery]) -> Response:
+async def list_affiliate_offers(call: Call[OwnOfferQuery]) -> Response:
     """List your offers
 
-    Public offers and offers that you are approved for, with your tracking links.
+    Public offers and offers that you are approved for, with your tracking links. A token of several
+    affiliates gets a row for each offer and affiliate.
     """
-    state, number, affiliate_id = call.state, call.query.page or 1, call.owner.id
-    page = await affiliate_offers.page(state.pool, affiliate_id, number, call.query.per_page)
-    offers: list[dict[str, Any]] = page.rows
-    brands = {offer["id"]: offer.pop("brand_id") for offer in offers}
+    state, query, number = call.state, call.query, call.query.page or 1
+    page = await affiliate_offers.page(state.pool, query.own_ids(call.owner), number, query.per_page)
+    rows: list[dict[str, Any]] = page.rows
+    brands: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
+    for row in rows:
+        brands[row["affiliate_id"]][row["id"]] = row.pop("brand_id")
     async with state.pool.acquire() as connection:
-        links = await read_links(connection, state.settings, affiliate_id, brands)
-    rows = [{**offer, "link": links[offer["id"]]} for offer in offers]
-    return as_json(envelope(page._replace(rows=rows), per_page=call.query.per_page, number=number))
+        links = {
+            affiliate_id: await read_links(connection, state.settings, affiliate_id, of_offers)
+            for affiliate_id, of_offers in brands.items()
+        }
+    linked = [{**row, "link": links[row["affiliate_id"]][row["id"]]} for row in rows]
+    return as_json(envelope(page._replace(rows=linked), per_page=query.per_page, number=number))
 
 
 def _report(kind: str) -> Answer:
@@ -173,7 +192,7 @@ def _report(kind: str) -> Answer:
 
 
 _PARTIES = ("party", "affiliate_id", "advertiser_id")
-"""Parameters of statements that an owner implies."""
+"""Parameters of statements that an owner implies, except for its own ids."""
 
 
 def _statements(kind: str) -> Answer:
@@ -190,7 +209,7 @@ def _statements(kind: str) -> Answer:
     @endpoint(
         scope="money:read",
         owner=kind,
-        query=query_model(kind, StatementQuery, _PARTIES, ()),
+        query=query_model(kind, StatementQuery, _PARTIES, (f"{kind}_id",)),
         returns=answer,
         files=("text/csv",),
         tag="Money",
@@ -207,7 +226,7 @@ def _statement_lines(kind: str) -> Answer:
     @endpoint(
         scope="money:read",
         owner=kind,
-        query=query_model(kind, StatementLinesQuery, _PARTIES, ()),
+        query=query_model(kind, StatementLinesQuery, _PARTIES, (f"{kind}_id",)),
         returns=None,
         files=STREAMED,
         tag="Money",

@@ -62,9 +62,9 @@ _SIDES = {"affiliate": {"payout", "pending_payout"}, "advertiser": {"revenue", "
 
 
 def _grouped(kind: str) -> tuple[str, ...]:
-    """The keys of a partner's groups, and names of offers and goals. Its own id would make one group."""
-    seen = [one for one in DIMENSIONS.values() if kind in one.seen_by and one.key != f"{kind}_id"]
-    names = (one.name for one in seen if one.names in ("offer", "goal"))
+    """The keys of a partner's groups, and names of offers, goals and the partner's own."""
+    seen = [one for one in DIMENSIONS.values() if kind in one.seen_by]
+    names = (one.name for one in seen if one.names in ("offer", "goal", kind))
     return (*TIMES, *names, *(one.key for one in seen))
 
 
@@ -83,12 +83,11 @@ REPORTS = {kind: (*_grouped(kind), *_measured(kind)) for kind in BOTH}
 def query_model(
     kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], **other: Any
 ) -> type[Query]:
-    """The query model without filters on hidden columns. The owner's id is implied."""
+    """The query model without filters on hidden columns."""
     fields: dict[str, Any] = {
         name: (field.annotation, field)
         for name, field in model.model_fields.items()
-        if (column := name.removeprefix(EXCLUDE)) not in columns
-        or (column in seen and column != f"{kind}_id")
+        if (column := name.removeprefix(EXCLUDE)) not in columns or column in seen
     }
     name = f"{kind.capitalize()}{model.__name__}"
     return create_model(name, __base__=Query, __doc__=model.__doc__, **{**fields, **other})

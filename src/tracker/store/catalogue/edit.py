@@ -28,9 +28,9 @@ BUSY: type[Exception] = asyncpg.LockNotAvailableError
 
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
-"""Columns and their values (a list for any of several) that select rows. Of a list, its member: `tag`."""
+"""Columns and their values (a list for any of several) that select rows. Of a list, a member, as in `tag`."""
 
-_MEMBERS = {"tag": "tags"}
+_MEMBERS = {"tag": "tags", "affiliate": "affiliate_ids", "advertiser": "advertiser_ids"}
 _ESCAPED = str.maketrans({character: f"\\{character}" for character in "\\%_"})  # of patterns for LIKE
 
 

@@ -20,7 +20,7 @@ from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import Viewer
 from tracker.store.clicks.counts import CountScope
-from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal
+from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal, single
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, reading
 from tracker.store.time_span import ALL_TIME, Span
@@ -51,20 +51,19 @@ class ClickFilter(NamedTuple):
     @property
     def tally(self) -> CountScope | None:
         """The counts that cover these clicks, if any do."""
-        if self.has_conversions is not None or len(self.equals) > 1 or self.further:
+        if self.has_conversions is not None:
             return None
-        for column, value in self.equals:
-            return CountScope(_TALLIES[column], int(value)) if column in _TALLIES else None
-        return click_counts.ALL_CLICKS
+        if not self.columns:
+            return click_counts.ALL_CLICKS
+        only = self.only
+        if only is None or only.column not in _TALLIES:
+            return None
+        return CountScope(_TALLIES[only.column], tuple(int(value) for value in only.values))
 
     @property
-    def tallies(self) -> tuple[CountScope, ...]:
-        """The counts that add up to these clicks. Empty if none do."""
-        match self:
-            case ClickFilter(equals=(), has_conversions=None, further=(Among(column, values, False),)):
-                name = _TALLIES.get(column)
-                return tuple(CountScope(name, int(value)) for value in values) if name else ()
-        return () if self.tally is None else (self.tally,)
+    def only(self) -> Among | None:
+        """The values of a column, if these clicks are filtered by nothing else than these and their time."""
+        return single(self.equals, self.further)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -109,7 +108,7 @@ class Feed(NamedTuple):
 
 
 _FIRSTS = "SELECT DISTINCT group_hash FROM ({}) AS c WHERE group_hash <> hash"
-_OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = $2"
+_OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = ANY ($2::bigint[])"
 _HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
 
 
@@ -205,8 +204,8 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
-    if clicks.tallies:
-        return sum([await click_counts.count(connection, tally, clicks.span) for tally in clicks.tallies])
+    if clicks.tally is not None:
+        return await click_counts.count(connection, clicks.tally, clicks.span)
     if clicks.has_conversions is False:
         everything = await _count(connection, clicks._replace(has_conversions=None))
         return everything - await _count(connection, clicks._replace(has_conversions=True))
@@ -263,7 +262,7 @@ async def _seen(
     if owner is None:
         return Chosen(some, sort, values, None)
     firsts = [row["group_hash"] for row in await connection.fetch(_FIRSTS.format(some), *values)]
-    own = await connection.fetch(_OWN_FIRSTS.format(owner.column), firsts, owner.id)
+    own = await connection.fetch(_OWN_FIRSTS.format(owner.column), firsts, owner.ids)
     values = [*values, [row["hash"] for row in own]]
     return Chosen(some, sort, values, Viewer(owner, f"${len(values)}::uuid[]"))
 
