@@ -120,7 +120,8 @@ def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     if resource.mint is None:
         return _changed_model(resource, shown)
     once: dict[str, Any] = {
-        name: (str, Field(description="Shown only in this answer.")) for name in resource.mint()[1]
+        name: (str | None, Field(description="Shown only in this answer. null: the request gave it."))
+        for name in resource.mint({})[1]
     }
     return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
@@ -275,7 +276,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> Answer:
     @endpoint(
         scope=resource.scope,
         query=Query,
-        body=Body(resource.fields),
+        body=Body(resource.new or resource.fields),
         returns=_made_model(resource, shown),
         status=201,
         may_fail=(404, 409),

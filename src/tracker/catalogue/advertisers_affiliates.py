@@ -6,7 +6,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tracker import parameters
 from tracker.catalogue import fields
@@ -27,10 +27,13 @@ from tracker.catalogue.fields import (
 )
 from tracker.catalogue.resource import MONEY, Resource
 from tracker.domain import postback_macros, useless_urls
+from tracker.domain.normalise import trim
+from tracker.edge.catalogue.advertiser_secrets import PIECE
 from tracker.store.catalogue.edit import Reference, Row, Table
 
 SECRET_PREFIX = "trs_"  # noqa: S105
 _SECRET_BYTES = 32
+_SHORTEST_KEY, _FEWEST_CHARACTERS = 16, 6
 
 _NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT is_archived LIMIT 5"
 
@@ -82,6 +85,36 @@ class PostbackSecret(Fields):
     ] = None
 
 
+def _old_key(text: str) -> str:
+    """An advertiser's secret of an earlier tracker. No error shows it."""
+    text = trim(text)
+    if len(text) < _SHORTEST_KEY or len(set(text)) < _FEWEST_CHARACTERS:
+        raise ValueError(
+            f"needs at least {_SHORTEST_KEY} characters, {_FEWEST_CHARACTERS} different ones: others guess it"
+        )
+    if not (text.isascii() and text.isprintable() and PIECE.fullmatch(text)):
+        raise ValueError("has characters that logs cannot hide: ask for one of letters, digits, - and _")
+    return text
+
+
+class NewPostbackSecret(PostbackSecret):
+    """A new secret of an advertiser: one of ours, or the one that its postbacks have already."""
+
+    secret: Annotated[
+        str | None,
+        Field(
+            max_length=500,
+            description="The advertiser's secret of an earlier tracker, of at least 16 characters. Only its "
+            "hash is kept. null: a new one is made.",
+        ),
+    ] = None
+
+    @field_validator("secret")
+    @classmethod
+    def _is_worth_something(cls, secret: str | None) -> str | None:
+        return None if secret is None else _old_key(secret)
+
+
 class AffiliatePostback(Fields):
     """A URL of an affiliate that the tracker calls about conversions."""
 
@@ -114,10 +147,11 @@ class StatusWord(Fields):
     status: _Status
 
 
-def _mint_secret() -> tuple[Row, Row]:
-    """What is kept of a new secret, and what is shown of it, once."""
-    secret = SECRET_PREFIX + token_urlsafe(_SECRET_BYTES)
-    return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": secret}
+def _mint_secret(given: Row) -> tuple[Row, Row]:
+    """What is kept of a new secret, and what is shown of it, once. One that was given is not shown."""
+    secret = given.get("secret") or SECRET_PREFIX + token_urlsafe(_SECRET_BYTES)
+    shown = None if given.get("secret") else secret
+    return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": shown}
 
 
 RESOURCES = (
@@ -153,6 +187,7 @@ RESOURCES = (
         PostbackSecret,
         facts={"created_at": (str, Field(examples=["2026-11-25T16:00:00.123456+00:00"]))},
         scope=MONEY,
+        new=NewPostbackSecret,
         mint=_mint_secret,
     ),
     Resource(

@@ -66,7 +66,8 @@ class Resource(NamedTuple):
     facts: Mapping[str, Any] = {}  # the types of table.facts
     scope: str = WRITE  # of changes
     money: frozenset[str] = frozenset()  # fields that take MONEY in its place, unless they stay
-    mint: Callable[[], tuple[Row, Row]] | None = (
+    new: type[Fields] | None = None  # the fields of a new object: those of `fields`, and what `mint` takes
+    mint: Callable[[Row], tuple[Row, Row]] | None = (
         None  # makes table.minted, and the row of it that is shown once
     )
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row cannot become another
@@ -93,6 +94,11 @@ class Resource(NamedTuple):
                 Field(False, description="true: archived objects. false: all others."),
             )
         return fields
+
+    @property
+    def only_when_new(self) -> frozenset[str]:
+        """What `mint` takes. It is never shown."""
+        return frozenset(self.new.model_fields if self.new else ()) - self.fields.model_fields.keys()
 
     @property
     def can_warn(self) -> bool:
@@ -158,9 +164,11 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     """
     check_storable(written)
     table = resource.table
-    fields = _fields(editor, resource, written | implied(editor, resource, {}, written))
+    model = resource.new or resource.fields
+    fields = _fields(editor, resource, written | implied(editor, resource, {}, written), model=model)
     _check_rights(editor, resource, _unpriced(editor, resource, fields), fields, written)
-    kept, shown = resource.mint() if resource.mint else ({}, {})
+    given = {name: fields.pop(name) for name in resource.only_when_new}
+    kept, shown = resource.mint(given) if resource.mint else ({}, {})
     currency = editor.defaults.get("currency", "")
     async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
         await check_parent(connection, table, place, or_archived=_comes_archived(editor, table, place))
@@ -241,8 +249,14 @@ def implied(editor: Editor, resource: Resource, before: Row, written: Row) -> Ro
     return meant if editor.may(MONEY) else {name: meant[name] for name in meant.keys() - resource.money}
 
 
-def _fields(editor: Editor, resource: Resource, written: Row, before: Row | None = None) -> Row:
-    fields = validated({**_defaults(editor, resource), **written}, resource.fields, before)
+def _fields(
+    editor: Editor,
+    resource: Resource,
+    written: Row,
+    before: Row | None = None,
+    model: type[Fields] | None = None,
+) -> Row:
+    fields = validated({**_defaults(editor, resource), **written}, model or resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
@@ -403,6 +417,8 @@ async def check_parent(
 
 
 def _taken(table: Table) -> CatalogueError:
+    if table.minted:
+        return conflict({"secret": ["is taken: it belongs to one advertiser only"]})  # and not to whom
     columns = table.unique or table.exclusive
     detail = f"Another object has the same {', '.join(columns)}."
     return CatalogueError(Kind.CONFLICT, {column: ["is taken"] for column in columns}, detail)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Link, Visitor
-from tracker.edge.catalogue.advertiser_secrets import HIDDEN
+from tracker.edge.catalogue.advertiser_secrets import HIDDEN, AdvertiserSecrets
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
@@ -43,15 +43,12 @@ class OrphanLog(LaterLog[Orphan]):
         stream = OrphanStream(settings.redis_url)
         super().__init__("orphans", stream.append, stream.close)
 
-    def note(self, link: Link, visitor: Visitor, *, is_offer_known: bool) -> None:
-        """Log a hit within the next second or so, without what looks like a secret of ours."""
+    def note(self, link: Link, visitor: Visitor, secrets: AdvertiserSecrets, *, is_offer_known: bool) -> None:
+        """Log a hit within the next second or so, without secrets and what looks like one of ours."""
         texts = (visitor.requested_link, visitor.referrer, visitor.ip, visitor.user_agent)
         why = _why(link, is_offer_known=is_offer_known)
-        self.add(Orphan(time_ns() // 1_000_000, why, *map(_shown, texts)))
-
-
-def _shown(text: str) -> str:
-    return _SECRET.sub(HIDDEN, text)[:MAX_TEXT]
+        shown = (secrets.hide(_SECRET.sub(HIDDEN, text))[:MAX_TEXT] for text in texts)
+        self.add(Orphan(time_ns() // 1_000_000, why, *shown))
 
 
 def _why(link: Link, *, is_offer_known: bool) -> str:
@@ -102,7 +99,8 @@ class Unmatched:
             return
         self._metrics.count("orphans")
         if not is_head:
-            self._log.note(link, visitor, is_offer_known=link.offer_id in self._catalogue.offers)
+            is_known = link.offer_id in self._catalogue.offers
+            self._log.note(link, visitor, self._catalogue.secrets, is_offer_known=is_known)
         hit.give(self._answer())
 
     def _answer(self) -> Response:
