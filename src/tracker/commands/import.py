@@ -15,6 +15,7 @@ from typing import Any
 
 from tracker.commands import import_undo
 from tracker.commands.arguments import add_confirm, add_json
+from tracker.commands.author import author
 from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
 from tracker.domain.normalise import id_ as id_of
@@ -37,6 +38,7 @@ from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports.clicks import ClickStore
 from tracker.store.imports.conversions import ConversionStore
+from tracker.store.imports.progress import Run
 
 _EARLIER = "earlier"
 _STDIN = Path("-")
@@ -85,7 +87,8 @@ stdin. Times are local in --tz, or have an offset, or are Unix seconds or millis
 it.
 
 The whole file is checked before anything is stored. Existing rows stay unchanged, so you can import the same
-or an overlapping file again. A killed import continues where it stopped. At the end every row of the file is
+or an overlapping file again. With --replace, rows of the same source become what the file says, and the book
+gets the difference. A killed import continues where it stopped. At the end every row of the file is
 compared with the table: exit code 0 means that all of them are there.
 """
 
@@ -301,6 +304,11 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
         help="append wrong rows to FILE as NDJSON, and continue",
     )
     parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="rows that imports of the source stored become what the file says. Others stay",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="check the file, report what is there already, store nothing"
     )
 
@@ -448,7 +456,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     source = arguments.source or arguments.preset or _EARLIER
     proven = True
     async with _importing(settings) as connection:
-        reader, store = await _means(connection, arguments.kind, source, zone, means)
+        reader, store = await _means(connection, arguments, source, zone, means)
         means.check(reader.readers, arguments.kind)
         for path in arguments.files:
             _see_that_they_differ(path, arguments.skip_bad)
@@ -471,6 +479,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
                     store=store,
                     bad_rows=arguments.skip_bad,
                     is_dry=arguments.dry_run,
+                    replaces=arguments.replace,
                 )
                 outcome = await importing.run(connection, job)
             _name_the_left_out(path, file.left_out)
@@ -494,13 +503,16 @@ def _see_that_they_differ(path: Path, bad_rows: Path | None) -> None:
 
 
 async def _means(
-    connection: Connection, kind: str, source: str, zone: tzinfo, means: Meaning
+    connection: Connection, arguments: Namespace, source: str, zone: tzinfo, means: Meaning
 ) -> tuple[ClickReader, ClickStore] | tuple[ConversionReader, ConversionStore]:
-    if kind == "conversions":
+    if arguments.kind == "conversions":
         words = await status_words.every(connection)
-        return ConversionReader.of(source, zone, words, means.dates), ConversionStore(connection, source)
+        replacing = author().token_name if arguments.replace else None
+        store = ConversionStore(connection, source, replacing=replacing)
+        return ConversionReader.of(source, zone, words, means.dates), store
     known = await imports.known(connection)
-    return ClickReader.of(source, zone, known, means.dates), ClickStore(connection, source)
+    reader = ClickReader.of(source, zone, known, means.dates)
+    return reader, ClickStore(connection, source, replaces=arguments.replace)
 
 
 def _meaning(arguments: Namespace) -> Meaning:
@@ -579,13 +591,14 @@ def _as_json(path: Path, job: Job, outcome: Outcome) -> dict[str, Any]:
     return {
         "file": str(path),
         "is_dry_run": job.is_dry,
-        **{name: getattr(outcome.run, name) for name in ("rows", "stored", "present", "refused")},
+        **{name: getattr(outcome.run, name) for name in Run._fields},
         "proof": {
             "in_file": {"rows": expected.rows, "checksum": expected.shown},
             "in_table": {"rows": found.rows, "checksum": found.shown},
             "days": len(outcome.expected),
             "days_that_differ": [str(day) for day in outcome.days_that_differ],
             "rows_that_differ": outcome.rows_differing,
+            "rows_that_stay": outcome.rows_staying if job.replaces else outcome.rows_differing,
             "fields_that_differ": dict(outcome.differing),
         },
         "is_proven": outcome.is_proven,
@@ -596,11 +609,14 @@ def _in_words(path: Path, job: Job, outcome: Outcome) -> str:
     run, expected, found = outcome.run, imports.total(outcome.expected), imports.total(outcome.found)
     if job.is_dry:
         present = f"{found.rows:,} of {expected.rows:,} {job.kind} are there already"
-        return f"{path}: {run.rows:,} rows can be read. {present}{_difference(outcome)}"
+        return f"{path}: {run.rows:,} rows can be read. {present}{_difference(job, outcome)}"
     verdict = (
-        "all are there" if outcome.is_proven else f"they differ on {_listed(outcome)}{_difference(outcome)}"
+        "all are there"
+        if outcome.is_proven
+        else f"they differ on {_listed(outcome)}{_difference(job, outcome)}"
     )
-    totals = f"{run.stored:,} stored, {run.present:,} there already, {run.refused:,} refused"
+    replaced = f"{run.replaced:,} replaced, " if job.replaces else ""
+    totals = f"{run.stored:,} stored, {replaced}{run.present:,} there already, {run.refused:,} refused"
     in_file = f"{expected.rows:,} {job.kind} of {len(outcome.expected)} days (checksum {expected.shown})"
     in_table = f"{found.rows:,} of them (checksum {found.shown})"
     return f"""\
@@ -613,11 +629,15 @@ def _listed(outcome: Outcome) -> str:
     return ", ".join(map(str, days[:5])) + (f" and {len(days) - 5} other days" if len(days) > 5 else "")
 
 
-def _difference(outcome: Outcome) -> str:
+def _difference(job: Job, outcome: Outcome) -> str:
     if not outcome.rows_differing:
         return ""
     fields = ", ".join(f"{name} of {number:,}" for name, number in outcome.differing.most_common())
-    return f". {outcome.rows_differing:,} are there with other values ({fields}). These stay"
+    they_stay = "These stay"
+    if job.replaces and job.is_dry:
+        staying = outcome.rows_staying
+        they_stay = f"{outcome.rows_differing - staying:,} of them would be replaced, {staying:,} stay"
+    return f". {outcome.rows_differing:,} are there with other values ({fields}). {they_stay}"
 
 
 _RUN = {"catalogue": _import_catalogue, "forms": _import_forms, "undo": _undo}

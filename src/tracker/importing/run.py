@@ -65,6 +65,7 @@ class Job(NamedTuple):
     store: Store
     bad_rows: Path | None  # the file for bad rows. None: the first bad row ends the import
     is_dry: bool
+    replaces: bool = False  # rows that imports of the source stored
 
 
 class Outcome(NamedTuple):
@@ -75,6 +76,7 @@ class Outcome(NamedTuple):
     found: Sums
     differing: Counter[str]  # rows that are there with other values, by field
     rows_differing: int
+    rows_staying: int  # of them, those that an import that replaces leaves as they are
 
     @property
     def is_proven(self) -> bool:
@@ -108,7 +110,8 @@ async def run(connection: Connection, job: Job) -> Outcome:
     if not job.is_dry:
         await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
     outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
-    if not (job.is_dry or outcome.is_proven):
+    # Another file may replace the rows of this one. Then this file is another change, not a known one.
+    if not job.is_dry and (job.replaces or not outcome.is_proven):
         await imports.forget(connection, digest)
     return outcome
 
@@ -116,7 +119,8 @@ async def run(connection: Connection, job: Job) -> Outcome:
 def _digest(job: Job) -> bytes:
     with job.file.open() as file:
         content = file_digest(file, "sha256").digest()
-    return sha256(content + f"{job.kind}\0{job.source}\0{job.reading}".encode()).digest()
+    how = f"{job.reading} replacing" if job.replaces else job.reading
+    return sha256(content + f"{job.kind}\0{job.source}\0{how}".encode()).digest()
 
 
 async def _check(job: Job) -> None:
@@ -137,7 +141,7 @@ async def _store_and_compare(connection: Connection, job: Job, digest: bytes, do
     expected: Sums = {}
     found: Sums = {}
     differing: Counter[str] = Counter()
-    number = rows_differing = 0
+    number = rows_differing = rows_staying = 0
     async for rows in _batches(job, "compared" if job.is_dry else "stored"):
         number += rows.number
         if number > done and not job.is_dry:
@@ -146,13 +150,20 @@ async def _store_and_compare(connection: Connection, job: Job, digest: bytes, do
         expected, found = added(expected, compared.expected), added(found, compared.found)
         differing.update(chain.from_iterable(compared.differing.values()))
         others = [
-            (rows.lines[place], f"is there with another {', '.join(names)}")
+            (rows.lines[place], _otherwise(names, compared.stay.get(place)))
             for place, names in compared.differing.items()
         ]
         _name(job, others[: max(_MOST_DIFFERENCES - rows_differing, 0)])
         rows_differing += len(others)
+        rows_staying += len(compared.stay)
     run = await imports.run_of(connection, digest) if not job.is_dry else None
-    return Outcome(run or Run(number, 0, 0, 0), expected, found, differing, rows_differing)
+    run = run or Run(number, 0, 0, 0, 0)
+    return Outcome(run, expected, found, differing, rows_differing, rows_staying)
+
+
+def _otherwise(names: Sequence[str], why_it_stays: str | None) -> str:
+    there = f"is there with another {', '.join(names)}"
+    return f"{there}. It stays, because {why_it_stays}" if why_it_stays else there
 
 
 async def _store(connection: Connection, job: Job, digest: bytes, rows: _Rows) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import reduce
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 
 import asyncpg
@@ -33,9 +34,10 @@ _AFFILIATES = "SELECT id, group_id FROM affiliate"
 _BEGIN = """
 INSERT INTO import_run (digest, kind, source, file) VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING
 """
-_RUN = "SELECT rows, stored, present, refused FROM import_run WHERE digest = $1"
+_RUN = "SELECT rows, stored, present, refused, replaced FROM import_run WHERE digest = $1"
 _GO_ON = """
-UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present + $4, refused = refused + $5
+UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present + $4, refused = refused + $5,
+    replaced = replaced + $6
 WHERE digest = $1
 """
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
@@ -78,6 +80,7 @@ class Run(NamedTuple):
     stored: int
     present: int
     refused: int
+    replaced: int
 
 
 class Batch(NamedTuple):
@@ -86,6 +89,7 @@ class Batch(NamedTuple):
     stored: int
     present: int
     refused: dict[int, str]  # reasons by position
+    replaced: int = 0
 
 
 class Sum(NamedTuple):
@@ -115,6 +119,7 @@ class Comparison(NamedTuple):
     expected: Sums
     found: Sums
     differing: dict[int, tuple[str, ...]]  # by position: the fields with other values in the table
+    stay: Mapping[int, str] = MappingProxyType({})  # by position: why an import that replaces leaves it
 
 
 async def begin(connection: Connection) -> bool:
@@ -149,8 +154,8 @@ async def start(connection: Connection, digest: bytes, kind: str, source: str, f
 async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int) -> None:
     """Note a batch and the number of its bad rows, in the batch's transaction."""
     refused = len(batch.refused) + unread
-    rows = batch.stored + batch.present + refused
-    await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused)
+    rows = batch.stored + batch.present + batch.replaced + refused
+    await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused, batch.replaced)
 
 
 async def forget(connection: Connection, digest: bytes) -> None:

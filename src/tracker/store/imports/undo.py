@@ -37,11 +37,14 @@ _MOST_NAMED = 20
 _FIRST_IMPORTED = """EXISTS (
     SELECT FROM conversion_change
     WHERE conversion_id = conversion.id AND status_before IS NULL AND source = 'import')"""
+CHANGED = """(
+    EXISTS (SELECT FROM conversion_change WHERE conversion_id = conversion.id AND source <> 'import')
+    OR EXISTS (SELECT FROM conversion_correction WHERE conversion_id = conversion.id)
+    OR EXISTS (SELECT FROM conversion_refund WHERE conversion_id = conversion.id))"""
+"""SQL: whether a postback or a person has changed an imported conversion."""
 # What becomes of an imported conversion. Entries and corrections refer to theirs for good.
-_FATE = """CASE
-    WHEN EXISTS (SELECT FROM conversion_change WHERE conversion_id = conversion.id AND source <> 'import')
-        OR EXISTS (SELECT FROM conversion_correction WHERE conversion_id = conversion.id)
-        OR EXISTS (SELECT FROM conversion_refund WHERE conversion_id = conversion.id) THEN 'changed'
+_FATE = f"""CASE
+    WHEN {CHANGED} THEN 'changed'
     WHEN NOT EXISTS (SELECT FROM conversion_entry WHERE conversion_id = conversion.id) THEN 'deleted'
     WHEN status = 'approved' THEN 'reversed'
     ELSE 'reversed before' END"""
@@ -96,10 +99,10 @@ SELECT id, {_FATE} AS fate FROM conversion WHERE import_source = $1 AND id > $2 
 """  # noqa: S608
 _DELETE_CHANGES = "DELETE FROM conversion_change WHERE conversion_id = ANY ($1)"
 _DELETE_CONVERSIONS = "DELETE FROM conversion WHERE id = ANY ($1)"
-# Affiliates heard nothing of the import.
-_TELL_NOBODY = """
+TELL_NOBODY = """
 UPDATE conversion_change SET is_announced = true WHERE conversion_id = ANY ($1) AND NOT is_announced
 """
+"""Affiliates hear nothing of an import, and so of no change of it."""
 
 _NEXT_CLICKS = """
 SELECT encode(uuid_send(each.hash), 'hex'), EXISTS (SELECT FROM conversion WHERE click_hash = each.hash)
@@ -262,7 +265,7 @@ async def _reverse(connection: Connection, author: Author, ids: Sequence[int]) -
     if ids:
         rejected = ConversionStatus.REJECTED
         await status.set_status(connection, ids, rejected, source=Source.IMPORT, author=author.token_name)
-        await connection.execute(_TELL_NOBODY, ids)
+        await connection.execute(TELL_NOBODY, ids)
 
 
 async def take_back_clicks(connection: Connection, source: str, after: str) -> Clicks:
