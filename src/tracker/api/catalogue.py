@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -80,11 +80,18 @@ def as_json(body: object, status: int = 200, headers: Mapping[str, str] | None =
     return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, JSON)
 
 
-async def list_rows(pool: Pool, table: Table, query: PageQuery, place: Row) -> Response:
+Show = Callable[[Row], Row | None]
+"""A row as it is shown. None: it is left out."""
+
+
+async def list_rows(
+    pool: Pool, table: Table, query: PageQuery, place: Row, show: Show = lambda row: row
+) -> Response:
     """A page of a table: the rows of a place that match the query's filters."""
     number = query.page or 1
     page = await edit.page(pool, table, wanted(place, query), number, query.per_page)
-    return as_json(envelope(page, per_page=query.per_page, number=number))
+    rows = [shown for row in page.rows if (shown := show(row)) is not None]
+    return as_json(envelope(page._replace(rows=rows), per_page=query.per_page, number=number))
 
 
 def query_model(resource: Resource) -> type[PageQuery]:
@@ -255,9 +262,12 @@ def _path(resource: Resource) -> dict[str, str]:
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
+    query = query_model(resource)
+
     @endpoint(
         scope=READ,
-        query=query_model(resource),
+        query=query,
+        without_money=None if resource.is_of_money else query,
         returns=_list_model(resource, shown),
         tag=_TAG,
         path=_path(resource),
@@ -266,8 +276,12 @@ def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
     )
     async def list_(call: Call[PageQuery]) -> Response:
         place = place_of(call.path, resource.table.parent)
-        await check_parent(call.state.pool, resource.table, place, or_archived=True)
-        return await list_rows(call.state.pool, resource.table, call.query, place)
+        pool, table = call.state.pool, resource.table
+        await check_parent(pool, table, place, or_archived=True)
+        if not call.token.hides_money:
+            return await list_rows(pool, table, call.query, place)
+        plain = {column: list(values) for column, values in resource.plain.items()}
+        return await list_rows(pool, table, call.query, place | plain, resource.without_money)
 
     return list_
 
@@ -300,6 +314,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
     @endpoint(
         scope=READ,
         query=Query,
+        without_money=None if resource.is_of_money else Query,
         returns=shown,
         may_fail=(404,),
         has_etag=True,
@@ -311,7 +326,8 @@ def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
     async def get(call: Call[Query]) -> Response:
         place = place_of(call.path, *resource.table.fixed)
         row = found(await edit.one(call.state.pool, resource.table, place), resource)
-        return as_json(row, headers={"ETag": etag(row["version"])})
+        seen = found(resource.without_money(row), resource) if call.token.hides_money else row
+        return as_json(seen, headers={"ETag": etag(row["version"])})
 
     return get
 

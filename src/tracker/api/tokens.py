@@ -65,6 +65,11 @@ class TokenFields(Fields):
         default_factory=list, description="The token reads only rows of these advertisers."
     )
 
+    hides_money: bool = Field(
+        False,
+        description="true: the token sees no amount anywhere, and cannot have a scope that is about amounts.",
+    )
+
     def clashes(self) -> dict[str, str]:
         return NewToken(**self.model_dump()).clashes()
 
@@ -106,6 +111,7 @@ class TokenShown(BaseModel):
     advertiser_id: int | None = Field(description="The only one of advertiser_ids. null: none or several.")
     affiliate_ids: list[int]
     advertiser_ids: list[int]
+    hides_money: bool = Field(description="true: the token sees no amount anywhere.")
     hint: str = Field(description="The first characters of the secret.", examples=["trk_kX3w"])
     created_at: str
     last_used_at: str | None = Field(description="Exact to the minute.")

@@ -357,5 +357,7 @@ RESOURCES = (
         ),
         Cap,
         {"affiliate_id": parameters.Id, "period": parameters.choice("hour", "day", "month", "total")},
+        amounts=frozenset({"currency"}),
+        plain={"counts": ("clicks", "uniques", "conversions")},
     ),
 )

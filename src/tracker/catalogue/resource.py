@@ -6,7 +6,7 @@ and noted in one transaction. Two changes at once run one after the other, and t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -77,6 +77,15 @@ class Resource(NamedTuple):
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
     of_network: frozenset[str] = frozenset()  # fields that the network's settings have defaults for
+    amounts: frozenset[str] = frozenset()  # fields that a reader without sight of money does not see
+    plain: Mapping[str, Collection[str]] = {}  # the values of columns in the rows that such a reader sees
+    is_of_money: bool = False  # such a reader sees no row
+
+    def without_money(self, row: Row) -> Row | None:
+        """A row as a reader without sight of money sees it. None: not at all."""
+        if self.is_of_money or any(row[column] not in values for column, values in self.plain.items()):
+            return None
+        return {name: value for name, value in row.items() if name not in self.amounts}
 
     @property
     def parameters(self) -> dict[str, Any]:

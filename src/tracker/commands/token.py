@@ -77,6 +77,7 @@ def _add_create_arguments(create: ArgumentParser) -> None:
     create.add_argument(
         "--rate", type=_rate, metavar="N/UNIT", help="such as 600/minute (default: TRACKER_API_RATE)"
     )
+    create.add_argument("--hide-money", action="store_true", help="the token sees no amount anywhere")
     owner = create.add_mutually_exclusive_group()
     owner.add_argument(
         "--affiliate",
@@ -123,6 +124,7 @@ async def _create(pool: Pool, arguments: Namespace) -> None:
         arguments.rate,
         affiliate_ids=arguments.affiliate,
         advertiser_ids=arguments.advertiser,
+        hides_money=arguments.hide_money,
     )
     for field, message in new.clashes().items():
         raise UserError(f"{field}: {message}")
@@ -187,6 +189,7 @@ def _line(row: Row) -> str:
         for kind in BOUND_SCOPES
         if (ids := row[f"{kind}_ids"])
     )
+    owner += " without money" if row["hides_money"] else ""
     times = "".join(
         f", {said} {row[column][:16]}"
         for column, said in (("last_used_at", "used"), ("expires_at", "expires"), ("revoked_at", "revoked"))

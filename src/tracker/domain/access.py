@@ -31,5 +31,10 @@ BOUND_SCOPES: Mapping[OwnerKind, tuple[str, ...]] = {
 }
 """The scopes of a token that is bound to affiliates or advertisers."""
 
+HIDING_SCOPES = (
+    *("clicks:read", "clicks:write", "clicks:backfill", "conversions:read", "offers:read", "reports:read"),
+)
+"""The scopes of a token that hides money. All others show amounts, or take them."""
+
 MOST_OWNERS = 1_000
 """Most affiliates or advertisers of one token."""

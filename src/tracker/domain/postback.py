@@ -22,21 +22,9 @@ ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
 GOALS = ("goal_id", "goal", "goal_name", "goal_code", "event", "event_name")
 """Parameters for the goal, in order: by its id, its code or its name."""
 IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id", "refund_id"))
-PARAMETERS = frozenset(
-    (
-        *IDS,
-        *GOALS,
-        *ADV_SUBS,
-        "status",
-        "sale_status",
-        "payout",
-        "revenue",
-        "sale_amount",
-        "currency",
-        "external_id",
-        "refund_amount",
-    )
-)
+PLAIN_PARAMETERS = frozenset((*IDS, *GOALS, *ADV_SUBS, "status", "sale_status", "external_id"))
+"""The parameters that are no amounts."""
+PARAMETERS = PLAIN_PARAMETERS | {"payout", "revenue", "sale_amount", "currency", "refund_amount"}
 """The parameters of a postback besides its secret."""
 
 _LONGEST_ID = 18  # digits

@@ -8,7 +8,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
-from tracker.domain.access import BOUND_SCOPES, MOST_OWNERS, SCOPES, OwnerKind
+from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, MOST_OWNERS, SCOPES, OwnerKind
 from tracker.domain.rates import Rate, read_rate
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row, Table
@@ -33,8 +33,8 @@ TOKENS = Table(
     "token",
     ("name", "expires_at", "rate_limit"),
     facts=(
-        *("scopes", "affiliate_id", "advertiser_id", "affiliate_ids", "advertiser_ids", "hint"),
-        *("created_at", "last_used_at"),
+        *("scopes", "affiliate_id", "advertiser_id", "affiliate_ids", "advertiser_ids"),
+        *("hides_money", "hint", "created_at", "last_used_at"),
         *("previous_until", "revoked_at", "is_revoked"),
     ),
 )
@@ -43,8 +43,9 @@ _RANDOM_BYTES = 32  # 43 characters after the prefix
 _HINT_LENGTH = len(PREFIX) + 4
 
 _CREATE = """
-INSERT INTO token (secret_hash, hint, name, scopes, expires_at, rate_limit, affiliate_ids, advertiser_ids)
-VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6, $7, $8) RETURNING id
+INSERT INTO token (secret_hash, hint, name, scopes, expires_at, rate_limit, affiliate_ids, advertiser_ids,
+    hides_money)
+VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6, $7, $8, $9) RETURNING id
 """
 _UNKNOWN = """
 SELECT own.id FROM unnest($1::bigint[]) AS own (id)
@@ -58,7 +59,7 @@ _IS_OVERLAPPING = "SELECT previous_until > now() FROM token WHERE id = $1"
 _REVOKE = "UPDATE token SET revoked_at = now() WHERE id = $1"
 # Of several owners, those that are blocked or archived are left out.
 _FIND = """
-SELECT id, name, scopes, rate_limit, affiliate_ids, advertiser_ids,
+SELECT id, name, scopes, rate_limit, affiliate_ids, advertiser_ids, hides_money,
        ARRAY(
            SELECT affiliate.id FROM affiliate
            WHERE affiliate.id = ANY (affiliate_ids) AND affiliate.status <> 'blocked' AND NOT is_archived
@@ -100,6 +101,7 @@ class Token(NamedTuple):
     owner: Owner | None  # None: the network
     is_expired: bool
     is_shut: bool  # all its owners are blocked or archived
+    hides_money: bool = False
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -123,6 +125,7 @@ class NewToken(NamedTuple):
     advertiser_id: int | None = None  # likewise
     affiliate_ids: Collection[int] = ()
     advertiser_ids: Collection[int] = ()
+    hides_money: bool = False
 
     @property
     def owner(self) -> Owner | None:
@@ -158,6 +161,8 @@ class NewToken(NamedTuple):
     def _clashes_of_scopes(self) -> dict[str, str]:
         owner = self.owner
         allowed = SCOPES if owner is None else BOUND_SCOPES[owner.kind]
+        if self.hides_money:
+            allowed = tuple(scope for scope in allowed if scope in HIDING_SCOPES)
         unknown = sorted(set(self.scopes) - set(allowed))
         return {"scopes": f"{', '.join(unknown)} (possible: {', '.join(allowed)})"} if unknown else {}
 
@@ -183,6 +188,7 @@ async def create_token(
     advertiser_id: int | None = None,
     affiliate_ids: Collection[int] = (),
     advertiser_ids: Collection[int] = (),
+    hides_money: bool = False,
     rate_limit: str | None = None,
 ) -> str:
     """Create a token and return its secret, which is shown only now. The audit trail does not contain it.
@@ -193,9 +199,8 @@ async def create_token(
     if expires_at is not None and expires_at.tzinfo is None:
         raise ValueError("expires_at: needs a time zone")
     expiry = None if expires_at is None else expires_at.isoformat()
-    new = NewToken(
-        scopes, name, expiry, rate_limit, affiliate_id, advertiser_id, affiliate_ids, advertiser_ids
-    )
+    owners = (affiliate_id, advertiser_id, affiliate_ids, advertiser_ids)
+    new = NewToken(scopes, name, expiry, rate_limit, *owners, hides_money)
     for field, message in new.clashes().items():
         raise ValueError(f"{field}: {message}")
     connection = await connect(dsn)
@@ -229,6 +234,7 @@ async def _insert(connection: Connection, new: NewToken) -> Issued:
         new.expires_at,
         new.rate_limit,
         *(owner.ids if owner and owner.kind == kind else () for kind in ("affiliate", "advertiser")),
+        new.hides_money,
     )
     return Issued(secret, await _read(connection, id_))
 
@@ -292,6 +298,7 @@ def _token(row: Mapping[str, Any]) -> Token:
         _owner(row),
         row["is_expired"],
         bool(row["affiliate_ids"] or row["advertiser_ids"]) and not row["open_ids"],
+        row["hides_money"],
     )
 
 

@@ -31,6 +31,7 @@ _ALL = Visibility(KEYS)
 @endpoint(
     scope=_SCOPE,
     query=ListQuery,
+    without_money=ListQuery,
     returns=ClickList,
     tag="Clicks",
     has_complete_until=True,
@@ -43,12 +44,13 @@ async def list_clicks(call: Call[ListQuery]) -> Response:
     other filters pages end after 10,000 rows: use `next_cursor` from there on. When clocks go back, a local
     time occurs twice: created_from means the earlier one and created_to the later one.
     """
-    return await answer_clicks(call, call.query, _ALL)
+    return await answer_clicks(call, call.query, _ALL.seen_by(call.token))
 
 
 @endpoint(
     scope=_SCOPE,
     query=ZoneQuery,
+    without_money=ZoneQuery,
     returns=ClickList,
     tag="Clicks",
     path={"id": "The click's id, or its hash: 32 hexadecimal digits."},
@@ -59,12 +61,13 @@ async def get_click(call: Call[ZoneQuery]) -> Response:
 
     By its id or its hash. The envelope is that of the list.
     """
-    return await answer_click(call, _ALL)
+    return await answer_click(call, _ALL.seen_by(call.token))
 
 
 @endpoint(
     scope=_SCOPE,
     query=ExportQuery,
+    without_money=ExportQuery,
     returns=None,
     files=STREAMED,
     tag="Clicks",
@@ -79,7 +82,7 @@ async def export_clicks(call: Call[ExportQuery]) -> Response:
     apostrophe, and `tracker import` restores the original values. An export that fails ends without the last
     chunk of its HTTP transfer, and clients report an incomplete answer.
     """
-    return await answer_click_export(call, call.query, _ALL)
+    return await answer_click_export(call, call.query, _ALL.seen_by(call.token))
 
 
 routes: list[Route] = [

@@ -25,9 +25,17 @@ PATH = "/backend/open-api/v1/users/conversions"
 
 READ_SCOPE, BOOK_SCOPE = "conversions:read", "money:read"
 ALL = Visibility(KEYS)
+_WHOLE = Visibility((*KEYS, "changes", "entries", "corrections"))
+"""One conversion, with its history and its money."""
 
 
-@endpoint(scope=READ_SCOPE, query=ConversionListQuery, returns=ConversionList, tag="Conversions")
+@endpoint(
+    scope=READ_SCOPE,
+    query=ConversionListQuery,
+    without_money=ConversionListQuery,
+    returns=ConversionList,
+    tag="Conversions",
+)
 async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     """List conversions
 
@@ -35,12 +43,13 @@ async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     first page. Page numbers work for the first 10,000 rows: use `next_cursor` from there on. The feed by
     `after_id` has new conversions only. The feed by `updated_after` repeats each conversion that has changed.
     """
-    return await answer_conversions(call, call.query, ALL)
+    return await answer_conversions(call, call.query, ALL.seen_by(call.token))
 
 
 @endpoint(
     scope=READ_SCOPE,
     query=ZoneQuery,
+    without_money=ZoneQuery,
     returns=OneConversion,
     tag="Conversions",
     path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
@@ -51,12 +60,13 @@ async def get_conversion(call: Call[ZoneQuery]) -> Response:
     By its id or its hash. The envelope is that of the list. It includes the history of statuses. With the
     scope `money:read` it also includes all money booked for the conversion.
     """
-    return answer_one(visible_to(call.token, await read_conversion(call, ALL)))
+    return answer_one(visible_to(call.token, await read_conversion(call, _WHOLE.seen_by(call.token))))
 
 
 @endpoint(
     scope=READ_SCOPE,
     query=ConversionExportQuery,
+    without_money=ConversionExportQuery,
     returns=None,
     files=STREAMED,
     tag="Conversions",
@@ -67,7 +77,7 @@ async def export_conversions(call: Call[ConversionExportQuery]) -> Response:
     A stream of all conversions that match the filters and are stored when the export begins. The formats are
     those of the export of clicks.
     """
-    return await answer_conversion_export(call, call.query, ALL)
+    return await answer_conversion_export(call, call.query, ALL.seen_by(call.token))
 
 
 async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibility: Visibility) -> Response:
@@ -103,8 +113,13 @@ async def read_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Row:
 
 
 def visible_to(token: Token, row: Row) -> Row:
-    """A conversion as a token of the network reads it: without `money:read` the booked money is null."""
-    return row if token.allows(BOOK_SCOPE) else {**row, "entries": None, "corrections": None}
+    """A conversion as a token of the network reads it: without `money:read` the booked money is null.
+
+    A token that hides money has no such keys.
+    """
+    if token.allows(BOOK_SCOPE) or token.hides_money:
+        return row
+    return {**row, "entries": None, "corrections": None}
 
 
 async def answer_conversion_export(

@@ -71,7 +71,13 @@ class PostbackLog(BaseModel):
     next_cursor: str | None = Field(description="Cursor of the next page. null on the last page.")
 
 
-@endpoint(scope="conversions:read", query=PostbackLogQuery, returns=PostbackLog, tag="Conversions")
+@endpoint(
+    scope="conversions:read",
+    query=PostbackLogQuery,
+    without_money=PostbackLogQuery,
+    returns=PostbackLog,
+    tag="Conversions",
+)
 async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """List postbacks
 
@@ -81,7 +87,7 @@ async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """
     query, pool, network_zone = call.query, call.state.pool, call.network_zone
     query.check_paging()
-    return await answer_list(query, walk(pool, query, network_zone))
+    return await answer_list(query, walk(pool, query, network_zone, hides_money=call.token.hides_money))
 
 
 routes: list[Route] = [Route(PATH, list_postbacks)]

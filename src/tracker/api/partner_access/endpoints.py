@@ -6,7 +6,7 @@ Which keys of a row they see is in partner_access/schema.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, create_model
@@ -31,6 +31,7 @@ from tracker.api.reports import (
     ReportRow,
     ReportSums,
     answer_report,
+    without_money,
 )
 from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, answer_statements
 from tracker.catalogue.tracking_links import read_links
@@ -127,6 +128,7 @@ class OwnOfferQuery(PageQuery):
     scope="offers:read",
     owner="affiliate",
     query=OwnOfferQuery,
+    without_money=OwnOfferQuery,
     returns=listed("OfferOfAffiliateList", OfferOfAffiliate),
     tag="Affiliates",
 )
@@ -154,11 +156,15 @@ async def list_affiliate_offers(call: Call[OwnOfferQuery]) -> Response:
 def _report(kind: str) -> Answer:
     groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
     measures = [name for name in MEASURES if name in REPORTS[kind]]
-    parameters = {
-        "group_by": (groups_of(groups), ...),
-        "measures": measures_of(measures),
-        "sort": sort_of(groups, measures),
-    }
+
+    def query_with(shown: Sequence[str]) -> type[Query]:
+        parameters = {
+            "group_by": (groups_of(groups), ...),
+            "measures": measures_of(shown),
+            "sort": sort_of(groups, shown),
+        }
+        return query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters)
+
     compared = row_model(kind, ReportSums, REPORTS[kind])
     other = {"compared": (compared | None, ComparedSums.model_fields["compared"])}
     sums = row_model(kind, ComparedSums, REPORTS[kind], **other)
@@ -176,7 +182,8 @@ def _report(kind: str) -> Answer:
     @endpoint(
         scope="reports:read",
         owner=kind,
-        query=query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters),
+        query=query_with(measures),
+        without_money=query_with(without_money(measures)),
         returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
         files=("text/csv",),
         tag="Reports",
@@ -185,7 +192,7 @@ def _report(kind: str) -> Answer:
         text="Get a report\n\nThe same as the network's report, limited to your rows.",
     )
     async def report(call: Call[Query]) -> Response:
-        visibility = Visibility(REPORTS[kind], call.owner)
+        visibility = Visibility(REPORTS[kind]).seen_by(call.token)
         return await answer_report(call.request, _whole(call.query, ReportQuery), visibility)
 
     return report
@@ -249,10 +256,13 @@ def _routes_of(kind: str, view: PartnerView) -> list[Route]:
 
 
 def _list(kind: str, view: PartnerView) -> Answer:
+    query = query_model(kind, view.list_query, view.columns, view.keys[kind])
+
     @endpoint(
         scope=view.scope,
         owner=kind,
-        query=query_model(kind, view.list_query, view.columns, view.keys[kind]),
+        query=query,
+        without_money=query,
         returns=list_model(kind, view.row, view.keys[kind], **_next_of(view)),
         tag=view.tag,
         has_complete_until=view.has_complete_until,
@@ -276,6 +286,7 @@ def _one(kind: str, view: PartnerView) -> Answer:
         scope=view.scope,
         owner=kind,
         query=ZoneQuery,
+        without_money=ZoneQuery,
         returns=list_model(kind, view.row, view.keys[kind]),
         tag=view.tag,
         path={"id": "Its id, or its hash: 32 hexadecimal digits."},
@@ -290,10 +301,13 @@ def _one(kind: str, view: PartnerView) -> Answer:
 
 
 def _export(kind: str, view: PartnerView) -> Answer:
+    query = query_model(kind, view.export_query, view.columns, view.keys[kind])
+
     @endpoint(
         scope=view.scope,
         owner=kind,
-        query=query_model(kind, view.export_query, view.columns, view.keys[kind]),
+        query=query,
+        without_money=query,
         returns=None,
         files=STREAMED,
         tag=view.tag,
@@ -308,7 +322,7 @@ def _export(kind: str, view: PartnerView) -> Answer:
 
 
 def _visibility(call: Call[Any], view: PartnerView) -> Visibility:
-    return Visibility(view.keys[call.owner.kind], call.owner)
+    return Visibility(view.keys[call.owner.kind]).seen_by(call.token)
 
 
 def _whole(query: Query, model: type[SomeQuery]) -> SomeQuery:

@@ -101,6 +101,14 @@ _COLUMNS: Final = _FIRST_COLUMNS | {name: click_columns.column(BY_NAME[name]) fo
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
+MONEY_KEYS: Final = frozenset(
+    {
+        *("sale_amount", "sale_currency", "refunded", "payout", "payout_currency", "revenue"),
+        *("revenue_currency", "entries", "corrections"),
+    }
+)
+"""The keys of amounts, of one conversion, too."""
+
 _OWN_FILTERS = (
     *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
     *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
