@@ -12,7 +12,8 @@ from tracker.commands.tables import cell, print_table
 from tracker.errors import UserError
 from tracker.exporting import rows
 from tracker.parameters import ParameterError
-from tracker.reading.conversions import ConversionExportQuery
+from tracker.reading.conversions import ConversionExportQuery, by_hash
+from tracker.reading.visibility import Visibility
 from tracker.settings import Settings
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS, ConversionFilter
@@ -57,9 +58,10 @@ async def _run(settings: Settings, query: ConversionExportQuery, limit: int | No
     """A table, or a file if the query names a format."""
     assert settings.postgres_dsn
     query.check_separator()
-    conversions, order = query.conversions(settings.time_zone), query.order(settings.time_zone)
     pool = await open_pool(settings.postgres_dsn, size=1)
     try:
+        query = await by_hash(pool, query, Visibility(KEYS))
+        conversions, order = query.conversions(settings.time_zone), query.order(settings.time_zone)
         if "format" in query.model_fields_set:
             chunks = conversion_list.export(pool, conversions, order, KEYS)
             await rows.write(chunks, KEYS, KEYS, query, sys.stdout.buffer, limit=limit)

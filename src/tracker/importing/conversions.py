@@ -33,7 +33,7 @@ IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
 _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
-    *("browser", "affiliate_source", "is_test", "click_created_at", *OF_CLICK),
+    *("browser", "affiliate_source", "is_test", "click_created_at", "click_legacy_id", *OF_CLICK),
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import tzinfo
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -12,9 +13,9 @@ from tracker.parameters import (
     AfterId,
     Bool,
     From,
-    Hashes,
     Idents,
     Ids,
+    Keys,
     ParameterError,
     Texts,
     To,
@@ -22,8 +23,10 @@ from tracker.parameters import (
     choice,
     choices,
 )
+from tracker.reading import keys
 from tracker.reading.filters import EXCLUDE, Filters, conditions, of_clicks, parameters
-from tracker.reading.listing import Walk, id_or_hash
+from tracker.reading.keys import SourceQuery
+from tracker.reading.listing import Walk
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
@@ -40,9 +43,12 @@ def _of_conversions(of_clicks: str) -> str:
 
 _FILTERS: Filters = {
     "id": (Ids, "The conversion with this id."),
-    "hash": (Hashes, "The conversion with this hash."),
+    "hash": (Keys, "The conversion with this hash, or with this id in an earlier tracker."),
     "click_id": (Ids, "Conversions of the click with this id."),
-    "click_hash": (Hashes, "Conversions of the click with this hash."),
+    "click_hash": (
+        Keys,
+        "Conversions of the click with this hash, or with this id in an earlier tracker.",
+    ),
     "offer_id": (Ids, "Conversions of this offer."),
     "goal_id": (Ids, "Conversions of this goal."),
     "advertiser_id": (Ids, "Conversions of this advertiser's offers."),
@@ -57,7 +63,7 @@ _FILTERS: Filters = {
 }
 
 
-class ConversionFilterQuery(parameters(_FILTERS), SpanQuery):  # type: ignore[misc] # from the table
+class ConversionFilterQuery(parameters(_FILTERS), SourceQuery, SpanQuery):  # type: ignore[misc] # from the table
     """Which conversions."""
 
     date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]
@@ -80,6 +86,20 @@ class ConversionFilterQuery(parameters(_FILTERS), SpanQuery):  # type: ignore[mi
         return ConversionFilter(
             self.span(network_zone), self.date_basis, equals, updated=updated, further=further
         )
+
+
+SomeQuery = TypeVar("SomeQuery", bound=ConversionFilterQuery)
+
+
+async def by_hash(pool: Pool, query: SomeQuery, visibility: Visibility) -> SomeQuery:
+    """The query with hashes for ids of earlier trackers.
+
+    Raises:
+        ParameterError: an id means several rows.
+    """
+    hashes = {"hash": keys.CONVERSIONS, "click_hash": keys.CLICKS}
+    ids = {"id": keys.CONVERSIONS, "click_id": keys.CLICKS}
+    return await keys.by_hash(pool, query, visibility.owner, hashes, ids)
 
 
 class ConversionExportQuery(ConversionFilterQuery, FormatQuery):
@@ -147,8 +167,15 @@ def walk(pool: Pool, query: ConversionListQuery, network_zone: str, visibility: 
     )
 
 
-async def find(pool: Pool, key: str, zone: tzinfo, visibility: Visibility) -> Row | None:
-    """The conversion with an id or a hash, with its history and its money, if it exists and is visible."""
-    known = id_or_hash(key)
-    row = None if known is None else await conversion_list.one(pool, known, zone, visibility.narrow)
+async def find(pool: Pool, key: str, source: str | None, zone: tzinfo, visibility: Visibility) -> Row | None:
+    """The conversion that a key names, with its history and its money, if it exists and is visible.
+
+    Raises:
+        ParameterError: the key means several.
+    """
+
+    def one(hash_: str) -> Awaitable[Row | None]:
+        return conversion_list.one(pool, hash_, zone, visibility.narrow)
+
+    row = await keys.read(pool, keys.CONVERSIONS, key, source, visibility.owner, one)
     return None if row is None else visibility.show([row])[0]

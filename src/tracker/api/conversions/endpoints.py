@@ -14,7 +14,7 @@ from tracker.api.http.listing import answer_changes, answer_feed, answer_list, a
 from tracker.api.http.problems import Problem
 from tracker.reading import conversions as reading
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
-from tracker.reading.query import ZoneQuery
+from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS
@@ -48,17 +48,18 @@ async def list_conversions(call: Call[ConversionListQuery]) -> Response:
 
 @endpoint(
     scope=READ_SCOPE,
-    query=ZoneQuery,
-    without_money=ZoneQuery,
+    query=KeyQuery,
+    without_money=KeyQuery,
     returns=OneConversion,
     tag="Conversions",
-    path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
+    path={"id": KEY},
 )
-async def get_conversion(call: Call[ZoneQuery]) -> Response:
+async def get_conversion(call: Call[KeyQuery]) -> Response:
     """Get a conversion
 
-    By its id or its hash. The envelope is that of the list. It includes the history of statuses. With the
-    scope `money:read` it also includes all money booked for the conversion.
+    By its id, its hash, or its id in an earlier tracker. An id that means several is 422, and the answer
+    names the values of `source` that tell them apart. The envelope is that of the list. It includes the
+    history of statuses. With the scope `money:read` it also includes all money booked for the conversion.
     """
     return answer_one(visible_to(call.token, await read_conversion(call, _WHOLE.seen_by(call.token))))
 
@@ -84,6 +85,7 @@ async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibi
     """A page of the visible conversions, or their feed."""
     query.check_paging()
     pool, network_zone = call.state.pool, call.network_zone
+    query = await reading.by_hash(pool, query, visibility)
     if query.updated_after is not None:
         changed = await reading.changes(pool, query, network_zone, visibility, query.updated_after)
         return answer_changes(*changed, query.per_page)
@@ -94,19 +96,19 @@ async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibi
     return await answer_list(query, reading.walk(pool, query, network_zone, visibility))
 
 
-async def answer_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Response:
+async def answer_conversion(call: Call[KeyQuery], visibility: Visibility) -> Response:
     """The conversion that the path names, if it is visible."""
     return answer_one(await read_conversion(call, visibility))
 
 
-async def read_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Row:
+async def read_conversion(call: Call[Any], visibility: Visibility) -> Row:
     """The conversion that the path names, with its history and its money.
 
     Raises:
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await reading.find(call.state.pool, call.path["id"], zone, visibility)
+    row = await reading.find(call.state.pool, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         raise no_such_conversion()
     return row
@@ -127,6 +129,7 @@ async def answer_conversion_export(
 ) -> Response:
     """All visible conversions of the filters."""
     zone, keys = call.network_zone, visibility.keys
+    query = await reading.by_hash(call.state.pool, query, visibility)
     conversions, order = visibility.narrow(query.conversions(zone)), query.order(zone)
     chunks = conversion_list.export(call.state.pool, conversions, order, keys)
     return await answer_export(call.request, chunks, name="conversions", keys=keys, query=query)

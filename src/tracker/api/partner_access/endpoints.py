@@ -38,7 +38,8 @@ from tracker.catalogue.tracking_links import read_links
 from tracker.parameters import Id, Query, about
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
-from tracker.reading.query import SomeQuery, ZoneQuery
+from tracker.reading.keys import KEY, KeyQuery
+from tracker.reading.query import SomeQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
 from tracker.reading.statements import StatementLinesQuery, StatementQuery
 from tracker.reading.visibility import Visibility
@@ -285,16 +286,17 @@ def _one(kind: str, view: PartnerView) -> Answer:
     @endpoint(
         scope=view.scope,
         owner=kind,
-        query=ZoneQuery,
-        without_money=ZoneQuery,
+        query=KeyQuery,
+        without_money=KeyQuery,
         returns=list_model(kind, view.row, view.keys[kind]),
         tag=view.tag,
-        path={"id": "Its id, or its hash: 32 hexadecimal digits."},
+        path={"id": KEY},
         has_complete_until=view.has_complete_until,
         name=f"get_{kind}_{view.noun}",
-        text=f"Get one of your {view.noun}\n\nBy its id or its hash. Rows of others are 404.",
+        text=f"Get one of your {view.noun}\n\nBy its id, its hash, or its id in an earlier tracker. "
+        "Rows of others are 404.",
     )
-    async def get(call: Call[ZoneQuery]) -> Response:
+    async def get(call: Call[KeyQuery]) -> Response:
         return await view.answer_one(call, _visibility(call, view))
 
     return get

@@ -19,6 +19,7 @@ from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES
 
 _OF_CLICK = ("country_code", "device_type", "device_os", "browser", "is_test")
+_LEGACY = ("click_legacy_id", "legacy_id")
 _MOMENTS = ("created_at", "updated_at", "click_created_at")
 
 _CLICK_KEYS = (
@@ -47,14 +48,14 @@ CONVERSIONS = {
     "affiliate": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "affiliate_id", "status", "payout", "payout_currency", "affiliate_source"),
-        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate")),
+        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate"), *_LEGACY),
     ),
     "advertiser": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "advertiser_id", "affiliate_id", "order_id", "status", "sale_status"),
         *("sale_amount", "sale_currency", "refunded", "revenue", "revenue_currency"),
         "advertiser_external_id",
-        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser")),
+        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser"), *_LEGACY),
     ),
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from tracker.parameters import Bool, From, ParameterError, To, about, choice, whole, words
-from tracker.reading.clicks import FilterQuery
+from tracker.reading.clicks import FilterQuery, by_hash
 from tracker.reading.query import EXCEL, SeparatorQuery
 from tracker.reading.reports.comparison import OTHERS, compared, offsets_of, until_after
 from tracker.reading.visibility import Visibility
@@ -191,6 +191,7 @@ async def request_of(
     Raises:
         ParameterError: two parameters contradict each other, or there are too many days.
     """
+    query = await by_hash(pool, query, visibility)
     zone, basis = query.zone(network_zone), query.date_basis
     wanted = Wanted(visibility.narrow(query.clicks(network_zone)), query.group_by)
     is_by_time = not TIMES.keys().isdisjoint(query.group_by)

@@ -170,24 +170,22 @@ async def page_after(
 
 
 async def one(
-    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
+    pool: Pool, hash_: str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
 ) -> Row | None:
-    """The click with an id or a hash, if the filter includes it."""
+    """The click with a hash, if the filter includes it."""
     async with reading(pool, "repeatable_read") as connection:
-        hash_ = await _hash_of(connection, key) if isinstance(key, int) else key
-        if hash_ is None:
-            return None
         clicks = narrow(ClickFilter(equals=(("hash", hash_),)))
         chosen = await choose(connection, clicks, Order(True, zone), 1)
         found = await rows(connection, chosen, zone)
     return found[0] if found else None
 
 
-async def _hash_of(connection: Connection, id_: int) -> str | None:
-    # An id has no partition: planning for all of them takes several times as long as searching each.
-    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-    hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
-    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+async def hash_of(pool: Pool, id_: int) -> str | None:
+    """The hash of the click with an id."""
+    async with reading(pool, "read_committed") as connection:
+        # An id has no partition: planning for all of them takes several times as long as searching each.
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
     return hash_
 
 

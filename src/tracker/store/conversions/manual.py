@@ -32,7 +32,7 @@ _NOTE_REQUEST = (
 )
 _FIND = """
 SELECT id, encode(uuid_send(click_hash), 'hex') AS click_hash, goal_id, status, sale_amount, sale_currency
-FROM conversion WHERE {column} = $1
+FROM conversion WHERE id = $1
 """
 # A hash is a conversion's or a click's. An order id is unique within an advertiser's goal. It is looked up as
 # it was written, then in its normal form.
@@ -138,10 +138,9 @@ async def tell(
         return await apply_postback.take(connection, postbacks, complete_until, ask_unstored)
 
 
-async def find(connection: Connection, key: int | str) -> Found | None:
-    """The conversion with an id or a hash."""
-    statement = _FIND.format(column="id" if isinstance(key, int) else "hash")
-    row = await connection.fetchrow(statement, key)
+async def find(connection: Connection, id_: int) -> Found | None:
+    """The conversion with an id."""
+    row = await connection.fetchrow(_FIND, id_)
     return row and Found(*row)._replace(status=ConversionStatus(row["status"]))
 
 
