@@ -115,6 +115,7 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
         "city": "Amsterdam",
         "click_legacy_id": None,
         "legacy_id": None,
+        "is_unproven": False,
     }
     changes = [
         ("2024-10-10 15:00:00", None, "pending", "postback", ""),

@@ -208,9 +208,7 @@ async def test_operator_confirms_the_amount_a_browser_sent(clicks: Settings) -> 
             booked = [entry["payout"] for entry in shown["entries"]]
             assert booked == ([expected[2]] if (status, expected[0]) == (200, "approved") else [])
         refused = (await client.patch(f"{CONVERSIONS}/{ids[0]}", json={"status": "approved"})).json()
-        assert (
-            refused["detail"] == "It stays pending: a percentage of a sale_amount that only a browser told."
-        )
+        assert refused["detail"] == "It stays pending: a percentage of a sale_amount that nobody has proven."
         assert list(refused["errors"]) == ["sale_amount"]
 
 
@@ -238,7 +236,7 @@ async def test_file_approves_no_percentage_of_a_browsers_amount(clicks: Settings
         {
             "line": 2,
             "result": "refused",
-            "reason": "it is on hold: a percentage of a sale_amount that only a browser told",
+            "reason": "it is on hold: a percentage of a sale_amount that nobody has proven",
         }
     ]
     assert found == {"browser": "hold", "server": "approved"}

@@ -49,6 +49,13 @@ class Advertiser(Fields):
         ),
     ] = "required"
     postback_addresses: Addresses = Field(default_factory=list)
+    accepts_unproven: Annotated[
+        bool,
+        Field(
+            description="true: postbacks in postback forms make conversions on hold even without a secret "
+            "or address of the advertiser."
+        ),
+    ] = False
     email: Email = ""
     contact: Contact = ""
     note: Note = ""
@@ -172,7 +179,7 @@ RESOURCES = (
             "external_id": parameters.Ident,
             "tag": parameters.Tag,
         },
-        money=frozenset({"postback_check", "postback_addresses"}),
+        money=frozenset({"postback_check", "postback_addresses", "accepts_unproven"}),
     ),
     Resource(
         "advertisers/{advertiser_id}/postback-secrets",

@@ -85,8 +85,10 @@ def goals_named(text: str, goals: Iterable[_SomeGoal]) -> list[_SomeGoal]:
     return []
 
 
-BROWSERS_SALE = "a percentage of a sale_amount that only a browser told"
+BROWSERS_SALE = "a percentage of a sale_amount that nobody has proven"
 """Why a conversion is on hold until the advertiser or the operator gives its sale_amount."""
+UNPROVEN = "unproven"
+"""Why a conversion is on hold until a postback with a proof, or the operator, decides."""
 NO_SALE = "a percentage of no sale_amount"
 NO_PRICE = "no price"
 """Why a conversion is on hold until its goal has a price. 0 is a price."""
@@ -135,7 +137,7 @@ class Amounts(NamedTuple):
 
     sale_amount: Decimal | None
     sale_currency: str | None
-    sale_by_browser: bool  # and only a browser
+    sale_by_browser: bool  # and only a browser, or a postback without proof
     payout: Decimal
     payout_currency: str
     revenue: Decimal
@@ -202,6 +204,7 @@ class Trust(NamedTuple):
 
     is_required: bool  # a secret of its own or one of its addresses
     addresses: Sequence[str]  # addresses and CIDRs that need no secret
+    accepts_unproven: bool = False  # postbacks in forms without both make conversions on hold
 
 
 class Refusal(StrEnum):
@@ -238,7 +241,19 @@ def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust:
         return Refusal.OTHER_OFFER
     if postback.source is Source.PIXEL:
         return None if goal is None or goal.pixel else Refusal.NO_PIXEL
-    return _distrust(postback, click, trust) if postback.source is Source.POSTBACK else None
+    if postback.source is not Source.POSTBACK or is_unproven(postback, click, trust):
+        return None
+    return _distrust(postback, click, trust)
+
+
+def is_unproven(postback: Postback, click: ConvertedClick, trust: Trust) -> bool:
+    """Whether an advertiser accepts a postback that it has not proven. Only one in a form may be so."""
+    return (
+        trust.accepts_unproven
+        and postback.form is not None
+        and postback.source is Source.POSTBACK
+        and _distrust(postback, click, trust) is Refusal.UNPROVEN
+    )
 
 
 def _distrust(postback: Postback, click: ConvertedClick, trust: Trust) -> Refusal | None:

@@ -56,6 +56,7 @@ _FILTERS: Filters = {
     "order_id": (Idents, "Conversions with this order id. Surrounding white space is ignored."),
     "status": (choices("pending", "hold", "approved", "rejected"), "Conversions with this status."),
     "is_over_cap": (Bool, "true: conversions over a cap that only marks them. false: all others."),
+    "is_unproven": (Bool, "true: conversions on hold that nobody has proven. false: all others."),
     "is_test": (Bool, "true: conversions of test clicks. false: all others."),
     "sale_status": (Texts, "Conversions with exactly this status text of the advertiser."),
     "advertiser_external_id": (Texts, "Conversions with exactly this external id. Empty: those without one."),
@@ -106,7 +107,7 @@ class ConversionExportQuery(ConversionFilterQuery, FormatQuery):
     """An export: which conversions, in which order and format."""
 
 
-_CHANGING = ("order_id", "status", "is_over_cap", "sale_status", "advertiser_external_id")
+_CHANGING = ("order_id", "status", "is_over_cap", "is_unproven", "sale_status", "advertiser_external_id")
 """Filters by what a change may change: a feed would not tell that a conversion left them."""
 _NOT_WITH_CHANGES = (
     *("page", "cursor", "sort", "after_id", "updated_from", "updated_to"),
@@ -121,7 +122,7 @@ class ConversionListQuery(ConversionFilterQuery, FeedQuery):
         "Change feed: conversions that are new or changed since the last request, in the order of their "
         "changes. No change is skipped. Start with 0, then send next_updated_after. It cannot be combined "
         "with sort, page, cursor or after_id, or with filters by what changes: order_id, status, "
-        "is_over_cap, sale_status, advertiser_external_id, updated_from and updated_to."
+        "is_over_cap, is_unproven, sale_status, advertiser_external_id, updated_from and updated_to."
     )
 
     def check_paging(self) -> None:

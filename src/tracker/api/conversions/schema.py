@@ -54,6 +54,7 @@ EXAMPLE: dict[str, Any] = {
     **{name: click_schema.EXAMPLE[name] for name in OF_CLICK},
     "click_legacy_id": click_schema.EXAMPLE["legacy_id"],
     "legacy_id": "7731",
+    "is_unproven": False,
 }
 
 
@@ -120,6 +121,10 @@ _LEGACY: dict[str, Any] = {
 
 class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK, **_LEGACY)):  # type: ignore[misc] # from the table
     """One conversion. Every key is always present. null and "" mean that the value is unknown."""
+
+    is_unproven: bool = Field(
+        description="true: on hold, because its postback came without a secret or address of the advertiser."
+    )
 
 
 class ConversionChange(BaseModel):

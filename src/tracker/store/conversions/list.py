@@ -101,6 +101,7 @@ _COLUMNS: Final = {
     **{name: click_columns.column(BY_NAME[name]) for name in OF_CLICK},
     "click_legacy_id": legacy_clicks.ID_OF.format("c.click_hash"),
     "legacy_id": "legacy_id",
+    "is_unproven": "is_unproven",
 }
 
 KEYS = tuple(_COLUMNS)
@@ -116,7 +117,7 @@ MONEY_KEYS: Final = frozenset(
 
 _OWN_FILTERS = (
     *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
-    *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
+    *("order_id", "status", "is_over_cap", "is_unproven", "is_test", "sale_status", "advertiser_external_id"),
     *("country_code", "affiliate_source"),
 )
 FILTERS_OF_CLICK: Final = tuple(

@@ -36,6 +36,7 @@ class Existing(NamedTuple):
     is_over_cap: bool
     told_by_browser: bool  # and only a browser
     is_unpriced: bool
+    is_unproven: bool
     sale_status: str
     amounts: Amounts
     own: tuple[str, ...]  # advertiser_external_id, adv_sub …
@@ -51,7 +52,7 @@ class Existing(NamedTuple):
     @classmethod
     def of(cls, row: Any) -> Existing:
         id_, click_hash, created_at, refunded_, corrected, order_id, status, *rest = row
-        flags, rest = rest[:4], rest[4:]
+        flags, rest = rest[:5], rest[5:]
         money, own = Amounts._make(rest[: len(Amounts._fields)]), tuple(rest[len(Amounts._fields) :])
         facts = click_hash.hex, created_at, refunded_, corrected, order_id, ConversionStatus(status)
         return cls._make((id_, *facts, *flags, money, own))

@@ -42,6 +42,7 @@ ORDER BY arrival LIMIT $1
 """
 _COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked' AND hash < $1"
 _COUNT_HELD = "SELECT count(*) FROM postback WHERE result = 'held'"
+_COUNT_UNPROVEN = "SELECT count(*) FROM conversion WHERE is_unproven"
 _COUNT_WAITING = "SELECT count(*) FROM postback WHERE result = 'waiting'"
 _COUNT_TOO_MANY = "SELECT count(*) FROM postback WHERE result = 'rejected' AND reason = $1 AND hash >= $2"
 _WAITING = "SELECT hash, click_hash FROM postback WHERE result = 'waiting'"
@@ -104,6 +105,11 @@ async def held(connection: Connection, count: int) -> list[Postback]:
 
 async def count_held(source: Connection | Pool) -> int:
     return int(await source.fetchval(_COUNT_HELD))
+
+
+async def count_unproven(source: Connection | Pool) -> int:
+    """The number of conversions on hold whose postbacks came without a proof."""
+    return int(await source.fetchval(_COUNT_UNPROVEN))
 
 
 async def count_waiting(source: Connection | Pool) -> int:

@@ -32,7 +32,8 @@ _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
     *("hash", "click_hash", "click_id", "click_status"),
     *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
-    *("is_over_cap", "sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at"),
+    *("is_over_cap", "is_unproven", "sale_status", *Amounts._fields, "refunded"),
+    *(*_OWN, "created_at", "updated_at"),
     *("import_source", "legacy_id"),
     *_OF_CLICK,
 )
@@ -80,8 +81,8 @@ WHERE hash = ANY ($1::uuid[])
 """  # noqa: S608
 _FIXED = ("click_hash", "goal_id", "order_id", "legacy_id", "created_at")
 _CHANGING = (
-    *("is_over_cap", "sale_status", "sale_amount", "sale_currency", "refunded", "payout", "payout_currency"),
-    *("revenue", "revenue_currency", *_OWN, "updated_at"),
+    *("is_over_cap", "is_unproven", "sale_status", "sale_amount", "sale_currency", "refunded"),
+    *("payout", "payout_currency", "revenue", "revenue_currency", *_OWN, "updated_at"),
 )
 COMPARED = (*_FIXED, *_CHANGING, "status")
 """The columns that the table must have as in a file."""
@@ -172,6 +173,7 @@ class ImportedConversion(NamedTuple):
     order_absent: bool  # the order id of the file is empty, an unfilled macro or a word for nothing
     word: str  # for the status
     is_over_cap: bool
+    is_unproven: bool  # on hold until a proof
     sale_status: str
     sale_amount: Decimal | None
     sale_currency: str | None
