@@ -76,6 +76,7 @@ CATALOGUE = {
     "tracking-hosts": "the hosts of tracking links",
     "link-forms": "links in the shape of other trackers",
     "postback-forms": "postbacks in the shape of other trackers",
+    "link-codes": "the codes of offers and affiliates in links of other trackers",
     "network": "the network's fallback URL for clicks that no offer takes",
 }
 """Each command of the module `catalogue`, and the objects that it lists and changes."""

@@ -44,12 +44,17 @@ CREATE: dict[str, dict[str, Any]] = {
     "tracking-hosts": {"host": "go.example"},
     "link-forms": {"path": "/click", "parameters": {"o": "offer_id", "pid": "affiliate_id"}},
     "postback-forms": {"name": "TUNE", "path": "/aff_goal", "match": {"a": "lsr"}},
+    "link-codes": {"kind": "offer", "code": "2CTPL", "offer_id": 3},
 }
 """The fields that suffice to create each kind of object."""
 
 CHANGE: dict[str, dict[str, Any]] = {
     "advertisers": {"name": "Acme & Co"},
-    "offers": {"targeting": {"country": ["DE"]}, "starts_at": "2026-11-01T00:00:00+01:00"},
+    "offers": {
+        "targeting": {"country": ["DE"]},
+        "pass_through": ["utm_*"],
+        "starts_at": "2026-11-01T00:00:00+01:00",
+    },
     "offers/3/urls": {"weight": 7, "fallback_offer_id": 1},
     "offers/3/affiliates": {"closed_until": "infinity", "status": "rejected"},
     "offers/3/free-values": {"value": "autumn"},
@@ -72,6 +77,7 @@ CHANGE: dict[str, dict[str, Any]] = {
         "advertiser_id": 1,
         "source": "tune",
     },
+    "link-codes": {"host": "go.example", "code": "2ctpl", "offer_id": 3, "offer_url_id": 133},
     "network": {"fallback_url": "https://network.example/sorry?offer={offer_id}"},
 }
 
@@ -281,6 +287,19 @@ REFUSED = [
     ("postback-forms", {"secret": "k", "parameters": {"k": "order_id"}}, "secret"),
     ("postback-forms", {"host": "go example"}, "host"),
     ("postback-forms", {"advertiser_id": 77}, "advertiser_id"),
+    ("link-forms", {"path": "/{offer_code}/{offer_id}"}, "path"),
+    ("link-codes", {"kind": "goal"}, "kind"),
+    ("link-codes", {"code": " "}, "code"),
+    ("link-codes", {"code": "a\0b"}, "code"),
+    ("link-codes", {"code": "x" * 65}, "code"),
+    ("link-codes", {"host": "go example"}, "host"),
+    ("link-codes", {"offer_id": 77}, "offer_id"),
+    ("link-codes", {"offer_id": None}, "offer_id"),
+    ("link-codes", {"offer_url_id": 101}, "offer_url_id"),  # of another offer
+    ("link-codes", {"affiliate_id": 513}, "affiliate_id"),
+    ("offers", {"pass_through": ["utm_*", "a*b"]}, "pass_through"),
+    ("offers", {"pass_through": ["test"]}, "pass_through"),
+    ("offers", {"fallback_url": "https://x.test/?a={param:a*}"}, "fallback_url"),
 ]
 
 
@@ -440,6 +459,7 @@ async def test_duplicate_value_is_named(client: AsyncClient) -> None:
         "goals/3/terms",
         "tracking-hosts",
         "link-forms",
+        "link-codes",
     ):
         await created(client, path)
         assert problem(await client.post(f"{USERS}/{path}", json=CREATE[path]), 409)

@@ -67,6 +67,10 @@ ADD: list[tuple[str, dict[str, Any]]] = [
     ("tracking-hosts add host=go.example", {"host": "go.example", "scheme": "https"}),
     ('link-forms add path=/aff_c host:=null parameters={"o":"offer_id"}', {"host": None}),
     ('postback-forms add name=T path=/lsr match={"a":"*"}', {"match": {"a": "*"}, "values": {}}),
+    (
+        "link-codes add kind=affiliate code=28 affiliate_id=513",
+        {"code": "28", "host": None},
+    ),
 ]
 
 

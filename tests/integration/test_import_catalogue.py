@@ -51,6 +51,9 @@ tracking_hosts:
   - {host: go.example}
 link_forms:
   - {name: TUNE, path: /aff_c}
+link_codes:
+  - {kind: offer, code: 2CTPL, offer: Farm}
+  - {kind: affiliate, code: "2871", affiliate: John Doe}
 network: {fallback_offer: Farm}
 """
 
@@ -60,13 +63,13 @@ async def test_catalogue_is_imported_and_a_second_import_changes_nothing(importe
     planned = await importer.run("catalogue", path, "--dry-run")
     (warning,) = planned.err.splitlines()  # of Farm, whose base goal the file does not price
     assert (planned.code, "offers[1]: goal " in warning) == (0, True)
-    assert planned.out.splitlines()[-1] == "19 would be created, 2 would be changed, 0 left as they are"
+    assert planned.out.splitlines()[-1] == "21 would be created, 2 would be changed, 0 left as they are"
     assert await importer.fetch("SELECT count(*) FROM advertiser") == [(0,)]
     done = await importer.run("catalogue", path)
     ids = re.compile(r"\d+")  # of goals: sequences are not rolled back
     assert ids.sub("", done.out) == ids.sub("", planned.out.replace("would be ", ""))
     again = await importer.run("catalogue", path, "--json")
-    assert again.json == {"created": [], "changed": {}, "left": 21}
+    assert again.json == {"created": [], "changed": {}, "left": 23}
 
 
 _FACTS = [

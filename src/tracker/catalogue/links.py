@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tracker import parameters
-from tracker.catalogue.fields import Fields, Host, Id, Name, NameOrNone, Text
+from tracker.catalogue.fields import Fields, Host, Id, Name, NameOrNone, OpaqueCode, Text
 from tracker.catalogue.resource import MONEY, Resource
 from tracker.edge.catalogue import postback_forms
 from tracker.edge.catalogue.form_paths import ANY_HOST, key_of, read_host
@@ -162,6 +162,26 @@ def _meet(host: str, other: str) -> bool:
     return host == other or ANY_HOST in (host, other)
 
 
+class LinkCode(Fields):
+    """A code in other trackers' links that means an offer, one of its URLs, or an affiliate."""
+
+    kind: Literal["offer", "affiliate"]
+    code: OpaqueCode
+    host: Host | None = Field(None, description="The host of the links. null: every host.")
+    offer_id: Id | None = None
+    offer_url_id: Id | None = None
+    affiliate_id: Id | None = None
+
+    def clashes(self) -> dict[str, str]:
+        means = f"{self.kind}_id"
+        others = {"offer_id", "offer_url_id", "affiliate_id"} - {means}
+        others -= {"offer_url_id"} if self.kind == "offer" else set()
+        wrong = {name: f"cannot be combined with kind {self.kind}" for name in others if getattr(self, name)}
+        if getattr(self, means) is None:
+            wrong[means] = f"is needed for kind {self.kind}"
+        return wrong
+
+
 RESOURCES = (
     Resource(
         "tracking-hosts",
@@ -207,5 +227,27 @@ RESOURCES = (
         },
         scope=MONEY,
         checks=_claimed_already,
+    ),
+    Resource(
+        "link-codes",
+        "link code",
+        Table(
+            "link_code",
+            tuple(LinkCode.model_fields),
+            references=(
+                Reference("offer_id", "offer"),
+                Reference("offer_url_id", "offer_url", within="offer_id"),
+                Reference("affiliate_id", "affiliate"),
+            ),
+            unique=("kind", "code", "host"),
+        ),
+        LinkCode,
+        {
+            "kind": parameters.choice("offer", "affiliate"),
+            "code": parameters.Text,
+            "host": parameters.Text,
+            "offer_id": parameters.Id,
+            "affiliate_id": parameters.Id,
+        },
     ),
 )

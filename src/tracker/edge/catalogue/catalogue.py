@@ -55,6 +55,7 @@ class Catalogue:
             "block": lambda key, row: self.blocks.put(int(key), row),
             "link_form": lambda key, row: self.link_forms.put(int(key), row),
             "postback_form": lambda key, row: self.postback_forms.put(int(key), row),
+            "link_code": lambda key, row: self.link_forms.codes.put(int(key), row),
             "bot_rule": lambda key, row: self.operator_bots.put(int(key), row),
             "tracking_host": self.hosts.put,
             "secret": lambda key, row: self.secrets.put(int(key), row),

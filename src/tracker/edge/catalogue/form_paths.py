@@ -12,11 +12,12 @@ from tracker.edge.read.text import crop
 MAX_SEGMENTS = 8
 """Most segments of a path with placeholders."""
 ANY_HOST = ""
+OPEN = "{}"
+"""A placeholder's segment in the key of a path."""
 
 _LONGEST_PATH = 1000
 _OURS = {"offer", "backend", "api", "health", "metrics", "postback", "pixel", "hosts"}  # first segments
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_OPEN = "{}"  # a placeholder's segment in the key of a path
 
 Shape = tuple[int, ...]
 """The numbers of a path's segments with placeholders."""
@@ -45,7 +46,7 @@ class Shapes:
                 return
             for shape in shapes:
                 if all(segments[place] for place in shape):
-                    yield "/".join(_OPEN if n in shape else text for n, text in enumerate(segments))
+                    yield "/".join(OPEN if n in shape else text for n, text in enumerate(segments))
 
 
 def read_host(host: str | None) -> str:
@@ -85,7 +86,7 @@ def read_path(raw: str, places: Mapping[str, int]) -> tuple[str, tuple[tuple[int
 def key_of(raw: str) -> str:
     """The key of a saved path. The meaning of its placeholders makes no difference."""
     parts = unquote(raw).removesuffix("/").split("/")
-    return "/".join(_OPEN if "{" in part or "}" in part else part for part in parts)
+    return "/".join(OPEN if "{" in part or "}" in part else part for part in parts)
 
 
 def _place(segment: str, places: Mapping[str, int]) -> int:

@@ -14,7 +14,7 @@ _TOKEN = NewToken(("clicks:read", "conversions:read", "offers:read", "reports:re
 
 _OWN = (
     *("advertiser", "affiliate", "offer", "block", "bot_rule", "tracking_host", "link_form"),
-    *("postback_form", "status_word"),
+    *("link_code", "postback_form", "status_word"),
     "click",
     "deployment WHERE fallback_url IS NOT NULL OR fallback_offer_id IS NOT NULL",
 )
