@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.importing import Importer, importer
+from tracker.importing import presets
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio
@@ -54,3 +55,29 @@ async def test_clicks_and_conversions_of_a_platform_are_stored(importer: Importe
         " FROM conversion AS of JOIN goal ON goal.id = of.goal_id ORDER BY of.created_at"
     )
     assert conversions == [(3, 5, "approved", _GOALS[name][0]), (4, 5, "rejected", _GOALS[name][1])]
+
+
+_CATALOGUES = {
+    "affise": ("advertisers", "affiliates"),
+    "everflow": ("advertisers", "affiliates", "offers", "offer_urls"),
+    "tune": ("advertisers", "affiliates", "offers", "offer_urls", "offer_goals"),
+}
+
+
+@pytest.mark.parametrize("name", _CATALOGUES)
+async def test_the_catalogue_of_a_platform_is_ours(importer: Importer, name: str) -> None:
+    """Objects in our own files are the same afterwards."""
+    theirs = [FILES / name / f"{kind}.json" for kind in _CATALOGUES[name]]
+    ours = [FILES / name / "ours" / f"{kind}.csv" for kind in _CATALOGUES[name]]
+    brought = await importer.run("catalogue", "--from", name, "--json", *theirs)
+    assert brought.code == 0, brought.err
+    again = await importer.run("catalogue", "--json", *ours)
+    assert (again.code, again.err) == (0, "")
+    assert again.json == {"created": [], "changed": {}, "left": len(brought.json["created"])}
+
+
+@pytest.mark.parametrize("name", presets.names())
+async def test_forms_of_a_platform_come_into_the_catalogue(importer: Importer, name: str) -> None:
+    done = await importer.run("forms", "--from", name, "--json")
+    assert done.code == 0, done.err
+    assert len(done.json["created"]) == sum(map(len, presets.load(name).forms().values()))
