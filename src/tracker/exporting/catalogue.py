@@ -28,7 +28,8 @@ KINDS: Mapping[str, Resource] = Kinds(catalogue.RESOURCES).top
 _NAMES = {resource.table.name: name for name, resource in KINDS.items()}
 
 LEFT_OUT = """\
-Left out are advertisers' postback secrets, API tokens and webhooks: make them where the file is imported.
+Left out are advertisers' postback secrets, API tokens and webhooks: make them where the file is imported. An
+advertiser keeps a secret that you know: `tracker postback-secrets add ADVERTISER secret=…`.
 Also left out are the history of prices, and clicks that count towards caps: `tracker backup` copies these.
 Keep the file private: it has e-mail addresses, and URLs with partners' own keys.
 """
