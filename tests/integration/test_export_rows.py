@@ -230,6 +230,8 @@ _WRONG = [
     (["separator=;"], "separator needs format=excel"),
     (["one", "two"], "two is neither FIELD=VALUE nor the only FILE"),
     (["there.csv"], "there.csv is there already: --force replaces it"),
+    (["."], ". is a directory: name a file"),
+    (["there.csv/clicks.csv"], "there.csv takes no file: Not a directory"),
     (["nowhere/clicks.csv"], "nowhere takes no file: No such file or directory"),
 ]
 

@@ -125,8 +125,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
             asyncio.run(_export_rows(settings, arguments, _KINDS[arguments.kind]))
     except ParameterError as error:
         raise user_error(error) from None
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None:  # this error is a server's, not a file's
             raise
         raise UserError(f"{Path(error.filename).parent} takes no file: {error.strerror}") from None
     return 0
