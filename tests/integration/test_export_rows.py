@@ -31,7 +31,19 @@ _GIVEN_HERE = ("id", "click_id")
 """Numbers that a tracker gives to what it stores."""
 _HISTORY = """
 INSERT INTO conversion_change (conversion_id, status_after, source, at)
-SELECT id, status, 'postback', created_at FROM conversion
+SELECT id, status, 'postback', created_at FROM conversion WHERE legacy_id IS NULL
+"""
+_EARLIER = """\
+legacy_id,offer_id,affiliate_id,created_at
+5,3,513,2024-07-01 10:00:00
+='00a-7',4,514,2024-07-01 10:00:01
+18446744073709551616,5,515,2024-07-01 10:00:02
+"""
+_EARLIER_CONVERSIONS = """\
+click_hash,status,created_at,legacy_id,payout,currency
+5,approved,2024-07-02 10:00:00,9001,1.25,JPY
+='00a-7',hold,2024-07-02 10:00:01,,3,EUR
+18446744073709551616,rejected,2024-07-02 10:00:02,"=1+1",3,EUR
 """
 _HOSTILE = (
     *(
@@ -147,6 +159,8 @@ def _conversions(clicks: list[ClickRow]) -> list[dict[str, object]]:
 @pytest.fixture
 async def filled(two: Two) -> Two:
     await two.at(two.first, "import", "catalogue", two.first.file("whole.yaml", _CATALOGUE))
+    await two.at(two.first, "import", "clicks", two.first.file("clicks.csv", _EARLIER))
+    await two.at(two.first, "import", "conversions", two.first.file("conversions.csv", _EARLIER_CONVERSIONS))
     clicks = _clicks()
     await store(two.first.settings, clicks)
     await store_conversions(two.first.settings, _conversions(clicks[: len(clicks) // 2]))
@@ -193,6 +207,7 @@ async def test_rows_are_those_of_the_api(filled: Two, tmp_path: Path, kind: str)
 _SAME = (
     (["--format", "ndjson"], "sort=created_at"),
     ([], "sort=created_at&format=csv"),
+    (["hash='00a-7'", "hash=9001"], "sort=created_at&format=csv&hash='00a-7'&hash=9001"),
     (["sort=-created_at", "is_test=false"], "is_test=false&format=csv"),
     (
         ["--format", "excel", "separator=;", "offer_id=3"],
@@ -218,7 +233,7 @@ async def test_columns_are_chosen(filled: Two) -> None:
         [(name, row[name]) for name in ("affiliate_id", "aff_sub", "hash")] for row in whole
     ]
     money = await filled.at(filled.first, "export", "conversions", "--fields", "payout", "--format", "csv")
-    assert money.out.split("\r\n")[:2] == ["payout", '"0.000001"']
+    assert money.out.split("\r\n")[:2] == ["payout", '"1.25"']
 
 
 _WRONG = [
