@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import contextmanager
 from pathlib import Path
 from re import escape
+from shlex import join
 from typing import IO, Any, NamedTuple
 
 from tracker.commands.arguments import assignment, text
@@ -180,7 +181,7 @@ async def _write_files(
 
 
 def _how_to_import(files: NewFiles) -> str:
-    return f"tracker import catalogue {' '.join(map(str, files.paths))}"
+    return join(["tracker", "import", "catalogue", *map(str, files.paths)])
 
 
 async def _write_objects(settings: Settings, arguments: Namespace, writer: Writer) -> None:

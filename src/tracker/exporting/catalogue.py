@@ -188,16 +188,17 @@ class Writer:
 
     def add(self, kind: str, row: Row) -> None:
         values = sum(1 for _ in _scalars(row))
-        size = len(self._layout.row(kind, row, is_first=False).encode()) + _ROOM
+        text = self._layout.row(kind, row, is_first=False)
+        size = len(text.encode()) + _ROOM
         if self._file is None or self._layout.stem(kind) != self._stem:
             self._next_file(kind, 1)
         elif self._values + values > self._limit.values or self._characters + size > self._limit.characters:
             self._next_file(kind, self._part + 1)
-        is_first = kind != self._kind
-        if is_first:
+        if kind != self._kind:
             self._write(self._layout.heading(kind, is_first=not self._kind))
             self._kind = kind
-        self._write(self._layout.row(kind, row, is_first=is_first))
+            text = self._layout.row(kind, row, is_first=True)
+        self._write(text)
         self._values += values
         self.number[kind] += 1
 
