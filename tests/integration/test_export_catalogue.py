@@ -12,6 +12,7 @@ from tests.integration.exporting import Two, importer, two
 from tests.integration.importing import Done, Importer
 from tracker.exporting import catalogue
 from tracker.exporting.catalogue import KINDS, Limit
+from tracker.store import db
 
 __all__ = ["importer", "two"]
 pytestmark = pytest.mark.anyio
@@ -146,6 +147,22 @@ async def test_large_catalogue_becomes_several_files_of_one_import(
     assert not [path for path in _contents(tmp_path) if "network" in str(path) and path.name.count(".") > 1]
 
 
+async def test_catalogue_is_that_of_one_moment(two: Two) -> None:
+    await _filled(two)
+    reading = await db.connect(str(two.first.settings.postgres_dsn))
+    try:
+        async with reading.transaction(isolation="repeatable_read", readonly=True):
+            found = catalogue.objects(reading, with_archived=False)
+            kind, _ = await anext(found)
+            await two.at(two.first, "blocks", "add", "field=source", "value=later")
+            await two.at(two.first, "offers", "rm", "6")
+            rest = [(kind, row["id"]) async for kind, row in found if kind in ("blocks", "offers")]
+    finally:
+        await reading.close()
+    assert kind not in ("blocks", "offers")
+    assert rest == [("offers", 3), ("offers", 4), ("offers", 6), ("blocks", 51)]
+
+
 _REFUSED = [
     (["network.yaml"], "network.yaml is there already: --force replaces it"),
     (["other.yaml"], "other.2.yaml is there already: --force replaces it"),
@@ -160,8 +177,7 @@ _REFUSED = [
 async def test_export_that_cannot_be_written_leaves_nothing(
     two: Two, tmp_path: Path, words: list[str], why: str
 ) -> None:
-    await _filled(two)
-    await two.first.fetch("""UPDATE affiliate SET contact = '="12"' WHERE id = 513""")
+    await two.first.fetch("""INSERT INTO affiliate (id, name, contact) VALUES (513, 'x', '="12"')""")
     (tmp_path / "network.yaml").write_text("mine")
     (tmp_path / "other.2.yaml").write_text("mine")
     files = [word if word.startswith("-") or word == "csv-dir" else tmp_path / word for word in words]

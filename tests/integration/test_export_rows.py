@@ -31,7 +31,19 @@ _GIVEN_HERE = ("id", "click_id")
 """Numbers that a tracker gives to what it stores."""
 _HISTORY = """
 INSERT INTO conversion_change (conversion_id, status_after, source, at)
-SELECT id, status, 'postback', created_at FROM conversion
+SELECT id, status, 'postback', created_at FROM conversion WHERE legacy_id IS NULL
+"""
+_EARLIER = """\
+legacy_id,offer_id,affiliate_id,created_at
+5,3,513,2024-07-01 10:00:00
+='00a-7',4,514,2024-07-01 10:00:01
+18446744073709551616,5,515,2024-07-01 10:00:02
+"""
+_EARLIER_CONVERSIONS = """\
+click_hash,status,created_at,legacy_id,payout,currency
+5,approved,2024-07-02 10:00:00,9001,1.25,JPY
+='00a-7',hold,2024-07-02 10:00:01,,3,EUR
+18446744073709551616,rejected,2024-07-02 10:00:02,"=1+1",3,EUR
 """
 _HOSTILE = (
     *(
@@ -147,6 +159,8 @@ def _conversions(clicks: list[ClickRow]) -> list[dict[str, object]]:
 @pytest.fixture
 async def filled(two: Two) -> Two:
     await two.at(two.first, "import", "catalogue", two.first.file("whole.yaml", _CATALOGUE))
+    await two.at(two.first, "import", "clicks", two.first.file("clicks.csv", _EARLIER))
+    await two.at(two.first, "import", "conversions", two.first.file("conversions.csv", _EARLIER_CONVERSIONS))
     clicks = _clicks()
     await store(two.first.settings, clicks)
     await store_conversions(two.first.settings, _conversions(clicks[: len(clicks) // 2]))
@@ -193,6 +207,7 @@ async def test_rows_are_those_of_the_api(filled: Two, tmp_path: Path, kind: str)
 _SAME = (
     (["--format", "ndjson"], "sort=created_at"),
     ([], "sort=created_at&format=csv"),
+    (["hash='00a-7'", "hash=9001"], "sort=created_at&format=csv&hash='00a-7'&hash=9001"),
     (["sort=-created_at", "is_test=false"], "is_test=false&format=csv"),
     (
         ["--format", "excel", "separator=;", "offer_id=3"],
@@ -209,16 +224,18 @@ def _format(query: str) -> str:
     return query.partition("format=")[2].partition("&")[0] or "ndjson"
 
 
-async def test_columns_are_chosen(filled: Two) -> None:
+async def test_columns_are_chosen(filled: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.commands.export._SAY_SECONDS", {False: 0.0})
     whole = [
         json.loads(line) for line in (await filled.at(filled.first, "export", "clicks")).out.split("\n")[:-1]
     ]
     chosen = await filled.at(filled.first, "export", "clicks", "--fields", "affiliate_id, aff_sub,hash")
+    assert f"{len(whole)} clicks written, " in chosen.err
     assert [list(json.loads(line).items()) for line in chosen.out.split("\n")[:-1]] == [
         [(name, row[name]) for name in ("affiliate_id", "aff_sub", "hash")] for row in whole
     ]
     money = await filled.at(filled.first, "export", "conversions", "--fields", "payout", "--format", "csv")
-    assert money.out.split("\r\n")[:2] == ["payout", '"0.000001"']
+    assert money.out.split("\r\n")[:2] == ["payout", '"1.25"']
 
 
 _WRONG = [
@@ -230,6 +247,8 @@ _WRONG = [
     (["separator=;"], "separator needs format=excel"),
     (["one", "two"], "two is neither FIELD=VALUE nor the only FILE"),
     (["there.csv"], "there.csv is there already: --force replaces it"),
+    (["."], ". is a directory: name a file"),
+    (["there.csv/clicks.csv"], "there.csv takes no file: Not a directory"),
     (["nowhere/clicks.csv"], "nowhere takes no file: No such file or directory"),
 ]
 

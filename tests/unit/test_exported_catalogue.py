@@ -117,7 +117,7 @@ def _read(path: Path, files: list[bytes]) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("layout", "name"), [(Yaml, "x.yaml"), (Json, "x.json")])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(offers=_ROWS, blocks=_ROWS, limit=_LIMITS)
 @example([{"id": 1, "name": "\x85", "targeting": {"\u2028": [], "a": {}}}], [], Limit())
 def test_values_come_back_through_the_import(
@@ -144,7 +144,7 @@ _CELLS = st.builds(
 _COLUMNS = ("id", "advertiser_id", "name", "visitor_cookie", "tags", "targeting", "note")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=12)
 @given(rows=st.lists(_CELLS, min_size=1, max_size=10))
 def test_cells_come_back_through_the_import(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     class Narrow(Csv):
@@ -157,7 +157,7 @@ def test_cells_come_back_through_the_import(tmp_path: Path, rows: list[dict[str,
 
 
 @pytest.mark.parametrize("layout", [Yaml, Json])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(rows=_ROWS, limit=_LIMITS)
 def test_files_stay_within_the_limits_of_the_import(
     layout: Callable[[], Layout], rows: list[dict[str, Any]], limit: Limit

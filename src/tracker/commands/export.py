@@ -6,10 +6,11 @@ import asyncio
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from re import escape
+from shlex import join
 from typing import IO, Any, NamedTuple
 
 from tracker.commands.arguments import assignment, text
@@ -20,8 +21,10 @@ from tracker.exporting import rows
 from tracker.exporting.catalogue import KINDS, LEFT_OUT, Csv, Json, Layout, Limit, Writer, Yaml, objects
 from tracker.exporting.files import NewFiles, new_files
 from tracker.parameters import ParameterError
+from tracker.reading import clicks, conversions
 from tracker.reading.clicks import ExportQuery
 from tracker.reading.conversions import ConversionExportQuery
+from tracker.reading.visibility import Visibility
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.clicks import columns as click_columns
@@ -75,14 +78,19 @@ class _Kind(NamedTuple):
 
     query: type[ExportQuery] | type[ConversionExportQuery]
     keys: tuple[str, ...]
+    by_hash: Callable[[Pool, Any, Visibility], Awaitable[Any]]  # the query without earlier trackers' ids
+    wanted: Callable[[Any, str], Any]  # its filter, by the network's time zone
     chunks: Callable[[Pool, Any, Order, Sequence[str]], AsyncGenerator[Iterable[Block], None]]
-    wanted: Callable[[Any, str], Any]  # the filter of a query, by the network's time zone
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "clicks": _Kind(ExportQuery, click_columns.KEYS, click_export.export, ExportQuery.clicks),
+    "clicks": _Kind(ExportQuery, click_columns.KEYS, clicks.by_hash, ExportQuery.clicks, click_export.export),
     "conversions": _Kind(
-        ConversionExportQuery, conversion_list.KEYS, conversion_list.export, ConversionExportQuery.conversions
+        ConversionExportQuery,
+        conversion_list.KEYS,
+        conversions.by_hash,
+        ConversionExportQuery.conversions,
+        conversion_list.export,
     ),
 }
 
@@ -125,8 +133,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
             asyncio.run(_export_rows(settings, arguments, _KINDS[arguments.kind]))
     except ParameterError as error:
         raise user_error(error) from None
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None:  # this error is a server's, not a file's
             raise
         raise UserError(f"{Path(error.filename).parent} takes no file: {error.strerror}") from None
     return 0
@@ -173,7 +181,7 @@ async def _write_files(
 
 
 def _how_to_import(files: NewFiles) -> str:
-    return f"tracker import catalogue {' '.join(map(str, files.paths))}"
+    return join(["tracker", "import", "catalogue", *map(str, files.paths)])
 
 
 async def _write_objects(settings: Settings, arguments: Namespace, writer: Writer) -> None:
@@ -205,6 +213,7 @@ async def _export_rows(settings: Settings, arguments: Namespace, kind: _Kind) ->
     assert settings.postgres_dsn
     pool = await open_pool(settings.postgres_dsn, size=1)
     try:
+        query = await kind.by_hash(pool, query, Visibility(kind.keys))
         with _opened(path, force=arguments.force) as out:
             chunks = kind.chunks(pool, kind.wanted(query, zone), query.order(zone), keys)
             await rows.write(chunks, keys, shown, query, out, tell=progress.tell)

@@ -28,7 +28,8 @@ KINDS: Mapping[str, Resource] = Kinds(catalogue.RESOURCES).top
 _NAMES = {resource.table.name: name for name, resource in KINDS.items()}
 
 LEFT_OUT = """\
-Left out are advertisers' postback secrets, API tokens and webhooks: make them where the file is imported.
+Left out are advertisers' postback secrets, API tokens and webhooks: make them where the file is imported. An
+advertiser keeps a secret that you know: `tracker postback-secrets add ADVERTISER secret=…`.
 Also left out are the history of prices, and clicks that count towards caps: `tracker backup` copies these.
 Keep the file private: it has e-mail addresses, and URLs with partners' own keys.
 """
@@ -187,16 +188,17 @@ class Writer:
 
     def add(self, kind: str, row: Row) -> None:
         values = sum(1 for _ in _scalars(row))
-        size = len(self._layout.row(kind, row, is_first=False).encode()) + _ROOM
+        text = self._layout.row(kind, row, is_first=False)
+        size = len(text.encode()) + _ROOM
         if self._file is None or self._layout.stem(kind) != self._stem:
             self._next_file(kind, 1)
         elif self._values + values > self._limit.values or self._characters + size > self._limit.characters:
             self._next_file(kind, self._part + 1)
-        is_first = kind != self._kind
-        if is_first:
+        if kind != self._kind:
             self._write(self._layout.heading(kind, is_first=not self._kind))
             self._kind = kind
-        self._write(self._layout.row(kind, row, is_first=is_first))
+            text = self._layout.row(kind, row, is_first=True)
+        self._write(text)
         self._values += values
         self.number[kind] += 1
 

@@ -30,6 +30,8 @@ class NewFiles:
     def open(self, name: str) -> IO[bytes]:
         assert self._family.fullmatch(name), name
         path = self._directory / name
+        if path.is_dir():
+            raise UserError(f"{path} is a directory: name a file")
         # Its mode is 0600.
         new = NamedTemporaryFile(  # noqa: SIM115 - vanish closes it
             "wb", _BUFFER, dir=self._directory, prefix=f".{name}.", suffix=".part", delete=False
@@ -68,7 +70,7 @@ def new_files(directory: Path, family: str, *, force: bool) -> Iterator[NewFiles
     """Files that appear at the end, unless an error ends the block.
 
     Raises:
-        UserError: there is one already, and it may not be replaced.
+        UserError: there is one already, and it may not be replaced. Or `open` was given a directory.
     """
     files = NewFiles(directory, family)
     for path in files.former():
