@@ -246,7 +246,11 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("conversions", "click_hash\tstatus\nc1\tpaid\n", "there is no column created_at"),
     ("conversions", "order_id,status\rA,paid\r", "there is no column click_hash"),
     ("catalogue", 'name,"status\nPuzzle,active\n', "its header is not CSV"),
-    ("catalogue", "name,Kommentar\nPuzzle,\n", "no field is called 'Kommentar': rename it or take it out"),
+    (
+        "catalogue",
+        "name,Kommentar\nPuzzle,\n",
+        "no field is called 'Kommentar': use --map offers.THEIRS=OURS",
+    ),
     ("catalogue", "name,Name\nPuzzle,Puzzle\n", "two columns are name"),
     ("catalogue", "name\nCaf\u00e9\n".encode("cp1252"), "is not UTF-8: save it as UTF-8"),
     ("catalogue", "id,name\n1.23E+17,Puzzle\n", ":2: id is not a whole number from 1 to "),

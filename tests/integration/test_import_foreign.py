@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.integration.importing import Importer, importer
+from tracker import cli
+from tracker.importing import entries, presets
+from tracker.importing.catalogue import RESOURCES
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio
@@ -79,3 +83,156 @@ async def test_json_without_rows_is_empty(imported: Importer) -> None:
         done = await imported.run("clicks", imported.file("x.json", content), "--json", *options)
         assert (done.code, done.err) == (0, ""), content
         assert (done.json["rows"], done.json["is_proven"]) == (0, True), content
+
+
+_PRESET = """
+platform: Acme
+clicks:
+  page: https://acme.example/clicks
+  read_on: 2026-11-30
+  rows: clicks
+  columns:
+    {Transaction ID: legacy_id, offer.id: offer_id, partner: affiliate_id, date: created_at, status: ""}
+  values: {is_unique: {Unique: "true", Duplicate: false}}
+  dates: ["%d.%m.%Y %H:%M"]
+  ignore_rest: true
+catalogue:
+  offers:
+    page: https://acme.example/offers
+    read_on: 2026-11-30
+    rows: offers
+    columns: {offer_id: id, title: name, customer.name: advertiser}
+    values: {status: {live: active, "on hold": paused}}
+    ignore_rest: true
+  advertisers:
+    page: https://acme.example/customers
+    read_on: 2026-11-30
+    columns: {Company: name}
+forms:
+  link_forms:
+    - name: Acme
+      page: https://acme.example/links
+      read_on: 2026-11-30
+      path: /go
+      parameters: {o: offer_id}
+"""
+
+
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "presets"
+    directory.mkdir()
+    (directory / "acme.yaml").write_text(_PRESET)
+    monkeypatch.setattr(presets, "DIRECTORY", directory)
+
+
+_ACME = {
+    "transaction_id": "c1",
+    "offer": {"id": "3", "colour": "red"},
+    "partner": 513,
+    "date": "08.07.2024 13:40",
+    "status": "converted",
+    "is_unique": "duplicate",
+}
+
+
+async def test_preset_says_what_the_rows_of_a_platform_mean(imported: Importer, acme: None) -> None:
+    file = imported.file("clicks.json", json.dumps({"clicks": [_ACME], "total": 1}))
+    done = await imported.run("clicks", "--from", "acme", file, "--json")
+    assert (done.code, done.json["stored"]) == (0, 1), done.err
+    assert f"{file}: left out, because they have no meaning here: offer.colour" in done.err
+    found = "SELECT source, legacy_id, offer_id, is_unique FROM legacy_click JOIN click USING (hash)"
+    assert await imported.fetch(found) == [("acme", "c1", 3, False)]
+    own = ["--map", "id=legacy_id", "--map-value", "is_unique:Duplicate=true", "--source", "b"]
+    file = imported.file("clicks.json", json.dumps({**_ACME, "id": "c2"}))
+    done = await imported.run("clicks", "--from", "acme", file, *own)
+    assert done.code == 0, done.err
+    assert sorted(await imported.fetch(found))[1] == ("b", "c2", 3, True)  # what the operator says wins
+
+
+async def test_preset_says_what_a_catalogue_means(importer: Importer, acme: None) -> None:
+    offers = [
+        {"offer_id": 7, "title": "Puzzle", "customer": {"name": "PlayGames"}, "status": "Live", "x": 1},
+        {"offer_id": "8", "title": "Farm", "customer": {"name": "PlayGames"}, "status": "On hold"},
+    ]
+    files = [
+        importer.file("offers (1).json", json.dumps({"offers": offers, "paging": {"page": 1}})),
+        importer.file("advertisers.csv", "company\nPlayGames\n"),
+    ]
+    own = ["--map-value", "offers.status:live=paused"]
+    done = await importer.run("catalogue", "--from", "acme", *files, *own)
+    assert done.code == 0, done.err
+    assert "left out, because they have no meaning here: offers.x" in done.err
+    assert await importer.fetch("SELECT id, name, status FROM offer ORDER BY id") == [
+        (7, "Puzzle", "paused"),
+        (8, "Farm", "paused"),
+    ]
+
+
+async def test_forms_of_a_preset_come_into_the_catalogue(importer: Importer, acme: None) -> None:
+    for words, said in ((["--dry-run"], "1 would be created"), ([], "1 created"), ([], "1 left as they are")):
+        done = await importer.run("forms", "--from", "acme", "--host", "go.example", *words)
+        assert done.code == 0, done.err
+        assert said in done.out
+    assert await importer.fetch("SELECT name, host, path FROM link_form") == [("Acme", "go.example", "/go")]
+
+
+async def test_all_presets_have_forms_and_catalogues_that_are_taken(importer: Importer) -> None:
+    kinds = entries.Kinds(RESOURCES)
+    for name in presets.names():
+        done = await importer.run("forms", "--from", name, "--host", f"{name}.example", "--source", "s")
+        assert (done.code, " 0 left" in done.out) == (0, True), (name, done.err)
+        if "catalogue" in presets.load(name).content:
+            meanings = entries.meanings_of(presets.load(name).catalogue(), kinds, ignore_rest=False)
+            assert any(meaning.columns for meaning in meanings.values()), name
+    ((found,),) = await importer.fetch("SELECT count(*) FROM postback_form WHERE source = 's'")
+    assert found >= len(presets.names()) // 2
+
+
+_REFUSED = {
+    ("clicks", "--from", "nobody"): "--from nobody is none of acme",
+    ("conversions", "--from", "acme"): "--from acme has no conversions, only clicks, catalogue, forms",
+    ("catalogue", "--map", "Title=name"): "--map Title=name: put the kind in front, such as offers.Title",
+    ("catalogue", "--map", "cars.Title=name"): "'cars' is not one of advertisers, ",
+    ("catalogue", "--map", "offers.Title=nam"): "offers have no field 'nam' (is it name?)",
+    ("catalogue", "--map-value", "offers.status:a=b"): "status:a=b: status takes no 'b'",
+    ("clicks", "--map", "Click=legacy"): "Click=legacy: clicks have no field 'legacy'",
+    ("clicks", "--map", "Click=legacyid"): "clicks have no field 'legacyid' (is it legacy_id?)",
+    ("clicks", "--map-value", "State:a=b", "--map", "state=status"): "give our name, status",
+    ("clicks", "--map-value", "status:a=b"): "status:a=b: status is not one of accepted, ",
+    ("clicks", "--map-value", "offer_name:a=b"): "offer_name of clicks is not read",
+}
+
+
+async def test_options_without_a_meaning_are_explained(importer: Importer, acme: None) -> None:
+    file = importer.file("x.csv", "a\n1\n")
+    for words, why in _REFUSED.items():
+        done = await importer.run(*words, file)
+        assert (done.code, why in done.err, "Traceback" in done.err) == (1, True, False), (words, done)
+
+
+_LEFT = {
+    ("clicks", "--from", "list"): (0, "  clicks: https://acme.example/clicks, read on 2026-11-30"),
+    ("forms", "--dry-run"): (2, "--from"),
+    ("clicks", "--map-value", "status=x", "f"): (
+        2,
+        "is not FIELD:THEIRS=OURS, such as status:Confirmed=approved",
+    ),
+    ("clicks", "--date-format", "%d/%m", "f"): (2, "'%d/%m' has no whole day"),
+    ("clicks", "--date-format", "%Y-%m-%d %I:%M", "f"): (2, "has no whole time"),
+    ("clicks", "--date-format", "%c", "f"): (2, "has %c: write its parts"),
+    ("clicks", "--date-format", "%s", "f"): (2, "Unix seconds are read without a format"),
+    ("clicks", "--date-format", "nonsense", "f"): (2, "has no whole day"),
+    ("clicks", "--date-format", "%Z %Y-%m-%d", "f"): (2, "a zone's name is read at the end"),
+}
+
+
+@pytest.mark.parametrize("words", _LEFT, ids=" ".join)
+def test_command_line_without_a_meaning_ends_at_once(
+    words: tuple[str, ...], acme: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, why = _LEFT[words]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["import", *words])
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert (ended.value.code, " ".join(why.split()) in said) == (code, True), said

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -17,6 +17,7 @@ from tracker.commands import import_undo
 from tracker.commands.arguments import add_confirm, add_json
 from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
+from tracker.domain.normalise import id_ as id_of
 from tracker.domain.normalise import text_of
 from tracker.errors import UserError
 from tracker.importing import catalogue, clicks, conversions, entries, meaning, presets, yaml_file
@@ -25,6 +26,7 @@ from tracker.importing.catalogue import Result
 from tracker.importing.clicks import ClickReader
 from tracker.importing.conversions import ConversionReader
 from tracker.importing.date_formats import DateFormat
+from tracker.importing.entries import Entry
 from tracker.importing.files import RowFile, spooled
 from tracker.importing.meaning import Meaning, TranslatingReader
 from tracker.importing.run import Job, Outcome
@@ -62,6 +64,14 @@ Objects have the fields of the management API. They may refer to other objects b
       urls: [{url: "https://advertiser.test/?click={hash}"}]
       goals: [{is_base: true, payout: "2.50", currency: EUR}]
       affiliates: [{affiliate: John Doe, status: approved}]
+
+A FILE with rows of one kind is named after it, such as offers.json. It may be an answer of another tracker's
+API. Its names and values are mapped with the kind in front:
+
+  tracker import catalogue --dry-run offers.csv affiliates.csv --ignore-rest \\
+      --map 'offers.Offer ID=id' --map offers.Title=name --map 'offers.Customer=advertiser' \\
+      --map-value offers.status:Live=active --map-value 'offers.status:On hold=paused'
+  tracker import catalogue --from everflow offers.json affiliates.json
 
 Ids in the file are kept. An object without an id is matched by its unique fields, or else by its name. A
 matching object gets the values of the file and keeps the other fields. The import is all or nothing: if
@@ -120,12 +130,38 @@ examples:
 """
 
 
+_FORMS = """\
+A form says what links or postbacks of another shape mean. It does not say who sends them: postbacks need the
+advertiser's secret or address as before. The forms come into the catalogue like other objects: look at them,
+change them and delete them there.
+
+examples:
+  tracker import forms --from list
+  tracker import forms --from tune --dry-run
+  tracker import forms --from tune --host go.example --advertiser 7
+"""
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = _ABOUT
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     listed = _add(kinds, "catalogue", "advertisers, offers with their parts, affiliates", _CATALOGUE)
-    listed.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
-    add_confirm(listed, [field for resource in catalogue.RESOURCES for field in resource.confirmable])
+    _add_files(listed)
+    _add_mapping(listed, "KIND.")
+    _add_catalogue_arguments(listed)
+    forms = _add(kinds, "forms", "the forms of a platform's links and postbacks", _FORMS)
+    _add_from(forms, is_required=True)
+    forms.add_argument("--host", type=_text, help="only links and postbacks of this host (any)")
+    forms.add_argument(
+        "--advertiser", type=_id, metavar="ID", help="only this advertiser's postbacks (every advertiser's)"
+    )
+    forms.add_argument(
+        "--source",
+        type=_text,
+        metavar="NAME",
+        help="the --source that its clicks were imported with (--from)",
+    )
+    _add_catalogue_arguments(forms)
     _add_row_arguments(_add(kinds, "clicks", "historic clicks with their ids", _CLICKS))
     _add_row_arguments(_add(kinds, "conversions", "historic conversions", _CONVERSIONS))
     _add_undo(kinds)
@@ -139,9 +175,17 @@ def _add(kinds: Any, name: str, purpose: str, about: str) -> ArgumentParser:
         epilog=about,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     add_json(parser)
     return parser
+
+
+def _add_files(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+
+
+def _add_catalogue_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+    add_confirm(parser, [field for resource in catalogue.RESOURCES for field in resource.confirmable])
 
 
 class _ListPresets(Action):
@@ -162,14 +206,15 @@ def _presets_in_words() -> Iterator[str]:
         yield from (f"  {part.name}: {part.page}, read on {part.read_on}" for part in preset.parts())
 
 
-def _add_from(parser: ArgumentParser) -> None:
+def _add_from(parser: ArgumentParser, *, is_required: bool = False) -> None:
     parser.add_argument(
         "--from",
         dest="preset",
         action=_ListPresets,
+        required=is_required,
         metavar="NAME",
-        help=f"the columns and values of a platform: {', '.join(presets.names())}, or list for their "
-        "pages. The options below win over it",
+        help=f"the columns and values of a platform: {', '.join(presets.names())}, or list for the "
+        "pages they were read from. Other options win over it",
     )
 
 
@@ -186,20 +231,15 @@ def _add_undo(kinds: Any) -> None:
     add_json(parser)
 
 
-def _add_row_arguments(parser: ArgumentParser) -> None:
+def _add_mapping(parser: ArgumentParser, kind: str = "") -> None:
+    """`kind`: what stands before the names of a field, as a metavar."""
     _add_from(parser)
-    parser.add_argument(
-        "--source",
-        type=_text,
-        metavar="NAME",
-        help="name of the earlier tracker if there are several: a part of the hash (--from, or earlier)",
-    )
     parser.add_argument(
         "--map",
         action="append",
         default=[],
         type=_pair,
-        metavar="THEIRS=OURS",
+        metavar=f"{kind}THEIRS=OURS",
         help="repeatable: the file's name for a field. THEIRS= leaves the column out. "
         "Dots lead into nested JSON",
     )
@@ -208,16 +248,31 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         type=_value,
-        metavar="FIELD:THEIRS=OURS",
+        metavar=f"{kind}FIELD:THEIRS=OURS",
         help="repeatable: the file's value of our FIELD for a value of ours. FIELD:THEIRS= means no value",
     )
+    parts = "{columns: {theirs: ours}, values: {field: {theirs: ours}}, ignore_rest: true, …}"
     parser.add_argument(
         "--map-file",
         type=Path,
         metavar="FILE",
-        help="the same as a YAML or JSON file: {theirs: ours}, or {columns: {theirs: ours}, "
-        "values: {field: {theirs: ours}}, dates: [format], rows: path, ignore_rest: true}",
+        help="the same as a YAML or JSON file: "
+        + (
+            f"{{kind: {parts}}}"
+            if kind
+            else f"{{theirs: ours}}, or {parts} with dates: [format] and rows: path"
+        ),
     )
+    parser.add_argument(
+        "--ignore-rest",
+        action="store_true",
+        help="leave out columns that have no meaning here, and name them",
+    )
+
+
+def _add_row_arguments(parser: ArgumentParser) -> None:
+    _add_files(parser)
+    _add_mapping(parser)
     parser.add_argument(
         "--date-format",
         action="append",
@@ -231,7 +286,10 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
         "--rows", default="", metavar="PATH", help="where the rows of JSON stand, such as data.table"
     )
     parser.add_argument(
-        "--ignore-rest", action="store_true", help="leave out columns that have no meaning here"
+        "--source",
+        type=_text,
+        metavar="NAME",
+        help="name of the earlier tracker if there are several: a part of the hash (--from, or earlier)",
     )
     parser.add_argument(
         "--tz", type=_zone, metavar="ZONE", help="time zone of times without an offset (TRACKER_TIME_ZONE)"
@@ -248,7 +306,7 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    run = {"catalogue": _import_catalogue, "undo": _undo}.get(arguments.kind, _import_rows)
+    run = _RUN.get(arguments.kind, _import_rows)
     try:
         return asyncio.run(run(settings, arguments))
     except OSError as error:
@@ -274,14 +332,72 @@ async def _importing(settings: Settings) -> AsyncIterator[Connection]:
 
 async def _import_catalogue(settings: Settings, arguments: Namespace) -> int:
     kinds = entries.Kinds(catalogue.RESOURCES)
-    wanted = [entry for path in arguments.files for entry in entries.read(path, kinds)]
+    meanings = entries.meanings_of(_meanings(arguments), kinds, ignore_rest=arguments.ignore_rest)
+    left_out: dict[str, None] = {}
+    wanted = [entry for path in arguments.files for entry in entries.read(path, kinds, meanings, left_out)]
+    _name_the_left_out("the files", left_out)
+    return await _bring(settings, arguments, wanted)
+
+
+async def _import_forms(settings: Settings, arguments: Namespace) -> int:
+    kinds = entries.Kinds(catalogue.RESOURCES)
+    said = {
+        "host": arguments.host,
+        "advertiser_id": arguments.advertiser,
+        "source": arguments.source or arguments.preset,
+    }
+    preset = presets.load(arguments.preset)
+    wanted = [
+        entries.form(kinds.top[kind], form, said, f"{preset.name}: {form.get('name')}")
+        for kind, forms in preset.forms().items()
+        for form in forms
+    ]
+    return await _bring(settings, arguments, wanted)
+
+
+def _meanings(arguments: Namespace) -> dict[str, Meaning]:
+    """What the files mean by kind: by the options, by --map-file, and by --from."""
+    columns: dict[str, dict[str, str]] = {}
+    values: dict[str, dict[str, dict[str, str]]] = {}
+    for theirs, ours in arguments.map:
+        kind, name = _of_kind(theirs, f"--map {theirs}={ours}")
+        columns.setdefault(kind, {})[name] = ours
+    for said, theirs, ours in arguments.map_value:
+        kind, field = _of_kind(said, f"--map-value {said}:{theirs}={ours}")
+        values.setdefault(kind, {}).setdefault(field, {})[theirs] = ours
+    found = {kind: Meaning(columns.get(kind, {}), values.get(kind, {})) for kind in {**columns, **values}}
+    if arguments.map_file:
+        content = yaml_file.read(arguments.map_file)
+        if not isinstance(content, dict):
+            raise UserError(f"{arguments.map_file} is not an object such as {{offers: {{Title: name}}}}")
+        _add_below(
+            found,
+            {kind: meaning.read(part, f"{arguments.map_file}: {kind}") for kind, part in content.items()},
+        )
+    if arguments.preset:
+        _add_below(found, presets.load(arguments.preset).catalogue())
+    return found
+
+
+def _add_below(meanings: dict[str, Meaning], others: Mapping[str, Meaning]) -> None:
+    for kind, other in others.items():
+        meanings[kind] = meanings[kind].over(other) if kind in meanings else other
+
+
+def _of_kind(name: str, option: str) -> tuple[str, str]:
+    kind, dot, field = name.partition(".")
+    if not (dot and field):
+        raise UserError(f"{option}: put the kind in front, such as offers.{name}")
+    return kind, field
+
+
+async def _bring(settings: Settings, arguments: Namespace, wanted: Sequence[Entry]) -> int:
     async with _importing(settings) as connection:
-        confirmed = frozenset(arguments.confirm)
         result = await catalogue.bring(
             connection,
             wanted,
             is_dry=arguments.dry_run,
-            confirmed=confirmed,
+            confirmed=frozenset(arguments.confirm),
             defaults=settings.catalogue_defaults,
         )
     for line in result.errors[:_MOST_ERRORS]:
@@ -363,7 +479,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
     return 0 if proven else 1
 
 
-def _name_the_left_out(path: Path, names: Collection[str]) -> None:
+def _name_the_left_out(path: Path | str, names: Collection[str]) -> None:
     if names:
         named = ", ".join(name[:_LONGEST_NAME] for name in names)
         print(f"{path}: left out, because they have no meaning here: {named}", file=sys.stderr)
@@ -437,6 +553,13 @@ def _date_format(text: str) -> DateFormat:
         raise ArgumentTypeError(f"{text!r} {error}") from None
 
 
+def _id(text: str) -> int:
+    id_ = id_of(text)
+    if id_ is None:
+        raise ArgumentTypeError(f"{text!r} is not an id")
+    return id_
+
+
 def _text(word: str) -> str:
     """A word of the command line, normalised as the texts of files are."""
     return text_of(os.fsencode(word))
@@ -493,3 +616,7 @@ def _difference(outcome: Outcome) -> str:
         return ""
     fields = ", ".join(f"{name} of {number:,}" for name, number in outcome.differing.most_common())
     return f". {outcome.rows_differing:,} are there with other values ({fields}). These stay"
+
+
+_RUN = {"catalogue": _import_catalogue, "forms": _import_forms, "undo": _undo}
+"""The imports that bring no rows."""

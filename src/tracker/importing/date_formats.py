@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tracker.domain.local_time import first_second, zone_named
 
-_DIRECTIVE = re.compile(r"%(-?.)", re.DOTALL)
+_DIRECTIVE = re.compile(r"%-?(.)", re.DOTALL)
 _READ = frozenset("YymbBdjHIpMSfzaA%")
 _ZONE = " %Z"
 _OTHERS = {
@@ -47,7 +47,7 @@ class DateFormat(NamedTuple):
         has_zone = text.endswith(_ZONE)
         format_ = text.removesuffix(_ZONE)
         for found in _DIRECTIVE.finditer(format_):
-            if (directive := found[1].lstrip("-")) not in _READ:
+            if (directive := found[1]) not in _READ:
                 raise ValueError(f"has %{directive}: {_OTHERS.get(directive, 'there is no such part')}")
         format_ = format_.replace("%-", "%")  # strptime reads 7 and 07 alike
         _try(format_)
