@@ -9,7 +9,8 @@ import pytest
 
 from tests.integration.importing import Importer, importer
 from tracker import cli
-from tracker.importing import presets
+from tracker.importing import entries, presets
+from tracker.importing.catalogue import RESOURCES
 
 __all__ = ["importer"]
 pytestmark = pytest.mark.anyio
@@ -174,6 +175,18 @@ async def test_forms_of_a_preset_come_into_the_catalogue(importer: Importer, acm
         assert done.code == 0, done.err
         assert said in done.out
     assert await importer.fetch("SELECT name, host, path FROM link_form") == [("Acme", "go.example", "/go")]
+
+
+async def test_all_presets_have_forms_and_catalogues_that_are_taken(importer: Importer) -> None:
+    kinds = entries.Kinds(RESOURCES)
+    for name in presets.names():
+        done = await importer.run("forms", "--from", name, "--host", f"{name}.example", "--source", "s")
+        assert (done.code, " 0 left" in done.out) == (0, True), (name, done.err)
+        if "catalogue" in presets.load(name).content:
+            meanings = entries.meanings_of(presets.load(name).catalogue(), kinds, ignore_rest=False)
+            assert any(meaning.columns for meaning in meanings.values()), name
+    ((found,),) = await importer.fetch("SELECT count(*) FROM postback_form WHERE source = 's'")
+    assert found >= len(presets.names()) // 2
 
 
 _REFUSED = {

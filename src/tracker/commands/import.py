@@ -356,11 +356,9 @@ async def _import_forms(settings: Settings, arguments: Namespace) -> int:
     }
     preset = presets.load(arguments.preset)
     wanted = [
-        entry
+        entries.form(kinds.top[kind], form, said, f"{preset.name}: {form.get('name')}")
         for kind, forms in preset.forms().items()
-        if kind in kinds.top
         for form in forms
-        for entry in [entries.form(kinds.top[kind], form, said, f"{preset.name}: {form.get('name')}")]
     ]
     return await _bring(settings, arguments, wanted)
 
