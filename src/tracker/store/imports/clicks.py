@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
+from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import millis_of
@@ -17,7 +18,7 @@ from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports import replaced_clicks
-from tracker.store.imports.progress import Batch, Comparison, day_of, summed
+from tracker.store.imports.progress import Batch, Comparison, compared, day_of
 from tracker.store.legacy_clicks import LegacyClick
 
 _ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
@@ -149,16 +150,17 @@ class ClickStore:
             stored = rows_by_hash.get(row.hash)
             if stored and stored["is_converted"]:  # exports show the adv_sub… of its conversions as its own
                 named = tuple(name for name in named if name not in ADV_SUBS)
-            wanted.append((row.hash, legacy_id, *(getattr(row, name) for name in named)))
+            of_row, of_stored = _takers(named)
+            wanted.append((row.hash, legacy_id, *of_row(row)))
             if stored is None:
                 continue
             noted = legacy_id if legacy.get(legacy_id or "") == row.hash else None
-            there.append((row.hash, noted, *(stored[name] for name in named)))
+            there.append((row.hash, noted, *of_stored(stored)))
             if wanted[-1] != there[-1]:
                 pairs = zip(("legacy_id", *named), wanted[-1][1:], there[-1][1:], strict=True)
                 differing[place] = tuple(name for name, one, other in pairs if one != other)
         stay = await self._staying({place: taken[place] for place in differing})
-        return Comparison(summed(wanted), summed(there), differing, stay)
+        return compared(wanted, there, differing, stay)
 
     async def _refused(self, items: Sequence[ImportedClick], legacy: Mapping[str, str]) -> set[int]:
         """The positions of the clicks that an import refuses. What it stored has lost its id since."""
@@ -235,6 +237,13 @@ def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dic
     }
 
 
+@lru_cache(64)  # the rows of a file mostly have the same value
+def _takers(named: tuple[str, ...]) -> tuple[Callable[[ClickRow], Any], Callable[[Mapping[str, Any]], Any]]:
+    """What takes some values out of a row of a file, and of the table: two at least, offer and affiliate."""
+    return attrgetter(*named), itemgetter(*named)
+
+
 def _as_read(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a click as in a file."""
-    return {name: value.hex if isinstance(value, UUID) else value for name, value in row.items()}
+    hashes = {name: row[name].hex for name in ("hash", "group_hash") if row.get(name) is not None}
+    return {**row, **hashes}

@@ -24,7 +24,7 @@ from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection, copy_rows
 from tracker.store.imports import progress as imports
 from tracker.store.imports import replaced_conversions
-from tracker.store.imports.progress import Batch, Comparison, summed
+from tracker.store.imports.progress import Batch, Comparison, compared
 from tracker.store.legacy_clicks import LegacyClick
 
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
@@ -289,7 +289,7 @@ class ConversionStore:
                 pairs = zip(names, expected, there[-1][1:], strict=True)
                 differing[place] = tuple(name for name, one, other in pairs if one != other)
         stay = await self._staying({place: taken[place] for place in differing})
-        return Comparison(summed(wanted), summed(there), differing, stay)
+        return compared(wanted, there, differing, stay)
 
     async def _staying(self, differing: Mapping[int, _Row]) -> dict[int, str]:
         """Why some conversions would not be replaced, by position."""

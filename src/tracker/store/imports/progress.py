@@ -24,7 +24,6 @@ MISSING = -1
 LONGEST_WAIT = "15s"
 """Time for another import to end: PostgreSQL may still work for one that was just killed."""
 
-_MASK = 2**32 - 1
 _EPOCH = date(1970, 1, 1)
 _DAY_MILLIS = 86_400_000
 
@@ -193,7 +192,8 @@ async def check_again(
 
 def _marks(values: Iterable[Hashable]) -> bytes:
     """Four bytes for each value. Equal values have equal bytes within a process."""
-    return array("I", [hash(value) & _MASK for value in values]).tobytes()
+    hashes = array("q", map(hash, values)).tobytes()
+    return array("I", hashes)[::2].tobytes()  # half of each
 
 
 def day_of(hash_: str) -> date:
@@ -207,6 +207,17 @@ def summed(rows: Iterable[tuple[object, ...]]) -> Sums:
         digest = sha256(f"{hash_} {rest}".encode()).digest()
         shares[millis_of(str(hash_)) // _DAY_MILLIS].append(int.from_bytes(digest[:8]))
     return {_EPOCH + timedelta(days=day): Sum(len(own), sum(own) % 2**64) for day, own in shares.items()}
+
+
+def compared(
+    wanted: Sequence[tuple[object, ...]],
+    there: Sequence[tuple[object, ...]],
+    differing: dict[int, tuple[str, ...]],
+    stay: Mapping[int, str],
+) -> Comparison:
+    """The comparison of rows of a file with those of the table. Equal rows are summed up once."""
+    expected = summed(wanted)
+    return Comparison(expected, expected if wanted == there else summed(there), differing, stay)
 
 
 def added(sums: Sums, others: Sums) -> Sums:
