@@ -221,6 +221,14 @@ async def test_click_that_an_earlier_version_imported_is_there(importer: Importe
     assert await importer.fetch("SELECT source FROM imported_click") == [("b",)]
 
 
+async def test_no_earlier_tracker_has_the_name_of_this_one(
+    importer: Importer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        await importer.run("clicks", importer.file("a.csv", _csv(_ROW)), "--source", "tracker")
+    assert "tracker is this tracker: give the earlier one another name" in capsys.readouterr().err
+
+
 async def test_counts_and_the_ledger_balance(importer: Importer) -> None:
     """Imported clicks were not on the stream, recorded ones of the same minutes were."""
     await importer.catalogue()

@@ -15,6 +15,7 @@ from tests.factories.conversions import a_conversion, store_conversions
 from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tests.integration.test_api_conversions import listed
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
+from tracker.api.conversions.status_upload import UPLOADS
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
 
@@ -191,6 +192,44 @@ async def test_conversion_is_found_by_earlier_ids(database: Settings) -> None:
         assert (await client.post(f"{CONVERSIONS}/2/corrections", json=body)).status_code == 422
         corrected = await client.post(f"{CONVERSIONS}/2/corrections?source=earlier", json=body)
         assert (corrected.status_code, corrected.json()["conversion_id"]) == (201, 1)
+
+
+UPLOADED: list[tuple[str, str, str]] = [  # file, source, what happens
+    ("click_id,status\n900,approved", "", "line 2: 900 matches no conversion"),
+    (f"hash,status\n{HEX},rejected", "", "b rejected"),
+    (f"hash,status\n{B.hash},rejected", "", "b rejected"),
+    ("click_legacy_id,status\n2,rejected", "", "a rejected"),
+    ("click_hash,status\n 2 ,rejected", "b", "line 2: 2 matches no conversion"),
+    ("legacy_id,status\n2,rejected", "", "a rejected"),
+    ("conversion_legacy_id,status\n2,rejected", "earlier", "a rejected"),
+    ("conversion_legacy_id,status\n2,rejected", "b", "line 2: 2 matches no conversion"),
+    ("legacy_id,status\n3,rejected", "", "line 2: 3 matches no conversion"),
+    ("legacy_id,click_id,status\n2,2,rejected", "", "line 2: needs one of hash, legacy_id and order_id"),
+    ("click_id,status\n79,rejected", "", "line 2: is of 2 conversions: give goal_id or advertiser_id too"),
+    ("click_id,status\n79,rejected", "b", "b rejected"),
+]
+
+
+@pytest.mark.parametrize(("content", "source", "expected"), UPLOADED)
+async def test_month_end_file_with_old_ids(
+    database: Settings, content: str, source: str, expected: str
+) -> None:
+    for row, name in ((A, "earlier"), (B, "b")):
+        await run_sql(database, "INSERT INTO legacy_click VALUES ('79', $1, $2)", row.hash, name)
+    query = {"source": source} if source else {}
+    async with api_of(database, scopes=SCOPES) as client:
+        for is_dry in ("true", "false"):
+            answer = await client.post(
+                UPLOADS,
+                params={**query, "dry_run": is_dry},
+                content=content,
+                headers={"Content-Type": "text/csv"},
+            )
+            body = answer.json()
+            said = [f"line {one['line']}: {one['reason']}" for one in body["problems"]]
+            ids = {1: "a", 2: "b", 3: "c"}
+            said += [f"{ids[one['conversion_id']]} {one['status_after']}" for one in body["changes"]]
+            assert said == [expected], (is_dry, body)
 
 
 async def test_report_filters_by_earlier_ids(database: Settings) -> None:

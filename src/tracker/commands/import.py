@@ -39,6 +39,7 @@ from tracker.store.imports import progress as imports
 from tracker.store.imports.clicks import ClickStore
 from tracker.store.imports.conversions import ConversionStore
 from tracker.store.imports.progress import Run
+from tracker.store.legacy_clicks import OWN
 
 _EARLIER = "earlier"
 _STDIN = Path("-")
@@ -290,7 +291,7 @@ def _add_row_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--source",
-        type=_text,
+        type=_source,
         metavar="NAME",
         help="name of the earlier tracker if there are several: a part of the hash (--from, or earlier)",
     )
@@ -570,6 +571,12 @@ def _id(text: str) -> int:
     if id_ is None:
         raise ArgumentTypeError(f"{text!r} is not an id")
     return id_
+
+
+def _source(text: str) -> str:
+    if (text := _text(text)) == OWN:
+        raise ArgumentTypeError(f"{OWN} is this tracker: give the earlier one another name")
+    return text
 
 
 def _text(word: str) -> str:

@@ -211,6 +211,7 @@ class Refusal(StrEnum):
     """Why a postback creates and changes no conversion. The texts are stored and shown."""
 
     UNKNOWN_CLICK = "unknown click"
+    AMBIGUOUS_CLICK = "several earlier trackers have this click id"
     TOO_MANY_WAIT = "too many postbacks wait for dead letters"
     REJECTED_CLICK = "the click was rejected"
     UNKNOWN_GOAL = "unknown goal"

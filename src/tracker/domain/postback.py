@@ -149,6 +149,21 @@ class Postback(NamedTuple):
         return text if is_click_hash(text) else None
 
     @property
+    def click_source(self) -> str:
+        """The earlier tracker whose id the click id is. "": any.
+
+        A form says it, or the operator. No parameter of a sender does.
+        """
+        if self.form is not None:
+            return self.form.source
+        return given(self.parameters.get("source", "")) if self.source is Source.API else ""
+
+    @property
+    def click_advertiser_id(self) -> int | None:
+        """The only advertiser whose clicks are meant, if it is known."""
+        return self.advertiser_id or (self.form.advertiser_id if self.form else None)
+
+    @property
     def is_order_absent(self) -> bool:
         """Whether an order id was sent that is empty, an unfilled macro, or a word for nothing."""
         return self.order_id is None and self.is_order_sent

@@ -19,12 +19,9 @@ from tracker.store import legacy_clicks
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
 from tracker.store.db import Pool
-from tracker.store.legacy_clicks import LegacyClick
+from tracker.store.legacy_clicks import OWN, LegacyClick
 from tracker.store.paging import Row
 from tracker.store.token_owner import Owner
-
-OWN: Final = "tracker"
-"""The source of this tracker's own ids. No earlier tracker may have this name."""
 
 _SOURCE = (
     "The tracker whose id is meant: an earlier one by the name that its imports have, or `tracker` for this "

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tracker.domain.click_id import is_legacy_hash
 from tracker.store.db import Connection, Pool
 from tracker.store.token_owner import Owner
+
+OWN: Final = "tracker"
+"""The source of this tracker's own ids. No earlier tracker may have this name."""
 
 _FIND = """
 SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click

@@ -116,6 +116,12 @@ class NewConversion(Fields):
     click_id: Annotated[Ident, Field(min_length=1)] = Field(
         description="Hash of the click, or its id in an earlier tracker."
     )
+    source: Ident | None = Field(
+        None,
+        description="The earlier tracker that click_id is of: the name that it has in imports. Only an id "
+        "that several have needs it.",
+        examples=["keitaro"],
+    )
     order_id: Ident | None = Field(
         None,
         description="The order id of the advertiser. It tells conversions of one goal apart. An empty "

@@ -226,6 +226,8 @@ class _PostbackApplier(NamedTuple):
 
     async def take(self, missing: MissingClicks) -> Applied:
         click = self.click
+        if click is None and self.facts.is_ambiguous(self.postback):
+            return self._rejected(Refusal.AMBIGUOUS_CLICK)
         if click is None:
             fate = await missing.fate_of(self.postback, self.facts.hash_of(self.postback))
             return Applied(self.postback.hash, fate.result, fate.reason, waits_until=fate.waits_until)
