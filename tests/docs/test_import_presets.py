@@ -32,4 +32,4 @@ def test_platforms_that_are_left_out_have_a_reason() -> None:
     left_out = [cells for cells in rows(PAGE) if len(cells) == 2 and not code(cells[0])]
     names = {name for names, _ in left_out for name in names.split(", ")}
     assert all(reason for _, reason in left_out)
-    assert {"Binom", "CAKE", "Post Affiliate Pro", "RedTrack", "ThriveTracker", "Voluum"} <= names - whole
+    assert {"Binom", "Post Affiliate Pro", "RedTrack", "ThriveTracker", "Voluum"} <= names - whole
