@@ -45,9 +45,10 @@ KEY = a_row(
 )
 PATH = a_row("/p/{click_id}/{event}", name="path", values={"goal": {"ftd": "deposit", "7": "level"}})
 OWN = a_row("/own", host="own.test", parameters={"status": ""})
+TOKEN = a_row("/token", parameters={"token": "click_id"}, secret="k")
 ANY_OWN = a_row("/own", name="any", constants={"goal": "base"})
 
-FORMS = forms_of(LSR, GOAL, GOAL_OF, ROOT, KEY, PATH, OWN, ANY_OWN)
+FORMS = forms_of(LSR, GOAL, GOAL_OF, ROOT, KEY, PATH, OWN, ANY_OWN, TOKEN)
 
 READ: list[tuple[str, str, dict[str, str], str, str | None]] = [
     ("/aff_lsr?transaction_id=5", "/aff_lsr", {"transaction_id": "5", "status": "approved"}, "", "approved"),
@@ -64,6 +65,8 @@ READ: list[tuple[str, str, dict[str, str], str, str | None]] = [
     ("/k/postback?subid={s}&click_id=5&tid=1", "key", {"click_id": "5", "order_id": "1"}, "k", None),
     ("/p/5/FTD?goal=x&hash=9", "path", {"click_id": "5", "event": "deposit"}, "", None),
     ("/p/5/7?order_id=1", "path", {"click_id": "5", "event": "level", "order_id": "1"}, "", None),
+    ("/token?token=5&k=x", "/token", {"click_id": "5"}, "x", None),
+    ("/token?token=5", "/token", {"click_id": "5"}, "", None),
     ("/own?goal_id=4&hash=5&status=x", "any", {"goal": "base", "hash": "5", "status": "x"}, "", None),
 ]
 

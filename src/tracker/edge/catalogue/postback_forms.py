@@ -100,7 +100,9 @@ class PostbackForm(NamedTuple):
         """The meaning of a path, percent-decoded, and of the parameters by their names, each once."""
         parts = path.split("/")
         told = {name: parts[segment] for segment, name in self.segments}
-        secret = told.pop(SECRET, "") or sent.get(self.secret, "") or sent.get(OUR_SECRET, "")
+        secret = told.pop(SECRET, "") or sent.get(self.secret, "")
+        if OUR_SECRET not in self.parameters:  # where it means something else
+            secret = secret or sent.get(OUR_SECRET, "")
         in_path = {_group(name) for name in told}
         constants = {name: text for name, text in self.constants.items() if _group(name) not in in_path}
         fixed = in_path.union(map(_group, constants))
