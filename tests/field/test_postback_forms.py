@@ -16,6 +16,7 @@ from tests.integration.edge_client import raw
 from tests.integration.importing import Importer, importer
 from tracker.api.conversions.postbacks import PATH as POSTBACKS
 from tracker.domain.click_id import Mint
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.stream.refused_postbacks import RefusedStream
 from workers import conversion_writer, refused_log
@@ -173,7 +174,24 @@ async def test_refused_postback_in_a_form_is_logged_as_it_came_without_secrets(d
                 assert rows[-1][0] == form, target
                 assert rows[-1][1].startswith(reason), target
                 assert orjson.loads(rows[-1][2]).items() >= came.items(), target
+        findings = [one.text for one in await report.examine(database, "postbacks")]
+        assert any(
+            "403: token is not an advertiser's, or has expired (form key)" in text for text in findings
+        )
         assert not any(hidden in str(kept) for hidden in (SECRET, OF_SHOPFAST, GUESS))
+
+
+async def test_form_of_a_held_postback_is_kept_with_it(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        await prepared(advertiser)
+        click = await advertiser.click()
+        await advertiser.edge.get(f"/{SECRET}/postback?subid={click}&status=lead&goal=later")
+        assert (await told(advertiser))[:3] == ("held", "unknown goal", "key")
+        await advertiser.connection.execute("DELETE FROM postback_form")
+        await advertiser.connection.execute("UPDATE goal SET code = 'later' WHERE id = 32")
+        logged = await told(advertiser)
+        assert (logged.result, logged.form, logged.parameters["subid"]) == ("stored", "key", click)
+        assert await advertiser.conversions("goal_id, status", click) == [(32, "pending")]  # as the form said
 
 
 async def test_links_and_other_paths_stay_what_they_are(database: Settings) -> None:

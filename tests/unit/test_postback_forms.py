@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.factories.clicks import HASH
 from tracker.domain.normalise import pairs
-from tracker.domain.postback import PARAMETERS
+from tracker.domain.postback import PARAMETERS, ConversionStatus, OfForm, Source, read_postback
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.catalogue.postback_forms import Meaning, PostbackForms, by_name, compiled
+from tracker.stream.postbacks import decode, encode
+from tracker.stream.record import Undecodable
 
 
 def a_row(path: str, **changes: Any) -> dict[str, Any]:
@@ -112,6 +116,34 @@ def test_form_that_is_changed_or_removed_gives_its_path_back() -> None:
     assert not forms.claims("/other")
     forms.put(2, None)
     assert not list(forms)
+
+
+def test_unusable_form_is_a_problem_of_the_catalogue() -> None:
+    catalogue = Catalogue()
+    catalogue.put("postback_form", "1", LSR)
+    catalogue.put("postback_form", "2", a_row("/postback"))
+    assert [form.name for form in catalogue.postback_forms] == ["/aff_lsr"]
+    assert catalogue.problems == {
+        ("postback_form", "2"): ["left out: path: '/postback' is a path of the edge's own"]
+    }
+
+
+FORM = OfForm(3, "TUNE", 7, "tune", ConversionStatus.HOLD, "/aff_lsr", {"a": "b"})
+
+
+def test_record_has_its_second_version_only_for_a_form() -> None:
+    plain = read_postback(HASH, Source.POSTBACK, "192.0.2.7", 1, {"hash": HASH, "status": "lead"})
+    assert (encode(plain)[:1], decode(encode(plain))) == (b"\x01", plain)
+    for form in (FORM, FORM._replace(advertiser_id=None, source="", status=None)):
+        said = read_postback(HASH, Source.POSTBACK, "", None, {"hash": HASH, "status": "x"}, form)
+        assert said.status == form.status
+        assert (encode(said)[:1], decode(encode(said))) == (b"\x02", said)
+
+
+@pytest.mark.parametrize("form", [b"", b",{}", b',{"id":1}', b",7"])
+def test_record_of_a_damaged_form_is_undecodable(form: bytes) -> None:
+    with pytest.raises(Undecodable):
+        decode(b'\x02["' + HASH.encode() + b'","postback","",null,{"hash":"5"}' + form + b"]")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

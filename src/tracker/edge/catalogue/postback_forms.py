@@ -288,7 +288,7 @@ def _values(values: object) -> dict[str, dict[str, str]]:
 def _check(field: str, place: str, name: str, text: str) -> None:
     """See that a text can be the value of one of our parameters."""
     if name == "status" and text not in STATUSES:
-        raise WrongForm(field, f"{place}: {text!r} is not one of {', '.join(STATUSES)}")
+        raise WrongForm(field, f"{place}: {text!r} is not one of {', '.join(ConversionStatus)}")
     if name == "currency":
         _read(field, read_currency, text)
     if name in _AMOUNTS:
