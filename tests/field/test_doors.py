@@ -296,7 +296,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "ops/upgrade/targeting.py _folded",
     ),
     "a search finds a text in any case": ("store/catalogue/edit.py _patterns",),
-    "parts of a URL are no values of these kinds": ("edge/postbacks.py _goal_in_path",),
+    "parts of a URL are no values of these kinds": ("edge/postback_reader.py goal_in_path",),
     "the lenient reading takes more away than any other": ("edge/read/lenient_link.py _name",),
     "a line without content is no row": (
         "api/conversions/status_upload.py _json_rows",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from io import StringIO
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
 
+from tests.factories.clicks import a_click, a_row
 from tests.field.advertiser import SECRET, Advertiser, advertiser_of
-from tests.integration.api_client import api_of
+from tests.integration.api_client import api_of, run_sql, store
 from tests.integration.edge_client import raw
+from tests.integration.importing import Importer, importer
 from tracker.api.conversions.postbacks import PATH as POSTBACKS
+from tracker.domain.click_id import Mint
+from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.stream.refused_postbacks import RefusedStream
 from workers import conversion_writer, refused_log
 
+__all__ = ["importer"]
 pytestmark = pytest.mark.anyio
 
 OF_SHOPFAST = "trs_of_shopfast"
@@ -168,7 +174,24 @@ async def test_refused_postback_in_a_form_is_logged_as_it_came_without_secrets(d
                 assert rows[-1][0] == form, target
                 assert rows[-1][1].startswith(reason), target
                 assert orjson.loads(rows[-1][2]).items() >= came.items(), target
+        findings = [one.text for one in await report.examine(database, "postbacks")]
+        assert any(
+            "403: token is not an advertiser's, or has expired (form key)" in text for text in findings
+        )
         assert not any(hidden in str(kept) for hidden in (SECRET, OF_SHOPFAST, GUESS))
+
+
+async def test_form_of_a_held_postback_is_kept_with_it(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        await prepared(advertiser)
+        click = await advertiser.click()
+        await advertiser.edge.get(f"/{SECRET}/postback?subid={click}&status=lead&goal=later")
+        assert (await told(advertiser))[:3] == ("held", "unknown goal", "key")
+        await advertiser.connection.execute("DELETE FROM postback_form")
+        await advertiser.connection.execute("UPDATE goal SET code = 'later' WHERE id = 32")
+        logged = await told(advertiser)
+        assert (logged.result, logged.form, logged.parameters["subid"]) == ("stored", "key", click)
+        assert await advertiser.conversions("goal_id, status", click) == [(32, "pending")]  # as the form said
 
 
 async def test_links_and_other_paths_stay_what_they_are(database: Settings) -> None:
@@ -186,6 +209,50 @@ async def test_links_and_other_paths_stay_what_they_are(database: Settings) -> N
             advertiser.edge, b"GET /aff_lsr?hash=x HTTP/1.1\r\nHost: go.test\r\nConnection: close\r\n\r\n"
         )
         assert answer.startswith(b"HTTP/1.1 200")
+
+
+CLICK = Mint().hash()
+TRIED: list[tuple[str, dict[str, Any]]] = [
+    (
+        f"https://go.test/{SECRET}/postback?subid={CLICK}&status=lead&tid=7",
+        {
+            "form": "key",
+            "secret_of": "advertiser 1",
+            "read_as": {"click_id": CLICK, "status": "pending", "order_id": "7"},
+            "result": "stored",
+            "reason": "",
+        },
+    ),
+    (f"https://go.test/aff_lsr?hash={CLICK}", {"result": "rejected", "secret_of": None, "form": "lsr"}),
+    (f"https://go.test/postback?hash={CLICK}&token={SECRET}", {"result": "stored", "form": None}),
+    (f"https://go.test/{GUESS}/postback?subid=5", {"result": "refused", "http_status": 403}),
+    ("http://go.test?nid=1&transaction_id=", {"form": "root", "http_status": 422}),
+]
+
+
+async def test_command_shows_what_a_postback_would_do(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await importer.command("demo")
+    await importer.fetch("UPDATE goal SET payout = 2 WHERE offer_id = 3")
+    await store(importer.settings, [a_row(a_click(hash=CLICK))])
+    await run_sql(importer.settings, FORMS)
+    key = f"INSERT INTO advertiser_secret (advertiser_id, secret_hash) VALUES (1, sha256('{SECRET}'))"
+    await run_sql(importer.settings, key)
+    for url, expected in TRIED:
+        tried = await importer.command("postbacks", "--try", url, "--json")
+        assert tried.code == 0, tried
+        assert tried.json.items() >= expected.items(), (url, tried.out)
+    monkeypatch.setattr("sys.stdin", StringIO(f"{TRIED[0][0]}\n"))
+    in_words = (await importer.command("postbacks", "--try", "-")).out
+    assert "form: key" in in_words
+    assert "  status: pending" in in_words
+    assert SECRET not in in_words
+    for url in ("https://go.test/aff_goal?hash=5", "/postback?hash=5", "https://go.test/promo/postback"):
+        wrong = await importer.command("postbacks", "--try", url)
+        assert (wrong.code, wrong.out) == (1, ""), url
+    kept = "SELECT (SELECT count(*) FROM conversion), (SELECT count(*) FROM postback)"
+    assert await importer.fetch(kept) == [(0, 0)]
 
 
 async def test_form_proves_nothing_and_its_advertiser_only_narrows(database: Settings) -> None:

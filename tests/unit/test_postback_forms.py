@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.factories.clicks import HASH
 from tracker.domain.normalise import pairs
-from tracker.domain.postback import PARAMETERS
+from tracker.domain.postback import PARAMETERS, ConversionStatus, OfForm, Source, read_postback
+from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.catalogue.postback_forms import Meaning, PostbackForms, by_name, compiled
+from tracker.stream.postbacks import decode, encode
+from tracker.stream.record import Undecodable
 
 
 def a_row(path: str, **changes: Any) -> dict[str, Any]:
@@ -45,9 +49,10 @@ KEY = a_row(
 )
 PATH = a_row("/p/{click_id}/{event}", name="path", values={"goal": {"ftd": "deposit", "7": "level"}})
 OWN = a_row("/own", host="own.test", parameters={"status": ""})
+TOKEN = a_row("/token", parameters={"token": "click_id"}, secret="k")
 ANY_OWN = a_row("/own", name="any", constants={"goal": "base"})
 
-FORMS = forms_of(LSR, GOAL, GOAL_OF, ROOT, KEY, PATH, OWN, ANY_OWN)
+FORMS = forms_of(LSR, GOAL, GOAL_OF, ROOT, KEY, PATH, OWN, ANY_OWN, TOKEN)
 
 READ: list[tuple[str, str, dict[str, str], str, str | None]] = [
     ("/aff_lsr?transaction_id=5", "/aff_lsr", {"transaction_id": "5", "status": "approved"}, "", "approved"),
@@ -64,6 +69,8 @@ READ: list[tuple[str, str, dict[str, str], str, str | None]] = [
     ("/k/postback?subid={s}&click_id=5&tid=1", "key", {"click_id": "5", "order_id": "1"}, "k", None),
     ("/p/5/FTD?goal=x&hash=9", "path", {"click_id": "5", "event": "deposit"}, "", None),
     ("/p/5/7?order_id=1", "path", {"click_id": "5", "event": "level", "order_id": "1"}, "", None),
+    ("/token?token=5&k=x", "/token", {"click_id": "5"}, "x", None),
+    ("/token?token=5", "/token", {"click_id": "5"}, "", None),
     ("/own?goal_id=4&hash=5&status=x", "any", {"goal": "base", "hash": "5", "status": "x"}, "", None),
 ]
 
@@ -109,6 +116,34 @@ def test_form_that_is_changed_or_removed_gives_its_path_back() -> None:
     assert not forms.claims("/other")
     forms.put(2, None)
     assert not list(forms)
+
+
+def test_unusable_form_is_a_problem_of_the_catalogue() -> None:
+    catalogue = Catalogue()
+    catalogue.put("postback_form", "1", LSR)
+    catalogue.put("postback_form", "2", a_row("/postback"))
+    assert [form.name for form in catalogue.postback_forms] == ["/aff_lsr"]
+    assert catalogue.problems == {
+        ("postback_form", "2"): ["left out: path: '/postback' is a path of the edge's own"]
+    }
+
+
+FORM = OfForm(3, "TUNE", 7, "tune", ConversionStatus.HOLD, "/aff_lsr", {"a": "b"})
+
+
+def test_record_has_its_second_version_only_for_a_form() -> None:
+    plain = read_postback(HASH, Source.POSTBACK, "192.0.2.7", 1, {"hash": HASH, "status": "lead"})
+    assert (encode(plain)[:1], decode(encode(plain))) == (b"\x01", plain)
+    for form in (FORM, FORM._replace(advertiser_id=None, source="", status=None)):
+        said = read_postback(HASH, Source.POSTBACK, "", None, {"hash": HASH, "status": "x"}, form)
+        assert said.status == form.status
+        assert (encode(said)[:1], decode(encode(said))) == (b"\x02", said)
+
+
+@pytest.mark.parametrize("form", [b"", b",{}", b',{"id":1}', b",7"])
+def test_record_of_a_damaged_form_is_undecodable(form: bytes) -> None:
+    with pytest.raises(Undecodable):
+        decode(b'\x02["' + HASH.encode() + b'","postback","",null,{"hash":"5"}' + form + b"]")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

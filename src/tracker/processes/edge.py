@@ -20,7 +20,8 @@ from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.head import LinkApp
 from tracker.edge.http.batching import Batching
 from tracker.edge.metrics import Metrics
-from tracker.edge.postbacks import Postbacks, is_postback_path
+from tracker.edge.postback_reader import is_postback_path
+from tracker.edge.postbacks import Postbacks
 from tracker.edge.read.lenient_link import is_nearly_tracking_path
 from tracker.edge.read.link import is_tracking_path
 from tracker.edge.record import identity

@@ -100,7 +100,9 @@ class PostbackForm(NamedTuple):
         """The meaning of a path, percent-decoded, and of the parameters by their names, each once."""
         parts = path.split("/")
         told = {name: parts[segment] for segment, name in self.segments}
-        secret = told.pop(SECRET, "") or sent.get(self.secret, "") or sent.get(OUR_SECRET, "")
+        secret = told.pop(SECRET, "") or sent.get(self.secret, "")
+        if OUR_SECRET not in self.parameters:  # where it means something else
+            secret = secret or sent.get(OUR_SECRET, "")
         in_path = {_group(name) for name in told}
         constants = {name: text for name, text in self.constants.items() if _group(name) not in in_path}
         fixed = in_path.union(map(_group, constants))
@@ -286,7 +288,7 @@ def _values(values: object) -> dict[str, dict[str, str]]:
 def _check(field: str, place: str, name: str, text: str) -> None:
     """See that a text can be the value of one of our parameters."""
     if name == "status" and text not in STATUSES:
-        raise WrongForm(field, f"{place}: {text!r} is not one of {', '.join(STATUSES)}")
+        raise WrongForm(field, f"{place}: {text!r} is not one of {', '.join(ConversionStatus)}")
     if name == "currency":
         _read(field, read_currency, text)
     if name in _AMOUNTS:

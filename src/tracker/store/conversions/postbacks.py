@@ -54,8 +54,9 @@ _END_WAITING = """
 UPDATE postback SET (result, reason) = ('rejected', $1) WHERE result = 'waiting' AND waits_until < now()
 """
 _REFUSED = """
-SELECT reason, count(*) AS times FROM postback WHERE result = 'refused' AND hash >= $1
-GROUP BY reason ORDER BY times DESC, reason
+SELECT reason || coalesce(' (form ' || (form ->> 'name') || ')', ''), count(*) AS times
+FROM postback WHERE result = 'refused' AND hash >= $1
+GROUP BY 1 ORDER BY 2 DESC, 1
 """
 _LATEST = """
 SELECT hash, source, ip, advertiser_id, coalesce(form -> 'sent', parameters), result, reason, conversion_id,
@@ -143,7 +144,7 @@ async def end_waiting(connection: Connection) -> None:
 
 
 async def refused_since(connection: Connection, millis: int) -> list[tuple[str, int]]:
-    """Numbers of refused postbacks since a time (Unix milliseconds) by reason, the most frequent first."""
+    """Numbers of refused postbacks since a time (Unix milliseconds) by reason and form, often ones first."""
     return [tuple(row) for row in await connection.fetch(_REFUSED, first_hash_at(millis))]
 
 
