@@ -242,3 +242,15 @@ def test_any_query_is_read(query: bytes) -> None:
         link_query.check_name(name)
         value = link_query.value(text, name)
         assert value is None or (value.isprintable() or not set(map(ord, value)) & CONTROLS.keys())
+
+
+@given(st.integers(0, MAX_LOCATION), st.integers(1, 3))
+@example(2500, 3)
+@example(2721, 1)
+def test_number_left_out_is_that_of_missing_parameters(length: int, times: int) -> None:
+    query = "&".join(f"utm_{n}={'/' * length}" for n in range(times))
+    passing = catalogue_of().offers[3].pass_through
+    assert passing
+    location = pass_through.add(CLICK, query, passing)
+    assert len(location) <= MAX_LOCATION
+    assert location.count("&utm_") + pass_through.left_out(location, query, passing) == times
