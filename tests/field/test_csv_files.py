@@ -25,6 +25,7 @@ from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import REQUIRED
 from tracker.importing.files import RowFile
+from tracker.importing.meaning import Meaning
 from tracker.settings import Settings
 
 __all__ = ["clicks", "importer"]  # fixtures
@@ -405,7 +406,7 @@ async def test_order_ids_of_live_postbacks_are_imported(importer: Importer) -> N
 
 _PIECES = (
     b'"/\r/\n/\r\n/,/;/\t/\0/\xff\xfe/\xef\xbb\xbf/\xe4/[/{/}/]/:/- /1/sep=;'
-    b"/legacy_id/offer_id/affiliate_id/created_at/hash/id/name"
+    b'/legacy_id/offer_id/affiliate_id/created_at/hash/id/name/null/{"data":/{"offer":[{"id":1}'
 ).split(b"/")
 
 
@@ -417,10 +418,16 @@ _PIECES = (
 def test_import_of_any_file_raises_no_traceback(tmp_path: Path, content: bytes, is_gzip: bool) -> None:
     kinds = entries.Kinds(RESOURCES)
     columns = Columns(["legacy_id", "offer_id", "affiliate_id", "created_at", "hash"], REQUIRED)
+    names = {"data.name": "hash", "id": "offer_id", "hash": ""}
+    theirs = columns._replace(names=names, ignore_rest=True)
+    meanings = {"offers": Meaning({"data.id": "name"}, {"name": {"1": "x"}}, rows="data", ignore_rest=True)}
     readings: dict[str, Callable[[Path], Iterator[Any]]] = {
         "file": lambda path: RowFile(path, columns).lines(),
         "offers.csv": lambda path: entries.read(path, kinds),
         "all.yaml": lambda path: entries.read(path, kinds),
+        "offers (1).json": lambda path: entries.read(path, kinds, meanings),
+        "offers.tsv": lambda path: entries.read(path, kinds, meanings),
+        "theirs": lambda path: RowFile(path, theirs, rows="data.offer").lines(),
     }
     for name, read in readings.items():
         path = tmp_path / name

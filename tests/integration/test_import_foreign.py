@@ -189,6 +189,73 @@ async def test_all_presets_have_forms_and_catalogues_that_are_taken(importer: Im
     assert found >= len(presets.names()) // 2
 
 
+_ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+_ENDS = ["\n", "\r\n", "\r"]
+_CLICKS = [
+    ["Click", "offer", "aff", "Time", "aff_sub", "Rest"],
+    ["c1", "3", "513", "08.07.2024 13:40", 'say "ä,;|\t"', ""],
+    ["c2", "3", "513", "08.07.2024 13:41", "two\nlines", "x"],
+]
+_OFFERS = [["ID", "Title", "customer"], ["7", "Café ,;|\t", "PlayGames"]]
+
+
+def _table(rows: list[list[str]], separator: str, end: str) -> str:
+    quoted = [['"' + cell.replace('"', '""') + '"' for cell in row] for row in rows]
+    return end.join([separator.join(row) for row in [rows[0], *quoted[1:]]] + [""])
+
+
+async def test_tables_are_read_in_all_encodings_separators_and_line_ends(imported: Importer) -> None:
+    """All files of one kind are one command, and the rows of the first are found in all others."""
+    files: dict[str, list[Path]] = {"clicks": [], "offers": []}
+    for kind, rows in (("clicks", _CLICKS), ("offers", _OFFERS)):
+        for encoding in _ENCODINGS:
+            for separator in ",;\t|":
+                for end in _ENDS:
+                    content = _table(rows, separator, end).encode(encoding)
+                    number = len(files[kind])
+                    files[kind].append(imported.file(f"{kind}-{number}.csv", content))
+    options = ["--map", "click=legacy_id", "--map", "OFFER=offer_id", "--map", "Aff=affiliate_id"]
+    options += ["--map", "time=created_at", "--date-format", "%d.%m.%Y %H:%M", "--ignore-rest", "--json"]
+    done = await imported.run("clicks", *files["clicks"], *options)
+    assert done.code == 0, done.err
+    assert done.err.splitlines() == [
+        f"{file}: left out, because they have no meaning here: Rest" for file in files["clicks"]
+    ]
+    told = [json.loads(line) for line in done.out.splitlines()]
+    assert [each["stored"] for each in told] == [2] + [0] * (len(files["clicks"]) - 1)
+    assert [each["rows_that_differ"] for each in (row["proof"] for row in told)] == [0] * len(told)
+    found = await imported.fetch("SELECT aff_sub FROM click ORDER BY aff_sub")
+    assert found == [('say "ä,;|"',), ("twolines",)]  # control characters go, as from links
+    names = ["--map", "offers.title=name", "--map", "offers.Customer=advertiser"]
+    done = await imported.run("catalogue", *files["offers"], *names)
+    left = len(files["offers"]) - 1
+    assert (done.code, f"1 created, 0 changed, {left} left as they are" in done.out) == (0, True), done
+    assert await imported.fetch("SELECT name FROM offer WHERE id = 7") == [("Café ,;|",)]
+
+
+_WRONG = {
+    "Click;offer;aff;Time\nc1;3;513;13/45/2024\n": (
+        "c.csv:2: created_at (column 'Time') '13/45/2024' has no format of %d.%m.%Y, and is no ISO"
+    ),
+    "Click;offer;aff;Time\nc1;Puzzle;513;08.07.2024\n": (
+        "c.csv:2: offer_id (column 'offer') 'Puzzle' is not a whole number from 1 to"
+    ),
+    "Click;offer;aff;Time;country_code\nc1;3;5;08.07.2024;Atlantis\n": "c.csv:2: country_code 'Atlantis'",
+    "Click;offer;aff;Time;Click\n": "two columns are legacy_id ('Click', 'Click')",
+    "Click;offer;aff;Time;offer id\n": "two columns are offer_id ('offer', 'offer id')",
+    "Click;offer;aff;Time;Payout (USD)\n": "no field is called 'Payout (USD)': use --map",
+    "Click;offer;aff;Time;created\n": "no field is called 'created' (is it created_at?)",
+}
+
+
+async def test_wrong_values_are_named_with_the_column_of_the_file(imported: Importer) -> None:
+    names = ["--map", "click=legacy_id", "--map", "offer=offer_id", "--map", "aff=affiliate_id"]
+    options = [*names, "--map", "Time=created_at", "--date-format", "%d.%m.%Y"]
+    for content, why in _WRONG.items():
+        done = await imported.run("clicks", imported.file("c.csv", content), *options)
+        assert (done.code, why in done.err) == (1, True), (content, done.err)
+
+
 _REFUSED = {
     ("clicks", "--from", "nobody"): "--from nobody is none of acme",
     ("conversions", "--from", "acme"): "--from acme has no conversions, only clicks, catalogue, forms",

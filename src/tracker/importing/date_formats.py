@@ -35,8 +35,12 @@ _TIMES = tuple(
 class DateFormat(NamedTuple):
     """One format. Local times are of the file's zone."""
 
-    text: str
+    text: str  # without its zone
     has_zone: bool  # its last part is the name of a zone
+
+    @property
+    def shown(self) -> str:
+        return self.text + _ZONE if self.has_zone else self.text
 
     @classmethod
     def of(cls, text: str) -> DateFormat:

@@ -209,7 +209,7 @@ def form(resource: Resource, fields: Fields, said: Mapping[str, Any], where: str
 def _rows(reading: _Reading, name: str, content: Any) -> Iterator[Entry]:
     """The rows of one kind in JSON or YAML, such as an answer of an API."""
     kind = reading.kind(name)
-    rows = rows_in(content, kind.meaning.rows, _is_never_a_row)
+    rows = rows_in(content, kind.meaning.rows, lambda each: kind.naming.number_known(each) > 1)
     if rows == [content] and (found := lists_in(content)):
         raise UserError(f"{reading.path}: its rows are not at the top, but at {', '.join(found)}")
     for row in rows:
@@ -220,11 +220,6 @@ def _rows(reading: _Reading, name: str, content: Any) -> Iterator[Entry]:
         if twice:
             raise UserError(f"{where}: {twice}")
         yield Entry(reading.kinds.top[name], kind.given(fields), where)
-
-
-def _is_never_a_row(_: Mapping[str, Any]) -> bool:
-    """No kind has required fields by which a row is told from an answer around rows."""
-    return False
 
 
 def _members(

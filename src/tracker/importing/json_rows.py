@@ -78,25 +78,30 @@ def rows_in(content: Any, path: str, is_row: Callable[[Mapping[str, Any]], bool]
     if isinstance(content, dict) and not path and _ENVELOPE not in content:
         return [content]
     rows: list[Any] = []
-    waiting = [*reversed(content)] if isinstance(content, list) else [content]
+    top = reversed(content) if isinstance(content, list) else [content]
+    names = path.split(".") if path else []
+    waiting = [(item, names) for item in top]
     while waiting:
-        item = waiting.pop()
-        inner = _inner(item, path.split(".") if path else [])
+        item, names = waiting.pop()
+        inner = _inner(item, names)
         if inner is None or is_row(item):
             rows.append(item)
         else:
-            waiting += reversed(inner)
+            found, left = inner
+            waiting += [(each, left) for each in reversed(found)]
     return rows
 
 
-def _inner(item: Any, path: list[str]) -> list[Any] | None:
-    """The rows or pages of an answer. None if the item is not an answer."""
+def _inner(item: Any, path: list[str]) -> tuple[list[Any], list[str]] | None:
+    """The rows or pages of an answer, and the path in them. None if the item is not an answer."""
     if not isinstance(item, dict):
         return None
-    found = _at(item, path) if path else None
-    if found is None and _ENVELOPE in item:
-        return _at(item, [_ENVELOPE]) if not isinstance(item[_ENVELOPE], dict) else None
-    return found
+    if path and (found := _at(item, path)) is not None:
+        return found, []
+    if isinstance(item.get(_ENVELOPE, item), dict):
+        return None
+    found = _at(item, [_ENVELOPE])
+    return None if found is None else (found, path)
 
 
 def _at(item: Any, path: list[str]) -> list[Any] | None:

@@ -90,7 +90,7 @@ class Meaning(NamedTuple):
         """All of it as a text, "" if there is nothing. Equal texts mean the same."""
         columns = sorted(self.columns.items())
         values = sorted((field, sorted(values.items())) for field, values in self.values.items())
-        rest = (values, [each.text for each in self.dates], self.rows, self.ignore_rest)
+        rest = (values, [each.shown for each in self.dates], self.rows, self.ignore_rest)
         return f"{columns} {rest}" if any(rest) else f"{columns}"
 
 

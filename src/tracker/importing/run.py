@@ -25,6 +25,7 @@ from tracker.errors import UserError
 from tracker.importing.files import Line, RowFile
 from tracker.importing.progress import Progress
 from tracker.importing.values import RowError
+from tracker.importing.wrong_rows import WrongRows
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, Run, Sums, added
@@ -34,7 +35,6 @@ BATCH = 5_000
 BATCH_BYTES = 32 << 20
 """Bytes of one batch, except for a single large row. Two batches are in memory."""
 
-_MOST_NAMED = 10_000
 _MOST_DIFFERENCES = 20
 
 
@@ -125,15 +125,14 @@ def _digest(job: Job) -> bytes:
 
 async def _check(job: Job) -> None:
     """Check that all rows can be read and stored. Bad rows are named before anything is stored."""
-    number = 0
+    all_wrong = WrongRows(job.file.path.name)
     await job.store.begin_check()
     async for rows in _batches(job, "checked"):
         refused = [(rows.lines[place], why) for place, why in (await job.store.check(rows.items)).items()]
         wrong = sorted([*rows.bad, *refused], key=lambda each: each[0].number)
-        _name(job, wrong[: max(_MOST_NAMED - number, 0)])
-        number += len(wrong)
-    if number:
-        _refuse(job, number, "Nothing is stored")
+        all_wrong.add(wrong)
+    if all_wrong.number:
+        _refuse(all_wrong, job, "Nothing is stored")
 
 
 async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
@@ -179,8 +178,9 @@ def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
     if not bad:
         return
     if job.bad_rows is None:
-        _name(job, bad[:_MOST_NAMED])
-        _refuse(job, len(bad), "Earlier rows stay stored")
+        wrong = WrongRows(job.file.path.name)
+        wrong.add(bad)
+        _refuse(wrong, job, "Earlier rows stay stored")
     assert job.bad_rows
     with open(job.bad_rows, "ab", opener=_private) as file:
         file.writelines(_as_json({"line": line.number, "why": why, "row": line.fields}) for line, why in bad)
@@ -206,10 +206,10 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, str) else None
 
 
-def _refuse(job: Job, number: int, state: str) -> None:
-    more = f", of which these are the first {_MOST_NAMED:,}" if number > _MOST_NAMED else ""
-    are = "1 row is" if number == 1 else f"{number} rows are"
-    raise UserError(f"{job.file.path.name}: {are} wrong{more}. {state}")
+def _refuse(wrong: WrongRows, job: Job, state: str) -> None:
+    wrong.end()
+    are = "1 row is" if wrong.number == 1 else f"{wrong.number:,} rows are"
+    raise UserError(f"{job.file.path.name}: {are} wrong. {state}")
 
 
 def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:

@@ -183,14 +183,7 @@ def moment(zone: tzinfo, formats: Sequence[DateFormat] = ()) -> Reader:
     @lru_cache(4096)
     def read_text(value: str) -> int:
         value = trim(value)
-        if formats and (millis := _formatted(value, zone, formats)) is not None:
-            return millis
-        if number := _UNIX.fullmatch(value):
-            return _unix(number[1], number[2] or "")
-        value = _NO_OFFSET.sub("Z", value)
-        if len(value) in _LOCAL or not value[:1].isdigit():
-            return first_second(read_local(value, is_end=False), zone) * 1000
-        return _iso(value, zone)
+        return _formatted(value, zone, formats) if formats else _time(value, zone)
 
     def read(value: Any) -> int:
         return past(read_text(_text(str(value) if isinstance(value, float) else value)[:_LONGEST_TIME]))
@@ -198,15 +191,31 @@ def moment(zone: tzinfo, formats: Sequence[DateFormat] = ()) -> Reader:
     return read
 
 
-def _formatted(value: str, zone: tzinfo, formats: Sequence[DateFormat]) -> int | None:
+def _time(value: str, zone: tzinfo) -> int:
+    if number := _UNIX.fullmatch(value):
+        return _unix(number[1], number[2] or "")
+    value = _NO_OFFSET.sub("Z", value)
+    if len(value) in _LOCAL or not value[:1].isdigit():
+        return first_second(read_local(value, is_end=False), zone) * 1000
+    return _iso(value, zone)
+
+
+def _formatted(value: str, zone: tzinfo, formats: Sequence[DateFormat]) -> int:
     """
     Raises:
-        ValueError: two formats read it as different times, or its zone is not known.
+        ValueError: two formats read it as different times, or nothing reads it.
     """
-    found = {each.text: millis for each in formats if (millis := each.read(value, zone)) is not None}
+    found = {each.shown: millis for each in formats if (millis := each.read(value, zone)) is not None}
     if len({*found.values()}) > 1:
         raise ValueError(f"is another time by each of the formats {' and '.join(found)}: give only one")
-    return next(iter(found.values()), None)
+    try:
+        return next(iter(found.values())) if found else _time(value, zone)
+    except ValueError:
+        raise ValueError(f"has no format of {_listed(formats)}, and is no ISO or Unix time") from None
+
+
+def _listed(formats: Sequence[DateFormat]) -> str:
+    return ", ".join(each.shown for each in formats)
 
 
 def past(millis: int) -> int:
