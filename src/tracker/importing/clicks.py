@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from tracker.domain import normalise
@@ -39,6 +40,7 @@ IDS = frozenset({"hash", "group_hash", "legacy_id"})
 """Columns of ids that may have many digits."""
 
 _BLANK = {field.name: field.blank for field in STORED}
+_in_order = itemgetter(*ClickRow._fields)
 
 
 def _visitor_key(value: Any) -> int:
@@ -140,7 +142,7 @@ class ClickReader(NamedTuple):
         found.setdefault("requested_offer_id", found["offer_id"])
         found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # no other source's
         named = _compared(tuple(fields))
-        return ImportedClick(ClickRow(**{**_BLANK, **found}), legacy_id, named, written)
+        return ImportedClick(ClickRow._make(_in_order(_BLANK | found)), legacy_id, named, written)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that leads to it."""
