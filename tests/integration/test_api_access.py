@@ -11,7 +11,7 @@ from tests.integration.api_client import CLICKS, api_of, run_sql
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import Contract, contract_of
 from tracker.api.openapi.document import document
-from tracker.domain.access import BOUND_SCOPES, SCOPES
+from tracker.domain.access import BOUND_SCOPES, OF_NETWORK, SCOPES
 from tracker.settings import Settings
 from tracker.store.db import connect
 from tracker.store.tokens import create_token
@@ -19,7 +19,7 @@ from tracker.store.tokens import create_token
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", OF_NETWORK)
 async def test_clicks_need_a_reading_scope(database: Settings, scope: str) -> None:
     async with api_of(database, scopes=(scope,)) as client:
         for path in (CLICKS, f"{CLICKS}/export"):
@@ -135,7 +135,7 @@ def test_document_gives_the_scopes_of_every_contract(database: Settings) -> None
 async def tokens_of_every_kind(dsn: str) -> dict[tuple[str, str], str]:
     """A token with each scope alone: the network's, an affiliate's and an advertiser's."""
     kinds: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
-        "": (SCOPES, {}),
+        "": (OF_NETWORK, {}),
         "affiliate": (BOUND_SCOPES["affiliate"], {"affiliate_id": 513}),
         "advertiser": (BOUND_SCOPES["advertiser"], {"advertiser_id": 1}),
     }

@@ -16,6 +16,8 @@ MEANINGS = {
     "offers:read": "read offers, partners and the rest of the catalogue",
     "offers:write": "change the catalogue, except for the fields of money:write",
     "reports:read": "read reports and the ledger",
+    "applications:write": "ask to run offers that need approval (affiliates)",
+    "own-postbacks:write": "save the affiliate's own URLs for postbacks (affiliates)",
     "money:read": "read statements, bookings and period closes",
     "money:write": "book money by hand, change prices, terms, status words, postback secrets and checks",
     "admin": "everything, including tokens and their audit trail",
@@ -26,13 +28,20 @@ SCOPES = tuple(MEANINGS)
 """The scopes of a token. admin implies all of them."""
 
 BOUND_SCOPES: Mapping[OwnerKind, tuple[str, ...]] = {
-    "affiliate": ("clicks:read", "conversions:read", "offers:read", "reports:read", "money:read"),
+    "affiliate": (
+        *("clicks:read", "conversions:read", "offers:read", "reports:read", "money:read"),
+        *("applications:write", "own-postbacks:write"),
+    ),
     "advertiser": ("clicks:read", "conversions:read", "reports:read", "money:read"),
 }
 """The scopes of a token that is bound to affiliates or advertisers."""
 
+OF_NETWORK = tuple(scope for scope in SCOPES if scope not in ("applications:write", "own-postbacks:write"))
+"""The scopes of a token of the network."""
+
 HIDING_SCOPES = (
     *("clicks:read", "clicks:write", "clicks:backfill", "conversions:read", "offers:read", "reports:read"),
+    *("applications:write", "own-postbacks:write"),
 )
 """The scopes of a token that hides money. All others show amounts, or take them."""
 
