@@ -10,6 +10,7 @@ import pytest
 
 from loadtests import budgets
 from tests.conftest import Furnish
+from tests.docs import roles
 from tests.docs.pages import ROOT, code, prose, rows
 from tests.e2e.running import Up, up
 from tracker.cli import CATALOGUE, COMMANDS
@@ -64,9 +65,14 @@ def test_budgets_are_those_of_the_benchmarks() -> None:
 
 def test_scopes_are_those_that_tokens_have() -> None:
     scopes = [cells for cells in rows(REFERENCE / "tokens-and-limits.md") if cells[0].count("`") == 2]
-    named = {code(cells[0])[0]: cells[1] for cells in scopes if re.fullmatch(r"`(\w+:\w+|admin)`", cells[0])}
+    named = {code(cells[0])[0]: cells[1] for cells in scopes if re.fullmatch(r"`([\w-]+:\w+|admin)`", cells[0])}
     assert named.keys() == set(SCOPES)
     assert all(named.values())
+
+
+def test_roles_are_those_of_the_code() -> None:
+    """`python -m tests.docs.roles` prints the table."""
+    assert roles.table() in (REFERENCE / "tokens-and-limits.md").read_text()
 
 
 FOLDERS = {

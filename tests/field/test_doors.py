@@ -143,6 +143,11 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
+    f"{ROOT}/applications": _LISTS,
+    **{
+        f"{ROOT.removesuffix('users')}affiliates/{path}": "management"  # the same types of fields
+        for path in ("applications", "postbacks", "postbacks/{id}")
+    },
     f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
     f"{ROOT}/period-closes": "management",  # until is a Moment, as starts_at is
     **dict.fromkeys((f"{ROOT}/webhooks", f"{ROOT}/webhooks/{{id}}"), "management"),

@@ -14,7 +14,7 @@ from tests.integration.test_partner_access import OWN_CLICK, OWN_CONVERSION, par
 from tests.integration.test_token_command import Shell, shell
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import contract_of
-from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, SCOPES
+from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, OF_NETWORK
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
 
@@ -64,7 +64,7 @@ async def amounts(database: Settings, partners: None) -> None:
 
 async def hiding(database: Settings, owner: dict[str, Any]) -> dict[str, str]:
     kind = next(iter(owner), "").split("_")[0]
-    scopes = [scope for scope in BOUND_SCOPES.get(kind, SCOPES) if scope in HIDING_SCOPES]  # type: ignore[call-overload]
+    scopes = [scope for scope in BOUND_SCOPES.get(kind, OF_NETWORK) if scope in HIDING_SCOPES]  # type: ignore[call-overload]
     token = await create_token(
         database.postgres_dsn or "", scopes, hides_money=True, rate_limit="100000/second", **owner
     )
@@ -170,7 +170,7 @@ async def test_hidden_column_is_refused_as_an_unknown_one(database: Settings) ->
 
 async def test_scopes_about_amounts_do_not_go_with_hidden_money(database: Settings, shell: Shell) -> None:
     async with api_of(database, scopes=("admin",)) as client:
-        for scope in SCOPES:
+        for scope in OF_NETWORK:
             fields = {"scopes": [scope], "hides_money": True}
             answer = await client.post(f"{ROOT}/users/tokens", json=fields)
             assert answer.status_code == (201 if scope in HIDING_SCOPES else 422), scope

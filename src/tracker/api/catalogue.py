@@ -64,7 +64,7 @@ class IfMatch(BaseModel):
 def routes_of(resource: Resource) -> list[Route]:
     """The endpoints of a resource."""
     path = f"{ROOT}/{resource.path}"
-    shown = _shown_model(resource)
+    shown = shown_model(resource)
     one = f"{path}/{{{resource.table.key}}}" if resource.table.key else path
     routes = [Route(one, _get(resource, shown)), Route(one, _change(resource, shown), methods=["PATCH"])]
     if resource.table.key:
@@ -111,7 +111,7 @@ def _change_query(resource: Resource) -> type[Query]:
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
 
-def _shown_model(resource: Resource) -> type[BaseModel]:
+def shown_model(resource: Resource) -> type[BaseModel]:
     """An object in an answer: its fields, its ids and its version."""
     fixed: dict[str, Any] = {
         column: (str if column == "host" else int, Field(description="Identifies the object. Never changes."))
@@ -125,7 +125,7 @@ def _shown_model(resource: Resource) -> type[BaseModel]:
 def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     """An object in the answer that creates it."""
     if resource.mint is None:
-        return _changed_model(resource, shown)
+        return changed_model(resource, shown)
     once: dict[str, Any] = {
         name: (str | None, Field(description="Shown only in this answer. null: the request gave it."))
         for name in resource.mint({})[1]
@@ -133,7 +133,7 @@ def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
 
-def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+def changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     """An object in the answer that creates or changes it."""
     if not resource.can_warn:
         return shown
@@ -176,7 +176,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-def _patch_model(resource: Resource) -> type[BaseModel]:
+def patch_model(resource: Resource) -> type[BaseModel]:
     """The patch of an object: every field is optional, and null sets its default."""
     again = Field(None, description="Cannot be changed. The current value is accepted.")
     fields: dict[str, Any] = {}
@@ -337,8 +337,8 @@ def _change(resource: Resource, shown: type[BaseModel]) -> Answer:
         scope=resource.scopes,
         query=_change_query(resource),
         headers=IfMatch,
-        body=Body(_patch_model(resource), (JSON, MERGE_PATCH)),
-        returns=_changed_model(resource, shown),
+        body=Body(patch_model(resource), (JSON, MERGE_PATCH)),
+        returns=changed_model(resource, shown),
         may_fail=(404, 409, 412),
         has_etag=True,
         tag=_TAG,

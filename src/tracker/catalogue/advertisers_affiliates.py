@@ -6,7 +6,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from tracker import parameters
 from tracker.catalogue import fields
@@ -144,6 +144,17 @@ class AffiliatePostback(Fields):
         return {"url": useless_urls.of_postback(row["url"], postback_macros.MACROS)}
 
 
+def _public(url: str) -> str:
+    useless_urls.refuse_private(url)
+    return url
+
+
+class OwnPostback(AffiliatePostback):
+    """A URL of yours that the tracker calls about your conversions."""
+
+    url: Annotated[PostbackTemplate, AfterValidator(_public)]
+
+
 class StatusWord(Fields):
     """The status that a word in postbacks means. A word of an advertiser comes before one of the network."""
 
@@ -160,6 +171,38 @@ def _mint_secret(given: Row) -> tuple[Row, Row]:
     shown = None if given.get("secret") else secret
     return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": shown}
 
+
+AFFILIATE_POSTBACKS = Resource(
+    "affiliates/{affiliate_id}/postbacks",
+    "affiliate postback",
+    Table(
+        "affiliate_postback",
+        tuple(AffiliatePostback.model_fields),
+        parent="affiliate_id",
+        facts=("url_saved_by",),
+        references=(
+            Reference("offer_id", "offer"),
+            Reference("goal_id", "goal", within="offer_id"),
+        ),
+    ),
+    AffiliatePostback,
+    {
+        "status": parameters.choice("active", "paused"),
+        "offer_id": parameters.Id,
+        "goal_id": parameters.Id,
+    },
+    facts={
+        "url_saved_by": (
+            Literal["network", "affiliate"],
+            Field(
+                description="Who saved the URL last. Postbacks to an affiliate's go to public addresses only."
+            ),
+        )
+    },
+)
+
+OWN_POSTBACKS = AFFILIATE_POSTBACKS._replace(fields=OwnPostback, scope="own-postbacks:write")
+"""The same for the affiliate itself."""
 
 RESOURCES = (
     Resource(
@@ -214,25 +257,7 @@ RESOURCES = (
         },
         scope=MONEY,
     ),
-    Resource(
-        "affiliates/{affiliate_id}/postbacks",
-        "affiliate postback",
-        Table(
-            "affiliate_postback",
-            tuple(AffiliatePostback.model_fields),
-            parent="affiliate_id",
-            references=(
-                Reference("offer_id", "offer"),
-                Reference("goal_id", "goal", within="offer_id"),
-            ),
-        ),
-        AffiliatePostback,
-        {
-            "status": parameters.choice("active", "paused"),
-            "offer_id": parameters.Id,
-            "goal_id": parameters.Id,
-        },
-    ),
+    AFFILIATE_POSTBACKS,
     Resource(
         "affiliates",
         "affiliate",

@@ -162,6 +162,7 @@ class Editor(NamedTuple):
     confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # by scope. The command line may do everything
     defaults: Mapping[str, str] = {}  # the network's (Settings.catalogue_defaults), by field
+    kind: str = ""  # affiliate, or empty for the network
     archived: Container[tuple[str, int]] = ()  # table and id of objects that come archived, with their parts
 
 
@@ -179,7 +180,9 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     given = {name: fields.pop(name) for name in resource.only_when_new}
     kept, shown = resource.mint(given) if resource.mint else ({}, {})
     currency = editor.defaults.get("currency", "")
-    async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
+    async with edit.changing(
+        editor.pool, is_trial=editor.is_trial, currency=currency, editor=editor.kind
+    ) as connection:
         await check_parent(connection, table, place, or_archived=_comes_archived(editor, table, place))
         await _check_references(connection, editor, table, {**place, **fields}, {})
         await _check_others(connection, resource, {**place, **fields})
@@ -204,7 +207,7 @@ async def change_row(
     """
     check_storable(written)
     table = resource.table
-    async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
+    async with edit.changing(editor.pool, is_trial=editor.is_trial, editor=editor.kind) as connection:
         before = found(await edit.locked(connection, table, place), resource)
         or_archived = of_archived or _comes_archived(editor, table, place)
         await check_parent(connection, table, place, or_archived=or_archived)

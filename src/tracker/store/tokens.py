@@ -8,7 +8,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
-from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, MOST_OWNERS, SCOPES, OwnerKind
+from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, MOST_OWNERS, OF_NETWORK, OwnerKind
 from tracker.domain.rates import Rate, read_rate
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row, Table
@@ -160,7 +160,7 @@ class NewToken(NamedTuple):
 
     def _clashes_of_scopes(self) -> dict[str, str]:
         owner = self.owner
-        allowed = SCOPES if owner is None else BOUND_SCOPES[owner.kind]
+        allowed = OF_NETWORK if owner is None else BOUND_SCOPES[owner.kind]
         if self.hides_money:
             allowed = tuple(scope for scope in allowed if scope in HIDING_SCOPES)
         unknown = sorted(set(self.scopes) - set(allowed))

@@ -23,6 +23,7 @@ from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
+from tracker.api.partner_access.own_access import some_of
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
     ComparedSums,
@@ -47,7 +48,6 @@ from tracker.store.catalogue import affiliate_offers
 from tracker.store.clicks import list as click_list
 from tracker.store.conversions import list as conversion_list
 from tracker.store.reports.measures import MEASURES
-from tracker.store.token_owner import Owner
 
 
 class PartnerView(NamedTuple):
@@ -120,10 +120,6 @@ class OwnOfferQuery(PageQuery):
 
     affiliate_id: Id = about("Offers of this one of your affiliates.")
 
-    def own_ids(self, owner: Owner) -> list[int]:
-        """The affiliates that are asked for. None of somebody else."""
-        return [id_ for id_ in owner.ids if self.affiliate_id in (None, id_)]
-
 
 @endpoint(
     scope="offers:read",
@@ -140,7 +136,9 @@ async def list_affiliate_offers(call: Call[OwnOfferQuery]) -> Response:
     affiliates gets a row for each offer and affiliate.
     """
     state, query, number = call.state, call.query, call.query.page or 1
-    page = await affiliate_offers.page(state.pool, query.own_ids(call.owner), number, query.per_page)
+    page = await affiliate_offers.page(
+        state.pool, some_of(call.owner, query.affiliate_id), number, query.per_page
+    )
     rows: list[dict[str, Any]] = page.rows
     brands: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
     for row in rows:

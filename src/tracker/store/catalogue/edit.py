@@ -21,7 +21,10 @@ from tracker.store.paging import Page
 
 _LONGEST_WAIT_SECONDS = 5
 _READ_AHEAD = 500  # rows
-_BEGIN = "SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true)"
+_BEGIN = """
+SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true),
+    set_config('tracker.editor', $3, true)
+"""
 
 BUSY: type[Exception] = asyncpg.LockNotAvailableError
 """Another session, perhaps by SQL, holds the row for too long."""
@@ -125,16 +128,19 @@ FROM unnest($4::text[], $5::text[], $6::text[], $7::text[])
 
 
 @asynccontextmanager
-async def changing(pool: Pool, *, is_trial: bool = False, currency: str = "") -> AsyncIterator[Connection]:
+async def changing(
+    pool: Pool, *, is_trial: bool = False, currency: str = "", editor: str = ""
+) -> AsyncIterator[Connection]:
     """A transaction that excludes other changes of the catalogue by this module.
 
     An exception undoes it. So does the end of a trial, which only shows the effects. `currency`: of the base
-    goals that new offers bring with them. Default: as the tables have it.
+    goals that new offers bring with them. Default: as the tables have it. `editor`: affiliate, or empty for
+    the network.
     """
     async with pool.acquire() as connection:
         with suppress(_TrialIsOverError):
             async with connection.transaction():
-                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency)
+                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency, editor)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", Lock.CATALOGUE)
                 yield connection
                 if is_trial:
