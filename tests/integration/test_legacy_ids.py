@@ -26,6 +26,7 @@ SCOPES = (
     *("clicks:read", "conversions:read", "conversions:write", "reports:read", "money:read", "money:write"),
 )
 HEX = "ABCDEF0123456789ABCDEF0123456789"
+LOWER = "0f7c2d9be1a84c6db2a9e53f70110000"  # as a hash is written, but of no UUIDv7
 A, B, C, D = (
     a_row(hash=hash_at(NOON + n * 1000), affiliate_id=514 if n == 2 else 513, advertiser_id=1 + n // 3)
     for n in range(4)
@@ -36,6 +37,7 @@ LEGACY = [  # this tracker has the ids 1 to 4 for A to D
     *(("77", B, "earlier"), ("77", D, "b"), ("78", B, ""), ("78", D, "b")),
     *(("900", D, "earlier"), ("3", C, "earlier"), ("500", C, "earlier"), ("4", C, "earlier")),
     (HEX, B, "earlier"),
+    (LOWER, B, "earlier"),
 ]
 
 
@@ -86,6 +88,7 @@ KEYS: list[tuple[str, dict[str, str], str, str]] = [  # key, parameters, for the
     ("500", {}, "C", "404"),
     ("501", {}, "404", "404"),
     (HEX, {}, "B", "B"),
+    (LOWER, {}, "B", "B"),
     (HEX.lower(), {}, "404", "404"),
     (A.hash, {}, "A", "A"),
     (A.hash.upper(), {"source": "b"}, "A", "A"),
@@ -100,6 +103,7 @@ FILTERS: list[tuple[dict[str, str], str, str]] = [
     ({"hash": "77,900", "source": "b"}, "D", "D"),
     ({"hash": "500"}, "C", ""),
     ({"hash": HEX}, "B", "B"),
+    ({"hash": LOWER}, "B", "B"),
     ({"id": "2"}, "422", "422"),
     ({"id": "2", "source": "tracker"}, "B", "B"),
     ({"id": "2", "source": "earlier"}, "422", "422"),
@@ -172,6 +176,7 @@ CONVERSIONS_FOUND: list[tuple[str, str, str]] = [
     ("", "click_hash=77&source=earlier", "b"),
     ("", "click_hash=900", ""),
     ("", f"click_hash={HEX},2", "ab"),
+    ("", f"click_hash={LOWER},2", "ab"),
     ("", "click_id=2", "422"),
     ("", "id=2&source=tracker", "b"),
 ]
@@ -197,6 +202,7 @@ async def test_conversion_is_found_by_earlier_ids(database: Settings) -> None:
 UPLOADED: list[tuple[str, str, str]] = [  # file, source, what happens
     ("click_id,status\n900,approved", "", "line 2: 900 matches no conversion"),
     (f"hash,status\n{HEX},rejected", "", "b rejected"),
+    (f"hash,status\n{LOWER},rejected", "", "b rejected"),
     (f"hash,status\n{B.hash},rejected", "", "b rejected"),
     ("click_legacy_id,status\n2,rejected", "", "a rejected"),
     ("click_hash,status\n 2 ,rejected", "b", "line 2: 2 matches no conversion"),
