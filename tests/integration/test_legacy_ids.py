@@ -16,6 +16,7 @@ from tests.integration.api_client import CLICKS, api_of, hash_at, run_sql, store
 from tests.integration.test_api_conversions import listed
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.status_upload import UPLOADS
+from tracker.domain.click_id import legacy_hash
 from tracker.settings import Settings
 from tracker.store.tokens import create_token
 
@@ -94,6 +95,9 @@ KEYS: list[tuple[str, dict[str, str], str, str]] = [  # key, parameters, for the
     (A.hash.upper(), {"source": "b"}, "A", "A"),
     (C.hash, {}, "C", "404"),
     ("no such id", {}, "404", "404"),
+    ("%00", {}, "404", "404"),
+    ("90%000", {}, "D", "D"),
+    ("%FF%FE", {}, "404", "404"),
 ]
 FILTERS: list[tuple[dict[str, str], str, str]] = [
     ({"hash": "2"}, "A", "A"),
@@ -128,6 +132,19 @@ async def test_click_is_found_by_its_earlier_id(database: Settings) -> None:
             for parameters, *expected in FILTERS:
                 answer = await client.get(path, params=parameters)
                 assert _named(answer) == expected[place], parameters
+
+
+async def test_source_of_an_earlier_version_is_known_by_the_hash(database: Settings) -> None:
+    """Such a version noted none, but made the hash from it."""
+    old = a_row(hash=legacy_hash(NOON + 9000, "old", "555"))
+    await store(database, [old])
+    for row, source in ((old, ""), (A, "b")):
+        await run_sql(database, "INSERT INTO legacy_click VALUES ('555', $1, $2)", row.hash, source)
+    async with api_of(database, scopes=SCOPES) as client:
+        assert (await client.get(f"{CLICKS}/555")).status_code == 422
+        for source, row in (("old", old), ("b", A)):
+            (found,) = (await client.get(f"{CLICKS}/555?source={source}")).json()["data"]
+            assert found["hash"] == row.hash
 
 
 async def test_ambiguous_id_names_the_ways_out(database: Settings) -> None:

@@ -13,6 +13,7 @@ from tracker.domain import normalise
 from tracker.domain.click_id import ZERO_HASH, is_click_hash
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import trim
+from tracker.edge.read.text import crop
 from tracker.parameters import ParameterError, Query, Text, about
 from tracker.reading.query import ZoneQuery
 from tracker.store import legacy_clicks
@@ -67,6 +68,7 @@ async def read(
     Raises:
         ParameterError: it means several.
     """
+    key = crop(key, len(key))  # a path may have controls, which no text of PostgreSQL has
     meant = [*(await _look_up(pool, kind, [key], source, owner))[key]]
     if (id_ := _number(key)) and source in (None, OWN) and (hash_ := await kind.hash_of(pool, id_)):
         meant.append(LegacyClick(key, hash_, OWN))
