@@ -226,10 +226,10 @@ def test_commands_have_a_door() -> None:
 
 def test_paths_of_the_edge_have_a_door() -> None:
     assert set(LINK_PATHS) == {"/offer/", "/backend/api/v3/offer/"}
-    from tracker.edge import postbacks
+    from tracker.edge import postback_reader
 
-    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postbacks._PATHS
-    assert postbacks._GOAL == "/api/v3/goal/"
+    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postback_reader._PATHS
+    assert postback_reader._GOAL == "/api/v3/goal/"
 
 
 def _texts(kind: str, pair: Pair) -> Iterator[tuple[str, str]]:

@@ -181,6 +181,22 @@ async def test_refused_postback_in_a_form_is_logged_as_it_came_without_secrets(d
         assert not any(hidden in str(kept) for hidden in (SECRET, OF_SHOPFAST, GUESS))
 
 
+async def test_form_names_the_tracker_whose_click_ids_come(database: Settings) -> None:
+    async with advertiser_of(database) as advertiser:
+        await prepared(advertiser)
+        await advertiser.connection.execute("UPDATE postback_form SET source = 'tune' WHERE name = 'goal'")
+        clicks = [await advertiser.click() for _ in range(2)]
+        for click, source in zip(clicks, ("tune", "other"), strict=True):
+            row = "INSERT INTO legacy_click (legacy_id, hash, source) VALUES ('77', $1, $2)"
+            await advertiser.connection.execute(row, click, source)
+        await advertiser.edge.get(f"/aff_lsr?transaction_id=77&token={SECRET}")
+        assert (await told(advertiser)).result == "rejected"  # of both, and any guess could be wrong
+        while not await advertiser.conversions("id", clicks[0]):  # until the edge knows the source
+            await advertiser.edge.get(f"/aff_goal?a=lsr&transaction_id=77&token={SECRET}")
+            await told(advertiser)
+        assert await advertiser.conversions("id", clicks[1]) == []
+
+
 async def test_form_of_a_held_postback_is_kept_with_it(database: Settings) -> None:
     async with advertiser_of(database) as advertiser:
         await prepared(advertiser)

@@ -116,7 +116,7 @@ class PostbackForm(Fields):
         Field(description="Only this advertiser's secrets and clicks. null: every advertiser's."),
     ] = None
     source: Annotated[
-        Text | None, Field(description="The earlier tracker whose click ids come. null: any.")
+        NameOrNone | None, Field(description="The earlier tracker whose click ids come. null: any.")
     ] = None
 
     def clashes(self) -> dict[str, str]:

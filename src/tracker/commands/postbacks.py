@@ -12,6 +12,7 @@ from typing import Any
 from tracker.commands.arguments import add_json, text, whole
 from tracker.domain.click_id import millis_of
 from tracker.domain.local_time import first_second, read_local, zone_named
+from tracker.domain.normalise import trim
 from tracker.domain.postback import Result
 from tracker.ops.explain import in_words
 from tracker.ops.postback_trial import Trial, try_postback
@@ -81,7 +82,7 @@ async def _tried(settings: Settings, arguments: Namespace) -> Trial:
     url = sys.stdin.readline() if arguments.url == "-" else text(arguments.url)
     connection = await db.connect(settings.postgres_dsn)
     try:
-        return await try_postback(connection, url.strip(), arguments.ip)
+        return await try_postback(connection, trim(url), arguments.ip)
     finally:
         await connection.close()
 
