@@ -65,7 +65,9 @@ def test_budgets_are_those_of_the_benchmarks() -> None:
 
 def test_scopes_are_those_that_tokens_have() -> None:
     scopes = [cells for cells in rows(REFERENCE / "tokens-and-limits.md") if cells[0].count("`") == 2]
-    named = {code(cells[0])[0]: cells[1] for cells in scopes if re.fullmatch(r"`([\w-]+:\w+|admin)`", cells[0])}
+    named = {
+        code(cells[0])[0]: cells[1] for cells in scopes if re.fullmatch(r"`([\w-]+:\w+|admin)`", cells[0])
+    }
     assert named.keys() == set(SCOPES)
     assert all(named.values())
 
