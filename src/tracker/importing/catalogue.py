@@ -24,6 +24,7 @@ from tracker.catalogue.resource import Editor, Resource, change_row, create_row,
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
+from tracker.importing.values import error_of
 from tracker.store.catalogue import base_goals, edit
 from tracker.store.catalogue.edit import Author, Reference, Row
 from tracker.store.db import Connection, Pool
@@ -427,4 +428,8 @@ def _replacing(old: Any, new: Any) -> Any:
 def _lines(entry: Entry, error: CatalogueError) -> list[str]:
     if not error.errors:
         return [f"{entry.where}: {error.detail}"]
-    return [f"{entry.where}: {field} {why}" for field, whys in error.errors.items() for why in whys]
+    return [
+        f"{entry.where}: {error_of(field, why, entry.given.get(field), entry.theirs)}"
+        for field, whys in error.errors.items()
+        for why in whys
+    ]
