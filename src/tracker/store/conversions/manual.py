@@ -261,9 +261,14 @@ async def _earlier(
     return [(line, row.hash) for line, rows in found for row in rows if source is None or row.is_of(source)]
 
 
+def _unmatched(line: Line) -> str:
+    named = trim(line.click_text) or line.legacy_id
+    return f"{named} {NO_CONVERSION}" if named else NO_CONVERSION
+
+
 def _match(line: Line, candidates: Sequence[_Candidate], goals: Mapping[int, Sequence[_Goal]]) -> _Match:
     if not candidates:
-        return _Match(reason=f"{trim(line.click_text) or line.legacy_id} {NO_CONVERSION}".lstrip())
+        return _Match(reason=_unmatched(line))
     if line.goal:
         by_id = [each for each in candidates if str(each.goal_id) == line.goal]
         named = {each.offer_id: goals_named(line.goal, goals.get(each.offer_id, ())) for each in candidates}
