@@ -369,6 +369,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     ),
     "the name of a file says its kind": (
         "importing/entries.py Kinds.named_by",
+        "importing/wrong_rows.py _kind_of",
         "importing/entries.py read",
     ),
 }
