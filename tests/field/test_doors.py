@@ -369,9 +369,9 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
     ),
     "the name of a file says its kind": (
         "importing/entries.py Kinds.named_by",
-        "importing/wrong_rows.py _kind_of",
         "importing/entries.py read",
     ),
+    "the text of an error, without the values in it": ("importing/wrong_rows.py _kind_of",),
 }
 """Places that trim, fold or read a number without domain/normalise.py, and why they may."""
 
