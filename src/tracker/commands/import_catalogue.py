@@ -107,14 +107,14 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 async def run_forms(settings: Settings, arguments: Namespace) -> int:
     kinds = entries.Kinds(catalogue.RESOURCES)
-    said = {
+    common = {
         "host": arguments.host,
         "advertiser_id": arguments.advertiser,
         "source": arguments.source or arguments.preset,
     }
     preset = presets.load(arguments.preset)
     wanted = [
-        entries.form(kinds.top[kind], form, said, f"{preset.name}: {form.get('name')}")
+        entries.form(kinds.top[kind], form, common, f"{preset.name}: {form.get('name')}")
         for kind, forms in preset.forms().items()
         for form in forms
     ]
@@ -128,8 +128,8 @@ def _meanings(arguments: Namespace) -> dict[str, Meaning]:
     for theirs, ours in arguments.map:
         kind, name = _of_kind(theirs, f"--map {theirs}={ours}")
         columns.setdefault(kind, {})[name] = ours
-    for said, theirs, ours in arguments.map_value:
-        kind, field = _of_kind(said, f"--map-value {said}:{theirs}={ours}")
+    for named, theirs, ours in arguments.map_value:
+        kind, field = _of_kind(named, f"--map-value {named}:{theirs}={ours}")
         values.setdefault(kind, {}).setdefault(field, {})[theirs] = ours
     found = {kind: Meaning(columns.get(kind, {}), values.get(kind, {})) for kind in {**columns, **values}}
     if arguments.map_file:

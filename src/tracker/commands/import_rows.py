@@ -198,14 +198,14 @@ def _meaning(arguments: Namespace) -> Meaning:
     values: dict[str, dict[str, str]] = {}
     for field, theirs, ours in arguments.map_value:
         values.setdefault(field, {})[theirs] = ours
-    said = Meaning(
+    means = Meaning(
         dict(arguments.map), values, tuple(arguments.date_format), arguments.rows, arguments.ignore_rest
     )
     if arguments.map_file:
-        said = said.over(meaning.read(yaml_file.read(arguments.map_file), str(arguments.map_file)))
+        means = means.over(meaning.read(yaml_file.read(arguments.map_file), str(arguments.map_file)))
     if arguments.preset:
-        said = said.over(presets.load(arguments.preset).rows(arguments.kind))
-    return said
+        means = means.over(presets.load(arguments.preset).rows(arguments.kind))
+    return means
 
 
 @contextmanager
