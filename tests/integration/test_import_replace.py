@@ -18,7 +18,6 @@ from tests.integration.importing import Done, Importer, importer
 from tracker.domain.click_id import Mint, hash_for
 from tracker.domain.postback import Source, read_postback
 from tracker.store import db
-from tracker.store.clicks import deltas
 from tracker.store.clicks import insert as clicks
 from tracker.store.conversions import apply_postback
 
@@ -52,15 +51,6 @@ async def _import(importer: Importer, kind: str, content: str, *words: str) -> D
     return await importer.run(kind, importer.file(f"{kind}.csv", content), *words)
 
 
-async def _agrees(importer: Importer) -> None:
-    """Counts and sums agree with the rows, before deltas are added up and after."""
-    for _ in range(2):
-        assert (await importer.command("rebuild-stats", "--check")).code == 0
-        connection = await db.connect(str(importer.settings.postgres_dsn))
-        await deltas.add_up(connection)
-        await connection.close()
-
-
 _SHOWN = (
     "offer_id, affiliate_id, requested_offer_id, brand_id, aff_group_id, country_code, aff_sub, user_agent"
 )
@@ -85,7 +75,7 @@ async def test_clicks_become_what_the_file_says(importer: Importer) -> None:
         (True, 4, 514, 4, None, None, None, "banner", "Mozilla"),
         (True, 4, 514, 4, None, None, None, "banner", ""),
     ]
-    await _agrees(importer)
+    await importer.check_sums()
     assert await importer.fetch("SELECT sum(stored)::int, sum(imported)::int FROM click_minute_part") == [
         (4, 4)
     ]
@@ -131,7 +121,7 @@ async def test_conversions_follow_their_clicks(importer: Importer) -> None:
     assert await importer.fetch("SELECT country_code FROM conversion ORDER BY id") == [
         ("DE",), ("NL",), (None,)
     ]  # fmt: skip
-    await _agrees(importer)
+    await importer.check_sums()
 
 
 _CHANGED = """\
@@ -170,7 +160,7 @@ async def test_differences_are_booked(importer: Importer, status: str, payout: s
         (closed,)
     ]
     assert await importer.fetch("SELECT count(*) FROM conversion_change WHERE NOT is_announced") == [(0,)]
-    await _agrees(importer)
+    await importer.check_sums()
     again = await _import(importer, "conversions", content, "--replace", "--json")
     assert (again.json["present"], again.json["is_proven"]) == (3, True)
 
@@ -213,7 +203,7 @@ async def test_what_an_undo_reversed_is_approved_again(importer: Importer) -> No
     assert await importer.fetch("SELECT kind, payout FROM conversion_entry ORDER BY id") == [
         ("approval", Decimal(1)), ("reversal", Decimal(-1)), ("approval", Decimal(1))
     ]  # fmt: skip
-    await _agrees(importer)
+    await importer.check_sums()
 
 
 _MANY = 12_000
@@ -257,4 +247,4 @@ async def test_killed_replacement_goes_on(importer: Importer) -> None:
     assert await importer.fetch("SELECT count(*), sum(payout) FROM conversion_entry") == [
         (2 * _MANY, Decimal("0.02") * _MANY)
     ]
-    await _agrees(importer)
+    await importer.check_sums()

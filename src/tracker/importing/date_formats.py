@@ -84,7 +84,7 @@ def _zone(name: str) -> tzinfo:
         return UTC if name in ("GMT", "Z") else zone_named(name)
     except ValueError:
         raise ValueError(
-            f"has the zone {name[:40]!r}, which is none of IANA's: take it out, and give --tz"
+            f"has the zone {name[:40]!r}, which is not a zone of IANA: take it out, and give --tz"
         ) from None
 
 

@@ -18,10 +18,10 @@ from tracker.domain.unstored import AskUnstored
 from tracker.domain.webhooks import PERIOD_CLOSED
 from tracker.store import legacy_clicks
 from tracker.store.clicks.idempotency import Conflict
-from tracker.store.conversions import apply_postback, status_words
+from tracker.store.conversions import apply_postback, reasons, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.conversions import status as conversion_status
-from tracker.store.conversions.apply_postback import Applied
+from tracker.store.conversions.results import Applied
 from tracker.store.db import Connection, Pool
 from tracker.store.webhooks import events
 
@@ -337,7 +337,7 @@ async def _set_each(
         )
         for id_, before, after, doubt in changed:
             reason = "" if after is status else f"it stays {after}"
-            reason = apply_postback.held(before, after, doubt) if doubt else reason
+            reason = reasons.held(before, after, doubt) if doubt else reason
             number = wanted[id_].line.number
             results[number] = LineResult(number, id_, before, after, reason)
     return results
