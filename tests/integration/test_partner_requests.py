@@ -158,6 +158,12 @@ async def test_affiliate_has_a_bounded_number_of_urls(database: Settings, client
     assert [*named(await client.post(OWN, json={"url": URL}, headers=mine), 409)] == ["url"]
     await run_sql(database, "UPDATE affiliate_postback SET is_archived = true WHERE id = 1")
     assert (await client.post(OWN, json={"url": URL}, headers=mine)).status_code == 201
+    back = await client.patch(f"{OWN}/1", json={"is_archived": False}, headers=mine)
+    assert [*named(back, 409)] == ["is_archived"]
+    assert (await client.delete(f"{OWN}/2", headers=mine)).status_code == 204
+    for _ in range(2):  # the second one changes nothing
+        back = await client.patch(f"{OWN}/1", json={"is_archived": False}, headers=mine)
+        assert back.status_code == 200
 
 
 async def test_url_of_an_affiliate_is_sent_to_public_addresses_only(
