@@ -263,6 +263,7 @@ _FILES: list[tuple[str, Meaning | str]] = [
     ("{columns: {a: [b]}}", "x.yaml: columns: a is not a text"),
     ("{values: {a: b}, columns: {}}", "x.yaml: values of a is not an object"),
     ("{dates: ['%d'], columns: {}}", "x.yaml: dates: '%d' has no whole day"),
+    ("{dates: ['%d.%m.%Y %d'], columns: {}}", "x.yaml: dates: '%d.%m.%Y %d' is not a format of times"),
     ("{dates: x, columns: {}}", "x.yaml: dates is not a list of formats"),
 ]
 

@@ -286,6 +286,13 @@ class _PostbackApplier(NamedTuple):
         is_claimed = existing.is_unproven and existing.status is ConversionStatus.HOLD
         return (is_told or is_claimed) and self.postback.source is not Source.PIXEL
 
+    def _is_first_proof(self, existing: Existing) -> bool:
+        """Whether the conversion is a stranger's word until now, so that nothing of it counts.
+
+        The operator decides about what the stranger said.
+        """
+        return existing.is_unproven and self._outranks(existing) and not self.by_operator
+
     def _replaces(self, existing: Existing) -> bool:
         """Whether the order is unknown to the browser's conversion that its own postback replaced."""
         return self._outranks(existing) and self.postback.order_id not in (None, existing.order_id)
@@ -303,7 +310,8 @@ class _PostbackApplier(NamedTuple):
 
     async def _other(self, click: ConvertedClick, goal: Goal, existing: Existing) -> Refusal | None:
         """Why the conversion that was found is not the one that the postback means."""
-        if self._replaces(existing):
+        is_rejection = self.postback.status is ConversionStatus.REJECTED
+        if self._replaces(existing) or (self._is_first_proof(existing) and not is_rejection):
             return await self._refusal_of_new(click, goal)
         is_other = None not in (existing.order_id, self.postback.order_id) and (
             existing.order_id != self.postback.order_id
@@ -406,6 +414,8 @@ class _PostbackApplier(NamedTuple):
         is_unpriced: bool,
     ) -> Existing:
         postback = self.postback
+        if self._is_first_proof(existing):
+            existing = existing._replace(order_id=None, sale_status="", own=("",) * len(existing.own))
         return existing._replace(
             order_id=self._order_after(existing),
             status=self._status_after(existing, status),
