@@ -190,6 +190,31 @@ async def test_conversions_of_others_stay(importer: Importer) -> None:
     assert await importer.fetch("SELECT to_jsonb(conversion) FROM conversion ORDER BY id") == before
 
 
+@pytest.mark.parametrize(("field", "status", "payout"), [("status", "pending", 1), ("payout", "approved", 5)])
+async def test_decided_conversions_stay_and_are_named(
+    importer: Importer, field: str, status: str, payout: int
+) -> None:
+    """Otherwise the file's values would pass for those of the book."""
+    await importer.catalogue()
+    assert (await _import(importer, "clicks", _FIRST)).code == 0
+    assert (await _import(importer, "conversions", _CONVERSIONS)).code == 0
+    upload = importer.file("upload.csv", "hash,status\nc2,approved\n")
+    assert (await importer.command("status-upload", upload)).code == 0
+    first = "c2,v2,pending,2024-07-10 10:00:00,o2,1.00"
+    content = _CONVERSIONS.replace(first, f"c2,v2,{status},2024-07-10 10:00:00,o2,{payout}.00")
+    done = await _import(importer, "conversions", content, "--replace")
+    assert (done.code, done.err) == (
+        1,
+        f"conversions.csv:3: is there with another {field}."
+        " It stays, because a postback or a person has changed it since\n",
+    )
+    assert await importer.fetch("SELECT status, payout FROM conversion WHERE order_id = 'o2'") == [
+        ("approved", Decimal(1))
+    ]
+    await _agrees(importer)
+    assert (await _import(importer, "conversions", _CONVERSIONS)).code == 0
+
+
 async def test_what_an_undo_reversed_is_approved_again(importer: Importer) -> None:
     await importer.catalogue()
     assert (await _import(importer, "clicks", _FIRST)).code == 0
