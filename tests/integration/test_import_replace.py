@@ -211,7 +211,7 @@ async def test_decided_conversions_stay_and_are_named(
     assert await importer.fetch("SELECT status, payout FROM conversion WHERE order_id = 'o2'") == [
         ("approved", Decimal(1))
     ]
-    await _agrees(importer)
+    await importer.check_sums()
     assert (await _import(importer, "conversions", _CONVERSIONS)).code == 0
 
 
