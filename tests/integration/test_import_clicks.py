@@ -146,6 +146,21 @@ async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     assert len(await _stored(importer)) == 1
 
 
+async def test_rows_that_were_put_aside_are_tried_again(importer: Importer) -> None:
+    """The same command brings them when their offer is there."""
+    await importer.catalogue()
+    file = importer.file("some.csv", _csv(_ROW, "c2,99,513,2024-07-08 13:40:00"))
+    words = ("clicks", file, "--skip-bad", importer.tmp_path / "aside.ndjson")
+    assert "2 rows: 1 stored, 0 there already, 1 refused" in (await importer.run(*words)).out
+    await importer.run(
+        "catalogue", importer.file("o.yaml", "offers: [{id: 99, name: Late, advertiser_id: 1}]")
+    )
+    done = await importer.run(*words)
+    assert done.code == 0
+    assert "2 rows: 1 stored, 1 there already, 0 refused" in done.out
+    assert len(await _stored(importer)) == 2
+
+
 async def test_earlier_id_of_another_click_ends_the_import(importer: Importer) -> None:
     await importer.catalogue()
     done = await importer.run("clicks", importer.file("two.csv", _csv(_ROW, "c1,3,513,2024-07-09 13:40:00")))

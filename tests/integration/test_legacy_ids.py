@@ -28,6 +28,7 @@ SCOPES = (
 )
 HEX = "ABCDEF0123456789ABCDEF0123456789"
 LOWER = "0f7c2d9be1a84c6db2a9e53f70110000"  # as a hash is written, but of no UUIDv7
+SEVEN = "0f7c2d9be1a87c6db2a9e53f70110000"  # as a UUIDv7
 A, B, C, D = (
     a_row(hash=hash_at(NOON + n * 1000), affiliate_id=514 if n == 2 else 513, advertiser_id=1 + n // 3)
     for n in range(4)
@@ -39,6 +40,8 @@ LEGACY = [  # this tracker has the ids 1 to 4 for A to D
     *(("900", D, "earlier"), ("3", C, "earlier"), ("500", C, "earlier"), ("4", C, "earlier")),
     (HEX, B, "earlier"),
     (LOWER, B, "earlier"),
+    (SEVEN, B, "earlier"),
+    (C.hash, B, "earlier"),  # a hash of this tracker stays one
 ]
 
 
@@ -90,10 +93,14 @@ KEYS: list[tuple[str, dict[str, str], str, str]] = [  # key, parameters, for the
     ("501", {}, "404", "404"),
     (HEX, {}, "B", "B"),
     (LOWER, {}, "B", "B"),
+    (SEVEN, {}, "B", "B"),
+    (SEVEN, {"source": "earlier"}, "B", "B"),
+    (SEVEN, {"source": "tracker"}, "404", "404"),
     (HEX.lower(), {}, "404", "404"),
     (A.hash, {}, "A", "A"),
     (A.hash.upper(), {"source": "b"}, "A", "A"),
-    (C.hash, {}, "C", "404"),
+    (C.hash, {}, "C", "B"),
+    (C.hash, {"source": "earlier"}, "B", "B"),
     ("no such id", {}, "404", "404"),
     ("%00", {}, "404", "404"),
     ("90%000", {}, "D", "D"),
@@ -108,6 +115,8 @@ FILTERS: list[tuple[dict[str, str], str, str]] = [
     ({"hash": "500"}, "C", ""),
     ({"hash": HEX}, "B", "B"),
     ({"hash": LOWER}, "B", "B"),
+    ({"hash": f"{SEVEN},{A.hash}"}, "AB", "AB"),
+    ({"hash": C.hash}, "BC", "B"),
     ({"id": "2"}, "422", "422"),
     ({"id": "2", "source": "tracker"}, "B", "B"),
     ({"id": "2", "source": "earlier"}, "422", "422"),
@@ -194,6 +203,7 @@ CONVERSIONS_FOUND: list[tuple[str, str, str]] = [
     ("", "click_hash=900", ""),
     ("", f"click_hash={HEX},2", "ab"),
     ("", f"click_hash={LOWER},2", "ab"),
+    ("", f"click_hash={SEVEN}", "b"),
     ("", "click_id=2", "422"),
     ("", "id=2&source=tracker", "b"),
 ]
@@ -220,6 +230,7 @@ UPLOADED: list[tuple[str, str, str]] = [  # file, source, what happens
     ("click_id,status\n900,approved", "", "line 2: 900 matches no conversion"),
     (f"hash,status\n{HEX},rejected", "", "b rejected"),
     (f"hash,status\n{LOWER},rejected", "", "b rejected"),
+    (f"hash,status\n{SEVEN},rejected", "", "b rejected"),
     (f"hash,status\n{B.hash},rejected", "", "b rejected"),
     ("click_legacy_id,status\n2,rejected", "", "a rejected"),
     ("click_hash,status\n 2 ,rejected", "b", "line 2: 2 matches no conversion"),

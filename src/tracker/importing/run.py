@@ -111,7 +111,8 @@ async def run(connection: Connection, job: Job) -> Outcome:
         await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
     outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
     # Another file may replace the rows of this one. Then this file is another change, not a known one.
-    if not job.is_dry and (job.replaces or not outcome.is_proven):
+    # Rows that were refused are tried again by the next import: their offer may be there then.
+    if not job.is_dry and (job.replaces or outcome.run.refused or not outcome.is_proven):
         await imports.forget(connection, digest)
     return outcome
 

@@ -361,19 +361,24 @@ class ConversionStore:
     async def _clicks(self, names: Collection[str]) -> Mapping[str, ConvertedClick]:
         """The clicks of hashes and earlier ids, as written or trimmed.
 
-        Earlier versions took a hash in a form other than ours for an earlier id.
+        Earlier versions took a hash in a form other than ours for an earlier id. An earlier id may look like
+        a hash.
         """
         names = {*names, *map(trim, names)}
         hashes = {name: plain for name in names if is_click_hash(plain := hash_(name))}
-        others = [name for name in names if hashes.get(name) != name]
+        clicks = await self._by_hash(set(hashes.values()))
+        others = [name for name in names if hashes.get(name) != name or name not in clicks]
         earlier = await legacy_clicks.find(self._connection, others)
-        hashes |= {name: found for name, clicks in earlier.items() if (found := self._preferred(clicks))}
+        hashes |= {name: found for name, each in earlier.items() if (found := self._preferred(each))}
+        clicks |= await self._by_hash(set(hashes.values()) - clicks.keys())
+        return {name: clicks[plain] for name, plain in hashes.items() if plain in clicks}
+
+    async def _by_hash(self, hashes: Collection[str]) -> dict[str, ConvertedClick]:
         if not hashes:
             return {}
-        wanted = sorted(set(hashes.values()))
+        wanted = sorted(hashes)
         rows = await self._connection.fetch(_CLICKS, wanted, wanted[0], wanted[-1])
-        clicks = {row["hash"]: ConvertedClick._make(row) for row in rows}
-        return {name: clicks[plain] for name, plain in hashes.items() if plain in clicks}
+        return {row["hash"]: ConvertedClick._make(row) for row in rows}
 
     def _preferred(self, clicks: Sequence[LegacyClick]) -> str | None:
         """This source's click, or the only one of all sources."""
