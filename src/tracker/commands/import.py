@@ -20,7 +20,7 @@ from tracker.domain.csv_rows import Columns
 from tracker.domain.local_time import zone_named
 from tracker.domain.normalise import id_ as id_of
 from tracker.domain.normalise import text_of
-from tracker.errors import UserError
+from tracker.errors import UserError, tell
 from tracker.importing import catalogue, clicks, conversions, entries, meaning, presets, yaml_file
 from tracker.importing import run as importing
 from tracker.importing.catalogue import Result
@@ -410,11 +410,11 @@ async def _bring(settings: Settings, arguments: Namespace, wanted: Sequence[Entr
             defaults=settings.catalogue_defaults,
         )
     for line in result.errors[:_MOST_ERRORS]:
-        print(line, file=sys.stderr)
+        tell(line)
     if result.errors:
         raise UserError(f"nothing is changed. Errors: {len(result.errors)}")
     for line in result.warnings[:_MOST_ERRORS]:
-        print(f"tracker: warning: {line}", file=sys.stderr)
+        tell(f"tracker: warning: {line}")
     print(json.dumps(_plan(result)) if arguments.json else _plan_in_words(result, arguments.dry_run))
     return 0
 
@@ -492,7 +492,7 @@ async def _import_rows(settings: Settings, arguments: Namespace) -> int:
 def _name_the_left_out(path: Path | str, names: Collection[str]) -> None:
     if names:
         named = ", ".join(name[:_LONGEST_NAME] for name in names)
-        print(f"{path}: left out, because they have no meaning here: {named}", file=sys.stderr)
+        tell(f"{path}: left out, because they have no meaning here: {named}")
 
 
 def _see_that_they_differ(path: Path, bad_rows: Path | None) -> None:
