@@ -44,12 +44,14 @@ INSERT INTO conversion_correction (conversion_id, payout_before, payout, revenue
 VALUES (1, 1.11, 2.22, 1.12, 2.23, 'x', 'x');
 INSERT INTO conversion_change (conversion_id, status_after, source, author)
 VALUES (1, 'approved', 'api', 'x');
-INSERT INTO postback (hash, source, ip, parameters, result) VALUES ('01927632a6c870008000000000000001', 'postback', '',
+INSERT INTO postback (hash, source, ip, parameters, result) VALUES
+    ('01927632a6c870008000000000000001', 'postback', '',
     '{"order_id": "O-1", "payout": "3.21", "sum": "1.23", "currency": "CHF"}', 'stored');
 INSERT INTO postback_form (name, path, constants, "values") VALUES
     ('moved', '/p/{payout}', '{"revenue": "3.21"}', '{"currency": {"2": "CHF"}}');
 INSERT INTO postback (hash, source, ip, parameters, form, result, reason) VALUES
-    ('01927632a6c870008000000000000002', 'postback', '', '{"order_id": "O-2", "payout": "3.21", "currency": "CHF"}',
+    ('01927632a6c870008000000000000002', 'postback', '',
+        '{"order_id": "O-2", "payout": "3.21", "currency": "CHF"}',
         '{"name": "moved", "path": "/p/3.21", "sent": {"goal": "3.21", "adv_sub": "1.23"}}', 'unchanged',
         'payout 1.23 CHF changes nothing: it is approved with 3.21 CHF; over a cap'),
     ('01927632a6c870008000000000000003', 'postback', '', '{"order_id": "O-3"}', NULL, 'held',

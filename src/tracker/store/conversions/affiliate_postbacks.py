@@ -29,8 +29,8 @@ _LOCK_UNANNOUNCED = """
 SELECT id FROM conversion_change WHERE NOT is_announced ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _MARK_ANNOUNCED = "UPDATE conversion_change SET is_announced = true WHERE id = ANY ($1)"
-# One for each affiliate postback that matches a change. Tests, imports, changes without a new status, and what
-# nobody has proven have none.
+# One for each affiliate postback that matches a change. Tests, imports, changes without a new status, and
+# conversions that nobody has proven have none.
 _FACTS = f"""
 SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
     (SELECT count(*) FROM conversion_change AS earlier
