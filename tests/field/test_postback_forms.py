@@ -264,7 +264,10 @@ async def test_command_shows_what_a_postback_would_do(
     assert "form: key" in in_words
     assert "  status: pending" in in_words
     assert SECRET not in in_words
-    for url in ("https://go.test/aff_goal?hash=5", "/postback?hash=5", "https://go.test/promo/postback"):
+    for url in (
+        *("https://go.test/aff_goal?hash=5", "/postback?hash=5", "https://go.test/promo/postback"),
+        "https://[go.test/postback?hash=5",
+    ):
         wrong = await importer.command("postbacks", "--try", url)
         assert (wrong.code, wrong.out) == (1, ""), url
     kept = "SELECT (SELECT count(*) FROM conversion), (SELECT count(*) FROM postback)"

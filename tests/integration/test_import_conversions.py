@@ -135,6 +135,7 @@ async def _export(importer: Importer) -> list[dict[str, Any]]:
 
 _REFUSED = [
     ({"click_hash": "nobody"}, "click_hash nobody matches no click"),
+    ({"is_unproven": "true"}, "is_unproven goes with the status hold, and not with approved"),
     ({"goal_id": 999}, "goal_id 999 matches no goal of its click's offer"),
     ({"goal_id": 2}, "goal_id 2 matches no goal of its click's offer"),
     ({"created_at": "2024-07-10 10:00:00"}, "is of an order, or a click and goal, that another conversion"),
@@ -153,8 +154,8 @@ async def test_unstorable_row_is_named_and_the_rest_is_proven(importer: Importer
     aside = importer.tmp_path / "aside.ndjson"
     done = await importer.run("conversions", path, "--skip-bad", aside)
     assert (done.code, done.err) == (0, "")
-    assert "6 rows: 1 stored, 0 there already, 5 refused" in done.out
-    assert [json.loads(line)["line"] for line in aside.read_text().splitlines()] == [2, 3, 4, 5, 6]
+    assert "7 rows: 1 stored, 0 there already, 6 refused" in done.out
+    assert [json.loads(line)["line"] for line in aside.read_text().splitlines()] == [2, 3, 4, 5, 6, 7]
 
 
 async def test_click_has_several_conversions_if_the_goal_allows(importer: Importer) -> None:

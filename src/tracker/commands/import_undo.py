@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from tracker.commands.arguments import text
 from tracker.commands.author import author
 from tracker.domain.money import show
+from tracker.errors import tell
 from tracker.importing import undo
 from tracker.importing.connection import connect
 from tracker.importing.undo import Outcome, Undo
@@ -65,7 +65,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         print(json.dumps(_as_json(wanted, outcome)))
         return 0
     for line in map(_named, outcome.holders):
-        print(line, file=sys.stderr)
+        tell(line)
     print(_in_words(wanted, outcome))
     return 0
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from tracker.errors import UserError
+from tracker.errors import UserError, tell
 from tracker.importing.files import Line, RowFile
 from tracker.importing.progress import Progress
 from tracker.importing.values import RowError
@@ -215,7 +214,7 @@ def _refuse(wrong: WrongRows, job: Job, state: str) -> None:
 
 def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
     for line, why in wrong:
-        print(f"{job.file.path.name}:{line.number}: {why}", file=sys.stderr)
+        tell(f"{job.file.path.name}:{line.number}: {why}")
 
 
 async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:

@@ -316,10 +316,10 @@ class ConversionStore:
             click = clicks.get(item.click) or clicks.get(trim(item.click))
             goal = click and self._goal(item, click)
             status = click and _status(item, click, words)
-            if click and goal and status:
+            if click and goal and status and not (item.is_unproven and status is not ConversionStatus.HOLD):
                 rows[place] = _row(item, click, goal, status) | {"import_source": self._source}
             else:
-                refused[place] = _why_not(item, click, goal)
+                refused[place] = _why_not(item, click, goal, status)
         await self._find_as_written(rows)
         return rows, refused
 
@@ -403,9 +403,16 @@ def _status(item: ImportedConversion, click: ConvertedClick, words: StatusWords)
     return meaning(item.word, click.advertiser_id, words)
 
 
-def _why_not(item: ImportedConversion, click: ConvertedClick | None, goal: _Goal | None) -> str:
+def _why_not(
+    item: ImportedConversion,
+    click: ConvertedClick | None,
+    goal: _Goal | None,
+    status: ConversionStatus | None,
+) -> str:
     if click is None:
         return f"click_hash {item.click} matches no click, or clicks of several sources"
+    if goal is not None and status is not None:
+        return f"is_unproven goes with the status hold, and not with {status}"
     if goal is not None:
         return f"status {item.word} is no word of advertiser {click.advertiser_id}"
     if item.goal_id is not None:
