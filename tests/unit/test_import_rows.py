@@ -71,8 +71,8 @@ def test_forms_of_a_file_are_read_alike(
     reader = ClickReader.of("earlier", zone, _KNOWN)
     (line,) = _file(tmp_path, content, names).lines()
     click = reader.read(line.fields)
-    assert (click.row.hash, click.row.offer_id, click.row.affiliate_id, click.legacy_id) == (
-        *(_HASH, 3, 513, "c1"),
+    assert (click.row.hash, click.row.offer_id, click.row.affiliate_id, click.earlier) == (
+        *(_HASH, 3, 513, ("c1", "earlier")),
     )
 
 
