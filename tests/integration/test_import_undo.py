@@ -234,6 +234,19 @@ async def test_what_live_postbacks_made_or_changed_stays(importer: Importer) -> 
     await _agrees(importer)
 
 
+async def test_clicks_of_others_conversions_stay_and_name_their_source(importer: Importer) -> None:
+    """Somebody gave the conversions another --source than their clicks."""
+    await importer.catalogue()
+    await _moved(importer, _HEAD)
+    file = importer.file("conversions.csv", _UNDECIDED)
+    assert (await importer.run("conversions", file, "--source", "mistaken")).code == 0
+    done = await _undo(importer)
+    assert done.err.count("(pending) was imported with --source mistaken\n") == 8
+    assert "8 clicks stay" in done.out
+    assert (await _undo(importer, source="mistaken")).code == 0
+    assert "deleted 8 clicks" in (await _undo(importer)).out
+
+
 _BY_KIND = {"clicks": (22, 8, 1), "conversions": (30, 0, 1), "all": (0, 0, 0)}
 
 

@@ -72,7 +72,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 _WHY = {
     "live": "came by a postback or the API",
-    "of another source": "is of another source",
+    "of another source": "was imported with --source {source}",
     "unmarked": "was imported by an earlier version",
     "changed": "was touched by a postback or a person since its import",
     "deleted": "was imported, and --kind leaves conversions out",
@@ -82,9 +82,8 @@ _WHY = {
 
 
 def _named(holder: Holder) -> str:
-    return (
-        f"click {holder.click} stays: conversion {holder.conversion_id} ({holder.status}) {_WHY[holder.why]}"
-    )
+    why = _WHY[holder.why].format(source=holder.source)
+    return f"click {holder.click} stays: conversion {holder.conversion_id} ({holder.status}) {why}"
 
 
 def _in_words(wanted: Undo, outcome: Outcome) -> str:

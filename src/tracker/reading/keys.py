@@ -76,6 +76,8 @@ async def find(
         meant.append(LegacyClick(key, hash_, OWN))
     sources = {click.hash: click.source for click in meant}
     rows = {hash_: row for hash_ in sources if (row := await kind.one(pool, hash_, zone, visibility.narrow))}
+    if key in rows:  # the hash of a row means that row
+        rows = {key: rows[key]}
     if len(rows) > 1:
         raise _ambiguous("id", key, (sources[hash_] for hash_ in rows))
     return visibility.show([*rows.values()])[0] if rows else None

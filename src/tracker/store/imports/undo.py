@@ -95,7 +95,8 @@ SELECT count(*) FROM (
 _SOME_HELD = f"""
 SELECT encode(uuid_send(click_hash), 'hex'), id, status,
        CASE WHEN import_source = $1 THEN {_FATE} WHEN import_source IS NOT NULL THEN 'of another source'
-            WHEN {_FIRST_IMPORTED} THEN 'unmarked' ELSE 'live' END
+            WHEN {_FIRST_IMPORTED} THEN 'unmarked' ELSE 'live' END,
+       import_source
 {_HOLDING} ORDER BY id LIMIT {_MOST_NAMED}
 """
 
@@ -178,6 +179,7 @@ class Holder(NamedTuple):
     conversion_id: int
     status: str
     why: str  # live, of another source, unmarked, or its fate
+    source: str | None  # whose import stored it
 
 
 class Conversions(NamedTuple):
