@@ -130,7 +130,7 @@ class PostbackForm(Fields):
 async def _claimed_by_another_form(connection: Connection, row: Row) -> Errors:
     """Why a link form cannot have its path: a postback form has it for any query, or a link form does.
 
-    Edges know one link form for a host and the shape of a path, whatever its placeholders mean.
+    Edges know one link form for a host and the shape of a path.
     """
     key, host = key_of(row["path"]), read_host(row["host"])
     for id_, link in await stored_catalogue.read_link_forms(connection, row["path"]):

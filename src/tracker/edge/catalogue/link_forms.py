@@ -142,7 +142,7 @@ class LinkForms:
 
 
 def _without_signature(link: Link, form: LinkForm) -> Link:
-    """A link whose query has no signature of test links, under any name that the form gives it."""
+    """A test link whose signature goes on to no page, by any name."""
     names = {name for name, place in form.places.items() if place == PLACES["test"]}
     pairs = (
         pair
