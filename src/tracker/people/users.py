@@ -1,0 +1,93 @@
+"""What is done to users: invited, changed, reset, disabled, deleted. Each act is in the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tracker.people import one_time_links
+from tracker.store.catalogue import edit
+from tracker.store.catalogue.edit import Author, Row
+from tracker.store.db import Connection
+from tracker.store.people import sessions, users
+from tracker.store.people.one_time_links import Purpose
+from tracker.store.people.users import USERS
+
+
+class Invited(NamedTuple):
+    """A user, and the path of a one-time link for him."""
+
+    row: Row
+    link: str
+
+
+class LastAdminError(Exception):
+    """The act would leave no admin who can sign in."""
+
+
+def place(id_: int) -> str:
+    """A user's path in the audit trail."""
+    return f"users/{id_}"
+
+
+async def invite(connection: Connection, author: Author, fields: Mapping[str, Any]) -> Invited:
+    """Add a user without a password, and make a link to set one.
+
+    Raises:
+        TakenError: another user has the e-mail address.
+    """
+    row = await edit.insert(connection, USERS, dict(fields))
+    await edit.note(connection, author, USERS, place(row["id"]), None, row)
+    return Invited(row, await one_time_links.make(connection, "invitation", row["id"]))
+
+
+async def change(connection: Connection, author: Author, before: Row, fields: Mapping[str, Any]) -> Row:
+    """Change a user. A change of rights ends the user's sessions.
+
+    Raises:
+        LastAdminError: no admin would be left.
+        TakenError: another user has the e-mail address.
+    """
+    after = {**before, **fields}
+    row = await edit.update(connection, USERS, {"id": before["id"]}, after)
+    await _keep_an_admin(connection, before)
+    if row["is_disabled"]:
+        await _sign_out(connection, row["id"])
+    await edit.note(connection, author, USERS, place(row["id"]), before, row)
+    return row
+
+
+async def reset(connection: Connection, author: Author, before: Row, *, drops_factor: bool) -> Invited:
+    """Make a link to set a new password, and to drop the second factor. Until it is used, nothing changes."""
+    purpose: Purpose = "reset" if before["has_password"] else "invitation"
+    link = await one_time_links.make(connection, purpose, before["id"], drops_factor=drops_factor)
+    after = {**before, "link": purpose}
+    await edit.note(connection, author, USERS, place(before["id"]), before, after)
+    return Invited(before, link)
+
+
+async def delete(connection: Connection, author: Author, before: Row) -> None:
+    """Delete a user with his sessions and links. His acts stay in the audit trail.
+
+    Raises:
+        LastAdminError: no admin would be left.
+    """
+    await edit.delete(connection, USERS, {"id": before["id"]})
+    await _keep_an_admin(connection, before)
+    await edit.note(connection, author, USERS, place(before["id"]), before, None)
+
+
+async def end_sessions(connection: Connection, author: Author, before: Row) -> None:
+    """Sign a user out everywhere."""
+    await _sign_out(connection, before["id"])
+    await edit.note(connection, author, USERS, place(before["id"]), before, {**before, "sessions": "ended"})
+
+
+async def _sign_out(connection: Connection, id_: int) -> None:
+    await sessions.end_all(connection, id_)
+
+
+async def _keep_an_admin(connection: Connection, before: Row) -> None:
+    was_admin = before["role"] == "admin" and before["has_password"] and not before["is_disabled"]
+    if was_admin and not await users.has_admin(connection):
+        raise LastAdminError
