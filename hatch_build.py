@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MODULES = {
     "domain": "click_id macros model targeting",
     "edge": "click metrics outcome redirect visitor_cookie",
-    "edge/catalogue": "block_lists catalogue link_forms",
+    "edge/catalogue": "block_lists catalogue form_paths link_forms",
     "edge/enrich": "geo mmdb_tree",
     "edge/http": "batching hit request request_head response",
     "edge/read": "client_address cookie link text visitor",

@@ -32,4 +32,4 @@ class PostbackSender(Sender):
 
     async def _ask(self, due: Due) -> Delivery:
         headers = {"Idempotency-Key": due.key, "User-Agent": USER_AGENT, "Accept": "*/*"}
-        return await self._caller.get(due.url, headers)
+        return await self._caller.get(due.url, headers, is_strict=due.is_strict)

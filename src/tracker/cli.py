@@ -47,6 +47,7 @@ COMMANDS = {
     "manual-entries": "book bonuses, fees, chargebacks and payments",
     "corrections": "correct amounts of conversions",
     "import": "import offers, affiliates, historic clicks and conversions",
+    "export": "write the catalogue, clicks or conversions as files that import reads",
     "conversions": "show conversions, or write all of them as a file",
     "reports": "count clicks and conversions in groups, such as by offer and day",
     "status-upload": "set the statuses of conversions from an advertiser's file",
@@ -74,6 +75,8 @@ CATALOGUE = {
     "bot-rules": "your own rules for what is a bot",
     "tracking-hosts": "the hosts of tracking links",
     "link-forms": "links in the shape of other trackers",
+    "postback-forms": "postbacks in the shape of other trackers",
+    "link-codes": "the codes of offers and affiliates in links of other trackers",
     "network": "the network's fallback URL for clicks that no offer takes",
 }
 """Each command of the module `catalogue`, and the objects that it lists and changes."""
@@ -99,6 +102,7 @@ examples:
   tracker postbacks --result rejected           postbacks that made no conversion, and why
   tracker import catalogue --dry-run network.yaml
                                                 the changes that a file would make
+  tracker export catalogue network.yaml         the catalogue as a file that can be imported again
   tracker conversions status=pending --from 2026-11-01
                                                 conversions of this month that wait for a decision
   tracker reports --group-by offer,day --from 2026-11-01 --csv

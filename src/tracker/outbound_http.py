@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
@@ -47,7 +48,10 @@ class BarredError(OSError):
 
 
 class Caller:
-    """Sends requests to foreign hosts. Each request has a connection of its own."""
+    """Sends requests to foreign hosts. Each request has a connection of its own.
+
+    Requests may go to public addresses, and to the allowed networks. Strict ones may not go to these.
+    """
 
     def __init__(
         self,
@@ -65,38 +69,50 @@ class Caller:
     async def __aenter__(self) -> Caller:
         trusted = ssl.create_default_context()
         trusted.load_verify_locations(certifi.where())  # for systems without certificates of their own
-        connector = aiohttp.TCPConnector(
-            resolver=_Resolver(self.addresses), use_dns_cache=False, force_close=True, limit=0, ssl=trusted
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
+        self._sessions = {is_strict: self._open(trusted, is_strict) for is_strict in (False, True)}
+        return self
+
+    def _open(self, trusted: ssl.SSLContext, is_strict: bool) -> aiohttp.ClientSession:
+        resolver = _Resolver(partial(self.addresses, is_strict=is_strict))
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=resolver, use_dns_cache=False, force_close=True, limit=0, ssl=trusted
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._seconds),
             auto_decompress=False,
             trust_env=False,
         )
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def get(self, url: str, headers: Mapping[str, str]) -> Delivery:
+    async def get(self, url: str, headers: Mapping[str, str], *, is_strict: bool = False) -> Delivery:
         """GET a URL and return the response. Never raises for a fault of the other side."""
-        return await self._call("GET", url, headers, None)
+        return await self._call("GET", url, headers, None, is_strict=is_strict)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Delivery:
         """POST a body to a URL. Otherwise the same."""
         return await self._call("POST", url, headers, body)
 
-    async def _call(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Delivery:
+    async def _call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        is_strict: bool = False,
+    ) -> Delivery:
         try:
             target = URL(url, encoded=True)
             if _is_address(target.host):
-                await self.addresses(target.host or "", target.port or 0)
-            return await self._ask(method, target, headers, body)
+                await self.addresses(target.host or "", target.port or 0, is_strict=is_strict)
+            return await self._ask(self._sessions[is_strict], method, target, headers, body)
         except BarredError as error:
             return Delivery(error=str(error), is_barred=True)
         except aiohttp.ClientConnectorDNSError as error:
@@ -109,7 +125,7 @@ class Caller:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Delivery(error=_reason(error))
 
-    async def addresses(self, host: str, port: int) -> list[str]:
+    async def addresses(self, host: str, port: int, *, is_strict: bool = False) -> list[str]:
         """The addresses of a host that may be called.
 
         Raises:
@@ -117,16 +133,22 @@ class Caller:
             OSError: the host has no address.
         """
         found = [host] if _is_address(host) else await self._look_up(host, port)
-        refused = {address: refusal(address, port, self._allowed) for address in found}
+        allowed = () if is_strict else self._allowed
+        refused = {address: refusal(address, port, allowed) for address in found}
         fine = [address for address, why in refused.items() if not why]
         if not fine:
             raise BarredError("; ".join(refused.values()) or "its name has no address")
         return fine
 
+    @staticmethod
     async def _ask(
-        self, method: str, target: URL, headers: Mapping[str, str], body: bytes | None
+        session: aiohttp.ClientSession,
+        method: str,
+        target: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> Delivery:
-        async with self._session.request(
+        async with session.request(
             method, target, headers=headers, data=body, allow_redirects=False
         ) as response:
             with suppress(aiohttp.ClientError, TimeoutError):  # only the status counts

@@ -229,7 +229,7 @@ _ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_ID, "exam
 _TEXT: dict[str, Any] = {"type": "string", "maxLength": _LONGEST_TEXT, "examples": ["winter"]}
 
 Ids = _several(_id, **_ID)
-Hashes = _several(_hash, type="string", pattern="^[0-9a-fA-F]{32}$", examples=[_A_HASH])
+Keys = _several(_ident, **_TEXT | {"examples": [_A_HASH]})
 Texts = _several(_text, split=_as_one, **_TEXT)
 Idents = _several(_ident, split=_as_one, **_TEXT | {"examples": ["A-1001"]})
 Countries = _several(normalise.country, split=_by_commas_of_codes, type="string", examples=["NL"])

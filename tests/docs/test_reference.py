@@ -10,15 +10,16 @@ import pytest
 
 from loadtests import budgets
 from tests.conftest import Furnish
+from tests.docs import roles
 from tests.docs.pages import ROOT, code, prose, rows
 from tests.e2e.running import Up, up
 from tracker.cli import CATALOGUE, COMMANDS
 from tracker.domain import macros, postback_macros
+from tracker.domain.access import SCOPES
 from tracker.domain.model import Reason
 from tracker.reading.reports.query import FIELDS
 from tracker.settings import _READERS
 from tracker.store.reports.measures import MEASURES
-from tracker.store.tokens import SCOPES
 
 REFERENCE = ROOT / "docs" / "reference"
 REPORTS = (REFERENCE / "reports.md").read_text()
@@ -64,9 +65,16 @@ def test_budgets_are_those_of_the_benchmarks() -> None:
 
 def test_scopes_are_those_that_tokens_have() -> None:
     scopes = [cells for cells in rows(REFERENCE / "tokens-and-limits.md") if cells[0].count("`") == 2]
-    named = {code(cells[0])[0]: cells[1] for cells in scopes if re.fullmatch(r"`(\w+:\w+|admin)`", cells[0])}
+    named = {
+        code(cells[0])[0]: cells[1] for cells in scopes if re.fullmatch(r"`([\w-]+:\w+|admin)`", cells[0])
+    }
     assert named.keys() == set(SCOPES)
     assert all(named.values())
+
+
+def test_roles_are_those_of_the_code() -> None:
+    """`python -m tests.docs.roles` prints the table."""
+    assert roles.table() in (REFERENCE / "tokens-and-limits.md").read_text()
 
 
 FOLDERS = {
@@ -132,7 +140,11 @@ def _metrics(tracker: Up) -> dict[str, set[str]]:
     return found
 
 
-NEEDS_A_FAULT = {"tracker_clicks_not_recorded_total", "tracker_unsendable_locations_total"}
+NEEDS_A_FAULT = {
+    "tracker_clicks_not_recorded_total",
+    "tracker_parameters_left_out_total",
+    "tracker_unsendable_locations_total",
+}
 """Metrics without a sample until something fails."""
 
 

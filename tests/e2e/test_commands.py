@@ -148,6 +148,18 @@ def test_link_that_would_lead_nowhere_is_not_made(network: Up, words: list[str],
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tracker: {complaint}\n")
 
 
+def test_exports_are_imported_again(network: Up, tmp_path: Path) -> None:
+    catalogue, clicks = tmp_path / "network.yaml", tmp_path / "clicks.ndjson"
+    done = tracker(network.data_dir, "export", "catalogue", "--with-archived", str(catalogue))
+    assert (done.returncode, done.stderr) == (0, "")
+    again = tracker(network.data_dir, "import", "catalogue", str(catalogue))
+    assert again.stdout == f"0 created, 0 changed, {done.stdout.split()[0]} left as they are\n"
+    assert tracker(network.data_dir, "export", "clicks", str(clicks)).stdout == f"{clicks}: 0 clicks\n"
+    assert clicks.read_bytes() == b""
+    piped = tracker(network.data_dir, "export", "catalogue", "--with-archived", "-")
+    assert piped.stdout == catalogue.read_text()
+
+
 def test_migrate_prints_its_steps(running: Up) -> None:
     assert tracker(running.data_dir, "migrate").stdout == "nothing to do\n"
     assert json.loads(tracker(running.data_dir, "migrate", "--json").stdout) == {"applied": []}

@@ -21,9 +21,10 @@ from tests.conftest import Furnish
 from tests.e2e.running import Up, up
 from tracker.api.app import create_api
 from tracker.api.openapi.document import document
+from tracker.domain.access import OF_NETWORK
 from tracker.processes.engines.engine import postgres_dsn
 from tracker.settings import Settings
-from tracker.store.tokens import SCOPES, create_token
+from tracker.store.tokens import create_token
 
 _OWN_ID = 900_000_000
 """The id of the token in use. It is too large to be guessed and revoked."""
@@ -163,4 +164,4 @@ async def _token(dsn: str) -> str:
     connection = await asyncpg.connect(dsn)
     await connection.execute(f"ALTER SEQUENCE token_id_seq RESTART {_OWN_ID}")
     await connection.close()
-    return await create_token(dsn, SCOPES)
+    return await create_token(dsn, OF_NETWORK)

@@ -25,6 +25,7 @@ from tracker.importing import entries
 from tracker.importing.catalogue import RESOURCES
 from tracker.importing.clicks import REQUIRED
 from tracker.importing.files import RowFile
+from tracker.importing.meaning import Meaning
 from tracker.settings import Settings
 
 __all__ = ["clicks", "importer"]  # fixtures
@@ -228,9 +229,9 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("clicks", gzip.compress(b"PK\x03\x04 and so on"), "is a spreadsheet or a ZIP archive"),
     ("clicks", b"BZh91AY&SY", "is compressed by bzip2: unpack it"),
     ("clicks", f"{_HEAD}\n1.23E+17,3,513,1720446000,\n", ":2: legacy_id is 1.23E+17, but a spreadsheet"),
-    ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at is neither Unix seconds nor milliseconds"),
-    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at is not a time such as"),
-    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at is not a time such as"),
+    ("clicks", f"{_HEAD}\nc1,3,513,45991.5,\n", ":2: created_at '45991.5' is neither Unix seconds nor"),
+    ("clicks", f"{_HEAD}\nc1,3,513,30.11.2024 13:40,\n", ":2: created_at '30.11.2024 13:40' is not a time"),
+    ("clicks", f"{_HEAD}\nc1,3,513,11/30/24,\n", ":2: created_at '11/30/24' is not a time such as"),
     ("clicks", _OBJECTS[0].replace("{", '{"offer_id": 4, '), ":1: two fields are 'offer_id'"),
     (
         "clicks",
@@ -246,7 +247,11 @@ NOT_IMPORTED: list[tuple[str, str | bytes, str]] = [
     ("conversions", "click_hash\tstatus\nc1\tpaid\n", "there is no column created_at"),
     ("conversions", "order_id,status\rA,paid\r", "there is no column click_hash"),
     ("catalogue", 'name,"status\nPuzzle,active\n', "its header is not CSV"),
-    ("catalogue", "name,Kommentar\nPuzzle,\n", "no field is called 'Kommentar': rename it or take it out"),
+    (
+        "catalogue",
+        "name,Kommentar\nPuzzle,\n",
+        "no field is called 'Kommentar': use --map offers.THEIRS=OURS",
+    ),
     ("catalogue", "name,Name\nPuzzle,Puzzle\n", "two columns are name"),
     ("catalogue", "name\nCaf\u00e9\n".encode("cp1252"), "is not UTF-8: save it as UTF-8"),
     ("catalogue", "id,name\n1.23E+17,Puzzle\n", ":2: id is not a whole number from 1 to "),
@@ -401,7 +406,7 @@ async def test_order_ids_of_live_postbacks_are_imported(importer: Importer) -> N
 
 _PIECES = (
     b'"/\r/\n/\r\n/,/;/\t/\0/\xff\xfe/\xef\xbb\xbf/\xe4/[/{/}/]/:/- /1/sep=;'
-    b"/legacy_id/offer_id/affiliate_id/created_at/hash/id/name"
+    b'/legacy_id/offer_id/affiliate_id/created_at/hash/id/name/null/{"data":/{"offer":[{"id":1}'
 ).split(b"/")
 
 
@@ -413,10 +418,16 @@ _PIECES = (
 def test_import_of_any_file_raises_no_traceback(tmp_path: Path, content: bytes, is_gzip: bool) -> None:
     kinds = entries.Kinds(RESOURCES)
     columns = Columns(["legacy_id", "offer_id", "affiliate_id", "created_at", "hash"], REQUIRED)
+    names = {"data.name": "hash", "id": "offer_id", "hash": ""}
+    theirs = columns._replace(names=names, ignore_rest=True)
+    meanings = {"offers": Meaning({"data.id": "name"}, {"name": {"1": "x"}}, rows="data", ignore_rest=True)}
     readings: dict[str, Callable[[Path], Iterator[Any]]] = {
         "file": lambda path: RowFile(path, columns).lines(),
         "offers.csv": lambda path: entries.read(path, kinds),
         "all.yaml": lambda path: entries.read(path, kinds),
+        "offers (1).json": lambda path: entries.read(path, kinds, meanings),
+        "offers.tsv": lambda path: entries.read(path, kinds, meanings),
+        "theirs": lambda path: RowFile(path, theirs, rows="data.offer").lines(),
     }
     for name, read in readings.items():
         path = tmp_path / name

@@ -143,6 +143,11 @@ ROUTES: Mapping[str, str] = {
     f"{ROOT}/sent-postbacks/{{id}}": _LISTS,
     f"{ROOT}/sent-postbacks/{{id}}/refire": _LISTS,
     f"{ROOT.removesuffix('users')}affiliates/offers": _LISTS,
+    f"{ROOT}/applications": _LISTS,
+    **{
+        f"{ROOT.removesuffix('users')}affiliates/{path}": "management"  # the same types of fields
+        for path in ("applications", "postbacks", "postbacks/{id}")
+    },
     f"{ROOT}/offers/{{offer_id}}/affiliate/{{affiliate_id}}/link": "management",
     f"{ROOT}/period-closes": "management",  # until is a Moment, as starts_at is
     **dict.fromkeys((f"{ROOT}/webhooks", f"{ROOT}/webhooks/{{id}}"), "management"),
@@ -172,6 +177,7 @@ WORDS: Mapping[str, str] = {
     "period-close": "management",  # --until is read as the API's filters are
     "explain": "explain command",
     "import": "import clicks",
+    "export": "lists",
     **dict.fromkeys(
         (
             "up",
@@ -214,15 +220,16 @@ def test_commands_have_a_door() -> None:
     parser = ArgumentParser()
     import_module("tracker.commands.import").add_arguments(parser)
     (kinds,) = (action for action in parser._actions if isinstance(action, _SubParsersAction))
-    assert {f"import {kind}" for kind in kinds.choices} == {door for door in DOORS if door[:7] == "import "}
+    of_files = {kind for kind, words in kinds.choices.items() if "FILE" in words.format_usage()}
+    assert {f"import {kind}" for kind in of_files} == {door for door in DOORS if door[:7] == "import "}
 
 
 def test_paths_of_the_edge_have_a_door() -> None:
     assert set(LINK_PATHS) == {"/offer/", "/backend/api/v3/offer/"}
-    from tracker.edge import postbacks
+    from tracker.edge import postback_reader
 
-    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postbacks._PATHS
-    assert postbacks._GOAL == "/api/v3/goal/"
+    assert {"/postback", "/postback/", "/pixel", "/pixel/"} == postback_reader._PATHS
+    assert postback_reader._GOAL == "/api/v3/goal/"
 
 
 def _texts(kind: str, pair: Pair) -> Iterator[tuple[str, str]]:
@@ -294,7 +301,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "ops/upgrade/targeting.py _folded",
     ),
     "a search finds a text in any case": ("store/catalogue/edit.py _patterns",),
-    "parts of a URL are no values of these kinds": ("edge/postbacks.py _goal_in_path",),
+    "parts of a URL are no values of these kinds": ("edge/postback_reader.py goal_in_path",),
     "the lenient reading takes more away than any other": ("edge/read/lenient_link.py _name",),
     "a line without content is no row": (
         "api/conversions/status_upload.py _json_rows",
@@ -361,7 +368,7 @@ BY_ITSELF: Mapping[str, tuple[str, ...]] = {
         "store/reports/closes.py changed_since_close",
     ),
     "the name of a file says its kind": (
-        "importing/entries.py _csv",
+        "importing/entries.py Kinds.named_by",
         "importing/entries.py read",
     ),
 }

@@ -67,11 +67,11 @@ WRONG: list[tuple[list[str], dict[int, str]]] = [  # rows, error by line
         [f"c1,paid,{_AT},o1,,a", f"c1,paid,{_AT},o2,,b", f"c2,paid,{_AT},o2,,c"],
         {3: "that another conversion is of already"},
     ),
-    ([*_good(12), f"c1,great,{_AT},,,"], {14: "status must be one of"}),
+    ([*_good(12), f"c1,great,{_AT},,,"], {14: "status 'great' must be one of"}),
     ([*_good(12), "c1"], {14: "has 1 columns where the header has 6"}),
     (
         [f"nobody,paid,{_AT},,,", "c1", f"c1,great,{_AT},,,", *_good(12), f"noone,paid,{_AT},,,"],
-        {2: "matches no click", 3: "has 1 columns", 4: "status must be", 17: "matches no click"},
+        {2: "matches no click", 3: "has 1 columns", 4: "status 'great' must be", 17: "matches no click"},
     ),
 ]
 
@@ -142,9 +142,9 @@ async def test_row_that_says_less_than_the_first_of_its_id_is_right(importer: Im
 @pytest.mark.parametrize(
     ("sale", "refunded", "why"),
     [
-        ("100", "100.01", "refunded is more than the sale_amount"),
-        ("", "5", "refunded is more than the sale_amount"),
-        ("0", "1E-2", "refunded is more than the sale_amount"),
+        ("100", "100.01", "refunded '100.01' is more than the sale_amount"),
+        ("", "5", "refunded '5' is more than the sale_amount"),
+        ("0", "1E-2", "refunded '1E-2' is more than the sale_amount"),
         ("100", "100", ""),
         ("", "0.00", ""),
         ("null", "null", ""),

@@ -25,6 +25,8 @@ PRINTING = [
     ["rebuild-stats", "--check"],
     ["import", "clicks", "--dry-run", "{file}"],
     ["affiliates", "list", "--json"],
+    ["export", "catalogue"],
+    ["export", "clicks", "--format", "csv"],
 ]
 """Commands. Some print nothing here."""
 

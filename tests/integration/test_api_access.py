@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from starlette.routing import Route
@@ -11,14 +12,15 @@ from tests.integration.api_client import CLICKS, api_of, run_sql
 from tracker.api.app import create_api
 from tracker.api.http.endpoint import Contract, contract_of
 from tracker.api.openapi.document import document
+from tracker.domain.access import BOUND_SCOPES, OF_NETWORK, SCOPES, OwnerKind, Rights, every_rights
 from tracker.settings import Settings
 from tracker.store.db import connect
-from tracker.store.tokens import BOUND_SCOPES, SCOPES, create_token
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", OF_NETWORK)
 async def test_clicks_need_a_reading_scope(database: Settings, scope: str) -> None:
     async with api_of(database, scopes=(scope,)) as client:
         for path in (CLICKS, f"{CLICKS}/export"):
@@ -131,37 +133,59 @@ def test_document_gives_the_scopes_of_every_contract(database: Settings) -> None
     assert all(scopes and scopes <= set(SCOPES) for scopes in declared.values())
 
 
-async def tokens_of_every_kind(dsn: str) -> dict[tuple[str, str], str]:
-    """A token with each scope alone: the network's, an affiliate's and an advertiser's."""
-    kinds: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
-        "": (SCOPES, {}),
-        "affiliate": (BOUND_SCOPES["affiliate"], {"affiliate_id": 513}),
-        "advertiser": (BOUND_SCOPES["advertiser"], {"advertiser_id": 1}),
-    }
-    return {
-        (kind, scope): await create_token(dsn, [scope], rate_limit="1000000/second", **owner)
-        for kind, (scopes, owner) in kinds.items()
-        for scope in scopes
-    }
+OWNERS: dict[OwnerKind | None, dict[str, Any]] = {
+    None: {},
+    "affiliate": {"affiliate_ids": [513, 514]},
+    "advertiser": {"advertiser_id": 1},
+}
 
 
-async def test_endpoints_admit_only_the_tokens_of_their_contract(database: Settings) -> None:
+def _each_scope(owner: OwnerKind | None) -> list[Rights]:
+    return [Rights("", owner, False, (scope,)) for scope in (BOUND_SCOPES[owner] if owner else OF_NETWORK)]
+
+
+# One kind of tokens a test, because a test has two minutes.
+HOLDERS: dict[str, list[Rights]] = {
+    "scopes of the network": _each_scope(None),
+    "scopes of affiliates": _each_scope("affiliate"),
+    "scopes of advertisers": _each_scope("advertiser"),
+    "roles": [rights for rights in every_rights() if not rights.hides_money],
+    "roles without money": [rights for rights in every_rights() if rights.hides_money],
+}
+
+
+@pytest.mark.parametrize("holders", HOLDERS)
+async def test_endpoints_admit_only_the_tokens_of_their_contract(database: Settings, holders: str) -> None:
     await run_sql(database, "INSERT INTO advertiser (id, name) VALUES (1, 'A')")
-    await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'B')")
-    tokens = await tokens_of_every_kind(database.postgres_dsn or "")
+    await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'B'), (514, 'C')")
+    tokens = {
+        rights: await create_token(
+            database.postgres_dsn or "",
+            rights.scopes,
+            hides_money=rights.hides_money,
+            rate_limit="1000000/second",
+            **OWNERS[rights.owner],
+        )
+        for rights in HOLDERS[holders]
+    }
     async with api_of(database, scopes=()) as client:
         for method, path, contract in operations(database):
             place = re.sub(r"\{[^}]*\}", "999", path)
-            for (kind, scope), token in tokens.items():
+            for rights, token in tokens.items():
                 answer = await client.request(
                     *(method, place),
                     headers={"Authorization": f"Bearer {token}"},
                     json={} if method in ("POST", "PATCH") else None,
                 )
-                may = kind == contract.owner and (scope in contract.scopes or scope == "admin")
-                case = f"{method} {path} as {kind} with {scope}: {answer.status_code} {answer.text[:200]}"
-                assert (answer.status_code != 403) == may, case
+                case = f"{method} {path} as {rights}: {answer.status_code} {answer.text[:200]}"
+                assert (answer.status_code != 403) == _may(rights, contract), case
                 assert answer.status_code not in (401, 405, 429, 500), case
+
+
+def _may(rights: Rights, contract: Contract) -> bool:
+    has_scope = not {*contract.scopes, "admin"}.isdisjoint(rights.scopes)
+    is_owner = (rights.owner or "") == contract.owner
+    return has_scope and is_owner and not (rights.hides_money and contract.without_money is None)
 
 
 async def test_routes_need_a_token(database: Settings) -> None:

@@ -46,6 +46,7 @@ region_code external_id has_conversions requested_link redirected_link is_unique
 OWN_KEYS = _words("""
 status reason is_bot bot_reason is_test verdict_late requested_offer_id requested_url_id referrer host
 language client_hints gaid idfa device_type browser_version city isp fetch_dest fetch_user visitor_key
+legacy_id
 """)
 
 NOON = int(datetime(2024, 10, 10, 12, tzinfo=UTC).timestamp()) * 1000
@@ -275,7 +276,7 @@ async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
         "offer_id=3.0": ["offer_id"],
         "offer_id=%D9%A3": ["offer_id"],
         "affiliate_id=1000000000000000000": ["affiliate_id"],
-        "id=abc&hash=xyz": ["id", "hash"],
+        "id=abc&hash=x%01z": ["id", "hash"],
         "is_bot=yes": ["is_bot"],
         "country_code=NLX": ["country_code"],
         "status=done": ["status"],
@@ -493,8 +494,12 @@ async def test_page_at_any_depth_skips_less_than_a_quarter_hour(database: Settin
     connection = await connect(database.postgres_dsn)
     low, high = NOON + 777_000, NOON + 2 * 86_400_000 + 1000
     try:
-        for tally, span in [(CountScope("all", 0), ALL_TIME), (CountScope("offer", 3), Span(low, high))]:
-            of_tally = [row for row in rows if tally.dimension == "all" or row.offer_id == tally.key]
+        for tally, span in [
+            (CountScope("all", (0,)), ALL_TIME),
+            (CountScope("offer", (3,)), Span(low, high)),
+            (CountScope("offer", (3, 4)), Span(low, high)),
+        ]:
+            of_tally = [row for row in rows if tally.dimension == "all" or row.offer_id in tally.keys]
             hashes = sorted(row.hash for row in of_tally if span.low <= millis_of(row.hash) < span.high)
             counted = await click_counts.days(connection, tally, span)
             assert sum(day.clicks for day in counted) == len(hashes)

@@ -113,6 +113,9 @@ async def test_conversion_is_shown_with_its_history_and_its_money(database: Sett
         "brand_id": 1,
         "region_code": "NH",
         "city": "Amsterdam",
+        "click_legacy_id": None,
+        "legacy_id": None,
+        "is_unproven": False,
     }
     changes = [
         ("2024-10-10 15:00:00", None, "pending", "postback", ""),
@@ -223,7 +226,7 @@ async def test_unreadable_value_is_refused_by_name(database: Settings) -> None:
         "status=confirmed": ["status"],
         "date_basis=now": ["date_basis"],
         "goal_id=0": ["goal_id"],
-        "click_hash=abc": ["click_hash"],
+        "click_hash=a%01c": ["click_hash"],
         "page=52": ["page"],
         "cursor=abc": ["cursor"],
         "cursor=abc&page=2": ["page"],

@@ -43,12 +43,18 @@ CREATE: dict[str, dict[str, Any]] = {
     "bot-rules": {"field": "user_agent", "value": "AcmeTool"},
     "tracking-hosts": {"host": "go.example"},
     "link-forms": {"path": "/click", "parameters": {"o": "offer_id", "pid": "affiliate_id"}},
+    "postback-forms": {"name": "TUNE", "path": "/aff_goal", "match": {"a": "lsr"}},
+    "link-codes": {"kind": "offer", "code": "2CTPL", "offer_id": 3},
 }
 """The fields that suffice to create each kind of object."""
 
 CHANGE: dict[str, dict[str, Any]] = {
     "advertisers": {"name": "Acme & Co"},
-    "offers": {"targeting": {"country": ["DE"]}, "starts_at": "2026-11-01T00:00:00+01:00"},
+    "offers": {
+        "targeting": {"country": ["DE"]},
+        "pass_through": ["utm_*"],
+        "starts_at": "2026-11-01T00:00:00+01:00",
+    },
     "offers/3/urls": {"weight": 7, "fallback_offer_id": 1},
     "offers/3/affiliates": {"closed_until": "infinity", "status": "rejected"},
     "offers/3/free-values": {"value": "autumn"},
@@ -63,6 +69,15 @@ CHANGE: dict[str, dict[str, Any]] = {
     "bot-rules": {"field": "ip", "value": "198.51.100.0/24"},
     "tracking-hosts": {"status": "burned", "brand_id": 1},
     "link-forms": {"host": "go.example", "parameters": {"o": None, "offer": "offer_id"}},
+    "postback-forms": {
+        "path": "/{secret}/goal",
+        "parameters": {"sub": "click_id"},
+        "values": {"status": {"lead": "pending"}},
+        "constants": {"currency": "EUR"},
+        "advertiser_id": 1,
+        "source": "tune",
+    },
+    "link-codes": {"host": "go.example", "code": "2ctpl", "offer_id": 3, "offer_url_id": 133},
     "network": {"fallback_url": "https://network.example/sorry?offer={offer_id}"},
 }
 
@@ -79,8 +94,8 @@ async def client(database: Settings) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def created(client: AsyncClient, path: str, **fields: object) -> Response:
-    answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
+async def created(client: AsyncClient, kind: str, **fields: object) -> Response:
+    answer = await client.post(f"{USERS}/{kind}", json={**CREATE[kind], **fields})
     assert answer.status_code == 201, answer.text
     return answer
 
@@ -111,7 +126,8 @@ async def test_object_is_created_read_changed_and_deleted(
     before = (await client.get(f"{USERS}/{path}")).json()["total"]
     answer = await created(client, path)
     place, row = answer.headers["location"], answer.json()
-    row.pop("secret", None)  # shown to its maker alone
+    if path.endswith("secrets"):
+        row.pop("secret")  # shown to its maker alone
     row.pop("warnings", None)  # told to whom it concerns
     assert row.items() >= CREATE[path].items()
     assert answer.headers["etag"] == f'"{row["version"]}"'
@@ -250,7 +266,70 @@ REFUSED = [
     ("link-forms", {"constants": {"offer_id": "x"}}, "constants"),
     ("link-forms", {"host": "go example"}, "host"),
     ("link-forms", {"parameters": {"offer_id": "source"}}, "parameters"),
+    *(
+        ("postback-forms", {"path": path, "match": {}}, "path")
+        for path in ("/postback", "/offer/1", "/pixel", "/health/x", "/api/v3/goal/x", "/backend", "/metrics")
+    ),
+    ("postback-forms", {"path": "/hosts/{click_id}"}, "path"),
+    ("postback-forms", {"path": "/", "match": {}}, "path"),
+    ("postback-forms", {"path": "/{secret}/{click_id}"}, "path"),
+    ("postback-forms", {"path": "/p/{token}"}, "path"),
+    ("postback-forms", {"match": {"a": ""}}, "match"),
+    ("postback-forms", {"parameters": {"a": "affiliate_id"}}, "parameters"),
+    ("postback-forms", {"constants": {"click_id": "5"}}, "constants"),
+    ("postback-forms", {"constants": {"status": "paid"}}, "constants"),
+    ("postback-forms", {"constants": {"payout": "much"}}, "constants"),
+    ("postback-forms", {"values": {"status": {"lead": "paid"}}}, "values"),
+    ("postback-forms", {"values": {"order_id": {"a": "b"}}}, "values"),
+    ("postback-forms", {"values": {"goal": {"a": "b"}, "event": {"a": "b"}}}, "values"),
+    ("postback-forms", {"values": {"currency": {"2": "XYZ"}}}, "values"),
+    ("postback-forms", {"secret": "{secret}"}, "secret"),
+    ("postback-forms", {"secret": "k", "parameters": {"k": "order_id"}}, "secret"),
+    ("postback-forms", {"host": "go example"}, "host"),
+    ("postback-forms", {"advertiser_id": 77}, "advertiser_id"),
+    ("link-forms", {"path": "/{offer_code}/{offer_id}"}, "path"),
+    ("link-codes", {"kind": "goal"}, "kind"),
+    ("link-codes", {"code": " "}, "code"),
+    ("link-codes", {"code": "a\0b"}, "code"),
+    ("link-codes", {"code": "x" * 65}, "code"),
+    ("link-codes", {"host": "go example"}, "host"),
+    ("link-codes", {"offer_id": 77}, "offer_id"),
+    ("link-codes", {"offer_id": None}, "offer_id"),
+    ("link-codes", {"offer_url_id": 101}, "offer_url_id"),  # of another offer
+    ("link-codes", {"affiliate_id": 513}, "affiliate_id"),
+    ("offers", {"pass_through": ["utm_*", "a*b"]}, "pass_through"),
+    ("offers", {"pass_through": ["test"]}, "pass_through"),
+    ("offers", {"fallback_url": "https://x.test/?a={param:a*}"}, "fallback_url"),
 ]
+
+
+BESIDE: list[tuple[str, dict[str, Any], str]] = [
+    ("postback-forms", {"name": "Same place", "path": "/aff_goal/", "match": {"a": "lsr"}}, "match"),
+    ("postback-forms", {"name": "Any value", "path": "/aff_goal", "match": {"b": "x"}}, "match"),
+    ("postback-forms", {"name": "Link's", "path": "/c/{secret}/", "match": {}}, "path"),
+    ("link-forms", {"path": "/lsr/"}, "path"),
+    ("link-forms", {"path": "/lsr", "host": "go.example"}, "path"),
+    ("postback-forms", {"name": "Other word", "path": "/aff_goal", "match": {"a": "lsr2"}}, ""),
+    ("postback-forms", {"name": "Asks more", "path": "/aff_goal", "match": {"a": "lsr", "b": "*"}}, ""),
+    ("postback-forms", {"name": "Asks nothing", "path": "/aff_goal", "match": {}}, ""),
+    ("postback-forms", {"name": "Of a host", "host": "go.example", "path": "/lsr", "match": {}}, ""),
+    ("postback-forms", {"name": "Asks", "path": "/c/{secret}", "match": {"b": "*"}}, ""),
+    ("link-forms", {"path": "/aff_click"}, ""),
+]
+
+
+async def test_forms_of_one_path_need_a_match_that_separates_them(client: AsyncClient) -> None:
+    await created(client, "postback-forms")
+    await created(client, "postback-forms", name="LSR", path="/lsr", match={})
+    await created(client, "link-forms", path="/c/{offer_id}")
+    for path, fields, field in BESIDE:
+        answer = await client.post(f"{USERS}/{path}", json={**CREATE[path], **fields})
+        assert answer.status_code == (422 if field else 201), (fields, answer.text)
+        assert not field or list(answer.json()["errors"]) == [field], fields
+    moved = await client.patch(f"{USERS}/postback-forms/1", json={"match": {"a": "lsr2"}})
+    assert list(problem(moved, 422)) == ["match"]
+    same = await client.patch(f"{USERS}/postback-forms/1", json={"source": "tune"})
+    assert same.status_code == 200
 
 
 async def test_rows_that_edges_would_leave_out_are_not_saved(client: AsyncClient) -> None:
@@ -380,6 +459,7 @@ async def test_duplicate_value_is_named(client: AsyncClient) -> None:
         "goals/3/terms",
         "tracking-hosts",
         "link-forms",
+        "link-codes",
     ):
         await created(client, path)
         assert problem(await client.post(f"{USERS}/{path}", json=CREATE[path]), 409)

@@ -14,12 +14,13 @@ from tracker.api.conversions.affiliate_postbacks import PATH as SENT
 from tracker.api.conversions.endpoints import PATH as CONVERSIONS
 from tracker.api.conversions.period_closes import PATH as CLOSES
 from tracker.api.conversions.status_upload import UPLOADS
+from tracker.domain.access import OF_NETWORK
 from tracker.ops.doctor import report
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import load_demo
 from tracker.store.db import connect
 from tracker.store.migrate import migrate
-from tracker.store.tokens import SCOPES, create_token
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +91,7 @@ async def ask(client: AsyncClient, method: str, path: str, body: dict[str, Any])
 
 async def test_money_is_not_decided_with_offers_write(demo: Settings) -> None:
     before = await contents(demo)
-    async with api_of(demo, scopes=tuple({*SCOPES} - {"admin", "money:write"})) as client:
+    async with api_of(demo, scopes=tuple({*OF_NETWORK} - {"admin", "money:write"})) as client:
         for method, path, body in MONEY:
             status, fields = await ask(client, method, path, body)
             assert status == 403, (method, path, body)
@@ -166,7 +167,7 @@ SEEN = [
     (("offers:read",), {"advertiser", "goal"}),
     (("offers:read", "money:read"), {"advertiser", "goal", "period_close"}),
     (("offers:read", "conversions:read"), {"advertiser", "goal", "sent_postback"}),
-    (tuple({*SCOPES} - {"admin"}), {"advertiser", "goal", "period_close", "sent_postback"}),
+    (tuple({*OF_NETWORK} - {"admin"}), {"advertiser", "goal", "period_close", "sent_postback"}),
     (("admin",), {"advertiser", "goal", "period_close", "sent_postback", "token", "user"}),
 ]
 
@@ -254,7 +255,7 @@ async def test_token_that_only_writes_conversions_gets_the_result(converted: Set
 async def test_doctor_names_tokens_with_lost_rights(database: Settings) -> None:
     dsn = database.postgres_dsn or ""
     await run_sql(database, "INSERT INTO affiliate (id, name) VALUES (513, 'Jane')")
-    every = [scope for scope in SCOPES if scope != "admin" and not scope.startswith("money:")]
+    every = [scope for scope in OF_NETWORK if scope != "admin" and not scope.startswith("money:")]
     table: list[tuple[str, list[str], str]] = [
         ("all", every, "the book (money:read), the audit trail of tokens (admin), "
          "prices, terms, postback secrets and checks (money:write)"),

@@ -186,7 +186,7 @@ async def test_document_describes_all_managed_objects(database: Settings) -> Non
         for method, operation in methods.items()
         if "Management" in operation["tags"]
     }
-    assert len(operations) == 16 * 5 + 2 + 1 + 1  # kinds of objects, the network, the trail, the feed
+    assert len(operations) == 18 * 5 + 2 + 1 + 1 + 1  # kinds of objects, network, trail, feed, applications
     assert len({operation["operationId"] for operation in operations.values()}) == len(operations)
     for (method, path), operation in operations.items():
         success = {"post": "201", "delete": "204"}.get(method, "200")

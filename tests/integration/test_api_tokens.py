@@ -9,8 +9,9 @@ import pytest
 from httpx import AsyncClient, Response
 
 from tests.integration.api_client import CLICKS, api_of, run_sql
+from tracker.domain.access import BOUND_SCOPES, OF_NETWORK
 from tracker.settings import Settings
-from tracker.store.tokens import BOUND_SCOPES, SCOPES, create_token
+from tracker.store.tokens import create_token
 
 pytestmark = pytest.mark.anyio
 
@@ -138,7 +139,7 @@ async def test_overlap_is_bounded(client: AsyncClient) -> None:
 
 
 async def test_tokens_need_the_admin_scope(database: Settings) -> None:
-    scopes = tuple(scope for scope in SCOPES if scope != "admin")
+    scopes = tuple(scope for scope in OF_NETWORK if scope != "admin")
     async with api_of(database, scopes=scopes) as client:
         answers = [
             await client.get(TOKENS),

@@ -497,6 +497,36 @@ async def test_earlier_trackers_id_finds_its_click(connection: Connection) -> No
     assert await told(connection, {"click_id": "10278c6ea8b2b8"}) == [(STORED, "")]
 
 
+BY_API = {"source": Source.API, "advertiser_id": None}
+SEVERAL: list[tuple[dict[str, Any], str, tuple[Result, str]]] = [  # postback, earlier tracker, result
+    ({"click_id": "7"}, "", (STORED, "")),
+    ({"click_id": " 7 "}, "", (STORED, "")),
+    ({"click_id": "7", "advertiser_id": None}, "", (Result.REJECTED, Refusal.AMBIGUOUS_CLICK)),
+    ({"click_id": "7", "advertiser_id": 9}, "", (Result.REJECTED, Refusal.UNKNOWN_CLICK)),
+    ({"click_id": "7", **BY_API}, "", (Result.REJECTED, Refusal.AMBIGUOUS_CLICK)),
+    ({"click_id": "7", **BY_API}, "b", (STORED, "")),
+    ({"click_id": "7", **BY_API}, "c", (Result.REJECTED, Refusal.UNKNOWN_CLICK)),
+    ({"click_id": "8"}, "", (Result.REJECTED, Refusal.AMBIGUOUS_CLICK)),
+    ({"click_id": HASH, **BY_API}, "b", (STORED, "")),
+    ({"click_id": "7", "advertiser_id": None}, "b", (Result.REJECTED, Refusal.AMBIGUOUS_CLICK)),
+]
+
+
+@pytest.mark.parametrize(("said", "tracker", "expected"), SEVERAL)
+async def test_earlier_id_of_several_clicks_is_never_guessed(
+    connection: Connection, said: dict[str, Any], tracker: str, expected: tuple[Result, str]
+) -> None:
+    """A proven advertiser means its own click. The operator may name the tracker, but no sender may."""
+    foreign, own = HASH[:-1] + "d", HASH[:-1] + "e"
+    await store_rows(connection, [a_row(a_click(hash=foreign), advertiser_id=2), a_row(a_click(hash=own))])
+    for row in (("7", HASH, "a"), ("7", foreign, "b"), ("8", HASH, "a"), ("8", own, "b")):
+        await connection.execute("INSERT INTO legacy_click VALUES ($1, $2, $3)", *row)
+    postback = a_postback(**said)
+    postback = postback._replace(parameters={**postback.parameters, "source": tracker})
+    (done,) = await taken(connection, postback)
+    assert (done.result, done.reason) == expected
+
+
 async def test_browsers_conversion_is_pending_and_can_be_changed(connection: Connection) -> None:
     await connection.execute("UPDATE goal SET pixel = true WHERE id = 30")
     browser = {"source": Source.PIXEL, "advertiser_id": None}

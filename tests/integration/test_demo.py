@@ -6,10 +6,11 @@ import pytest
 
 from tests.factories.clicks import a_row
 from tests.integration.api_client import run_sql, store
+from tracker.domain.access import OF_NETWORK
 from tracker.settings import Settings
 from tracker.store.catalogue.demo import has_demo, load_demo
 from tracker.store.db import connect
-from tracker.store.tokens import SCOPES, create_token, works
+from tracker.store.tokens import create_token, works
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +70,7 @@ async def test_demo_token_is_made_once_and_not_after_its_revocation(database: Se
 
 async def test_demo_makes_no_second_token(database: Settings) -> None:
     dsn = database.postgres_dsn or ""
-    await create_token(dsn, SCOPES)
+    await create_token(dsn, OF_NETWORK)
     kept: list[str] = []
     assert await load_demo(dsn, kept.append)
     assert (kept, await count(dsn, "token")) == ([], 1)

@@ -51,6 +51,18 @@ tracking_hosts:
   - {host: go.example}
 link_forms:
   - {name: TUNE, path: /aff_c}
+postback_forms:
+  - name: TUNE
+    path: /aff_goal
+    match: {transaction_id: "*", a: lsr}
+    parameters: {transaction_id: click_id, amount: sale_amount}
+    values: {status: {lead: pending, "2": rejected}}
+    secret: security_token
+    advertiser: PlayGames
+    source: tune
+link_codes:
+  - {kind: offer, code: 2CTPL, offer: Farm}
+  - {kind: affiliate, code: "2871", affiliate: John Doe}
 network: {fallback_offer: Farm}
 """
 
@@ -60,13 +72,13 @@ async def test_catalogue_is_imported_and_a_second_import_changes_nothing(importe
     planned = await importer.run("catalogue", path, "--dry-run")
     (warning,) = planned.err.splitlines()  # of Farm, whose base goal the file does not price
     assert (planned.code, "offers[1]: goal " in warning) == (0, True)
-    assert planned.out.splitlines()[-1] == "19 would be created, 2 would be changed, 0 left as they are"
+    assert planned.out.splitlines()[-1] == "22 would be created, 2 would be changed, 0 left as they are"
     assert await importer.fetch("SELECT count(*) FROM advertiser") == [(0,)]
     done = await importer.run("catalogue", path)
     ids = re.compile(r"\d+")  # of goals: sequences are not rolled back
     assert ids.sub("", done.out) == ids.sub("", planned.out.replace("would be ", ""))
     again = await importer.run("catalogue", path, "--json")
-    assert again.json == {"created": [], "changed": {}, "left": 21}
+    assert again.json == {"created": [], "changed": {}, "left": 24}
 
 
 _FACTS = [
@@ -171,6 +183,7 @@ offers:
   - {id: 3, goals: [{is_base: true, payout: 2.5}, {id: 99, is_base: true}]}
   - {id: 3, affiliates: [{affiliate: 7}, {affiliate: Nobody}]}
   - {id: 4, urls: [{id: 132}]}
+postback_forms: [{name: P, path: /postback}, {name: Q, path: /q, values: {status: {lead: paid}}}]
 """
 _WHY = [
     ":2: affiliates[2]: colour is not a field of this object",
@@ -186,6 +199,8 @@ _WHY = [
     ":12: offers[7].affiliates[0]: affiliate 7 is the name of no objects",
     ":12: offers[7].affiliates[1]: affiliate 'Nobody' is the name of no objects",
     ":13: offers[8].urls[0]: id 132 is of another offer",
+    ":14: postback_forms[0]: path '/postback' is a path of the edge's own",
+    ":14: postback_forms[1]: values status.lead: 'paid' is not one of",
 ]
 
 

@@ -76,10 +76,14 @@ async def test_wrong_rows_are_named_and_nothing_is_stored(importer: Importer) ->
     rows = [_ROW, "c2,5,513,2024-07-08 13:40:00", "c3,3,513", *(f"d{n},3,1,1720446000" for n in range(30))]
     done = await importer.run("clicks", importer.file("bad.csv", _csv(*rows)))
     named = done.err.splitlines()
-    assert (done.code, len(named)) == (1, 33)
-    assert named[0] == "bad.csv:3: offer_id matches no offer"
+    assert (done.code, len(named)) == (1, 14)
+    assert named[0] == "bad.csv:3: offer_id '5' matches no offer"
     assert named[1] == "bad.csv:4: has 3 columns where the header has 4"
-    assert named[32] == "tracker: bad.csv: 32 rows are wrong. Nothing is stored"
+    assert named[11:] == [
+        "bad.csv:14: affiliate_id '1' matches no affiliate",
+        "bad.csv: and 20 more rows as 5: affiliate_id '1' matches no affiliate",
+        "tracker: bad.csv: 32 rows are wrong. Nothing is stored",
+    ]
     assert await _stored(importer) == []
 
 
@@ -135,7 +139,7 @@ async def test_bad_rows_are_put_aside_with_skip_bad(importer: Importer) -> None:
     assert "3 rows: 1 stored, 0 there already, 2 refused" in done.out
     found = [json.loads(line) for line in aside.read_text().splitlines()]
     assert [(row["line"], row["why"]) for row in found] == [
-        (3, "offer_id matches no offer"),
+        (3, "offer_id '99' matches no offer"),
         (4, "legacy_id taken is the earlier id of another click"),
     ]
     assert found[0]["row"]["legacy_id"] == "c2"
@@ -219,6 +223,14 @@ async def test_click_that_an_earlier_version_imported_is_there(importer: Importe
     assert (done.code, done.err) == (0, "")
     assert await importer.fetch("SELECT source FROM legacy_click ORDER BY 1") == [("",), ("b",)]
     assert await importer.fetch("SELECT source FROM imported_click") == [("b",)]
+
+
+async def test_no_earlier_tracker_has_the_name_of_this_one(
+    importer: Importer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        await importer.run("clicks", importer.file("a.csv", _csv(_ROW)), "--source", "tracker")
+    assert "tracker is this tracker: give the earlier one another name" in capsys.readouterr().err
 
 
 async def test_counts_and_the_ledger_balance(importer: Importer) -> None:

@@ -41,7 +41,7 @@ _BOMBS: dict[str, tuple[str, Iterable[bytes], str]] = {
     "long rows": (
         "clicks",
         [_HEAD, *[b"c,3,513," + b"x" * 100_000 + b"\n"] * 10_000],
-        "10000 rows are wrong. Nothing is stored",
+        "10,000 rows are wrong. Nothing is stored",
     ),
     "a catalogue": ("catalogue", [b"name\n", *[b"x\n" * (MIB // 2)] * 64], "has more than 1,000,000 values"),
 }

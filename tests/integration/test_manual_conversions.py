@@ -208,9 +208,7 @@ async def test_operator_confirms_the_amount_a_browser_sent(clicks: Settings) -> 
             booked = [entry["payout"] for entry in shown["entries"]]
             assert booked == ([expected[2]] if (status, expected[0]) == (200, "approved") else [])
         refused = (await client.patch(f"{CONVERSIONS}/{ids[0]}", json={"status": "approved"})).json()
-        assert (
-            refused["detail"] == "It stays pending: a percentage of a sale_amount that only a browser told."
-        )
+        assert refused["detail"] == "It stays pending: a percentage of a sale_amount that nobody has proven."
         assert list(refused["errors"]) == ["sale_amount"]
 
 
@@ -238,7 +236,7 @@ async def test_file_approves_no_percentage_of_a_browsers_amount(clicks: Settings
         {
             "line": 2,
             "result": "refused",
-            "reason": "it is on hold: a percentage of a sale_amount that only a browser told",
+            "reason": "it is on hold: a percentage of a sale_amount that nobody has proven",
         }
     ]
     assert found == {"browser": "hold", "server": "approved"}
@@ -319,10 +317,10 @@ async def test_file_of_statuses(clicks: Settings, query: str) -> None:
         8: "is of the same conversion as line 2",
         11: "is of 2 conversions: give goal_id or advertiser_id too",
         12: "status must be one of",
-        13: "needs one of hash and order_id, not both",
+        13: "needs one of hash, legacy_id and order_id",
         14: "has 1 columns where the header has 5",
         15: "is not CSV",
-        16: "needs one of hash and order_id, not both",
+        16: "needs one of hash, legacy_id and order_id",
         17: "goal 'x' is the code or name of no goal of its offer",
     }
     async with api_of(clicks, scopes=SCOPES) as client:

@@ -13,6 +13,7 @@ import redis.asyncio
 
 from tests.factories.clicks import a_click
 from tracker.domain.model import Link, Visitor
+from tracker.edge.catalogue.advertiser_secrets import AdvertiserSecrets
 from tracker.edge.record import later_log
 from tracker.edge.record.later_log import MAX_WAITING
 from tracker.edge.unmatched import MAX_TEXT, OrphanLog
@@ -22,6 +23,7 @@ from tracker.stream.unmatched import KEPT, Orphan, OrphanStream, read
 pytestmark = pytest.mark.anyio
 
 LINK, VISITOR = a_click().link, a_click().visitor
+NO_SECRETS = AdvertiserSecrets()
 AWAY = "unix:///nonexistent/valkey.sock"
 
 
@@ -59,7 +61,7 @@ async def test_orphan_names_its_reason(
 ) -> None:
     log = OrphanLog(database)
     async with running(log):
-        log.note(link, VISITOR, is_offer_known=is_offer_known)
+        log.note(link, VISITOR, NO_SECRETS, is_offer_known=is_offer_known)
     (orphan,) = await logged(database)
     assert orphan.why == why
     assert orphan.requested_link == VISITOR.requested_link
@@ -70,7 +72,7 @@ async def test_newest_are_read_first(database: Settings) -> None:
     log = OrphanLog(database)
     async with running(log):
         for n in range(250):
-            log.note(LINK, VISITOR._replace(referrer=f"https://r.test/{n}"), is_offer_known=False)
+            log.note(LINK, VISITOR._replace(referrer=f"https://r.test/{n}"), NO_SECRETS, is_offer_known=False)
             if n == 100:
                 await asyncio.sleep(0.01)
     assert [orphan.referrer for orphan in await logged(database, 2)] == [
@@ -85,7 +87,7 @@ async def test_log_takes_any_text(database: Settings, text: str) -> None:
     hostile = Visitor(*[text] * len(Visitor._fields))
     log = OrphanLog(database)
     async with running(log):
-        log.note(LINK, hostile, is_offer_known=False)
+        log.note(LINK, hostile, NO_SECRETS, is_offer_known=False)
     (orphan,) = await logged(database)
     assert orphan.user_agent == text[:MAX_TEXT].replace("\ud800", "?")
 
@@ -93,7 +95,7 @@ async def test_log_takes_any_text(database: Settings, text: str) -> None:
 async def test_flood_waits_bounded_and_the_rest_is_counted(database: Settings) -> None:
     log = OrphanLog(database)
     for _ in range(MAX_WAITING + 7):
-        log.note(LINK, VISITOR, is_offer_known=False)
+        log.note(LINK, VISITOR, NO_SECRETS, is_offer_known=False)
     assert log.dropped == 7
     async with running(log):
         pass
@@ -116,7 +118,7 @@ async def test_orphans_during_an_outage_are_dropped_with_one_line(
     with caplog.at_level(logging.WARNING):
         async with running(log):
             for n in range(1, 4):
-                log.note(LINK, VISITOR, is_offer_known=False)
+                log.note(LINK, VISITOR, NO_SECRETS, is_offer_known=False)
                 while log.dropped < n:
                     await asyncio.sleep(0.001)
     assert [record.name for record in caplog.records] == ["tracker.edge.record.later_log"]
@@ -127,9 +129,9 @@ async def test_log_goes_on_after_a_refusal(database: Settings) -> None:
     log = OrphanLog(database)
     async with redis.asyncio.Redis.from_url(database.redis_url) as client, running(log):
         await client.set("orphans:{0}", "in the way")
-        log.note(LINK, VISITOR, is_offer_known=False)
+        log.note(LINK, VISITOR, NO_SECRETS, is_offer_known=False)
         while not log.dropped:
             await asyncio.sleep(0.001)
         await client.delete("orphans:{0}")
-        log.note(LINK, VISITOR, is_offer_known=True)
+        log.note(LINK, VISITOR, NO_SECRETS, is_offer_known=True)
     assert [orphan.why for orphan in await logged(database)] == ["unknown affiliate"]

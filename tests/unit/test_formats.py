@@ -81,4 +81,4 @@ def test_doctor_names_those_that_differ(
 
 def test_word_names_the_versions_of_this_release() -> None:
     assert tuple(WORD.clicks) == VERSIONS
-    assert str(WORD) == "clicks=1,2 postbacks=1"
+    assert str(WORD) == "clicks=1,2 postbacks=1,2"

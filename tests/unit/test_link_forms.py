@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain.model import Link
-from tracker.edge.catalogue.link_forms import MAX_SEGMENTS, LinkForms
+from tracker.edge.catalogue.form_paths import MAX_SEGMENTS
+from tracker.edge.catalogue.link_forms import LinkForms
 from tracker.edge.read.link import MAX_VALUE, read_link
 
 

@@ -124,7 +124,11 @@ REFUSED = [
     ("https://x.test/{}", 15, "unknown macro {}"),
     ("https://x.test/{{hash}}", 15, "unknown macro {{hash}"),
     ("https://x.test/{aff_sub21}", 15, "unknown macro {aff_sub21}"),
-    ("https://x.test/?a={param:x}", 18, "{param:…} is reserved"),
+    ("https://x.test/?a={param:}", 18, "{param:}: the name of a parameter has 1 to 50"),
+    ("https://x.test/?a={param:a b}", 26, "white space"),
+    ("https://x.test/?a={param:a*}", 18, "{param:a*}: the name of a parameter has 1 to 50"),
+    ("https://x.test/?a={param:test}", 18, "{param:test}: the signature of test links"),
+    ("https://{param:a}/", 8, "no macro may stand before the path"),
     ("https://x.test/{hash", 15, "not closed"),
     ("https://x.test/hash}", 19, "not opened"),
 ]

@@ -49,6 +49,7 @@ from tracker.api.http.problems import (
 )
 from tracker.api.http.rate_limits import Limits, RateLimitHeaders
 from tracker.api.http.routing import PathRouter
+from tracker.api.partner_access import applications, own_postbacks
 from tracker.api.partner_access import endpoints as partner_access
 from tracker.catalogue.errors import CatalogueError
 from tracker.domain.click_id import Mint
@@ -89,6 +90,8 @@ _RESOURCES = (
     tokens,
     webhooks,
     partner_access,
+    own_postbacks,
+    applications,
     audit,
     health,
 )

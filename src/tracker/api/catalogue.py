@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -64,7 +64,7 @@ class IfMatch(BaseModel):
 def routes_of(resource: Resource) -> list[Route]:
     """The endpoints of a resource."""
     path = f"{ROOT}/{resource.path}"
-    shown = _shown_model(resource)
+    shown = shown_model(resource)
     one = f"{path}/{{{resource.table.key}}}" if resource.table.key else path
     routes = [Route(one, _get(resource, shown)), Route(one, _change(resource, shown), methods=["PATCH"])]
     if resource.table.key:
@@ -80,11 +80,18 @@ def as_json(body: object, status: int = 200, headers: Mapping[str, str] | None =
     return Response(orjson.dumps(body), status, {**SECURITY_HEADERS, **(headers or {})}, JSON)
 
 
-async def list_rows(pool: Pool, table: Table, query: PageQuery, place: Row) -> Response:
+Show = Callable[[Row], Row | None]
+"""A row as it is shown. None: it is left out."""
+
+
+async def list_rows(
+    pool: Pool, table: Table, query: PageQuery, place: Row, show: Show = lambda row: row
+) -> Response:
     """A page of a table: the rows of a place that match the query's filters."""
     number = query.page or 1
     page = await edit.page(pool, table, wanted(place, query), number, query.per_page)
-    return as_json(envelope(page, per_page=query.per_page, number=number))
+    rows = [shown for row in page.rows if (shown := show(row)) is not None]
+    return as_json(envelope(page._replace(rows=rows), per_page=query.per_page, number=number))
 
 
 def query_model(resource: Resource) -> type[PageQuery]:
@@ -104,7 +111,7 @@ def _change_query(resource: Resource) -> type[Query]:
     return create_model(f"{resource.name}ChangeQuery", __base__=Query, confirm=confirm)
 
 
-def _shown_model(resource: Resource) -> type[BaseModel]:
+def shown_model(resource: Resource) -> type[BaseModel]:
     """An object in an answer: its fields, its ids and its version."""
     fixed: dict[str, Any] = {
         column: (str if column == "host" else int, Field(description="Identifies the object. Never changes."))
@@ -118,14 +125,15 @@ def _shown_model(resource: Resource) -> type[BaseModel]:
 def _made_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     """An object in the answer that creates it."""
     if resource.mint is None:
-        return _changed_model(resource, shown)
+        return changed_model(resource, shown)
     once: dict[str, Any] = {
-        name: (str, Field(description="Shown only in this answer.")) for name in resource.mint()[1]
+        name: (str | None, Field(description="Shown only in this answer. null: the request gave it."))
+        for name in resource.mint({})[1]
     }
     return _whole_model(f"{resource.name}MadeShown", resource, shown, once)
 
 
-def _changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
+def changed_model(resource: Resource, shown: type[BaseModel]) -> type[BaseModel]:
     """An object in the answer that creates or changes it."""
     if not resource.can_warn:
         return shown
@@ -168,7 +176,7 @@ def listed(name: str, shown: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-def _patch_model(resource: Resource) -> type[BaseModel]:
+def patch_model(resource: Resource) -> type[BaseModel]:
     """The patch of an object: every field is optional, and null sets its default."""
     again = Field(None, description="Cannot be changed. The current value is accepted.")
     fields: dict[str, Any] = {}
@@ -254,9 +262,12 @@ def _path(resource: Resource) -> dict[str, str]:
 
 
 def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
+    query = query_model(resource)
+
     @endpoint(
         scope=READ,
-        query=query_model(resource),
+        query=query,
+        without_money=None if resource.is_of_money else query,
         returns=_list_model(resource, shown),
         tag=_TAG,
         path=_path(resource),
@@ -265,8 +276,12 @@ def _list(resource: Resource, shown: type[BaseModel]) -> Answer:
     )
     async def list_(call: Call[PageQuery]) -> Response:
         place = place_of(call.path, resource.table.parent)
-        await check_parent(call.state.pool, resource.table, place, or_archived=True)
-        return await list_rows(call.state.pool, resource.table, call.query, place)
+        pool, table = call.state.pool, resource.table
+        await check_parent(pool, table, place, or_archived=True)
+        if not call.token.hides_money:
+            return await list_rows(pool, table, call.query, place)
+        plain = {column: list(values) for column, values in resource.plain.items()}
+        return await list_rows(pool, table, call.query, place | plain, resource.without_money)
 
     return list_
 
@@ -275,7 +290,7 @@ def _create(resource: Resource, shown: type[BaseModel]) -> Answer:
     @endpoint(
         scope=resource.scope,
         query=Query,
-        body=Body(resource.fields),
+        body=Body(resource.new or resource.fields),
         returns=_made_model(resource, shown),
         status=201,
         may_fail=(404, 409),
@@ -299,6 +314,7 @@ def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
     @endpoint(
         scope=READ,
         query=Query,
+        without_money=None if resource.is_of_money else Query,
         returns=shown,
         may_fail=(404,),
         has_etag=True,
@@ -310,7 +326,8 @@ def _get(resource: Resource, shown: type[BaseModel]) -> Answer:
     async def get(call: Call[Query]) -> Response:
         place = place_of(call.path, *resource.table.fixed)
         row = found(await edit.one(call.state.pool, resource.table, place), resource)
-        return as_json(row, headers={"ETag": etag(row["version"])})
+        seen = found(resource.without_money(row), resource) if call.token.hides_money else row
+        return as_json(seen, headers={"ETag": etag(row["version"])})
 
     return get
 
@@ -320,8 +337,8 @@ def _change(resource: Resource, shown: type[BaseModel]) -> Answer:
         scope=resource.scopes,
         query=_change_query(resource),
         headers=IfMatch,
-        body=Body(_patch_model(resource), (JSON, MERGE_PATCH)),
-        returns=_changed_model(resource, shown),
+        body=Body(patch_model(resource), (JSON, MERGE_PATCH)),
+        returns=changed_model(resource, shown),
         may_fail=(404, 409, 412),
         has_etag=True,
         tag=_TAG,

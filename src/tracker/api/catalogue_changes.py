@@ -15,10 +15,13 @@ from tracker.catalogue.resource import READ, path_of
 from tracker.catalogue.resources import RESOURCES
 from tracker.parameters import AfterId, ParameterError, PerPage, Query, about, choices
 from tracker.store.catalogue.changes import Change, changes
+from tracker.store.catalogue.edit import Row
 from tracker.store.feeds import AheadError
 
 _BY_TABLE: Final = {resource.table.name: resource for resource in RESOURCES}
 _NAMES = tuple(_BY_TABLE)
+_PLAIN_NAMES = tuple(name for name, resource in _BY_TABLE.items() if not resource.is_of_money)
+_KINDS = "Only these kinds of objects, as the audit trail names them."
 
 
 class CatalogueChangesQuery(Query):
@@ -28,7 +31,13 @@ class CatalogueChangesQuery(Query):
         default=0, description="Start with 0, then send next_updated_after. No change is skipped."
     )
     per_page: PerPage = Field(default=200, description="Objects per answer.")
-    resource: choices(*_NAMES) = about("Only these kinds of objects, as the audit trail names them.")  # type: ignore[valid-type]
+    resource: choices(*_NAMES) = about(_KINDS)  # type: ignore[valid-type]
+
+
+class _WithoutMoney(CatalogueChangesQuery):
+    """The same for a token that hides money."""
+
+    resource: choices(*_PLAIN_NAMES) = about(_KINDS)  # type: ignore[valid-type]
 
 
 class ChangedObject(BaseModel):
@@ -54,7 +63,13 @@ class ChangedObjectList(BaseModel):
     next_updated_after: int = Field(description="The updated_after for the next request.", examples=[184])
 
 
-@endpoint(scope=READ, query=CatalogueChangesQuery, returns=ChangedObjectList, tag="Management")
+@endpoint(
+    scope=READ,
+    query=CatalogueChangesQuery,
+    without_money=_WithoutMoney,
+    returns=ChangedObjectList,
+    tag="Management",
+)
 async def list_catalogue_changes(call: Call[CatalogueChangesQuery]) -> Response:
     """Follow the catalogue
 
@@ -63,21 +78,31 @@ async def list_catalogue_changes(call: Call[CatalogueChangesQuery]) -> Response:
     now: two changes between two requests are one row.
     """
     query = call.query
-    tables = [_BY_TABLE[name].table for name in query.resource or _NAMES]
+    hides_money = call.token.hides_money
+    names = query.resource or (_PLAIN_NAMES if hides_money else _NAMES)
+    tables = [_BY_TABLE[name].table for name in names]
     try:
         found, upto = await changes(call.state.pool, tables, query.updated_after or 0, query.per_page)
     except AheadError as error:
         raise ParameterError({"updated_after": [str(error)]}) from None
-    return answer_changes([_shown(change) for change in found], upto, query.per_page)
+    rows = [_shown(change, _seen(change, hides_money=hides_money)) for change in found]
+    seen = [row for row in rows if row["object"] is not None or row["is_deleted"]]
+    return answer_changes(seen, upto, query.per_page)
 
 
-def _shown(change: Change) -> dict[str, object]:
+def _seen(change: Change, *, hides_money: bool) -> Row | None:
+    if change.is_deleted:
+        return None
+    return _BY_TABLE[change.table.name].without_money(change.row) if hides_money else change.row
+
+
+def _shown(change: Change, row: Row | None) -> dict[str, object]:
     return {
         "resource": change.table.name,
         "path": path_of(_BY_TABLE[change.table.name], change.row),
         "version": change.version,
         "is_deleted": change.is_deleted,
-        "object": None if change.is_deleted else change.row,
+        "object": row,
     }
 
 

@@ -113,6 +113,7 @@ class LedgerAnswer(BaseModel):
 @endpoint(
     scope="reports:read",
     query=LedgerQuery,
+    without_money=LedgerQuery,
     returns=LedgerAnswer,
     tag="Ledger",
     has_complete_until=True,

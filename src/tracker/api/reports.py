@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -18,9 +18,9 @@ from tracker.api.http.problems import SECURITY_HEADERS, Problem
 from tracker.api.statements import PATH as STATEMENTS
 from tracker.reading.reports import query as reports
 from tracker.reading.reports.measures import values
-from tracker.reading.reports.query import ReportQuery
+from tracker.reading.reports.query import FIELDS, ReportQuery, measures_of, sort_of
 from tracker.reading.reports.rows import Shown, as_table, changes_of, rows
-from tracker.reading.visibility import Visibility
+from tracker.reading.visibility import OF_MONEY, Visibility
 from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES, Measure
 from tracker.store.reports.report import Report
@@ -161,9 +161,22 @@ class ReportAnswer(BaseModel):
 _ALL = Visibility(tuple(ReportRow.model_fields))
 
 
+def without_money(measures: Iterable[str]) -> list[str]:
+    """The measures that show no amount."""
+    return [name for name in measures if name not in OF_MONEY]
+
+
+_PLAIN = without_money(MEASURES)
+_OF_PLAIN: dict[str, Any] = {"measures": measures_of(_PLAIN), "sort": sort_of(FIELDS, _PLAIN)}
+_WithoutMoney = create_model(
+    "ReportQueryWithoutMoney", __base__=ReportQuery, __doc__=ReportQuery.__doc__, **_OF_PLAIN
+)
+
+
 @endpoint(
     scope="reports:read",
     query=ReportQuery,
+    without_money=_WithoutMoney,
     returns=ReportAnswer,
     files=("text/csv",),
     tag="Reports",
@@ -181,7 +194,7 @@ async def read_report(call: Call[ReportQuery]) -> Response:
     included. Only conversions have a goal or a sale_status: clicks are counted in the row without one.
     Currencies are never added up. CSV has a column for each currency, such as payout_EUR.
     """
-    return await answer_report(call.request, call.query, _ALL)
+    return await answer_report(call.request, call.query, _ALL.seen_by(call.token))
 
 
 routes: list[Route] = [Route(PATH, read_report)]
@@ -195,7 +208,7 @@ async def answer_report(request: Request, query: ReportQuery, sight: Visibility)
     report = await _read(request, asked)
     shown = Shown(query.group_by, query.shown(sight), sight)
     if query.format == "json":
-        return _json(report, shown, _statement(query, asked))
+        return _json(report, shown, {} if sight.hides_money else _statement(query, asked))
     return _file(query, report, shown)
 
 

@@ -19,12 +19,13 @@ from tracker.api.http.routing import ROOT
 from tracker.catalogue.fields import Fields, Id, Moment, NameOrNone, RateText
 from tracker.catalogue.resource import Resource, change_row, found, place_of
 from tracker.catalogue.validation import check_storable, validated
+from tracker.domain.access import MEANINGS, MOST_OWNERS, SCOPES
 from tracker.parameters import Bool, Query
 from tracker.store import tokens
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
-from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, Issued, NewToken
+from tracker.store.tokens import LONGEST_OVERLAP, OVERLAP, TOKENS, Issued, NewToken
 
 PATH = f"{ROOT}/tokens"
 
@@ -41,8 +42,11 @@ OwnRate = Annotated[
 ]
 
 
+_Owners = Annotated[list[Id], Field(max_length=MOST_OWNERS)]
+
+
 class TokenFields(Fields):
-    """A token to create, for the network or for one affiliate or advertiser."""
+    """A token to create, for the network, or for some affiliates or advertisers."""
 
     name: NameOrNone = ""
     scopes: list[Literal[SCOPES]] = Field(  # type: ignore[valid-type]
@@ -54,6 +58,17 @@ class TokenFields(Fields):
     rate_limit: OwnRate = None
     affiliate_id: Id | None = Field(None, description="The token reads only rows of this affiliate.")
     advertiser_id: Id | None = Field(None, description="The token reads only rows of this advertiser.")
+    affiliate_ids: _Owners = Field(
+        default_factory=list, description="The token reads only rows of these affiliates."
+    )
+    advertiser_ids: _Owners = Field(
+        default_factory=list, description="The token reads only rows of these advertisers."
+    )
+
+    hides_money: bool = Field(
+        False,
+        description="true: the token sees no amount anywhere, and cannot have a scope that is about amounts.",
+    )
 
     def clashes(self) -> dict[str, str]:
         return NewToken(**self.model_dump()).clashes()
@@ -92,8 +107,11 @@ class TokenShown(BaseModel):
     expires_at: str | None = Field(examples=["2027-01-01T00:00:00+00:00"])
     rate_limit: str | None = Field(examples=["600/minute"])
     scopes: list[str]
-    affiliate_id: int | None
-    advertiser_id: int | None
+    affiliate_id: int | None = Field(description="The only one of affiliate_ids. null: none or several.")
+    advertiser_id: int | None = Field(description="The only one of advertiser_ids. null: none or several.")
+    affiliate_ids: list[int]
+    advertiser_ids: list[int]
+    hides_money: bool = Field(description="true: the token sees no amount anywhere.")
     hint: str = Field(description="The first characters of the secret.", examples=["trk_kX3w"])
     created_at: str
     last_used_at: str | None = Field(description="Exact to the minute.")
@@ -113,8 +131,8 @@ class TokenQuery(PageQuery):
     """Which tokens."""
 
     name: parameters.Name = Field(None, description="Tokens with this name.")
-    affiliate_id: parameters.Id = Field(None, description="Tokens of this affiliate.")
-    advertiser_id: parameters.Id = Field(None, description="Tokens of this advertiser.")
+    affiliate: parameters.Id = Field(None, alias="affiliate_id", description="Tokens of this affiliate.")
+    advertiser: parameters.Id = Field(None, alias="advertiser_id", description="Tokens of this advertiser.")
     is_revoked: Bool = Field(False, description="true: revoked tokens. false: all others.")
 
 
@@ -148,7 +166,7 @@ async def list_tokens(call: Call[TokenQuery]) -> Response:
 async def create_token(call: Call[Query]) -> Response:
     """Create a token
 
-    Only this answer shows the secret. A token that is bound to an affiliate or advertiser reads under
+    Only this answer shows the secret. A token that is bound to affiliates or advertisers reads under
     `/affiliates` or `/advertisers` only. It cannot have a scope that writes.
     """
     fields = await _read(call, TokenFields)
@@ -247,10 +265,12 @@ async def _read(call: Call[Query], model: type[SomeFields]) -> SomeFields:
 
 
 async def _check_owner(connection: Connection, fields: TokenFields) -> None:
-    for kind in tokens.BOUND_SCOPES:
-        id_ = getattr(fields, f"{kind}_id")
-        if id_ is not None and not await edit.exists(connection, kind, id_):
-            raise invalid({f"{kind}_id": [f"matches no {kind}"]})
+    owner = NewToken(**fields.model_dump()).owner
+    unknown = await tokens.unknown_of(connection, owner) if owner else None
+    if owner and unknown is not None:
+        is_one = getattr(fields, owner.column) is not None
+        field = owner.column if is_one else f"{owner.kind}_ids"
+        raise invalid({field: [f"{'' if is_one else f'{unknown} '}matches no {owner.kind}"]})
 
 
 async def _locked(connection: Connection, call: Call[Query]) -> Row:

@@ -31,6 +31,7 @@ class TrackingLink(BaseModel):
 
 @endpoint(
     scope=READ,
+    without_money=LinkQuery,
     query=LinkQuery,
     returns=TrackingLink,
     tag="Links",

@@ -164,7 +164,7 @@ class WholeSentWebhook(SentWebhook):
 _RESOURCE = Resource("webhooks", "webhook", TABLE, Webhook, scope=_SCOPE)
 
 
-def _mint(key_file: Any) -> tuple[Row, Row]:
+def _mint(key_file: Any, _given: Row) -> tuple[Row, Row]:
     """The encrypted form of a new secret, and the secret, which is shown once."""
     secret = new_secret()
     return {"secret": f"\\x{secret_key.load(key_file).seal(secret.encode()).hex()}"}, {"secret": secret}
@@ -263,7 +263,7 @@ async def rotate_webhook(call: Call[Query]) -> Response:
 
     Only this answer shows the new secret. For 24 hours each request is signed with both secrets.
     """
-    kept, shown = _mint(call.state.settings.key_file)
+    kept, shown = _mint(call.state.settings.key_file, {})
     async with edit.changing(call.state.pool) as connection:
         before = found(await edit.locked(connection, TABLE, place_of(call.path, "id")), _RESOURCE)
         row = await webhooks.rotate(connection, call.author, before, bytes.fromhex(kept["secret"][2:]))

@@ -6,7 +6,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
 from tracker import parameters
 from tracker.catalogue import fields
@@ -27,10 +27,13 @@ from tracker.catalogue.fields import (
 )
 from tracker.catalogue.resource import MONEY, Resource
 from tracker.domain import postback_macros, useless_urls
+from tracker.domain.normalise import trim
+from tracker.edge.catalogue.advertiser_secrets import PIECE
 from tracker.store.catalogue.edit import Reference, Row, Table
 
 SECRET_PREFIX = "trs_"  # noqa: S105
 _SECRET_BYTES = 32
+_SHORTEST_KEY, _FEWEST_CHARACTERS = 16, 6
 
 _NEEDED_BY = "SELECT 'offers/' || id FROM offer WHERE advertiser_id = $1 AND NOT is_archived LIMIT 5"
 
@@ -46,6 +49,13 @@ class Advertiser(Fields):
         ),
     ] = "required"
     postback_addresses: Addresses = Field(default_factory=list)
+    accepts_unproven: Annotated[
+        bool,
+        Field(
+            description="true: postbacks in postback forms make conversions on hold even without a secret "
+            "or address of the advertiser."
+        ),
+    ] = False
     email: Email = ""
     contact: Contact = ""
     note: Note = ""
@@ -82,6 +92,36 @@ class PostbackSecret(Fields):
     ] = None
 
 
+def _old_key(text: str) -> str:
+    """An advertiser's secret of an earlier tracker. No error shows it."""
+    text = trim(text)
+    if len(text) < _SHORTEST_KEY or len(set(text)) < _FEWEST_CHARACTERS:
+        raise ValueError(
+            f"needs at least {_SHORTEST_KEY} characters, {_FEWEST_CHARACTERS} different ones: others guess it"
+        )
+    if not (text.isascii() and text.isprintable() and PIECE.fullmatch(text)):
+        raise ValueError("has characters that logs cannot hide: ask for one of letters, digits, - and _")
+    return text
+
+
+class NewPostbackSecret(PostbackSecret):
+    """A new secret of an advertiser: one of ours, or the one that its postbacks have already."""
+
+    secret: Annotated[
+        str | None,
+        Field(
+            max_length=500,
+            description="The advertiser's secret of an earlier tracker, of at least 16 characters. Only its "
+            "hash is kept. null: a new one is made.",
+        ),
+    ] = None
+
+    @field_validator("secret")
+    @classmethod
+    def _is_worth_something(cls, secret: str | None) -> str | None:
+        return None if secret is None else _old_key(secret)
+
+
 class AffiliatePostback(Fields):
     """A URL of an affiliate that the tracker calls about conversions."""
 
@@ -104,6 +144,17 @@ class AffiliatePostback(Fields):
         return {"url": useless_urls.of_postback(row["url"], postback_macros.MACROS)}
 
 
+def _public(url: str) -> str:
+    useless_urls.refuse_private(url)
+    return url
+
+
+class OwnPostback(AffiliatePostback):
+    """A URL of yours that the tracker calls about your conversions."""
+
+    url: Annotated[PostbackTemplate, AfterValidator(_public)]
+
+
 class StatusWord(Fields):
     """The status that a word in postbacks means. A word of an advertiser comes before one of the network."""
 
@@ -114,11 +165,44 @@ class StatusWord(Fields):
     status: _Status
 
 
-def _mint_secret() -> tuple[Row, Row]:
-    """What is kept of a new secret, and what is shown of it, once."""
-    secret = SECRET_PREFIX + token_urlsafe(_SECRET_BYTES)
-    return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": secret}
+def _mint_secret(given: Row) -> tuple[Row, Row]:
+    """What is kept of a new secret, and what is shown of it, once. One that was given is not shown."""
+    secret = given.get("secret") or SECRET_PREFIX + token_urlsafe(_SECRET_BYTES)
+    shown = None if given.get("secret") else secret
+    return {"secret_hash": f"\\x{sha256(secret.encode()).hexdigest()}"}, {"secret": shown}
 
+
+AFFILIATE_POSTBACKS = Resource(
+    "affiliates/{affiliate_id}/postbacks",
+    "affiliate postback",
+    Table(
+        "affiliate_postback",
+        tuple(AffiliatePostback.model_fields),
+        parent="affiliate_id",
+        facts=("url_saved_by",),
+        references=(
+            Reference("offer_id", "offer"),
+            Reference("goal_id", "goal", within="offer_id"),
+        ),
+    ),
+    AffiliatePostback,
+    {
+        "status": parameters.choice("active", "paused"),
+        "offer_id": parameters.Id,
+        "goal_id": parameters.Id,
+    },
+    facts={
+        "url_saved_by": (
+            Literal["network", "affiliate"],
+            Field(
+                description="Who saved the URL last. Postbacks to an affiliate's go to public addresses only."
+            ),
+        )
+    },
+)
+
+OWN_POSTBACKS = AFFILIATE_POSTBACKS._replace(fields=OwnPostback, scope="own-postbacks:write")
+"""The same for the affiliate itself."""
 
 RESOURCES = (
     Resource(
@@ -138,7 +222,7 @@ RESOURCES = (
             "external_id": parameters.Ident,
             "tag": parameters.Tag,
         },
-        money=frozenset({"postback_check", "postback_addresses"}),
+        money=frozenset({"postback_check", "postback_addresses", "accepts_unproven"}),
     ),
     Resource(
         "advertisers/{advertiser_id}/postback-secrets",
@@ -153,6 +237,7 @@ RESOURCES = (
         PostbackSecret,
         facts={"created_at": (str, Field(examples=["2026-11-25T16:00:00.123456+00:00"]))},
         scope=MONEY,
+        new=NewPostbackSecret,
         mint=_mint_secret,
     ),
     Resource(
@@ -172,25 +257,7 @@ RESOURCES = (
         },
         scope=MONEY,
     ),
-    Resource(
-        "affiliates/{affiliate_id}/postbacks",
-        "affiliate postback",
-        Table(
-            "affiliate_postback",
-            tuple(AffiliatePostback.model_fields),
-            parent="affiliate_id",
-            references=(
-                Reference("offer_id", "offer"),
-                Reference("goal_id", "goal", within="offer_id"),
-            ),
-        ),
-        AffiliatePostback,
-        {
-            "status": parameters.choice("active", "paused"),
-            "offer_id": parameters.Id,
-            "goal_id": parameters.Id,
-        },
-    ),
+    AFFILIATE_POSTBACKS,
     Resource(
         "affiliates",
         "affiliate",

@@ -22,6 +22,8 @@ from pydantic import (
 from tracker.domain import deep_links, macros, money, normalise, postback_macros, rates, rules, useless_urls
 from tracker.domain.local_time import zone_named
 from tracker.domain.model import MAX_ID
+from tracker.edge import pass_through
+from tracker.edge.catalogue.link_codes import MAX_CODE
 from tracker.edge.read.text import crop
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -174,6 +176,13 @@ def _code(text: str) -> str:
     return text
 
 
+def _opaque_code(text: str) -> str:
+    _no_control(text := normalise.trim(text))
+    if not text:
+        raise ValueError("has no visible character")
+    return text
+
+
 def _ident(text: str) -> str:
     """An id as it was written, as older rows have it. Controls may be at its ends."""
     _no_control(normalise.trim(text))
@@ -236,6 +245,11 @@ Tags = Annotated[
     AfterValidator(_tags),
 ]
 Code = Annotated[str, Field(max_length=100, examples=["deposit"]), AfterValidator(_code)]
+OpaqueCode = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_CODE, description="As in links. Case counts.", examples=["2CTPL"]),
+    AfterValidator(_opaque_code),
+]
 Ident = Annotated[str, Field(max_length=500), AfterValidator(_ident)]
 StatusWord = Annotated[
     str,
@@ -301,6 +315,16 @@ DeepLinkHosts = Annotated[
         examples=[["shop.example", ".shop.example"]],
     ),
     _checked(deep_links.hosts),
+]
+PassThrough = Annotated[
+    list[str],
+    Field(
+        max_length=pass_through.MOST_NAMES,
+        description="Parameters of tracking links that go on to the offer's page: names, or their beginning "
+        "with *.",
+        examples=[["utm_*", "gclid"]],
+    ),
+    _checked(pass_through.compile),
 ]
 Addresses = Annotated[
     list[str],

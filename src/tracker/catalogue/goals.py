@@ -214,6 +214,7 @@ RESOURCES = (
         warns=_warns_of_goal,
         money=_MONEY_FIELDS,
         of_network=frozenset({"currency"}),
+        amounts=frozenset(_PRICE),
     ),
     Resource(
         "goals/{goal_id}/terms",
@@ -230,5 +231,6 @@ RESOURCES = (
         {"affiliate_id": parameters.Id, "country_code": parameters.Country},
         scope=MONEY,
         warns=_warns_of_terms,
+        is_of_money=True,
     ),
 )

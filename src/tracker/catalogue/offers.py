@@ -21,7 +21,9 @@ from tracker.catalogue.fields import (
     NameOrNone,
     Note,
     OfferTargeting,
+    PassThrough,
     Tags,
+    Text,
     UrlTargeting,
     UrlTemplate,
     Zone,
@@ -103,6 +105,7 @@ class Offer(Fields):
         "unsafe-url",
     ] = ""
     deep_link_hosts: DeepLinkHosts = Field(default_factory=list)
+    pass_through: PassThrough = Field(default_factory=list)
     category: Category = ""
     note: Note = ""
     external_id: ExternalId = None
@@ -159,6 +162,7 @@ class OfferAffiliate(Fields):
     affiliate_id: Id
     status: Literal["approved", "pending", "rejected"] = "approved"
     closed_until: Moment | None = None
+    reason: Annotated[Text, Field(description="Why. The affiliate sees it.", examples=["Adult traffic"])] = ""
 
 
 class FreeValue(Fields):
@@ -302,6 +306,28 @@ OFFERS = Resource(
     of_network=frozenset({"time_zone"}),
 )
 
+OFFER_AFFILIATES = Resource(
+    "offers/{offer_id}/affiliates",
+    "affiliate of an offer",
+    Table(
+        "offer_affiliate",
+        tuple(OfferAffiliate.model_fields),
+        key="affiliate_id",
+        parent="offer_id",
+        references=(_AFFILIATE,),
+        facts=("note", "asked_at", "asked_by", "decided_at"),
+        unique=("affiliate_id",),
+    ),
+    OfferAffiliate,
+    {"status": parameters.choice("approved", "pending", "rejected")},
+    facts={
+        "note": (str, Field(description="What the affiliate wrote when it asked.")),
+        "asked_at": (str | None, Field(description="When the affiliate asked. null: it did not.")),
+        "asked_by": (str, Field(description="The name of the token that asked.")),
+        "decided_at": (str | None, Field(description="When the affiliate was approved or rejected.")),
+    },
+)
+
 RESOURCES = (
     OFFERS,
     Resource(
@@ -316,20 +342,7 @@ RESOURCES = (
         OfferUrl,
         {"name": parameters.Name, "status": parameters.choice("active", "paused")},
     ),
-    Resource(
-        "offers/{offer_id}/affiliates",
-        "affiliate of an offer",
-        Table(
-            "offer_affiliate",
-            tuple(OfferAffiliate.model_fields),
-            key="affiliate_id",
-            parent="offer_id",
-            references=(_AFFILIATE,),
-            unique=("affiliate_id",),
-        ),
-        OfferAffiliate,
-        {"status": parameters.choice("approved", "pending", "rejected")},
-    ),
+    OFFER_AFFILIATES,
     Resource(
         "offers/{offer_id}/free-values",
         "free value",
@@ -355,5 +368,7 @@ RESOURCES = (
         ),
         Cap,
         {"affiliate_id": parameters.Id, "period": parameters.choice("hour", "day", "month", "total")},
+        amounts=frozenset({"currency"}),
+        plain={"counts": ("clicks", "uniques", "conversions")},
     ),
 )

@@ -6,7 +6,7 @@ and noted in one transaction. Two changes at once run one after the other, and t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -43,6 +43,14 @@ async def _never_asks(_connection: Connection, _before: Row, _fields: Row) -> Er
     return {}
 
 
+Checks = Callable[[Connection, Row], Awaitable[Errors]]
+"""Says what is wrong with an object beside the others, by field. The row has an id if it is stored."""
+
+
+async def _never_wrong(_connection: Connection, _row: Row) -> Errors:
+    return {}
+
+
 _SEARCH = "Only objects with this text in: {}, in any case. The one with this id is first."
 _SORT = "id, or name without regard to case. With -, the last is first."
 
@@ -58,15 +66,26 @@ class Resource(NamedTuple):
     facts: Mapping[str, Any] = {}  # the types of table.facts
     scope: str = WRITE  # of changes
     money: frozenset[str] = frozenset()  # fields that take MONEY in its place, unless they stay
-    mint: Callable[[], tuple[Row, Row]] | None = (
+    new: type[Fields] | None = None  # the fields of a new object: those of `fields`, and what `mint` takes
+    mint: Callable[[Row], tuple[Row, Row]] | None = (
         None  # makes table.minted, and the row of it that is shown once
     )
     refuses: Callable[[Row, Row], Errors] = lambda before, fields: {}  # why a row cannot become another
     implies: Callable[[Row, Row], Row] = lambda before, written: {}  # further fields that a change means
+    checks: Checks = _never_wrong
     warns: Warns = _never_warns
     asks: Asks = _never_asks
     confirmable: tuple[str, ...] = ()  # the fields that it may ask about
     of_network: frozenset[str] = frozenset()  # fields that the network's settings have defaults for
+    amounts: frozenset[str] = frozenset()  # fields that a reader without sight of money does not see
+    plain: Mapping[str, Collection[str]] = {}  # the values of columns in the rows that such a reader sees
+    is_of_money: bool = False  # such a reader sees no row
+
+    def without_money(self, row: Row) -> Row | None:
+        """A row as a reader without sight of money sees it. None: not at all."""
+        if self.is_of_money or any(row[column] not in values for column, values in self.plain.items()):
+            return None
+        return {name: value for name, value in row.items() if name not in self.amounts}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -84,6 +103,11 @@ class Resource(NamedTuple):
                 Field(False, description="true: archived objects. false: all others."),
             )
         return fields
+
+    @property
+    def only_when_new(self) -> frozenset[str]:
+        """What `mint` takes. It is never shown."""
+        return frozenset(self.new.model_fields if self.new else ()) - self.fields.model_fields.keys()
 
     @property
     def can_warn(self) -> bool:
@@ -138,6 +162,8 @@ class Editor(NamedTuple):
     confirmed: frozenset[str] = frozenset()  # fields that may change though Resource.asks
     may: Callable[[str], bool] = lambda _scope: True  # by scope. The command line may do everything
     defaults: Mapping[str, str] = {}  # the network's (Settings.catalogue_defaults), by field
+    kind: str = ""  # affiliate, or empty for the network
+    archived: Container[tuple[str, int]] = ()  # table and id of objects that come archived, with their parts
 
 
 async def create_row(editor: Editor, resource: Resource, place: Row, written: Row) -> Row:
@@ -148,13 +174,18 @@ async def create_row(editor: Editor, resource: Resource, place: Row, written: Ro
     """
     check_storable(written)
     table = resource.table
-    fields = _fields(editor, resource, written | implied(editor, resource, {}, written))
+    model = resource.new or resource.fields
+    fields = _fields(editor, resource, written | implied(editor, resource, {}, written), model=model)
     _check_rights(editor, resource, _unpriced(editor, resource, fields), fields, written)
-    kept, shown = resource.mint() if resource.mint else ({}, {})
+    given = {name: fields.pop(name) for name in resource.only_when_new}
+    kept, shown = resource.mint(given) if resource.mint else ({}, {})
     currency = editor.defaults.get("currency", "")
-    async with edit.changing(editor.pool, is_trial=editor.is_trial, currency=currency) as connection:
-        await check_parent(connection, table, place)
-        await _check_references(connection, table, {**place, **fields}, {})
+    async with edit.changing(
+        editor.pool, is_trial=editor.is_trial, currency=currency, editor=editor.kind
+    ) as connection:
+        await check_parent(connection, table, place, or_archived=_comes_archived(editor, table, place))
+        await _check_references(connection, editor, table, {**place, **fields}, {})
+        await _check_others(connection, resource, {**place, **fields})
         try:
             row = await edit.insert(connection, table, {**place, **fields, **kept})
         except TakenError:
@@ -176,9 +207,10 @@ async def change_row(
     """
     check_storable(written)
     table = resource.table
-    async with edit.changing(editor.pool, is_trial=editor.is_trial) as connection:
+    async with edit.changing(editor.pool, is_trial=editor.is_trial, editor=editor.kind) as connection:
         before = found(await edit.locked(connection, table, place), resource)
-        await check_parent(connection, table, place, or_archived=of_archived)
+        or_archived = of_archived or _comes_archived(editor, table, place)
+        await check_parent(connection, table, place, or_archived=or_archived)
         version = validated({"version": written.pop("version", None)}, Version).version
         _check_version(editor.expects, version, before)
         _check_fixed(table, before, written)
@@ -188,7 +220,7 @@ async def change_row(
         if fields == writable:
             return before
         _check_rights(editor, resource, writable, fields, written)
-        await _check_change(connection, resource, before, fields)
+        await _check_change(connection, editor, resource, before, fields)
         await _check_confirmed(connection, editor, resource, before, fields)
         try:
             after = await edit.update(connection, table, place, fields)
@@ -229,8 +261,14 @@ def implied(editor: Editor, resource: Resource, before: Row, written: Row) -> Ro
     return meant if editor.may(MONEY) else {name: meant[name] for name in meant.keys() - resource.money}
 
 
-def _fields(editor: Editor, resource: Resource, written: Row, before: Row | None = None) -> Row:
-    fields = validated({**_defaults(editor, resource), **written}, resource.fields, before)
+def _fields(
+    editor: Editor,
+    resource: Resource,
+    written: Row,
+    before: Row | None = None,
+    model: type[Fields] | None = None,
+) -> Row:
+    fields = validated({**_defaults(editor, resource), **written}, model or resource.fields, before)
     clashes = fields.clashes()
     if clashes:
         raise invalid({field: [message] for field, message in clashes.items()})
@@ -290,14 +328,17 @@ def _check_fixed(table: Table, before: Row, written: Row) -> None:
         written.pop(name, None)
 
 
-async def _check_change(connection: Connection, resource: Resource, before: Row, fields: Row) -> None:
+async def _check_change(
+    connection: Connection, editor: Editor, resource: Resource, before: Row, fields: Row
+) -> None:
     table = resource.table
     refused = resource.refuses(before, fields)
     if refused:
         raise conflict(refused)
     is_restored = before.get("is_archived") and not fields["is_archived"]
     known = {} if is_restored else before
-    await _check_references(connection, table, {**before, **fields}, known)
+    await _check_references(connection, editor, table, {**before, **fields}, known)
+    await _check_others(connection, resource, {**before, **fields})
     if fields.get("is_archived") and not before["is_archived"]:
         users = await edit.users(connection, table, before["id"])
         if users:
@@ -327,7 +368,9 @@ async def _check_confirmed(
 _HOW_TO_CONFIRM = "To change it, confirm {0} (API: ?confirm={0}, command line: --confirm {0})"
 
 
-async def _check_references(connection: Connection, table: Table, row: Row, known: Row) -> None:
+async def _check_references(
+    connection: Connection, editor: Editor, table: Table, row: Row, known: Row
+) -> None:
     """Refuse references to rows that do not exist, unless the row had them before.
 
     Raises:
@@ -338,26 +381,42 @@ async def _check_references(connection: Connection, table: Table, row: Row, know
         named = (reference.column, reference.within)
         if not row[reference.column] or all(row.get(name) == known.get(name) for name in named if name):
             continue  # 0: every affiliate
-        wrong = await _wrong_with(connection, reference, row)
+        wrong = await _wrong_with(connection, editor, reference, row)
         if wrong:
             errors[reference.column] = [wrong]
     if errors:
         raise invalid(errors)
 
 
-async def _wrong_with(connection: Connection, reference: Reference, row: Row) -> str:
+async def _check_others(connection: Connection, resource: Resource, row: Row) -> None:
+    """Refuse an object that cannot be beside the others.
+
+    Raises:
+        CatalogueError: INVALID. It names the fields.
+    """
+    errors = await resource.checks(connection, row)
+    if errors:
+        raise invalid(errors)
+
+
+async def _wrong_with(connection: Connection, editor: Editor, reference: Reference, row: Row) -> str:
     """The fault of a reference. Empty if it has none."""
     target, id_ = reference.table, row[reference.column]
     if reference.other_than and id_ == row.get(reference.other_than):
         return f"names the {target} itself"
     whole = row.get(reference.within) if reference.within else None
-    if not await edit.exists(
-        connection, target, id_, within=None if whole is None else {reference.within: whole}
-    ):
+    within = None if whole is None else {reference.within: whole}
+    or_archived = (target, id_) in editor.archived
+    if not await edit.exists(connection, target, id_, within=within, or_archived=or_archived):
         return f"matches no {target}" + ("" if whole is None else f" with this {reference.within}")
     if reference.is_chain and "id" in row and await edit.leads_to(connection, reference, id_, row["id"]):
         return f"leads back to the {target} itself"
     return ""
+
+
+def _comes_archived(editor: Editor, table: Table, place: Row) -> bool:
+    """Whether the parent of a row is one of the objects that come archived."""
+    return (table.parent_table, place.get(table.parent)) in editor.archived
 
 
 async def check_parent(
@@ -370,6 +429,8 @@ async def check_parent(
 
 
 def _taken(table: Table) -> CatalogueError:
+    if table.minted:
+        return conflict({"secret": ["is taken: it belongs to one advertiser only"]})  # and not to whom
     columns = table.unique or table.exclusive
     detail = f"Another object has the same {', '.join(columns)}."
     return CatalogueError(Kind.CONFLICT, {column: ["is taken"] for column in columns}, detail)

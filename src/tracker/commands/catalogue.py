@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import MAXYEAR, UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import orjson
@@ -35,7 +36,7 @@ from tracker.commands.author import author
 from tracker.commands.tables import print_table
 from tracker.domain.local_time import zone_named
 from tracker.domain.model import MAX_ID
-from tracker.domain.normalise import texts
+from tracker.domain.normalise import text_of, texts, trim
 from tracker.errors import UserError
 from tracker.parameters import Query
 from tracker.settings import Settings
@@ -57,6 +58,8 @@ _PATHS = {
 """The API path of a command, if it differs from the command's name."""
 _RESOURCES: dict[str, Resource] = {resource.path: resource for resource in RESOURCES}
 _READ_AT_ONCE = 1000
+_STDIN = Path("-")
+_LONGEST_FILE = 10_000  # bytes of a file with a secret
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "advertisers": ("id", "name", "email", "external_id", "tags"),
     "advertisers/{advertiser_id}/postback-secrets": ("id", "name", "created_at", "expires_at"),
@@ -131,6 +134,18 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
     elif name == "list":
         action.epilog = f"fields: {', '.join(resource.parameters)}"
         _add_search(action, table)
+    _add_options(action, resource, name, has_key=has_key, writes=writes)
+    add_json(action)
+
+
+def _add_options(
+    action: ArgumentParser, resource: Resource, name: str, *, has_key: bool, writes: bool
+) -> None:
+    for secret in sorted(resource.only_when_new) if name == "add" else ():
+        about = (
+            f"take the {secret} from a file, or from stdin with -. Other users of the machine see arguments"
+        )
+        action.add_argument(f"--{secret}-file", type=Path, metavar="FILE", help=about)
     if writes:
         action.add_argument(
             "--dry-run", action="store_true", help="show what would happen, and change nothing"
@@ -144,7 +159,6 @@ def _add_words(action: ArgumentParser, resource: Resource, name: str, *, has_key
             metavar="N",
             help="refuse if the row has another version by now",
         )
-    add_json(action)
 
 
 def _add_search(action: ArgumentParser, table: Table) -> None:
@@ -270,11 +284,30 @@ def _assignment(word: str) -> Assignment:
 
 def _given(asked: CatalogueRequest) -> Row:
     given: Row = {}
+    for name in asked.resource.only_when_new:
+        file: Path | None = getattr(asked.arguments, f"{name}_file", None)
+        if file is not None:
+            given[name] = _content(file)
     for assignment in asked.arguments.assignments:
+        if assignment.field in asked.resource.only_when_new:
+            raise UserError(
+                f"{assignment.field} is never an argument: use --{assignment.field}-file FILE or -"
+            )
         if assignment.field in given:
             raise UserError(f"{assignment.field} is repeated")
         given[assignment.field] = _value(assignment, asked.resource.fields.model_fields)
     return given
+
+
+def _content(file: Path) -> str:
+    """The text of a file, or of stdin. The end of its line is not part of it."""
+    try:
+        content = (
+            sys.stdin.buffer.read(_LONGEST_FILE) if file == _STDIN else file.read_bytes()[:_LONGEST_FILE]
+        )
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    return trim(text_of(content))
 
 
 def _value(assignment: Assignment, fields: Mapping[str, FieldInfo]) -> object:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from contextlib import aclosing
 
-from tracker.api.http.exports import format_of
 from tracker.commands.arguments import whole
 from tracker.commands.queries import add_query, format_asked, query_of, user_error
 from tracker.commands.tables import cell, print_table
 from tracker.errors import UserError
+from tracker.exporting import rows
 from tracker.parameters import ParameterError
-from tracker.reading.conversions import ConversionExportQuery
+from tracker.reading.conversions import ConversionExportQuery, by_hash
+from tracker.reading.visibility import Visibility
 from tracker.settings import Settings
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS, ConversionFilter
@@ -58,11 +58,13 @@ async def _run(settings: Settings, query: ConversionExportQuery, limit: int | No
     """A table, or a file if the query names a format."""
     assert settings.postgres_dsn
     query.check_separator()
-    conversions, order = query.conversions(settings.time_zone), query.order(settings.time_zone)
     pool = await open_pool(settings.postgres_dsn, size=1)
     try:
+        query = await by_hash(pool, query, Visibility(KEYS))
+        conversions, order = query.conversions(settings.time_zone), query.order(settings.time_zone)
         if "format" in query.model_fields_set:
-            await _write(pool, query, conversions, order, limit)
+            chunks = conversion_list.export(pool, conversions, order, KEYS)
+            await rows.write(chunks, KEYS, KEYS, query, sys.stdout.buffer, limit=limit)
         else:
             await _show(pool, conversions, order, limit or _SHOWN)
     finally:
@@ -90,21 +92,3 @@ def _cells(row: Row) -> list[str]:
 
 def _money(amount: object, currency: object) -> str:
     return "" if amount is None else f"{amount} {currency}"
-
-
-async def _write(
-    pool: Pool, query: ConversionExportQuery, conversions: ConversionFilter, order: Order, limit: int | None
-) -> None:
-    """Write each block as soon as it is read."""
-    write_head, writer, _, _ = format_of(query)
-    write, out = writer(KEYS), sys.stdout.buffer
-    out.write(write_head(KEYS))
-    left = (limit or _MOST) * len(KEYS)  # values
-    async with aclosing(conversion_list.export(pool, conversions, order, KEYS)) as chunks:
-        async for blocks in chunks:
-            for block in blocks:
-                if left:
-                    out.write(write(block[:left]))
-                left -= min(left, len(block))
-            if not left:
-                return

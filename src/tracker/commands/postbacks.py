@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime, tzinfo
 from typing import Any
 
-from tracker.commands.arguments import add_json, whole
+from tracker.commands.arguments import add_json, text, whole
 from tracker.domain.click_id import millis_of
 from tracker.domain.local_time import first_second, read_local, zone_named
+from tracker.domain.normalise import trim
 from tracker.domain.postback import Result
+from tracker.ops.explain import in_words
+from tracker.ops.postback_trial import Trial, try_postback
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.conversions import postbacks as postback_log
@@ -45,10 +49,23 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="show the postbacks that no worker can read instead (docs/operations/health-and-failures.md)",
     )
+    parser.add_argument(
+        "--try",
+        dest="url",
+        metavar="URL",
+        help="show instead what a GET of this URL would do now, and change nothing. - reads it from stdin",
+    )
+    parser.add_argument(
+        "--ip", default="", metavar="ADDRESS", help="with --try: the address of the sender (default: unknown)"
+    )
     add_json(parser)
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
+    if arguments.url is not None:
+        trial = asyncio.run(_tried(settings, arguments))
+        print(json.dumps(trial) if arguments.json else in_words(trial))
+        return 0
     zone = zone_named(settings.time_zone)
     if arguments.unreadable:
         rows = asyncio.run(_unreadable(settings, arguments.count))
@@ -58,6 +75,16 @@ def run(settings: Settings, arguments: Namespace) -> int:
     for row in rows:
         print(json.dumps(row) if arguments.json else _line(row))
     return 0
+
+
+async def _tried(settings: Settings, arguments: Namespace) -> Trial:
+    assert settings.postgres_dsn
+    url = sys.stdin.readline() if arguments.url == "-" else text(arguments.url)
+    connection = await db.connect(settings.postgres_dsn)
+    try:
+        return await try_postback(connection, trim(url), arguments.ip)
+    finally:
+        await connection.close()
 
 
 async def _logged(settings: Settings, zone: tzinfo, arguments: Namespace) -> list[Logged]:
@@ -95,8 +122,20 @@ def _shown(row: dict[str, Any]) -> list[Any]:
         return list(row.values())
     result = f"{row['result']}: {row['reason']}" if row["reason"] else row["result"]
     conversion = f"conversion {row['conversion_id']}" if row["conversion_id"] else "no conversion"
+    form = [f"form {row['form']}"] if row["form"] else []
     request = [row["request"]] if row["request"] else []
-    return [row["at"], result, conversion, row["source"], row["ip"], *request, row["parameters"]]
+    meant = [row["read_as"]] if row["read_as"] else []
+    return [
+        row["at"],
+        result,
+        conversion,
+        row["source"],
+        row["ip"],
+        *form,
+        *request,
+        row["parameters"],
+        *meant,
+    ]
 
 
 def _local(text: str) -> str:

@@ -19,14 +19,19 @@ _FORMATS = ("csv", "excel", "json")
 def add_query(parser: ArgumentParser, model: type[Query], *without: str) -> None:
     """Take the parameters of a model as FIELD=VALUE, except those that have options of their own."""
     parser.add_argument("filters", type=assignment, nargs="*", metavar="FIELD=VALUE")
-    about = "a date or a time such as '2026-11-01 12:00:00'"
-    parser.add_argument("--from", dest="from_", type=text, metavar="TIME", help=f"the earliest: {about}")
-    parser.add_argument("--to", type=text, metavar="TIME", help="the latest: a date means its last second")
-    parser.add_argument("--tz", type=text, metavar="ZONE", help="time zone of all times (TRACKER_TIME_ZONE)")
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--csv", action="store_true", help="write CSV for programs")
     formats.add_argument("--excel", action="store_true", help="write CSV for spreadsheets, without formulas")
     formats.add_argument("--json", action="store_true", help="write one JSON object a line")
+    add_span(parser, model, *without)
+
+
+def add_span(parser: ArgumentParser, model: type[Query], *without: str) -> None:
+    """Take the times of a model as options, and name its other fields in the help."""
+    about = "a date or a time such as '2026-11-01 12:00:00'"
+    parser.add_argument("--from", dest="from_", type=text, metavar="TIME", help=f"the earliest: {about}")
+    parser.add_argument("--to", type=text, metavar="TIME", help="the latest: a date means its last second")
+    parser.add_argument("--tz", type=text, metavar="ZONE", help="time zone of all times (TRACKER_TIME_ZONE)")
     hidden = {*_OPTIONS, *without, "created_at_from", "created_at_to", "format"}
     names = [name for name in model.model_fields if name not in hidden]
     fields = fill(f"fields: {', '.join(names)}", 100, subsequent_indent="  ")

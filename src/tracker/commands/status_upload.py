@@ -22,8 +22,8 @@ _STDIN = Path("-")
 _MOST_SHOWN = 50
 
 _ABOUT = """\
-FILE is CSV with a header, or NDJSON. "-" is stdin. A line names a conversion by hash (its own or its click's)
-or by order_id:
+FILE is CSV with a header, or NDJSON. "-" is stdin. A line names a conversion by order_id, by hash (its own,
+its click's, or its click's id in an earlier tracker) or by legacy_id (its own id in an earlier tracker):
 
   order_id,status,sale_status
   A-1001,approved,paid
@@ -49,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="utf-8",
         help="if the file is not UTF-8, and has no byte order mark",
     )
+    parser.add_argument("--source", metavar="NAME", help="the earlier tracker whose ids the file has")
     add_json(parser)
 
 
@@ -80,7 +81,9 @@ async def _apply(settings: Settings, arguments: Namespace, body: bytes) -> dict[
     lines, unreadable = read_lines(body, ENCODINGS[arguments.charset], is_csv)
     pool = await open_pool(settings.postgres_dsn, size=1)
     try:
-        results = await manual.set_statuses(pool, lines, author().token_name, dry_run=arguments.dry_run)
+        results = await manual.set_statuses(
+            pool, lines, author().token_name, dry_run=arguments.dry_run, source=arguments.source
+        )
     finally:
         pool.terminate()
     return summary(sorted([*results, *unreadable]), arguments.dry_run, shows_before=True)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from tracker.commands.arguments import add_json, whole
 from tracker.domain import normalise
+from tracker.domain.access import BOUND_SCOPES, MEANINGS, SCOPES
 from tracker.domain.model import MAX_ID
 from tracker.domain.rates import read_rate
 from tracker.errors import UserError
@@ -18,7 +19,7 @@ from tracker.store import tokens
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row
 from tracker.store.db import Connection, Pool, open_pool
-from tracker.store.tokens import LONGEST_OVERLAP, MEANINGS, OVERLAP, SCOPES, TOKENS, NewToken
+from tracker.store.tokens import LONGEST_OVERLAP, OVERLAP, TOKENS, NewToken
 
 _AUTHOR = Author(0, "tracker token")
 _HOUR = timedelta(hours=1)
@@ -76,14 +77,24 @@ def _add_create_arguments(create: ArgumentParser) -> None:
     create.add_argument(
         "--rate", type=_rate, metavar="N/UNIT", help="such as 600/minute (default: TRACKER_API_RATE)"
     )
+    create.add_argument("--hide-money", action="store_true", help="the token sees no amount anywhere")
     owner = create.add_mutually_exclusive_group()
     owner.add_argument(
         "--affiliate",
+        action="append",
+        default=[],
         type=whole(1, MAX_ID),
         metavar="ID",
-        help="restrict the token to the rows of this affiliate",
+        help="repeatable: restrict the token to the rows of these affiliates",
     )
-    owner.add_argument("--advertiser", type=whole(1, MAX_ID), metavar="ID", help="likewise")
+    owner.add_argument(
+        "--advertiser",
+        action="append",
+        default=[],
+        type=whole(1, MAX_ID),
+        metavar="ID",
+        help="likewise, of these advertisers",
+    )
 
 
 def _rate(text: str) -> str:
@@ -107,14 +118,19 @@ async def _create(pool: Pool, arguments: Namespace) -> None:
     except ValueError as error:
         raise UserError(f"--name {error}") from None
     new = NewToken(
-        arguments.scope, name, expires_at, arguments.rate, arguments.affiliate, arguments.advertiser
+        arguments.scope,
+        name,
+        expires_at,
+        arguments.rate,
+        affiliate_ids=arguments.affiliate,
+        advertiser_ids=arguments.advertiser,
+        hides_money=arguments.hide_money,
     )
     for field, message in new.clashes().items():
         raise UserError(f"{field}: {message}")
     async with edit.changing(pool) as connection:
-        for kind, id_ in (("affiliate", new.affiliate_id), ("advertiser", new.advertiser_id)):
-            if id_ is not None and not await edit.exists(connection, kind, id_):
-                raise UserError(f"there is no {kind} {id_}")
+        if (owner := new.owner) and (id_ := await tokens.unknown_of(connection, owner)):
+            raise UserError(f"there is no {owner.kind} {id_}")
         issued = await tokens.issue(connection, _AUTHOR, new)
     print(issued.secret)
 
@@ -168,7 +184,12 @@ def _there(row: Row | None, id_: int) -> Row:
 
 
 def _line(row: Row) -> str:
-    owner = next((f" {kind} {row[f'{kind}_id']}" for kind in tokens.BOUND_SCOPES if row[f"{kind}_id"]), "")
+    owner = "".join(
+        f" {kind}{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
+        for kind in BOUND_SCOPES
+        if (ids := row[f"{kind}_ids"])
+    )
+    owner += " without money" if row["hides_money"] else ""
     times = "".join(
         f", {said} {row[column][:16]}"
         for column, said in (("last_used_at", "used"), ("expires_at", "expires"), ("revoked_at", "revoked"))

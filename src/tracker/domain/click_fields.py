@@ -21,6 +21,7 @@ class Shown(Enum):
     HASH = auto()  # a UUID as 32 hexadecimal digits
     NUMBER = auto()  # 64 bits as 16 hexadecimal digits
     NAME = auto()  # the name of the row that an id refers to
+    LEGACY = auto()  # the id in an earlier tracker
     COMPUTED = auto()  # no column: conversions tell it, or the time in the hash
 
 
@@ -88,7 +89,8 @@ _UNKNOWN = "UNK"
 FIELDS: Final = (
     Field("id", int, example=184568, filter="The click with this id.", seen_by=BOTH),
     Field("hash", of="click", shown=Shown.HASH, about="The public click id: 32 hexadecimal digits (UUIDv7).",
-          example="01927632a6c87d3f9b1c5e8a4f60d2b7", filter="The click with this hash.", seen_by=BOTH),
+          example="01927632a6c87d3f9b1c5e8a4f60d2b7",
+          filter="The click with this hash, or with this id in an earlier tracker.", seen_by=BOTH),
     Field("group_hash", of="click", blank=None, shown=Shown.HASH,
           about="Hash of the visitor's first click in the offer's window.",
           example="01927632a6c87d3f9b1c5e8a4f60d2b7", seen_by=BOTH),
@@ -208,6 +210,8 @@ FIELDS: Final = (
     Field("visitor_key", int, of="click", shown=Shown.NUMBER,
           about="Keyed hash that identifies the visitor: 16 hexadecimal digits.", example="9f86d081884c7d65",
           filter="Clicks of this visitor."),
+    Field("legacy_id", blank=None, shown=Shown.LEGACY, about="The click's id in an earlier tracker.",
+          example="10278c6ea8b2b8", seen_by=BOTH),
 )
 # fmt: on
 

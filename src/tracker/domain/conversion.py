@@ -85,8 +85,10 @@ def goals_named(text: str, goals: Iterable[_SomeGoal]) -> list[_SomeGoal]:
     return []
 
 
-BROWSERS_SALE = "a percentage of a sale_amount that only a browser told"
+BROWSERS_SALE = "a percentage of a sale_amount that nobody has proven"
 """Why a conversion is on hold until the advertiser or the operator gives its sale_amount."""
+UNPROVEN = "unproven"
+"""Why a conversion is on hold until a postback with a proof, or the operator, decides."""
 NO_SALE = "a percentage of no sale_amount"
 NO_PRICE = "no price"
 """Why a conversion is on hold until its goal has a price. 0 is a price."""
@@ -135,7 +137,7 @@ class Amounts(NamedTuple):
 
     sale_amount: Decimal | None
     sale_currency: str | None
-    sale_by_browser: bool  # and only a browser
+    sale_by_browser: bool  # and only a browser, or a postback without proof
     payout: Decimal
     payout_currency: str
     revenue: Decimal
@@ -202,12 +204,14 @@ class Trust(NamedTuple):
 
     is_required: bool  # a secret of its own or one of its addresses
     addresses: Sequence[str]  # addresses and CIDRs that need no secret
+    accepts_unproven: bool = False  # postbacks in forms without both make conversions on hold
 
 
 class Refusal(StrEnum):
     """Why a postback creates and changes no conversion. The texts are stored and shown."""
 
     UNKNOWN_CLICK = "unknown click"
+    AMBIGUOUS_CLICK = "several earlier trackers have this click id"
     TOO_MANY_WAIT = "too many postbacks wait for dead letters"
     REJECTED_CLICK = "the click was rejected"
     UNKNOWN_GOAL = "unknown goal"
@@ -216,6 +220,7 @@ class Refusal(StrEnum):
     OTHER_OFFER = "the goal is of another offer"
     UNPROVEN = "neither a secret nor an address of the advertiser"
     OTHER_ADVERTISER = "the secret is of another advertiser"
+    OTHER_FORM = "the form is of another advertiser"
     NO_PIXEL = "the goal takes no pixel"
     ARCHIVED_GOAL = "the goal is archived"
     PAUSED_GOAL = "the goal is paused"
@@ -237,10 +242,25 @@ def refusal(postback: Postback, click: ConvertedClick, goal: Goal | None, trust:
         return Refusal.OTHER_OFFER
     if postback.source is Source.PIXEL:
         return None if goal is None or goal.pixel else Refusal.NO_PIXEL
-    return _distrust(postback, click, trust) if postback.source is Source.POSTBACK else None
+    if postback.source is not Source.POSTBACK or is_unproven(postback, click, trust):
+        return None
+    return _distrust(postback, click, trust)
+
+
+def is_unproven(postback: Postback, click: ConvertedClick, trust: Trust) -> bool:
+    """Whether an advertiser accepts a postback that it has not proven. Only one in a form may be so."""
+    return (
+        trust.accepts_unproven
+        and postback.form is not None
+        and postback.source is Source.POSTBACK
+        and _distrust(postback, click, trust) is Refusal.UNPROVEN
+    )
 
 
 def _distrust(postback: Postback, click: ConvertedClick, trust: Trust) -> Refusal | None:
+    form = postback.form
+    if form and form.advertiser_id not in (None, click.advertiser_id):
+        return Refusal.OTHER_FORM
     if postback.advertiser_id is not None:
         return None if postback.advertiser_id == click.advertiser_id else Refusal.OTHER_ADVERTISER
     is_known = not trust.is_required or is_among(postback.ip, trust.addresses)

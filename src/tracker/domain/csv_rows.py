@@ -10,6 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from itertools import chain
 from typing import IO, NamedTuple
@@ -24,6 +25,8 @@ LEFT_OUT = ""
 _DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
 _NO_LETTERS = re.compile(r"[\W_]+")
+_UNIT = re.compile(r"[(\[].*$")
+_ALIKE = 0.85  # of difflib: 1 is equal
 _MOST_NAMED = 10
 _LONGEST_NAMED = 40
 _NOT_CLOSED = "is a quotation mark not closed?"
@@ -53,49 +56,87 @@ class Columns(NamedTuple):
     advice: str = "rename it or take it out"  # what to do with an unknown column
     opaque: Collection[str] = ()  # columns whose cells stay exactly as they are
     ids: Collection[str] = ()  # columns that a spreadsheet must not have turned into numbers
+    ignore_rest: bool = False  # whether unknown columns are left out
 
-    def ours(self, theirs: str) -> str:
-        """Our name of a column. Case, spaces, hyphens and underscores do not matter."""
-        theirs = trim(theirs)
-        if theirs in self.names:
-            return self.names[theirs]
-        if theirs in self.known or not self.known:
-            return theirs
-        plain = _plain(theirs)
-        ours_by_name = {_plain(name): name for name in self.known} | {
-            _plain(t): o for t, o in self.names.items()
-        }
-        return ours_by_name.get(plain, theirs) if plain else theirs
+    def named(self, theirs: Sequence[str]) -> Named:
+        """Our names of a file's columns. Case, spaces, hyphens and underscores do not matter.
 
-    def check(self, named: Sequence[str]) -> None:
+        A column with exactly the name that `names` has is meant before others that are spelled alike.
+        """
+        there = [trim(name) for name in theirs]
+        exact = {*there}
+        spelled = {plain_name(name): ours for name, ours in self.names.items() if name not in exact}
+        mapped = [self.names.get(name, spelled.get(plain_name(name))) for name in there]
+        known = {plain_name(name): name for name in self.known}
+        ours, left_out = [], []
+        for name, said in zip(there, mapped, strict=True):
+            own = name if name in self.known else known.get(plain_name(name), name)
+            is_rest = said is None and (own not in self.known or own in mapped)
+            if is_rest and self.ignore_rest and name:
+                left_out.append(name)
+                own = LEFT_OUT
+            ours.append(own if said is None else said)
+        return Named(there, ours, left_out)
+
+    def check(self, header: Named) -> None:
         """Check that a header has the required columns, and each column once.
 
         Raises:
             CsvError: naming the wrong columns and the required ones.
         """
+        named = [name for name in header.ours if name]
         unknown = [name for name in named if self.known and name not in self.known]
         missing = [" or ".join(names) for names in self.required if not {*names} & {*named}]
-        twice = sorted({name for name in named if named.count(name) > 1})
         if not named:
             raise CsvError("it names no columns")
         wrong = [f"there is no column {names}" for names in missing]
         if unknown:
-            wrong.append(f"no field is called {_listed(unknown)}: {self.advice}")
-        if twice:
-            wrong.append(f"two columns are {twice[0]}")
+            wrong.append(f"no field is called {_listed(unknown, self.known)}: {self.advice}")
+        if twice := header.twice():
+            wrong.append(twice)
         if wrong:
             wanted = f" (of {', '.join(self.known)})" if unknown and len(self.known) <= _MOST_NAMED else ""
             raise CsvError("; ".join(wrong) + wanted)
 
 
+class Named(NamedTuple):
+    """The columns of a file: their names and ours, by place."""
+
+    theirs: Sequence[str]
+    ours: Sequence[str]
+    left_out: Sequence[str]  # their names of unknown columns that Columns.ignore_rest leaves out
+
+    def twice(self) -> str:
+        """Which columns have one meaning, in words, or ""."""
+        places: dict[str, list[str]] = {}
+        for theirs, ours in zip(self.theirs, self.ours, strict=True):
+            if ours != LEFT_OUT:
+                places.setdefault(ours, []).append(theirs)
+        for ours, same in sorted(places.items()):
+            if len(same) > 1:
+                alike = "" if {*same} == {ours} else f" ({', '.join(map(repr, same[:_MOST_NAMED]))})"
+                return f"two columns are {ours}{alike}"
+        return ""
+
+    def renamed(self) -> dict[str, str]:
+        """Their name of each of our columns that has another name there."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return {ours: theirs for ours, theirs in pairs if ours not in (theirs, LEFT_OUT)}
+
+
 class Header(NamedTuple):
-    """The delimiter of a file, and our name for each of its columns."""
+    """The delimiter of a file, and the names of its columns."""
 
     delimiter: str
-    columns: Sequence[str]
+    named: Named
     is_for_people: bool  # cells may begin with an apostrophe that protects from formulas
     opaque: Collection[str]
     ids: Collection[str]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Our name for each of its columns."""
+        return self.named.ours
 
     @property
     def width(self) -> int:
@@ -189,22 +230,31 @@ def read_header(lines: Iterator[str], columns: Columns, *, is_for_people: bool) 
         raise CsvError(f"its header is not CSV: {error}: {_NOT_CLOSED}") from None
     if len(theirs) > MOST_COLUMNS:
         raise CsvError(f"it has more than {MOST_COLUMNS:,} columns: {_NOT_CLOSED}")
-    names = [columns.ours(meant(name)) for name in theirs]
-    header = Header(delimiter, names, is_for_people, columns.opaque, columns.ids)
+    named = columns.named([meant(name) for name in theirs])
+    header = Header(delimiter, named, is_for_people, columns.opaque, columns.ids)
     try:
-        columns.check([name for name in header.columns if name])
+        columns.check(named)
     except CsvError as error:
         raise CsvError(f"{error}: {_NOT_CLOSED}" if reader.line_num > 1 else str(error)) from None
     return header, number + reader.line_num - 1
 
 
 def rows(lines: Iterator[str], columns: Columns, *, is_for_people: bool) -> Iterator[Row]:
-    """The rows of a file. A cell may contain line breaks. An empty row has no fields.
+    """The rows of a file (see rows_below).
 
     Raises:
         CsvError: its header is wrong, or an open quotation mark has swallowed an unknown number of rows.
     """
     header, above = read_header(lines, columns, is_for_people=is_for_people)
+    return rows_below(header, above, lines)
+
+
+def rows_below(header: Header, above: int, lines: Iterator[str]) -> Iterator[Row]:
+    """The rows below a header of `above` lines. A cell may contain line breaks. An empty row has no fields.
+
+    Raises:
+        CsvError: an open quotation mark has swallowed an unknown number of rows.
+    """
     last = ""
 
     def noted() -> Iterator[str]:
@@ -245,17 +295,27 @@ def _fitting(text: str, columns: Columns) -> Callable[[str], tuple[int, int]]:
     """How well a delimiter splits a header: the number of known columns, then of all columns."""
 
     def fitting(delimiter: str) -> tuple[int, int]:
-        names = text.split(delimiter, MOST_COLUMNS)
-        return sum(columns.ours(name.replace('"', "")) in columns.known for name in names), len(names)
+        names = [name.replace('"', "") for name in text.split(delimiter, MOST_COLUMNS)]
+        return sum(ours in columns.known for ours in columns.named(names).ours), len(names)
 
     return fitting
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name without case, spaces and signs: names that are equal by it mean one column."""
     return _NO_LETTERS.sub("", name.casefold())
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], known: Collection[str]) -> str:
+    """Some names, with those of ours that look like them."""
     more = len(names) - _MOST_NAMED
-    listed = ", ".join(repr(name[:_LONGEST_NAMED]) for name in names[:_MOST_NAMED])
+    listed = ", ".join(repr(name[:_LONGEST_NAMED]) + like(name, known) for name in names[:_MOST_NAMED])
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def like(name: str, known: Collection[str]) -> str:
+    """A question after a name: is a known one meant? `Payout (USD)` looks like payout. "" if none does."""
+    without_unit = plain_name(_UNIT.sub("", name[:_LONGEST_NAMED]))
+    spelled = {plain_name(each): each for each in known}
+    found = get_close_matches(without_unit, spelled, 1, _ALIKE)
+    return f" (is it {spelled[found[0]]}?)" if found else ""

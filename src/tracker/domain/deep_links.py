@@ -60,7 +60,7 @@ def _joined(own: str, added: str) -> str:
     """Two query strings as one. The first one loses the names that the second one has."""
     if not added:
         return own
-    taken = frozenset[str]().union(*map(_names, added.split("&")))
+    taken = names_of(added)
     kept = [_without(taken, pair) for pair in own.split("&")]
     return "&".join([*filter(None, kept), added])
 
@@ -71,6 +71,11 @@ def _without(taken: frozenset[str], pair: str) -> str:
     Some servers also split at ";" (HTML 4.01, B.2.2), so a pair may contain several parameters.
     """
     return ";".join(each for each in pair.split(";") if taken.isdisjoint(_names(each)))
+
+
+def names_of(query: str) -> frozenset[str]:
+    """The readings of all names in a query. Two names that share one may be one parameter to a server."""
+    return frozenset[str]().union(*map(_names, query.replace(";", "&").split("&")))
 
 
 def _names(pair: str) -> frozenset[str]:

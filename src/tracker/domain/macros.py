@@ -15,10 +15,14 @@ from sys import intern
 from typing import Final
 from urllib.parse import quote
 
+from tracker.domain import link_query
+from tracker.domain.click_fields import LONGEST
 from tracker.domain.model import NO_URL_ID, Choice, Click, Template
+from tracker.domain.normalise import cut
 
 MAX_LOCATION: Final = 8192
 """Longest Location sent, in bytes."""
+_PARAMETER: Final = "param:"
 
 _Getter = Callable[[Click, Choice], str]
 
@@ -49,14 +53,16 @@ def compile(url: str) -> Template:  # noqa: A001 - the field's word, used as mac
     Raises:
         TemplateError: as for compile_url.
     """
-    return compile_url(url, MACROS)
+    return compile_url(url, MACROS, takes_parameters=True)
 
 
-def compile_url(url: str, known: Container[str]) -> Template:
+def compile_url(url: str, known: Container[str], *, takes_parameters: bool = False) -> Template:
     """Turn a URL with some known macros into literals and macro names, alternating.
 
+    `takes_parameters`: {param:NAME} is known, too.
+
     Raises:
-        TemplateError: a macro is unknown, reserved or unclosed, or stands before the path. The scheme is not
+        TemplateError: a macro is unknown or unclosed, or stands before the path. The scheme is not
             http or https, or there are credentials or a bad host or port. The path has dot segments, or the
             URL has white space, control characters or a backslash.
     """
@@ -66,7 +72,7 @@ def compile_url(url: str, known: Container[str]) -> Template:
         raise TemplateError(url, 0, "a URL starts with http:// or https://")
     _check_authority(url, origin)
     _check_dots(url, origin.start("path"), origin.end("path"))
-    parts = _split(url, known)
+    parts = _split(url, known, takes_parameters)
     parts[::2] = map(_ascii, parts[::2])
     return tuple(map(intern, parts))  # parts that thousands of URLs share are cached
 
@@ -101,11 +107,23 @@ def fill(template: Template, click: Click, choice: Choice) -> str:
     parts = list(template)
     for position in range(1, len(parts), 2):
         name = parts[position]
-        text = MACROS[name](click, choice)
+        getter = MACROS.get(name)
+        text = getter(click, choice) if getter is not None else _parameter(click, name)
         if text and name not in _AS_IS and not (text.isascii() and text.isalnum()):
             text = _quoted(text)
         parts[position] = text
     return "".join(parts)
+
+
+def value(name: str, click: Click, choice: Choice) -> str:
+    """The value of a template's macro, before percent-encoding."""
+    getter = MACROS.get(name)
+    return getter(click, choice) if getter is not None else _parameter(click, name)
+
+
+def _parameter(click: Click, name: str) -> str:
+    """The value of {param:NAME}: a parameter of the tracking link, cut as the affiliate's own values are."""
+    return cut(link_query.value(click.link.query, name[len(_PARAMETER) :]) or "", LONGEST["aff_sub"])
 
 
 @lru_cache(4096)  # cached texts of links, half a kilobyte each at most
@@ -175,16 +193,16 @@ def _is_host(host: str) -> bool:
     return True
 
 
-def _split(url: str, known: Container[str]) -> list[str]:
+def _split(url: str, known: Container[str], takes_parameters: bool) -> list[str]:
     parts, at = [], 0
     while (opening := url.find("{", at)) >= 0:
         closing = url.find("}", opening)
         if closing < 0:
             raise TemplateError(url, opening, "this brace is not closed (a literal one is %7B)")
         name = url[opening + 1 : closing]
-        if name.startswith("param:"):
-            raise TemplateError(url, opening, "{param:…} is reserved and cannot be used yet")
-        if name not in known:
+        if name.startswith(_PARAMETER):
+            _check_parameter(url, opening, name[len(_PARAMETER) :], takes_parameters)
+        elif name not in known:
             raise TemplateError(url, opening, f"unknown macro {{{name}}}")
         parts += [url[at:opening], name]
         at = closing + 1
@@ -192,6 +210,15 @@ def _split(url: str, known: Container[str]) -> list[str]:
     if "}" in rest:
         raise TemplateError(url, at + rest.index("}"), "this brace was not opened (a literal one is %7D)")
     return [*parts, rest]
+
+
+def _check_parameter(url: str, position: int, name: str, takes_parameters: bool) -> None:
+    if not takes_parameters:
+        raise TemplateError(url, position, "{param:…} is a macro of offer URLs and fallback URLs only")
+    try:
+        link_query.check_name(name)
+    except ValueError as error:
+        raise TemplateError(url, position, f"{{param:{name}}}: {error}") from error
 
 
 def _time(format_: str) -> _Getter:

@@ -124,6 +124,13 @@ class FormerUniqueness(NamedTuple):
     until: int  # Unix milliseconds of its end: later visitors are not remembered by it
 
 
+class PassThrough(NamedTuple):
+    """The parameters of tracking links that go on to an offer's page."""
+
+    names: frozenset[str]
+    beginnings: tuple[str, ...]  # of further names: "utm_"
+
+
 class Offer(NamedTuple):
     id: int
     name: str
@@ -151,6 +158,7 @@ class Offer(NamedTuple):
     free: tuple[str, ...]  # free_1 … free_10 for every affiliate
     is_draft: bool = False  # not active yet: only test clicks are served
     former_uniqueness: tuple[FormerUniqueness, ...] = ()  # the longest-lasting first
+    pass_through: PassThrough | None = None
 
 
 FOREVER: Final = 1 << 62
@@ -198,6 +206,7 @@ class Link(NamedTuple):
     adv_subs: tuple[str, ...]  # adv_sub, adv_sub2 … adv_sub5
     deep_link: str = ""  # the whole url parameter, not stored by itself
     test: str = ""  # the signature of a test link, not stored
+    query: str = ""  # as it was sent, for parameters that go on to the offer's page. Not stored by itself
 
 
 class Choice(NamedTuple):

@@ -19,10 +19,11 @@ from tracker.domain import countries, devices, languages
 MAX_DIGITS = 14
 """Most digits of an amount before its point, as numeric(20, 6) allows."""
 
-_CONTROLS = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+"""The control characters (C0, DEL, C1: Unicode category Cc), which str.translate removes with this."""
 _WHITE_SPACE = " \xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
-AT_ENDS = _CONTROLS + _WHITE_SPACE + _INVISIBLE
+AT_ENDS = "".join(map(chr, CONTROLS)) + _WHITE_SPACE + _INVISIBLE
 """The characters that trim removes, for str.strip: a pattern for the end of a text takes quadratic time."""
 _NAME = r"[A-Za-z_][A-Za-z0-9_.:-]*"
 MACRO = rf"\$?\{{{_NAME}\}}|\{{\{{\s*{_NAME}\s*\}}\}}|\[{_NAME}\]|<{_NAME}>|%%{_NAME}%%|#{_NAME}#|__{_NAME}__"

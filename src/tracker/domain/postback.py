@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import is_click_hash, millis_of
@@ -22,21 +22,9 @@ ORDER_IDS = ("order_id", "tid", "action_id", "conversion_unique_id")
 GOALS = ("goal_id", "goal", "goal_name", "goal_code", "event", "event_name")
 """Parameters for the goal, in order: by its id, its code or its name."""
 IDS = frozenset((*CLICK_IDS, *ORDER_IDS, "transaction_id", "refund_id"))
-PARAMETERS = frozenset(
-    (
-        *IDS,
-        *GOALS,
-        *ADV_SUBS,
-        "status",
-        "sale_status",
-        "payout",
-        "revenue",
-        "sale_amount",
-        "currency",
-        "external_id",
-        "refund_amount",
-    )
-)
+PLAIN_PARAMETERS = frozenset((*IDS, *GOALS, *ADV_SUBS, "status", "sale_status", "external_id"))
+"""The parameters that are no amounts."""
+PARAMETERS = PLAIN_PARAMETERS | {"payout", "revenue", "sale_amount", "currency", "refund_amount"}
 """The parameters of a postback besides its secret."""
 
 _LONGEST_ID = 18  # digits
@@ -102,6 +90,18 @@ class Unreadable(ValueError):  # noqa: N818 - the name is clear
         self.field = field
 
 
+class OfForm(NamedTuple):
+    """The form of a postback that came as another tracker's."""
+
+    id: int
+    name: str
+    advertiser_id: int | None  # the only one whose clicks it may name. None: any
+    source: str  # the earlier tracker whose click ids come. "": any
+    status: ConversionStatus | None  # if the form decides it
+    path: str  # as it came, without secrets
+    sent: Mapping[str, str]  # the parameters as they came, without secrets
+
+
 class Postback(NamedTuple):
     """The content of a postback about one click. Absent values are None or ""."""
 
@@ -130,6 +130,7 @@ class Postback(NamedTuple):
     )
     refund_id: str | None = None
     is_order_sent: bool = False  # by any of its names, also without a value
+    form: OfForm | None = None
 
     @property
     def is_refund(self) -> bool:
@@ -146,6 +147,21 @@ class Postback(NamedTuple):
         """The hash in its click id. None if it may be an earlier tracker's id."""
         text = hash_(self.click_id)
         return text if is_click_hash(text) else None
+
+    @property
+    def click_source(self) -> str:
+        """The earlier tracker whose id the click id is. "": any.
+
+        A form says it, or the operator. No parameter of a sender does.
+        """
+        if self.form is not None:
+            return self.form.source
+        return given(self.parameters.get("source", "")) if self.source is Source.API else ""
+
+    @property
+    def click_advertiser_id(self) -> int | None:
+        """The only advertiser whose clicks are meant, if it is known."""
+        return self.advertiser_id or (self.form.advertiser_id if self.form else None)
 
     @property
     def is_order_absent(self) -> bool:
@@ -180,10 +196,16 @@ class RefusedPostback(NamedTuple):
     request: str  # method and path
     parameters: Mapping[str, str]
     reason: str
+    form: str = ""  # the name of its form
 
 
 def read_postback(
-    hash_: str, source: Source, ip: str, advertiser_id: int | None, parameters: Mapping[str, str]
+    hash_: str,
+    source: Source,
+    ip: str,
+    advertiser_id: int | None,
+    parameters: Mapping[str, str],
+    form: OfForm | None = None,
 ) -> Postback:
     """A postback from its parameters, which are all in PARAMETERS.
 
@@ -215,7 +237,7 @@ def read_postback(
         order_id or None,
         order_text,
         status_word,
-        DEFAULT_WORDS.get(status_word),
+        (form and form.status) or DEFAULT_WORDS.get(status_word),
         parameters.get("sale_status", ""),
         payout,
         revenue,
@@ -227,7 +249,20 @@ def read_postback(
         refund_amount,
         given(parameters.get("refund_id", "")) or None,
         not parameters.keys().isdisjoint(orders),
+        form,
     )
+
+
+def read_form(fields: Mapping[str, Any] | None) -> OfForm | None:
+    """A form as it was written by OfForm._asdict.
+
+    Raises:
+        TypeError, ValueError: they are not those of a form.
+    """
+    if fields is None:
+        return None
+    form = OfForm(**fields)
+    return form._replace(status=form.status and ConversionStatus(form.status))
 
 
 def meaning(status_word: str, advertiser_id: int | None, words: StatusWords) -> ConversionStatus | None:

@@ -82,6 +82,9 @@ _COLUMNS = {name: name for name in (*_CONVERSION_COLUMNS, *CLICK_COLUMNS)} | {
     **{f"sub{n}": name for n, name in enumerate(AFF_SUBS, 1)},
 }
 
+OF_MONEY = frozenset({"payout", "currency"})
+"""The macros that are about amounts."""
+
 MACROS: dict[str, _Getter] = {
     **{macro: _column(column) for macro, column in _COLUMNS.items()},
     **dict.fromkeys(

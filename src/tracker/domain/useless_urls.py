@@ -75,6 +75,16 @@ def refuse_host(url: str) -> None:
         raise TemplateError(url, url.index(host), f"{why}, and is never called")
 
 
+def refuse_private(url: str) -> None:
+    """Check that an affiliate postback goes to a public address and a usual port, if its text says so.
+
+    Raises:
+        TemplateError: it does not. The operator's settings do not matter.
+    """
+    if why := _why_private(url):
+        raise TemplateError(url, url.index("//") + 2, f"{why}: affiliates' own postbacks go to public hosts")
+
+
 def corrected(url: str, known: Container[str]) -> str:
     """A URL without the mistakes that `refuse` refuses, except an impossible host or port."""
     url = _INVISIBLE.sub("", url)
@@ -103,12 +113,16 @@ def of_offer_url(url: str, known: Container[str]) -> list[str]:
 def of_postback(url: str, known: Container[str]) -> list[str]:
     """The oddities of an affiliate postback's URL."""
     doubts = of_url(url, known)
-    host, port = _place(url)
-    if why := refusal(host, port) if _is_address(host) else _why_not(host, port):
+    if why := _why_private(url):
         doubts.append(f"{why}: nothing is sent there unless TRACKER_POSTBACK_NETWORKS allows it")
     if "#" in url and not any(written.startswith("#") for _, written, _ in _foreign(url)):
         doubts.append("what follows # is never sent (RFC 9110, section 7.1)")
     return doubts
+
+
+def _why_private(url: str) -> str:
+    host, port = _place(url)
+    return refusal(host, port) if _is_address(host) else _why_not(host, port)
 
 
 def of_free_text(text: str) -> list[str]:

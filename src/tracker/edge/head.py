@@ -12,7 +12,7 @@ from tracker.edge.http.batching import Hit
 from tracker.edge.http.request import Request
 from tracker.edge.http.response import Response, Send
 from tracker.edge.metrics import Metrics
-from tracker.edge.outcome import prepare_outcomes, response_of
+from tracker.edge.outcome import prepare_outcomes, response_of, taker
 from tracker.edge.redirect import Redirect
 
 Scope = Mapping[str, Any]
@@ -49,7 +49,8 @@ class LinkApp:
         for _, click, _ in pending:
             self._metrics.count("head_requests")
             click = click._replace(hash=ZERO_HASH)
-            hit.give(response_of(click, prepare_outcomes(click, self._catalogue).unique, self._catalogue))
+            outcome = prepare_outcomes(click, self._catalogue).unique
+            hit.give(response_of(outcome, taker(click, outcome, self._catalogue)))
 
 
 class _AsgiHit:

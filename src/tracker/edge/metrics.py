@@ -19,6 +19,7 @@ HELP = {
     "unknown_url_ids": "Clicks that asked for an offer URL which is not active or not of their offer.",
     "bots": "Clicks of bots: recorded, flagged, and redirected like people's.",
     "unsendable_locations": "Clicks whose filled Location could not be sent: check the URL of their offer.",
+    "parameters_left_out": "Parameters of links that an offer passes on, and that had no room in a Location.",
     "postbacks": "Postbacks and pixels, by status: those with 200 are on the stream.",
     "bad_requests": "Requests refused before anything was read, by status.",
 }
@@ -43,8 +44,8 @@ class Metrics:
         self.plain_clicks = 0
         """Accepted clicks without a reason, a bot or an offer URL of their own: nearly all."""
 
-    def count(self, name: str, label: str = "") -> None:
-        self._counts[name, label] += 1
+    def count(self, name: str, label: str = "", by: int = 1) -> None:
+        self._counts[name, label] += by
 
     def count_click(self, click: Click, outcome: Outcome) -> None:
         """Count a click that was recorded and answered."""

@@ -21,6 +21,7 @@ from tracker.domain.model import (
     Terms,
     fast,
 )
+from tracker.edge import pass_through
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.http import response
 from tracker.edge.http.response import Response
@@ -42,13 +43,16 @@ def prepare_outcomes(click: Click, catalogue: Catalogue) -> Outcomes:
     return fast(Outcomes, (unique, duplicate, capped))
 
 
-def response_of(click: Click, outcome: Outcome, catalogue: Catalogue) -> Response:
-    """The redirect to an outcome's Location, or the page of its refusal."""
+def taker(click: Click, outcome: Outcome, catalogue: Catalogue) -> Offer:
+    """The offer that took the click: the one of its link, or a fallback."""
+    offer = click.offer
+    return offer if outcome.offer_id == offer.id else catalogue.offers.get(outcome.offer_id, offer)
+
+
+def response_of(outcome: Outcome, offer: Offer) -> Response:
+    """The redirect to an outcome's Location, or the page of its refusal. `offer` took the click."""
     if outcome.status is _REJECTED:
         return response.refusal(outcome.reason)
-    offer = click.offer
-    if outcome.offer_id != offer.id:  # a fallback took the click
-        offer = catalogue.offers.get(outcome.offer_id, offer)
     return response.redirect(offer.redirect_status, outcome.location, offer.referrer_policy)
 
 
@@ -75,12 +79,18 @@ def choose_offer_url(
 
 
 def _location(click: Click, choice: Choice) -> str | None:
-    """The Location, with the link's deep link if the offer allows it. None if it cannot be sent."""
-    location = macros.fill(choice.url.template, click, choice)
+    """The Location, with what the offer takes from the link: a deep link and parameters.
+
+    None if it cannot be sent.
+    """
+    offer, _, url = choice
+    location = macros.fill(url.template, click, choice)
     if not macros.sendable(location):
         return None
-    if click.link.deep_link and choice.offer.deep_link_hosts and choice.url.id != NO_URL_ID:
-        return deep_links.follow(click.link.deep_link, choice.offer.deep_link_hosts, location) or location
+    if click.link.deep_link and offer.deep_link_hosts and url.id != NO_URL_ID:
+        location = deep_links.follow(click.link.deep_link, offer.deep_link_hosts, location) or location
+    if offer.pass_through is not None and url.id != NO_URL_ID:
+        location = pass_through.add(location, click.link.query, offer.pass_through)
     return location
 
 

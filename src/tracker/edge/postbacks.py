@@ -6,35 +6,30 @@ The conversion writer does everything that needs the database, such as looking u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from time import time_ns
 from typing import Any
-from urllib.parse import unquote_to_bytes
-
-import orjson
 
 from tracker.domain.click_id import Mint
-from tracker.domain.normalise import ESCAPED_MARKS, cut, given, pairs, text_of, trim
-from tracker.domain.postback import (
-    GOALS,
-    IDS,
-    PARAMETERS,
-    Postback,
-    RefusedPostback,
-    Source,
-    Unreadable,
-    no_status,
-    read_postback,
-)
+from tracker.domain.normalise import text_of
+from tracker.domain.postback import Postback
 from tracker.edge.catalogue.catalogue import Catalogue
-from tracker.edge.http.request import headers_of
+from tracker.edge.catalogue.postback_forms import PostbackForm
 from tracker.edge.http.response import Response, Send, content, send_as_messages
 from tracker.edge.metrics import Metrics
-from tracker.edge.read.client_address import Proxies, plain_address
-from tracker.edge.read.link import MAX_TARGET, MAX_VALUE
+from tracker.edge.postback_reader import (
+    PIXEL_PATHS,
+    RETRY,
+    PostbackReader,
+    Refused,
+    Scope,
+    goal_in_path,
+    is_postback_path,
+    json_answer,
+    of_target,
+)
+from tracker.edge.read.client_address import Proxies
+from tracker.edge.read.link import MAX_TARGET
 from tracker.edge.read.postback_body import UnreadableBody, read_body
-from tracker.edge.read.text import crop
-from tracker.edge.refused_postbacks import MAX_TEXT, RefusedLog, shown_parameters, shown_text
+from tracker.edge.refused_postbacks import RefusedLog
 from tracker.settings import Settings
 from tracker.stream.postbacks import PostbackStream
 from tracker.stream.reader import UNREACHABLE
@@ -46,43 +41,23 @@ MAX_WAITING = 1000
 
 _BODY_SECONDS = 10.0
 _TRY_AGAIN = 500  # from this status on nothing is wrong with the postback: its sender may call again
-_PIXEL = "/pixel"
-_GOAL = "/api/v3/goal/"
-_PATHS = {"/postback", "/postback/", _PIXEL, f"{_PIXEL}/"}
 _GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
-_SECRET_NAME = "token"  # noqa: S105 - a parameter's name
-_NAMES = {*PARAMETERS, _SECRET_NAME}
-_CUT_IDS = {*IDS, *GOALS}
 
 _AWAY: tuple[type[Exception], ...] = (
     *UNREACHABLE,
     RuntimeError,  # uvloop's, of a socket that was closed meanwhile
 )
 
-Scope = Mapping[str, Any]
-Pairs = Iterable[tuple[str, str]]
-
-
-class _Refused(Exception):  # noqa: N818 - an answer, not an error
-    """The answer to a postback that is not taken."""
-
-    def __init__(self, status: int, message: str, extra: bytes = b"", *, field: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        body = {"status": "error", "message": message}
-        self.answer = _json(status, body | ({"errors": {field: [message]}} if field else {}), extra)
-
 
 class Postbacks:
-    """The ASGI application for the paths of is_postback_path."""
+    """The ASGI application for the paths of is_postback_path, and for postbacks in forms."""
 
     def __init__(
         self, settings: Settings, mint: Mint, catalogue: Catalogue, refused: RefusedLog, metrics: Metrics
     ) -> None:
         assert settings.redis_url
-        self._proxies = Proxies(settings.trusted_proxies)
-        self._mint = mint
-        self._catalogue = catalogue
+        self._reader = PostbackReader(mint, catalogue, Proxies(settings.trusted_proxies))
+        self.form_of = self._reader.form_of
         self._refused = refused
         self._metrics = metrics
         self._stream = PostbackStream(settings.redis_url)
@@ -90,124 +65,54 @@ class Postbacks:
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         sent: list[tuple[str, str]] = []
+        form = None if is_postback_path(scope["path"]) else self.form_of(scope)
         try:
-            answer = await self._take(scope, receive, sent)
-        except _Refused as refused:
+            answer = await self._take(scope, receive, form, sent)
+        except Refused as refused:
             answer = refused.answer
             if answer.status < _TRY_AGAIN and scope["method"] != "HEAD":
-                self._refused.add(self._logged(scope, sent, refused))
+                self._refused.add(self._reader.refused(scope, form, sent, refused))
         self._metrics.count("postbacks", f'status="{answer.status}"')
         await send_as_messages(send, answer, without_body=scope["method"] == "HEAD")
 
     async def close(self) -> None:
         await self._stream.close()
 
-    async def _take(self, scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> Response:
+    async def _take(
+        self, scope: Scope, receive: Any, form: PostbackForm | None, sent: list[tuple[str, str]]
+    ) -> Response:
         """Take a postback. Its parameters are added to `sent` as they are read, for the log of a refusal."""
-        sent += _of_target(scope)
-        is_pixel = scope["path"].startswith(_PIXEL)
+        sent += of_target(scope)
+        is_pixel = scope["path"] in PIXEL_PATHS
         _check_method(scope["method"], is_pixel)
-        if _goal_in_path(scope) == "":
-            raise _Refused(422, "goal_id is missing in the path", field="goal_id")
+        if goal_in_path(scope) == "":
+            raise Refused(422, "goal_id is missing in the path", field="goal_id")
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
-            raise _Refused(414, "The address is too long: send a POST.")
+            raise Refused(414, "The address is too long: send a POST.")
         if scope["method"] == "POST":
             await _add_body(scope, receive, sent)
-        first = _cropped(_by_name(sent))
         success = _PIXEL_SENT if is_pixel else _SUCCESS
         if scope["method"] == "HEAD":
             return success
-        await self._append(self._read(first, self._ip(scope), _source(scope)))
+        await self._append(self._reader.read(scope, form, sent))
         return success
-
-    def _read(self, texts: Mapping[str, str], ip: str, source: Source) -> Postback:
-        secret = trim(texts.get(_SECRET_NAME, "")) if source is Source.POSTBACK else ""
-        owner = self._owner(secret) if secret else None
-        hide = self._catalogue.secrets.hide
-        parameters = {name: hide(text) for name, text in texts.items() if name in PARAMETERS}
-        try:
-            postback = read_postback(self._mint.hash(), source, ip, owner, parameters)
-        except Unreadable as error:
-            raise _Refused(422, f"{error.field} {error}", field=error.field) from None
-        if source is Source.POSTBACK:
-            self._check_word(postback)
-        return postback
-
-    def _check_word(self, postback: Postback) -> None:
-        is_known = not postback.word or self._catalogue.status_words.knows(
-            postback.word, postback.advertiser_id
-        )
-        if not is_known and self._catalogue.loaded.is_set():
-            raise _Refused(422, f"status {no_status()}", field="status")
-
-    def _logged(self, scope: Scope, sent: Pairs, refused: _Refused) -> RefusedPostback:
-        """The log's entry of a refused call."""
-        secrets = self._catalogue.secrets
-        first = _by_name(sent)
-        parameters = shown_parameters(first, secrets)
-        path = text_of(unquote_to_bytes(scope["raw_path"]))
-        return RefusedPostback(
-            self._mint.hash(),
-            _source(scope),
-            self._ip(scope),
-            secrets.owner_ever(trim(first.get(_SECRET_NAME, ""))),
-            _click_of(parameters),
-            f"{scope['method'][:MAX_TEXT]} {shown_text(path, secrets)}",
-            parameters,
-            f"{refused.answer.status}: {refused.message}",
-        )
-
-    def _owner(self, secret: str) -> int:
-        if not self._catalogue.loaded.is_set():
-            raise _Refused(503, "Not ready yet.", _RETRY)
-        owner = self._catalogue.secrets.owner(secret, time_ns() // 1_000_000)
-        if owner is None:
-            raise _Refused(403, "token is not an advertiser's, or has expired", field="token")
-        return owner
-
-    def _ip(self, scope: Scope) -> str:
-        peer = scope["client"][0] if scope["client"] else ""
-        if self._proxies.trusts[peer]:
-            return self._proxies.origin(peer, headers_of(scope["headers"]))[0]
-        return plain_address(peer)
 
     async def _append(self, postback: Postback) -> None:
         if self._waiting >= MAX_WAITING:
-            raise _Refused(503, "Too many postbacks at once.", _RETRY)
+            raise Refused(503, "Too many postbacks at once.", RETRY)
         self._waiting += 1
         try:
             await self._stream.append(postback)
         except _AWAY:
-            raise _Refused(503, "It cannot be kept right now.", _RETRY) from None
+            raise Refused(503, "It cannot be kept right now.", RETRY) from None
         finally:
             self._waiting -= 1
-
-
-def is_postback_path(path: str) -> bool:
-    return path in _PATHS or path.startswith(_GOAL)
 
 
 def _check_method(method: str, is_pixel: bool) -> None:
     allowed = ("GET", "HEAD") if is_pixel else ("GET", "HEAD", "POST")
     if method not in allowed:
-        raise _Refused(405, "Method not allowed.", b"allow: %b\r\n" % ", ".join(allowed).encode())
-
-
-def _source(scope: Scope) -> Source:
-    return Source.PIXEL if scope["path"].startswith(_PIXEL) else Source.POSTBACK
-
-
-def _of_target(scope: Scope) -> list[tuple[str, str]]:
-    """The parameters of the path and the query."""
-    goal, query = _goal_in_path(scope), pairs(scope["query_string"])
-    return [("goal_id", goal), *query] if goal and given(goal) else query
-
-
-def _goal_in_path(scope: Scope) -> str | None:
-    """The goal in the path, which may be empty. None if the path has no place for a goal."""
-    if not scope["path"].startswith(_GOAL):
-        return None
-    return trim(text_of(unquote_to_bytes(scope["raw_path"])).removeprefix(_GOAL).rstrip("/"))
+        raise Refused(405, "Method not allowed.", b"allow: %b\r\n" % ", ".join(allowed).encode())
 
 
 async def _add_body(scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> None:
@@ -218,43 +123,10 @@ async def _add_body(scope: Scope, receive: Any, sent: list[tuple[str, str]]) -> 
         sent += read_body(dict(scope["headers"]), bytes(body)) if body else []
     except UnreadableBody as error:
         sent.append(("body", text_of(bytes(body))))
-        raise _Refused(error.status, str(error), field=error.field) from None
-    except _Refused:
+        raise Refused(error.status, str(error), field=error.field) from None
+    except Refused:
         sent.append(("body", text_of(bytes(body))))
         raise
-
-
-def _by_name(sent: Pairs) -> dict[str, str]:
-    """The first of repeated parameters. Unknown names are looked up without a leading `amp;` too."""
-    first: dict[str, str] = {}
-    for name, text in sent:
-        first.setdefault(name, text)
-    for name in [name for name in first if name not in _NAMES]:
-        plain = ESCAPED_MARKS.sub("", name)
-        if plain in _NAMES and plain != name:
-            text = first.pop(name)
-            first.setdefault(plain, text)
-    return first
-
-
-def _cropped(texts: Mapping[str, str]) -> dict[str, str]:
-    """Texts at the length that is kept. Ids are never cut: two ids could become the same."""
-    for name in _CUT_IDS & texts.keys():
-        if len(trim(texts[name])) > MAX_VALUE:
-            raise _Refused(422, f"{name} is longer than {MAX_VALUE} characters", field=name)
-    return {
-        name: crop(trim(text) if name in _CUT_IDS and len(text) > MAX_VALUE else text, MAX_VALUE)
-        for name, text in texts.items()
-    }
-
-
-def _click_of(parameters: Mapping[str, str]) -> str:
-    """The click id of a refused call. "" without a readable one."""
-    try:
-        postback = read_postback("", Source.POSTBACK, "", None, parameters)
-    except Unreadable:
-        return ""
-    return cut(postback.click_hash or postback.click_id, MAX_TEXT)
 
 
 async def _receive(receive: Any, body: bytearray) -> None:
@@ -263,20 +135,16 @@ async def _receive(receive: Any, body: bytearray) -> None:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise _Refused(400, "The body was cut off.", _CLOSE)
+                    raise Refused(400, "The body was cut off.", _CLOSE)
                 body += message.get("body", b"")
                 if len(body) > MAX_BODY:
-                    raise _Refused(413, f"The body is longer than {MAX_BODY} bytes.", _CLOSE)
+                    raise Refused(413, f"The body is longer than {MAX_BODY} bytes.", _CLOSE)
                 if not message.get("more_body"):
                     return
     except TimeoutError:
-        raise _Refused(408, "The body did not arrive in time.", _CLOSE) from None
+        raise Refused(408, "The body did not arrive in time.", _CLOSE) from None
 
 
-def _json(status: int, body: Mapping[str, Any], extra: bytes = b"") -> Response:
-    return content(status, orjson.dumps(body), b"application/json", extra)
-
-
-_RETRY, _CLOSE = b"retry-after: 1\r\n", b"connection: close\r\n"
-_SUCCESS = _json(200, {"status": "success"})
+_CLOSE = b"connection: close\r\n"
+_SUCCESS = json_answer(200, {"status": "success"})
 _PIXEL_SENT = content(200, _GIF, b"image/gif")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Outcome
+from tracker.edge import pass_through
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
@@ -19,7 +20,7 @@ from tracker.edge.http import response
 from tracker.edge.http.batching import Hit
 from tracker.edge.http.response import Response
 from tracker.edge.metrics import Metrics
-from tracker.edge.outcome import prepare_outcomes, response_of
+from tracker.edge.outcome import prepare_outcomes, response_of, taker
 from tracker.edge.read.client_address import Proxies
 from tracker.edge.read.link import MAX_TARGET
 from tracker.edge.read.visitor import is_speculative, read_visitor
@@ -134,16 +135,21 @@ class Redirect:
         recorder.answered([click.millis // 60_000 for _, click, _ in pending])
 
     def _respond(self, hit: Hit, click: Click, outcome: Outcome) -> None:
-        answer = response_of(click, outcome, self._catalogue)
+        offer = taker(click, outcome, self._catalogue)
+        answer = response_of(outcome, offer)
         if click.offer.visitor_cookie and self._cookie.key(hit.request) is None:
             answer = self._cookie.set_in(answer, click)
         hit.give(answer)
         self._metrics.count_click(click, outcome)
+        if offer.pass_through is not None and outcome.offer_url_id is not None:
+            left = pass_through.left_out(outcome.location, click.link.query, offer.pass_through)
+            self._metrics.count("parameters_left_out", by=left)
 
     def _lost(self, click: Click, outcome: Outcome) -> Response:
         self._metrics.count("clicks_not_recorded", f'answer="{self._on_loss}"')
         is_kept = self._on_loss == "redirect"
-        return response_of(click, outcome, self._catalogue) if is_kept else response.UNAVAILABLE
+        offer = taker(click, outcome, self._catalogue)
+        return response_of(outcome, offer) if is_kept else response.UNAVAILABLE
 
 
 def _fail(hit: Hit) -> None:

@@ -8,7 +8,7 @@ places only the length is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tracker.domain.normalise import cut
 from tracker.domain.postback import PARAMETERS, RefusedPostback
@@ -38,12 +38,17 @@ class RefusedLog(LaterLog[RefusedPostback]):
         super().__init__("refused postbacks", stream.append, stream.close)
 
 
-def shown_parameters(parameters: Mapping[str, str], secrets: AdvertiserSecrets) -> dict[str, str]:
-    """Parameters without secrets, known ones first."""
+def shown_parameters(
+    parameters: Mapping[str, str],
+    secrets: AdvertiserSecrets,
+    known: Collection[str] = PARAMETERS,
+    secret: str = "",
+) -> dict[str, str]:
+    """Parameters without secrets, `known` ones first. `secret` is a further name of one."""
     shown: dict[str, str] = {}
     size = 0
-    for name, text in sorted(parameters.items(), key=lambda one: one[0] not in PARAMETERS):
-        name, text = _shown(name, text, secrets)
+    for name, text in sorted(parameters.items(), key=lambda one: one[0] not in known):
+        name, text = (name, HIDDEN) if name == secret else _shown(name, text, secrets, known)
         size += len(name.encode()) + len(text.encode())
         if len(shown) == MAX_NAMES or size > MAX_PARAMETERS:
             break
@@ -56,8 +61,8 @@ def shown_text(text: str, secrets: AdvertiserSecrets) -> str:
     return cut(secrets.hide(_beginning(text)), MAX_TEXT)
 
 
-def _shown(name: str, text: str, secrets: AdvertiserSecrets) -> tuple[str, str]:
-    if name in PARAMETERS:
+def _shown(name: str, text: str, secrets: AdvertiserSecrets, known: Collection[str]) -> tuple[str, str]:
+    if name in known:
         return name, shown_text(text, secrets)
     is_secret = text != "" and _SECRET_NAME.search(name)
     name = cut(_lengths(secrets.hide(_beginning(name))), MAX_NAME)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from tracker.domain.click_id import Mint
 from tracker.domain.model import Click, Link, Visitor
-from tracker.edge.catalogue.advertiser_secrets import HIDDEN
+from tracker.edge.catalogue.advertiser_secrets import HIDDEN, AdvertiserSecrets
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import GeoReader
@@ -43,18 +43,23 @@ class OrphanLog(LaterLog[Orphan]):
         stream = OrphanStream(settings.redis_url)
         super().__init__("orphans", stream.append, stream.close)
 
-    def note(self, link: Link, visitor: Visitor, *, is_offer_known: bool) -> None:
-        """Log a hit within the next second or so, without what looks like a secret of ours."""
-        texts = (visitor.requested_link, visitor.referrer, visitor.ip, visitor.user_agent)
-        why = _why(link, is_offer_known=is_offer_known)
-        self.add(Orphan(time_ns() // 1_000_000, why, *map(_shown, texts)))
+    def note(
+        self,
+        link: Link,
+        visitor: Visitor,
+        secrets: AdvertiserSecrets,
+        *,
+        is_offer_known: bool,
+        unknown_codes: Sequence[str] = (),
+    ) -> None:
+        """Log a hit within the next second or so, without secrets and what looks like one of ours."""
+        why = f"unknown {', '.join(unknown_codes)}" if unknown_codes else _why(link, is_offer_known)
+        texts = (why, visitor.requested_link, visitor.referrer, visitor.ip, visitor.user_agent)
+        shown = (secrets.hide(_SECRET.sub(HIDDEN, text))[:MAX_TEXT] for text in texts)
+        self.add(Orphan(time_ns() // 1_000_000, *shown))
 
 
-def _shown(text: str) -> str:
-    return _SECRET.sub(HIDDEN, text)[:MAX_TEXT]
-
-
-def _why(link: Link, *, is_offer_known: bool) -> str:
+def _why(link: Link, is_offer_known: bool) -> str:
     if is_offer_known:
         return "unknown affiliate"
     return "unknown offer" if link.offer_id else "unknown link"
@@ -102,7 +107,10 @@ class Unmatched:
             return
         self._metrics.count("orphans")
         if not is_head:
-            self._log.note(link, visitor, is_offer_known=link.offer_id in self._catalogue.offers)
+            catalogue, request = self._catalogue, hit.request
+            codes = catalogue.link_forms.unknown_codes(visitor.host, request.path, request.query)
+            is_known = link.offer_id in catalogue.offers
+            self._log.note(link, visitor, catalogue.secrets, is_offer_known=is_known, unknown_codes=codes)
         hit.give(self._answer())
 
     def _answer(self) -> Response:

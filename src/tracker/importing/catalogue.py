@@ -24,7 +24,7 @@ from tracker.catalogue.resource import Editor, Resource, change_row, create_row,
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import composed
 from tracker.importing.entries import Entry
-from tracker.store.catalogue import edit
+from tracker.store.catalogue import base_goals, edit
 from tracker.store.catalogue.edit import Author, Reference, Row
 from tracker.store.db import Connection, Pool
 
@@ -64,6 +64,9 @@ RESOURCES = tuple(
 )
 """The resources of a catalogue."""
 
+FACTS = frozenset({"is_base"})
+"""Facts that tell one object from others. A file may have them."""
+
 
 async def bring(
     connection: Connection,
@@ -79,13 +82,15 @@ async def bring(
     `defaults`: as in Editor.
     """
     pool = cast(Pool, _OneConnection(connection))
-    editor = Editor(pool, _AUTHOR, confirmed=confirmed, defaults=defaults)
+    archived = _archived_in(entries)
+    editor = Editor(pool, _AUTHOR, confirmed=confirmed, defaults=defaults, archived=archived)
     bringing = _Bringing(connection, editor, entries)
     with suppress(_UndoneError):
         async with edit.changing(pool):
             await bringing.keep_ids_free()
-            for resource in _in_order():
+            for resource in in_order():
                 await bringing.run(resource)
+            await bringing.check_archived()
             await bringing.warn()
             if is_dry or bringing.errors:
                 raise _UndoneError
@@ -93,15 +98,15 @@ async def bring(
     return bringing.result()
 
 
-def _in_order() -> list[Resource]:
+def in_order() -> list[Resource]:
     """Referenced objects come first."""
     resources = {resource.table.name: resource for resource in RESOURCES}
     referred = {
         name: {resource.table.parent_table, *(reference.table for reference in resource.table.references)}
         for name, resource in resources.items()
     }
-    order = TopologicalSorter({name: tables - {name, ""} for name, tables in referred.items()}).static_order()
-    return [resources[name] for name in order]
+    before = {name: sorted(tables - {name, ""}) for name, tables in referred.items()}
+    return [resources[name] for name in TopologicalSorter(before).static_order()]
 
 
 class _OneConnection:
@@ -135,6 +140,13 @@ class _Rows:
         for columns, matches in self._found.items():
             matches[_key(row, columns)].append(row)
 
+    def give_id(self, row: Row, id_: int) -> None:
+        for columns, matches in self._found.items():
+            matches[_key(row, columns)].remove(row)
+        row["id"] = id_
+        for columns, matches in self._found.items():
+            matches[_key(row, columns)].append(row)
+
     def next_id(self) -> int:
         self.last_id += 1
         return self.last_id
@@ -152,6 +164,7 @@ class _Bringing:
         self._places = {id(entry): place for place, entry in enumerate(entries)}
         self._changes: dict[int, Change] = {}
         self._before: dict[int, Row | None] = {}  # the former rows of changed objects, None for new ones
+        self._new_offers: set[int] = set()
         self.errors: list[str] = []
         self._warnings: list[str] = []
 
@@ -179,6 +192,16 @@ class _Bringing:
             row = self._meant[place]
             warnings = await self._entries[place].resource.warnings(self._connection, before, row)
             self._warnings += [f"{self._entries[place].where}: {warning}" for warning in warnings]
+
+    async def check_archived(self) -> None:
+        """Refuse to archive new objects that others use."""
+        for place, before in self._before.items():
+            row, table = self._meant[place], self._entries[place].resource.table
+            if before is None and row.get("is_archived"):
+                users = await edit.users(self._connection, table, row["id"])
+                if users:
+                    why = f"is_archived is used by {', '.join(users)}"
+                    self.errors.append(f"{self._entries[place].where}: {why}")
 
     async def keep_ids_free(self) -> None:
         """Keep the ids of the files free from the base goals that offers bring with them."""
@@ -214,6 +237,8 @@ class _Bringing:
         to_others = [reference for reference in table.references if reference.table != table.name]
         values = parent | await self._resolved(entry, parent, to_others)
         rows = await self._rows(table.name)
+        if values.get("is_base") and "id" in values and parent.get("offer_id") in self._new_offers:
+            await self._give_base_goal(rows, parent, values["id"])
         row = _find(entry.resource, rows, values, parent)
         if row is None:
             row = await self._create(entry.resource, rows, values, parent)
@@ -222,6 +247,13 @@ class _Bringing:
         elif _alike("name", row.get("name")) != _alike("name", values.get("name", row.get("name"))):
             rows.add({**row, "name": values["name"]})
         self._meant[place] = row
+
+    async def _give_base_goal(self, rows: _Rows, offer: Row, id_: int) -> None:
+        """Give the id of a file to the base goal that a new offer has brought."""
+        for row in rows.find({**offer, "is_base": True}):
+            if not rows.find({"id": id_}):
+                await base_goals.give_id(self._connection, offer["offer_id"], id_)
+                rows.give_id(row, id_)
 
     async def _create(self, resource: Resource, rows: _Rows, values: Row, parent: Row) -> Row:
         table = resource.table
@@ -232,6 +264,8 @@ class _Bringing:
         fields = {name: value for name, value in values.items() if name not in named_elsewhere}
         row = await create_row(self._editor, resource, where, fields)
         rows.add(row)
+        if table.name == "offer":
+            self._new_offers.add(row["id"])
         return row
 
     async def _change(self, place: int, entry: Entry) -> None:
@@ -356,6 +390,14 @@ def _type_of(fields: type[Fields], column: str) -> TypeAdapter[Any]:
     field = fields.model_fields[column]
     type_: Any = Annotated[field.annotation, Field(), *field.metadata]
     return TypeAdapter(type_)
+
+
+def _archived_in(entries: Iterable[Entry]) -> set[tuple[str, int]]:
+    return {
+        (entry.resource.table.name, entry.given["id"])
+        for entry in entries
+        if entry.given.get("is_archived") is True and _is_id(entry.given.get("id"))
+    }
 
 
 def _is_id(value: object) -> TypeGuard[int]:

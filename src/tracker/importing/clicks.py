@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from tracker.domain import normalise
@@ -15,6 +16,7 @@ from tracker.domain.model import ClickRow, Reason
 from tracker.edge.enrich import device_words
 from tracker.edge.read.client_address import plain_address
 from tracker.importing import values
+from tracker.importing.date_formats import DateFormat
 from tracker.importing.values import RowError, read_all
 from tracker.store.imports.clicks import ImportedClick, Written
 from tracker.store.imports.progress import MISSING, Known
@@ -38,6 +40,7 @@ IDS = frozenset({"hash", "group_hash", "legacy_id"})
 """Columns of ids that may have many digits."""
 
 _BLANK = {field.name: field.blank for field in STORED}
+_in_order = itemgetter(*ClickRow._fields)
 
 
 def _visitor_key(value: Any) -> int:
@@ -80,8 +83,9 @@ def _address(text: str) -> str:
     return found
 
 
-def _readers(zone: tzinfo) -> dict[str, values.Reader]:
-    return {**{field.name: _reader(field) for field in FIELDS}, **_READERS, "created_at": values.moment(zone)}
+def _readers(zone: tzinfo, dates: Sequence[DateFormat]) -> dict[str, values.Reader]:
+    by_type = {field.name: _reader(field) for field in FIELDS}
+    return {**by_type, **_READERS, "created_at": values.moment(zone, dates)}
 
 
 def _reader(field: Field) -> values.Reader:
@@ -118,8 +122,9 @@ class ClickReader(NamedTuple):
     readers: Mapping[str, values.Reader]
 
     @classmethod
-    def of(cls, source: str, zone: tzinfo, known: Known) -> ClickReader:
-        return cls(source, known, _readers(zone))
+    def of(cls, source: str, zone: tzinfo, known: Known, dates: Sequence[DateFormat] = ()) -> ClickReader:
+        """`dates`: formats of times beside those that are read anyway."""
+        return cls(source, known, _readers(zone, dates))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedClick:
         """One row.
@@ -137,7 +142,7 @@ class ClickReader(NamedTuple):
         found.setdefault("requested_offer_id", found["offer_id"])
         found.setdefault("visitor_key", _signed(int(hash_[16:], 16)))  # no other source's
         named = _compared(tuple(fields))
-        return ImportedClick(ClickRow(**{**_BLANK, **found}), legacy_id, named, written)
+        return ImportedClick(ClickRow._make(_in_order(_BLANK | found)), legacy_id, named, written)
 
     def _identity(self, found: dict[str, Any]) -> tuple[str, str | None]:
         """The click's hash here, and the earlier id that leads to it."""

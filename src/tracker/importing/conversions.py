@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -16,6 +16,7 @@ from tracker.domain.postback import DEFAULT_WORDS, no_status
 from tracker.edge.read.link import MAX_VALUE
 from tracker.edge.read.text import crop
 from tracker.importing import values
+from tracker.importing.date_formats import DateFormat
 from tracker.importing.values import RowError, read_all
 from tracker.store.conversions.list import OF_CLICK
 from tracker.store.imports.conversions import COMPARED, ImportedConversion
@@ -32,7 +33,7 @@ IDS = frozenset({"click_hash", "hash", "legacy_id", "order_id"})
 _DERIVED = (
     *("id", "click_id", "offer_id", "offer_name", "offer_url_id", "advertiser_id"),
     *("advertiser_name", "affiliate_id", "affiliate_name", "country_code", "device_type", "device_os"),
-    *("browser", "affiliate_source", "is_test", "click_created_at", *OF_CLICK),
+    *("browser", "affiliate_source", "is_test", "click_created_at", "click_legacy_id", *OF_CLICK),
 )
 
 
@@ -71,7 +72,7 @@ def _goal_id(value: Any) -> int | None:
     return values.id_(text) if text else None
 
 
-def _readers(zone: tzinfo, words: Collection[str]) -> dict[str, values.Reader]:
+def _readers(zone: tzinfo, words: Collection[str], dates: Sequence[DateFormat]) -> dict[str, values.Reader]:
     return {
         "click_hash": values.written_key,
         **dict.fromkeys(("hash", "legacy_id"), values.key),
@@ -79,11 +80,11 @@ def _readers(zone: tzinfo, words: Collection[str]) -> dict[str, values.Reader]:
         "goal_id": _goal_id,
         **dict.fromkeys(_GOALS, _goal),
         "status": _status({*words, *DEFAULT_WORDS}),
-        "is_over_cap": values.flag,
+        **dict.fromkeys(("is_over_cap", "is_unproven"), values.flag),
         **dict.fromkeys(("payout", "revenue", "sale_amount", "refunded"), _amount),
         **dict.fromkeys(("currency", *_CURRENCIES), _currency),
         **dict.fromkeys(("sale_status", "advertiser_external_id", *ADV_SUBS), values.text(MAX_VALUE)),
-        **dict.fromkeys(("created_at", "updated_at"), values.moment(zone)),
+        **dict.fromkeys(("created_at", "updated_at"), values.moment(zone, dates)),
         **dict.fromkeys(_DERIVED, values.ignored),
     }
 
@@ -95,9 +96,18 @@ class ConversionReader(NamedTuple):
     readers: Mapping[str, values.Reader]
 
     @classmethod
-    def of(cls, source: str, zone: tzinfo, words: Collection[str] = ()) -> ConversionReader:
-        """`words`: the operator's status words, besides those of other platforms."""
-        return cls(source, _readers(zone, words))
+    def of(
+        cls,
+        source: str,
+        zone: tzinfo,
+        words: Collection[str] = (),
+        dates: Sequence[DateFormat] = (),
+    ) -> ConversionReader:
+        """`words`: the operator's status words, besides those of other platforms.
+
+        `dates`: formats of times beside those that are read anyway.
+        """
+        return cls(source, _readers(zone, words, dates))
 
     def read(self, fields: Mapping[str, Any]) -> ImportedConversion:
         """One row.
@@ -132,6 +142,7 @@ class ConversionReader(NamedTuple):
             order_absent=order_id is None and "order_id" in fields,
             word=row["status"],
             is_over_cap=row.get("is_over_cap", False),
+            is_unproven=row.get("is_unproven", False),
             sale_status=row.get("sale_status", ""),
             sale_amount=row.get("sale_amount"),
             sale_currency=row.get("sale_currency", currency),

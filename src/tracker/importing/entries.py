@@ -6,25 +6,31 @@ a column for their offer. The kinds are those of the management API.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
+import pydantic
 from pydantic import TypeAdapter
 
 from tracker.catalogue.resource import Resource
-from tracker.domain.csv_rows import Columns
+from tracker.domain.csv_rows import Columns, Named
 from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import texts
 from tracker.errors import UserError
 from tracker.importing import yaml_file
 from tracker.importing.files import RowFile
-from tracker.importing.values import flag, whole
+from tracker.importing.json_rows import FieldNames, lists_in, rows_in
+from tracker.importing.meaning import Meaning, translated
+from tracker.importing.values import Reader, flag, whole
 
 Fields = dict[str, Any]
 
+_AFTER_NAME = r"(?:[- (0-9].*)?"  # as browsers name a second file of one name
 _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ID = {"type": "integer"}
 _NAME = {"type": "string"}  # names of a referenced kind
@@ -46,90 +52,228 @@ class Kinds:
     def __init__(self, resources: Sequence[Resource]) -> None:
         self.top: dict[str, Resource] = {}
         self._within: dict[str, dict[str, Resource]] = {}
+        self._names: dict[str, str] = {}
         for resource in resources:
             name = resource.path.rpartition("/")[2].replace("-", "_")
             whose = resource.table.parent_table
             if whose:
                 self._within.setdefault(whose, {})[name] = resource
-            self.top[f"{whose}_{name}" if whose else name] = resource
+            full = f"{whose}_{name}" if whose else name
+            self.top[full] = resource
+            self._names[resource.table.name] = full
+
+    def name(self, resource: Resource) -> str:
+        return self._names[resource.table.name]
+
+    def named_by(self, path: Path) -> str:
+        """The kind that a file is named after, such as `offers (1).csv`. "" if there is no such kind."""
+        stem = path.name.partition(".")[0].lower()
+        return next((name for name in self.top if re.fullmatch(f"{name}{_AFTER_NAME}", stem)), "")
 
     def within(self, resource: Resource) -> Mapping[str, Resource]:
         return self._within.get(resource.table.name, {})
 
 
-def read(path: Path, kinds: Kinds) -> Iterator[Entry]:
+def meanings_of(said: Mapping[str, Meaning], kinds: Kinds, *, ignore_rest: bool) -> dict[str, Meaning]:
+    """The meaning of the files of every kind.
+
+    Raises:
+        UserError: it names no kind, no field of a kind, or no value of a field.
+    """
+    for kind in said:
+        if kind not in kinds.top:
+            raise UserError(f"{kind!r} is not one of {', '.join(kinds.top)}")
+    rest = Meaning(ignore_rest=ignore_rest)
+    meanings = {kind: said.get(kind, rest).over(rest) for kind in kinds.top}
+    for kind, meaning in said.items():
+        meaning.check(_Kind.of(kind, kinds.top[kind], meaning, {}).readers, kind)
+    return meanings
+
+
+class _Kind(NamedTuple):
+    """The fields of one kind of object, and what a file calls them."""
+
+    schemas: Mapping[str, Fields]
+    fields: type[pydantic.BaseModel]
+    columns: Columns
+    naming: FieldNames
+    meaning: Meaning
+
+    @classmethod
+    def of(cls, name: str, resource: Resource, meaning: Meaning, left_out: dict[str, None]) -> _Kind:
+        """`left_out`: takes the names of columns that are left out."""
+        facts = {name: TypeAdapter(kind).json_schema() for name, (kind, _) in resource.facts.items()}
+        schemas = resource.fields.model_json_schema()["properties"] | facts
+        names = _names(resource, schemas)
+        schemas |= dict.fromkeys({*resource.table.fixed} - {*schemas}, _ID)
+        columns = Columns(
+            names,
+            names=meaning.columns,
+            advice=f"use --map {name}.THEIRS=OURS to give it a field, or to leave it out, or --ignore-rest",
+            ignore_rest=meaning.ignore_rest,
+        )
+
+        def note(named: Named) -> None:
+            left_out.update(dict.fromkeys(f"{name}.{each}" for each in named.left_out))
+
+        return cls(schemas, resource.fields, columns, FieldNames(columns, note), meaning)
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """Says by ValueError which texts a field does not take."""
+        return {name: partial(self._read, name) for name in self.columns.known}
+
+    def _read(self, name: str, text: str) -> Any:
+        field = self.fields.model_fields.get(name)
+        if field is None:
+            return text
+        try:
+            kind: Any = Annotated[field.annotation, field, *field.metadata]
+            return TypeAdapter(kind).validate_python(self.value(name, text))
+        except pydantic.ValidationError as error:
+            raise ValueError(f"takes no {text!r}: {error.errors()[0]['msg']}") from None
+
+    def value(self, name: str, text: str) -> Any:
+        return _value(text, self.schemas.get(name, _NAME))
+
+    def given(self, fields: Mapping[str, Any]) -> Fields:
+        """The values of a row with rows beside it. What it leaves empty, it does not say."""
+        found = translated(fields, self.meaning.translation)
+        return {
+            name: self.value(name, value) if isinstance(value, str) else value
+            for name, value in found.items()
+            if value is not None and value != ""
+        }
+
+
+class _Reading:
+    """A file that is being read."""
+
+    def __init__(
+        self, path: Path, kinds: Kinds, meanings: Mapping[str, Meaning], left_out: dict[str, None]
+    ) -> None:
+        self.path = path
+        self.kinds = kinds
+        self.left_out = left_out
+        self._meanings = meanings
+        self._made: dict[str, _Kind] = {}
+
+    def kind(self, name: str) -> _Kind:
+        if name not in self._made:
+            meaning = self._meanings.get(name, Meaning())
+            self._made[name] = _Kind.of(name, self.kinds.top[name], meaning, self.left_out)
+        return self._made[name]
+
+    def is_renamed(self, name: str) -> bool:
+        meaning = self._meanings.get(name, Meaning())
+        return bool(meaning.columns or meaning.values or meaning.rows or meaning.ignore_rest)
+
+
+def read(
+    path: Path,
+    kinds: Kinds,
+    meanings: Mapping[str, Meaning] = {},
+    left_out: dict[str, None] | None = None,
+) -> Iterator[Entry]:
     """All objects of a file. An object comes before its nested objects.
+
+    `meanings`: what foreign files mean, by kind.
+    `left_out`: takes the names of columns that are left out.
 
     Raises:
         UserError: the file cannot be read, or names an unknown kind.
     """
+    reading = _Reading(path, kinds, meanings, {} if left_out is None else left_out)
+    kind = kinds.named_by(path)
     if path.name.lower().endswith(_CSV):
-        return _csv(path, kinds)
+        if not kind:
+            raise UserError(
+                f"{path}: name a CSV file after its objects, such as offers.csv: {', '.join(kinds.top)}"
+            )
+        return _csv(reading, kind)
     content = yaml_file.read(path)
+    is_of_kinds = isinstance(content, dict) and not content.keys().isdisjoint(kinds.top)
+    if kind and not (is_of_kinds and not reading.kind(kind).meaning.rows):
+        return _rows(reading, kind, content)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not an object of {', '.join(kinds.top)}")
-    return _members(path, content, kinds.top, kinds, "", None)
+    return _members(reading, content, kinds.top, "", None)
+
+
+def form(resource: Resource, fields: Fields, said: Mapping[str, Any], where: str) -> Entry:
+    """A form of a preset, with what is said of all of them where its kind has such a field."""
+    said = {name: value for name, value in said.items() if value and name in resource.fields.model_fields}
+    return Entry(resource, {**fields, **said}, where)
+
+
+def _rows(reading: _Reading, name: str, content: Any) -> Iterator[Entry]:
+    """The rows of one kind in JSON or YAML, such as an answer of an API."""
+    kind = reading.kind(name)
+    rows = rows_in(content, kind.meaning.rows, lambda each: kind.naming.number_known(each) > 1)
+    if rows == [content] and (found := lists_in(content)):
+        raise UserError(f"{reading.path}: its rows are not at the top, but at {', '.join(found)}")
+    for row in rows:
+        if not isinstance(row, yaml_file.Mapping):
+            raise UserError(f"{reading.path}: {name} has rows that are not objects")
+        where = f"{reading.path}:{row.line}"
+        fields, twice = kind.naming.ours(row)
+        if twice:
+            raise UserError(f"{where}: {twice}")
+        yield Entry(reading.kinds.top[name], kind.given(fields), where)
 
 
 def _members(
-    path: Path,
+    reading: _Reading,
     content: Fields,
     known: Mapping[str, Resource],
-    kinds: Kinds,
     where: str,
     parent: Entry | None,
 ) -> Iterator[Entry]:
     for name, members in content.items():
         if name not in known:
-            raise UserError(f"{path}: {where}{name} is not one of {', '.join(known)}")
+            raise UserError(f"{reading.path}: {where}{name} is not one of {', '.join(known)}")
         listed = members if isinstance(members, list) else [members]
         for place, member in enumerate(listed):
             position = f"{where}{name}" + (f"[{place}]" if isinstance(members, list) else "")
             if not isinstance(member, yaml_file.Mapping):
-                raise UserError(f"{path}: {position} is not an object")
-            yield from _member(path, member, known[name], kinds, position, parent)
+                raise UserError(f"{reading.path}: {position} is not an object")
+            yield from _member(reading, member, known[name], position, parent)
 
 
 def _member(
-    path: Path,
+    reading: _Reading,
     member: yaml_file.Mapping,
     resource: Resource,
-    kinds: Kinds,
     where: str,
     parent: Entry | None,
 ) -> Iterator[Entry]:
-    inner = kinds.within(resource)
+    inner = reading.kinds.within(resource)
     given = {name: value for name, value in member.items() if name not in inner}
-    entry = Entry(resource, given, f"{path}:{member.line}: {where}", parent)
+    position = f"{reading.path}:{member.line}: {where}"
+    name = reading.kinds.name(resource)
+    if reading.is_renamed(name):
+        kind = reading.kind(name)
+        fields, twice = kind.naming.ours(given)
+        if twice:
+            raise UserError(f"{position}: {twice}")
+        given = dict(translated(fields, kind.meaning.translation))
+    entry = Entry(resource, given, position, parent)
     yield entry
     content = {name: value for name, value in member.items() if name in inner}
-    yield from _members(path, content, inner, kinds, f"{where}.", entry)
+    yield from _members(reading, content, inner, f"{where}.", entry)
 
 
-def _csv(path: Path, kinds: Kinds) -> Iterator[Entry]:
-    kind = path.name.partition(".")[0].lower()
-    resource = kinds.top.get(kind)
-    if resource is None:
-        raise UserError(
-            f"{path}: name a CSV file after its objects, such as offers.csv: {', '.join(kinds.top)}"
-        )
-    facts = {name: TypeAdapter(kind).json_schema() for name, (kind, _) in resource.facts.items()}
-    properties = resource.fields.model_json_schema()["properties"] | facts
-    ids = {*resource.table.fixed} - {*properties}
-    columns = Columns(_names(resource, properties))
-    file, values = RowFile(path, columns, errors="strict"), 0
+def _csv(reading: _Reading, name: str) -> Iterator[Entry]:
+    kind, path = reading.kind(name), reading.path
+    file, values = RowFile(path, kind.columns, errors="strict"), 0
     for line in file.lines():
         values += len(line.fields)
         if values > yaml_file.MOST_VALUES or file.taken > yaml_file.LARGEST:
             raise yaml_file.too_large(path)
         if line.error:
             raise UserError(f"{path}:{line.number}: {line.error}")
-        cells = {name: text for name, text in line.fields.items() if text != ""}
-        given = {
-            name: _value(text, _ID if name in ids else properties.get(name, _NAME))
-            for name, text in cells.items()
-        }
-        yield Entry(resource, given, f"{path}:{line.number}")
+        yield Entry(reading.kinds.top[name], kind.given(line.fields), f"{path}:{line.number}")
+    reading.left_out.update(dict.fromkeys(f"{name}.{each}" for each in file.left_out))
 
 
 def _names(resource: Resource, properties: Iterable[str]) -> list[str]:

@@ -24,10 +24,11 @@ from typing import IO, Any, NamedTuple, cast
 import orjson
 
 from tracker.domain import csv_rows
-from tracker.domain.csv_rows import LEFT_OUT, Columns, CsvError
-from tracker.domain.json_object import field_there_twice, twice
+from tracker.domain.csv_rows import LEFT_OUT, MOST_COLUMNS, Columns, CsvError, Named
+from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import PERCENT
 from tracker.errors import UserError
+from tracker.importing.json_rows import FieldNames, lists_in, rows_in
 
 Fields = dict[str, Any]
 
@@ -56,16 +57,29 @@ class RowFile:
     """One file, read from its beginning on every call."""
 
     def __init__(
-        self, path: Path, columns: Columns, unnamed: IO[bytes] | None = None, *, errors: str = PERCENT
+        self,
+        path: Path,
+        columns: Columns,
+        unnamed: IO[bytes] | None = None,
+        *,
+        errors: str = PERCENT,
+        rows: str = "",
     ) -> None:
         """`unnamed`: read instead of the path.
 
         `errors`: the handling of bytes that are not of its encoding.
+        `rows`: where the rows of JSON objects stand (see json_rows.rows_in).
         """
         self.path = path
+        self.theirs: dict[str, str] = {}
+        """Their name of each of our columns that has another name in the file."""
+        self.left_out: dict[str, None] = {}
+        """Their names of the columns that Columns.ignore_rest has left out, at most MOST_COLUMNS."""
         self.taken = 0
         """Bytes of the lines that have been read, uncompressed and as UTF-8."""
         self._columns = columns
+        self._rows = rows
+        self._fields = FieldNames(columns, self._note)
         self._unnamed = unnamed
         self._errors = errors
         self._size = (os.fstat(unnamed.fileno()) if unnamed else path.stat()).st_size
@@ -98,6 +112,8 @@ class RowFile:
         while first and not first.strip():
             above, first = above + 1, content.readline(LONGEST + 1)
         begins_with = first.lstrip()[:1]
+        if first.strip() == "null":
+            return iter(())
         if begins_with == "[":
             return self._list(chain([first], iter(partial(content.read, _BUFFER), "")))
         second = content.readline(LONGEST + 1)
@@ -126,18 +142,34 @@ class RowFile:
                     "NDJSON, one object per line"
                 )
         try:
-            rows = _rows(orjson.loads("".join(parts)))
+            content = orjson.loads("".join(parts))
         except orjson.JSONDecodeError as error:
             raise UserError(f"{self.path} is not JSON: {error}") from None
-        for number, row in enumerate(rows, 1):
+        self._see_that_it_has_rows(content)
+        for number, row in enumerate(self._rows_in(content), 1):
             yield self._object(number, row)
+
+    def _rows_in(self, content: Any) -> list[Any]:
+        return rows_in(content, self._rows, self._fields.is_row)
+
+    def _see_that_it_has_rows(self, content: Any) -> None:
+        """Reject an object without a field of ours whose parts look like rows: they are what is meant."""
+        rows = self._rows_in(content)
+        is_row = len(rows) == 1 and rows[0] is content and isinstance(content, dict)
+        if is_row and self._fields.number_known(content) < 2 and (found := lists_in(content)):
+            raise UserError(
+                f"{self.path}: its rows are not at the top: use --rows {found[0]}"
+                + "".join(f", or --rows {other}" for other in found[1:])
+            )
 
     def _list(self, blocks: Iterator[str]) -> Iterator[Line]:
         number = 0
         try:
             for number, text in enumerate(_Items(blocks), 1):
                 self.taken += len(text)
-                yield self._object(number, orjson.loads(text), text)
+                item = orjson.loads(text)
+                for row in self._rows_in([item]):
+                    yield self._object(number, row, text if row is item else "")
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self.path} is not JSON after item {number}: {error}") from None
 
@@ -146,12 +178,14 @@ class RowFile:
             if not text.strip():
                 continue
             try:
-                rows = _rows(orjson.loads(text))
+                content = orjson.loads(text)
             except orjson.JSONDecodeError as error:
                 yield Line(number, {LEFT_OUT: text.strip()}, f"is not JSON: {error}")
                 continue
-            for row in rows:
-                yield self._object(number, row, text if len(rows) == 1 else "")
+            if number == above + 1:
+                self._see_that_it_has_rows(content)
+            for row in self._rows_in(content):
+                yield self._object(number, row, text if row is content else "")
 
     def _object(self, number: int, row: Any, text: str = "") -> Line:
         """One row. `text`: its source, if known."""
@@ -159,13 +193,16 @@ class RowFile:
             return Line(number, {}, "is not a JSON object")
         if text and (name := field_there_twice(row, text)):
             return Line(number, {}, f"two fields are {name!r}")
-        if self._columns.names:
-            ours = [(self._columns.names.get(name, name), value) for name, value in row.items()]
-            row = dict(ours)
-            if name := twice([name for name, _ in ours if name != LEFT_OUT]):
-                return Line(number, {}, f"two fields are {name!r}")
-            row.pop(LEFT_OUT, None)
+        if self._fields.are_theirs:
+            row, twice = self._fields.ours(row)
+            if twice:
+                return Line(number, {}, twice)
         return Line(number, row)
+
+    def _note(self, named: Named) -> None:
+        self.theirs |= named.renamed()
+        if len(self.left_out) < MOST_COLUMNS:
+            self.left_out |= dict.fromkeys(named.left_out[:MOST_COLUMNS])
 
     def _csv(self, above: int, texts: Iterator[str], *, is_for_people: bool) -> Iterator[Line]:
         began, read, row = (
@@ -186,8 +223,10 @@ class RowFile:
                 yield text
 
         try:
-            rows = csv_rows.rows(bounded(), self._columns, is_for_people=is_for_people)
-            for number, fields, error in rows:
+            content = bounded()
+            header, lines = csv_rows.read_header(content, self._columns, is_for_people=is_for_people)
+            self._note(header.named)
+            for number, fields, error in csv_rows.rows_below(header, lines, content):
                 if fields or error:
                     yield Line(above + number, fields, error)
                 began, row = self.taken, read + 1
@@ -292,13 +331,6 @@ def _end_of(text: str, start: int) -> tuple[int, str]:
         return _DECODER.raw_decode(text, start)[1], ""
     except json.JSONDecodeError as error:
         return start, error.msg
-
-
-def _rows(content: Any) -> list[Any]:
-    """The rows of a list or of an API response, or a single row."""
-    if isinstance(content, dict) and isinstance(content.get("data"), list):
-        return content["data"]  # type: ignore[no-any-return]
-    return content if isinstance(content, list) else [content]
 
 
 def _is_ndjson(first: str, second: str) -> bool:

@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -24,6 +23,9 @@ import orjson
 
 from tracker.errors import UserError
 from tracker.importing.files import Line, RowFile
+from tracker.importing.progress import Progress
+from tracker.importing.values import RowError
+from tracker.importing.wrong_rows import WrongRows
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
 from tracker.store.imports.progress import Batch, Comparison, Run, Sums, added
@@ -33,9 +35,7 @@ BATCH = 5_000
 BATCH_BYTES = 32 << 20
 """Bytes of one batch, except for a single large row. Two batches are in memory."""
 
-_MOST_NAMED = 10_000
 _MOST_DIFFERENCES = 20
-_SAY_SECONDS = 2.0
 
 
 class Reader(Protocol):
@@ -65,6 +65,7 @@ class Job(NamedTuple):
     store: Store
     bad_rows: Path | None  # the file for bad rows. None: the first bad row ends the import
     is_dry: bool
+    replaces: bool = False  # rows that imports of the source stored
 
 
 class Outcome(NamedTuple):
@@ -75,6 +76,7 @@ class Outcome(NamedTuple):
     found: Sums
     differing: Counter[str]  # rows that are there with other values, by field
     rows_differing: int
+    rows_staying: int  # of them, those that an import that replaces leaves as they are
 
     @property
     def is_proven(self) -> bool:
@@ -108,7 +110,8 @@ async def run(connection: Connection, job: Job) -> Outcome:
     if not job.is_dry:
         await imports.start(connection, digest, job.kind, job.source, job.file.path.name)
     outcome = await _store_and_compare(connection, job, digest, so_far.rows if so_far else 0)
-    if not (job.is_dry or outcome.is_proven):
+    # Another file may replace the rows of this one. Then this file is another change, not a known one.
+    if not job.is_dry and (job.replaces or not outcome.is_proven):
         await imports.forget(connection, digest)
     return outcome
 
@@ -116,20 +119,20 @@ async def run(connection: Connection, job: Job) -> Outcome:
 def _digest(job: Job) -> bytes:
     with job.file.open() as file:
         content = file_digest(file, "sha256").digest()
-    return sha256(content + f"{job.kind}\0{job.source}\0{job.reading}".encode()).digest()
+    how = f"{job.reading} replacing" if job.replaces else job.reading
+    return sha256(content + f"{job.kind}\0{job.source}\0{how}".encode()).digest()
 
 
 async def _check(job: Job) -> None:
     """Check that all rows can be read and stored. Bad rows are named before anything is stored."""
-    number = 0
+    all_wrong = WrongRows(job.file.path.name)
     await job.store.begin_check()
     async for rows in _batches(job, "checked"):
         refused = [(rows.lines[place], why) for place, why in (await job.store.check(rows.items)).items()]
         wrong = sorted([*rows.bad, *refused], key=lambda each: each[0].number)
-        _name(job, wrong[: max(_MOST_NAMED - number, 0)])
-        number += len(wrong)
-    if number:
-        _refuse(job, number, "Nothing is stored")
+        all_wrong.add(wrong)
+    if all_wrong.number:
+        _refuse(all_wrong, job, "Nothing is stored")
 
 
 async def _store_and_compare(connection: Connection, job: Job, digest: bytes, done: int) -> Outcome:
@@ -137,7 +140,7 @@ async def _store_and_compare(connection: Connection, job: Job, digest: bytes, do
     expected: Sums = {}
     found: Sums = {}
     differing: Counter[str] = Counter()
-    number = rows_differing = 0
+    number = rows_differing = rows_staying = 0
     async for rows in _batches(job, "compared" if job.is_dry else "stored"):
         number += rows.number
         if number > done and not job.is_dry:
@@ -146,13 +149,20 @@ async def _store_and_compare(connection: Connection, job: Job, digest: bytes, do
         expected, found = added(expected, compared.expected), added(found, compared.found)
         differing.update(chain.from_iterable(compared.differing.values()))
         others = [
-            (rows.lines[place], f"is there with another {', '.join(names)}")
+            (rows.lines[place], _otherwise(names, compared.stay.get(place)))
             for place, names in compared.differing.items()
         ]
         _name(job, others[: max(_MOST_DIFFERENCES - rows_differing, 0)])
         rows_differing += len(others)
+        rows_staying += len(compared.stay)
     run = await imports.run_of(connection, digest) if not job.is_dry else None
-    return Outcome(run or Run(number, 0, 0, 0), expected, found, differing, rows_differing)
+    run = run or Run(number, 0, 0, 0, 0)
+    return Outcome(run, expected, found, differing, rows_differing, rows_staying)
+
+
+def _otherwise(names: Sequence[str], why_it_stays: str | None) -> str:
+    there = f"is there with another {', '.join(names)}"
+    return f"{there}. It stays, because {why_it_stays}" if why_it_stays else there
 
 
 async def _store(connection: Connection, job: Job, digest: bytes, rows: _Rows) -> None:
@@ -168,8 +178,9 @@ def _put_aside(job: Job, bad: Sequence[tuple[Line, str]]) -> None:
     if not bad:
         return
     if job.bad_rows is None:
-        _name(job, bad[:_MOST_NAMED])
-        _refuse(job, len(bad), "Earlier rows stay stored")
+        wrong = WrongRows(job.file.path.name)
+        wrong.add(bad)
+        _refuse(wrong, job, "Earlier rows stay stored")
     assert job.bad_rows
     with open(job.bad_rows, "ab", opener=_private) as file:
         file.writelines(_as_json({"line": line.number, "why": why, "row": line.fields}) for line, why in bad)
@@ -195,10 +206,10 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, str) else None
 
 
-def _refuse(job: Job, number: int, state: str) -> None:
-    more = f", of which these are the first {_MOST_NAMED:,}" if number > _MOST_NAMED else ""
-    are = "1 row is" if number == 1 else f"{number} rows are"
-    raise UserError(f"{job.file.path.name}: {are} wrong{more}. {state}")
+def _refuse(wrong: WrongRows, job: Job, state: str) -> None:
+    wrong.end()
+    are = "1 row is" if wrong.number == 1 else f"{wrong.number:,} rows are"
+    raise UserError(f"{job.file.path.name}: {are} wrong. {state}")
 
 
 def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
@@ -209,7 +220,7 @@ def _name(job: Job, wrong: Iterable[tuple[Line, str]]) -> None:
 async def _batches(job: Job, done: str) -> AsyncIterator[_Rows]:
     """The rows of a file. A thread reads the next rows while some are stored."""
     lines = job.file.lines()
-    progress = _Progress(job.file, done)
+    progress = Progress(job.file.path.name, done, lambda: job.file.part_read)
     ahead = asyncio.create_task(asyncio.to_thread(_read, job, lines))
     try:
         while (rows := await ahead).number:
@@ -234,39 +245,8 @@ def _read(job: Job, lines: Iterator[Line]) -> _Rows:
         try:
             rows.items.append(job.reader.read(line.fields))
             rows.lines.append(line)
+        except RowError as error:
+            rows.bad.append((line, error.about(line.fields, job.file.theirs)))
         except ValueError as error:
             rows.bad.append((line, str(error)))
     return rows
-
-
-class _Progress:
-    """Shows the progress of a file on stderr now and then."""
-
-    def __init__(self, file: RowFile, done: str) -> None:
-        self.number = 0
-        self._file = file
-        self._done = done
-        self._began = self._said = time.monotonic()
-        self._number_said = 0
-
-    def add(self, number: int) -> None:
-        self.number += number
-        if time.monotonic() - self._said >= _SAY_SECONDS:
-            self._said = time.monotonic()
-            self._say()
-
-    def end(self) -> None:
-        if 0 < self._number_said < self.number:
-            self._say()
-
-    def _say(self) -> None:
-        self._number_said = self.number
-        seconds = time.monotonic() - self._began
-        part = self._file.part_read
-        left = round(seconds / part - seconds) if part else 0
-        rate = round(self.number / seconds)
-        print(
-            f"{self._file.path.name}: {self.number:,} rows {self._done}, {rate:,} a second, {left} s left",
-            file=sys.stderr,
-            flush=True,
-        )

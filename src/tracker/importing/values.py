@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ from tracker.domain.model import MAX_ID
 from tracker.domain.normalise import given, trim, word
 from tracker.edge.read.link import MAX_VALUE
 from tracker.edge.read.text import crop
+from tracker.importing.date_formats import DateFormat
 
 Reader = Callable[[Any], Any]
 
@@ -36,6 +38,7 @@ _WHOLE = re.compile(r"([0-9]{1,19})(?:\.0+)?", re.ASCII)  # programs with one nu
 _NOT_KNOWN = frozenset({"-", "--", "?", "unk", "other", "(not set)", "not set", "not available", "na"})
 _EARLIEST = 946_684_800_000  # in 2000, Unix milliseconds
 _LONGEST_TIME = 100  # characters
+_LONGEST_SHOWN = 60
 _LOCAL = (len("2024-07-08"), len("2024-07-08 13:40:00"))
 _UNIX = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)  # some programs write 1720446000.0
 _UNIX_SECONDS, _UNIX_MILLIS = 10, 13  # digits of Unix seconds from 2001 to 2286
@@ -47,6 +50,25 @@ class RowError(ValueError):
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{field} {why}" for field, why in errors.items()))
+        self._errors = errors
+
+    def about(self, fields: Mapping[str, Any], theirs: Mapping[str, str]) -> str:
+        """The errors with the file's values, and with its names for our fields where they differ."""
+        return "; ".join(
+            f"{field}{_column(theirs.get(field))}{_shown(fields.get(field), why)} {why}"
+            for field, why in self._errors.items()
+        )
+
+
+def _column(theirs: str | None) -> str:
+    return f" (column {theirs!r})" if theirs else ""
+
+
+def _shown(value: Any, why: str) -> str:
+    """A wrong value as an error shows it. "" if the error says it already."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    shown = repr(text[:_LONGEST_SHOWN])
+    return f" {shown}" if text and shown not in why else ""
 
 
 def read_all(fields: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
@@ -152,23 +174,48 @@ def ignored(value: Any) -> None:
     """Readers of fields that need no context."""
 
 
-def moment(zone: tzinfo) -> Reader:
-    """Unix milliseconds of a local time in the zone, of a time with an offset, or of a Unix time."""
+def moment(zone: tzinfo, formats: Sequence[DateFormat] = ()) -> Reader:
+    """Unix milliseconds of a time in one of the formats, or of a time that is read without one.
+
+    These are a local time in the zone, a time with an offset, and a Unix time.
+    """
 
     @lru_cache(4096)
     def read_text(value: str) -> int:
         value = trim(value)
-        if number := _UNIX.fullmatch(value):
-            return _unix(number[1], number[2] or "")
-        value = _NO_OFFSET.sub("Z", value)
-        if len(value) in _LOCAL or not value[:1].isdigit():
-            return first_second(read_local(value, is_end=False), zone) * 1000
-        return _iso(value, zone)
+        return _formatted(value, zone, formats) if formats else _time(value, zone)
 
     def read(value: Any) -> int:
         return past(read_text(_text(str(value) if isinstance(value, float) else value)[:_LONGEST_TIME]))
 
     return read
+
+
+def _time(value: str, zone: tzinfo) -> int:
+    if number := _UNIX.fullmatch(value):
+        return _unix(number[1], number[2] or "")
+    value = _NO_OFFSET.sub("Z", value)
+    if len(value) in _LOCAL or not value[:1].isdigit():
+        return first_second(read_local(value, is_end=False), zone) * 1000
+    return _iso(value, zone)
+
+
+def _formatted(value: str, zone: tzinfo, formats: Sequence[DateFormat]) -> int:
+    """
+    Raises:
+        ValueError: two formats read it as different times, or nothing reads it.
+    """
+    found = {each.shown: millis for each in formats if (millis := each.read(value, zone)) is not None}
+    if len({*found.values()}) > 1:
+        raise ValueError(f"is another time by each of the formats {' and '.join(found)}: give only one")
+    try:
+        return next(iter(found.values())) if found else _time(value, zone)
+    except ValueError:
+        raise ValueError(f"has no format of {_listed(formats)}, and is no ISO or Unix time") from None
+
+
+def _listed(formats: Sequence[DateFormat]) -> str:
+    return ", ".join(each.shown for each in formats)
 
 
 def past(millis: int) -> int:

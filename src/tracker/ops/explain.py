@@ -26,7 +26,7 @@ from tracker.domain.model import (
     Status,
     Visitor,
 )
-from tracker.domain.normalise import text_of, trim
+from tracker.domain.normalise import pairs, text_of, trim
 from tracker.edge.catalogue.catalogue import Catalogue
 from tracker.edge.click import assemble
 from tracker.edge.enrich.geo import Locator
@@ -38,7 +38,7 @@ from tracker.edge.read.link import MAX_TARGET, is_tracking_path, read_link
 from tracker.edge.read.text import crop
 from tracker.edge.read.visitor import MAX_LANGUAGE, MAX_REFERRER, MAX_USER_AGENT
 from tracker.errors import UserError
-from tracker.ops.partial_catalogue import add_touched, put
+from tracker.ops.partial_catalogue import add_touched
 from tracker.settings import Settings
 from tracker.store import db
 from tracker.store.catalogue import read as stored_catalogue
@@ -53,6 +53,7 @@ MAX_MILLIS = 253_402_300_799_999
 """The last moment that can be explained: the end of the year 9999."""
 
 _STREAM_SECONDS = 2.0
+_NOT_PLAIN = ("aff_subs", "adv_subs", "query")
 _COLUMNS = {name: f"device_{name}" for name in ("os", "os_version", "brand", "model", "type")}
 
 
@@ -89,7 +90,9 @@ async def explain(settings: Settings, geo: Locator, question: Question) -> Expla
             assemble(hash_, lenient, visitor, None, catalogue, geo) if lenient and strict is None else strict
         )
         if click is None:
-            return _orphan(link, catalogue)
+            path = text_of(unquote_to_bytes(raw_path))
+            codes = catalogue.link_forms.unknown_codes(visitor.host, path, query)
+            return _orphan(link, codes, catalogue)
         closed = await _closed(connection, click)
     finally:
         await connection.close()
@@ -160,15 +163,29 @@ async def _catalogue(
 ) -> tuple[Catalogue, Link, Link | None]:
     """The part of the catalogue that this link needs, and the link as read strictly and leniently."""
     catalogue, path = Catalogue(), text_of(unquote_to_bytes(raw_path))
-    await put(catalogue, "link_form", stored_catalogue.read_link_forms(connection, path))
-    form = None if is_tracking_path(path) else catalogue.link_forms.find(host, path)
-    link = read_link(path, query, form)
-    lenient = read_leniently(raw_path, query) if form is None else None
+    if is_tracking_path(path):
+        link, lenient = read_link(path, query), read_leniently(raw_path, query)
+    else:
+        await _add_forms(connection, catalogue, path, query)
+        link = catalogue.link_forms.link(host, path, query)
+        form = catalogue.link_forms.find(host, path)
+        lenient = read_leniently(raw_path, query) if form is None else None
     await add_touched(connection, catalogue, [link, *([lenient] if lenient else [])])
     return catalogue, link, lenient
 
 
-def _orphan(link: Link, catalogue: Catalogue) -> Explanation:
+async def _add_forms(connection: db.Connection, catalogue: Catalogue, path: str, query: bytes) -> None:
+    """Add the link forms that may match a path, and the codes that they may find in a link."""
+    forms = await stored_catalogue.read_link_forms(connection, path)
+    texts = {*path.split("/"), *(value for _, value in pairs(query))}
+    texts |= {str(value) for _, form in forms for value in form.get("constants", {}).values()}
+    for key, row in await stored_catalogue.read_link_codes(connection, sorted(texts)):
+        catalogue.put("link_code", key, row)
+    for key, row in forms:
+        catalogue.put("link_form", key, row)
+
+
+def _orphan(link: Link, unknown_codes: Sequence[str], catalogue: Catalogue) -> Explanation:
     unknown = [
         *([] if link.offer_id in catalogue.offers else ["offer"]),
         *([] if link.affiliate_id in catalogue.affiliates else ["affiliate"]),
@@ -177,6 +194,7 @@ def _orphan(link: Link, catalogue: Catalogue) -> Explanation:
     return {
         "link": _link(link),
         "unknown": unknown,
+        **({"unknown_codes": list(unknown_codes)} if unknown_codes else {}),
         "answer": {"http_status": 302 if location else 404, "location": location, "recorded": False},
     }
 
@@ -263,7 +281,7 @@ def _macros(click: Click, catalogue: Catalogue, outcome: Outcome) -> dict[str, s
         choices = (Choice(click.offer, click.terms, url) for url in click.offer.urls)
     for choice in choices:
         if (choice.offer.id, choice.url.id or None) == (outcome.offer_id, outcome.offer_url_id):
-            return {name: macros.MACROS[name](click, choice) for name in choice.url.template[1::2]}
+            return {name: macros.value(name, click, choice) for name in choice.url.template[1::2]}
     return {}
 
 
@@ -326,7 +344,7 @@ def _link(link: Link) -> Explanation:
     fields: Mapping[str, Any] = link._asdict()
     subs = {f"aff_sub{n or ''}": sub for n, sub in _numbered(link.aff_subs)}
     subs |= {f"adv_sub{n or ''}": sub for n, sub in _numbered(link.adv_subs)}
-    plain = {name: value for name, value in fields.items() if value and name not in ("aff_subs", "adv_subs")}
+    plain = {name: value for name, value in fields.items() if value and name not in _NOT_PLAIN}
     return plain | subs
 
 

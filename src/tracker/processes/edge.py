@@ -20,7 +20,8 @@ from tracker.edge.enrich.geo import GeoReader
 from tracker.edge.head import LinkApp
 from tracker.edge.http.batching import Batching
 from tracker.edge.metrics import Metrics
-from tracker.edge.postbacks import Postbacks, is_postback_path
+from tracker.edge.postback_reader import is_postback_path
+from tracker.edge.postbacks import Postbacks
 from tracker.edge.read.lenient_link import is_nearly_tracking_path
 from tracker.edge.read.link import is_tracking_path
 from tracker.edge.record import identity
@@ -92,23 +93,35 @@ class Edge:
         rest: Starlette,
     ) -> None:
         self.take = batching.take
-        self._claims = catalogue.link_forms.claims
+        self._catalogue = catalogue
         self._links = links
         self._postbacks = postbacks
         self._rest = rest
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and (
-            self.is_link(scope["path"]) or is_nearly_tracking_path(scope["path"])
-        ):
-            await self._links(scope, receive, send)
-        elif scope["type"] == "http" and is_postback_path(scope["path"]):
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+        elif self._is_postback(scope):
             await self._postbacks(scope, receive, send)
+        elif self._claims(scope["path"]) or is_nearly_tracking_path(scope["path"]):
+            await self._links(scope, receive, send)
         else:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
 
     def is_link(self, path: str) -> bool:
-        return is_tracking_path(path) or self._claims(path)
+        """Whether a path is of links only. A postback form of the path looks at the query, too."""
+        if is_tracking_path(path):
+            return True
+        return self._claims(path) and not self._catalogue.postback_forms.claims(path)
+
+    def _claims(self, path: str) -> bool:
+        return is_tracking_path(path) or self._catalogue.link_forms.claims(path)
+
+    def _is_postback(self, scope: Mapping[str, Any]) -> bool:
+        path = scope["path"]
+        return not is_tracking_path(path) and (
+            is_postback_path(path) or self._postbacks.form_of(scope) is not None
+        )
 
 
 def _health(catalogue: Catalogue, recorders: PartitionedRecorder) -> list[Route]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import tzinfo
 from functools import partial
+from typing import TypeVar
 
 from tracker.domain.click_fields import COLUMN_FILTERS, FILTERS, ordered
+from tracker.reading import keys
 from tracker.reading.filters import conditions, of_clicks, parameters
-from tracker.reading.listing import Walk, id_or_hash
+from tracker.reading.keys import SourceQuery
+from tracker.reading.listing import Walk
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.clicks import list as click_list
@@ -28,7 +32,7 @@ _COLUMNS = ordered(COLUMN_FILTERS, _BOUND)
 _NAMES = ordered((field.name for field in FILTERS if field.name != "is_test"), _DOCUMENTED)
 
 
-class FilterQuery(parameters(of_clicks(_NAMES)), SpanQuery):  # type: ignore[misc] # from the table
+class FilterQuery(parameters(of_clicks(_NAMES)), SourceQuery, SpanQuery):  # type: ignore[misc] # from the table
     """Which clicks."""
 
     def clicks(self, network_zone: str) -> ClickFilter:
@@ -39,6 +43,18 @@ class FilterQuery(parameters(of_clicks(_NAMES)), SpanQuery):  # type: ignore[mis
         """
         equals, further = conditions(self, _COLUMNS)
         return ClickFilter(self.span(network_zone), equals, self.has_conversions, further=further)
+
+
+SomeQuery = TypeVar("SomeQuery", bound=FilterQuery)
+
+
+async def by_hash(pool: Pool, query: SomeQuery, visibility: Visibility) -> SomeQuery:
+    """The query with hashes for ids of earlier trackers.
+
+    Raises:
+        ParameterError: an id means several clicks.
+    """
+    return await keys.by_hash(pool, query, visibility.owner, {"hash": keys.CLICKS}, {"id": keys.CLICKS})
 
 
 class EveryFilterQuery(parameters(of_clicks(["is_test"])), FilterQuery):  # type: ignore[misc] # from the table
@@ -69,8 +85,15 @@ def walk(pool: Pool, query: ListQuery, network_zone: str, visibility: Visibility
     )
 
 
-async def find(pool: Pool, key: str, zone: tzinfo, visibility: Visibility) -> Row | None:
-    """The click with an id or a hash, if it exists and is visible."""
-    known = id_or_hash(key)
-    row = None if known is None else await click_list.one(pool, known, zone, visibility.narrow)
+async def find(pool: Pool, key: str, source: str | None, zone: tzinfo, visibility: Visibility) -> Row | None:
+    """The click that a key names, if it exists and is visible.
+
+    Raises:
+        ParameterError: the key means several.
+    """
+
+    def one(hash_: str) -> Awaitable[Row | None]:
+        return click_list.one(pool, hash_, zone, visibility.narrow)
+
+    row = await keys.read(pool, keys.CLICKS, key, source, visibility.owner, one)
     return None if row is None else visibility.show([row])[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import tzinfo
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -12,9 +13,9 @@ from tracker.parameters import (
     AfterId,
     Bool,
     From,
-    Hashes,
     Idents,
     Ids,
+    Keys,
     ParameterError,
     Texts,
     To,
@@ -22,8 +23,10 @@ from tracker.parameters import (
     choice,
     choices,
 )
+from tracker.reading import keys
 from tracker.reading.filters import EXCLUDE, Filters, conditions, of_clicks, parameters
-from tracker.reading.listing import Walk, id_or_hash
+from tracker.reading.keys import SourceQuery
+from tracker.reading.listing import Walk
 from tracker.reading.query import FeedQuery, FormatQuery, SpanQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
@@ -40,9 +43,12 @@ def _of_conversions(of_clicks: str) -> str:
 
 _FILTERS: Filters = {
     "id": (Ids, "The conversion with this id."),
-    "hash": (Hashes, "The conversion with this hash."),
+    "hash": (Keys, "The conversion with this hash, or with this id in an earlier tracker."),
     "click_id": (Ids, "Conversions of the click with this id."),
-    "click_hash": (Hashes, "Conversions of the click with this hash."),
+    "click_hash": (
+        Keys,
+        "Conversions of the click with this hash, or with this id in an earlier tracker.",
+    ),
     "offer_id": (Ids, "Conversions of this offer."),
     "goal_id": (Ids, "Conversions of this goal."),
     "advertiser_id": (Ids, "Conversions of this advertiser's offers."),
@@ -50,6 +56,7 @@ _FILTERS: Filters = {
     "order_id": (Idents, "Conversions with this order id. Surrounding white space is ignored."),
     "status": (choices("pending", "hold", "approved", "rejected"), "Conversions with this status."),
     "is_over_cap": (Bool, "true: conversions over a cap that only marks them. false: all others."),
+    "is_unproven": (Bool, "true: conversions on hold that nobody has proven. false: all others."),
     "is_test": (Bool, "true: conversions of test clicks. false: all others."),
     "sale_status": (Texts, "Conversions with exactly this status text of the advertiser."),
     "advertiser_external_id": (Texts, "Conversions with exactly this external id. Empty: those without one."),
@@ -57,7 +64,7 @@ _FILTERS: Filters = {
 }
 
 
-class ConversionFilterQuery(parameters(_FILTERS), SpanQuery):  # type: ignore[misc] # from the table
+class ConversionFilterQuery(parameters(_FILTERS), SourceQuery, SpanQuery):  # type: ignore[misc] # from the table
     """Which conversions."""
 
     date_basis: choice("conversion", "click") = Field(  # type: ignore[valid-type]
@@ -82,11 +89,25 @@ class ConversionFilterQuery(parameters(_FILTERS), SpanQuery):  # type: ignore[mi
         )
 
 
+SomeQuery = TypeVar("SomeQuery", bound=ConversionFilterQuery)
+
+
+async def by_hash(pool: Pool, query: SomeQuery, visibility: Visibility) -> SomeQuery:
+    """The query with hashes for ids of earlier trackers.
+
+    Raises:
+        ParameterError: an id means several rows.
+    """
+    hashes = {"hash": keys.CONVERSIONS, "click_hash": keys.CLICKS}
+    ids = {"id": keys.CONVERSIONS, "click_id": keys.CLICKS}
+    return await keys.by_hash(pool, query, visibility.owner, hashes, ids)
+
+
 class ConversionExportQuery(ConversionFilterQuery, FormatQuery):
     """An export: which conversions, in which order and format."""
 
 
-_CHANGING = ("order_id", "status", "is_over_cap", "sale_status", "advertiser_external_id")
+_CHANGING = ("order_id", "status", "is_over_cap", "is_unproven", "sale_status", "advertiser_external_id")
 """Filters by what a change may change: a feed would not tell that a conversion left them."""
 _NOT_WITH_CHANGES = (
     *("page", "cursor", "sort", "after_id", "updated_from", "updated_to"),
@@ -101,7 +122,7 @@ class ConversionListQuery(ConversionFilterQuery, FeedQuery):
         "Change feed: conversions that are new or changed since the last request, in the order of their "
         "changes. No change is skipped. Start with 0, then send next_updated_after. It cannot be combined "
         "with sort, page, cursor or after_id, or with filters by what changes: order_id, status, "
-        "is_over_cap, sale_status, advertiser_external_id, updated_from and updated_to."
+        "is_over_cap, is_unproven, sale_status, advertiser_external_id, updated_from and updated_to."
     )
 
     def check_paging(self) -> None:
@@ -147,8 +168,15 @@ def walk(pool: Pool, query: ConversionListQuery, network_zone: str, visibility: 
     )
 
 
-async def find(pool: Pool, key: str, zone: tzinfo, visibility: Visibility) -> Row | None:
-    """The conversion with an id or a hash, with its history and its money, if it exists and is visible."""
-    known = id_or_hash(key)
-    row = None if known is None else await conversion_list.one(pool, known, zone, visibility.narrow)
+async def find(pool: Pool, key: str, source: str | None, zone: tzinfo, visibility: Visibility) -> Row | None:
+    """The conversion that a key names, with its history and its money, if it exists and is visible.
+
+    Raises:
+        ParameterError: the key means several.
+    """
+
+    def one(hash_: str) -> Awaitable[Row | None]:
+        return conversion_list.one(pool, hash_, zone, visibility.narrow)
+
+    row = await keys.read(pool, keys.CONVERSIONS, key, source, visibility.owner, one)
     return None if row is None else visibility.show([row])[0]

@@ -17,8 +17,8 @@ from tracker.parameters import (
     Browsers,
     Countries,
     DeviceTypes,
-    Hashes,
     Ids,
+    Keys,
     Query,
     Reasons,
     Systems,
@@ -33,7 +33,7 @@ EXCLUDE: Final = "exclude_"
 
 _OF_TYPE: Mapping[type, Any] = {int: Ids, bool: Bool, str: Texts}
 _OF_NAME: Mapping[str, Any] = {
-    "hash": Hashes,
+    "hash": Keys,
     "country_code": Countries,
     "device_os": Systems,
     "browser": Browsers,

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from tracker.domain import normalise
-from tracker.domain.model import MAX_ID
-from tracker.domain.normalise import trim
 from tracker.parameters import ParameterError
 from tracker.reading.cursor import Cursor, read_cursor, write_cursor
 from tracker.reading.query import PartQuery
@@ -47,14 +44,6 @@ async def read_page(query: PartQuery, walk: Walk) -> ListPage:
         message = f"{error}: use cursor with the next_cursor of an earlier page"
         raise ParameterError({"page": [message]}) from None
     return _with_cursor(page, walk, number)
-
-
-def id_or_hash(key: str) -> int | str | None:
-    """The id or the hash that a path names a row by. None if it is neither."""
-    key = trim(key)
-    if found := normalise.hash_(key):
-        return found
-    return int(key) if key.isascii() and key.isdigit() and len(key) <= len(str(MAX_ID)) else None
 
 
 async def _page_after(query: PartQuery, walk: Walk, text: str) -> ListPage:

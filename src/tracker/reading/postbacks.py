@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
-from tracker.domain.postback import Result
+from tracker.domain.postback import PLAIN_PARAMETERS, Result
 from tracker.parameters import Hash, Id, Ident, Text, about, choice
 from tracker.reading.deliveries import LogQuery
 from tracker.reading.listing import Walk
@@ -12,6 +13,7 @@ from tracker.reading.query import PartQuery, SpanQuery
 from tracker.store.conversions import postbacks as postback_log
 from tracker.store.conversions.postbacks import FILTERS, PostbackFilter
 from tracker.store.db import Pool
+from tracker.store.paging import Page
 
 _RESULTS = tuple(Result)
 
@@ -24,6 +26,7 @@ class PostbackLogQuery(SpanQuery, PartQuery):
     source: choice("postback", "pixel", "api", "import") = about("Postbacks from this source.")  # type: ignore[valid-type]
     advertiser_id: Id = about("Postbacks with a secret of this advertiser, and refused ones for its clicks.")
     click_id: Ident = about("Postbacks with this click id. Surrounding white space is ignored.")
+    form: Text = about("Postbacks in the postback form with this name.")
     conversion_id: Id = about("Postbacks that made or changed this conversion.")
 
     def postbacks(self, network_zone: str) -> PostbackFilter:
@@ -36,19 +39,35 @@ class PostbackLogQuery(SpanQuery, PartQuery):
         return PostbackFilter(self.span(network_zone), equals)
 
 
-def walk(pool: Pool, query: PostbackLogQuery, network_zone: str) -> Walk:
+def walk(pool: Pool, query: PostbackLogQuery, network_zone: str, *, hides_money: bool) -> Walk:
     """The list of advertisers' postbacks.
 
     Raises:
         ParameterError: two parameters contradict each other.
     """
     postbacks, order = query.postbacks(network_zone), query.order(network_zone)
+    shown = _without_money if hides_money else lambda read: read
     return Walk(
-        partial(postback_log.page, pool, postbacks, order),
-        partial(postback_log.page_after, pool, postbacks, order),
+        shown(partial(postback_log.page, pool, postbacks, order)),
+        shown(partial(postback_log.page_after, pool, postbacks, order)),
         postbacks,
         order.newest_first,
     )
+
+
+def _without_money(read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
+    """Pages without the parameters that carry amounts. Only parameters that never do are known."""
+
+    async def shown(*wanted: object) -> Page:
+        page = await read(*wanted)
+        return page._replace(rows=[{**row, "parameters": _plain(row["parameters"])} for row in page.rows])
+
+    return shown
+
+
+def _plain(parameters: object) -> dict[str, object]:
+    assert isinstance(parameters, dict)
+    return {name: value for name, value in parameters.items() if name in PLAIN_PARAMETERS}
 
 
 class SentPostbackQuery(LogQuery):

@@ -73,13 +73,23 @@ class StatementSpanQuery(ZoneQuery):
         """
         span = self._span(self.zone(network_zone))
         if owner is not None:
-            return StatementRequest(Party(owner.kind), span, owner.id, owner)
+            return StatementRequest(Party(owner.kind), span, self._own_ids(owner), owner)
         ids = {Party.AFFILIATE: self.affiliate_id, Party.ADVERTISER: self.advertiser_id}
         party = Party(self.party)
         for other, id_ in ids.items():
             if id_ is not None and other is not party:
                 raise ParameterError({f"{other}_id": [f"needs party={other}"]})
-        return StatementRequest(party, span, ids[party])
+        one = ids[party]
+        return StatementRequest(party, span, None if one is None else (one,))
+
+    def _own_ids(self, owner: Owner) -> tuple[int, ...]:
+        """The ids of an owner that the query names. One of somebody else is as unknown as any other."""
+        one = getattr(self, owner.column)
+        if one is None:
+            return owner.ids
+        if one not in owner.ids:
+            raise UnknownPartyError(Party(owner.kind), one)
+        return (one,)
 
     def _span(self, zone: tzinfo) -> Span:
         if (self.to is None) == (self.until is None):
@@ -181,9 +191,9 @@ async def request_of(
         ParameterError: parameters are missing or contradict each other, or the party is unknown.
     """
     asked = query.request(network_zone, owner)
-    party, id_ = asked.party, asked.party_id
-    if id_ is not None and not await edit.exists(pool, party, id_, or_archived=True):
-        raise UnknownPartyError(party, id_)
+    for id_ in asked.party_ids or ():
+        if owner is None and not await edit.exists(pool, asked.party, id_, or_archived=True):
+            raise UnknownPartyError(asked.party, id_)
     return asked
 
 

@@ -27,6 +27,12 @@ Further = tuple[Among, ...]
 """What a column's one value does not say. No count covers it."""
 
 
+def single(equals: Equals, further: Further) -> Among | None:
+    """The condition, if it is the only one and names the values of a column."""
+    every = (*(Among(column, (value,)) for column, value in equals), *further)
+    return every[0] if len(every) == 1 and not every[0].is_excluded else None
+
+
 def equal(column: str, value: object, values: list[object], before: int = 0) -> str:
     """The condition of one value. Appends its parameter, which follows `before` earlier ones."""
     values.append(value)

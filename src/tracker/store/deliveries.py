@@ -44,7 +44,7 @@ WHERE NOT EXISTS (SELECT FROM deployment WHERE copy_of IS NOT NULL) AND id IN (
     SELECT id FROM {table}
     WHERE state = 'waiting' AND host = $1 AND next_attempt_at <= now() AND NOT {is_behind}
     ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING id, key, url, attempts, give_up_at - now()
+RETURNING id, key, url, attempts, give_up_at - now(), {is_strict}
 """
 # The result of another attempt stays.
 _SETTLE = """
@@ -90,6 +90,7 @@ class Due(NamedTuple):
     url: str
     attempts: int  # including this one
     patience: timedelta  # the remaining time for attempts
+    is_strict: bool = False  # it may only go to public addresses, and the settings do not matter
 
 
 class Counts(NamedTuple):
@@ -106,11 +107,20 @@ class Deliveries(ABC):
     `is_behind`: SQL condition of a row that must wait for an earlier one.
     `columns`: the columns that the log shows.
     `kept`: how long the log remembers requests that were sent or have failed.
+    `is_strict`: SQL condition of a row that may only go to public addresses.
     """
 
-    def __init__(self, table: str, is_behind: str, columns: Sequence[str], kept: timedelta) -> None:
+    def __init__(
+        self,
+        table: str,
+        is_behind: str,
+        columns: Sequence[str],
+        kept: timedelta,
+        is_strict: str = "false",
+    ) -> None:
         self._table = table
         self._is_behind = is_behind
+        self._is_strict = is_strict
         self._kept = kept
         self._select = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608
 
@@ -188,7 +198,8 @@ class Deliveries(ABC):
         return None if record is None else shown(record, zone)
 
     def _sql(self, statement: str) -> str:
-        return statement.format(table=self._table, is_behind=self._is_behind)
+        names = {"table": self._table, "is_behind": self._is_behind, "is_strict": self._is_strict}
+        return statement.format(**names)
 
 
 def _where(filters: Mapping[str, Any], span: Span) -> tuple[str, list[Any]]:

@@ -8,17 +8,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tracker.domain.click_id import is_legacy_hash
 from tracker.store.db import Connection, Pool
+from tracker.store.token_owner import Owner
 
-_FIND = (
-    "SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click WHERE legacy_id = ANY ($1)"
-)
+OWN: Final = "tracker"
+"""The source of this tracker's own ids. No earlier tracker may have this name."""
+
+_FIND = """
+SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click
+WHERE legacy_id = ANY ($1) ORDER BY source
+"""
+# OFFSET 0: each click is looked up in its partition by its hash.
+_FIND_OWN = """
+SELECT legacy_id, encode(uuid_send(hash), 'hex'), source FROM legacy_click CROSS JOIN LATERAL (
+    SELECT FROM click WHERE hash = legacy_click.hash AND {owner} = ANY ($2) OFFSET 0
+) AS own
+WHERE legacy_id = ANY ($1) ORDER BY source
+"""
+_FIND_CONVERSIONS = """
+SELECT legacy_id, encode(uuid_send(hash), 'hex'), coalesce(import_source, '') FROM conversion
+WHERE legacy_id = ANY ($1) AND {owner} = ANY ($2) ORDER BY import_source
+"""
+
+ID_OF = "(SELECT legacy_id FROM legacy_click WHERE hash = {} ORDER BY source, legacy_id LIMIT 1)"
+"""SQL: the earlier id of the click with a hash. Null if it has none. The first of several."""
 
 
 class LegacyClick(NamedTuple):
+    """A click, or a conversion, with an id of an earlier tracker."""
+
     legacy_id: str
     hash: str
     source: str  # "": not noted
@@ -30,11 +51,32 @@ class LegacyClick(NamedTuple):
         )
 
 
-async def find(source: Connection | Pool, legacy_ids: Collection[str]) -> Mapping[str, Sequence[LegacyClick]]:
-    """The clicks with some earlier ids, of all sources, by id."""
+Found = Mapping[str, Sequence[LegacyClick]]
+"""What some earlier ids mean, of all sources."""
+
+
+async def find(pool: Connection | Pool, legacy_ids: Collection[str], owner: Owner | None = None) -> Found:
+    """The clicks with some earlier ids. `owner`: only its own."""
+    if not legacy_ids:
+        return {}
+    if owner is None:
+        return _by_id(await pool.fetch(_FIND, list(legacy_ids)))
+    return _by_id(await pool.fetch(_FIND_OWN.format(owner=owner.column), list(legacy_ids), owner.ids))
+
+
+async def find_conversions(
+    pool: Connection | Pool, legacy_ids: Collection[str], owner: Owner | None = None
+) -> Found:
+    """The conversions with some earlier ids. `owner`: only its own."""
+    if not legacy_ids:
+        return {}
+    column, ids = ("0", (0,)) if owner is None else (owner.column, owner.ids)
+    return _by_id(await pool.fetch(_FIND_CONVERSIONS.format(owner=column), list(legacy_ids), ids))
+
+
+def _by_id(rows: Iterable[Any]) -> Found:
     found = defaultdict(list)
-    for row in await source.fetch(_FIND, list(legacy_ids)) if legacy_ids else ():
-        click = LegacyClick._make(row)
+    for click in map(LegacyClick._make, rows):
         found[click.legacy_id].append(click)
     return found
 

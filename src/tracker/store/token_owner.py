@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from tracker.domain.access import OwnerKind
 
 # As edges decide it: all affiliates see public offers, and approved affiliates see the others.
 _OFFERS = {
     "affiliate": """
 (visibility = 'public' OR EXISTS (
     SELECT FROM offer_affiliate AS terms
-    WHERE terms.offer_id = offer.id AND terms.affiliate_id = {id} AND terms.status = 'approved'))""",
-    "advertiser": "advertiser_id = {id}",
+    WHERE terms.offer_id = offer.id AND terms.affiliate_id IN ({ids}) AND terms.status = 'approved'))""",
+    "advertiser": "advertiser_id IN ({ids})",
 }
 
 
 class Owner(NamedTuple):
-    """The affiliate or advertiser that a token is bound to."""
+    """The affiliates or advertisers that a token is bound to."""
 
-    kind: Literal["affiliate", "advertiser"]
-    id: int
+    kind: OwnerKind
+    ids: tuple[int, ...]  # distinct, in order, at least one
 
     @property
     def column(self) -> str:
@@ -26,8 +28,16 @@ class Owner(NamedTuple):
 
     @property
     def offers(self) -> str:
-        """SQL condition: the rows of `offer` that it may see. Owners never see drafts."""
-        return f"offer.status <> 'draft' AND {_OFFERS[self.kind].format(id=int(self.id))}"
+        """SQL condition: the rows of `offer` that one of them may see."""
+        return offers_of(self.kind, ", ".join(str(int(id_)) for id_ in self.ids))
+
+
+def offers_of(kind: OwnerKind, ids: str) -> str:
+    """SQL condition: the rows of `offer` that one of some owners may see. Owners never see drafts.
+
+    `ids`: the owners in SQL.
+    """
+    return f"offer.status <> 'draft' AND {_OFFERS[kind].format(ids=ids)}"
 
 
 def visible_offers(owner: Owner | None) -> str:

@@ -8,35 +8,12 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
+from tracker.domain.access import BOUND_SCOPES, HIDING_SCOPES, MOST_OWNERS, OF_NETWORK, OwnerKind
 from tracker.domain.rates import Rate, read_rate
 from tracker.store.catalogue import edit
 from tracker.store.catalogue.edit import Author, Row, Table
 from tracker.store.db import Connection, Pool, connect
 from tracker.store.token_owner import Owner
-
-MEANINGS = {
-    "clicks:read": "read clicks",
-    "clicks:write": "create clicks",
-    "clicks:backfill": "create clicks of the past (needs clicks:write too)",
-    "conversions:read": "read conversions and postbacks",
-    "conversions:write": "create conversions and set their statuses",
-    "offers:read": "read offers, partners and the rest of the catalogue",
-    "offers:write": "change the catalogue, except for the fields of money:write",
-    "reports:read": "read reports and the ledger",
-    "money:read": "read statements, bookings and period closes",
-    "money:write": "book money by hand, change prices, terms, status words, postback secrets and checks",
-    "admin": "everything, including tokens and their audit trail",
-}
-"""The scopes of tokens, and their meanings."""
-
-SCOPES = tuple(MEANINGS)
-"""The scopes of a token. admin implies all of them."""
-
-BOUND_SCOPES = {
-    "affiliate": ("clicks:read", "conversions:read", "offers:read", "reports:read", "money:read"),
-    "advertiser": ("clicks:read", "conversions:read", "reports:read", "money:read"),
-}
-"""The scopes of a token that is bound to an affiliate or advertiser."""
 
 _LOST = {
     "conversions:read": "the book (money:read)",
@@ -56,7 +33,8 @@ TOKENS = Table(
     "token",
     ("name", "expires_at", "rate_limit"),
     facts=(
-        *("scopes", "affiliate_id", "advertiser_id", "hint", "created_at", "last_used_at"),
+        *("scopes", "affiliate_id", "advertiser_id", "affiliate_ids", "advertiser_ids"),
+        *("hides_money", "hint", "created_at", "last_used_at"),
         *("previous_until", "revoked_at", "is_revoked"),
     ),
 )
@@ -65,8 +43,13 @@ _RANDOM_BYTES = 32  # 43 characters after the prefix
 _HINT_LENGTH = len(PREFIX) + 4
 
 _CREATE = """
-INSERT INTO token (secret_hash, hint, name, scopes, expires_at, rate_limit, affiliate_id, advertiser_id)
-VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6, $7, $8) RETURNING id
+INSERT INTO token (secret_hash, hint, name, scopes, expires_at, rate_limit, affiliate_ids, advertiser_ids,
+    hides_money)
+VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6, $7, $8, $9) RETURNING id
+"""
+_UNKNOWN = """
+SELECT own.id FROM unnest($1::bigint[]) AS own (id)
+WHERE NOT EXISTS (SELECT FROM {0} WHERE {0}.id = own.id AND NOT is_archived) ORDER BY 1 LIMIT 1
 """
 _ROTATE = """
 UPDATE token SET previous_hash = secret_hash, previous_until = now() + $2, secret_hash = $3, hint = $4
@@ -74,15 +57,19 @@ WHERE id = $1
 """
 _IS_OVERLAPPING = "SELECT previous_until > now() FROM token WHERE id = $1"
 _REVOKE = "UPDATE token SET revoked_at = now() WHERE id = $1"
+# Of several owners, those that are blocked or archived are left out.
 _FIND = """
-SELECT token.id, token.name, scopes, rate_limit, affiliate_id, advertiser_id,
+SELECT id, name, scopes, rate_limit, affiliate_ids, advertiser_ids, hides_money,
+       ARRAY(
+           SELECT affiliate.id FROM affiliate
+           WHERE affiliate.id = ANY (affiliate_ids) AND affiliate.status <> 'blocked' AND NOT is_archived
+           UNION ALL
+           SELECT advertiser.id FROM advertiser
+           WHERE advertiser.id = ANY (advertiser_ids) AND NOT is_archived ORDER BY 1) AS open_ids,
        secret_hash, CASE WHEN previous_until > now() THEN previous_hash END AS previous_hash,
        coalesce(expires_at <= now(), false) AS is_expired,
-       coalesce(affiliate.status = 'blocked' OR affiliate.is_archived, advertiser.is_archived, false)
-           AS is_shut,
        coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
 FROM token
-LEFT JOIN affiliate ON affiliate.id = affiliate_id LEFT JOIN advertiser ON advertiser.id = advertiser_id
 WHERE NOT is_revoked
     AND (secret_hash = ANY ($1) OR (previous_hash = ANY ($1) AND previous_until > now()))
 """
@@ -98,7 +85,7 @@ WHERE NOT is_revoked AND expires_at < now() + $1 ORDER BY expires_at, id
 _WEAKENED = """
 SELECT name, id, scopes, last_used_at FROM token
 WHERE predates_money AND NOT is_revoked AND 'admin' <> ALL (scopes)
-    AND affiliate_id IS NULL AND advertiser_id IS NULL
+    AND affiliate_ids = '{}' AND advertiser_ids = '{}'
     AND last_used_at > now() - $1::interval AND coalesce(expires_at > now(), true)
 ORDER BY last_used_at DESC, id
 """
@@ -113,7 +100,8 @@ class Token(NamedTuple):
     rate: Rate | None  # None: the deployment's
     owner: Owner | None  # None: the network
     is_expired: bool
-    is_shut: bool  # its owner is blocked or archived
+    is_shut: bool  # all its owners are blocked or archived
+    hides_money: bool = False
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -133,23 +121,50 @@ class NewToken(NamedTuple):
     name: str = ""
     expires_at: str | None = None  # with its offset
     rate_limit: str | None = None
-    affiliate_id: int | None = None
-    advertiser_id: int | None = None
+    affiliate_id: int | None = None  # the only one of affiliate_ids
+    advertiser_id: int | None = None  # likewise
+    affiliate_ids: Collection[int] = ()
+    advertiser_ids: Collection[int] = ()
+    hides_money: bool = False
+
+    @property
+    def owner(self) -> Owner | None:
+        """The owner of a token without clashes. None: the network."""
+        for kind in BOUND_SCOPES:
+            if ids := self._ids(kind):
+                return Owner(kind, ids)
+        return None
+
+    def _ids(self, kind: OwnerKind) -> tuple[int, ...]:
+        one, several = getattr(self, f"{kind}_id"), getattr(self, f"{kind}_ids")
+        return (one,) if one is not None else tuple(sorted(set(several)))
 
     def clashes(self) -> dict[str, str]:
         """The errors, by field."""
         if not self.scopes:
             return {"scopes": "none given"}
-        if self.affiliate_id is not None and self.advertiser_id is not None:
-            return {"advertiser_id": "does not go with affiliate_id"}
-        allowed = self._allowed()
+        return self._clashes_of_owners() or self._clashes_of_scopes()
+
+    def _clashes_of_owners(self) -> dict[str, str]:
+        given = [
+            name
+            for kind in BOUND_SCOPES
+            for name in (f"{kind}_id", f"{kind}_ids")
+            if getattr(self, name) not in (None, (), [])
+        ]
+        if len(given) > 1:
+            return {given[1]: f"does not go with {given[0]}"}
+        if given and len(getattr(self.owner, "ids", ())) > MOST_OWNERS:
+            return {given[0]: f"are more than {MOST_OWNERS:,}"}
+        return {}
+
+    def _clashes_of_scopes(self) -> dict[str, str]:
+        owner = self.owner
+        allowed = OF_NETWORK if owner is None else BOUND_SCOPES[owner.kind]
+        if self.hides_money:
+            allowed = tuple(scope for scope in allowed if scope in HIDING_SCOPES)
         unknown = sorted(set(self.scopes) - set(allowed))
         return {"scopes": f"{', '.join(unknown)} (possible: {', '.join(allowed)})"} if unknown else {}
-
-    def _allowed(self) -> tuple[str, ...]:
-        if self.affiliate_id is not None:
-            return BOUND_SCOPES["affiliate"]
-        return SCOPES if self.advertiser_id is None else BOUND_SCOPES["advertiser"]
 
 
 class Issued(NamedTuple):
@@ -171,6 +186,9 @@ async def create_token(
     *,
     affiliate_id: int | None = None,
     advertiser_id: int | None = None,
+    affiliate_ids: Collection[int] = (),
+    advertiser_ids: Collection[int] = (),
+    hides_money: bool = False,
     rate_limit: str | None = None,
 ) -> str:
     """Create a token and return its secret, which is shown only now. The audit trail does not contain it.
@@ -181,7 +199,8 @@ async def create_token(
     if expires_at is not None and expires_at.tzinfo is None:
         raise ValueError("expires_at: needs a time zone")
     expiry = None if expires_at is None else expires_at.isoformat()
-    new = NewToken(scopes, name, expiry, rate_limit, affiliate_id, advertiser_id)
+    owners = (affiliate_id, advertiser_id, affiliate_ids, advertiser_ids)
+    new = NewToken(scopes, name, expiry, rate_limit, *owners, hides_money)
     for field, message in new.clashes().items():
         raise ValueError(f"{field}: {message}")
     connection = await connect(dsn)
@@ -189,6 +208,12 @@ async def create_token(
         return (await _insert(connection, new)).secret
     finally:
         await connection.close()
+
+
+async def unknown_of(connection: Connection, owner: Owner) -> int | None:
+    """The first id of an owner that no affiliate or advertiser has, or only an archived one."""
+    id_: int | None = await connection.fetchval(_UNKNOWN.format(owner.kind), owner.ids)
+    return id_
 
 
 async def issue(connection: Connection, author: Author, new: NewToken) -> Issued:
@@ -199,7 +224,7 @@ async def issue(connection: Connection, author: Author, new: NewToken) -> Issued
 
 
 async def _insert(connection: Connection, new: NewToken) -> Issued:
-    secret = _new_secret()
+    secret, owner = _new_secret(), new.owner
     id_ = await connection.fetchval(
         _CREATE,
         digest(secret),
@@ -208,8 +233,8 @@ async def _insert(connection: Connection, new: NewToken) -> Issued:
         sorted(set(new.scopes)),
         new.expires_at,
         new.rate_limit,
-        new.affiliate_id,
-        new.advertiser_id,
+        *(owner.ids if owner and owner.kind == kind else () for kind in ("affiliate", "advertiser")),
+        new.hides_money,
     )
     return Issued(secret, await _read(connection, id_))
 
@@ -270,9 +295,10 @@ def _token(row: Mapping[str, Any]) -> Token:
         row["name"],
         frozenset(row["scopes"]),
         None if row["rate_limit"] is None else read_rate(row["rate_limit"]),
-        _owner(row["affiliate_id"], row["advertiser_id"]),
+        _owner(row),
         row["is_expired"],
-        row["is_shut"],
+        bool(row["affiliate_ids"] or row["advertiser_ids"]) and not row["open_ids"],
+        row["hides_money"],
     )
 
 
@@ -325,10 +351,11 @@ async def _read(connection: Connection, id_: int) -> Row:
     return row
 
 
-def _owner(affiliate_id: int | None, advertiser_id: int | None) -> Owner | None:
-    if affiliate_id is not None:
-        return Owner("affiliate", affiliate_id)
-    return None if advertiser_id is None else Owner("advertiser", advertiser_id)
+def _owner(row: Mapping[str, Any]) -> Owner | None:
+    for kind in BOUND_SCOPES:
+        if ids := row[f"{kind}_ids"]:
+            return Owner(kind, tuple(row["open_ids"] or ids))
+    return None
 
 
 def _new_secret() -> str:

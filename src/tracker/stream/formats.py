@@ -43,7 +43,7 @@ class Word(NamedTuple):
         return f"{_CLICKS}{clicks} {_POSTBACKS}{of_postbacks}"
 
 
-WORD = Word(record.VERSIONS, tuple(postbacks.VERSION))
+WORD = Word(record.VERSIONS, postbacks.VERSIONS)
 """The word of this release's workers."""
 
 

@@ -14,13 +14,17 @@ import orjson
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tracker.domain.postback import Postback, Source, read_postback
+from tracker.domain.postback import Postback, Source, read_form, read_postback
 from tracker.stream import keys
 from tracker.stream.client import StreamClient, open_client
 from tracker.stream.record import Undecodable
 
-VERSION: Final[bytes] = b"\x01"
-"""The first byte of a record. A writer sends records of another version to the dead letters."""
+_PLAIN, _IN_A_FORM = 1, 2
+VERSIONS: Final = (_PLAIN, _IN_A_FORM)
+"""The first byte of a record. A writer sends records of another version to the dead letters.
+
+Only a postback in a form has the second version. So a worker of the former release reads all others.
+"""
 
 MAX_BYTES = 100 << 20
 """Most bytes of postbacks on the stream: strangers may send many, and clicks need the memory."""
@@ -39,9 +43,11 @@ class Delivery(NamedTuple):
 
 
 def encode(postback: Postback) -> bytes:
-    """The record of a postback, mirrored by `decode`. Change both and VERSION together."""
+    """The record of a postback, mirrored by `decode`. Change both and VERSIONS together."""
     fields = (postback.hash, postback.source, postback.ip, postback.advertiser_id, dict(postback.parameters))
-    return VERSION + orjson.dumps(fields)
+    if postback.form is None:
+        return bytes([_PLAIN]) + orjson.dumps(fields)
+    return bytes([_IN_A_FORM]) + orjson.dumps((*fields, postback.form._asdict()))
 
 
 def decode(record: bytes) -> Postback:
@@ -50,12 +56,13 @@ def decode(record: bytes) -> Postback:
     Raises:
         Undecodable: its version is unknown, or it is damaged.
     """
-    if record[:1] != VERSION:
+    if not record or record[0] not in VERSIONS:
         raise Undecodable(f"record version {record[:1]!r} is unknown")
     try:
-        hash_, source, ip, advertiser_id, parameters = orjson.loads(record[1:])
-        return read_postback(hash_, Source(source), ip, advertiser_id, parameters)
-    except (AttributeError, TypeError, ValueError) as error:
+        hash_, source, ip, advertiser_id, parameters, *forms = orjson.loads(record[1:])
+        form = read_form(forms[0]) if record[0] == _IN_A_FORM else None
+        return read_postback(hash_, Source(source), ip, advertiser_id, parameters, form)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise Undecodable(f"{type(error).__name__}: {error}") from error
 
 

@@ -28,7 +28,8 @@ class RefusedStream(StreamClient):
         """Append some, oldest first."""
         async with self._client.pipeline(transaction=False) as pipe:
             for one in refused:
-                record = orjson.dumps(tuple(one))
+                # A worker of the former release reads records without a form.
+                record = orjson.dumps(tuple(one) if one.form else tuple(one)[:-1])
                 if len(record) <= MAX_BYTES:
                     pipe.xadd(keys.REFUSED_POSTBACKS, {_RECORD: record}, maxlen=KEPT, approximate=True)
             await pipe.execute()

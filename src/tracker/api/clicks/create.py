@@ -58,6 +58,7 @@ _NOT_STORED = (
 @endpoint(
     scope=_SCOPE,
     query=ZoneQuery,
+    without_money=ZoneQuery,
     headers=CreateHeaders,
     body=Body(CreateClicks, most=MAX_BODY),
     returns=Created,

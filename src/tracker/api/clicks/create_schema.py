@@ -179,7 +179,7 @@ class NewClick(BaseModel):
         sent = self.model_dump(exclude_none=True, exclude={"created_at"})
         query = urlencode({name: value for name, value in sent.items() if name in _IN_QUERY})
         return ClickRequest(
-            read_link(f"/offer/{self.offer_id}", query.encode()),
+            read_link(f"/offer/{self.offer_id}", query.encode())._replace(query=""),  # no visitor sent it
             self._visitor(),
             self.user_agent is not None,
             second,

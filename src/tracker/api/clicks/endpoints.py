@@ -16,7 +16,7 @@ from tracker.api.http.problems import Problem
 from tracker.reading import clicks
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.complete_until import CompleteUntil
-from tracker.reading.query import ZoneQuery
+from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.clicks import export as click_export
 from tracker.store.clicks import list as click_list
@@ -31,6 +31,7 @@ _ALL = Visibility(KEYS)
 @endpoint(
     scope=_SCOPE,
     query=ListQuery,
+    without_money=ListQuery,
     returns=ClickList,
     tag="Clicks",
     has_complete_until=True,
@@ -43,28 +44,31 @@ async def list_clicks(call: Call[ListQuery]) -> Response:
     other filters pages end after 10,000 rows: use `next_cursor` from there on. When clocks go back, a local
     time occurs twice: created_from means the earlier one and created_to the later one.
     """
-    return await answer_clicks(call, call.query, _ALL)
+    return await answer_clicks(call, call.query, _ALL.seen_by(call.token))
 
 
 @endpoint(
     scope=_SCOPE,
-    query=ZoneQuery,
+    query=KeyQuery,
+    without_money=KeyQuery,
     returns=ClickList,
     tag="Clicks",
-    path={"id": "The click's id, or its hash: 32 hexadecimal digits."},
+    path={"id": KEY},
     has_complete_until=True,
 )
-async def get_click(call: Call[ZoneQuery]) -> Response:
+async def get_click(call: Call[KeyQuery]) -> Response:
     """Get a click
 
-    By its id or its hash. The envelope is that of the list.
+    By its id, its hash, or its id in an earlier tracker. An id that means several clicks is 422, and the
+    answer names the values of `source` that tell them apart. The envelope is that of the list.
     """
-    return await answer_click(call, _ALL)
+    return await answer_click(call, _ALL.seen_by(call.token))
 
 
 @endpoint(
     scope=_SCOPE,
     query=ExportQuery,
+    without_money=ExportQuery,
     returns=None,
     files=STREAMED,
     tag="Clicks",
@@ -79,7 +83,7 @@ async def export_clicks(call: Call[ExportQuery]) -> Response:
     apostrophe, and `tracker import` restores the original values. An export that fails ends without the last
     chunk of its HTTP transfer, and clients report an incomplete answer.
     """
-    return await answer_click_export(call, call.query, _ALL)
+    return await answer_click_export(call, call.query, _ALL.seen_by(call.token))
 
 
 routes: list[Route] = [
@@ -92,19 +96,20 @@ routes: list[Route] = [
 async def answer_clicks(call: Call[Any], query: ListQuery, visibility: Visibility) -> Response:
     """A page of the visible clicks, or their feed."""
     query.check_paging()
+    query = await clicks.by_hash(call.state.pool, query, visibility)
     if query.after_id is not None:
         return await _feed(call, query, visibility, query.after_id)
     return await answer_list(query, clicks.walk(call.state.pool, query, call.network_zone, visibility))
 
 
-async def answer_click(call: Call[ZoneQuery], visibility: Visibility) -> Response:
+async def answer_click(call: Call[KeyQuery], visibility: Visibility) -> Response:
     """The click that the path names.
 
     Raises:
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await clicks.find(call.state.pool, call.path["id"], zone, visibility)
+    row = await clicks.find(call.state.pool, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         errors = {"id": ["does not exist"]}
         detail = "There is no click with this id or hash."
@@ -114,6 +119,7 @@ async def answer_click(call: Call[ZoneQuery], visibility: Visibility) -> Respons
 
 async def answer_click_export(call: Call[Any], query: ExportQuery, visibility: Visibility) -> Response:
     """All visible clicks of the filters."""
+    query = await clicks.by_hash(call.state.pool, query, visibility)
     filtered, order = visibility.narrow(query.clicks(call.network_zone)), query.order(call.network_zone)
     chunks = click_export.export(call.state.pool, filtered, order, visibility.keys)
     return await answer_export(call.request, chunks, name="clicks", keys=visibility.keys, query=query)

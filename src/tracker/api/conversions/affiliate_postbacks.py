@@ -20,6 +20,7 @@ from tracker.reading.postbacks import SentPostbackQuery
 from tracker.reading.query import ZoneQuery
 from tracker.store.conversions import affiliate_postbacks
 from tracker.store.paging import Row
+from tracker.store.tokens import Token
 
 PATH = f"{ROOT}/sent-postbacks"
 
@@ -60,7 +61,11 @@ class FiredAgain(RootModel[SentPostback | FiredPostback]):
 
 
 @endpoint(
-    scope=READ_SCOPE, query=SentPostbackQuery, returns=listed("SentPostbackList", SentPostback), tag=_TAG
+    scope=READ_SCOPE,
+    query=SentPostbackQuery,
+    without_money=SentPostbackQuery,
+    returns=listed("SentPostbackList", SentPostback),
+    tag=_TAG,
 )
 async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     """List postbacks to affiliates
@@ -71,16 +76,24 @@ async def list_sent_postbacks(call: Call[SentPostbackQuery]) -> Response:
     page = await log_page(
         call.state.pool, affiliate_postbacks.POSTBACKS, affiliate_postbacks.FILTERS, query, call.network_zone
     )
+    page = page._replace(rows=[_seen(call.token, row) for row in page.rows])
     return as_json(envelope(page, per_page=query.per_page, number=number))
 
 
-@endpoint(scope=READ_SCOPE, query=ZoneQuery, returns=SentPostback, tag=_TAG, path=_PATH)
+@endpoint(
+    scope=READ_SCOPE,
+    query=ZoneQuery,
+    without_money=ZoneQuery,
+    returns=SentPostback,
+    tag=_TAG,
+    path=_PATH,
+)
 async def get_sent_postback(call: Call[ZoneQuery]) -> Response:
     """Get a postback to an affiliate
 
     With the number of attempts and the result of the last one.
     """
-    return as_json(await _postback(call))
+    return as_json(_seen(call.token, await _postback(call)))
 
 
 @endpoint(
@@ -107,6 +120,11 @@ async def fire_sent_postback_again(call: Call[ZoneQuery]) -> Response:
     if not call.token.allows(READ_SCOPE):
         row = {name: row[name] for name in FiredPostback.model_fields}
     return as_json(row)
+
+
+def _seen(token: Token, row: Row) -> Row:
+    """A postback as a token sees it. Its filled URL may carry amounts."""
+    return {name: value for name, value in row.items() if name != "url"} if token.hides_money else row
 
 
 async def _postback(call: Call[ZoneQuery]) -> Row:

@@ -10,15 +10,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracker.api.booking import MAX_FILE, MOST_LISTED, BookingHeaders, FileQuery, book_once
-from tracker.api.conversions.endpoints import PATH, READ_SCOPE
+from tracker.api.conversions.endpoints import ALL, PATH, READ_SCOPE, read_conversion
 from tracker.api.conversions.schema import Status
 from tracker.api.http.endpoint import Body, Call, FileBody, endpoint
 from tracker.catalogue import corrections
 from tracker.catalogue.booked_lines import read_file
 from tracker.catalogue.corrections import SHAPE, CorrectionFields, CorrectionLine
 from tracker.catalogue.validation import check_storable, validated
-from tracker.domain.normalise import id_
-from tracker.parameters import Query
+from tracker.reading.keys import KEY, KeyQuery
 from tracker.store.catalogue.edit import Row
 from tracker.store.db import Connection
 from tracker.store.tokens import Token
@@ -64,15 +63,15 @@ class CorrectedFile(BaseModel):
 
 @endpoint(
     scope=SCOPE,
-    query=Query,
+    query=KeyQuery,
     headers=BookingHeaders,
     body=Body(CorrectionFields),
     returns=CorrectedConversion,
     status=201,
     tag="Conversions",
-    path={"id": "The conversion's id."},
+    path={"id": KEY},
 )
-async def correct_conversion(call: Call[Query]) -> Response:
+async def correct_conversion(call: Call[KeyQuery]) -> Response:
     """Correct a conversion
 
     Sets its payout, revenue or sale_amount, for a partial refund or a wrong price. The currencies stay. Of an
@@ -82,7 +81,8 @@ async def correct_conversion(call: Call[Query]) -> Response:
     """
     body = await call.object()
     check_storable(body)
-    fields, conversion_id = validated(body, CorrectionFields), id_(call.path["id"])
+    fields = validated(body, CorrectionFields)
+    conversion_id = int(str((await read_conversion(call, ALL))["id"]))
 
     async def book(connection: Connection) -> object:
         row = await corrections.correct_one(connection, call.author, conversion_id, fields)

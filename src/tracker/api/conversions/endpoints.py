@@ -14,7 +14,7 @@ from tracker.api.http.listing import answer_changes, answer_feed, answer_list, a
 from tracker.api.http.problems import Problem
 from tracker.reading import conversions as reading
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
-from tracker.reading.query import ZoneQuery
+from tracker.reading.keys import KEY, KeyQuery
 from tracker.reading.visibility import Visibility
 from tracker.store.conversions import list as conversion_list
 from tracker.store.conversions.list import KEYS
@@ -25,9 +25,17 @@ PATH = "/backend/open-api/v1/users/conversions"
 
 READ_SCOPE, BOOK_SCOPE = "conversions:read", "money:read"
 ALL = Visibility(KEYS)
+_WHOLE = Visibility((*KEYS, "changes", "entries", "corrections"))
+"""One conversion, with its history and its money."""
 
 
-@endpoint(scope=READ_SCOPE, query=ConversionListQuery, returns=ConversionList, tag="Conversions")
+@endpoint(
+    scope=READ_SCOPE,
+    query=ConversionListQuery,
+    without_money=ConversionListQuery,
+    returns=ConversionList,
+    tag="Conversions",
+)
 async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     """List conversions
 
@@ -35,28 +43,31 @@ async def list_conversions(call: Call[ConversionListQuery]) -> Response:
     first page. Page numbers work for the first 10,000 rows: use `next_cursor` from there on. The feed by
     `after_id` has new conversions only. The feed by `updated_after` repeats each conversion that has changed.
     """
-    return await answer_conversions(call, call.query, ALL)
+    return await answer_conversions(call, call.query, ALL.seen_by(call.token))
 
 
 @endpoint(
     scope=READ_SCOPE,
-    query=ZoneQuery,
+    query=KeyQuery,
+    without_money=KeyQuery,
     returns=OneConversion,
     tag="Conversions",
-    path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
+    path={"id": KEY},
 )
-async def get_conversion(call: Call[ZoneQuery]) -> Response:
+async def get_conversion(call: Call[KeyQuery]) -> Response:
     """Get a conversion
 
-    By its id or its hash. The envelope is that of the list. It includes the history of statuses. With the
-    scope `money:read` it also includes all money booked for the conversion.
+    By its id, its hash, or its id in an earlier tracker. An id that means several is 422, and the answer
+    names the values of `source` that tell them apart. The envelope is that of the list. It includes the
+    history of statuses. With the scope `money:read` it also includes all money booked for the conversion.
     """
-    return answer_one(visible_to(call.token, await read_conversion(call, ALL)))
+    return answer_one(visible_to(call.token, await read_conversion(call, _WHOLE.seen_by(call.token))))
 
 
 @endpoint(
     scope=READ_SCOPE,
     query=ConversionExportQuery,
+    without_money=ConversionExportQuery,
     returns=None,
     files=STREAMED,
     tag="Conversions",
@@ -67,13 +78,14 @@ async def export_conversions(call: Call[ConversionExportQuery]) -> Response:
     A stream of all conversions that match the filters and are stored when the export begins. The formats are
     those of the export of clicks.
     """
-    return await answer_conversion_export(call, call.query, ALL)
+    return await answer_conversion_export(call, call.query, ALL.seen_by(call.token))
 
 
 async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibility: Visibility) -> Response:
     """A page of the visible conversions, or their feed."""
     query.check_paging()
     pool, network_zone = call.state.pool, call.network_zone
+    query = await reading.by_hash(pool, query, visibility)
     if query.updated_after is not None:
         changed = await reading.changes(pool, query, network_zone, visibility, query.updated_after)
         return answer_changes(*changed, query.per_page)
@@ -84,27 +96,32 @@ async def answer_conversions(call: Call[Any], query: ConversionListQuery, visibi
     return await answer_list(query, reading.walk(pool, query, network_zone, visibility))
 
 
-async def answer_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Response:
+async def answer_conversion(call: Call[KeyQuery], visibility: Visibility) -> Response:
     """The conversion that the path names, if it is visible."""
     return answer_one(await read_conversion(call, visibility))
 
 
-async def read_conversion(call: Call[ZoneQuery], visibility: Visibility) -> Row:
+async def read_conversion(call: Call[Any], visibility: Visibility) -> Row:
     """The conversion that the path names, with its history and its money.
 
     Raises:
         Problem: 404 if it does not exist or is not visible.
     """
     zone = call.query.zone(call.network_zone)
-    row = await reading.find(call.state.pool, call.path["id"], zone, visibility)
+    row = await reading.find(call.state.pool, call.path["id"], call.query.source, zone, visibility)
     if row is None:
         raise no_such_conversion()
     return row
 
 
 def visible_to(token: Token, row: Row) -> Row:
-    """A conversion as a token of the network reads it: without `money:read` the booked money is null."""
-    return row if token.allows(BOOK_SCOPE) else {**row, "entries": None, "corrections": None}
+    """A conversion as a token of the network reads it: without `money:read` the booked money is null.
+
+    A token that hides money has no such keys.
+    """
+    if token.allows(BOOK_SCOPE) or token.hides_money:
+        return row
+    return {**row, "entries": None, "corrections": None}
 
 
 async def answer_conversion_export(
@@ -112,6 +129,7 @@ async def answer_conversion_export(
 ) -> Response:
     """All visible conversions of the filters."""
     zone, keys = call.network_zone, visibility.keys
+    query = await reading.by_hash(call.state.pool, query, visibility)
     conversions, order = visibility.narrow(query.conversions(zone)), query.order(zone)
     chunks = conversion_list.export(call.state.pool, conversions, order, keys)
     return await answer_export(call.request, chunks, name="conversions", keys=keys, query=query)

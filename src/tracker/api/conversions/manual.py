@@ -46,8 +46,7 @@ from tracker.domain.postback import (
 )
 from tracker.domain.unstored import Unstored
 from tracker.parameters import Query
-from tracker.reading.listing import id_or_hash
-from tracker.reading.query import ZoneQuery
+from tracker.reading.keys import KEY, KeyQuery
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, manual, status_words
 from tracker.store.conversions import status as conversion_status
@@ -116,6 +115,12 @@ class NewConversion(Fields):
 
     click_id: Annotated[Ident, Field(min_length=1)] = Field(
         description="Hash of the click, or its id in an earlier tracker."
+    )
+    source: Ident | None = Field(
+        None,
+        description="The earlier tracker that click_id is of: the name that it has in imports. Only an id "
+        "that several have needs it.",
+        examples=["keitaro"],
     )
     order_id: Ident | None = Field(
         None,
@@ -266,14 +271,14 @@ async def _unstored(stream: StreamLedger, minutes: Set[int]) -> Unstored:
 
 @endpoint(
     scope=SCOPE,
-    query=ZoneQuery,
+    query=KeyQuery,
     body=Body(ConversionPatch, (JSON, MERGE_PATCH)),
     returns=ChangedConversion,
     may_fail=(409,),
     tag="Conversions",
-    path={"id": "The conversion's id, or its hash: 32 hexadecimal digits."},
+    path={"id": KEY},
 )
-async def change_conversion(call: Call[ZoneQuery]) -> Response:
+async def change_conversion(call: Call[KeyQuery]) -> Response:
     """Change a conversion
 
     Sets its status, its sale_amount or the advertiser's text. If the conversion cannot get the status any
@@ -289,7 +294,8 @@ async def change_conversion(call: Call[ZoneQuery]) -> Response:
         raise invalid({"status": ["is missing, and so are sale_status and sale_amount"]})
     if patch.currency is not None and patch.sale_amount is None:
         raise invalid({"sale_amount": ["is missing: a currency needs it"]})
-    id_, status = await _change(call.request, patch, call.token.name)
+    row = await read_conversion(call, ALL)
+    id_, status = await _change(call.request, int(str(row["id"])), patch, call.token.name)
     if not call.token.allows(READ_SCOPE):
         return as_json({"id": id_, "status": status, "sale_status": patch.sale_status})
     return answer_one(visible_to(call.token, await read_conversion(call, ALL)))
@@ -347,11 +353,12 @@ def _row(applied: Applied) -> dict[str, object]:
     return {name: getattr(applied, name) for name in Told.model_fields}
 
 
-async def _change(request: Request, patch: ConversionPatch, author: str) -> tuple[int, ConversionStatus]:
+async def _change(
+    request: Request, id_: int, patch: ConversionPatch, author: str
+) -> tuple[int, ConversionStatus]:
     """Apply a patch. Returns the conversion's id and its new status."""
-    key = id_or_hash(request.path_params["id"])
     async with manual.changing(request.app.state.pool) as connection:
-        conversion = None if key is None else await manual.find(connection, key)
+        conversion = await manual.find(connection, id_)
         if conversion is None:
             raise no_such_conversion()
         status = conversion.status if patch.status is None else ConversionStatus(patch.status)

@@ -43,8 +43,16 @@ class LoggedPostback(BaseModel):
         description="The conversion that the postback made or changed.", examples=[902]
     )
     request: str = Field(
-        description="Method and path of a postback that an edge refused. Else empty.",
+        description="Method and path of a refused postback. The path of one in a form. Else empty.",
         examples=["POST /postback"],
+    )
+    form: str | None = Field(
+        description="The name of the postback form that it came in. null: it came in ours.",
+        examples=["TUNE"],
+    )
+    read_as: dict[str, str] | None = Field(
+        description="The parameters by our names, as its form reads them. null without a form or if refused.",
+        examples=[{"click_id": "01927632a6c87d3f9b1c5e8a4f60d2b7", "status": "approved"}],
     )
     created_at: str = Field(
         description="When the postback arrived, in the time zone of the request.",
@@ -63,7 +71,13 @@ class PostbackLog(BaseModel):
     next_cursor: str | None = Field(description="Cursor of the next page. null on the last page.")
 
 
-@endpoint(scope="conversions:read", query=PostbackLogQuery, returns=PostbackLog, tag="Conversions")
+@endpoint(
+    scope="conversions:read",
+    query=PostbackLogQuery,
+    without_money=PostbackLogQuery,
+    returns=PostbackLog,
+    tag="Conversions",
+)
 async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """List postbacks
 
@@ -73,7 +87,7 @@ async def list_postbacks(call: Call[PostbackLogQuery]) -> Response:
     """
     query, pool, network_zone = call.query, call.state.pool, call.network_zone
     query.check_paging()
-    return await answer_list(query, walk(pool, query, network_zone))
+    return await answer_list(query, walk(pool, query, network_zone, hides_money=call.token.hides_money))
 
 
 routes: list[Route] = [Route(PATH, list_postbacks)]

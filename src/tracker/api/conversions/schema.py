@@ -52,6 +52,9 @@ EXAMPLE: dict[str, Any] = {
     "updated_at": "2024-10-12 09:00:01",
     "click_created_at": "2024-10-10 11:24:09",
     **{name: click_schema.EXAMPLE[name] for name in OF_CLICK},
+    "click_legacy_id": click_schema.EXAMPLE["legacy_id"],
+    "legacy_id": "7731",
+    "is_unproven": False,
 }
 
 
@@ -110,10 +113,18 @@ _OF_CLICK |= {
     for name, about in (("is_unique", "Whether its click was unique."), ("is_bot", "Whether a bot clicked."))
 }
 _OF_CLICK["requested_offer_id"] = (int | None, Field(description="The offer that the link asked for."))
+_LEGACY: dict[str, Any] = {
+    "click_legacy_id": (str | None, Field(description="The click's id in an earlier tracker.")),
+    "legacy_id": (str | None, Field(description="The conversion's own id in an earlier tracker.")),
+}
 
 
-class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK)):  # type: ignore[misc] # from the table
+class Conversion(create_model("Conversion", __base__=_FirstKeys, **_OF_CLICK, **_LEGACY)):  # type: ignore[misc] # from the table
     """One conversion. Every key is always present. null and "" mean that the value is unknown."""
+
+    is_unproven: bool = Field(
+        description="true: on hold, because its postback came without a secret or address of the advertiser."
+    )
 
 
 class ConversionChange(BaseModel):

@@ -25,12 +25,13 @@ from tracker.api.http.listing import as_json
 from tracker.api.http.problems import Problem, invalid
 from tracker.catalogue.resource import read_id
 from tracker.domain import normalise
+from tracker.domain.click_id import is_click_hash
 from tracker.domain.csv_rows import Columns, CsvError, is_for_people, open_text, read_header
 from tracker.domain.json_object import field_there_twice
 from tracker.domain.normalise import PERCENT, given, trim, word
 from tracker.domain.postback import GOALS, no_status
 from tracker.edge.read.text import crop
-from tracker.parameters import Bool, Query, about
+from tracker.parameters import Bool, Query, Text, about
 from tracker.store.conversions import manual
 from tracker.store.conversions.manual import NO_CONVERSION, Line, LineResult
 
@@ -46,19 +47,20 @@ MOST_LISTED = 1_000
 _LONGEST_LINE = 4_096  # characters
 _LONGEST_TEXT = 500
 _CSV, _NDJSON = "text/csv", "application/x-ndjson"
-_COLUMNS = ("hash", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
+_COLUMNS = ("hash", "legacy_id", "order_id", "goal_id", "goal", "advertiser_id", "status", "sale_status")
 # The names in a postback. transaction_id is ambiguous, so it is not one of them.
 _OTHER_NAMES: dict[str, str] = {
-    **dict.fromkeys(("click_id", "clickid", "click_hash"), "hash"),
+    **dict.fromkeys(("click_id", "clickid", "click_hash", "click_legacy_id"), "hash"),
+    "conversion_legacy_id": "legacy_id",
     **dict.fromkeys(("tid", "action_id", "conversion_unique_id"), "order_id"),
     **dict.fromkeys(GOALS[2:], "goal"),
 }
 _CSV_COLUMNS = Columns(
     _COLUMNS,
-    (("hash", "order_id"), ("status",)),
+    (("hash", "legacy_id", "order_id"), ("status",)),
     _OTHER_NAMES,
     opaque=frozenset({"sale_status"}),
-    ids=frozenset({"hash", "order_id"}),
+    ids=frozenset({"hash", "legacy_id", "order_id"}),
 )
 _WHOLE = re.compile(r"\.0+$")  # programs that know one kind of number write 3.0
 ENCODINGS = {
@@ -82,6 +84,7 @@ _EXAMPLES = {
 class UploadQuery(Query):
     """How the file is applied."""
 
+    source: Text = about("The earlier tracker whose ids the file has, by the name that its imports have.")
     dry_run: Bool = about("true: apply the file, report the result, and roll it back.")
 
 
@@ -129,7 +132,8 @@ async def upload_statuses(call: Call[UploadQuery]) -> Response:
     A file with at most 100,000 lines: CSV with a header (text/csv) or NDJSON (application/x-ndjson). CSV may
     use commas, semicolons, tabs or bars. It is UTF-8, or UTF-16 with a byte order mark. The `charset` of
     Content-Type may be utf-8, utf-16, us-ascii, iso-8859-1 or windows-1252. A line names a conversion by
-    `hash` (its own or its click's) or by `order_id`. `goal_id`, `goal` (a code or name) and `advertiser_id`
+    `hash` (its own, its click's, or its click's id in an earlier tracker), by `legacy_id` (its own id in an
+    earlier tracker) or by `order_id`. `goal_id`, `goal` (a code or name) and `advertiser_id`
     tell conversions with the same order id apart. `status` may also be a name that other platforms use, or
     one of status-words. `sale_status` is optional. The whole file is one transaction. Unmatched and
     refused lines are listed, and the other lines are applied. An approval is refused if the payout is a
@@ -138,7 +142,9 @@ async def upload_statuses(call: Call[UploadQuery]) -> Response:
     is_dry, token = bool(call.query.dry_run), call.token
     media_type, body = await call.file()
     lines, unreadable = await to_thread(read_lines, body, _encoding(call.request), media_type == _CSV)
-    results = await manual.set_statuses(call.state.pool, lines, token.name, dry_run=is_dry)
+    results = await manual.set_statuses(
+        call.state.pool, lines, token.name, dry_run=is_dry, source=call.query.source
+    )
     results = sorted([*results, *unreadable])
     return as_json(summary(results, is_dry, shows_before=token.allows(READ_SCOPE)))
 
@@ -239,11 +245,9 @@ def _json_fields(text: str) -> Mapping[str, Any]:
 def _line(number: int, fields: Mapping[str, Any]) -> Line:
     written = {name: _cell(name, fields.get(name)) for name in _COLUMNS}
     values = {name: given(text) for name, text in written.items()}
-    if bool(values["hash"]) == bool(values["order_id"]):
-        raise ValueError("needs one of hash and order_id, not both")
+    if sum(bool(values[name]) for name in ("hash", "legacy_id", "order_id")) != 1:
+        raise ValueError("needs one of hash, legacy_id and order_id")
     hash_ = normalise.hash_(values["hash"])
-    if values["hash"] and not hash_:
-        raise ValueError("hash is not 32 hexadecimal digits")
     if not values["status"]:
         raise ValueError(f"status {no_status()}")
     return Line(
@@ -255,6 +259,8 @@ def _line(number: int, fields: Mapping[str, Any]) -> Line:
         _id("advertiser_id", values["advertiser_id"]),
         word(values["status"]),
         trim(written["sale_status"]) or None,
+        "" if is_click_hash(hash_) and written["hash"] == hash_ else written["hash"],
+        values["legacy_id"],
     )
 
 
@@ -295,7 +301,7 @@ def summary(results: Sequence[LineResult], is_dry: bool, *, shows_before: bool) 
 
 def _result(result: LineResult) -> str:
     if result.reason:
-        return "unmatched" if result.reason == NO_CONVERSION else "refused"
+        return "unmatched" if result.reason.endswith(NO_CONVERSION) else "refused"
     return "unchanged" if result.before is result.after else "changed"
 
 

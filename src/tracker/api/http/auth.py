@@ -39,7 +39,7 @@ async def authorize(request: Request, scopes: Sequence[str], owner: str = "") ->
     if kind != owner and owner:
         raise Problem(403, f"This path needs a token of one {owner}.")
     if kind != owner:
-        raise Problem(403, f"This token belongs to one {kind}. It reads only under {VIEWS[kind]}.")
+        raise Problem(403, f"This token belongs to {kind}s. It reads only under {VIEWS[kind]}.")
     require(token, *scopes)
     return token
 

@@ -19,11 +19,13 @@ from starlette.routing import BaseRoute, Route
 from tracker.api.http.auth import authorize
 from tracker.api.http.body import JSON, MAX_BODY, check_type, read_object, read_whole
 from tracker.api.http.complete_until import header
+from tracker.api.http.problems import Problem
+from tracker.domain.access import SCOPES
 from tracker.parameters import Query
 from tracker.reading.query import SomeQuery, read_query
 from tracker.store.catalogue.edit import Author
 from tracker.store.token_owner import Owner
-from tracker.store.tokens import SCOPES, Token
+from tracker.store.tokens import Token
 
 Answer = Callable[[Request], Awaitable[Response]]
 """The handler of a route."""
@@ -53,6 +55,7 @@ class Contract(NamedTuple):
     scopes: tuple[str, ...]  # a token needs one of them
     owner: str  # the kind of the token's owner: affiliate, advertiser, or empty for the network
     query: type[Query]
+    without_money: type[Query] | None  # the query of a token that hides money. None: it is refused
     path: Mapping[str, str]  # descriptions of the path's parameters
     headers: type[BaseModel] | None  # of the request
     body: Body | FileBody | None
@@ -94,7 +97,7 @@ class Call(Generic[SomeQuery]):
 
     @property
     def owner(self) -> Owner:
-        """The affiliate or advertiser that the token is bound to."""
+        """The affiliates or advertisers that the token is bound to."""
         assert self.token.owner is not None
         return self.token.owner
 
@@ -144,12 +147,14 @@ def endpoint(
     files: tuple[str, ...] = (),
     has_etag: bool = False,
     has_complete_until: bool = False,
+    without_money: type[SomeQuery] | None = None,
     name: str = "",
     text: str = "",
 ) -> Callable[[Callable[[Call[SomeQuery]], Awaitable[Response]]], Answer]:
     """Make the handler of a route. It authorises the request and reads its parameters first.
 
-    The name and the text default to the function's name and docstring.
+    The name and the text default to the function's name and docstring. A token that hides money is refused
+    unless `without_money` gives the query that it may send: one without parameters for amounts.
 
     Raises:
         ValueError: there is no such scope, or none at all.
@@ -166,6 +171,7 @@ def endpoint(
             scopes=scopes,
             owner=owner,
             query=query,
+            without_money=without_money,
             path=path or {},
             headers=headers,
             body=body,
@@ -179,7 +185,10 @@ def endpoint(
 
         async def answer(request: Request) -> Response:
             token = await authorize(request, contract.scopes, owner)
-            call = Call(request, contract, token, read_query(request.scope["query_string"], query))
+            allowed = without_money if token.hides_money else query
+            if allowed is None:
+                raise Problem(403, "This path shows money, and the token hides it.")
+            call = Call(request, contract, token, read_query(request.scope["query_string"], allowed))
             if has_complete_until:  # known before the clicks are read
                 call.complete_until = await call.state.complete_until.millis()
             response = await function(call)

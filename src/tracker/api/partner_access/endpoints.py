@@ -1,11 +1,12 @@
-"""Endpoints for affiliates and advertisers: the network's endpoints, limited to the rows of one owner.
+"""Endpoints for affiliates and advertisers: the network's endpoints, limited to the rows of an owner.
 
 Which keys of a row they see is in partner_access/schema.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, create_model
@@ -22,6 +23,7 @@ from tracker.api.http.endpoint import Answer, Call, endpoint
 from tracker.api.http.exports import STREAMED
 from tracker.api.http.listing import as_json
 from tracker.api.http.paging import envelope
+from tracker.api.partner_access.own_access import some_of
 from tracker.api.partner_access.schema import CLICKS, CONVERSIONS, REPORTS, list_model, query_model, row_model
 from tracker.api.reports import (
     ComparedSums,
@@ -30,13 +32,15 @@ from tracker.api.reports import (
     ReportRow,
     ReportSums,
     answer_report,
+    without_money,
 )
 from tracker.api.statements import StatementAnswer, StatementRow, answer_lines, answer_statements
 from tracker.catalogue.tracking_links import read_links
-from tracker.parameters import Query
+from tracker.parameters import Id, Query, about
 from tracker.reading.clicks import ExportQuery, ListQuery
 from tracker.reading.conversions import ConversionExportQuery, ConversionListQuery
-from tracker.reading.query import SomeQuery, ZoneQuery
+from tracker.reading.keys import KEY, KeyQuery
+from tracker.reading.query import SomeQuery
 from tracker.reading.reports.query import FIELDS, ReportQuery, groups_of, measures_of, sort_of
 from tracker.reading.statements import StatementLinesQuery, StatementQuery
 from tracker.reading.visibility import Visibility
@@ -97,49 +101,69 @@ _PARTNER_VIEWS = (
 
 
 class OfferOfAffiliate(BaseModel):
-    """An offer that you may run."""
+    """An offer that one of your affiliates may run."""
 
     id: int
+    affiliate_id: int = Field(examples=[513])
     name: str
     status: Literal["active", "paused"]
     visibility: Literal["public", "approval", "private"]
     starts_at: str | None = Field(examples=["2026-11-01T00:00:00+00:00"])
     ends_at: str | None
     link: str = Field(
-        description="Your tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
+        description="The affiliate's tracking link.", examples=["https://go.example/offer/3?affiliate_id=513"]
     )
+
+
+class OwnOfferQuery(PageQuery):
+    """Which of your offers."""
+
+    affiliate_id: Id = about("Offers of this one of your affiliates.")
 
 
 @endpoint(
     scope="offers:read",
     owner="affiliate",
-    query=PageQuery,
+    query=OwnOfferQuery,
+    without_money=OwnOfferQuery,
     returns=listed("OfferOfAffiliateList", OfferOfAffiliate),
     tag="Affiliates",
 )
-async def list_affiliate_offers(call: Call[PageQuery]) -> Response:
+async def list_affiliate_offers(call: Call[OwnOfferQuery]) -> Response:
     """List your offers
 
-    Public offers and offers that you are approved for, with your tracking links.
+    Public offers and offers that you are approved for, with your tracking links. A token of several
+    affiliates gets a row for each offer and affiliate.
     """
-    state, number, affiliate_id = call.state, call.query.page or 1, call.owner.id
-    page = await affiliate_offers.page(state.pool, affiliate_id, number, call.query.per_page)
-    offers: list[dict[str, Any]] = page.rows
-    brands = {offer["id"]: offer.pop("brand_id") for offer in offers}
+    state, query, number = call.state, call.query, call.query.page or 1
+    page = await affiliate_offers.page(
+        state.pool, some_of(call.owner, query.affiliate_id), number, query.per_page
+    )
+    rows: list[dict[str, Any]] = page.rows
+    brands: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
+    for row in rows:
+        brands[row["affiliate_id"]][row["id"]] = row.pop("brand_id")
     async with state.pool.acquire() as connection:
-        links = await read_links(connection, state.settings, affiliate_id, brands)
-    rows = [{**offer, "link": links[offer["id"]]} for offer in offers]
-    return as_json(envelope(page._replace(rows=rows), per_page=call.query.per_page, number=number))
+        links = {
+            affiliate_id: await read_links(connection, state.settings, affiliate_id, of_offers)
+            for affiliate_id, of_offers in brands.items()
+        }
+    linked = [{**row, "link": links[row["affiliate_id"]][row["id"]]} for row in rows]
+    return as_json(envelope(page._replace(rows=linked), per_page=query.per_page, number=number))
 
 
 def _report(kind: str) -> Answer:
     groups = [group for group, field in FIELDS.items() if field in REPORTS[kind]]
     measures = [name for name in MEASURES if name in REPORTS[kind]]
-    parameters = {
-        "group_by": (groups_of(groups), ...),
-        "measures": measures_of(measures),
-        "sort": sort_of(groups, measures),
-    }
+
+    def query_with(shown: Sequence[str]) -> type[Query]:
+        parameters = {
+            "group_by": (groups_of(groups), ...),
+            "measures": measures_of(shown),
+            "sort": sort_of(groups, shown),
+        }
+        return query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters)
+
     compared = row_model(kind, ReportSums, REPORTS[kind])
     other = {"compared": (compared | None, ComparedSums.model_fields["compared"])}
     sums = row_model(kind, ComparedSums, REPORTS[kind], **other)
@@ -157,7 +181,8 @@ def _report(kind: str) -> Answer:
     @endpoint(
         scope="reports:read",
         owner=kind,
-        query=query_model(kind, ReportQuery, click_list.FILTERS, CLICKS[kind], **parameters),
+        query=query_with(measures),
+        without_money=query_with(without_money(measures)),
         returns=create_model(f"{kind.capitalize()}Report", __doc__=ReportAnswer.__doc__, **fields),
         files=("text/csv",),
         tag="Reports",
@@ -166,14 +191,14 @@ def _report(kind: str) -> Answer:
         text="Get a report\n\nThe same as the network's report, limited to your rows.",
     )
     async def report(call: Call[Query]) -> Response:
-        visibility = Visibility(REPORTS[kind], call.owner)
+        visibility = Visibility(REPORTS[kind]).seen_by(call.token)
         return await answer_report(call.request, _whole(call.query, ReportQuery), visibility)
 
     return report
 
 
 _PARTIES = ("party", "affiliate_id", "advertiser_id")
-"""Parameters of statements that an owner implies."""
+"""Parameters of statements that an owner implies, except for its own ids."""
 
 
 def _statements(kind: str) -> Answer:
@@ -190,7 +215,7 @@ def _statements(kind: str) -> Answer:
     @endpoint(
         scope="money:read",
         owner=kind,
-        query=query_model(kind, StatementQuery, _PARTIES, ()),
+        query=query_model(kind, StatementQuery, _PARTIES, (f"{kind}_id",)),
         returns=answer,
         files=("text/csv",),
         tag="Money",
@@ -207,7 +232,7 @@ def _statement_lines(kind: str) -> Answer:
     @endpoint(
         scope="money:read",
         owner=kind,
-        query=query_model(kind, StatementLinesQuery, _PARTIES, ()),
+        query=query_model(kind, StatementLinesQuery, _PARTIES, (f"{kind}_id",)),
         returns=None,
         files=STREAMED,
         tag="Money",
@@ -230,10 +255,13 @@ def _routes_of(kind: str, view: PartnerView) -> list[Route]:
 
 
 def _list(kind: str, view: PartnerView) -> Answer:
+    query = query_model(kind, view.list_query, view.columns, view.keys[kind])
+
     @endpoint(
         scope=view.scope,
         owner=kind,
-        query=query_model(kind, view.list_query, view.columns, view.keys[kind]),
+        query=query,
+        without_money=query,
         returns=list_model(kind, view.row, view.keys[kind], **_next_of(view)),
         tag=view.tag,
         has_complete_until=view.has_complete_until,
@@ -256,25 +284,30 @@ def _one(kind: str, view: PartnerView) -> Answer:
     @endpoint(
         scope=view.scope,
         owner=kind,
-        query=ZoneQuery,
+        query=KeyQuery,
+        without_money=KeyQuery,
         returns=list_model(kind, view.row, view.keys[kind]),
         tag=view.tag,
-        path={"id": "Its id, or its hash: 32 hexadecimal digits."},
+        path={"id": KEY},
         has_complete_until=view.has_complete_until,
         name=f"get_{kind}_{view.noun}",
-        text=f"Get one of your {view.noun}\n\nBy its id or its hash. Rows of others are 404.",
+        text=f"Get one of your {view.noun}\n\nBy its id, its hash, or its id in an earlier tracker. "
+        "Rows of others are 404.",
     )
-    async def get(call: Call[ZoneQuery]) -> Response:
+    async def get(call: Call[KeyQuery]) -> Response:
         return await view.answer_one(call, _visibility(call, view))
 
     return get
 
 
 def _export(kind: str, view: PartnerView) -> Answer:
+    query = query_model(kind, view.export_query, view.columns, view.keys[kind])
+
     @endpoint(
         scope=view.scope,
         owner=kind,
-        query=query_model(kind, view.export_query, view.columns, view.keys[kind]),
+        query=query,
+        without_money=query,
         returns=None,
         files=STREAMED,
         tag=view.tag,
@@ -289,7 +322,7 @@ def _export(kind: str, view: PartnerView) -> Answer:
 
 
 def _visibility(call: Call[Any], view: PartnerView) -> Visibility:
-    return Visibility(view.keys[call.owner.kind], call.owner)
+    return Visibility(view.keys[call.owner.kind]).seen_by(call.token)
 
 
 def _whole(query: Query, model: type[SomeQuery]) -> SomeQuery:

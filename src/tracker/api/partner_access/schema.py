@@ -19,6 +19,7 @@ from tracker.store.reports.groups import DIMENSIONS, TIMES
 from tracker.store.reports.measures import MEASURES
 
 _OF_CLICK = ("country_code", "device_type", "device_os", "browser", "is_test")
+_LEGACY = ("click_legacy_id", "legacy_id")
 _MOMENTS = ("created_at", "updated_at", "click_created_at")
 
 _CLICK_KEYS = (
@@ -47,14 +48,14 @@ CONVERSIONS = {
     "affiliate": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "affiliate_id", "status", "payout", "payout_currency", "affiliate_source"),
-        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate")),
+        *(*_OF_CLICK, *_MOMENTS, *_further("affiliate"), *_LEGACY),
     ),
     "advertiser": (
         *("id", "hash", "click_id", "click_hash", "offer_id", "offer_name", "offer_url_id", "goal_id"),
         *("goal_name", "advertiser_id", "affiliate_id", "order_id", "status", "sale_status"),
         *("sale_amount", "sale_currency", "refunded", "revenue", "revenue_currency"),
         "advertiser_external_id",
-        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser")),
+        *(*ADV_SUBS, *_OF_CLICK, *_MOMENTS, *_further("advertiser"), *_LEGACY),
     ),
 }
 
@@ -62,9 +63,9 @@ _SIDES = {"affiliate": {"payout", "pending_payout"}, "advertiser": {"revenue", "
 
 
 def _grouped(kind: str) -> tuple[str, ...]:
-    """The keys of a partner's groups, and names of offers and goals. Its own id would make one group."""
-    seen = [one for one in DIMENSIONS.values() if kind in one.seen_by and one.key != f"{kind}_id"]
-    names = (one.name for one in seen if one.names in ("offer", "goal"))
+    """The keys of a partner's groups, and names of offers, goals and the partner's own."""
+    seen = [one for one in DIMENSIONS.values() if kind in one.seen_by]
+    names = (one.name for one in seen if one.names in ("offer", "goal", kind))
     return (*TIMES, *names, *(one.key for one in seen))
 
 
@@ -83,12 +84,11 @@ REPORTS = {kind: (*_grouped(kind), *_measured(kind)) for kind in BOTH}
 def query_model(
     kind: str, model: type[Query], columns: Collection[str], seen: Collection[str], **other: Any
 ) -> type[Query]:
-    """The query model without filters on hidden columns. The owner's id is implied."""
+    """The query model without filters on hidden columns."""
     fields: dict[str, Any] = {
         name: (field.annotation, field)
         for name, field in model.model_fields.items()
-        if (column := name.removeprefix(EXCLUDE)) not in columns
-        or (column in seen and column != f"{kind}_id")
+        if (column := name.removeprefix(EXCLUDE)) not in columns or column in seen
     }
     name = f"{kind.capitalize()}{model.__name__}"
     return create_model(name, __base__=Query, __doc__=model.__doc__, **{**fields, **other})

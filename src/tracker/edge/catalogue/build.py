@@ -21,11 +21,13 @@ from tracker.domain.model import (
     FormerUniqueness,
     Offer,
     OfferUrl,
+    PassThrough,
     Period,
     Rules,
     Standing,
     Terms,
 )
+from tracker.edge import pass_through
 
 Row = dict[str, Any]
 """An object of the catalogue, as store.catalogue.read reads it."""
@@ -93,6 +95,7 @@ def offer(row: Row, complain: Complain) -> Offer:
         free=_free(row["free"], complain),
         is_draft=row["status"] == "draft",
         former_uniqueness=_former_uniqueness(row),
+        pass_through=_pass_through(row.get("pass_through", ()), complain),  # an old snapshot has none
     )
 
 
@@ -161,6 +164,14 @@ def _deep_link_hosts(texts: Sequence[str], complain: Complain) -> frozenset[str]
     except ValueError as error:
         complain(f"its deep links are off: {error}")
         return frozenset()
+
+
+def _pass_through(texts: Sequence[str], complain: Complain) -> PassThrough | None:
+    try:
+        return pass_through.compile(texts) if texts else None
+    except ValueError as error:
+        complain(f"it passes no parameters on: {error}")
+        return None
 
 
 def _free(texts: Sequence[str], complain: Complain) -> tuple[str, ...]:

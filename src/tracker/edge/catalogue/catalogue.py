@@ -20,6 +20,7 @@ from tracker.edge.catalogue.block_lists import BlockList
 from tracker.edge.catalogue.bot_rules import OperatorBots
 from tracker.edge.catalogue.build import Row
 from tracker.edge.catalogue.link_forms import LinkForms
+from tracker.edge.catalogue.postback_forms import PostbackForms
 from tracker.edge.catalogue.snapshot import Chunk, parsed
 from tracker.edge.catalogue.status_words import StatusWords
 from tracker.edge.catalogue.tracking_hosts import TrackingHosts
@@ -38,6 +39,7 @@ class Catalogue:
         self.terms: dict[tuple[int, int], Terms] = {}  # by offer and affiliate
         self.blocks = BlockList()
         self.link_forms = LinkForms()
+        self.postback_forms = PostbackForms()
         self.hosts = TrackingHosts()
         self.operator_bots = OperatorBots()
         self.secrets = AdvertiserSecrets()
@@ -52,6 +54,8 @@ class Catalogue:
             "terms": self._put_terms,
             "block": lambda key, row: self.blocks.put(int(key), row),
             "link_form": lambda key, row: self.link_forms.put(int(key), row),
+            "postback_form": lambda key, row: self.postback_forms.put(int(key), row),
+            "link_code": lambda key, row: self.link_forms.codes.put(int(key), row),
             "bot_rule": lambda key, row: self.operator_bots.put(int(key), row),
             "tracking_host": self.hosts.put,
             "secret": lambda key, row: self.secrets.put(int(key), row),

@@ -3,36 +3,44 @@
 A form is a host (or any host), a path, and the meaning of both path and query. The path is fixed, as in
 /aff_c, or has placeholders for whole segments: /c/{offer_id}/{affiliate_id}. Names in the query are theirs or
 ours. The path wins over the form's constants, and constants win over the query: visitors cannot change them.
+A link may name its offer or affiliate by a code (edge.catalogue.link_codes).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from functools import lru_cache, partial
 from typing import Any
-from urllib.parse import unquote
 
 from tracker.domain.model import Link
+from tracker.edge.catalogue.form_paths import ANY_HOST, OPEN, Shapes, read_host, read_path
+from tracker.edge.catalogue.link_codes import LinkCodes
 from tracker.edge.catalogue.tracking_hosts import plain_host
 from tracker.edge.http.request import Request
-from tracker.edge.read.link import MAX_VALUE, NAMES, PLACES, LinkForm, is_tracking_path, read_link
+from tracker.edge.read.link import (
+    CODES,
+    MAX_VALUE,
+    NAMES,
+    PLACES,
+    LinkForm,
+    Meaning,
+    is_tracking_path,
+    read_link,
+)
 from tracker.edge.read.text import crop
 
-MAX_SEGMENTS = 8
-"""Most segments of a path with placeholders."""
-
-_LONGEST_PATH = 1000
-_OURS = {"offer", "backend", "api", "health", "metrics", "postback", "pixel", "hosts"}  # first segments
 _IDS = {"offer_id", "affiliate_id", "url_id"}
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _ONLY_IN_QUERY = {"url", "test"}
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_ANY_HOST = ""
-_OPEN = "{}"  # a placeholder's segment in the key of a path
-
-_Shape = tuple[int, ...]
-"""The numbers of a path's segments with placeholders."""
+_NAMES = (*NAMES[:-2], *CODES)  # those in paths and constants
+_PLACES = PLACES | CODES
+_IN_PATH = {name: place for name, place in _PLACES.items() if name not in _ONLY_IN_QUERY}
+_TWINS = {PLACES["offer_id"]: CODES["offer_code"], PLACES["affiliate_id"]: CODES["affiliate_code"]}
+_TWINS |= {code: id_ for id_, code in _TWINS.items()}
+"""Two places for one thing: by id, and by code."""
+_NAMES_OF_CODES = {place: name.replace("_", " ") for name, place in CODES.items()}
 
 
 class LinkForms:
@@ -41,7 +49,8 @@ class LinkForms:
     def __init__(self) -> None:
         self._places: dict[int, tuple[str, str]] = {}  # (key, host) of each form by its id
         self._forms: dict[str, dict[str, LinkForm]] = {}  # by key, then host
-        self._shapes: dict[int, list[_Shape]] = {}  # by number of slashes. Kept when its last form is removed
+        self._shapes = Shapes()
+        self.codes = LinkCodes()
 
     def put(self, id_: int, row: dict[str, Any] | None) -> None:
         """Replace one form by its row of link_form. None removes it.
@@ -55,11 +64,7 @@ class LinkForms:
 
     def _add(self, key: str, form: LinkForm) -> None:
         self._places[form.id] = key, form.host
-        shape = tuple(segment for segment, _ in form.segments)
-        shapes = self._shapes.setdefault(key.count("/"), [])
-        if shape and shape not in shapes:
-            shapes.append(shape)
-            shapes.sort(key=lambda shape: (len(shape), shape))  # more fixed segments are tried earlier
+        self._shapes.add(key, tuple(segment for segment, _ in form.segments))
         self._forms.setdefault(key, {})[form.host] = form
 
     def _remove(self, id_: int) -> None:
@@ -72,37 +77,65 @@ class LinkForms:
 
     def claims(self, path: str) -> bool:
         """Whether a form of any host has this path, percent-decoded. The edge's own paths never match."""
-        return any(key in self._forms for key in self._keys(path))
+        for key in self._shapes.keys(path):
+            by_host = self._forms.get(key)
+            if by_host is not None and any(self._takes(form, path) for form in by_host.values()):
+                return True
+        return False
 
     def read(self, request: Request, host: str) -> Link:
         """Read the link of a request to a host: one of ours, or in the form of its path."""
         path = request.path
-        return read_link(path, request.query, None if is_tracking_path(path) else self.find(host, path))
+        if is_tracking_path(path):
+            return read_link(path, request.query)
+        return self.link(host, path, request.query)
+
+    def link(self, host: str, path: str, query: bytes) -> Link:
+        """Read a link in the form of its path."""
+        form = self.find(host, path)
+        if form is None or not form.reads_codes:
+            return read_link(path, query, form)
+        return read_link(path, query, form, partial(self.codes.find, plain_host(host)))
+
+    def unknown_codes(self, host: str, path: str, query: bytes) -> list[str]:
+        """The codes of a link that mean nothing, such as "offer code DEF45"."""
+        form, unknown = self.find(host, path), list[str]()
+        if form is None or not form.reads_codes:
+            return []
+
+        def find(place: int, code: str) -> Meaning | None:
+            meaning = self.codes.find(plain_host(host), place, code)
+            if meaning is None:
+                unknown.append(f"{_NAMES_OF_CODES[place]} {code}")
+            return meaning
+
+        read_link(path, query, form, find)
+        return unknown
 
     def find(self, host: str, path: str) -> LinkForm | None:
         """The form of a link. A form of its host wins, then the form with more fixed segments."""
         host = plain_host(host)
         of_any_host = None
-        for key in self._keys(path):
+        for key in self._shapes.keys(path):
             by_host = self._forms.get(key)
             if by_host is not None:
-                if host in by_host:
+                if host in by_host and self._takes(by_host[host], path):
                     return by_host[host]
-                of_any_host = of_any_host or by_host.get(_ANY_HOST)
+                if of_any_host is None and ANY_HOST in by_host and self._takes(by_host[ANY_HOST], path):
+                    of_any_host = by_host[ANY_HOST]
         return of_any_host
 
-    def _keys(self, path: str) -> Iterator[str]:
-        """The possible keys of a path's forms. A slash at its end makes no difference."""
-        path = path.removesuffix("/")
-        yield path
-        shapes = self._shapes.get(path.count("/"))
-        if shapes:
-            segments = path.split("/")
-            if segments[1] in _OURS:
-                return
-            for shape in shapes:
-                if all(segments[place] for place in shape):
-                    yield "/".join(_OPEN if n in shape else text for n, text in enumerate(segments))
+    def _takes(self, form: LinkForm, path: str) -> bool:
+        """Whether a form has a path of its shape. Without a fixed segment, one of its codes must be known.
+
+        Otherwise it would take all other paths: those of scanners, /favicon.ico, what a proxy serves.
+        """
+        if not form.is_open:
+            return True
+        parts = path.split("/")
+        return any(
+            self.codes.knows(place, parts[n]) for n, place in form.segments if place in _NAMES_OF_CODES
+        )
 
 
 def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:
@@ -111,78 +144,60 @@ def _compiled(id_: int, row: Mapping[str, Any]) -> tuple[str, LinkForm]:
     Raises:
         ValueError: it cannot be used.
     """
-    key, segments = _path(row["path"])
+    key, segments = read_path(row["path"], _IN_PATH)
     constants = _constants(row["constants"])
     in_path = {place for _, place in segments}
-    places = _names(_parameters(row["parameters"]), frozenset(in_path | constants.keys()))
+    if _has_twins(in_path):
+        raise ValueError(f"{row['path']!r} gives one thing by id and by code")
+    places = _names(_parameters(row["parameters"]), frozenset(_with_twins(in_path | constants.keys())))
+    given = {*in_path, *constants, *places.values()}
     for name in ("offer_id", "affiliate_id"):
-        if PLACES[name] not in {*in_path, *constants, *places.values()}:
+        if not given & _with_twins({PLACES[name]}):
             raise ValueError(f"it can never give an {name}")
-    rest = tuple((place, text) for place, text in constants.items() if place not in in_path)
-    return key, LinkForm(id_, row["name"], _host(row["host"]), places, rest, segments)
+    rest = tuple((place, text) for place, text in constants.items() if place not in _with_twins(in_path))
+    codes = _NAMES_OF_CODES.keys()
+    is_open = set(key.split("/")[1:]) == {OPEN} and bool(in_path & codes)
+    host, reads_codes = read_host(row["host"]), bool(given & codes)
+    return key, LinkForm(id_, row["name"], host, places, rest, segments, reads_codes, is_open)
 
 
-def _host(host: str | None) -> str:
-    if host is None:
-        return _ANY_HOST
-    plain = plain_host(host)
-    if not _HOST.fullmatch(plain):
-        raise ValueError(f"{host!r} is not a host")
-    return plain
+def _with_twins(places: AbstractSet[int]) -> set[int]:
+    """Places, and those that give the same thing by its code or id."""
+    return {*places, *(_TWINS[place] for place in places if place in _TWINS)}
 
 
-def _path(raw: str) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The key of a path, and the place in a link of each placeholder's segment."""
-    path = unquote(raw)  # as requests are compared
-    if not path.startswith("/") or "?" in raw or "#" in raw or crop(path, _LONGEST_PATH) != path:
-        raise ValueError(f"{raw[:_LONGEST_PATH]!r} is not a path")
-    parts = path.removesuffix("/").split("/")
-    if len(parts) > 1 and parts[1] in _OURS:
-        raise ValueError(f"{raw!r} is a path of the edge's own")
-    named = {n: _place(part) for n, part in enumerate(parts) if "{" in part or "}" in part}
-    if len(set(named.values())) < len(named):
-        raise ValueError(f"{raw!r} has a placeholder twice")
-    if named and len(parts) > MAX_SEGMENTS + 1:
-        raise ValueError(f"{raw!r} has more than {MAX_SEGMENTS} segments")
-    key = "/".join(_OPEN if n in named else part for n, part in enumerate(parts))
-    return key, tuple(named.items())
-
-
-def _place(segment: str) -> int:
-    if not (segment.startswith("{") and segment.endswith("}")):
-        raise ValueError(f"{segment!r} is not a whole placeholder")
-    name = segment[1:-1]
-    if name not in PLACES or name in _ONLY_IN_QUERY:
-        raise ValueError(f"{segment} in the path is not known")
-    return PLACES[name]
+def _has_twins(places: Collection[int]) -> bool:
+    return any(_TWINS.get(place) in places for place in places)
 
 
 def _parameters(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     for theirs, ours in _object("parameters", parameters).items():
-        if not theirs or not isinstance(ours, str) or ours not in PLACES:
-            raise ValueError(f"parameter {theirs!r}: {ours!r} is not one of {', '.join(NAMES)}")
+        if not theirs or not isinstance(ours, str) or ours not in _PLACES:
+            raise ValueError(f"parameter {theirs!r}: {ours!r} is not one of {', '.join((*NAMES, *CODES))}")
     return tuple(sorted(parameters.items()))
 
 
 @lru_cache(1024)  # thousands of fixed paths mean the same
 def _names(parameters: tuple[tuple[str, str], ...], fixed: frozenset[int]) -> dict[str, int]:
     """The place of every name that the query may use."""
-    names = PLACES | {theirs: PLACES[ours] for theirs, ours in parameters}
+    names = PLACES | {theirs: _PLACES[ours] for theirs, ours in parameters}
     return {name: place for name, place in names.items() if place not in fixed}
 
 
 def _constants(constants: Mapping[str, Any]) -> dict[int, str]:
     texts = {}
     for name, value in _object("constants", constants).items():
-        if name not in PLACES or name in _ONLY_IN_QUERY:
-            raise ValueError(f"constant {name!r} is not one of {', '.join(NAMES[:-2])}")
-        texts[PLACES[name]] = _constant(name, value)
+        if name not in _PLACES or name in _ONLY_IN_QUERY:
+            raise ValueError(f"constant {name!r} is not one of {', '.join(_NAMES)}")
+        texts[_PLACES[name]] = _constant(name, value)
+    if _has_twins(texts):
+        raise ValueError("constants: one thing is given by id and by code")
     return texts
 
 
 def _constant(name: str, value: Any) -> str:
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if NAMES[PLACES[name]] in _IDS and not _ID.fullmatch(text):
+    if name in PLACES and NAMES[PLACES[name]] in _IDS and not _ID.fullmatch(text):
         raise ValueError(f"constant {name}: {value!r} is not an id")
     if str(value) != text or crop(text, MAX_VALUE) != text:
         raise ValueError(f"constant {name}: needs text of at most {MAX_VALUE} characters")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from urllib.parse import quote, unquote_to_bytes
 
@@ -57,11 +57,13 @@ def read_leniently(raw_path: bytes, query: bytes) -> Link | None:
     """
     path, behind = _parted(text_of(raw_path))
     prefix = next((prefix for prefix in PATHS if path.startswith(prefix)), None)
-    values = _values(f"{behind}&{text_of(query)}")
+    parts = list(islice(_pairs(f"{behind}&{text_of(query)}"), _MOST_PARTS))
+    values = _values(parts)
     if prefix is None or _TEST in values or any(map(_has_two_ids, _ids(values))):
         return None
     pairs = [f"{NAMES[place]}={quote(first, safe='')}" for place, (first, *_) in values.items()]
-    return read_link(prefix + _bare(path.removeprefix(prefix)), "&".join(pairs).encode())
+    link = read_link(prefix + _bare(path.removeprefix(prefix)), "&".join(pairs).encode())
+    return link._replace(query="&".join(parts))
 
 
 def _parted(raw_path: str) -> tuple[str, str]:
@@ -71,11 +73,11 @@ def _parted(raw_path: str) -> tuple[str, str]:
     return _SLASHES.sub("/", text_of(unquote_to_bytes(path))), behind
 
 
-def _values(query: str) -> dict[int, list[str]]:
+def _values(parts: Iterable[str]) -> dict[int, list[str]]:
     """The non-empty values for each place of a link. The first one counts."""
     plain: dict[int, list[str]] = defaultdict(list)
     marked: dict[int, list[str]] = defaultdict(list)
-    for pair in islice(_pairs(query), _MOST_PARTS):
+    for pair in parts:
         raw_name, _, text = pair.partition("=")
         name = _name(raw_name)
         bare_name = ESCAPED_MARKS.sub("", name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from tracker.domain.click_fields import ADV_SUBS, AFF_SUBS, LONGEST
@@ -50,11 +50,23 @@ PLACES |= {"aff_sub1": PLACES["aff_sub"]} | {f"sub{n}": PLACES[AFF_SUBS[n - 1]] 
 
 IN_QUERY: Final[dict[str, int]] = {name: place for name, place in PLACES.items() if name != "offer_id"}
 """The names allowed in the query of a link of ours, with their places."""
-_BLANK: Final = [""] * len(NAMES)
+CODES: Final[dict[str, int]] = {"offer_code": len(NAMES), "affiliate_code": len(NAMES) + 1}
+"""Further names in forms of links, with their places: codes that mean an offer or an affiliate."""
+_BLANK: Final = [""] * (len(NAMES) + len(CODES))
+_IDS_OF_CODES: Final[tuple[tuple[int, int], ...]] = tuple(
+    (place, PLACES[name.replace("_code", "_id")]) for name, place in CODES.items()
+)
+_URL_ID: Final = PLACES["url_id"]
 _FIRST_AFF_SUB: Final = PLACES["aff_sub"]
 _FIRST_ADV_SUB: Final = PLACES["adv_sub"]
 _DEEP_LINK: Final = PLACES["url"]
 _TEST: Final = PLACES["test"]
+
+
+Meaning: TypeAlias = tuple[int, int]
+"""The id that a code means. Beside an offer's, the id of its URL, or 0."""
+FindCode: TypeAlias = Callable[[int, str], Meaning | None]
+"""Finds the meaning of a code by its place."""
 
 
 class LinkForm(NamedTuple):
@@ -66,32 +78,35 @@ class LinkForm(NamedTuple):
     places: dict[str, int]  # names in the query, without places that path or constants fill
     constants: tuple[tuple[int, str], ...]  # (place, text)
     segments: tuple[tuple[int, int], ...]  # (number of the path's segment, place)
+    reads_codes: bool
+    is_open: bool  # its path has placeholders only, some of them for codes
 
 
 def is_tracking_path(path: str) -> bool:
     return path.startswith(PATHS)
 
 
-def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
+def read_link(path: str, query: bytes, form: LinkForm | None = None, find: FindCode | None = None) -> Link:
     """Read a link. An offer or affiliate id that is missing or malformed is 0, which no catalogue has.
 
     The path is percent-decoded, the query is as sent. The first of repeated parameters wins, aliases
     included. Unknown parameters are ignored, except names with a leading `amp;`: they count if the plain name
-    is known and absent. Without a form it is a link of ours.
+    is known and absent. Without a form it is a link of ours. `find`: for forms that read codes.
     """
     if form is None:
         texts, places = [*_BLANK], IN_QUERY
     else:
         texts, places = [*_BLANK], form.places
         _fill_in(texts, form, path)
-    for pair in reversed(query.decode("utf-8", PERCENT).split("&")):  # so that the first one stays
+    sent = query.decode("utf-8", PERCENT)
+    for pair in reversed(sent.split("&")):  # so that the first one stays
         name, _, value = pair.partition("=")
         place = places.get(name)
         if place is None and ("%" in name or ";" in name):
             name = unquoted(name)
             place = places.get(name)
             if place is None and ESCAPED_MARKS.match(name):
-                return read_link(path, _without_marks(query, places), form)
+                return read_link(path, _without_marks(sent, places), form, find)._replace(query=sent)
         if place is None:
             continue
         if place >= _DEEP_LINK:
@@ -100,7 +115,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
             value = _value(value)
         texts[place] = value
     fields = (
-        _OFFERS[path] if form is None else IDS[texts[0]],
+        _OFFERS[path] if form is None else _offer_of(texts, find),
         IDS[texts[1]],
         (texts[2] and IDS[texts[2]]) or None,
         texts[3],
@@ -111,6 +126,7 @@ def read_link(path: str, query: bytes, form: LinkForm | None = None) -> Link:
         tuple(texts[_FIRST_ADV_SUB:_DEEP_LINK]),
         texts[_DEEP_LINK],
         texts[_TEST],
+        sent,
     )
     return fast(Link, fields)
 
@@ -129,10 +145,28 @@ def _fill_in(texts: list[str], form: LinkForm, path: str) -> None:
             texts[place] = crop(parts[segment], MAX_VALUE)
 
 
-def _without_marks(query: bytes, places: Mapping[str, int]) -> bytes:
+def _offer_of(texts: list[str], find: FindCode | None) -> int:
+    """The offer of a form's link, once codes are replaced by the ids that they mean."""
+    if find is not None:
+        _fill_in_ids(texts, find)
+    return IDS[texts[0]]
+
+
+def _fill_in_ids(texts: list[str], find: FindCode) -> None:
+    """Replace codes by the ids that they mean. An id that the link gives goes before a code."""
+    for place, id_place in _IDS_OF_CODES:
+        meaning = find(place, texts[place]) if texts[place] and not texts[id_place] else None
+        if meaning is not None:
+            id_, url_id = meaning
+            texts[id_place] = str(id_)
+            if url_id:
+                texts[_URL_ID] = str(url_id)
+
+
+def _without_marks(query: str, places: Mapping[str, int]) -> bytes:
     """The query without `amp;` before names. Corrected names follow the plain ones, which win."""
     plain, marked = [], []
-    for pair in query.decode("utf-8", PERCENT).split("&"):
+    for pair in query.split("&"):
         raw_name, mark, value = pair.partition("=")
         name = unquoted(raw_name)
         if name in places:

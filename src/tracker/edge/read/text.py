@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
-from tracker.domain.normalise import cut
+from tracker.domain.normalise import CONTROLS, cut
 from tracker.edge.read.remembered import Remembered
 
 _OFTEN_SEEN = 512  # bytes of a header value that many browsers send. Longer ones are not worth remembering
 _REMEMBERED = 8192  # values
-_CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 
 
 def crop(text: str, limit: int) -> str:
     """The text without control characters (C0, DEL, C1: Unicode category Cc), cut to `limit` characters."""
     if not text.isprintable():
-        text = text.translate(_CONTROLS)
+        text = text.translate(CONTROLS)
     return text if len(text) <= limit else cut(text, limit)
 
 

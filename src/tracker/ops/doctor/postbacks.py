@@ -27,7 +27,7 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
             waiting, unreadable = await _on_stream(settings)
             parked, long_parked = await _parked(settings)
             waiting_for_dead, too_many = await _waiting(settings)
-            held, refused, macros = await _not_taken(settings)
+            held, unproven, refused, macros = await _not_taken(settings)
     except (*UNREACHABLE_STREAM, *db.UNREACHABLE, db.REFUSED) as error:
         return [cannot_read("postbacks", error)]
     findings = [Finding("postbacks", "ok", f"{waiting} on the stream, {parked} waiting for their clicks")]
@@ -43,6 +43,12 @@ async def check(settings: Settings, _: StreamResult) -> list[Finding]:
     if held:
         text = f"held, because their goal or status word is unknown: {held}"
         advice = "see tracker postbacks --result held, then add the goal's code or the status word"
+        findings.append(Finding("postbacks", "warn", text, advice))
+    if unproven:
+        text = f"conversions on hold, because their postbacks came without a proof: {unproven}"
+        advice = (
+            "see tracker conversions is_unproven=true, then give their advertisers a secret, or decide them"
+        )
         findings.append(Finding("postbacks", "warn", text, advice))
     if refused:
         often = ", ".join(f"{times} times {reason}" for reason, times in refused[:_MOST_REASONS_NAMED])
@@ -77,15 +83,16 @@ async def _waiting(settings: Settings) -> tuple[int, int]:
         await connection.close()
 
 
-async def _not_taken(settings: Settings) -> tuple[int, list[tuple[str, int]], list[Unfilled]]:
-    """The number of held postbacks, a day's refused postbacks by reason, and macros sent unfilled."""
+async def _not_taken(settings: Settings) -> tuple[int, int, list[tuple[str, int]], list[Unfilled]]:
+    """The numbers of held postbacks and unproven conversions, a day's refusals by reason, unfilled macros."""
     assert settings.postgres_dsn
     connection = await db.connect(settings.postgres_dsn)
     try:
         yesterday = int((time.time() - 86_400) * 1000)
         held = await postback_log.count_held(connection)
+        unproven = await postback_log.count_unproven(connection)
         refused = await postback_log.refused_since(connection, yesterday)
-        return held, refused, await unfilled.of_advertisers(connection)
+        return held, unproven, refused, await unfilled.of_advertisers(connection)
     finally:
         await connection.close()
 

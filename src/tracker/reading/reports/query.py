@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from tracker.parameters import Bool, From, ParameterError, To, about, choice, whole, words
-from tracker.reading.clicks import FilterQuery
+from tracker.reading.clicks import FilterQuery, by_hash
 from tracker.reading.query import EXCEL, SeparatorQuery
 from tracker.reading.reports.comparison import OTHERS, compared, offsets_of, until_after
 from tracker.reading.visibility import Visibility
@@ -75,19 +75,23 @@ def sort_of(groups: Collection[str], measures: Collection[str]) -> Any:
         if name in money and not currency:
             raise ValueError(f"is an amount: name its currency, as in {sign}{name}_USD")
         if name not in (money if currency else plain):
-            raise ValueError(
-                f"is not one of: {', '.join(plain)}, {', '.join(f'{one}_USD' for one in money)} (or another"
-                " currency), nor one of them with a minus sign"
-            )
+            amounts = f", {', '.join(f'{one}_USD' for one in money)} (or another currency)" if money else ""
+            raise ValueError(f"is not one of: {', '.join(plain)}{amounts}, nor one of them with a minus sign")
         return Sort(name, sign == "-", currency or "")
 
-    pattern = f"^-?({'|'.join(plain)}|({'|'.join(money)})_[A-Z]{{3}})$"
-    schema = {"type": "string", "pattern": pattern, "examples": ["-clicks", f"-{money[0]}_USD"]}
+    of_money = [f"({'|'.join(money)})_[A-Z]{{3}}"] if money else []
+    example = [f"-{name}_USD" for name in money[:1]]
+    schema = {
+        "type": "string",
+        "pattern": f"^-?({'|'.join([*plain, *of_money])})$",
+        "examples": ["-clicks", *example],
+    }
     return (
         Annotated[Sort | None, BeforeValidator(read), WithJsonSchema(schema)],
         about(
-            "A group or a measure to sort by, with a minus sign: from the highest. Amounts have their "
-            f"currency, as in -{money[0]}_USD. Default: by time, then by gross."
+            "A group or a measure to sort by, with a minus sign: from the highest. "
+            + "".join(f"Amounts have their currency, as in {name}. " for name in example)
+            + "Default: by time, then by gross."
         ),
     )
 
@@ -187,6 +191,7 @@ async def request_of(
     Raises:
         ParameterError: two parameters contradict each other, or there are too many days.
     """
+    query = await by_hash(pool, query, visibility)
     zone, basis = query.zone(network_zone), query.date_basis
     wanted = Wanted(visibility.narrow(query.clicks(network_zone)), query.group_by)
     is_by_time = not TIMES.keys().isdisjoint(query.group_by)

@@ -119,12 +119,14 @@ class StatementRequest(NamedTuple):
 
     party: Party
     span: Span
-    party_id: int | None = None  # None: of all
+    party_ids: tuple[int, ...] | None = None  # None: of all
     owner: Owner | None = None  # the viewer if it is bound to an owner, None: the network
 
     def sql(self, statement: str, **more: object) -> str:
         """A statement about this party, with the span as $1 and $2."""
-        whose = "true" if self.party_id is None else f"entry.{self.party}_id = {int(self.party_id)}"
+        whose = "true"
+        if self.party_ids is not None:
+            whose = f"entry.{self.party}_id IN ({', '.join(str(int(id_)) for id_ in self.party_ids)})"
         names = {"party": self.party, "side": self.party.side, "low": _LOW, "high": _HIGH, "whose": whose}
         return statement.format(**names, **more)
 

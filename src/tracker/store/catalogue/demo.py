@@ -13,7 +13,8 @@ _AUTHOR = Author(None, "demo")
 _TOKEN = NewToken(("clicks:read", "conversions:read", "offers:read", "reports:read"), "demo")
 
 _OWN = (
-    *("advertiser", "affiliate", "offer", "block", "bot_rule", "tracking_host", "link_form", "status_word"),
+    *("advertiser", "affiliate", "offer", "block", "bot_rule", "tracking_host", "link_form"),
+    *("link_code", "postback_form", "status_word"),
     "click",
     "deployment WHERE fallback_url IS NOT NULL OR fallback_offer_id IS NOT NULL",
 )

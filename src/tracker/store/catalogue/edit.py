@@ -20,16 +20,20 @@ from tracker.store.locks import Lock
 from tracker.store.paging import Page
 
 _LONGEST_WAIT_SECONDS = 5
-_BEGIN = "SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true)"
+_READ_AHEAD = 500  # rows
+_BEGIN = """
+SELECT set_config('lock_timeout', $1, true), set_config('tracker.currency', $2, true),
+    set_config('tracker.editor', $3, true)
+"""
 
 BUSY: type[Exception] = asyncpg.LockNotAvailableError
 """Another session, perhaps by SQL, holds the row for too long."""
 
 Row = dict[str, Any]
 Equals = Mapping[str, Any]
-"""Columns and their values (a list for any of several) that select rows. Of a list, its member: `tag`."""
+"""Columns and their values (a list for any of several) that select rows. Of a list, a member, as in `tag`."""
 
-_MEMBERS = {"tag": "tags"}
+_MEMBERS = {"tag": "tags", "affiliate": "affiliate_ids", "advertiser": "advertiser_ids"}
 _ESCAPED = str.maketrans({character: f"\\{character}" for character in "\\%_"})  # of patterns for LIKE
 
 
@@ -126,16 +130,19 @@ FROM unnest($6::text[], $7::text[], $8::text[], $9::text[])
 
 
 @asynccontextmanager
-async def changing(pool: Pool, *, is_trial: bool = False, currency: str = "") -> AsyncIterator[Connection]:
+async def changing(
+    pool: Pool, *, is_trial: bool = False, currency: str = "", editor: str = ""
+) -> AsyncIterator[Connection]:
     """A transaction that excludes other changes of the catalogue by this module.
 
     An exception undoes it. So does the end of a trial, which only shows the effects. `currency`: of the base
-    goals that new offers bring with them. Default: as the tables have it.
+    goals that new offers bring with them. Default: as the tables have it. `editor`: affiliate, or empty for
+    the network.
     """
     async with pool.acquire() as connection:
         with suppress(_TrialIsOverError):
             async with connection.transaction():
-                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency)
+                await connection.execute(_BEGIN, f"{_LONGEST_WAIT_SECONDS}s", currency, editor)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", Lock.CATALOGUE)
                 yield connection
                 if is_trial:
@@ -215,6 +222,16 @@ async def every(connection: Connection, table: Table) -> list[Row]:
     """All rows, archived or not."""
     rows = await connection.fetch(f"SELECT {as_object(table)} FROM {table.name}")  # noqa: S608
     return [read_object(table, text) for (text,) in rows]
+
+
+async def walk(connection: Connection, table: Table) -> AsyncIterator[Row]:
+    """All rows, archived or not, in an order that is the same everywhere. It needs a transaction."""
+    is_text = table.key and not table.key.endswith("id")
+    places = [table.parent, f'{table.key} COLLATE "C"' if is_text else table.key]
+    order = f"ORDER BY {', '.join(filter(None, places))}" if table.key else ""
+    statement = f"SELECT {as_object(table)} FROM {table.name} {order}"  # noqa: S608
+    async for (text,) in connection.cursor(statement, prefetch=_READ_AHEAD):
+        yield read_object(table, text)
 
 
 async def last_id(connection: Connection, table: str) -> int:

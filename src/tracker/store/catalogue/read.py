@@ -74,7 +74,8 @@ _OFFER = f"""jsonb_build_object(
     'unique_window', unique_window, 'unique_scope', unique_scope, 'visitor_cookie', visitor_cookie,
     'duplicates', duplicates, 'duplicates_forced', duplicates_forced,
     'redirect_status', redirect_status, 'referrer_policy', referrer_policy,
-    'deep_link_hosts', deep_link_hosts, 'former_uniqueness', {_FORMER_UNIQUENESS},
+    'deep_link_hosts', deep_link_hosts, 'pass_through', pass_through,
+    'former_uniqueness', {_FORMER_UNIQUENESS},
     'urls', coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', id, 'name', name, 'url', url, 'weight', weight, 'targeting', targeting,
@@ -113,6 +114,11 @@ _SECRET = f"""jsonb_build_object(
     'expires', {_MILLIS.format("expires_at")}
 )::text"""
 
+_LINK_CODE = """jsonb_build_object(
+    'kind', kind, 'code', code, 'host', host, 'offer_id', offer_id, 'offer_url_id', offer_url_id,
+    'affiliate_id', affiliate_id
+)::text"""
+
 _STATUS_WORD = "jsonb_build_object('advertiser_id', advertiser_id, 'word', word)::text"
 
 _NETWORK = """SELECT 'true', jsonb_build_object(
@@ -124,6 +130,8 @@ _QUERIES: Mapping[str, _Query] = {
     "terms": _Query(_TERMS.format(_EVERY_PAIR), _TERMS.format(_SOME_PAIRS)),
     "block": _by_id("to_jsonb(block)::text", "block"),
     "link_form": _by_id("to_jsonb(link_form)::text", "link_form"),
+    "postback_form": _by_id("to_jsonb(postback_form)::text", "postback_form"),
+    "link_code": _by_id(_LINK_CODE, "link_code"),
     "bot_rule": _by_id("to_jsonb(bot_rule)::text", "bot_rule"),
     "network": _Query(_NETWORK, f"{_NETWORK} WHERE $1::text[] IS NOT NULL"),
     "secret": _by_id(_SECRET, "advertiser_secret"),
@@ -183,6 +191,12 @@ async def read_link_forms(connection: Connection, path: str) -> Rows:
     """The link forms that may match a path: forms of this path, and forms with placeholders."""
     wanted = f"{_QUERIES['link_form'].every} WHERE rtrim(path, '/') = rtrim($1, '/') OR path LIKE '%{{%'"
     return _parsed(await connection.fetch(wanted, path))
+
+
+async def read_link_codes(connection: Connection, codes: Sequence[str]) -> Rows:
+    """The meanings of some codes, for every host."""
+    wanted = f"{_QUERIES['link_code'].every} WHERE code = ANY ($1)"
+    return _parsed(await connection.fetch(wanted, list(codes)))
 
 
 async def read_blocks(connection: Connection, offer_ids: Sequence[int], affiliate_ids: Sequence[int]) -> Rows:

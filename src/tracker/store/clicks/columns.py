@@ -12,6 +12,7 @@ import orjson
 
 from tracker.domain.click_fields import ADV_SUBS, FIELDS, STORED, Field, Filled, Shown
 from tracker.domain.click_id import millis_of
+from tracker.store import legacy_clicks
 from tracker.store.paging import Row
 from tracker.store.token_owner import Owner, visible_offers
 
@@ -23,6 +24,7 @@ _SQL: Final[Mapping[Shown, str]] = {
     Shown.HASH: _HEX,
     Shown.NUMBER: "lpad(to_hex({0}), 16, '0')",
     Shown.NAME: "of_{1}.name",
+    Shown.LEGACY: legacy_clicks.ID_OF.format("c.hash"),
     Shown.COMPUTED: "",
 }
 

@@ -104,13 +104,13 @@ def reports_of(quarters: str) -> str:
 
 
 class CountScope(NamedTuple):
-    """The scope of a count: all clicks, an offer's or an affiliate's."""
+    """The scope of a count: all clicks, those of some offers or of some affiliates."""
 
     dimension: str  # all, offer or affiliate
-    key: int  # 0 for all
+    keys: tuple[int, ...]  # 0 for all
 
 
-ALL_CLICKS = CountScope("all", 0)
+ALL_CLICKS = CountScope("all", (0,))
 
 
 class Bucket(NamedTuple):
@@ -126,10 +126,14 @@ class _Parts(NamedTuple):
     tail: Span
 
 
-_SLOTS = f"FROM {CLICK_COUNTS} WHERE dimension = $1 AND key = $2 AND slot >= $3 AND slot < $4"
+_SLOTS = f"FROM {CLICK_COUNTS} WHERE dimension = $1 AND key = ANY ($2::bigint[]) AND slot >= $3 AND slot < $4"
 # The clicks of groups of slots, in order.
 _SUMS = f"SELECT slot / $5 AS step, sum(clicks)::bigint AS clicks {_SLOTS} GROUP BY step ORDER BY step"
-_CONDITIONS = {"all": "$3::bigint = 0", "offer": "offer_id = $3", "affiliate": "affiliate_id = $3"}
+_CONDITIONS = {
+    "all": "$3::bigint[] = '{0}'",
+    "offer": "offer_id = ANY ($3::bigint[])",
+    "affiliate": "affiliate_id = ANY ($3::bigint[])",
+}
 
 
 async def count(connection: Connection, tally: CountScope, span: Span) -> int:
@@ -238,4 +242,4 @@ async def _count_rows(connection: Connection, tally: CountScope, span: Span) -> 
         f"SELECT count(*) FROM click WHERE hash >= $1 AND hash < $2 AND {_CONDITIONS[tally.dimension]}"  # noqa: S608
     )
     bounds = (first_hash_at(span.low), first_hash_at(span.high))
-    return int(await connection.fetchval(statement, *bounds, tally.key))
+    return int(await connection.fetchval(statement, *bounds, tally.keys))

@@ -20,7 +20,7 @@ from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks import counts as click_counts
 from tracker.store.clicks.columns import Viewer
 from tracker.store.clicks.counts import CountScope
-from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal
+from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal, single
 from tracker.store.db import Connection, Pool
 from tracker.store.paging import MAX_OFFSET, Order, Page, Row, TooDeepError, reading
 from tracker.store.time_span import ALL_TIME, Span
@@ -51,20 +51,19 @@ class ClickFilter(NamedTuple):
     @property
     def tally(self) -> CountScope | None:
         """The counts that cover these clicks, if any do."""
-        if self.has_conversions is not None or len(self.equals) > 1 or self.further:
+        if self.has_conversions is not None:
             return None
-        for column, value in self.equals:
-            return CountScope(_TALLIES[column], int(value)) if column in _TALLIES else None
-        return click_counts.ALL_CLICKS
+        if not self.columns:
+            return click_counts.ALL_CLICKS
+        only = self.only
+        if only is None or only.column not in _TALLIES:
+            return None
+        return CountScope(_TALLIES[only.column], tuple(int(value) for value in only.values))
 
     @property
-    def tallies(self) -> tuple[CountScope, ...]:
-        """The counts that add up to these clicks. Empty if none do."""
-        match self:
-            case ClickFilter(equals=(), has_conversions=None, further=(Among(column, values, False),)):
-                name = _TALLIES.get(column)
-                return tuple(CountScope(name, int(value)) for value in values) if name else ()
-        return () if self.tally is None else (self.tally,)
+    def only(self) -> Among | None:
+        """The values of a column, if these clicks are filtered by nothing else than these and their time."""
+        return single(self.equals, self.further)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -109,7 +108,7 @@ class Feed(NamedTuple):
 
 
 _FIRSTS = "SELECT DISTINCT group_hash FROM ({}) AS c WHERE group_hash <> hash"
-_OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = $2"
+_OWN_FIRSTS = "SELECT hash FROM click WHERE hash = ANY ($1::uuid[]) AND {} = ANY ($2::bigint[])"
 _HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM click WHERE id = $1"
 
 
@@ -171,24 +170,22 @@ async def page_after(
 
 
 async def one(
-    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
+    pool: Pool, hash_: str, zone: tzinfo, narrow: Callable[[ClickFilter], ClickFilter]
 ) -> Row | None:
-    """The click with an id or a hash, if the filter includes it."""
+    """The click with a hash, if the filter includes it."""
     async with reading(pool, "repeatable_read") as connection:
-        hash_ = await _hash_of(connection, key) if isinstance(key, int) else key
-        if hash_ is None:
-            return None
         clicks = narrow(ClickFilter(equals=(("hash", hash_),)))
         chosen = await choose(connection, clicks, Order(True, zone), 1)
         found = await rows(connection, chosen, zone)
     return found[0] if found else None
 
 
-async def _hash_of(connection: Connection, id_: int) -> str | None:
-    # An id has no partition: planning for all of them takes several times as long as searching each.
-    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-    hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
-    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+async def hash_of(pool: Pool, id_: int) -> str | None:
+    """The hash of the click with an id."""
+    async with reading(pool, "read_committed") as connection:
+        # An id has no partition: planning for all of them takes several times as long as searching each.
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        hash_: str | None = await connection.fetchval(_HASH_OF_ID, id_)
     return hash_
 
 
@@ -205,8 +202,8 @@ async def feed(pool: Pool, clicks: ClickFilter, zone: tzinfo, after_id: int, lim
 
 
 async def _count(connection: Connection, clicks: ClickFilter) -> int:
-    if clicks.tallies:
-        return sum([await click_counts.count(connection, tally, clicks.span) for tally in clicks.tallies])
+    if clicks.tally is not None:
+        return await click_counts.count(connection, clicks.tally, clicks.span)
     if clicks.has_conversions is False:
         everything = await _count(connection, clicks._replace(has_conversions=None))
         return everything - await _count(connection, clicks._replace(has_conversions=True))
@@ -263,7 +260,7 @@ async def _seen(
     if owner is None:
         return Chosen(some, sort, values, None)
     firsts = [row["group_hash"] for row in await connection.fetch(_FIRSTS.format(some), *values)]
-    own = await connection.fetch(_OWN_FIRSTS.format(owner.column), firsts, owner.id)
+    own = await connection.fetch(_OWN_FIRSTS.format(owner.column), firsts, owner.ids)
     values = [*values, [row["hash"] for row in own]]
     return Chosen(some, sort, values, Viewer(owner, f"${len(values)}::uuid[]"))
 

@@ -36,7 +36,7 @@ SELECT change.id AS change_id, change.status_after, change.at AS changed_at,
     (SELECT count(*) FROM conversion_change AS earlier
      WHERE earlier.conversion_id = conversion.id AND earlier.id <= change.id) AS change_number,
     affiliate.status = 'blocked' OR affiliate.is_archived AS is_held,
-    asked.id AS affiliate_postback_id, asked.url,
+    asked.id AS affiliate_postback_id, asked.url, asked.url_saved_by = 'affiliate' AS is_strict,
     conversion.id, conversion.hash, conversion.click_hash, conversion.offer_id, conversion.goal_id,
     conversion.affiliate_id, conversion.payout, conversion.payout_currency, conversion.created_at,
     offer.name AS offer_name, goal.name AS goal_name, affiliate.name AS affiliate_name,
@@ -57,9 +57,9 @@ ORDER BY change.id, asked.id
 """  # noqa: S608
 _MAKE = """
 INSERT INTO sent_postback
-    (change_id, conversion_id, affiliate_postback_id, affiliate_id, url, host, last_error, state,
+    (change_id, conversion_id, affiliate_postback_id, affiliate_id, is_strict, url, host, last_error, state,
      next_attempt_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE $8 WHEN 'waiting' THEN now() END)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE $9 WHEN 'waiting' THEN now() END)
 ON CONFLICT DO NOTHING
 """
 
@@ -128,7 +128,7 @@ class _AffiliatePostbacks(Deliveries):
         return await super().take(pool, host, most)
 
 
-POSTBACKS = _AffiliatePostbacks("sent_postback", _IS_BEHIND, _COLUMNS, KEPT)
+POSTBACKS = _AffiliatePostbacks("sent_postback", _IS_BEHIND, _COLUMNS, KEPT, is_strict="is_strict")
 
 
 async def fire_again(pool: Pool, author: Author, id_: int) -> None:
@@ -179,7 +179,8 @@ def _made(facts: Mapping[str, Any]) -> tuple[Any, ...]:
         url = postback_macros.fill(_compiled(url), facts)
     except ValueError as why:
         error, state = why.rule if isinstance(why, TemplateError) else str(why), "failed"
-    named = (facts[name] for name in ("change_id", "id", "affiliate_postback_id", "affiliate_id"))
+    names = ("change_id", "id", "affiliate_postback_id", "affiliate_id", "is_strict")
+    named = (facts[name] for name in names)
     return (*named, url, _host(url), error, state)
 
 

@@ -16,6 +16,7 @@ import orjson
 from tracker.domain.conversion import (
     BROWSERS_SALE,
     NO_PRICE,
+    UNPROVEN,
     Amounts,
     ConvertedClick,
     Goal,
@@ -24,6 +25,7 @@ from tracker.domain.conversion import (
     Refusal,
     amounts,
     counting,
+    is_unproven,
     keeping,
     next_status,
     refunded,
@@ -209,7 +211,10 @@ class _PostbackApplier(NamedTuple):
             return False
         goal, _ = self.facts.goal_of(self.postback, click)
         why = refusal(self.postback, click, goal, self.facts.trust_of(click))
-        return goal is not None and why is None
+        return goal is not None and why is None and not self.is_unproven(click)
+
+    def is_unproven(self, click: ConvertedClick) -> bool:
+        return is_unproven(self.postback, click, self.facts.trust_of(click))
 
     async def take_of(self, existing: Existing) -> Applied:
         """Apply a postback to a conversion that was found by its id."""
@@ -221,6 +226,8 @@ class _PostbackApplier(NamedTuple):
 
     async def take(self, missing: MissingClicks) -> Applied:
         click = self.click
+        if click is None and self.facts.is_ambiguous(self.postback):
+            return self._rejected(Refusal.AMBIGUOUS_CLICK)
         if click is None:
             fate = await missing.fate_of(self.postback, self.facts.hash_of(self.postback))
             return Applied(self.postback.hash, fate.result, fate.reason, waits_until=fate.waits_until)
@@ -228,6 +235,8 @@ class _PostbackApplier(NamedTuple):
         if why := refusal(self.postback, click, goal, self.facts.trust_of(click)):
             return self._rejected(why)
         status = self.facts.status_of(self.postback, click)
+        if self.is_unproven(click):
+            return await self._claim(click, goal, status)
         if self.postback.word and status is None and self.postback.source is not Source.PIXEL:
             return self._held(Refusal.UNKNOWN_STATUS)
         if goal is None:
@@ -239,6 +248,22 @@ class _PostbackApplier(NamedTuple):
             resolved._refund(click, goal) if resolved.postback.is_refund else resolved._settle(click, goal)
         )
         return applied if applied.result is Result.REJECTED else _noting(applied, self.postback)
+
+    async def _claim(
+        self, click: ConvertedClick, goal: Goal | None, status: ConversionStatus | None
+    ) -> Applied:
+        """Apply a postback without proof: it makes a conversion on hold, or does nothing."""
+        says_more = status is ConversionStatus.REJECTED or self.postback.is_refund
+        if goal is None or says_more or (self.postback.word and status is None):
+            return self._rejected(Refusal.UNPROVEN)
+        existing = await self._find(click, goal)
+        if existing is not None and existing.click_hash != click.hash:
+            return self._rejected(Refusal.OTHER_CLICK)
+        if existing is not None:
+            why = "without a proof it changes nothing"
+            return Applied(self.postback.hash, Result.UNCHANGED, why, existing.id)
+        claim = self.postback._replace(status=ConversionStatus.HOLD, payout=None, revenue=None)
+        return await self._replace(postback=claim)._create(click, goal)
 
     async def _settle(self, click: ConvertedClick, goal: Goal) -> Applied:
         existing = await self._find(click, goal)
@@ -268,9 +293,10 @@ class _PostbackApplier(NamedTuple):
         return row and Existing.of(row)
 
     def _outranks(self, existing: Existing) -> bool:
-        """Whether a browser's conversion of the order gives way."""
-        is_undecided = existing.status is ConversionStatus.PENDING
-        return existing.told_by_browser and is_undecided and self.postback.source is not Source.PIXEL
+        """Whether the order's conversion of a browser, or without a proof, gives way."""
+        is_told = existing.told_by_browser and existing.status is ConversionStatus.PENDING
+        is_claimed = existing.is_unproven and existing.status is ConversionStatus.HOLD
+        return (is_told or is_claimed) and self.postback.source is not Source.PIXEL
 
     def _replaces(self, existing: Existing) -> bool:
         """Whether the order is unknown to the browser's conversion that its own postback replaced."""
@@ -312,9 +338,14 @@ class _PostbackApplier(NamedTuple):
         money = amounts(postback.without_faults(), goal, price)
         if money.is_too_much:
             return self._rejected(Refusal.TOO_MUCH)
-        is_over_cap = not click.is_test and await self.caps.count(click, status, money, postback.millis)
+        is_claim = self.is_unproven(click)
+        if is_claim:
+            money = money._replace(sale_by_browser=money.sale_amount is not None)
+        counts = not (click.is_test or is_claim)
+        is_over_cap = counts and await self.caps.count(click, status, money, postback.millis)
         is_unpriced = self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
+        doubt = "; ".join(filter(None, (UNPROVEN if is_claim else "", doubt)))
         if doubt and status is ConversionStatus.APPROVED:
             status = ConversionStatus.HOLD
         id_ = await self._insert(click, goal, status, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
@@ -341,7 +372,8 @@ class _PostbackApplier(NamedTuple):
             CREATE,
             *(postback.hash, click.hash, click.id, click.status, goal.id, postback.order_id),
             *(postback.is_order_absent, goal.multiple, status, is_over_cap),
-            *(postback.source is Source.PIXEL, is_unpriced, postback.sale_status, at, at),
+            *(postback.source is Source.PIXEL, is_unpriced, self.is_unproven(click)),
+            *(postback.sale_status, at, at),
             *money,
             *(postback.external_id, *postback.adv_subs),
             *click[3:],
@@ -362,7 +394,7 @@ class _PostbackApplier(NamedTuple):
             return self._rejected(Refusal.TOO_MUCH)
         if money is not existing.amounts and (money.sale_amount or 0) < existing.refunded:
             return self._rejected(f"{show(existing.refunded)} of it is refunded, which is more")
-        is_over_cap = existing.is_over_cap or await self._grows_over_cap(click, existing, money)
+        is_over_cap = existing.is_over_cap or await self._comes_over_cap(click, existing, requested, money)
         is_unpriced = existing.is_unpriced and self._is_unpriced(goal, price)
         doubt = self._doubt(goal, price, money, is_over_cap=is_over_cap, is_unpriced=is_unpriced)
         is_held = requested is ConversionStatus.APPROVED and self._is_held(existing, doubt)
@@ -393,6 +425,7 @@ class _PostbackApplier(NamedTuple):
             is_over_cap=is_over_cap,
             told_by_browser=False,
             is_unpriced=is_unpriced,
+            is_unproven=existing.is_unproven and self.by_operator and status is ConversionStatus.HOLD,
             sale_status=postback.sale_status or existing.sale_status,
             amounts=money,
             own=_merged((postback.external_id, *postback.adv_subs), existing.own),
@@ -421,7 +454,7 @@ class _PostbackApplier(NamedTuple):
             sale = self.postback._replace(refund_amount=None, refund_id=None)
             return await self._replace(postback=sale)._settle(click, goal)
         is_sale = self.postback.status not in (None, ConversionStatus.REJECTED)
-        if not is_sale and (existing is None or existing.told_by_browser):
+        if not is_sale and (existing is None or existing.told_by_browser or existing.is_unproven):
             return self._hold_refund("its order is not there yet", None)
         applied = await self._replace(postback=_without_refund(self.postback))._settle(click, goal)
         if applied.conversion_id is None:
@@ -469,6 +502,19 @@ class _PostbackApplier(NamedTuple):
 
     def _hold_refund(self, why: str, conversion_id: int | None) -> Applied:
         return Applied(self.postback.hash, Result.HELD, why, conversion_id)
+
+    async def _comes_over_cap(
+        self,
+        click: ConvertedClick,
+        existing: Existing,
+        requested: ConversionStatus | None,
+        money: Amounts,
+    ) -> bool:
+        """Whether its amounts exceed a cap. Without a proof it was not counted until now."""
+        if not existing.is_unproven or (self.by_operator and requested is None):
+            return await self._grows_over_cap(click, existing, money)
+        status, millis = requested or existing.status, int(existing.created_at.timestamp() * 1000)
+        return not click.is_test and await self.caps.count(click, status, money, millis)
 
     async def _grows_over_cap(self, click: ConvertedClick, existing: Existing, money: Amounts) -> bool:
         if click.is_test or money == existing.amounts or self.postback.status is ConversionStatus.REJECTED:
@@ -637,5 +683,6 @@ def _logged(postback: Postback, applied: Applied, click_hash: str | None) -> tup
             click_hash,
             postback.order_id,
             applied.waits_until,
+            postback.form and orjson.dumps(postback.form._asdict()).decode(),
         ),
     )

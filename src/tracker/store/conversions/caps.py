@@ -34,7 +34,8 @@ SELECT CASE $5
     WHEN 'payout' THEN coalesce(sum(payout) FILTER (WHERE payout_currency = $6), 0)
     ELSE coalesce(sum(revenue) FILTER (WHERE revenue_currency = $6), 0) END
 FROM conversion WHERE offer_id = $1 AND ($2::bigint IS NULL OR affiliate_id = $2)
-    AND created_at >= $3 AND created_at < $4 AND id > $7 AND status <> 'rejected' AND NOT is_test
+    AND created_at >= $3 AND created_at < $4 AND id > $7
+    AND status <> 'rejected' AND NOT is_test AND NOT is_unproven
 """
 _CLOSE_OFFER = """
 UPDATE offer SET closed_until = $2 WHERE id = $1 AND coalesce(closed_until, '-infinity') < $2 RETURNING true

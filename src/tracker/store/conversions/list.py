@@ -18,7 +18,7 @@ from tracker.domain.click_fields import ADV_SUBS, BY_NAME, FIELDS
 from tracker.domain.click_id import first_hash_at, millis_of
 from tracker.domain.money import show
 from tracker.domain.normalise import trim
-from tracker.store import feeds, table_pages
+from tracker.store import feeds, legacy_clicks, table_pages
 from tracker.store.clicks import columns as click_columns
 from tracker.store.clicks.columns import local_second
 from tracker.store.conditions import Among, Equals, Further, among, check, columns_of, equal
@@ -96,14 +96,28 @@ _FIRST_COLUMNS: Final[dict[str, str]] = {
 }
 OF_CLICK: Final = tuple(field.name for field in FIELDS if field.frozen and field.name not in _FIRST_COLUMNS)
 """Further keys that are a click's. They follow the keys that clients have known for longer."""
-_COLUMNS: Final = _FIRST_COLUMNS | {name: click_columns.column(BY_NAME[name]) for name in OF_CLICK}
+_COLUMNS: Final = {
+    **_FIRST_COLUMNS,
+    **{name: click_columns.column(BY_NAME[name]) for name in OF_CLICK},
+    "click_legacy_id": legacy_clicks.ID_OF.format("c.click_hash"),
+    "legacy_id": "legacy_id",
+    "is_unproven": "is_unproven",
+}
 
 KEYS = tuple(_COLUMNS)
 """The keys of a row, in their order."""
 
+MONEY_KEYS: Final = frozenset(
+    {
+        *("sale_amount", "sale_currency", "refunded", "payout", "payout_currency", "revenue"),
+        *("revenue_currency", "entries", "corrections"),
+    }
+)
+"""The keys of amounts, of one conversion, too."""
+
 _OWN_FILTERS = (
     *("id", "hash", "click_id", "click_hash", "offer_id", "goal_id", "advertiser_id", "affiliate_id"),
-    *("order_id", "status", "is_over_cap", "is_test", "sale_status", "advertiser_external_id"),
+    *("order_id", "status", "is_over_cap", "is_unproven", "is_test", "sale_status", "advertiser_external_id"),
     *("country_code", "affiliate_source"),
 )
 FILTERS_OF_CLICK: Final = tuple(
@@ -118,6 +132,7 @@ _SEES_OFFER = "EXISTS (SELECT FROM offer WHERE offer.id = c.offer_id AND {})"
 
 _INSTANT = "to_timestamp(${}::bigint / 1000.0)"
 _NEWEST_VERSION = "SELECT max(version) FROM conversion"
+_HASH_OF_ID = "SELECT encode(uuid_send(hash), 'hex') FROM conversion WHERE id = $1"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM conversion"
 _CHANGES = """
 SELECT at, status_before, status_after, source, author, postback_hash
@@ -158,10 +173,10 @@ async def page_after(
 
 
 async def one(
-    pool: Pool, key: int | str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
+    pool: Pool, hash_: str, zone: tzinfo, narrow: Callable[[ConversionFilter], ConversionFilter]
 ) -> Row | None:
-    """The conversion with an id or a hash, if the filter includes it, with history and entries."""
-    conversions = narrow(ConversionFilter(equals=(("id" if isinstance(key, int) else "hash", key),)))
+    """The conversion with a hash, if the filter includes it, with history and entries."""
+    conversions = narrow(ConversionFilter(equals=(("hash", hash_),)))
     walked = _walked(conversions, Order(True, zone))
     async with reading(pool, "repeatable_read") as connection:
         rows = _rows(await table_pages.read(connection, walked, 1), zone)
@@ -176,6 +191,12 @@ async def one(
         "entries": [shown(entry, zone) for entry in entries],
         "corrections": [shown(correction, zone) for correction in corrections],
     }
+
+
+async def hash_of(pool: Pool, id_: int) -> str | None:
+    """The hash of the conversion with an id."""
+    hash_: str | None = await pool.fetchval(_HASH_OF_ID, id_)
+    return hash_
 
 
 async def feed(

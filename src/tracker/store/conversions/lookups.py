@@ -21,6 +21,7 @@ from tracker.store.conversions import status_words
 from tracker.store.conversions.postback_line import Queued
 from tracker.store.conversions.sql import CLICKS, GOALS, TRUST, VERSION
 from tracker.store.db import Connection
+from tracker.store.legacy_clicks import Found
 
 
 class Existing(NamedTuple):
@@ -36,6 +37,7 @@ class Existing(NamedTuple):
     is_over_cap: bool
     told_by_browser: bool  # and only a browser
     is_unpriced: bool
+    is_unproven: bool
     sale_status: str
     amounts: Amounts
     own: tuple[str, ...]  # advertiser_external_id, adv_sub …
@@ -51,7 +53,7 @@ class Existing(NamedTuple):
     @classmethod
     def of(cls, row: Any) -> Existing:
         id_, click_hash, created_at, refunded_, corrected, order_id, status, *rest = row
-        flags, rest = rest[:4], rest[4:]
+        flags, rest = rest[:5], rest[5:]
         money, own = Amounts._make(rest[: len(Amounts._fields)]), tuple(rest[len(Amounts._fields) :])
         facts = click_hash.hex, created_at, refunded_, corrected, order_id, ConversionStatus(status)
         return cls._make((id_, *facts, *flags, money, own))
@@ -61,7 +63,7 @@ class Facts(NamedTuple):
     """The clicks that some postbacks name, with related rows. These do not change during the batch."""
 
     version: int  # of goals and words
-    hashes: Mapping[str, str]  # of earlier trackers' ids
+    legacy: Found  # by earlier trackers' ids
     clicks: Mapping[str, ConvertedClick]
     goals: Mapping[int, Goal]  # goals of the clicks' offers, and goals that are named by id
     base_goals: Mapping[int, Goal]  # by offer
@@ -73,9 +75,9 @@ class Facts(NamedTuple):
         version = await connection.fetchval(VERSION)
         others = [postback for postback in postbacks if postback.click_hash != postback.click_text]
         legacy_ids = {id_ for postback in others for id_ in (postback.click_text, postback.click_id)}
-        found = await legacy_clicks.find(connection, legacy_ids)
-        legacy = {id_: only for id_, clicks in found.items() if (only := legacy_clicks.only(clicks))}
-        hashes = {_hash_of(postback, legacy) for postback in postbacks} - {None}
+        legacy = await legacy_clicks.find(connection, legacy_ids)
+        hashes = {click.hash for found in legacy.values() for click in found}
+        hashes |= {hash_ for postback in postbacks if (hash_ := postback.click_hash)}
         clicks = [ConvertedClick._make(row) for row in await connection.fetch(CLICKS, list(hashes))]
         goal_ids = [postback.goal_id for postback in postbacks if postback.goal_id is not None]
         rows = await connection.fetch(GOALS, goal_ids, list({click.offer_id for click in clicks}))
@@ -95,7 +97,7 @@ class Facts(NamedTuple):
     def plus(self, others: Facts) -> Facts:
         return Facts(
             self.version,
-            {**self.hashes, **others.hashes},
+            {**self.legacy, **others.legacy},
             {**self.clicks, **others.clicks},
             {**self.goals, **others.goals},
             {**self.base_goals, **others.base_goals},
@@ -108,7 +110,36 @@ class Facts(NamedTuple):
         return {one.postback.hash: self.clicks.get(self.hash_of(one.postback) or "") for one in queue}
 
     def hash_of(self, postback: Postback) -> str | None:
-        return _hash_of(postback, self.hashes)
+        """The hash of the click that a postback names. None if it names none, or several."""
+        meant = self._meant(postback)
+        return meant.pop() if len(meant) == 1 else None
+
+    def is_ambiguous(self, postback: Postback) -> bool:
+        """Whether its click id is that of several clicks."""
+        return len(self._meant(postback)) > 1
+
+    def _meant(self, postback: Postback) -> set[str]:
+        """The hashes that a click id may mean.
+
+        An earlier tracker's id is looked up as it was written, then trimmed. Earlier versions took a hash in
+        another form than ours for such an id.
+        """
+        own = {postback.click_hash} if postback.click_hash else set()
+        return (
+            self._earlier(postback, postback.click_text) or own or self._earlier(postback, postback.click_id)
+        )
+
+    def _earlier(self, postback: Postback, legacy_id: str) -> set[str]:
+        """The clicks with an earlier id. Of several only those of the sender count, if it is proven."""
+        source, advertiser_id = postback.click_source, postback.click_advertiser_id
+        meant = {click.hash for click in self.legacy.get(legacy_id, ()) if not source or click.is_of(source)}
+        if len(meant) == 1 or advertiser_id is None:
+            return meant
+        return {
+            hash_
+            for hash_ in meant
+            if (click := self.clicks.get(hash_)) and click.advertiser_id == advertiser_id
+        }
 
     def goal_of(self, postback: Postback, click: ConvertedClick) -> tuple[Goal | None, Refusal]:
         """The goal of a postback, or why it is unknown."""
@@ -123,8 +154,11 @@ class Facts(NamedTuple):
     def status_of(self, postback: Postback, click: ConvertedClick) -> ConversionStatus | None:
         """The status of a postback's word.
 
-        A status' own name over the API is not looked up as an advertiser's word.
+        A status' own name over the API is not looked up as an advertiser's word. Neither is one that the
+        postback's form decides.
         """
+        if postback.form and postback.form.status:
+            return postback.form.status
         if postback.source is Source.API and postback.word in STATUSES:
             return postback.status
         return meaning(postback.word, click.advertiser_id, self.words)
@@ -134,15 +168,6 @@ class Facts(NamedTuple):
 
 
 _NO_TRUST = Trust(True, ())
-
-
-def _hash_of(postback: Postback, legacy: Mapping[str, str]) -> str | None:
-    """The hash of the click of a postback.
-
-    An earlier tracker's id is looked up as it was written, then trimmed. Earlier versions took a hash in
-    another form than ours for such an id.
-    """
-    return legacy.get(postback.click_text) or postback.click_hash or legacy.get(postback.click_id)
 
 
 def _goal(row: Any) -> Goal:

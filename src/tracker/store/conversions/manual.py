@@ -12,9 +12,11 @@ from typing import NamedTuple
 import orjson
 
 from tracker.domain.conversion import goals_named
+from tracker.domain.normalise import trim
 from tracker.domain.postback import DEFAULT_WORDS, ConversionStatus, Postback, Source, meaning, no_status
 from tracker.domain.unstored import AskUnstored
 from tracker.domain.webhooks import PERIOD_CLOSED
+from tracker.store import legacy_clicks
 from tracker.store.clicks.idempotency import Conflict
 from tracker.store.conversions import apply_postback, status_words
 from tracker.store.conversions import lock as conversion_lock
@@ -32,7 +34,7 @@ _NOTE_REQUEST = (
 )
 _FIND = """
 SELECT id, encode(uuid_send(click_hash), 'hex') AS click_hash, goal_id, status, sale_amount, sale_currency
-FROM conversion WHERE {column} = $1
+FROM conversion WHERE id = $1
 """
 # A hash is a conversion's or a click's. An order id is unique within an advertiser's goal. It is looked up as
 # it was written, then in its normal form.
@@ -87,6 +89,8 @@ class Line(NamedTuple):
     advertiser_id: int | None
     word: str  # for the status
     sale_status: str | None
+    click_text: str = ""  # the click's id in an earlier tracker, as it was written
+    legacy_id: str = ""  # the conversion's own id there
 
 
 class Found(NamedTuple):
@@ -138,15 +142,19 @@ async def tell(
         return await apply_postback.take(connection, postbacks, complete_until, ask_unstored)
 
 
-async def find(connection: Connection, key: int | str) -> Found | None:
-    """The conversion with an id or a hash."""
-    statement = _FIND.format(column="id" if isinstance(key, int) else "hash")
-    row = await connection.fetchrow(statement, key)
+async def find(connection: Connection, id_: int) -> Found | None:
+    """The conversion with an id."""
+    row = await connection.fetchrow(_FIND, id_)
     return row and Found(*row)._replace(status=ConversionStatus(row["status"]))
 
 
-async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_run: bool) -> list[LineResult]:
-    """Set the status of each line in one transaction. A dry run rolls it back."""
+async def set_statuses(
+    pool: Pool, lines: Sequence[Line], author: str, *, dry_run: bool, source: str | None = None
+) -> list[LineResult]:
+    """Set the status of each line in one transaction. A dry run rolls it back.
+
+    `source`: the earlier tracker whose ids the lines have. None: any.
+    """
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -155,7 +163,7 @@ async def set_statuses(pool: Pool, lines: Sequence[Line], author: str, *, dry_ru
                 f"SET LOCAL lock_timeout = '{_PATIENCE}'; SET LOCAL statement_timeout = '{_UPLOAD_SECONDS}'"
             )
             await conversion_lock.lock(connection)
-            results = await _set_statuses(connection, lines, author)
+            results = await _set_statuses(connection, lines, author, source)
         except BaseException:
             await transaction.rollback()
             raise
@@ -193,8 +201,10 @@ async def _reserve(connection: Connection, request: Request) -> Sequence[Postbac
     return [postback._replace(hash=hash_.hex) for postback, hash_ in pairs]
 
 
-async def _set_statuses(connection: Connection, lines: Sequence[Line], author: str) -> list[LineResult]:
-    found = await _find_all(connection, lines)
+async def _set_statuses(
+    connection: Connection, lines: Sequence[Line], author: str, source: str | None
+) -> list[LineResult]:
+    found = await _find_all(connection, lines, source)
     words = await status_words.read(connection, {line.word for line in lines})
     known = {word for _, word in words} | DEFAULT_WORDS.keys()
     ids: dict[int, _Wanted] = {}  # the line to apply, by conversion
@@ -220,9 +230,13 @@ async def _set_statuses(connection: Connection, lines: Sequence[Line], author: s
     ]
 
 
-async def _find_all(connection: Connection, lines: Sequence[Line]) -> dict[int, _Match]:
+async def _find_all(connection: Connection, lines: Sequence[Line], source: str | None) -> dict[int, _Match]:
     """The one conversion of each line, or why it is unknown."""
     named = [(line.number, line.hash, line.order_id, line.order_text, line.advertiser_id) for line in lines]
+    named += [
+        (line.number, hash_, None, None, line.advertiser_id)
+        for line, hash_ in await _earlier(connection, lines, source)
+    ]
     columns = zip(*named, strict=True) if named else [()] * 5
     found: defaultdict[int, list[_Candidate]] = defaultdict(list)
     for number, *candidate in await connection.fetch(_MATCH, *columns):
@@ -234,9 +248,22 @@ async def _find_all(connection: Connection, lines: Sequence[Line]) -> dict[int, 
     return {line.number: _match(line, found.get(line.number, []), goals) for line in lines}
 
 
+async def _earlier(
+    connection: Connection, lines: Sequence[Line], source: str | None
+) -> list[tuple[Line, str]]:
+    """The lines with ids of an earlier tracker, and the hashes of what these are of."""
+    texts = {line.click_text for line in lines} - {""}
+    clicks = await legacy_clicks.find(connection, texts | {trim(text) for text in texts})
+    legacy_ids = {line.legacy_id for line in lines} - {""}
+    conversions = await legacy_clicks.find_conversions(connection, legacy_ids)
+    found = [(line, clicks.get(line.click_text) or clicks.get(trim(line.click_text), ())) for line in lines]
+    found += [(line, conversions.get(line.legacy_id, ())) for line in lines]
+    return [(line, row.hash) for line, rows in found for row in rows if source is None or row.is_of(source)]
+
+
 def _match(line: Line, candidates: Sequence[_Candidate], goals: Mapping[int, Sequence[_Goal]]) -> _Match:
     if not candidates:
-        return _Match(reason=NO_CONVERSION)
+        return _Match(reason=f"{trim(line.click_text) or line.legacy_id} {NO_CONVERSION}".lstrip())
     if line.goal:
         by_id = [each for each in candidates if str(each.goal_id) == line.goal]
         named = {each.offer_id: goals_named(line.goal, goals.get(each.offer_id, ())) for each in candidates}

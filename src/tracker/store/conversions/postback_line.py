@@ -25,7 +25,7 @@ MOST_BESIDE = 50
 The rest follows in the next round.
 """
 
-_COLUMNS = "arrival, hash, source, ip, advertiser_id, parameters"
+_COLUMNS = "arrival, hash, source, ip, advertiser_id, parameters, form"
 # A postback without a secret counts only if it may have rights. It never moves others to a later round. A
 # waiting postback counts too: its click has just left the dead letters.
 _OF_CLICKS = f"""

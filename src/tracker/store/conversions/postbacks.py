@@ -12,7 +12,7 @@ import orjson
 from tracker.domain.click_id import first_hash_at, is_click_hash, millis_of
 from tracker.domain.conversion import Refusal
 from tracker.domain.normalise import hash_, trim
-from tracker.domain.postback import Postback, Source, read_postback
+from tracker.domain.postback import Postback, Source, read_form, read_postback
 from tracker.store import table_pages
 from tracker.store.clicks.columns import local_second
 from tracker.store.conversions.list import shown
@@ -26,22 +26,23 @@ NOT_STORED = "its click is not stored yet"
 """Why a postback is parked."""
 
 _PARKED = """
-SELECT arrival, hash, source, ip, advertiser_id, parameters FROM postback
+SELECT arrival, hash, source, ip, advertiser_id, parameters, form FROM postback
 WHERE result = 'parked' AND arrival > $1 ORDER BY arrival LIMIT $2
 """
 _HELD_REFUNDS = """
-SELECT hash, source, ip, advertiser_id, parameters FROM postback
+SELECT hash, source, ip, advertiser_id, parameters, form FROM postback
 WHERE result = 'held' AND click_hash = ANY ($1) AND parameters ->> 'refund_amount' <> '' ORDER BY arrival
 """
 # Postbacks that were held with fewer goals or words than now.
 _HELD = """
-SELECT hash, source, ip, advertiser_id, parameters FROM postback
+SELECT hash, source, ip, advertiser_id, parameters, form FROM postback
 WHERE result = 'held'
     AND held_at < greatest((SELECT max(version) FROM goal), (SELECT max(version) FROM status_word))
 ORDER BY arrival LIMIT $1
 """
 _COUNT_PARKED = "SELECT count(*) FROM postback WHERE result = 'parked' AND hash < $1"
 _COUNT_HELD = "SELECT count(*) FROM postback WHERE result = 'held'"
+_COUNT_UNPROVEN = "SELECT count(*) FROM conversion WHERE is_unproven"
 _COUNT_WAITING = "SELECT count(*) FROM postback WHERE result = 'waiting'"
 _COUNT_TOO_MANY = "SELECT count(*) FROM postback WHERE result = 'rejected' AND reason = $1 AND hash >= $2"
 _WAITING = "SELECT hash, click_hash FROM postback WHERE result = 'waiting'"
@@ -53,11 +54,15 @@ _END_WAITING = """
 UPDATE postback SET (result, reason) = ('rejected', $1) WHERE result = 'waiting' AND waits_until < now()
 """
 _REFUSED = """
-SELECT reason, count(*) AS times FROM postback WHERE result = 'refused' AND hash >= $1
-GROUP BY reason ORDER BY times DESC, reason
+SELECT reason || coalesce(' (form ' || (form ->> 'name') || ')', ''), count(*) AS times
+FROM postback WHERE result = 'refused' AND hash >= $1
+GROUP BY 1 ORDER BY 2 DESC, 1
 """
 _LATEST = """
-SELECT hash, source, ip, advertiser_id, parameters, result, reason, conversion_id, request FROM postback
+SELECT hash, source, ip, advertiser_id, coalesce(form -> 'sent', parameters), result, reason, conversion_id,
+    coalesce(form ->> 'path', request), form ->> 'name',
+    CASE WHEN form ? 'sent' THEN parameters END AS read_as
+FROM postback
 WHERE hash >= $1 AND ($2::text IS NULL OR result = $2) ORDER BY hash DESC LIMIT $3
 """
 _FORGET = """
@@ -79,7 +84,9 @@ class Logged(NamedTuple):
     result: str
     reason: str
     conversion_id: int | None
-    request: str = ""  # method and path, if an edge refused it
+    request: str = ""  # method and path, if an edge refused it. The path if it came in a form
+    form: str | None = None  # its name
+    read_as: dict[str, str] | None = None  # the parameters by our names, as its form reads them
 
 
 async def parked(connection: Connection, after: int, count: int) -> list[tuple[int, Postback]]:
@@ -99,6 +106,11 @@ async def held(connection: Connection, count: int) -> list[Postback]:
 
 async def count_held(source: Connection | Pool) -> int:
     return int(await source.fetchval(_COUNT_HELD))
+
+
+async def count_unproven(source: Connection | Pool) -> int:
+    """The number of conversions on hold whose postbacks came without a proof."""
+    return int(await source.fetchval(_COUNT_UNPROVEN))
 
 
 async def count_waiting(source: Connection | Pool) -> int:
@@ -132,7 +144,7 @@ async def end_waiting(connection: Connection) -> None:
 
 
 async def refused_since(connection: Connection, millis: int) -> list[tuple[str, int]]:
-    """Numbers of refused postbacks since a time (Unix milliseconds) by reason, the most frequent first."""
+    """Numbers of refused postbacks since a time (Unix milliseconds) by reason and form, often ones first."""
     return [tuple(row) for row in await connection.fetch(_REFUSED, first_hash_at(millis))]
 
 
@@ -157,14 +169,16 @@ async def forget(connection: Connection, before: int) -> None:
 
 
 def postback_of(row: Any) -> Postback:
-    """The postback of a row: hash, source, ip, advertiser_id, parameters."""
-    hash_, source, ip, advertiser_id, parameters = row
-    return read_postback(hash_.hex, Source(source), ip, advertiser_id, orjson.loads(parameters))
+    """The postback of a row: hash, source, ip, advertiser_id, parameters, form."""
+    hash_, source, ip, advertiser_id, parameters, form = row
+    of = read_form(form and orjson.loads(form))
+    return read_postback(hash_.hex, Source(source), ip, advertiser_id, orjson.loads(parameters), of)
 
 
 def _logged(row: Any) -> Logged:
     hash_, source, ip, advertiser_id, parameters, *rest = row
-    return Logged(hash_.hex, source, ip, advertiser_id, orjson.loads(parameters), *rest)
+    logged = Logged(hash_.hex, source, ip, advertiser_id, orjson.loads(parameters), *rest)
+    return logged._replace(read_as=row["read_as"] and orjson.loads(row["read_as"]))
 
 
 FILTERS: Final = {
@@ -174,12 +188,15 @@ FILTERS: Final = {
     "advertiser_id": "advertiser_id",
     "conversion_id": "conversion_id",
     "click_id": "coalesce(click, told_click(parameters))",
+    "form": "form ->> 'name'",
 }
 """The filters of the log, and their conditions."""
 
 _SELECT = """
-hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id, parameters, result,
-    reason, conversion_id, request
+hash, source, ip, advertiser_id, coalesce(click, told_click(parameters)) AS click_id,
+    coalesce(form -> 'sent', parameters) AS parameters, result, reason, conversion_id,
+    coalesce(form ->> 'path', request) AS request, form ->> 'name' AS form,
+    CASE WHEN form ? 'sent' THEN parameters END AS read_as
 """
 
 
@@ -237,5 +254,6 @@ def _page(part: PageQuery, zone: tzinfo) -> Page:
 def _row(record: asyncpg.Record, zone: tzinfo) -> Row:
     row = shown(record, zone)
     row["parameters"] = orjson.loads(record["parameters"])
+    row["read_as"] = record["read_as"] and orjson.loads(record["read_as"])
     row["created_at"] = local_second(millis_of(str(row["hash"])) // 1000, zone)
     return row

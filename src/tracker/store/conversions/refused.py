@@ -15,7 +15,7 @@ KEPT = 10_000
 
 # The advertiser by the secret, or else by the click. Several clicks may have its id in an earlier tracker.
 _LOG = """
-INSERT INTO postback (hash, source, ip, advertiser_id, click, request, parameters, result, reason)
+INSERT INTO postback (hash, source, ip, advertiser_id, click, request, parameters, result, reason, form)
 SELECT hash, source, ip,
     coalesce(told.advertiser_id, (
         SELECT min(click.advertiser_id) FROM click WHERE click.hash = ANY (
@@ -24,11 +24,12 @@ SELECT hash, source, ip,
             ELSE ARRAY[click_hash] END
         ) HAVING count(DISTINCT click.advertiser_id) = 1
     )),
-    nullif(named, ''), request, parameters, 'refused', reason
+    nullif(named, ''), request, parameters, 'refused', reason,
+    CASE WHEN form <> '' THEN jsonb_build_object('name', form) END
 FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::jsonb[], $8::text[],
-        $9::uuid[]
-    ) AS told (hash, source, ip, advertiser_id, named, request, parameters, reason, click_hash)
+        $9::uuid[], $10::text[]
+    ) AS told (hash, source, ip, advertiser_id, named, request, parameters, reason, click_hash, form)
 ON CONFLICT (hash) DO NOTHING
 """
 _FORGET = f"""
@@ -44,7 +45,7 @@ async def log(connection: Connection, refused: Sequence[RefusedPostback]) -> Non
     rows = [
         (
             *(one.hash, one.source, one.ip, one.advertiser_id, one.click_id, one.request),
-            *(orjson.dumps(one.parameters).decode(), one.reason, _hash_of(one.click_id)),
+            *(orjson.dumps(one.parameters).decode(), one.reason, _hash_of(one.click_id), one.form),
         )
         for one in refused
     ]

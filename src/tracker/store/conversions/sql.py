@@ -10,13 +10,14 @@ _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
     *("hash", "click_hash", "click_id", "click_status"),
     *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
-    *("is_over_cap", "told_by_browser", "is_unpriced", "sale_status", "created_at", "updated_at"),
+    *("is_over_cap", "told_by_browser", "is_unpriced", "is_unproven"),
+    *("sale_status", "created_at", "updated_at"),
     *Amounts._fields,
     *_OWN,
     *_FROM_CLICK,
 )
 AMENDED = (
-    *("order_id", "status", "is_over_cap", "told_by_browser", "is_unpriced", "sale_status"),
+    *("order_id", "status", "is_over_cap", "told_by_browser", "is_unpriced", "is_unproven", "sale_status"),
     *Amounts._fields,
     *_OWN,
 )
@@ -34,7 +35,8 @@ VERSION = """
 SELECT greatest((SELECT max(version) FROM goal), (SELECT max(version) FROM status_word), 0)
 """
 TRUST = """
-SELECT id, postback_check = 'required', postback_addresses FROM advertiser WHERE id = ANY ($1)
+SELECT id, postback_check = 'required', postback_addresses, accepts_unproven
+FROM advertiser WHERE id = ANY ($1)
 """
 
 _EXISTING = ("id", "click_hash", "created_at", "refunded", "corrected", *AMENDED)
@@ -82,8 +84,8 @@ IS_REFUNDED = "SELECT EXISTS (SELECT FROM conversion_refund WHERE (conversion_id
 LOG = """
 INSERT INTO postback
     (hash, source, ip, advertiser_id, parameters, click, result, reason, conversion_id, held_at, click_hash,
-     order_id, waits_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     order_id, waits_until, form)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (hash) DO UPDATE
     SET (result, reason, conversion_id, held_at, click_hash, waits_until)
         = (excluded.result, excluded.reason, excluded.conversion_id, excluded.held_at, excluded.click_hash,

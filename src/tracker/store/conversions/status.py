@@ -23,7 +23,8 @@ WHERE id = $1
 """
 _SET_STATUS = """
 UPDATE conversion AS known
-SET status = $3, sale_status = coalesce(told.sale_status, known.sale_status), updated_at = clock_timestamp()
+SET status = $3, sale_status = coalesce(told.sale_status, known.sale_status),
+    is_unproven = known.is_unproven AND $3 = 'hold', updated_at = clock_timestamp()
 FROM unnest($1::bigint[], $2::text[]) AS told (id, sale_status)
 WHERE known.id = told.id
     AND (known.status, known.sale_status) IS DISTINCT FROM ($3, coalesce(told.sale_status, known.sale_status))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
+from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from tracker.domain.click_fields import ADV_SUBS
 from tracker.domain.click_id import millis_of
@@ -13,9 +14,11 @@ from tracker.domain.model import ClickRow
 from tracker.store import legacy_clicks, locks
 from tracker.store.clicks import insert as clicks
 from tracker.store.clicks import partitions
+from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection
 from tracker.store.imports import progress as imports
-from tracker.store.imports.progress import Batch, Comparison, day_of, summed
+from tracker.store.imports import replaced_clicks
+from tracker.store.imports.progress import Batch, Comparison, compared, day_of
 from tracker.store.legacy_clicks import LegacyClick
 
 _ANNOUNCE = "SELECT pg_advisory_xact_lock_shared($1 | last_value) FROM click_id"
@@ -32,6 +35,8 @@ _FOUND = """
 SELECT {}, EXISTS (SELECT FROM conversion WHERE click_hash = click.hash) AS is_converted
 FROM click WHERE hash = ANY ($1::uuid[]) AND hash BETWEEN $2 AND $3
 """
+
+_IMPORTED = "SELECT hash FROM imported_click WHERE hash = ANY ($1::uuid[])"
 
 # The checked rows of a file so far: an earlier id belongs to the first click with it.
 _CHECKED = """
@@ -73,10 +78,14 @@ class ImportedClick(NamedTuple):
 class ClickStore:
     """Stores imported clicks over one connection."""
 
-    def __init__(self, connection: Connection, source: str) -> None:
-        """`source`: the operator's name for the earlier tracker."""
+    def __init__(self, connection: Connection, source: str, *, replaces: bool = False) -> None:
+        """`source`: the operator's name for the earlier tracker.
+
+        `replaces`: clicks that imports of the source stored become what the file says.
+        """
         self._connection = connection
         self._source = source
+        self._replaces = replaces
         self._days: set[date] = set()
 
     async def prepare(self, items: Sequence[ImportedClick]) -> None:
@@ -87,15 +96,27 @@ class ClickStore:
             self._days |= days
 
     async def store(self, items: Sequence[ImportedClick]) -> Batch:
-        """Store clicks in the caller's transaction. Existing rows stay."""
+        """Store clicks in the caller's transaction. Existing rows stay, or are replaced."""
         items = await self._as_known(items)
         refused = await self._note_legacy(items)
-        taken = [item.row for place, item in enumerate(items) if place not in refused]
-        await clicks.stage(self._connection, taken)
+        taken = [item for place, item in enumerate(items) if place not in refused]
+        replaced = await self._take_out(taken)
+        rows = [replaced.get(item.row.hash, item.row) for item in taken]
+        await clicks.stage(self._connection, rows)
         await self._connection.execute(_ANNOUNCE, locks.FEED)
         passed_over = await self._connection.fetch(_INSERT_CLICKS, self._source)
-        stored = len({row.hash for row in taken}) - len(passed_over)
-        return Batch(stored, len(taken) - stored, refused)
+        await replaced_clicks.tell_conversions(self._connection, replaced)
+        stored = len({row.hash for row in rows}) - len(passed_over) - len(replaced)
+        return Batch(stored, len(taken) - stored - len(replaced), refused, len(replaced))
+
+    async def _take_out(self, items: Sequence[ImportedClick]) -> Mapping[str, ClickRow]:
+        """Delete the stored clicks that are replaced. Returns what they become, by hash."""
+        if not self._replaces:
+            return {}
+        await conversion_lock.lock(self._connection)
+        found = await replaced_clicks.find(self._connection, self._source, items)
+        await replaced_clicks.take_out(self._connection, found.rows)
+        return found.rows
 
     async def begin_check(self) -> None:
         """Forget the checked rows of another file."""
@@ -119,22 +140,42 @@ class ClickStore:
     async def compare(self, items: Sequence[ImportedClick]) -> Comparison:
         """The rows that the table should have of some clicks, and the rows that it has."""
         items = await self._as_known(items)
-        refused = await self._of_others(items)
+        legacy = await self._legacy(_first_hashes(items))
+        refused = await self._refused(items, legacy)
         taken = {place: item for place, item in enumerate(items) if place not in refused}
         columns = sorted({"hash"}.union(*(item.named for item in taken.values())))
         rows_by_hash = await self._rows({item.row.hash for item in taken.values()}, columns)
         wanted, there, differing = [], [], {}
-        for place, (row, _, named, _) in taken.items():
+        for place, (row, legacy_id, named, _) in taken.items():
             stored = rows_by_hash.get(row.hash)
             if stored and stored["is_converted"]:  # exports show the adv_sub… of its conversions as its own
                 named = tuple(name for name in named if name not in ADV_SUBS)
-            wanted.append((row.hash, *(getattr(row, name) for name in named)))
+            of_row, of_stored = _takers(named)
+            wanted.append((row.hash, legacy_id, *of_row(row)))
             if stored is None:
                 continue
-            there.append((row.hash, *(stored[name] for name in named)))
+            noted = legacy_id if legacy.get(legacy_id or "") == row.hash else None
+            there.append((row.hash, noted, *of_stored(stored)))
             if wanted[-1] != there[-1]:
-                differing[place] = tuple(name for name in named if getattr(row, name) != stored[name])
-        return Comparison(summed(wanted), summed(there), differing)
+                pairs = zip(("legacy_id", *named), wanted[-1][1:], there[-1][1:], strict=True)
+                differing[place] = tuple(name for name, one, other in pairs if one != other)
+        stay = await self._staying({place: taken[place] for place in differing})
+        return compared(wanted, there, differing, stay)
+
+    async def _refused(self, items: Sequence[ImportedClick], legacy: Mapping[str, str]) -> set[int]:
+        """The positions of the clicks that an import refuses. What it stored has lost its id since."""
+        refused = {place: items[place].row.hash for place in _other_than(items, legacy)}
+        rows = await self._connection.fetch(_IMPORTED, list(refused.values())) if refused else []
+        stored = {row["hash"].hex for row in rows}
+        return {place for place, hash_ in refused.items() if hash_ not in stored}
+
+    async def _staying(self, differing: Mapping[int, ImportedClick]) -> dict[int, str]:
+        """Why some clicks would not be replaced, by position."""
+        if not (self._replaces and differing):
+            return {}
+        found = await replaced_clicks.find(self._connection, self._source, differing.values())
+        whys = {place: found.stay.get(item.row.hash, "") for place, item in differing.items()}
+        return {place: why for place, why in whys.items() if why}
 
     async def _as_known(self, items: Sequence[ImportedClick]) -> Sequence[ImportedClick]:
         """Look up earlier ids as they were written, then trimmed."""
@@ -196,6 +237,13 @@ def _other_than(items: Sequence[ImportedClick], noted: Mapping[str, str]) -> dic
     }
 
 
+@lru_cache(64)  # the rows of a file mostly have the same value
+def _takers(named: tuple[str, ...]) -> tuple[Callable[[ClickRow], Any], Callable[[Mapping[str, Any]], Any]]:
+    """What takes some values out of a row of a file, and of the table: two at least, offer and affiliate."""
+    return attrgetter(*named), itemgetter(*named)
+
+
 def _as_read(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a click as in a file."""
-    return {name: value.hex if isinstance(value, UUID) else value for name, value in row.items()}
+    hashes = {name: row[name].hex for name in ("hash", "group_hash") if row.get(name) is not None}
+    return {**row, **hashes}

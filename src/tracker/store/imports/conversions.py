@@ -23,7 +23,8 @@ from tracker.store.conversions import booking, status_words
 from tracker.store.conversions import lock as conversion_lock
 from tracker.store.db import Connection, copy_rows
 from tracker.store.imports import progress as imports
-from tracker.store.imports.progress import Batch, Comparison, summed
+from tracker.store.imports import replaced_conversions
+from tracker.store.imports.progress import Batch, Comparison, compared
 from tracker.store.legacy_clicks import LegacyClick
 
 _OF_CLICK = ConvertedClick._fields[3:]  # after hash, id and status
@@ -31,7 +32,8 @@ _OWN = ("advertiser_external_id", *ADV_SUBS)
 _COLUMNS = (
     *("hash", "click_hash", "click_id", "click_status"),
     *("goal_id", "order_id", "order_absent", "is_repeatable", "status"),
-    *("is_over_cap", "sale_status", *Amounts._fields, "refunded", *_OWN, "created_at", "updated_at"),
+    *("is_over_cap", "is_unproven", "sale_status", *Amounts._fields, "refunded"),
+    *(*_OWN, "created_at", "updated_at"),
     *("import_source", "legacy_id"),
     *_OF_CLICK,
 )
@@ -62,20 +64,25 @@ WITH inserted AS (
 )
 SELECT id, status FROM inserted
 """  # noqa: S608
-# A changed conversion differs from its import, so only its constant columns are compared.
+# A changed conversion differs from its import, so only its constant columns are compared. What an import or
+# an undo has changed last is as the import says.
 _FOUND = f"""
-SELECT {_NAMES}, first_status, updated_at > first_at AS is_changed
+SELECT {_NAMES}, first_status, last_status, updated_at > first_at AS is_changed
 FROM conversion CROSS JOIN LATERAL (
     SELECT status_after AS first_status, at AS first_at FROM conversion_change
     WHERE conversion_id = conversion.id
-    ORDER BY id LIMIT 1
+    ORDER BY source = 'import' DESC, CASE source WHEN 'import' THEN -id ELSE id END LIMIT 1
 ) AS first
+CROSS JOIN LATERAL (
+    SELECT status_after AS last_status FROM conversion_change WHERE conversion_id = conversion.id
+    ORDER BY id DESC LIMIT 1
+) AS last
 WHERE hash = ANY ($1::uuid[])
 """  # noqa: S608
-_FIXED = ("click_hash", "goal_id", "order_id")
+_FIXED = ("click_hash", "goal_id", "order_id", "legacy_id", "created_at")
 _CHANGING = (
-    *("is_over_cap", "sale_status", "sale_amount", "sale_currency", "refunded", "payout", "payout_currency"),
-    *("revenue", "revenue_currency", *_OWN),
+    *("is_over_cap", "is_unproven", "sale_status", "sale_amount", "sale_currency", "refunded"),
+    *("payout", "payout_currency", "revenue", "revenue_currency", *_OWN, "updated_at"),
 )
 COMPARED = (*_FIXED, *_CHANGING, "status")
 """The columns that the table must have as in a file."""
@@ -166,6 +173,7 @@ class ImportedConversion(NamedTuple):
     order_absent: bool  # the order id of the file is empty, an unfilled macro or a word for nothing
     word: str  # for the status
     is_over_cap: bool
+    is_unproven: bool  # on hold until a proof
     sale_status: str
     sale_amount: Decimal | None
     sale_currency: str | None
@@ -198,10 +206,14 @@ _Row = dict[str, Any]
 class ConversionStore:
     """Stores imported conversions over one connection."""
 
-    def __init__(self, connection: Connection, source: str) -> None:
-        """`source`: the operator's name for the earlier tracker."""
+    def __init__(self, connection: Connection, source: str, *, replacing: str | None = None) -> None:
+        """`source`: the operator's name for the earlier tracker.
+
+        `replacing`: who makes conversions that imports of the source stored become what the file says.
+        """
         self._connection = connection
         self._source = source
+        self._replacing = replacing
         self._goals: dict[int, _Goal] = {}
         self._base_goals: dict[int, _Goal] = {}
         self._goals_of: dict[int, list[_Goal]] = {}
@@ -211,9 +223,10 @@ class ConversionStore:
         await self._connection.execute(_SESSION)
 
     async def store(self, items: Sequence[ImportedConversion]) -> Batch:
-        """Store conversions in the caller's transaction. Existing rows stay."""
+        """Store conversions in the caller's transaction. Existing rows stay, or are replaced."""
         await conversion_lock.lock(self._connection)
         rows, refused = await self._rows(items)
+        replaced = await self._replace(list(rows.values()))
         records = [
             (place, *(row[column] for column in _COLUMNS))
             for place, row in enumerate(_each_once(rows.values()))
@@ -225,7 +238,17 @@ class ConversionStore:
         await booking.approve(self._connection, approved)
         in_the_way = await self._in_the_way(rows.values())
         refused |= {place: _SECOND for place, row in rows.items() if row["hash"] in in_the_way}
-        return Batch(len(stored), len(items) - len(stored) - len(refused), refused)
+        present = len(items) - len(stored) - len(refused) - replaced
+        return Batch(len(stored), present, refused, replaced)
+
+    async def _replace(self, rows: Sequence[_Row]) -> int:
+        """Replace stored conversions, and return how many."""
+        if self._replacing is None:
+            return 0
+        found = await replaced_conversions.find(self._connection, self._source, rows, _FIXED)
+        changes = list(found.changes.values())
+        await replaced_conversions.replace(self._connection, self._source, self._replacing, changes)
+        return len(changes)
 
     async def begin_check(self) -> None:
         """Forget the checked rows of another file."""
@@ -265,7 +288,17 @@ class ConversionStore:
             if wanted[-1] != there[-1]:
                 pairs = zip(names, expected, there[-1][1:], strict=True)
                 differing[place] = tuple(name for name, one, other in pairs if one != other)
-        return Comparison(summed(wanted), summed(there), differing)
+        stay = await self._staying({place: taken[place] for place in differing})
+        return compared(wanted, there, differing, stay)
+
+    async def _staying(self, differing: Mapping[int, _Row]) -> dict[int, str]:
+        """Why some conversions would not be replaced, by position."""
+        if self._replacing is None or not differing:
+            return {}
+        rows = list(differing.values())
+        found = await replaced_conversions.find(self._connection, self._source, rows, _FIXED)
+        whys = {place: found.stay.get(row["hash"], "") for place, row in differing.items()}
+        return {place: why for place, why in whys.items() if why}
 
     async def _rows(self, items: Sequence[ImportedConversion]) -> tuple[dict[int, _Row], dict[int, str]]:
         """The rows of the table by position, and the reasons of the refused ones."""
@@ -403,12 +436,25 @@ def _comparable(named: Iterable[str], stored: Mapping[str, Any] | None) -> list[
 
 
 def _stored(name: str, stored: Mapping[str, Any], row: _Row) -> object:
-    """A column of a conversion. Its status is the first or the last one, whichever the file has."""
-    return row["status"] if name == "status" and row["status"] == stored["first_status"] else stored[name]
+    """A column of a conversion. Its status is the first or the last one, whichever the file has.
+
+    Earlier versions did not store its earlier id.
+    """
+    if name == "legacy_id" and stored["import_source"] is None:
+        return row["legacy_id"]
+    if (
+        name == "status"
+        and row["status"] == stored["first_status"]
+        and stored["status"] == stored["last_status"]
+    ):
+        return row["status"]
+    return stored[name]
 
 
 def _shown(value: object) -> str | None:
     """A value in the same form for file and table."""
     if isinstance(value, Decimal):
         return show(value)
+    if isinstance(value, datetime):  # exports have whole seconds
+        return str(value.replace(microsecond=0))
     return value.hex if isinstance(value, UUID) else value if value is None else str(value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import reduce
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 
 import asyncpg
@@ -23,7 +24,6 @@ MISSING = -1
 LONGEST_WAIT = "15s"
 """Time for another import to end: PostgreSQL may still work for one that was just killed."""
 
-_MASK = 2**32 - 1
 _EPOCH = date(1970, 1, 1)
 _DAY_MILLIS = 86_400_000
 
@@ -33,9 +33,10 @@ _AFFILIATES = "SELECT id, group_id FROM affiliate"
 _BEGIN = """
 INSERT INTO import_run (digest, kind, source, file) VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING
 """
-_RUN = "SELECT rows, stored, present, refused FROM import_run WHERE digest = $1"
+_RUN = "SELECT rows, stored, present, refused, replaced FROM import_run WHERE digest = $1"
 _GO_ON = """
-UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present + $4, refused = refused + $5
+UPDATE import_run SET rows = rows + $2, stored = stored + $3, present = present + $4, refused = refused + $5,
+    replaced = replaced + $6
 WHERE digest = $1
 """
 _FORGET = "DELETE FROM import_run WHERE digest = $1"
@@ -78,6 +79,7 @@ class Run(NamedTuple):
     stored: int
     present: int
     refused: int
+    replaced: int
 
 
 class Batch(NamedTuple):
@@ -86,6 +88,7 @@ class Batch(NamedTuple):
     stored: int
     present: int
     refused: dict[int, str]  # reasons by position
+    replaced: int = 0
 
 
 class Sum(NamedTuple):
@@ -115,6 +118,7 @@ class Comparison(NamedTuple):
     expected: Sums
     found: Sums
     differing: dict[int, tuple[str, ...]]  # by position: the fields with other values in the table
+    stay: Mapping[int, str] = MappingProxyType({})  # by position: why an import that replaces leaves it
 
 
 async def begin(connection: Connection) -> bool:
@@ -149,8 +153,8 @@ async def start(connection: Connection, digest: bytes, kind: str, source: str, f
 async def go_on(connection: Connection, digest: bytes, batch: Batch, unread: int) -> None:
     """Note a batch and the number of its bad rows, in the batch's transaction."""
     refused = len(batch.refused) + unread
-    rows = batch.stored + batch.present + refused
-    await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused)
+    rows = batch.stored + batch.present + batch.replaced + refused
+    await connection.execute(_GO_ON, digest, rows, batch.stored, batch.present, refused, batch.replaced)
 
 
 async def forget(connection: Connection, digest: bytes) -> None:
@@ -188,7 +192,8 @@ async def check_again(
 
 def _marks(values: Iterable[Hashable]) -> bytes:
     """Four bytes for each value. Equal values have equal bytes within a process."""
-    return array("I", [hash(value) & _MASK for value in values]).tobytes()
+    hashes = array("q", map(hash, values)).tobytes()
+    return array("I", hashes)[::2].tobytes()  # half of each
 
 
 def day_of(hash_: str) -> date:
@@ -202,6 +207,17 @@ def summed(rows: Iterable[tuple[object, ...]]) -> Sums:
         digest = sha256(f"{hash_} {rest}".encode()).digest()
         shares[millis_of(str(hash_)) // _DAY_MILLIS].append(int.from_bytes(digest[:8]))
     return {_EPOCH + timedelta(days=day): Sum(len(own), sum(own) % 2**64) for day, own in shares.items()}
+
+
+def compared(
+    wanted: Sequence[tuple[object, ...]],
+    there: Sequence[tuple[object, ...]],
+    differing: dict[int, tuple[str, ...]],
+    stay: Mapping[int, str],
+) -> Comparison:
+    """The comparison of rows of a file with those of the table. Equal rows are summed up once."""
+    expected = summed(wanted)
+    return Comparison(expected, expected if wanted == there else summed(there), differing, stay)
 
 
 def added(sums: Sums, others: Sums) -> Sums:

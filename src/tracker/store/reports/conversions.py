@@ -74,10 +74,10 @@ def _kept_parts(
 ) -> tuple[str, str]:
     """The rows of conversion_count, and the deltas that are not added up yet."""
     counts, deltas = f"dimension = '{kept.dimension}'", "true"
-    if clicks.equals:
-        values.append(str(clicks.equals[0][1]))
-        counts += f" AND key = ${len(values)}"
-        deltas = f"coalesce({COUNTED[kept.dimension]}::text, '') = ${len(values)}"
+    if (only := clicks.only) is not None:
+        values.append([str(value) for value in only.values])
+        counts += f" AND key = ANY (${len(values)}::text[])"
+        deltas = f"coalesce({COUNTED[kept.dimension]}::text, '') = ANY (${len(values)}::text[])"
     named = "".join(f"key AS {name}, " for name in dimensions)
     named_delta = "".join(f"{DIMENSIONS[name].of_conversion} AS {name}, " for name in dimensions)
     low, high = kept.span.low // SLOT_MILLIS, kept.span.high // SLOT_MILLIS

@@ -88,10 +88,10 @@ class Wanted(NamedTuple):
 def counted_dimension(wanted: Wanted) -> str | None:
     """The dimension of REPORT_COUNTS that covers the clicks, "all" without one. None if none does."""
     clicks = wanted.clicks
-    is_single = len(clicks.equals) <= 1 and not clicks.further
+    is_single = clicks.only is not None or not clicks.columns
     if clicks.has_conversions is not None or not is_single or not _are_of(_SLOT_SECONDS, wanted):
         return None
-    filtered = (_DIMENSION_OF.get(column, column) for column, _ in clicks.equals)
+    filtered = (_DIMENSION_OF.get(column, column) for column in clicks.columns)
     found = {*wanted.click_dimensions, *filtered} or {"all"}
     return found.pop() if len(found) == 1 and found <= {"all", *REPORTED} else None
 
@@ -133,7 +133,11 @@ async def plan(connection: Connection, wanted: Wanted) -> Plan:
 async def _check_clicks(connection: Connection, clicks: ClickFilter, spans: Sequence[Span]) -> None:
     if clicks.has_conversions:  # their conversions are read, which are few
         return
-    scope = next((scope for one in clicks.equals if (scope := ClickFilter(equals=(one,)).tally)), ALL_CLICKS)
+    alone = (
+        *(ClickFilter(equals=(one,)) for one in clicks.equals),
+        *(ClickFilter(further=(one,)) for one in clicks.further),
+    )
+    scope = next((scope for one in alone if (scope := one.tally)), ALL_CLICKS)
     number = sum([await click_counts.count(connection, scope, span) for span in spans])
     if number > MOST_CLICKS:
         raise TooManyClicksError(f"{number:,} clicks, and at most {MOST_CLICKS:,} can be read one by one")
@@ -218,9 +222,9 @@ def _counted_parts(dimension: str, wanted: Wanted, values: list[object]) -> list
         outside = f"(hash < '{first_hash_at(quarters.low)}' OR hash >= '{first_hash_at(quarters.high)}')"
         found.append(_clicks_part(wanted, span, values, outside))
     condition = f"dimension = '{dimension}'"
-    if wanted.clicks.equals:
-        values.append(str(wanted.clicks.equals[0][1]))
-        condition += f" AND key = ${len(values)}"
+    if (only := wanted.clicks.only) is not None:
+        values.append([str(value) for value in only.values])
+        condition += f" AND key = ANY (${len(values)}::text[])"
     return [*found, *(_counted_part(wanted, condition, *each) for each in counted)]
 
 
